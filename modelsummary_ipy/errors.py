@@ -1,0 +1,74 @@
+"""The exceptions a user may meet.
+
+ModelSummaryError
+├── InputError     the arguments make no sense; raised before anything is traced; also a ValueError
+├── ForwardError   the model's own forward failed; held in ``ms.error``, never raised by the constructor
+└── CheckError     ``ms.check()`` found an error, a warning, or a broken ``expect``; also an AssertionError
+"""
+
+from __future__ import annotations
+
+__all__ = ["CheckError", "ForwardError", "InputError", "ModelSummaryError"]
+
+
+class ModelSummaryError(Exception):
+    """Anything that this package raises on purpose."""
+
+
+class InputError(ModelSummaryError, ValueError):
+    """The arguments make no sense.
+
+    Args:
+        received: What came, in one line.
+        expected: What was expected.
+        example: A line that works for this model, ``""`` if none is known.
+    """
+
+    def __init__(self, received: str, expected: str = "", example: str = "") -> None:
+        self.received = received
+        self.expected = expected
+        self.example = example
+        parts = [received]
+        if expected:
+            parts.append(f"expected {expected}")
+        if example:
+            parts.append(f"for example {example}")
+        super().__init__("; ".join(parts))
+
+
+class ForwardError(ModelSummaryError):
+    """The model's forward failed; the original exception is its ``__cause__``.
+
+    Attributes:
+        path: Path of the module it failed in, ``""`` for the model itself.
+        row: Index of the failed row, ``None`` if it failed before any call.
+        source: ``"net.py:41"``, or ``None``.
+        message: The failure in the words of the house: what was received and expected, why, and what to do.
+        reason: Why, with the arithmetic; torch's own words where nothing better is known.
+        fix: What to change, in code; ``""`` if not known.
+        sizes: Sizes of the model's input that would work, as the magic would take them: ``("(1, 1, 32, 32)",)``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "",
+        row: int | None = None,
+        source: str | None = None,
+        reason: str = "",
+        fix: str = "",
+        sizes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.row = row
+        self.source = source
+        self.reason = reason
+        self.fix = fix
+        self.sizes = sizes
+
+
+class CheckError(ModelSummaryError, AssertionError):
+    """A summary that was asked to be clean is not."""

@@ -1,0 +1,533 @@
+"""The facts of one summary: frozen dataclasses without tensors, modules or display strings.
+
+Everything knows this room; it knows nothing. Sizes are ``tuple[int, ...]``, dtypes and devices are torch's own words
+without the ``torch.`` (``"float32"``, ``"cuda:0"``), bytes end in ``_bytes``, and ``None`` means "unknown".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal
+
+__all__ = [
+    "Call",
+    "Change",
+    "Cost",
+    "Failure",
+    "Flag",
+    "Formula",
+    "InputFact",
+    "Kernel",
+    "Link",
+    "Memory",
+    "ModuleFact",
+    "ParamFact",
+    "Row",
+    "Source",
+    "Story",
+    "TensorSpec",
+    "Trace",
+    "View",
+]
+
+Kind = Literal["module", "op"]
+Status = Literal["ran", "failed", "unreached", "uncalled"]
+Severity = Literal["error", "warning", "note"]
+EngineName = Literal["fake", "real", "static"]
+
+#: One formula per leaf, one string per dim: ``("B", "16", "⌈H/2⌉", "W + 8")``.
+Formula = tuple[str, ...]
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor that went in or out of a call.
+
+    Attributes:
+        name: Key path inside what the call took or gave: ``""`` for a bare tensor, ``"[0]"``, ``"['logits']"``,
+            ``".last_hidden_state"``; several arguments are named by parameter: ``"mask"``, ``"states[0]"``.
+        shape: Its sizes; ``-1`` stands for the ragged dim of a nested tensor.
+        dtype: ``"float32"``, ``"int64"``.
+        device: ``"cpu"``, ``"cuda:0"``, ``"meta"``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where a tensor was made: the index of the call and the index of the leaf among that call's outputs.
+
+    ``call`` is -1 for a leaf of the model's own input; then ``leaf`` counts the input leaves of the trace.
+    """
+
+    call: int
+    leaf: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A line of the user's code.
+
+    Attributes:
+        file: What a person calls the file: ``"net.py"``, ``"In [5]"``; never a kernel's temporary path.
+        line: 1-based line in that file or cell.
+        function: The name of the function the line is in: ``"forward"``.
+        filename: The code object's own ``co_filename``, to read the text by ``linecache``; never shown.
+    """
+
+    file: str
+    line: int
+    function: str = ""
+    filename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One aten operation that ran inside a call, what MACs are counted on.
+
+    Attributes:
+        op: ``"aten.addmm.default"``.
+        inputs: Sizes of its tensor arguments in order, lists of tensors flattened; ``None`` for an optional tensor
+            argument that was not given.
+        outputs: Sizes of its tensor results in order.
+        arguments: Its plain arguments by schema name, those that a cost formula may need (``groups``, ``transposed``).
+        dtype: Of the first tensor result.
+    """
+
+    op: str
+    inputs: tuple[tuple[int, ...] | None, ...]
+    outputs: tuple[tuple[int, ...], ...]
+    arguments: tuple[tuple[str, Any], ...] = ()
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class ParamFact:
+    """One parameter or buffer, by identity: tied weights are one ``ParamFact`` with several names.
+
+    Attributes:
+        index: Position in ``Trace.params``.
+        names: Every path it is registered under, ``"encoder.weight"``; empty if only reachable unregistered.
+        shape: Sizes; ``()`` while lazy.
+        num: Number of scalars; 0 while lazy.
+        nbytes: Bytes of its storage that it really takes (packed 4-bit weights and expanded views included right).
+        trainable: Whether it requires grad.
+        kind: ``"parameter"`` or ``"buffer"``.
+        lazy: Whether it had no size when the tree was read.
+    """
+
+    index: int
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    num: int
+    nbytes: int
+    trainable: bool
+    kind: Literal["parameter", "buffer"] = "parameter"
+    lazy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFact:
+    """One module instance of the model, by identity.
+
+    Attributes:
+        index: Position in ``Trace.modules``.
+        paths: Every path it is registered under, in ``named_modules(remove_duplicate=False)`` order; empty for a
+            module that is not registered (kept in a plain list, or made during the forward).
+        type_name: Class name, ``"Conv2d"``.
+        type_module: Where the class is defined, ``"torch.nn.modules.conv"``.
+        parent: Index of the module that registers its first path, ``None`` for the model itself.
+        children: Indices of registered children, in registration order, each once.
+        params: Indices of ``Trace.params`` registered directly on it (parameters and buffers, in order).
+        settings: Its plain attributes: ``{"stride": (1, 1), "padding": (5, 5), "batch_first": False}``.
+        extra_repr: What it says of itself in ``repr``.
+        training: Its mode when traced.
+        found: Where a module that is not registered was found: ``"layers[0]"`` for ``self.layers = [nn.Linear(…)]``,
+            ``""`` if it is registered or was met only during the forward.
+        lazy: Whether it had parameters without a size before the trace.
+        forward_file: ``co_filename`` of its ``forward``, and ``forward_line`` its first line; ``""`` and 0 if unknown.
+    """
+
+    index: int
+    paths: tuple[str, ...]
+    type_name: str
+    type_module: str = ""
+    parent: int | None = None
+    children: tuple[int, ...] = ()
+    params: tuple[int, ...] = ()
+    settings: Mapping[str, Any] = _EMPTY
+    extra_repr: str = ""
+    training: bool = False
+    found: str = ""
+    lazy: bool = False
+    forward_file: str = ""
+    forward_line: int = 0
+
+    @property
+    def path(self) -> str:
+        """Its first path; where it was found if it is not registered."""
+        return self.paths[0] if self.paths else self.found
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One execution of a module or of an operation.
+
+    Attributes:
+        index: Position in ``Trace.calls``: the order in which calls *began*, so a parent comes before its children.
+        kind: ``"module"`` or ``"op"``.
+        path: Path of the module; for an operation the path of the module whose code called it.
+        type_name: ``"Conv2d"``; for an operation its name as people write it: ``"view"``, ``"add"``, ``"cat"``.
+        parent: Index of the call it ran in; ``None`` for the model's own.
+        depth: Number of calls it is nested in.
+        call_index: 0 for the first call of this module, 1 for the second; for an operation, among equal names in the
+            same parent call.
+        module: Index into ``Trace.modules``; for an operation the module whose code called it.
+        inputs: Tensors that went in, positional arguments first.
+        outputs: Tensors that came out; empty if it failed.
+        input_links: Per input leaf, where the tensor was made; ``None`` for parameters, constants and the unknown.
+        output_links: Per output leaf, where the tensor was made: a leaf module or an operation points to itself, a
+            container to the innermost call that made it.
+        input_params: Per input leaf the index of the parameter or buffer that it is, or ``None``.
+        arguments: Non-tensor arguments of an operation, by name where known, else by position: ``("dim", 1)``,
+            ``("1", -1)``. Tensors inside are written as ``Ellipsis``. For modules: non-tensor arguments of the call.
+        params: Indices of parameters and buffers that this call itself touched (not those its children did).
+        kernels: The aten operations that ran directly in this call, not in its children.
+        status: ``"ran"`` or ``"failed"``; the innermost failed call is the culprit, the calls around it fail too.
+        source: The user's line that made the call, ``None`` where there is none.
+        grad: Whether autograd recorded it.
+        autocast: Dtype of the autocast region it ran in, or ``None``.
+        inplace: Whether it wrote into its first argument (``relu_``, ``x[0] = 1``, ``out=``).
+        saved: Storages that autograd saved while it ran, not those its children saved: ``(storage number, bytes)``.
+        live_bytes: The largest sum of live tensor storages while it ran, children included; ``None`` if not measured.
+        lines: For an operation: the user's lines that led to it, innermost first (helpers called by forward).
+        lazy: Whether the module had parameters without a size when the call began.
+    """
+
+    index: int
+    kind: Kind
+    path: str
+    type_name: str
+    parent: int | None
+    depth: int
+    call_index: int = 0
+    module: int | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    input_links: tuple[Link | None, ...] = ()
+    output_links: tuple[Link | None, ...] = ()
+    input_params: tuple[int | None, ...] = ()
+    arguments: tuple[tuple[str, Any], ...] = ()
+    params: tuple[int, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
+    status: Status = "ran"
+    source: Source | None = None
+    grad: bool = False
+    autocast: str | None = None
+    inplace: bool = False
+    saved: tuple[tuple[int, int], ...] = ()
+    live_bytes: int | None = None
+    lines: tuple[Source, ...] = ()
+    lazy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InputFact:
+    """One tensor of the model's own input: what was asked for, and the names of its dims.
+
+    Attributes:
+        spec: Its name, size, dtype and device, as traced.
+        dims: A name per dim, ``""`` where it has none: ``("B", "", "H", "W")``.
+        given: ``"size"``, ``"data"`` or ``"inferred"``.
+    """
+
+    spec: TensorSpec
+    dims: tuple[str, ...] = ()
+    given: Literal["size", "data", "inferred"] = "size"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a forward failed, as facts. The words for it are made in ``failure.py``.
+
+    Attributes:
+        call: Index of the innermost call that failed; ``None`` if the forward failed outside every call (its own
+            arguments do not fit, say).
+        error_type: ``"RuntimeError"``.
+        message: The exception's own words.
+        source: The user's innermost line.
+        source_text: That line's code, stripped; ``""`` if it can't be read.
+    """
+
+    call: int | None
+    error_type: str
+    message: str
+    source: Source | None = None
+    source_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Everything one pass wrote down.
+
+    Attributes:
+        calls: In the order they began.
+        modules: Every module of the model, by identity; ``modules[0]`` is the model.
+        params: Every parameter and buffer, by identity.
+        inputs: The model's input leaves, in the order ``Link(-1, leaf)`` counts them.
+        outputs: The model's output leaves.
+        engine: What traced it.
+        engine_reason: Why it was not the fake engine (``".item() at net.py:41"``); ``""`` otherwise.
+        failure: How it failed, ``None`` if it did not.
+        method: What was called: ``"forward"``, ``"encode"``.
+        peak_bytes: Largest sum of live tensor storages during the forward, ``None`` if not measured.
+    """
+
+    calls: tuple[Call, ...]
+    modules: tuple[ModuleFact, ...]
+    params: tuple[ParamFact, ...] = ()
+    inputs: tuple[InputFact, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    engine: EngineName = "fake"
+    engine_reason: str = ""
+    failure: Failure | None = None
+    method: str = "forward"
+    peak_bytes: int | None = None
+
+    @property
+    def model_type(self) -> str:
+        """Class name of the model."""
+        return self.modules[0].type_name
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the summary: a call, or a module that was not called.
+
+    Attributes:
+        index: Position in the summary.
+        path: Path of the module; for an operation the path of the module whose code called it.
+        type_name: Class name, or the operation's name.
+        kind: ``"module"`` or ``"op"``.
+        depth: How deep it is nested in ``parent`` rows; 0 for the model.
+        call_index: 0 for the first call of this module.
+        inputs, outputs: Tensors in and out; empty for a row that did not run.
+        own_params: Scalars of parameters registered directly on the module; 0 for an operation.
+        num_params: Scalars of parameters in the subtree, each counted once; 0 for an operation.
+        trainable_params: Those of ``num_params`` that require grad.
+        status: ``"ran"``, ``"failed"``, ``"unreached"`` (the forward failed before it) or ``"uncalled"``.
+        source: ``"net.py:41"``, ``"In [5] line 3"``, or ``None``.
+        parent: Index of the row it is nested in, ``None`` for the model.
+        call: Index into ``Trace.calls``; ``None`` for a module that was not called.
+        module: Index into ``Trace.modules``; for an operation the module whose code called it.
+        extra_repr: What the module says of itself; for an operation its plain arguments.
+    """
+
+    index: int
+    path: str
+    type_name: str
+    kind: Kind
+    depth: int
+    call_index: int = 0
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    own_params: int = 0
+    num_params: int = 0
+    trainable_params: int = 0
+    status: Status = "ran"
+    source: str | None = None
+    parent: int | None = None
+    call: int | None = None
+    module: int | None = None
+    extra_repr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one row costs.
+
+    Attributes:
+        mult_adds: Multiply-adds of the call and all in it; ``None`` if any part is unknown.
+        own_mult_adds: Without its children.
+        activation_bytes: What it makes autograd save for backward, children included; ``None`` if unknown.
+        own_activation_bytes: Without its children.
+        approximate: Whether a backend's workspace or autocast makes ``activation_bytes`` approximate.
+    """
+
+    mult_adds: int | None = None
+    own_mult_adds: int | None = None
+    activation_bytes: int | None = None
+    own_activation_bytes: int | None = None
+    approximate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where the memory goes, in bytes; ``None`` is unknown."""
+
+    param_bytes: int
+    buffer_bytes: int
+    input_bytes: int
+    activation_bytes: int | None = None
+    gradient_bytes: int = 0
+    optimizer_bytes: int = 0
+    forward_peak_bytes: int | None = None
+    optimizer: str = "adamw"
+    approximate: bool = False
+
+    @property
+    def inference_bytes(self) -> int | None:
+        """Parameters, buffers and the peak of live tensors during the forward (the input is one of them)."""
+        if self.forward_peak_bytes is None:
+            return None
+        return self.param_bytes + self.buffer_bytes + self.forward_peak_bytes
+
+    @property
+    def training_bytes(self) -> int | None:
+        """Parameters, buffers, input, saved activations, gradients and optimizer state."""
+        if self.activation_bytes is None:
+            return None
+        fixed = self.param_bytes + self.buffer_bytes + self.input_bytes
+        return fixed + self.activation_bytes + self.gradient_bytes + self.optimizer_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A finding on a row.
+
+    Attributes:
+        rule: Its id in kebab-case, ``"grown-map"``.
+        severity: ``"error"``, ``"warning"`` or ``"note"``.
+        row: Index of the row it stands on.
+        path: That row's path.
+        message: What was seen, with the numbers.
+        fix: What to change, in code; ``""`` where there is nothing to say.
+    """
+
+    rule: str
+    severity: Severity
+    row: int
+    path: str
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What differs in one row between two summaries: see ``diff.py``.
+
+    Attributes:
+        path: Path of the row.
+        what: ``"added"``, ``"removed"``, ``"type"``, ``"params"``, ``"size"`` or ``"moved"`` (a size that moved as
+            its formula predicts).
+        old, new: Row indices in the older and the newer summary, ``None`` where it is absent.
+        expected: Whether the formula predicted it; ``None`` where there is no formula.
+    """
+
+    path: str
+    what: Literal["added", "removed", "type", "params", "size", "moved"]
+    old: int | None
+    new: int | None
+    expected: bool | None = None
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that is known of one trace. What is derived from the trace is a table keyed by row index.
+
+    Attributes:
+        trace: What the pass wrote down.
+        rows: What it means, in execution order.
+        formulas: Per row, per output leaf, a formula or ``None``; empty until computed.
+        input_formulas: The same for input leaves.
+        costs: Per row; empty until computed.
+        memory: ``None`` until computed.
+        flags: What the rules found.
+        expect: Declared sizes by path, ``{"conv0": "B 16 H W"}``.
+        batch: What is known of dims that move with the batch: per row index, per output leaf, the dims of that leaf
+            that changed when B became B + 1, with the new sizes; empty until the second trace ran.
+        constraints: Which sizes work, in words: ``("H and W divisible by 16",)``.
+        failed_at: Sizes at which a re-trace failed, with the reason in words.
+        unknown_ops: Operations whose mult-adds are not known.
+    """
+
+    trace: Trace
+    rows: tuple[Row, ...]
+    formulas: Mapping[int, tuple[Formula | None, ...]] = field(default_factory=dict)
+    input_formulas: Mapping[int, tuple[Formula | None, ...]] = field(default_factory=dict)
+    costs: Mapping[int, Cost] = field(default_factory=dict)
+    memory: Memory | None = None
+    flags: tuple[Flag, ...] = ()
+    expect: Mapping[str, Any] = field(default_factory=dict)
+    batch: Mapping[int, tuple[tuple[int, ...] | None, ...]] = field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
+    failed_at: tuple[tuple[str, str], ...] = ()
+    unknown_ops: tuple[str, ...] = ()
+
+    @cached_property
+    def row_of_call(self) -> Mapping[int, int]:
+        """Row index by call index."""
+        return {row.call: row.index for row in self.rows if row.call is not None}
+
+    @cached_property
+    def children(self) -> Mapping[int, tuple[int, ...]]:
+        """Row indices by the row they are nested in, in order."""
+        found: dict[int, list[int]] = {}
+        for row in self.rows:
+            if row.parent is not None:
+                found.setdefault(row.parent, []).append(row.index)
+        return {parent: tuple(rows) for parent, rows in found.items()}
+
+    @cached_property
+    def users(self) -> Mapping[Link, tuple[int, ...]]:
+        """Indices of the calls that read a tensor, by where it was made."""
+        found: dict[Link, list[int]] = {}
+        for call in self.trace.calls:
+            for link in call.input_links:
+                if link is not None and call.index not in (readers := found.setdefault(link, [])):
+                    readers.append(call.index)
+        return {link: tuple(calls) for link, calls in found.items()}
+
+    @cached_property
+    def total_params(self) -> int:
+        """Scalars of all registered parameters, each counted once."""
+        return sum(p.num for p in self.trace.params if p.kind == "parameter" and p.names)
+
+    @cached_property
+    def trainable_params(self) -> int:
+        """Those of ``total_params`` that require grad."""
+        return sum(p.num for p in self.trace.params if p.kind == "parameter" and p.names and p.trainable)
+
+
+#: Columns that a view may show, in the order they are shown.
+COLUMNS = ("input", "output", "formula", "params", "macs", "activation", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How to look at a story; it never changes what is known.
+
+    Attributes:
+        depth: Levels that stand open, the model being level 0; ``None`` lets the outline choose.
+        ops: Whether operation rows are shown.
+        columns: Which of ``COLUMNS`` to show.
+        max_rows: Most rows that are sent to a page; what is left out is said.
+        fold: Whether identical siblings are one row.
+    """
+
+    depth: int | None = None
+    ops: bool = False
+    columns: tuple[str, ...] = ("input", "output", "params", "macs")
+    max_rows: int = 2000
+    fold: bool = True

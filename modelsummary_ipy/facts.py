@@ -166,7 +166,7 @@ class ModuleFact:
     parent: int | None = None
     children: tuple[int, ...] = ()
     params: tuple[int, ...] = ()
-    settings: Mapping[str, Any] = _EMPTY
+    settings: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     extra_repr: str = ""
     training: bool = False
     found: str = ""

@@ -1,0 +1,303 @@
+"""A clone of any object graph with every tensor converted: what is traced is never what the user holds."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import functools
+import random
+import types
+import weakref
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Cloner", "Stub"]
+
+_ATOMS: frozenset[type] = frozenset(
+    {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, type, types.BuiltinFunctionType}
+    | {torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, types.ModuleType, property}
+)
+#: Instances of classes from these packages are shared: locks, loggers, files, queues and weak containers are not state
+#: of a model, and a copied lock guards nothing.
+_SHARED_PACKAGES = frozenset(
+    "abc asyncio concurrent ctypes datetime decimal functools inspect io logging multiprocessing pathlib queue re socket "
+    "subprocess tempfile threading typing uuid weakref _io _thread _weakref".split()
+)
+#: What may live in an instance's ``__dict__`` but belongs to the user's own object only: a trace runs eagerly.
+_NOT_CLONED = frozenset({"_compiled_call_impl"})
+_NOT_CLONED_OF_COMPILED = _NOT_CLONED | {"forward", "_forward", "dynamo_ctx", "_torchdynamo_orig_callable"}
+
+
+class Stub:
+    """What a tensor was, without the tensor: a pristine copy of a model holds these and pins nobody's memory.
+
+    Attributes:
+        size, stride, dtype, device, requires_grad: As the tensor had them; ``size`` is ``None`` while lazy.
+        kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
+        shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
+        extras: The clone of its own ``__dict__``.
+    """
+
+    __slots__ = ("device", "dtype", "extras", "kind", "requires_grad", "shared", "size", "stride")
+
+    def __init__(self, tensor: Tensor, *, lazy: bool, plain: bool) -> None:
+        self.kind: type[Tensor] = type(tensor)
+        self.size = None if lazy else tensor.size()
+        self.stride = tensor.stride() if plain and not lazy else None
+        self.dtype = tensor.dtype
+        self.device = tensor.device
+        self.requires_grad = tensor.requires_grad
+        self.shared = None if plain or lazy else tensor
+        self.extras: dict[str, Any] = {}
+
+
+class Cloner:
+    """Clone modules, containers, plain objects and functions through one memo, so what was shared stays shared.
+
+    Locks, files, enums, classes and whatever has no Python-level state are shared with the original.
+
+    Args:
+        convert: Makes the clone's tensor from the original's; called once for each tensor.
+        convert_script: Makes the clone of a ScriptModule.
+
+    Attributes:
+        modules: ``(original, clone)`` of every module, in the order they were met.
+        tensors: ``id`` of the original to the clone's tensor.
+    """
+
+    def __init__(self, convert: Callable[[Any], Any], convert_script: Callable[[Any], Any] = copy.deepcopy) -> None:
+        self._convert = convert
+        self._convert_script = convert_script
+        self._memo: dict[int, Any] = {}
+        self._originals: list[Any] = []  # an id in the memo must not be reused while we clone
+        self.modules: list[tuple[nn.Module, nn.Module]] = []
+        self.tensors: dict[int, Any] = {}
+
+    def __call__(self, value: Any) -> Any:
+        """Return the clone of ``value``."""
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        key = id(value)
+        if key in self._memo:
+            return self._memo[key]
+        return self._find_way(value, kind)(value)
+
+    def _find_way(self, value: Any, kind: type) -> Callable[[Any], Any]:
+        way = _WAYS.get(kind)
+        if way is not None:
+            return functools.partial(way, self)
+        if isinstance(value, Tensor):
+            return self._clone_tensor
+        if isinstance(value, nn.Module):
+            return self._clone_script_module if isinstance(value, torch.jit.ScriptModule) else self._clone_object
+        if isinstance(value, tuple):
+            return self._clone_tuple
+        if isinstance(value, OrderedDict):
+            return self._clone_ordered
+        if isinstance(value, dict):
+            return self._clone_dict
+        if isinstance(value, (list, deque)):
+            return self._clone_list
+        if isinstance(value, (set, frozenset)):
+            return self._clone_set
+        if isinstance(value, (type, enum.Enum)) or kind.__module__.partition(".")[0] in _SHARED_PACKAGES:
+            return self._share
+        return self._clone_object if _has_python_state(kind) else self._share
+
+    def _remember(self, original: Any, clone: Any) -> Any:
+        self._memo[id(original)] = clone
+        self._originals.append(original)
+        return clone
+
+    def _share(self, value: Any) -> Any:
+        return self._remember(value, value)
+
+    def _clone_tensor(self, value: Any) -> Any:
+        clone = self._convert(value)
+        self._remember(value, clone)
+        self.tensors[id(value)] = clone
+        extras = value.extras if type(value) is Stub else value.__dict__ if type(value) in _PLAIN_TENSORS else None
+        if extras and clone is not value:
+            target = clone.extras if type(clone) is Stub else clone.__dict__
+            for name, item in list(extras.items()):
+                target.setdefault(name, self(item))
+        return clone
+
+    def _clone_object(self, value: Any) -> Any:
+        """Clone by state, not by constructor: neither ``__init__`` nor ``__setattr__`` of the user's class runs."""
+        clone = self._remember(value, object.__new__(type(value)))
+        if isinstance(value, nn.Module):
+            self.modules.append((value, clone))
+        state = getattr(value, "__dict__", None)
+        dropped = _NOT_CLONED_OF_COMPILED if type(value).__name__ == "OptimizedModule" else _NOT_CLONED
+        if state is not None:
+            target = clone.__dict__
+            for name, item in list(state.items()):
+                if type(item) in _ATOMS:
+                    target[name] = item
+                elif name not in dropped:
+                    target[name] = self(item)
+        for slot in _slots(type(value)):
+            try:
+                item = object.__getattribute__(value, slot)
+            except AttributeError:  # a slot that was never filled
+                continue
+            object.__setattr__(clone, slot, self(item))
+        return clone
+
+    def _clone_script_module(self, value: torch.jit.ScriptModule) -> Any:
+        clone = self._remember(value, self._convert_script(value))
+        self.modules.append((value, clone))
+        return clone
+
+    def _clone_tuple(self, value: tuple[Any, ...]) -> Any:
+        items = [self(item) for item in value]
+        if id(value) in self._memo:  # reached again through one of its own items
+            return self._memo[id(value)]
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return self._share(value)
+        return self._remember(value, tuple.__new__(type(value), items))
+
+    def _clone_list(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is deque:
+            clone = self._remember(value, deque(maxlen=value.maxlen))
+        else:
+            clone = self._remember(value, kind.__new__(kind))
+            self._copy_attributes(value, clone)
+        base = deque if isinstance(value, deque) else list
+        base.extend(clone, [self(item) for item in base.copy(value)])
+        return clone
+
+    def _clone_dict(self, value: Any) -> Any:
+        kind = type(value)
+        clone = self._remember(value, kind.__new__(kind))
+        if isinstance(value, defaultdict):
+            clone.default_factory = self(value.default_factory)
+        self._copy_attributes(value, clone)
+        for key, item in list(dict.items(value)):
+            dict.__setitem__(clone, self(key), item if type(item) in _ATOMS else self(item))
+        return clone
+
+    def _clone_ordered(self, value: Any) -> Any:
+        kind = type(value)
+        clone = self._remember(value, OrderedDict() if kind is OrderedDict else kind.__new__(kind))
+        if value:
+            for key, item in list(OrderedDict.items(value)):
+                OrderedDict.__setitem__(clone, self(key), self(item))
+        if kind is not OrderedDict:
+            self._copy_attributes(value, clone)
+        return clone
+
+    def _clone_set(self, value: Any) -> Any:
+        if not value:
+            return self._share(value) if isinstance(value, frozenset) else self._remember(value, type(value)())
+        return self._remember(value, type(value)([self(item) for item in list(value)]))
+
+    def _copy_attributes(self, value: Any, clone: Any) -> None:
+        for name, item in list(getattr(value, "__dict__", {}).items()):
+            clone.__dict__[name] = self(item)
+
+    def _clone_method(self, value: types.MethodType) -> Any:
+        owner = self(value.__self__)
+        if owner is value.__self__:
+            return self._share(value)
+        return self._remember(value, types.MethodType(self(value.__func__), owner))
+
+    def _clone_partial(self, value: functools.partial[Any]) -> Any:
+        clone = functools.partial(self(value.func), *map(self, value.args), **{k: self(v) for k, v in value.keywords.items()})
+        return self._remember(value, clone)
+
+    def _clone_function(self, value: types.FunctionType) -> Any:
+        """A function is its code, but one that closes over a module, a tensor or a list would reach the original's."""
+        if not value.__closure__ and not value.__dict__:
+            return self._share(value)
+        self._remember(value, value)  # stands for itself while its own closure is looked at
+        cells = value.__closure__ or ()
+        try:
+            contents = [cell.cell_contents for cell in cells]
+        except ValueError:  # a cell that is still empty
+            return value
+        clones = [self(content) for content in contents]
+        if all(new is old for new, old in zip(clones, contents, strict=True)):
+            return value
+        closure = tuple(types.CellType(content) for content in clones)
+        clone = types.FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, closure)
+        clone.__kwdefaults__ = value.__kwdefaults__
+        clone.__dict__.update(value.__dict__)
+        clone.__qualname__, clone.__module__, clone.__doc__ = value.__qualname__, value.__module__, value.__doc__
+        return self._remember(value, clone)
+
+    def _clone_weakref(self, value: weakref.ref[Any]) -> Any:
+        target = value()
+        if target is None:
+            return self._share(value)
+        clone = self(target)
+        return self._share(value) if clone is target else self._remember(value, weakref.ref(clone))
+
+    def _clone_array(self, value: Any) -> Any:
+        return self._remember(value, value.copy())
+
+    def _clone_generator(self, value: torch.Generator) -> Any:
+        clone = torch.Generator(device=value.device)
+        clone.set_state(value.get_state())
+        return self._remember(value, clone)
+
+    def _clone_deep(self, value: Any) -> Any:
+        return self._remember(value, copy.deepcopy(value))
+
+
+def _has_python_state(kind: type) -> bool:
+    """Tell whether ``object.__new__`` and the attributes make a whole instance: no base is written in C."""
+    return all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__) and not any(
+        hasattr(base, "__basicsize__") and base.__basicsize__ > 512 for base in kind.__mro__
+    )
+
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots(kind: type) -> tuple[str, ...]:
+    found: list[str] = []
+    for base in kind.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        names = (slots,) if isinstance(slots, str) else tuple(slots)
+        for name in names:
+            if name not in ("__dict__", "__weakref__"):
+                mangled = f"_{base.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
+                found.append(mangled)
+    return tuple(found)
+
+
+_PLAIN_TENSORS = (Tensor, nn.Parameter)
+
+_WAYS: dict[type, Callable[[Cloner, Any], Any]] = cast(
+    dict[type, Callable[[Cloner, Any], Any]],
+    {
+        Stub: Cloner._clone_tensor,
+        Tensor: Cloner._clone_tensor,
+        nn.Parameter: Cloner._clone_tensor,
+        dict: Cloner._clone_dict,
+        OrderedDict: Cloner._clone_ordered,
+        list: Cloner._clone_list,
+        tuple: Cloner._clone_tuple,
+        set: Cloner._clone_set,
+        frozenset: Cloner._clone_set,
+        types.FunctionType: Cloner._clone_function,
+        types.MethodType: Cloner._clone_method,
+        functools.partial: Cloner._clone_partial,
+        weakref.ReferenceType: Cloner._clone_weakref,
+        np.ndarray: Cloner._clone_array,
+        torch.Generator: Cloner._clone_generator,
+        random.Random: Cloner._clone_deep,
+        np.random.Generator: Cloner._clone_deep,
+        np.random.RandomState: Cloner._clone_deep,
+    },
+)

@@ -1,0 +1,260 @@
+"""Which engine traces: fakes first, a real run when the forward needs values, the module tree when neither can."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import nn
+
+from modelsummary_ipy.facts import Trace
+from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
+from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.isolation import quiet_output
+from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
+from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiece
+from modelsummary_ipy.source import format_source
+from modelsummary_ipy.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
+
+__all__ = ["Engine", "Traced", "run_engine", "trace_at"]
+
+Engine = Literal["auto", "fake", "real", "static"]
+
+#: ``auto`` runs a model for real no longer than this; a real run asked for by name may take what it takes.
+REAL_SECONDS = 10.0
+#: Most bytes of parameters and buffers that ``auto`` copies for a real run.
+REAL_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What came of running the engines.
+
+    Attributes:
+        trace: The facts.
+        error: The exception that ended the forward.
+        shadow: The pristine copy, for traces at other sizes.
+        dtypes: The dtypes that the sizes among the inputs got.
+        passes: How many times the forward's Python ran.
+        advice: What to do if the trace is not whole, in one sentence; ``""`` otherwise.
+    """
+
+    trace: Trace
+    error: BaseException | None
+    shadow: Shadow
+    dtypes: tuple[str, ...] = ()
+    passes: int = 0
+    advice: str = ""
+
+
+def run_engine(
+    model: nn.Module,
+    inputs: ModelInputs | None,
+    *,
+    method: str = "forward",
+    device: torch.device | None = None,
+    mode: Mode = "same",
+    engine: Engine = "auto",
+    observer: Observer | None = None,
+) -> Traced:
+    """Trace ``model`` with the engine asked for; ``auto`` goes on to a real run only if the forward needs values.
+
+    Args:
+        model: The user's model; read, never run.
+        inputs: What to pass; ``None`` for the module tree alone.
+        method: What to call.
+        device: Where the trace pretends to be; ``None`` leaves everything where it is.
+        mode: ``"same"``, ``"train"`` or ``"eval"``.
+        engine: ``"auto"``, ``"fake"``, ``"real"`` or ``"static"``.
+        observer: Hears of progress, may cancel.
+
+    Raises:
+        TraceCancelled: If the observer asked to stop.
+    """
+    shadow = Shadow(model, device=device, mode=mode)
+    if engine == "static" or inputs is None:
+        reason = "" if engine == "static" else "no input size given"
+        return Traced(_static_trace(shadow, method, reason), None, shadow)
+    names = parameter_names(model, method)
+    dtypes = guess_dtypes(inputs, names, tuple(shadow.tree.params))
+    if engine == "real":
+        result = _run_real(model, shadow, inputs, names, dtypes, method, mode, device, observer)
+        return Traced(result.trace, result.error, shadow, tuple(dtypes), 1)
+    with quiet_output() as printed:
+        result, prepared, dtypes, passes = _run_fake(shadow, inputs, names, dtypes, method, observer)
+    reason = _why_values(result) if result.error is not None else ""
+    if reason and engine == "auto":
+        return _go_on(model, shadow, inputs, names, dtypes, method, mode, device, observer, result, prepared, reason)
+    print("".join(printed), end="")
+    advice = f"{reason}; engine='real' runs the forward" if reason else ""
+    return Traced(result.trace, result.error, shadow, tuple(dtypes), passes, advice)
+
+
+def trace_at(
+    shadow: Shadow, inputs: ModelInputs, dtypes: list[str], method: str, *, observer: Observer | None = None
+) -> TraceResult:
+    """Trace again at other sizes, with fakes, quietly and without measuring."""
+    with quiet_output():
+        work = shadow.build_fake_workpiece()
+        prepared = prepare_inputs(inputs, work, dtypes)
+        return trace(work, prepared, shadow.tree, method=method, observer=observer, measure=False)
+
+
+def _run_fake(
+    shadow: Shadow,
+    inputs: ModelInputs,
+    names: tuple[str, ...],
+    dtypes: list[str],
+    method: str,
+    observer: Observer | None,
+) -> tuple[TraceResult, Prepared, list[str], int]:
+    """Trace with fakes, again if the layers that read the inputs want other dtypes than were guessed."""
+    for passes in (1, 2, 3):
+        work = shadow.build_fake_workpiece()
+        prepared = prepare_inputs(inputs, work, dtypes)
+        result = trace(work, prepared, shadow.tree, method=method, observer=observer)
+        better = correct_dtypes(inputs, names, dtypes, prepared, result.trace) if passes < 3 else None
+        if better is None:
+            return result, prepared, dtypes, passes
+        dtypes = better
+    raise AssertionError("unreachable")
+
+
+def _why_values(result: TraceResult) -> str:
+    """Say why fakes could not go on: ``".item() at net.py:41"``; ``""`` if the failure is the model's own."""
+    error = result.error
+    failure = result.trace.failure
+    assert failure is not None
+    place = format_source(failure.source)
+    where = f" at {place}" if place else ""
+    name = result.culprit
+    if isinstance(error, FAKE_ONLY_ERRORS):
+        return f"{_write_function(name)}{where}" if name else f"{failure.error_type}{where}"
+    words = failure.message
+    needs_memory = any(
+        text in words
+        for text in (
+            "Cannot access data pointer",
+            "data pointer of FakeTensor",
+            ".numpy() is not supported for tensor subclasses",
+            "Tensor that doesn't have storage",
+            "DataDependent",
+            "doesn't have a fake",
+            "fake impl",
+            "meta tensors",
+            "Meta tensors",
+            "'Meta' backend",
+        )
+    )
+    if needs_memory:
+        return f"{_write_function(name)}{where}" if name else f"{failure.error_type}{where}"
+    return ""
+
+
+def _write_function(name: str) -> str:
+    return f".{name}()" if name in ("item", "tolist", "numpy", "nonzero", "bool", "int", "float") else f"{name}()"
+
+
+def _go_on(
+    model: nn.Module,
+    shadow: Shadow,
+    inputs: ModelInputs,
+    names: tuple[str, ...],
+    dtypes: list[str],
+    method: str,
+    mode: Mode,
+    device: torch.device | None,
+    observer: Observer | None,
+    fake: TraceResult,
+    prepared: Prepared,
+    reason: str,
+) -> Traced:
+    """Run for real what fakes could not, if it is small; else keep the rows so far and say how to go on."""
+    nbytes = sum(param.nbytes for param in shadow.tree.params)
+    if nbytes > REAL_BYTES:
+        advice = f"needs values for {reason}; {nbytes / 2**30:.1f} GiB are not copied unasked: engine='real' does it"
+        return _give_up(fake, shadow, dtypes, reason, advice)
+    deadline = time.monotonic() + REAL_SECONDS
+
+    def watch(count: int, path: str) -> bool:
+        if time.monotonic() > deadline:
+            raise _TooLongError
+        return bool(observer(count, path)) if observer is not None else False
+
+    ranges = find_ranges(fake.trace, prepared.facts)
+    try:
+        result = _run_real(model, shadow, inputs, names, dtypes, method, mode, device, watch, ranges)
+    except _TooLongError:
+        advice = f"needs values for {reason}; the run took over {REAL_SECONDS:.0f} s: engine='real' lets it finish"
+        return _give_up(fake, shadow, dtypes, reason, advice)
+    return Traced(replace(result.trace, engine_reason=reason), result.error, shadow, tuple(dtypes), 2)
+
+
+class _TooLongError(TraceCancelled):
+    """A real run that nobody asked for took too long."""
+
+
+def _give_up(fake: TraceResult, shadow: Shadow, dtypes: list[str], reason: str, advice: str) -> Traced:
+    """Keep the rows so far: the model did not fail, our engine stopped."""
+    trace = replace(fake.trace, engine_reason=reason, failure=fake.trace.failure)
+    return Traced(trace, fake.error, shadow, tuple(dtypes), 1, advice)
+
+
+def _run_real(
+    model: nn.Module,
+    shadow: Shadow,
+    inputs: ModelInputs,
+    names: tuple[str, ...],
+    dtypes: list[str],
+    method: str,
+    mode: Mode,
+    device: torch.device | None,
+    observer: Observer | None,
+    ranges: dict[int, int] | None = None,
+) -> TraceResult:
+    work: Workpiece = build_real_workpiece(model, shadow.tree, device=device, mode=mode)
+    if ranges is None:
+        ranges = _guess_ranges(shadow)
+    for attempt in (1, 2):
+        prepared = prepare_inputs(inputs, work, dtypes, ranges)
+        result = trace(work, prepared, shadow.tree, method=method, observer=observer)
+        better = correct_dtypes(inputs, names, dtypes, prepared, result.trace) if result.error and attempt == 1 else None
+        if better is None:
+            break
+        dtypes[:] = better
+        work = build_real_workpiece(model, shadow.tree, device=device, mode=mode)
+    return result
+
+
+def _guess_ranges(shadow: Shadow) -> dict[int, int]:
+    """Without a fake trace to tell which embedding reads an input, stay below the smallest."""
+    rows = [fact.settings.get("num_embeddings") for fact in shadow.tree.modules]
+    smallest = min((row for row in rows if isinstance(row, int)), default=2)
+    return dict.fromkeys(range(64), smallest)
+
+
+def _static_trace(shadow: Shadow, method: str, reason: str) -> Trace:
+    tree = shadow.tree
+    return Trace(
+        calls=(),
+        modules=tuple(tree.modules),
+        params=tuple(tree.params),
+        engine="static",
+        engine_reason=reason,
+        method=method,
+    )
+
+
+def parameter_names(model: nn.Module, method: str) -> tuple[str, ...]:
+    """Return the names of the method's positional parameters, without ``self``."""
+    try:
+        signature = inspect.signature(getattr(model, method))
+    except (TypeError, ValueError):  # a method without a signature, such as a ScriptModule's
+        return ()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in positional)
+
+

@@ -1,0 +1,235 @@
+"""A model's module tree as facts: every module and parameter once, by identity, whatever its names."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from modelsummary_ipy.facts import ModuleFact, ParamFact
+from modelsummary_ipy.leaves import name_device, name_dtype
+
+__all__ = ["ModuleTree", "read_params", "read_tree"]
+
+#: Attributes every module has, which say nothing of what it does.
+_MACHINERY = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
+_ATOMS = (bool, int, float, str, type(None))
+_MAX_SEARCH = 4
+
+
+class ModuleTree:
+    """The facts of a model's modules and parameters, and which object each of them is.
+
+    Attributes:
+        modules: Facts by index; 0 is the model.
+        params: Facts by index.
+        module_index: Index by ``id`` of the module.
+        param_index: Index by ``id`` of the parameter or buffer.
+        objects: The modules themselves, by index. Dropped by whoever holds the tree longer than a trace.
+        tensors: The parameters and buffers themselves, by index.
+    """
+
+    def __init__(self) -> None:
+        self.modules: list[ModuleFact] = []
+        self.params: list[ParamFact] = []
+        self.module_index: dict[int, int] = {}
+        self.param_index: dict[int, int] = {}
+        self.objects: list[nn.Module] = []
+        self.tensors: list[Tensor] = []
+
+
+def read_tree(model: nn.Module) -> ModuleTree:
+    """Read every module of ``model`` and every parameter and buffer, registered or kept in plain containers."""
+    tree = ModuleTree()
+    paths: list[list[str]] = []
+    parents: list[int | None] = []
+    found: list[str] = []
+    own_tensors: list[list[tuple[str, Tensor, str]]] = []
+
+    def visit(module: nn.Module, path: str | None, where: str, parent: int | None, above: frozenset[int]) -> None:
+        index = tree.module_index.get(id(module))
+        if index is None:
+            index = tree.module_index[id(module)] = len(tree.objects)
+            tree.objects.append(module)
+            paths.append([])
+            parents.append(parent)
+            found.append(where if path is None else "")
+            own_tensors.append(_own_tensors(module))
+        if path is not None:
+            paths[index].append(path)
+        if id(module) in above:  # a module that registers itself
+            return
+        above |= {id(module)}
+        for name, child in list(module._modules.items()):
+            if child is not None:
+                inner = name if not (path or where) else f"{path or where}.{name}"
+                visit(child, None if path is None else inner, inner, index, above)
+
+    visit(model, "", "", None, frozenset())
+    registered = len(tree.objects)
+    seen: set[int] = set()
+    for index in range(registered):
+        for name, child in _find_unregistered(tree.objects[index], seen):
+            if id(child) not in tree.module_index:
+                base = paths[index][0]
+                visit(child, None, f"{base}.{name}" if base else name, index, frozenset())
+
+    _number_params(tree, paths, own_tensors)
+    children: list[list[int]] = [[] for _ in tree.objects]
+    for index, module in enumerate(tree.objects):
+        for child in list(module._modules.values()):
+            if child is not None and (number := tree.module_index[id(child)]) not in children[index]:
+                children[index].append(number)
+    for index, module in enumerate(tree.objects):
+        own = tuple(dict.fromkeys(tree.param_index[id(tensor)] for _, tensor, _ in own_tensors[index]))
+        tree.modules.append(
+            _read_module(module, index, tuple(paths[index]), parents[index], tuple(children[index]), own, found[index])
+        )
+    return tree
+
+
+def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, str]]:
+    """Return ``(name, tensor, kind)`` of what is registered directly on ``module``; ScriptModules keep it in C++."""
+    if isinstance(module, torch.jit.ScriptModule):
+        params = list(module.named_parameters(recurse=False))
+        buffers = list(module.named_buffers(recurse=False))
+    else:
+        params, buffers = list(module._parameters.items()), list(module._buffers.items())  # type: ignore[arg-type]
+    own = [(name, tensor, "parameter") for name, tensor in params if tensor is not None]
+    return own + [(name, tensor, "buffer") for name, tensor in buffers if tensor is not None]
+
+
+def _number_params(tree: ModuleTree, paths: list[list[str]], own: list[list[tuple[str, Tensor, str]]]) -> None:
+    names: list[list[str]] = []
+    kinds: list[str] = []
+    for index, tensors in enumerate(own):
+        for name, tensor, kind in tensors:
+            number = tree.param_index.get(id(tensor))
+            if number is None:
+                number = tree.param_index[id(tensor)] = len(tree.tensors)
+                tree.tensors.append(tensor)
+                names.append([])
+                kinds.append(kind)
+            names[number] += [f"{path}.{name}" if path else name for path in paths[index]]
+    for number, tensor in enumerate(tree.tensors):
+        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number]))
+
+
+def _read_param(tensor: Tensor, index: int, names: tuple[str, ...], kind: Any) -> ParamFact:
+    dtype, device, trainable = name_dtype(tensor.dtype), name_device(tensor.device), bool(tensor.requires_grad)
+    if isinstance(tensor, UninitializedTensorMixin):
+        return ParamFact(index, names, (), dtype, device, 0, 0, trainable, kind, lazy=True)
+    num = tensor.numel()
+    return ParamFact(index, names, tuple(tensor.shape), dtype, device, num, _read_bytes(tensor), trainable, kind)
+
+
+def _read_bytes(tensor: Tensor) -> int:
+    """Bytes a tensor really takes: an expanded view no more than its storage."""
+    size = int(tensor.numel()) * int(tensor.element_size())
+    if tensor.layout != torch.strided or type(tensor) not in (Tensor, nn.Parameter):
+        return size
+    return min(size, int(tensor.untyped_storage().nbytes()))
+
+
+def read_params(tree: ModuleTree, tensors: Mapping[int, Tensor]) -> list[ParamFact]:
+    """Read again the parameters that were lazy, from the tensors that the shadow made of them, by index."""
+    return [
+        _read_param(tensors[fact.index], fact.index, fact.names, fact.kind)
+        if fact.lazy and fact.index in tensors
+        else fact
+        for fact in tree.params
+    ]
+
+
+def _read_module(
+    module: nn.Module,
+    index: int,
+    paths: tuple[str, ...],
+    parent: int | None,
+    children: tuple[int, ...],
+    params: tuple[int, ...],
+    found: str,
+) -> ModuleFact:
+    cls = type(module)
+    code = getattr(getattr(cls, "forward", None), "__code__", None)
+    return ModuleFact(
+        index=index,
+        paths=paths,
+        type_name=_name_type(module),
+        type_module=cls.__module__,
+        parent=parent,
+        children=children,
+        params=params,
+        settings=_read_settings(module),
+        extra_repr=_read_extra_repr(module),
+        training=bool(module.training),
+        found=found,
+        lazy=any(isinstance(p, UninitializedTensorMixin) for p in list(module._parameters.values())),
+        forward_file=code.co_filename if code else "",
+        forward_line=code.co_firstlineno if code else 0,
+    )
+
+
+def _name_type(module: nn.Module) -> str:
+    if isinstance(module, torch.jit.ScriptModule):
+        return str(getattr(module, "original_name", type(module).__name__))
+    return type(module).__name__
+
+
+def _read_settings(module: nn.Module) -> Mapping[str, Any]:
+    settings: dict[str, Any] = {}
+    for name, value in list(vars(module).items()):
+        if name in _MACHINERY or name.startswith("_"):
+            continue
+        if isinstance(value, _ATOMS):
+            settings[name] = value
+        elif isinstance(value, (tuple, list)) and len(value) <= 8 and all(isinstance(v, _ATOMS) for v in value):
+            settings[name] = tuple(value)
+        elif isinstance(value, (torch.dtype, torch.device)):
+            settings[name] = str(value).removeprefix("torch.")
+    if isinstance(module, nn.modules.conv._ConvNd):
+        settings["transposed"] = bool(getattr(module, "transposed", False))
+    return MappingProxyType(settings)
+
+
+def _read_extra_repr(module: nn.Module) -> str:
+    try:
+        return str(module.extra_repr())
+    except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
+        return ""
+
+
+def _find_unregistered(module: nn.Module, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
+    """Find modules kept in a module's plain lists, dicts, tuples and objects, with the text that reaches them.
+
+    Args:
+        module: Where to look.
+        seen: ``id`` of every container looked into so far: a config that 200 layers share is read once.
+    """
+    for name, value in list(vars(module).items()):
+        if name not in _MACHINERY and not isinstance(value, _ATOMS):
+            yield from _search(value, name, 0, seen)
+
+
+def _search(value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(value, nn.Module):
+        yield name, value
+        return
+    if depth >= _MAX_SEARCH or isinstance(value, (*_ATOMS, Tensor, type)) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Mapping):
+        for key, item in list(value.items()):
+            yield from _search(item, f"{name}[{key!r}]", depth + 1, seen)
+    elif isinstance(value, (list, tuple, deque)):
+        for index, item in enumerate(list(value)):
+            yield from _search(item, f"{name}[{index}]", depth + 1, seen)
+    elif type(value).__module__ not in ("builtins", "logging", "threading", "weakref") and hasattr(value, "__dict__"):
+        for key, item in list(vars(value).items()):
+            if not isinstance(item, _ATOMS) and not key.startswith("__"):
+                yield from _search(item, f"{name}.{key}", depth + 2, seen)

@@ -1,0 +1,211 @@
+"""What the user gave, made into arguments of the copy's own tensors; the dtype of a size comes from who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelsummary_ipy.facts import Call, InputFact, ParamFact, Trace
+from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.leaves import build_spec, find_argument_leaves, name_dtype
+from modelsummary_ipy.shadow import Workpiece
+from modelsummary_ipy.tracer import Prepared
+
+__all__ = ["correct_dtypes", "guess_dtypes", "prepare_inputs"]
+
+#: Ends of parameter names whose tensors count or point at something.
+_INTEGER_NAMES = ("ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx", "edge_index")
+_MASK_NAMES = ("attention_mask", "padding_mask")
+_EMBEDDINGS = frozenset({"Embedding", "EmbeddingBag", "embedding", "embedding_bag", "one_hot"})
+_WEIGHTED = frozenset({"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "bmm", "addmm", "bilinear"})
+
+
+def list_sizes(inputs: ModelInputs, names: tuple[str, ...]) -> list[tuple[str, Size]]:
+    """List the sizes among the arguments, by the name of the parameter they go to."""
+    found: list[tuple[str, Size]] = []
+    for position, value in enumerate(inputs.args):
+        name = names[position] if position < len(names) else str(position)
+        found += [(name, size) for size in _sizes_in(value)]
+    for name, value in inputs.kwargs.items():
+        inner = _sizes_in(value)
+        deeper = list(value) if isinstance(value, Mapping) and len(inner) == len(value) else [name] * len(inner)
+        found += list(zip(map(str, deeper), inner, strict=True))
+    return found
+
+
+def _sizes_in(value: Any) -> list[Size]:
+    if isinstance(value, Size):
+        return [value]
+    if isinstance(value, Mapping):
+        return [size for item in value.values() for size in _sizes_in(item)]
+    if isinstance(value, (list, tuple)):
+        return [size for item in value for size in _sizes_in(item)]
+    return []
+
+
+def guess_dtypes(inputs: ModelInputs, names: tuple[str, ...], params: tuple[ParamFact, ...]) -> list[str]:
+    """Guess a dtype for every size: its own if it says one, by its parameter's name, else the model's floating dtype.
+
+    Returns:
+        One dtype per size, in the order the sizes stand in the arguments.
+    """
+    floating = next((p.dtype for p in params if p.kind == "parameter" and _is_floating(p.dtype)), None)
+    default = floating or name_dtype(torch.get_default_dtype())
+    guesses: list[str] = []
+    for name, size in list_sizes(inputs, names):
+        if size.dtype is not None:
+            guesses.append(str(size.dtype).removeprefix("torch."))
+        elif name in _MASK_NAMES or name.rpartition("_")[2] in _INTEGER_NAMES:
+            guesses.append("int64")
+        else:
+            guesses.append(default)
+    return guesses
+
+
+def _is_floating(dtype: str) -> bool:
+    return dtype in ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
+
+
+def prepare_inputs(
+    inputs: ModelInputs, work: Workpiece, dtypes: list[str], ranges: Mapping[int, int] | None = None
+) -> Prepared:
+    """Make the arguments of a forward for one copy of the model.
+
+    Args:
+        inputs: What the user gave; sizes become tensors of that size, live data is converted as the model's tensors.
+        work: The copy they are for.
+        dtypes: One per size, from ``guess_dtypes``.
+        ranges: For a real run: by size, the number of values an integer may take (rows of the embedding it goes to).
+    """
+    maker = _Maker(work, dtypes, ranges or {})
+    args = tuple(maker.make(value) for value in inputs.args)
+    kwargs = {name: maker.make(value) for name, value in inputs.kwargs.items()}
+    facts = []
+    for name, tensor in find_argument_leaves(args, kwargs, ()):
+        size = maker.made.get(id(tensor))
+        dims = tuple(size.dims) if size is not None else ("",) * tensor.dim()
+        facts.append(InputFact(build_spec(name, tensor), dims, "size" if size is not None else "data"))
+    return Prepared(args, kwargs, tuple(facts))
+
+
+class _Maker:
+    def __init__(self, work: Workpiece, dtypes: list[str], ranges: Mapping[int, int]) -> None:
+        self._work = work
+        self._dtypes = dtypes
+        self._ranges = ranges
+        self._next = 0
+        self._generator = torch.Generator().manual_seed(0)  # the user's generators are not drawn from
+        self.made: dict[int, Size] = {}
+
+    def make(self, value: Any) -> Any:
+        if isinstance(value, Size):
+            return self._make_tensor(value)
+        if _sizes_in(value):
+            if isinstance(value, Mapping):
+                return {key: self.make(item) for key, item in value.items()}
+            items = [self.make(item) for item in value]
+            return items if isinstance(value, list) else tuple(items)
+        return self._work.copy_data(value)
+
+    def _make_tensor(self, size: Size) -> Tensor:
+        number, self._next = self._next, self._next + 1
+        dtype = getattr(torch, self._dtypes[number])
+        if self._work.fake_mode is not None:
+            with self._work.fake_mode:
+                tensor = torch.empty(size.shape, dtype=dtype, device=self._work.device)
+        else:
+            tensor = self._make_values(size, dtype, self._ranges.get(number, 2)).to(self._work.device)
+        self.made[id(tensor)] = size
+        return tensor
+
+    def _make_values(self, size: Size, dtype: torch.dtype, most: int) -> Tensor:
+        shape = tuple(size.shape)
+        if dtype.is_floating_point or dtype.is_complex:
+            return torch.randn(shape, generator=self._generator).to(dtype)
+        if dtype == torch.bool:
+            return torch.ones(shape, dtype=dtype)
+        return torch.randint(0, max(most, 1), shape, generator=self._generator).to(dtype)
+
+
+def correct_dtypes(
+    inputs: ModelInputs, names: tuple[str, ...], dtypes: list[str], prepared: Prepared, trace: Trace
+) -> list[str] | None:
+    """Compare guessed dtypes with the layers that read the inputs.
+
+    Args:
+        inputs: What the user gave.
+        names: The method's parameter names.
+        dtypes: The guesses the trace was made with.
+        prepared: The arguments it was made with.
+        trace: What came of it; it may have failed.
+
+    Returns:
+        Better guesses, or ``None`` if none is called for.
+    """
+    better = list(dtypes)
+    number = 0
+    sizes = list_sizes(inputs, names)
+    for leaf, fact in enumerate(prepared.facts):
+        if fact.given != "size":
+            continue
+        _, size = sizes[number]
+        if size.dtype is None and (wanted := _wanted_dtype(trace, leaf, better[number])) is not None:
+            better[number] = wanted
+        number += 1
+    return better if better != dtypes else None
+
+
+def _wanted_dtype(trace: Trace, leaf: int, guess: str) -> str | None:
+    """Return the dtype that the first layer to read an input leaf wants, ``None`` if the guess will do."""
+    for call in trace.calls:
+        for position, link in enumerate(call.input_links):
+            if link is None or link.call != -1 or link.leaf != leaf or call.inputs[position].dtype != guess:
+                continue
+            if call.type_name in _EMBEDDINGS:
+                is_index = position == 0
+                return "int64" if is_index and guess not in ("int64", "int32") else None
+            own = _weight_dtype(trace, call)
+            if own is not None and own != guess and call.autocast is None:
+                return own
+    return None
+
+
+def _weight_dtype(trace: Trace, call: Call) -> str | None:
+    """Return the dtype of the weight that a layer of torch's multiplies its input with, ``None`` for other calls."""
+    if call.kind == "op":
+        touched = call.params if call.type_name in _WEIGHTED else ()
+    else:
+        fact = trace.modules[call.module] if call.module is not None else None
+        multiplies = fact is not None and fact.type_module.startswith("torch.nn.modules") and not fact.children
+        touched = fact.params if multiplies and fact is not None else ()
+    dtypes = [trace.params[p].dtype for p in touched if p < len(trace.params) and _is_floating(trace.params[p].dtype)]
+    return dtypes[0] if dtypes else None
+
+
+def find_ranges(trace: Trace, facts: tuple[InputFact, ...]) -> dict[int, int]:
+    """Find, for every size, how many values an integer input may take: the rows of the embeddings that read it."""
+    ranges: dict[int, int] = {}
+    number = -1
+    for leaf, fact in enumerate(facts):
+        if fact.given != "size":
+            continue
+        number += 1
+        for call in trace.calls:
+            if not any(link is not None and link.call == -1 and link.leaf == leaf for link in call.input_links):
+                continue
+            rows = _embedding_rows(trace, call)
+            if rows is not None:
+                ranges[number] = min(rows, ranges.get(number, rows))
+    return ranges
+
+
+def _embedding_rows(trace: Trace, call: Call) -> int | None:
+    if call.type_name not in _EMBEDDINGS:
+        return None
+    if call.kind == "module" and call.module is not None:
+        rows = trace.modules[call.module].settings.get("num_embeddings")
+        return rows if isinstance(rows, int) else None
+    return call.inputs[1].shape[0] if len(call.inputs) > 1 and call.inputs[1].shape else None

@@ -1,0 +1,187 @@
+"""The shadow: a clone of the model that is the only thing ever traced, with fake tensors or with real copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from modelsummary_ipy.clone import Cloner
+from modelsummary_ipy.fakes import FakeMode, describe_tensor, is_plain, make_fake
+from modelsummary_ipy.modules import ModuleTree, read_tree
+
+__all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
+
+Mode = Literal["same", "train", "eval"]
+
+
+class Workpiece:
+    """One copy of the model, made to be run once and thrown away.
+
+    Attributes:
+        module: The copy.
+        index_of: Index of a module's facts by ``id`` of the copy's module.
+        param_of: Index of a parameter's facts by ``id`` of the copy's tensor.
+        param_tensors: The copy's parameters and buffers by index.
+        fake_mode: The mode its tensors are fake in; ``None`` if they are real.
+        device: Where made-up inputs go if nothing says otherwise.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        modules: list[tuple[int, nn.Module]],
+        tensors: dict[int, Tensor],
+        fake_mode: FakeMode | None,
+        device: torch.device,
+        convert: Callable[[Any], Any],
+    ) -> None:
+        self.module = module
+        self.index_of = {id(copy): index for index, copy in modules}
+        self.modules = [copy for _, copy in modules]
+        self.param_of = {id(tensor): index for index, tensor in tensors.items()}
+        self.param_tensors = tensors
+        self.fake_mode = fake_mode
+        self.device = device
+        self._convert = convert
+
+    def copy_data(self, value: Any) -> Any:
+        """Return the user's input with every tensor in it converted as the model's were; nested structure is kept."""
+        return Cloner(self._convert)(value)
+
+
+class Shadow:
+    """A pristine copy of a model that holds no tensor: what is traced, now and at other sizes, is made from it.
+
+    Args:
+        model: The user's model; it is read, never run or changed.
+        device: Where its tensors pretend to be; ``None`` leaves each where it is.
+        mode: ``"same"``, ``"train"`` or ``"eval"``.
+
+    Attributes:
+        tree: Facts of its modules and parameters.
+        device: Where made-up inputs go.
+    """
+
+    def __init__(self, model: nn.Module, *, device: torch.device | None = None, mode: Mode = "same") -> None:
+        self.tree: ModuleTree = read_tree(model)
+        self.device = device or _main_device(self.tree)
+        self._moved_to = device
+        cloner = Cloner(describe_tensor, _wrap_script_module)
+        self._pristine = cloner(model)
+        index_of = self.tree.module_index
+        # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
+        self._modules = [(index_of[id(old)], new) for old, new in cloner.modules if id(old) in index_of]
+        self._stubs = {index: cloner.tensors[id(t)] for index, t in enumerate(self.tree.tensors) if id(t) in cloner.tensors}
+        self.tree.objects.clear()  # facts outlive the trace; the user's modules must not
+        self.tree.tensors.clear()
+        self.mode = mode
+        self._fake_mode: FakeMode | None = None
+
+    def build_fake_workpiece(self, fake_mode: FakeMode | None = None) -> Workpiece:
+        """Make a copy whose tensors are fake: its forward's Python runs, and no arithmetic is done.
+
+        Args:
+            fake_mode: The mode to make them in; one mode of its own serves all traces of this shadow by default.
+        """
+        mode = fake_mode or self._own_mode()
+
+        def convert(tensor: Any) -> Any:
+            return make_fake(tensor, mode, self._moved_to)
+
+        cloner = Cloner(convert, _wrap_script_module)
+        module = cloner(self._pristine)
+        new_of = {id(old): new for old, new in cloner.modules}
+        modules = [(index, new_of[id(old)]) for index, old in self._modules]
+        tensors = {index: cloner.tensors[id(stub)] for index, stub in self._stubs.items()}
+        _unwrap_all(module, [new for _, new in modules])
+        set_mode(module, self.mode)
+        return Workpiece(module, modules, tensors, mode, self.device, convert)
+
+    def _own_mode(self) -> FakeMode:
+        if self._fake_mode is None:
+            self._fake_mode = FakeMode()
+        return self._fake_mode
+
+
+def build_real_workpiece(model: nn.Module, tree: ModuleTree, *, device: torch.device | None, mode: Mode) -> Workpiece:
+    """Make a copy with real tensors, each storage copied once: what runs may write to anything it holds.
+
+    Args:
+        model: The user's model.
+        tree: Its facts, as ``Shadow`` read them; the model must not have been edited since.
+        device: Where the copy goes; ``None`` leaves each tensor where it is.
+        mode: ``"same"``, ``"train"`` or ``"eval"``.
+
+    Raises:
+        RuntimeError: If memory does not suffice for the copy.
+    """
+    fresh = read_tree(model)
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def convert(tensor: Any) -> Any:
+        return _copy_real(tensor, storages, device)
+
+    cloner = Cloner(convert)
+    module = cloner(model)
+    modules = [(fresh.module_index[id(old)], new) for old, new in cloner.modules if id(old) in fresh.module_index]
+    tensors = {index: cloner.tensors[id(t)] for index, t in enumerate(fresh.tensors) if id(t) in cloner.tensors}
+    _unwrap_all(module, [new for _, new in modules])
+    set_mode(module, mode)
+    return Workpiece(module, modules, tensors, None, device or _main_device(fresh), convert)
+
+
+def set_mode(module: nn.Module, mode: Mode) -> None:
+    """Put the copy in train or eval mode, by the model's own ``train`` method; ``"same"`` leaves it."""
+    if mode != "same":
+        module.train(mode == "train")
+
+
+def _main_device(tree: ModuleTree) -> torch.device:
+    """Return the device most parameters are on, the first one on a tie; the CPU without parameters."""
+    counts: dict[str, int] = {}
+    for fact in tree.params:
+        counts[fact.device] = counts.get(fact.device, 0) + max(fact.num, 1)
+    return torch.device(max(counts, key=lambda name: counts[name])) if counts else torch.device("cpu")
+
+
+def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device: torch.device | None) -> Tensor:
+    if isinstance(tensor, UninitializedTensorMixin):
+        kind: Any = type(tensor)
+        extra = {"requires_grad": tensor.requires_grad} if isinstance(tensor, nn.Parameter) else {}
+        return kind(device=device or tensor.device, dtype=tensor.dtype, **extra)  # type: ignore[no-any-return]
+    with torch.no_grad():
+        if not is_plain(tensor) or device is not None or tensor.is_meta:
+            copy = tensor.detach().clone()
+            copy = copy.to(device) if device is not None else copy
+        else:
+            storage = tensor.untyped_storage()
+            copied = storages.get(storage._cdata)
+            if copied is None:
+                copied = storages[storage._cdata] = storage.clone()
+            copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+            copy.set_(copied, tensor.storage_offset(), tensor.size(), tensor.stride())  # type: ignore[call-overload]
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(copy, requires_grad=tensor.requires_grad)
+    return copy.requires_grad_(tensor.requires_grad) if copy.is_floating_point() else copy
+
+
+def _wrap_script_module(module: Any) -> Any:
+    """Make a second Python face of a ScriptModule: our hooks go on it, the compiled module behind it is shared."""
+    wrap = getattr(torch.jit._recursive, "wrap_cpp_module", None)  # private; without it the module itself is used
+    return wrap(module._c) if wrap is not None else module
+
+
+def _unwrap_all(root: nn.Module, modules: list[nn.Module]) -> None:
+    """Let compiled and distributed wrappers call what they wrap: a trace runs eagerly, in one process."""
+    for module in modules:
+        name = type(module).__name__
+        if name == "OptimizedModule" and "_orig_mod" in module._modules:
+            inner = module._modules["_orig_mod"]
+            assert inner is not None
+            module.__dict__["forward"] = inner.__call__
+        elif name in ("DistributedDataParallel", "DataParallel") and "module" in module._modules:
+            module.__dict__["forward"] = module._modules["module"].__call__  # type: ignore[union-attr]

@@ -1,0 +1,95 @@
+"""Code locations: from a frame to the user's line, and from a line to the words that name it."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+from types import CodeType, FrameType
+
+from modelsummary_ipy.facts import Source
+
+__all__ = ["find_lines", "format_source", "read_line", "to_source"]
+
+#: A place in code, cheap to take and without text: turned into a ``Source`` when the trace is over.
+Place = tuple[CodeType, int]
+
+_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
+_PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))
+
+_is_users: dict[str, bool] = {}
+
+
+def _users(filename: str) -> bool:
+    """Tell whether code from ``filename`` is the user's or a library's model code, not torch's, ours or Python's."""
+    known = _is_users.get(filename)
+    if known is None:
+        torch_module = sys.modules.get("torch")
+        torch_folder = os.path.dirname(torch_module.__file__ or "") + os.sep if torch_module else "\0"
+        standard = filename.startswith(_STANDARD_LIBRARY) and not filename.startswith(_PACKAGES)
+        internal = filename.startswith((_OWN_FOLDER, torch_folder, "<frozen")) or standard
+        known = _is_users[filename] = not internal
+    return known
+
+
+def find_lines(frame: FrameType | None, stop: CodeType, most: int = 8) -> tuple[Place, ...]:
+    """Walk outwards from ``frame`` to the frame of code ``stop`` and keep the user's lines, innermost first.
+
+    Args:
+        frame: Where to begin.
+        stop: The code object of the tracer's own wrapper: what is outside it belongs to the calling module.
+        most: How many lines to keep at most.
+    """
+    found: list[Place] = []
+    while frame is not None and len(found) < most:
+        code = frame.f_code
+        if code is stop:
+            break
+        # A class that overrides __call__ only to pass the call on is not the line a reader looks for.
+        if _users(code.co_filename) and code.co_name != "__call__":
+            found.append((code, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def to_source(place: Place) -> Source:
+    """Give a place the words that people use for it: a file's name, or the cell it was typed in."""
+    code, line = place
+    return Source(_name_file(code.co_filename), line, code.co_name, code.co_filename)
+
+
+def _name_file(filename: str) -> str:
+    cell = _name_cell(filename)
+    return cell or os.path.basename(filename)
+
+
+def _name_cell(filename: str) -> str:
+    """Return ``"In [5]"`` if IPython compiled ``filename`` from a cell, else ``""``."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None  # type: ignore[no-untyped-call]
+    compiler = getattr(shell, "compile", None)
+    if compiler is None or not hasattr(compiler, "format_code_name"):
+        return ""
+    named = compiler.format_code_name(filename)
+    if not named:
+        return ""
+    number = str(named[1]).removeprefix("In[").removesuffix("]")
+    return f"In [{number}]"
+
+
+def format_source(source: Source | None) -> str | None:
+    """Write a source as people read it: ``"net.py:41"`` or ``"In [5] line 3"``."""
+    if source is None:
+        return None
+    if source.file.startswith("In ["):
+        return f"{source.file} line {source.line}"
+    return f"{source.file}:{source.line}"
+
+
+def read_line(source: Source | None) -> str:
+    """Return the text of the line, stripped; ``""`` if it can't be read."""
+    if source is None or not source.filename:
+        return ""
+    return linecache.getline(source.filename, source.line).strip()

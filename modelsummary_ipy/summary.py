@@ -1,0 +1,317 @@
+"""``ModelSummary``: the only place where the stages meet, from what the user gave to what is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from modelsummary_ipy.engines import Engine, Traced, run_engine
+from modelsummary_ipy.errors import CheckError, ForwardError, InputError
+from modelsummary_ipy.facts import Flag, Row, Story, View
+from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
+from modelsummary_ipy.rows import build_rows
+from modelsummary_ipy.rules import find_flags
+from modelsummary_ipy.shadow import Mode
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["ModelSummary"]
+
+_MODES = ("same", "train", "eval")
+_ENGINES = ("auto", "fake", "real", "static")
+
+
+class ModelSummary:
+    """What goes in and out of every layer of a model, what it costs, and which rows are not what was meant.
+
+    The forward runs on a shadow of the model whose tensors are fake: no arithmetic is done, and the model, its buffers,
+    modes, hooks and every generator are afterwards as they were.
+
+    Args:
+        model: The model; an instance of ``torch.nn.Module``.
+        inputs: What to pass: sizes, data or both. A flat sequence of ints is one size, ``(1, 3, 224, 224)``; a list or
+            tuple of other things the positional arguments; a dict the keyword arguments if its keys are parameters.
+            ``None`` shows the module tree alone.
+        input_size: The same, read as sizes only.
+        input_data: The same, read as data only.
+        method: What to call instead of ``forward``: ``"encode"``.
+        dtypes: Dtype of made-up inputs: one, or one per size, or by parameter name. By default the layer that reads an
+            input decides.
+        device: Where the trace pretends to be: ``"cpu"``, ``"cuda"``, ``"meta"``. The model is not moved.
+        mode: ``"same"``, ``"train"`` or ``"eval"``.
+        engine: ``"fake"`` never runs the model; ``"real"`` runs a copy of it under ``no_grad``; ``"auto"`` begins with
+            fakes and goes on to a real run if the forward needs values and the run is short; ``"static"`` shows the
+            module tree.
+        expect: Sizes you declare, by path: ``{"conv0": "B 16 H W", "": "B 10"}``.
+        ignore: Ids of rules not to ask: ``["grown-map"]``.
+
+    Raises:
+        InputError: If the arguments make no sense, before anything is traced. That the *model* fails is no error of the
+            arguments: it is told in ``error``, and ``rows`` holds all that ran.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU())
+        >>> ms = ModelSummary(net, (1, 1, 28, 28))
+        >>> ms["0"].outputs[0].shape, ms.total_params
+        ((1, 16, 28, 28), 160)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Any = None,
+        *,
+        input_size: Any = None,
+        input_data: Any = None,
+        method: str = "forward",
+        dtypes: Any = None,
+        device: Any = None,
+        mode: Mode = "same",
+        engine: Engine = "auto",
+        expect: Mapping[str, Any] | None = None,
+        ignore: Collection[str] = (),
+    ) -> None:
+        check_model(model)
+        _check_choice("mode", mode, _MODES)
+        _check_choice("engine", engine, _ENGINES)
+        where = check_device(device) if device is not None else None
+        given: ModelInputs | None = None
+        if inputs is not None or input_size is not None or input_data is not None:
+            given = read_inputs(
+                model, inputs, input_size=input_size, input_data=input_data, method=method, dtypes=dtypes
+            )
+        self.view = View()
+        self._ignore = tuple(ignore)
+        self._method = method
+        self._inputs = given
+        self._traced: Traced = run_engine(model, given, method=method, device=where, mode=mode, engine=engine)
+        self._story = Story(self._traced.trace, build_rows(self._traced.trace), expect=dict(expect or {}))
+        self._has_flags = False
+        self._error: ForwardError | None = None
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every call in execution order, parents before children, and the modules that were not called."""
+        return self._story.rows
+
+    def __getitem__(self, path: str) -> Row:
+        """Return the first row of a path.
+
+        Raises:
+            KeyError: If no row has it; the message names the nearest paths.
+        """
+        for row in self._story.rows:
+            if row.path == path:
+                return row
+        import difflib
+
+        near = difflib.get_close_matches(path, {row.path for row in self._story.rows}, 3, 0.5)
+        raise KeyError(f"no row {path!r}" + (f"; did you mean {', '.join(map(repr, near))}?" if near else ""))
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """What the rules found, in row order."""
+        if not self._has_flags:
+            self._story = replace(self._story, flags=find_flags(self._story, self._ignore))
+            self._has_flags = True
+        return self._story.flags
+
+    @property
+    def error(self) -> ForwardError | None:
+        """How the forward failed, ``None`` if it did not."""
+        failure = self._story.trace.failure
+        if failure is None:
+            return None
+        if self._error is None:
+            row = self._story.row_of_call.get(failure.call) if failure.call is not None else None
+            path = self._story.rows[row].path if row is not None else ""
+            source = f"{failure.source.file}:{failure.source.line}" if failure.source else None
+            self._error = ForwardError(
+                f"forward failed in {path!r}: {failure.error_type}: {failure.message}",
+                path=path,
+                row=row,
+                source=source,
+                reason=failure.message,
+            )
+            self._error.__cause__ = self._traced.error
+        return self._error
+
+    @property
+    def engine(self) -> str:
+        """What traced it: ``"fake"``, ``"real"`` or ``"static"``."""
+        return self._story.trace.engine
+
+    @property
+    def engine_reason(self) -> str:
+        """Why it was not the fake engine, ``""`` if it was."""
+        return self._story.trace.engine_reason
+
+    @property
+    def total_params(self) -> int:
+        """Scalars of all parameters, each tensor counted once whatever its names."""
+        return self._story.total_params
+
+    @property
+    def trainable_params(self) -> int:
+        """Those of ``total_params`` that require grad."""
+        return self._story.trainable_params
+
+    @property
+    def story(self) -> Story:
+        """All facts behind the summary, with the flags."""
+        self.flags  # noqa: B018  # fills them in
+        return self._story
+
+    # -- how it is shown ----------------------------------------------------------------------------------------------
+
+    @property
+    def summary(self) -> DataFrame:
+        """The leaf modules as a DataFrame with the columns ``Name, Type, InSz, OutSz, Params``."""
+        from modelsummary_ipy.render.frame import seed_frame
+
+        return seed_frame(self._story)
+
+    def to_frame(self) -> DataFrame:
+        """Return every row and every column as a DataFrame of raw numbers."""
+        from modelsummary_ipy.render.frame import to_frame
+
+        return to_frame(self.story)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that is known as plain values, ready for JSON."""
+        from modelsummary_ipy.render.frame import to_dict
+
+        return to_dict(self.story)
+
+    def to_text(self) -> str:
+        """Return the summary as text."""
+        from modelsummary_ipy.render.text import render_text
+
+        return render_text(self.story, self.view, **self._failure_words())
+
+    def to_markdown(self) -> str:
+        """Return the summary as markdown."""
+        from modelsummary_ipy.render.markdown import render_markdown
+
+        return render_markdown(self.story, self.view, **self._failure_words())
+
+    def to_html(self, *, standalone: bool = False) -> str:
+        """Return the summary as HTML.
+
+        Args:
+            standalone: Whether to return a complete page instead of a notebook's output.
+        """
+        from modelsummary_ipy.render.html import render_html
+
+        return render_html(self.story, self.view, standalone=standalone, **self._failure_words())
+
+    def _failure_words(self) -> dict[str, str]:
+        error = self.error
+        return {} if error is None else {"failure_text": error.message}
+
+    def save(self, path: str | Path) -> Path:
+        """Write the summary to a file; its ending says how: ``.html .txt .md .json .csv``.
+
+        Raises:
+            InputError: If the ending is none of these.
+        """
+        target = Path(path)
+        writers = {
+            ".html": lambda: self.to_html(standalone=True),
+            ".txt": self.to_text,
+            ".md": self.to_markdown,
+            ".json": lambda: json.dumps(self.to_dict(), indent=1, ensure_ascii=False),
+            ".csv": lambda: self.to_frame().to_csv(index=False),
+        }
+        if target.suffix not in writers:
+            raise InputError(f"can't save as {target.name!r}", f"an ending among {' '.join(writers)}", "ms.save('net.html')")
+        target.write_text(writers[target.suffix](), encoding="utf-8")
+        return target
+
+    def show(
+        self, *, depth: int | None = None, ops: bool | None = None, columns: Collection[str] | None = None
+    ) -> None:
+        """Display another view of the same summary; in a plain script, print it.
+
+        Args:
+            depth: Levels that stand open.
+            ops: Whether operations are shown.
+            columns: Which columns to show.
+        """
+        shown = self.view
+        self.view = make_view(shown, depth=depth, ops=ops, columns=columns)
+        try:
+            from IPython import get_ipython
+            from IPython.display import display
+
+            if get_ipython() is None:  # type: ignore[no-untyped-call]
+                print(self)
+            else:
+                display(self)  # type: ignore[no-untyped-call]
+        finally:
+            self.view = shown
+
+    def check(self) -> ModelSummary:
+        """Return the summary if it is clean: one line for a test or a script.
+
+        Raises:
+            CheckError: If the forward failed, a rule warns, or a declared size is broken.
+        """
+        grave = [flag for flag in self.flags if flag.severity != "note"]
+        if self.error is not None:
+            raise CheckError(str(self.error)) from self.error
+        if grave:
+            lines = [f"{flag.path or 'model'}: {flag.message}" + (f" ({flag.fix})" if flag.fix else "") for flag in grave]
+            raise CheckError("\n".join([f"{len(grave)} finding(s)", *lines]))
+        return self
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        bundle = {"text/plain": self.to_text(), "text/html": self.to_html(), "text/markdown": self.to_markdown()}
+        kept = {key: value for key, value in bundle.items() if not include or key in include}
+        return {key: value for key, value in kept.items() if not exclude or key not in exclude}
+
+
+def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Collection[str] | None) -> View:
+    """Return ``base`` with what was said changed.
+
+    Raises:
+        InputError: If a column is not known or the depth is negative.
+    """
+    from modelsummary_ipy.facts import COLUMNS
+
+    if columns is not None:
+        strange = [column for column in columns if column not in COLUMNS]
+        if strange:
+            raise InputError(f"no column {strange[0]!r}", f"some of {', '.join(COLUMNS)}", "columns=['input', 'params']")
+        base = replace(base, columns=tuple(column for column in COLUMNS if column in columns))
+    if depth is not None:
+        if depth < 0:
+            raise InputError(f"depth {depth}", "0 or more levels", "depth=2")
+        base = replace(base, depth=depth)
+    return base if ops is None else replace(base, ops=ops)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}={value!r}", f"one of {', '.join(map(repr, choices))}", f"{name}={choices[0]!r}")
+
+

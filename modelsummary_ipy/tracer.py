@@ -1,0 +1,610 @@
+"""One pass through a copy of the model: every call of a module or an operation, in order, also when it fails."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from types import CodeType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, Source, TensorSpec, Trace
+from modelsummary_ipy.isolation import Surroundings, collect_types
+from modelsummary_ipy.kernels import KernelLog
+from modelsummary_ipy.leaves import build_spec, find_argument_leaves, find_leaves, name_dtype
+from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
+from modelsummary_ipy.ops import OpInfo, describe_op, name_arguments, simplify_argument
+from modelsummary_ipy.shadow import Workpiece
+from modelsummary_ipy.source import Place, find_lines, read_line, to_source
+
+__all__ = ["Observer", "Prepared", "TraceCancelled", "TraceResult", "trace"]
+
+#: Hears ``(calls so far, path)`` at every module; a true answer cancels the trace.
+Observer = Callable[[int, str], "bool | None"]
+#: Looks at an operation before it runs; may raise what the real one would raise and a fake one would not.
+Guard = Callable[[Callable[..., Any], str, tuple[Any, ...], Mapping[str, Any]], None]
+
+_TAG = "_ms_link"  # in a tensor's ``__dict__``: which call made it
+
+
+class TraceCancelled(BaseException):
+    """The observer asked to stop; nothing of the trace is kept."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The arguments of a forward, made of the copy's own kind of tensors.
+
+    Attributes:
+        args, kwargs: As the method takes them.
+        facts: One per tensor leaf, in the order of the leaves.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    facts: tuple[InputFact, ...]
+
+
+@dataclass(frozen=True)
+class TraceResult:
+    """What a pass gave.
+
+    Attributes:
+        trace: The facts.
+        error: The exception that ended the forward, ``None`` if it came to its end.
+        culprit: Name of the torch function that raised, ``""`` if none did.
+        operands: ``(function, args, kwargs)`` of a failed torch function, to be tried again for real; tensors inside
+            are the copy's.
+    """
+
+    trace: Trace
+    error: BaseException | None = None
+    culprit: str = ""
+    operands: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None = None
+
+
+def trace(
+    work: Workpiece,
+    inputs: Prepared,
+    tree: ModuleTree,
+    *,
+    method: str = "forward",
+    observer: Observer | None = None,
+    guard: Guard | None = None,
+    measure: bool = True,
+) -> TraceResult:
+    """Run ``method`` of the copy once and write down every call.
+
+    Args:
+        work: The copy to run; it is spent afterwards.
+        inputs: Arguments made for this copy.
+        tree: Facts of the model's modules and parameters.
+        method: What to call.
+        observer: Hears of progress, may cancel.
+        guard: Checks an operation before it runs.
+        measure: Whether to record kernels and saved tensors; a trace that only asks for sizes does without.
+
+    Returns:
+        The facts, and the exception if the forward raised one. ``KeyboardInterrupt`` and ``SystemExit`` pass through.
+
+    Raises:
+        TraceCancelled: If the observer asked to stop.
+    """
+    tracer = _Tracer(work, tree, observer, guard)
+    surroundings = Surroundings(collect_types(work.module))
+    error: BaseException | None = None
+    with surroundings.kept(real=work.fake_mode is None), ExitStack() as stack:
+        log = stack.enter_context(tracer.kernels.recording(work.fake_mode)) if measure else None
+        if log is None and work.fake_mode is not None:
+            stack.enter_context(work.fake_mode)
+        if work.fake_mode is None:
+            stack.enter_context(torch.no_grad())
+        tracer.tag_inputs(inputs)
+        stack.enter_context(_dispatched_to(tracer))
+        stack.enter_context(_FunctionMode(tracer))
+        try:
+            tracer.run(method, inputs)
+        except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, told in the summary
+            error = raised
+    return tracer.finish(error, inputs, method)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Module calls reach the tracer by one class attribute that ``nn.Module.__call__`` asks for, so that modules made during
+# the forward are met too and no hook is put on any module. Private in torch: ``tests/test_tracer.py`` would notice.
+
+_active: dict[int, _Tracer] = {}
+_lock = threading.Lock()
+
+
+def _dispatch(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    tracer = _active.get(threading.get_ident())
+    if tracer is None:  # another thread's module
+        return module._call_impl(*args, **kwargs)
+    return tracer.call_module(module, args, kwargs)
+
+
+@contextmanager
+def _dispatched_to(tracer: _Tracer) -> Iterator[None]:
+    thread = threading.get_ident()
+    with _lock:
+        outer = _active.get(thread)
+        _active[thread] = tracer
+        nn.Module._compiled_call_impl = _dispatch  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        with _lock:
+            if outer is None:
+                del _active[thread]
+            else:
+                _active[thread] = outer
+            if not _active:
+                nn.Module._compiled_call_impl = None
+
+
+class _FunctionMode(TorchFunctionMode):
+    def __init__(self, tracer: _Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return self._tracer.call_function(func, args, dict(kwargs) if kwargs else {})
+
+
+class _Record:
+    """A call while the forward runs."""
+
+    __slots__ = (
+        "arguments",
+        "autocast",
+        "call_index",
+        "depth",
+        "func",
+        "grad",
+        "index",
+        "inplace",
+        "input_links",
+        "input_params",
+        "inputs",
+        "kernels",
+        "kind",
+        "lazy",
+        "live_bytes",
+        "module",
+        "output_links",
+        "outputs",
+        "params",
+        "parent",
+        "path",
+        "places",
+        "saved",
+        "status",
+        "type_name",
+    )
+
+    def __init__(self, index: int, kind: str, path: str, type_name: str, parent: _Record | None, module: int | None) -> None:
+        self.index = index
+        self.kind = kind
+        self.path = path
+        self.type_name = type_name
+        self.parent = parent
+        self.depth = 0 if parent is None else parent.depth + 1
+        self.module = module
+        self.call_index = 0
+        self.inputs: tuple[TensorSpec, ...] = ()
+        self.outputs: tuple[TensorSpec, ...] = ()
+        self.input_links: tuple[Link | None, ...] = ()
+        self.output_links: tuple[Link | None, ...] = ()
+        self.input_params: tuple[int | None, ...] = ()
+        self.arguments: Any = ()
+        self.func: Any = None
+        self.params: list[int] = []
+        self.kernels: list[Any] = []
+        self.saved: list[tuple[int, int]] = []
+        self.live_bytes: int | None = None
+        self.status = "ran"
+        self.places: tuple[Place, ...] = ()
+        self.grad = torch.is_grad_enabled()
+        self.autocast = _read_autocast()
+        self.inplace = False
+        self.lazy = False
+
+
+def _read_autocast() -> str | None:
+    if torch.is_autocast_enabled("cpu"):
+        return name_dtype(torch.get_autocast_dtype("cpu"))
+    if torch.is_autocast_enabled("cuda"):
+        return name_dtype(torch.get_autocast_dtype("cuda"))
+    return None
+
+
+class _Tracer:
+    """Keeps the stack of running calls and the list of all; see ``trace``."""
+
+    def __init__(self, work: Workpiece, tree: ModuleTree, observer: Observer | None, guard: Guard | None) -> None:
+        self._work = work
+        self._tree = tree
+        self._observer = observer
+        self._guard = guard
+        self._modules: list[ModuleFact] = list(tree.modules)
+        self._strangers: list[nn.Module] = []  # an id in index_of must not be reused
+        self._leaf = [_is_torch_leaf(module, bool(fact.children)) for module, fact in _pair(work, tree)]
+        self._records: list[_Record] = []
+        self._stack: list[_Record] = []
+        self._leaf_depth = 0
+        self._calls_of: dict[tuple[Any, ...], int] = {}
+        self._error: BaseException | None = None
+        self._culprit: _Record | None = None
+        self._culprit_name = ""
+        self._culprit_operands: Any = None
+        self._stop: CodeType = _Tracer.call_module.__code__
+        self.kernels = KernelLog(self._current)
+
+    def _current(self) -> _Record | None:
+        return self._stack[-1] if self._stack else None
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def tag_inputs(self, inputs: Prepared) -> None:
+        for index, (_, tensor) in enumerate(find_argument_leaves(inputs.args, inputs.kwargs)):
+            tensor.__dict__[_TAG] = Link(-1, index)
+        self.kernels.exclude(self._work.param_tensors.values())
+
+    def run(self, method: str, inputs: Prepared) -> Any:
+        module = self._work.module
+        if method == "forward":
+            return module(*inputs.args, **inputs.kwargs)
+        return self.call_module(module, inputs.args, inputs.kwargs, method)
+
+    def call_module(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = "forward"
+    ) -> Any:
+        with torch._C.DisableTorchFunction():
+            record, is_leaf = self._begin_module(module, args, kwargs, method)
+        self._leaf_depth += is_leaf
+        try:
+            if method != "forward":
+                output = getattr(module, method)(*args, **kwargs)
+            elif _has_hooks(module):
+                output = self._call_hooked(record, module, args, kwargs)
+            else:
+                output = module.forward(*args, **kwargs)
+        except BaseException as error:
+            self._fail(record, error)
+            raise
+        else:
+            with torch._C.DisableTorchFunction():
+                self._end_module(record, module, output, bool(is_leaf))
+            return output
+        finally:
+            self._leaf_depth -= is_leaf
+            self._stack.pop()
+
+    def _call_hooked(self, record: _Record, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a module with the user's hooks; what went in is what they left of it."""
+        if not module._forward_pre_hooks:
+            return module._call_impl(*args, **kwargs)
+
+        def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            with torch._C.DisableTorchFunction():
+                self._write_inputs(record, find_argument_leaves(args, kwargs, _parameter_names(module, "forward")))
+
+        handle = module.register_forward_pre_hook(look, with_kwargs=True)
+        try:
+            return module._call_impl(*args, **kwargs)
+        finally:
+            handle.remove()
+
+    def _begin_module(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], method: str
+    ) -> tuple[_Record, int]:
+        index = self._work.index_of.get(id(module))
+        if index is None:
+            index = self._meet_stranger(module)
+        parent = self._stack[-1] if self._stack else None
+        fact = self._modules[index]
+        path = fact.path if len(fact.paths) < 2 else _choose_path(fact.paths, parent.path if parent else "")
+        type_name = fact.type_name
+        record = self._add(_Record(len(self._records), "module", path, type_name, parent, index), ("module", index))
+        record.lazy = fact.lazy and record.call_index == 0
+        record.places = find_lines(sys._getframe(2), self._stop, 1) if parent is not None else ()
+        record.arguments = (
+            tuple(simplify_argument(value) for value in args),
+            {key: simplify_argument(value) for key, value in kwargs.items()},
+        )
+        self._write_inputs(record, find_argument_leaves(args, kwargs, _parameter_names(module, method)))
+        self._stack.append(record)
+        if self._observer is not None and self._observer(len(self._records), path):
+            self._stack.pop()
+            raise TraceCancelled
+        return record, int(self._leaf[index])
+
+    def _end_module(self, record: _Record, module: nn.Module, output: Any, is_leaf: bool) -> None:
+        leaves = find_leaves(output)
+        record.outputs = tuple(build_spec(name, tensor) for name, tensor in leaves)
+        links: list[Link | None] = []
+        for index, (_, tensor) in enumerate(leaves):
+            tags = tensor.__dict__
+            if is_leaf or _TAG not in tags:
+                tags[_TAG] = Link(record.index, index)
+            links.append(tags[_TAG])
+        record.output_links = tuple(links)
+        record.inplace = is_leaf and bool(getattr(module, "inplace", False))
+        if record.lazy:
+            record.type_name = type(module).__name__  # LazyLinear has become Linear
+
+    def _meet_stranger(self, module: nn.Module) -> int:
+        """Give facts to a module that no search found: made during the forward, or kept in a closure or a class."""
+        for inner in read_tree(module).modules:
+            first = len(self._modules) - inner.index
+            self._modules.append(
+                replace(
+                    inner,
+                    index=len(self._modules),
+                    paths=(),
+                    found=inner.path or "",
+                    parent=None if inner.parent is None else inner.parent + first,
+                    children=tuple(child + first for child in inner.children),
+                    params=(),
+                )
+            )
+        first = len(self._modules) - len(read_tree(module).modules)
+        for inner_index, inner_module in enumerate(read_tree(module).objects):
+            self._work.index_of.setdefault(id(inner_module), first + inner_index)
+            self._strangers.append(inner_module)
+            self._leaf.append(_is_torch_leaf(inner_module, bool(inner_module._modules)))
+        return self._work.index_of[id(module)]
+
+    def call_function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        info = describe_op(func)
+        if info.question or not self._stack:
+            return self._call_question(func, info, args, kwargs)
+        tensors = _find_tensors(args, kwargs)
+        touched = [self._work.param_of[id(t)] for t in tensors if id(t) in self._work.param_of]
+        parent = self._stack[-1]
+        if touched:
+            parent.params += touched
+        if self._leaf_depth:
+            return self._call_inside_leaf(func, info, args, kwargs)
+        record = _Record(len(self._records), "op", parent.path, info.name, parent, parent.module)
+        self._write_op(record, func, info, args, kwargs, tensors)
+        self._stack.append(record)
+        try:
+            if self._guard is not None:
+                self._guard(func, info.name, args, kwargs)
+            output = func(*args, **kwargs)
+        except BaseException as error:
+            record.index = len(self._records)
+            self._records.append(record)
+            self._note_failure(error, info.name, (func, args, kwargs))
+            self._fail(record, error)
+            raise
+        finally:
+            self._stack.pop()
+        made = [args[0]] if info.name == "setitem" else [leaf for _, leaf in find_leaves(output)]
+        if made and isinstance(made[0], Tensor):
+            self._end_op(record, info, made, output)
+            record.params = touched
+        else:  # it answered with a number: no step of the forward, but what it ran counts for its caller
+            parent.kernels += record.kernels
+            parent.saved += record.saved
+        return output
+
+    def _call_question(self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if info.reads_data and self._stack and id(args[0]) in self._work.param_of:
+            self._stack[-1].params.append(self._work.param_of[id(args[0])])
+        try:
+            return func(*args, **kwargs)
+        except BaseException as error:
+            self._note_failure(error, info.name, None)
+            raise
+
+    def _call_inside_leaf(self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            if self._guard is not None:
+                self._guard(func, info.name, args, kwargs)
+            return func(*args, **kwargs)
+        except BaseException as error:
+            self._note_failure(error, info.name, (func, args, kwargs))
+            raise
+
+    # -- writing down -------------------------------------------------------------------------------------------------
+
+    def _add(self, record: _Record, key: tuple[Any, ...]) -> _Record:
+        record.call_index = self._calls_of.get(key, 0)
+        self._calls_of[key] = record.call_index + 1
+        record.index = len(self._records)
+        self._records.append(record)
+        return record
+
+    def _write_inputs(self, record: _Record, leaves: list[tuple[str, Tensor]]) -> None:
+        param_of = self._work.param_of
+        record.inputs = tuple(build_spec(name, tensor) for name, tensor in leaves)
+        record.input_links = tuple(tensor.__dict__.get(_TAG) for _, tensor in leaves)
+        record.input_params = tuple(param_of.get(id(tensor)) for _, tensor in leaves)
+
+    def _write_op(
+        self, record: _Record, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]
+    ) -> None:
+        single = len(tensors) == 1
+        self._write_inputs(record, [("" if single else f"[{i}]", tensor) for i, tensor in enumerate(tensors)])
+        record.func = func
+        record.arguments = (
+            tuple(simplify_argument(value) for value in args),
+            {key: simplify_argument(value) for key, value in kwargs.items()},
+        )
+        record.inplace = info.inplace or "out" in kwargs
+        record.places = find_lines(sys._getframe(3), self._stop)
+
+    def _end_op(self, record: _Record, info: OpInfo, made: list[Tensor], output: Any) -> None:
+        parent = record.parent
+        assert parent is not None
+        self._add(record, ("op", parent.index, info.name))
+        names = [""] if info.name == "setitem" else [name for name, _ in find_leaves(output)]
+        record.outputs = tuple(build_spec(name, tensor) for name, tensor in zip(names, made, strict=True))
+        links = []
+        for index, tensor in enumerate(made):
+            link = Link(record.index, index)
+            tensor.__dict__[_TAG] = link
+            if record.inplace and tensor._base is not None:
+                tensor._base.__dict__[_TAG] = link  # writing into a view writes into what it is a view of
+            links.append(link)
+        record.output_links = tuple(links)
+
+    def _note_failure(self, error: BaseException, name: str, operands: Any) -> None:
+        if error is not self._error and not isinstance(error, TraceCancelled):
+            self._culprit_name = name
+            self._culprit_operands = operands
+
+    def _fail(self, record: _Record, error: BaseException) -> None:
+        record.status = "failed"
+        if error is not self._error:
+            self._error = error
+            self._culprit = record
+
+    # -- finishing ----------------------------------------------------------------------------------------------------
+
+    def finish(self, error: BaseException | None, inputs: Prepared, method: str) -> TraceResult:
+        """Turn what was written down into facts."""
+        sources: dict[Place, Source] = {}
+
+        def source_of(place: Place) -> Source:
+            if place not in sources:
+                sources[place] = to_source(place)
+            return sources[place]
+
+        calls = tuple(self._build_call(record, source_of) for record in self._records)
+        failure = self._build_failure(error) if error is not None else None
+        root = calls[0] if calls else None
+        trace = Trace(
+            calls=calls,
+            modules=tuple(self._modules),
+            params=tuple(read_params(self._tree, self._work.param_tensors)),
+            inputs=inputs.facts,
+            outputs=root.outputs if root else (),
+            engine="fake" if self._work.fake_mode is not None else "real",
+            failure=failure,
+            method=method,
+            peak_bytes=self.kernels.peak_bytes,
+        )
+        same = error is not None and error is self._error
+        return TraceResult(trace, error, self._culprit_name if same else "", self._culprit_operands if same else None)
+
+    def _build_call(self, record: _Record, source_of: Callable[[Place], Source]) -> Call:
+        positional, keywords = record.arguments
+        if record.kind == "op":
+            arguments = name_arguments(record.func, record.type_name, positional, keywords)
+        else:
+            named = [(str(i), value) for i, value in enumerate(positional)] + list(keywords.items())
+            arguments = tuple((name, value) for name, value in named if value is not ...)
+        lines = tuple(source_of(place) for place in record.places)
+        return Call(
+            index=record.index,
+            kind=record.kind,  # type: ignore[arg-type]
+            path=record.path,
+            type_name=record.type_name,
+            parent=record.parent.index if record.parent is not None else None,
+            depth=record.depth,
+            call_index=record.call_index,
+            module=record.module,
+            inputs=record.inputs,
+            outputs=record.outputs,
+            input_links=record.input_links,
+            output_links=record.output_links,
+            input_params=record.input_params,
+            arguments=arguments,
+            params=tuple(dict.fromkeys(record.params)),
+            kernels=self.kernels.build(record.kernels),
+            status=record.status,  # type: ignore[arg-type]
+            source=lines[0] if lines else None,
+            grad=record.grad,
+            autocast=record.autocast,
+            inplace=record.inplace,
+            saved=tuple(record.saved),
+            live_bytes=record.live_bytes,
+            lines=lines if record.kind == "op" else (),
+            lazy=record.lazy,
+        )
+
+    def _build_failure(self, error: BaseException) -> Failure:
+        place: Place | None = None
+        inner = error.__traceback__
+        while inner is not None:
+            found = find_lines(inner.tb_frame, self._stop, 1)
+            if found and found[0][0] is inner.tb_frame.f_code:
+                place = (inner.tb_frame.f_code, inner.tb_lineno)
+            inner = inner.tb_next
+        source = to_source(place) if place else None
+        culprit = self._culprit.index if self._culprit is not None and error is self._error else None
+        return Failure(culprit, type(error).__name__, str(error), source, read_line(source))
+
+
+def _pair(work: Workpiece, tree: ModuleTree) -> list[tuple[nn.Module, ModuleFact]]:
+    found: dict[int, nn.Module] = {}
+    for module in work.modules:
+        found[work.index_of[id(module)]] = module
+    return [(found.get(fact.index, work.module), fact) for fact in tree.modules]
+
+
+def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:
+    """Tell whether a module's inside is torch's own business: a class of torch's without children, or a ScriptModule.
+
+    A user's module without children is looked into: the ``view`` that folds the batch is written in one of those.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        return True
+    return not has_children and type(module).__module__.startswith("torch.")
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    everyones = torch.nn.modules.module
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or everyones._global_forward_hooks
+        or everyones._global_forward_pre_hooks
+        or everyones._global_backward_hooks
+        or everyones._global_backward_pre_hooks
+    )
+
+
+_names_of: dict[tuple[type, str], tuple[str, ...]] = {}
+
+
+def _parameter_names(module: nn.Module, method: str) -> tuple[str, ...]:
+    key = (type(module), method)
+    names = _names_of.get(key)
+    if names is None:
+        code = getattr(getattr(type(module), method, None), "__code__", None)
+        names = _names_of[key] = tuple(code.co_varnames[1 : code.co_argcount]) if code else ()
+    return names
+
+
+def _choose_path(paths: tuple[str, ...], caller: str) -> str:
+    """Choose the name of a shared module that lies nearest below the module that calls it."""
+    inside = [path for path in paths if not caller or path == caller or path.startswith(f"{caller}.")]
+    return inside[0] if inside else paths[0]
+
+
+def _find_tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in args if not kwargs else (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found += [item for item in value if isinstance(item, Tensor)]
+            for item in value:
+                if isinstance(item, (tuple, list)):
+                    found += [inner for inner in item if isinstance(inner, Tensor)]
+    return found

@@ -25,12 +25,41 @@ _ATOMS: frozenset[type] = frozenset(
 #: Instances of classes from these packages are shared: locks, loggers, files, queues and weak containers are not state
 #: of a model, and a copied lock guards nothing.
 _SHARED_PACKAGES = frozenset(
-    "abc asyncio concurrent ctypes datetime decimal functools inspect io logging multiprocessing pathlib queue re socket "
-    "subprocess tempfile threading typing uuid weakref _io _thread _weakref".split()
+    [
+        "abc",
+        "asyncio",
+        "concurrent",
+        "ctypes",
+        "datetime",
+        "decimal",
+        "functools",
+        "inspect",
+        "io",
+        "logging",
+        "multiprocessing",
+        "pathlib",
+        "queue",
+        "re",
+        "socket",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "typing",
+        "uuid",
+        "weakref",
+        "_io",
+        "_thread",
+        "_weakref",
+    ]
 )
 #: What may live in an instance's ``__dict__`` but belongs to the user's own object only: a trace runs eagerly.
 _NOT_CLONED = frozenset({"_compiled_call_impl"})
 _NOT_CLONED_OF_COMPILED = _NOT_CLONED | {"forward", "_forward", "dynamo_ctx", "_torchdynamo_orig_callable"}
+
+
+#: Dicts that every module has for itself alone: nothing else refers to them, so they need no place in the memo.
+_REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
+_HOOKS = frozenset(vars(nn.Module())) - _REGISTRIES
 
 
 class Stub:
@@ -139,11 +168,16 @@ class Cloner:
         if state is not None:
             target = clone.__dict__
             for name, item in list(state.items()):
-                if type(item) in _ATOMS:
+                kind = type(item)
+                if kind in _ATOMS:
                     target[name] = item
+                elif name in _REGISTRIES and kind is dict:
+                    target[name] = {key: None if inner is None else self(inner) for key, inner in list(item.items())}
+                elif name in _HOOKS and not item and kind in (dict, OrderedDict, set):
+                    target[name] = kind()
                 elif name not in dropped:
                     target[name] = self(item)
-        for slot in _slots(type(value)):
+        for slot in _slots(cast(Any, type(value))):
             try:
                 item = object.__getattribute__(value, slot)
             except AttributeError:  # a slot that was never filled
@@ -165,7 +199,7 @@ class Cloner:
         return self._remember(value, tuple.__new__(type(value), items))
 
     def _clone_list(self, value: Any) -> Any:
-        kind = type(value)
+        kind: Any = type(value)
         if kind is deque:
             clone = self._remember(value, deque(maxlen=value.maxlen))
         else:
@@ -176,7 +210,7 @@ class Cloner:
         return clone
 
     def _clone_dict(self, value: Any) -> Any:
-        kind = type(value)
+        kind: Any = type(value)
         clone = self._remember(value, kind.__new__(kind))
         if isinstance(value, defaultdict):
             clone.default_factory = self(value.default_factory)
@@ -186,7 +220,7 @@ class Cloner:
         return clone
 
     def _clone_ordered(self, value: Any) -> Any:
-        kind = type(value)
+        kind: Any = type(value)
         clone = self._remember(value, OrderedDict() if kind is OrderedDict else kind.__new__(kind))
         if value:
             for key, item in list(OrderedDict.items(value)):
@@ -211,7 +245,9 @@ class Cloner:
         return self._remember(value, types.MethodType(self(value.__func__), owner))
 
     def _clone_partial(self, value: functools.partial[Any]) -> Any:
-        clone = functools.partial(self(value.func), *map(self, value.args), **{k: self(v) for k, v in value.keywords.items()})
+        clone = functools.partial(
+            self(value.func), *map(self, value.args), **{k: self(v) for k, v in value.keywords.items()}
+        )
         return self._remember(value, clone)
 
     def _clone_function(self, value: types.FunctionType) -> Any:
@@ -264,14 +300,16 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
 @functools.lru_cache(maxsize=1024)
-def _slots(kind: type) -> tuple[str, ...]:
+def _slots(kind: Any) -> tuple[str, ...]:
     found: list[str] = []
     for base in kind.__mro__:
         slots = base.__dict__.get("__slots__", ())
         names = (slots,) if isinstance(slots, str) else tuple(slots)
         for name in names:
             if name not in ("__dict__", "__weakref__"):
-                mangled = f"_{base.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
+                mangled = (
+                    f"_{base.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
+                )
                 found.append(mangled)
     return tuple(found)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from modelsummary_ipy.inputs import ModelInputs
 from torch import nn
 
 from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
-from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.isolation import quiet_output
 from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
 from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiece
@@ -74,6 +77,31 @@ def run_engine(
     Raises:
         TraceCancelled: If the observer asked to stop.
     """
+    with _collector_paused():
+        return _run_engine(model, inputs, method, device, mode, engine, observer)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """A trace makes a hundred thousand objects that all live on; looking for garbage among them doubles its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _run_engine(
+    model: nn.Module,
+    inputs: ModelInputs | None,
+    method: str,
+    device: torch.device | None,
+    mode: Mode,
+    engine: Engine,
+    observer: Observer | None,
+) -> Traced:
     shadow = Shadow(model, device=device, mode=mode)
     if engine == "static" or inputs is None:
         reason = "" if engine == "static" else "no input size given"
@@ -221,7 +249,9 @@ def _run_real(
     for attempt in (1, 2):
         prepared = prepare_inputs(inputs, work, dtypes, ranges)
         result = trace(work, prepared, shadow.tree, method=method, observer=observer)
-        better = correct_dtypes(inputs, names, dtypes, prepared, result.trace) if result.error and attempt == 1 else None
+        better = (
+            correct_dtypes(inputs, names, dtypes, prepared, result.trace) if result.error and attempt == 1 else None
+        )
         if better is None:
             break
         dtypes[:] = better
@@ -256,5 +286,3 @@ def parameter_names(model: nn.Module, method: str) -> tuple[str, ...]:
         return ()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in positional)
-
-

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import UninitializedTensorMixin as _Uninitialized  # type: ignore[attr-defined]
 
 from modelsummary_ipy.clone import Stub
+from modelsummary_ipy.memo import MISSED, Memo
 
 __all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "describe_tensor", "is_plain", "make_fake"]
 
@@ -42,20 +44,63 @@ class FakeMode(FakeTensorMode):
         super().__init__(allow_non_fake_inputs=True, allow_fallback_kernels=False, **options)
         self.listener: Listener | None = None
         self._inside = False
+        self._memo = _MEMO if self.shape_env is None else None
+        self.templates: dict[torch.device, tuple[torch.device, dict[str, Any]]] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled while a trace runs, and the guard around every operation costs 4 µs
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run ``func`` on fakes; an operation that torch decomposes is heard as the whole that was called."""
-        if self.listener is None or self._inside:
-            return super().__torch_dispatch__(func, types, args, kwargs or {})
-        self._inside = True
-        try:
-            output = super().__torch_dispatch__(func, types, args, kwargs or {})
-        finally:
-            self._inside = False
-        self.listener(func, args, kwargs or {}, output)
+        if func is _DEVICE and not self.in_kernel_invocation:
+            return args[0].fake_device
+        if self._inside or self.in_kernel_invocation:
+            return self.dispatch(func, types, args, kwargs or {})
+        kwargs = kwargs or {}
+        key, output = self._memo.find(self, func, args, kwargs) if self._memo is not None else (None, MISSED)
+        if output is MISSED:
+            self._inside = True
+            try:
+                output = self.dispatch(func, types, args, kwargs)
+            finally:
+                self._inside = False
+            if key is not None:
+                assert self._memo is not None
+                self._memo.keep(key, func, args, output)
+        if self.listener is not None:
+            self.listener(func, args, kwargs, output)
         return output
+
+
+def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: bool = False) -> FakeTensor:
+    """Make the fake of an empty meta tensor.
+
+    The first of a mode and device is made by torch's constructor; what that set on it is set on all later ones, which
+    cost a quarter (a forward of 10,000 small layers makes 40,000).
+    """
+    template = mode.templates.get(device) if isinstance(mode, FakeMode) else None
+    if template is None:
+        fake = FakeTensor(mode, meta, device, requires_grad=requires_grad)
+        if isinstance(mode, FakeMode):
+            mode.templates[device] = fake.fake_device, dict(fake.__dict__)
+        return fake
+    fake = Tensor._make_subclass(
+        FakeTensor,
+        meta,
+        requires_grad,
+        dispatch_device=True,
+        device_for_backend_keys=template[0],
+    )
+    torch._C._set_throw_on_mutable_data_ptr(fake)
+    fake.__dict__.update(template[1])
+    return fake
+
+
+_DEVICE = torch.ops.prim.device.default
+_MEMO = Memo(build_fake)
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -64,7 +109,7 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def describe_tensor(tensor: Tensor) -> Stub:
-    return Stub(tensor, lazy=isinstance(tensor, UninitializedTensorMixin), plain=is_plain(tensor))
+    return Stub(tensor, lazy=isinstance(tensor, _Uninitialized), plain=is_plain(tensor))
 
 
 def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = None) -> Any:
@@ -81,7 +126,7 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
         return _make_fake_of_subclass(stub.shared, mode)
     assert stub.stride is not None
     meta = torch.empty_strided(stub.size, stub.stride, dtype=stub.dtype, device="meta")
-    fake = FakeTensor(mode, meta, where, requires_grad=stub.requires_grad)
+    fake = build_fake(mode, meta, where, stub.requires_grad)
     if issubclass(stub.kind, nn.Parameter):
         fake._is_param = True
     return fake
@@ -116,10 +161,10 @@ def _materialize_fake(lazy: Any, shape: Any, device: Any = None, dtype: Any = No
 class _LazyParameter(UninitializedParameter):
     """An uninitialised parameter that materialises as a fake; torch's own would become a bare meta tensor."""
 
-    materialize = _materialize_fake  # type: ignore[assignment]
+    materialize = _materialize_fake
 
 
 class _LazyBuffer(UninitializedBuffer):
     """An uninitialised buffer that materialises as a fake."""
 
-    materialize = _materialize_fake  # type: ignore[assignment]
+    materialize = _materialize_fake

@@ -134,7 +134,14 @@ def _holds_fake(value: Any) -> bool:
 
 
 def _is_users(module_name: str) -> bool:
-    return module_name.partition(".")[0] not in ("torch", "builtins", "abc", "typing", "collections", "modelsummary_ipy")
+    return module_name.partition(".")[0] not in (
+        "torch",
+        "builtins",
+        "abc",
+        "typing",
+        "collections",
+        "modelsummary_ipy",
+    )
 
 
 @contextlib.contextmanager

@@ -18,10 +18,50 @@ __all__ = ["KernelLog"]
 
 #: They make or re-label a tensor and compute nothing.
 _FREE = frozenset(
-    "device detach alias view _unsafe_view reshape transpose t permute expand slice select unsqueeze squeeze as_strided "
-    "split split_with_sizes unbind lift_fresh lift_fresh_copy unfold diagonal movedim view_as_real view_as_complex empty "
-    "empty_strided empty_like new_empty new_empty_strided sym_size sym_numel sym_stride sym_storage_offset "
-    "is_same_size _reshape_alias is_pinned set_ resize_ chunk narrow _local_scalar_dense".split()
+    [
+        "device",
+        "detach",
+        "alias",
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "transpose",
+        "t",
+        "permute",
+        "expand",
+        "slice",
+        "select",
+        "unsqueeze",
+        "squeeze",
+        "as_strided",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "lift_fresh",
+        "lift_fresh_copy",
+        "unfold",
+        "diagonal",
+        "movedim",
+        "view_as_real",
+        "view_as_complex",
+        "empty",
+        "empty_strided",
+        "empty_like",
+        "new_empty",
+        "new_empty_strided",
+        "sym_size",
+        "sym_numel",
+        "sym_stride",
+        "sym_storage_offset",
+        "is_same_size",
+        "_reshape_alias",
+        "is_pinned",
+        "set_",
+        "resize_",
+        "chunk",
+        "narrow",
+        "_local_scalar_dense",
+    ]
 )
 
 

@@ -57,7 +57,7 @@ def _read_shape(tensor: Tensor) -> tuple[int, ...]:
         return tuple(tensor.shape)
     if tensor.layout == torch.jagged:
         return tuple(size if isinstance(size, int) else -1 for size in tensor.shape)
-    sizes = tensor._nested_tensor_size()  # type: ignore[operator]  # the only way to ask a strided nested tensor
+    sizes = tensor._nested_tensor_size()  # the only way to ask a strided nested tensor
     columns = sizes.t().tolist()
     return (sizes.shape[0], *(column[0] if len(set(column)) == 1 else -1 for column in columns))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.facts import ModuleFact, ParamFact
 from modelsummary_ipy.leaves import name_device, name_dtype
@@ -65,10 +65,10 @@ def read_tree(model: nn.Module) -> ModuleTree:
         if id(module) in above:  # a module that registers itself
             return
         above |= {id(module)}
-        for name, child in list(module._modules.items()):
-            if child is not None:
+        for name, inner_module in list(module._modules.items()):
+            if inner_module is not None:
                 inner = name if not (path or where) else f"{path or where}.{name}"
-                visit(child, None if path is None else inner, inner, index, above)
+                visit(inner_module, None if path is None else inner, inner, index, above)
 
     visit(model, "", "", None, frozenset())
     registered = len(tree.objects)
@@ -80,11 +80,11 @@ def read_tree(model: nn.Module) -> ModuleTree:
                 visit(child, None, f"{base}.{name}" if base else name, index, frozenset())
 
     _number_params(tree, paths, own_tensors)
-    children: list[list[int]] = [[] for _ in tree.objects]
+    children: list[dict[int, None]] = [{} for _ in tree.objects]  # ordered sets
     for index, module in enumerate(tree.objects):
-        for child in list(module._modules.values()):
-            if child is not None and (number := tree.module_index[id(child)]) not in children[index]:
-                children[index].append(number)
+        for registered_child in list(module._modules.values()):
+            if registered_child is not None:
+                children[index][tree.module_index[id(registered_child)]] = None
     for index, module in enumerate(tree.objects):
         own = tuple(dict.fromkeys(tree.param_index[id(tensor)] for _, tensor, _ in own_tensors[index]))
         tree.modules.append(

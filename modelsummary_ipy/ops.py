@@ -17,13 +17,70 @@ __all__ = ["OpInfo", "describe_op", "name_arguments", "simplify_argument"]
 _TENSOR_ATTRIBUTES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 #: Asked often, and never a step of the forward.
 _QUESTIONS = frozenset(
-    "size dim ndimension stride numel nelement element_size storage_offset is_contiguous is_floating_point is_complex "
-    "is_conj is_neg is_inference is_signed is_tensor is_storage type __len__ __repr__ __str__ __format__ __hash__ "
-    "data_ptr untyped_storage storage get_device has_names register_hook retain_grad requires_grad_ is_shared "
-    "is_pinned is_same_size __deepcopy__ __reduce_ex__ __dlpack__ _is_view finfo iinfo get_default_dtype "
-    "result_type can_cast promote_types is_grad_enabled _has_compatible_shallow_copy_type broadcast_shapes".split()
+    [
+        "size",
+        "dim",
+        "ndimension",
+        "stride",
+        "numel",
+        "nelement",
+        "element_size",
+        "storage_offset",
+        "is_contiguous",
+        "is_floating_point",
+        "is_complex",
+        "is_conj",
+        "is_neg",
+        "is_inference",
+        "is_signed",
+        "is_tensor",
+        "is_storage",
+        "type",
+        "__len__",
+        "__repr__",
+        "__str__",
+        "__format__",
+        "__hash__",
+        "data_ptr",
+        "untyped_storage",
+        "storage",
+        "get_device",
+        "has_names",
+        "register_hook",
+        "retain_grad",
+        "requires_grad_",
+        "is_shared",
+        "is_pinned",
+        "is_same_size",
+        "__deepcopy__",
+        "__reduce_ex__",
+        "__dlpack__",
+        "_is_view",
+        "finfo",
+        "iinfo",
+        "get_default_dtype",
+        "result_type",
+        "can_cast",
+        "promote_types",
+        "is_grad_enabled",
+        "_has_compatible_shallow_copy_type",
+        "broadcast_shapes",
+    ]
 )
-_OPERATORS = {"getitem", "setitem", "matmul", "invert", "neg", "abs", "pow", "bool", "contains", "index", "float", "int"}
+_OPERATORS = {
+    "getitem",
+    "setitem",
+    "matmul",
+    "invert",
+    "neg",
+    "abs",
+    "pow",
+    "bool",
+    "contains",
+    "index",
+    "float",
+    "int",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +117,33 @@ def _learn(func: Callable[..., Any]) -> OpInfo:
     if name in ("__get__", "__set__", "__delete__") and owner is not None:
         attribute = getattr(owner, "__name__", "") or getattr(getattr(owner, "fget", None), "__name__", "")
         reads_data = name == "__get__" and attribute == "data"
-        return OpInfo(attribute, question=name != "__get__" or attribute not in _TENSOR_ATTRIBUTES, reads_data=reads_data)
+        return OpInfo(
+            attribute, question=name != "__get__" or attribute not in _TENSOR_ATTRIBUTES, reads_data=reads_data
+        )
     question = name in _QUESTIONS or name.startswith(("is_", "_is_"))
     plain = name.strip("_") if name.startswith("__") else name
     inplace = name == "__setitem__" or (name.endswith("_") and not name.startswith("_"))
-    if name.startswith("__i") and plain[1:] in ("add", "sub", "mul", "div", "truediv", "floordiv", "pow", "mod", "and", "or"):
+    if name.startswith("__i") and plain[1:] in (
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "truediv",
+        "floordiv",
+        "pow",
+        "mod",
+        "and",
+        "or",
+    ):
         return OpInfo(f"{plain[1:]}_".replace("truediv", "div"), inplace=True)
     if name.startswith("__") and plain not in _OPERATORS and plain[:1] == "r" and plain[1:] in _ARITHMETIC:
         plain = plain[1:]
     return OpInfo(plain.replace("truediv", "div"), question=question, inplace=inplace)
 
 
-_ARITHMETIC = frozenset("add sub mul div truediv floordiv pow mod matmul and or xor lshift rshift".split())
+_ARITHMETIC = frozenset(
+    ["add", "sub", "mul", "div", "truediv", "floordiv", "pow", "mod", "matmul", "and", "or", "xor", "lshift", "rshift"]
+)
 
 
 def simplify_argument(value: Any) -> Any:

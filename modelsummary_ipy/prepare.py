@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from modelsummary_ipy.inputs import ModelInputs, Size
 from torch import Tensor
 
 from modelsummary_ipy.facts import Call, InputFact, ParamFact, Trace
-from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.leaves import build_spec, find_argument_leaves, name_dtype
 from modelsummary_ipy.shadow import Workpiece
 from modelsummary_ipy.tracer import Prepared

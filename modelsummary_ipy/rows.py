@@ -258,5 +258,3 @@ def _write_source(source: Source | None) -> str | None:
 def format_arguments(arguments: tuple[tuple[str, object], ...]) -> str:
     """Write an operation's plain arguments as in a call: ``"dim=1, keepdim=True"``."""
     return ", ".join(f"{name}={value!r}" if not name.isdigit() else repr(value) for name, value in arguments)
-
-

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.clone import Cloner
 from modelsummary_ipy.fakes import FakeMode, describe_tensor, is_plain, make_fake
@@ -75,7 +75,9 @@ class Shadow:
         index_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
         self._modules = [(index_of[id(old)], new) for old, new in cloner.modules if id(old) in index_of]
-        self._stubs = {index: cloner.tensors[id(t)] for index, t in enumerate(self.tree.tensors) if id(t) in cloner.tensors}
+        self._stubs = {
+            index: cloner.tensors[id(t)] for index, t in enumerate(self.tree.tensors) if id(t) in cloner.tensors
+        }
         self.tree.objects.clear()  # facts outlive the trace; the user's modules must not
         self.tree.tensors.clear()
         self.mode = mode
@@ -163,7 +165,7 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
             if copied is None:
                 copied = storages[storage._cdata] = storage.clone()
             copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-            copy.set_(copied, tensor.storage_offset(), tensor.size(), tensor.stride())  # type: ignore[call-overload]
+            copy.set_(copied, tensor.storage_offset(), tensor.size(), tensor.stride())
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(copy, requires_grad=tensor.requires_grad)
     return copy.requires_grad_(tensor.requires_grad) if copy.is_floating_point() else copy
@@ -184,4 +186,6 @@ def _unwrap_all(root: nn.Module, modules: list[nn.Module]) -> None:
             assert inner is not None
             module.__dict__["forward"] = inner.__call__
         elif name in ("DistributedDataParallel", "DataParallel") and "module" in module._modules:
-            module.__dict__["forward"] = module._modules["module"].__call__  # type: ignore[union-attr]
+            inner = module._modules["module"]
+            assert inner is not None
+            module.__dict__["forward"] = inner.__call__

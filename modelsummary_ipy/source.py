@@ -68,7 +68,7 @@ def _name_file(filename: str) -> str:
 def _name_cell(filename: str) -> str:
     """Return ``"In [5]"`` if IPython compiled ``filename`` from a cell, else ``""``."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None  # type: ignore[no-untyped-call]
+    shell = ipython.get_ipython() if ipython is not None else None
     compiler = getattr(shell, "compile", None)
     if compiler is None or not hasattr(compiler, "format_code_name"):
         return ""

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
 from torch import nn
 
 from modelsummary_ipy.engines import Engine, Traced, run_engine
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Flag, Row, Story, View
-from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags
 from modelsummary_ipy.shadow import Mode
@@ -232,7 +232,9 @@ class ModelSummary:
             ".csv": lambda: self.to_frame().to_csv(index=False),
         }
         if target.suffix not in writers:
-            raise InputError(f"can't save as {target.name!r}", f"an ending among {' '.join(writers)}", "ms.save('net.html')")
+            raise InputError(
+                f"can't save as {target.name!r}", f"an ending among {' '.join(writers)}", "ms.save('net.html')"
+            )
         target.write_text(writers[target.suffix](), encoding="utf-8")
         return target
 
@@ -269,7 +271,9 @@ class ModelSummary:
         if self.error is not None:
             raise CheckError(str(self.error)) from self.error
         if grave:
-            lines = [f"{flag.path or 'model'}: {flag.message}" + (f" ({flag.fix})" if flag.fix else "") for flag in grave]
+            lines = [
+                f"{flag.path or 'model'}: {flag.message}" + (f" ({flag.fix})" if flag.fix else "") for flag in grave
+            ]
             raise CheckError("\n".join([f"{len(grave)} finding(s)", *lines]))
         return self
 
@@ -301,7 +305,9 @@ def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Colle
     if columns is not None:
         strange = [column for column in columns if column not in COLUMNS]
         if strange:
-            raise InputError(f"no column {strange[0]!r}", f"some of {', '.join(COLUMNS)}", "columns=['input', 'params']")
+            raise InputError(
+                f"no column {strange[0]!r}", f"some of {', '.join(COLUMNS)}", "columns=['input', 'params']"
+            )
         base = replace(base, columns=tuple(column for column in COLUMNS if column in columns))
     if depth is not None:
         if depth < 0:
@@ -313,5 +319,3 @@ def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Colle
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InputError(f"{name}={value!r}", f"one of {', '.join(map(repr, choices))}", f"{name}={choices[0]!r}")
-
-

@@ -136,7 +136,7 @@ def _dispatched_to(tracer: _Tracer) -> Iterator[None]:
     with _lock:
         outer = _active.get(thread)
         _active[thread] = tracer
-        nn.Module._compiled_call_impl = _dispatch  # type: ignore[assignment]
+        nn.Module._compiled_call_impl = _dispatch
     try:
         yield
     finally:
@@ -191,13 +191,15 @@ class _Record:
         "type_name",
     )
 
-    def __init__(self, index: int, kind: str, path: str, type_name: str, parent: _Record | None, module: int | None) -> None:
+    def __init__(
+        self, index: int, kind: str, path: str, type_name: str, parent: _Record | None, module: int | None
+    ) -> None:
         self.index = index
         self.kind = kind
         self.path = path
         self.type_name = type_name
         self.parent = parent
-        self.depth = 0 if parent is None else parent.depth + 1
+        self.depth: int = 0 if parent is None else parent.depth + 1
         self.module = module
         self.call_index = 0
         self.inputs: tuple[TensorSpec, ...] = ()
@@ -433,7 +435,13 @@ class _Tracer:
         record.input_params = tuple(param_of.get(id(tensor)) for _, tensor in leaves)
 
     def _write_op(
-        self, record: _Record, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]
+        self,
+        record: _Record,
+        func: Any,
+        info: OpInfo,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
     ) -> None:
         single = len(tensors) == 1
         self._write_inputs(record, [("" if single else f"[{i}]", tensor) for i, tensor in enumerate(tensors)])

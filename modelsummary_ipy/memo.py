@@ -1,0 +1,188 @@
+"""What an aten operation makes of given sizes, remembered: a net asks for few different ones, thousands of times.
+
+torch's own cache of fake results builds a key of sixteen fields a tensor; of these only size, stride, dtype, device and
+offset can differ between the plain dense fakes that are remembered here. Whatever is not plain is left to torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+__all__ = ["MISSED", "Memo"]
+
+#: Makes a fake of an empty meta tensor: ``(mode, meta, device) -> FakeTensor``.
+Make = Callable[[Any, Tensor, torch.device], FakeTensor]
+
+#: Stands for "not remembered"; ``None`` is a result some operations have.
+MISSED = object()
+
+_UNSAFE_TAGS = (
+    torch.Tag.data_dependent_output,
+    torch.Tag.dynamic_output_shape,
+    torch.Tag.inplace_view,
+)
+_UNSAFE_NAMES = frozenset({"_unsafe_view", "set_", "resize_", "lift", "lift_fresh", "lift_fresh_copy", "as_strided_"})
+_MOST = 50_000
+
+
+class _Made:
+    """How to make one result again: a fresh tensor, a view of the first argument, or the first argument itself."""
+
+    __slots__ = ("device", "dtype", "offset", "size", "stride", "way")
+
+    def __init__(self, tensor: Tensor, way: str) -> None:
+        self.way = way
+        self.size = tensor.size()
+        self.stride = tensor.stride()
+        self.offset = tensor.storage_offset()
+        self.dtype = tensor.dtype
+        self.device = tensor.device
+
+
+class Memo:
+    """Results by operation and arguments; one memo serves every fake mode of the process, for it holds no tensor.
+
+    Args:
+        make: Makes a fake of an empty meta tensor.
+    """
+
+    def __init__(self, make: Make) -> None:
+        self._make_fake = make
+        self._ways: dict[Any, str] = {}
+        self._results: dict[Any, tuple[_Made, ...] | _Made] = {}
+
+    def find(self, mode: FakeTensorMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Look a result up.
+
+        Returns:
+            The key to remember it under (``None`` if it is not to be remembered) and the result, or ``MISSED``.
+        """
+        way = self._ways.get(func)
+        if way is None:
+            way = self._ways[func] = _find_way(func)
+        if not way:
+            return None, MISSED
+        parts: list[Any] = [func, torch.get_default_dtype()]
+        for value in args:
+            if not _add_part(parts, value, mode):
+                return None, MISSED
+        for name, value in kwargs.items():
+            parts.append(name)
+            if not _add_part(parts, value, mode):
+                return None, MISSED
+        key = tuple(parts)
+        made = self._results.get(key)
+        if made is None:
+            return key, MISSED
+        if isinstance(made, tuple):
+            return key, tuple(self._make(one, mode, args) for one in made)
+        return key, self._make(made, mode, args)
+
+    def keep(self, key: Any, func: Any, args: Sequence[Any], output: Any) -> None:
+        """Remember a result that ``find`` missed, if it is as plain as it looks."""
+        many = isinstance(output, tuple)
+        tensors = output if many else (output,)
+        made: list[_Made] = []
+        for tensor in tensors:
+            if type(tensor) is not FakeTensor or not _is_plain(tensor):
+                return
+            one = self._describe(func, args, tensor)
+            if one is None:
+                return
+            made.append(one)
+        if len(self._results) > _MOST:
+            self._results.clear()
+        self._results[key] = tuple(made) if many else made[0]
+
+    def _make(self, made: _Made, mode: FakeTensorMode, args: Sequence[Any]) -> Any:
+        if made.way == "self":
+            return args[0]
+        if made.way == "fresh":
+            meta = torch.empty_strided(made.size, made.stride, dtype=made.dtype, device="meta")
+        else:
+            meta = torch.empty(0, dtype=made.dtype, device="meta")
+            meta.set_(args[0].untyped_storage(), made.offset, made.size, made.stride)
+        return self._make_fake(mode, meta, made.device)
+
+    def _describe(self, func: Any, args: Sequence[Any], tensor: FakeTensor) -> _Made | None:
+        way = self._ways[func]
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        if way == "self":
+            return _Made(tensor, way) if tensor is first else None
+        storage = tensor.untyped_storage()._cdata
+        if way == "view":
+            same = first is not None and first.untyped_storage()._cdata == storage
+            return _Made(tensor, way) if same else None
+        shared = any(isinstance(value, Tensor) and value.untyped_storage()._cdata == storage for value in _flat(args))
+        return None if shared or tensor.storage_offset() else _Made(tensor, way)
+
+
+def _flat(args: Sequence[Any]) -> list[Any]:
+    return [inner for value in args for inner in (value if isinstance(value, (list, tuple)) else (value,))]
+
+
+def _find_way(func: Any) -> str:
+    """Return ``"fresh"``, ``"view"`` or ``"self"``; ``""`` for what must run every time."""
+    if getattr(func, "namespace", "") != "aten" or any(tag in func.tags for tag in _UNSAFE_TAGS):
+        return ""
+    schema = func._schema
+    if schema.name.partition("::")[2] in _UNSAFE_NAMES or any(str(r.type) != "Tensor" for r in schema.returns):
+        return ""
+    if not any(str(argument.type) in ("Tensor", "List[Tensor]") for argument in schema.arguments):
+        return ""  # factories: cheap, and they follow switches that are not in the key
+    aliases = [r.alias_info for r in schema.returns]
+    if all(alias is None for alias in aliases):
+        written = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
+        return "" if written or not aliases else "fresh"
+    if len(aliases) != 1 or torch._C._dispatch_has_kernel_for_dispatch_key(
+        func.name(), torch._C.DispatchKey.CompositeImplicitAutograd
+    ):
+        return ""
+    first = schema.arguments[0].alias_info
+    if first is None:
+        return ""
+    others = any(a.alias_info is not None for a in schema.arguments[1:])
+    return "" if others else ("self" if aliases[0].is_write else "view")
+
+
+def _is_plain(tensor: FakeTensor) -> bool:
+    return (
+        tensor.constant is None
+        and tensor.layout is torch.strided
+        and not tensor.is_conj()
+        and not tensor.is_neg()
+        and not tensor.is_nested
+        and not tensor.is_quantized
+    )
+
+
+def _add_part(parts: list[Any], value: Any, mode: FakeTensorMode) -> bool:
+    """Add what a result may depend on; numbers with their type, for 1, 1.0 and True are equal and not alike."""
+    kind = type(value)
+    if kind is FakeTensor or isinstance(value, FakeTensor):
+        if value.fake_mode is not mode or not _is_plain(value):
+            return False
+        parts += (
+            value.size(),
+            value.stride(),
+            value.dtype,
+            value.fake_device,
+            value.storage_offset(),
+            value.is_inference(),
+        )
+        return True
+    if value is None or kind in (torch.dtype, torch.device, torch.layout, torch.memory_format, str):
+        parts.append(value)
+        return True
+    if kind in (bool, int, float):
+        parts += (kind, value)
+        return True
+    if kind in (list, tuple, torch.Size):
+        parts.append(len(value))
+        return all(_add_part(parts, item, mode) for item in value)
+    return False

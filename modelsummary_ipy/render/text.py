@@ -1,0 +1,291 @@
+"""Outline -> plain text for terminals, logs and ``str(ms)``."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ..facts import Row, Story, View
+from ..outline import GroupNode, HiddenNode, RowNode, Step, build_outline, walk
+from . import words
+from .words import Failing
+
+__all__ = ["render_text"]
+
+#: Rows that stand open where the view does not say how deep: about two screens.
+_OPEN_ROWS = 80
+_GAP = "  "
+#: Below this width for names and sizes together, sizes go on lines of their own.
+_NARROW = 56
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One line of the table before it is laid out; ``under`` follows it, indented."""
+
+    mark: str
+    name: str
+    type: str
+    sizes: tuple[str, ...]
+    numbers: tuple[str, ...]
+    depth: int
+    under: tuple[str, ...] = ()
+
+
+def render_text(
+    story: Story,
+    view: View,
+    *,
+    width: int | None = None,
+    passes: int | None = None,
+    failure_text: str = "",
+    failure_reason: str = "",
+    failure_fix: str = "",
+) -> str:
+    """Say in plain text what the page says.
+
+    Args:
+        story: Everything known.
+        view: How to look at it.
+        width: Columns of the terminal; ``None`` for as wide as it needs to be.
+        passes: How many times the model was traced, if known.
+        failure_text, failure_reason, failure_fix: The words for a failure, if somebody has them.
+
+    Returns:
+        Lines without a newline at the end; no line is wider than ``width`` unless one word is.
+    """
+    outline = build_outline(story, view, open_rows=_OPEN_ROWS)
+    failing = Failing(failure_text, failure_reason, failure_fix)
+    entries = list(_entries(story, view, walk(outline), failing))
+    heads = [head for column, head in _NUMBER_HEADS if column in view.columns]
+    lines = list(_header(story, width))
+    if not any(entry.mark == "✗" and entry.under for entry in entries):
+        lines += _wrap(words.failing_lines(story, failing), width, "  ")
+    lines += ["", *_table(entries, heads, view, width), ""]
+    for line in words.find_footer(story, outline, passes):
+        lines += _wrap([line], width)
+    return "\n".join(line.rstrip() for line in lines).rstrip()
+
+
+_NUMBER_HEADS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))
+
+
+def _header(story: Story, width: int | None) -> Iterator[str]:
+    headline = words.find_headline(story)
+    if headline:
+        yield from _wrap([headline], width)
+    yield from _wrap([words.find_title(story)], width)
+    given = words.find_given(story)
+    for line in given[:8]:
+        yield from _wrap([f"input {line}"], width, "  ")
+    if len(given) > 8:
+        yield f"  … {words.plural(len(given) - 8, 'more input')}"
+    yield from _wrap([" · ".join(words.find_totals(story))], width, "  ")
+    for line in words.find_caveats(story):
+        yield from _wrap([line], width, "  ")
+    found = words.count_flags(story.flags)
+    if found:
+        yield f"  {found}"
+
+
+def _entries(story: Story, view: View, steps: Iterator[Step], failing: Failing) -> Iterator[_Entry]:
+    """The rows in view: a closed node's inside is walked but not shown."""
+    closed: list[Step] = []
+    for step in steps:
+        if closed:
+            if step.leaving and step.node is closed[-1].node:
+                closed.pop()
+            continue
+        if step.leaving:
+            continue
+        node = step.node
+        if isinstance(node, HiddenNode):
+            yield _Entry("", words.format_hidden(node), "", (), (), step.depth)
+        elif isinstance(node, GroupNode):
+            yield _group_entry(story, view, node, step.depth)
+        else:
+            yield _row_entry(story, view, step, node, failing)
+        if isinstance(node, (RowNode, GroupNode)) and not node.is_open:
+            closed.append(step)
+
+
+def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entry:
+    first = story.rows[node.members[0][0]]
+    last = story.rows[node.members[0][-1]]
+    sizes: tuple[str, ...] = ()
+    if len(node.members[0]) == 1 or (first.inputs and last.outputs):
+        sizes = words.format_arrow(story, _joined(first, last), view)
+    totals = node.totals
+    numbers = {
+        "params": words.format_count(totals.num_params) if totals.num_params else "",
+        "macs": words.format_macs(totals),
+        "activation": words.format_activation(totals),
+    }
+    if not story.costs:
+        numbers["macs"] = numbers["activation"] = ""
+    name, types = words.format_group(node)
+    return _Entry("", f"{name} ·", types, sizes, tuple(numbers[c] for c, _ in _NUMBER_HEADS if c in view.columns), depth)
+
+
+def _joined(first: Row, last: Row) -> Row:
+    """What a block of several rows takes and gives, as one row."""
+    if first is last:
+        return first
+    return replace(last, inputs=first.inputs)
+
+
+def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: Failing) -> _Entry:
+    row = story.rows[node.row]
+    name, type_name = words.format_name(node, row)
+    if row.kind == "op":
+        name, type_name = name + type_name, ""
+    if step.in_group is not None:
+        type_name += " (each)"
+    if not node.is_open and node.num_inside:
+        type_name += f" (+{words.plural(node.num_inside, 'row')})"
+    cost = story.costs.get(node.row)
+    numbers = {
+        "params": words.format_params(row, story),
+        "macs": words.format_macs(cost),
+        "activation": words.format_activation(cost),
+    }
+    under: list[str] = []
+    if node.row == words.failed_row(story):
+        under += words.failing_lines(story, failing)
+    for flag in node.flags:
+        said, fix = words.flag_lines(flag)
+        under += [said] + ([f"fix: {fix}"] if fix else [])
+    extra = [words.plain(row.source)] if "source" in view.columns and row.source else []
+    if "formula" in view.columns:
+        extra += [words.format_formula(f) for f in story.formulas.get(node.row, ()) if f]
+    mark = "✗" if row.status == "failed" else "!" if node.flags else ""
+    numbers_shown = tuple(numbers[c] for c, _ in _NUMBER_HEADS if c in view.columns)
+    return _Entry(mark, name, type_name.strip(), (*words.format_arrow(story, row, view), *extra), numbers_shown, step.depth, tuple(under))
+
+
+# Layout -----------------------------------------------------------------------------------------------------------
+
+
+def _table(entries: Sequence[_Entry], heads: Sequence[str], view: View, width: int | None) -> list[str]:
+    if not entries:
+        return []
+    columns = [max([_width(head), *(_width(e.numbers[at]) for e in entries if e.numbers)])
+               for at, head in enumerate(heads)]  # fmt: skip
+    right = sum(columns) + len(_GAP) * len(columns)
+    label = " → ".join(word for word in ("input", "output") if word in view.columns)
+    name_width = max(2 * e.depth + 2 + _width(_label(e)) for e in entries)
+    size_width = max([_width(label), *(_width(line) for e in entries for line in e.sizes)])
+    if width is not None and name_width + size_width + len(_GAP) + right > width:
+        left = width - right - len(_GAP)
+        if left < _NARROW:
+            return _stacked(entries, width)
+        bare = max(2 * e.depth + 2 + _width(e.name) for e in entries)
+        name_width = min(name_width, max(left - size_width, min(bare, left // 2), left * 2 // 5))
+        size_width = left - name_width
+    head = _row(_pad("  layer", name_width), _pad(label, size_width), _numbers(heads, columns))
+    lines = [head, "─" * (name_width + len(_GAP) + size_width + right)]
+    for entry in entries:
+        lines += _lay_out(entry, name_width, size_width, columns, width)
+    return lines
+
+
+def _lay_out(
+    entry: _Entry, name_width: int, size_width: int, columns: Sequence[int], width: int | None
+) -> Iterator[str]:
+    indent = _pad(entry.mark, 2) + "  " * entry.depth
+    if not entry.sizes and not any(entry.numbers):
+        yield indent + _shorten(entry, (width or 10**9) - len(indent))
+    else:
+        name = indent + _shorten(entry, max(8, name_width - len(indent)))
+        sizes = [piece for line in entry.sizes for piece in _break(line, size_width)] or [""]
+        yield _row(_pad(name, name_width), _pad(sizes[0], size_width), _numbers(entry.numbers, columns))
+        for line in sizes[1:]:
+            yield _row(" " * name_width, line, "")
+    yield from _wrap(entry.under, width, " " * (2 * entry.depth + 4))
+
+
+def _stacked(entries: Sequence[_Entry], width: int) -> list[str]:
+    """For narrow terminals: the name, then sizes and numbers below it."""
+    lines = []
+    for entry in entries:
+        indent = _pad(entry.mark, 2) + "  " * min(entry.depth, width // 6)
+        below = " " * (len(indent) + 2)
+        lines.append(indent + _shorten(entry, max(8, width - len(indent))))
+        for line in (*entry.sizes, _GAP.join(filter(None, entry.numbers))):
+            lines += [below + piece for piece in _break(line, max(8, width - len(below)))] if line else []
+        lines += _wrap(entry.under, width, below)
+    return lines
+
+
+def _row(name: str, sizes: str, numbers: str) -> str:
+    return f"{name}{_GAP}{sizes}{numbers}"
+
+
+def _numbers(cells: Sequence[str], columns: Sequence[int]) -> str:
+    return "".join(_GAP + " " * (column - _width(cell)) + cell for cell, column in zip(cells, columns))
+
+
+def _wrap(lines: Sequence[str], width: int | None, indent: str = "") -> list[str]:
+    """Indent lines and break the long ones at spaces, keeping words whole."""
+    out: list[str] = []
+    for line in lines:
+        if width is None or _width(indent + line) <= width:
+            out.append(indent + line)
+        else:
+            out += textwrap.wrap(
+                line, max(width, len(indent) + 8), initial_indent=indent, subsequent_indent=indent + "  ",
+                break_long_words=False, break_on_hyphens=False,
+            )  # fmt: skip
+    return out
+
+
+def _break(line: str, width: int) -> list[str]:
+    """Break a line of sizes: before the arrow if that is enough, else at spaces."""
+    if _width(line) <= width:
+        return [line]
+    before, arrow, after = line.partition(" → ")
+    if arrow and max(_width(before), _width(after) + 2) <= width:
+        return [before, "→ " + after]
+    return textwrap.wrap(line, width, break_on_hyphens=False) or [line]
+
+
+def _label(entry: _Entry) -> str:
+    gap = " " if entry.name.endswith("·") else _GAP
+    return gap.join(filter(None, (entry.name, entry.type)))
+
+
+def _shorten(entry: _Entry, width: int) -> str:
+    """Name and type within a width: the type is cut first, a long name in the middle, where it says least."""
+    text = _label(entry)
+    if _width(text) <= width:
+        return text
+    room = width - _width(entry.name)
+    if room >= 0:
+        return _cut(text, width, tail=0) if room >= len(_GAP) + 4 else entry.name
+    return _cut(entry.name, width, tail=(width - 1) // 2)
+
+
+def _cut(text: str, width: int, tail: int) -> str:
+    """The head and the last ``tail`` characters, with … between, no wider than ``width`` columns."""
+    end = text[len(text) - tail :]
+    head = text[: width - 1 - tail]
+    while head and _width(head) + 1 + _width(end) > width:
+        head, end = head[:-1], end[1:]
+    return head + "…" + end
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """Columns that a terminal takes: wide characters two, marks that combine none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) or char in "\u200c\u200d\ufe0e\ufe0f" else
+        2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )  # fmt: skip

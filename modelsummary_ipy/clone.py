@@ -93,13 +93,21 @@ class Cloner:
     Args:
         convert: Makes the clone's tensor from the original's; called once for each tensor.
         convert_script: Makes the clone of a ScriptModule.
+        leaf_types: Types that are converted too; two places that hold one such object get an object each.
 
     Attributes:
         modules: ``(original, clone)`` of every module, in the order they were met.
         tensors: ``id`` of the original to the clone's tensor.
     """
 
-    def __init__(self, convert: Callable[[Any], Any], convert_script: Callable[[Any], Any] = copy.deepcopy) -> None:
+    def __init__(
+        self,
+        convert: Callable[[Any], Any],
+        convert_script: Callable[[Any], Any] = copy.deepcopy,
+        *,
+        leaf_types: frozenset[type] = frozenset(),
+    ) -> None:
+        self._leaf_types = leaf_types
         self._convert = convert
         self._convert_script = convert_script
         self._memo: dict[int, Any] = {}
@@ -112,6 +120,8 @@ class Cloner:
         kind = type(value)
         if kind in _ATOMS:
             return value
+        if kind in self._leaf_types:
+            return self._convert(value)
         key = id(value)
         if key in self._memo:
             return self._memo[key]

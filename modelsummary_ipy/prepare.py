@@ -9,6 +9,7 @@ import torch
 from modelsummary_ipy.inputs import ModelInputs, Size
 from torch import Tensor
 
+from modelsummary_ipy.clone import Cloner
 from modelsummary_ipy.facts import Call, InputFact, ParamFact, Trace
 from modelsummary_ipy.leaves import build_spec, find_argument_leaves, name_dtype
 from modelsummary_ipy.shadow import Workpiece
@@ -26,24 +27,25 @@ _WEIGHTED = frozenset({"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "
 def list_sizes(inputs: ModelInputs, names: tuple[str, ...]) -> list[tuple[str, Size]]:
     """List the sizes among the arguments, by the name of the parameter they go to."""
     found: list[tuple[str, Size]] = []
-    for position, value in enumerate(inputs.args):
-        name = names[position] if position < len(names) else str(position)
-        found += [(name, size) for size in _sizes_in(value)]
-    for name, value in inputs.kwargs.items():
-        inner = _sizes_in(value)
-        deeper = list(value) if isinstance(value, Mapping) and len(inner) == len(value) else [name] * len(inner)
-        found += list(zip(map(str, deeper), inner, strict=True))
+    named = [(names[i] if i < len(names) else str(i), value) for i, value in enumerate(inputs.args)]
+    for name, value in (*named, *inputs.kwargs.items()):
+        inner = list(value.items()) if isinstance(value, Mapping) else [(name, value)]
+        for key, item in inner:
+            found += [(str(key), size) for size in _sizes_in(item)]
     return found
 
 
 def _sizes_in(value: Any) -> list[Size]:
-    if isinstance(value, Size):
-        return [value]
-    if isinstance(value, Mapping):
-        return [size for item in value.values() for size in _sizes_in(item)]
-    if isinstance(value, (list, tuple)):
-        return [size for item in value for size in _sizes_in(item)]
-    return []
+    """List the sizes anywhere in a value, in the order in which they are filled in."""
+    found: list[Size] = []
+
+    def look(leaf: Any) -> Any:
+        if type(leaf) is Size:
+            found.append(leaf)
+        return leaf
+
+    Cloner(look, leaf_types=frozenset({Size}))(value)
+    return found
 
 
 def guess_dtypes(inputs: ModelInputs, names: tuple[str, ...], params: tuple[ParamFact, ...]) -> list[str]:
@@ -101,14 +103,7 @@ class _Maker:
         self.made: dict[int, Size] = {}
 
     def make(self, value: Any) -> Any:
-        if isinstance(value, Size):
-            return self._make_tensor(value)
-        if _sizes_in(value):
-            if isinstance(value, Mapping):
-                return {key: self.make(item) for key, item in value.items()}
-            items = [self.make(item) for item in value]
-            return items if isinstance(value, list) else tuple(items)
-        return self._work.copy_data(value)
+        return self._work.fill_in(value, self._make_tensor, Size)
 
     def _make_tensor(self, size: Size) -> Tensor:
         number, self._next = self._next, self._next + 1

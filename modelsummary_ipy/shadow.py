@@ -52,6 +52,14 @@ class Workpiece:
         """Return the user's input with every tensor in it converted as the model's were; nested structure is kept."""
         return Cloner(self._convert)(value)
 
+    def fill_in(self, value: Any, make: Callable[[Any], Any], leaf_type: type) -> Any:
+        """Do as ``copy_data``, and put what ``make`` gives in the place of every ``leaf_type`` object."""
+
+        def convert(leaf: Any) -> Any:
+            return make(leaf) if type(leaf) is leaf_type else self._convert(leaf)
+
+        return Cloner(convert, leaf_types=frozenset({leaf_type}))(value)
+
 
 class Shadow:
     """A pristine copy of a model that holds no tensor: what is traced, now and at other sizes, is made from it.

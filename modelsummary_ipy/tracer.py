@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, Source, TensorSpec, Trace
 from modelsummary_ipy.isolation import Surroundings, collect_types
 from modelsummary_ipy.kernels import KernelLog
@@ -106,47 +106,13 @@ def trace(
         if work.fake_mode is None:
             stack.enter_context(torch.no_grad())
         tracer.tag_inputs(inputs)
-        stack.enter_context(_dispatched_to(tracer))
+        stack.enter_context(hearing_calls(tracer.call_module))
         stack.enter_context(_FunctionMode(tracer))
         try:
             tracer.run(method, inputs)
         except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, told in the summary
             error = raised
     return tracer.finish(error, inputs, method)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Module calls reach the tracer by one class attribute that ``nn.Module.__call__`` asks for, so that modules made during
-# the forward are met too and no hook is put on any module. Private in torch: ``tests/test_tracer.py`` would notice.
-
-_active: dict[int, _Tracer] = {}
-_lock = threading.Lock()
-
-
-def _dispatch(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    tracer = _active.get(threading.get_ident())
-    if tracer is None:  # another thread's module
-        return module._call_impl(*args, **kwargs)
-    return tracer.call_module(module, args, kwargs)
-
-
-@contextmanager
-def _dispatched_to(tracer: _Tracer) -> Iterator[None]:
-    thread = threading.get_ident()
-    with _lock:
-        outer = _active.get(thread)
-        _active[thread] = tracer
-        nn.Module._compiled_call_impl = _dispatch
-    try:
-        yield
-    finally:
-        with _lock:
-            if outer is None:
-                del _active[thread]
-            else:
-                _active[thread] = outer
-            if not _active:
-                nn.Module._compiled_call_impl = None
 
 
 class _FunctionMode(TorchFunctionMode):

@@ -1,0 +1,126 @@
+"""Calls that happen by themselves: in a block, a cell, or the traceback of what just failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy.calls import hearing_calls
+from modelsummary_ipy.clone import Cloner
+from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.leaves import name_dtype
+
+__all__ = ["SeenCall", "find_failed_call", "watch_calls"]
+
+#: Integer tensors up to this size keep their values: lengths, positions and offsets decide sizes.
+_KEPT_VALUES = 64
+
+@dataclass
+class SeenCall:
+    """One or several equal calls of a watched model.
+
+    Attributes:
+        model: The module that was called.
+        inputs: Its arguments; every tensor is written down as a size, except small integer ones.
+        times: How many calls in a row had these sizes.
+    """
+
+    model: nn.Module
+    inputs: ModelInputs
+    times: int = 1
+
+
+def note_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelInputs:
+    """Write down the arguments of a call without keeping the caller's tensors alive."""
+    cloner = Cloner(_note_tensor)
+    return ModelInputs(args=tuple(cloner(value) for value in args), kwargs={k: cloner(v) for k, v in kwargs.items()})
+
+
+def _note_tensor(tensor: Any) -> Any:
+    if not isinstance(tensor, Tensor) or type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+        return tensor
+    counts = not tensor.is_floating_point() and not tensor.is_complex()
+    if counts and tensor.device.type == "cpu" and tensor.numel() <= _KEPT_VALUES:
+        return tensor.detach().clone()
+    if 0 in tensor.shape:  # a size has no zero
+        return tensor.detach().clone()
+    return Size(tuple(tensor.shape), dtype=name_dtype(tensor.dtype))
+
+
+@contextmanager
+def watch_calls(model: nn.Module) -> Iterator[list[SeenCall]]:
+    """Write down the arguments of every outermost call of ``model`` made in the block by this thread.
+
+    No hook is put on the model: ``nn.Module.__call__`` asks a class attribute, which stands for the block only.
+
+    Yields:
+        The list that fills with the calls; equal calls in a row are one entry.
+    """
+    seen: list[SeenCall] = []
+    running = False
+
+    def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal running
+        if module is not model or running:
+            return module._call_impl(*args, **kwargs)
+        _add(seen, model, note_inputs(args, kwargs))
+        running = True
+        try:
+            return module._call_impl(*args, **kwargs)
+        finally:
+            running = False
+
+    with hearing_calls(hear):
+        yield seen
+
+
+def _add(seen: list[SeenCall], model: nn.Module, inputs: ModelInputs) -> None:
+    if seen and _same(seen[-1].inputs, inputs):
+        seen[-1].times += 1
+    else:
+        seen.append(SeenCall(model, inputs))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tell whether two noted arguments are alike: sizes and plain values equal, kept tensors equal in size."""
+    if isinstance(one, ModelInputs):
+        return _same((one.args, one.kwargs), (other.args, other.kwargs))
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    state = getattr(one, "__dict__", None)
+    if state is not None and not isinstance(one, (Size, type, nn.Module)) and not callable(one):
+        return _same(state, vars(other))
+    return bool(one == other)
+
+
+def find_failed_call(error: BaseException) -> SeenCall | None:
+    """Find the outermost module call in an exception's traceback, with the arguments that it was made with.
+
+    Args:
+        error: The exception; its chain of causes is not followed.
+
+    Returns:
+        The call, or ``None`` if no module was being called.
+    """
+    entry: TracebackType | None = error.__traceback__
+    codes = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
+    while entry is not None:
+        frame = entry.tb_frame
+        if frame.f_code in codes:
+            held = frame.f_locals
+            return SeenCall(held["self"], note_inputs(tuple(held["args"]), dict(held["kwargs"])))
+        entry = entry.tb_next
+    return None
+

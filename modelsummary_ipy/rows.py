@@ -26,69 +26,49 @@ class _Builder:
         self._inner: dict[int | None, list[Call]] = {}
         for call in trace.calls:
             self._inner.setdefault(call.parent, []).append(call)
-        self._placed: set[int] = set(self._called)  # type: ignore[arg-type]
-        self._groups = _find_groups(trace, self._called, self._inner)
+        self._opened_by, self._group_of = _find_groups(trace, self._called, self._inner)
+        self._group_rows: dict[int, int] = {}  # by module
+        self._placed: set[int] = {module for module in self._called if module is not None}
 
     def build(self) -> tuple[Row, ...]:
         roots = self._inner.get(None, [])
         for call in roots:
-            self._add_call(call, None, 0)
+            self._add_call(call)
         if not roots:
-            self._add_uncalled(self._trace.modules[0], None, 0)
+            self._add_uncalled(self._trace.modules[0], None)
         return tuple(self._rows)
 
-    def _add_call(self, call: Call, parent: int | None, depth: int) -> None:
-        """Add a call and all in it; written with its own stack, for a model may be nested deeper than Python's."""
-        work: list[tuple[str, object, int | None, int]] = [("call", call, parent, depth)]
+    def _add_call(self, root: Call) -> None:
+        """Add a call and all in it; with a stack of its own, for a model may be nested deeper than Python's."""
+        work: list[tuple[Call | ModuleFact, int | None]] = [(root, None)]
         while work:
-            what, item, parent, depth = work.pop()
-            if what == "missing":
-                assert isinstance(item, ModuleFact)
-                self._add_missing_children(item, parent, depth)
+            item, parent = work.pop()
+            if isinstance(item, ModuleFact):
+                self._add_missing_children(item, parent)
                 continue
-            assert isinstance(item, Call)
-            for group in self._groups.get(item.index, ()):  # containers that open here, outermost first
-                if group not in self._placed:
-                    self._placed.add(group)
-                    base = self._parent_of_group(group, parent)
-                    self._append_module(self._trace.modules[group], base, self._depth_below(base), "uncalled")
-            container = self._innermost_group(item)
-            if container is not None:
-                parent, depth = container, self._rows[container].depth + 1
-            index = self._append_call(item, parent, depth)
+            for group in self._opened_by.get(item.index, ()):
+                self._placed.add(group)
+                fact = self._trace.modules[group]
+                above = self._nearest_group_row(fact.parent)
+                self._group_rows[group] = self._append_module(fact, parent if above is None else above, "uncalled")
+            if item.index in self._group_of:
+                parent = self._group_rows[self._group_of[item.index]]
+            index = self._append_call(item, parent)
             if item.kind == "module" and item.module is not None:
-                work.append(("missing", self._trace.modules[item.module], index, depth + 1))
-            work.extend(("call", inner, index, depth + 1) for inner in reversed(self._inner.get(item.index, [])))
+                work.append((self._trace.modules[item.module], index))
+            work.extend((inner, index) for inner in reversed(self._inner.get(item.index, [])))
 
-    def _parent_of_group(self, group: int, parent: int | None) -> int | None:
-        above = self._trace.modules[group].parent
-        while above is not None:
-            if above in self._group_rows:
-                return self._group_rows[above]
-            above = self._trace.modules[above].parent
-        return parent
-
-    @property
-    def _group_rows(self) -> dict[int, int]:
-        if not hasattr(self, "_group_rows_"):
-            self._group_rows_: dict[int, int] = {}
-        return self._group_rows_
+    def _nearest_group_row(self, module: int | None) -> int | None:
+        while module is not None and module not in self._called:
+            if module in self._group_rows:
+                return self._group_rows[module]
+            module = self._trace.modules[module].parent
+        return None
 
     def _depth_below(self, row: int | None) -> int:
         return 0 if row is None else self._rows[row].depth + 1
 
-    def _innermost_group(self, call: Call) -> int | None:
-        groups = self._members.get(call.index)
-        return self._group_rows.get(groups) if groups is not None else None
-
-    @property
-    def _members(self) -> dict[int, int]:
-        """Innermost group by call index."""
-        if not hasattr(self, "_members_"):
-            self._members_ = _find_members(self._trace, self._groups, self._inner)
-        return self._members_
-
-    def _append_call(self, call: Call, parent: int | None, depth: int) -> int:
+    def _append_call(self, call: Call, parent: int | None) -> int:
         fact = self._trace.modules[call.module] if call.module is not None and call.kind == "module" else None
         own, num, trainable = self._params[fact.index] if fact is not None and fact.index in self._params else (0, 0, 0)
         index = len(self._rows)
@@ -98,7 +78,7 @@ class _Builder:
                 path=call.path,
                 type_name=call.type_name,
                 kind=call.kind,
-                depth=depth,
+                depth=self._depth_below(parent),
                 call_index=call.call_index,
                 inputs=call.inputs,
                 outputs=call.outputs,
@@ -115,18 +95,16 @@ class _Builder:
         )
         return index
 
-    def _append_module(self, fact: ModuleFact, parent: int | None, depth: int, status: Status) -> int:
+    def _append_module(self, fact: ModuleFact, parent: int | None, status: Status) -> int:
         own, num, trainable = self._params.get(fact.index, (0, 0, 0))
         index = len(self._rows)
-        if status == "uncalled":
-            self._group_rows[fact.index] = index
         self._rows.append(
             Row(
                 index=index,
                 path=fact.path,
                 type_name=fact.type_name,
                 kind="module",
-                depth=depth,
+                depth=self._depth_below(parent),
                 own_params=own,
                 num_params=num,
                 trainable_params=trainable,
@@ -138,86 +116,85 @@ class _Builder:
         )
         return index
 
-    def _add_missing_children(self, fact: ModuleFact, parent: int | None, depth: int) -> None:
+    def _add_missing_children(self, fact: ModuleFact, parent: int | None) -> None:
         """Add the registered modules below ``fact`` that no call and no row stands for yet."""
         for child in fact.children:
             if child not in self._placed:
-                self._add_uncalled(self._trace.modules[child], parent, depth)
-            elif child not in self._called and child in self._group_rows:
-                row = self._group_rows[child]
-                self._add_missing_children(self._trace.modules[child], row, self._rows[row].depth + 1)
+                self._add_uncalled(self._trace.modules[child], parent)
+            elif child in self._group_rows:
+                self._add_missing_children(self._trace.modules[child], self._group_rows[child])
 
-    def _add_uncalled(self, fact: ModuleFact, parent: int | None, depth: int) -> None:
+    def _add_uncalled(self, fact: ModuleFact, parent: int | None) -> None:
         self._placed.add(fact.index)
-        status = self._missing if not self._has_called(fact) else "uncalled"
-        index = self._append_module(fact, parent, depth, status)
-        self._add_missing_children(fact, index, depth + 1)
+        status = "uncalled" if self._has_called(fact) else self._missing
+        self._add_missing_children(fact, self._append_module(fact, parent, status))
 
     def _has_called(self, fact: ModuleFact) -> bool:
         return any(child in self._called or self._has_called(self._trace.modules[child]) for child in fact.children)
 
 
-def _find_groups(trace: Trace, called: set[int | None], inner: dict[int | None, list[Call]]) -> dict[int, list[int]]:
-    """Find the containers that may stand above their descendants: by the call that opens them, outermost first.
+def _find_groups(
+    trace: Trace, called: set[int | None], inner: dict[int | None, list[Call]]
+) -> tuple[dict[int, list[int]], dict[int, int]]:
+    """Find the containers that may stand above their descendants.
 
-    A container qualifies if all calls below it by path were made by one call, without a foreign module in between.
+    A container qualifies if all calls of what is below it by path were made by one call, without a foreign module in
+    between: blocks of two lists called in turn stay where they ran.
+
+    Returns:
+        The containers that open before a call, outermost first, by call; and the innermost container of each call.
     """
     spans: dict[int, tuple[int | None, list[int]]] = {}
-    order: dict[int | None, list[int]] = {}
     broken: set[int] = set()
+    position: dict[int, int] = {}  # of a module call among the module calls of its parent
     for parent, calls in inner.items():
-        modules = [call for call in calls if call.kind == "module"]
-        order[parent] = [call.index for call in modules]
-        for call in modules:
-            if call.module is None:
-                continue
-            above = trace.modules[call.module].parent
-            stop = trace.calls[parent].module if parent is not None else None
-            while above is not None and above not in called and above != stop:
-                if above in spans and spans[above][0] != parent:
+        modules = [call for call in calls if call.kind == "module" and call.module is not None]
+        for place, call in enumerate(modules):
+            position[call.index] = place
+            for above in _containers(trace, call, called):
+                if spans.setdefault(above, (parent, []))[0] != parent:
                     broken.add(above)
-                spans.setdefault(above, (parent, []))[1].append(call.index)
-                above = trace.modules[above].parent
-    groups: dict[int, list[int]] = {}
-    for module, (parent, members) in spans.items():
-        if module in broken:
-            continue
-        siblings = order[parent]
-        start = siblings.index(members[0])
-        if siblings[start : start + len(members)] == members:
-            groups.setdefault(members[0], []).append(module)
-    for opened in groups.values():
-        opened.sort()
-    return groups
+                spans[above][1].append(call.index)
+    opened_by: dict[int, list[int]] = {}
+    for module, (_, members) in spans.items():
+        if module not in broken and position[members[-1]] - position[members[0]] == len(members) - 1:
+            opened_by.setdefault(members[0], []).append(module)
+    for groups in opened_by.values():
+        groups.sort()
+    standing = {module for groups in opened_by.values() for module in groups}
+    return opened_by, _find_members(trace, called, inner, standing)
 
 
-def _find_members(trace: Trace, groups: dict[int, list[int]], inner: dict[int | None, list[Call]]) -> dict[int, int]:
-    grouped = {module for modules in groups.values() for module in modules}
+def _containers(trace: Trace, call: Call, called: set[int | None]) -> list[int]:
+    """List the uncalled modules between a called one and its caller, innermost first."""
+    found: list[int] = []
+    assert call.module is not None
+    above = trace.modules[call.module].parent
+    stop = trace.calls[call.parent].module if call.parent is not None else None
+    while above is not None and above != stop and above not in called:
+        found.append(above)
+        above = trace.modules[above].parent
+    return found
+
+
+def _find_members(
+    trace: Trace, called: set[int | None], inner: dict[int | None, list[Call]], standing: set[int]
+) -> dict[int, int]:
     members: dict[int, int] = {}
     for calls in inner.values():
         last: int | None = None
-        pending: list[Call] = []
+        between: list[Call] = []
         for call in calls:
-            if call.kind == "op":
-                pending.append(call)  # an operation between two blocks of one container stands among them
+            if call.kind == "op" or call.module is None:
+                between.append(call)  # an operation between two blocks of one container stands among them
                 continue
-            group = _nearest_group(trace, call, grouped)
-            if group is not None and group == last:
-                members.update({op.index: group for op in pending})
+            group = next((above for above in _containers(trace, call, called) if above in standing), None)
             if group is not None:
                 members[call.index] = group
-            last, pending = group, []
+                if group == last:
+                    members.update(dict.fromkeys((op.index for op in between), group))
+            last, between = group, []
     return members
-
-
-def _nearest_group(trace: Trace, call: Call, grouped: set[int]) -> int | None:
-    above = trace.modules[call.module].parent if call.module is not None else None
-    stop = trace.calls[call.parent].module if call.parent is not None else None
-    while above is not None and above != stop:
-        if above in grouped:
-            return above
-        above = trace.modules[above].parent
-    return None
 
 
 def _count_params(trace: Trace) -> dict[int, tuple[int, int, int]]:

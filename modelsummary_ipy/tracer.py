@@ -312,24 +312,23 @@ class _Tracer:
 
     def _meet_stranger(self, module: nn.Module) -> int:
         """Give facts to a module that no search found: made during the forward, or kept in a closure or a class."""
-        for inner in read_tree(module).modules:
-            first = len(self._modules) - inner.index
+        tree = read_tree(module)
+        first = len(self._modules)
+        for fact, inner in zip(tree.modules, tree.objects, strict=True):
             self._modules.append(
                 replace(
-                    inner,
-                    index=len(self._modules),
+                    fact,
+                    index=first + fact.index,
                     paths=(),
-                    found=inner.path or "",
-                    parent=None if inner.parent is None else inner.parent + first,
-                    children=tuple(child + first for child in inner.children),
+                    found=fact.path,
+                    parent=None if fact.parent is None else first + fact.parent,
+                    children=tuple(first + child for child in fact.children),
                     params=(),
                 )
             )
-        first = len(self._modules) - len(read_tree(module).modules)
-        for inner_index, inner_module in enumerate(read_tree(module).objects):
-            self._work.index_of.setdefault(id(inner_module), first + inner_index)
-            self._strangers.append(inner_module)
-            self._leaf.append(_is_torch_leaf(inner_module, bool(inner_module._modules)))
+            self._work.index_of.setdefault(id(inner), first + fact.index)
+            self._strangers.append(inner)
+            self._leaf.append(_is_torch_leaf(inner, bool(fact.children)))
         return self._work.index_of[id(module)]
 
     def call_function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

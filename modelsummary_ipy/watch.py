@@ -21,6 +21,7 @@ __all__ = ["SeenCall", "find_failed_call", "watch_calls"]
 #: Integer tensors up to this size keep their values: lengths, positions and offsets decide sizes.
 _KEPT_VALUES = 64
 
+
 @dataclass
 class SeenCall:
     """One or several equal calls of a watched model.
@@ -101,7 +102,7 @@ def _same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_same, one, other))
     state = getattr(one, "__dict__", None)
     if state is not None and not isinstance(one, (Size, type, nn.Module)) and not callable(one):
-        return _same(state, vars(other))
+        return _same(dict(state), dict(vars(other)))
     return bool(one == other)
 
 
@@ -123,4 +124,3 @@ def find_failed_call(error: BaseException) -> SeenCall | None:
             return SeenCall(held["self"], note_inputs(tuple(held["args"]), dict(held["kwargs"])))
         entry = entry.tb_next
     return None
-

@@ -9,11 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Union
+from typing import TypeAlias
 
 from .facts import Flag, Row, Story, View
 
-__all__ = ["GroupNode", "HiddenNode", "Node", "Outline", "RowNode", "Step", "Totals", "build_outline", "walk"]
+__all__ = [
+    "GroupNode",
+    "HiddenNode",
+    "Node",
+    "Outline",
+    "RowNode",
+    "Step",
+    "Totals",
+    "build_outline",
+    "visible",
+    "walk",
+]
 
 #: Longest pattern of siblings that is looked for when they take turns: ``norm, attn, norm, mlp`` twelve times.
 _LONGEST_PATTERN = 8
@@ -95,7 +106,7 @@ class HiddenNode:
     last: int
 
 
-Node = Union[RowNode, GroupNode, HiddenNode]
+Node: TypeAlias = "RowNode | GroupNode | HiddenNode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +164,17 @@ def _inside(node: Node) -> tuple[tuple[Node, ...], GroupNode | None]:
     if isinstance(node, GroupNode):
         return node.block, node
     return (), None
+
+
+def visible(outline: Outline) -> Iterator[Step]:
+    """Walk what stands in the open: what a closed node holds is passed over, and no step is a leaving one."""
+    closed: Node | None = None
+    for step in walk(outline):
+        if closed is not None:
+            closed = None if step.leaving and step.node is closed else closed
+        elif not step.leaving:
+            yield step
+            closed = None if isinstance(step.node, HiddenNode) or step.node.is_open else step.node
 
 
 def build_outline(story: Story, view: View, *, open_rows: int = 40) -> Outline:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ..facts import Row, Story, View
-from ..outline import GroupNode, HiddenNode, RowNode, Step, build_outline, walk
+from ..facts import Story, View
+from ..outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
 from . import words
 from .words import Failing
 
@@ -58,8 +58,8 @@ def render_text(
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
     failing = Failing(failure_text, failure_reason, failure_fix)
-    entries = list(_entries(story, view, walk(outline), failing))
-    heads = [head for column, head in _NUMBER_HEADS if column in view.columns]
+    entries = list(_entries(story, view, visible(outline), failing))
+    heads = words.number_heads(view)
     lines = list(_header(story, width))
     if not any(entry.mark == "✗" and entry.under for entry in entries):
         lines += _wrap(words.failing_lines(story, failing), width, "  ")
@@ -67,9 +67,6 @@ def render_text(
     for line in words.find_footer(story, outline, passes):
         lines += _wrap([line], width)
     return "\n".join(line.rstrip() for line in lines).rstrip()
-
-
-_NUMBER_HEADS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))
 
 
 def _header(story: Story, width: int | None) -> Iterator[str]:
@@ -91,15 +88,7 @@ def _header(story: Story, width: int | None) -> Iterator[str]:
 
 
 def _entries(story: Story, view: View, steps: Iterator[Step], failing: Failing) -> Iterator[_Entry]:
-    """The rows in view: a closed node's inside is walked but not shown."""
-    closed: list[Step] = []
     for step in steps:
-        if closed:
-            if step.leaving and step.node is closed[-1].node:
-                closed.pop()
-            continue
-        if step.leaving:
-            continue
         node = step.node
         if isinstance(node, HiddenNode):
             yield _Entry("", words.format_hidden(node), "", (), (), step.depth)
@@ -107,33 +96,12 @@ def _entries(story: Story, view: View, steps: Iterator[Step], failing: Failing) 
             yield _group_entry(story, view, node, step.depth)
         else:
             yield _row_entry(story, view, step, node, failing)
-        if isinstance(node, (RowNode, GroupNode)) and not node.is_open:
-            closed.append(step)
 
 
 def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entry:
-    first = story.rows[node.members[0][0]]
-    last = story.rows[node.members[0][-1]]
-    sizes: tuple[str, ...] = ()
-    if len(node.members[0]) == 1 or (first.inputs and last.outputs):
-        sizes = words.format_arrow(story, _joined(first, last), view)
-    totals = node.totals
-    numbers = {
-        "params": words.format_count(totals.num_params) if totals.num_params else "",
-        "macs": words.format_macs(totals),
-        "activation": words.format_activation(totals),
-    }
-    if not story.costs:
-        numbers["macs"] = numbers["activation"] = ""
     name, types = words.format_group(node)
-    return _Entry("", f"{name} ·", types, sizes, tuple(numbers[c] for c, _ in _NUMBER_HEADS if c in view.columns), depth)
-
-
-def _joined(first: Row, last: Row) -> Row:
-    """What a block of several rows takes and gives, as one row."""
-    if first is last:
-        return first
-    return replace(last, inputs=first.inputs)
+    numbers = words.group_numbers(story, view, node)
+    return _Entry("", f"{name} ·", types, words.group_sizes(story, view, node), numbers, depth)
 
 
 def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: Failing) -> _Entry:
@@ -145,24 +113,17 @@ def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: Fai
         type_name += " (each)"
     if not node.is_open and node.num_inside:
         type_name += f" (+{words.plural(node.num_inside, 'row')})"
-    cost = story.costs.get(node.row)
-    numbers = {
-        "params": words.format_params(row, story),
-        "macs": words.format_macs(cost),
-        "activation": words.format_activation(cost),
-    }
     under: list[str] = []
     if node.row == words.failed_row(story):
         under += words.failing_lines(story, failing)
     for flag in node.flags:
         said, fix = words.flag_lines(flag)
         under += [said] + ([f"fix: {fix}"] if fix else [])
-    extra = [words.plain(row.source)] if "source" in view.columns and row.source else []
-    if "formula" in view.columns:
-        extra += [words.format_formula(f) for f in story.formulas.get(node.row, ()) if f]
     mark = "✗" if row.status == "failed" else "!" if node.flags else ""
-    numbers_shown = tuple(numbers[c] for c, _ in _NUMBER_HEADS if c in view.columns)
-    return _Entry(mark, name, type_name.strip(), (*words.format_arrow(story, row, view), *extra), numbers_shown, step.depth, tuple(under))
+    sizes = (*words.format_arrow(story, row, view), *words.extra_lines(story, row, view))
+    return _Entry(
+        mark, name, type_name.strip(), sizes, words.row_numbers(story, view, row), step.depth, tuple(under)
+    )  # fmt: skip
 
 
 # Layout -----------------------------------------------------------------------------------------------------------
@@ -174,7 +135,7 @@ def _table(entries: Sequence[_Entry], heads: Sequence[str], view: View, width: i
     columns = [max([_width(head), *(_width(e.numbers[at]) for e in entries if e.numbers)])
                for at, head in enumerate(heads)]  # fmt: skip
     right = sum(columns) + len(_GAP) * len(columns)
-    label = " → ".join(word for word in ("input", "output") if word in view.columns)
+    label = words.size_head(view)
     name_width = max(2 * e.depth + 2 + _width(_label(e)) for e in entries)
     size_width = max([_width(label), *(_width(line) for e in entries for line in e.sizes)])
     if width is not None and name_width + size_width + len(_GAP) + right > width:

@@ -5,26 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..facts import Cost, Flag, Formula, Row, Story, TensorSpec, View
 from ..outline import GroupNode, HiddenNode, Outline, RowNode, Totals
-
-__all__ = [
-    "Failing",
-    "Line",
-    "changed_dims",
-    "find_headline",
-    "format_arrow",
-    "format_bytes",
-    "format_count",
-    "format_group",
-    "format_leaf",
-    "format_leaves",
-    "format_size",
-    "format_short",
-    "plain",
-]
 
 _UNSAFE = re.compile("[^ -~]")
 #: Joiners and variation selectors that emoji and scripts need; every other invisible character is written out.
@@ -248,7 +232,7 @@ def format_hidden(node: HiddenNode) -> str:
 # Numbers ----------------------------------------------------------------------------------------------------------
 
 
-def format_params(row: Row, story: Story) -> str:
+def format_params(row: Row) -> str:
     """``1,234``, empty for rows without parameters and for later calls of the same module."""
     return format_count(row.num_params) if row.num_params and row.kind == "module" else ""
 
@@ -268,6 +252,60 @@ def format_activation(cost: Cost | Totals | None) -> str:
         return "?"
     about = "~" if getattr(cost, "approximate", False) else ""
     return about + format_bytes(cost.activation_bytes) if cost.activation_bytes else ""
+
+
+#: Columns of numbers, in the order they are shown, with their heads.
+_NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))
+
+
+def number_heads(view: View) -> tuple[str, ...]:
+    """Heads of the number columns that the view shows."""
+    return tuple(head for column, head in _NUMBERS if column in view.columns)
+
+
+def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
+    """A row's numbers, in the order of ``number_heads``."""
+    cost = story.costs.get(row.index)
+    cells = {
+        "params": format_params(row),
+        "macs": format_macs(cost),
+        "activation": format_activation(cost),
+    }
+    return tuple(cells[column] for column, _ in _NUMBERS if column in view.columns)
+
+
+def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
+    """What all blocks of a group add up to."""
+    totals = node.totals if story.costs else None
+    cells = {
+        "params": format_count(node.totals.num_params) if node.totals.num_params else "",
+        "macs": format_macs(totals),
+        "activation": format_activation(totals),
+    }
+    return tuple(cells[column] for column, _ in _NUMBERS if column in view.columns)
+
+
+def size_head(view: View) -> str:
+    """``input → output``."""
+    return " → ".join(word for word in ("input", "output") if word in view.columns)
+
+
+def group_sizes(story: Story, view: View, node: GroupNode, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
+    """What one block of a group takes and gives."""
+    first, last = story.rows[node.members[0][0]], story.rows[node.members[0][-1]]
+    if first is not last:
+        last = replace(last, inputs=first.inputs)
+    return format_arrow(story, last, view, mark=mark)
+
+
+def extra_lines(story: Story, row: Row, view: View) -> list[str]:
+    """Formulas and source line, where the view has columns for them."""
+    lines = []
+    if "formula" in view.columns:
+        lines += [format_formula(formula) for formula in story.formulas.get(row.index, ()) if formula]
+    if "source" in view.columns and row.source:
+        lines.append(plain(row.source))
+    return lines
 
 
 # The story as a whole ---------------------------------------------------------------------------------------------

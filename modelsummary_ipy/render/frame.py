@@ -1,0 +1,248 @@
+"""Story -> DataFrame, dict, JSON and CSV: raw numbers, nothing folded, nothing left out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..facts import Cost, Formula, Row, Story, TensorSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["render_csv", "render_json", "seed_frame", "to_dict", "to_frame"]
+
+Sizes = list[int] | list[list[int]] | None
+
+
+def seed_frame(story: Story) -> pd.DataFrame:
+    """The table of the tool this one descends from.
+
+    Returns:
+        One line per call of a leaf module, in execution order: ``Name``, ``Type``, ``InSz`` and ``OutSz`` (a list of
+        ints for one tensor, a list of such lists for several, ``None`` where nothing is known), ``Params`` (int64).
+    """
+    import pandas as pd
+
+    rows = [story.rows[index] for index in find_leaf_rows(story)]
+    return pd.DataFrame(
+        {
+            "Name": pd.Series([row.path for row in rows], dtype=object),
+            "Type": pd.Series([row.type_name for row in rows], dtype=object),
+            "InSz": pd.Series([_seed_sizes(row.inputs) for row in rows], dtype=object),
+            "OutSz": pd.Series([_seed_sizes(row.outputs) for row in rows], dtype=object),
+            "Params": pd.Series([row.num_params for row in rows], dtype="int64"),
+        }
+    )
+
+
+def find_leaf_rows(story: Story) -> list[int]:
+    """Rows of modules in which no other module was called.
+
+    A module that was called and whose submodules were not (``MultiheadAttention`` reads the weights of its
+    ``out_proj`` itself) is a leaf, and they are not; of modules that were never called, those without submodules are.
+    """
+    rows = story.rows
+    busy: set[int] = set()
+    has_modules: set[int] = set()
+    for row in rows:
+        if row.kind == "module" and row.parent is not None:
+            has_modules.add(row.parent)
+            if row.status in ("ran", "failed"):
+                busy.add(row.parent)
+    leaves: list[int] = []
+    inside_leaf: set[int] = set()
+    for row in rows:
+        if row.kind != "module":
+            continue
+        if row.parent in inside_leaf:
+            inside_leaf.add(row.index)
+            continue
+        ran = row.status in ("ran", "failed")
+        if row.index not in (busy if ran else has_modules):
+            leaves.append(row.index)
+            inside_leaf.add(row.index)
+    return leaves
+
+
+def _seed_sizes(leaves: tuple[TensorSpec, ...]) -> Sizes:
+    if len(leaves) == 1:
+        return list(leaves[0].shape)
+    return [list(leaf.shape) for leaf in leaves] or None
+
+
+def to_frame(story: Story) -> pd.DataFrame:
+    """Every row and every column, as raw numbers.
+
+    Returns:
+        Columns ``index, path, type, kind, depth, call_index, inputs, outputs`` (tuples of ``TensorSpec``),
+        ``input_size, output_size`` (a tuple for one tensor, a tuple of tuples for several, ``None`` for none),
+        ``input_dtype, output_dtype`` (likewise), ``own_params, num_params, trainable_params`` (int64),
+        ``mult_adds, own_mult_adds, activation_bytes`` (``Int64``, missing where unknown), ``input_formula,
+        output_formula, status, source, flags`` (a tuple of ``"warning grown-map"``), ``extra_repr``.
+    """
+    import pandas as pd
+
+    records = [_record(story, row, flags) for row, flags in zip(story.rows, _flags_by_row(story))]
+    columns = zip(*records) if records else ((),) * len(_COLUMNS)
+    return pd.DataFrame(
+        {name: pd.Series(list(values), dtype=_COLUMNS[name]) for name, values in zip(_COLUMNS, columns)}  # type: ignore[call-overload]  # dtype is one of three words
+    )
+
+
+_COLUMNS = {
+    "index": "int64",
+    "path": "object",
+    "type": "object",
+    "kind": "object",
+    "depth": "int64",
+    "call_index": "int64",
+    "inputs": "object",
+    "outputs": "object",
+    "input_size": "object",
+    "output_size": "object",
+    "input_dtype": "object",
+    "output_dtype": "object",
+    "own_params": "int64",
+    "num_params": "int64",
+    "trainable_params": "int64",
+    "mult_adds": "Int64",
+    "own_mult_adds": "Int64",
+    "activation_bytes": "Int64",
+    "input_formula": "object",
+    "output_formula": "object",
+    "status": "object",
+    "source": "object",
+    "flags": "object",
+    "extra_repr": "object",
+}
+
+
+def _record(story: Story, row: Row, flags: tuple[str, ...]) -> tuple[Any, ...]:
+    cost = story.costs.get(row.index, Cost())
+    return (
+        row.index, row.path, row.type_name, row.kind, row.depth, row.call_index, row.inputs, row.outputs,
+        _one_or_all(tuple(leaf.shape for leaf in row.inputs)), _one_or_all(tuple(leaf.shape for leaf in row.outputs)),
+        _one_or_all(tuple(leaf.dtype for leaf in row.inputs)), _one_or_all(tuple(leaf.dtype for leaf in row.outputs)),
+        row.own_params, row.num_params, row.trainable_params,
+        cost.mult_adds, cost.own_mult_adds, cost.activation_bytes,
+        _one_or_all(story.input_formulas.get(row.index, ())), _one_or_all(story.formulas.get(row.index, ())),
+        row.status, row.source, flags, row.extra_repr,
+    )  # fmt: skip
+
+
+def _one_or_all(values: tuple[Any, ...]) -> Any:
+    if not values:
+        return None
+    return values[0] if len(values) == 1 else values
+
+
+def _flags_by_row(story: Story) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [()] * len(story.rows)
+    for flag in story.flags:
+        if 0 <= flag.row < len(found):
+            found[flag.row] = (*found[flag.row], f"{flag.severity} {flag.rule}")
+    return found
+
+
+def to_dict(story: Story) -> dict[str, Any]:
+    """Everything that a summary says, as what JSON knows: dicts, lists, strings, numbers and ``None``."""
+    trace, memory = story.trace, story.memory
+    failure = trace.failure
+    return {
+        "model": trace.model_type,
+        "method": trace.method,
+        "engine": trace.engine,
+        "engine_reason": trace.engine_reason,
+        "inputs": [{**_leaf(fact.spec, None), "dims": list(fact.dims), "given": fact.given} for fact in trace.inputs],
+        "total_params": story.total_params,
+        "trainable_params": story.trainable_params,
+        "total_mult_adds": _total_mult_adds(story),
+        "unknown_ops": list(story.unknown_ops),
+        "memory": None if memory is None else _memory(story),
+        "constraints": list(story.constraints),
+        "failed_at": [{"sizes": sizes, "reason": reason} for sizes, reason in story.failed_at],
+        "flags": [
+            {"rule": flag.rule, "severity": flag.severity, "row": flag.row, "path": flag.path,
+             "message": flag.message, "fix": flag.fix}
+            for flag in story.flags
+        ],
+        "failure": None if failure is None else {
+            "row": None if failure.call is None else story.row_of_call.get(failure.call),
+            "error_type": failure.error_type, "message": failure.message,
+            "source": f"{failure.source.file}:{failure.source.line}" if failure.source else None,
+            "source_text": failure.source_text,
+        },
+        "rows": [_row(story, row) for row in story.rows],
+    }  # fmt: skip
+
+
+def _total_mult_adds(story: Story) -> int | None:
+    known = [cost.own_mult_adds for cost in story.costs.values() if cost.own_mult_adds is not None]
+    return sum(known) if known else None
+
+
+def _memory(story: Story) -> dict[str, Any]:
+    memory = story.memory
+    assert memory is not None
+    names = (
+        "param_bytes", "buffer_bytes", "input_bytes", "activation_bytes", "gradient_bytes", "optimizer_bytes",
+        "forward_peak_bytes", "optimizer", "approximate", "inference_bytes", "training_bytes",
+    )  # fmt: skip
+    return {name: getattr(memory, name) for name in names}
+
+
+def _row(story: Story, row: Row) -> dict[str, Any]:
+    cost = story.costs.get(row.index, Cost())
+    return {
+        "index": row.index, "path": row.path, "type": row.type_name, "kind": row.kind, "depth": row.depth,
+        "parent": row.parent, "call_index": row.call_index, "status": row.status, "source": row.source,
+        "inputs": _leaves(row.inputs, story.input_formulas.get(row.index, ())),
+        "outputs": _leaves(row.outputs, story.formulas.get(row.index, ())),
+        "own_params": row.own_params, "num_params": row.num_params, "trainable_params": row.trainable_params,
+        "mult_adds": cost.mult_adds, "own_mult_adds": cost.own_mult_adds, "activation_bytes": cost.activation_bytes,
+        "extra_repr": row.extra_repr,
+    }  # fmt: skip
+
+
+def _leaves(specs: tuple[TensorSpec, ...], formulas: tuple[Formula | None, ...]) -> list[dict[str, Any]]:
+    return [_leaf(spec, formulas[at] if at < len(formulas) else None) for at, spec in enumerate(specs)]
+
+
+def _leaf(spec: TensorSpec, formula: Formula | None) -> dict[str, Any]:
+    return {
+        "name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype, "device": spec.device,
+        "formula": None if formula is None else list(formula),
+    }  # fmt: skip
+
+
+def render_json(story: Story) -> str:
+    """``to_dict`` as JSON; any name survives, lone surrogates too, for all but ASCII is written as escapes."""
+    return json.dumps(to_dict(story), indent=1) + "\n"
+
+
+def render_csv(story: Story) -> str:
+    """Every row as CSV, sizes as people write them; nothing in a cell can start a spreadsheet formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [name for name in _COLUMNS if name not in ("inputs", "outputs")]
+    writer.writerow(names)
+    for row, flags in zip(story.rows, _flags_by_row(story)):
+        record = dict(zip(_COLUMNS, _record(story, row, flags)))
+        writer.writerow([_cell(record[name]) for name in names])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, tuple):
+        value = "; ".join(value) if all(isinstance(item, str) for item in value) else str(_listed(value))
+    value = str(value).encode("utf-8", "backslashreplace").decode()
+    return "'" + value if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,131 @@
+"""Outline -> GitHub-flavoured markdown, for issues, pull requests and notes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..facts import Story, View
+from ..outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
+from . import words
+from .words import Failing
+
+__all__ = ["render_markdown"]
+
+_OPEN_ROWS = 80
+#: Characters that would start markup, a table cell or a formula.
+_ESCAPES = {ord(char): f"&#{ord(char)};" for char in "&<>|`*$\\~"}
+#: Underscores that would start or end emphasis: those within a word do not.
+_EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+_LINK = re.compile(r"\](?=[(:])|!(?=\[)")
+
+
+def render_markdown(
+    story: Story,
+    view: View,
+    *,
+    passes: int | None = None,
+    failure_text: str = "",
+    failure_reason: str = "",
+    failure_fix: str = "",
+) -> str:
+    """Say in markdown what the page says: a paragraph, a table, and the findings as a list.
+
+    Args:
+        story: Everything known.
+        view: How to look at it.
+        passes: How many times the model was traced, if known.
+        failure_text, failure_reason, failure_fix: The words for a failure, if somebody has them.
+    """
+    outline = build_outline(story, view, open_rows=_OPEN_ROWS)
+    blocks = ["\n".join(_header(story)), "\n".join(_table(story, view, outline))]
+    failing = words.failing_lines(story, Failing(failure_text, failure_reason, failure_fix))
+    if failing:
+        row = words.failed_row(story)
+        where = f" in {_code(story.rows[row].path or story.rows[row].type_name)}" if row is not None else ""
+        blocks += [f"❌ **failed**{where}", "\n".join("    " + line for line in failing)]
+    found = "\n".join(_findings(story))
+    blocks += [found] if found else []
+    blocks.append("<sub>" + "<br>".join(map(_escape, words.find_footer(story, outline, passes))) + "</sub>")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _header(story: Story) -> Iterator[str]:
+    headline = words.find_headline(story)
+    if headline:
+        yield f"*{_escape(headline)}*\n"
+    yield " · ".join([f"**{_escape(words.find_title(story))}**", *map(_escape, words.find_totals(story))])
+    given = [f"- input {_escape(line)}" for line in words.find_given(story)]
+    caveats = [f"- {_escape(line)}" for line in words.find_caveats(story)]
+    if given or caveats:
+        yield "\n" + "\n".join(given + caveats)
+
+
+def _table(story: Story, view: View, outline: Outline) -> Iterator[str]:
+    numbers = words.number_heads(view)
+    sizes = words.size_head(view)
+    heads = ["layer", *([sizes] if sizes else []), *numbers]
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + "|".join([":--"] * (len(heads) - len(numbers)) + ["--:"] * len(numbers)) + "|"
+    for step in visible(outline):
+        cells = _cells(story, view, step)
+        name = "&emsp;" * step.depth + cells[0]
+        yield "| " + " | ".join([name, *([cells[1]] if sizes else []), *cells[2]]) + " |"
+
+
+def _cells(story: Story, view: View, step: Step) -> tuple[str, str, tuple[str, ...]]:
+    """The cells for name, sizes and numbers."""
+    node = step.node
+    blank = ("",) * len(words.number_heads(view))
+    bold = (_BOLD_START, _BOLD_END)
+    if isinstance(node, HiddenNode):
+        return f"*{_escape(words.format_hidden(node))}*", "", blank
+    if isinstance(node, GroupNode):
+        name, types = words.format_group(node)
+        sizes = "<br>".join(map(_escape, words.group_sizes(story, view, node, mark=bold)))
+        return f"{_escape(name)} · {_escape(types)}", sizes, words.group_numbers(story, view, node)
+    row = story.rows[node.row]
+    lines = [*words.format_arrow(story, row, view, mark=bold), *words.extra_lines(story, row, view)]
+    return _name(story, step, node), "<br>".join(map(_escape, lines)), words.row_numbers(story, view, row)
+
+
+def _name(story: Story, step: Step, node: RowNode) -> str:
+    row = story.rows[node.row]
+    name, type_name = words.format_name(node, row)
+    mark = "❌ " if row.status == "failed" else "⚠️ " if node.flags else ""
+    if row.kind == "op":
+        said = f"*{_escape(name)}*{_escape(type_name)}"
+    elif name:
+        said = f"**{_escape(name)}** {_escape(type_name)}"
+    else:
+        said = f"**{_escape(type_name)}**"
+    if step.in_group is not None:
+        said += " (each)"
+    if not node.is_open and node.num_inside:
+        said += f" (+{words.plural(node.num_inside, 'row')})"
+    return mark + said
+
+
+def _findings(story: Story) -> Iterator[str]:
+    for flag in story.flags:
+        said, fix = words.flag_lines(flag)
+        severity, rest = said.split(" ", 1)
+        where = _code(flag.path) + " " if flag.path else ""
+        yield f"- ⚠️ {where}**{severity}** {_escape(rest)}" + (f"; fix: {_escape(fix)}" if fix else "")
+
+
+# Escaping ---------------------------------------------------------------------------------------------------------
+
+#: Bold is put around dims before the line is escaped, as two characters that ``plain`` lets no name contain.
+_BOLD_START, _BOLD_END = "\x02", "\x03"
+
+
+def _escape(text: str) -> str:
+    text = _LINK.sub(lambda found: f"&#{ord(found.group())};", text.translate(_ESCAPES))
+    text = _EMPHASIS.sub("&#95;", text)
+    return text.replace(_BOLD_START, "**").replace(_BOLD_END, "**")
+
+
+def _code(text: str) -> str:
+    """A path in a code span where that is safe, escaped where it is not."""
+    return f"`{text}`" if re.fullmatch(r"[\w.]+", text) else _escape(words.plain(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -156,7 +157,7 @@ def _read_module(
     found: str,
 ) -> ModuleFact:
     cls = type(module)
-    code = getattr(getattr(cls, "forward", None), "__code__", None)
+    code = getattr(inspect.unwrap(cls.forward), "__code__", None)
     return ModuleFact(
         index=index,
         paths=paths,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Flag, Row, Story, View
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags
+from modelsummary_ipy.series import Series
 from modelsummary_ipy.shadow import Mode
+from modelsummary_ipy.watch import watch_calls
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -81,8 +84,8 @@ class ModelSummary:
         _check_choice("mode", mode, _MODES)
         _check_choice("engine", engine, _ENGINES)
         where = check_device(device) if device is not None else None
-        given: ModelInputs | None = None
-        if inputs is not None or input_size is not None or input_data is not None:
+        given: ModelInputs | None = inputs if isinstance(inputs, ModelInputs) else None
+        if given is None and (inputs is not None or input_size is not None or input_data is not None):
             given = read_inputs(
                 model, inputs, input_size=input_size, input_data=input_data, method=method, dtypes=dtypes
             )
@@ -276,6 +279,40 @@ class ModelSummary:
             ]
             raise CheckError("\n".join([f"{len(grave)} finding(s)", *lines]))
         return self
+
+    @classmethod
+    @contextmanager
+    def watch(cls, model: nn.Module, **options: Any) -> Iterator[Series]:
+        """Summarise the calls of ``model`` that the block makes, with the inputs that came.
+
+        The block runs as it would; the calls are traced when it ends, also if it ends with an exception.
+
+        Args:
+            model: The model to watch.
+            options: Keywords of the constructor, except those that say the inputs.
+
+        Yields:
+            A list that holds, after the block, one summary for every run of equal calls.
+
+        Example:
+            >>> net = nn.Linear(4, 2)
+            >>> import torch
+            >>> with ModelSummary.watch(net) as calls:
+            ...     for batch in torch.zeros(3, 8, 4):
+            ...         _ = net(batch)
+            >>> calls.times, calls[0][""].outputs[0].shape
+            ([3], (8, 2))
+        """
+        check_model(model)
+        series = Series()
+        with ExitStack() as stack:
+            seen = stack.enter_context(watch_calls(model))
+            try:
+                yield series
+            finally:
+                stack.close()
+                for call in seen:
+                    series.add(cls(call.model, call.inputs, **options), call.times, call.inputs.as_line())
 
     def __str__(self) -> str:
         return self.to_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -552,6 +553,9 @@ def _has_hooks(module: nn.Module) -> bool:
     )
 
 
+def _nothing() -> None: ...
+
+
 _names_of: dict[tuple[type, str], tuple[str, ...]] = {}
 
 
@@ -559,7 +563,8 @@ def _parameter_names(module: nn.Module, method: str) -> tuple[str, ...]:
     key = (type(module), method)
     names = _names_of.get(key)
     if names is None:
-        code = getattr(getattr(type(module), method, None), "__code__", None)
+        written = inspect.unwrap(getattr(type(module), method, None) or _nothing)  # below the decorators
+        code = getattr(written, "__code__", None)
         names = _names_of[key] = tuple(code.co_varnames[1 : code.co_argcount]) if code else ()
     return names
 

@@ -1,0 +1,74 @@
+"""Several summaries one after the other, as a watched block or cell gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any, Protocol
+
+__all__ = ["Series"]
+
+
+class _Shown(Protocol):
+    def to_html(self) -> str: ...
+    def to_text(self) -> str: ...
+    def to_markdown(self) -> str: ...
+
+
+class Series(list[Any]):
+    """A list of ``ModelSummary``, one per call of the watched model; equal calls in a row are one summary.
+
+    Attributes:
+        times: For each summary, how many calls it stands for.
+        sizes: For each summary, the sizes that came, as the magic would take them.
+    """
+
+    def __init__(self, summaries: Iterable[_Shown] = (), times: Iterable[int] = (), sizes: Iterable[str] = ()) -> None:
+        super().__init__(summaries)
+        self.times = list(times)
+        self.sizes = list(sizes)
+
+    def add(self, summary: _Shown, times: int, sizes: str) -> None:
+        """Add the summary of ``times`` equal calls."""
+        self.append(summary)
+        self.times.append(times)
+        self.sizes.append(sizes)
+
+    def headings(self) -> list[str]:
+        """Return a line for each summary: ``"calls 2-5 · 4 × (8, 3, 224, 224)"``."""
+        lines: list[str] = []
+        first = 1
+        for times, sizes in zip(self.times, self.sizes, strict=True):
+            which = f"call {first}" if times == 1 else f"calls {first}–{first + times - 1} · {times} ×"
+            lines.append(f"{which} {sizes}".strip())
+            first += times
+        return lines
+
+    def to_text(self) -> str:
+        """Return all summaries as text, each under its heading."""
+        if not self:
+            return "the model was not called"
+        if len(self) == 1 and self.times == [1]:
+            return str(self[0].to_text())
+        parts = [f"── {line}\n{summary.to_text()}" for line, summary in zip(self.headings(), self, strict=True)]
+        return "\n\n".join(parts)
+
+    __str__ = to_text
+    __repr__ = to_text
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return '<div class="ms-series">the model was not called</div>'
+        if len(self) == 1 and self.times == [1]:
+            return str(self[0].to_html())
+        parts = [
+            f'<div style="margin:12px 0 4px 0;font-weight:bold">{escape(line)}</div>{summary.to_html()}'
+            for line, summary in zip(self.headings(), self, strict=True)
+        ]
+        return f'<div class="ms-series">{"".join(parts)}</div>'
+
+    def _repr_markdown_(self) -> str:
+        if not self:
+            return "the model was not called"
+        parts = [f"**{line}**\n\n{summary.to_markdown()}" for line, summary in zip(self.headings(), self, strict=True)]
+        return "\n\n".join(parts)

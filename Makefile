@@ -22,7 +22,6 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export JUPYTER_PLATFORM_DIRS := 1
-export PYTHON_KEYRING_BACKEND := keyring.backends.null.Keyring
 
 .PHONY: help
 help:

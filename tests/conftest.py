@@ -1,0 +1,80 @@
+"""What every test may ask for: golden files, a clean Jupyter, and a loud word about browser tests that did not run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# Before torch is imported: on small tensors more threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NO_CHROMIUM = "no Chromium was found: `make browser` installs one"
+
+#: Why browser tests were skipped, and how many.
+_not_run: dict[str, int] = {}
+
+
+def find_chromium() -> str | None:
+    """Path of the Chromium to drive, or ``None``; ``$CHROMIUM`` overrides what is on the path."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files with what came out")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever lies in tests/browser needs a browser; it runs last, when everything cheaper has passed."""
+    for item in items:
+        if "browser" in item.path.parts:
+            item.add_marker("browser")
+            if find_chromium() is None:
+                item.add_marker(pytest.mark.skip(reason=NO_CHROMIUM))
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and "browser" in report.keywords:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _not_run[reason] = _not_run.get(reason, 0) + 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reason, count in _not_run.items():
+        terminalreporter.section("BROWSER TESTS DID NOT RUN", sep="!", red=True, bold=True)
+        terminalreporter.line(f"{count} browser tests were skipped. {reason.removeprefix('Skipped: ')}", red=True)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with ``tests/golden/<name>``; ``--update-golden`` writes it instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"{path.name} is not there yet: run pytest --update-golden, then read what it wrote"
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Kernels, servers and shells that know nothing of the settings of whoever runs the tests."""
+    home = tmp_path_factory.mktemp("jupyter")
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        for name in names:
+            patch.setenv(name, str(home / name.lower()))
+        yield home

@@ -47,10 +47,10 @@ def find_leaf_rows(story: Story) -> list[int]:
     rows = story.rows
     busy: set[int] = set()
     has_modules: set[int] = set()
-    for row in rows:
+    for row in reversed(rows):
         if row.kind == "module" and row.parent is not None:
             has_modules.add(row.parent)
-            if row.status in ("ran", "failed"):
+            if row.status in ("ran", "failed") or row.index in busy:
                 busy.add(row.parent)
     leaves: list[int] = []
     inside_leaf: set[int] = set()

@@ -196,10 +196,23 @@ def row_lines(story: Story, row: Row, view: View) -> tuple[tuple[Line, ...], tup
 
 
 def format_status(row: Row, story: Story) -> str:
-    """``failed``, ``not reached``, ``not called``; nothing for a row that ran, or where nothing was run at all."""
-    if row.status == "uncalled" and story.trace.engine == "static":
+    """``failed``, ``not reached``, ``not called``; nothing for a row that ran, or where nothing was run at all.
+
+    A list of modules is never called itself: nothing is said of one in which something ran.
+    """
+    if row.status == "uncalled" and (story.trace.engine == "static" or _has_run_inside(story, row)):
         return ""
     return {"ran": "", "failed": "failed", "unreached": "not reached", "uncalled": "not called"}[row.status]
+
+
+def _has_run_inside(story: Story, row: Row) -> bool:
+    stack = list(story.children.get(row.index, ()))
+    while stack:
+        index = stack.pop()
+        if story.rows[index].status in ("ran", "failed"):
+            return True
+        stack.extend(story.children.get(index, ()))
+    return False
 
 
 # Names ------------------------------------------------------------------------------------------------------------
@@ -255,12 +268,12 @@ def format_activation(cost: Cost | Totals | None) -> str:
 
 
 #: Columns of numbers, in the order they are shown, with their heads.
-_NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))
+NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))
 
 
 def number_heads(view: View) -> tuple[str, ...]:
     """Heads of the number columns that the view shows."""
-    return tuple(head for column, head in _NUMBERS if column in view.columns)
+    return tuple(head for column, head in NUMBERS if column in view.columns)
 
 
 def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
@@ -271,7 +284,7 @@ def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
         "macs": format_macs(cost),
         "activation": format_activation(cost),
     }
-    return tuple(cells[column] for column, _ in _NUMBERS if column in view.columns)
+    return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
 
 
 def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
@@ -282,7 +295,7 @@ def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
         "macs": format_macs(totals),
         "activation": format_activation(totals),
     }
-    return tuple(cells[column] for column, _ in _NUMBERS if column in view.columns)
+    return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
 
 
 def size_head(view: View) -> str:
@@ -290,12 +303,27 @@ def size_head(view: View) -> str:
     return " → ".join(word for word in ("input", "output") if word in view.columns)
 
 
+def group_row(story: Story, node: GroupNode) -> Row:
+    """What one block of a group takes and gives, as one row."""
+    first, last = story.rows[node.members[0][0]], story.rows[node.members[0][-1]]
+    return last if first is last else replace(last, inputs=first.inputs)
+
+
 def group_sizes(story: Story, view: View, node: GroupNode, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
     """What one block of a group takes and gives."""
-    first, last = story.rows[node.members[0][0]], story.rows[node.members[0][-1]]
-    if first is not last:
-        last = replace(last, inputs=first.inputs)
-    return format_arrow(story, last, view, mark=mark)
+    return format_arrow(story, group_row(story, node), view, mark=mark)
+
+
+def format_members(story: Story, node: GroupNode) -> str:
+    """The paths that a group stands for; of many the first and the last."""
+    paths = list(dict.fromkeys(story.rows[row].path for block in node.members for row in block))
+    shown = [plain(path) for path in paths]
+    return ", ".join(shown if len(shown) <= 24 else [*shown[:12], "…", *shown[-4:]])
+
+
+def op_name(row: Row) -> str:
+    """What an operation is called."""
+    return row.type_name
 
 
 def extra_lines(story: Story, row: Row, view: View) -> list[str]:
@@ -395,6 +423,20 @@ def find_memory(story: Story) -> str:
     if memory.training_bytes is not None:
         parts.append(f"{about}{format_bytes(memory.training_bytes)} to train ({plain(memory.optimizer)})")
     return ", ".join(parts)
+
+
+def find_memory_parts(story: Story) -> list[tuple[str, str]]:
+    """Where the memory goes, a line per kind."""
+    memory = story.memory
+    if memory is None:
+        return []
+    parts = [
+        ("parameters", memory.param_bytes), ("buffers", memory.buffer_bytes), ("input", memory.input_bytes),
+        ("kept for the backward pass", memory.activation_bytes), ("gradients", memory.gradient_bytes),
+        (f"optimizer state ({plain(memory.optimizer)})", memory.optimizer_bytes),
+        ("peak of live tensors in the forward", memory.forward_peak_bytes),
+    ]  # fmt: skip
+    return [(name, "unknown" if value is None else format_bytes(value)) for name, value in parts if value != 0]
 
 
 def find_totals(story: Story) -> tuple[str, ...]:

@@ -1,0 +1,87 @@
+"""A row -> everything known of it, as pairs of a word and lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..facts import Formula, Row, Story, TensorSpec
+from . import words
+from .words import plain
+
+__all__ = ["Operations", "find_detail"]
+
+#: Lines per entry; a page with every weight of a model of thousands is no longer read.
+_MOST_LINES = 12
+
+#: Per row the operations that ran directly in it and their mult-adds, ``None`` where unknown.
+Operations = Mapping[int, Sequence[tuple[str, int | None]]]
+
+
+def find_detail(story: Story, row: Row, operations: Operations) -> list[tuple[str, list[str]]]:
+    """Collect what a row's detail says: path, settings, leaves, own parameters, costs, operations, source.
+
+    Returns:
+        ``(word, lines)`` pairs in reading order; what is not known has no pair.
+    """
+    pairs: list[tuple[str, list[str]]] = [("path", [plain(row.path)] if row.path else [])]
+    said = f"{plain(row.type_name)}({plain(row.extra_repr)})"
+    pairs.append(("module" if row.kind == "module" else "operation", [said] if row.extra_repr else []))
+    pairs.append(("in", _leaves(row.inputs, story.input_formulas.get(row.index, ()))))
+    pairs.append(("out", _leaves(row.outputs, story.formulas.get(row.index, ()))))
+    pairs.append(("weights", _weights(story, row)))
+    pairs.append(("MACs", _mult_adds(story, row, operations)))
+    pairs.append(("kept", _kept(story, row)))
+    pairs.append(("source", [plain(row.source)] if row.source else []))
+    return [(word, _capped(lines)) for word, lines in pairs if lines]
+
+
+def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> list[str]:
+    lines = []
+    for at, spec in enumerate(specs):
+        formula = formulas[at] if at < len(formulas) else None
+        size = words.format_size(spec.shape)
+        said = [plain(spec.name), size, f"= {words.format_formula(formula)}" if formula else "", spec.dtype, spec.device]
+        lines.append(" ".join(filter(None, said)))
+    return lines
+
+
+def _weights(story: Story, row: Row) -> list[str]:
+    if row.kind != "module" or row.module is None or row.module >= len(story.trace.modules):
+        return []
+    lines = []
+    for index in story.trace.modules[row.module].params:
+        fact = story.trace.params[index]
+        name = fact.names[0].rpartition(".")[2] if fact.names else "not registered"
+        size = "no size yet" if fact.lazy else words.format_size(fact.shape)
+        what = "buffer" if fact.kind == "buffer" else "" if fact.trainable else "frozen"
+        tied = f"also {plain(fact.names[1])}" if len(fact.names) > 1 else ""
+        count = f"{fact.num:,}" if len(fact.shape) != 1 else ""
+        lines.append(" ".join(filter(None, (plain(name), size, fact.dtype, count, what, tied))))
+    return lines
+
+
+def _mult_adds(story: Story, row: Row, operations: Operations) -> list[str]:
+    cost = story.costs.get(row.index)
+    lines = []
+    if cost is not None and cost.mult_adds:
+        share = words.format_percent(cost.mult_adds, words.total_mult_adds(story) or 0)
+        lines.append(f"{cost.mult_adds:,} ({share} of the model)")
+    elif cost is not None and cost.mult_adds is None:
+        lines.append("unknown")
+    for op, macs in operations.get(row.index, ()):
+        lines.append(f"{plain(op)} " + ("unknown" if macs is None else f"{macs:,}"))
+    return lines
+
+
+def _kept(story: Story, row: Row) -> list[str]:
+    cost = story.costs.get(row.index)
+    if cost is None or not cost.activation_bytes:
+        return []
+    about = "about " if cost.approximate else ""
+    return [f"{about}{words.format_bytes(cost.activation_bytes)} for the backward pass ({cost.activation_bytes:,} bytes)"]
+
+
+def _capped(lines: list[str]) -> list[str]:
+    if len(lines) <= _MOST_LINES:
+        return lines
+    return [*lines[: _MOST_LINES - 1], f"… {len(lines) - _MOST_LINES + 1:,} more"]

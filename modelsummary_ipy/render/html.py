@@ -1,0 +1,186 @@
+"""Outline -> the page: HTML that reads well with every style and script taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from ..facts import Story, View
+from ..outline import Outline, build_outline
+from . import words
+from .detail import Operations, find_detail
+from .dims import MEANINGS, Names, find_names
+from .icicle import Bar, Share, build_icicle, find_shares
+from .parts import Part, Parts
+from .words import Failing
+
+__all__ = ["render_html"]
+
+#: A page of a megabyte opens in half a second; rows come first, operations and details take what is left.
+_MOST_BYTES = 1_000_000
+_ROW_BYTES = 480
+_OPEN_ROWS = 40
+
+
+def render_html(
+    story: Story,
+    view: View,
+    *,
+    standalone: bool = False,
+    details: Mapping[int, str] | None = None,
+    operations: Operations | None = None,
+    passes: int | None = None,
+    failure_text: str = "",
+    failure_reason: str = "",
+    failure_fix: str = "",
+) -> str:
+    """Write the page of a story; the same for equal input, byte by byte.
+
+    Args:
+        story: Everything known.
+        view: How to look at it.
+        standalone: Whether to write a complete page, that follows the system's light or dark.
+        details: By row index, lines of plain text to put at the end of that row's detail (its annotated source, say).
+        operations: By row index, the operations that ran directly in it, with their mult-adds.
+        passes: How many times the model was traced, if known.
+        failure_text, failure_reason, failure_fix: The words for a failure, if somebody has them.
+    """
+    failing = Failing(failure_text, failure_reason, failure_fix)
+    outline = build_outline(story, view, open_rows=_OPEN_ROWS)
+    most = (_MOST_BYTES * 9 // 10) // _ROW_BYTES
+    if outline.num_nodes > most:
+        outline = build_outline(story, replace(view, max_rows=most), open_rows=_OPEN_ROWS)
+    names = find_names(story)
+    maker = Parts(story, view, outline, names, failing, max_ops=max(0, most - outline.num_nodes))
+    parts = list(maker)
+    num_left_out = _add_details(story, parts, details or {}, operations or {})
+    footer = [*words.find_footer(story, outline, passes)]
+    if num_left_out:
+        footer.append(f"details of {words.plural(num_left_out, 'row')} left out")
+    failed_is_shown = any(part.fail for part in parts)
+    template = _environment().get_template("page.html.j2" if standalone else "summary.html.j2")
+    return template.render(
+        standalone=standalone,
+        css=_asset("style.css"),
+        script=_asset("script.js"),
+        parts=parts,
+        fail=() if failed_is_shown else words.failing_lines(story, failing),
+        footer=footer,
+        found=words.count_flags(story.flags),
+        legend=[(words.plain(name), names.colour(name), MEANINGS.get(name, "")) for name in names.names],
+        **_header(story, names),
+        **_columns(view),
+    )
+
+
+def _header(story: Story, names: Names) -> dict[str, Any]:
+    given = words.find_given(story)
+    if len(given) > 8:
+        given = (*given[:7], f"… {len(given) - 7} more inputs")
+    return {
+        "headline": words.find_headline(story),
+        "title": words.find_title(story),
+        "given": [_given_markup(line, names) for line in given],
+        "totals": _totals(story),
+        "caveats": words.find_caveats(story),
+    }
+
+
+def _given_markup(line: str, names: Names) -> Markup:
+    """An input line with its named dims in their colours: ``[B=8, 3]``."""
+    head, bracket, tail = line.partition("[")
+    if not bracket or not names.names:
+        return escape(line)
+    size, end, rest = tail.rpartition("]")
+    dims = []
+    for dim in size.split(", "):
+        colour = names.colour(dim.rpartition("=")[0]) if "=" in dim else None
+        dims.append(str(escape(dim)) if colour is None else f'<b class="ms-{colour}">{escape(dim)}</b>')
+    return escape(head + bracket) + Markup(", ".join(dims)) + escape(end + rest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """One number of the header, and where it comes from."""
+
+    number: str
+    rest: str
+    label: str = ""
+    bars: tuple[Bar, ...] = ()
+    shares: Sequence[Share] = ()
+
+    @property
+    def levels(self) -> int:
+        return 1 + max((bar.level for bar in self.bars), default=0)
+
+
+def _totals(story: Story) -> list[_Total]:
+    totals = []
+    for words_of, what, label in (
+        (words.find_params(story), "params", "share of parameters"),
+        (words.find_macs(story), "macs", "share of MACs"),
+    ):
+        if words_of:
+            sign, _, rest = words_of.partition(" ") if words_of.startswith("≥") else ("", "", words_of)
+            number, _, rest = rest.partition(" ")
+            if what == "macs" and rest != "MACs" and not words_of.startswith("MACs"):
+                unit, _, rest = rest.partition(" ")
+                number = f"{number} {unit}"
+            number = f"{sign} {number}".strip()
+            shares = find_shares(story, what)
+            totals.append(_Total(number, rest, label, build_icicle(story, what), shares if len(shares) > 1 else ()))
+    memory = words.find_memory(story)
+    if memory:
+        shares = [Share(name, value, "", "") for name, value in words.find_memory_parts(story)]
+        number, _, rest = memory.partition(" to ")
+        bars = build_icicle(story, "activation")
+        totals.append(_Total(number, f"to {rest}", "share of memory kept for the backward pass", bars, shares))
+    return totals
+
+
+def _columns(view: View) -> dict[str, Any]:
+    """Widths: the name and the sizes share what the numbers leave."""
+    heads = words.number_heads(view)
+    sized = words.size_head(view) or ("formula" if "formula" in view.columns or "source" in view.columns else "")
+    left = 100 - 14 * len(heads)
+    name = left * 46 // 100 if sized else left
+    widths = [Markup(f' width="{name}%"'), Markup(f' width="{left - name}%"')]
+    return {"heads": heads, "sized": sized, "widths": widths}
+
+
+def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str], operations: Operations) -> int:
+    """Give rows their details while there is room, rows that stand out first; returns how many got none."""
+    room = _MOST_BYTES - 40_000 - _ROW_BYTES * sum(part.what != "close" for part in parts)
+    rows = [part for part in parts if part.row >= 0]
+    left_out = 0
+    for part in sorted(rows, key=lambda part: (not (part.flags or part.fail), part.is_hidden)):
+        if room <= 0:
+            left_out += 1
+            continue
+        part.detail = find_detail(story, story.rows[part.row], operations)
+        part.extra = "\n".join(map(words.plain, details.get(part.row, "").splitlines()))
+        room -= len(part.extra) + sum(30 + sum(len(line) + 9 for line in lines) for _, lines in part.detail)
+    return left_out
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("modelsummary_ipy", "render/templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+
+
+@lru_cache(maxsize=2)
+def _asset(name: str) -> Markup:
+    """A stylesheet or script of this package, as it stands: nothing of a user's goes into it."""
+    return Markup((files("modelsummary_ipy") / "render" / name).read_text(encoding="utf-8").strip())

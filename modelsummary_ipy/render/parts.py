@@ -1,0 +1,245 @@
+"""One step of the outline -> what the row template prints: every string decided, nothing laid out yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from ..facts import Cost, Row, Story, View
+from ..outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
+from . import words
+from .dims import Names
+from .words import Failing, Line
+
+__all__ = ["Part", "Parts"]
+
+#: Levels that are indented; deeper ones stand in line with the last.
+_DEEPEST = 14
+
+
+@dataclass(slots=True)
+class Part:
+    """What the template needs for one step.
+
+    Attributes:
+        what: ``"open"``, ``"close"``, or ``"more"`` for rows that are left out.
+        row: Index of the row, -1 for a group.
+        classes: Class words of the row.
+        indent: Levels that the name is set in.
+        name, kind: The two words of the row, and a third one behind.
+        sizes: Lines, with their markup.
+        title: Formulas, for the pointer that rests on the sizes.
+        numbers: Text and share in percent (``""`` for none) per number column.
+        flags: ``(severity, rule, message, fix)``.
+        fail: Lines about the failure.
+        inside: Findings on rows below.
+        is_open, is_hidden, is_leaf: How it stands.
+    """
+
+    what: str
+    row: int = -1
+    classes: str = ""
+    indent: int = 0
+    name: str = ""
+    kind: str = ""
+    note: str = ""
+    sizes: Markup = Markup("")
+    title: str = ""
+    numbers: tuple[tuple[str, str], ...] = ()
+    flags: tuple[tuple[str, str, str, str], ...] = ()
+    fail: tuple[str, ...] = ()
+    inside: int = 0
+    is_open: bool = False
+    is_hidden: bool = False
+    is_leaf: bool = True
+    path: str = ""
+    detail: Sequence[tuple[str, Sequence[str]]] = ()
+    extra: str = ""
+    members: str = ""
+
+
+class Parts:
+    """Turns the walk through an outline into parts, operations that the view hides among them.
+
+    Args:
+        story, view, outline: What to show.
+        names: Dim names and colours.
+        failing: The words for a failure.
+        max_ops: How many hidden operations may go along; they cost bytes but are seen only when asked for.
+    """
+
+    def __init__(
+        self, story: Story, view: View, outline: Outline, names: Names, failing: Failing, max_ops: int
+    ) -> None:
+        self.story = story
+        self.view = view
+        self.outline = outline
+        self.names = names
+        self.failing = failing
+        self.ops_left = max_ops
+        self.failed_row = words.failed_row(story)
+        self.whole = self._whole()
+        self.columns = [column for column, _ in words.NUMBERS if column in view.columns]
+        self.all_frozen = story.total_params > 0 and story.trainable_params == 0
+        self._sizes: dict[object, Markup] = {}
+
+    def __iter__(self) -> Iterator[Part]:
+        waiting: list[list[int]] = []  # per open row: operations not yet placed
+        for step in walk(self.outline):
+            node = step.node
+            if step.leaving:
+                if not isinstance(node, HiddenNode):
+                    if isinstance(node, RowNode):
+                        yield from self._ops(waiting.pop(), None, step.depth + 1)
+                    yield Part("close")
+                continue
+            if isinstance(node, HiddenNode):
+                yield Part("more", indent=min(step.depth, _DEEPEST), name=words.format_hidden(node))
+                continue
+            first = node.row if isinstance(node, RowNode) else node.members[0][0]
+            if waiting and step.in_group is None:
+                yield from self._ops(waiting[-1], first, step.depth)
+            if isinstance(node, RowNode):
+                waiting.append(list(node.ops))
+                yield self._row(step, node)
+            else:
+                yield self._group(step, node)
+
+    def _ops(self, waiting: list[int], before: int | None, depth: int) -> Iterator[Part]:
+        """Operations that ran before a row, as rows that stand hidden."""
+        while waiting and (before is None or waiting[0] < before):
+            index = waiting.pop(0)
+            if self.ops_left <= 0:
+                continue
+            self.ops_left -= 1
+            node = RowNode(index, words.op_name(self.story.rows[index]))
+            part = self._row(Step(node, depth, False), node)
+            part.is_hidden = True
+            yield part
+            yield Part("close")
+
+    # Rows -----------------------------------------------------------------------------------------------------------
+
+    def _row(self, step: Step, node: RowNode) -> Part:
+        row = self.story.rows[node.row]
+        name, kind = words.format_name(node, row)
+        note = "each" if step.in_group is not None else ""
+        if row.num_params and not row.trainable_params and row.kind == "module" and not self.all_frozen:
+            note = f"{note} frozen".strip()
+        fail = words.failing_lines(self.story, self.failing) if node.row == self.failed_row else ()
+        return Part(
+            "open", node.row, self._classes(row, node), min(step.depth, _DEEPEST), name, kind, note,
+            self._arrow(row), self._title(row), self._numbers(self.story.costs.get(row.index), row.num_params),
+            tuple(
+                (flag.severity, words.plain(flag.rule), words.plain(flag.message), words.plain(flag.fix))
+                for flag in node.flags
+            ),
+            fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, words.plain(row.path),
+        )  # fmt: skip
+
+    def _classes(self, row: Row, node: RowNode) -> str:
+        classes = "ms-r"
+        if not node.children and not (node.ops and self.ops_left):
+            classes += " ms-l"
+        if row.kind == "op":
+            classes += " ms-o"
+        if row.status == "failed":
+            classes += " ms-failed"
+        elif words.format_status(row, self.story):
+            classes += " ms-off"
+        if node.flags:
+            classes += " ms-flag"
+        return classes
+
+    def _group(self, step: Step, node: GroupNode) -> Part:
+        name, kind = words.format_group(node)
+        row = words.group_row(self.story, node)
+        cost = Cost(node.totals.mult_adds, None, node.totals.activation_bytes) if self.story.costs else None
+        classes = "ms-r ms-g" + (" ms-off" if words.format_status(row, self.story) else "")
+        return Part(
+            "open", -1, classes, min(step.depth, _DEEPEST), f"{name} · ", kind, "", self._arrow(row),
+            self._title(row), self._numbers(cost, node.totals.num_params), inside=node.flags_inside,
+            is_open=node.is_open, is_leaf=False, members=words.format_members(self.story, node),
+        )  # fmt: skip
+
+    # Cells ----------------------------------------------------------------------------------------------------------
+
+    def _whole(self) -> Mapping[str, int]:
+        saved = [cost.own_activation_bytes or 0 for cost in self.story.costs.values()]
+        return {
+            "params": self.story.total_params,
+            "macs": words.total_mult_adds(self.story) or 0,
+            "activation": sum(saved),
+        }
+
+    def _numbers(self, cost: Cost | None, num_params: int) -> tuple[tuple[str, str], ...]:
+        cells = []
+        for column in self.columns:
+            if column == "params":
+                text, value = words.format_count(num_params) if num_params else "", num_params
+            elif column == "macs":
+                text, value = words.format_macs(cost), (cost.mult_adds or 0) if cost else 0
+            else:
+                text, value = words.format_activation(cost), (cost.activation_bytes or 0) if cost else 0
+            cells.append((text, _share(value, self.whole[column])))
+        return tuple(cells)
+
+    def _title(self, row: Row) -> str:
+        sides = []
+        for formulas in (self.story.input_formulas.get(row.index), self.story.formulas.get(row.index)):
+            known = [words.format_formula(formula) for formula in formulas or () if formula]
+            if known:
+                sides.append(", ".join(known[:6]))
+        return " → ".join(sides)
+
+    def _arrow(self, row: Row) -> Markup:
+        """What ``words.format_arrow`` says, with markup: muted input, bold dims that changed, coloured names."""
+        key = (
+            row.inputs, row.outputs, row.status,
+            self.story.input_formulas.get(row.index), self.story.formulas.get(row.index),
+        )  # fmt: skip
+        if row.status == "uncalled":
+            key = (row.index,)  # type: ignore[assignment]  # whether it reads "not called" depends on what is below
+        if key not in self._sizes:
+            self._sizes[key] = self._arrow_markup(row)
+        return self._sizes[key]
+
+    def _arrow_markup(self, row: Row) -> Markup:
+        ins, outs = words.row_lines(self.story, row, self.view)
+        state = words.format_status(row, self.story)
+        extra = [str(escape(line)) for line in words.extra_lines(self.story, row, self.view)]
+        before = [f'<span class="ms-in">{self._leaf(line)}</span>' for line in ins]
+        after = [self._leaf(line) for line in outs]
+        if state:
+            after.append(f'<b class="ms-s">{state}</b>')
+        if len(before) == 1 and len(after) == 1 and (state or not (ins[0].label and outs[0].label)):
+            lines = [f"{before[0]} → {after[0]}"]
+        else:
+            lines = before + [f"→ {line}" if before else line for line in after]
+        return Markup("<br>".join(lines + extra))
+
+    def _leaf(self, line: Line) -> str:
+        colours = self.names.colours(line.formula)
+        dims = []
+        for at, size in enumerate(line.shape):
+            text = "ragged" if size == -1 else str(size)
+            tag = "b" if at < len(line.bold) and line.bold[at] else ""
+            colour = colours[at] if at < len(colours) else None
+            if colour is not None:
+                tag = tag or "i"
+                dims.append(f"<{tag} class=ms-{colour}>{text}</{tag}>")
+            else:
+                dims.append(f"<{tag}>{text}</{tag}>" if tag else text)
+        size_text = "[" + ", ".join(dims) + "]"
+        times = f"{line.times} × " if line.times > 1 else ""
+        return f"<em>{escape(line.label)}</em> {times}{size_text}" if line.label else times + size_text
+
+
+def _share(value: int, whole: int) -> str:
+    """Percent of the whole as a meter's value: ``"37"``, ``"0.4"``; ``""`` where there is no bar to draw."""
+    if value <= 0 or whole <= 0:
+        return ""
+    share = 100 * value / whole
+    return f"{share:.0f}" if share >= 1 else f"{max(share, 0.1):.1f}"

@@ -1,0 +1,179 @@
+"""Who may import whom: the table of the design, read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import modelsummary_ipy
+
+PACKAGE = Path(modelsummary_ipy.__file__).parent
+
+#: Packages that cost a second or more to import, or that a script without a notebook does without.
+HEAVY = {"torch", "pandas", "ipywidgets", "jinja2", "numpy", "sympy", "IPython"}
+
+#: Room → the rooms it may import. A room may only use what stands above it, so the table can't hold a circle.
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "facts": set(),
+    # what the user gave
+    "inputs": {"errors", "facts"},
+    # the shadow, and the parts it is made of
+    "leaves": {"facts"},
+    "modules": {"facts", "leaves"},
+    "source": {"facts"},
+    "clone": set(),
+    "memo": set(),
+    "isolation": set(),
+    "fakes": {"clone", "memo"},
+    "shadow": {"clone", "fakes", "isolation", "modules"},
+    # the pass
+    "calls": set(),
+    "ops": set(),
+    "kernels": {"facts", "fakes", "leaves"},
+    "tracer": {
+        "calls", "errors", "facts", "inputs", "isolation", "kernels", "leaves", "modules", "ops", "shadow", "source",
+    },
+    "prepare": {"clone", "facts", "inputs", "leaves", "shadow", "tracer"},
+    "engines": {"errors", "facts", "fakes", "inputs", "isolation", "prepare", "shadow", "source", "tracer"},
+    "watch": {"calls", "clone", "inputs", "leaves"},
+    "infer": {"facts", "inputs", "shadow", "tracer"},
+    # what is made of it
+    "costs": {"facts"},
+    "names": {"facts"},
+    "algebra": set(),
+    "series": {"algebra"},
+    "probes": {"facts", "inputs", "isolation", "leaves", "prepare", "shadow", "tracer"},
+    "formulas": {"algebra", "facts", "names", "probes", "series", "tracer"},
+    "rows": {"facts"},
+    "rules": {"facts"},
+    "failure": {"errors", "facts"},
+    "diff": {"facts"},
+    # what is shown
+    "outline": {"facts"},
+    "render": {"facts", "outline"},
+    # where the stages meet, and how people reach it
+    "summary": set(),  # everything above: filled in below
+    "form": {"errors", "summary"},
+    "magics": {"errors", "summary"},
+}  # fmt: skip
+ROOMS["summary"] = set(list(ROOMS)[: list(ROOMS).index("summary")])
+
+#: Room, or one file of it → the packages beyond the standard library that it may import.
+PACKAGES: dict[str, set[str]] = {
+    "clone": {"numpy", "torch"},
+    "isolation": {"numpy", "torch"},
+    "magics": {"IPython", "traitlets"},
+    "form": {"IPython", "ipywidgets"},
+    "render/frame": {"pandas"},
+    "render/html": {"jinja2", "markupsafe"},
+    "render/parts": {"markupsafe"},
+    "summary": {"IPython", "pandas", "torch"},
+}
+for _room in (
+    "calls", "costs", "engines", "fakes", "formulas", "infer", "inputs", "kernels", "leaves", "memo", "modules", "ops",
+    "prepare", "probes", "shadow", "tracer", "watch",
+):  # fmt: skip
+    PACKAGES[_room] = {"torch"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_file(file: Path) -> str:
+    """``modelsummary_ipy/render/html.py`` is ``render/html``, ``rules/__init__.py`` is ``rules``."""
+    return file.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__")
+
+
+def find_imports(text: str, package: tuple[str, ...]) -> set[str]:
+    """Every import of a module's text, also those inside functions, as the dotted name it asks for in full."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join((*above, *filter(None, [node.module])))
+            # `from modelsummary_ipy import rows` asks for a room; `from modelsummary_ipy.rows import x` for what is in it
+            found |= {f"{base}.{alias.name}" for alias in node.names} if base == "modelsummary_ipy" else {base}
+    return found
+
+
+def read_imports(file: Path) -> set[str]:
+    package = ("modelsummary_ipy", *file.relative_to(PACKAGE).parts[:-1])
+    return find_imports(file.read_text(encoding="utf-8"), package)
+
+
+def find_rooms(names: set[str]) -> set[str]:
+    return {name.split(".")[1] for name in names if name.startswith("modelsummary_ipy.")}
+
+
+def find_packages(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names} - {"modelsummary_ipy"} - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "summary"])
+def test_a_room_may_use_only_rooms_above_it_in_the_table(room: str) -> None:
+    above = list(ROOMS)[: list(ROOMS).index(room)]
+    assert ROOMS[room] <= set(above)
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_file)
+def test_a_room_imports_the_rooms_of_its_line_and_no_others(file: Path) -> None:
+    room = name_file(file).split("/")[0]
+    if room == "__init__":
+        assert find_rooms(read_imports(file)) <= {"errors", "facts", "form", "inputs", "magics", "summary", "watch"}
+    else:
+        assert room in ROOMS, f"{room} is a new room: give it a line in the table, and in docs/design"
+        assert find_rooms(read_imports(file)) - {room} <= ROOMS[room]
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_file)
+def test_a_room_imports_the_packages_of_its_line_and_no_others(file: Path) -> None:
+    name = name_file(file)
+    assert find_packages(read_imports(file)) <= PACKAGES.get(name, PACKAGES.get(name.split("/")[0], set()))
+
+
+def test_the_table_names_no_room_that_is_not_there() -> None:
+    rooms = {name_file(file).split("/")[0] for file in FILES}
+    assert set(ROOMS) <= rooms
+
+
+def test_imports_are_seen_wherever_and_however_they_are_written() -> None:
+    """The tests above would be worth little if they read only the top of a file."""
+    text = """
+import torch.nn
+def f():
+    from modelsummary_ipy.tracer import trace
+    from ..shadow import Shadow
+    from .. import rows
+    from . import words
+    from .parts import Line
+"""
+    names = find_imports(text, ("modelsummary_ipy", "render"))
+    assert find_packages(names) == {"torch"}
+    assert find_rooms(names) == {"tracer", "shadow", "rows", "render"}
+
+
+@pytest.mark.parametrize("line", ["import modelsummary_ipy", "import modelsummary_ipy; modelsummary_ipy.ForwardError"])
+def test_importing_the_package_imports_nothing_heavy(line: str) -> None:
+    code = f"import sys; {line}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_loading_the_extension_imports_nothing_heavy_but_the_shell_it_loads_into() -> None:
+    code = f"""
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+before = set(sys.modules)
+shell.run_line_magic("load_ext", "modelsummary_ipy")
+assert "summary" in shell.magics_manager.magics["line"]
+print(*sorted({HEAVY!r} & (set(sys.modules) - before)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

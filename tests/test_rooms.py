@@ -97,7 +97,7 @@ def find_imports(text: str, package: tuple[str, ...]) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join((*above, *filter(None, [node.module])))
-            # `from modelsummary_ipy import rows` asks for a room; `from modelsummary_ipy.rows import x` for what is in it
+            # `from modelsummary_ipy import rows` asks for a room, `from modelsummary_ipy.rows import Row` for its names
             found |= {f"{base}.{alias.name}" for alias in node.names} if base == "modelsummary_ipy" else {base}
     return found
 

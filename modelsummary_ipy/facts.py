@@ -455,8 +455,9 @@ class Story:
         memory: ``None`` until computed.
         flags: What the rules found.
         expect: Declared sizes by path, ``{"conv0": "B 16 H W"}``.
-        batch: What is known of dims that move with the batch: per row index, per output leaf, the dims of that leaf
-            that changed when B became B + 1, with the new sizes; empty until the second trace ran.
+        batch: Per row index, per output leaf, its whole size when the dim named ``B`` became B + 1 and all else
+            stayed (``None`` where the row or leaf was not there then): what differs from the leaf's own size moves
+            with the batch. Empty if that trace was not made or failed; then ``failed_at`` says why.
         constraints: Which sizes work, in words: ``("H and W divisible by 16",)``.
         failed_at: Sizes at which a re-trace failed, with the reason in words.
         unknown_ops: Operations whose mult-adds are not known.

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
 from torch import nn
 
 from modelsummary_ipy.engines import Engine, Traced, run_engine
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
-from modelsummary_ipy.facts import Flag, Row, Story, View
+from modelsummary_ipy.facts import Flag, Formula, Row, Story, View
+from modelsummary_ipy.formulas import BatchFacts, Formulas, find_batch, find_formulas
+from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags
 from modelsummary_ipy.series import Series
@@ -96,6 +98,8 @@ class ModelSummary:
         self._traced: Traced = run_engine(model, given, method=method, device=where, mode=mode, engine=engine)
         self._story = Story(self._traced.trace, build_rows(self._traced.trace), expect=dict(expect or {}))
         self._has_flags = False
+        self._batch: BatchFacts | None = None
+        self._formulas: Formulas | None = None
         self._error: ForwardError | None = None
 
     # -- what is known ------------------------------------------------------------------------------------------------
@@ -123,9 +127,58 @@ class ModelSummary:
     def flags(self) -> tuple[Flag, ...]:
         """What the rules found, in row order."""
         if not self._has_flags:
+            self._find_batch()
             self._story = replace(self._story, flags=find_flags(self._story, self._ignore))
             self._has_flags = True
         return self._story.flags
+
+    @property
+    def formulas(self) -> Mapping[int, tuple[Formula | None, ...]]:
+        """Per row index, per output leaf, its size as a formula of the input's: ``("B", "16", "H + 8", "W + 8")``.
+
+        A leaf has ``None`` where no formula predicts every trace that was made at other sizes.
+        """
+        self._find_formulas()
+        return self._story.formulas
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """Which sizes work, in words, each tried on both sides: ``("H and W divisible by 16", "C = 3")``."""
+        self._find_formulas()
+        return self._story.constraints
+
+    def _find_batch(self) -> BatchFacts:
+        """Trace once more with one more in the batch: what the rules need, at the price of one trace."""
+        if self._batch is None:
+            trace = self._story.trace
+            traced = self._traced
+            found = find_batch(traced.shadow, self._inputs, list(traced.dtypes), self._method, trace, self._story.rows)
+            named = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, found.names, strict=True)]
+            self._batch = found
+            self._story = replace(
+                self._story,
+                trace=replace(trace, inputs=tuple(named)),
+                batch=found.batch,
+                failed_at=found.failed_at,
+            )
+        return self._batch
+
+    def _find_formulas(self) -> Formulas:
+        """Trace at some more sizes and find the formulas; only what is shown or asked for pays for them."""
+        if self._formulas is None:
+            self.flags  # noqa: B018  # they are found without formulas, whatever is asked for first
+            batch = self._find_batch()
+            traced, story = self._traced, self._story
+            self._formulas = find_formulas(
+                traced.shadow, self._inputs, list(traced.dtypes), self._method, story.trace, story.rows, batch
+            )
+            self._story = replace(
+                story,
+                formulas=self._formulas.outputs,
+                input_formulas=self._formulas.inputs,
+                failed_at=self._formulas.failed_at,
+            )
+        return self._formulas
 
     @property
     def error(self) -> ForwardError | None:
@@ -169,9 +222,13 @@ class ModelSummary:
 
     @property
     def story(self) -> Story:
-        """All facts behind the summary, with the flags."""
+        """All facts behind the summary, with the flags; formulas only if they were asked for before."""
         self.flags  # noqa: B018  # fills them in
         return self._story
+
+    def _full_story(self) -> Story:
+        self._find_formulas()
+        return self.story
 
     # -- how it is shown ----------------------------------------------------------------------------------------------
 
@@ -186,25 +243,25 @@ class ModelSummary:
         """Return every row and every column as a DataFrame of raw numbers."""
         from modelsummary_ipy.render.frame import to_frame
 
-        return to_frame(self.story)
+        return to_frame(self._full_story())
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that is known as plain values, ready for JSON."""
         from modelsummary_ipy.render.frame import to_dict
 
-        return to_dict(self.story)
+        return to_dict(self._full_story())
 
     def to_text(self) -> str:
         """Return the summary as text."""
         from modelsummary_ipy.render.text import render_text
 
-        return render_text(self.story, self.view, **self._failure_words())
+        return render_text(self._full_story(), self.view, **self._failure_words())
 
     def to_markdown(self) -> str:
         """Return the summary as markdown."""
         from modelsummary_ipy.render.markdown import render_markdown
 
-        return render_markdown(self.story, self.view, **self._failure_words())
+        return render_markdown(self._full_story(), self.view, **self._failure_words())
 
     def to_html(self, *, standalone: bool = False) -> str:
         """Return the summary as HTML.
@@ -214,7 +271,7 @@ class ModelSummary:
         """
         from modelsummary_ipy.render.html import render_html
 
-        return render_html(self.story, self.view, standalone=standalone, **self._failure_words())
+        return render_html(self._full_story(), self.view, standalone=standalone, **self._failure_words())
 
     def _failure_words(self) -> dict[str, str]:
         error = self.error
@@ -258,7 +315,7 @@ class ModelSummary:
             from IPython.display import display
 
             if get_ipython() is None:  # type: ignore[no-untyped-call]
-                print(self)
+                sys.stdout.write(f"{self}\n")
             else:
                 display(self)  # type: ignore[no-untyped-call]
         finally:

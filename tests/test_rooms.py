@@ -46,14 +46,20 @@ ROOMS: dict[str, set[str]] = {
     "costs": {"facts"},
     "names": {"facts"},
     "algebra": set(),
-    "series": {"algebra"},
+    "align": {"facts"},
+    "fit": {"algebra"},
+    "strides": {"algebra", "facts"},
     "probes": {"facts", "inputs", "isolation", "leaves", "prepare", "shadow", "tracer"},
-    "formulas": {"algebra", "facts", "names", "probes", "series", "tracer"},
+    "points": {"facts", "names", "probes"},
+    "formulas": {
+        "algebra", "align", "facts", "fit", "inputs", "names", "points", "probes", "shadow", "strides", "tracer",
+    },
     "rows": {"facts"},
     "rules": {"facts"},
     "failure": {"errors", "facts"},
     "diff": {"facts"},
     # what is shown
+    "series": set(),
     "outline": {"facts"},
     "render": {"facts", "outline"},
     # where the stages meet, and how people reach it

@@ -1,0 +1,356 @@
+"""Sizes as expressions of named dims: polynomials over names and floors, how people write them, and their values."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+__all__ = ["Expr", "Floor", "constant", "evaluate", "floor_of", "is_whole", "symbol"]
+
+#: A factor of a monomial: a name, a floor, or a sum in parentheses (sums are not multiplied out).
+Atom = "str | Floor | Expr"
+Monomial = tuple[tuple["str | Floor | Expr", int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The whole part of an expression."""
+
+    inside: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """A sum of monomials with rational coefficients.
+
+    Attributes:
+        terms: ``(monomial, coefficient)``, no coefficient zero, no monomial twice; the empty monomial is the constant.
+    """
+
+    terms: tuple[tuple[Monomial, Fraction], ...]
+
+    def __add__(self, other: Expr | int) -> Expr:
+        return _collect([*self.terms, *_lift(other).terms])
+
+    def __sub__(self, other: Expr | int) -> Expr:
+        return self + _lift(other).scaled(Fraction(-1))
+
+    def scaled(self, factor: Fraction | int) -> Expr:
+        """Multiply every coefficient."""
+        return _collect([(monomial, coefficient * factor) for monomial, coefficient in self.terms])
+
+    def __mul__(self, other: Expr | int) -> Expr:
+        """Multiply; a factor that is a sum stays together, so ``(H + 1)·(W + 1)`` is written as it was meant."""
+        other = _lift(other)
+        for this, that in ((self, other), (other, self)):
+            if (number := this.constant_value) is not None:
+                return that.scaled(number)
+        left, right = _as_factor(self), _as_factor(other)
+        powers: dict[str | Floor | Expr, int] = {}
+        for atom, power in (*left[0], *right[0]):
+            powers[atom] = powers.get(atom, 0) + power
+        return Expr(((_sort_monomial(powers.items()), left[1] * right[1]),))
+
+    @property
+    def constant_value(self) -> Fraction | None:
+        """Its value if it is a plain number."""
+        if not self.terms:
+            return Fraction(0)
+        return self.terms[0][1] if len(self.terms) == 1 and not self.terms[0][0] else None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name in it."""
+        return _names_in(self)
+
+    def value(self, sizes: Mapping[str, int]) -> Fraction:
+        """Return its value at ``sizes``.
+
+        Raises:
+            KeyError: If a name has no size.
+        """
+        total = Fraction(0)
+        for monomial, coefficient in self.terms:
+            for atom, power in monomial:
+                coefficient *= _atom_value(atom, sizes) ** power
+            total += coefficient
+        return total
+
+    def __str__(self) -> str:
+        return _write(self)
+
+
+def constant(number: int | Fraction) -> Expr:
+    """Return a number as an expression."""
+    return Expr((((), Fraction(number)),)) if number else Expr(())
+
+
+def symbol(name: str) -> Expr:
+    """Return a named dim as an expression."""
+    return Expr(((((name, 1),), Fraction(1)),))
+
+
+def _lift(value: Expr | int) -> Expr:
+    return value if isinstance(value, Expr) else constant(value)
+
+
+def _collect(terms: Iterable[tuple[Monomial, Fraction]]) -> Expr:
+    sums: dict[Monomial, Fraction] = {}
+    for monomial, coefficient in terms:
+        sums[monomial] = sums.get(monomial, Fraction(0)) + coefficient
+    return Expr(tuple((monomial, coefficient) for monomial, coefficient in sums.items() if coefficient))
+
+
+def _as_factor(expr: Expr) -> tuple[Monomial, Fraction]:
+    if len(expr.terms) == 1:
+        return expr.terms[0]
+    return ((expr, 1),), Fraction(1)
+
+
+def _sort_monomial(powers: Iterable[tuple[str | Floor | Expr, int]]) -> Monomial:
+    return tuple(sorted(((atom, power) for atom, power in powers if power), key=lambda item: _rank(item[0])))
+
+
+def _atom_value(atom: str | Floor | Expr, sizes: Mapping[str, int]) -> Fraction:
+    if isinstance(atom, str):
+        return Fraction(sizes[atom])
+    if isinstance(atom, Floor):
+        return Fraction(math.floor(atom.inside.value(sizes)))
+    return atom.value(sizes)
+
+
+def _names_in(expr: Expr) -> frozenset[str]:
+    found: set[str] = set()
+    for monomial, _ in expr.terms:
+        for atom, _power in monomial:
+            if isinstance(atom, str):
+                found.add(atom)
+            else:
+                found |= _names_in(atom.inside if isinstance(atom, Floor) else atom)
+    return frozenset(found)
+
+
+# -- floors -----------------------------------------------------------------------------------------------------------
+
+
+def floor_of(expr: Expr, steps: Mapping[str, int] | None = None) -> Expr:
+    """Return the whole part of ``expr``, as simple as it can be written.
+
+    A floor of a floor is one floor, ``⌊(⌊(H + 1)/2⌋ + 1)/2⌋ = ⌊(H + 3)/4⌋``: a chain of strided layers is one step.
+    What is whole at every size that works is taken out.
+
+    Args:
+        expr: What to round down.
+        steps: By name, what every size that works is a multiple of.
+    """
+    expr = _open_inner_floor(expr)
+    whole: list[tuple[Monomial, Fraction]] = []
+    rest: list[tuple[Monomial, Fraction]] = []
+    number = Fraction(0)
+    for monomial, coefficient in expr.terms:
+        if not monomial:
+            number = coefficient
+        elif _is_whole_term(monomial, coefficient, steps or {}):
+            whole.append((monomial, coefficient))
+        else:
+            rest.append((monomial, coefficient))
+    outside = math.floor(number)
+    if not rest:
+        return _collect([*whole, ((), Fraction(outside))])
+    # The number inside is kept below 1, so that equal floors are equal: ⌊(H + 5)/2⌋ = ⌊(H + 1)/2⌋ + 2.
+    inside = Floor(_collect([*rest, ((), number - outside)]))
+    return _collect([*whole, (((inside, 1),), Fraction(1)), ((), Fraction(outside))])
+
+
+def _open_inner_floor(expr: Expr) -> Expr:
+    """Turn ``⌊P⌋/t + c/t`` into ``P/t + c/t``: their floors are equal if ``t`` and ``c`` are whole."""
+    for monomial, coefficient in expr.terms:
+        if len(monomial) == 1 and isinstance(monomial[0][0], Floor) and monomial[0][1] == 1:
+            steps = 1 / coefficient
+            others = [(other, factor) for other, factor in expr.terms if other != monomial]
+            if steps > 0 and steps.denominator == 1 and all((f * steps).denominator == 1 for _, f in others):
+                inside = monomial[0][0].inside
+                return _open_inner_floor(_collect([*inside.scaled(coefficient).terms, *others]))
+    return expr
+
+
+def _is_whole_term(monomial: Monomial, coefficient: Fraction, steps: Mapping[str, int]) -> bool:
+    for atom, power in monomial:
+        if isinstance(atom, str):
+            coefficient *= steps.get(atom, 1) ** power
+        elif isinstance(atom, Expr) and not is_whole(atom, steps):
+            return False
+    return coefficient.denominator == 1
+
+
+def is_whole(expr: Expr, steps: Mapping[str, int] | None = None, tries: int = 48) -> bool:
+    """Tell whether ``expr`` is a whole number at every size tried; ``steps`` as in ``floor_of``."""
+    names = sorted(expr.names)
+    state = 12345
+    for _ in range(tries):
+        sizes: dict[str, int] = {}
+        for name in names:
+            state = (state * 1103515245 + 12345) % 2**31
+            sizes[name] = (state // 64 % 997 + 1) * (steps or {}).get(name, 1)
+        if expr.value(sizes).denominator != 1:
+            return False
+    return True
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+#: Names in the order people write them in a product.
+_ORDER = {name: index for index, name in enumerate(("B", "N", "T", "S", "L", "D", "C", "H", "W", "F"))}
+
+
+def _rank(atom: str | Floor | Expr) -> tuple[int, str, int]:
+    name = min(_names_in(symbol(atom) if isinstance(atom, str) else _inside(atom)), key=_name_rank, default="")
+    return (*_name_rank(name), 0 if isinstance(atom, str) else 1)
+
+
+def _inside(atom: Floor | Expr) -> Expr:
+    return atom.inside if isinstance(atom, Floor) else atom
+
+
+def _name_rank(name: str) -> tuple[int, str]:
+    return (_ORDER.get(name, _ORDER.get(name[:1], 50)), name)
+
+
+def _write(expr: Expr) -> str:
+    if not expr.terms:
+        return "0"
+    expr = _move_number_inside(expr)
+
+    def order(term: tuple[Monomial, Fraction]) -> tuple[bool, int, tuple[tuple[int, str, int], ...]]:
+        monomial, coefficient = term
+        return (coefficient < 0 or not monomial, -sum(p for _, p in monomial), tuple(_rank(a) for a, _ in monomial))
+
+    written = ""
+    for monomial, coefficient in sorted(expr.terms, key=order):
+        text = _write_term(monomial, abs(coefficient))
+        if not written:
+            written = f"-{text}" if coefficient < 0 else text
+        else:
+            written += f" {'-' if coefficient < 0 else '+'} {text}"
+    return written
+
+
+def _write_term(monomial: Monomial, coefficient: Fraction) -> str:
+    factors: list[str] = []
+    if coefficient.numerator != 1 or not monomial:
+        factors.append(str(coefficient.numerator))
+    for atom, power in monomial:
+        text = _write_atom(atom)
+        factors.append(text if power == 1 else text + _raise(power))
+    text = "·".join(factors)
+    return text if coefficient.denominator == 1 else f"{text}/{coefficient.denominator}"
+
+
+def _raise(power: int) -> str:
+    return "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(power))
+
+
+def _write_atom(atom: str | Floor | Expr) -> str:
+    if isinstance(atom, str):
+        return atom
+    if isinstance(atom, Expr):
+        return f"({_write(atom)})"
+    return _write_floor(atom.inside)
+
+
+def _move_number_inside(expr: Expr) -> Expr:
+    """Write ``⌊(H - 3)/4⌋`` for ``⌊(H + 1)/4⌋ - 1``, but ``⌈H/4⌉ - 1`` and ``⌊H/4⌋ - 1`` as they are."""
+    numbers = [coefficient for monomial, coefficient in expr.terms if not monomial]
+    floors = [m for m, c in expr.terms if c == 1 and len(m) == 1 and isinstance(m[0][0], Floor) and m[0][1] == 1]
+    if not numbers or len(floors) != 1 or len(expr.terms) != 2:
+        return expr
+    floor = floors[0][0][0]
+    assert isinstance(floor, Floor)
+    below, _, number = _common_denominator(floor.inside)
+    if number in (0, below - 1):
+        return expr
+    return Expr(((((Floor(floor.inside + constant(numbers[0])), 1),), Fraction(1)),))
+
+
+def _common_denominator(inside: Expr) -> tuple[int, Expr, int]:
+    """Split ``(P + n)/d`` into ``d``, ``P`` and ``n``."""
+    below = math.lcm(*(coefficient.denominator for _, coefficient in inside.terms))
+    above = inside.scaled(below)
+    number = next((int(coefficient) for monomial, coefficient in above.terms if not monomial), 0)
+    return below, above - number, number
+
+
+def _write_floor(inside: Expr) -> str:
+    """Write ``⌊inside⌋`` over a common denominator, as a ceiling where that is what was meant."""
+    below, moving, number = _common_denominator(inside)
+    if number == below - 1:
+        return f"⌈{_over(moving, below)}⌉"
+    return f"⌊{_over(moving + number, below)}⌋"
+
+
+def _over(above: Expr, below: int) -> str:
+    text = _write(above)
+    if below == 1:
+        return text
+    return f"({text})/{below}" if len(above.terms) > 1 else f"{text}/{below}"
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+_POWERS = {sign: f"**{digit}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+_BRACKETS = {"⌊": "floor(", "⌋": ")", "⌈": "ceil(", "⌉": ")", "·": "*", "−": "-"}
+
+
+def evaluate(text: str, sizes: Mapping[str, int]) -> int:
+    """Return the value of a written formula: ``evaluate("⌈H/32⌉", {"H": 224})`` is 7.
+
+    Args:
+        text: One dim of a formula, as this module writes it.
+        sizes: By name.
+
+    Raises:
+        KeyError: If a name has no size.
+        ValueError: If the text is no formula, or its value at these sizes is not whole.
+    """
+    value = _value_of(_parse(text), sizes)
+    if value.denominator != 1:
+        raise ValueError(f"{text} is not whole at {dict(sizes)}")
+    return int(value)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> ast.expr:
+    plain = "".join(_BRACKETS.get(sign, _POWERS.get(sign, sign)) for sign in text)
+    try:
+        return ast.parse(plain, mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"{text!r} is no formula") from error
+
+
+def _value_of(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return Fraction(node.value)
+    if isinstance(node, ast.Name):
+        return Fraction(sizes[node.id])
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value_of(node.operand, sizes)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
+        value = _value_of(node.args[0], sizes)
+        return Fraction(math.floor(value) if node.func.id == "floor" else math.ceil(value))
+    if isinstance(node, ast.BinOp):
+        left, right = _value_of(node.left, sizes), _value_of(node.right, sizes)
+        if isinstance(node.op, ast.Add):
+            return left + right
+        if isinstance(node.op, ast.Sub):
+            return left - right
+        if isinstance(node.op, ast.Mult):
+            return left * right
+        if isinstance(node.op, ast.Div):
+            return left / right
+        if isinstance(node.op, ast.Pow):
+            return left ** int(right)
+    raise ValueError("no formula")

@@ -1,0 +1,239 @@
+"""Numbers seen at several sizes to the expression that made them; none rather than one that is only likely."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import combinations
+
+from modelsummary_ipy.algebra import Expr, constant, floor_of, is_whole, symbol
+
+__all__ = ["Fitter", "Known", "Values"]
+
+#: What one dim was at every point; ``None`` where the call was not made.
+Values = tuple["int | None", ...]
+
+#: Most steps of a floor that is guessed from numbers alone, without a layer that says its stride.
+_MOST_STEP = 64
+_MOST_FACTORS = 5
+_MOST_PAIRS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A dim whose expression is known."""
+
+    values: Values
+    expr: Expr
+
+
+@dataclass
+class Fitter:
+    """Finds expressions from values at points, and keeps what it found.
+
+    Args:
+        points: Sizes by name, one mapping per trace; the first is what the user gave.
+        held: Index of the point that no fit looks at: what was found must predict it.
+        steps: By name, what every size that works is a multiple of.
+        must_agree: Whether the first point must be predicted too; otherwise it is a wish, for a size of 1 broadcasts
+            and squeezes where no other does.
+    """
+
+    points: Sequence[Mapping[str, int]]
+    held: int
+    steps: Mapping[str, int] = field(default_factory=dict)
+    must_agree: bool = True
+
+    def __post_init__(self) -> None:
+        names = sorted({name for point in self.points for name in point})
+        moving = [name for name in names if len({point[name] for point in self.points}) > 1]
+        self.symbols = [Known(tuple(point[name] for point in self.points), symbol(name)) for name in moving]
+        self._known: dict[Values, Expr | None] = {known.values: known.expr for known in self.symbols}
+        self._found: list[Known] = list(self.symbols)
+
+    def fit(self, values: Values, near: Sequence[Known] = (), hints: Sequence[Expr] = ()) -> Expr | None:
+        """Find the expression behind ``values``.
+
+        Args:
+            values: One per point.
+            near: Dims of the call's own input: what it most likely came from.
+            hints: Expressions that the call's settings predict.
+
+        Returns:
+            An expression that is right at every point, the held one included; ``None`` if there is none.
+        """
+        numbers = {value for value in values if value is not None}
+        if len(numbers) == 1 and None not in values:
+            return constant(numbers.pop())
+        known = self._known.get(values)
+        if known is not None:
+            return known
+        if self._known.get(values, 0) is None and not near and not hints:
+            return None
+        found = self._search(values, near, hints)
+        if found is None and not self.must_agree and values[0] is not None:
+            found = self._search((None, *values[1:]), near, hints)
+        self._known[values] = found
+        if found is not None and None not in values:
+            self._found.append(Known(values, found))
+        return found
+
+    def note(self, values: Values, expr: Expr) -> None:
+        """Remember what is known from elsewhere."""
+        self._known.setdefault(values, expr)
+
+    def _search(self, values: Values, near: Sequence[Known], hints: Sequence[Expr]) -> Expr | None:
+        used = [i for i, value in enumerate(values) if value is not None and i != self.held]
+        if values[self.held] is None or len(used) < 3:
+            return None
+        for candidate in self._candidates(values, used, near, hints):
+            if self._predicts(candidate, values, used):
+                return candidate if self._predicts(candidate, values, [self.held]) else None
+        return None
+
+    def _predicts(self, expr: Expr, values: Values, places: Iterable[int]) -> bool:
+        return all(expr.value(self.points[i]) == values[i] for i in places)
+
+    def _candidates(
+        self, values: Values, used: list[int], near: Sequence[Known], hints: Sequence[Expr]
+    ) -> Iterator[Expr]:
+        """Yield expressions that may fit, the most likely first; the caller checks them."""
+        numbers = {values[i] for i in used}
+        if len(numbers) == 1:
+            yield constant(numbers.pop() or 0)
+        yield from hints
+        single = _distinct([*near, *self.symbols])
+        yield from (known.expr for known in single)
+        if None in values:
+            yield from (known.expr for known in self._found)
+        products = list(self._products(near))
+        sums = list(self._sums(near))
+        yield from _lines(values, used, [*single, *sums, *products], self.steps, plain=True)
+        yield from _lines(values, used, [*single, *sums, *products], self.steps, plain=False)
+        for known in single:
+            yield from _floors(values, used, known, self.steps)
+        wide = _distinct([*single, *self._found])[:_MOST_PAIRS]
+        pairs = [_times(a, b) for a, b in combinations(wide, 2)] + [_times(a, a) for a in wide]
+        pairs += [_plus(a, b) for a, b in combinations(wide, 2)] + [_minus(a, b) for a in wide for b in wide if a != b]
+        yield from _lines(values, used, [*wide, *pairs], self.steps, plain=True)
+        yield from _lines(values, used, [*wide, *pairs], self.steps, plain=False)
+        for known in products:
+            yield from _floors(values, used, known, self.steps)
+
+    def _products(self, near: Sequence[Known]) -> Iterator[Known]:
+        """Yield products of several dims that stand side by side: what a flatten or a view makes one of."""
+        moving = [known for known in near if len(set(known.values)) > 1][:_MOST_FACTORS]
+        for count in range(2, len(moving) + 1):
+            for chosen in combinations(moving, count):
+                product = chosen[0]
+                for factor in chosen[1:]:
+                    product = _times(product, factor)
+                yield product
+
+    def _sums(self, near: Sequence[Known]) -> Iterator[Known]:
+        """Yield sums of all dims, and of pairs: what a concatenation makes."""
+        if len(near) > 2:
+            total = near[0]
+            for other in near[1:]:
+                total = _plus(total, other)
+            yield total
+        moving = [known for known in near if len(set(known.values)) > 1][:_MOST_FACTORS]
+        for one, two in combinations(moving, 2):
+            yield _plus(one, two)
+
+
+def _distinct(known: Iterable[Known]) -> list[Known]:
+    """Keep the first of each that moves at all."""
+    found: dict[Values, Known] = {}
+    for item in known:
+        if len(set(item.values)) > 1:
+            found.setdefault(item.values, item)
+    return list(found.values())
+
+
+def _times(a: Known, b: Known) -> Known:
+    return Known(_each(a, b, lambda x, y: x * y), a.expr * b.expr)
+
+
+def _plus(a: Known, b: Known) -> Known:
+    return Known(_each(a, b, lambda x, y: x + y), a.expr + b.expr)
+
+
+def _minus(a: Known, b: Known) -> Known:
+    return Known(_each(a, b, lambda x, y: x - y), a.expr - b.expr)
+
+
+def _each(a: Known, b: Known, operation: object) -> Values:
+    assert callable(operation)
+    return tuple(None if x is None or y is None else operation(x, y) for x, y in zip(a.values, b.values, strict=True))
+
+
+def _lines(
+    values: Values, used: list[int], known: Sequence[Known], steps: Mapping[str, int], *, plain: bool
+) -> Iterator[Expr]:
+    """Yield ``a·u + d``, the plain ones being ``u``, ``a·u`` and ``u + d``.
+
+    ``u/2`` is taken only where ``u`` is even at every size, not where it happened to be.
+    """
+    for item in known:
+        there = [i for i in used if item.values[i] is not None]
+        if len(there) < len(used):
+            continue
+        us = [item.values[i] or 0 for i in used]
+        vs = [values[i] or 0 for i in used]
+        low, high = us.index(min(us)), us.index(max(us))
+        if us[low] == us[high]:
+            continue
+        slope = Fraction(vs[high] - vs[low], us[high] - us[low])
+        offset = vs[low] - slope * us[low]
+        if slope == 0 or (plain and offset != 0 and slope != 1):
+            continue
+        if any(slope * u + offset != v for u, v in zip(us, vs, strict=True)):
+            continue
+        expr = item.expr.scaled(slope) + constant(offset)
+        if slope.denominator == 1 or is_whole(expr, steps):
+            yield expr
+
+
+def _floors(values: Values, used: list[int], item: Known, steps: Mapping[str, int]) -> Iterator[Expr]:
+    """Yield ``⌊(u + b)/c⌋`` and ``m·⌈u/m⌉``, where the numbers leave no other choice."""
+    if any(item.values[i] is None for i in used):
+        return
+    us = [item.values[i] or 0 for i in used]
+    vs = [values[i] or 0 for i in used]
+    multiple = _find_multiple(us, vs)
+    if multiple:
+        yield floor_of((item.expr + (multiple - 1)).scaled(Fraction(1, multiple)), steps).scaled(multiple)
+    common = math.gcd(*(abs(v - vs[0]) for v in vs))
+    for factor in (1, common) if common > 1 else (1,):
+        found = _find_step(us, [v // factor for v in vs]) if all(v % factor == 0 for v in vs) else None
+        if found is not None:
+            shift, step = found
+            yield floor_of((item.expr + shift).scaled(Fraction(1, step)), steps).scaled(factor)
+
+
+def _find_step(us: list[int], vs: list[int]) -> tuple[int, int] | None:
+    """Find the one ``(b, c)`` with ``v = ⌊(u + b)/c⌋``; ``None`` if there is none or several are as likely."""
+    fits: list[tuple[int, int, int]] = []
+    for step in range(2, _MOST_STEP + 1):
+        low = max(step * v - u for u, v in zip(us, vs, strict=True))
+        high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
+        if low <= high:
+            fits.append((high - low, low, step))
+    pinned = [(low, step) for width, low, step in fits if width == 0]
+    if len(fits) == 1 and pinned:
+        return pinned[0]
+    return None
+
+
+def _find_multiple(us: list[int], vs: list[int]) -> int:
+    """Find the ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; 0 if there is none."""
+    common = math.gcd(*vs)
+    fits = [
+        m
+        for m in range(2, min(common, 512) + 1)
+        if common % m == 0 and all(v == -(-u // m) * m for u, v in zip(us, vs, strict=True))
+    ]
+    return fits[-1] if fits and any(u % fits[-1] for u in us) else 0

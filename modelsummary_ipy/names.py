@@ -1,0 +1,259 @@
+"""Names for the dims of a model's input: the user's, else by rank, dtype and the layer that reads them first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelsummary_ipy.facts import Call, InputFact, Trace
+
+__all__ = ["FEATURE_NAMES", "name_dims"]
+
+#: Dims that a layer's weights fix; they are numbers in a formula unless the model works with others.
+FEATURE_NAMES = frozenset({"C", "F"})
+
+_CONV_RANKS = {
+    "Conv1d": 1, "ConvTranspose1d": 1, "conv1d": 1, "conv_transpose1d": 1, "BatchNorm1d": 1,
+    "MaxPool1d": 1, "AvgPool1d": 1, "max_pool1d": 1, "avg_pool1d": 1,
+    "Conv2d": 2, "ConvTranspose2d": 2, "conv2d": 2, "conv_transpose2d": 2, "BatchNorm2d": 2,
+    "MaxPool2d": 2, "AvgPool2d": 2, "max_pool2d": 2, "avg_pool2d": 2, "InstanceNorm2d": 2, "interpolate": 2,
+    "Conv3d": 3, "ConvTranspose3d": 3, "conv3d": 3, "conv_transpose3d": 3, "BatchNorm3d": 3,
+    "MaxPool3d": 3, "AvgPool3d": 3, "max_pool3d": 3, "avg_pool3d": 3,
+}  # fmt: skip
+_RECURRENT = frozenset({"RNN", "LSTM", "GRU"})
+_ATTENTIVE = frozenset({"MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"})
+_SPATIAL = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
+#: Operations that hand a tensor on with its dims where they were.
+_SAME_DIMS = frozenset(
+    {"to", "float", "half", "long", "int", "type", "contiguous", "clone", "detach", "add", "sub", "mul", "div", "relu",
+     "dropout", "Dropout", "Identity", "requires_grad_", "bfloat16", "type_as", "clamp", "normalize", "neg", "ne", "eq"}
+)  # fmt: skip
+_INDEX_DTYPES = ("int64", "int32", "int16", "int8", "uint8", "bool")
+_MOST_STEPS = 12
+
+
+def name_dims(trace: Trace) -> tuple[tuple[str, ...], ...]:
+    """Name the dims of every input leaf.
+
+    Where the user named any dim of a leaf, the rest of it is fixed and has no name. Two dims of equal name have equal
+    size: where guesses differ in size the later one is numbered, ``T2``.
+
+    Returns:
+        Per leaf of ``trace.inputs``, a name per dim, ``""`` for a dim that is a plain number.
+    """
+    sizes: dict[str, int] = {}
+    given_dims: dict[int, tuple[str, ...]] = {}
+    for leaf, fact in enumerate(trace.inputs):
+        if any(fact.dims):
+            given_dims[leaf] = fact.dims
+            sizes.update((name, size) for name, size in zip(fact.dims, fact.spec.shape, strict=False) if name)
+    readers = _Readers(trace)
+    named: list[tuple[str, ...]] = []
+    for leaf, fact in enumerate(trace.inputs):
+        if leaf in given_dims:
+            named.append(given_dims[leaf])
+            continue
+        wanted = _wanted_names(fact, readers.find(leaf), sizes)
+        named.append(_agree(wanted, fact.spec.shape, sizes))
+    return tuple(named)
+
+
+def _agree(wanted: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str, ...]:
+    """Number the names that are taken by another size; a name that is given twice in one leaf is one dim's."""
+    agreed: list[str] = []
+    for name, size in zip(wanted, shape, strict=True):
+        if name:
+            base, number = name, 1
+            while sizes.get(name, size) != size:
+                number += 1
+                name = f"{base}{number}"
+            sizes[name] = size
+        agreed.append(name)
+    return tuple(agreed)
+
+
+def _wanted_names(
+    fact: InputFact, reader: tuple[Call, tuple[int, ...]] | None, sizes: dict[str, int]
+) -> tuple[str, ...]:
+    shape = fact.spec.shape
+    rank = len(shape)
+    if -1 in shape:  # a ragged dim has no one size
+        return ("",) * rank
+    if "mask" in fact.spec.name or "bias" in fact.spec.name:
+        return _names_by_size(shape, sizes)
+    if reader is not None:
+        by_reader = _names_by_reader(reader[0], rank, shape)
+        if by_reader:
+            # The layer may see the leaf's dims in another order: undo the permutation on the way.
+            axes = reader[1]
+            names = [""] * rank
+            for position, axis in enumerate(axes):
+                if axis >= 0 and position < len(by_reader):
+                    names[axis] = by_reader[position]
+            if any(names):
+                return _fill(names, rank, fact)
+    return _names_by_rank(shape, fact.spec.dtype)
+
+
+def _fill(names: list[str], rank: int, fact: InputFact) -> tuple[str, ...]:
+    missing = [axis for axis in range(rank) if not names[axis]]
+    if missing and "B" not in names:
+        names[missing[0]] = "B"
+    return tuple(names)
+
+
+def _names_by_size(shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str, ...]:
+    """Name a mask's dims after the dims of the other inputs that they match, the batch first."""
+    names: list[str] = []
+    for axis, size in enumerate(shape):
+        matches = [name for name, known in sizes.items() if known == size and name not in FEATURE_NAMES]
+        ordered = sorted(matches, key=lambda name: (name != "B") if axis == 0 and len(shape) != 2 else (name == "B"))
+        if len(shape) == 2 and axis == 0 and "B" in matches and (size != shape[1] or len(matches) < 2):
+            ordered = ["B"]
+        names.append("" if size == 1 and ordered != ["B"] else ordered[0] if ordered else _fallback(axis, len(shape)))
+    return tuple(names)
+
+
+def _fallback(axis: int, rank: int) -> str:
+    return "B" if axis == 0 and rank > 1 else "T"
+
+
+def _names_by_rank(shape: tuple[int, ...], dtype: str) -> tuple[str, ...]:
+    rank = len(shape)
+    if dtype in _INDEX_DTYPES:
+        return (("B",), ("B", "T"), ("B", "T", "F"))[rank - 1] if 0 < rank < 4 else _names_by_rank(shape, "float32")
+    if rank == 4 and shape[3] <= 4 < shape[1]:
+        return ("B", "H", "W", "C")
+    if rank == 5 and shape[2] <= 4 < shape[1]:
+        return ("B", "T", "C", "H", "W")
+    known = ((), ("B",), ("B", "F"), ("B", "T", "F"), ("B", "C", "H", "W"), ("B", "C", "D", "H", "W"))
+    return known[rank] if rank < len(known) else ("B", *(f"D{axis}" for axis in range(1, rank)))
+
+
+def _names_by_reader(call: Call, rank: int, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Name the dims as the layer sees them; ``()`` if it says nothing of them."""
+    seen = len(call.inputs[0].shape) if call.inputs else rank
+    spatial = _CONV_RANKS.get(call.type_name)
+    if spatial is not None and seen in (spatial + 1, spatial + 2):
+        return (*(("B",) if seen == spatial + 2 else ()), "C", *_SPATIAL[spatial])
+    if call.type_name in _RECURRENT | _ATTENTIVE and seen == 3:
+        return ("B", "T", "F")  # sequence-first is found out by ``_Readers``
+    if call.type_name in ("Linear", "linear", "LayerNorm", "layer_norm", "RMSNorm") and seen in (1, 2, 3):
+        return (("F",), ("B", "F"), ("B", "T", "F"))[seen - 1]
+    if call.type_name in ("Embedding", "embedding") and seen in (1, 2):
+        return (("B",), ("B", "T"))[seen - 1]
+    return ()
+
+
+class _Readers:
+    """Finds the first layer that reads an input leaf, through operations that only move its dims about."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._users: dict[tuple[int, int], list[tuple[Call, int]]] = {}
+        parents = {call.parent for call in trace.calls}
+        for call in trace.calls:
+            if call.kind == "module" and call.index in parents and not _is_torch_layer(trace, call):
+                continue  # a container hands its input on
+            for position, link in enumerate(call.input_links):
+                if link is not None:
+                    self._users.setdefault((link.call, link.leaf), []).append((call, position))
+
+    def find(self, leaf: int) -> tuple[Call, tuple[int, ...]] | None:
+        """Return the layer and, per dim that it sees, the leaf's axis (-1 for a new one); ``None`` if none says."""
+        rank = len(self._trace.inputs[leaf].spec.shape)
+        edge: list[tuple[tuple[int, int], tuple[int, ...]]] = [((-1, leaf), tuple(range(rank)))]
+        for _ in range(_MOST_STEPS):
+            following: list[tuple[tuple[int, int], tuple[int, ...]]] = []
+            for link, axes in edge:
+                for call, position in self._users.get(link, ()):
+                    if position == 0 and _names_by_reader(call, rank, ()):
+                        return call, self._order(call, axes)
+                    moved = _move_axes(call, position, axes)
+                    if moved is not None:
+                        following.append(((call.index, 0), moved))
+            if not following:
+                return None
+            edge = following
+        return None
+
+    def _order(self, call: Call, axes: tuple[int, ...]) -> tuple[int, ...]:
+        """Swap the first two dims if the layer reads sequence-first and nothing after it says otherwise."""
+        if call.type_name not in _RECURRENT | _ATTENTIVE or len(axes) != 3 or self._is_batch_first(call):
+            return axes
+        return axes if self._contradicted(call) else (axes[1], axes[0], axes[2])
+
+    def _is_batch_first(self, call: Call) -> bool:
+        if call.module is None:
+            return True
+        settings = self._trace.modules[call.module].settings
+        if "batch_first" in settings:
+            return bool(settings["batch_first"])
+        inner = [self._trace.modules[child].settings for child in self._trace.modules[call.module].children]
+        return any(bool(child.get("batch_first")) for child in inner)
+
+    def _contradicted(self, layer: Call) -> bool:
+        """Tell whether what follows treats dim 1 as time: picks a step of it, pools it, or is batch-first itself."""
+        for call in self._after(layer):
+            if not call.inputs or len(call.inputs[0].shape) != 3:
+                continue
+            arguments = dict(call.arguments)
+            if call.type_name == "getitem" and _picks_on(call, 1):
+                return True
+            if call.type_name in ("mean", "sum", "max", "amax", "select") and arguments.get("dim") in (1, (1,), -2):
+                return True
+            if call.type_name in _RECURRENT | _ATTENTIVE and call.kind == "module" and self._is_batch_first(call):
+                return True
+        return False
+
+    def _after(self, layer: Call) -> Iterator[Call]:
+        seen = {layer.index}
+        for call in self._trace.calls[layer.index + 1 :]:
+            if any(link is not None and link.call in seen for link in call.input_links):
+                if call.type_name in ("transpose", "permute", "swapaxes"):
+                    return  # from here on the order is another
+                yield call
+                if call.outputs and len(call.outputs[0].shape) == 3:
+                    seen.add(call.index)
+
+
+def _is_torch_layer(trace: Trace, call: Call) -> bool:
+    known = call.type_name in _CONV_RANKS or call.type_name in _RECURRENT | _ATTENTIVE
+    return known and call.module is not None and trace.modules[call.module].type_module.startswith("torch.nn.")
+
+
+def _picks_on(call: Call, dim: int) -> bool:
+    """Tell whether an index takes one element of ``dim`` and leaves the dims before it alone."""
+    index = next((value for _, value in call.arguments), None)
+    if not isinstance(index, tuple) or len(index) <= dim:
+        return False
+    return isinstance(index[dim], int) and all(part == slice(None) for part in index[:dim])
+
+
+def _move_axes(call: Call, position: int, axes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Follow the leaf's axes through an operation that only moves them; ``None`` where the track is lost."""
+    if not call.outputs or position >= len(call.inputs):
+        return None
+    before, after = call.inputs[position].shape, call.outputs[0].shape
+    arguments = dict(call.arguments)
+    rank = len(before)
+    if call.type_name == "permute":
+        order = arguments.get("dims")
+        if isinstance(order, tuple) and len(order) == rank:
+            return tuple(axes[axis % rank] for axis in order)
+        return None
+    if call.type_name in ("transpose", "swapaxes", "t"):
+        first, second = (
+            arguments.get("dim0", arguments.get("axis0", 0)),
+            arguments.get("dim1", arguments.get("axis1", 1)),
+        )
+        if isinstance(first, int) and isinstance(second, int) and rank > 1:
+            moved = list(axes)
+            moved[first % rank], moved[second % rank] = moved[second % rank], moved[first % rank]
+            return tuple(moved)
+        return None
+    if call.type_name == "unsqueeze" and isinstance(dim := arguments.get("dim"), int):
+        at = dim % (rank + 1)
+        return (*axes[:at], -1, *axes[at:])
+    if call.type_name in _SAME_DIMS and before == after:
+        return axes
+    return None

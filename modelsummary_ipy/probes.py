@@ -1,0 +1,194 @@
+"""A model asked again at other sizes: which sizes it takes, and what every call makes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from modelsummary_ipy.facts import Trace
+from modelsummary_ipy.isolation import quiet_output
+from modelsummary_ipy.leaves import find_argument_leaves
+from modelsummary_ipy.prepare import prepare_inputs
+from modelsummary_ipy.shadow import Shadow, Workpiece
+from modelsummary_ipy.tracer import Prepared, TraceCancelled, trace
+
+if TYPE_CHECKING:
+    from modelsummary_ipy.inputs import ModelInputs
+
+__all__ = ["Prober", "Sizes"]
+
+#: Sizes by name of a dim.
+Sizes = Mapping[str, int]
+
+#: A trace at other sizes may make this many times the calls of the first one, then it is given up.
+_MOST_TIMES = 4
+_MOST_EXTRA = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What a trace at other sizes gave.
+
+    Attributes:
+        trace: The facts; ``None`` if it was given up or could not be asked.
+        reason: Why it failed, in the words of the failure; ``""`` if it did not.
+    """
+
+    trace: Trace | None
+    reason: str = ""
+
+    @property
+    def works(self) -> bool:
+        """Whether the forward came to its end."""
+        return self.trace is not None and self.trace.failure is None
+
+
+class Prober:
+    """Asks one model at other sizes; each size is asked once.
+
+    Args:
+        shadow: The pristine copy.
+        inputs: What the user gave.
+        dtypes: The dtypes that the sizes among it got.
+        method: What is called.
+        names: Per input leaf, a name per dim, ``""`` for a plain number.
+        base: The sizes that the user gave, by name.
+        num_calls: Calls of the first trace.
+    """
+
+    def __init__(
+        self,
+        shadow: Shadow,
+        inputs: ModelInputs,
+        dtypes: list[str],
+        method: str,
+        names: tuple[tuple[str, ...], ...],
+        base: Sizes,
+        num_calls: int,
+    ) -> None:
+        self._shadow = shadow
+        self._inputs = inputs
+        self._dtypes = dtypes
+        self._method = method
+        self._names = names
+        self.base = dict(base)
+        self._most = _MOST_TIMES * num_calls + _MOST_EXTRA
+        self._known: dict[tuple[Any, ...], Probe] = {}
+        #: How many forwards were run.
+        self.passes = 0
+
+    def ask(self, sizes: Sizes, *, training: bool | None = None) -> Probe:
+        """Trace at ``sizes``; what they don't name stays as the user gave it.
+
+        Args:
+            sizes: By name.
+            training: Put the model in train or eval mode; ``None`` leaves the mode that was asked for.
+        """
+        full = {**self.base, **sizes}
+        key = (tuple(sorted(full.items())), training)
+        if key not in self._known:
+            self._known[key] = self._run(full, training)
+        return self._known[key]
+
+    def _run(self, sizes: Sizes, training: bool | None) -> Probe:
+        self.passes += 1
+        counted = 0
+
+        def count(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+            nonlocal counted
+            counted += 1
+            if counted > self._most:
+                raise TraceCancelled
+
+        with quiet_output(), warnings.catch_warnings(), contextlib.ExitStack() as stack:
+            warnings.simplefilter("ignore")
+            work = self._shadow.build_fake_workpiece()
+            if training is not None:
+                work.module.train(training)
+            prepared = prepare_inputs(self._inputs, work, self._dtypes)
+            resized = resize(prepared, work, self._names, sizes)
+            if resized is None:
+                return Probe(None, "the input holds tensors that can't be made anew at other sizes")
+            stack.enter_context(torch.no_grad())  # only sizes are asked for: a quarter faster
+            try:
+                result = trace(work, resized, self._shadow.tree, method=self._method, guard=count, measure=False)
+            except TraceCancelled:
+                return Probe(None, f"more than {self._most} operations")
+        failure = result.trace.failure
+        return Probe(result.trace, f"{failure.error_type}: {failure.message}" if failure is not None else "")
+
+
+def resize(prepared: Prepared, work: Workpiece, names: tuple[tuple[str, ...], ...], sizes: Sizes) -> Prepared | None:
+    """Put tensors of other sizes in the place of the input's leaves.
+
+    Args:
+        prepared: Arguments made for ``work``; they are used up.
+        work: The copy of the model.
+        names: Per leaf, a name per dim.
+        sizes: By name.
+
+    Returns:
+        The arguments at other sizes; ``None`` if a leaf is not a plain dense fake, or not where it can be replaced.
+    """
+    leaves = find_argument_leaves(prepared.args, prepared.kwargs)
+    if len(leaves) != len(names) or work.fake_mode is None:
+        return None
+    fresh: dict[int, Tensor] = {}
+    for (_, tensor), dims in zip(leaves, names, strict=True):
+        shape = tuple(sizes.get(name, size) if name else size for name, size in zip(dims, tensor.shape, strict=True))
+        if shape == tuple(tensor.shape):
+            continue
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+            return None
+        with work.fake_mode:
+            made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+        fresh[id(tensor)] = made.requires_grad_(tensor.requires_grad)
+    args = tuple(_replace(value, fresh, 0) for value in prepared.args)
+    kwargs = {name: _replace(value, fresh, 0) for name, value in prepared.kwargs.items()}
+    placed = {id(tensor) for _, tensor in find_argument_leaves(args, kwargs)}
+    if not all(id(tensor) in placed for tensor in fresh.values()):
+        return None
+    return Prepared(args, kwargs, prepared.facts)
+
+
+_MAX_DEPTH = 12
+
+
+def _replace(value: Any, fresh: Mapping[int, Tensor], depth: int) -> Any:
+    """Return ``value`` with tensors replaced by identity; containers other than tuples are changed in place."""
+    if isinstance(value, Tensor):
+        return fresh.get(id(value), value)
+    if value is None or isinstance(value, (int, float, str, bool, type, torch.nn.Module)) or depth > _MAX_DEPTH:
+        return value
+    if isinstance(value, tuple):
+        items = [_replace(item, fresh, depth + 1) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if isinstance(value, list):
+        value[:] = [_replace(item, fresh, depth + 1) for item in value]
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _set(value, field.name, _replace(getattr(value, field.name, None), fresh, depth + 1))
+    elif isinstance(value, Mapping):
+        for key, item in list(value.items()):
+            replaced = _replace(item, fresh, depth + 1)
+            if replaced is not item:
+                value[key] = replaced  # type: ignore[index]
+    elif hasattr(value, "__dict__"):
+        for key, item in list(vars(value).items()):
+            replaced = _replace(item, fresh, depth + 1)
+            if replaced is not item:
+                _set(value, key, replaced)
+    return value
+
+
+def _set(value: Any, name: str, item: Any) -> None:
+    if getattr(value, name, None) is item:
+        return
+    with contextlib.suppress(AttributeError, TypeError):
+        object.__setattr__(value, name, item)  # frozen dataclasses too: this copy is ours

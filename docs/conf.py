@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "modelsummary_ipy"
 author = "The modelsummary_ipy authors"
-copyright = "2026, the modelsummary_ipy authors"  # noqa: A001  # the name that Sphinx reads
+copyright = "2026, the modelsummary_ipy authors"
 version = release = read_version("modelsummary_ipy")
 
 extensions = [

@@ -1,4 +1,4 @@
-"""The directive ``magic-reference``: the magic's own argument parser, written out, so that the page can't drift from it."""
+"""The directive ``magic-reference``: the magic's own argument parser, written out, so no page can drift from it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,107 @@
+"""Every notebook, executed from top to bottom in a real kernel, and what its cells show."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from transformers import BertConfig, BertModel, ResNetConfig, ResNetForImageClassification
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("build")
+
+
+def execute(name: str, folder: Path) -> nbformat.NotebookNode:
+    """Run a notebook as `make demo` does; what it printed is in the failure if it fails."""
+    done = subprocess.run(
+        [sys.executable, NOTEBOOKS / "run.py", NOTEBOOKS / name, folder], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(folder / name) in done.stdout
+    return nbformat.read(folder / name, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def quickstart(folder: Path) -> nbformat.NotebookNode:
+    return execute("quickstart.ipynb", folder)
+
+
+def find_cell(notebook: nbformat.NotebookNode, start: str) -> nbformat.NotebookNode:
+    return next(cell for cell in notebook.cells if cell.cell_type == "code" and start in cell.source)
+
+
+def read_output(notebook: nbformat.NotebookNode, start: str, mime: str = "text/plain") -> str:
+    """What the first cell with ``start`` in it shows; it must show one thing, not two."""
+    shown = [out for out in find_cell(notebook, start).outputs if "data" in out]
+    assert len(shown) == 1
+    return str(shown[0]["data"][mime])
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+
+def test_no_cell_of_the_quickstart_fails_or_writes_to_stderr(quickstart: nbformat.NotebookNode) -> None:
+    for cell in quickstart.cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", output.text
+
+
+def test_the_two_convolutions_show_the_flag_in_html_and_in_text(quickstart: nbformat.NotebookNode) -> None:
+    for mime in ("text/html", "text/plain", "text/markdown"):
+        shown = read_output(quickstart, "ms = %summary model", mime)
+        assert "padding=1 keeps the size" in shown
+        assert shown.count("264") > 1
+
+
+def test_the_data_frame_is_the_seeds(quickstart: nbformat.NotebookNode) -> None:
+    assert read_output(quickstart, "ms.summary").splitlines() == [
+        "    Name    Type               InSz              OutSz  Params",
+        "0  conv0  Conv2d   [1, 1, 256, 256]  [1, 16, 264, 264]     160",
+        "1  conv1  Conv2d  [1, 16, 264, 264]  [1, 32, 262, 262]    4640",
+    ]
+
+
+def test_the_totals_are_those_of_the_models(quickstart: nbformat.NotebookNode) -> None:
+    resnet = ResNetForImageClassification(ResNetConfig(num_labels=1000))
+    bert = BertModel(BertConfig())
+    for model, start in ((resnet, "resnet_summary = %summary"), (bert, "%summary bert(**batch)")):
+        total = sum(parameter.numel() for parameter in model.parameters())
+        assert f"{total:,}" in read_output(quickstart, start)
+        assert f"{total:,}" in read_output(quickstart, start, "text/html")
+
+
+def test_a_call_is_traced_with_the_sizes_that_it_was_given(quickstart: nbformat.NotebookNode) -> None:
+    assert "[8, 128, 768]" in read_output(quickstart, "%summary bert(**batch)")
+
+
+def test_a_wrong_size_shows_what_failed(quickstart: nbformat.NotebookNode) -> None:
+    shown = read_output(quickstart, "failed = %summary resnet")
+    assert "[8, 1, 224, 224]" in shown
+    assert "failed" in shown
+
+
+def test_with_auto_on_a_model_shows_its_table_with_the_size_it_last_had(quickstart: nbformat.NotebookNode) -> None:
+    cells = [cell for cell in quickstart.cells if cell.source == "model"]
+    (output,) = cells[0].outputs
+    assert "[1, 32, 262, 262]" in output["data"]["text/html"]
+
+
+def test_the_standalone_page_is_a_whole_page(quickstart: nbformat.NotebookNode, folder: Path) -> None:
+    page = (folder / "resnet.html").read_text(encoding="utf-8")
+    assert page.lower().startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")

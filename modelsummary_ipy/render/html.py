@@ -25,7 +25,7 @@ __all__ = ["render_html"]
 #: A page of a megabyte opens in half a second; rows come first, operations and details take what is left.
 _MOST_BYTES = 1_000_000
 _ROW_BYTES = 480
-_OPEN_ROWS = 40
+_OPEN_ROWS = 32
 
 
 def render_html(
@@ -85,6 +85,7 @@ def _header(story: Story, names: Names) -> dict[str, Any]:
         given = (*given[:7], f"… {len(given) - 7} more inputs")
     return {
         "headline": words.find_headline(story),
+        "failed": words.find_failed(story),
         "title": words.find_title(story),
         "given": [_given_markup(line, names) for line in given],
         "totals": _totals(story),
@@ -114,6 +115,7 @@ class _Total:
     label: str = ""
     bars: tuple[Bar, ...] = ()
     shares: Sequence[Share] = ()
+    is_sum: bool = False
 
     @property
     def levels(self) -> int:
@@ -140,7 +142,7 @@ def _totals(story: Story) -> list[_Total]:
         shares = [Share(name, value, "", "") for name, value in words.find_memory_parts(story)]
         number, _, rest = memory.partition(" to ")
         bars = build_icicle(story, "activation")
-        totals.append(_Total(number, f"to {rest}", "share of memory kept for the backward pass", bars, shares))
+        totals.append(_Total(number, f"to {rest}", "share of memory kept for the backward pass", bars, shares, is_sum=True))
     return totals
 
 
@@ -148,22 +150,23 @@ def _columns(view: View) -> dict[str, Any]:
     """Widths: the name and the sizes share what the numbers leave."""
     heads = words.number_heads(view)
     sized = words.size_head(view) or ("formula" if "formula" in view.columns or "source" in view.columns else "")
-    left = 100 - 14 * len(heads)
+    left = 100 - 15 * len(heads)
     name = left * 46 // 100 if sized else left
-    widths = [Markup(f' width="{name}%"'), Markup(f' width="{left - name}%"')]
-    return {"heads": heads, "sized": sized, "widths": widths}
+    cols = f"<col width={name}%>" + (f"<col width={left - name}%>" if sized else "")
+    return {"heads": heads, "sized": sized, "cols": Markup(cols)}
 
 
 def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str], operations: Operations) -> int:
     """Give rows their details while there is room, rows that stand out first; returns how many got none."""
     room = _MOST_BYTES - 40_000 - _ROW_BYTES * sum(part.what != "close" for part in parts)
-    rows = [part for part in parts if part.row >= 0]
+    rows = [part for part in parts if part.what == "open"]
     left_out = 0
     for part in sorted(rows, key=lambda part: (not (part.flags or part.fail), part.is_hidden)):
         if room <= 0:
             left_out += 1
             continue
-        part.detail = find_detail(story, story.rows[part.row], operations)
+        if part.row >= 0:
+            part.detail = find_detail(story, story.rows[part.row], operations)
         part.extra = "\n".join(map(words.plain, details.get(part.row, "").splitlines()))
         room -= len(part.extra) + sum(30 + sum(len(line) + 9 for line in lines) for _, lines in part.detail)
     return left_out

@@ -14,13 +14,15 @@ _LEVELS = 4
 #: Narrower bars can't be told apart; what is left out leaves its place empty.
 _NARROWEST = 0.4
 _MOST_BARS = 90
+#: A label is left out where it would be cut in a page of usual width.
+_PIXELS_PER_PERCENT = 9
 
 Measure = Callable[[Row], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: where it stands in percent of the width, its level, its colour, and its words."""
+    """One bar: where it stands in percent of the width, its level, its colour, and its words (no label if none fits)."""
 
     x: str
     width: str
@@ -71,7 +73,9 @@ def build_icicle(story: Story, what: str) -> tuple[Bar, ...]:
                 continue
             share = words.format_percent(measure(row), whole)
             title = f"{words.plain(row.path or row.type_name)}: {show(measure(row))}, {share}"
-            bars.append(Bar(_number(x), _number(width), depth, hue, words.plain(label), title))
+            label = words.plain(label)
+            fits = width * _PIXELS_PER_PERCENT >= 7 * len(label) + 6
+            bars.append(Bar(_number(x), _number(width), depth, hue, label if fits else "", title))
             at, place = x, 0
             for child in (story.rows[index] for index in _children(story, row)):
                 size = 100 * measure(child) / whole

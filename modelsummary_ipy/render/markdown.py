@@ -41,9 +41,7 @@ def render_markdown(
     blocks = ["\n".join(_header(story)), "\n".join(_table(story, view, outline))]
     failing = words.failing_lines(story, Failing(failure_text, failure_reason, failure_fix))
     if failing:
-        row = words.failed_row(story)
-        where = f" in {_code(story.rows[row].path or story.rows[row].type_name)}" if row is not None else ""
-        blocks += [f"❌ **failed**{where}", "\n".join("    " + line for line in failing)]
+        blocks.append("\n".join("    " + line for line in failing))
     found = "\n".join(_findings(story))
     blocks += [found] if found else []
     blocks.append("<sub>" + "<br>".join(map(_escape, words.find_footer(story, outline, passes))) + "</sub>")
@@ -52,8 +50,9 @@ def render_markdown(
 
 def _header(story: Story) -> Iterator[str]:
     headline = words.find_headline(story)
-    if headline:
-        yield f"*{_escape(headline)}*\n"
+    for line in (headline, words.find_failed(story)):
+        if line:
+            yield f"*{_escape(line)}*\n"
     yield " · ".join([f"**{_escape(words.find_title(story))}**", *map(_escape, words.find_totals(story))])
     given = [f"- input {_escape(line)}" for line in words.find_given(story)]
     caveats = [f"- {_escape(line)}" for line in words.find_caveats(story)]

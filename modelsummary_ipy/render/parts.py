@@ -36,6 +36,8 @@ class Part:
         fail: Lines about the failure.
         inside: Findings on rows below.
         is_open, is_hidden, is_leaf: How it stands.
+        about: What its detail is of.
+        detail, extra: Words with lines, and plain text behind them.
     """
 
     what: str
@@ -54,10 +56,9 @@ class Part:
     is_open: bool = False
     is_hidden: bool = False
     is_leaf: bool = True
-    path: str = ""
+    about: str = ""
     detail: Sequence[tuple[str, Sequence[str]]] = ()
     extra: str = ""
-    members: str = ""
 
 
 class Parts:
@@ -125,6 +126,7 @@ class Parts:
     def _row(self, step: Step, node: RowNode) -> Part:
         row = self.story.rows[node.row]
         name, kind = words.format_name(node, row)
+        name, kind = (name, kind) if name else (kind, "")
         note = "each" if step.in_group is not None else ""
         if row.num_params and not row.trainable_params and row.kind == "module" and not self.all_frozen:
             note = f"{note} frozen".strip()
@@ -136,7 +138,7 @@ class Parts:
                 (flag.severity, words.plain(flag.rule), words.plain(flag.message), words.plain(flag.fix))
                 for flag in node.flags
             ),
-            fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, words.plain(row.path),
+            fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, name or kind,
         )  # fmt: skip
 
     def _classes(self, row: Row, node: RowNode) -> str:
@@ -159,9 +161,10 @@ class Parts:
         cost = Cost(node.totals.mult_adds, None, node.totals.activation_bytes) if self.story.costs else None
         classes = "ms-r ms-g" + (" ms-off" if words.format_status(row, self.story) else "")
         return Part(
-            "open", -1, classes, min(step.depth, _DEEPEST), f"{name} · ", kind, "", self._arrow(row),
+            "open", -1, classes, min(step.depth, _DEEPEST), f"{name} ·", kind, "", self._arrow(row),
             self._title(row), self._numbers(cost, node.totals.num_params), inside=node.flags_inside,
-            is_open=node.is_open, is_leaf=False, members=words.format_members(self.story, node),
+            is_open=node.is_open, is_leaf=False, about=name,
+            detail=(("blocks" if len(node.types) == 1 else "rows", (words.format_members(self.story, node),)),),
         )  # fmt: skip
 
     # Cells ----------------------------------------------------------------------------------------------------------
@@ -210,7 +213,7 @@ class Parts:
         ins, outs = words.row_lines(self.story, row, self.view)
         state = words.format_status(row, self.story)
         extra = [str(escape(line)) for line in words.extra_lines(self.story, row, self.view)]
-        before = [f'<span class="ms-in">{self._leaf(line)}</span>' for line in ins]
+        before = [f'<small>{self._leaf(line)}</small>' for line in ins]
         after = [self._leaf(line) for line in outs]
         if state:
             after.append(f'<b class="ms-s">{state}</b>')
@@ -238,8 +241,7 @@ class Parts:
 
 
 def _share(value: int, whole: int) -> str:
-    """Percent of the whole as a meter's value: ``"37"``, ``"0.4"``; ``""`` where there is no bar to draw."""
-    if value <= 0 or whole <= 0:
+    """Share of the whole as a meter's value, ``".37"``; ``""`` where no bar could be seen."""
+    if value <= 0 or 200 * value < whole:
         return ""
-    share = 100 * value / whole
-    return f"{share:.0f}" if share >= 1 else f"{max(share, 0.1):.1f}"
+    return "1" if value >= whole else f"{value / whole:.2f}"[1:] if value < 0.995 * whole else ".99"

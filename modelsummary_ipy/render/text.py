@@ -71,8 +71,8 @@ def render_text(
 
 def _header(story: Story, width: int | None) -> Iterator[str]:
     headline = words.find_headline(story)
-    if headline:
-        yield from _wrap([headline], width)
+    for line in (headline, words.find_failed(story)):
+        yield from _wrap([line] if line else [], width)
     yield from _wrap([words.find_title(story)], width)
     given = words.find_given(story)
     for line in given[:8]:

@@ -125,29 +125,32 @@ def format_leaves(
                 stop += 1
         first, last = leaves[start], leaves[stop - 1]
         label = plain(first.name) if stop == start + 1 else f"{plain(first.name)} … {plain(last.name)}"
-        bold = changed_dims(first, against, len(leaves)) if against else ()
+        bold = changed_dims(first, against) if against else ()
         formula = formulas[start] if start < len(formulas) else None
         lines.append(Line(label, first.shape, stop - start, bold, formula))
         start = stop
     return tuple(lines)
 
 
-def changed_dims(leaf: TensorSpec, against: Sequence[TensorSpec], num_outputs: int = 1) -> tuple[bool, ...]:
+def changed_dims(leaf: TensorSpec, against: Sequence[TensorSpec]) -> tuple[bool, ...]:
     """Say per dim of an output whether the row changed it.
 
-    The output is held against the input of the same name, else the first of the same rank, else the first. With
-    another rank, what stands between the common head and the common tail is what changed.
+    The output is held against the input of the same name, else the most similar one of the same rank, else the first.
+    With another rank, what stands between the common head and the common tail is what changed.
 
     Example:
         >>> changed_dims(TensorSpec("", (8, 400), "float32", "cpu"), [TensorSpec("", (8, 16, 5, 5), "float32", "cpu")])
         (False, True)
     """
     shape = leaf.shape
-    same_name = [other for other in against if other.name == leaf.name and other.name]
-    same_rank = [other for other in against if len(other.shape) == len(shape)]
-    before = (same_name or same_rank or list(against))[0].shape
+    same_rank = [other.shape for other in against if len(other.shape) == len(shape)]
+    same_name = [other.shape for other in against if other.name == leaf.name and other.name]
+    if same_rank and not same_name:
+        before = max(same_rank, key=lambda other: sum(map(int.__eq__, other, shape)))
+    else:
+        before = same_name[0] if same_name else against[0].shape
     if len(before) == len(shape):
-        return tuple(new != old for new, old in zip(shape, before))
+        return tuple(map(int.__ne__, shape, before))
     head = 0
     while head < min(len(before), len(shape)) and before[head] == shape[head]:
         head += 1
@@ -367,6 +370,21 @@ def find_headline(story: Story) -> str:
     if story.trace.engine == "static":
         return "nothing was run, so sizes are not known" + (f": {reason}" if reason else "")
     return ""
+
+
+def find_failed(story: Story) -> str:
+    """``the forward failed in up1 (cat) at unet.py:22``; ``""`` if it did not."""
+    failure = story.trace.failure
+    if failure is None:
+        return ""
+    index = failed_row(story)
+    where = ""
+    if index is not None:
+        row = story.rows[index]
+        path, inner = plain(row.path) or "the model", row.type_name
+        where = f" in {path} ({plain(inner)})" if inner else f" in {path}"
+    at = f" at {plain(failure.source.file)}:{failure.source.line}" if failure.source else ""
+    return f"the forward failed{where}{at}"
 
 
 def find_given(story: Story) -> tuple[str, ...]:

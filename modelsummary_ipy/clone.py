@@ -72,7 +72,8 @@ class Stub:
         extras: The clone of its own ``__dict__``.
     """
 
-    __slots__ = ("device", "dtype", "extras", "kind", "requires_grad", "shared", "size", "stride")
+    # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
+    __slots__ = ("__weakref__", "device", "dtype", "extras", "kind", "requires_grad", "shared", "size", "stride")
 
     def __init__(self, tensor: Tensor, *, lazy: bool, plain: bool) -> None:
         self.kind: type[Tensor] = type(tensor)
@@ -299,11 +300,19 @@ class Cloner:
         return self._remember(value, copy.deepcopy(value))
 
 
+@functools.lru_cache(maxsize=4096)
 def _has_python_state(kind: type) -> bool:
-    """Tell whether ``object.__new__`` and the attributes make a whole instance: no base is written in C."""
-    return all(base is object or base.__flags__ & _HEAP_TYPE for base in kind.__mro__) and not any(
-        hasattr(base, "__basicsize__") and base.__basicsize__ > 512 for base in kind.__mro__
-    )
+    """Tell whether ``object.__new__`` and the attributes make a whole instance: no base is written in C.
+
+    Classes bound from C++ (packed weights, ScriptObjects) pass for Python's but for their own ``__new__``.
+    """
+    for base in kind.__mro__:
+        if base is object:
+            continue
+        own_new = base.__dict__.get("__new__")
+        if not base.__flags__ & _HEAP_TYPE or (own_new is not None and not isinstance(own_new, staticmethod)):
+            return False
+    return all(base.__basicsize__ <= 512 for base in kind.__mro__)
 
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement

@@ -151,11 +151,13 @@ def _make_lazy(stub: Stub, mode: FakeTensorMode, device: torch.device) -> Tensor
 def _materialize_fake(lazy: Any, shape: Any, device: Any = None, dtype: Any = None) -> None:
     """Become a fake of ``shape``, in place: the module keeps the object that it was given when it was built."""
     mode, own_device, own_dtype, requires_grad, is_param = lazy.ms_fake
-    meta = torch.empty(shape, dtype=dtype or own_dtype, device="meta")
-    fake = FakeTensor(mode, meta, torch.device(device or own_device), requires_grad=requires_grad)
-    if is_param:
-        fake._is_param = True
-    torch.utils.swap_tensors(lazy, fake)
+    # The forward is running: with its modes on, the meta tensor would be a fake, and a step of the forward.
+    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        meta = torch.empty(shape, dtype=dtype or own_dtype, device="meta")
+        fake = build_fake(mode, meta, torch.device(device or own_device), requires_grad)
+        if is_param:
+            fake._is_param = True
+        torch.utils.swap_tensors(lazy, fake)
 
 
 class _LazyParameter(UninitializedParameter):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from types import CodeType, MappingProxyType
 from typing import Any
 
 import torch
@@ -157,7 +158,7 @@ def _read_module(
     found: str,
 ) -> ModuleFact:
     cls = type(module)
-    code = getattr(inspect.unwrap(cls.forward), "__code__", None)
+    code = _find_forward(cls)
     return ModuleFact(
         index=index,
         paths=paths,
@@ -174,6 +175,16 @@ def _read_module(
         forward_file=code.co_filename if code else "",
         forward_line=code.co_firstlineno if code else 0,
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def _find_forward(cls: type[nn.Module]) -> CodeType | None:
+    """Return the code of the forward that a person wrote, under its decorators; ``None`` if it is compiled."""
+    try:
+        code = getattr(inspect.unwrap(cls.forward), "__code__", None)
+    except Exception:  # noqa: BLE001  # a ScriptModule's forward answers attribute lookups with errors of its own
+        return None
+    return code if isinstance(code, CodeType) else None
 
 
 def _name_type(module: nn.Module) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modelsummary_ipy.facts import TensorSpec
 
-__all__ = ["build_spec", "find_argument_leaves", "find_leaves", "name_device", "name_dtype"]
+__all__ = ["build_spec", "find_argument_leaves", "find_leaves", "name_device", "name_dtype", "read_shape"]
 
 Leaf = tuple[str, Tensor]
 
@@ -39,7 +39,7 @@ def name_device(device: torch.device) -> str:
 
 def build_spec(name: str, tensor: Tensor) -> TensorSpec:
     """Write down a tensor's size, dtype and device; equal specs are one object, for 50,000 rows share a few hundred."""
-    shape = _read_shape(tensor)
+    shape = read_shape(tensor)
     key = (name, shape, name_dtype(tensor.dtype), name_device(tensor.device))
     try:
         spec = _specs.get(key)
@@ -52,7 +52,8 @@ def build_spec(name: str, tensor: Tensor) -> TensorSpec:
     return spec
 
 
-def _read_shape(tensor: Tensor) -> tuple[int, ...]:
+def read_shape(tensor: Tensor) -> tuple[int, ...]:
+    """Return a tensor's sizes; -1 stands for the ragged dim of a nested tensor."""
     if not tensor.is_nested:
         return tuple(tensor.shape)
     if tensor.layout == torch.jagged:

@@ -97,7 +97,7 @@ class Kernel:
     Attributes:
         op: ``"aten.addmm.default"``.
         inputs: Sizes of its tensor arguments in order, lists of tensors flattened; ``None`` for an optional tensor
-            argument that was not given.
+            argument that was not given; a quantized layer's packed weight counts as a tensor. -1 is a ragged size.
         outputs: Sizes of its tensor results in order.
         arguments: Its plain arguments by schema name, those that a cost formula may need (``groups``, ``transposed``).
         dtype: Of the first tensor result.
@@ -203,14 +203,17 @@ class Call:
         arguments: Non-tensor arguments of an operation, by name where known, else by position: ``("dim", 1)``,
             ``("1", -1)``. Tensors inside are written as ``Ellipsis``. For modules: non-tensor arguments of the call.
         params: Indices of parameters and buffers that this call itself touched (not those its children did).
-        kernels: The aten operations that ran directly in this call, not in its children.
+        kernels: The aten operations that ran directly in this call, not in its children: those that multiply and add,
+            and those nobody knows; what counts nothing is not written down.
         status: ``"ran"`` or ``"failed"``; the innermost failed call is the culprit, the calls around it fail too.
         source: The user's line that made the call, ``None`` where there is none.
         grad: Whether autograd recorded it.
         autocast: Dtype of the autocast region it ran in, or ``None``.
         inplace: Whether it wrote into its first argument (``relu_``, ``x[0] = 1``, ``out=``).
         saved: Storages that autograd saved while it ran, not those its children saved: ``(storage number, bytes)``.
-        live_bytes: The largest sum of live tensor storages while it ran, children included; ``None`` if not measured.
+        live_bytes: The largest sum of live tensor storages while it ran, children included; ``None`` if not measured
+            or if it made no storage.
+        made_bytes: The largest storage that it made itself, not in its children.
         lines: For an operation: the user's lines that led to it, innermost first (helpers called by forward).
         lazy: Whether the module had parameters without a size when the call began.
     """
@@ -238,6 +241,7 @@ class Call:
     inplace: bool = False
     saved: tuple[tuple[int, int], ...] = ()
     live_bytes: int | None = None
+    made_bytes: int = 0
     lines: tuple[Source, ...] = ()
     lazy: bool = False
 

@@ -1,133 +1,197 @@
-"""The aten operations of a pass and what autograd saves of them, written to the call that runs."""
+"""The aten operations of a pass, the storages they make and what autograd saves, written to the call that runs."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelsummary_ipy.facts import Kernel
-from modelsummary_ipy.fakes import FakeMode
+from modelsummary_ipy.fakes import FakeMode, build_fake
 from modelsummary_ipy.leaves import name_dtype
+from modelsummary_ipy.mult_adds import find_formula
+from modelsummary_ipy.zero_ops import is_zero_by_name
 
 __all__ = ["KernelLog"]
-
-#: They make or re-label a tensor and compute nothing.
-_FREE = frozenset(
-    [
-        "device",
-        "detach",
-        "alias",
-        "view",
-        "_unsafe_view",
-        "reshape",
-        "transpose",
-        "t",
-        "permute",
-        "expand",
-        "slice",
-        "select",
-        "unsqueeze",
-        "squeeze",
-        "as_strided",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "lift_fresh",
-        "lift_fresh_copy",
-        "unfold",
-        "diagonal",
-        "movedim",
-        "view_as_real",
-        "view_as_complex",
-        "empty",
-        "empty_strided",
-        "empty_like",
-        "new_empty",
-        "new_empty_strided",
-        "sym_size",
-        "sym_numel",
-        "sym_stride",
-        "sym_storage_offset",
-        "is_same_size",
-        "_reshape_alias",
-        "is_pinned",
-        "set_",
-        "resize_",
-        "chunk",
-        "narrow",
-        "_local_scalar_dense",
-    ]
-)
 
 
 class KernelLog:
     """Hears every aten operation and every tensor saved for backward while a pass runs.
 
+    A storage is known by a number, never by its address: addresses are used again as soon as a storage dies.
+
     Args:
         current: Returns the record of the call that runs now, ``None`` outside all calls.
+        measure_bytes: Whether storages and saved tensors are followed, besides the operations.
 
     Attributes:
-        peak_bytes: The largest sum of live tensor storages; ``None`` if not measured.
+        peak_bytes: The largest sum of live tensor storages, parameters and buffers left out; ``None`` if not measured.
     """
 
-    def __init__(self, current: Callable[[], Any]) -> None:
+    def __init__(self, current: Callable[[], Any], *, measure_bytes: bool = True) -> None:
         self._current = current
-        self._excluded: set[int] = set()
-        self._numbers: dict[int, int] = {}
-        self.peak_bytes: int | None = None
+        self._measures_bytes = measure_bytes
+        self._excluded: dict[int, torch.UntypedStorage] = {}  # kept, or their addresses would be used again
+        self._lazy_params: list[Tensor] = []
+        self._storages: dict[int, _Storage] = {}
+        self._next_number = 0
+        self._live_bytes = 0
+        self._peak_bytes = 0
+        self._was_unpacked = False
+        self._fake_mode: FakeMode | None = None
 
-    def exclude(self, tensors: Iterable[Tensor]) -> None:
-        """Leave the storages of parameters and buffers out of what is saved."""
-        for tensor in tensors:
-            try:
-                self._excluded.add(tensor.untyped_storage()._cdata)
-            except (NotImplementedError, RuntimeError):  # sparse and opaque tensors have no storage
-                continue
+    @property
+    def peak_bytes(self) -> int | None:
+        """The largest sum of live storages; unknown if the forward went backward, for saved tensors are not kept."""
+        return self._peak_bytes if self._measures_bytes and not self._was_unpacked else None
+
+    def begin(self, params: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
+        """Leave parameters and buffers out of what is measured, and begin with the inputs.
+
+        Args:
+            params: The copy's parameters and buffers.
+            inputs: The tensors that the forward is called with; they live as long as the pass.
+        """
+        if not self._measures_bytes:
+            return
+        for tensor in params:
+            self._exclude(tensor)
+            if isinstance(tensor, UninitializedTensorMixin):
+                self._lazy_params.append(tensor)
+        for tensor in inputs:
+            self._follow(tensor, None)
+
+    def _exclude(self, tensor: Tensor) -> None:
+        storage = _storage_of(tensor)
+        if storage is not None:
+            self._excluded[storage._cdata] = storage
 
     @contextmanager
     def recording(self, fake_mode: FakeMode | None) -> Iterator[KernelLog]:
         """Record while the block runs; enters ``fake_mode`` if the tensors are fake."""
+        self._fake_mode = fake_mode
         with ExitStack() as stack:
             if fake_mode is not None:
                 fake_mode.listener = self._hear
                 stack.callback(setattr, fake_mode, "listener", None)
                 stack.enter_context(fake_mode)
-                stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._save, _unchanged))
+                if self._measures_bytes:
+                    stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._save, self._give_back))
             else:
                 stack.enter_context(_RealProbe(self._hear))
             yield self
 
     def _hear(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
-        plan = _plans.get(func) or _plan(func)
-        if plan.free:
+        plan = _plans.get(func)
+        if plan is None:
+            plan = _plans[func] = _Plan(func)
+        if plan.is_view:
             return
         record = self._current()
-        if record is not None:
+        if plan.counts and record is not None:
             record.kernels.append(_write_kernel(plan, args, kwargs, output))
+        if self._measures_bytes:
+            if isinstance(output, Tensor):
+                self._follow(output, record)
+            elif isinstance(output, (tuple, list)):
+                for item in output:
+                    if isinstance(item, Tensor):
+                        self._follow(item, record)
 
-    def _save(self, tensor: Tensor) -> Tensor:
-        record = self._current()
+    # -- storages -----------------------------------------------------------------------------------------------------
+
+    def _follow(self, tensor: Tensor, record: Any) -> _Storage | None:
+        """Return what is known of a tensor's storage; a new one lives from now on. ``None`` for a parameter's."""
+        storage = _storage_of(tensor)
+        if storage is None:
+            return None
+        address = storage._cdata
+        known = self._storages.get(address)
+        if known is not None:
+            if known.nbytes != (nbytes := storage.nbytes()):  # ``resize_`` makes a storage grow
+                self._live_bytes += nbytes - known.nbytes
+                known.nbytes = nbytes
+                self._note_live(nbytes, record)
+            return known
+        if address in self._excluded or (self._lazy_params and self._is_late_param(address)):
+            return None
+        known = _Storage(storage, self._forget)
+        known.address, known.nbytes, known.number = address, storage.nbytes(), self._next_number
+        self._next_number += 1
+        self._storages[address] = known
+        self._live_bytes += known.nbytes
+        self._note_live(known.nbytes, record)
+        return known
+
+    def _is_late_param(self, address: int) -> bool:
+        """Tell whether a new storage is a lazy parameter's, which got its size while the pass ran."""
+        for tensor in self._lazy_params:
+            self._exclude(tensor)
+        return address in self._excluded
+
+    def _note_live(self, made_bytes: int, record: Any) -> None:
+        live = self._live_bytes
+        if live > self._peak_bytes:
+            self._peak_bytes = live
         if record is not None:
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            if key not in self._excluded:
-                number = self._numbers.setdefault(key, len(self._numbers))
-                record.saved.append((number, storage.nbytes()))
-        return tensor
+            if made_bytes > record.made_bytes:
+                record.made_bytes = made_bytes
+            if record.live_bytes is None or live > record.live_bytes:
+                record.live_bytes = live
 
-    def build(self, kernels: list[Kernel]) -> tuple[Kernel, ...]:
-        """Return the kernels of one record as facts."""
-        return tuple(kernels)
+    def _forget(self, storage: _Storage) -> None:
+        self._live_bytes -= storage.nbytes
+        if self._storages.get(storage.address) is storage:
+            del self._storages[storage.address]
+
+    # -- what autograd saves ------------------------------------------------------------------------------------------
+
+    def _save(self, tensor: Tensor) -> Any:
+        """Note what autograd saves, and let it keep a description: what is saved must not look alive to a forward."""
+        record = self._current()
+        known = self._follow(tensor, record) if record is not None else None
+        if known is not None:
+            record.saved.append((known.number, known.nbytes))
+        if self._fake_mode is None or not isinstance(tensor, FakeTensor):
+            return tensor
+        return tensor.size(), tensor.stride(), tensor.dtype, tensor.device
+
+    def _give_back(self, saved: Any) -> Tensor:
+        """Make a saved tensor again for a forward that itself goes backward (``torch.autograd.grad`` inside it)."""
+        self._was_unpacked = True
+        if isinstance(saved, Tensor):
+            return saved
+        size, stride, dtype, device = saved
+        return build_fake(self._fake_mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), device)
+
+
+class _Storage(weakref.ref[torch.UntypedStorage]):
+    """A storage that lives: its number, its bytes, and the address it has until it dies."""
+
+    __slots__ = ("address", "nbytes", "number")
+    address: int
+    nbytes: int
+    number: int
+
+
+def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):  # sparse, nested and opaque tensors have no storage of their own
+        return None
 
 
 class _RealProbe(TorchDispatchMode):
     def __init__(self, hear: Callable[..., None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._hear = hear
 
     def __torch_dispatch__(
@@ -138,49 +202,107 @@ class _RealProbe(TorchDispatchMode):
         return output
 
 
+# -- one operation ----------------------------------------------------------------------------------------------------
+
+
 class _Plan:
-    """How to write down one aten operation: its name and which of its arguments are tensors."""
+    """How to write down one operation.
 
-    __slots__ = ("arguments", "free", "name")
+    Attributes:
+        name: ``"aten.addmm.default"``.
+        is_view: Whether it gives back storages it was given, and computes nothing.
+        counts: Whether it is written down: it multiplies and adds, or nobody knows what it does.
+        arguments: Name of every argument, and whether it is a tensor or a list of them.
+    """
 
-    def __init__(self, name: str, free: bool, arguments: tuple[tuple[str, bool], ...]) -> None:
-        self.name = name
-        self.free = free
-        self.arguments = arguments
+    __slots__ = ("arguments", "counts", "is_view", "name")
+
+    def __init__(self, func: Any) -> None:
+        self.name = str(func)
+        self.arguments: tuple[tuple[str, bool], ...] = ()
+        if not isinstance(func, OpOverload):  # a higher-order operation
+            self.is_view, self.counts = False, True
+            return
+        schema = func._schema
+        self.arguments = tuple((argument.name, "Tensor" in str(argument.type)) for argument in schema.arguments)
+        self.is_view = _is_view(func)
+        self.counts = find_formula(self.name) is not None or not (is_zero_by_name(self.name) or _is_zero(func))
 
 
 _plans: dict[Any, _Plan] = {}
 
 
-def _plan(func: Any) -> _Plan:
+def _is_view(func: OpOverload) -> bool:
+    aliases = [result.alias_info for result in func._schema.returns]
+    only_views = bool(aliases) and all(alias is not None and not alias.is_write for alias in aliases)
+    # ``lift_fresh`` is where a tensor made of Python numbers is first seen.
+    return func.namespace == "prim" or (only_views and "lift_fresh" not in func.name())
+
+
+def _is_zero(func: OpOverload) -> bool:
+    """Tell by its schema whether an operation counts nothing: a view, a factory, or element by element."""
     schema = func._schema
-    base = schema.name.partition("::")[2]
-    arguments = tuple((argument.name, "Tensor" in str(argument.type)) for argument in schema.arguments)
-    plan = _plans[func] = _Plan(str(func), base in _FREE or func.namespace == "prim", arguments)
-    return plan
+    if _is_view(func) or not any("Tensor" in str(argument.type) for argument in schema.arguments):
+        return func.namespace in ("aten", "prim", "prims")
+    if torch.Tag.pointwise in func.tags:
+        return True
+    if func.namespace != "aten":
+        return False
+    bare = schema.name.partition("::")[2].rstrip("_")
+    return _is_pointwise(bare) or _is_pointwise(bare.removesuffix("_backward"))
 
 
-def _unchanged(tensor: Tensor) -> Tensor:
-    return tensor
+def _is_pointwise(name: str) -> bool:
+    packet = getattr(torch.ops.aten, name, None)
+    overloads = packet.overloads() if packet is not None and hasattr(packet, "overloads") else []
+    return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in overloads)
 
 
 def _write_kernel(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Kernel:
     inputs: list[tuple[int, ...] | None] = []
     plain: list[tuple[str, Any]] = []
+    strange = ""
     for position, (name, is_tensor) in enumerate(plan.arguments):
         value = args[position] if position < len(args) else kwargs.get(name)
         if isinstance(value, Tensor):
-            inputs.append(tuple(value.shape))
+            inputs.append(_read_size(value))
+            strange = strange or _name_layout(value)
         elif is_tensor:
             if isinstance(value, (list, tuple)):
-                inputs += [tuple(item.shape) if isinstance(item, Tensor) else None for item in value]
+                inputs += [_read_size(item) if isinstance(item, Tensor) else None for item in value]
             else:
                 inputs.append(None)
         elif value is None or isinstance(value, (bool, int, float, str)):
             plain.append((name, value))
         elif isinstance(value, (list, tuple)) and len(value) <= 32:
             plain.append((name, tuple(value)))
+        elif isinstance(value, torch.ScriptObject):
+            inputs.append(_read_packed_size(value))
     made = output if isinstance(output, (tuple, list)) else (output,)
     tensors = [item for item in made if isinstance(item, Tensor)]
     dtype = name_dtype(tensors[0].dtype) if tensors else ""
-    return Kernel(plan.name, tuple(inputs), tuple(tuple(item.shape) for item in tensors), tuple(plain), dtype)
+    sizes = tuple(_read_size(item) for item in tensors)
+    return Kernel(f"{plan.name}{strange}", tuple(inputs), sizes, tuple(plain), dtype)
+
+
+def _read_size(tensor: Tensor) -> tuple[int, ...]:
+    """Return a tensor's sizes, -1 for one that is ragged or symbolic."""
+    try:
+        return tuple(size if type(size) is int else -1 for size in tensor.shape)
+    except RuntimeError:  # a nested tensor
+        return (-1,) * tensor.dim()
+
+
+def _name_layout(tensor: Tensor) -> str:
+    """``" (sparse)"`` if zeros are left out, and with them the products that a dense formula would count."""
+    if tensor.layout is torch.strided or tensor.layout is torch._mkldnn or tensor.is_nested:  # type: ignore[attr-defined]
+        return ""
+    return " (sparse)"
+
+
+def _read_packed_size(packed: Any) -> tuple[int, ...] | None:
+    """Return the size of the weight in a quantized layer's packed parameters."""
+    try:
+        return tuple(packed.unpack()[0].shape)
+    except Exception:  # noqa: BLE001  # whatever object a custom operation takes
+        return None

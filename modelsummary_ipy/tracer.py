@@ -79,6 +79,7 @@ def trace(
     observer: Observer | None = None,
     guard: Guard | None = None,
     measure: bool = True,
+    measure_bytes: bool = True,
 ) -> TraceResult:
     """Run ``method`` of the copy once and write down every call.
 
@@ -89,7 +90,8 @@ def trace(
         method: What to call.
         observer: Hears of progress, may cancel.
         guard: Checks an operation before it runs.
-        measure: Whether to record kernels and saved tensors; a trace that only asks for sizes does without.
+        measure: Whether to record kernels and bytes; a trace that only asks for sizes does without.
+        measure_bytes: Whether to follow storages and saved tensors too.
 
     Returns:
         The facts, and the exception if the forward raised one. ``KeyboardInterrupt`` and ``SystemExit`` pass through.
@@ -97,7 +99,7 @@ def trace(
     Raises:
         TraceCancelled: If the observer asked to stop.
     """
-    tracer = _Tracer(work, tree, observer, guard)
+    tracer = _Tracer(work, tree, observer, guard, measure_bytes=measure and measure_bytes)
     surroundings = Surroundings(collect_types(work.module))
     error: BaseException | None = None
     with surroundings.kept(real=work.fake_mode is None), ExitStack() as stack:
@@ -146,6 +148,7 @@ class _Record:
         "kind",
         "lazy",
         "live_bytes",
+        "made_bytes",
         "module",
         "output_links",
         "outputs",
@@ -180,6 +183,7 @@ class _Record:
         self.kernels: list[Any] = []
         self.saved: list[tuple[int, int]] = []
         self.live_bytes: int | None = None
+        self.made_bytes = 0
         self.status = "ran"
         self.places: tuple[Place, ...] = ()
         self.grad = torch.is_grad_enabled()
@@ -199,7 +203,15 @@ def _read_autocast() -> str | None:
 class _Tracer:
     """Keeps the stack of running calls and the list of all; see ``trace``."""
 
-    def __init__(self, work: Workpiece, tree: ModuleTree, observer: Observer | None, guard: Guard | None) -> None:
+    def __init__(
+        self,
+        work: Workpiece,
+        tree: ModuleTree,
+        observer: Observer | None,
+        guard: Guard | None,
+        *,
+        measure_bytes: bool,
+    ) -> None:
         self._work = work
         self._tree = tree
         self._observer = observer
@@ -216,7 +228,7 @@ class _Tracer:
         self._culprit_name = ""
         self._culprit_operands: Any = None
         self._stop: CodeType = _Tracer.call_module.__code__
-        self.kernels = KernelLog(self._current)
+        self.kernels = KernelLog(self._current, measure_bytes=measure_bytes)
 
     def _current(self) -> _Record | None:
         return self._stack[-1] if self._stack else None
@@ -224,9 +236,10 @@ class _Tracer:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def tag_inputs(self, inputs: Prepared) -> None:
-        for index, (_, tensor) in enumerate(find_argument_leaves(inputs.args, inputs.kwargs)):
+        leaves = find_argument_leaves(inputs.args, inputs.kwargs)
+        for index, (_, tensor) in enumerate(leaves):
             tensor.__dict__[_TAG] = Link(-1, index)
-        self.kernels.exclude(self._work.param_tensors.values())
+        self.kernels.begin(self._work.param_tensors.values(), [tensor for _, tensor in leaves])
 
     def run(self, method: str, inputs: Prepared) -> Any:
         module = self._work.module
@@ -365,6 +378,9 @@ class _Tracer:
         else:  # it answered with a number: no step of the forward, but what it ran counts for its caller
             parent.kernels += record.kernels
             parent.saved += record.saved
+            parent.made_bytes = max(parent.made_bytes, record.made_bytes)
+            if record.live_bytes is not None:
+                parent.live_bytes = max(parent.live_bytes or 0, record.live_bytes)
         return output
 
     def _call_question(self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -456,6 +472,10 @@ class _Tracer:
                 sources[place] = to_source(place)
             return sources[place]
 
+        for record in reversed(self._records):  # what lives inside a call lives while it runs
+            above = record.parent
+            if above is not None and record.live_bytes is not None:
+                above.live_bytes = max(above.live_bytes or 0, record.live_bytes)
         calls = tuple(self._build_call(record, source_of) for record in self._records)
         failure = self._build_failure(error) if error is not None else None
         root = calls[0] if calls else None
@@ -497,7 +517,7 @@ class _Tracer:
             input_params=record.input_params,
             arguments=arguments,
             params=tuple(dict.fromkeys(record.params)),
-            kernels=self.kernels.build(record.kernels),
+            kernels=tuple(record.kernels),
             status=record.status,  # type: ignore[arg-type]
             source=lines[0] if lines else None,
             grad=record.grad,
@@ -505,6 +525,7 @@ class _Tracer:
             inplace=record.inplace,
             saved=tuple(record.saved),
             live_bytes=record.live_bytes,
+            made_bytes=record.made_bytes,
             lines=lines if record.kind == "op" else (),
             lazy=record.lazy,
         )

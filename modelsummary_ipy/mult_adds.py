@@ -1,0 +1,278 @@
+"""How many multiply-adds one aten operation does, from its sizes; ``None`` is unknown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.facts import Kernel
+
+__all__ = ["Formula", "count_kernel", "find_formula", "register_mult_adds"]
+
+#: Counts the multiply-adds of one kernel; ``None`` if its sizes do not tell.
+Formula = Callable[[Kernel], "int | None"]
+
+_formulas: dict[str, Formula] = {}
+
+
+def register_mult_adds(op: Any, formula: Formula | None = None) -> Any:
+    """Say how many multiply-adds an operation does: your own custom op, or one that a summary calls unknown.
+
+    Args:
+        op: The operation, ``torch.ops.mylib.fused_mlp``, one overload of it, or its name, ``"mylib::fused_mlp"``.
+        formula: Takes the ``Kernel`` (``inputs`` and ``outputs`` are sizes in order, ``arguments`` the plain ones) and
+            returns the count, or ``None`` where the sizes do not tell. Without it, a decorator is returned.
+
+    Raises:
+        InputError: If ``op`` is no operation, or ``formula`` can't be called.
+
+    Example:
+        >>> @register_mult_adds("mylib::fused_mlp")
+        ... def count(kernel):
+        ...     rows, weight = kernel.outputs[0][0], kernel.inputs[1]
+        ...     return rows * weight[0] * weight[1]
+    """
+    name = _name_op(op)
+    if formula is None:
+        return lambda given: register_mult_adds(name, given)
+    if not callable(formula):
+        raise InputError(f"formula {formula!r}", "a function from a Kernel to a number")
+    _formulas[name] = formula
+    return formula
+
+
+def _name_op(op: Any) -> str:
+    """Return ``"aten.mm"`` for an operation, ``"aten.mm.default"`` for one overload of it."""
+    name = op if isinstance(op, str) else str(op)
+    name = name.replace("::", ".").removeprefix("torch.ops.")
+    if name.count(".") not in (1, 2) or not all(part.isidentifier() for part in name.split(".")):
+        example = "register_mult_adds('mylib::fused_mlp', lambda kernel: …)"
+        raise InputError(f"no operation {op!r}", "torch.ops.mylib.fused_mlp or 'mylib::fused_mlp'", example)
+    return name
+
+
+def find_formula(op: str) -> Formula | None:
+    """Find the formula of ``"aten.addmm_.default"``: its overload's own, else its name's; in place counts alike.
+
+    There is none where a tensor is sparse, ``"aten.mm.default (sparse)"``: sizes do not tell what is left out.
+    """
+    if op.endswith(")"):
+        return None
+    own = _formulas.get(op)
+    if own is not None:
+        return own
+    name = op.rpartition(".")[0] or op
+    return _formulas.get(name) or _formulas.get(name.rstrip("_"))
+
+
+def count_kernel(kernel: Kernel) -> int | None:
+    """Count the multiply-adds of one kernel; ``None`` if there is no formula or its sizes do not tell."""
+    formula = find_formula(kernel.op)
+    if formula is None:
+        return None
+    try:
+        count = formula(kernel)
+    except (TypeError, IndexError, KeyError):  # a size is symbolic, or an argument that the formula reads is missing
+        if formula.__module__ != __name__:
+            raise  # a user's own mistake is for the user to see
+        return None
+    return count if count is None or count >= 0 else None  # a ragged size is -1
+
+
+# -- formulas ---------------------------------------------------------------------------------------------------------
+
+
+def _formula(*names: str) -> Callable[[Formula], Formula]:
+    def register(function: Formula) -> Formula:
+        for name in names:
+            _formulas[name if "." in name else f"aten.{name}"] = function
+        return function
+
+    return register
+
+
+def _size(kernel: Kernel, position: int) -> tuple[int, ...]:
+    size = kernel.inputs[position]
+    if size is None or -1 in size:
+        raise IndexError(position)
+    return size
+
+
+def _argument(kernel: Kernel, name: str) -> Any:
+    return dict(kernel.arguments).get(name)
+
+
+@_formula("mm", "bmm", "_int_mm", "_scaled_mm", "_scaled_mm_v2", "dot", "vdot", "mv")
+def _count_product(kernel: Kernel) -> int:
+    """``(…, n, k) @ (…, k, m)``: every element of the left matrix meets every column of the right one."""
+    right = _size(kernel, 1)
+    return math.prod(_size(kernel, 0)) * (right[-1] if len(right) > 1 else 1)
+
+
+@_formula("addmm", "baddbmm", "addbmm", "_addmm_activation", "addmv")
+def _count_added_product(kernel: Kernel) -> int:
+    right = _size(kernel, 2)
+    return math.prod(_size(kernel, 1)) * (right[-1] if len(right) > 1 else 1)
+
+
+@_formula("addr")
+def _count_outer(kernel: Kernel) -> int:
+    return math.prod(kernel.outputs[0])
+
+
+@_formula("linear", "mkldnn_linear", "matmul", "_weight_int8pack_mm", "_mixed_dtypes_linear")
+@_formula("_weight_int4pack_mm", "_weight_int4pack_mm_for_cpu", "_weight_int4pack_mm_with_scales_and_zeros")
+@_formula("quantized.linear", "quantized.linear_relu", "quantized.linear_dynamic", "quantized.linear_relu_dynamic")
+@_formula("quantized.linear_dynamic_fp16", "quantized.linear_relu_dynamic_fp16", "quantized.linear_leaky_relu")
+@_formula("quantized.linear_tanh", "quantized.linear_with_input_q_dq_qweight_dq_output_fp32")
+@_formula("onednn.qlinear_pointwise", "_dyn_quant_matmul_4bit")
+def _count_linear(kernel: Kernel) -> int:
+    """Each output is a dot product over the last axis of the input, however the weight is packed."""
+    return math.prod(kernel.outputs[0]) * _size(kernel, 0)[-1]
+
+
+@_formula("_grouped_mm", "_scaled_grouped_mm", "_scaled_grouped_mm_v2")
+def _count_grouped(kernel: Kernel) -> int:
+    """Rows (or columns, or parts of the inner axis) are dealt out to groups: each meets one matrix of the stack."""
+    left, right = _size(kernel, 0), _size(kernel, 1)
+    if len(left) == 3 and len(right) == 2:  # columns are dealt out
+        return left[1] * left[2] * right[1]
+    return math.prod(left) * right[-1]
+
+
+@_formula("convolution", "_convolution", "convolution_overrideable", "mkldnn_convolution", "cudnn_convolution")
+@_formula("cudnn_convolution_relu", "cudnn_convolution_add_relu", "miopen_convolution", "miopen_convolution_relu")
+@_formula("miopen_convolution_add_relu", "miopen_depthwise_convolution", "_conv_depthwise2d", "conv_depthwise3d")
+@_formula("_slow_conv2d_forward", "slow_conv3d_forward", "slow_conv_dilated2d", "slow_conv_dilated3d", "thnn_conv2d")
+@_formula("_nnpack_spatial_convolution", "_mps_convolution", "torchvision.deform_conv2d")
+@_formula(*(f"quantized.conv{rank}d{end}" for rank in (1, 2, 3) for end in ("", "_relu", "_dynamic")))
+def _count_convolution(kernel: Kernel) -> int:
+    """Each output is a dot product over ``(C_in / groups, *kernel)``, borders in full."""
+    weight = _size(kernel, 1)
+    if _argument(kernel, "transposed"):
+        return math.prod(_size(kernel, 0)) * math.prod(weight[1:])
+    return math.prod(kernel.outputs[0]) * math.prod(weight[1:])
+
+
+@_formula("slow_conv_transpose2d", "slow_conv_transpose3d", "cudnn_convolution_transpose")
+@_formula("miopen_convolution_transpose", "_mps_convolution_transpose")
+@_formula(*(f"quantized.conv_transpose{rank}d{end}" for rank in (1, 2, 3) for end in ("", "_dynamic")))
+def _count_transposed_convolution(kernel: Kernel) -> int:
+    """Each input is spread over ``(C_out / groups, *kernel)``, borders that are cropped included."""
+    return math.prod(_size(kernel, 0)) * math.prod(_size(kernel, 1)[1:])
+
+
+@_formula("conv_tbc")
+def _count_conv_tbc(kernel: Kernel) -> int:
+    width, channels_in, _ = _size(kernel, 1)
+    return math.prod(kernel.outputs[0]) * width * channels_in
+
+
+@_formula("convolution_backward")
+def _count_convolution_backward(kernel: Kernel) -> int:
+    """The gradients of input and weight each take as many as the forward: for forwards that differentiate."""
+    outer = _size(kernel, 1) if _argument(kernel, "transposed") else _size(kernel, 0)
+    wanted = sum(bool(asked) for asked in _argument(kernel, "output_mask")[:2])
+    return wanted * math.prod(outer) * math.prod(_size(kernel, 2)[1:])
+
+
+_ATTENTION = (
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_fused_attention_overrideable",
+    "_scaled_dot_product_attention_math_for_mps",
+)
+
+
+@_formula(*_ATTENTION, "scaled_dot_product_attention", "_triton_scaled_dot_attention")
+def _count_attention(kernel: Kernel) -> int:
+    """``(B, H, L, E)`` queries against ``S`` keys, then ``Ev`` values; a causal mask is counted in full.
+
+    With grouped queries the keys have fewer heads, but each query head still meets all its keys.
+    """
+    query, key, value = _size(kernel, 0), _size(kernel, 1), _size(kernel, 2)
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+@_formula(*(f"{name}_backward" for name in _ATTENTION[:5]))
+def _count_attention_backward(kernel: Kernel) -> int:
+    """Scores again, then the gradients of weights, values, queries and keys: five products."""
+    query, key, value = _size(kernel, 1), _size(kernel, 2), _size(kernel, 3)
+    return math.prod(query[:-1]) * key[-2] * (3 * query[-1] + 2 * value[-1])
+
+
+@_formula("_flash_attention_forward", "_efficient_attention_forward", "_cudnn_attention_forward")
+def _count_raw_attention(kernel: Kernel) -> int | None:
+    """Heads stand behind positions here, ``(B, L, H, E)``; sequences packed without padding hide their lengths."""
+    query, key, value = _size(kernel, 0), _size(kernel, 1), _size(kernel, 2)
+    if len(query) != 4 or any(size is not None and len(size) == 1 for size in kernel.inputs[3:]):
+        return None
+    return math.prod(query[:-1]) * key[1] * (query[-1] + value[-1])
+
+
+@_formula("_native_multi_head_attention", "_triton_multi_head_attention")
+def _count_multi_head_attention(kernel: Kernel) -> int:
+    """The fast path of ``MultiheadAttention``: projections in, two products, one projection out."""
+    (batch, length, width), (_, others, _) = _size(kernel, 0), _size(kernel, 1)
+    projections = 2 * length * width * width + 2 * others * width * width
+    return batch * (projections + 2 * length * others * width)
+
+
+@_formula("_transformer_encoder_layer_fwd")
+def _count_encoder_layer(kernel: Kernel) -> int:
+    """The fast path of ``TransformerEncoderLayer``: attention and the two layers behind it."""
+    batch, length, width = _size(kernel, 0)
+    hidden = _size(kernel, 9)[0]  # src, four of attention, four of norms, then the first layer's weight
+    return batch * (4 * length * width * width + 2 * length * length * width + 2 * length * width * hidden)
+
+
+@_formula("mkldnn_rnn_layer")
+def _count_rnn_layer(kernel: Kernel) -> int:
+    """One layer in one direction: every position meets the input's and the state's weights."""
+    steps = math.prod(_size(kernel, 0)[:-1])
+    return steps * (math.prod(_size(kernel, 1)) + math.prod(_size(kernel, 2)))
+
+
+@_formula("_cudnn_rnn", "miopen_rnn", "_lstm_mps")
+def _count_rnn(kernel: Kernel) -> int:
+    """All layers and directions; packed input is ``(sum of true lengths, features)``, so padding is not counted.
+
+    The weights are the matrices among the tensors before the last few, which are states and buffers; a matrix has two
+    axes, a bias one and a state three.
+    """
+    steps = math.prod(_size(kernel, 0)[:-1])
+    return steps * sum(math.prod(size) for size in kernel.inputs[1:] if size is not None and len(size) == 2)
+
+
+@_formula("_trilinear")
+def _count_trilinear(kernel: Kernel) -> int:
+    """Every element of the three tensors' common size; for ``Bilinear``, ``B · out · in1 · in2``."""
+    sizes = []
+    for position, name in enumerate(("expand1", "expand2", "expand3")):
+        size = list(_size(kernel, position))
+        for axis in _argument(kernel, name):
+            size.insert(axis, 1)
+        sizes.append(size)
+    return math.prod(max(lengths) if min(lengths) else 0 for lengths in zip(*sizes, strict=True))
+
+
+@_formula("_cdist_forward", "_euclidean_dist")
+def _count_distances(kernel: Kernel) -> int:
+    """One vector's length per pair, whichever way they are computed."""
+    return math.prod(kernel.outputs[0]) * _size(kernel, 0)[-1]
+
+
+@_formula("_pdist_forward")
+def _count_own_distances(kernel: Kernel) -> int:
+    return math.prod(kernel.outputs[0]) * _size(kernel, 0)[-1]
+
+
+@_formula("affine_grid_generator")
+def _count_affine_grid(kernel: Kernel) -> int:
+    """Every point of the grid, with a 1 behind its coordinates, meets ``theta``: ``(2, 3)`` or ``(3, 4)``."""
+    grid, theta = kernel.outputs[0], _size(kernel, 0)
+    return math.prod(grid[:-1]) * theta[-2] * theta[-1]

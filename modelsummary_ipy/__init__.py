@@ -1,0 +1,75 @@
+"""What shapes flow through a PyTorch model, and which of them are not what was meant.
+
+In a notebook ``%load_ext modelsummary_ipy``, then ``%summary model (1, 3, 224, 224)``; from Python
+``ModelSummary(model, (1, 3, 224, 224))``. Importing the package imports nothing heavy: torch, pandas, ipywidgets and
+jinja2 come when they are first needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelsummary_ipy.errors import CheckError, ForwardError, InputError, ModelSummaryError
+    from modelsummary_ipy.facts import Cost, Flag, Memory, Row, TensorSpec
+    from modelsummary_ipy.sizes import Size
+    from modelsummary_ipy.summary import ModelSummary
+
+__all__ = [
+    "CheckError",
+    "Cost",
+    "Flag",
+    "ForwardError",
+    "InputError",
+    "Memory",
+    "ModelSummary",
+    "ModelSummaryError",
+    "Row",
+    "Size",
+    "TensorSpec",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "CheckError": "errors",
+    "Cost": "facts",
+    "Flag": "facts",
+    "ForwardError": "errors",
+    "InputError": "errors",
+    "Memory": "facts",
+    "ModelSummary": "summary",
+    "ModelSummaryError": "errors",
+    "Row": "facts",
+    "Size": "sizes",
+    "TensorSpec": "facts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Register ``%summary``; called by ``%load_ext modelsummary_ipy``."""
+    from modelsummary_ipy.magics import load
+
+    load(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """Take ``%summary`` away and leave nothing behind; called by ``%unload_ext modelsummary_ipy``."""
+    from modelsummary_ipy.magics import unload
+
+    unload(ipython)

@@ -1,0 +1,180 @@
+"""``Size``: what stands where a tensor will be — sizes, names of dims, a dtype — and its grammar."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from modelsummary_ipy.errors import InputError
+
+__all__ = ["Size", "is_flat", "read_dtype"]
+
+_EXAMPLE = "(1, 3, 224, 224) or (B=8, 3, H=224, W=224)"
+_TOKEN = re.compile(r"\s*(?:(?P<name>[^\W\d]\w*)\s*=\s*)?(?P<number>[+-]?\w+(?:\.\w+)?)\s*(?:,|\s|$)")
+_DTYPES = {
+    name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype) and not name.startswith("_")
+}
+
+
+class Size:
+    """The size of a tensor that is to be made up: it may stand wherever a size may.
+
+    Args:
+        size: Text such as ``"B=8 3 H=224 W=224"`` (commas, parentheses and a ``:int64`` at the end are welcome), or
+            ints.
+        dims: A name per dim, ``""`` where it has none; in text they stand before the number.
+        dtype: ``"int64"``, ``torch.int64``; ``None`` lets the layer that reads the tensor decide.
+
+    Attributes:
+        shape: The sizes, each at least 1.
+        dims: A name per dim.
+        dtype: Name of the dtype, or ``None``.
+
+    Raises:
+        InputError: If a size is zero, negative or no int, a name comes twice with two sizes, or the dtype is unknown.
+
+    Example:
+        >>> Size("B=8 3 H=224 W=224").shape
+        (8, 3, 224, 224)
+        >>> Size((1, 128), dtype="int64")
+        Size('1 128', dtype='int64')
+        >>> print(Size("B=2, T=16", dtype="int64"))
+        (B=2, T=16):int64
+    """
+
+    __slots__ = ("dims", "dtype", "shape")
+
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    dtype: str | None
+
+    def __init__(self, size: str | Iterable[int], dims: Iterable[str] | None = None, dtype: Any = None) -> None:
+        if isinstance(size, str):
+            text, _, written = size.partition(":")
+            names, found = _read_text(text)
+            dtype = dtype if dtype is not None else (written.strip() or None)
+        else:
+            found = [_check_number(number, size) for number in size]
+            names = list(dims) if dims is not None else [""] * len(found)
+        if len(names) != len(found):
+            raise InputError(f"{len(names)} dim names for {len(found)} sizes", "one name per size, '' for none")
+        for name, number in zip(names, found, strict=True):
+            if name and any(n == name and m != number for n, m in zip(names, found, strict=True)):
+                raise InputError(f"dim {name!r} with two sizes in {size!r}", "one size for one name", _EXAMPLE)
+        object.__setattr__(self, "shape", tuple(found))
+        object.__setattr__(self, "dims", tuple(names))
+        object.__setattr__(self, "dtype", None if dtype is None else read_dtype(dtype))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a Size does not change; make another: Size({self.words!r}).with_dtype(…)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a Size does not change")
+
+    @property
+    def words(self) -> str:
+        """The size as ``Size`` takes it: ``"B=8 3 H=224 W=224"``."""
+        return " ".join(_write_dims(self))
+
+    def with_shape(self, shape: Iterable[int]) -> Size:
+        """Return the same with other sizes; names stay if there are as many dims."""
+        sizes = tuple(shape)
+        return Size(sizes, self.dims if len(sizes) == len(self.dims) else None, self.dtype)
+
+    def with_dtype(self, dtype: Any) -> Size:
+        """Return the same with another dtype."""
+        return Size(self.shape, self.dims, dtype)
+
+    def __str__(self) -> str:
+        dims = _write_dims(self)
+        inner = ", ".join(dims) + ("," if len(dims) == 1 else "")
+        return f"({inner})" + (f":{self.dtype}" if self.dtype else "")
+
+    def __repr__(self) -> str:
+        return f"Size({self.words!r}" + (f", dtype={self.dtype!r})" if self.dtype else ")")
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.shape, self.dims, self.dtype
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Size) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> Any:
+        return Size, (self.shape, self.dims, self.dtype)
+
+
+def _write_dims(size: Size) -> list[str]:
+    return [f"{name}={number}" if name else str(number) for name, number in zip(size.dims, size.shape, strict=True)]
+
+
+def _read_text(text: str) -> tuple[list[str], list[int]]:
+    inner = text.strip()
+    if inner[:1] in ("(", "[") and inner[-1:] in (")", "]"):
+        inner = inner[1:-1].strip()
+    names: list[str] = []
+    found_numbers: list[int] = []
+    place = 0
+    while place < len(inner):
+        found = _TOKEN.match(inner, place)
+        if found is None:
+            raise InputError(f"{inner[place:].strip()!r} in size {text!r}", "sizes such as 8 or B=8", _EXAMPLE)
+        names.append(found["name"] or "")
+        try:
+            number: Any = int(found["number"])
+        except ValueError:
+            word = found["number"]
+            raise InputError(f"{word!r} in size {text!r}", "a number, or NAME=number", _EXAMPLE) from None
+        found_numbers.append(_check_number(number, text))
+        place = found.end()
+    return names, found_numbers
+
+
+def _check_number(number: Any, size: Any) -> int:
+    shown = size if isinstance(size, str) else tuple(size)
+    if isinstance(number, bool):
+        raise InputError(f"{number!r} in size {shown}", "positive whole numbers", _EXAMPLE)
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        raise InputError(f"{number!r} in size {shown}", "positive whole numbers", _EXAMPLE) from None
+    if whole < 1:
+        raise InputError(f"{whole} in size {shown}", "sizes of at least 1", _EXAMPLE)
+    return whole
+
+
+def read_dtype(dtype: Any) -> str:
+    """Return the name of a dtype given as ``torch.int64``, ``"int64"`` or ``"torch.int64"``.
+
+    Raises:
+        InputError: If torch has no such dtype; the nearest names are said.
+    """
+    if isinstance(dtype, torch.dtype):
+        return str(dtype).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.").strip()
+    if name not in _DTYPES:
+        near = difflib.get_close_matches(name, _DTYPES, 3, 0.4)
+        raise InputError(f"dtype {name!r}", f"a dtype of torch such as {', '.join(near or ['float32', 'int64'])}")
+    return str(_DTYPES[name]).removeprefix("torch.")
+
+
+def is_flat(value: Any) -> bool:
+    """Tell whether ``value`` is a sequence of numbers, which is read as one size.
+
+    ``(1, 3, -1)`` and ``(1, 2.5)`` are sizes with a mistake in them, not arguments of a forward.
+    """
+    if not isinstance(value, (list, tuple)) or isinstance(value, Mapping) or hasattr(value, "_fields"):
+        return False
+    numbers = [not isinstance(item, bool) and hasattr(item, "__index__") and not _is_array(item) for item in value]
+    return bool(value) and all(numbers)
+
+
+def _is_array(value: Any) -> bool:
+    return (hasattr(value, "ndim") and getattr(value, "ndim", 0) > 0) or isinstance(value, torch.Tensor)

@@ -168,6 +168,12 @@ class Notebook:
         expect(shown).to_be_visible(timeout=PATIENCE)
         return shown
 
+    def set_theme(self, name: str) -> None:
+        """Change the application's theme (``"JupyterLab Dark"``), and wait until the curtain is up again."""
+        self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
+        expect(self.page.locator(f"body[data-jp-theme-name='{name}']")).to_be_attached()
+        expect(self.page.locator("#jupyterlab-splash")).to_be_hidden()
+
     def save(self) -> None:
         """Save the notebook, and wait until it is."""
         self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
-from tests.browser.conftest import open_pages
+from tests.browser.conftest import SCREENSHOTS, open_pages
 from tests.browser.hosts import Notebook, Server, find_head, find_row, find_violations, is_open
 
 MODEL = """
@@ -120,18 +120,14 @@ def test_axe_finds_nothing(notebook: Notebook, axe: Path) -> None:
     assert find_violations(notebook.page, axe) == []
 
 
-def test_axe_finds_nothing_in_the_dark_theme(notebook: Notebook, axe: Path) -> None:
-    notebook.page.evaluate(
-        "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})"
-    )
-    expect(notebook.page.locator("body[data-jp-theme-light=false]")).to_be_attached()
+def test_axe_finds_nothing_in_the_dark_theme(notebook: Notebook, axe: Path, request: pytest.FixtureRequest) -> None:
     notebook.wait_for_summary()
+    notebook.set_theme("JupyterLab Dark")
     try:
+        notebook.page.screenshot(path=SCREENSHOTS / f"dark-{request.node.callspec.id}.png")
         assert find_violations(notebook.page, axe) == []
     finally:
-        notebook.page.evaluate(
-            "() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})"
-        )
+        notebook.set_theme("JupyterLab Light")
 
 
 def test_what_was_saved_reads_the_same_when_it_is_opened_again(

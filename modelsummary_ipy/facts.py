@@ -296,6 +296,7 @@ class Trace:
         failure: How it failed, ``None`` if it did not.
         method: What was called: ``"forward"``, ``"encode"``.
         peak_bytes: Largest sum of live tensor storages during the forward, ``None`` if not measured.
+        knows_saved: Whether what autograd saves was written down.
     """
 
     calls: tuple[Call, ...]
@@ -308,6 +309,7 @@ class Trace:
     failure: Failure | None = None
     method: str = "forward"
     peak_bytes: int | None = None
+    knows_saved: bool = False
 
     @property
     def model_type(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
@@ -47,6 +48,8 @@ class FakeMode(FakeTensorMode):
         self._memo = _MEMO if self.shape_env is None else None
         self.templates: dict[torch.device, tuple[torch.device, dict[str, Any]]] = {}
 
+    supports_higher_order_operators = True  # they ask for a rule by the mode's exact class, which is torch's own
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # nothing is compiled while a trace runs, and the guard around every operation costs 4 µs
@@ -60,6 +63,8 @@ class FakeMode(FakeTensorMode):
         if self._inside or self.in_kernel_invocation:
             return self.dispatch(func, types, args, kwargs or {})
         kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return self._run_higher_order(func, args, kwargs)
         key, output = self._memo.find(self, func, args, kwargs) if self._memo is not None else (None, MISSED)
         if output is MISSED:
             self._inside = True
@@ -70,6 +75,20 @@ class FakeMode(FakeTensorMode):
             if key is not None:
                 assert self._memo is not None
                 self._memo.keep(key, func, args, output)
+        if self.listener is not None:
+            self.listener(func, args, kwargs, output)
+        return output
+
+
+    def _run_higher_order(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        rule = func.python_key_table.get(FakeTensorMode)
+        if rule is None:
+            raise fake_tensor.UnsupportedOperatorException(func)
+        was_inside, self._inside = self._inside, True
+        try:
+            output = rule(self, *args, **kwargs)
+        finally:
+            self._inside = was_inside
         if self.listener is not None:
             self.listener(func, args, kwargs, output)
         return output

@@ -53,6 +53,11 @@ class KernelLog:
         """The largest sum of live storages; unknown if the forward went backward, for saved tensors are not kept."""
         return self._peak_bytes if self._measures_bytes and not self._was_unpacked else None
 
+    @property
+    def knows_saved(self) -> bool:
+        """Whether what autograd saves was written down: not where nothing is saved because the pass is real."""
+        return self._measures_bytes and self._fake_mode is not None
+
     def begin(self, params: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
         """Leave parameters and buffers out of what is measured, and begin with the inputs.
 
@@ -96,7 +101,7 @@ class KernelLog:
         if plan.is_view:
             return
         record = self._current()
-        if plan.counts and record is not None:
+        if record is not None and (plan.counts or (plan.is_outer and record.type_name in _OUTER_PRODUCTS)):
             record.kernels.append(_write_kernel(plan, args, kwargs, output))
         if self._measures_bytes:
             if isinstance(output, Tensor):
@@ -190,6 +195,8 @@ def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
 
 
 class _RealProbe(TorchDispatchMode):
+    supports_higher_order_operators = True
+
     def __init__(self, hear: Callable[..., None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._hear = hear
@@ -212,24 +219,30 @@ class _Plan:
         name: ``"aten.addmm.default"``.
         is_view: Whether it gives back storages it was given, and computes nothing.
         counts: Whether it is written down: it multiplies and adds, or nobody knows what it does.
+        is_outer: Whether it is written down only where it is how torch makes an outer product.
         arguments: Name of every argument, and whether it is a tensor or a list of them.
     """
 
-    __slots__ = ("arguments", "counts", "is_view", "name")
+    __slots__ = ("arguments", "counts", "is_outer", "is_view", "name")
 
     def __init__(self, func: Any) -> None:
         self.name = str(func)
         self.arguments: tuple[tuple[str, bool], ...] = ()
+        self.is_outer = self.name == "aten.mul.Tensor"
         if not isinstance(func, OpOverload):  # a higher-order operation
             self.is_view, self.counts = False, True
             return
         schema = func._schema
         self.arguments = tuple((argument.name, "Tensor" in str(argument.type)) for argument in schema.arguments)
         self.is_view = _is_view(func)
-        self.counts = find_formula(self.name) is not None or not (is_zero_by_name(self.name) or _is_zero(func))
+        is_known = find_formula(self.name) is not None and not self.is_outer
+        self.counts = is_known or not (is_zero_by_name(self.name) or _is_zero(func))
 
 
 _plans: dict[Any, _Plan] = {}
+
+#: Functions that multiply every element of one tensor with every element of another, by broadcasting.
+_OUTER_PRODUCTS = frozenset({"outer", "ger", "kron", "einsum"})
 
 
 def _is_view(func: OpOverload) -> bool:
@@ -262,6 +275,8 @@ def _write_kernel(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], o
     inputs: list[tuple[int, ...] | None] = []
     plain: list[tuple[str, Any]] = []
     strange = ""
+    if not plan.arguments:
+        inputs = [_read_size(value) for value in args if isinstance(value, Tensor)]
     for position, (name, is_tensor) in enumerate(plan.arguments):
         value = args[position] if position < len(args) else kwargs.get(name)
         if isinstance(value, Tensor):

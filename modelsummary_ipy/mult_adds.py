@@ -60,6 +60,8 @@ def find_formula(op: str) -> Formula | None:
     """
     if op.endswith(")"):
         return None
+    if "." not in op:
+        return _formulas.get(f"higher_order.{op}")
     own = _formulas.get(op)
     if own is not None:
         return own
@@ -118,8 +120,15 @@ def _count_added_product(kernel: Kernel) -> int:
 
 
 @_formula("addr")
-def _count_outer(kernel: Kernel) -> int:
+def _count_added_outer(kernel: Kernel) -> int:
     return math.prod(kernel.outputs[0])
+
+
+@_formula("aten.mul.Tensor")
+def _count_outer(kernel: Kernel) -> int:
+    """Only heard inside ``outer``, ``kron`` and ``einsum``: an outer product makes more than either factor has."""
+    made = math.prod(kernel.outputs[0])
+    return made if made > max(math.prod(_size(kernel, 0)), math.prod(_size(kernel, 1))) else 0
 
 
 @_formula("linear", "mkldnn_linear", "matmul", "_weight_int8pack_mm", "_mixed_dtypes_linear")
@@ -189,6 +198,7 @@ _ATTENTION = (
 
 
 @_formula(*_ATTENTION, "scaled_dot_product_attention", "_triton_scaled_dot_attention")
+@_formula("higher_order.flex_attention")
 def _count_attention(kernel: Kernel) -> int:
     """``(B, H, L, E)`` queries against ``S`` keys, then ``Ev`` values; a causal mask is counted in full.
 

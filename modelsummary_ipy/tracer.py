@@ -489,6 +489,7 @@ class _Tracer:
             failure=failure,
             method=method,
             peak_bytes=self.kernels.peak_bytes,
+            knows_saved=self.kernels.knows_saved,
         )
         same = error is not None and error is self._error
         return TraceResult(trace, error, self._culprit_name if same else "", self._culprit_operands if same else None)

@@ -92,7 +92,7 @@ _ATEN = """
     _nested_get_lengths _nested_get_min_seqlen _nested_get_max_seqlen _nested_get_ragged_idx
     _nested_get_jagged_dummy _nested_tensor_from_mask _nested_tensor_from_mask_left_aligned _nested_from_padded
     _nested_from_padded_tensor _nested_from_padded_and_nested_example _nested_tensor_from_tensor_list
-    _nested_compute_contiguous_strides_offsets _nested_select_backward _nested_sum_backward
+    _nested_compute_contiguous_strides_offsets _linalg_check_errors _nested_select_backward _nested_sum_backward
 """
 
 #: The same for operations that are not aten's.

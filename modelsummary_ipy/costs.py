@@ -1,0 +1,121 @@
+"""What every row costs: the multiply-adds of its kernels and the bytes that autograd saves in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from modelsummary_ipy.facts import Call, Cost, Row, Trace
+from modelsummary_ipy.mult_adds import count_kernel
+
+__all__ = ["count_costs", "sum_mult_adds", "sum_saved"]
+
+#: Kernels that keep a workspace for backward whose size only the real backend knows.
+_WORKSPACES = ("aten.mkldnn_rnn_layer.", "aten._cudnn_rnn.", "aten.miopen_rnn.")
+
+
+def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tuple[str, ...]]:
+    """Count what every row costs, by itself and with all in it.
+
+    A storage that autograd saves in several calls counts in the first of them alone, so what rows save by themselves
+    adds up to the whole. What did not run costs nothing; what failed, and what the failure kept from running, has
+    unknown costs, and so has all it stands in.
+
+    Args:
+        trace: What the pass wrote down.
+        rows: Its rows, parents before children.
+
+    Returns:
+        A ``Cost`` by row index (none for a static trace), and the operations whose multiply-adds nobody told, as
+        ``register_mult_adds`` takes them: ``"mylib::fused_mlp"``.
+    """
+    if trace.engine == "static":
+        return {}, ()
+    unknown: dict[str, None] = {}
+    saved = _share_saved(trace)
+    own: list[Cost] = []
+    for row in rows:
+        if row.call is None:
+            own.append(Cost(None, None) if row.status == "unreached" else Cost(0, 0, 0, 0))
+            continue
+        call = trace.calls[row.call]
+        macs = _count_call(call, unknown)
+        nbytes = saved[call.index] if saved is not None else None
+        failed = call.status == "failed"
+        own.append(Cost(None, None if failed else macs, None, None if failed else nbytes, _is_approximate(call)))
+    return _add_up(rows, own), tuple(unknown)
+
+
+def _count_call(call: Call, unknown: dict[str, None]) -> int | None:
+    total: int | None = 0
+    for kernel in call.kernels:
+        count = count_kernel(kernel)
+        if count is None:
+            unknown[_name_unknown(kernel.op)] = None
+            total = None
+        elif total is not None:
+            total += count
+    return total
+
+
+def _name_unknown(op: str) -> str:
+    """Write ``"aten._fft_r2c.default"`` as ``"aten::_fft_r2c"``."""
+    name, _, layout = op.partition(" ")
+    space, _, rest = name.partition(".")
+    written = f"{space}::{rest.partition('.')[0]}" if rest else space
+    return f"{written} {layout}" if layout else written
+
+
+def _share_saved(trace: Trace) -> list[int] | None:
+    """Give every saved storage to the first call that saved it; a call with calls in it comes after these."""
+    if not trace.knows_saved:
+        return None
+    parents = {call.parent for call in trace.calls}
+    shares = [0] * len(trace.calls)
+    seen: set[int] = set()
+    for has_children in (False, True):
+        for call in trace.calls:
+            if (call.index in parents) is has_children:
+                for number, nbytes in call.saved:
+                    if number not in seen:
+                        seen.add(number)
+                        shares[call.index] += nbytes
+    return shares
+
+
+def _is_approximate(call: Call) -> bool:
+    return call.autocast is not None or any(kernel.op.startswith(_WORKSPACES) for kernel in call.kernels)
+
+
+def _add_up(rows: Sequence[Row], own: Sequence[Cost]) -> dict[int, Cost]:
+    """Add to every row what its children cost; one unknown makes the sum unknown."""
+    macs = [cost.own_mult_adds for cost in own]
+    saved = [cost.own_activation_bytes for cost in own]
+    about = [cost.approximate for cost in own]
+    for row in reversed(rows):
+        if row.parent is not None:
+            macs[row.parent] = _add(macs[row.parent], macs[row.index])
+            saved[row.parent] = _add(saved[row.parent], saved[row.index])
+            about[row.parent] = about[row.parent] or about[row.index]
+    return {
+        row.index: Cost(
+            macs[row.index], cost.own_mult_adds, saved[row.index], cost.own_activation_bytes, about[row.index]
+        )
+        for row, cost in zip(rows, own, strict=True)
+    }
+
+
+def _add(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else left + right
+
+
+def sum_mult_adds(costs: Mapping[int, Cost]) -> int | None:
+    """Sum the known multiply-adds of all rows; ``None`` if there are no costs at all."""
+    known = [cost.own_mult_adds for cost in costs.values() if cost.own_mult_adds is not None]
+    return sum(known) if known else None
+
+
+def sum_saved(trace: Trace) -> int | None:
+    """Sum the bytes of all storages that autograd saved, each once; ``None`` if that was not measured."""
+    if not trace.knows_saved or trace.failure is not None:
+        return None
+    return sum({number: nbytes for call in trace.calls for number, nbytes in call.saved}.values())

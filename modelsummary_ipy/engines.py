@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import gc
 import inspect
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from modelsummary_ipy.inputs import ModelInputs
 from torch import nn
 
+from modelsummary_ipy.checks import (
+    UnknownError,
+    check_operation,
+    find_overrun,
+    is_about_history,
+    overrun_guard,
+    replay,
+)
 from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
+from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.isolation import quiet_output
+from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
 from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiece
 from modelsummary_ipy.source import format_source
@@ -114,9 +124,14 @@ def _run_engine(
     with quiet_output() as printed:
         result, prepared, dtypes, passes = _run_fake(shadow, inputs, names, dtypes, method, observer)
     reason = _why_values(result) if result.error is not None else ""
+    if result.error is not None and not reason:
+        result, reason = _confirm(result)
+    elif result.error is None and (found := find_overrun(result.trace, _ask_largest(inputs, prepared))) is not None:
+        result, prepared = _trace_overrun(shadow, inputs, dtypes, method, observer, found)
+        passes += 1
     if reason and engine == "auto":
         return _go_on(model, shadow, inputs, names, dtypes, method, mode, device, observer, result, prepared, reason)
-    print("".join(printed), end="")
+    sys.stdout.write("".join(printed))
     advice = f"{reason}; engine='real' runs the forward" if reason else ""
     return Traced(result.trace, result.error, shadow, tuple(dtypes), passes, advice)
 
@@ -128,7 +143,9 @@ def trace_at(
     with quiet_output():
         work = shadow.build_fake_workpiece()
         prepared = prepare_inputs(inputs, work, dtypes)
-        return trace(work, prepared, shadow.tree, method=method, observer=observer, measure=False)
+        return trace(
+            work, prepared, shadow.tree, method=method, observer=observer, guard=check_operation, measure=False
+        )
 
 
 def _run_fake(
@@ -140,15 +157,80 @@ def _run_fake(
     observer: Observer | None,
 ) -> tuple[TraceResult, Prepared, list[str], int]:
     """Trace with fakes, again if the layers that read the inputs want other dtypes than were guessed."""
-    for passes in (1, 2, 3):
+    most = 3 + len(dtypes)  # a pass may end at the first wrong guess
+    for passes in range(1, most + 1):
         work = shadow.build_fake_workpiece()
         prepared = prepare_inputs(inputs, work, dtypes)
-        result = trace(work, prepared, shadow.tree, method=method, observer=observer)
-        better = correct_dtypes(inputs, names, dtypes, prepared, result.trace) if passes < 3 else None
+        result = trace(work, prepared, shadow.tree, method=method, observer=observer, guard=check_operation)
+        better = correct_dtypes(inputs, names, dtypes, prepared, result.trace) if passes < most else None
         if better is None:
             return result, prepared, dtypes, passes
         dtypes = better
     raise AssertionError("unreachable")
+
+
+def _confirm(result: TraceResult) -> tuple[TraceResult, str]:
+    """Ask the real operation whether it fails too, on zeros of the same sizes: fakes refuse some things that run.
+
+    Returns:
+        The result, with the words of the real failure; and why fakes could not go on, ``""`` if it really fails.
+    """
+    failure = result.trace.failure
+    assert failure is not None
+    assert result.error is not None
+    if _needed_values(result.error):
+        return result, _write_place(result)
+    if result.operands is None or is_about_history(failure.message):
+        return result, ""
+    real = replay(*result.operands)
+    if real is None:
+        return result, _write_place(result)
+    if isinstance(real, (UnknownError, *FAKE_ONLY_ERRORS)):
+        return result, ""
+    real = real.with_traceback(result.error.__traceback__)
+    told = replace(failure, error_type=type(real).__name__, message=str(real))
+    return replace(result, error=real, trace=replace(result.trace, failure=told)), ""
+
+
+def _needed_values(error: BaseException) -> bool:
+    """Tell whether the model's own code caught what only fakes raise, and raised something else."""
+    for _ in range(8):
+        inner = error.__cause__ or error.__context__
+        if inner is None:
+            return False
+        if isinstance(inner, FAKE_ONLY_ERRORS):
+            return True
+        error = inner
+    return False
+
+
+def _trace_overrun(
+    shadow: Shadow,
+    inputs: ModelInputs,
+    dtypes: list[str],
+    method: str,
+    observer: Observer | None,
+    found: tuple[int, int, int],
+) -> tuple[TraceResult, Prepared]:
+    """Trace again, up to the lookup whose index lies beyond the table's end."""
+    work = shadow.build_fake_workpiece()
+    prepared = prepare_inputs(inputs, work, dtypes)
+    with quiet_output():
+        guard = overrun_guard(*found)
+        return trace(work, prepared, shadow.tree, method=method, observer=observer, guard=guard), prepared
+
+
+def _ask_largest(inputs: ModelInputs, prepared: Prepared) -> Callable[[int], int | None]:
+    """Return what tells the largest value of an integer input that the user gave as data, by leaf."""
+
+    def find_largest(leaf: int) -> int | None:
+        name = prepared.facts[leaf].spec.name
+        given = dict(find_argument_leaves(inputs.args, inputs.kwargs)).get(name)
+        if given is None or given.is_floating_point() or given.device.type != "cpu" or not 0 < given.numel() < 1 << 24:
+            return None
+        return int(given.max())
+
+    return find_largest
 
 
 def _why_values(result: TraceResult) -> str:
@@ -156,11 +238,8 @@ def _why_values(result: TraceResult) -> str:
     error = result.error
     failure = result.trace.failure
     assert failure is not None
-    place = format_source(failure.source)
-    where = f" at {place}" if place else ""
-    name = result.culprit
     if isinstance(error, FAKE_ONLY_ERRORS):
-        return f"{_write_function(name)}{where}" if name else f"{failure.error_type}{where}"
+        return _write_place(result)
     words = failure.message
     needs_memory = any(
         text in words
@@ -177,12 +256,21 @@ def _why_values(result: TraceResult) -> str:
             "'Meta' backend",
         )
     )
-    if needs_memory:
-        return f"{_write_function(name)}{where}" if name else f"{failure.error_type}{where}"
-    return ""
+    return _write_place(result) if needs_memory else ""
+
+
+def _write_place(result: TraceResult) -> str:
+    """Write which function fakes could not pass, and where: ``".item() at net.py:41"``."""
+    failure = result.trace.failure
+    assert failure is not None
+    place = format_source(failure.source)
+    what = _write_function(result.culprit) if result.culprit else failure.error_type
+    return f"{what} at {place}" if place else what
 
 
 def _write_function(name: str) -> str:
+    if name in ("getitem", "setitem"):
+        return "an index by a mask"
     return f".{name}()" if name in ("item", "tolist", "numpy", "nonzero", "bool", "int", "float") else f"{name}()"
 
 

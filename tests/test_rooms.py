@@ -39,7 +39,10 @@ ROOMS: dict[str, set[str]] = {
         "calls", "errors", "facts", "inputs", "isolation", "kernels", "leaves", "modules", "ops", "shadow", "source",
     },
     "prepare": {"clone", "facts", "inputs", "leaves", "shadow", "tracer"},
-    "engines": {"errors", "facts", "fakes", "inputs", "isolation", "prepare", "shadow", "source", "tracer"},
+    "checks": {"facts"},
+    "engines": {
+        "checks", "errors", "facts", "fakes", "inputs", "isolation", "leaves", "prepare", "shadow", "source", "tracer",
+    },
     "watch": {"calls", "clone", "inputs", "leaves"},
     "infer": {"facts", "inputs", "shadow", "tracer"},
     # what is made of it
@@ -81,7 +84,7 @@ PACKAGES: dict[str, set[str]] = {
     "summary": {"IPython", "pandas", "torch"},
 }
 for _room in (
-    "calls", "costs", "engines", "fakes", "formulas", "infer", "inputs", "kernels", "leaves", "memo", "modules", "ops",
+    "calls", "checks", "costs", "engines", "fakes", "formulas", "infer", "inputs", "kernels", "leaves", "memo", "modules", "ops",
     "prepare", "probes", "shadow", "tracer", "watch",
 ):  # fmt: skip
     PACKAGES[_room] = {"torch"}

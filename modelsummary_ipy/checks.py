@@ -1,0 +1,291 @@
+"""What raises for real and passes with fakes: dtypes that an operation refuses, and indices beyond a table's end.
+
+A fake operation looks at sizes; which dtypes a kernel takes is known to the kernel alone. So an operation whose dtypes
+look suspect is asked for real, on zeros of the same sizes and dtypes, and what it raises is raised. In a model whose
+dtypes agree nothing is suspect and no arithmetic is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.utils._pytree import tree_leaves, tree_map
+
+from modelsummary_ipy.facts import Call, Link, Trace
+
+__all__ = ["check_operation", "find_overrun", "overrun_guard", "replay"]
+
+#: Most numbers that the zeros of one operation may hold together: 64 MiB of float32.
+_MOST_NUMBERS = 1 << 24
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: All their tensors have one dtype, or a mix that the kernel knows (bfloat16 data with float32 weights in a norm).
+_SAME = _words(
+    """linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm mv dot
+    addmm addmv addbmm baddbmm einsum tensordot cdist scaled_dot_product_attention multi_head_attention_forward
+    lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell layer_norm group_norm batch_norm
+    instance_norm rms_norm grid_sample prelu index_add index_add_ index_copy index_copy_ binary_cross_entropy"""
+)
+#: Their first tensor is floating.
+_FLOATING = _words(
+    """softmax log_softmax softmin std var std_mean var_mean gelu silu hardswish mish softplus hardsigmoid celu
+    logsigmoid glu gumbel_softmax max_pool1d max_pool2d avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
+    fractional_max_pool2d interpolate upsample unfold fold multinomial bernoulli bernoulli_ rand_like randn_like stft
+    binary_cross_entropy_with_logits cross_entropy nll_loss lerp normal_ uniform_ cdist"""
+)
+#: They refuse booleans.
+_NOT_BOOL = _words("sub sub_ neg relu relu_ abs topk argmax argmin median cumsum cumprod pow addcmul addcdiv")
+#: They write a result into a tensor whose dtype may be too narrow for it.
+_INPLACE = _words("add_ sub_ mul_ div_ pow_ setitem masked_scatter masked_scatter_ index_put index_put_")
+#: They take whole numbers and booleans.
+_BITS = _words("and or xor invert bitwise_and bitwise_or bitwise_xor bitwise_not")
+_INDEXED = frozenset({"index_select"})
+_WATCHED = _SAME | _FLOATING | _NOT_BOOL | _INPLACE | _BITS | _INDEXED
+
+#: Operation and dtypes that were asked before and passed.
+_passed: set[tuple[Any, ...]] = set()
+
+
+def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise what ``func`` raises for real, if its dtypes are suspect; the tracer's guard for fakes.
+
+    Args:
+        func: A torch function about to run on fakes.
+        name: ``"linear"``, ``"softmax"``, ``"mul_"``.
+        args, kwargs: Its arguments.
+
+    Raises:
+        Exception: Whatever the real operation raises on zeros of the same sizes and dtypes.
+    """
+    if name not in _WATCHED:
+        return
+    tensors = _tensors_in(args, kwargs)
+    if not tensors or not _is_suspect(name, tensors, args):
+        return
+    key = (name, torch.is_autocast_enabled("cpu"), *[(tensor.dtype, tensor.dim()) for tensor in tensors])
+    if key in _passed:
+        return
+    with torch.no_grad():
+        error = replay(func, args, kwargs)
+    if error is None:
+        _passed.add(key)
+    elif not isinstance(error, UnknownError):
+        raise error
+
+
+def _tensors_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found += [item for item in value if isinstance(item, Tensor)]
+    return found
+
+
+def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool:
+    first = tensors[0].dtype
+    if name in _SAME and (not _is_inexact(first) or any(tensor.dtype != first for tensor in tensors)):
+        return True
+    if name in _FLOATING and not first.is_floating_point:
+        return True
+    if name in _NOT_BOOL and any(tensor.dtype == torch.bool for tensor in tensors):
+        return True
+    if name in _BITS and any(_is_inexact(tensor.dtype) for tensor in tensors):
+        return True
+    if name in _INDEXED and tensors[-1].dtype not in (torch.int64, torch.int32):
+        return True
+    if name not in _INPLACE:
+        return False
+    if name in ("setitem", "index_put", "index_put_", "masked_scatter", "masked_scatter_"):
+        return len(tensors) > 1 and tensors[-1].dtype != first
+    narrow = not _is_inexact(first)
+    return narrow and (name == "div_" or any(isinstance(value, float) for value in args) or tensors[-1].dtype != first)
+
+
+def _is_inexact(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype.is_complex
+
+
+class UnknownError(Exception):
+    """An operation could not be tried for real: too large, on a device that is not here, of tensors without zeros."""
+
+
+#: Torch's words for what autograd forbids; zeros have no history to forbid it for.
+_HISTORY = ("leaf Variable", "leaf variable", "requires grad", "in-place operation", "is a view")
+
+
+def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseException | None:
+    """Run one operation for real, on zeros of the same sizes, dtypes and devices.
+
+    Args:
+        func: The torch function.
+        args, kwargs: Its arguments, with fakes; other values are passed as they are, lists of them copied.
+
+    Returns:
+        What it raised, ``None`` if it ran, an ``UnknownError`` if it could not be tried. torch's generators are
+        afterwards as they were.
+    """
+    fakes = {id(leaf): leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)}
+    device = _find_device(list(fakes.values()))
+    if device is None or sum(tensor.numel() for tensor in fakes.values()) > _MOST_NUMBERS:
+        return UnknownError()
+    with _real_world():
+        try:
+            made = {key: _make_zeros(fake, device) for key, fake in fakes.items()}
+        except (RuntimeError, NotImplementedError):
+            return UnknownError()
+        real_args, real_kwargs = tree_map(lambda leaf: made.get(id(leaf), leaf), (args, dict(kwargs)))
+        try:
+            func(*real_args, **real_kwargs)
+        except Exception as error:  # noqa: BLE001  # the answer that is asked for
+            return error.with_traceback(None)
+    return None
+
+
+@contextlib.contextmanager
+def _real_world() -> Iterator[None]:
+    identity = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged)
+    with unset_fake_temporarily(), torch.random.fork_rng(devices=[]), warnings.catch_warnings(), identity:
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _unchanged(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _find_device(tensors: list[Tensor]) -> torch.device | None:
+    """Return where to try: where the tensors are, the CPU for those that are nowhere; ``None`` if it is not here."""
+    kinds = {tensor.device for tensor in tensors if tensor.dim() or tensor.device.type != "cpu"} or {
+        torch.device("cpu")
+    }
+    if len(kinds) > 1:
+        return None
+    device = kinds.pop()
+    if device.type in ("cpu", "meta"):
+        return torch.device("cpu")
+    return device if device.type == "cuda" and torch.cuda.is_available() else None
+
+
+def _make_zeros(fake: Tensor, device: torch.device) -> Tensor:
+    if not isinstance(fake, FakeTensor):
+        return fake.detach().clone()
+    if fake.layout != torch.strided or fake.is_nested:
+        raise NotImplementedError
+    size, stride = tuple(map(int, fake.shape)), tuple(map(int, fake.stride()))
+    reach = sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1 if 0 not in size else 0
+    zeros = torch.zeros(max(reach, 0), dtype=fake.dtype, device=device).as_strided(size, stride)
+    return zeros.requires_grad_() if fake.requires_grad and fake.is_leaf else zeros
+
+
+def is_about_history(message: str) -> bool:
+    """Tell whether a failure is about what autograd recorded, which a replay on fresh zeros can't show."""
+    return any(words in message for words in _HISTORY)
+
+
+# -- indices beyond the end of a table --------------------------------------------------------------------------------
+
+#: They hand numbers on without changing them.
+_CARRIERS = _words(
+    """view reshape unsqueeze squeeze expand expand_as repeat flatten unflatten to long int contiguous clone detach
+    transpose permute t T movedim type_as type cat stack getitem slice narrow index_select"""
+)
+
+
+def find_overrun(trace: Trace, largest: Callable[[int], int | None]) -> tuple[int, int, int] | None:
+    """Find the first lookup in a table whose index is known to lie beyond the table's end.
+
+    Fakes hold no values, but what ``torch.arange`` counts up to is known, and so are the values the user gave.
+
+    Args:
+        trace: A trace with fakes that came to its end.
+        largest: Tells the largest value of an input leaf, where the user gave integers; ``None`` where it is not known.
+
+    Returns:
+        The number of the lookup among all ``embedding`` functions, the largest index, the number of rows; or ``None``.
+    """
+    number = -1
+    for call in trace.calls:
+        if not _is_lookup(call, trace):
+            continue
+        number += 1
+        rows = _count_rows(call, trace)
+        most = _find_largest(trace, call.input_links[0], largest, 32) if call.input_links else None
+        if rows is not None and most is not None and most >= rows:
+            return number, most, rows
+    return None
+
+
+def _is_lookup(call: Call, trace: Trace) -> bool:
+    if call.kind == "op":
+        return call.type_name == "embedding"
+    fact = trace.modules[call.module] if call.module is not None else None
+    return fact is not None and fact.type_name == "Embedding" and fact.type_module.startswith("torch.")
+
+
+def _count_rows(call: Call, trace: Trace) -> int | None:
+    if call.kind == "op":
+        return call.inputs[1].shape[0] if len(call.inputs) > 1 and call.inputs[1].shape else None
+    assert call.module is not None
+    rows = trace.modules[call.module].settings.get("num_embeddings")
+    return rows if isinstance(rows, int) else None
+
+
+def _find_largest(trace: Trace, link: Link | None, largest: Callable[[int], int | None], fuel: int) -> int | None:
+    """Follow an index back to where its values are known; ``None`` if they are not."""
+    if link is None or fuel == 0:
+        return None
+    if link.call < 0:
+        return largest(link.leaf)
+    call = trace.calls[link.call]
+    if call.type_name == "arange":
+        return _last_of_arange(call)
+    if call.kind != "op" or not call.input_links:
+        return None
+    before = _find_largest(trace, call.input_links[0], largest, fuel - 1)
+    if call.type_name in _CARRIERS and call.type_name not in ("getitem", "narrow", "slice", "index_select"):
+        return before
+    if call.type_name in ("add", "sub") and before is not None and len(call.inputs) == 1:
+        shift = dict(call.arguments).get("other")
+        return None if type(shift) is not int else before + shift if call.type_name == "add" else before - shift
+    return None
+
+
+def _last_of_arange(call: Call) -> int | None:
+    given = dict(call.arguments)
+    start, end, step = given.get("start", 0), given.get("end"), given.get("step", 1)
+    if not all(type(value) is int for value in (start, end, step)) or step <= 0 or end <= start:
+        return None
+    return int(start + (end - start - 1) // step * step)
+
+
+def overrun_guard(number: int, most: int, rows: int) -> Callable[..., None]:
+    """Return a guard that does what ``check_operation`` does and fails the lookup that ``find_overrun`` found.
+
+    Args:
+        number: Which of all ``embedding`` functions.
+        most: The largest index.
+        rows: Rows of the table.
+    """
+    seen = -1
+
+    def check(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        nonlocal seen
+        if name == "embedding":
+            seen += 1
+            if seen == number:
+                raise IndexError(f"index out of range in self: {most} in a table of {rows} rows")
+        check_operation(func, name, args, kwargs)
+
+    return check

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .facts import Flag, Row, Story, View
 
@@ -128,8 +128,7 @@ class Outline:
     num_ops: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step of a walk: a node is entered, or left after all that is in it.
 
     Attributes:
@@ -321,8 +320,8 @@ class _Builder:
     def _fold(self, rows: Sequence[int], parent: _Draft | None, depth: int) -> list[_Draft]:
         names = [self._relative(self.rows[row]) for row in rows]
         if not self.view.fold or len(rows) < 2:
-            return [_Draft(row, name, depth, parent) for row, name in zip(rows, names)]
-        keys = [(self.shape[row], _DIGITS.sub("#", name)) for row, name in zip(rows, names)]
+            return [_Draft(row, name, depth, parent) for row, name in zip(rows, names, strict=True)]
+        keys = [(self.shape[row], _DIGITS.sub("#", name)) for row, name in zip(rows, names, strict=True)]
         drafts, start = [], 0
         while start < len(rows):
             length, times = self._find_run(rows, keys, start)
@@ -489,7 +488,8 @@ class _Builder:
         if not any(len(param.names) > 1 for param in trace.params):
             return sum(row.num_params for row in seen.values()), sum(row.trainable_params for row in seen.values())
         modules = [module for module in seen if module >= 0]
-        visited, params = set(modules), set()
+        visited: set[int] = set(modules)
+        params: set[int] = set()
         while modules:
             module = trace.modules[modules.pop()]
             params.update(module.params)

@@ -208,18 +208,44 @@ class StoryBuilder:
             where = None if source is None else _read_source(source)
             self.calls.append(
                 Call(
-                    call, kind, path, type_name, None if parent is None else self.rows[parent].call, depth, call_index,
-                    module, leaves(inputs), leaves(outputs), status=status, source=where, kernels=tuple(kernels),
-                )  # fmt: skip
+                    call,
+                    kind,
+                    path,
+                    type_name,
+                    None if parent is None else self.rows[parent].call,
+                    depth,
+                    call_index,
+                    module,
+                    leaves(inputs),
+                    leaves(outputs),
+                    status=status,
+                    source=where,
+                    kernels=tuple(kernels),
+                )
             )
         own = 0
         if kind == "module" and module is not None:
             own = sum(self.params[p].num for p in self.modules[module].params if self.params[p].kind == "parameter")
         self.rows.append(
             Row(
-                index, path, type_name, kind, depth, call_index, leaves(inputs), leaves(outputs), own, own, 0, status,
-                source, parent, call, module, extra_repr,
-            )  # fmt: skip
+                index,
+                path,
+                type_name,
+                kind,
+                depth,
+                call_index,
+                leaves(inputs),
+                leaves(outputs),
+                own,
+                own,
+                0,
+                status,
+                source,
+                parent,
+                call,
+                module,
+                extra_repr,
+            )
         )
         self.costs[index] = Cost(None, mult_adds, None, activation)
         if formula is not None:
@@ -297,9 +323,7 @@ def bert_like(num_layers: int = 12, *, flagged: int | None = None, width: int = 
     size, inner = (8, 128, width), (8, 128, 4 * width)
     tokens = {"input_ids": (8, 128), "attention_mask": (8, 128)}
     build = StoryBuilder("BertModel", tokens, {".last_hidden_state": size, ".pooler_output": (8, width)})
-    build.rows[0] = replace(
-        build.rows[0], inputs=tuple(replace(leaf, dtype="int64") for leaf in build.rows[0].inputs)
-    )
+    build.rows[0] = replace(build.rows[0], inputs=tuple(replace(leaf, dtype="int64") for leaf in build.rows[0].inputs))
     embed = build.module("embeddings", "BertEmbeddings", spec((8, 128), dtype="int64"), size)
     build.module(
         "embeddings.word_embeddings", "Embedding", spec((8, 128), dtype="int64"), size, parent=embed,

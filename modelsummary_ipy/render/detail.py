@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..facts import Formula, Row, Story, TensorSpec
-from . import words
+from . import sizes, words
 from .words import plain
 
 __all__ = ["Operations", "find_detail"]
@@ -17,8 +17,16 @@ _MOST_LINES = 12
 Operations = Mapping[int, Sequence[tuple[str, int | None]]]
 
 
-def find_detail(story: Story, row: Row, operations: Operations) -> list[tuple[str, list[str]]]:
+def find_detail(
+    story: Story, row: Row, operations: Operations, total_mult_adds: int | None
+) -> list[tuple[str, list[str]]]:
     """Collect what a row's detail says: path, settings, leaves, own parameters, costs, operations, source.
+
+    Args:
+        story: Everything known.
+        row: The row.
+        operations: By row index, what ran directly in it.
+        total_mult_adds: Those of the whole model, to say the share.
 
     Returns:
         ``(word, lines)`` pairs in reading order; what is not known has no pair.
@@ -29,7 +37,7 @@ def find_detail(story: Story, row: Row, operations: Operations) -> list[tuple[st
     pairs.append(("in", _leaves(row.inputs, story.input_formulas.get(row.index, ()))))
     pairs.append(("out", _leaves(row.outputs, story.formulas.get(row.index, ()))))
     pairs.append(("weights", _weights(story, row)))
-    pairs.append(("MACs", _mult_adds(story, row, operations)))
+    pairs.append(("MACs", _mult_adds(story, row, operations, total_mult_adds)))
     pairs.append(("kept", _kept(story, row)))
     pairs.append(("source", [plain(row.source)] if row.source else []))
     return [(word, _capped(lines)) for word, lines in pairs if lines]
@@ -39,8 +47,14 @@ def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> 
     lines = []
     for at, spec in enumerate(specs):
         formula = formulas[at] if at < len(formulas) else None
-        size = words.format_size(spec.shape)
-        said = [plain(spec.name), size, f"= {words.format_formula(formula)}" if formula else "", spec.dtype, spec.device]
+        size = sizes.format_size(spec.shape)
+        said = [
+            plain(spec.name),
+            size,
+            f"= {sizes.format_formula(formula)}" if formula else "",
+            spec.dtype,
+            spec.device,
+        ]
         lines.append(" ".join(filter(None, said)))
     return lines
 
@@ -52,7 +66,7 @@ def _weights(story: Story, row: Row) -> list[str]:
     for index in story.trace.modules[row.module].params:
         fact = story.trace.params[index]
         name = fact.names[0].rpartition(".")[2] if fact.names else "not registered"
-        size = "no size yet" if fact.lazy else words.format_size(fact.shape)
+        size = "no size yet" if fact.lazy else sizes.format_size(fact.shape)
         what = "buffer" if fact.kind == "buffer" else "" if fact.trainable else "frozen"
         tied = f"also {plain(fact.names[1])}" if len(fact.names) > 1 else ""
         count = f"{fact.num:,}" if len(fact.shape) != 1 else ""
@@ -60,11 +74,11 @@ def _weights(story: Story, row: Row) -> list[str]:
     return lines
 
 
-def _mult_adds(story: Story, row: Row, operations: Operations) -> list[str]:
+def _mult_adds(story: Story, row: Row, operations: Operations, total: int | None) -> list[str]:
     cost = story.costs.get(row.index)
     lines = []
     if cost is not None and cost.mult_adds:
-        share = words.format_percent(cost.mult_adds, words.total_mult_adds(story) or 0)
+        share = words.format_percent(cost.mult_adds, total or 0)
         lines.append(f"{cost.mult_adds:,} ({share} of the model)")
     elif cost is not None and cost.mult_adds is None:
         lines.append("unknown")
@@ -78,7 +92,9 @@ def _kept(story: Story, row: Row) -> list[str]:
     if cost is None or not cost.activation_bytes:
         return []
     about = "about " if cost.approximate else ""
-    return [f"{about}{words.format_bytes(cost.activation_bytes)} for the backward pass ({cost.activation_bytes:,} bytes)"]
+    return [
+        f"{about}{words.format_bytes(cost.activation_bytes)} for the backward pass ({cost.activation_bytes:,} bytes)"
+    ]
 
 
 def _capped(lines: list[str]) -> list[str]:

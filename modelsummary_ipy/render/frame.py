@@ -85,10 +85,10 @@ def to_frame(story: Story) -> pd.DataFrame:
     """
     import pandas as pd
 
-    records = [_record(story, row, flags) for row, flags in zip(story.rows, _flags_by_row(story))]
-    columns = zip(*records) if records else ((),) * len(_COLUMNS)
+    records = [_record(story, row, flags) for row, flags in zip(story.rows, _flags_by_row(story), strict=True)]
+    columns = zip(*records, strict=True) if records else ((),) * len(_COLUMNS)
     return pd.DataFrame(
-        {name: pd.Series(list(values), dtype=_COLUMNS[name]) for name, values in zip(_COLUMNS, columns)}  # type: ignore[call-overload]  # dtype is one of three words
+        {name: pd.Series(list(values), dtype=_COLUMNS[name]) for name, values in zip(_COLUMNS, columns, strict=True)}
     )
 
 
@@ -229,8 +229,8 @@ def render_csv(story: Story) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = [name for name in _COLUMNS if name not in ("inputs", "outputs")]
     writer.writerow(names)
-    for row, flags in zip(story.rows, _flags_by_row(story)):
-        record = dict(zip(_COLUMNS, _record(story, row, flags)))
+    for row, flags in zip(story.rows, _flags_by_row(story), strict=True):
+        record = dict(zip(_COLUMNS, _record(story, row, flags), strict=True))
         writer.writerow([_cell(record[name]) for name in names])
     return text.getvalue()
 

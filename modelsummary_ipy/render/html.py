@@ -12,13 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ..facts import Story, View
-from ..outline import Outline, build_outline
-from . import words
+from ..outline import build_outline
+from . import heading, labels, words
 from .detail import Operations, find_detail
 from .dims import MEANINGS, Names, find_names
 from .icicle import Bar, Share, build_icicle, find_shares
-from .parts import Part, Parts
-from .words import Failing
+from .parts import Part, Parts, markup_detail
 
 __all__ = ["render_html"]
 
@@ -51,16 +50,14 @@ def render_html(
         passes: How many times the model was traced, if known.
         failure_text, failure_reason, failure_fix: The words for a failure, if somebody has them.
     """
-    failing = Failing(failure_text, failure_reason, failure_fix)
-    outline = build_outline(story, view, open_rows=_OPEN_ROWS)
+    failing = heading.Failing(failure_text, failure_reason, failure_fix)
     most = (_MOST_BYTES * 9 // 10) // _ROW_BYTES
-    if outline.num_nodes > most:
-        outline = build_outline(story, replace(view, max_rows=most), open_rows=_OPEN_ROWS)
+    outline = build_outline(story, replace(view, max_rows=min(view.max_rows, most)), open_rows=_OPEN_ROWS)
     names = find_names(story)
     maker = Parts(story, view, outline, names, failing, max_ops=max(0, most - outline.num_nodes))
     parts = list(maker)
     num_left_out = _add_details(story, parts, details or {}, operations or {})
-    footer = [*words.find_footer(story, outline, passes)]
+    footer = [*heading.find_footer(story, outline, passes)]
     if num_left_out:
         footer.append(f"details of {words.plural(num_left_out, 'row')} left out")
     failed_is_shown = any(part.fail for part in parts)
@@ -70,9 +67,9 @@ def render_html(
         css=_asset("style.css"),
         script=_asset("script.js"),
         parts=parts,
-        fail=() if failed_is_shown else words.failing_lines(story, failing),
+        fail=() if failed_is_shown else heading.failing_lines(story, failing),
         footer=footer,
-        found=words.count_flags(story.flags),
+        found=heading.count_flags(story.flags),
         legend=[(words.plain(name), names.colour(name), MEANINGS.get(name, "")) for name in names.names],
         **_header(story, names),
         **_columns(view),
@@ -80,16 +77,16 @@ def render_html(
 
 
 def _header(story: Story, names: Names) -> dict[str, Any]:
-    given = words.find_given(story)
+    given = heading.find_given(story)
     if len(given) > 8:
         given = (*given[:7], f"… {len(given) - 7} more inputs")
     return {
-        "headline": words.find_headline(story),
-        "failed": words.find_failed(story),
-        "title": words.find_title(story),
+        "headline": heading.find_headline(story),
+        "failed": heading.find_failed(story),
+        "title": heading.find_title(story),
         "given": [_given_markup(line, names) for line in given],
         "totals": _totals(story),
-        "caveats": words.find_caveats(story),
+        "caveats": heading.find_caveats(story),
     }
 
 
@@ -114,7 +111,7 @@ class _Total:
     rest: str
     label: str = ""
     bars: tuple[Bar, ...] = ()
-    shares: Sequence[Share] = ()
+    shares: tuple[Share, ...] = ()
     is_sum: bool = False
 
     @property
@@ -125,8 +122,8 @@ class _Total:
 def _totals(story: Story) -> list[_Total]:
     totals = []
     for words_of, what, label in (
-        (words.find_params(story), "params", "share of parameters"),
-        (words.find_macs(story), "macs", "share of MACs"),
+        (heading.find_params(story), "params", "share of parameters"),
+        (heading.find_macs(story), "macs", "share of MACs"),
     ):
         if words_of:
             sign, _, rest = words_of.partition(" ") if words_of.startswith("≥") else ("", "", words_of)
@@ -137,19 +134,21 @@ def _totals(story: Story) -> list[_Total]:
             number = f"{sign} {number}".strip()
             shares = find_shares(story, what)
             totals.append(_Total(number, rest, label, build_icicle(story, what), shares if len(shares) > 1 else ()))
-    memory = words.find_memory(story)
+    memory = heading.find_memory(story)
     if memory:
-        shares = [Share(name, value, "", "") for name, value in words.find_memory_parts(story)]
+        parts = tuple(Share(name, value, "", "") for name, value in heading.find_memory_parts(story))
         number, _, rest = memory.partition(" to ")
         bars = build_icicle(story, "activation")
-        totals.append(_Total(number, f"to {rest}", "share of memory kept for the backward pass", bars, shares, is_sum=True))
+        totals.append(
+            _Total(number, f"to {rest}", "share of memory kept for the backward pass", bars, parts, is_sum=True)
+        )
     return totals
 
 
 def _columns(view: View) -> dict[str, Any]:
     """Widths: the name and the sizes share what the numbers leave."""
-    heads = words.number_heads(view)
-    sized = words.size_head(view) or ("formula" if "formula" in view.columns or "source" in view.columns else "")
+    heads = labels.number_heads(view)
+    sized = labels.size_head(view) or ("formula" if "formula" in view.columns or "source" in view.columns else "")
     left = 100 - 15 * len(heads)
     name = left * 46 // 100 if sized else left
     cols = f"<col width={name}%>" + (f"<col width={left - name}%>" if sized else "")
@@ -160,15 +159,17 @@ def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str]
     """Give rows their details while there is room, rows that stand out first; returns how many got none."""
     room = _MOST_BYTES - 40_000 - _ROW_BYTES * sum(part.what != "close" for part in parts)
     rows = [part for part in parts if part.what == "open"]
+    total = heading.total_mult_adds(story)
     left_out = 0
     for part in sorted(rows, key=lambda part: (not (part.flags or part.fail), part.is_hidden)):
         if room <= 0:
             left_out += 1
             continue
         if part.row >= 0:
-            part.detail = find_detail(story, story.rows[part.row], operations)
-        part.extra = "\n".join(map(words.plain, details.get(part.row, "").splitlines()))
-        room -= len(part.extra) + sum(30 + sum(len(line) + 9 for line in lines) for _, lines in part.detail)
+            pairs = find_detail(story, story.rows[part.row], operations, total)
+            extra = "\n".join(map(words.plain, details.get(part.row, "").splitlines()))
+            part.detail = markup_detail(pairs, extra)
+        room -= len(part.detail)
     return left_out
 
 

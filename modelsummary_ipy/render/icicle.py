@@ -22,7 +22,7 @@ Measure = Callable[[Row], int]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: where it stands in percent of the width, its level, its colour, and its words (no label if none fits)."""
+    """One bar: its place in percent of the width, its level, its colour, its words (no label where none fits)."""
 
     x: str
     width: str

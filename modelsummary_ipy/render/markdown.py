@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from ..facts import Story, View
 from ..outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
-from . import words
-from .words import Failing
+from . import heading, labels, words
 
 __all__ = ["render_markdown"]
 
@@ -39,30 +38,30 @@ def render_markdown(
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
     blocks = ["\n".join(_header(story)), "\n".join(_table(story, view, outline))]
-    failing = words.failing_lines(story, Failing(failure_text, failure_reason, failure_fix))
+    failing = heading.failing_lines(story, heading.Failing(failure_text, failure_reason, failure_fix))
     if failing:
         blocks.append("\n".join("    " + line for line in failing))
     found = "\n".join(_findings(story))
     blocks += [found] if found else []
-    blocks.append("<sub>" + "<br>".join(map(_escape, words.find_footer(story, outline, passes))) + "</sub>")
+    blocks.append("<sub>" + "<br>".join(map(_escape, heading.find_footer(story, outline, passes))) + "</sub>")
     return "\n\n".join(blocks) + "\n"
 
 
 def _header(story: Story) -> Iterator[str]:
-    headline = words.find_headline(story)
-    for line in (headline, words.find_failed(story)):
+    headline = heading.find_headline(story)
+    for line in (headline, heading.find_failed(story)):
         if line:
             yield f"*{_escape(line)}*\n"
-    yield " · ".join([f"**{_escape(words.find_title(story))}**", *map(_escape, words.find_totals(story))])
-    given = [f"- input {_escape(line)}" for line in words.find_given(story)]
-    caveats = [f"- {_escape(line)}" for line in words.find_caveats(story)]
+    yield " · ".join([f"**{_escape(heading.find_title(story))}**", *map(_escape, heading.find_totals(story))])
+    given = [f"- input {_escape(line)}" for line in heading.find_given(story)]
+    caveats = [f"- {_escape(line)}" for line in heading.find_caveats(story)]
     if given or caveats:
         yield "\n" + "\n".join(given + caveats)
 
 
 def _table(story: Story, view: View, outline: Outline) -> Iterator[str]:
-    numbers = words.number_heads(view)
-    sizes = words.size_head(view)
+    numbers = labels.number_heads(view)
+    sizes = labels.size_head(view)
     heads = ["layer", *([sizes] if sizes else []), *numbers]
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "|".join([":--"] * (len(heads) - len(numbers)) + ["--:"] * len(numbers)) + "|"
@@ -75,22 +74,22 @@ def _table(story: Story, view: View, outline: Outline) -> Iterator[str]:
 def _cells(story: Story, view: View, step: Step) -> tuple[str, str, tuple[str, ...]]:
     """The cells for name, sizes and numbers."""
     node = step.node
-    blank = ("",) * len(words.number_heads(view))
+    blank = ("",) * len(labels.number_heads(view))
     bold = (_BOLD_START, _BOLD_END)
     if isinstance(node, HiddenNode):
-        return f"*{_escape(words.format_hidden(node))}*", "", blank
+        return f"*{_escape(labels.format_hidden(node))}*", "", blank
     if isinstance(node, GroupNode):
-        name, types = words.format_group(node)
-        sizes = "<br>".join(map(_escape, words.group_sizes(story, view, node, mark=bold)))
-        return f"{_escape(name)} · {_escape(types)}", sizes, words.group_numbers(story, view, node)
+        name, types = labels.format_group(node)
+        sizes = "<br>".join(map(_escape, labels.group_sizes(story, view, node, mark=bold)))
+        return f"{_escape(name)} · {_escape(types)}", sizes, labels.group_numbers(story, view, node)
     row = story.rows[node.row]
-    lines = [*words.format_arrow(story, row, view, mark=bold), *words.extra_lines(story, row, view)]
-    return _name(story, step, node), "<br>".join(map(_escape, lines)), words.row_numbers(story, view, row)
+    lines = [*labels.format_arrow(story, row, view, mark=bold), *labels.extra_lines(story, row, view)]
+    return _name(story, step, node), "<br>".join(map(_escape, lines)), labels.row_numbers(story, view, row)
 
 
 def _name(story: Story, step: Step, node: RowNode) -> str:
     row = story.rows[node.row]
-    name, type_name = words.format_name(node, row)
+    name, type_name = labels.format_name(node, row)
     mark = "❌ " if row.status == "failed" else "⚠️ " if node.flags else ""
     if row.kind == "op":
         said = f"*{_escape(name)}*{_escape(type_name)}"
@@ -107,7 +106,7 @@ def _name(story: Story, step: Step, node: RowNode) -> str:
 
 def _findings(story: Story) -> Iterator[str]:
     for flag in story.flags:
-        said, fix = words.flag_lines(flag)
+        said, fix = heading.flag_lines(flag)
         severity, rest = said.split(" ", 1)
         where = _code(flag.path) + " " if flag.path else ""
         yield f"- ⚠️ {where}**{severity}** {_escape(rest)}" + (f"; fix: {_escape(fix)}" if fix else "")

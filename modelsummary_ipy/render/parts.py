@@ -9,12 +9,12 @@ from markupsafe import Markup, escape
 
 from ..facts import Cost, Row, Story, View
 from ..outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
-from . import words
+from . import heading, labels, sizes, words
 from .dims import Names
-from .words import Failing, Line
 
-__all__ = ["Part", "Parts"]
+__all__ = ["Part", "Parts", "markup_detail"]
 
+_NOTHING = Markup("")
 #: Levels that are indented; deeper ones stand in line with the last.
 _DEEPEST = 14
 
@@ -31,13 +31,13 @@ class Part:
         name, kind: The two words of the row, and a third one behind.
         sizes: Lines, with their markup.
         title: Formulas, for the pointer that rests on the sizes.
-        numbers: Text and share in percent (``""`` for none) per number column.
+        numbers: The number cells.
         flags: ``(severity, rule, message, fix)``.
         fail: Lines about the failure.
         inside: Findings on rows below.
         is_open, is_hidden, is_leaf: How it stands.
         about: What its detail is of.
-        detail, extra: Words with lines, and plain text behind them.
+        detail: What is said when it is opened.
     """
 
     what: str
@@ -47,9 +47,9 @@ class Part:
     name: str = ""
     kind: str = ""
     note: str = ""
-    sizes: Markup = Markup("")
+    sizes: Markup = _NOTHING
     title: str = ""
-    numbers: tuple[tuple[str, str], ...] = ()
+    numbers: Markup = _NOTHING
     flags: tuple[tuple[str, str, str, str], ...] = ()
     fail: tuple[str, ...] = ()
     inside: int = 0
@@ -57,8 +57,7 @@ class Part:
     is_hidden: bool = False
     is_leaf: bool = True
     about: str = ""
-    detail: Sequence[tuple[str, Sequence[str]]] = ()
-    extra: str = ""
+    detail: Markup = _NOTHING
 
 
 class Parts:
@@ -72,7 +71,7 @@ class Parts:
     """
 
     def __init__(
-        self, story: Story, view: View, outline: Outline, names: Names, failing: Failing, max_ops: int
+        self, story: Story, view: View, outline: Outline, names: Names, failing: heading.Failing, max_ops: int
     ) -> None:
         self.story = story
         self.view = view
@@ -80,9 +79,9 @@ class Parts:
         self.names = names
         self.failing = failing
         self.ops_left = max_ops
-        self.failed_row = words.failed_row(story)
+        self.failed_row = heading.failed_row(story)
         self.whole = self._whole()
-        self.columns = [column for column, _ in words.NUMBERS if column in view.columns]
+        self.columns = [column for column, _ in labels.NUMBERS if column in view.columns]
         self.all_frozen = story.total_params > 0 and story.trainable_params == 0
         self._sizes: dict[object, Markup] = {}
 
@@ -97,7 +96,7 @@ class Parts:
                     yield Part("close")
                 continue
             if isinstance(node, HiddenNode):
-                yield Part("more", indent=min(step.depth, _DEEPEST), name=words.format_hidden(node))
+                yield Part("more", indent=min(step.depth, _DEEPEST), name=labels.format_hidden(node))
                 continue
             first = node.row if isinstance(node, RowNode) else node.members[0][0]
             if waiting and step.in_group is None:
@@ -115,7 +114,7 @@ class Parts:
             if self.ops_left <= 0:
                 continue
             self.ops_left -= 1
-            node = RowNode(index, words.op_name(self.story.rows[index]))
+            node = RowNode(index, self.story.rows[index].type_name)
             part = self._row(Step(node, depth, False), node)
             part.is_hidden = True
             yield part
@@ -125,12 +124,12 @@ class Parts:
 
     def _row(self, step: Step, node: RowNode) -> Part:
         row = self.story.rows[node.row]
-        name, kind = words.format_name(node, row)
+        name, kind = labels.format_name(node, row)
         name, kind = (name, kind) if name else (kind, "")
         note = "each" if step.in_group is not None else ""
         if row.num_params and not row.trainable_params and row.kind == "module" and not self.all_frozen:
             note = f"{note} frozen".strip()
-        fail = words.failing_lines(self.story, self.failing) if node.row == self.failed_row else ()
+        fail = heading.failing_lines(self.story, self.failing) if node.row == self.failed_row else ()
         return Part(
             "open", node.row, self._classes(row, node), min(step.depth, _DEEPEST), name, kind, note,
             self._arrow(row), self._title(row), self._numbers(self.story.costs.get(row.index), row.num_params),
@@ -149,22 +148,22 @@ class Parts:
             classes += " ms-o"
         if row.status == "failed":
             classes += " ms-failed"
-        elif words.format_status(row, self.story):
+        elif labels.format_status(row, self.story):
             classes += " ms-off"
         if node.flags:
             classes += " ms-flag"
         return classes
 
     def _group(self, step: Step, node: GroupNode) -> Part:
-        name, kind = words.format_group(node)
-        row = words.group_row(self.story, node)
+        name, kind = labels.format_group(node)
+        row = labels.group_row(self.story, node)
         cost = Cost(node.totals.mult_adds, None, node.totals.activation_bytes) if self.story.costs else None
-        classes = "ms-r ms-g" + (" ms-off" if words.format_status(row, self.story) else "")
+        classes = "ms-r ms-g" + (" ms-off" if labels.format_status(row, self.story) else "")
         return Part(
             "open", -1, classes, min(step.depth, _DEEPEST), f"{name} ·", kind, "", self._arrow(row),
             self._title(row), self._numbers(cost, node.totals.num_params), inside=node.flags_inside,
             is_open=node.is_open, is_leaf=False, about=name,
-            detail=(("blocks" if len(node.types) == 1 else "rows", (words.format_members(self.story, node),)),),
+            detail=markup_detail([("blocks", [labels.format_members(self.story, node)])]),
         )  # fmt: skip
 
     # Cells ----------------------------------------------------------------------------------------------------------
@@ -173,32 +172,34 @@ class Parts:
         saved = [cost.own_activation_bytes or 0 for cost in self.story.costs.values()]
         return {
             "params": self.story.total_params,
-            "macs": words.total_mult_adds(self.story) or 0,
+            "macs": heading.total_mult_adds(self.story) or 0,
             "activation": sum(saved),
         }
 
-    def _numbers(self, cost: Cost | None, num_params: int) -> tuple[tuple[str, str], ...]:
-        cells = []
+    def _numbers(self, cost: Cost | None, num_params: int) -> Markup:
+        """The number cells: digits and units alone, so that nothing needs escaping."""
+        cells: list[str] = []
         for column in self.columns:
             if column == "params":
                 text, value = words.format_count(num_params) if num_params else "", num_params
             elif column == "macs":
-                text, value = words.format_macs(cost), (cost.mult_adds or 0) if cost else 0
+                text, value = labels.format_macs(cost), (cost.mult_adds or 0) if cost else 0
             else:
-                text, value = words.format_activation(cost), (cost.activation_bytes or 0) if cost else 0
-            cells.append((text, _share(value, self.whole[column])))
-        return tuple(cells)
+                text, value = labels.format_activation(cost), (cost.activation_bytes or 0) if cost else 0
+            share = _share(value, self.whole[column])
+            cells.append(f"<td>{text} <meter value={share}></meter></td>" if share else f"<td>{text}</td>")
+        return Markup("".join(cells))
 
     def _title(self, row: Row) -> str:
         sides = []
         for formulas in (self.story.input_formulas.get(row.index), self.story.formulas.get(row.index)):
-            known = [words.format_formula(formula) for formula in formulas or () if formula]
+            known = [sizes.format_formula(formula) for formula in formulas or () if formula]
             if known:
                 sides.append(", ".join(known[:6]))
         return " → ".join(sides)
 
     def _arrow(self, row: Row) -> Markup:
-        """What ``words.format_arrow`` says, with markup: muted input, bold dims that changed, coloured names."""
+        """What ``labels.format_arrow`` says, with markup: muted input, bold dims that changed, coloured names."""
         key = (
             row.inputs, row.outputs, row.status,
             self.story.input_formulas.get(row.index), self.story.formulas.get(row.index),
@@ -210,10 +211,10 @@ class Parts:
         return self._sizes[key]
 
     def _arrow_markup(self, row: Row) -> Markup:
-        ins, outs = words.row_lines(self.story, row, self.view)
-        state = words.format_status(row, self.story)
-        extra = [str(escape(line)) for line in words.extra_lines(self.story, row, self.view)]
-        before = [f'<small>{self._leaf(line)}</small>' for line in ins]
+        ins, outs = labels.row_lines(self.story, row, self.view)
+        state = labels.format_status(row, self.story)
+        extra = [str(escape(line)) for line in labels.extra_lines(self.story, row, self.view)]
+        before = [f"<small>{self._leaf(line)}</small>" for line in ins]
         after = [self._leaf(line) for line in outs]
         if state:
             after.append(f'<b class="ms-s">{state}</b>')
@@ -223,21 +224,35 @@ class Parts:
             lines = before + [f"→ {line}" if before else line for line in after]
         return Markup("<br>".join(lines + extra))
 
-    def _leaf(self, line: Line) -> str:
+    def _leaf(self, line: sizes.Line) -> str:
+        dims = ["ragged" if size == -1 else str(size) for size in line.shape]
         colours = self.names.colours(line.formula)
-        dims = []
-        for at, size in enumerate(line.shape):
-            text = "ragged" if size == -1 else str(size)
-            tag = "b" if at < len(line.bold) and line.bold[at] else ""
-            colour = colours[at] if at < len(colours) else None
-            if colour is not None:
-                tag = tag or "i"
-                dims.append(f"<{tag} class=ms-{colour}>{text}</{tag}>")
-            else:
-                dims.append(f"<{tag}>{text}</{tag}>" if tag else text)
+        if colours or True in line.bold:
+            for at, text in enumerate(dims):
+                bold = at < len(line.bold) and line.bold[at]
+                colour = colours[at] if at < len(colours) else None
+                if colour is not None:
+                    dims[at] = f"<b class=ms-{colour}>{text}</b>" if bold else f"<i class=ms-{colour}>{text}</i>"
+                elif bold:
+                    dims[at] = f"<b>{text}</b>"
         size_text = "[" + ", ".join(dims) + "]"
         times = f"{line.times} × " if line.times > 1 else ""
         return f"<em>{escape(line.label)}</em> {times}{size_text}" if line.label else times + size_text
+
+
+def markup_detail(pairs: Sequence[tuple[str, Sequence[str]]], extra: str = "") -> Markup:
+    """The pairs as a list of terms; ``extra``, lines of plain text, stands below as it is.
+
+    The lines of a pair are escaped in one go: ``plain`` has left no newline in them to be mistaken for the one that
+    joins them.
+    """
+    terms = []
+    for word, lines in pairs:
+        text = str(escape("\n".join(lines))).replace("\n", "</dd><dd>")
+        said = f'<code class="ms-p">{text}</code>' if word == "path" else text
+        terms.append(f"<dt>{word}</dt><dd>{said}</dd>")
+    below = f'<pre class="ms-x">{escape(extra)}</pre>' if extra else ""
+    return Markup(f'<dl class="ms-d">{"".join(terms)}</dl>{below}' if terms else below)
 
 
 def _share(value: int, whole: int) -> str:

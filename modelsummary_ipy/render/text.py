@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from ..facts import Story, View
 from ..outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
-from . import words
-from .words import Failing
+from . import heading, labels, words
 
 __all__ = ["render_text"]
 
@@ -57,41 +56,41 @@ def render_text(
         Lines without a newline at the end; no line is wider than ``width`` unless one word is.
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
-    failing = Failing(failure_text, failure_reason, failure_fix)
+    failing = heading.Failing(failure_text, failure_reason, failure_fix)
     entries = list(_entries(story, view, visible(outline), failing))
-    heads = words.number_heads(view)
+    heads = labels.number_heads(view)
     lines = list(_header(story, width))
     if not any(entry.mark == "✗" and entry.under for entry in entries):
-        lines += _wrap(words.failing_lines(story, failing), width, "  ")
+        lines += _wrap(heading.failing_lines(story, failing), width, "  ")
     lines += ["", *_table(entries, heads, view, width), ""]
-    for line in words.find_footer(story, outline, passes):
+    for line in heading.find_footer(story, outline, passes):
         lines += _wrap([line], width)
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
 def _header(story: Story, width: int | None) -> Iterator[str]:
-    headline = words.find_headline(story)
-    for line in (headline, words.find_failed(story)):
+    headline = heading.find_headline(story)
+    for line in (headline, heading.find_failed(story)):
         yield from _wrap([line] if line else [], width)
-    yield from _wrap([words.find_title(story)], width)
-    given = words.find_given(story)
+    yield from _wrap([heading.find_title(story)], width)
+    given = heading.find_given(story)
     for line in given[:8]:
         yield from _wrap([f"input {line}"], width, "  ")
     if len(given) > 8:
         yield f"  … {words.plural(len(given) - 8, 'more input')}"
-    yield from _wrap([" · ".join(words.find_totals(story))], width, "  ")
-    for line in words.find_caveats(story):
+    yield from _wrap([" · ".join(heading.find_totals(story))], width, "  ")
+    for line in heading.find_caveats(story):
         yield from _wrap([line], width, "  ")
-    found = words.count_flags(story.flags)
+    found = heading.count_flags(story.flags)
     if found:
         yield f"  {found}"
 
 
-def _entries(story: Story, view: View, steps: Iterator[Step], failing: Failing) -> Iterator[_Entry]:
+def _entries(story: Story, view: View, steps: Iterator[Step], failing: heading.Failing) -> Iterator[_Entry]:
     for step in steps:
         node = step.node
         if isinstance(node, HiddenNode):
-            yield _Entry("", words.format_hidden(node), "", (), (), step.depth)
+            yield _Entry("", labels.format_hidden(node), "", (), (), step.depth)
         elif isinstance(node, GroupNode):
             yield _group_entry(story, view, node, step.depth)
         else:
@@ -99,14 +98,14 @@ def _entries(story: Story, view: View, steps: Iterator[Step], failing: Failing) 
 
 
 def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entry:
-    name, types = words.format_group(node)
-    numbers = words.group_numbers(story, view, node)
-    return _Entry("", f"{name} ·", types, words.group_sizes(story, view, node), numbers, depth)
+    name, types = labels.format_group(node)
+    numbers = labels.group_numbers(story, view, node)
+    return _Entry("", f"{name} ·", types, labels.group_sizes(story, view, node), numbers, depth)
 
 
-def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: Failing) -> _Entry:
+def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: heading.Failing) -> _Entry:
     row = story.rows[node.row]
-    name, type_name = words.format_name(node, row)
+    name, type_name = labels.format_name(node, row)
     if row.kind == "op":
         name, type_name = name + type_name, ""
     if step.in_group is not None:
@@ -114,15 +113,15 @@ def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: Fai
     if not node.is_open and node.num_inside:
         type_name += f" (+{words.plural(node.num_inside, 'row')})"
     under: list[str] = []
-    if node.row == words.failed_row(story):
-        under += words.failing_lines(story, failing)
+    if node.row == heading.failed_row(story):
+        under += heading.failing_lines(story, failing)
     for flag in node.flags:
-        said, fix = words.flag_lines(flag)
+        said, fix = heading.flag_lines(flag)
         under += [said] + ([f"fix: {fix}"] if fix else [])
     mark = "✗" if row.status == "failed" else "!" if node.flags else ""
-    sizes = (*words.format_arrow(story, row, view), *words.extra_lines(story, row, view))
+    sizes = (*labels.format_arrow(story, row, view), *labels.extra_lines(story, row, view))
     return _Entry(
-        mark, name, type_name.strip(), sizes, words.row_numbers(story, view, row), step.depth, tuple(under)
+        mark, name, type_name.strip(), sizes, labels.row_numbers(story, view, row), step.depth, tuple(under)
     )  # fmt: skip
 
 
@@ -135,7 +134,7 @@ def _table(entries: Sequence[_Entry], heads: Sequence[str], view: View, width: i
     columns = [max([_width(head), *(_width(e.numbers[at]) for e in entries if e.numbers)])
                for at, head in enumerate(heads)]  # fmt: skip
     right = sum(columns) + len(_GAP) * len(columns)
-    label = words.size_head(view)
+    label = labels.size_head(view)
     name_width = max(2 * e.depth + 2 + _width(_label(e)) for e in entries)
     size_width = max([_width(label), *(_width(line) for e in entries for line in e.sizes)])
     if width is not None and name_width + size_width + len(_GAP) + right > width:
@@ -185,7 +184,7 @@ def _row(name: str, sizes: str, numbers: str) -> str:
 
 
 def _numbers(cells: Sequence[str], columns: Sequence[int]) -> str:
-    return "".join(_GAP + " " * (column - _width(cell)) + cell for cell, column in zip(cells, columns))
+    return "".join(_GAP + " " * (column - _width(cell)) + cell for cell, column in zip(cells, columns, strict=False))
 
 
 def _wrap(lines: Sequence[str], width: int | None, indent: str = "") -> list[str]:

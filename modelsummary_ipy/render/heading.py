@@ -1,0 +1,197 @@
+"""A story as a whole -> the lines around its table: totals, how it was traced, what was found, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..facts import Flag, Story
+from ..outline import Outline
+from .sizes import format_size
+from .words import format_bytes, format_short, plain, plural
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """How a failure is worded, by the room that knows.
+
+    Attributes:
+        text: Everything in the words of the house, several lines; ``""`` to say what the trace itself says.
+        reason, fix: Why, and what to change.
+    """
+
+    text: str = ""
+    reason: str = ""
+    fix: str = ""
+
+
+def find_title(story: Story) -> str:
+    """``ResNet``; ``AutoencoderKL.encode`` where another method was called."""
+    method = "" if story.trace.method in ("", "forward") else f".{plain(story.trace.method)}"
+    return plain(story.trace.model_type) + method
+
+
+def find_headline(story: Story) -> str:
+    """The first line where a reader must know how the sizes came to be; ``""`` for the fake engine."""
+    reason = plain(story.trace.engine_reason)
+    if story.trace.engine == "real":
+        return f"ran for real: {reason}" if reason else "ran for real"
+    if story.trace.engine == "static":
+        return "nothing was run, so sizes are not known" + (f": {reason}" if reason else "")
+    return ""
+
+
+def find_failed(story: Story) -> str:
+    """``the forward failed in up1 (cat) at unet.py:22``; ``""`` if it did not."""
+    failure = story.trace.failure
+    if failure is None:
+        return ""
+    index = failed_row(story)
+    where = ""
+    if index is not None:
+        row = story.rows[index]
+        path, inner = plain(row.path) or "the model", row.type_name
+        where = f" in {path} ({plain(inner)})" if inner else f" in {path}"
+    at = f" at {plain(failure.source.file)}:{failure.source.line}" if failure.source else ""
+    return f"the forward failed{where}{at}"
+
+
+def find_given(story: Story) -> tuple[str, ...]:
+    """The model's input, a line per leaf: ``ids [B=8, T=128] int64``."""
+    lines = []
+    for fact in story.trace.inputs:
+        dims = []
+        for at, size in enumerate(fact.spec.shape):
+            name = fact.dims[at] if at < len(fact.dims) else ""
+            dims.append(f"{plain(name)}={size}" if name else format_size((size,))[1:-1])
+        words = [plain(fact.spec.name), "[" + ", ".join(dims) + "]", fact.spec.dtype]
+        words.append("(inferred)" if fact.given == "inferred" else "")
+        lines.append(" ".join(filter(None, words)))
+    return tuple(lines)
+
+
+def total_mult_adds(story: Story) -> int | None:
+    """Mult-adds of the whole trace as far as they are known; ``None`` where none were counted."""
+    own = [cost.own_mult_adds for cost in story.costs.values() if cost.own_mult_adds is not None]
+    return sum(own) if own else None
+
+
+def find_macs(story: Story) -> str:
+    """``1.81 G MACs``, ``≥ 1.81 G MACs`` where operations are unknown; ``""`` where none were counted."""
+    total = total_mult_adds(story)
+    if total is None:
+        return ""
+    unsure = story.unknown_ops or any(cost.mult_adds is None for cost in story.costs.values())
+    if unsure and not total:
+        return "MACs unknown"
+    return f"{'≥ ' if unsure else ''}{format_short(total)} MACs"
+
+
+def find_params(story: Story) -> str:
+    """``25,557,032 parameters``, with what trains where that is not all of them."""
+    total, trains = story.total_params, story.trainable_params
+    words = plural(total, "parameter")
+    if total and trains == 0:
+        return f"{words}, all frozen"
+    if trains < total:
+        return f"{words}, {trains:,} trainable"
+    return words
+
+
+def find_memory(story: Story) -> str:
+    """``62 MiB to run, 310 MiB to train``; ``""`` where memory was not estimated."""
+    memory = story.memory
+    if memory is None:
+        return ""
+    about = "about " if memory.approximate else ""
+    parts = []
+    if memory.inference_bytes is not None:
+        parts.append(f"{about}{format_bytes(memory.inference_bytes)} to run")
+    if memory.training_bytes is not None:
+        parts.append(f"{about}{format_bytes(memory.training_bytes)} to train ({plain(memory.optimizer)})")
+    return ", ".join(parts)
+
+
+def find_memory_parts(story: Story) -> list[tuple[str, str]]:
+    """Where the memory goes, a line per kind."""
+    memory = story.memory
+    if memory is None:
+        return []
+    parts = [
+        ("parameters", memory.param_bytes), ("buffers", memory.buffer_bytes), ("input", memory.input_bytes),
+        ("kept for the backward pass", memory.activation_bytes), ("gradients", memory.gradient_bytes),
+        (f"optimizer state ({plain(memory.optimizer)})", memory.optimizer_bytes),
+        ("peak of live tensors in the forward", memory.forward_peak_bytes),
+    ]  # fmt: skip
+    return [(name, "unknown" if value is None else format_bytes(value)) for name, value in parts if value != 0]
+
+
+def find_totals(story: Story) -> tuple[str, ...]:
+    """Parameters, MACs and memory, each as one phrase."""
+    return tuple(filter(None, (find_params(story), find_macs(story), find_memory(story))))
+
+
+def count_flags(flags: Iterable[Flag]) -> str:
+    """``1 error, 2 warnings``; ``""`` for none."""
+    counts: dict[str, int] = {"error": 0, "warning": 0, "note": 0}
+    for flag in flags:
+        counts[flag.severity] += 1
+    return ", ".join(plural(number, word) for word, number in counts.items() if number)
+
+
+def find_caveats(story: Story) -> tuple[str, ...]:
+    """What the totals leave out and which sizes work."""
+    lines = []
+    if story.unknown_ops:
+        lines.append("not counted in MACs: " + ", ".join(plain(op) for op in story.unknown_ops))
+    if story.constraints:
+        lines.append("works for " + "; ".join(plain(words) for words in story.constraints))
+    lines += [f"fails at {plain(sizes)}: {plain(reason)}" for sizes, reason in story.failed_at]
+    return tuple(lines)
+
+
+def find_footer(story: Story, outline: Outline, passes: int | None) -> tuple[str, ...]:
+    """Engine and passes, and what this view leaves out."""
+    engine = {
+        "fake": "traced with fake tensors: nothing was computed, nothing of the model was touched",
+        "real": "traced by running it",
+        "static": "read from the module tree",
+    }[story.trace.engine]
+    lines = [engine + (f" · {plural(passes, 'pass', 'passes')}" if passes else "")]
+    if outline.num_ops:
+        lines.append(f"{plural(outline.num_ops, 'operation')} not shown (ops=True shows them)")
+    if outline.num_hidden:
+        lines.append(f"{plural(outline.num_hidden, 'row')} of {outline.num_rows:,} not shown: to_frame() has them all")
+    return tuple(lines)
+
+
+def failing_lines(story: Story, failing: Failing) -> tuple[str, ...]:
+    """What is said at the row that failed; the trace's own words where nobody has better ones."""
+    failure = story.trace.failure
+    if failing.text:
+        return tuple(plain(line) for line in failing.text.splitlines())
+    if failure is None:
+        return ()
+    where = f" at {plain(failure.source.file)}:{failure.source.line}" if failure.source else ""
+    lines = [f"{plain(failure.error_type)}{where}: {plain(failure.message)}"]
+    if failure.source_text:
+        lines.append(f"line    {plain(failure.source_text)}")
+    if failing.reason:
+        lines.append(f"reason  {plain(failing.reason)}")
+    if failing.fix:
+        lines.append(f"fix     {plain(failing.fix)}")
+    return tuple(lines)
+
+
+def failed_row(story: Story) -> int | None:
+    """Index of the innermost row that failed: where the failure is worded."""
+    failure = story.trace.failure
+    if failure is not None and failure.call is not None and failure.call in story.row_of_call:
+        return story.row_of_call[failure.call]
+    failed = [row.index for row in story.rows if row.status == "failed"]
+    return failed[-1] if failed else None
+
+
+def flag_lines(flag: Flag) -> tuple[str, str]:
+    """``("warning grown-map: the map grew …", "padding=1")``."""
+    return f"{flag.severity} {plain(flag.rule)}: {plain(flag.message)}", plain(flag.fix)

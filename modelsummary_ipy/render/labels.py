@@ -1,0 +1,173 @@
+"""A row of the outline -> the words of its cells, without markup."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..facts import Cost, Row, Story, View
+from ..outline import GroupNode, HiddenNode, RowNode, Totals
+from .sizes import Line, format_formula, format_leaf, format_leaves
+from .words import format_bytes, format_count, format_short, plain, plural
+
+#: Columns of numbers, in the order they are shown, with their heads.
+NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))
+
+
+def size_head(view: View) -> str:
+    """``input → output``."""
+    return " → ".join(word for word in ("input", "output") if word in view.columns)
+
+
+def format_arrow(story: Story, row: Row, view: View, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
+    """Lines that say what went in and what came out, or why nothing did.
+
+    One tensor each way is one line, ``[8, 3] → [8, 10]``; else every leaf has its own, outputs after an arrow.
+    """
+    ins, outs = row_lines(story, row, view)
+    state = format_status(row, story)
+    if len(ins) == 1 and len(outs) <= 1 and not (ins[0].label and outs and outs[0].label):
+        after = format_leaf(outs[0], mark=mark) if outs else state
+        return (f"{format_leaf(ins[0])} → {after}" if after else format_leaf(ins[0]),)
+    lines = [format_leaf(line) for line in ins]
+    lines += [f"→ {format_leaf(line, mark=mark)}" for line in outs]
+    if state:
+        lines.append(f"→ {state}" if ins else state)
+    return tuple(lines)
+
+
+def row_lines(story: Story, row: Row, view: View) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """The lines for what went in and for what came out, as far as the view shows them."""
+    ins: tuple[Line, ...] = ()
+    outs: tuple[Line, ...] = ()
+    if "input" in view.columns:
+        ins = format_leaves(row.inputs, story.input_formulas.get(row.index, ()))
+    if "output" in view.columns:
+        outs = format_leaves(row.outputs, story.formulas.get(row.index, ()), row.inputs)
+    return ins, outs
+
+
+def extra_lines(story: Story, row: Row, view: View) -> list[str]:
+    """Formulas and source line, where the view has columns for them."""
+    lines = []
+    if "formula" in view.columns:
+        lines += [format_formula(formula) for formula in story.formulas.get(row.index, ()) if formula]
+    if "source" in view.columns and row.source:
+        lines.append(plain(row.source))
+    return lines
+
+
+def format_status(row: Row, story: Story) -> str:
+    """``failed``, ``not reached``, ``not called``; nothing for a row that ran, or where nothing was run at all.
+
+    A list of modules is never called itself: nothing is said of one in which something ran.
+    """
+    if row.status == "uncalled" and (story.trace.engine == "static" or _has_run_inside(story, row)):
+        return ""
+    return {"ran": "", "failed": "failed", "unreached": "not reached", "uncalled": "not called"}[row.status]
+
+
+def _has_run_inside(story: Story, row: Row) -> bool:
+    stack = list(story.children.get(row.index, ()))
+    while stack:
+        index = stack.pop()
+        if story.rows[index].status in ("ran", "failed"):
+            return True
+        stack.extend(story.children.get(index, ()))
+    return False
+
+
+def group_row(story: Story, node: GroupNode) -> Row:
+    """What one block of a group takes and gives, as one row."""
+    first, last = story.rows[node.members[0][0]], story.rows[node.members[0][-1]]
+    return last if first is last else replace(last, inputs=first.inputs)
+
+
+def group_sizes(story: Story, view: View, node: GroupNode, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
+    """What one block of a group takes and gives."""
+    return format_arrow(story, group_row(story, node), view, mark=mark)
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+
+def format_name(node: RowNode, row: Row) -> tuple[str, str]:
+    """The two words of a row: its name and its type; either may be empty.
+
+    The model has no name but its type, an operation no type but its arguments; ``call 2`` is said of later calls.
+    """
+    again = f"call {row.call_index + 1}" if row.call_index and row.kind == "module" else ""
+    if row.kind == "op":
+        return plain(node.name), f"({plain(row.extra_repr)})" if row.extra_repr else ""
+    return plain(node.name), " ".join(filter(None, (plain(row.type_name), again)))
+
+
+def format_group(node: GroupNode) -> tuple[str, str]:
+    """``("layer.0–11", "12 × BertLayer")``; calls of one module read ``("cell", "16 calls × GRUCell")``."""
+    types = ", ".join(plain(name) for name in node.types)
+    types = f"({types})" if len(node.types) > 1 else types
+    calls = " calls" if node.same_module else ""
+    return plain(node.name), f"{len(node.members)}{calls} × {types}"
+
+
+def format_members(story: Story, node: GroupNode) -> str:
+    """The paths that a group stands for; of many the first and the last."""
+    paths = list(dict.fromkeys(story.rows[row].path for block in node.members for row in block))
+    shown = [plain(path) for path in paths]
+    return ", ".join(shown if len(shown) <= 24 else [*shown[:12], "…", *shown[-4:]])
+
+
+def format_hidden(node: HiddenNode) -> str:
+    """What stands where rows are left out."""
+    return f"… {plural(node.num_rows, 'more row')} not shown here"
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+def number_heads(view: View) -> tuple[str, ...]:
+    """Heads of the number columns that the view shows."""
+    return tuple(head for column, head in NUMBERS if column in view.columns)
+
+
+def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
+    """A row's numbers, in the order of ``number_heads``."""
+    cost = story.costs.get(row.index)
+    cells = {
+        "params": format_params(row),
+        "macs": format_macs(cost),
+        "activation": format_activation(cost),
+    }
+    return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
+
+
+def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
+    """What all blocks of a group add up to."""
+    totals = node.totals if story.costs else None
+    cells = {
+        "params": format_count(node.totals.num_params) if node.totals.num_params else "",
+        "macs": format_macs(totals),
+        "activation": format_activation(totals),
+    }
+    return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
+
+
+def format_params(row: Row) -> str:
+    """``1,234``, empty for rows without parameters and for later calls of the same module."""
+    return format_count(row.num_params) if row.num_params and row.kind == "module" else ""
+
+
+def format_macs(cost: Cost | Totals | None) -> str:
+    """``1.81 G``, ``?`` where unknown, empty for nothing."""
+    if cost is None:
+        return ""
+    return "?" if cost.mult_adds is None else format_short(cost.mult_adds) if cost.mult_adds else ""
+
+
+def format_activation(cost: Cost | Totals | None) -> str:
+    """``3.0 MiB``, ``?`` where unknown, ``~`` before what is approximate, empty for nothing."""
+    if cost is None:
+        return ""
+    if cost.activation_bytes is None:
+        return "?"
+    about = "~" if getattr(cost, "approximate", False) else ""
+    return about + format_bytes(cost.activation_bytes) if cost.activation_bytes else ""

@@ -25,6 +25,7 @@ __all__ = [
     "Memory",
     "ModuleFact",
     "ParamFact",
+    "Retrace",
     "Row",
     "Source",
     "Story",
@@ -448,6 +449,21 @@ class Change:
     expected: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Retrace:
+    """The same forward at other sizes.
+
+    Attributes:
+        sizes: What was changed, by name of a dim: ``{"B": 9}``; all else stayed.
+        trace: What that pass wrote down, also if it failed; it has no kernels.
+        partners: Per call of the first trace the index of the same call in this one, ``None`` where it has none.
+    """
+
+    sizes: Mapping[str, int]
+    trace: Trace
+    partners: tuple[int | None, ...]
+
+
 @dataclass(frozen=True)
 class Story:
     """All that is known of one trace. What is derived from the trace is a table keyed by row index.
@@ -466,6 +482,7 @@ class Story:
             with the batch. Empty if that trace was not made or failed; then ``failed_at`` says why.
         constraints: Which sizes work, in words: ``("H and W divisible by 16",)``.
         failed_at: Sizes at which a re-trace failed, with the reason in words.
+        retraces: The passes at other sizes that the rules read; the one at B + 1 comes first, also if it failed.
         unknown_ops: Operations whose mult-adds are not known.
     """
 
@@ -480,6 +497,7 @@ class Story:
     batch: Mapping[int, tuple[tuple[int, ...] | None, ...]] = field(default_factory=dict)
     constraints: tuple[str, ...] = ()
     failed_at: tuple[tuple[str, str], ...] = ()
+    retraces: tuple[Retrace, ...] = ()
     unknown_ops: tuple[str, ...] = ()
 
     @cached_property

@@ -15,10 +15,10 @@ from torch import nn
 from modelsummary_ipy.engines import Engine, Traced, run_engine
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Flag, Formula, Row, Story, View
-from modelsummary_ipy.formulas import BatchFacts, Formulas, find_batch, find_formulas
+from modelsummary_ipy.formulas import BatchFacts, Formulas, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.rows import build_rows
-from modelsummary_ipy.rules import find_flags
+from modelsummary_ipy.rules import find_flags, find_questions
 from modelsummary_ipy.series import Series
 from modelsummary_ipy.shadow import Mode
 from modelsummary_ipy.watch import watch_calls
@@ -127,7 +127,7 @@ class ModelSummary:
     def flags(self) -> tuple[Flag, ...]:
         """What the rules found, in row order."""
         if not self._has_flags:
-            self._find_batch()
+            self._find_suspects()
             self._story = replace(self._story, flags=find_flags(self._story, self._ignore))
             self._has_flags = True
         return self._story.flags
@@ -160,8 +160,17 @@ class ModelSummary:
                 trace=replace(trace, inputs=tuple(named)),
                 batch=found.batch,
                 failed_at=found.failed_at,
+                retraces=() if found.retrace is None else (found.retrace,),
             )
         return self._batch
+
+    def _find_suspects(self) -> None:
+        """Trace at the sizes that settle what the rules suspect; most models give rise to none."""
+        batch = self._find_batch()
+        for sizes in find_questions(self._story, self._ignore):
+            again = trace_again(batch, self._story.trace, sizes)
+            if again is not None:
+                self._story = replace(self._story, retraces=(*self._story.retraces, again))
 
     def _find_formulas(self) -> Formulas:
         """Trace at some more sizes and find the formulas; only what is shown or asked for pays for them."""

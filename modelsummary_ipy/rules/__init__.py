@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from modelsummary_ipy.facts import Flag, Story
 from modelsummary_ipy.rules import spatial
 
-__all__ = ["RULES", "find_flags"]
+__all__ = ["QUESTIONS", "RULES", "find_flags", "find_questions"]
 
 Rule = Callable[[Story], Iterable[Flag]]
+Question = Callable[[Story], Iterable[Mapping[str, int]]]
 
 #: Every rule by its id, in the order they are asked.
 RULES: dict[str, Rule] = {**spatial.RULES}
 
+#: What some rules want to know before they judge, by their id: the sizes of one more trace that settles a suspicion.
+QUESTIONS: dict[str, Question] = {}
+
 _ORDER = {"error": 0, "warning": 1, "note": 2}
+
+
+def find_questions(story: Story, ignore: Collection[str] = ()) -> tuple[Mapping[str, int], ...]:
+    """Find the sizes that one more trace would settle a suspicion at, each once; ``()`` for most models.
+
+    Args:
+        story: What is known, the trace at B + 1 included.
+        ignore: Ids of rules that are not asked.
+    """
+    wanted = [sizes for name, ask in QUESTIONS.items() if name not in ignore for sizes in ask(story)]
+    return tuple({tuple(sorted(sizes.items())): sizes for sizes in wanted}.values())
 
 
 def find_flags(story: Story, ignore: Collection[str] = ()) -> tuple[Flag, ...]:

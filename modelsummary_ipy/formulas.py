@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from modelsummary_ipy.algebra import Expr, constant
 from modelsummary_ipy.align import align_calls
-from modelsummary_ipy.facts import Call, Formula, Row, TensorSpec, Trace
+from modelsummary_ipy.facts import Call, Formula, Retrace, Row, TensorSpec, Trace
 from modelsummary_ipy.fit import Fitter, Known, Values
 from modelsummary_ipy.names import name_dims
 from modelsummary_ipy.points import Points, choose_points
@@ -19,7 +19,7 @@ from modelsummary_ipy.strides import predict_windows
 if TYPE_CHECKING:
     from modelsummary_ipy.inputs import ModelInputs
 
-__all__ = ["BatchFacts", "Formulas", "find_batch", "find_formulas"]
+__all__ = ["BatchFacts", "Formulas", "find_batch", "find_formulas", "trace_again"]
 
 Table = Mapping[int, tuple[tuple[int, ...] | None, ...]]
 FormulaTable = Mapping[int, tuple[Formula | None, ...]]
@@ -34,6 +34,7 @@ class BatchFacts:
         base: The sizes the user gave, by name.
         batch: Per row, per output leaf, its size at ``B + 1``; ``None`` where the row has no partner in that trace.
         failed_at: ``(("B = 9", reason),)`` if the model does not run with one more.
+        retrace: The pass at ``B + 1``, also if it failed; ``None`` if none was made.
         prober: Asks the model again; ``None`` where it can't be asked.
     """
 
@@ -41,6 +42,7 @@ class BatchFacts:
     base: Sizes = field(default_factory=dict)
     batch: Table = field(default_factory=dict)
     failed_at: tuple[tuple[str, str], ...] = ()
+    retrace: Retrace | None = None
     prober: Prober | None = None
 
 
@@ -94,15 +96,27 @@ def find_batch(
         return BatchFacts(names, base, prober=prober)
     one_more = base["B"] + 1
     probe = prober.ask({"B": one_more})
-    if probe.trace is None or not probe.works:
-        return BatchFacts(names, base, {}, ((f"B = {one_more}", probe.reason),), prober)
+    failed_at = () if probe.works else ((f"B = {one_more}", probe.reason),)
+    if probe.trace is None:
+        return BatchFacts(names, base, failed_at=failed_at, prober=prober)
     partners = align_calls(trace, probe.trace)
+    retrace = Retrace({"B": one_more}, probe.trace, partners)
+    if not probe.works:
+        return BatchFacts(names, base, {}, failed_at, retrace, prober)
     table = {
         row.index: _read_sizes(trace.calls[row.call], partners[row.call], probe.trace)
         for row in rows
         if row.call is not None
     }
-    return BatchFacts(names, base, table, (), prober)
+    return BatchFacts(names, base, table, (), retrace, prober)
+
+
+def trace_again(batch: BatchFacts, trace: Trace, sizes: Sizes) -> Retrace | None:
+    """Trace once more at sizes that a rule asks for; ``None`` if the model can't be asked."""
+    if batch.prober is None or not set(sizes) <= set(batch.base):
+        return None
+    probe = batch.prober.ask(sizes)
+    return None if probe.trace is None else Retrace(dict(sizes), probe.trace, align_calls(trace, probe.trace))
 
 
 def _read_sizes(call: Call, partner: int | None, other: Trace) -> tuple[tuple[int, ...] | None, ...]:

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from modelsummary_ipy.errors import InputError
 from modelsummary_ipy.sizes import Size, is_flat, read_dtype
 
-__all__ = ["ModelInputs", "Size", "check_device", "check_method", "check_model", "read_inputs"]
+__all__ = [
+    "ModelInputs",
+    "Size",
+    "check_device",
+    "check_method",
+    "check_model",
+    "read_call",
+    "read_inputs",
+    "set_dtypes",
+]
 
 Leaf = Size | Tensor
 
@@ -110,9 +119,7 @@ def _write(value: Any) -> str:
     if isinstance(value, Size):
         return str(value)
     if isinstance(value, Tensor):
-        return (
-            f"({', '.join(map(str, value.shape))}{',' * (value.dim() == 1)}):{str(value.dtype).removeprefix('torch.')}"
-        )
+        return str(Size(value.shape, dtype=value.dtype)) if 0 not in value.shape else f"tensor{tuple(value.shape)}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {_write(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
@@ -210,6 +217,31 @@ def read_inputs(
         _check_all_sizes(found)
     found = replace(found, names=tuple(_positional_names(model, method)[: len(found.args)]))
     _check_fit(model, method, found)
+    return set_dtypes(found, dtypes)
+
+
+def read_call(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, method: str = "forward"
+) -> ModelInputs:
+    """Read a call as it was made: its arguments are data and plain values, or ``Size`` objects.
+
+    Raises:
+        InputError: If the arguments do not fit the method.
+    """
+    check_method(model, method)
+    names = tuple(_positional_names(model, method)[: len(args)])
+    read = {name: _read_data(value) for name, value in kwargs.items()}
+    found = ModelInputs(tuple(_read_data(value) for value in args), read, names)
+    _check_fit(model, method, found)
+    return found
+
+
+def set_dtypes(found: ModelInputs, dtypes: Any) -> ModelInputs:
+    """Give dtypes to the sizes that have none: one for all, one per size in order, or by parameter name.
+
+    Raises:
+        InputError: If a dtype or a name is unknown, or their number is wrong.
+    """
     return found if dtypes is None else _set_dtypes(found, dtypes)
 
 

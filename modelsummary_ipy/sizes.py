@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 import operator
 import re
 from collections.abc import Iterable, Mapping
@@ -172,9 +173,4 @@ def is_flat(value: Any) -> bool:
     """
     if not isinstance(value, (list, tuple)) or isinstance(value, Mapping) or hasattr(value, "_fields"):
         return False
-    numbers = [not isinstance(item, bool) and hasattr(item, "__index__") and not _is_array(item) for item in value]
-    return bool(value) and all(numbers)
-
-
-def _is_array(value: Any) -> bool:
-    return (hasattr(value, "ndim") and getattr(value, "ndim", 0) > 0) or isinstance(value, torch.Tensor)
+    return bool(value) and all(isinstance(item, numbers.Number) for item in value)

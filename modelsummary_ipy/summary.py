@@ -21,6 +21,7 @@ from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags, find_questions
 from modelsummary_ipy.series import Series
 from modelsummary_ipy.shadow import Mode
+from modelsummary_ipy.tracer import Observer
 from modelsummary_ipy.watch import watch_calls
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class ModelSummary:
             module tree.
         expect: Sizes you declare, by path: ``{"conv0": "B 16 H W", "": "B 10"}``.
         ignore: Ids of rules not to ask: ``["grown-map"]``.
+        memory: Memory budget of a card one need not have: ``"24GB"`` or bytes.
+        optimizer: What the training estimate assumes: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
+        observer: Hears ``(calls so far, path)`` at every module call; a true answer cancels with ``TraceCancelled``.
 
     Raises:
         InputError: If the arguments make no sense, before anything is traced. That the *model* fails is no error of the
@@ -81,6 +85,9 @@ class ModelSummary:
         engine: Engine = "auto",
         expect: Mapping[str, Any] | None = None,
         ignore: Collection[str] = (),
+        memory: str | int | None = None,
+        optimizer: str = "adamw",
+        observer: Observer | None = None,
     ) -> None:
         check_model(model)
         _check_choice("mode", mode, _MODES)
@@ -93,9 +100,13 @@ class ModelSummary:
             )
         self.view = View()
         self._ignore = tuple(ignore)
+        self._budget = memory
+        self._optimizer = optimizer
         self._method = method
         self._inputs = given
-        self._traced: Traced = run_engine(model, given, method=method, device=where, mode=mode, engine=engine)
+        self._traced: Traced = run_engine(
+            model, given, method=method, device=where, mode=mode, engine=engine, observer=observer
+        )
         self._story = Story(self._traced.trace, build_rows(self._traced.trace), expect=dict(expect or {}))
         self._has_flags = False
         self._batch: BatchFacts | None = None

@@ -1,0 +1,60 @@
+"""The table of any module at the end of a cell, through IPython's own formatters."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from torch import nn
+
+from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.watch import note_inputs
+
+__all__ = ["AutoShow"]
+
+
+class AutoShow:
+    """Shows modules as summaries until it is closed: with the size last used for each, else as the module tree.
+
+    Args:
+        shell: The running IPython shell.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._sizes: weakref.WeakKeyDictionary[nn.Module, ModelInputs] = weakref.WeakKeyDictionary()
+        formatters = shell.display_formatter.formatters
+        self._html = formatters["text/html"]
+        self._text = formatters["text/plain"] if not _has_front_end(shell) else None
+        self._before_html = self._html.for_type(nn.Module, self._show_html)
+        self._before_text = self._text.for_type(nn.Module, self._show_text) if self._text is not None else None
+
+    def remember(self, model: nn.Module, inputs: ModelInputs) -> None:
+        """Use these sizes when ``model`` is shown next; no data is kept."""
+        self._sizes[model] = note_inputs(inputs.args, inputs.kwargs)
+
+    def close(self) -> None:
+        """Show modules as they were shown before."""
+        for formatter, before in ((self._html, self._before_html), (self._text, self._before_text)):
+            if formatter is None:
+                continue
+            if before is None:
+                formatter.pop(nn.Module, None)
+            else:
+                formatter.for_type(nn.Module, before)
+
+    def _summarise(self, model: nn.Module) -> Any:
+        from modelsummary_ipy.summary import ModelSummary
+
+        inputs = self._sizes.get(model)
+        return ModelSummary(model, inputs) if inputs is not None else ModelSummary(model, engine="static")
+
+    def _show_html(self, model: nn.Module) -> str:
+        return str(self._summarise(model).to_html())
+
+    def _show_text(self, model: nn.Module, printer: Any, cycle: bool) -> None:
+        printer.text(self._summarise(model).to_text())
+
+
+def _has_front_end(shell: Any) -> bool:
+    """Tell whether output goes to a page; a terminal shows text alone."""
+    return getattr(shell, "kernel", None) is not None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["Expr", "Floor", "constant", "evaluate", "floor_of", "is_whole", "symbol"]
+__all__ = ["Expr", "Floor", "constant", "evaluate", "floor_of", "is_same", "is_whole", "symbol"]
 
 #: A factor of a monomial: a name, a floor, or a sum in parentheses (sums are not multiplied out).
 Atom = "str | Floor | Expr"
@@ -61,6 +61,15 @@ class Expr:
         if not self.terms:
             return Fraction(0)
         return self.terms[0][1] if len(self.terms) == 1 and not self.terms[0][0] else None
+
+    @property
+    def factors(self) -> tuple[Expr, ...]:
+        """What it is a product of, without its number: ``H`` and ``W`` of ``2·H·W``; empty for a sum or one factor."""
+        if len(self.terms) != 1 or (len(self.terms[0][0]) < 2 and self.terms[0][1] == 1):
+            return ()
+        return tuple(
+            atom if isinstance(atom, Expr) else Expr(((((atom, 1),), Fraction(1)),)) for atom, _ in self.terms[0][0]
+        )
 
     @property
     def names(self) -> frozenset[str]:
@@ -187,18 +196,30 @@ def _is_whole_term(monomial: Monomial, coefficient: Fraction, steps: Mapping[str
     return coefficient.denominator == 1
 
 
-def is_whole(expr: Expr, steps: Mapping[str, int] | None = None, tries: int = 48) -> bool:
+def is_whole(expr: Expr, steps: Mapping[str, int] | None = None) -> bool:
     """Tell whether ``expr`` is a whole number at every size tried; ``steps`` as in ``floor_of``."""
-    names = sorted(expr.names)
+    return all(expr.value(sizes).denominator == 1 for sizes in _try_sizes(expr.names, steps or {}))
+
+
+def is_same(one: Expr, two: Expr, steps: Mapping[str, int] | None = None) -> bool:
+    """Tell whether two expressions have one value at every size tried; ``steps`` as in ``floor_of``."""
+    if one == two:
+        return True
+    return all(one.value(sizes) == two.value(sizes) for sizes in _try_sizes(one.names | two.names, steps or {}))
+
+
+_TRIES = 48
+
+
+def _try_sizes(names: frozenset[str], steps: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Yield sizes spread over 1 to 997 and all their remainders, always the same ones."""
     state = 12345
-    for _ in range(tries):
+    for _ in range(_TRIES):
         sizes: dict[str, int] = {}
-        for name in names:
+        for name in sorted(names):
             state = (state * 1103515245 + 12345) % 2**31
-            sizes[name] = (state // 64 % 997 + 1) * (steps or {}).get(name, 1)
-        if expr.value(sizes).denominator != 1:
-            return False
-    return True
+            sizes[name] = (state // 64 % 997 + 1) * steps.get(name, 1)
+        yield sizes
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
 
-from modelsummary_ipy.algebra import Expr, constant, floor_of, is_whole, symbol
+from modelsummary_ipy.algebra import Expr, constant, floor_of, is_same, is_whole, symbol
 
 __all__ = ["Fitter", "Known", "Values"]
 
@@ -23,10 +23,11 @@ _MOST_PAIRS = 24
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A dim whose expression is known."""
+    """A dim whose expression is known; ``axis`` is its place in the tensor it is a dim of."""
 
     values: Values
     expr: Expr
+    axis: int = -1
 
 
 @dataclass
@@ -50,60 +51,100 @@ class Fitter:
         names = sorted({name for point in self.points for name in point})
         moving = [name for name in names if len({point[name] for point in self.points}) > 1]
         self.symbols = [Known(tuple(point[name] for point in self.points), symbol(name)) for name in moving]
-        self._known: dict[Values, Expr | None] = {known.values: known.expr for known in self.symbols}
+        self._known: dict[Values, Expr] = {known.values: known.expr for known in self.symbols}
+        self._ambiguous: set[Values] = set()
+        self._searched: dict[tuple[Values, tuple[Expr, ...]], Expr | None] = {}
         self._found: list[Known] = list(self.symbols)
 
-    def fit(self, values: Values, near: Sequence[Known] = (), hints: Sequence[Expr] = ()) -> Expr | None:
+    def fit(
+        self, values: Values, near: Sequence[Known] = (), hints: Sequence[Expr] = (), axis: int = -1
+    ) -> Expr | None:
         """Find the expression behind ``values``.
+
+        What the call itself says goes first, then the dims that it read, then all else: at few points two formulas may
+        give the same numbers, and the one that lies on the tensor's own way is right.
 
         Args:
             values: One per point.
             near: Dims of the call's own input: what it most likely came from.
             hints: Expressions that the call's settings predict.
+            axis: Which dim it is: of several near dims with these values the one at the same place is meant.
 
         Returns:
             An expression that is right at every point, the held one included; ``None`` if there is none.
         """
+        found = self._fit_by_call(values, near, hints, axis)
+        if found is None:
+            found = self._fit_by_numbers(values, near)
+        if found is not None:
+            self._note(values, found)
+        return found
+
+    def _fit_by_call(self, values: Values, near: Sequence[Known], hints: Sequence[Expr], axis: int) -> Expr | None:
+        """Try what the call predicts and what it read."""
+        everywhere = [i for i, value in enumerate(values) if value is not None]
+        for hint in hints:
+            if len(everywhere) > 3 and values[self.held] is not None and self._predicts(hint, values, everywhere):
+                return hint
+        same = [known for known in near if known.values == values]
+        if same:
+            return min(same, key=lambda known: known.axis != axis).expr
         numbers = {value for value in values if value is not None}
         if len(numbers) == 1 and None not in values:
             return constant(numbers.pop())
-        known = self._known.get(values)
-        if known is not None:
+        for known in self._factors(near):  # what a flatten made one of, a view takes apart again
+            if known.values == values:
+                return known.expr
+        for known in self._products(near):
+            if known.values == values:
+                return known.expr
+        return None
+
+    def _fit_by_numbers(self, values: Values, near: Sequence[Known]) -> Expr | None:
+        """Try what is known of these numbers from other calls, then search."""
+        if values not in self._ambiguous and (known := self._known.get(values)) is not None:
             return known
-        if self._known.get(values, 0) is None and not near and not hints:
-            return None
-        found = self._search(values, near, hints)
-        if found is None and not self.must_agree and values[0] is not None:
-            found = self._search((None, *values[1:]), near, hints)
-        self._known[values] = found
-        if found is not None and None not in values:
-            self._found.append(Known(values, found))
-        return found
+        key = (values, tuple(known.expr for known in near))
+        if key not in self._searched:
+            found = self._search(values, near)
+            if found is None and not self.must_agree and values[0] is not None:
+                found = self._search((None, *values[1:]), near)
+            self._searched[key] = found
+        return self._searched[key]
 
-    def note(self, values: Values, expr: Expr) -> None:
-        """Remember what is known from elsewhere."""
-        self._known.setdefault(values, expr)
+    def _note(self, values: Values, expr: Expr) -> None:
+        """Remember an expression; numbers that two different ones gave lead nobody anywhere any more."""
+        if None in values or expr.constant_value is not None:
+            return
+        known = self._known.get(values)
+        if known is None:
+            self._known[values] = expr
+            self._found.append(Known(values, expr))
+        elif values not in self._ambiguous and not is_same(known, expr, self.steps):
+            self._ambiguous.add(values)
 
-    def _search(self, values: Values, near: Sequence[Known], hints: Sequence[Expr]) -> Expr | None:
+    def _factors(self, near: Sequence[Known]) -> Iterator[Known]:
+        for known in near:
+            for factor in known.expr.factors:
+                yield Known(tuple(int(factor.value(point)) for point in self.points), factor)
+
+    def _search(self, values: Values, near: Sequence[Known]) -> Expr | None:
         used = [i for i, value in enumerate(values) if value is not None and i != self.held]
         if values[self.held] is None or len(used) < 3:
             return None
-        for candidate in self._candidates(values, used, near, hints):
-            if self._predicts(candidate, values, used):
-                return candidate if self._predicts(candidate, values, [self.held]) else None
+        for candidate in self._candidates(values, used, near):
+            if self._predicts(candidate, values, used) and self._predicts(candidate, values, [self.held]):
+                return candidate
         return None
 
     def _predicts(self, expr: Expr, values: Values, places: Iterable[int]) -> bool:
         return all(expr.value(self.points[i]) == values[i] for i in places)
 
-    def _candidates(
-        self, values: Values, used: list[int], near: Sequence[Known], hints: Sequence[Expr]
-    ) -> Iterator[Expr]:
+    def _candidates(self, values: Values, used: list[int], near: Sequence[Known]) -> Iterator[Expr]:
         """Yield expressions that may fit, the most likely first; the caller checks them."""
         numbers = {values[i] for i in used}
         if len(numbers) == 1:
             yield constant(numbers.pop() or 0)
-        yield from hints
         single = _distinct([*near, *self.symbols])
         yield from (known.expr for known in single)
         if None in values:
@@ -124,7 +165,8 @@ class Fitter:
 
     def _products(self, near: Sequence[Known]) -> Iterator[Known]:
         """Yield products of several dims that stand side by side: what a flatten or a view makes one of."""
-        moving = [known for known in near if len(set(known.values)) > 1][:_MOST_FACTORS]
+        apart = [part for known in near for part in (list(self._factors([known])) or [known])]
+        moving = [known for known in apart if len(set(known.values)) > 1][:_MOST_FACTORS]
         for count in range(2, len(moving) + 1):
             for chosen in combinations(moving, count):
                 product = chosen[0]
@@ -207,11 +249,12 @@ def _floors(values: Values, used: list[int], item: Known, steps: Mapping[str, in
     if multiple:
         yield floor_of((item.expr + (multiple - 1)).scaled(Fraction(1, multiple)), steps).scaled(multiple)
     common = math.gcd(*(abs(v - vs[0]) for v in vs))
-    for factor in (1, common) if common > 1 else (1,):
-        found = _find_step(us, [v // factor for v in vs]) if all(v % factor == 0 for v in vs) else None
+    for factor in [divisor for divisor in range(1, min(common, _MOST_STEP) + 1) if common % divisor == 0]:
+        offset = vs[0] % factor
+        found = _find_step(us, [v // factor for v in vs])
         if found is not None:
             shift, step = found
-            yield floor_of((item.expr + shift).scaled(Fraction(1, step)), steps).scaled(factor)
+            yield floor_of((item.expr + shift).scaled(Fraction(1, step)), steps).scaled(factor) + offset
 
 
 def _find_step(us: list[int], vs: list[int]) -> tuple[int, int] | None:

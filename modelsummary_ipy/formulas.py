@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from modelsummary_ipy.algebra import Expr, constant
+from modelsummary_ipy.algebra import Expr, constant, symbol
 from modelsummary_ipy.align import align_calls
-from modelsummary_ipy.facts import Call, Formula, Retrace, Row, TensorSpec, Trace
+from modelsummary_ipy.facts import Call, Formula, Link, Retrace, Row, TensorSpec, Trace
 from modelsummary_ipy.fit import Fitter, Known, Values
 from modelsummary_ipy.names import name_dims
 from modelsummary_ipy.points import Points, choose_points
@@ -145,7 +145,7 @@ def find_formulas(
     if first.prober is None:
         return Formulas(names=first.names, batch=first.batch, failed_at=first.failed_at)
     points = choose_points(first.prober, works_at_one_more=bool(first.batch))
-    finder = _Finder(trace, points)
+    finder = _Finder(trace, points, first.names)
     finder.run()
     outputs = {row.index: finder.outputs[row.call] for row in rows if row.call is not None}
     taken = {row.index: finder.inputs[row.call] for row in rows if row.call is not None}
@@ -153,10 +153,15 @@ def find_formulas(
     return Formulas(outputs, taken, first.names, first.batch, failed_at, points, first.prober)
 
 
+#: A leaf at every point: its size there, ``None`` where it was not.
+_Shapes = tuple["tuple[int, ...] | None", ...]
+_Dims = tuple[Expr, ...]
+
+
 class _Finder:
     """Walks the calls in order, so that what a layer reads is known before what it makes."""
 
-    def __init__(self, trace: Trace, points: Points) -> None:
+    def __init__(self, trace: Trace, points: Points, names: tuple[tuple[str, ...], ...]) -> None:
         self._trace = trace
         self._steps = points.steps
         self._others = points.traces
@@ -164,10 +169,23 @@ class _Finder:
         sizes = (points.base, *points.sizes)
         degenerate = any(size == 1 for name, size in points.base.items() if name in points.free)
         self._fitter = Fitter(sizes, held=len(sizes) - 1, steps=points.steps, must_agree=not degenerate)
-        self._formulas: dict[tuple[tuple[int, ...] | None, ...], tuple[Expr | None, ...] | None] = {}
+        self._given = self._read_given(points, names)
+        self._made: list[tuple[tuple[_Shapes, _Dims | None], ...]] = [()] * len(trace.calls)
+        self._cache: dict[tuple[object, ...], _Dims | None] = {}
+        self._written: dict[Expr, str] = {}
         self.outputs: list[tuple[Formula | None, ...]] = [()] * len(trace.calls)
         self.inputs: list[tuple[Formula | None, ...]] = [()] * len(trace.calls)
-        self._written: dict[Expr, str] = {}
+
+    def _read_given(self, points: Points, names: tuple[tuple[str, ...], ...]) -> tuple[tuple[_Shapes, _Dims], ...]:
+        """Write the model's own input as names, with numbers for dims that do not move."""
+        given: list[tuple[_Shapes, _Dims]] = []
+        twin = {two: one for one, two in points.tied}
+        for dims, fact in zip(names, self._trace.inputs, strict=True):
+            pairs = list(zip(dims, fact.spec.shape, strict=True))
+            shapes = tuple(tuple(at.get(name, size) for name, size in pairs) for at in (points.base, *points.sizes))
+            exprs = (symbol(twin.get(name, name)) if name in points.free else constant(size) for name, size in pairs)
+            given.append((shapes, tuple(exprs)))
+        return tuple(given)
 
     def run(self) -> None:
         """Fill ``outputs`` and ``inputs``, by call."""
@@ -178,28 +196,64 @@ class _Finder:
         outer = [call for call in reversed(self._trace.calls) if call.index in containers]
         for call in [*inner, *outer]:
             partners = [
-                None if places[call.index] is None else other.calls[places[call.index]]  # type: ignore[index]
+                None if (place := places[call.index]) is None else other.calls[place]
                 for places, other in zip(self._partners, self._others, strict=True)
             ]
-            taken = list(self._fit_leaves(call.inputs, [p.inputs if p else () for p in partners], None))
-            near = _Near(call, self._trace, [(leaf, dims) for leaf, dims in taken if dims is not None], self._steps)
-            made = list(self._fit_leaves(call.outputs, [p.outputs if p else () for p in partners], near))
+            taken = self._find_taken(call, partners)
+            self._made[call.index] = made = self._find_made(call, partners, taken, call.index in containers)
             self.inputs[call.index] = tuple(self._write(dims) for _, dims in taken)
             self.outputs[call.index] = tuple(self._write(dims) for _, dims in made)
 
-    def _fit_leaves(
-        self, specs: tuple[TensorSpec, ...], others: list[tuple[TensorSpec, ...]], near: _Near | None
-    ) -> Iterator[tuple[tuple[tuple[int, ...] | None, ...], tuple[Expr | None, ...] | None]]:
-        for number, spec in enumerate(specs):
-            shapes = (spec.shape, *(_find_shape(leaves, number, spec.name) for leaves in others))
-            known = self._formulas.get(shapes, ())
-            if known == () or (known is None and near is not None):
-                known = self._formulas[shapes] = self._fit_leaf(shapes, near)
-            yield shapes, known
+    def _find_taken(self, call: Call, partners: list[Call | None]) -> list[tuple[_Shapes, _Dims | None]]:
+        """Find what went in: the very tensors that earlier calls made."""
+        taken: list[tuple[_Shapes, _Dims | None]] = []
+        for number, spec in enumerate(call.inputs):
+            shapes = (spec.shape, *(_find_shape(p.inputs if p else (), number, spec.name) for p in partners))
+            link = call.input_links[number] if number < len(call.input_links) else None
+            dims = self._follow(link, shapes)
+            if dims is None:
+                # At other sizes it came another way, through a padding that this size needs not, say.
+                dims = self._fit_near(shapes, _Near(None, self._trace, [self._leaf(link)], self._steps))
+            taken.append((shapes, dims))
+        return taken
 
-    def _fit_leaf(
-        self, shapes: tuple[tuple[int, ...] | None, ...], near: _Near | None
-    ) -> tuple[Expr | None, ...] | None:
+    def _find_made(
+        self,
+        call: Call,
+        partners: list[Call | None],
+        taken: list[tuple[_Shapes, _Dims | None]],
+        is_container: bool,
+    ) -> tuple[tuple[_Shapes, _Dims | None], ...]:
+        made: list[tuple[_Shapes, _Dims | None]] = []
+        near: _Near | None = None
+        for number, spec in enumerate(call.outputs):
+            shapes = (spec.shape, *(_find_shape(p.outputs if p else (), number, spec.name) for p in partners))
+            link = call.output_links[number] if number < len(call.output_links) else None
+            dims = self._follow(link, shapes) if is_container else None
+            if dims is None:
+                near = near or _Near(call, self._trace, taken, self._steps)
+                dims = self._fit_near(shapes, near)
+            made.append((shapes, dims))
+        return tuple(made)
+
+    def _follow(self, link: Link | None, shapes: _Shapes) -> _Dims | None:
+        """Return the formula of the tensor that a link leads to, if it still has these sizes."""
+        known, dims = self._leaf(link)
+        return dims if known == shapes else None
+
+    def _leaf(self, link: Link | None) -> tuple[_Shapes, _Dims | None]:
+        if link is None:
+            return (), None
+        leaves = self._given if link.call < 0 else self._made[link.call]
+        return leaves[link.leaf] if link.leaf < len(leaves) else ((), None)
+
+    def _fit_near(self, shapes: _Shapes, near: _Near) -> _Dims | None:
+        key = (shapes, near.key)
+        if key not in self._cache:
+            self._cache[key] = self._fit(shapes, near)
+        return self._cache[key]
+
+    def _fit(self, shapes: _Shapes, near: _Near) -> _Dims | None:
         ranks = {len(shape) for shape in shapes[1:] if shape is not None}
         if len(ranks) != 1:
             return None
@@ -207,25 +261,23 @@ class _Finder:
         if shapes[0] is not None and len(shapes[0]) != rank:
             if self._fitter.must_agree:
                 return None
-            shapes = (None, *shapes[1:])
+            shapes = (None, *shapes[1:])  # a size of 1 was squeezed away here, and nowhere else
         if any(-1 in shape for shape in shapes if shape is not None):
             return None
-        dims: list[Expr | None] = []
+        dims: list[Expr] = []
         for axis in range(rank):
             values: Values = tuple(None if shape is None else shape[axis] for shape in shapes)
-            hints = near.hints(axis) if near is not None else ()
-            found = self._fitter.fit(values, near.known if near is not None else (), hints)
+            found = self._fitter.fit(values, near.known, near.hints(axis), axis)
             if found is None:
                 return None
             dims.append(found)
         return tuple(dims)
 
-    def _write(self, dims: tuple[Expr | None, ...] | None) -> Formula | None:
+    def _write(self, dims: _Dims | None) -> Formula | None:
         if dims is None:
             return None
         texts: list[str] = []
         for expr in dims:
-            assert expr is not None
             text = self._written.get(expr)
             if text is None:
                 text = self._written[expr] = str(expr)
@@ -234,49 +286,44 @@ class _Finder:
 
 
 class _Near:
-    """What a call read: the dims its result most likely came from."""
+    """What a call read: the dims its result most likely came from.
+
+    Attributes:
+        known: The dims of every leaf that went in.
+        key: Tells apart calls whose results may have other formulas.
+    """
 
     def __init__(
-        self,
-        call: Call,
-        trace: Trace,
-        taken: list[tuple[tuple[tuple[int, ...] | None, ...], tuple[Expr | None, ...] | None]],
-        steps: Sizes,
+        self, call: Call | None, trace: Trace, taken: list[tuple[_Shapes, _Dims | None]], steps: Sizes
     ) -> None:
-        self._call = call
-        self._trace = trace
-        self._taken = taken
-        self._steps = steps
-        self._known: list[Known] | None = None
-        self._hints: dict[int, list[Expr]] | None = None
+        self.known = [
+            Known(tuple(None if shape is None else shape[axis] for shape in shapes), expr, axis)
+            for shapes, dims in taken
+            if dims is not None and None not in shapes
+            for axis, expr in enumerate(dims)
+        ]
+        first = taken[0][1] if taken else None
+        self._hints: dict[int, list[Expr]] = {}
+        if first is not None and call is not None:
+            for dim, expr in predict_windows(trace, call, first, steps).items():
+                self._hints.setdefault(dim, []).append(expr)
+        if call is not None and call.type_name in ("cat", "concat", "concatenate", "hstack", "vstack"):
+            self._add_sums([dims for _, dims in taken if dims is not None])
+        hints = tuple((dim, tuple(found)) for dim, found in self._hints.items())
+        self.key: tuple[object, ...] = (tuple(dims for _, dims in taken), hints)
 
-    @property
-    def known(self) -> list[Known]:
-        """The dims of every leaf that went in."""
-        if self._known is None:
-            self._known = [
-                Known(tuple(None if shape is None else shape[axis] for shape in shapes), expr)
-                for shapes, dims in self._taken
-                for axis, expr in enumerate(dims or ())
-                if expr is not None
-            ]
-        return self._known
+    def _add_sums(self, taken: list[_Dims]) -> None:
+        """What lies side by side adds up."""
+        if len({len(dims) for dims in taken}) != 1:
+            return
+        for dim in range(len(taken[0])):
+            total = constant(0)
+            for dims in taken:
+                total = total + dims[dim]
+            self._hints.setdefault(dim, []).append(total)
 
     def hints(self, axis: int) -> list[Expr]:
-        """Expressions for one dim of the result: what a sliding window makes, what lies side by side added up."""
-        if self._hints is None:
-            self._hints = {}
-            first = self._taken[0][1] if self._taken else None
-            if first is not None:
-                for dim, expr in predict_windows(self._trace, self._call, first, self._steps).items():
-                    self._hints.setdefault(dim, []).append(expr)
-            if len(self._taken) > 1 and len({len(dims or ()) for _, dims in self._taken}) == 1:
-                for dim in range(len(first or ())):
-                    parts = [dims[dim] for _, dims in self._taken if dims is not None]
-                    total = constant(0)
-                    for part in parts:
-                        total = total + part if part is not None else total
-                    self._hints.setdefault(dim, []).append(total)
+        """Expressions for one dim of the result that the call itself predicts."""
         return self._hints.get(axis, [])
 
 

@@ -28,6 +28,8 @@ _SAME_DIMS = frozenset(
      "dropout", "Dropout", "Identity", "requires_grad_", "bfloat16", "type_as", "clamp", "normalize", "neg", "ne", "eq"}
 )  # fmt: skip
 _INDEX_DTYPES = ("int64", "int32", "int16", "int8", "uint8", "bool")
+#: Layers that say how many dims a row has, but not which of the leading ones is the batch.
+_BY_RANK = frozenset({"Embedding", "embedding"})
 _MOST_STEPS = 12
 
 
@@ -82,7 +84,7 @@ def _wanted_names(
         return _names_by_size(shape, sizes)
     if reader is not None:
         by_reader = _names_by_reader(reader[0], rank, shape)
-        if by_reader:
+        if by_reader and reader[0].type_name not in _BY_RANK:
             # The layer may see the leaf's dims in another order: undo the permutation on the way.
             axes = reader[1]
             names = [""] * rank
@@ -251,9 +253,30 @@ def _move_axes(call: Call, position: int, axes: tuple[int, ...]) -> tuple[int, .
             moved[first % rank], moved[second % rank] = moved[second % rank], moved[first % rank]
             return tuple(moved)
         return None
+    if call.type_name == "getitem":
+        return _move_by_index(next((value for _, value in call.arguments), None), axes)
     if call.type_name == "unsqueeze" and isinstance(dim := arguments.get("dim"), int):
         at = dim % (rank + 1)
         return (*axes[:at], -1, *axes[at:])
     if call.type_name in _SAME_DIMS and before == after:
         return axes
     return None
+
+
+def _move_by_index(index: object, axes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Follow the axes through ``x[:, None]``; an index that takes part of a dim is no mere move."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    moved: list[int] = []
+    left = list(axes)
+    for at, part in enumerate(parts):
+        if part is None:
+            moved.append(-1)
+        elif part == slice(None) and left:
+            moved.append(left.pop(0))
+        elif part == "...":
+            kept = len(left) - sum(later == slice(None) for later in parts[at + 1 :])
+            moved += left[:kept]
+            left = left[kept:]
+        else:
+            return None
+    return (*moved, *left)

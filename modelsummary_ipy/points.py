@@ -11,10 +11,10 @@ from modelsummary_ipy.probes import Prober, Sizes
 
 __all__ = ["Points", "choose_points", "is_feature"]
 
-#: What is added to the batch in the first, second and third further trace (the one at ``B + 1`` came before).
-_BATCH = (2, 4, 7)
+#: What is added to the batch in the further traces (the one at ``B + 1`` came before).
+_BATCH = (2, 5, 3, 9)
 #: What is added to a sequence's length: rows that are no straight line of one another, nor of the batch's.
-_SEQUENCE = ((3, 1, 8), (2, 5, 4), (7, 4, 9), (1, 6, 10), (9, 2, 11))
+_SEQUENCE = ((4, 17, 9, 6), (7, 3, 19, 12), (13, 6, 2, 21), (3, 11, 20, 8), (18, 5, 7, 10))
 _SPATIAL = frozenset({"H", "W", "L", "D"})
 _MOST_REFINED = 24
 
@@ -88,25 +88,29 @@ class _Chooser:
         return self._trace_all()
 
     def _plan(self, names: list[str]) -> dict[str, tuple[int, ...]]:
-        """Plan three other sizes for every dim: around multiples of 64 for maps, a little more for sequences."""
+        """Plan other sizes for every dim: around multiples of 64 for maps, a little more for sequences."""
         plans: dict[str, tuple[int, ...]] = {}
         sequences = iter(_SEQUENCE)
         spatial = 0
         for name in names:
             size = self._base[name]
             if name.rstrip("0123456789") in _SPATIAL:
-                above = (size // 64 + 1) * 64
                 # One below and one above a multiple of 64: there every floor and every ceiling of a chain of strides
-                # shows, for any stride that is a power of two.
-                pairs = ((above + 63, above + 1, size + 38), (above + 1, above + 127, size + 10))
-                plans[name] = tuple(value + 192 * (spatial // 2) for value in pairs[spatial % 2])
+                # shows, for any stride that is a power of two. Far apart, so that a long stride shows too.
+                near, far = (size // 64 + 1) * 64, (size * 3 // 128 + 1) * 64
+                plan = (
+                    (far - 1, near + 1, size * 5 // 4 + 38, 2 * size + 27),
+                    (near + 65, far + 127, size * 4 // 3 + 10, 2 * size + 45),
+                )[spatial % 2]
+                plans[name] = tuple(value + 192 * (spatial // 2) for value in plan)
                 spatial += 1
             else:
-                plans[name] = tuple(size + more for more in next(sequences, (4, 13, 17)))
+                more = next(sequences, (15, 4, 9, 22))
+                plans[name] = tuple(size + step + (size // 16) * (step % 5) for step in more)
         return plans
 
     def _at(self, turn: int) -> dict[str, int]:
-        return {name: plan[turn] for name, plan in self._plans.items()}
+        return {name: plan[turn % len(plan)] for name, plan in self._plans.items()}
 
     def _works(self, sizes: Sizes) -> bool:
         return self._prober.ask(sizes).works
@@ -200,7 +204,7 @@ class _Chooser:
         chosen: list[dict[str, int]] = []
         if "B" in self._plans and "B" not in self._steps:
             chosen.append({"B": self._base["B"] + 1})
-        for turn in range(3):
+        for turn in range(3 if chosen else 4):
             sizes = self._at(turn)
             if sizes and self._works(sizes):
                 chosen.append(sizes)

@@ -145,8 +145,8 @@ def evaluate(tree: ast.Expression, names: Mapping[str, Any]) -> Any:
     except NameError as missing:
         name = getattr(missing, "name", None) or str(missing)
         near = difflib.get_close_matches(name, [key for key in names if not key.startswith("_")], 3, 0.6)
-        hint = f"did you mean {', '.join(near)}?" if near else "a name that is defined here"
-        raise InputError(f"{name!r} is not defined", hint) from None
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise InputError(f"{name!r} is not defined{hint}") from None
 
 
 def read_words(words: list[str], names: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:

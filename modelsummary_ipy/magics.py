@@ -161,9 +161,9 @@ class SummaryMagics(Magics):
         self._view(made, options)
         if self.auto is not None and inputs is not None:
             self.auto.remember(target.model, inputs)
-        return self._give(made, target.expression, options)
+        return self._give(made, target.model, target.expression, options)
 
-    def _give(self, made: ModelSummary, expression: str, options: Any) -> Any:
+    def _give(self, made: ModelSummary, model: Any, expression: str, options: Any) -> Any:
         """Store, show what changed since the same expression was summarised last, and open the form if asked."""
         from IPython.display import display
 
@@ -173,7 +173,7 @@ class SummaryMagics(Magics):
             self._ip.user_ns[options.out] = made
         if options.interactive:
             display(made)
-            return made.form(name=expression)
+            return made.form(name=expression, model=model)
         self._last[expression] = made
         return made
 
@@ -250,7 +250,7 @@ class SummaryMagics(Magics):
             raise InputError(wrong, "a model", "%summary model (1, 3, 224, 224)")
         made = ModelSummary(call.model, call.inputs, **self._keywords(options))
         self._view(made, options)
-        return self._give(made, type(call.model).__name__, options)
+        return self._give(made, call.model, type(call.model).__name__, options)
 
     # -- the table of any module --------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from modelsummary_ipy.watch import watch_calls
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from modelsummary_ipy.form import SummaryForm
 
 __all__ = ["ModelSummary"]
 
@@ -103,6 +106,10 @@ class ModelSummary:
         self._budget = memory
         self._optimizer = optimizer
         self._method = method
+        self._mode = mode
+        self._engine = engine
+        self._device = device
+        self._model = weakref.ref(model)  # for the form; a summary in Out[] keeps no model alive
         self._inputs = given
         self._traced: Traced = run_engine(
             model, given, method=method, device=where, mode=mode, engine=engine, observer=observer
@@ -275,13 +282,13 @@ class ModelSummary:
         """Return the summary as text."""
         from modelsummary_ipy.render.text import render_text
 
-        return render_text(self._full_story(), self.view, **self._failure_words())
+        return render_text(self._full_story(), self.view, **self._words())
 
     def to_markdown(self) -> str:
         """Return the summary as markdown."""
         from modelsummary_ipy.render.markdown import render_markdown
 
-        return render_markdown(self._full_story(), self.view, **self._failure_words())
+        return render_markdown(self._full_story(), self.view, **self._words())
 
     def to_html(self, *, standalone: bool = False) -> str:
         """Return the summary as HTML.
@@ -291,11 +298,13 @@ class ModelSummary:
         """
         from modelsummary_ipy.render.html import render_html
 
-        return render_html(self._full_story(), self.view, standalone=standalone, **self._failure_words())
+        return render_html(self._full_story(), self.view, standalone=standalone, **self._words())
 
-    def _failure_words(self) -> dict[str, str]:
+    def _words(self) -> dict[str, Any]:
+        """What the renderers are told beside the story."""
         error = self.error
-        return {} if error is None else {"failure_text": error.message}
+        passes = self._traced.passes or None
+        return {"passes": passes, "failure_text": "" if error is None else error.message}
 
     def save(self, path: str | Path) -> Path:
         """Write the summary to a file; its ending says how: ``.html .txt .md .json .csv``.
@@ -304,7 +313,7 @@ class ModelSummary:
             InputError: If the ending is none of these.
         """
         target = Path(path)
-        writers = {
+        writers: dict[str, Callable[[], str]] = {
             ".html": lambda: self.to_html(standalone=True),
             ".txt": self.to_text,
             ".md": self.to_markdown,
@@ -334,10 +343,10 @@ class ModelSummary:
             from IPython import get_ipython
             from IPython.display import display
 
-            if get_ipython() is None:  # type: ignore[no-untyped-call]
+            if get_ipython() is None:
                 sys.stdout.write(f"{self}\n")
             else:
-                display(self)  # type: ignore[no-untyped-call]
+                display(self)
         finally:
             self.view = shown
 
@@ -390,6 +399,37 @@ class ModelSummary:
                 stack.close()
                 for call in seen:
                     series.add(cls(call.model, call.inputs, **options), call.times, call.inputs.as_line())
+
+    def form(self, *, name: str = "model", model: nn.Module | None = None) -> SummaryForm:
+        """Return a form of widgets that summarises the model again with other sizes, dtypes, device and mode.
+
+        Args:
+            name: What the model is called in the line that "Insert as code" writes.
+            model: The model, if nobody else keeps it; a summary does not.
+
+        Raises:
+            InputError: If the model is gone, or the summary was made without inputs.
+        """
+        from modelsummary_ipy.form import SummaryForm
+
+        alive = model if model is not None else self._model()
+        if alive is None:
+            raise InputError("the model is gone", "the model kept under a name, or given", "ms.form(model=model)")
+        if self._inputs is None:
+            raise InputError(
+                "a summary without inputs", "a size to begin with", "ModelSummary(model, (1, 3, 224, 224)).form()"
+            )
+        fixed = {
+            "method": self._method,
+            "expect": self._story.expect,
+            "ignore": self._ignore,
+            "optimizer": self._optimizer,
+        }
+
+        def make(inputs: ModelInputs, observer: Observer, **keywords: Any) -> ModelSummary:
+            return ModelSummary(alive, inputs, observer=observer, **{**fixed, **keywords})
+
+        return SummaryForm(self._inputs, make, self, name=name)
 
     def __str__(self) -> str:
         return self.to_text()

@@ -181,6 +181,8 @@ def _find_device(tensors: list[Tensor]) -> torch.device | None:
 def _make_zeros(fake: Tensor, device: torch.device) -> Tensor:
     if not isinstance(fake, FakeTensor):
         return fake.detach().clone()
+    if fake.constant is not None:  # lengths and sizes: as zeros they would be refused
+        return fake.constant.clone()
     if fake.layout != torch.strided or fake.is_nested:
         raise NotImplementedError
     size, stride = tuple(map(int, fake.shape)), tuple(map(int, fake.stride()))

@@ -70,10 +70,22 @@ class Stub:
         kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
         shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
         extras: The clone of its own ``__dict__``.
+        values: A copy of the tensor itself, where it is small and counts something; else ``None``.
     """
 
     # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
-    __slots__ = ("__weakref__", "device", "dtype", "extras", "kind", "requires_grad", "shared", "size", "stride")
+    __slots__ = (
+        "__weakref__",
+        "device",
+        "dtype",
+        "extras",
+        "kind",
+        "requires_grad",
+        "shared",
+        "size",
+        "stride",
+        "values",
+    )
 
     def __init__(self, tensor: Tensor, *, lazy: bool, plain: bool) -> None:
         self.kind: type[Tensor] = type(tensor)
@@ -84,6 +96,7 @@ class Stub:
         self.requires_grad = tensor.requires_grad
         self.shared = None if plain or lazy else tensor
         self.extras: dict[str, Any] = {}
+        self.values: Tensor | None = None
 
 
 class Cloner:

@@ -19,7 +19,7 @@ from torch.nn.parameter import UninitializedTensorMixin as _Uninitialized  # typ
 from modelsummary_ipy.clone import Stub
 from modelsummary_ipy.memo import MISSED, Memo
 
-__all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "describe_tensor", "is_plain", "make_fake"]
+__all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "build_fake", "describe_tensor", "give_values", "is_plain", "make_fake"]
 
 #: What torch raises when an operation needs values, or has no rule for sizes alone: never the user's mistake.
 FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = (
@@ -34,8 +34,15 @@ FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = (
 Listener = Callable[[Any, Sequence[Any], Mapping[str, Any], Any], None]
 
 
+#: Integers in tensors up to this size keep their values: lengths, offsets and sizes decide how a forward goes on.
+_KEPT_VALUES = 64
+
+
 class FakeMode(FakeTensorMode):
     """A fake mode that lets a listener hear every operation: cheaper than a second dispatch mode on top.
+
+    Small integer tensors whose values are known keep them, and operations on them alone are really done. What writes to
+    a tensor that is not fake (one of a module's globals, say) writes to a fake of it.
 
     It has no fallback kernels: torch would run an operation that has no shape rule on zeros, and that is arithmetic.
     Such a model goes to the real engine, which says so.
@@ -67,6 +74,8 @@ class FakeMode(FakeTensorMode):
             return self._run_higher_order(func, args, kwargs)
         key, output = self._memo.find(self, func, args, kwargs) if self._memo is not None else (None, MISSED)
         if output is MISSED:
+            if func._schema.is_mutable:
+                args, kwargs = self._spare_real(args, kwargs)
             self._inside = True
             try:
                 output = self.dispatch(func, types, args, kwargs)
@@ -78,7 +87,6 @@ class FakeMode(FakeTensorMode):
         if self.listener is not None:
             self.listener(func, args, kwargs, output)
         return output
-
 
     def _run_higher_order(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         rule = func.python_key_table.get(FakeTensorMode)
@@ -92,6 +100,24 @@ class FakeMode(FakeTensorMode):
         if self.listener is not None:
             self.listener(func, args, kwargs, output)
         return output
+
+    def _spare_real(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Put fakes in the place of real tensors among the arguments of an operation that writes."""
+
+        def spare(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(spare, value)) if any(isinstance(item, Tensor) for item in value) else value
+            if not isinstance(value, Tensor) or isinstance(value, FakeTensor):
+                return value
+            return self.fake_tensor_converter.from_real_tensor(self, value)
+
+        return tuple(map(spare, args)), {name: spare(value) for name, value in kwargs.items()}
+
+    def may_turn_const(self, t: Tensor) -> bool:
+        """Tell whether a result of known values keeps its values: one number, or a few integers."""
+        return super().may_turn_const(t) or (
+            type(t) is Tensor and t.device.type == "cpu" and t.layout == torch.strided and _counts(t)
+        )
 
 
 def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: bool = False) -> FakeTensor:
@@ -123,12 +149,28 @@ _MEMO = Memo(build_fake)
 
 
 def is_plain(tensor: Tensor) -> bool:
+    """Tell whether a size and a stride describe a tensor: dense, of torch's own class, neither quantized nor nested."""
     plain_class = type(tensor) in (Tensor, nn.Parameter, nn.Buffer, FakeTensor) or isinstance(tensor, nn.Parameter)
     return plain_class and tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
 
 
-def describe_tensor(tensor: Tensor) -> Stub:
-    return Stub(tensor, lazy=isinstance(tensor, _Uninitialized), plain=is_plain(tensor))
+def _counts(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= _KEPT_VALUES
+
+
+def describe_tensor(tensor: Tensor, *, keep_values: bool = True) -> Stub:
+    """Write down what a fake of ``tensor`` needs.
+
+    Args:
+        tensor: A real one, lazy ones too.
+        keep_values: Whether a few integers, or a single number, are copied with it.
+    """
+    lazy, plain = isinstance(tensor, _Uninitialized), is_plain(tensor)
+    stub = Stub(tensor, lazy=lazy, plain=plain)
+    keeps = keep_values and plain and not lazy and type(tensor) is Tensor and tensor.device.type == "cpu"
+    if keeps and (_counts(tensor) or (tensor.dim() == 0 and not tensor.requires_grad)):
+        stub.values = tensor.detach().clone()
+    return stub
 
 
 def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = None) -> Any:
@@ -148,14 +190,22 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
     fake = build_fake(mode, meta, where, stub.requires_grad)
     if issubclass(stub.kind, nn.Parameter):
         fake._is_param = True
+    if stub.values is not None and where.type == "cpu":
+        give_values(fake, stub.values.clone())
     return fake
+
+
+def give_values(fake: FakeTensor, values: Tensor) -> None:
+    """Let a fake know its values; the tensor that holds them is its own from now on."""
+    fake.constant = values
+    fake.fake_mode.fake_tensor_converter.add_constant_storage_mapping(fake)
 
 
 def _make_fake_of_subclass(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
     try:
         return mode.from_tensor(tensor)
-    except Exception:  # noqa: BLE001  # quantized and exotic subclasses have no fake; the real one is read, not written
-        return tensor
+    except Exception:  # noqa: BLE001  # quantized and exotic tensors have no fake; a copy of the real one stands in
+        return tensor.detach().clone()
 
 
 def _make_lazy(stub: Stub, mode: FakeTensorMode, device: torch.device) -> Tensor:

@@ -190,7 +190,7 @@ class _Storage(weakref.ref[torch.UntypedStorage]):
 def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
     try:
         return tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError):  # sparse, nested and opaque tensors have no storage of their own
+    except (NotImplementedError, RuntimeError, ValueError):  # sparse, nested, opaque and lazy ones have none
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, MappingProxyType
 from typing import Any
 
@@ -97,11 +97,12 @@ def read_tree(model: nn.Module) -> ModuleTree:
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, str]]:
     """Return ``(name, tensor, kind)`` of what is registered directly on ``module``; ScriptModules keep it in C++."""
+    params: list[tuple[str, Any]]
+    buffers: list[tuple[str, Any]]
     if isinstance(module, torch.jit.ScriptModule):
-        params = list(module.named_parameters(recurse=False))
-        buffers = list(module.named_buffers(recurse=False))
+        params, buffers = list(module.named_parameters(recurse=False)), list(module.named_buffers(recurse=False))
     else:
-        params, buffers = list(module._parameters.items()), list(module._buffers.items())  # type: ignore[arg-type]
+        params, buffers = list(module._parameters.items()), list(module._buffers.items())
     own = [(name, tensor, "parameter") for name, tensor in params if tensor is not None]
     return own + [(name, tensor, "buffer") for name, tensor in buffers if tensor is not None]
 
@@ -138,13 +139,13 @@ def _read_bytes(tensor: Tensor) -> int:
     return min(size, int(tensor.untyped_storage().nbytes()))
 
 
-def read_params(tree: ModuleTree, tensors: Mapping[int, Tensor]) -> list[ParamFact]:
+def read_params(params: Sequence[ParamFact], tensors: Mapping[int, Tensor]) -> list[ParamFact]:
     """Read again the parameters that were lazy, from the tensors that the shadow made of them, by index."""
     return [
         _read_param(tensors[fact.index], fact.index, fact.names, fact.kind)
         if fact.lazy and fact.index in tensors
         else fact
-        for fact in tree.params
+        for fact in params
     ]
 
 
@@ -158,7 +159,7 @@ def _read_module(
     found: str,
 ) -> ModuleFact:
     cls = type(module)
-    code = _find_forward(cls)
+    code = _find_forward(cls)  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
     return ModuleFact(
         index=index,
         paths=paths,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.clone import Cloner
+from modelsummary_ipy.clone import Cloner, Stub
 from modelsummary_ipy.fakes import FakeMode, describe_tensor, is_plain, make_fake
 from modelsummary_ipy.modules import ModuleTree, read_tree
 
@@ -38,6 +39,7 @@ class Workpiece:
         fake_mode: FakeMode | None,
         device: torch.device,
         convert: Callable[[Any], Any],
+        storages: frozenset[int] = frozenset(),
     ) -> None:
         self.module = module
         self.index_of = {id(copy): index for index, copy in modules}
@@ -47,6 +49,35 @@ class Workpiece:
         self.fake_mode = fake_mode
         self.device = device
         self._convert = convert
+        self._storages = storages
+        self._adopted: dict[int, tuple[nn.Module, nn.Module]] = {}
+
+    def adopt(self, module: nn.Module, made: Container[int]) -> nn.Module:
+        """Return what to run in the place of a module that is not in this copy.
+
+        A module that hangs on the user's globals or on a class is the user's: a copy of it is run, the same each time.
+        One that the forward made is run as it is.
+
+        Args:
+            module: The module that is being called.
+            made: Addresses of the storages that the forward made, if tensors are real.
+        """
+        if id(module) not in self._adopted:
+            with torch._C._DisableTorchDispatch():  # the forward is running: nothing here is a step of it
+                tensors = [*module.parameters(), *module.buffers()]
+                is_users = bool(tensors) and not any(self._is_own(tensor, made) for tensor in tensors)
+                self._adopted[id(module)] = (module, Cloner(self._convert)(module) if is_users else module)
+        return self._adopted[id(module)][1]
+
+    def _is_own(self, tensor: Tensor, made: Container[int]) -> bool:
+        if id(tensor) in self.param_of or isinstance(tensor, UninitializedTensorMixin):
+            return True
+        if self.fake_mode is not None:
+            return isinstance(tensor, FakeTensor)
+        if tensor.layout != torch.strided:
+            return False
+        address = tensor.untyped_storage()._cdata
+        return address in made or address in self._storages
 
     def copy_data(self, value: Any) -> Any:
         """Return the user's input with every tensor in it converted as the model's were; nested structure is kept."""
@@ -78,7 +109,17 @@ class Shadow:
         self.tree: ModuleTree = read_tree(model)
         self.device = device or _main_device(self.tree)
         self._moved_to = device
-        cloner = Cloner(describe_tensor, _wrap_script_module)
+        # Batch norm adds to a counter at every call in train mode: with its value known, that would be real arithmetic.
+        counters = {
+            id(tensor)
+            for fact, tensor in zip(self.tree.params, self.tree.tensors, strict=True)
+            if fact.names and fact.names[0].endswith("num_batches_tracked")
+        }
+
+        def describe(tensor: Any) -> Stub:
+            return describe_tensor(tensor, keep_values=id(tensor) not in counters)
+
+        cloner = Cloner(describe, _wrap_script_module)
         self._pristine = cloner(model)
         index_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
@@ -141,7 +182,8 @@ def build_real_workpiece(model: nn.Module, tree: ModuleTree, *, device: torch.de
     tensors = {index: cloner.tensors[id(t)] for index, t in enumerate(fresh.tensors) if id(t) in cloner.tensors}
     _unwrap_all(module, [new for _, new in modules])
     set_mode(module, mode)
-    return Workpiece(module, modules, tensors, None, device or _main_device(fresh), convert)
+    own = frozenset(storage._cdata for storage in storages.values())
+    return Workpiece(module, modules, tensors, None, device or _main_device(fresh), convert, own)
 
 
 def set_mode(module: nn.Module, mode: Mode) -> None:

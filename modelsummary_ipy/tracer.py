@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from modelsummary_ipy.calls import hearing_calls
-from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, Source, TensorSpec, Trace
+from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
 from modelsummary_ipy.isolation import Surroundings, collect_types
 from modelsummary_ipy.kernels import KernelLog
 from modelsummary_ipy.leaves import build_spec, find_argument_leaves, find_leaves, name_dtype
 from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
 from modelsummary_ipy.ops import OpInfo, describe_op, name_arguments, simplify_argument
+from modelsummary_ipy.packed import find_rule
 from modelsummary_ipy.shadow import Workpiece
 from modelsummary_ipy.source import Place, find_lines, read_line, to_source
 
@@ -218,6 +219,8 @@ class _Tracer:
         self._guard = guard
         self._modules: list[ModuleFact] = list(tree.modules)
         self._strangers: list[nn.Module] = []  # an id in index_of must not be reused
+        self._new_params: list[tuple[ParamFact, Tensor]] = []
+        self._made: set[int] = set()  # addresses of storages that the forward made from nothing
         self._leaf = [_is_torch_leaf(module, bool(fact.children)) for module, fact in _pair(work, tree)]
         self._records: list[_Record] = []
         self._stack: list[_Record] = []
@@ -251,6 +254,8 @@ class _Tracer:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = "forward"
     ) -> Any:
         with torch._C.DisableTorchFunction():
+            if id(module) not in self._work.index_of:
+                module = self._work.adopt(module, self._made)
             record, is_leaf = self._begin_module(module, args, kwargs, method)
         self._leaf_depth += is_leaf
         try:
@@ -289,13 +294,13 @@ class _Tracer:
     def _begin_module(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], method: str
     ) -> tuple[_Record, int]:
+        parent = self._stack[-1] if self._stack else None
         index = self._work.index_of.get(id(module))
         if index is None:
-            index = self._meet_stranger(module)
-        parent = self._stack[-1] if self._stack else None
+            index = self._meet_stranger(module, parent)
         fact = self._modules[index]
         path = fact.path if len(fact.paths) < 2 else _choose_path(fact.paths, parent.path if parent else "")
-        type_name = fact.type_name
+        type_name = fact.type_name if not fact.lazy else type(module).__name__  # which changes at its first call
         record = self._add(_Record(len(self._records), "module", path, type_name, parent, index), ("module", index))
         record.lazy = fact.lazy and record.call_index == 0
         record.places = find_lines(sys._getframe(2), self._stop, 1) if parent is not None else ()
@@ -324,29 +329,40 @@ class _Tracer:
         if record.lazy:
             record.type_name = type(module).__name__  # LazyLinear has become Linear
 
-    def _meet_stranger(self, module: nn.Module) -> int:
-        """Give facts to a module that no search found: made during the forward, or kept in a closure or a class."""
+    def _meet_stranger(self, module: nn.Module, parent: _Record | None) -> int:
+        """Give facts to a module that no search found: made during the forward, or kept among globals or on a class."""
         tree = read_tree(module)
-        first = len(self._modules)
-        for fact, inner in zip(tree.modules, tree.objects, strict=True):
+        base = f"{parent.path}." if parent is not None and parent.path else ""
+        name = f"{base}({tree.modules[0].type_name})"
+        index_of, param_of = self._work.index_of, self._work.param_of
+        new = [inner for inner in tree.objects if id(inner) not in index_of]
+        index_of.update({id(inner): len(self._modules) + number for number, inner in enumerate(new)})
+        for param, tensor in zip(tree.params, tree.tensors, strict=True):
+            if id(tensor) not in param_of:
+                param_of[id(tensor)] = len(self._tree.params) + len(self._new_params)
+                self._new_params.append((replace(param, index=param_of[id(tensor)], names=()), tensor))
+        for inner in new:
+            fact = tree.modules[tree.module_index[id(inner)]]
+            parents = [] if fact.parent is None else [index_of[id(tree.objects[fact.parent])]]
             self._modules.append(
                 replace(
                     fact,
-                    index=first + fact.index,
+                    index=index_of[id(inner)],
                     paths=(),
-                    found=fact.path,
-                    parent=None if fact.parent is None else first + fact.parent,
-                    children=tuple(first + child for child in fact.children),
-                    params=(),
+                    found=f"{name}.{fact.path}" if fact.path else name,
+                    parent=parents[0] if parents else None,
+                    children=tuple(index_of[id(tree.objects[child])] for child in fact.children),
+                    params=tuple(param_of[id(tree.tensors[param])] for param in fact.params),
                 )
             )
-            self._work.index_of.setdefault(id(inner), first + fact.index)
             self._strangers.append(inner)
             self._leaf.append(_is_torch_leaf(inner, bool(fact.children)))
-        return self._work.index_of[id(module)]
+        return index_of[id(module)]
 
     def call_function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         info = describe_op(func)
+        if self._work.fake_mode is not None:
+            func = find_rule(func) or func
         if info.question or not self._stack:
             return self._call_question(func, info, args, kwargs)
         tensors = _find_tensors(args, kwargs)
@@ -371,6 +387,8 @@ class _Tracer:
             raise
         finally:
             self._stack.pop()
+        if not tensors and self._work.fake_mode is None:
+            self._note_made(output)
         made = [args[0]] if info.name == "setitem" else [leaf for _, leaf in find_leaves(output)]
         if made and isinstance(made[0], Tensor):
             self._end_op(record, info, made, output)
@@ -382,6 +400,10 @@ class _Tracer:
             if record.live_bytes is not None:
                 parent.live_bytes = max(parent.live_bytes or 0, record.live_bytes)
         return output
+
+    def _note_made(self, output: Any) -> None:
+        if isinstance(output, Tensor) and output.layout == torch.strided and not output.is_nested:
+            self._made.add(output.untyped_storage()._cdata)
 
     def _call_question(self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if info.reads_data and self._stack and id(args[0]) in self._work.param_of:
@@ -482,7 +504,10 @@ class _Tracer:
         trace = Trace(
             calls=calls,
             modules=tuple(self._modules),
-            params=tuple(read_params(self._tree, self._work.param_tensors)),
+            params=(
+                *read_params(self._tree.params, self._work.param_tensors),
+                *read_params([fact for fact, _ in self._new_params], {f.index: t for f, t in self._new_params}),
+            ),
             inputs=inputs.facts,
             outputs=root.outputs if root else (),
             engine="fake" if self._work.fake_mode is not None else "real",

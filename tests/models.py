@@ -90,7 +90,7 @@ def ids(*size: int, most: int = 10) -> Callable[[], Tensor]:
     return lambda: torch.randint(0, most, size)
 
 
-# -- how modules are called ----------------------------------------------------------------------------------------------
+# -- how modules are called -------------------------------------------------------------------------------------------
 
 
 @case("calls", (1, 1, 64, 64))
@@ -378,7 +378,7 @@ class AnyArguments(nn.Module):
         return self.inner(args[0]) * scale if rest["flag"] else self.inner(args[0])
 
 
-# -- lazy ----------------------------------------------------------------------------------------------------------------
+# -- lazy -------------------------------------------------------------------------------------------------------------
 
 
 @case("lazy", (2, 3, 12, 12))
@@ -427,7 +427,7 @@ class LazyReused(nn.Module):
         return self.layer(self.layer(x))
 
 
-# -- attention -----------------------------------------------------------------------------------------------------------
+# -- attention --------------------------------------------------------------------------------------------------------
 
 
 @case("attention", (2, 5, 8))
@@ -483,7 +483,7 @@ class Sdpa(nn.Module):
         return self.out(x.transpose(1, 2).flatten(2))
 
 
-# -- checkpointing, autocast, grad modes ---------------------------------------------------------------------------------
+# -- checkpointing, autocast, grad modes ------------------------------------------------------------------------------
 
 
 class Checkpointed(nn.Module):
@@ -581,7 +581,7 @@ class Dropouts(nn.Module):
         return F.dropout(self.layers(x), 0.2, self.training)
 
 
-# -- recurrent, packed, nested, sparse -----------------------------------------------------------------------------------
+# -- recurrent, packed, nested, sparse --------------------------------------------------------------------------------
 
 
 @case("recurrent", (2, 5, 4))
@@ -684,7 +684,7 @@ class SparseGraph(nn.Module):
         return torch.sparse.mm(self.adjacency, self.layer(x))
 
 
-# -- what goes in and out ------------------------------------------------------------------------------------------------
+# -- what goes in and out ---------------------------------------------------------------------------------------------
 
 Pair = namedtuple("Pair", ["first", "second"])
 
@@ -881,7 +881,7 @@ class WithLoss(nn.Module):
         return self.loss(logits, labels), logits
 
 
-# -- compiled, scripted, traced, distributed -----------------------------------------------------------------------------
+# -- compiled, scripted, traced, distributed --------------------------------------------------------------------------
 
 
 class Scripted(nn.Module):
@@ -972,7 +972,7 @@ def exported() -> nn.Module:
     return torch.export.export(Residual1d(), (torch.randn(2, 8),)).module()
 
 
-# -- wrapped and rewritten layers ----------------------------------------------------------------------------------------
+# -- wrapped and rewritten layers -------------------------------------------------------------------------------------
 
 
 @case("wrapped", (2, 8))
@@ -1054,7 +1054,12 @@ class QuantizedLstm(nn.Module):
 def quantized_static() -> nn.Module:
     quantization = torch.ao.quantization
     model = nn.Sequential(
-        quantization.QuantStub(), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2), quantization.DeQuantStub()
+        quantization.QuantStub(),
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(144, 2),
+        quantization.DeQuantStub(),
     )
     model.eval()
     model.qconfig = quantization.get_default_qconfig("fbgemm")
@@ -1154,7 +1159,7 @@ class Counter(nn.Module):
         self.seen += x.shape[0]
 
 
-# -- state kept in odd places --------------------------------------------------------------------------------------------
+# -- state kept in odd places -----------------------------------------------------------------------------------------
 
 
 class Slotted:
@@ -1431,7 +1436,7 @@ class Seeds(nn.Module):
         return self.layer(x) * torch.rand(())
 
 
-# -- parameters of odd kinds ---------------------------------------------------------------------------------------------
+# -- parameters of odd kinds ------------------------------------------------------------------------------------------
 
 
 @case("parameters", ids(2, 5))
@@ -1498,7 +1503,7 @@ def part_frozen() -> nn.Module:
     return model
 
 
-# -- own operations ------------------------------------------------------------------------------------------------------
+# -- own operations ---------------------------------------------------------------------------------------------------
 
 
 class Square(torch.autograd.Function):
@@ -1610,7 +1615,7 @@ class OtherRanks(nn.Module):
         return self.one(signal), self.three(volume)
 
 
-# -- values decide -------------------------------------------------------------------------------------------------------
+# -- values decide ----------------------------------------------------------------------------------------------------
 
 
 @case("data", (4, 8), needs_values=True)

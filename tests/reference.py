@@ -86,6 +86,8 @@ def watch_with_hooks(
     names: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(id(module), []).append(name)
+    # ScriptModules take no hooks of their own.
+    hooked = {id(module): module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)}
     begun: list[SeenCall | None] = []
     kept: list[nn.Module] = []  # so that no id is used twice
     running: list[int] = []
@@ -104,11 +106,11 @@ def watch_with_hooks(
         )
 
     def begin_stranger(module: nn.Module, args: Any) -> None:
-        if id(module) not in names:
+        if id(module) not in hooked:
             begin(module)
 
     def end_stranger(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if id(module) not in names:
+        if id(module) not in hooked:
             end(module, args, kwargs, output)
 
     everyone = torch.nn.modules.module
@@ -116,7 +118,7 @@ def watch_with_hooks(
         everyone.register_module_forward_pre_hook(begin_stranger),
         everyone.register_module_forward_hook(end_stranger, with_kwargs=True),
     ]
-    for module in model.modules():
+    for module in hooked.values():
         handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
         handles.append(module.register_forward_hook(end, with_kwargs=True))
     fast_path = torch.backends.mha.get_fastpath_enabled()
@@ -146,7 +148,7 @@ def count_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in distinct.values())
 
 
-# -- the fingerprint -----------------------------------------------------------------------------------------------------
+# -- the fingerprint --------------------------------------------------------------------------------------------------
 
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, enum.Enum)
 
@@ -264,7 +266,9 @@ def _write_globals(name: str, namespace: dict[str, Any], found: dict[str, Any]) 
         if hasattr(item, "cache_info"):
             found[f"globals {name}.{key} cache"] = str(item.cache_info())
         elif isinstance(item, (dict, list)) and not key.startswith("__") and len(item) < 1000:
-            found[f"globals {name}.{key} members"] = [id(inner) for inner in (item.values() if isinstance(item, dict) else item)]
+            found[f"globals {name}.{key} members"] = [
+                id(inner) for inner in (item.values() if isinstance(item, dict) else item)
+            ]
     return [
         (f"globals {name}.{key}", item)
         for key, item in namespace.items()
@@ -333,6 +337,4 @@ def _write_surroundings() -> dict[str, Any]:
 def difference(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """List what differs between two fingerprints, in words."""
     keys = {**before, **after}
-    return [
-        f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys if before.get(key) != after.get(key)
-    ]
+    return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys if before.get(key) != after.get(key)]

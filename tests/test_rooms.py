@@ -34,9 +34,11 @@ ROOMS: dict[str, set[str]] = {
     # the pass
     "calls": set(),
     "ops": set(),
+    "packed": {"fakes"},
     "kernels": {"facts", "fakes", "leaves"},
     "tracer": {
-        "calls", "errors", "facts", "inputs", "isolation", "kernels", "leaves", "modules", "ops", "shadow", "source",
+        "calls", "errors", "facts", "inputs", "isolation", "kernels", "leaves", "modules", "ops", "packed", "shadow",
+        "source",
     },
     "prepare": {"clone", "facts", "inputs", "leaves", "shadow", "tracer"},
     "checks": {"facts"},

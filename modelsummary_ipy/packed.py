@@ -1,0 +1,96 @@
+"""Packed sequences under fakes: torch reads lengths behind every mode's back, so these few functions have rules here.
+
+Sizes follow from the lengths, whose values a small integer fake knows; where it does not, torch's own function is
+called, and fails as it must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from modelsummary_ipy.fakes import build_fake, give_values
+
+__all__ = ["find_rule"]
+
+Rule = Callable[..., Any]
+
+_VF: Any = torch._VF
+
+
+def find_rule(func: Callable[..., Any]) -> Rule | None:
+    """Return what to call in the place of a torch function on packed sequences, ``None`` for all others."""
+    return _RULES.get(func)
+
+
+def _read_values(tensor: Any) -> Tensor | None:
+    """Return the values that a fake knows, as a real tensor."""
+    return tensor.constant if isinstance(tensor, FakeTensor) else None
+
+
+def _make_known(values: Tensor, like: FakeTensor) -> FakeTensor:
+    """Make a fake on the CPU that knows its values."""
+    with torch._C._DisableTorchDispatch():
+        meta = torch.empty_strided(values.size(), values.stride(), dtype=values.dtype, device="meta")
+    fake = build_fake(like.fake_mode, meta, torch.device("cpu"))
+    give_values(fake, values)
+    return fake
+
+
+def _pack(data: Tensor, lengths: Tensor, batch_first: bool) -> Any:
+    """Do as ``_pack_padded_sequence``: ``(data of all steps one after the other, batch size of every step)``."""
+    known = _read_values(lengths)
+    if known is None or not isinstance(data, FakeTensor):
+        return _VF._pack_padded_sequence(data, lengths, batch_first)
+    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        # Zeros of the same batch and steps: what is wrong with the lengths is told in torch's own words.
+        stand_in = torch.zeros(1).expand(*data.shape[:2], 1)
+        sizes = _VF._pack_padded_sequence(stand_in, known, batch_first)[1]
+        total = int(sizes.sum())
+    steps = (data.transpose(0, 1) if batch_first else data).flatten(0, 1)
+    return torch.cat([steps.narrow(0, 0, total)]), _make_known(sizes, data)
+
+
+def _pad(data: Tensor, batch_sizes: Tensor, batch_first: bool, padding_value: float, total_length: int) -> Any:
+    """Do as ``_pad_packed_sequence``: ``(padded data, lengths)``."""
+    known = _read_values(batch_sizes)
+    if known is None or not isinstance(data, FakeTensor):
+        return _VF._pad_packed_sequence(data, batch_sizes, batch_first, padding_value, total_length)
+    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        stand_in = torch.zeros(1).expand(data.shape[0], 1)
+        padded, lengths = _VF._pad_packed_sequence(stand_in, known, False, 0.0, total_length)
+        steps, batch = padded.shape[:2]
+    out = data.new_full((steps, batch, *data.shape[1:]), padding_value)
+    out.flatten(0, 1).narrow(0, 0, data.shape[0]).copy_(data)
+    return out.transpose(0, 1) if batch_first else out, _make_known(lengths, data)
+
+
+def _recur(name: str, decomposition: str) -> Rule:
+    original = getattr(_VF, name)
+
+    def run(data: Tensor, second: Any, *rest: Any) -> Any:
+        """Run a recurrent layer step by step, as torch's own decomposition does, if it was given packed data."""
+        known = _read_values(second)
+        if known is None or len(rest) < 2 or isinstance(rest[1], bool):  # not packed: (data, state, weights, bias, …)
+            return original(data, second, *rest)
+        from torch._decomp import decompositions  # private, and heavy to import
+
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            batch_sizes = [int(size) for size in known]
+        return getattr(decompositions, decomposition)(data, batch_sizes, *rest)
+
+    return run
+
+
+_RULES: dict[Any, Rule] = {
+    _VF._pack_padded_sequence: _pack,
+    _VF._pad_packed_sequence: _pad,
+    _VF.lstm: _recur("lstm", "lstm_data_impl"),
+    _VF.gru: _recur("gru", "gru_impl_data"),
+    _VF.rnn_tanh: _recur("rnn_tanh", "rnn_tanh_data"),
+    _VF.rnn_relu: _recur("rnn_relu", "rnn_relu_data"),
+}

@@ -7,7 +7,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -32,12 +32,14 @@ from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiec
 from modelsummary_ipy.source import format_source
 from modelsummary_ipy.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
 
-__all__ = ["Engine", "Traced", "run_engine", "trace_at"]
+__all__ = ["Engine", "Traced", "run_engine", "trace_at", "trace_bytes"]
 
 Engine = Literal["auto", "fake", "real", "static"]
 
 #: ``auto`` runs a model for real no longer than this; a real run asked for by name may take what it takes.
 REAL_SECONDS = 10.0
+#: From so many modules on, the first pass goes without grad and without bytes, which are measured when first asked for.
+MANY_MODULES = 5_000
 #: Most bytes of parameters and buffers that ``auto`` copies for a real run.
 REAL_BYTES = 4 << 30
 
@@ -148,6 +150,13 @@ def trace_at(
         )
 
 
+def trace_bytes(shadow: Shadow, inputs: ModelInputs, dtypes: list[str], method: str) -> TraceResult:
+    """Trace again at the same sizes, with grad and measuring: for a first pass that did without."""
+    with quiet_output(), torch.inference_mode(False), torch.enable_grad(), _collector_paused():
+        work = shadow.build_fake_workpiece()
+        return trace(work, prepare_inputs(inputs, work, dtypes), shadow.tree, method=method, guard=check_operation)
+
+
 def _run_fake(
     shadow: Shadow,
     inputs: ModelInputs,
@@ -157,16 +166,35 @@ def _run_fake(
     observer: Observer | None,
 ) -> tuple[TraceResult, Prepared, list[str], int]:
     """Trace with fakes, again if the layers that read the inputs want other dtypes than were guessed."""
-    most = 3 + len(dtypes)  # a pass may end at the first wrong guess
+    most = 4 + len(dtypes)  # a pass may end at the first wrong guess
+    lean = "no_grad" if len(shadow.tree.modules) > MANY_MODULES else ""
     for passes in range(1, most + 1):
         work = shadow.build_fake_workpiece()
         prepared = prepare_inputs(inputs, work, dtypes)
-        result = trace(work, prepared, shadow.tree, method=method, observer=observer, guard=check_operation)
+        with torch.no_grad() if lean == "no_grad" else nullcontext():
+            result = trace(
+                work,
+                prepared,
+                shadow.tree,
+                method=method,
+                observer=observer,
+                guard=check_operation,
+                measure_bytes=not lean,
+            )
+        if lean != "grad" and result.error is not None and _minds_measuring(result.error):
+            lean = "grad"
+            continue
         better = correct_dtypes(inputs, names, dtypes, prepared, result.trace) if passes < most else None
         if better is None:
             return result, prepared, dtypes, passes
         dtypes = better
     raise AssertionError("unreachable")
+
+
+def _minds_measuring(error: BaseException) -> bool:
+    """Tell whether a forward differentiates, which it can't without grad, or with hooks on what autograd saves."""
+    words = str(error)
+    return "yet support saved tensor hooks" in words or "does not require grad" in words
 
 
 def _confirm(result: TraceResult) -> tuple[TraceResult, str]:

@@ -120,7 +120,8 @@ class ParamFact:
         names: Every path it is registered under, ``"encoder.weight"``; empty if only reachable unregistered.
         shape: Sizes; ``()`` while lazy.
         num: Number of scalars; 0 while lazy.
-        nbytes: Bytes of its storage that it really takes (packed 4-bit weights and expanded views included right).
+        nbytes: Bytes of its storage that it really takes (packed 4-bit weights and expanded views included right); what
+            it shares with a parameter before it is left out, so these add up.
         trainable: Whether it requires grad.
         kind: ``"parameter"`` or ``"buffer"``.
         lazy: Whether it had no size when the tree was read.
@@ -298,6 +299,7 @@ class Trace:
         method: What was called: ``"forward"``, ``"encode"``.
         peak_bytes: Largest sum of live tensor storages during the forward, ``None`` if not measured.
         knows_saved: Whether what autograd saves was written down.
+        input_storages: ``(storage number, bytes)`` of what the forward was called with.
     """
 
     calls: tuple[Call, ...]
@@ -311,6 +313,7 @@ class Trace:
     method: str = "forward"
     peak_bytes: int | None = None
     knows_saved: bool = False
+    input_storages: tuple[tuple[int, int], ...] = ()
 
     @property
     def model_type(self) -> str:
@@ -381,7 +384,24 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Where the memory goes, in bytes; ``None`` is unknown."""
+    """Where the memory goes, in bytes; ``None`` is unknown.
+
+    Attributes:
+        param_bytes, buffer_bytes: What parameters and buffers take, each storage once.
+        input_bytes: The storages that the forward is called with.
+        activation_bytes: What autograd saves for backward, each storage once, parameters left out.
+        gradient_bytes: One gradient per parameter that requires grad, of its dtype.
+        optimizer_bytes: State the optimizer keeps beside them, on the same device.
+        forward_peak_bytes: The largest sum of live tensor storages during a forward without autograd, inputs included,
+            parameters, buffers and workspaces of kernels left out.
+        optimizer: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
+        approximate: Whether a backend's workspace or autocast makes ``activation_bytes`` approximate.
+        saved_input_bytes: Those of ``activation_bytes`` that are storages of the input.
+        budget_bytes: What there is: ``--memory``, or the memory of the device the model is on; ``None`` if not asked.
+        batch: Size of the batch that was traced, ``None`` if the input has none.
+        most_for_inference, most_for_training: The largest batch that fits the budget, found by tracing; 0 if not even
+            one does, ``None`` if unknown or not asked.
+    """
 
     param_bytes: int
     buffer_bytes: int
@@ -392,6 +412,11 @@ class Memory:
     forward_peak_bytes: int | None = None
     optimizer: str = "adamw"
     approximate: bool = False
+    saved_input_bytes: int = 0
+    budget_bytes: int | None = None
+    batch: int | None = None
+    most_for_inference: int | None = None
+    most_for_training: int | None = None
 
     @property
     def inference_bytes(self) -> int | None:
@@ -402,11 +427,25 @@ class Memory:
 
     @property
     def training_bytes(self) -> int | None:
-        """Parameters, buffers, input, saved activations, gradients and optimizer state."""
+        """Parameters, buffers, input, saved activations (an input that is saved counts once), gradients, optimizer."""
         if self.activation_bytes is None:
             return None
-        fixed = self.param_bytes + self.buffer_bytes + self.input_bytes
-        return fixed + self.activation_bytes + self.gradient_bytes + self.optimizer_bytes
+        fixed = self.param_bytes + self.buffer_bytes + self.gradient_bytes + self.optimizer_bytes
+        return fixed + self.input_bytes + self.activation_bytes - self.saved_input_bytes
+
+    @property
+    def fits_inference(self) -> bool | None:
+        """Whether the forward fits the budget; ``None`` if either is unknown."""
+        return _fits(self.inference_bytes, self.budget_bytes)
+
+    @property
+    def fits_training(self) -> bool | None:
+        """Whether a training step fits the budget; ``None`` if either is unknown."""
+        return _fits(self.training_bytes, self.budget_bytes)
+
+
+def _fits(needed: int | None, budget: int | None) -> bool | None:
+    return None if needed is None or budget is None else needed <= budget
 
 
 @dataclass(frozen=True, slots=True)

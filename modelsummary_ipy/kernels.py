@@ -33,7 +33,7 @@ class KernelLog:
         measure_bytes: Whether storages and saved tensors are followed, besides the operations.
 
     Attributes:
-        peak_bytes: The largest sum of live tensor storages, parameters and buffers left out; ``None`` if not measured.
+        input_storages: ``(number, bytes)`` of the storages that the pass began with.
     """
 
     def __init__(self, current: Callable[[], Any], *, measure_bytes: bool = True) -> None:
@@ -43,9 +43,11 @@ class KernelLog:
         self._lazy_params: list[Tensor] = []
         self._storages: dict[int, _Storage] = {}
         self._next_number = 0
+        self.input_storages: tuple[tuple[int, int], ...] = ()
         self._live_bytes = 0
         self._peak_bytes = 0
         self._was_unpacked = False
+        self._hears_saved = False
         self._fake_mode: FakeMode | None = None
 
     @property
@@ -55,8 +57,8 @@ class KernelLog:
 
     @property
     def knows_saved(self) -> bool:
-        """Whether what autograd saves was written down: not where nothing is saved because the pass is real."""
-        return self._measures_bytes and self._fake_mode is not None
+        """Whether what autograd saves was written down: not in a real pass, or where the user turned grad off."""
+        return self._measures_bytes and self._hears_saved
 
     def begin(self, params: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
         """Leave parameters and buffers out of what is measured, and begin with the inputs.
@@ -73,6 +75,7 @@ class KernelLog:
                 self._lazy_params.append(tensor)
         for tensor in inputs:
             self._follow(tensor, None)
+        self.input_storages = tuple((storage.number, storage.nbytes) for storage in self._storages.values())
 
     def _exclude(self, tensor: Tensor) -> None:
         storage = _storage_of(tensor)
@@ -83,12 +86,13 @@ class KernelLog:
     def recording(self, fake_mode: FakeMode | None) -> Iterator[KernelLog]:
         """Record while the block runs; enters ``fake_mode`` if the tensors are fake."""
         self._fake_mode = fake_mode
+        self._hears_saved = fake_mode is not None and torch.is_grad_enabled()
         with ExitStack() as stack:
             if fake_mode is not None:
                 fake_mode.listener = self._hear
                 stack.callback(setattr, fake_mode, "listener", None)
                 stack.enter_context(fake_mode)
-                if self._measures_bytes:
+                if self._measures_bytes and self._hears_saved:
                     stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._save, self._give_back))
             else:
                 stack.enter_context(_RealProbe(self._hear))

@@ -119,30 +119,48 @@ def _number_params(tree: ModuleTree, paths: list[list[str]], own: list[list[tupl
                 names.append([])
                 kinds.append(kind)
             names[number] += [f"{path}.{name}" if path else name for path in paths[index]]
+    left: dict[int, int] = {}
     for number, tensor in enumerate(tree.tensors):
-        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number]))
+        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], left))
 
 
-def _read_param(tensor: Tensor, index: int, names: tuple[str, ...], kind: Any) -> ParamFact:
+def _read_param(tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, left: dict[int, int]) -> ParamFact:
     dtype, device, trainable = name_dtype(tensor.dtype), name_device(tensor.device), bool(tensor.requires_grad)
     if isinstance(tensor, UninitializedTensorMixin):
         return ParamFact(index, names, (), dtype, device, 0, 0, trainable, kind, lazy=True)
     num = tensor.numel()
-    return ParamFact(index, names, tuple(tensor.shape), dtype, device, num, _read_bytes(tensor), trainable, kind)
+    return ParamFact(index, names, tuple(tensor.shape), dtype, device, num, _read_bytes(tensor, left), trainable, kind)
 
 
-def _read_bytes(tensor: Tensor) -> int:
-    """Bytes a tensor really takes: an expanded view no more than its storage."""
+def _read_bytes(tensor: Tensor, left: dict[int, int]) -> int:
+    """Read the bytes a tensor really takes: an expanded view no more than its storage, a packed one what it packs.
+
+    Args:
+        tensor: A parameter or buffer.
+        left: Bytes of each storage that no tensor has been given yet, by address; what two tensors share counts once.
+    """
     size = int(tensor.numel()) * int(tensor.element_size())
-    if tensor.layout != torch.strided or type(tensor) not in (Tensor, nn.Parameter):
+    if type(tensor) not in _PLAIN and hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        return sum(_read_bytes(getattr(tensor, name), left) for name in names)
+    if tensor.layout != torch.strided or type(tensor) not in _PLAIN:
         return size
-    return min(size, int(tensor.untyped_storage().nbytes()))
+    storage = tensor.untyped_storage()
+    rest = left.get(storage._cdata)
+    if rest is None:
+        rest = int(storage.nbytes())
+    taken = min(size, rest)
+    left[storage._cdata] = rest - taken
+    return taken
+
+
+_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 
 
 def read_params(params: Sequence[ParamFact], tensors: Mapping[int, Tensor]) -> list[ParamFact]:
     """Read again the parameters that were lazy, from the tensors that the shadow made of them, by index."""
     return [
-        _read_param(tensors[fact.index], fact.index, fact.names, fact.kind)
+        _read_param(tensors[fact.index], fact.index, fact.names, fact.kind, {})
         if fact.lazy and fact.index in tensors
         else fact
         for fact in params

@@ -515,6 +515,7 @@ class _Tracer:
             method=method,
             peak_bytes=self.kernels.peak_bytes,
             knows_saved=self.kernels.knows_saved,
+            input_storages=self.kernels.input_storages,
         )
         same = error is not None and error is self._error
         return TraceResult(trace, error, self._culprit_name if same else "", self._culprit_operands if same else None)

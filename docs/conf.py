@@ -15,8 +15,8 @@ version = release = read_version("modelsummary_ipy")
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "myst_parser",
+    "google_docstrings",
     "magic_reference",
 ]
 source_suffix = {".md": "markdown"}
@@ -33,15 +33,13 @@ html_show_sphinx = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-napoleon_google_docstring = True
-napoleon_numpy_docstring = False
-napoleon_use_ivar = True
-napoleon_use_rtype = False
 
 # Names that live in other projects: without a network there is nothing to link them to.
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|pandas|pd|IPython|traitlets|ipywidgets|collections|pathlib|types|typing)\..*"),
     ("py:.*", r"(nn\.Module|Module|Tensor|DataFrame|Path|Any|Mapping|Collection|Callable|Iterator|Sequence)"),
+    # What is inside, and shown in signatures only.
+    ("py:.*", r"(modelsummary_ipy\.\w+\.)?(ModelInputs|Settings|_\w+)"),
     # Literals and aliases of facts.py: they are written out where they are used.
     ("py:.*", r"(modelsummary_ipy\.facts\.)?(Kind|Status|Severity|EngineName|Formula|Mode|Engine)"),
 ]

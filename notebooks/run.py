@@ -27,7 +27,11 @@ def run_notebook(source: Path, folder: Path) -> Path:
         # a kernel of the python that runs this, whatever kernels the user has installed
         os.environ.update({f"JUPYTER_{name}_DIR": home for name in ("CONFIG", "DATA", "RUNTIME")}, IPYTHONDIR=home)
         client = NotebookClient(
-            notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+            notebook,
+            timeout=600,
+            kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],  # it warns, on every start, that it talks over TCP
+            resources={"metadata": {"path": str(folder)}},
         )
         try:
             client.execute()

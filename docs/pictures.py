@@ -1,0 +1,65 @@
+"""Draw the documentation's pictures: pages made by ``ms.to_html(standalone=True)``, photographed in light and dark."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from playwright.sync_api import sync_playwright
+from torch import nn
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from modelsummary_ipy import ModelSummary, Size
+
+FOLDER = Path(__file__).parent / "pictures"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class Net(nn.Module):
+    """The example of the first page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(1, 16, 3, padding=5)
+        self.conv1 = nn.Conv2d(16, 32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv1(self.conv0(x))
+
+
+def build_summaries() -> dict[str, ModelSummary]:
+    """Return what is photographed, by the name of its picture."""
+    resnet = ResNetForImageClassification(ResNetConfig(num_labels=1000))
+    return {
+        "summary": ModelSummary(resnet, Size("B=8 3 H=224 W=224")),
+        "example": ModelSummary(Net(), (1, 1, 256, 256)),
+        "failure": ModelSummary(Net(), (1, 3, 256, 256)),
+    }
+
+
+def main() -> None:
+    if CHROMIUM is None:
+        sys.exit("no Chromium was found: `make browser` installs one")
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        for name, summary in build_summaries().items():
+            page_file = summary.save(Path(folder) / f"{name}.html")
+            for scheme in ("light", "dark"):
+                page = browser.new_page(
+                    viewport={"width": 960, "height": 640}, device_scale_factor=2, color_scheme=scheme
+                )
+                page.goto(page_file.as_uri())
+                target = FOLDER / f"{name}-{scheme}.png"
+                page.screenshot(path=target, full_page=True, animations="disabled")
+                page.close()
+                print(target)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""A summary wherever notebooks are read: Notebook 7, Voila, nbconvert, VS Code, Colab, GitHub, its own page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import lxml.html
+import nbformat
+import pytest
+from nbconvert import HTMLExporter
+from playwright.sync_api import Locator, Page, expect
+from torch import nn
+
+from modelsummary_ipy import ModelSummary, Size
+from tests.browser.hosts import PATIENCE, Notebook, Server, find_head, find_row, find_violations, is_open
+
+CELLS = [
+    "%load_ext modelsummary_ipy",
+    "from torch import nn\nmodel = nn.Sequential(nn.Conv2d(1, 16, 3, padding=5), nn.Sequential(nn.ReLU()))",
+    "%summary model (1, 1, 32, 32)",
+]
+
+#: What GitHub leaves of a notebook's HTML: the tables and their text, without styles, classes or disclosures.
+KEPT_BY_GITHUB = {"table", "tbody", "tr", "th", "td", "p", "div", "b", "i", "small", "code", "pre", "ul", "li", "dl"}
+
+
+@pytest.fixture(scope="module")
+def summary() -> ModelSummary:
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=5), nn.Sequential(nn.Conv2d(16, 32, 3), nn.ReLU()))
+    model[0].weight.requires_grad_(False)
+    return ModelSummary(model, Size("B=2 3 H=64 W=48"))
+
+
+@pytest.fixture(scope="module")
+def failed() -> ModelSummary:
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Sequential(nn.Flatten(), nn.Linear(7, 2)), nn.ReLU())
+    summary = ModelSummary(model, (2, 3, 8, 8))
+    assert summary.error is not None
+    return summary
+
+
+def assert_folds(page: Page, inside: Locator) -> None:
+    """A row folds and unfolds by a click and by a key."""
+    row = find_row(inside, "1")
+    inner = find_row(row, "0")
+    expect(inner).to_be_visible()
+    find_head(row).click()
+    expect(inner).to_be_hidden()
+    find_head(row).focus()
+    page.keyboard.press("Enter")
+    expect(inner).to_be_visible()
+
+
+def test_in_notebook_7_it_runs_folds_and_has_no_violation(page: Page, server: Server, axe: Path) -> None:
+    notebook = Notebook.open(page, server, server.write("seven.ipynb", CELLS), app="notebook")
+    notebook.run_all()
+    shown = notebook.wait_for_summary()
+    expect(find_head(find_row(shown, "0"))).to_contain_text("padding=1 keeps the size")
+    assert_folds(page, shown)
+    assert find_violations(page, axe) == []
+
+
+def test_in_voila_it_is_shown_and_folds(page: Page, server: Server, axe: Path) -> None:
+    page.goto(server.address(f"voila/render/{server.write('served.ipynb', CELLS)}"))
+    shown = page.locator(".ms-root")
+    failed = page.get_by_text("There was an error when executing cell")
+    expect(shown.or_(failed)).to_be_visible(timeout=PATIENCE)
+    assert_folds(page, shown)
+    assert find_violations(page, axe) == []
+
+
+def test_in_a_page_that_nbconvert_made_it_folds(
+    page: Page, server: Server, summary: ModelSummary, axe: Path, tmp_path: Path
+) -> None:
+    name = server.write("converted.ipynb", [CELLS[-1]], [summary._repr_mimebundle_()])
+    html, _ = HTMLExporter().from_notebook_node(nbformat.read(server.root / name, as_version=4))
+    (tmp_path / "converted.html").write_text(html, encoding="utf-8")
+    page.goto((tmp_path / "converted.html").as_uri(), wait_until="domcontentloaded")
+    assert_folds(page, page.locator(".ms-root"))
+    assert find_violations(page, axe) == []
+
+
+#: How a host says which theme it is in: attributes of <html> and <body>, and the colour behind the output.
+THEMES = {
+    "vscode light": ("", "class=vscode-light style='--vscode-editor-foreground:#3b3b3b;background:#fff'"),
+    "vscode dark": ("", "class=vscode-dark style='--vscode-editor-foreground:#ccc;background:#1f1f1f'"),
+    "vscode high contrast": ("", "class='vscode-dark vscode-high-contrast' style='background:#000'"),
+    "vscode widget": ("", "class=vscode-light style='--vscode-editor-foreground:#3b3b3b;background:white'"),
+    "colab light": ("theme=light", "style='background:#fff;color:#212121'"),
+    "colab dark": ("theme=dark", "style='background:#383838;color:#d5d5d5'"),
+    "lab dark": (
+        "",
+        "data-jp-theme-light=false style='--jp-content-font-color1:#fff;--jp-layout-color0:#111;background:#111'",
+    ),
+}
+
+
+def show_in_theme(page: Page, theme: str, html: str) -> None:
+    root, body = THEMES[theme]
+    page.set_content(f"<!doctype html><html lang=en {root}><title>a notebook</title><body {body}><main>{html}</main>")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_in_the_themes_of_other_hosts_every_word_can_be_read(
+    page: Page, theme: str, summary: ModelSummary, failed: ModelSummary, axe: Path
+) -> None:
+    """axe-core computes the contrast of each piece of text with what lies behind it."""
+    for shown in (summary, failed):
+        show_in_theme(page, theme, shown.to_html())
+        assert find_violations(page, axe) == []
+    show_in_theme(page, theme, summary.to_html())
+
+
+def test_a_dark_theme_is_taken_from_the_host_and_not_from_the_system(
+    new_page: Callable[..., Page], summary: ModelSummary
+) -> None:
+    """A light notebook on a dark desktop stays light."""
+    page = new_page(color_scheme="dark")
+    colours = []
+    for theme in ("colab light", "colab dark"):
+        show_in_theme(page, theme, summary.to_html())
+        colours.append(page.locator(".ms-root").evaluate("root => getComputedStyle(root).color"))
+    light, dark = (sum(map(int, colour.strip("rgb()").split(",")[:3])) for colour in colours)
+    assert light < 384 < dark
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_of_its_own_follows_the_system(
+    new_page: Callable[..., Page], scheme: str, summary: ModelSummary, failed: ModelSummary, axe: Path
+) -> None:
+    page = new_page(color_scheme=scheme)
+    for shown in (failed, summary):
+        page.set_content(shown.to_html(standalone=True))
+        assert find_violations(page, axe, "html") == []
+    assert_folds(page, page.locator(".ms-root"))
+
+
+def test_forced_colours_keep_it_readable(new_page: Callable[..., Page], summary: ModelSummary, axe: Path) -> None:
+    page = new_page(forced_colors="active", reduced_motion="reduce")
+    page.set_content(summary.to_html(standalone=True))
+    assert find_violations(page, axe, "html") == []
+    moving = page.locator(".ms-root *").evaluate_all(
+        "all => all.filter(one => getComputedStyle(one).transitionDuration !== '0s' "
+        "|| getComputedStyle(one).animationName !== 'none').length"
+    )
+    assert moving == 0
+
+
+def test_at_320_pixels_nothing_is_cut_off_and_the_page_does_not_scroll_sideways(
+    new_page: Callable[..., Page], summary: ModelSummary, failed: ModelSummary, axe: Path
+) -> None:
+    page = new_page(viewport={"width": 320, "height": 640})
+    for shown in (failed, summary):
+        page.set_content(shown.to_html(standalone=True))
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 320
+        assert find_violations(page, axe, "html") == []
+
+
+def test_with_everything_stripped_but_tables_the_rows_still_read_in_order(page: Page, summary: ModelSummary) -> None:
+    """As GitHub and nbviewer's strictest readers show it."""
+    tree = lxml.html.fromstring(summary.to_html())
+    for element in list(tree.iter()):
+        if element is tree or not isinstance(element.tag, str):
+            continue
+        if element.tag in {"style", "script", "svg"}:
+            element.drop_tree()
+        elif element.tag not in KEPT_BY_GITHUB:
+            element.drop_tag()
+        else:
+            element.attrib.clear()
+    page.set_content(lxml.html.tostring(tree, encoding="unicode"))
+    rows = [line.split() for line in page.locator("table").all_inner_texts()]
+    names = [words[0] for words in rows]
+    assert names == ["layer", "Sequential", "0", "1", "0", "1"]
+    assert "[2, 16, 72, 56]" in " ".join(rows[2])
+    assert "padding=1 keeps the size" in page.locator("body").inner_text()
+
+
+def test_two_summaries_on_one_page_fold_each_for_itself(page: Page, summary: ModelSummary) -> None:
+    """No ids, no state that one output could take from another."""
+    page.set_content(f"<!doctype html><main>{summary.to_html()}{summary.to_html()}</main>")
+    first, second = page.locator(".ms-root").all()
+    find_head(find_row(first, "1")).click()
+    assert not is_open(find_row(first, "1"))
+    assert is_open(find_row(second, "1"))
+    assert page.locator("[id]").count() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 import operator
 import re
@@ -20,14 +21,19 @@ _TOKEN = re.compile(r"\s*(?:(?P<name>[^\W\d]\w*)\s*=\s*)?(?P<number>[+-]?\w+(?:\
 _DTYPES = {
     name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype) and not name.startswith("_")
 }
+_DTYPES |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
+#: Most numbers in a tensor: torch counts them in 64 bits, and an overflow inside it is no message for a user.
+_MOST = 2**63 - 1
+#: What is offered for a misspelt dtype; torch also has sub-byte ones that hardly any operation takes.
+_USUAL = "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128".split()
 
 
 class Size:
     """The size of a tensor that is to be made up: it may stand wherever a size may.
 
     Args:
-        size: Text such as ``"B=8 3 H=224 W=224"`` (commas, parentheses and a ``:int64`` at the end are welcome), or
-            ints.
+        size: Text such as ``"B=8 3 H=224 W=224"`` (commas, parentheses and a ``:int64`` at the end are welcome), ints,
+            or one int; ``()`` is the size of a scalar.
         dims: A name per dim, ``""`` where it has none; in text they stand before the number.
         dtype: ``"int64"``, ``torch.int64``; ``None`` lets the layer that reads the tensor decide.
 
@@ -37,7 +43,8 @@ class Size:
         dtype: Name of the dtype, or ``None``.
 
     Raises:
-        InputError: If a size is zero, negative or no int, a name comes twice with two sizes, or the dtype is unknown.
+        InputError: If a size is zero, negative, no int or beyond what torch can count, a name is none or comes twice
+            with two sizes, or the dtype is unknown.
 
     Example:
         >>> Size("B=8 3 H=224 W=224").shape
@@ -54,19 +61,18 @@ class Size:
     dims: tuple[str, ...]
     dtype: str | None
 
-    def __init__(self, size: str | Iterable[int], dims: Iterable[str] | None = None, dtype: Any = None) -> None:
+    def __init__(self, size: str | int | Iterable[int], dims: Iterable[str] | None = None, dtype: Any = None) -> None:
         if isinstance(size, str):
-            text, _, written = size.partition(":")
+            text, colon, written = size.partition(":")
             names, found = _read_text(text)
-            dtype = dtype if dtype is not None else (written.strip() or None)
+            dtype = written.strip() if colon and dtype is None else dtype
         else:
-            found = [_check_number(number, size) for number in size]
+            given = _list_numbers(size)
+            found = [_check_number(number, given) for number in given]
             names = list(dims) if dims is not None else [""] * len(found)
-        if len(names) != len(found):
-            raise InputError(f"{len(names)} dim names for {len(found)} sizes", "one name per size, '' for none")
-        for name, number in zip(names, found, strict=True):
-            if name and any(n == name and m != number for n, m in zip(names, found, strict=True)):
-                raise InputError(f"dim {name!r} with two sizes in {size!r}", "one size for one name", _EXAMPLE)
+        _check_names(names, found)
+        if math.prod(found) > _MOST:
+            raise InputError(f"size {tuple(found)}", f"at most {_MOST} numbers in a tensor", _EXAMPLE)
         object.__setattr__(self, "shape", tuple(found))
         object.__setattr__(self, "dims", tuple(names))
         object.__setattr__(self, "dtype", None if dtype is None else read_dtype(dtype))
@@ -80,7 +86,7 @@ class Size:
     @property
     def words(self) -> str:
         """The size as ``Size`` takes it: ``"B=8 3 H=224 W=224"``."""
-        return " ".join(_write_dims(self))
+        return " ".join(_write_dims(self)) or "()"
 
     def with_shape(self, shape: Iterable[int]) -> Size:
         """Return the same with other sizes; names stay if there are as many dims."""
@@ -116,9 +122,31 @@ def _write_dims(size: Size) -> list[str]:
     return [f"{name}={number}" if name else str(number) for name, number in zip(size.dims, size.shape, strict=True)]
 
 
+def _list_numbers(size: Any) -> tuple[Any, ...]:
+    if isinstance(size, (int, float)):
+        return (size,)
+    try:
+        return tuple(size)
+    except TypeError:
+        raise InputError(f"size {size!r}", "positive whole numbers", _EXAMPLE) from None
+
+
+def _check_names(names: list[str], numbers: list[int]) -> None:
+    if len(names) != len(numbers):
+        raise InputError(f"{len(names)} dim names for {len(numbers)} sizes", "one name per size, '' for none")
+    sizes: dict[str, int] = {}
+    for name, number in zip(names, numbers, strict=True):
+        if name and not name.isidentifier():
+            raise InputError(f"dim name {name!r}", "a name such as B, or '' for none", _EXAMPLE)
+        if name and sizes.setdefault(name, number) != number:
+            raise InputError(f"dim {name} with the sizes {sizes[name]} and {number}", "one size for one name", _EXAMPLE)
+
+
 def _read_text(text: str) -> tuple[list[str], list[int]]:
     inner = text.strip()
-    if inner[:1] in ("(", "[") and inner[-1:] in (")", "]"):
+    if not inner:
+        raise InputError("a size that is empty", "sizes such as 8 or B=8", _EXAMPLE)
+    if inner[0] + inner[-1] in ("()", "[]"):
         inner = inner[1:-1].strip()
     names: list[str] = []
     found_numbers: list[int] = []
@@ -139,7 +167,7 @@ def _read_text(text: str) -> tuple[list[str], list[int]]:
 
 
 def _check_number(number: Any, size: Any) -> int:
-    shown = size if isinstance(size, str) else tuple(size)
+    shown = repr(size) if isinstance(size, str) else tuple(size)
     if isinstance(number, bool):
         raise InputError(f"{number!r} in size {shown}", "positive whole numbers", _EXAMPLE)
     try:
@@ -152,16 +180,19 @@ def _check_number(number: Any, size: Any) -> int:
 
 
 def read_dtype(dtype: Any) -> str:
-    """Return the name of a dtype given as ``torch.int64``, ``"int64"`` or ``"torch.int64"``.
+    """Return the name of a dtype given as ``torch.int64``, ``"int64"``, ``"long"``, ``"torch.int64"`` or ``np.int64``.
 
     Raises:
         InputError: If torch has no such dtype; the nearest names are said.
     """
     if isinstance(dtype, torch.dtype):
         return str(dtype).removeprefix("torch.")
+    if isinstance(dtype, type) and dtype.__module__ == "numpy":
+        dtype = dtype.__name__
     name = str(dtype).removeprefix("torch.").strip()
     if name not in _DTYPES:
-        near = difflib.get_close_matches(name, _DTYPES, 3, 0.4)
+        full = {str(known).removeprefix("torch.") for known in _DTYPES.values()}
+        near = difflib.get_close_matches(name, sorted(full), 3, 0.5)
         raise InputError(f"dtype {name!r}", f"a dtype of torch such as {', '.join(near or ['float32', 'int64'])}")
     return str(_DTYPES[name]).removeprefix("torch.")
 

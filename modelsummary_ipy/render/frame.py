@@ -226,7 +226,7 @@ def render_json(story: Story) -> str:
 def render_csv(story: Story) -> str:
     """Every row as CSV, sizes as people write them; nothing in a cell can start a spreadsheet formula."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)  # ends lines with \r\n: with \n alone it leaves a \r inside a cell unquoted
     names = [name for name in _COLUMNS if name not in ("inputs", "outputs")]
     writer.writerow(names)
     for row, flags in zip(story.rows, _flags_by_row(story), strict=True):

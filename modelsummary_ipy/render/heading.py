@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..facts import Flag, Story
 from ..outline import Outline
-from .sizes import format_size
 from .words import format_bytes, format_short, plain, plural
 
 
@@ -56,18 +56,30 @@ def find_failed(story: Story) -> str:
     return f"the forward failed{where}{at}"
 
 
-def find_given(story: Story) -> tuple[str, ...]:
-    """The model's input, a line per leaf: ``ids [B=8, T=128] int64``."""
-    lines = []
+class Given(NamedTuple):
+    """One tensor of the model's input: its key, a name (or ``""``) and a size per dim, and what else is to say."""
+
+    label: str
+    dims: tuple[tuple[str, str], ...]
+    rest: str
+
+    def __str__(self) -> str:
+        """``ids [B=8, T=128] int64``."""
+        size = ", ".join(f"{name}={size}" if name else size for name, size in self.dims)
+        return " ".join(filter(None, (self.label, f"[{size}]", self.rest)))
+
+
+def find_given(story: Story) -> tuple[Given, ...]:
+    """The model's input, leaf by leaf."""
+    given = []
     for fact in story.trace.inputs:
         dims = []
         for at, size in enumerate(fact.spec.shape):
             name = fact.dims[at] if at < len(fact.dims) else ""
-            dims.append(f"{plain(name)}={size}" if name else format_size((size,))[1:-1])
-        words = [plain(fact.spec.name), "[" + ", ".join(dims) + "]", fact.spec.dtype]
-        words.append("(inferred)" if fact.given == "inferred" else "")
-        lines.append(" ".join(filter(None, words)))
-    return tuple(lines)
+            dims.append((plain(name), "ragged" if size == -1 else str(size)))
+        rest = plain(fact.spec.dtype) + (" (inferred)" if fact.given == "inferred" else "")
+        given.append(Given(plain(fact.spec.name), tuple(dims), rest))
+    return tuple(given)
 
 
 def total_mult_adds(story: Story) -> int | None:

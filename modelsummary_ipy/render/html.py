@@ -78,29 +78,28 @@ def render_html(
 
 def _header(story: Story, names: Names) -> dict[str, Any]:
     given = heading.find_given(story)
-    if len(given) > 8:
-        given = (*given[:7], f"… {len(given) - 7} more inputs")
+    lines = [_given_markup(leaf, names) for leaf in given]
+    if len(lines) > 8:
+        lines = [*lines[:7], escape(f"… {len(given) - 7} more inputs")]
     return {
         "headline": heading.find_headline(story),
         "failed": heading.find_failed(story),
         "title": heading.find_title(story),
-        "given": [_given_markup(line, names) for line in given],
+        "given": lines,
         "totals": _totals(story),
         "caveats": heading.find_caveats(story),
     }
 
 
-def _given_markup(line: str, names: Names) -> Markup:
-    """An input line with its named dims in their colours: ``[B=8, 3]``."""
-    head, bracket, tail = line.partition("[")
-    if not bracket or not names.names:
-        return escape(line)
-    size, end, rest = tail.rpartition("]")
+def _given_markup(given: heading.Given, names: Names) -> Markup:
+    """An input with its named dims in their colours: ``[B=8, 3]``."""
     dims = []
-    for dim in size.split(", "):
-        colour = names.colour(dim.rpartition("=")[0]) if "=" in dim else None
-        dims.append(str(escape(dim)) if colour is None else f'<b class="ms-{colour}">{escape(dim)}</b>')
-    return escape(head + bracket) + Markup(", ".join(dims)) + escape(end + rest)
+    for name, size in given.dims:
+        colour = names.colour(name) if name else None
+        said = f"{escape(name)}={size}" if name else size
+        dims.append(said if colour is None else f'<b class="ms-{colour}">{said}</b>')
+    label = escape(f"{given.label} ") if given.label else ""
+    return Markup(f"{label}[{', '.join(dims)}] {escape(given.rest)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def _header(story: Story) -> Iterator[str]:
         if line:
             yield f"*{_escape(line)}*\n"
     yield " · ".join([f"**{_escape(heading.find_title(story))}**", *map(_escape, heading.find_totals(story))])
-    given = [f"- input {_escape(line)}" for line in heading.find_given(story)]
+    given = [f"- input {_escape(str(leaf))}" for leaf in heading.find_given(story)]
     caveats = [f"- {_escape(line)}" for line in heading.find_caveats(story)]
     if given or caveats:
         yield "\n" + "\n".join(given + caveats)

@@ -214,7 +214,7 @@ class Parts:
         ins, outs = labels.row_lines(self.story, row, self.view)
         state = labels.format_status(row, self.story)
         extra = [str(escape(line)) for line in labels.extra_lines(self.story, row, self.view)]
-        before = [f"<small>{self._leaf(line)}</small>" for line in ins]
+        before = [f"<span>{self._leaf(line)}</span>" for line in ins]
         after = [self._leaf(line) for line in outs]
         if state:
             after.append(f'<b class="ms-s">{state}</b>')
@@ -232,7 +232,7 @@ class Parts:
                 bold = at < len(line.bold) and line.bold[at]
                 colour = colours[at] if at < len(colours) else None
                 if colour is not None:
-                    dims[at] = f"<b class=ms-{colour}>{text}</b>" if bold else f"<i class=ms-{colour}>{text}</i>"
+                    dims[at] = f"<b class=ms-{colour}>{text}</b>" if bold else f"<bdi class=ms-{colour}>{text}</bdi>"
                 elif bold:
                     dims[at] = f"<b>{text}</b>"
         size_text = "[" + ", ".join(dims) + "]"
@@ -248,7 +248,7 @@ def markup_detail(pairs: Sequence[tuple[str, Sequence[str]]], extra: str = "") -
     """
     terms = []
     for word, lines in pairs:
-        text = str(escape("\n".join(lines))).replace("\n", "</dd><dd>")
+        text = str(escape("\n".join(lines))).replace("\n", "<br>")
         said = f'<code class="ms-p">{text}</code>' if word == "path" else text
         terms.append(f"<dt>{word}</dt><dd>{said}</dd>")
     below = f'<pre class="ms-x">{escape(extra)}</pre>' if extra else ""

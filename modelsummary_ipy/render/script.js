@@ -59,6 +59,7 @@
         timer = setTimeout(filter, 90);
       };
       if (deepest > 0) {
+        add("span", { textContent: "levels" });
         button("−", "One level less", () => toDepth(depthShown() - 1)).setAttribute("aria-label", "One level less");
         button("+", "One level more", () => toDepth(depthShown() + 1)).setAttribute("aria-label", "One level more");
         button("all", "Open every level", () => toDepth(deepest));

@@ -74,8 +74,8 @@ def _header(story: Story, width: int | None) -> Iterator[str]:
         yield from _wrap([line] if line else [], width)
     yield from _wrap([heading.find_title(story)], width)
     given = heading.find_given(story)
-    for line in given[:8]:
-        yield from _wrap([f"input {line}"], width, "  ")
+    for leaf in given[:8]:
+        yield from _wrap([f"input {leaf}"], width, "  ")
     if len(given) > 8:
         yield f"  … {words.plural(len(given) - 8, 'more input')}"
     yield from _wrap([" · ".join(heading.find_totals(story))], width, "  ")

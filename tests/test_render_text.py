@@ -1,0 +1,161 @@
+"""The text: the same story for terminals and logs, within the width there is."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelsummary_ipy.facts import Story, View
+from modelsummary_ipy.render.text import render_text
+from tests import stories
+from tests.stories import StoryBuilder
+
+ALL = View(columns=("input", "output", "formula", "params", "macs", "activation", "source"))
+STORIES: dict[str, Callable[[], Story]] = {
+    "two_convs": stories.two_convs,
+    "bert_like": lambda: stories.bert_like(flagged=4),
+    "failed_unet": stories.failed_unet,
+    "mixture": lambda: stories.mixture(3, 16),
+    "nested_leaves": stories.nested_leaves,
+    "repeated_calls": stories.repeated_calls,
+    "static_net": stories.static_net,
+    "real_run": stories.real_run,
+}
+
+
+def columns_of(text: str) -> int:
+    """Columns of the widest line, wide characters counted twice."""
+    return max(
+        sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
+        for line in text.splitlines()
+    )
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_text_of_a_story_is_as_it_was_read_and_agreed(name: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"{name}.txt", render_text(STORIES[name](), View()) + "\n")
+
+
+def test_every_column_can_be_shown(golden: Callable[[str, str], None]) -> None:
+    golden("two_convs_all_columns.txt", render_text(stories.two_convs(), ALL) + "\n")
+
+
+def test_a_narrow_terminal_gets_names_above_their_sizes(golden: Callable[[str, str], None]) -> None:
+    golden("failed_unet_50_columns.txt", render_text(stories.failed_unet(), View(), width=50) + "\n")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
+@pytest.mark.parametrize("name", STORIES)
+def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
+    assert columns_of(render_text(STORIES[name](), View(), width=width)) <= width
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_narrow_text_says_no_less_than_a_wide_one(name: str) -> None:
+    story = STORIES[name]()
+    narrow = render_text(story, View(), width=44)
+    for row in (line for line in render_text(story, View()).splitlines() if "→" in line):
+        for size in (word for word in row.replace("→", " ").split("  ") if word.strip().startswith("[")):
+            assert " ".join(size.split()) in " ".join(narrow.split())
+
+
+def test_wide_characters_keep_the_columns_in_line() -> None:
+    build = StoryBuilder("Net", (1, 8), (1, 8))
+    build.module("模型", "Linear", (1, 8), (1, 8))
+    build.module("model", "Linear", (1, 8), (1, 8))
+    lines = [line for line in render_text(build.story(), View()).splitlines() if "Linear" in line]
+    starts = [
+        sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line[: line.index("[")]) for line in lines
+    ]
+    assert starts[0] == starts[1]
+
+
+def test_a_flag_stands_under_its_row_with_words_and_a_fix() -> None:
+    lines = render_text(stories.two_convs(), View()).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("!") and "conv0" in line)
+    assert lines[at + 1].strip().startswith("warning grown-map: a stride-1 convolution grew the map")
+    assert lines[at + 2].strip() == "fix: padding=1 keeps 256 × 256"
+    assert not any(line.startswith("!") and "conv1" in line for line in lines)
+
+
+def test_the_first_line_says_that_the_model_was_run() -> None:
+    assert render_text(stories.real_run(), View()).startswith("ran for real: .item() at net.py:41\n")
+
+
+def test_a_failure_is_told_at_its_row_in_the_words_it_was_given() -> None:
+    text = render_text(stories.failed_unet(), View(), failure_text="ForwardError: cat\n  reason  64 is not 65")
+    lines = [line.strip() for line in text.splitlines()]
+    at = next(number for number, line in enumerate(lines) if line.startswith("✗") and "cat" in line)
+    assert lines[at + 3 : at + 5] == ["ForwardError: cat", "reason  64 is not 65"]
+    assert sum("→ failed" in line for line in lines) == 3
+    assert [line.split()[0] for line in lines if "not reached" in line] == ["conv", "head"]
+
+
+def test_a_failure_without_words_of_its_own_says_the_line_the_reason_and_the_fix() -> None:
+    text = render_text(stories.failed_unet(), View(), failure_reason="65 is odd", failure_fix="pad to 80")
+    assert "RuntimeError at unet.py:22: Sizes of tensors must match except in dimension 1." in text
+    assert "line    x = torch.cat([x, skip], dim=1)" in text
+    assert "reason  65 is odd" in text
+    assert "fix     pad to 80" in text
+
+
+def test_a_failure_outside_every_call_is_told_above_the_table() -> None:
+    story = stories.failed_unet()
+    failure = replace(story.trace.failure, call=None)  # type: ignore[type-var]
+    rows = tuple(replace(row, status="unreached") for row in story.rows)
+    lost = replace(story, rows=rows, trace=replace(story.trace, failure=failure))
+    text = render_text(lost, View(), failure_text="ForwardError: forward() takes 1 argument")
+    assert text.index("ForwardError: forward() takes 1 argument") < text.index("layer")
+
+
+def test_totals_are_unsure_where_an_operation_is_not_known() -> None:
+    text = render_text(stories.bert_like(), View())
+    assert "≥ 82.1 G MACs" in text
+    assert "not counted in MACs: my::op" in text
+    assert "≥" not in render_text(stories.two_convs(), View())
+
+
+def test_what_is_not_shown_is_said() -> None:
+    assert "25 operations not shown" in render_text(stories.bert_like(), View())
+    capped = render_text(stories.all_different(500), View(max_rows=100, depth=99))
+    assert "400 rows of 500 not shown: to_frame() has them all" in capped
+    assert "more rows not shown here" in capped
+    assert "(+5 rows)" in render_text(stories.bert_like(num_layers=1), View(depth=2))
+
+
+def test_passes_are_said_where_they_are_known() -> None:
+    assert "· 2 passes" in render_text(stories.two_convs(), View(), passes=2)
+    assert "· 1 pass" in render_text(stories.two_convs(), View(), passes=1)
+
+
+def test_a_list_of_modules_in_which_something_ran_is_not_called_not_called() -> None:
+    build = StoryBuilder("Net", (1, 8), (1, 8))
+    blocks = build.module("blocks", "ModuleList", status="uncalled")
+    build.module("blocks.0", "Linear", (1, 8), (1, 8), parent=blocks)
+    build.module("blocks.1", "Linear", parent=blocks, status="uncalled")
+    lines = {line.split()[0]: line for line in render_text(build.story(), View()).splitlines() if line.strip()}
+    assert "not called" not in lines["blocks"]
+    assert "not called" in lines["1"]
+
+
+@pytest.mark.parametrize("text", stories.HOSTILE)
+def test_no_name_can_break_a_line_or_move_the_cursor(text: str) -> None:
+    shown = render_text(stories.hostile(text), ALL, width=100)
+    assert len(shown.splitlines()) == len(shown.split("\n"))
+    assert all(char == "\n" or unicodedata.category(char) not in ("Cc", "Cs") for char in shown)
+    assert "\u202e" not in shown
+    shown.encode()
+
+
+@settings(max_examples=80, deadline=None)
+@given(text=st.text(min_size=1, max_size=40), width=st.integers(20, 120))
+def test_any_name_is_one_line_of_printable_text(text: str, width: int) -> None:
+    shown = render_text(stories.hostile(text), ALL, width=width)
+    assert len(shown.splitlines()) == len(shown.split("\n"))
+    assert not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in shown.replace("\n", ""))
+    shown.encode()

@@ -218,7 +218,7 @@ class SummaryMagics(Magics):
         target = find_target(words[0], names)
         check_model(target.model)
         shown: list[Any] = []
-        keep = self._ip.showtraceback
+        keep, outer = self._ip.showtraceback, self._ip.displayhook.exec_result
         self._ip.showtraceback = lambda *args, **kwargs: None  # the cell's error is raised once, after the table
         try:
             with ModelSummary.watch(target.model, **self._keywords(options)) as calls:
@@ -226,6 +226,7 @@ class SummaryMagics(Magics):
                 shown.append(result)
         finally:
             self._ip.showtraceback = keep
+            self._ip.displayhook.exec_result = outer  # the inner run took the place of the cell that holds it
         for made in calls:
             self._view(made, options)
         if options.out:

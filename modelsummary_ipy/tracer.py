@@ -18,7 +18,7 @@ from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
 from modelsummary_ipy.isolation import Surroundings, collect_types
 from modelsummary_ipy.kernels import KernelLog
-from modelsummary_ipy.leaves import build_spec, find_argument_leaves, find_leaves, name_dtype
+from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
 from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
 from modelsummary_ipy.ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.packed import find_rule
@@ -31,8 +31,6 @@ __all__ = ["Observer", "Prepared", "TraceCancelled", "TraceResult", "trace"]
 Observer = Callable[[int, str], "bool | None"]
 #: Looks at an operation before it runs; may raise what the real one would raise and a fake one would not.
 Guard = Callable[[Callable[..., Any], str, tuple[Any, ...], Mapping[str, Any]], None]
-
-_TAG = "_ms_link"  # in a tensor's ``__dict__``: which call made it
 
 
 class TraceCancelled(BaseException):
@@ -217,11 +215,15 @@ class _Tracer:
         self._tree = tree
         self._observer = observer
         self._guard = guard
-        self._modules: list[ModuleFact] = list(tree.modules)
+        pairs = _pair(work, tree)
+        self._modules: list[ModuleFact] = [
+            fact if fact.training == module.training else replace(fact, training=bool(module.training))
+            for module, fact in pairs
+        ]
         self._strangers: list[nn.Module] = []  # an id in index_of must not be reused
         self._new_params: list[tuple[ParamFact, Tensor]] = []
         self._made: set[int] = set()  # addresses of storages that the forward made from nothing
-        self._leaf = [_is_torch_leaf(module, bool(fact.children)) for module, fact in _pair(work, tree)]
+        self._leaf = [_is_torch_leaf(module, bool(fact.children)) for module, fact in pairs]
         self._records: list[_Record] = []
         self._stack: list[_Record] = []
         self._leaf_depth = 0
@@ -241,7 +243,7 @@ class _Tracer:
     def tag_inputs(self, inputs: Prepared) -> None:
         leaves = find_argument_leaves(inputs.args, inputs.kwargs)
         for index, (_, tensor) in enumerate(leaves):
-            tensor.__dict__[_TAG] = Link(-1, index)
+            tensor.__dict__[TAG] = Link(-1, index)
         self.kernels.begin(self._work.param_tensors.values(), [tensor for _, tensor in leaves])
 
     def run(self, method: str, inputs: Prepared) -> Any:
@@ -321,9 +323,9 @@ class _Tracer:
         links: list[Link | None] = []
         for index, (_, tensor) in enumerate(leaves):
             tags = tensor.__dict__
-            if is_leaf or _TAG not in tags:
-                tags[_TAG] = Link(record.index, index)
-            links.append(tags[_TAG])
+            if is_leaf or TAG not in tags:
+                tags[TAG] = Link(record.index, index)
+            links.append(tags[TAG])
         record.output_links = tuple(links)
         record.inplace = is_leaf and bool(getattr(module, "inplace", False))
         if record.lazy:
@@ -435,7 +437,7 @@ class _Tracer:
     def _write_inputs(self, record: _Record, leaves: list[tuple[str, Tensor]]) -> None:
         param_of = self._work.param_of
         record.inputs = tuple(build_spec(name, tensor) for name, tensor in leaves)
-        record.input_links = tuple(tensor.__dict__.get(_TAG) for _, tensor in leaves)
+        record.input_links = tuple(tensor.__dict__.get(TAG) for _, tensor in leaves)
         record.input_params = tuple(param_of.get(id(tensor)) for _, tensor in leaves)
 
     def _write_op(
@@ -466,9 +468,9 @@ class _Tracer:
         links = []
         for index, tensor in enumerate(made):
             link = Link(record.index, index)
-            tensor.__dict__[_TAG] = link
+            tensor.__dict__[TAG] = link
             if record.inplace and tensor._base is not None:
-                tensor._base.__dict__[_TAG] = link  # writing into a view writes into what it is a view of
+                tensor._base.__dict__[TAG] = link  # writing into a view writes into what it is a view of
             links.append(link)
         record.output_links = tuple(links)
 

@@ -1,0 +1,302 @@
+"""The lines people type, in a real IPython."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from traitlets.config import Config
+
+SETUP = """
+import torch, torch.nn as nn
+import numpy as np
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv0 = nn.Conv2d(1, 16, 3, padding=5)
+        self.conv1 = nn.Conv2d(16, 32, 3)
+    def forward(self, x, scale=1):
+        return self.conv1(self.conv0(x))
+    def encode(self, x, flag=False):
+        return self.conv0(x)
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(50, 8)
+    def forward(self, ids, mask=None, use_cache=True):
+        return {"states": self.embed(ids), "cache": torch.ones(1) if use_cache else None}
+model, words = Net(), Words()
+nets = {"a": model}
+x = torch.zeros(1, 1, 32, 32)
+B, H, W = 2, 40, 48
+batch = {"x": x}
+"""
+
+
+@pytest.fixture
+def bare_shell() -> Iterator[InteractiveShell]:
+    """An IPython without a history file, as it comes up."""
+    InteractiveShell.clear_instance()
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell.instance(config=config)
+    yield shell
+    atexit.unregister(shell.atexit_operations)
+    shell.restore_sys_module_state()
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shell(bare_shell: InteractiveShell) -> InteractiveShell:
+    """An IPython with the extension and two models."""
+    bare_shell.run_line_magic("load_ext", "modelsummary_ipy")
+    assert bare_shell.run_cell(SETUP).success
+    return bare_shell
+
+
+def run(shell: InteractiveShell, cell: str) -> Any:
+    """Run a cell quietly and return its value."""
+    with capture_output():
+        result = shell.run_cell(cell)
+    result.raise_error()
+    return result.result
+
+
+def refuse(shell: InteractiveShell, cell: str) -> str:
+    """Run a cell that must be refused, and return what is said: one line, no traceback."""
+    with capture_output() as said:
+        result = shell.run_cell(cell)
+    assert type(result.error_in_exec).__name__ == "UsageError", result
+    text = said.stdout + said.stderr
+    assert "Traceback" not in text
+    assert text.strip().count("\n") == 0
+    return text.strip()
+
+
+@pytest.mark.parametrize(
+    ("line", "size"),
+    [
+        ("%summary model (1, 1, 256, 256)", (1, 1, 256, 256)),
+        ("%summary model (B=8, 1, H=64, W=64)", (8, 1, 64, 64)),
+        ("%summary model (B, 1, H, W)", (2, 1, 40, 48)),
+        ("%summary model x", (1, 1, 32, 32)),
+        ("%summary model batch", (1, 1, 32, 32)),
+        ("%summary model(**batch)", (1, 1, 32, 32)),
+        ("%summary model(x, scale=2)", (1, 1, 32, 32)),
+        ("%summary model.encode(x, flag=True)", (1, 1, 32, 32)),
+        ("%summary nets['a'] (1, 1, 20, 20)", (1, 1, 20, 20)),
+        ("%summary nets['a'](x)", (1, 1, 32, 32)),
+        ("%summary nn.Conv2d(3, 4, 1) (2, 3, 8, 8)", (2, 3, 8, 8)),
+        ("%summary model x=(1, 1, 30, 30) scale=3", (1, 1, 30, 30)),
+        ("%summary model np.zeros((1, 1, 9, 9), dtype='float32')", (1, 1, 9, 9)),
+        ("%summary model [x]", (1, 1, 32, 32)),
+        ("%summary --depth 1 model --ops (1, 1, 20, 20) --columns input,params", (1, 1, 20, 20)),
+        ("%summary model x  # as it came", (1, 1, 32, 32)),
+        ("%summary words ids=(1, 12):int64 use_cache=False", (1, 12)),
+    ],
+)
+def test_a_typed_line_gives_the_summary(shell: InteractiveShell, line: str, size: tuple[int, ...]) -> None:
+    made = run(shell, line)
+    assert type(made).__name__ == "ModelSummary"
+    assert made.error is None
+    assert made.rows[0].inputs[0].shape == size
+    assert made.engine == "fake"
+
+
+def test_a_method_of_the_models_own_is_what_is_traced(shell: InteractiveShell) -> None:
+    made = run(shell, "%summary model.encode(x)")
+    assert made.rows[0].outputs[0].shape == (1, 16, 40, 40)
+    assert made["conv1"].status == "uncalled"
+
+
+def test_an_assignment_and_out_keep_the_summary(shell: InteractiveShell) -> None:
+    assert run(shell, "ms = %summary model x --out other") is None
+    assert run(shell, "ms is other and ms['conv0'].outputs[0].shape") == (1, 16, 40, 40)
+    assert "expected a name" in refuse(shell, "%summary model x --out 3x")
+
+
+def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
+    with capture_output() as said:
+        assert shell.run_cell("%summary model x;").result is None
+    assert said.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("%summary model (1, 1, 0, 5)", "0 in size (1, 1, 0, 5)"),
+        ("%summary model (1, 1, -4, 5)", "-4 in size"),
+        ("%summary model (1, 1, 2.5)", "2.5 in size"),
+        ("%summary mdel (1, 1, 4, 4)", "'mdel' is not defined; did you mean model"),
+        ("%summary Net (1, 1, 4, 4)", "the class Net; expected an instance of it"),
+        ("%summary B (1, 1, 4, 4)", "model is an int"),
+        ("%summary model (1, 1, 4, 4) (1,) (2,)", "too many positional arguments"),
+        ("%summary model y=(1, 1, 4, 4)", "missing a required argument: 'x'"),
+        ("%summary model (1, 1, 4, 4) --device tpu7", "device='tpu7'"),
+        ("%summary model (1, 1, 4, 4) --bogus", "unrecognized arguments: --bogus"),
+        ("%summary model (1, 1, 4, 4) --mode sleep", "invalid choice: 'sleep'"),
+        ("%summary model (1, 1, 4, 4) --depth", "expected one argument"),
+        ("%summary model (1, 1, 4, 4) --columns price", "no column 'price'"),
+        ("%summary model(x) (1, 1, 4, 4)", "behind a call"),
+        ("%summary model (1, 1, 4", "not closed"),
+        ("%%summary model x\npass", "one model whose calls to show"),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_one_line_of_usage(shell: InteractiveShell, line: str, says: str) -> None:
+    assert says in refuse(shell, line)
+
+
+def test_a_forward_that_raises_is_a_table_and_no_exception(shell: InteractiveShell) -> None:
+    made = run(shell, "%summary model (1, 2, 8, 8)")
+    assert made.error.path == "conv0"
+    assert made["conv1"].status == "unreached"
+
+
+def test_config_sets_the_defaults(shell: InteractiveShell) -> None:
+    run(shell, "%config SummaryMagics.depth = 1")
+    run(shell, "%config SummaryMagics.mode = 'eval'")
+    made = run(shell, "%summary model x")
+    assert made.view.depth == 1
+    assert not made.story.trace.modules[0].training
+    assert run(shell, "%summary model x --depth 3 --mode train").view.depth == 3
+    assert run(shell, "model.training") is True
+
+
+def test_help_documents_every_option(shell: InteractiveShell) -> None:
+    shown = shell.find_line_magic("summary").__doc__
+    for option in ("--dtype", "--device", "--mode", "--engine", "--depth", "--ops", "--columns", "--ignore", "--expect"):
+        assert option in shown
+    assert "%summary model(**batch)" in shown
+
+
+def test_every_option_is_a_keyword_of_the_constructor_or_of_show(shell: InteractiveShell) -> None:
+    from modelsummary_ipy import ModelSummary
+    from modelsummary_ipy.magics import SummaryMagics
+
+    keywords = {*inspect.signature(ModelSummary).parameters, *inspect.signature(ModelSummary.show).parameters}
+    actions = SummaryMagics.summary.parser._actions
+    options = {action.dest for action in actions if action.option_strings} - {"help"}
+    of_the_magic_alone = {"out", "auto", "interactive"}
+    assert {option.replace("dtype", "dtypes") for option in options - of_the_magic_alone} <= keywords
+
+
+def test_tab_completes_options_choices_and_names(shell: InteractiveShell) -> None:
+    def complete(line: str) -> list[str]:
+        with provisionalcompleter():
+            return [completion.text for completion in shell.Completer.completions(line, len(line))]
+
+    assert "--depth" in complete("%summary model --de")
+    assert {"model", "x"} <= set(complete("%summary "))
+    assert "B" not in complete("%summary ")
+    assert set(complete("%summary model --engine ")) >= {"fake", "real"}
+
+
+def test_unloading_leaves_nothing_behind_and_reloading_works(bare_shell: InteractiveShell) -> None:
+    shell = bare_shell
+
+    def state() -> tuple[Any, ...]:
+        manager = shell.magics_manager
+        html = shell.display_formatter.formatters["text/html"]
+        return (
+            sorted(manager.magics["line"]),
+            sorted(manager.magics["cell"]),
+            sorted(manager.registry),
+            [type(each).__name__ for each in shell.configurables],
+            sorted(shell.strdispatchers["complete_command"].strs),
+            sorted(map(repr, html.type_printers)),
+            sorted(map(repr, html.deferred_printers)),
+        )
+
+    with capture_output():
+        shell.run_line_magic("unload_ext", "modelsummary_ipy")  # IPython brings its own %load_ext when first asked
+    before = state()
+    shell.run_line_magic("load_ext", "modelsummary_ipy")
+    run(shell, SETUP)
+    run(shell, "%summary --auto on")
+    shell.run_line_magic("reload_ext", "modelsummary_ipy")
+    assert run(shell, "%summary model x").error is None
+    run(shell, "%summary --auto on")
+    shell.run_line_magic("unload_ext", "modelsummary_ipy")
+    assert state() == before
+    shell.run_line_magic("load_ext", "modelsummary_ipy")
+    assert run(shell, "%summary model x").error is None
+
+
+def test_auto_shows_any_module_at_the_end_of_a_cell(shell: InteractiveShell) -> None:
+    def show(value: Any) -> str:
+        return shell.display_formatter.format(value)[0].get("text/html", "")
+
+    model = run(shell, "model")
+    assert show(model) == ""
+    run(shell, "%summary --auto on")
+    assert "not known" in show(model)  # the module tree alone
+    run(shell, "%summary model (3, 1, 28, 28)")
+    assert "[3, 1, 28, 28]" in show(model)
+    run(shell, "%summary --auto off")
+    assert show(model) == ""
+
+
+def test_a_watched_cell_runs_as_it_would_and_shows_the_calls(shell: InteractiveShell) -> None:
+    calls = run(shell, "%%summary model\nfor n in (2, 2, 3):\n    y = model(torch.zeros(n, 1, 16, 16))\nz = y.shape[0]\n")
+    assert run(shell, "z") == 3
+    assert calls.times == [2, 1]
+    assert [made.rows[0].inputs[0].shape[0] for made in calls] == [2, 3]
+    assert calls.headings()[0].startswith("calls 1–2 · 2 ×")
+
+
+def test_the_error_of_a_watched_cell_surfaces_after_the_table(shell: InteractiveShell) -> None:
+    with capture_output() as said:
+        result = shell.run_cell("%%summary model\nmodel(x)\nraise KeyError('mine')\n")
+    assert isinstance(result.error_in_exec, KeyError)
+    text = said.stdout + "".join(str(output.data.get("text/plain", "")) for output in said.outputs)
+    assert "conv0" in text
+
+
+def test_a_training_step_in_a_watched_cell_is_the_training_step(shell: InteractiveShell) -> None:
+    run(shell, "import copy; twin = copy.deepcopy(model)")
+    step = "o = torch.optim.SGD({0}.parameters(), 0.1); {0}(x).mean().backward(); o.step(); w = {0}.conv0.weight.detach().clone()"
+    run(shell, "%%summary model\n" + step.format("model").replace("; ", "\n"))
+    seen = run(shell, "w")
+    run(shell, step.format("twin"))
+    assert bool((run(shell, "w") == seen).all())
+
+
+def test_summary_alone_shows_the_call_that_failed_three_functions_deep(shell: InteractiveShell) -> None:
+    with capture_output():
+        shell.run_cell(
+            "def step(b): return model(b)\ndef epoch(): return [step(b) for b in [x, torch.zeros(1, 3, 8, 8)]]\n"
+            "def train(): return epoch()\ntrain()"
+        )
+    made = run(shell, "%summary")
+    assert made.rows[0].inputs[0].shape == (1, 3, 8, 8)
+    assert made.error.path == "conv0"
+
+
+def test_summary_alone_without_a_failed_call_says_what_to_give(shell: InteractiveShell) -> None:
+    with capture_output():
+        shell.run_cell("1 / 0")
+    assert "did not come out of a module's call" in refuse(shell, "%summary")
+
+
+def test_loading_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom IPython.core.interactiveshell import InteractiveShell\nshell = InteractiveShell.instance()\n"
+        "shell.run_line_magic('load_ext', 'modelsummary_ipy')\n"
+        "print(sorted({'torch', 'pandas', 'ipywidgets', 'jinja2', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_users_namespace_gains_nothing(shell: InteractiveShell) -> None:
+    before = set(shell.user_ns)
+    run(shell, "%summary model (1, 1, 32, 32)")
+    assert {name for name in set(shell.user_ns) - before if not name.startswith("_")} == set()

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from modelsummary_ipy.engines import Engine, Traced, run_engine
+from modelsummary_ipy.costs import count_costs, sum_mult_adds
+from modelsummary_ipy.engines import Engine, Traced, run_engine, trace_bytes
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
-from modelsummary_ipy.facts import Flag, Formula, Row, Story, View
+from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trace, View
 from modelsummary_ipy.formulas import BatchFacts, Formulas, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
+from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch, read_budget
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags, find_questions
 from modelsummary_ipy.series import Series
@@ -95,6 +97,8 @@ class ModelSummary:
         check_model(model)
         _check_choice("mode", mode, _MODES)
         _check_choice("engine", engine, _ENGINES)
+        check_optimizer(optimizer)
+        budget = read_budget(memory)
         where = check_device(device) if device is not None else None
         given: ModelInputs | None = inputs if isinstance(inputs, ModelInputs) else None
         if given is None and (inputs is not None or input_size is not None or input_data is not None):
@@ -103,7 +107,7 @@ class ModelSummary:
             )
         self.view = View()
         self._ignore = tuple(ignore)
-        self._budget = memory
+        self._budget = budget
         self._optimizer = optimizer
         self._method = method
         self._mode = mode
@@ -118,6 +122,8 @@ class ModelSummary:
         self._has_flags = False
         self._batch: BatchFacts | None = None
         self._formulas: Formulas | None = None
+        self._measured: Trace | None = None
+        self._counted: Trace | None = None
         self._error: ForwardError | None = None
 
     # -- what is known ------------------------------------------------------------------------------------------------
@@ -208,6 +214,74 @@ class ModelSummary:
         return self._formulas
 
     @property
+    def costs(self) -> Mapping[int, Cost]:
+        """Per row index, its multiply-adds and the bytes autograd saves in it, with all in it and by itself.
+
+        ``None`` stands where a number is unknown. Of more than 5,000 modules bytes are measured when asked for here.
+        """
+        self._find_costs(self._measure())
+        return self._story.costs
+
+    @property
+    def total_mult_adds(self) -> int | None:
+        """Multiply-adds of one forward, batch included; what ``unknown_ops`` names is left out. ``None`` untraced."""
+        if not self._story.costs:
+            self._find_costs(self._story.trace)
+        return sum_mult_adds(self._story.costs)
+
+    @property
+    def unknown_ops(self) -> tuple[str, ...]:
+        """Operations whose multiply-adds nobody told, as ``register_mult_adds`` takes them: ``"mylib::fused_mlp"``."""
+        if not self._story.costs:
+            self._find_costs(self._story.trace)
+        return self._story.unknown_ops
+
+    @property
+    def memory(self) -> Memory:
+        """Where the memory goes, what a training step takes, and, with a budget, the largest batch that fits it."""
+        self._find_costs(self._measure())
+        if self._story.memory is None:
+            self._story = replace(self._story, memory=self._estimate_memory())
+        assert self._story.memory is not None
+        return self._story.memory
+
+    def _find_costs(self, trace: Trace) -> None:
+        if self._counted is not trace:
+            costs, unknown = count_costs(trace, self._story.rows)
+            self._story = replace(self._story, costs=costs, unknown_ops=unknown)
+            self._counted = trace
+
+    def _measure(self) -> Trace:
+        """Return a trace with bytes: the first one, or if it did without them one more, with grad."""
+        if self._measured is None:
+            first, traced = self._traced.trace, self._traced
+            self._measured = first
+            if first.engine == "fake" and first.failure is None and not first.knows_saved and self._inputs is not None:
+                again = trace_bytes(traced.shadow, self._inputs, list(traced.dtypes), self._method).trace
+                if again.failure is None and len(again.calls) == len(first.calls):
+                    self._measured = again
+        return self._measured
+
+    def _estimate_memory(self) -> Memory:
+        trace = self._measure()
+        cost = self._story.costs.get(0)
+        about = cost is not None and cost.approximate
+        memory = estimate_memory(trace, optimizer=self._optimizer, approximate=about, budget=self._budget)
+        batch = self._find_batch()
+        size = batch.base.get("B")
+        if self._budget is None or batch.prober is None or size is None:
+            return replace(memory, batch=size)
+        prober = batch.prober
+
+        def measure(other: int) -> Memory | None:
+            probe = prober.measure({"B": other})
+            if probe is None or probe.failure is not None:
+                return None
+            return estimate_memory(probe, optimizer=self._optimizer, budget=self._budget)
+
+        return fit_batch(memory, size, measure)
+
+    @property
     def error(self) -> ForwardError | None:
         """How the forward failed, ``None`` if it did not."""
         failure = self._story.trace.failure
@@ -254,7 +328,13 @@ class ModelSummary:
         return self._story
 
     def _full_story(self) -> Story:
+        """All that is shown: what is expensive to know only if it is shown or asked for."""
         self._find_formulas()
+        first = self._traced.trace
+        if first.knows_saved or first.engine != "fake" or "activation" in self.view.columns or self._budget is not None:
+            self.memory  # noqa: B018  # fills in costs too
+        else:
+            self._find_costs(first)
         return self.story
 
     # -- how it is shown ----------------------------------------------------------------------------------------------

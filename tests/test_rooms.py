@@ -21,21 +21,27 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "facts": set(),
     # what the user gave
-    "inputs": {"errors", "facts"},
+    "sizes": {"errors"},
+    "structure": {"sizes"},
+    "arguments": {"errors"},
+    "inputs": {"arguments", "errors", "facts", "sizes", "structure"},
     # the shadow, and the parts it is made of
     "leaves": {"facts"},
     "modules": {"facts", "leaves"},
     "source": {"facts"},
     "clone": set(),
     "memo": set(),
-    "isolation": set(),
+    "namespaces": {"leaves"},
+    "isolation": {"namespaces"},
     "fakes": {"clone", "memo"},
     "shadow": {"clone", "fakes", "isolation", "modules"},
     # the pass
     "calls": set(),
     "ops": set(),
     "packed": {"fakes"},
-    "kernels": {"facts", "fakes", "leaves"},
+    "mult_adds": {"errors", "facts"},
+    "zero_ops": set(),
+    "kernels": {"facts", "fakes", "leaves", "mult_adds", "zero_ops"},
     "tracer": {
         "calls", "errors", "facts", "inputs", "isolation", "kernels", "leaves", "modules", "ops", "packed", "shadow",
         "source",
@@ -48,7 +54,8 @@ ROOMS: dict[str, set[str]] = {
     "watch": {"calls", "clone", "inputs", "leaves"},
     "infer": {"facts", "inputs", "shadow", "tracer"},
     # what is made of it
-    "costs": {"facts"},
+    "costs": {"facts", "mult_adds"},
+    "memory": {"costs", "errors", "facts"},
     "names": {"facts"},
     "algebra": set(),
     "align": {"facts"},
@@ -86,8 +93,9 @@ PACKAGES: dict[str, set[str]] = {
     "summary": {"IPython", "pandas", "torch"},
 }
 for _room in (
-    "calls", "checks", "costs", "engines", "fakes", "formulas", "infer", "inputs", "kernels", "leaves", "memo", "modules", "ops",
-    "prepare", "probes", "shadow", "tracer", "watch",
+    "arguments", "calls", "checks", "costs", "engines", "fakes", "formulas", "infer", "inputs", "kernels", "leaves", "memo", "memory", "modules", "ops",
+    "prepare", "probes", "shadow", "sizes", "structure", "tracer",
+    "watch",
 ):  # fmt: skip
     PACKAGES[_room] = {"torch"}
 
@@ -136,7 +144,7 @@ def test_a_room_may_use_only_rooms_above_it_in_the_table(room: str) -> None:
 def test_a_room_imports_the_rooms_of_its_line_and_no_others(file: Path) -> None:
     room = name_file(file).split("/")[0]
     if room == "__init__":
-        assert find_rooms(read_imports(file)) <= {"errors", "facts", "form", "inputs", "magics", "summary", "watch"}
+        assert find_rooms(read_imports(file)) <= {"errors", "facts", "form", "inputs", "magics", "sizes", "summary", "watch"}
     else:
         assert room in ROOMS, f"{room} is a new room: give it a line in the table, and in docs/design"
         assert find_rooms(read_imports(file)) - {room} <= ROOMS[room]

@@ -22,7 +22,25 @@ CELLS = [
 ]
 
 #: What GitHub leaves of a notebook's HTML: the tables and their text, without styles, classes or disclosures.
-KEPT_BY_GITHUB = {"table", "tbody", "tr", "th", "td", "p", "div", "b", "i", "small", "code", "pre", "ul", "li", "dl"}
+KEPT_BY_GITHUB = {
+    "table",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "p",
+    "div",
+    "b",
+    "i",
+    "small",
+    "code",
+    "pre",
+    "ul",
+    "li",
+    "dl",
+    "dt",
+    "dd",
+}
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +158,11 @@ def test_forced_colours_keep_it_readable(new_page: Callable[..., Page], summary:
     page = new_page(forced_colors="active", reduced_motion="reduce")
     page.set_content(summary.to_html(standalone=True))
     assert find_violations(page, axe, "html") == []
+    bars = page.locator(".ms-root *").evaluate_all(
+        """all => all.map(one => getComputedStyle(one)).filter(
+            style => parseFloat(style.borderLeftWidth) > 4 && style.borderLeftColor !== "rgb(255, 255, 255)").length"""
+    )
+    assert bars == 0, "an invisible border that makes room is no longer invisible"
     moving = page.locator(".ms-root *").evaluate_all(
         "all => all.filter(one => getComputedStyle(one).transitionDuration !== '0s' "
         "|| getComputedStyle(one).animationName !== 'none').length"

@@ -22,9 +22,10 @@ HOSTILE = [
 
 #: Elements that the page may hold; nothing a model says may add another kind.
 OWN = {
-    "b", "body", "br", "button", "code", "col", "colgroup", "dd", "details", "div", "dl", "dt", "em", "h1", "head",
-    "html", "i", "input", "label", "li", "main", "meta", "meter", "output", "p", "pre", "rect", "script", "section",
-    "small", "span", "style", "summary", "svg", "table", "tbody", "td", "text", "th", "title", "tr", "ul",
+    "b", "bdi", "body", "br", "button", "code", "col", "colgroup", "dd", "details", "div", "dl", "dt", "em", "h1",
+    "head", "html", "i", "input", "label", "li", "main", "meta", "meter", "output", "p", "pre", "rect", "script",
+    "section", "small", "span", "style", "summary", "svg", "table", "tbody", "td", "text", "th", "title", "tr",
+    "ul",
 }  # fmt: skip
 
 

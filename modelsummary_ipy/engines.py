@@ -29,7 +29,7 @@ from modelsummary_ipy.isolation import quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
 from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiece
-from modelsummary_ipy.source import format_source
+from modelsummary_ipy.source import format_source, trim_error
 from modelsummary_ipy.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
 
 __all__ = ["Engine", "Traced", "run_engine", "trace_at", "trace_bytes"]
@@ -90,7 +90,10 @@ def run_engine(
         TraceCancelled: If the observer asked to stop.
     """
     with _collector_paused():
-        return _run_engine(model, inputs, method, device, mode, engine, observer)
+        traced = _run_engine(model, inputs, method, device, mode, engine, observer)
+    if traced.error is not None:
+        trim_error(traced.error)
+    return traced
 
 
 @contextmanager
@@ -281,6 +284,7 @@ def _why_values(result: TraceResult) -> str:
             "fake impl",
             "meta tensors",
             "Meta tensors",
+            "shape_env must not be None",  # jagged tensors: torch counts their ragged dim in symbols
             "'Meta' backend",
         )
     )

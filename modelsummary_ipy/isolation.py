@@ -1,38 +1,39 @@
-"""What a forward can reach beyond its model — generators, caches, globals, torch's switches — as it was, afterwards."""
+"""What a forward can reach beyond its model — generators, globals, torch's switches — as it was, afterwards."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import random
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
+
+from modelsummary_ipy.namespaces import Namespaces
 
 __all__ = ["Surroundings", "quiet_output"]
 
 _FAKE_LOGGER = "torch._subclasses.fake_tensor"
 
 
+#: Switches and caches are the process's: two traces at once would each put back what the other set.
+_one_at_a_time = threading.RLock()
+
+
 class Surroundings:
-    """The classes of a model and the modules they were written in: where a forward leaves what it caches.
+    """All that a forward can reach beyond its model.
 
     Args:
         module_types: Every class among the model's modules.
     """
 
     def __init__(self, module_types: set[type]) -> None:
-        classes = {base for kind in module_types for base in kind.__mro__ if _is_users(base.__module__)}
-        self._classes = sorted(classes, key=lambda kind: (kind.__module__, kind.__qualname__))
-        names = sorted({kind.__module__ for kind in classes})
-        self._namespaces = [vars(sys.modules[name]) for name in names if name in sys.modules]
+        self._namespaces = Namespaces(module_types)
 
     @contextlib.contextmanager
     def kept(self, *, real: bool) -> Iterator[None]:
@@ -43,105 +44,11 @@ class Surroundings:
                 advance it; it is set back only if the forward seeded it, for another thread may be drawing from it.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_one_at_a_time)
             stack.enter_context(_generators_kept(real))
             stack.enter_context(_switches_kept())
-            stack.enter_context(self._caches_bypassed())
-            stack.enter_context(self._class_attributes_kept())
-            if not real:
-                stack.enter_context(self._globals_free_of_fakes())
+            stack.enter_context(self._namespaces.kept(real=real))
             yield
-
-    @contextlib.contextmanager
-    def _caches_bypassed(self) -> Iterator[None]:
-        """Let ``lru_cache``d functions run uncached in this thread: a cached fake would be the user's next real answer."""
-        thread = threading.get_ident()
-        swapped: list[tuple[Any, str, Any]] = []
-        try:
-            for kind in self._classes:
-                for name, value in list(vars(kind).items()):
-                    inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-                    if isinstance(inner, _LRU_CACHE):
-                        bypass: Any = _bypass(inner, thread)
-                        setattr(kind, name, type(value)(bypass) if inner is not value else bypass)
-                        swapped.append((kind, name, value))
-            for namespace in self._namespaces:
-                for name, value in list(namespace.items()):
-                    if isinstance(value, _LRU_CACHE):
-                        namespace[name] = _bypass(value, thread)
-                        swapped.append((namespace, name, value))
-            yield
-        finally:
-            for owner, name, value in reversed(swapped):
-                if isinstance(owner, dict):
-                    owner[name] = value
-                else:
-                    setattr(owner, name, value)
-
-    @contextlib.contextmanager
-    def _class_attributes_kept(self) -> Iterator[None]:
-        """Undo what the forward assigned on its classes (``type(self).calls += 1``)."""
-        before = [(kind, dict(vars(kind))) for kind in self._classes]
-        try:
-            yield
-        finally:
-            for kind, old in before:
-                for name, value in list(vars(kind).items()):
-                    if name not in old:
-                        delattr(kind, name)
-                    elif value is not old[name] and not name.startswith("__"):
-                        setattr(kind, name, old[name])
-
-    @contextlib.contextmanager
-    def _globals_free_of_fakes(self) -> Iterator[None]:
-        """Take back fakes that the forward left in a module's globals or in a dict or list among them."""
-        before = [(namespace, dict(namespace)) for namespace in self._namespaces]
-        try:
-            yield
-        finally:
-            for namespace, old in before:
-                for name, value in list(namespace.items()):
-                    if isinstance(value, FakeTensor) and value is not old.get(name):
-                        if name in old:
-                            namespace[name] = old[name]
-                        else:
-                            del namespace[name]
-                    elif type(value) is dict and len(value) < 10_000:
-                        for key, item in list(value.items()):
-                            if _holds_fake(item):
-                                del value[key]
-                    elif type(value) is list and len(value) < 10_000:
-                        kept = [item for item in value if not _holds_fake(item)]
-                        if len(kept) != len(value):
-                            value[:] = kept
-
-
-_LRU_CACHE = type(functools.lru_cache(_FAKE_LOGGER.split))
-
-
-def _bypass(cached: Any, thread: int) -> Callable[..., Any]:
-    @functools.wraps(cached.__wrapped__)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return (cached.__wrapped__ if threading.get_ident() == thread else cached)(*args, **kwargs)
-
-    call.cache_info, call.cache_clear = cached.cache_info, cached.cache_clear  # type: ignore[attr-defined]
-    return call
-
-
-def _holds_fake(value: Any) -> bool:
-    return isinstance(value, FakeTensor) or (
-        isinstance(value, (tuple, list)) and any(isinstance(item, FakeTensor) for item in value)
-    )
-
-
-def _is_users(module_name: str) -> bool:
-    return module_name.partition(".")[0] not in (
-        "torch",
-        "builtins",
-        "abc",
-        "typing",
-        "collections",
-        "modelsummary_ipy",
-    )
 
 
 @contextlib.contextmanager
@@ -189,6 +96,7 @@ def _switches_kept() -> Iterator[None]:
     # The fused path of attention and encoder layers hides their submodules and adds an output nobody sees.
     torch.backends.mha.set_fastpath_enabled(False)
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    anomaly, deterministic = torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled()
     try:
         with _compilation_off():
             yield
@@ -196,6 +104,10 @@ def _switches_kept() -> Iterator[None]:
         torch.set_grad_enabled(grad)
         if torch.get_default_dtype() != dtype:
             torch.set_default_dtype(dtype)
+        if torch.is_anomaly_enabled() != anomaly:
+            torch.autograd.set_detect_anomaly(anomaly)
+        if torch.are_deterministic_algorithms_enabled() != deterministic:
+            torch.use_deterministic_algorithms(deterministic)
         torch.backends.mha.set_fastpath_enabled(fast_path)
         logger.disabled = was_disabled
 

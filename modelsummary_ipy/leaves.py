@@ -11,9 +11,12 @@ from torch import Tensor
 
 from modelsummary_ipy.facts import TensorSpec
 
-__all__ = ["build_spec", "find_argument_leaves", "find_leaves", "name_device", "name_dtype", "read_shape"]
+__all__ = ["TAG", "build_spec", "find_argument_leaves", "find_leaves", "name_device", "name_dtype", "read_shape"]
 
 Leaf = tuple[str, Tensor]
+
+#: In a tensor's ``__dict__``: which call of the trace made it.
+TAG = "_ms_link"
 
 _MAX_DEPTH = 12
 _dtype_names: dict[torch.dtype, str] = {}
@@ -57,7 +60,7 @@ def read_shape(tensor: Tensor) -> tuple[int, ...]:
     if not tensor.is_nested:
         return tuple(tensor.shape)
     if tensor.layout == torch.jagged:
-        return tuple(size if isinstance(size, int) else -1 for size in tensor.shape)
+        return tuple(size if type(size) is int else -1 for size in tensor.shape)
     sizes = tensor._nested_tensor_size()  # the only way to ask a strided nested tensor
     columns = sizes.t().tolist()
     return (sizes.shape[0], *(column[0] if len(set(column)) == 1 else -1 for column in columns))

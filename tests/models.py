@@ -662,7 +662,7 @@ class NestedStrided(nn.Module):
         return torch.nested.to_padded_tensor(self.layer(nested), 0.0)
 
 
-@case("nested", (2, 3, 8))
+@case("nested", (2, 3, 8), needs_values=True)
 class NestedJagged(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -673,7 +673,7 @@ class NestedJagged(nn.Module):
         return self.layer(nested).values()
 
 
-@case("nested", (4, 6))
+@case("nested", (4, 6), needs_values=True)
 class SparseGraph(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -958,6 +958,16 @@ def data_parallel() -> nn.Module:
 
 
 @case("compiled", (2, 8))
+def distributed() -> nn.Module:
+    """One process of a distributed run: a group of one, without a network."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    return nn.parallel.DistributedDataParallel(Residual1d())
+
+
+@case("compiled", (2, 8))
 def graph_module() -> nn.Module:
     return torch.fx.symbolic_trace(Residual1d())
 
@@ -1032,14 +1042,14 @@ def pruned() -> nn.Module:
     return model
 
 
-@case("quantized", (2, 8))
+@case("quantized", (2, 8), needs_values=True)
 def quantized_dynamic() -> nn.Module:
     return torch.ao.quantization.quantize_dynamic(
         nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), {nn.Linear}, dtype=torch.qint8
     )
 
 
-@case("quantized", (3, 2, 8))
+@case("quantized", (3, 2, 8), needs_values=True)
 class QuantizedLstm(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -1050,7 +1060,7 @@ class QuantizedLstm(nn.Module):
         return self.inner.lstm(x)[0]
 
 
-@case("quantized", (2, 3, 8, 8))
+@case("quantized", (2, 3, 8, 8), needs_values=True)
 def quantized_static() -> nn.Module:
     quantization = torch.ao.quantization
     model = nn.Sequential(
@@ -1279,11 +1289,26 @@ def positions(length: int, width: int) -> Tensor:
 
 
 _ANGLES: dict[int, Tensor] = {}
+_SEEN: list[Any] = []
+_STEPS = 0
+
+
+class Store:
+    """A cache as an object, with entries that are objects."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Any] = {}
+        self.last: Any = None
+
+
+_STORE = Store()
 
 
 @case("holders", (2, 5, 8))
 class Caches(nn.Module):
-    """Results kept by ``lru_cache`` on a function and on a method, and in a dict among the globals."""
+    """Results kept by ``lru_cache`` on a function and on a method, among the globals and on the class."""
+
+    tables: typing.ClassVar[dict[int, Tensor]] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -1294,6 +1319,12 @@ class Caches(nn.Module):
         return torch.ones(length, length).tril()
 
     def forward(self, x: Tensor) -> Tensor:
+        global _STEPS
+        _STEPS += 1
+        _SEEN.append(x)
+        _STORE.last = _STORE.entries["x"] = Store()
+        _STORE.last.entries["y"] = [x + 1]
+        self.tables.setdefault(x.shape[1], x.new_ones(8))
         angles = _ANGLES.setdefault(x.shape[1], torch.zeros(x.shape[1], 8))
         return self.mask(x.shape[1]) @ (self.layer(x) + positions(x.shape[1], x.shape[2]) + angles)
 

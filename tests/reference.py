@@ -272,7 +272,7 @@ def _write_globals(name: str, namespace: dict[str, Any], found: dict[str, Any]) 
     return [
         (f"globals {name}.{key}", item)
         for key, item in namespace.items()
-        if isinstance(item, (Tensor, nn.Module)) and not key.startswith("__")
+        if (isinstance(item, (Tensor, nn.Module)) or type(item).__module__ == name) and not key.startswith("__")
     ]
 
 

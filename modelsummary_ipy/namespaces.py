@@ -1,0 +1,327 @@
+"""Globals and classes that a forward can reach: what it leaves there of ours is taken back when a trace is over."""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import functools
+import gc
+import os
+import sys
+import sysconfig
+import threading
+import types
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
+
+from modelsummary_ipy.leaves import TAG
+
+__all__ = ["Namespaces"]
+
+#: Packages whose globals no user's forward writes to, besides Python's own.
+_FOREIGN = frozenset(sys.stdlib_module_names) | {
+    "IPython",
+    "ipykernel",
+    "ipywidgets",
+    "matplotlib",
+    "modelsummary_ipy",
+    "numpy",
+    "pandas",
+    "scipy",
+    "sympy",
+    "torch",
+    "traitlets",
+}
+#: Most containers that are looked into, and most entries of one: a data set in a notebook's globals is not a cache.
+_MOST_CONTAINERS = 2000
+_MOST_ENTRIES = 10_000
+_MOST_BYTES = 256 << 20
+_LRU_CACHE = type(functools.lru_cache(len))
+_STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
+
+#: Threads that trace now: in these a cached function runs uncached.
+_tracing: set[int] = set()
+
+
+class Namespaces:
+    """The classes of a model, the modules they were written in, and the modules whose functions these use.
+
+    Args:
+        module_types: Every class among the model's modules.
+    """
+
+    def __init__(self, module_types: set[type]) -> None:
+        classes = {base for kind in module_types for base in kind.__mro__ if _is_users(base.__module__)}
+        self._classes = sorted(classes, key=lambda kind: (kind.__module__, kind.__qualname__))
+        self._namespaces, self._far = _find_namespaces({kind.__module__ for kind in classes})
+
+    @contextlib.contextmanager
+    def kept(self, *, real: bool) -> Iterator[None]:
+        """Run the block; afterwards nothing that it made is left in a cache, a global or a class attribute.
+
+        What another thread put there meanwhile stays: only tensors of the trace itself are taken back, with the
+        containers that hold them. What the forward assigned on its classes, or by a ``global`` statement, is undone.
+
+        Args:
+            real: Whether arithmetic is done in the block: then tensors among the globals may be written to, and are
+                copied first.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._far_caches_cleared())
+            stack.enter_context(self._caches_bypassed())
+            stack.enter_context(self._class_attributes_kept())
+            stack.enter_context(self._globals_kept(real))
+            yield
+
+    @contextlib.contextmanager
+    def _caches_bypassed(self) -> Iterator[None]:
+        """Let ``lru_cache``d functions run uncached in this thread: a cached fake would be the next real answer."""
+        swapped: list[tuple[Any, str, Any]] = []
+        thread = threading.get_ident()
+        outer = thread in _tracing
+        _tracing.add(thread)
+        try:
+            for kind in self._classes:
+                for name, value in list(vars(kind).items()):
+                    inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+                    if isinstance(inner, _LRU_CACHE):
+                        bypass: Any = _bypass(inner)
+                        swapped.append((kind, name, value))
+                        setattr(kind, name, type(value)(bypass) if inner is not value else bypass)
+            for namespace in self._namespaces:
+                for name, value in list(namespace.items()):
+                    if isinstance(value, _LRU_CACHE):
+                        swapped.append((namespace, name, value))
+                        namespace[name] = _bypass(value)
+            yield
+        finally:
+            for owner, name, value in reversed(swapped):
+                if isinstance(owner, dict):
+                    owner[name] = value
+                else:
+                    setattr(owner, name, value)
+            if not outer:
+                _tracing.discard(thread)
+
+    @contextlib.contextmanager
+    def _far_caches_cleared(self) -> Iterator[None]:
+        """Empty the caches of libraries that hold something of ours afterwards; hundreds of them never do."""
+        caches = [cache for namespace in self._far for cache in _list_caches(namespace)]
+        misses = [cache.cache_info().misses for cache in caches]
+        try:
+            yield
+        finally:
+            for cache, before in zip(caches, misses, strict=True):
+                if cache.cache_info().misses > before and any(_holds_ours(held, 3) for held in gc.get_referents(cache)):
+                    cache.cache_clear()
+
+    @contextlib.contextmanager
+    def _class_attributes_kept(self) -> Iterator[None]:
+        """Undo what the forward assigned on its classes (``type(self).calls += 1``)."""
+        before = [(kind, dict(vars(kind))) for kind in self._classes]
+        try:
+            yield
+        finally:
+            for kind, old in before:
+                for name, value in list(vars(kind).items()):
+                    if name not in old:
+                        delattr(kind, name)
+                    elif value is not old[name] and not name.startswith("__"):
+                        setattr(kind, name, old[name])
+
+    @contextlib.contextmanager
+    def _globals_kept(self, real: bool) -> Iterator[None]:
+        """Take tensors of ours out of the globals and of what these and the classes hold."""
+        held = _Held(real)
+        for namespace in self._namespaces:
+            held.add(namespace, depth=3)
+        for kind in self._classes:
+            for value in list(vars(kind).values()):
+                held.look(value, depth=2)
+        written = _find_written(self._classes)
+        try:
+            yield
+        finally:
+            held.restore()
+            for namespace, name, value in written:
+                if namespace.get(name) is not value:
+                    namespace[name] = value
+
+
+class _Held:
+    """Shallow copies of containers, and deep ones of tensors if these may be written to."""
+
+    def __init__(self, real: bool) -> None:
+        self._real = real
+        self._containers: list[tuple[Any, Any]] = []
+        self._tensors: list[tuple[Tensor, int, Tensor]] = []
+        self._bytes = 0
+        self._seen: set[int] = set()
+
+    def add(self, container: Any, depth: int) -> None:
+        """Remember what ``container`` holds, and what is in it down to ``depth``."""
+        if id(container) in self._seen or len(container) > _MOST_ENTRIES or len(self._containers) > _MOST_CONTAINERS:
+            return
+        self._seen.add(id(container))
+        shallow = _copy(container)
+        self._containers.append((container, shallow))
+        if depth:
+            for value in shallow.values() if isinstance(shallow, dict) else shallow:
+                self.look(value, depth - 1)
+
+    def look(self, value: Any, depth: int) -> None:
+        """Remember ``value`` if it is a container, a plain object of the user's, or a tensor."""
+        kind = type(value)
+        if kind in _SIMPLE:
+            return
+        if isinstance(value, (dict, list, set, deque)):
+            self.add(value, depth)
+        elif isinstance(value, Tensor):
+            if self._real and id(value) not in self._seen:
+                self._keep_bits(value)
+        elif depth and not isinstance(value, (type, nn.Module)) and _is_users(kind.__module__):
+            state = getattr(value, "__dict__", None)
+            if type(state) is dict:
+                self.add(state, depth - 1)
+
+    def _keep_bits(self, tensor: Tensor) -> None:
+        self._seen.add(id(tensor))
+        if tensor.layout != torch.strided or isinstance(tensor, UninitializedTensorMixin):
+            return
+        self._bytes += tensor.numel() * tensor.element_size()
+        if self._bytes <= _MOST_BYTES:
+            self._tensors.append((tensor, tensor._version, tensor.detach().clone()))
+
+    def restore(self) -> None:
+        for container, before in self._containers:
+            if isinstance(container, dict):
+                _clean_dict(container, before)
+            elif isinstance(container, set):
+                for item in [item for item in _copy(container) if _holds_ours(item, 3)]:
+                    set.discard(container, item)
+            else:
+                _clean_list(container, before)
+        for tensor, version, bits in self._tensors:
+            if tensor._version != version:
+                with torch.no_grad():
+                    tensor.copy_(bits)
+
+
+def _copy(container: Any) -> Any:
+    """Copy by the built-in class: some mappings of transformers import or build all they know when they are asked."""
+    if isinstance(container, dict):
+        return dict(dict.items(container))
+    base: Any = next(base for base in (list, set, deque) if isinstance(container, base))
+    return list(base.__iter__(container))
+
+
+_SIMPLE = frozenset({bool, int, float, str, bytes, type(None), types.FunctionType, types.ModuleType, type})
+
+
+def _clean_dict(container: dict[Any, Any], before: dict[Any, Any]) -> None:
+    for key, value in _copy(container).items():
+        if value is before.get(key) or not _holds_ours(value, 3):
+            continue
+        if key in before:
+            dict.__setitem__(container, key, before[key])
+        else:
+            dict.__delitem__(container, key)
+
+
+def _clean_list(container: Any, before: list[Any]) -> None:
+    known = set(map(id, before))
+    now = _copy(container)
+    kept = [item for item in now if id(item) in known or not _holds_ours(item, 3)]
+    if len(kept) == len(now):
+        return
+    base: Any = list if isinstance(container, list) else deque
+    base.clear(container)
+    base.extend(container, before if len(kept) < len(before) else kept)
+
+
+def _holds_ours(value: Any, depth: int) -> bool:
+    """Tell whether a value is, or has inside, a tensor that a trace made."""
+    if isinstance(value, Tensor):
+        return isinstance(value, FakeTensor) or TAG in value.__dict__
+    if depth == 0 or type(value) in _SIMPLE:
+        return False
+    if isinstance(value, nn.Module):
+        return any(_holds_ours(tensor, 1) for tensor in (*value.parameters(), *value.buffers()))
+    if isinstance(value, dict):
+        return any(_holds_ours(item, depth - 1) for item in _copy(value).values())
+    if isinstance(value, (list, set, deque)):
+        return any(_holds_ours(item, depth - 1) for item in _copy(value))
+    if isinstance(value, (tuple, frozenset)):
+        return any(_holds_ours(item, depth - 1) for item in tuple(value))
+    state = getattr(value, "__dict__", None)
+    return type(state) is dict and _is_users(type(value).__module__) and _holds_ours(state, depth - 1)
+
+
+def _find_namespaces(names: set[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the globals of modules by name, and of the modules whose functions and classes they use.
+
+    Returns:
+        Those named, with what is written beside them; and what belongs to installed packages.
+    """
+    near = dict.fromkeys(sorted(names))
+    far: dict[str, None] = {}
+    for name in list(near):
+        for value in list(vars(sys.modules[name]).values()) if name in sys.modules else ():
+            if isinstance(value, types.ModuleType):
+                far.setdefault(value.__name__)
+            elif isinstance(value, (types.FunctionType, type, _LRU_CACHE)):
+                far.setdefault(value.__module__)
+    for name in [name for name in far if name in sys.modules and _is_users(name) and name not in near]:
+        if not str(getattr(sys.modules[name], "__file__", "")).startswith(_INSTALLED):
+            near[name] = None
+    return (
+        [vars(sys.modules[name]) for name in near if name in sys.modules],
+        [vars(sys.modules[name]) for name in far if name not in near and name in sys.modules and _is_users(name)],
+    )
+
+
+_INSTALLED = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib", "stdlib"))
+_caches_of: dict[str, tuple[int, list[Any]]] = {}
+
+
+def _list_caches(namespace: dict[str, Any]) -> list[Any]:
+    """List the cached functions of an installed module; they are looked for again when it has grown."""
+    name = namespace.get("__name__", "")
+    known = _caches_of.get(name)
+    if known is None or known[0] != len(namespace):
+        caches = [value for value in list(namespace.values()) if isinstance(value, _LRU_CACHE)]
+        known = _caches_of[name] = len(namespace), caches
+    return known[1]
+
+
+def _is_users(module_name: str | None) -> bool:
+    return isinstance(module_name, str) and (module_name == "__main__" or module_name.partition(".")[0] not in _FOREIGN)
+
+
+def _bypass(cached: Any) -> Callable[..., Any]:
+    @functools.wraps(cached.__wrapped__)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (cached.__wrapped__ if threading.get_ident() in _tracing else cached)(*args, **kwargs)
+
+    call.cache_info, call.cache_clear = cached.cache_info, cached.cache_clear  # type: ignore[attr-defined]
+    return call
+
+
+def _find_written(classes: list[type]) -> list[tuple[dict[str, Any], str, Any]]:
+    """Find the globals that methods of ``classes`` assign by a ``global`` statement, with their values now."""
+    found: list[tuple[dict[str, Any], str, Any]] = []
+    for kind in classes:
+        for method in list(vars(kind).values()):
+            code = getattr(method, "__code__", None)
+            if not isinstance(code, types.CodeType) or _STORE_GLOBAL not in code.co_code[::2]:
+                continue
+            for step in dis.get_instructions(code):
+                if step.opname == "STORE_GLOBAL" and step.argval in method.__globals__:
+                    found.append((method.__globals__, step.argval, method.__globals__[step.argval]))
+    return found

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from modelsummary_ipy.arguments import (
+    check_device,
+    check_fit,
+    check_method,
+    check_model,
+    find_misfit,
+    list_positional,
+    read_signature,
+    say_type,
+    write_example,
+    write_line,
+)
 from modelsummary_ipy.errors import InputError
 from modelsummary_ipy.sizes import Size, is_flat, read_dtype
+from modelsummary_ipy.structure import Leaf, list_items, map_leaves, rebuild, walk_leaves, write_value
 
 __all__ = [
     "ModelInputs",
@@ -23,9 +38,11 @@ __all__ = [
     "read_call",
     "read_inputs",
     "set_dtypes",
+    "write_line",
 ]
 
-Leaf = Size | Tensor
+#: How to read: sizes and data as they look, or one of them by force.
+_Kind = Literal["any", "size", "data"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class ModelInputs:
         """
         found: list[tuple[str, Leaf]] = []
         for name, value in self._named():
-            found += _walk(value, name)
+            found += walk_leaves(value, name)
         return found
 
     def _named(self) -> Iterator[tuple[str, Any]]:
@@ -59,119 +76,36 @@ class ModelInputs:
         yield from self.kwargs.items()
 
     def with_sizes(self, changes: Mapping[str, Size]) -> ModelInputs:
-        """Return the same arguments with some leaves replaced by sizes, by their names in ``leaves``."""
+        """Return the same arguments with some leaves replaced by sizes, by their names in ``leaves``.
+
+        Raises:
+            InputError: If no leaf has one of the names.
+        """
+        strangers = set(changes) - {name for name, _ in self.leaves()}
+        if strangers:
+            known = ", ".join(repr(name) for name, _ in self.leaves()) or "nothing to change"
+            raise InputError(f"no input named {', '.join(map(repr, sorted(strangers)))}", known)
 
         def change(name: str, leaf: Leaf) -> Leaf:
             return changes.get(name, leaf)
 
         named = list(self._named())
-        args = tuple(_map(value, name, change) for name, value in named[: len(self.args)])
-        return replace(self, args=args, kwargs={name: _map(value, name, change) for name, value in self.kwargs.items()})
+        args = tuple(map_leaves(value, name, change) for name, value in named[: len(self.args)])
+        return replace(
+            self, args=args, kwargs={name: map_leaves(value, name, change) for name, value in self.kwargs.items()}
+        )
 
     def as_line(self) -> str:
-        """Write the arguments as the magic takes them; data is written as its size."""
-        words = [_write(value) for value in self.args]
-        return " ".join(words + [f"{name}={_write(value)}" for name, value in self.kwargs.items()])
+        """Write the arguments as the magic takes them; data is written as its size, an object as ``<its type>``."""
+        words = [write_value(value) for value in self.args]
+        if len(words) == 1 and not self.kwargs and type(self.args[0]) in (list, tuple, dict):
+            words = [f"[{words[0]}]"]  # a list that stands alone would be read as the positional arguments
+        return " ".join(words + [f"{name}={write_value(value)}" for name, value in self.kwargs.items()])
 
     def describe(self) -> str:
         """Write the arguments as in a call, for messages."""
-        words = [_write(value) for value in self.args]
-        return ", ".join(words + [f"{name}={_write(value)}" for name, value in self.kwargs.items()]) or "nothing"
-
-
-def _walk(value: Any, name: str) -> Iterator[tuple[str, Leaf]]:
-    if isinstance(value, (Size, Tensor)):
-        yield name, value
-        return
-    for key, item in _items(value):
-        yield from _walk(item, name + key)
-
-
-def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, (type, nn.Module)):
-        return
-    if dataclasses.is_dataclass(value):
-        for part in dataclasses.fields(value):
-            yield f".{part.name}", getattr(value, part.name, None)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield f"[{key!r}]", item
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield f"[{index}]", item
-
-
-def _map(value: Any, name: str, change: Callable[[str, Leaf], Leaf]) -> Any:
-    if isinstance(value, (Size, Tensor)):
-        return change(name, value)
-    items = [(key, item, _map(item, name + key, change)) for key, item in _items(value)]
-    if all(new is old for _, old, new in items):
-        return value
-    new_items = [new for _, _, new in items]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **{key[1:]: new for key, _, new in items})
-    if isinstance(value, Mapping):
-        return dict(zip(value, new_items, strict=True))
-    return new_items if isinstance(value, list) else tuple(new_items)
-
-
-def _write(value: Any) -> str:
-    if isinstance(value, Size):
-        return str(value)
-    if isinstance(value, Tensor):
-        return str(Size(value.shape, dtype=value.dtype)) if 0 not in value.shape else f"tensor{tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_write(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        inner = ", ".join(_write(item) for item in value)
-        return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' * (len(value) == 1)})"
-    text = repr(value)
-    return text if len(text) <= 60 else type(value).__name__
-
-
-# -- checks -----------------------------------------------------------------------------------------------------------
-
-
-def check_model(model: Any) -> None:
-    """Raise ``InputError`` unless ``model`` is an instance of ``torch.nn.Module``."""
-    if isinstance(model, nn.Module):
-        return
-    if isinstance(model, type) and issubclass(model, nn.Module):
-        name = model.__name__
-        raise InputError(f"the class {name}", "an instance of it", f"model = {name}(…)")
-    raise InputError(
-        f"model is {_say_type(model)}", "an instance of torch.nn.Module", "ModelSummary(model, (1, 3, 224, 224))"
-    )
-
-
-def check_method(model: nn.Module, method: str) -> None:
-    """Raise ``InputError`` unless ``model`` has a method of that name."""
-    if not callable(getattr(model, method, None)):
-        near = [name for name in dir(type(model)) if not name.startswith("_") and name not in _MODULE_NAMES]
-        hint = f"a method of {type(model).__name__}" + (f" such as {', '.join(near[:4])}" if near else "")
-        raise InputError(f"method={method!r}", hint)
-
-
-_MODULE_NAMES = frozenset(dir(nn.Module))
-
-
-def check_device(device: Any) -> torch.device:
-    """Return the device, or raise ``InputError`` if this machine has none such; the message lists those it has."""
-    here = ["cpu", "meta", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    here += ["mps"] if torch.backends.mps.is_available() else []
-    try:
-        wanted = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise InputError(f"device={device!r}", f"one of {', '.join(here)}", "device='cpu'") from None
-    indexed = torch.device("cuda", wanted.index or 0) if wanted.type == "cuda" else torch.device(wanted.type)
-    if str(indexed) not in here:
-        raise InputError(f"device={str(wanted)!r}, which this machine does not have", f"one of {', '.join(here)}")
-    return wanted
-
-
-def _say_type(value: Any) -> str:
-    name = type(value).__name__
-    return "None" if value is None else f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
+        words = [write_value(value) for value in self.args]
+        return ", ".join(words + [f"{name}={write_value(value)}" for name, value in self.kwargs.items()]) or "no input"
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -193,31 +127,35 @@ def read_inputs(
         inputs: Sizes, data and plain values. A flat sequence of ints is one size; a list or tuple of other things the
             positional arguments; a dict the keywords if all its keys are parameters of the method (or it takes
             ``**kwargs``), the one argument if none is.
-        input_size: The same, sizes only.
+        input_size: The same, sizes only; a size may be text.
         input_data: The same, data only: a sequence of ints stays what it is.
         method: What will be called.
         dtypes: One dtype for all sizes, one per size in order, or by parameter name.
 
+    Returns:
+        The arguments; arrays are tensors now (float64 ones, numpy's default, in the dtype of the model's weights).
+
     Raises:
         InputError: If both sizes and data are given, a size is none, or the arguments do not fit the method.
     """
+    check_model(model)
+    check_method(model, method)
     given = [value for value in (inputs, input_size, input_data) if value is not None]
     if len(given) > 1:
         raise InputError(
-            "more than one of inputs, input_size and input_data", "one of them", "input_size=(1, 3, 224, 224)"
+            "more than one of inputs, input_size and input_data", "one of them", write_example(model, method)
         )
-    check_method(model, method)
     if not given:
-        raise InputError("no input", "a size or data", _write_example(model, method))
+        raise InputError("no input", "a size or data", write_example(model, method))
     if isinstance(given[0], ModelInputs):
-        return given[0]
-    read: Callable[[Any], Any] = _read_data if input_data is not None else _read_value
-    found = _arrange(model, method, given[0], read, flat=input_data is None)
-    if input_size is not None:
-        _check_all_sizes(found)
-    found = replace(found, names=tuple(_positional_names(model, method)[: len(found.args)]))
-    _check_fit(model, method, found)
-    return set_dtypes(found, dtypes)
+        return set_dtypes(given[0], dtypes)
+    kind: _Kind = "data" if input_data is not None else "size" if input_size is not None else "any"
+    try:
+        return set_dtypes(_finish(model, method, *_Reader(model, method, kind).arrange(given[0])), dtypes)
+    except InputError as wrong:
+        if wrong.example.startswith("ModelSummary"):
+            raise
+        raise InputError(wrong.received, wrong.expected, write_example(model, method)) from None
 
 
 def read_call(
@@ -229,125 +167,140 @@ def read_call(
         InputError: If the arguments do not fit the method.
     """
     check_method(model, method)
-    names = tuple(_positional_names(model, method)[: len(args)])
-    read = {name: _read_data(value) for name, value in kwargs.items()}
-    found = ModelInputs(tuple(_read_data(value) for value in args), read, names)
-    _check_fit(model, method, found)
+    return _finish(model, method, tuple(args), dict(kwargs))
+
+
+def _finish(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelInputs:
+    names = tuple(parameter.name for parameter in list_positional(read_signature(model, method)))
+    found = ModelInputs(args, kwargs, names[: len(args)])
+    check_fit(model, method, args, kwargs, found.describe())
+    sizes: dict[str, int] = {}
+    for leaf_name, leaf in found.leaves():
+        for name, number in zip(leaf.dims, leaf.shape, strict=True) if isinstance(leaf, Size) else ():
+            if name and sizes.setdefault(name, number) != number:
+                received = f"dim {name} is {sizes[name]}, but {number} in {leaf_name or 'the input'}"
+                raise InputError(received, "one size for one name")
     return found
+
+
+class _Reader:
+    """Reads values as arguments of one method."""
+
+    def __init__(self, model: nn.Module, method: str, kind: _Kind) -> None:
+        self._model = model
+        self._method = method
+        self._kind = kind
+        self._signature = read_signature(model, method)
+        self._code = getattr(inspect.unwrap(getattr(model, method)), "__code__", None)
+
+    def arrange(self, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Tell positional arguments and keywords."""
+        if self._kind != "data" and is_flat(given):
+            return (Size(given),), {}
+        if isinstance(given, Mapping) and not dataclasses.is_dataclass(given):
+            return self._arrange_mapping(given)
+        # Exact types: a PackedSequence, a named tuple or what torch.max returns is one argument.
+        if type(given) in (list, tuple):
+            positional = list_positional(self._signature)
+            parameters = [*positional, *[None] * (len(given) - len(positional))]
+            return tuple(self.read(item, parameter) for item, parameter in zip(given, parameters, strict=False)), {}
+        return (self.read(given, None),), {}
+
+    def _arrange_mapping(self, given: Mapping[Any, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        parameters = self._signature.parameters if self._signature is not None else {}
+        takes_any = not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        named = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        known = [key for key in given if key in named]
+        as_keywords = len(known) == len(given) or (takes_any and all(isinstance(key, str) for key in given))
+        if as_keywords and given and not known and self._signature is not None:
+            # forward(batch, **options): none of the keys is a parameter and the batch would be missing
+            as_keywords = not find_misfit(self._signature, (), given)
+        if as_keywords:
+            return (), {key: self.read(value, parameters.get(key), given) for key, value in given.items()}
+        if not known:
+            return (self.read(given, None),), {}
+        wrong = find_misfit(self._signature, (), given) if self._signature is not None else ""
+        raise InputError(
+            f"the keys {', '.join(map(repr, given))}: {wrong}",
+            f"parameters of {self._method}: {', '.join(named)}",
+            write_example(self._model, self._method),
+        )
+
+    def read(self, value: Any, parameter: inspect.Parameter | None, inside: Any = None) -> Any:
+        """Read one argument: ints in a row are a size, containers are read inside, all else is as it is."""
+        if isinstance(value, (Size, Tensor)) and not (self._kind == "size" and isinstance(value, Tensor)):
+            return value
+        # Lists of ints in a tokenizer's output are tokens: only plain containers hold sizes.
+        may_hold_sizes = inside is None or isinstance(inside, (dict, list, tuple))
+        if self._kind != "data" and may_hold_sizes and is_flat(value):
+            return value if self._kind == "any" and _wants_ints(parameter) else Size(value)
+        if self._kind == "size":
+            if isinstance(value, str):
+                return Size(value)
+            if not isinstance(value, (bool, type(None), list, tuple, Mapping)):
+                raise InputError(f"input_size holds {say_type(value)}", "sizes alone")
+        if _is_array(value):
+            return self._read_array(value, parameter)
+        if isinstance(value, (list, tuple, Mapping)) and not dataclasses.is_dataclass(value):
+            items = [(item, self.read(item, None, value)) for _, item in list_items(value)]
+            return value if all(new is old for old, new in items) else rebuild(value, [new for _, new in items])
+        return value
+
+    def _read_array(self, value: Any, parameter: inspect.Parameter | None) -> Any:
+        """Make a tensor of an array, unless the method asks for an array or torch has no such dtype."""
+        wants_array = parameter is not None and "ndarray" in str(parameter.annotation)
+        if value.dtype.kind not in "biufc" or wants_array or "from_numpy" in getattr(self._code, "co_names", ()):
+            return value
+        if not value.dtype.isnative:
+            value = value.astype(value.dtype.newbyteorder("="))
+        if not value.flags.writeable or any(stride < 0 for stride in value.strides):
+            value = value.copy()  # torch warns of the one and refuses the other
+        try:
+            tensor = torch.from_numpy(value)
+        except TypeError:
+            return value
+        if tensor.dtype == torch.float64:  # what numpy makes unasked
+            weights = (p.dtype for p in self._model.parameters() if p.dtype.is_floating_point)
+            tensor = tensor.to(next(weights, torch.get_default_dtype()))
+        return tensor
+
+
+def _is_array(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")  # who has an array has imported it
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def _wants_ints(parameter: inspect.Parameter | None) -> bool:
+    """Tell whether a parameter takes ints in a row, as its annotation or its default says."""
+    if parameter is None:
+        return False
+    if isinstance(parameter.default, (list, tuple)) and is_flat(parameter.default):
+        return True
+    text = "" if parameter.annotation is parameter.empty else str(parameter.annotation)
+    return bool(re.search(r"(tuple|list|sequence|iterable)\[int", text, re.IGNORECASE)) and "Tensor" not in text
+
+
+# -- dtypes -----------------------------------------------------------------------------------------------------------
 
 
 def set_dtypes(found: ModelInputs, dtypes: Any) -> ModelInputs:
     """Give dtypes to the sizes that have none: one for all, one per size in order, or by parameter name.
 
     Raises:
-        InputError: If a dtype or a name is unknown, or their number is wrong.
+        InputError: If a dtype or a name is unknown, their number is wrong, or there is no size.
     """
-    return found if dtypes is None else _set_dtypes(found, dtypes)
-
-
-def _arrange(model: nn.Module, method: str, given: Any, read: Callable[[Any], Any], *, flat: bool) -> ModelInputs:
-    if flat and is_flat(given):
-        return ModelInputs((Size(given),))
-    if isinstance(given, Mapping) and not dataclasses.is_dataclass(given):
-        return _arrange_mapping(model, method, given, read)
-    if isinstance(given, (list, tuple)) and not hasattr(given, "_fields"):
-        return ModelInputs(tuple(read(value) for value in given))
-    return ModelInputs((read(given),))
-
-
-def _arrange_mapping(
-    model: nn.Module, method: str, given: Mapping[Any, Any], read: Callable[[Any], Any]
-) -> ModelInputs:
-    parameters = _parameters(model, method)
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    known = [key for key in given if key in names]
-    if all(isinstance(key, str) for key in given) and (
-        len(known) == len(given) or (takes_any and (known or not names))
-    ):
-        return ModelInputs((), {key: read(value) for key, value in given.items()})
-    if not known:
-        return ModelInputs((read(given),))
-    strangers = [key for key in given if key not in names]
-    raise InputError(
-        f"keys {', '.join(map(repr, strangers))}",
-        f"parameters of {method}: {', '.join(names)}",
-        _write_example(model, method),
-    )
-
-
-def _read_value(value: Any) -> Any:
-    """Read one argument: ints in a row are a size, containers are read inside, all else is data or a plain value."""
-    if is_flat(value):
-        return Size(value)
-    if isinstance(value, dict) and type(value) is dict:
-        return {key: _read_value(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_read_value(item) for item in value)
-    return _read_data(value)
-
-
-def _read_data(value: Any) -> Any:
-    """Read data: an array becomes a tensor that shares its memory, all else is passed as it is."""
-    if type(value).__module__ == "numpy" and hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0:
-        try:
-            return torch.from_numpy(value)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"an array of dtype {value.dtype}", "an array of numbers that torch has a dtype for"
-            ) from None
-    if type(value) is dict:
-        return {key: _read_data(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_read_data(item) for item in value)
-    return value
-
-
-def _check_all_sizes(found: ModelInputs) -> None:
-    for value in (*found.args, *found.kwargs.values()):
-        if not isinstance(value, Size) and not any(isinstance(leaf, Size) for _, leaf in _walk(value, "")):
-            raise InputError(f"input_size holds {_say_type(value)}", "sizes", "input_size=(1, 3, 224, 224)")
-
-
-def _parameters(model: nn.Module, method: str) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(getattr(model, method)).parameters
-    except (TypeError, ValueError):  # a ScriptModule's forward has no signature
-        return {"args": inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)}
-
-
-def _positional_names(model: nn.Module, method: str) -> list[str]:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [name for name, parameter in _parameters(model, method).items() if parameter.kind in kinds]
-
-
-def _check_fit(model: nn.Module, method: str, found: ModelInputs) -> None:
-    """Check number and names of the arguments against the method's signature, before anything is traced."""
-    try:
-        signature = inspect.signature(getattr(model, method))
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*found.args, **found.kwargs)
-    except TypeError as wrong:
-        takes = f"{type(model).__name__}.{method}{_write_signature(signature)}"
-        received = f"{found.describe()}: {wrong}"
-        raise InputError(received, f"arguments of {takes}", _write_example(model, method)) from None
-
-
-def _write_signature(signature: inspect.Signature) -> str:
-    plain = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
-    return str(signature.replace(parameters=plain, return_annotation=inspect.Signature.empty))
-
-
-def _set_dtypes(found: ModelInputs, dtypes: Any) -> ModelInputs:
+    if dtypes is None:
+        return found
     sizes = [(name, leaf) for name, leaf in found.leaves() if isinstance(leaf, Size)]
+    if not sizes:
+        raise InputError("a dtype for inputs that are data", "a size to give it to; data has one: x.to(torch.float16)")
     if isinstance(dtypes, Mapping):
-        roots = {name.partition("[")[0].partition(".")[0] for name, _ in sizes} | {name for name, _ in sizes}
-        strangers = [name for name in dtypes if name not in roots]
+        roots = {name: re.split(r"[.\[]", name, maxsplit=1)[0] for name, _ in sizes}
+        known = {*roots, *roots.values()}
+        strangers = [name for name in dtypes if name not in known]
         if strangers:
-            raise InputError(f"dtypes for {', '.join(map(repr, strangers))}", f"names among {', '.join(sorted(roots))}")
-        wanted = [dtypes.get(name, dtypes.get(name.partition("[")[0].partition(".")[0])) for name, _ in sizes]
+            raise InputError(f"dtypes for {', '.join(map(repr, strangers))}", f"names among {', '.join(sorted(known))}")
+        wanted = [dtypes.get(name, dtypes.get(roots[name])) for name, _ in sizes]
     elif isinstance(dtypes, (list, tuple)):
         if len(dtypes) != len(sizes):
             raise InputError(f"{len(dtypes)} dtypes for {len(sizes)} sizes", "one per size, or one for all")
@@ -359,32 +312,3 @@ def _set_dtypes(found: ModelInputs, dtypes: Any) -> ModelInputs:
         for (name, size), dtype in zip(sizes, wanted, strict=True)
     }
     return found.with_sizes(changes)
-
-
-def _write_example(model: nn.Module, method: str) -> str:
-    """Write a call that this model may well take, from its signature and the layers it begins with."""
-    required = [
-        name
-        for name, parameter in _parameters(model, method).items()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    size = _guess_size(model)
-    if len(required) <= 1:
-        return f"ModelSummary(model, {size})"
-    return f"ModelSummary(model, {{{', '.join(f'{name!r}: {size}' for name in required)}}})"
-
-
-def _guess_size(model: nn.Module) -> str:
-    for module in model.modules():
-        channels = getattr(module, "in_channels", None)
-        kernel = getattr(module, "kernel_size", None)
-        if isinstance(channels, int) and isinstance(kernel, tuple):
-            return f"(1, {channels}{', 64' * len(kernel)})"
-        if isinstance(features := getattr(module, "in_features", None), int) and features:
-            return f"(1, {features})"
-        if isinstance(module, nn.Embedding):
-            return "(1, 16)"
-        if isinstance(width := getattr(module, "input_size", None), int) and isinstance(module, nn.RNNBase):
-            return f"(1, 16, {width})"
-    return "(1, 3, 224, 224)"

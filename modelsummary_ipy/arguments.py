@@ -1,0 +1,252 @@
+"""What a model's method takes, and what to say when something else came."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from modelsummary_ipy.errors import InputError
+
+__all__ = [
+    "check_device",
+    "check_fit",
+    "check_method",
+    "check_model",
+    "find_misfit",
+    "list_positional",
+    "read_signature",
+    "say_type",
+    "write_example",
+    "write_line",
+]
+
+_MODULE_NAMES = frozenset(dir(nn.Module))
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+#: Most parameters of a signature that a message names.
+_SHOWN = 6
+
+
+# -- model, method, device --------------------------------------------------------------------------------------------
+
+
+def check_model(model: Any) -> None:
+    """Raise ``InputError`` unless ``model`` is an instance of ``torch.nn.Module``."""
+    if isinstance(model, nn.Module):
+        return
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        name = model.__name__
+        raise InputError(f"the class {name}", "an instance of it", f"model = {name}(…)")
+    raise InputError(
+        f"model is {say_type(model)}", "an instance of torch.nn.Module", "ModelSummary(model, (1, 3, 224, 224))"
+    )
+
+
+def check_method(model: nn.Module, method: str) -> None:
+    """Raise ``InputError`` unless ``model`` has a method of that name."""
+    if callable(getattr(model, method, None)):
+        return
+    own = [name for name in dir(type(model)) if not name.startswith("_") and name not in _MODULE_NAMES]
+    names = [name for name in ("forward", *own) if callable(getattr(type(model), name, None))]
+    near = difflib.get_close_matches(method, names, 3, 0.5) or names[:4]
+    raise InputError(
+        f"method={method!r}", f"a method of {type(model).__name__} such as {', '.join(near)}", f"method={near[0]!r}"
+    )
+
+
+def check_device(device: Any) -> torch.device:
+    """Return the device, or raise ``InputError`` if this machine has none such; the message lists those it has."""
+    here = ["cpu", "meta", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    here += [f"xpu:{index}" for index in range(torch.xpu.device_count())] if torch.xpu.is_available() else []
+    here += ["mps"] if torch.backends.mps.is_available() else []
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device={device!r}", f"one of {', '.join(here)}", "device='cpu'") from None
+    numbered = wanted.type in ("cuda", "xpu")
+    if (f"{wanted.type}:{wanted.index or 0}" if numbered else wanted.type) not in here:
+        raise InputError(
+            f"device={str(wanted)!r}, which this machine does not have", f"one of {', '.join(here)}", "device='cpu'"
+        )
+    return wanted
+
+
+def say_type(value: Any) -> str:
+    """Return ``"a Tensor"``, ``"an int"`` or ``"None"``."""
+    name = type(value).__name__
+    return "None" if value is None else f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
+
+
+# -- the signature ----------------------------------------------------------------------------------------------------
+
+
+def read_signature(model: nn.Module, method: str) -> inspect.Signature | None:
+    """Return what ``method`` takes, without ``self``; ``None`` where nobody can tell (a ScriptModule)."""
+    compiled = getattr(model, "_orig_mod", None)
+    if isinstance(compiled, nn.Module) and method == "forward":
+        model = compiled  # torch.compile's own forward takes anything
+    try:
+        return inspect.signature(getattr(model, method))
+    except (TypeError, ValueError):
+        return None
+
+
+def list_positional(signature: inspect.Signature | None) -> list[inspect.Parameter]:
+    """List the parameters that positional arguments go to, in order."""
+    return [p for p in signature.parameters.values() if p.kind in _POSITIONAL] if signature is not None else []
+
+
+def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], described: str) -> None:
+    """Check number and names of the arguments against the method's signature, before anything is traced.
+
+    Args:
+        model: The model.
+        method: What will be called.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        described: The arguments in words.
+
+    Raises:
+        InputError: If a call with them would raise a ``TypeError``.
+    """
+    signature = read_signature(model, method)
+    if signature is None:
+        return
+    wrong = find_misfit(signature, args, kwargs)
+    if not wrong or (wrong.endswith("missing") and _may_add_arguments(model, method)):
+        return
+    raise InputError(f"{described}: {wrong}", f"{method}({_write_parameters(signature)})", write_example(model, method))
+
+
+def find_misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Say in words why arguments do not fit a signature; ``""`` if they do."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        pass
+    else:
+        return ""
+    parameters = signature.parameters
+    positional = list_positional(signature)
+    strangers = [
+        name for name in kwargs if name not in parameters or parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY
+    ]
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    if strangers and not takes_any:
+        near = difflib.get_close_matches(strangers[0], [n for n in parameters if n not in kwargs], 1, 0.5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"no parameter {', '.join(map(repr, strangers))}{hint}"
+    spread = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
+    if len(args) > len(positional) and not spread:
+        return f"{_count(len(args), 'positional input')}, at most {len(positional)} are taken"
+    twice = [p.name for p in positional[: len(args)] if p.name in kwargs and p.name not in strangers]
+    if twice:
+        return f"{twice[0]!r} is given twice"
+    given = {p.name for p in positional[: len(args)]} | set(kwargs)
+    missing = [p.name for p in _required(signature) if p.name not in given]
+    return f"{', '.join(map(repr, missing))} {'are' if len(missing) > 1 else 'is'} missing"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")
+
+
+def _required(signature: inspect.Signature) -> list[inspect.Parameter]:
+    return [p for p in signature.parameters.values() if p.default is p.empty and p.kind not in _VARIABLE]
+
+
+def _may_add_arguments(model: nn.Module, method: str) -> bool:
+    """Tell whether a decorator or a hook may add what is missing: then the forward itself will say."""
+    function = inspect.unwrap(getattr(model, method))
+    wrapped = getattr(function, "__func__", function) is not getattr(getattr(model, method), "__func__", function)
+    return wrapped or (method == "forward" and bool(model._forward_pre_hooks))
+
+
+def _write_parameters(signature: inspect.Signature) -> str:
+    """Write the parameters with their defaults; of many, those that are required and the first few others."""
+    written: list[str] = []
+    hidden = 0
+    for parameter in signature.parameters.values():
+        plain = parameter.replace(annotation=inspect.Parameter.empty)
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and "*" not in written:
+            written += [] if any(word.startswith("*") for word in written) else ["*"]
+        if len(written) < _SHOWN or parameter.default is parameter.empty:
+            written.append(str(plain))
+        else:
+            hidden += 1
+    return ", ".join([*written, f"… {hidden} more"] if hidden else written)
+
+
+# -- an example -------------------------------------------------------------------------------------------------------
+
+
+def write_example(model: nn.Module, method: str) -> str:
+    """Write a line of Python that this model may well take: ``ModelSummary(model, (1, 3, 224, 224))``."""
+    named = list(_suggest(model, method))
+    inputs = named[0][1] if len(named) == 1 else "{" + ", ".join(f"{name!r}: {text}" for name, text in named) + "}"
+    return f"ModelSummary(model, {inputs}" + (")" if method == "forward" else f", method={method!r})")
+
+
+def write_line(model: nn.Module, method: str, expression: str) -> str:
+    """Write the same as a line of the magic: ``%summary model (1, 3, 224, 224)``."""
+    named = list(_suggest(model, method))
+    words = [named[0][1]] if len(named) == 1 else [f"{name}={text}" for name, text in named]
+    return " ".join(["%summary", expression if method == "forward" else f"{expression}.{method}", *words])
+
+
+def _suggest(model: nn.Module, method: str) -> Iterator[tuple[str, str]]:
+    """Yield name and text of an input for every parameter that is required, or for the first one."""
+    signature = read_signature(model, method)
+    required = _required(signature) if signature is not None else []
+    plain = {"int": "1", "float": "1.0", "bool": "True", "str": "'text'"}
+    if not required:
+        name = getattr(model, "main_input_name", None)
+        parameters = list_positional(signature)
+        yield name or (parameters[0].name if parameters else "input"), _guess_size(model, name or "")
+    for parameter in required:
+        annotation = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+        yield parameter.name, plain.get(annotation) or _guess_size(model, parameter.name)
+
+
+def _guess_size(model: nn.Module, name: str) -> str:
+    """Guess a size from what the model says of itself, else from the first layer that says anything."""
+    config = getattr(model, "config", None)
+    side, channels = getattr(config, "image_size", None), getattr(config, "num_channels", 3)
+    if isinstance(side, int) and ("pixel" in name or not name):
+        return f"(1, {channels}, {side}, {side})"
+    if name.endswith(("ids", "tokens", "mask")):
+        return "(1, 16)"
+    for module in model.modules():
+        size = _size_of_layer(module, name)
+        if size:
+            return f"({', '.join(map(str, size))})"
+    return "(1, 3, 224, 224)"
+
+
+def _size_of_layer(module: nn.Module, name: str) -> tuple[int, ...]:
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return (1, module.in_channels or 3, *[64] * len(module.kernel_size))
+    if isinstance(module, nn.Linear):
+        return (1, module.in_features or 16)
+    if isinstance(module, nn.Bilinear):
+        return (1, module.in2_features if name.endswith("2") else module.in1_features)
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return (1, 16)
+    if isinstance(module, nn.RNNBase):
+        return (1, 16, module.input_size)
+    if isinstance(module, nn.RNNCellBase):
+        return (1, module.input_size)
+    if isinstance(module, nn.MultiheadAttention):
+        return (1, 16, module.embed_dim)
+    if isinstance(module, nn.LayerNorm):
+        return (1, 16, *module.normalized_shape)
+    if isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+        return (1, module.num_features or 3, 64, 64)
+    if isinstance(module, nn.BatchNorm1d):
+        return (2, module.num_features or 16)
+    return ()

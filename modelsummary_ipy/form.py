@@ -177,7 +177,7 @@ class SummaryForm:
         for widget in (*watched, self._ops, self._columns):
             widget.observe(self._on_change, names="value")
         for field in (*self._sizes, self._memory, self._depth):
-            field.on_submit(lambda _: self.run(now=True)) if hasattr(field, "on_submit") else None
+            field.on_msg(self._on_message)
         self._run_button.on_click(lambda _: self.run(now=True))
         self._cancel_button.on_click(lambda _: self.cancel())
         self._code_button.on_click(lambda _: self._insert_code())
@@ -228,6 +228,11 @@ class SummaryForm:
         self._follow_dims()
         if self._read_inputs(self._read()) is not None and self._auto.value:
             self.run()
+
+    def _on_message(self, widget: Any, content: Any, buffers: Any) -> None:
+        """Run when Enter is pressed in a text field: its front end says so by a message of its own."""
+        if isinstance(content, dict) and content.get("event") == "submit":
+            self.run(now=True)
 
     def _follow_dims(self) -> None:
         """Show a number for every named dim; the sizes say what there is."""
@@ -442,6 +447,5 @@ def _write_delta(before: ModelSummary, after: ModelSummary) -> str:
     ):
         if old != new and old is not None and new is not None:
             parts.append(f"{word} {old:,} → {new:,}")
-    difference = after.diff(before)
-    moved = difference._repr_html_()
+    moved = after.diff(before)._repr_html_() if hasattr(after, "diff") else ""
     return f"<div>{html.escape(' · '.join(parts))}{moved}</div>"

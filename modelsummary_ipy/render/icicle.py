@@ -93,6 +93,7 @@ def find_shares(story: Story, what: str, most: int = 6) -> tuple[Share, ...]:
     roots = [row for row in story.rows if row.parent is None]
     whole = sum(map(measure, roots))
     parts = [story.rows[index] for row in roots for index in _children(story, row)]
+    whole = whole or sum(map(measure, parts))  # of a forward that failed the model's own sum is not known
     sized = sorted(((measure(row), -row.index) for row in parts if measure(row)), reverse=True)
     shares = []
     for value, index in sized[:most]:

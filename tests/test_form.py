@@ -1,0 +1,256 @@
+"""The form, without a front end: its widgets are driven as a browser would set them."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from modelsummary_ipy import InputError, ModelSummary, Size
+from modelsummary_ipy.form import SummaryForm
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.fc = nn.Linear(8 * 4 * 4, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc(self.conv(x).flatten(1))
+
+
+class Slow(nn.Module):
+    """Waits in its third layer until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(50))
+        object.__setattr__(self, "gate", threading.Event())
+        object.__setattr__(self, "reached", threading.Event())
+
+    def forward(self, x: Any) -> Any:
+        for number, layer in enumerate(self.layers):
+            x = layer(x)
+            if number == 3:
+                self.reached.set()
+                self.gate.wait(20)
+        return x
+
+
+@pytest.fixture
+def net() -> Net:
+    return Net()
+
+
+@pytest.fixture
+def form(net: Net) -> SummaryForm:
+    return ModelSummary(net, Size("B=2 3 H=8 W=8")).form(name="net")
+
+
+def change(form: SummaryForm, text: str) -> None:
+    form._sizes[0].value = text
+    assert form.wait(30)
+
+
+def test_it_begins_with_the_summary_and_one_line_per_input(form: SummaryForm) -> None:
+    assert [field.value for field in form._sizes] == ["B=2, 3, H=8, W=8"]
+    assert list(form._dims) == ["B", "H", "W"]
+    assert form.summary.rows[0].outputs[0].shape == (2, 10)
+    assert "fc" in form._output.value
+
+
+def test_a_typed_size_runs_by_itself_and_equals_the_magic(form: SummaryForm, net: Net) -> None:
+    change(form, "B=5, 3, H=8, W=8")
+    same = ModelSummary(net, Size("B=5 3 H=8 W=8"))
+    assert [row.outputs for row in form.summary.rows] == [row.outputs for row in same.rows]
+    assert form._output.value == same.to_html()
+    assert len(form.history) == 2
+
+
+def test_a_named_dim_changes_every_size_it_stands_in() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Any, y: Any) -> Any:
+            return x + y
+
+    two = Two()
+    form = ModelSummary(two, [Size("B=2 4"), Size("B=2 4")]).form()
+    form._dims["B"].value = 7
+    assert form.wait(30)
+    assert [field.value for field in form._sizes] == ["B=7, 4", "B=7, 4"]
+    assert form.summary.rows[0].outputs[0].shape == (7, 4)
+
+
+def test_a_wrong_size_is_told_under_its_field_and_nothing_runs(form: SummaryForm) -> None:
+    before = form.summary
+    change(form, "B=0, 3, H=8, W=8")
+    assert "sizes of at least 1" in form._errors[0].value
+    assert form.summary is before
+    change(form, "__import__('os').getpid()")
+    assert form._errors[0].value != ""
+    assert form.summary is before
+    change(form, "B=3, 3, H=8, W=8")
+    assert form._errors[0].value == ""
+    assert form.summary is not before
+
+
+def test_what_is_typed_is_escaped(form: SummaryForm) -> None:
+    change(form, "<img src=x onerror=alert(1)>")
+    assert "<img" not in form._errors[0].value
+    assert "&lt;img" in form._errors[0].value
+
+
+def test_a_failing_size_opens_the_failing_row_and_the_next_run_is_well(form: SummaryForm) -> None:
+    change(form, "B=2, 3, H=16, W=16")
+    assert form.summary.error is not None
+    assert form.summary.error.path == "fc"
+    assert form.history[-1].outcome == "failed in 'fc'"
+    change(form, "B=2, 3, H=8, W=8")
+    assert form.summary.error is None
+
+
+def test_a_suggested_size_is_one_click(form: SummaryForm) -> None:
+    change(form, "B=2, 3, H=16, W=16")
+    assert form.summary.error is not None
+    assert form.summary.error.sizes
+    form._suggestions.children[0].click()
+    assert form.wait(30)
+    assert form.summary.error is None
+
+
+def test_the_switch_waits_for_the_button(form: SummaryForm) -> None:
+    form._auto.value = False
+    before = form.summary
+    change(form, "B=4, 3, H=8, W=8")
+    assert form.summary is before
+    form._run_button.click()
+    assert form.wait(30)
+    assert form.summary.rows[0].outputs[0].shape == (4, 10)
+
+
+def test_cancel_stops_a_run_and_keeps_the_table() -> None:
+    slow = Slow()
+    slow.gate.set()
+    form = ModelSummary(slow, (2, 4)).form()
+    before = form.summary
+    slow.gate.clear()
+    slow.reached.clear()
+    form._sizes[0].value = "3, 4"
+    assert slow.reached.wait(20)
+    form._cancel_button.click()
+    slow.gate.set()
+    assert form.wait(30)
+    assert form.summary is before
+    assert form._cancel_button.disabled
+    assert form._progress.value == "cancelled"
+
+
+def test_an_edit_during_a_run_starts_over_and_no_two_run_at_once() -> None:
+    slow = Slow()
+    slow.gate.set()
+    form = ModelSummary(slow, (2, 4)).form()
+    slow.gate.clear()
+    slow.reached.clear()
+    form._sizes[0].value = "3, 4"
+    assert slow.reached.wait(20)
+    form._sizes[0].value = "5, 4"
+    slow.gate.set()
+    assert form.wait(30)
+    assert form.summary.rows[0].inputs[0].shape == (5, 4)
+    assert [run.settings.sizes[0] for run in form.history] == ["2, 4", "5, 4"]
+
+
+def test_history_can_be_gone_back_to(form: SummaryForm) -> None:
+    change(form, "B=5, 3, H=8, W=8")
+    form._history_list.value = 0
+    assert form.summary is form.history[0].summary
+    assert form._sizes[0].value == "B=2, 3, H=8, W=8"
+    assert form._output.value == form.summary.to_html()
+    assert len(form.history) == 2
+
+
+def test_insert_as_code_writes_the_line_that_gives_the_same(form: SummaryForm) -> None:
+    change(form, "B=5, 3, H=8, W=8")
+    form._mode.value = "eval"
+    assert form.wait(30)
+    form._code_button.click()
+    assert form._code.value == "%summary net (B=5, 3, H=8, W=8) --mode eval"
+
+
+def test_data_stays_as_it_is_until_its_size_is_edited(net: Net) -> None:
+    data = torch.randn(2, 3, 8, 8)
+    form = ModelSummary(net, data).form()
+    form._mode.value = "eval"
+    assert form.wait(30)
+    assert form.summary.story.trace.inputs[0].given == "data"
+    change(form, "4, 3, 8, 8")
+    assert form.summary.story.trace.inputs[0].given == "size"
+
+
+def test_the_worker_has_the_users_grad_mode_and_autocast() -> None:
+    class Ask(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.new_zeros(1 + torch.is_grad_enabled(), 1 + torch.is_autocast_enabled("cpu"))
+
+    ask = Ask()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        form = ModelSummary(ask, (1, 1)).form()
+    change(form, "2, 1")
+    assert form.summary.rows[0].outputs[0].shape == (1, 2)
+
+
+def test_an_error_of_ours_is_shown_with_its_traceback_and_logged(
+    form: SummaryForm, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError("<b>ours</b>")
+
+    form._make = broken
+    change(form, "B=9, 3, H=8, W=8")
+    assert "the form itself failed" in form._progress.value
+    assert "&lt;b&gt;ours&lt;/b&gt;" in form._progress.value
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_every_control_has_a_label(form: SummaryForm) -> None:
+    import ipywidgets as widgets
+
+    def walk(widget: Any) -> Any:
+        yield widget
+        for child in getattr(widget, "children", ()):
+            yield from walk(child)
+
+    for widget in walk(form.widget):
+        if isinstance(widget, (widgets.HTML, widgets.Box)):
+            continue
+        assert widget.description.strip(), widget
+
+
+def test_a_form_needs_inputs_and_a_living_model(net: Net) -> None:
+    with pytest.raises(InputError, match="a summary without inputs"):
+        ModelSummary(net, engine="static").form()
+    summary = ModelSummary(nn.Linear(2, 2), (1, 2))
+    gc.collect()
+    with pytest.raises(InputError, match="the model is gone"):
+        summary.form()
+
+
+def test_many_runs_leave_no_threads_and_no_fakes(form: SummaryForm) -> None:
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    def count() -> int:
+        gc.collect()
+        return sum(type(thing) is FakeTensor for thing in gc.get_objects())
+
+    change(form, "B=3, 3, H=8, W=8")
+    threads, fakes = threading.active_count(), count()
+    for number in range(10):
+        form._sizes[0].value = f"B={number + 1}, 3, H=8, W=8"
+        form.run(now=True)
+        assert form.wait(30)
+    assert threading.active_count() <= threads
+    assert count() <= fakes

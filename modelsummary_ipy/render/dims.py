@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ..facts import Formula, Story
+from .words import plain
 
 __all__ = ["MEANINGS", "Names", "find_names"]
 
@@ -40,7 +41,8 @@ class Names:
     def colour(self, dim: str) -> int | None:
         """Number of the colour of a dim's formula: that of the first name in it; ``None`` for a plain number."""
         if dim not in self._known:
-            found = [self._colours[word] for word in _WORD.findall(dim) if word in self._colours]
+            dim_said = plain(dim)
+            found = [self._colours[word] for word in (dim_said, *_WORD.findall(dim_said)) if word in self._colours]
             self._known[dim] = found[0] if found else None
         return self._known[dim]
 
@@ -53,5 +55,5 @@ def find_names(story: Story) -> Names:
     """Collect the names of the dims of the model's input."""
     seen: dict[str, None] = {}
     for fact in story.trace.inputs:
-        seen.update(dict.fromkeys(name for name in fact.dims if name))
+        seen.update(dict.fromkeys(plain(name) for name in fact.dims if name))
     return Names(tuple(seen))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ..facts import Story, View
-from ..outline import build_outline
+from ..outline import Outline, build_outline
 from . import heading, labels, words
 from .detail import Operations, find_detail
 from .dims import MEANINGS, Names, find_names
@@ -23,7 +23,10 @@ __all__ = ["render_html"]
 
 #: A page of a megabyte opens in half a second; rows come first, operations and details take what is left.
 _MOST_BYTES = 1_000_000
-_ROW_BYTES = 480
+#: Style, script, header and charts.
+_FRAME_BYTES = 60_000
+#: What a row takes before anything is said in it.
+_LEAST_ROW_BYTES = 270
 _OPEN_ROWS = 32
 
 
@@ -51,11 +54,8 @@ def render_html(
         failure_text, failure_reason, failure_fix: The words for a failure, if somebody has them.
     """
     failing = heading.Failing(failure_text, failure_reason, failure_fix)
-    most = (_MOST_BYTES * 9 // 10) // _ROW_BYTES
-    outline = build_outline(story, replace(view, max_rows=min(view.max_rows, most)), open_rows=_OPEN_ROWS)
     names = find_names(story)
-    maker = Parts(story, view, outline, names, failing, max_ops=max(0, most - outline.num_nodes))
-    parts = list(maker)
+    outline, parts = _fit(story, view, names, failing)
     num_left_out = _add_details(story, parts, details or {}, operations or {})
     footer = [*heading.find_footer(story, outline, passes)]
     if num_left_out:
@@ -70,10 +70,37 @@ def render_html(
         fail=() if failed_is_shown else heading.failing_lines(story, failing),
         footer=footer,
         found=heading.count_flags(story.flags),
-        legend=[(words.plain(name), names.colour(name), MEANINGS.get(name, "")) for name in names.names],
+        legend=[(name, names.colour(name), MEANINGS.get(name, "")) for name in names.names],
         **_header(story, names),
         **_columns(view),
     )
+
+
+def _fit(story: Story, view: View, names: Names, failing: heading.Failing) -> tuple[Outline, list[Part]]:
+    """Outline and parts of as many rows as fit; what is left of the room goes to operations that stand hidden."""
+    room = _MOST_BYTES - _FRAME_BYTES
+    most = min(view.max_rows, room // _LEAST_ROW_BYTES)
+    while True:
+        outline = build_outline(story, replace(view, max_rows=most), open_rows=_OPEN_ROWS)
+        max_ops = max(0, min(view.max_rows, room // _LEAST_ROW_BYTES) - outline.num_nodes)
+        parts = list(Parts(story, view, outline, names, failing, max_ops))
+        size = _weigh(parts)
+        if size <= room or most < 2:
+            return outline, parts
+        most = min(most - 1, outline.num_nodes * room // size)
+
+
+def _weigh(parts: Iterable[Part]) -> int:
+    """About how many bytes the rows will take, and not fewer."""
+    size = 0
+    for part in parts:
+        if part.what != "open":
+            size += 80
+            continue
+        texts = (part.name, part.kind, part.note, part.sizes, part.title, part.numbers, *part.fail)
+        size += _LEAST_ROW_BYTES + sum(len(text.encode("utf-8", "replace")) for text in texts)
+        size += sum(120 + 2 * sum(map(len, flag)) for flag in part.flags)
+    return size
 
 
 def _header(story: Story, names: Names) -> dict[str, Any]:
@@ -156,7 +183,7 @@ def _columns(view: View) -> dict[str, Any]:
 
 def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str], operations: Operations) -> int:
     """Give rows their details while there is room, rows that stand out first; returns how many got none."""
-    room = _MOST_BYTES - 40_000 - _ROW_BYTES * sum(part.what != "close" for part in parts)
+    room = _MOST_BYTES - _FRAME_BYTES - _weigh(parts)
     rows = [part for part in parts if part.what == "open"]
     total = heading.total_mult_adds(story)
     left_out = 0
@@ -168,7 +195,7 @@ def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str]
             pairs = find_detail(story, story.rows[part.row], operations, total)
             extra = "\n".join(map(words.plain, details.get(part.row, "").splitlines()))
             part.detail = markup_detail(pairs, extra)
-        room -= len(part.detail)
+        room -= len(part.detail.encode("utf-8", "replace")) + 90
     return left_out
 
 

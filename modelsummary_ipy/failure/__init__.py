@@ -1,0 +1,7 @@
+"""Why a forward failed and what to do: from sizes, dtypes and settings, never from torch's wording alone."""
+
+from __future__ import annotations
+
+from modelsummary_ipy.failure.explain import explain
+
+__all__ = ["explain"]

@@ -1,0 +1,270 @@
+"""Calls that Python itself refuses: arguments too few or too many, tuples and ``None`` where a tensor belongs."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import replace
+
+from modelsummary_ipy.facts import Call, TensorSpec
+
+from .code import change_call, name_member, read_unpacking, wrap_attribute, write_loop
+from .numbers import write_shape
+from .repair import fix_argument, fix_operand
+from .scene import Diagnosis, Scene
+
+__all__ = ["explain_arguments"]
+
+_MISSING = re.compile(r"(\w+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
+_SURPLUS = re.compile(r"(\w+)\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) (?:was|were) given")
+_KEYWORD = re.compile(r"(\w+)\(\) got an unexpected keyword argument '(\w+)'")
+_NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
+_NO_TENSOR = re.compile(r"must be Tensor,? (?:but got|not) (\w+)|but got \((\w+),?")
+_OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+): '(\w+)' and '(\w+)'")
+_NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+)(?:, got (\d+))?\)")
+_CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
+
+
+def explain_arguments(scene: Scene) -> Diagnosis | None:
+    """Explain what Python refused before any tensor was looked at."""
+    if scene.call is None:
+        return None
+    return (
+        _explain_signature(scene)
+        or _explain_container_call(scene)
+        or _explain_nested(scene)
+        or _explain_attribute(scene)
+        or _explain_operands(scene)
+        or _explain_unpacking(scene)
+    )
+
+
+def _explain_signature(scene: Scene) -> Diagnosis | None:
+    if scene.failure.error_type != "TypeError" or scene.call is None:
+        return None
+    message = scene.failure.message
+    is_root = scene.call.parent is None
+    names = ("forward", scene.trace.method)
+    if (found := _MISSING.search(message)) and found[1] in names:
+        missing = re.findall(r"'(\w+)'", found[2])
+        return _explain_missing(scene, missing, is_root)
+    if (found := _SURPLUS.search(message)) and found[1] in names:
+        return _explain_surplus(scene, int(found[2]) - 1, int(found[3]) - 1, is_root)
+    if (found := _KEYWORD.search(message)) and found[1] in names:
+        return _explain_keyword(scene, found[2], is_root)
+    return None
+
+
+def _explain_missing(scene: Scene, missing: list[str], is_root: bool) -> Diagnosis:
+    assert scene.call is not None
+    words = " and ".join(f"'{name}'" for name in missing)
+    verb = "was" if len(missing) == 1 else "were"
+    reason = f"{scene.call.type_name}.forward needs {words}, which {verb} not given"
+    if is_root:
+        return Diagnosis(reason, f"a value for {words}")
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str:
+        return ", ".join([*arguments, *missing, *[f"{name}={text}" for name, text in keywords.items()]])
+
+    fix = change_call(scene.failure.source_text, name_member(scene.call.path), edit)
+    return Diagnosis(reason, f"a value for {words}", fix)
+
+
+def _explain_surplus(scene: Scene, taken: int, given: int, is_root: bool) -> Diagnosis:
+    assert scene.call is not None
+    plural = "argument" if taken == 1 else "arguments"
+    reason = f"{scene.call.type_name}.forward takes {taken} {plural}, {given} were given"
+    if is_root:
+        return Diagnosis(reason, f"{taken} {plural}")
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str:
+        return ", ".join([*arguments[:taken], *[f"{name}={text}" for name, text in keywords.items()]])
+
+    fix = change_call(scene.failure.source_text, name_member(scene.call.path), edit)
+    return Diagnosis(reason, f"{taken} {plural}", fix)
+
+
+def _explain_keyword(scene: Scene, stranger: str, is_root: bool) -> Diagnosis:
+    assert scene.call is not None
+    reason = f"{scene.call.type_name}.forward has no argument '{stranger}'"
+    if is_root:
+        return Diagnosis(reason, f"a call without {stranger}=")
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str:
+        return ", ".join([*arguments, *[f"{name}={text}" for name, text in keywords.items() if name != stranger]])
+
+    fix = change_call(scene.failure.source_text, name_member(scene.call.path), edit)
+    return Diagnosis(reason, f"a call without {stranger}=", fix)
+
+
+def _explain_container_call(scene: Scene) -> Diagnosis | None:
+    assert scene.call is not None
+    if scene.call.type_name not in ("ModuleList", "ModuleDict") or scene.failure.error_type != "NotImplementedError":
+        return None
+    reason = f"a {scene.call.type_name} holds layers and does not run them"
+    fix = write_loop(scene.failure.source_text, name_member(scene.call.path))
+    return Diagnosis(reason, "nn.Sequential, or a loop over it", fix)
+
+
+def _explain_nested(scene: Scene) -> Diagnosis | None:
+    """A layer or function got a tuple, list, dict or ``None`` instead of a tensor."""
+    assert scene.call is not None
+    if scene.failure.error_type != "TypeError" and not (scene.is_torch_layer or scene.call.kind == "op"):
+        return None
+    nested = next((i for i, spec in enumerate(scene.call.inputs) if "[" in spec.name or "." in spec.name), None)
+    found = _NO_TENSOR.search(scene.failure.message)
+    kind = next((word for word in (found[1], found[2]) if word), "") if found else ""
+    if kind not in _CONTAINERS and not (scene.is_torch_layer and nested is not None and _reads_one(scene)):
+        return None
+    if kind == "NoneType":
+        return _explain_none(scene)
+    giver = _find_giver(scene, nested if scene.is_torch_layer else None)
+    key, words = _choose_leaf(giver, kind)
+    name = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"a {kind or 'tuple'} came"
+    reason = f"{name}, {scene.owner if scene.call.kind == 'module' else scene.function} takes one tensor"
+    return Diagnosis(reason, "one tensor", fix_argument(scene, f"{{}}{key}"))
+
+
+def _reads_one(scene: Scene) -> bool:
+    return scene.function not in ("lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell") and scene.function != ""
+
+
+def _find_giver(scene: Scene, nested: int | None) -> Call | None:
+    """Return the module whose output holds several tensors, or none, and was passed on."""
+    assert scene.call is not None
+    if nested is not None and (link := scene.call.input_links[nested]) is not None and link.call >= 0:
+        inner = scene.trace.calls[link.call]
+        for call in (inner, *_callers(scene, inner)):
+            if len(call.outputs) > 1 or (call.outputs and call.outputs[0].name):
+                return call
+    parent = scene.call.index if scene.call.kind == "module" and not scene.is_torch_layer else scene.call.parent
+    before = [c for c in scene.trace.calls if c.parent == parent and c.index < _end(scene) and c.kind == "module"]
+    return next((call for call in reversed(before) if call.outputs and call.outputs[0].name), None)
+
+
+def _end(scene: Scene) -> int:
+    assert scene.call is not None
+    return len(scene.trace.calls) if scene.call.kind == "module" and not scene.is_torch_layer else scene.call.index
+
+
+def _callers(scene: Scene, call: Call) -> list[Call]:
+    found = []
+    while call.parent is not None:
+        call = scene.trace.calls[call.parent]
+        found.append(call)
+    return found
+
+
+def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
+    """Choose the tensor that is meant, and say what all there is."""
+    if giver is None or not giver.outputs:
+        return ("[-1]" if kind == "list" else "[0]"), f"a {kind or 'tuple'}"
+    name = giver.outputs[0].name
+    first = re.match(r"\[[^\]]*\]|\.\w+", name)
+    key = first[0] if first else "[0]"
+    outer = list(dict.fromkeys((re.match(r"\[[^\]]*\]|\.\w+", spec.name) or [spec.name])[0] for spec in giver.outputs))
+    if giver.type_name in ("LSTM", "GRU", "RNN"):
+        return key, "(output, state)"
+    if giver.type_name == "MultiheadAttention":
+        return key, "(output, weights)"
+    what = {"list": "a list", "dict": "a dict"}.get(kind, "a tuple" if key.startswith("[") else "an object")
+    return key, f"{what} of {len(outer)}: {', '.join(outer[:4])}"
+
+
+def _explain_none(scene: Scene) -> Diagnosis:
+    assert scene.call is not None
+    before = [c for c in scene.trace.calls if c.kind == "module" and c.index < scene.call.index and not c.outputs]
+    silent = next((call for call in reversed(before) if call.status == "ran"), None)
+    if silent is None:
+        return Diagnosis(f"None came, {scene.owner} takes a tensor", "a tensor")
+    fact = scene.module_of(silent)
+    place = f" ({fact.forward_file.rpartition('/')[2]}:{fact.forward_line})" if fact and fact.forward_line else ""
+    reason = f"'{silent.path}' ({silent.type_name}) gave None: its forward has no return"
+    return Diagnosis(reason, "a tensor", f"return the result at the end of {silent.type_name}.forward{place}")
+
+
+def _explain_attribute(scene: Scene) -> Diagnosis | None:
+    assert scene.call is not None
+    found = _NO_ATTRIBUTE.search(scene.failure.message)
+    if scene.failure.error_type != "AttributeError" or found is None:
+        return None
+    owner, attribute = found[1], found[2]
+    line = scene.failure.source_text
+    if owner in _CONTAINERS:
+        if owner == "NoneType":
+            return _explain_none(replace_call(scene))
+        giver = _find_giver(scene, None)
+        key, words = _choose_leaf(giver, owner)
+        name = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"it is a {owner}"
+        return Diagnosis(
+            f"{name}, and .{attribute} is a tensor's", "one tensor", wrap_attribute(line, attribute, f"{{}}{key}")
+        )
+    if owner != scene.call.type_name or scene.fact is None:
+        return None
+    names = [scene.trace.modules[child].path.rpartition(".")[2] for child in scene.fact.children]
+    names += [
+        *scene.fact.settings,
+        *[n.rpartition(".")[2] for p in scene.fact.params for n in scene.trace.params[p].names],
+    ]
+    near = difflib.get_close_matches(attribute, names, 1, 0.6)
+    reason = f"{scene.owner} has no '{attribute}'" + (f"; it has '{near[0]}'" if near else "")
+    fix = re.sub(rf"\.{attribute}\b", f".{near[0]}", line) if near else ""
+    return Diagnosis(reason, "an attribute that __init__ sets", fix)
+
+
+def replace_call(scene: Scene) -> Scene:
+    """Look from the end of the module that failed: all calls in it come before."""
+    return scene
+
+
+def _explain_operands(scene: Scene) -> Diagnosis | None:
+    found = _OPERANDS.search(scene.failure.message)
+    if found is None or not {found[2], found[3]} & set(_CONTAINERS):
+        return None
+    sign = found[1].rstrip(":")
+    name = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul", "+=": "add_", "-=": "sub_"}.get(sign, "")
+    place = 1 if found[3] in _CONTAINERS else 0
+    kind = found[2 + place]
+    giver = _find_giver(scene, None)
+    key, words = _choose_leaf(giver, kind)
+    reason = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"one side is a {kind}"
+    from .code import change_operation
+
+    def edit(items: list[str], write: object) -> str | None:
+        if len(items) <= place or not callable(write):
+            return None
+        return str(write("\0".join(f"{item}{key}" if i == place else item for i, item in enumerate(items))))
+
+    fix = change_operation(scene.failure.source_text, name, edit) if name else ""
+    return Diagnosis(
+        f"{reason}; {sign} takes tensors", "a tensor on both sides", fix or fix_operand(scene, place, f"{{}}{key}")
+    )
+
+
+def _explain_unpacking(scene: Scene) -> Diagnosis | None:
+    found = _NO_UNPACK.search(scene.failure.message)
+    if scene.failure.error_type != "ValueError" or found is None:
+        return None
+    read = read_unpacking(scene.failure.source_text)
+    if read is None:
+        return Diagnosis(scene.failure.message, f"{found[2]} values", "", True)
+    names, source = read
+    came = found[3] or "more"
+    if source.endswith((".shape", ".size()")):
+        tensor = source.rpartition(".")[0]
+        reason = f"{tensor} has {came} axes, the line names {found[2]}: {', '.join(names)}"
+        shapes = dict.fromkeys(part.shape for part in scene.data)
+        if len(shapes) == 1:
+            shape = next(iter(shapes))
+            reason = (
+                f"{tensor} has {came} axes, {write_shape(shape)} came in, the line names {found[2]}: {', '.join(names)}"
+            )
+        return Diagnosis(reason, f"{found[2]} axes", "", True)
+    reason = f"{source} gives {came} values, the line names {found[2]}"
+    fix = ""
+    inner = [call for call in scene.inner_calls() if call.kind == "module"]
+    if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
+        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) gives one state, not the two of an LSTM"
+        first = names[1].strip("()").partition(",")[0]
+        fix = scene.failure.source_text.replace(names[1], first, 1)
+    return Diagnosis(reason, f"{found[2]} values", fix, True)

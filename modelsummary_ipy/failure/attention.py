@@ -1,0 +1,174 @@
+"""Attention: embedding sizes, which axis is the batch, masks, keys and values of different lengths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from modelsummary_ipy.facts import Call, TensorSpec
+
+from .code import write_change, write_module
+from .combining import find_clashes
+from .numbers import write_shape
+from .repair import fix_argument, fix_creation
+from .scene import Diagnosis, Part, Scene
+
+__all__ = ["explain_attention"]
+
+
+def explain_attention(scene: Scene) -> Diagnosis | None:
+    """Explain attention that does not take the size of its queries, keys, values or masks."""
+    if scene.function == "scaled_dot_product_attention":
+        return _explain_product(scene)
+    if scene.function != "multi_head_attention_forward":
+        return None
+    call = scene.parent
+    fact = scene.module_of(call)
+    if call is None or fact is None or fact.type_name != "MultiheadAttention":
+        return None
+    parts = {
+        spec.name or "query": Part(spec, call.input_links[i], call.input_params[i])
+        for i, spec in enumerate(call.inputs)
+    }
+    query = parts.get("query")
+    if query is None:
+        return None
+    return _Heads(scene, call, parts, query, parts.get("key", query), parts.get("value", query)).explain()
+
+
+class _Heads:
+    """A ``nn.MultiheadAttention`` that failed."""
+
+    def __init__(self, scene: Scene, call: Call, parts: dict[str, Part], query: Part, key: Part, value: Part) -> None:
+        self.scene = scene
+        self.call = call
+        self.parts = parts
+        self.query, self.key, self.value = query, key, value
+        fact = scene.module_of(call)
+        assert fact is not None
+        self.fact = fact
+        self.settings = fact.settings
+        self.batch_first = bool(fact.settings.get("batch_first"))
+
+    def explain(self) -> Diagnosis | None:
+        return self._explain_features() or self._explain_batches() or self._explain_masks()
+
+    def _write(self, **changes: Any) -> str:
+        return write_change(self.fact.path, write_module(self.fact, self.scene.trace, **changes))
+
+    def _explain_features(self) -> Diagnosis | None:
+        embed = self.settings.get("embed_dim")
+        for name, part, setting in (("query", self.query, "embed_dim"), ("key", self.key, "kdim"),
+                                    ("value", self.value, "vdim")):  # fmt: skip
+            wanted = self.settings.get(setting) or embed
+            if not isinstance(wanted, int) or not part.shape or part.shape[-1] == wanted:
+                continue
+            expected = f"{name} with a last axis of {wanted} ({setting})"
+            reason = f"the {name} has {part.shape[-1]} features, {self.call.path!r} takes {wanted}"
+            if part.rank == 3 and part.shape[1] == wanted and self._same_everywhere():
+                reason = f"axis 1 of the {name} has the {wanted} features and the last one {part.shape[2]}"
+                fix = _swap_all(self.scene, self.call)
+                return Diagnosis(reason, expected, fix, True)
+            heads = self.settings.get("num_heads", 1)
+            changes: dict[str, Any] = {setting: part.shape[-1]}
+            if setting == "embed_dim":
+                changes = {"embed_dim": part.shape[-1], "kdim": None, "vdim": None}
+                if part.shape[-1] % heads:
+                    changes["num_heads"] = max(n for n in range(1, heads + 1) if part.shape[-1] % n == 0)
+            return Diagnosis(reason, expected, self._write(**changes), True)
+        return None
+
+    def _same_everywhere(self) -> bool:
+        return self.query.shape == self.key.shape == self.value.shape
+
+    def _explain_batches(self) -> Diagnosis | None:
+        if self.query.rank != 3 or self.key.rank != 3:
+            return None
+        batch, steps = (0, 1) if self.batch_first else (1, 0)
+        if self.query.shape[batch] != self.key.shape[batch]:
+            reason = (
+                f"batch_first={self.batch_first} reads axis {batch} as the batch: the query has "
+                f"{self.query.shape[batch]} there, the key {self.key.shape[batch]}"
+            )
+            fix = ""
+            if self.query.shape[steps] == self.key.shape[steps]:
+                fix = self._write(batch_first=not self.batch_first)
+            return Diagnosis(reason, f"one batch, {write_shape(self.query.shape)}", fix, True)
+        if self.key.shape[steps] != self.value.shape[steps]:
+            reason = f"{self.key.shape[steps]} keys and {self.value.shape[steps]} values: each key has one value"
+            return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", "", True)
+        return None
+
+    def _explain_masks(self) -> Diagnosis | None:
+        batched = self.query.rank == 3
+        steps = (1 if self.batch_first else 0) if batched else 0
+        target, source = self.query.shape[steps], self.key.shape[steps]
+        batch = self.query.shape[0 if self.batch_first else 1] if batched else 1
+        heads = int(self.settings.get("num_heads", 1))
+        mask = self.parts.get("attn_mask")
+        if mask is not None:
+            wanted = (target, source) if mask.rank != 3 else (batch * heads, target, source)
+            if mask.shape != wanted:
+                reason = f"attn_mask is {write_shape(mask.shape)}: {target} queries look at {source} keys"
+                words = f"attn_mask {write_shape((target, source))} or {write_shape((batch * heads, target, source))}"
+                return self._mask_diagnosis(mask, wanted, reason, words)
+        padding = self.parts.get("key_padding_mask")
+        wanted = (batch, source) if batched else (source,)
+        if padding is not None and padding.shape != wanted:
+            reason = f"key_padding_mask is {write_shape(padding.shape)}: {batch} samples of {source} keys each"
+            return self._mask_diagnosis(padding, wanted, reason, f"key_padding_mask {write_shape(wanted)}")
+        return None
+
+    def _mask_diagnosis(self, mask: Part, wanted: tuple[int, ...], reason: str, expected: str) -> Diagnosis:
+        fix = fix_creation(self.scene, mask, wanted)
+        return Diagnosis(reason, expected, fix, True, candidates=resize_input(self.scene, mask, wanted))
+
+
+def resize_input(scene: Scene, part: Part, shape: tuple[int, ...]) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Return the model's inputs with one of them of another size, if ``part`` is one of them."""
+    if part.link is None or part.link.call >= 0:
+        return ()
+    specs = [fact.spec for fact in scene.trace.inputs]
+    specs[part.link.leaf] = replace(specs[part.link.leaf], shape=shape)
+    return (tuple(specs),)
+
+
+def _swap_all(scene: Scene, call: Call) -> str:
+    from .code import change_call, name_member
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+        words = [f"{text}.transpose(1, 2)" for text in arguments[:3]] + arguments[3:]
+        return ", ".join([*words, *[f"{name}={text}" for name, text in keywords.items()]])
+
+    return change_call(scene.failure.source_text, name_member(call.path), edit)
+
+
+def _explain_product(scene: Scene) -> Diagnosis | None:
+    if len(scene.parts) < 3:
+        return None
+    query, key, value = scene.parts[:3]
+    if query.rank < 2 or key.rank < 2 or value.rank < 2:
+        return Diagnosis("attention reads [… , steps, features]", "at least 2 axes each", "", True)
+    if query.shape[-1] != key.shape[-1]:
+        reason = f"the query has {query.shape[-1]} features, the key {key.shape[-1]}: their product needs as many"
+        fix = fix_argument(scene, "{}.transpose(-2, -1)", position=1) if key.shape[-2] == query.shape[-1] else ""
+        return Diagnosis(reason, f"key with a last axis of {query.shape[-1]}", fix, True)
+    if key.shape[-2] != value.shape[-2]:
+        reason = f"{key.shape[-2]} keys and {value.shape[-2]} values: each key has one value"
+        return Diagnosis(reason, f"value of {key.shape[-2]} steps", "", True)
+    for name, part in (("key", key), ("value", value)):
+        if find_clashes(query.shape[:-2], part.shape[:-2]):
+            reason = (
+                f"the query's {write_shape(query.shape[:-2])} and the {name}'s {write_shape(part.shape[:-2])} differ"
+            )
+            return Diagnosis(reason, "equal batch and heads", "", True)
+    if len(scene.parts) > 3:
+        mask = scene.parts[3]
+        wanted = (*query.shape[:-1], key.shape[-2])
+        if find_clashes(mask.shape, wanted) or mask.rank > len(wanted):
+            reason = f"attn_mask is {write_shape(mask.shape)}: {wanted[-2]} queries look at {wanted[-1]} keys"
+            small = wanted[-2:]
+            fix = fix_creation(scene, mask, small)
+            expected = f"attn_mask that stretches to {write_shape(wanted)}"
+            return Diagnosis(reason, expected, fix, True, candidates=resize_input(scene, mask, small))
+    return None

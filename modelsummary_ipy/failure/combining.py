@@ -1,0 +1,301 @@
+"""Two tensors that meet: sums and products that don't broadcast, cat and stack, matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelsummary_ipy.facts import Call, Link
+
+from .code import write_change
+from .numbers import write_product, write_shape
+from .repair import fix_operand, fix_setting
+from .scene import Diagnosis, Part, Scene
+from .strides import find_lost, find_stride, write_lost
+
+__all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
+
+_ELEMENTWISE = frozenset(
+    """add sub mul div pow add_ sub_ mul_ div_ maximum minimum where lerp addcmul eq ne lt le gt ge logical_and
+    logical_or and or xor masked_fill masked_fill_ fmod remainder atan2 floordiv copy_ expand_as mse_loss l1_loss
+    smooth_l1_loss binary_cross_entropy binary_cross_entropy_with_logits""".split()  # noqa: SIM905  # words, not a list
+)
+
+
+def explain_broadcast(scene: Scene) -> Diagnosis | None:
+    """Explain two tensors whose sizes can't be stretched to one another."""
+    if scene.function not in _ELEMENTWISE or len(scene.parts) < 2:
+        return None
+    for index, left in enumerate(scene.parts):
+        for other, right in enumerate(scene.parts[index + 1 :], index + 1):
+            axes = find_clashes(left.shape, right.shape)
+            if axes:
+                return _explain_pair(scene, (index, other), left, right, axes)
+    return None
+
+
+def find_clashes(left: Sequence[int], right: Sequence[int]) -> list[int]:
+    """Return the axes, counted from the end as negative numbers, on which two sizes can't be broadcast."""
+    shared = min(len(left), len(right))
+    return [-i for i in range(1, shared + 1) if left[-i] != right[-i] and 1 not in (left[-i], right[-i])]
+
+
+def _explain_pair(scene: Scene, places: tuple[int, int], left: Part, right: Part, axes: list[int]) -> Diagnosis:
+    rank = max(left.rank, right.rank)
+    expected = "equal sizes, or 1, on every axis"
+    if left.rank != right.rank:
+        found = _explain_missing_axes(scene, places, left, right)
+        if found is not None:
+            return found
+    table = _find_table(scene, (left, right))
+    if table is not None and len(axes) == 1:
+        return _explain_table(scene, left, right, table, axes[0])
+    spatial = [axis for axis in axes if rank + axis >= 2] if rank > 2 else []
+    if spatial and left.rank == right.rank:
+        halved = explain_half_pixel(scene, places, left, right, spatial)
+        if halved is not None and len(spatial) == len(axes):
+            return halved
+    if left.rank == right.rank:
+        residual = _explain_residual(scene, places, left, right, axes)
+        if residual is not None:
+            return residual
+    words = " and ".join(
+        f"axis {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
+    )
+    return Diagnosis(words, expected, "", True)
+
+
+def _explain_missing_axes(scene: Scene, places: tuple[int, int], left: Part, right: Part) -> Diagnosis | None:
+    """One tensor has fewer axes, and one more of size 1 in the right place would do."""
+    small, big, place = (left, right, places[0]) if left.rank < right.rank else (right, left, places[1])
+    missing = big.rank - small.rank
+    fitting = [
+        at
+        for at in range(small.rank + 1)
+        if not find_clashes((*small.shape[:at], *[1] * missing, *small.shape[at:]), big.shape)
+    ]
+    if not fitting:
+        return None
+    at = max(fitting, key=lambda a: sum(x == y for x, y in zip(small.shape[:a], big.shape, strict=False)))
+    template = f"{{}}.unsqueeze({at})"
+    if missing > 1:
+        index = ", ".join([":"] * at + ["None"] * missing)
+        template = f"{{}}[{index}]"
+    sizes = (*small.shape[:at], *[1] * missing, *small.shape[at:])
+    reason = (
+        f"{write_shape(small.shape)} is aligned with the last axes of {write_shape(big.shape)}; "
+        f"{write_shape(sizes)} would be stretched"
+    )
+    return Diagnosis(reason, f"{write_shape(sizes)}", fix_operand(scene, place, template), True)
+
+
+def _find_table(scene: Scene, parts: tuple[Part, Part]) -> Part | None:
+    """Return the tensor that comes from a parameter or buffer and not from the input: positions, a mask."""
+    for part, other in (parts, parts[::-1]):
+        if _comes_from_input(scene, other.link) and not _comes_from_input(scene, part.link):
+            return part
+    return None
+
+
+def _comes_from_input(scene: Scene, link: Link | None) -> bool:
+    """Tell whether the values of a tensor depend on the model's input."""
+    seen: set[int] = set()
+    work = [link]
+    while work:
+        at = work.pop()
+        if at is None:
+            continue
+        if at.call < 0:
+            return True
+        if at.call not in seen:
+            seen.add(at.call)
+            work.extend(scene.trace.calls[at.call].input_links)
+    return False
+
+
+def _explain_table(scene: Scene, left: Part, right: Part, table: Part, axis: int) -> Diagnosis:
+    data = right if table is left else left
+    which = 1 if table is left else 0
+    came, most = data.shape[axis], table.shape[axis]
+    name, fix = _name_table(scene, table, axis, came)
+    reason = f"{came} positions came, {name} has {most}"
+
+    def measure(call: Call) -> int | None:
+        shapes = [spec.shape for spec in call.inputs]
+        return shapes[which][axis] if len(shapes) > which and len(shapes[which]) >= -axis else None
+
+    return Diagnosis(reason, f"at most {most} on axis {data.rank + axis}", fix, True, (measure, most))
+
+
+def _name_table(scene: Scene, table: Part, axis: int, came: int) -> tuple[str, str]:
+    param = table.param
+    link = table.link
+    for call in scene.walk_back(link, 4):
+        if param is None:
+            param = next((index for index in call.input_params if index is not None), None)
+    if param is None or not scene.trace.params[param].names:
+        return "the other tensor", ""
+    fact = scene.trace.params[param]
+    name = fact.names[0]
+    if fact.kind == "parameter" and len(fact.shape) >= -axis and name.rpartition(".")[2] != "weight":
+        size = list(fact.shape)
+        size[axis] = came
+        return f"'{name}'", write_change(name, f"nn.Parameter(torch.zeros({', '.join(map(str, size))}))")
+    return f"'{name}'", ""
+
+
+def explain_half_pixel(
+    scene: Scene, places: tuple[int, int], left: Part, right: Part, axes: list[int]
+) -> Diagnosis | None:
+    """Two maps that were one: on one way down and up again half a pixel was dropped."""
+    gaps = [abs(left.shape[axis] - right.shape[axis]) for axis in axes]
+    if not all(0 < gap <= max(2, left.shape[axis] // 4) for gap, axis in zip(gaps, axes, strict=True)):
+        return None
+    small, big = (left, right) if left.shape[axes[0]] < right.shape[axes[0]] else (right, left)
+    lost = find_lost(scene, small, big, axes[0])
+    if lost is None:
+        return None
+    small_place = places[0] if small is left else places[1]
+    big_place = places[1] if small is left else places[0]
+    rank = left.rank
+    both = " and ".join(
+        f"{small.shape[axis]} against {big.shape[axis]} on axis {rank + axis}" for axis in reversed(axes)
+    )
+    reason = f"{both}: {write_lost(lost)}"
+    mode = f"size={{{big_place}}}.shape[2:]"
+    fix = fix_operand(scene, small_place, f"F.interpolate({{}}, {mode})") if rank > 2 else ""
+    expected = f"the two maps of one size, {write_shape(big.shape[2:])}"
+    return Diagnosis(reason, expected, fix, True)
+
+
+def _explain_residual(
+    scene: Scene, places: tuple[int, int], left: Part, right: Part, axes: list[int]
+) -> Diagnosis | None:
+    """A skip past layers that changed the channels or strided: it needs a layer of its own."""
+    assert scene.call is not None
+    rank = left.rank
+    made = [part.link.call if part.link is not None else -2 for part in (left, right)]
+    skip, main, place = (left, right, places[0]) if made[0] < made[1] else (right, left, places[1])
+    channels = rank + axes[-1] == 1 or -(rank - 1) in axes
+    path = f"{scene.call.path}.shortcut" if scene.call.path else "shortcut"
+    if rank == 4 or (rank == 3 and _is_convolved(scene, main)):
+        strides = {find_stride(skip.shape[axis], main.shape[axis]) for axis in axes if rank + axis >= 2}
+        if None in strides or len(strides) > 1:
+            return None
+        stride = strides.pop() if strides else 1
+        if -rank in axes:
+            return None
+        size = f"{skip.shape[1]}, {main.shape[1]}, 1" + (f", stride={stride}" if stride != 1 else "")
+        layer = f"nn.Conv{rank - 2}d({size})"
+        causes = []
+        if channels:
+            causes.append(f"{skip.shape[1]} channels against {main.shape[1]}")
+        if stride != 1:
+            sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
+            causes.append(f"stride {stride} in between: {sides}")
+        reason = f"the skip passes by layers that change the size: {'; '.join(causes)}"
+    elif axes == [-1]:
+        layer = f"nn.Linear({skip.shape[-1]}, {main.shape[-1]})"
+        reason = f"the skip has {skip.shape[-1]} features, {main.shape[-1]} came out of the layers it passes by"
+    else:
+        return None
+    if not _comes_from_input(scene, skip.link):
+        return None
+    line = fix_operand(scene, place, "self.shortcut({})")
+    fix = f"{write_change(path, layer)}; {line}" if line else write_change(path, layer)
+    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix, True)
+
+
+def _is_convolved(scene: Scene, part: Part) -> bool:
+    return any("Conv" in call.type_name or call.type_name.startswith("conv") for call in scene.walk_back(part.link, 8))
+
+
+def explain_cat(scene: Scene) -> Diagnosis | None:
+    """Explain tensors that can't be put side by side or upon one another."""
+    if scene.function not in ("cat", "concat", "concatenate", "stack", "hstack", "vstack") or len(scene.parts) < 2:
+        return None
+    first = scene.parts[0]
+    dim = scene.arguments.get("dim", 0)
+    along = (
+        dim % first.rank if isinstance(dim, int) and first.rank and scene.function.startswith(("cat", "con")) else None
+    )
+    for place, part in enumerate(scene.parts[1:], 1):
+        if part.rank != first.rank:
+            return _explain_cat_rank(scene, place, part, along)
+        axes = [a for a in range(part.rank) if a != along and part.shape[a] != first.shape[a]]
+        if axes:
+            return _explain_cat_axes(scene, place, part, axes, along)
+    return None
+
+
+def _explain_cat_rank(scene: Scene, place: int, part: Part, along: int | None) -> Diagnosis:
+    first = scene.parts[0]
+    small, big, at = (part, first, place) if part.rank < first.rank else (first, part, 0)
+    reason = f"{write_shape(small.shape)} has {small.rank} axes, {write_shape(big.shape)} has {big.rank}"
+    for axis in range(big.rank):
+        grown = (*small.shape[:axis], 1, *small.shape[axis:])
+        if len(grown) == big.rank and all(
+            x == y for a, (x, y) in enumerate(zip(grown, big.shape, strict=True)) if a != along
+        ):
+            return Diagnosis(reason, "tensors of one rank", fix_operand(scene, at, f"{{}}.unsqueeze({axis})"), True)
+    return Diagnosis(reason, "tensors of one rank", "", True)
+
+
+def _explain_cat_axes(scene: Scene, place: int, part: Part, axes: list[int], along: int | None) -> Diagnosis:
+    first = scene.parts[0]
+    rank = first.rank
+    if rank > 2 and all(axis >= 2 for axis in axes):
+        halved = explain_half_pixel(scene, (0, place), first, part, [axis - rank for axis in reversed(axes)])
+        if halved is not None:
+            return halved
+    words = " and ".join(f"{first.shape[axis]} against {part.shape[axis]} on axis {axis}" for axis in axes)
+    verb = "cat joins" if along is not None else "stack needs all of one size,"
+    reason = f"{words}; {verb} " + (f"along axis {along} and needs the others equal" if along is not None else "")
+    fix = ""
+    if along is not None and len(axes) == 1 and (rank < 4 or axes[0] < 2):
+        reason = f"{words}, but cat joins along axis {along}"
+        fix = fix_setting(scene, scene.function, "dim", 1, axes[0])
+    return Diagnosis(reason.strip(), "equal sizes on every other axis", fix, True)
+
+
+def explain_matmul(scene: Scene) -> Diagnosis | None:
+    """Explain a matrix product whose inner axes differ."""
+    if scene.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(scene.parts) < 2:
+        return None
+    left, right = scene.parts[-2:]
+    if scene.function == "bmm" and (left.rank != 3 or right.rank != 3):
+        reason = f"bmm takes two tensors of 3 axes, {write_shape(left.shape)} and {write_shape(right.shape)} came"
+        return Diagnosis(
+            reason, "3 axes each", fix_operand(scene, 0, "torch.matmul({0}, {1})") and _to_matmul(scene), True
+        )
+    if not left.shape or not right.shape:
+        return None
+    inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
+    batches = find_clashes(left.shape[:-2], right.shape[:-2])
+    if inner_left == inner_right:
+        if not batches:
+            return None
+        reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
+        return Diagnosis(reason, "equal leading axes", "", True)
+    expected = f"{inner_left} on the second tensor's axis {max(right.rank - 2, 0)}"
+    place = len(scene.parts) - 1
+    swapped = f"[{left.shape[-2] if left.rank > 1 else 1} × {inner_left}] @ [{write_product(right.shape[-2:]).split(' =')[0]}]"
+    if right.rank > 1 and right.shape[-1] == inner_left:
+        turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
+        reason = f"{swapped}: the inner {inner_left} and {inner_right} differ; the second, transposed, has {inner_left} there"
+        return Diagnosis(reason, expected, fix_operand(scene, place, turn), True)
+    if left.rank > 1 and left.shape[-2] == inner_right:
+        reason = f"{swapped}: the inner {inner_left} and {inner_right} differ; the first, transposed, has {inner_right} there"
+        return Diagnosis(reason, expected, fix_operand(scene, place - 1, "{}.transpose(-2, -1)"), True)
+    reason = f"{swapped}: the inner {inner_left} and {inner_right} differ"
+
+    def measure(call: Call) -> int | None:
+        return call.inputs[-2].shape[-1] if len(call.inputs) > 1 and call.inputs[-2].shape else None
+
+    return Diagnosis(reason, expected, "", True, (measure, inner_right))
+
+
+def _to_matmul(scene: Scene) -> str:
+    from .code import change_operation
+
+    line = scene.failure.source_text
+    return change_operation(line, scene.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")

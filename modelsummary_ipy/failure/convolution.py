@@ -1,0 +1,157 @@
+"""Convolutions: channels that don't match, channels in the wrong place, a missing batch, a window that doesn't fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelsummary_ipy.facts import Call
+
+from .numbers import write_shape
+from .repair import fix_argument, fix_module
+from .scene import Diagnosis, Part, Scene
+
+__all__ = ["explain_convolution", "move_to_channels"]
+
+_AXES = {1: "[N, C, L]", 2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}
+
+
+def explain_convolution(scene: Scene) -> Diagnosis | None:
+    """Explain a convolution that does not take its input's size."""
+    if not scene.function.startswith("conv") or not scene.parts or scene.call is None:
+        return None
+    spatial = int(scene.function[-2])
+    part = scene.parts[0]
+    channels = _find_channels(scene)
+    if channels is None:
+        return None
+    if part.rank not in (spatial + 1, spatial + 2):
+        return _explain_rank(scene, part, channels, spatial)
+    axis = part.rank - spatial - 1
+    if part.shape[axis] != channels:
+        return _explain_channels(scene, part, channels, spatial)
+    return _explain_window(scene, part, spatial)
+
+
+def _find_channels(scene: Scene) -> int | None:
+    """Return the channels that the convolution takes."""
+    assert scene.call is not None
+    if scene.call.kind == "module":
+        channels = scene.setting("in_channels")
+        return channels if isinstance(channels, int) else None
+    if len(scene.parts) < 2 or len(scene.parts[1].shape) < 3:
+        return None
+    weight = scene.parts[1].shape
+    groups = scene.arguments.get("groups", 1)
+    if scene.function.startswith("conv_transpose"):
+        return weight[0]
+    return weight[1] * groups if isinstance(groups, int) else None
+
+
+def move_to_channels(rank: int, spatial: int) -> str:
+    """Write how the last axis becomes the channel axis: ``"{}.permute(0, 3, 1, 2)"``, ``"{}.transpose(1, 2)"``."""
+    axis = rank - spatial - 1
+    if spatial == 1:
+        return f"{{}}.transpose({axis}, {rank - 1})"
+    order = [*range(axis), rank - 1, *range(axis, rank - 1)]
+    return f"{{}}.permute({', '.join(map(str, order))})"
+
+
+def channel_axis(spatial: int) -> Any:
+    """Measure the channels of what a call reads."""
+
+    def measure(call: Call) -> int | None:
+        rank = len(call.inputs[0].shape) if call.inputs else 0
+        return call.inputs[0].shape[rank - spatial - 1] if rank > spatial else None
+
+    return measure
+
+
+def _explain_rank(scene: Scene, part: Part, channels: int, spatial: int) -> Diagnosis:
+    expected = f"{_AXES[spatial]} with C = {channels}"
+    reason = f"{write_shape(part.shape)} has {part.rank} axes, a {spatial}-d convolution reads {spatial + 2}"
+    fix = ""
+    if part.rank == spatial + 3:
+        reason += ": fold the first two into one batch"
+        fix = fix_argument(scene, "{}.flatten(0, 1)")
+    elif part.rank == spatial and channels == 1:
+        reason += ": the batch and the channel are missing"
+        fix = fix_argument(scene, "{}[None, None]")
+    return Diagnosis(reason, expected, fix, True)
+
+
+def _explain_channels(scene: Scene, part: Part, channels: int, spatial: int) -> Diagnosis:
+    axis = part.rank - spatial - 1
+    got = part.shape[axis]
+    where = "no batch axis" if part.rank == spatial + 1 else "axis 1"
+    expected = f"{_AXES[spatial]} with C = {channels} (in_channels)"
+    if part.shape[-1] == channels:
+        reason = f"the last axis has the {channels} channels: {write_shape(part.shape)} is channels-last"
+        fix = fix_argument(scene, move_to_channels(part.rank, spatial))
+        return Diagnosis(reason, expected, fix, True)
+    if part.rank == spatial + 1 and channels == 1:
+        reason = f"{write_shape(part.shape)} has {part.rank} axes, so axis 0 was taken for the channels: one is missing"
+        return Diagnosis(reason, expected, fix_argument(scene, "{}.unsqueeze(1)"), True)
+    maker = scene.producer(part)
+    if scene.is_input(part):
+        giver = f"the model's input has {got} channels"
+    elif maker is not None and maker.type_name in ("cat", "concat", "concatenate"):
+        sizes = [spec.shape[axis] for spec in maker.inputs if len(spec.shape) > axis]
+        giver = f"cat gives {' + '.join(map(str, sizes))} = {got} channels"
+    elif maker is not None and maker.kind == "module":
+        giver = f"'{maker.path}' ({maker.type_name}) gives {got} channels"
+    else:
+        giver = f"{got} channels arrive"
+    if part.rank == spatial + 1:
+        giver += f" ({where}: {write_shape(part.shape)})"
+    reason = f"{giver}, {scene.owner} takes {channels}"
+    groups = scene.setting("groups", 1)
+    changes: dict[str, Any] = {"in_channels": got}
+    if isinstance(groups, int) and groups > 1:
+        changes["groups"] = got if groups == channels else groups
+        if got % changes["groups"]:
+            return Diagnosis(reason, expected, "", True)
+        if groups == channels and scene.setting("out_channels") == channels:
+            changes["out_channels"] = got
+    return Diagnosis(reason, expected, fix_module(scene, **changes), True)
+
+
+def _explain_window(scene: Scene, part: Part, spatial: int) -> Diagnosis | None:
+    found = find_window(scene, part.shape[-spatial:], spatial)
+    if found is None:
+        return None
+    axis, size, padding, reach, kernel, dilation = found
+    padded = f"{size} + 2 × {padding} = {size + 2 * padding}" if padding else str(size)
+    spread = f" ({kernel} spread by dilation {dilation})" if dilation > 1 else ""
+    reason = f"axis {part.rank - spatial + axis} has {padded}, the window is {reach} wide{spread}"
+    return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", True)
+
+
+def find_window(scene: Scene, sizes: tuple[int, ...], spatial: int) -> tuple[int, int, int, int, int, int] | None:
+    """Find the axis on which a window is wider than what it slides over.
+
+    Returns:
+        ``(axis, size, padding, reach, kernel, dilation)``; ``None`` if it fits everywhere.
+    """
+    kernel = read_tuple(scene, "kernel_size", spatial, None)
+    if kernel is None and scene.call is not None and scene.call.kind == "op" and len(scene.parts) > 1:
+        kernel = scene.parts[1].shape[-spatial:]
+    padding, dilation = read_tuple(scene, "padding", spatial, 0), read_tuple(scene, "dilation", spatial, 1)
+    if kernel is None or padding is None or dilation is None or scene.function.startswith("conv_transpose"):
+        return None
+    for axis, size in enumerate(sizes):
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        if size + 2 * padding[axis] < reach:
+            return axis, size, padding[axis], reach, kernel[axis], dilation[axis]
+    return None
+
+
+def read_tuple(scene: Scene, name: str, length: int, default: int | None) -> tuple[int, ...] | None:
+    """Read a setting of a layer, or an argument of a function, that is a number or one a dimension."""
+    assert scene.call is not None
+    source = scene.fact.settings if scene.call.kind == "module" and scene.fact is not None else scene.arguments
+    value = source.get(name, default)
+    if type(value) is int:
+        return (value,) * length
+    if isinstance(value, tuple) and len(value) == length and all(type(item) is int for item in value):
+        return value
+    return (default,) * length if default is not None and value is None else None

@@ -1,0 +1,65 @@
+"""Numbers and sizes as people write them: products, factors, shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from modelsummary_ipy.facts import TensorSpec
+
+__all__ = ["factor_like", "product", "write_axes", "write_input", "write_product", "write_shape"]
+
+
+def product(sizes: Sequence[int]) -> int:
+    """Multiply; 1 for none."""
+    return math.prod(sizes)
+
+
+def write_shape(shape: Sequence[int]) -> str:
+    """``[32, 64, 7, 7]``."""
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def write_product(sizes: Sequence[int]) -> str:
+    """``64 × 7 × 7 = 3136``; one number stands alone."""
+    if len(sizes) == 1:
+        return str(sizes[0])
+    return f"{' × '.join(map(str, sizes))} = {product(sizes)}"
+
+
+def factor_like(total: int, channels: int, num_spatial: int) -> tuple[int, ...] | None:
+    """Split a number into channels and equal sides, as a flattened map is made of them.
+
+    Args:
+        total: 400.
+        channels: 16.
+        num_spatial: 2.
+
+    Returns:
+        ``(16, 5, 5)``; ``None`` if there are no whole equal sides.
+    """
+    if channels < 1 or total % channels or num_spatial < 1:
+        return None
+    rest = total // channels
+    side = round(rest ** (1 / num_spatial))
+    return (channels, *([side] * num_spatial)) if side**num_spatial == rest and side > 0 else None
+
+
+def write_axes(names: Sequence[str]) -> str:
+    """``"H = W"``."""
+    return " = ".join(names)
+
+
+def write_input(specs: Sequence[TensorSpec]) -> str:
+    """Write the model's inputs as the magic takes them: ``"(1, 3, 32, 32)"``, ``"ids=(1, 128):int64"``.
+
+    Args:
+        specs: One per input leaf.
+    """
+    words = []
+    for spec in specs:
+        shape = f"({spec.shape[0]},)" if len(spec.shape) == 1 else "(" + ", ".join(map(str, spec.shape)) + ")"
+        dtype = "" if spec.dtype == "float32" else f":{spec.dtype}"
+        name = f"{spec.name}=" if spec.name.isidentifier() else ""
+        words.append(f"{name}{shape}{dtype}")
+    return " ".join(words)

@@ -1,0 +1,133 @@
+"""Fixes that several families of failures share: on the failing line, on the line that made a tensor, at a layer."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import re
+
+from modelsummary_ipy.facts import Call, Source
+
+from .code import (
+    change_operation,
+    name_member,
+    set_argument,
+    splice_argument,
+    wrap_argument,
+    write_change,
+    write_module,
+)
+from .scene import Part, Scene, write_source
+
+__all__ = ["fix_argument", "fix_creation", "fix_module", "fix_operand", "fix_setting"]
+
+
+def fix_argument(scene: Scene, template: str, around: str = "{}", position: int = 0) -> str:
+    """Change what the failing line passes on.
+
+    Args:
+        scene: The failure.
+        template: What becomes of the argument: ``"{}.flatten(1)"``.
+        around: What becomes of the result: ``"{}.transpose(1, 2)"``.
+        position: Which argument.
+
+    Returns:
+        The new line, or ``"x.flatten(1) before 'head.3'"`` where the line does not name the layer.
+    """
+    call = scene.call
+    if call is None:
+        return ""
+    line = scene.failure.source_text
+    if call.kind == "module":
+        new = wrap_argument(line, name_member(call.path), template, position, around)
+    else:
+        new = fix_operand(scene, position, template, around)
+    if new and new != line:
+        return new
+    if call.kind == "op" or not call.path:
+        return ""
+    after = f" and {around.format('y')} after it" if around != "{}" else ""
+    return f"{template.format('x')} before {scene.owner}{after}"
+
+
+def fix_operand(scene: Scene, position: int, template: str, around: str = "{}") -> str:
+    """Change one operand of the failing operation, where the line holds it once; ``""`` otherwise.
+
+    In the template ``{}`` is the operand, ``{0}`` and ``{1}`` the first and second.
+    """
+    if scene.call is None:
+        return ""
+    where = re.sub(r"\{\}", f"{{{position}}}", template)
+
+    def edit(operands: list[str], write: object) -> str | None:
+        if len(operands) <= position or not callable(write):
+            return None
+        items = [where.format(*operands) if i == position else _bare(item) for i, item in enumerate(operands)]
+        return around.format(write("\0".join(items)))
+
+    return change_operation(scene.failure.source_text, scene.call.type_name, edit)
+
+
+def _bare(text: str) -> str:
+    return text
+
+
+def fix_module(scene: Scene, **changes: object) -> str:
+    """Write the failed layer with other settings: ``"fc = nn.Linear(784, 10)"``; ``""`` if it is no layer of torch's."""
+    fact = scene.fact
+    if fact is None or scene.call is None:
+        return ""
+    return write_change(fact.path, write_module(fact, scene.trace, **changes))
+
+
+def fix_setting(scene: Scene, function: str, name: str, position: int, value: object) -> str:
+    """Set one plain argument of a function that the failing line calls: ``dim=1``."""
+    return set_argument(scene.failure.source_text, function, name, position, repr(value))
+
+
+_CREATORS = frozenset({"zeros", "ones", "full", "empty", "rand", "randn", "arange", "new_zeros", "new_ones", "eye"})
+
+
+def fix_creation(scene: Scene, part: Part, size: tuple[int, ...]) -> str:
+    """Give a tensor that the forward makes another size, on the line that makes it.
+
+    Returns:
+        ``"at net.py:12: h = torch.zeros(2, 4, 16)"``; ``""`` if it is not made with a size that the line tells.
+    """
+    for call in scene.walk_back(part.link, 6):
+        if call.type_name in _CREATORS:
+            line = read_line(call.source)
+            new = splice_argument(line, call.type_name, size) if line else ""
+            return f"at {write_source(call.source)}: {new}" if new and new != line else ""
+        if call.kind != "op" or call.type_name not in (
+            "to",
+            "triu",
+            "tril",
+            "bool",
+            "float",
+            "masked_fill",
+            "logical_not",
+        ):
+            return ""
+    return ""
+
+
+def read_line(source: Source | None) -> str:
+    """Return the text of a line of the user's code, stripped; ``""`` if it can't be read."""
+    if source is None or not source.filename:
+        return ""
+    return linecache.getline(source.filename, source.line).strip()
+
+
+def find_line(scene: Scene, call: Call | None) -> str:
+    """Return the user's line that made a call."""
+    return read_line(call.source) if call is not None else ""
+
+
+def parses(line: str) -> bool:
+    """Tell whether a line is a whole statement."""
+    try:
+        ast.parse(line)
+    except (SyntaxError, ValueError):
+        return False
+    return True

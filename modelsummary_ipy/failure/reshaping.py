@@ -1,0 +1,256 @@
+"""View, reshape, permute, split and index: sizes that don't multiply to what is there, axes that are not there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from modelsummary_ipy.facts import Call
+
+from .code import change_operation, write_change
+from .numbers import factor_like, product, write_product, write_shape
+from .repair import fix_operand
+from .scene import Diagnosis, Part, Scene
+
+__all__ = ["explain_axis", "explain_reshape", "explain_split"]
+
+
+def explain_reshape(scene: Scene) -> Diagnosis | None:
+    """Explain a view or reshape to a size of another number of elements."""
+    if scene.function not in ("view", "reshape", "unflatten", "_unsafe_view", "expand", "pixel_shuffle"):
+        return None
+    if not scene.parts or scene.call is None:
+        return None
+    part = scene.parts[0]
+    if scene.function == "pixel_shuffle":
+        return _explain_shuffle(scene, part)
+    wanted = _read_target(scene)
+    if wanted is None:
+        return None
+    if scene.function == "expand":
+        return _explain_expand(scene, part, wanted)
+    fixed = product([size for size in wanted if size != -1])
+    total = part.numel
+    if (fixed and total % fixed == 0 and -1 in wanted) or total == fixed:
+        return _explain_strides(scene, part, wanted)
+    return (
+        _explain_heads(scene, part, wanted)
+        or _explain_batch(scene, part, wanted, fixed)
+        or _explain_total(scene, part, wanted, fixed)
+    )
+
+
+def _read_target(scene: Scene) -> tuple[int, ...] | None:
+    value = scene.arguments.get("size", scene.arguments.get("shape", scene.arguments.get("sizes")))
+    if isinstance(value, int):
+        value = (value,)
+    if scene.function == "unflatten" and scene.call is not None:
+        sizes = scene.setting("unflattened_size") if scene.call.kind == "module" else scene.arguments.get("sizes")
+        dim = scene.setting("dim") if scene.call.kind == "module" else scene.arguments.get("dim")
+        shape = scene.parts[0].shape
+        if not isinstance(sizes, tuple) or not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
+            return None
+        value = (*shape[: dim % len(shape)], *sizes, *shape[dim % len(shape) + 1 :])
+    if not isinstance(value, tuple) or not all(type(size) is int for size in value):
+        return None
+    return value
+
+
+def numel(call: Call) -> int | None:
+    """Count the numbers a call reads."""
+    return product(call.inputs[0].shape) if call.inputs else None
+
+
+def _explain_strides(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagnosis | None:
+    if scene.function != "view":
+        return None
+    maker = scene.producer(part)
+    after = f" after {maker.type_name}" if maker is not None and maker.kind == "op" else ""
+    reason = f"the numbers don't lie in that order in memory{after}: view never copies, reshape does"
+
+    def edit(items: list[str], write: Any) -> str:
+        return re.sub(r"\.view\(", ".reshape(", write("\0".join(items)), count=1)
+
+    fix = change_operation(scene.failure.source_text, "view", edit)
+    return Diagnosis(reason, "a contiguous tensor", fix)
+
+
+def _explain_heads(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagnosis | None:
+    """The last axis was to be split into heads that don't divide it."""
+    if len(wanted) != part.rank + 1 or part.rank < 2 or -1 in wanted[-2:]:
+        return None
+    features = part.shape[-1]
+    heads, each = wanted[-2:]
+    lead = wanted[:-2]
+    same = all(w in (-1, s) for w, s in zip(lead, part.shape[:-1], strict=True))
+    if not same or heads * each == features or heads < 2:
+        return None
+    reason = f"{features} features don't divide into {heads} heads of {each}: {heads} × {each} = {heads * each}"
+    fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
+    near = min(fitting, key=lambda n: (abs(n - heads), n))
+    fix = ""
+    if scene.fact is not None and scene.call is not None:
+        names = [name for name, value in scene.fact.settings.items() if value == heads and type(value) is int]
+        if len(names) == 1 and features // heads == each:
+            path = f"{scene.call.path}.{names[0]}" if scene.call.path else f"model.{names[0]}"
+            fix = write_change(path, str(near))
+    words = ", ".join(map(str, fitting))
+    return Diagnosis(reason, f"a number of heads among {words}", fix, True)
+
+
+def _explain_batch(scene: Scene, part: Part, wanted: tuple[int, ...], fixed: int) -> Diagnosis | None:
+    """A batch size was written into the target, and another came."""
+    if part.rank < 1 or len(wanted) < 2 or wanted[0] in (-1, part.shape[0]):
+        return None
+    rest = wanted[1:]
+    batch = part.shape[0]
+    each = part.numel // batch if batch else 0
+    inner = product([size for size in rest if size != -1])
+    if not ((-1 in rest and inner and each % inner == 0) or inner == each):
+        return None
+    reason = f"the target holds a batch of {wanted[0]}, and {batch} came: {write_product(part.shape)}"
+
+    def edit(items: list[str], write: Any) -> str | None:
+        if len(items) < 2 or items[1].strip("()") != str(wanted[0]):
+            return None
+        return str(write("\0".join([items[0], f"{items[0]}.size(0)", *items[2:]])))
+
+    fix = change_operation(scene.failure.source_text, scene.function, edit)
+    specs = [fact.spec for fact in scene.trace.inputs]
+    from dataclasses import replace
+
+    candidates = tuple(
+        tuple(
+            replace(s, shape=(size, *s.shape[1:])) if s.shape and s.shape[0] == specs[0].shape[0] else s for s in specs
+        )
+        for size in (wanted[0],)
+        if specs and specs[0].shape
+    )
+    return Diagnosis(reason, f"{write_shape(wanted)}", fix, True, (numel, fixed), candidates)
+
+
+def _explain_total(scene: Scene, part: Part, wanted: tuple[int, ...], fixed: int) -> Diagnosis:
+    known = [size for size in wanted if size != -1]
+    came = write_product(part.shape)
+    asked = write_product(known) if len(known) > 1 else str(fixed)
+    inner = part.shape[1:]
+    fitting = factor_like(fixed, inner[0], len(inner) - 1) if len(inner) > 1 else None
+    if fitting is not None and len(known) == 1:
+        asked = f"{fixed} = {' × '.join(map(str, fitting))}"
+    verb = f"is not divisible by {asked}" if -1 in wanted else f"is not {asked}"
+    fix = ""
+    if len(wanted) == 2 and part.rank > 2:
+        fix = fix_operand(scene, 0, "{}") and change_operation(
+            scene.failure.source_text, scene.function, lambda items, _: f"{items[0]}.flatten(1)"
+        )
+    goal_value = fixed
+    measure: Any = numel
+    if -1 in wanted and part.rank > 1:
+        measure = _per_sample
+    reason = f"{came} {verb}"
+    return Diagnosis(reason, f"{write_shape(wanted)}", fix, True, (measure, goal_value))
+
+
+def _per_sample(call: Call) -> int | None:
+    return product(call.inputs[0].shape[1:]) if call.inputs else None
+
+
+def _explain_expand(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagnosis | None:
+    if len(wanted) < part.rank:
+        reason = f"expand adds axes in front and never takes one away: {part.rank} axes to {len(wanted)}"
+        return Diagnosis(reason, f"at least {part.rank} sizes", "", True)
+    for axis in range(1, part.rank + 1):
+        if wanted[-axis] not in (-1, part.shape[-axis]) and part.shape[-axis] != 1:
+            at = len(wanted) - axis
+            reason = (
+                f"expand stretches axes of 1 only: axis {at} is {part.shape[-axis]} and was asked to be {wanted[-axis]}"
+            )
+            return Diagnosis(reason, "1, or the size asked for, on every axis", "", True)
+    return None
+
+
+def _explain_shuffle(scene: Scene, part: Part) -> Diagnosis | None:
+    assert scene.call is not None
+    kept = scene.setting("upscale_factor") if scene.call.kind == "module" else scene.arguments.get("upscale_factor")
+    if type(kept) is not int or part.rank < 3 or part.shape[-3] % (kept * kept) == 0:
+        return None
+    channels = part.shape[-3]
+    reason = f"{channels} channels are not divisible by {kept} × {kept} = {kept * kept}"
+    maker = scene.producer(part)
+    fact = scene.module_of(maker)
+    fix = ""
+    if fact is not None and fact.settings.get("out_channels") == channels:
+        from .code import write_module
+
+        more = -(-channels // (kept * kept)) * kept * kept
+        fix = write_change(fact.path, write_module(fact, scene.trace, out_channels=more))
+    return Diagnosis(reason, f"channels divisible by {kept * kept}", fix, True)
+
+
+def explain_axis(scene: Scene) -> Diagnosis | None:
+    """Explain an axis or an index that is not there."""
+    if scene.call is None or not scene.parts:
+        return None
+    part = scene.parts[0]
+    if scene.function == "permute":
+        order = scene.arguments.get("dims")
+        if isinstance(order, tuple) and len(order) != part.rank:
+            reason = f"permute names {len(order)} axes, {write_shape(part.shape)} has {part.rank}"
+            return Diagnosis(reason, f"{len(order)} axes", "", True)
+    if scene.function == "getitem":
+        return _explain_index(scene, part)
+    asked = [
+        (name, value)
+        for name, value in scene.arguments.items()
+        if name in ("dim", "dim0", "dim1", "start_dim", "end_dim", "axis") and type(value) is int
+    ]
+    for name, value in asked:
+        rank = part.rank + (scene.function in ("unsqueeze", "stack"))
+        if not -rank <= value < max(rank, 1):
+            reason = f"{name}={value}, and {write_shape(part.shape)} has {part.rank} axes: {-rank} … {rank - 1}"
+            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} axes", "", True)
+    return None
+
+
+def _explain_index(scene: Scene, part: Part) -> Diagnosis | None:
+    index = scene.arguments.get("1", scene.arguments.get("key", scene.arguments.get("idx")))
+    items = index if isinstance(index, tuple) else (index,)
+    if not items or any(item is ... for item in items):
+        return None
+    used = [item for item in items if item is not None and item != "..."]
+    if len(used) > part.rank:
+        reason = f"{len(used)} indices for the {part.rank} axes of {write_shape(part.shape)}"
+        return Diagnosis(reason, f"at least {len(used)} axes", "", True)
+    axis = 0
+    for item in items:
+        if item is None:
+            continue
+        if item == "...":
+            axis = part.rank - (len(used) - used.index(item) if item in used else 0)
+            continue
+        if type(item) is int and axis < part.rank and not -part.shape[axis] <= item < part.shape[axis]:
+            reason = f"index {item} on axis {axis} of {write_shape(part.shape)}: the last one is {part.shape[axis] - 1}"
+            return Diagnosis(reason, f"at least {item + 1} on axis {axis}", "", True)
+        axis += 1
+    return None
+
+
+def explain_split(scene: Scene) -> Diagnosis | None:
+    """Explain pieces that don't add up to the axis that is split."""
+    if scene.function not in ("split", "split_with_sizes") or not scene.parts:
+        return None
+    part = scene.parts[0]
+    sizes = scene.arguments.get(
+        "split_sizes", scene.arguments.get("split_size_or_sections", scene.arguments.get("split_size"))
+    )
+    dim = scene.arguments.get("dim", 0)
+    if not isinstance(sizes, tuple) or type(dim) is not int or not -part.rank <= dim < part.rank:
+        return None
+    if sum(sizes) == part.shape[dim]:
+        return None
+    reason = f"{' + '.join(map(str, sizes))} = {sum(sizes)}, and axis {dim % part.rank} has {part.shape[dim]}"
+
+    def measure(call: Call) -> int | None:
+        return call.inputs[0].shape[dim] if call.inputs and len(call.inputs[0].shape) == part.rank else None
+
+    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % part.rank}", "", True, (measure, sum(sizes)))

@@ -1,0 +1,261 @@
+"""What is known where a forward failed: the call, the tensors that took part, where each came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from modelsummary_ipy.facts import Call, Failure, Formula, Link, ModuleFact, Source, Story, TensorSpec, Trace
+
+__all__ = ["Diagnosis", "Part", "Scene", "build_scene"]
+
+#: The torch function behind a layer of torch's, by the layer's class.
+_FUNCTIONS = {
+    "Linear": "linear",
+    "NonDynamicallyQuantizableLinear": "linear",
+    "LazyLinear": "linear",
+    "Bilinear": "bilinear",
+    "Embedding": "embedding",
+    "EmbeddingBag": "embedding_bag",
+    "BatchNorm1d": "batch_norm",
+    "BatchNorm2d": "batch_norm",
+    "BatchNorm3d": "batch_norm",
+    "SyncBatchNorm": "batch_norm",
+    "InstanceNorm1d": "instance_norm",
+    "InstanceNorm2d": "instance_norm",
+    "InstanceNorm3d": "instance_norm",
+    "LayerNorm": "layer_norm",
+    "RMSNorm": "rms_norm",
+    "GroupNorm": "group_norm",
+    "LSTM": "lstm",
+    "GRU": "gru",
+    "RNN": "rnn",
+    "LSTMCell": "lstm_cell",
+    "GRUCell": "gru_cell",
+    "RNNCell": "rnn_cell",
+    "Upsample": "interpolate",
+    "PixelShuffle": "pixel_shuffle",
+    "Unflatten": "unflatten",
+    "Softmax": "softmax",
+    "LogSoftmax": "log_softmax",
+    **{f"Conv{n}d": f"conv{n}d" for n in (1, 2, 3)},
+    **{f"LazyConv{n}d": f"conv{n}d" for n in (1, 2, 3)},
+    **{f"ConvTranspose{n}d": f"conv_transpose{n}d" for n in (1, 2, 3)},
+    **{f"MaxPool{n}d": f"max_pool{n}d" for n in (1, 2, 3)},
+    **{f"AvgPool{n}d": f"avg_pool{n}d" for n in (1, 2, 3)},
+    **{f"AdaptiveAvgPool{n}d": f"adaptive_avg_pool{n}d" for n in (1, 2, 3)},
+    **{f"AdaptiveMaxPool{n}d": f"adaptive_max_pool{n}d" for n in (1, 2, 3)},
+    **{f"ReflectionPad{n}d": "pad" for n in (1, 2, 3)},
+    **{f"ReplicationPad{n}d": "pad" for n in (1, 2, 3)},
+    **{f"CircularPad{n}d": "pad" for n in (1, 2, 3)},
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor that took part in what failed.
+
+    Attributes:
+        spec: Its name, size, dtype and device.
+        link: Where it was made.
+        param: Index of the parameter or buffer that it is.
+        formula: Its size as a formula of the input's, if known.
+    """
+
+    spec: TensorSpec
+    link: Link | None = None
+    param: int | None = None
+    formula: Formula | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        return self.spec.shape
+
+    @property
+    def rank(self) -> int:
+        """Its number of axes."""
+        return len(self.spec.shape)
+
+    @property
+    def numel(self) -> int:
+        """How many numbers it holds."""
+        product = 1
+        for size in self.spec.shape:
+            product *= size
+        return product
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why a call failed and what to do.
+
+    Attributes:
+        reason: Why, with the arithmetic.
+        expected: What would have fitted; ``""`` if there is no one such thing.
+        fix: What to change, in code; ``""`` if not known.
+        sized: Whether the model may run at other sizes of its input.
+        goal: What the failed call would have to read, to search sizes for: ``(what to measure of a call, value)``.
+        candidates: Inputs worth trying before all others, one ``TensorSpec`` per input leaf.
+    """
+
+    reason: str
+    expected: str = ""
+    fix: str = ""
+    sized: bool = False
+    goal: tuple[Any, int] | None = None
+    candidates: tuple[tuple[TensorSpec, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The failed call with what is around it.
+
+    Attributes:
+        story: All that is known of the trace.
+        failure: How it failed.
+        call: The innermost call that failed; ``None`` if the forward failed outside every call.
+        row: That call's row.
+    """
+
+    story: Story
+    failure: Failure
+    call: Call | None
+    row: int | None
+
+    @property
+    def trace(self) -> Trace:
+        """What the pass wrote down."""
+        return self.story.trace
+
+    @cached_property
+    def fact(self) -> ModuleFact | None:
+        """The module that failed; for an operation the one whose code called it."""
+        if self.call is None or self.call.module is None:
+            return None
+        return self.trace.modules[self.call.module]
+
+    @cached_property
+    def function(self) -> str:
+        """The torch function that failed: ``"linear"`` for a Linear layer and for ``F.linear`` alike; ``""`` if none."""
+        if self.call is None:
+            return ""
+        if self.call.kind == "op":
+            return self.call.type_name
+        return _FUNCTIONS.get(self.call.type_name, "") if self.is_torch_layer else ""
+
+    @property
+    def is_torch_layer(self) -> bool:
+        """Whether what failed is a layer of torch's own, whose inside is its own business."""
+        return (
+            self.call is not None
+            and self.call.kind == "module"
+            and self.fact is not None
+            and self.fact.type_module.startswith("torch.")
+        )
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The tensors that went into the failed call."""
+        if self.call is None:
+            return ()
+        formulas = self.story.input_formulas.get(self.row, ()) if self.row is not None else ()
+        found = []
+        for index, spec in enumerate(self.call.inputs):
+            link = self.call.input_links[index] if index < len(self.call.input_links) else None
+            param = self.call.input_params[index] if index < len(self.call.input_params) else None
+            formula = formulas[index] if index < len(formulas) else None
+            found.append(Part(spec, link, param, formula or self.formula_of(link)))
+        return tuple(found)
+
+    def formula_of(self, link: Link | None) -> Formula | None:
+        """Return the formula of a tensor's size by where it was made."""
+        if link is None or link.call < 0:
+            return None
+        row = self.story.row_of_call.get(link.call)
+        formulas = self.story.formulas.get(row, ()) if row is not None else ()
+        return formulas[link.leaf] if link.leaf < len(formulas) else None
+
+    @cached_property
+    def data(self) -> tuple[Part, ...]:
+        """The tensors that went in and are no parameters."""
+        return tuple(part for part in self.parts if part.param is None)
+
+    @cached_property
+    def weights(self) -> tuple[TensorSpec, ...]:
+        """The parameters and buffers that took part: of an operation its arguments, of a layer all it has."""
+        if self.call is not None and self.call.kind == "op":
+            return tuple(part.spec for part in self.parts if part.param is not None)
+        facts = [self.trace.params[index] for index in self.fact.params] if self.fact is not None else []
+        return tuple(TensorSpec(p.names[0] if p.names else "", p.shape, p.dtype, p.device) for p in facts)
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        """Return a setting of the module that failed."""
+        return self.fact.settings.get(name, default) if self.fact is not None else default
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """The failed call's own plain arguments by name."""
+        return dict(self.call.arguments) if self.call is not None else {}
+
+    def producer(self, part: Part | None) -> Call | None:
+        """Return the call that made a tensor; ``None`` for inputs, parameters and constants."""
+        if part is None or part.link is None or part.link.call < 0:
+            return None
+        return self.trace.calls[part.link.call]
+
+    def is_input(self, part: Part) -> bool:
+        """Tell whether a tensor is the model's own input, or a view of it with the same numbers in the same place."""
+        return part.link is not None and part.link.call < 0
+
+    def walk_back(self, link: Link | None, most: int = 400) -> Iterator[Call]:
+        """Yield the calls that led to a tensor, nearest first, along the first tensor that each read."""
+        while link is not None and link.call >= 0 and most:
+            call = self.trace.calls[link.call]
+            yield call
+            link = call.input_links[0] if call.input_links else None
+            most -= 1
+
+    def module_of(self, call: Call | None) -> ModuleFact | None:
+        """Return the module of a module's call."""
+        if call is None or call.kind != "module" or call.module is None:
+            return None
+        return self.trace.modules[call.module]
+
+    @cached_property
+    def parent(self) -> Call | None:
+        """The call that the failed one ran in."""
+        if self.call is None or self.call.parent is None:
+            return None
+        return self.trace.calls[self.call.parent]
+
+    @property
+    def owner(self) -> str:
+        """Path of the module that failed, in quotes; ``"the model"`` for the model itself."""
+        path = self.call.path if self.call is not None else ""
+        return f"'{path}'" if path else "the model"
+
+    def inner_calls(self) -> list[Call]:
+        """Return the calls that ran directly inside the failed one, in order."""
+        if self.call is None:
+            return []
+        return [call for call in self.trace.calls if call.parent == self.call.index]
+
+
+def build_scene(story: Story) -> Scene | None:
+    """Look at the place of the failure; ``None`` if nothing failed."""
+    failure = story.trace.failure
+    if failure is None:
+        return None
+    call = story.trace.calls[failure.call] if failure.call is not None else None
+    row = story.row_of_call.get(call.index) if call is not None else None
+    return Scene(story, failure, call, row)
+
+
+def write_source(source: Source | None) -> str | None:
+    """Write a line of code as people read it: ``"net.py:41"``, ``"In [5] line 3"``."""
+    if source is None:
+        return None
+    return f"{source.file} line {source.line}" if source.file.startswith("In [") else f"{source.file}:{source.line}"

@@ -1,0 +1,338 @@
+"""Sizes of the model's input that work: guessed, steered to what the failed call wants, and always tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from modelsummary_ipy.facts import Call, Source, TensorSpec, Trace
+
+from .scene import Diagnosis, Scene
+
+__all__ = ["Probe", "Specs", "find_sizes"]
+
+Specs = tuple[TensorSpec, ...]
+#: Traces the model at other inputs, one ``TensorSpec`` per leaf; ``None`` if that can't be asked.
+Probe = Callable[[Specs], "Trace | None"]
+
+#: Operations that all traces of one search may make together.
+_MOST_CALLS = 40_000
+_MOST_TRACES = 72
+_GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
+
+
+def find_sizes(scene: Scene, diagnosis: Diagnosis, probe: Probe) -> list[Specs]:
+    """Find inputs at which the model runs, nearest to the given one first.
+
+    Args:
+        scene: The failure.
+        diagnosis: What is known of it.
+        probe: Traces the model at other inputs.
+
+    Returns:
+        At most two, each of them traced to its end.
+    """
+    asker = _Asker(scene, probe)
+    base = tuple(fact.spec for fact in scene.trace.inputs)
+    if not base:
+        return []
+    found: list[Specs] = []
+    for specs in _propose(scene, diagnosis, base, asker):
+        if specs != base and specs not in found and asker.works(specs):
+            found.append(specs)
+            if len(found) == 2 or not _is_neighbour(base, specs):
+                break
+        if asker.is_spent:
+            break
+    return found
+
+
+def _is_neighbour(base: Specs, specs: Specs) -> bool:
+    """Tell whether only sizes moved: then the nearest on the other side is worth saying too."""
+    return len(base) == len(specs) and all(len(a.shape) == len(b.shape) for a, b in zip(base, specs, strict=True)) and (
+        base[0].dtype == specs[0].dtype
+    )  # fmt: skip
+
+
+class _Asker:
+    """Traces at other inputs, each once, and no more than a search is worth."""
+
+    def __init__(self, scene: Scene, probe: Probe) -> None:
+        self._probe = probe
+        self._known: dict[Specs, Trace | None] = {}
+        self._left = max(8, min(_MOST_TRACES, _MOST_CALLS // max(len(scene.trace.calls), 1)))
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no more is asked."""
+        return self._left <= 0
+
+    def ask(self, specs: Specs) -> Trace | None:
+        """Trace at ``specs``."""
+        if specs not in self._known:
+            if self._left <= 0 or any(min(spec.shape, default=1) < 1 for spec in specs):
+                return None
+            self._left -= 1
+            self._known[specs] = self._probe(specs)
+        return self._known[specs]
+
+    def works(self, specs: Specs) -> bool:
+        """Tell whether the forward comes to its end."""
+        trace = self.ask(specs)
+        return trace is not None and trace.failure is None
+
+
+def _propose(scene: Scene, diagnosis: Diagnosis, base: Specs, asker: _Asker) -> Iterator[Specs]:
+    yield from diagnosis.candidates
+    if not diagnosis.sized:
+        return
+    if diagnosis.goal is not None:
+        yield from _steer(scene, diagnosis.goal, base, asker)
+    yield from _restructure(scene, base)
+    yield from _step(base)
+    yield from _grow(base, asker)
+    yield from _settings(scene, base)
+
+
+# -- moves: dims that change together -----------------------------------------------------------------------------------
+
+Move = tuple[tuple[int, int], ...]
+
+
+def _list_moves(base: Specs) -> list[Move]:
+    """List groups of dims to change: the sides of a map together, then each, then a sequence's length, the batch last.
+
+    A dim moves in every input that has the same size there.
+    """
+    main = max(range(len(base)), key=lambda i: len(base[i].shape))
+    rank = len(base[main].shape)
+    groups: list[tuple[int, ...]] = []
+    if rank >= 4:
+        groups = [tuple(range(2, rank)), *[(axis,) for axis in range(rank - 1, 1, -1)], (1,)]
+    elif rank == 3:
+        groups = [(2,), (1,), (1, 2)]
+    elif rank == 2:
+        groups = [(1,)]
+    groups.append((0,))
+    moves: list[Move] = []
+    for group in groups:
+        places = []
+        for axis in group:
+            size = base[main].shape[axis] if rank else 0
+            places += [
+                (leaf, other)
+                for leaf, spec in enumerate(base)
+                for other in range(len(spec.shape))
+                if spec.shape[other] == size and (other == axis or (leaf != main and other > 0 and axis > 0))
+            ]
+        moves.append(tuple(dict.fromkeys(places)))
+    return [move for move in dict.fromkeys(moves) if move]
+
+
+def _move(base: Specs, move: Move, value: int) -> Specs:
+    specs = list(base)
+    for leaf, axis in move:
+        shape = specs[leaf].shape
+        specs[leaf] = replace(specs[leaf], shape=(*shape[:axis], value, *shape[axis + 1 :]))
+    return tuple(specs)
+
+
+# -- steering -----------------------------------------------------------------------------------------------------------
+
+
+def _steer(scene: Scene, goal: tuple[Any, int], base: Specs, asker: _Asker) -> Iterator[Specs]:
+    """Look for the smallest size at which the failed call reads what it wants; what it reads grows with the input."""
+    measure, wanted = goal
+    key = _find_key(scene)
+    if key is None:
+        return
+
+    def value_at(specs: Specs) -> int | None:
+        trace = asker.ask(specs)
+        call = _find_again(trace, key) if trace is not None else None
+        value = measure(call) if call is not None else None
+        return value if type(value) is int else None
+
+    now = value_at(base)
+    for move in _list_moves(base):
+        start = base[move[0][0]].shape[move[0][1]]
+        probe_value = value_at(_move(base, move, start + max(start, 16)))
+        if probe_value is None or now is None or probe_value == now:
+            continue
+        low, high = 1, start + max(start, 16)
+        while (value_at(_move(base, move, high)) or 0) < wanted and high < 1 << 14 and not asker.is_spent:
+            low, high = high, high * 2
+        while low < high and not asker.is_spent:
+            middle = (low + high) // 2
+            if (value_at(_move(base, move, middle)) or 0) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        if value_at(_move(base, move, low)) == wanted:
+            yield _move(base, move, low)
+
+
+Key = tuple[str, str, str, "Source | None", int]
+
+
+def _find_key(scene: Scene) -> Key | None:
+    """Say which call failed in a way that finds it in another trace too."""
+    call = scene.call
+    if call is None:
+        return None
+    same = [other for other in scene.trace.calls[: call.index] if _alike(other, call)]
+    return call.kind, call.path, call.type_name, call.source, len(same)
+
+
+def _alike(one: Call, other: Call) -> bool:
+    return (one.kind, one.path, one.type_name, one.source) == (other.kind, other.path, other.type_name, other.source)
+
+
+def _find_again(trace: Trace, key: Key) -> Call | None:
+    seen = 0
+    for call in trace.calls:
+        if (call.kind, call.path, call.type_name, call.source) == key[:4]:
+            if seen == key[4]:
+                return call
+            seen += 1
+    return None
+
+
+# -- guessing -----------------------------------------------------------------------------------------------------------
+
+
+def _restructure(scene: Scene, base: Specs) -> Iterator[Specs]:
+    """Other ranks and orders: a batch in front, channels in their place, the channels the first layer takes."""
+    channels, features = _first_channels(scene)
+    for leaf, spec in enumerate(base):
+        shape, rank = spec.shape, len(spec.shape)
+        for other in _reshape(shape, rank, channels, features):
+            if other != shape and 0 < len(other) < 7:
+                yield (*base[:leaf], replace(spec, shape=other), *base[leaf + 1 :])
+    if len(base) > 1:
+        first = base[0].shape
+        for leaf, spec in enumerate(base[1:], 1):
+            if len(spec.shape) == len(first):
+                yield (*base[:leaf], replace(spec, shape=first), *base[leaf + 1 :])
+            for axis in range(min(len(spec.shape), len(first))):
+                yield (
+                    *base[:leaf],
+                    replace(spec, shape=(*spec.shape[:axis], first[axis], *spec.shape[axis + 1 :])),
+                    *base[leaf + 1 :],
+                )
+
+
+def _reshape(shape: tuple[int, ...], rank: int, channels: list[int], features: list[int]) -> Iterator[tuple[int, ...]]:
+    yield (1, *shape)
+    for wanted in channels:
+        if rank >= 3 and shape[-1] == wanted:
+            yield (shape[0], shape[-1], *shape[1:-1])
+            yield (1, shape[-1], *shape[:-1])
+        if rank >= 2:
+            yield (shape[0], wanted, *shape[2:])
+            yield (shape[0], wanted, *shape[1:])
+        yield (1, wanted, *shape)
+    for wanted in features:
+        if rank >= 1:
+            yield (*shape[:-1], wanted)
+            yield (*shape, wanted)
+        if rank == 3 and shape[1] == wanted:
+            yield (shape[0], shape[2], shape[1])
+    if rank > 1:
+        yield shape[1:]
+        yield (shape[0] * shape[1], *shape[2:])
+    if rank >= 3:
+        yield (shape[0], shape[-1], *shape[1:-1])
+        yield (shape[0], *shape[2:], shape[1])
+    if rank >= 1:
+        yield (2 * shape[0], *shape[1:])
+        yield (shape[0], 1, *shape[1:])
+        yield (*shape, shape[-1])
+    yield (1, 1, *shape)
+
+
+def _first_channels(scene: Scene) -> tuple[list[int], list[int]]:
+    """Return the channels and the features that the layers reached so far take, the failed one first."""
+    channels: list[int] = []
+    features: list[int] = []
+    reached = [call.module for call in scene.trace.calls if call.kind == "module" and call.module is not None]
+    if scene.call is not None and scene.call.module is not None:
+        reached.insert(0, scene.call.module)
+    for index in reached[:200]:
+        settings = scene.trace.modules[index].settings
+        for name, kept in (("in_channels", channels), ("num_channels", channels), ("num_features", channels),
+                           ("in_features", features), ("input_size", features), ("embed_dim", features)):  # fmt: skip
+            value = settings.get(name)
+            if type(value) is int and value not in kept:
+                kept.append(value)
+        shape = settings.get("normalized_shape")
+        if isinstance(shape, tuple) and len(shape) == 1 and type(shape[0]) is int and shape[0] not in features:
+            features.append(shape[0])
+    return channels[:2], features[:2]
+
+
+def _step(base: Specs) -> Iterator[Specs]:
+    """The nearest multiples of small powers of two, and the nearest sizes at all."""
+    moves = [move for move in _list_moves(base) if all(axis > 0 for _, axis in move)]
+    for factor in (2, 4, 8, 16, 32, 64):
+        for up in (False, True):
+            specs = _round_all(base, factor, up)
+            if specs is not None:
+                yield specs
+    for move in moves[:1]:
+        start = base[move[0][0]].shape[move[0][1]]
+        for step in range(1, 9):
+            yield _move(base, move, start + step)
+            if start > step:
+                yield _move(base, move, start - step)
+
+
+def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:
+    """Round the sides of every map, or the length of every sequence, to a multiple."""
+    specs = []
+    for spec in base:
+        keep = 2 if len(spec.shape) > 3 else 1 if len(spec.shape) < 3 else 2
+        shape = tuple(
+            size if axis < keep else (size + factor - 1) // factor * factor if up else size // factor * factor
+            for axis, size in enumerate(spec.shape)
+        )
+        if 0 in shape:
+            return None
+        specs.append(replace(spec, shape=shape))
+    return tuple(specs) if tuple(specs) != base else None
+
+
+def _grow(base: Specs, asker: _Asker) -> Iterator[Specs]:
+    """The smallest of some usual sides that is large enough."""
+    for move in _list_moves(base)[:1]:
+        start = base[move[0][0]].shape[move[0][1]]
+        for side in _GROWTH:
+            if side <= start:
+                continue
+            if asker.works(_move(base, move, side)):
+                low, high = start + 1, side
+                while low < high and not asker.is_spent:
+                    middle = (low + high) // 2
+                    if asker.works(_move(base, move, middle)):
+                        high = middle
+                    else:
+                        low = middle + 1
+                yield _move(base, move, low)
+                return
+
+
+def _settings(scene: Scene, base: Specs) -> Iterator[Specs]:
+    """Sides and lengths that the model's own settings name."""
+    values: list[int] = []
+    for fact in scene.trace.modules:
+        for name in ("image_size", "img_size", "input_size", "input_resolution", "max_len", "max_length", "seq_len",
+                     "block_size", "context_length", "max_position_embeddings", "num_embeddings"):  # fmt: skip
+            value = fact.settings.get(name)
+            if isinstance(value, tuple) and value and len(set(value)) == 1:
+                value = value[0]
+            if type(value) is int and 0 < value < 1 << 14 and value not in values:
+                values.append(value)
+    for value in values[:6]:
+        for move in _list_moves(base)[:3]:
+            yield _move(base, move, value)

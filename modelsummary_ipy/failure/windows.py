@@ -1,0 +1,79 @@
+"""Pooling, padding and interpolation: maps that got too small for the window that slides over them."""
+
+from __future__ import annotations
+
+from .convolution import find_window, read_tuple
+from .numbers import write_shape
+from .repair import fix_argument
+from .scene import Diagnosis, Part, Scene
+
+__all__ = ["explain_window"]
+
+
+def explain_window(scene: Scene) -> Diagnosis | None:
+    """Explain a pool or a padding that does not take its input's size."""
+    if not scene.parts or not scene.function:
+        return None
+    part = scene.parts[0]
+    if scene.function == "pad":
+        return _explain_padding(scene, part)
+    if "_pool" not in scene.function or not scene.function[-2:-1].isdigit():
+        return None
+    spatial = int(scene.function[-2])
+    if part.rank not in (spatial + 1, spatial + 2):
+        reason = f"{write_shape(part.shape)} has {part.rank} axes, a {spatial}-d pool reads {spatial + 2}"
+        fix = ""
+        if part.rank == spatial + 3:
+            fix = fix_argument(scene, "{}.flatten(0, 1)")
+        return Diagnosis(reason, f"{spatial + 2} axes with a batch, {spatial + 1} without", fix, True)
+    if 0 in part.shape[1:]:
+        return Diagnosis(f"{write_shape(part.shape)} is empty", "a map with places in it", "", True)
+    found = find_window(scene, part.shape[-spatial:], spatial)
+    if found is None:
+        return _explain_half_window(scene, part, spatial)
+    axis, size, padding, reach, _, _ = found
+    times = _count_halvings(scene, part)
+    before = f" after {times} layers that made it smaller" if times > 1 else ""
+    padded = f"{size} + 2 × {padding}" if padding else str(size)
+    reason = f"axis {part.rank - spatial + axis} is {padded}{before}, the window is {reach} wide: nothing would be left"
+    return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", True)
+
+
+def _count_halvings(scene: Scene, part: Part) -> int:
+    """Count the calls on the way that made the map smaller."""
+    count = 0
+    for call in scene.walk_back(part.link):
+        if not call.inputs or not call.outputs or call.type_name in ("flatten", "view", "reshape", "mean"):
+            continue
+        before, after = call.inputs[0].shape, call.outputs[0].shape
+        if len(before) == len(after) > 2 and after[-1] < before[-1]:
+            count += 1
+    return count
+
+
+def _explain_half_window(scene: Scene, part: Part, spatial: int) -> Diagnosis | None:
+    kernel = read_tuple(scene, "kernel_size", spatial, None)
+    padding = read_tuple(scene, "padding", spatial, 0)
+    if kernel is None or padding is None:
+        return None
+    for size, pad in zip(kernel, padding, strict=True):
+        if pad > size // 2:
+            return Diagnosis(f"padding {pad} is more than half of the window {size}", f"at most {size // 2}", "")
+    return None
+
+
+def _explain_padding(scene: Scene, part: Part) -> Diagnosis | None:
+    padding = scene.setting("padding") if scene.call is not None and scene.call.kind == "module" else None
+    padding = scene.arguments.get("pad", padding)
+    if not isinstance(padding, tuple) or not all(type(size) is int for size in padding):
+        return None
+    for place in range(len(padding) // 2):
+        axis = part.rank - 1 - place
+        most = max(padding[2 * place : 2 * place + 2])
+        if axis >= 0 and most >= part.shape[axis]:
+            reason = f"axis {axis} has {part.shape[axis]}, and {most} are to be mirrored from it: at most one less than it has"
+            return Diagnosis(reason, f"more than {most} on axis {axis}", "", True)
+    if len(padding) // 2 > part.rank - 1:
+        reason = f"{len(padding) // 2} axes are padded, {write_shape(part.shape)} has {part.rank}"
+        return Diagnosis(reason, f"{len(padding) // 2 + 2} axes", "", True)
+    return None

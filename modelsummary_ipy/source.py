@@ -6,11 +6,12 @@ import linecache
 import os
 import sys
 import sysconfig
-from types import CodeType, FrameType
+import traceback
+from types import CodeType, FrameType, TracebackType
 
 from modelsummary_ipy.facts import Source
 
-__all__ = ["find_lines", "format_source", "read_line", "to_source"]
+__all__ = ["find_lines", "format_source", "read_line", "to_source", "trim_error"]
 
 #: A place in code, cheap to take and without text: turned into a ``Source`` when the trace is over.
 Place = tuple[CodeType, int]
@@ -93,3 +94,26 @@ def read_line(source: Source | None) -> str:
     if source is None or not source.filename:
         return ""
     return linecache.getline(source.filename, source.line).strip()
+
+
+def trim_error(error: BaseException) -> None:
+    """Leave only the user's lines in the traceback of an exception and of those behind it, and none of their variables.
+
+    An exception that is kept would keep every frame it went through, and with them the tensors of a whole forward.
+    """
+    seen: set[int] = set()
+    inner: BaseException | None = error
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        traceback.clear_frames(inner.__traceback__)
+        kept: list[TracebackType] = []
+        entry = inner.__traceback__
+        while entry is not None:
+            if _users(entry.tb_frame.f_code.co_filename):
+                kept.append(entry)
+            entry = entry.tb_next
+        trimmed: TracebackType | None = None
+        for entry in reversed(kept):
+            trimmed = TracebackType(trimmed, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        inner.__traceback__ = trimmed
+        inner = inner.__cause__ or inner.__context__

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.costs import count_costs, sum_mult_adds
 from modelsummary_ipy.engines import Engine, Traced, run_engine, trace_bytes
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trace, View
+from modelsummary_ipy.failure import explain
 from modelsummary_ipy.formulas import BatchFacts, Formulas, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch, read_budget
@@ -288,18 +290,17 @@ class ModelSummary:
         if failure is None:
             return None
         if self._error is None:
-            row = self._story.row_of_call.get(failure.call) if failure.call is not None else None
-            path = self._story.rows[row].path if row is not None else ""
-            source = f"{failure.source.file}:{failure.source.line}" if failure.source else None
-            self._error = ForwardError(
-                f"forward failed in {path!r}: {failure.error_type}: {failure.message}",
-                path=path,
-                row=row,
-                source=source,
-                reason=failure.message,
-            )
+            self._error = self._explain()
             self._error.__cause__ = self._traced.error
         return self._error
+
+    def _explain(self) -> ForwardError:
+        """Say why the forward failed and which inputs would work; the search traces again, with fakes only."""
+        traced, trace = self._traced, self._story.trace
+        if self._inputs is None:
+            return explain(self._story)
+        attempts = Attempts(traced.shadow, self._inputs, trace.inputs, traced.dtypes, self._method, len(trace.calls))
+        return explain(self._story, probe=attempts.ask, write=attempts.write)
 
     @property
     def engine(self) -> str:

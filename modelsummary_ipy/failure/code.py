@@ -286,7 +286,10 @@ def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[
     texts = [_in_brackets(line, operand) for operand in operands]
 
     def write(pieces: str) -> str:
-        items = pieces.split("\0")
+        items = [
+            _text(line, operand) if item == _in_brackets(line, operand) else item
+            for item, operand in zip(pieces.split("\0"), operands, strict=False)
+        ]
         if call is None:
             assert isinstance(node, (ast.BinOp, ast.AugAssign))
             sign = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@", ast.Pow: "**"}
@@ -380,9 +383,10 @@ def read_unpacking(line: str) -> tuple[list[str], str] | None:
 def write_loop(line: str, member: str) -> str:
     """Turn ``"x = self.blocks(x)"`` into ``"for layer in self.blocks: x = layer(x)"``."""
     calls = _find_calls(line, member) if member else []
-    tree = _parse(line)
-    body = getattr(tree, "body", [])
-    if len(calls) != 1 or len(body) != 1 or not isinstance(body[0], ast.Assign) or body[0].value is not calls[0]:
+    body = getattr(_parse(line), "body", [])
+    if len(calls) != 1 or len(body) != 1 or not isinstance(body[0], ast.Assign):
+        return ""
+    if body[0].value.col_offset != calls[0].col_offset:
         return ""
     return f"for layer in {_text(line, calls[0].func)}: {_splice(line, calls[0].func, 'layer')}"
 

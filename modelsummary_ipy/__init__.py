@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelsummary_ipy.errors import CheckError, ForwardError, InputError, ModelSummaryError
     from modelsummary_ipy.facts import Cost, Flag, Memory, Row, TensorSpec
+    from modelsummary_ipy.mult_adds import register_mult_adds
     from modelsummary_ipy.sizes import Size
     from modelsummary_ipy.summary import ModelSummary
 
@@ -29,6 +30,7 @@ __all__ = [
     "Size",
     "TensorSpec",
     "load_ipython_extension",
+    "register_mult_adds",
     "unload_ipython_extension",
 ]
 
@@ -46,6 +48,7 @@ _ROOMS = {
     "Row": "facts",
     "Size": "sizes",
     "TensorSpec": "facts",
+    "register_mult_adds": "mult_adds",
 }
 
 

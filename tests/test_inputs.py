@@ -1,190 +1,596 @@
-"""What the user gave → the arguments of one call."""
+"""Sizes, and what the user gave read as the arguments of one call."""
 
 from __future__ import annotations
 
-from collections import UserDict, namedtuple
-from dataclasses import dataclass
+import collections
+import dataclasses
+import functools
+import pickle
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from modelsummary_ipy import InputError, ModelSummary, Size
-from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_call, read_inputs, set_dtypes
+from modelsummary_ipy import ModelSummary, Size
+from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.inputs import ModelInputs, check_device, read_call, read_inputs, set_dtypes
+from modelsummary_ipy.leaves import find_argument_leaves
+
+X = torch.ones(2, 3)
+Pair = collections.namedtuple("Pair", "left right")
 
 
-class Two(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(3, 2)
-
-    def forward(self, x: Any, mask: Any = None, *, flag: bool = True) -> Any:
+class Net(nn.Module):
+    def forward(self, x, mask=None, *, k=1):
         return x
 
-    def encode(self, x: Any) -> Any:
+    def encode(self, x):
         return x
 
 
-class Open(nn.Module):
-    def forward(self, x: Any = None, **more: Any) -> Any:
-        return more
+class Batched(nn.Module):
+    def forward(self, batch, **options):
+        return batch
 
 
-def test_a_flat_sequence_of_ints_is_one_size() -> None:
-    for given in ((1, 3, 8, 8), [1, 3, 8, 8], torch.Size([1, 3, 8, 8]), tuple(np.array([1, 3, 8, 8]))):
-        assert read_inputs(Two(), given).args == (Size((1, 3, 8, 8)),)
+class Options(nn.Module):
+    def forward(self, ids=None, **options):
+        return ids
 
 
-def test_a_list_or_tuple_of_other_things_is_the_positional_arguments() -> None:
-    data = torch.zeros(2, 3)
-    assert read_inputs(Two(), [(1, 3), (1, 5)]).args == (Size("1 3"), Size("1 5"))
-    mixed = read_inputs(Two(), (data, (2, 3)))
-    assert mixed.args[0] is data
-    assert mixed.args[1] == Size("2 3")
+@dataclasses.dataclass
+class Sample:
+    image: Any
+    label: int = 3
 
 
-def test_a_dict_is_keywords_if_all_its_keys_are_parameters() -> None:
-    given = read_inputs(Two(), {"x": (1, 3), "flag": False})
-    assert (given.args, given.kwargs) == ((), {"x": Size("1 3"), "flag": False})
+def read(given: Any, model: nn.Module | None = None, **options: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    found = read_inputs(Net() if model is None else model, given, **options)
+    return found.args, found.kwargs
 
 
-def test_a_dict_is_the_one_argument_if_none_of_its_keys_is_a_parameter() -> None:
-    given = read_inputs(Two(), {"pixels": (1, 3), "ids": (1, 5)})
-    assert given.args == ({"pixels": Size("1 3"), "ids": Size("1 5")},)
-    assert given.kwargs == {}
-
-
-def test_a_dict_with_some_strangers_is_an_error_that_names_them() -> None:
+def refuse(*args: Any, **options: Any) -> InputError:
     with pytest.raises(InputError) as caught:
-        read_inputs(Two(), {"x": (1, 3), "maks": (1, 3)})
-    assert str(caught.value).startswith("keys 'maks'; expected parameters of forward: x, mask, flag; for example")
+        read_inputs(*args, **options)
+    assert "\n" not in str(caught.value)
+    return caught.value
 
 
-def test_a_method_that_takes_any_keyword_takes_the_dict_as_keywords() -> None:
-    assert read_inputs(Open(), {"x": (1, 3), "anything": 1}).kwargs == {"x": Size("1 3"), "anything": 1}
-
-
-def test_a_tokenizer_output_is_keywords() -> None:
-    class Encoding(UserDict): ...  # as transformers' BatchEncoding is
-
-    encoding = Encoding({"x": torch.zeros(1, 3), "mask": torch.ones(1, 3)})
-    assert list(read_inputs(Two(), encoding).kwargs) == ["x", "mask"]
-
-
-def test_a_dataclass_a_named_tuple_and_any_object_are_one_argument() -> None:
-    @dataclass
-    class Batch:
-        x: Any
-
-    Pair = namedtuple("Pair", "a b")  # noqa: PYI024  # what users have
-    plain = type("Graph", (), {})()
-    for value in (Batch(torch.zeros(1)), Pair(torch.zeros(1), torch.zeros(2)), plain):
-        given = read_inputs(Two(), value)
-        assert len(given.args) == 1
-        assert type(given.args[0]) is type(value)
-
-
-def test_an_array_becomes_a_tensor_of_its_dtype() -> None:
-    given = read_inputs(Two(), np.zeros((2, 3), dtype=np.float32))
-    assert given.args[0].dtype == torch.float32
-    with pytest.raises(InputError, match="an array of dtype"):
-        read_inputs(Two(), np.array(["a", "b"]))
-
-
-def test_input_data_is_never_read_as_a_size() -> None:
-    assert read_inputs(Two(), input_data=[[1, 2], 3]).args == ([1, 2], 3)
-    with pytest.raises(InputError, match="input_size holds a Tensor"):
-        read_inputs(Two(), input_size=[torch.zeros(1)])
-
-
-def test_both_size_and_data_is_an_error() -> None:
-    with pytest.raises(InputError, match="more than one of inputs, input_size and input_data"):
-        read_inputs(Two(), input_size=(1, 3), input_data=torch.zeros(1, 3))
-
-
-@pytest.mark.parametrize("given", [[(1,), (2,), (3,)], {"mask": (1, 3)}, [(1, 3), (1, 3), True, False]])
-def test_arguments_that_do_not_fit_say_what_came_what_fits_and_an_example(given: Any) -> None:
-    with pytest.raises(InputError) as caught:
-        read_inputs(Two(), given)
-    words = str(caught.value)
-    assert "expected arguments of Two.forward(x, mask=None, *, flag=True)" in words
-    assert words.endswith("for example ModelSummary(model, (1, 3))")
-    ModelSummary(Two(), (1, 3))  # the example works
+# -- Size -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("model", "size"),
-    [(nn.Conv2d(7, 2, 3), (1, 7, 64, 64)), (nn.Embedding(5, 2), (1, 16)), (nn.LSTM(6, 2), (1, 16, 6)), (nn.Conv1d(2, 2, 3), (1, 2, 64))],
+    ("text", "shape", "dims", "dtype"),
+    [
+        ("B=8 3 H=224 W=224", (8, 3, 224, 224), ("B", "", "H", "W"), None),
+        ("(B=8, 3, H=224, W=224)", (8, 3, 224, 224), ("B", "", "H", "W"), None),
+        ("8,3", (8, 3), ("", ""), None),
+        ("[8, 3]", (8, 3), ("", ""), None),
+        ("(8,)", (8,), ("",), None),
+        ("()", (), (), None),
+        ("B = 8, 3", (8, 3), ("B", ""), None),
+        ("(1, 128):int64", (1, 128), ("", ""), "int64"),
+        ("1 128 : long", (1, 128), ("", ""), "int64"),
+        ("1_000 2", (1000, 2), ("", ""), None),
+    ],
 )
-def test_the_example_works_for_the_model(model: nn.Module, size: tuple[int, ...]) -> None:
+def test_a_size_reads_what_people_write(text: str, shape: Any, dims: Any, dtype: Any) -> None:
+    size = Size(text)
+    assert (size.shape, size.dims, size.dtype) == (shape, dims, dtype)
+
+
+@pytest.mark.parametrize("given", [(8, 3), [8, 3], torch.Size((8, 3)), (np.int64(8), np.int32(3)), range(8, 2, -5)])
+def test_a_size_takes_ints_of_any_sequence(given: Any) -> None:
+    assert Size(given) == Size("8 3")
+    assert all(type(number) is int for number in Size(given).shape)
+
+
+def test_a_size_takes_one_int() -> None:
+    assert Size(8) == Size("(8,)")
+
+
+names = st.text("BCHWTabc_é", min_size=1, max_size=3) | st.just("")
+dtypes = st.sampled_from([None, "int64", "float16", "bool", "complex64"])
+
+
+@st.composite
+def sizes(draw: st.DrawFn) -> Size:
+    named = draw(st.dictionaries(names, st.integers(1, 99), max_size=4))
+    dims = draw(st.lists(st.sampled_from(["", *named]), max_size=5))
+    shape = [named[name] if name else draw(st.integers(1, 10_000)) for name in dims]
+    return Size(shape, dims, draw(dtypes))
+
+
+@given(sizes())
+def test_a_size_printed_and_read_again_is_the_same(size: Size) -> None:
+    assert Size(str(size)) == size
+    assert eval(repr(size), {"Size": Size}) == size
+    assert pickle.loads(pickle.dumps(size)) == size
+    assert hash(Size(str(size))) == hash(size)
+
+
+@given(sizes())
+def test_the_words_of_a_size_are_what_size_takes(size: Size) -> None:
+    assert Size(size.words, dtype=size.dtype) == size
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("0 3", "0 in size '0 3'; expected sizes of at least 1"),
+        ((1, -1), "-1 in size (1, -1); expected sizes of at least 1"),
+        ((1, 2.0), "2.0 in size (1, 2.0); expected positive whole numbers"),
+        ((True, 2), "True in size (True, 2); expected positive whole numbers"),
+        (2.5, "2.5 in size (2.5,); expected positive whole numbers"),
+        (None, "size None; expected positive whole numbers"),
+        ("B 3", "'B' in size 'B 3'; expected a number, or NAME=number"),
+        ("8x3", "'8x3' in size '8x3'; expected a number, or NAME=number"),
+        ("8 3)", "'3)' in size '8 3)'; expected sizes such as 8 or B=8"),
+        ("", "a size that is empty; expected sizes such as 8 or B=8"),
+        ("B=8 B=4", "dim B with the sizes 8 and 4; expected one size for one name"),
+        ((2**40, 2**40), f"size {(2**40, 2**40)}; expected at most {2**63 - 1} numbers in a tensor"),
+    ],
+)
+def test_what_is_no_size_is_refused_with_the_reason(given: Any, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        read_inputs(model, [(1,)] * 9)
-    assert caught.value.example == f"ModelSummary(model, {size})"
-    assert ModelSummary(model, size).error is None
+        Size(given)
+    assert str(caught.value) == f"{said}; for example (1, 3, 224, 224) or (B=8, 3, H=224, W=224)"
 
 
-def test_what_is_no_module_is_told() -> None:
-    for value, says in ((Two, "the class Two; expected an instance of it"), (3, "model is an int"), (None, "model is None")):
-        with pytest.raises(InputError) as caught:
-            check_model(value)
-        assert str(caught.value).startswith(says)
+def test_an_input_error_is_a_value_error() -> None:
+    with pytest.raises(ValueError):
+        Size("0")
 
 
-def test_a_device_that_is_not_there_is_told_with_those_that_are() -> None:
-    assert check_device("cpu") == torch.device("cpu")
-    assert check_device("meta") == torch.device("meta")
-    missing = f"cuda:{torch.cuda.device_count() + 3}"
-    for device in (missing, "gpu", 3.5):
-        with pytest.raises(InputError, match="expected one of cpu, meta"):
-            check_device(device)
+def test_names_of_dims_are_as_many_as_the_dims_and_identifiers() -> None:
+    with pytest.raises(InputError, match="1 dim names for 2 sizes"):
+        Size((1, 2), ("B",))
+    with pytest.raises(InputError, match="dim name 'B b'"):
+        Size((1,), ("B b",))
 
 
-def test_a_method_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(InputError, match=r"method='decode'; expected a method of Two such as encode"):
-        read_inputs(Two(), (1, 3), method="decode")
-    assert read_inputs(Two(), (1, 3), method="encode").args == (Size("1 3"),)
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [("int64", "int64"), ("long", "int64"), (torch.half, "float16"), ("torch.bool", "bool"), (np.float32, "float32"),
+     (np.dtype("int32"), "int32"), ("bf16", "bfloat16")],
+)  # fmt: skip
+def test_a_dtype_has_one_name_however_it_is_written(dtype: Any, name: str) -> None:
+    assert Size("1", dtype=dtype).dtype == name
 
 
-def test_dtypes_go_to_the_sizes_that_have_none() -> None:
-    sizes = [(1, 3), Size("1 5", dtype="int32")]
-    assert [leaf.dtype for _, leaf in read_inputs(Two(), sizes, dtypes=torch.float64).leaves()] == ["float64", "int32"]
-    assert [leaf.dtype for _, leaf in read_inputs(Two(), sizes, dtypes=["bfloat16", None]).leaves()] == ["bfloat16", "int32"]
-    assert [leaf.dtype for _, leaf in read_inputs(Two(), sizes, dtypes={"x": "int64"}).leaves()] == ["int64", "int32"]
-    with pytest.raises(InputError, match="3 dtypes for 2 sizes"):
-        read_inputs(Two(), sizes, dtypes=["int64"] * 3)
-    with pytest.raises(InputError, match="dtypes for 'y'"):
-        set_dtypes(read_inputs(Two(), sizes), {"y": "int64"})
+def test_an_unknown_dtype_is_answered_with_the_nearest() -> None:
+    with pytest.raises(InputError) as caught:
+        Size("1", dtype="flot32")
+    assert str(caught.value) == "dtype 'flot32'; expected a dtype of torch such as float32, float64, float16"
 
 
-def test_leaves_have_names_and_can_be_replaced_by_them() -> None:
-    given = read_inputs(Two(), {"x": [torch.zeros(2, 3), {"deep": (4, 5)}], "flag": False})
-    assert [name for name, _ in given.leaves()] == ["x[0]", "x[1]['deep']"]
-    other = given.with_sizes({"x[1]['deep']": Size("9 9")})
-    assert other.kwargs["x"][1] == {"deep": Size("9 9")}
-    assert other.kwargs["x"][0] is given.kwargs["x"][0]
-    assert given.kwargs["x"][1] == {"deep": Size("4 5")}
+def test_a_size_does_not_change() -> None:
+    size = Size("8 3")
+    with pytest.raises(AttributeError):
+        size.shape = (1,)
+    assert size.with_shape((4, 3)) == Size("4 3")
+    assert Size("B=8 3").with_shape((4, 3)) == Size("B=4 3")
+    assert size.with_dtype("int64") == Size("8 3:int64")
+    assert size == Size("8 3")
 
 
-def test_the_line_of_inputs_is_what_the_magic_takes() -> None:
-    given = read_inputs(Two(), {"x": Size("B=2 3"), "mask": Size("2 3", dtype="int64"), "flag": False})
-    assert given.as_line() == "x=(B=2, 3) mask=(2, 3):int64 flag=False"
-    assert ModelInputs((torch.zeros(4),)).as_line() == "(4,):float32"
+# -- what is a size, what is data, what is an argument ----------------------------------------------------------------
 
 
-def test_a_call_as_it_was_made_keeps_its_values() -> None:
-    given = read_call(Two(), ((1, 2),), {"flag": False})
-    assert given.args == ((1, 2),)
-    with pytest.raises(InputError, match="got an unexpected keyword argument 'y'"):
-        read_call(Two(), (), {"x": 1, "y": 2})
+@pytest.mark.parametrize("given", [(1, 3, 8, 8), [1, 3, 8, 8], torch.Size((1, 3, 8, 8)), Size("1 3 8 8")])
+def test_ints_in_a_row_are_one_size(given: Any) -> None:
+    assert read(given) == ((Size("1 3 8 8"),), {})
 
 
-def test_nothing_is_traced_before_the_arguments_are_right() -> None:
-    class Loud(nn.Module):
-        def forward(self, x: Any) -> Any:
-            raise AssertionError("ran")
+def test_a_list_or_tuple_of_other_things_is_the_positional_arguments() -> None:
+    assert read([(1, 3), (1, 4)]) == ((Size("1 3"), Size("1 4")), {})
+    assert read(((1, 3), None)) == ((Size("1 3"), None), {})
+    args, kwargs = read((X, (2, 3)))
+    assert args[0] is X and args[1] == Size("2 3") and not kwargs
 
-    for arguments in ({"inputs": (1, 0)}, {"inputs": (1, 2), "device": "nowhere"}, {"inputs": (1, 2), "mode": "training"}):
+
+def test_a_dict_of_parameters_is_the_keywords() -> None:
+    assert read({"x": (1, 3), "k": 3}) == ((), {"x": Size("1 3"), "k": 3})
+
+
+def test_a_dict_of_none_of_the_parameters_is_the_one_argument() -> None:
+    assert read({"image": (1, 3), "text": (1, 7)}) == (({"image": Size("1 3"), "text": Size("1 7")},), {})
+    assert read({0: (1, 3)}) == (({0: Size("1 3")},), {})
+
+
+def test_a_dict_of_some_of_the_parameters_names_the_strangers() -> None:
+    error = refuse(Net(), {"x": (1, 3), "msk": (1, 4)})
+    assert error.received == "the keys 'x', 'msk': no parameter 'msk' (did you mean 'mask'?)"
+    assert error.expected == "parameters of forward: x, mask, k"
+    assert error.example == "ModelSummary(model, (1, 3, 224, 224))"
+
+
+def test_a_dict_for_a_forward_with_keywords_of_any_name_is_the_keywords() -> None:
+    assert read({"ids": (1, 3), "extra": 1}, Options()) == ((), {"ids": Size("1 3"), "extra": 1})
+    assert read({"extra": 1}, Options()) == ((), {"extra": 1})
+    assert read({"batch": (1, 3), "extra": 1}, Batched()) == ((), {"batch": Size("1 3"), "extra": 1})
+
+
+def test_a_dict_whose_keywords_would_leave_the_batch_missing_is_the_batch() -> None:
+    assert read({"image": (1, 3)}, Batched()) == (({"image": Size("1 3")},), {})
+
+
+def test_sizes_stand_anywhere_in_lists_tuples_and_dicts() -> None:
+    assert read([[(1, 3), {"a": (2, 2)}, "text"]]) == (([Size("1 3"), {"a": Size("2 2")}, "text"],), {})
+    ordered = collections.OrderedDict(a=(1, 3))
+    found = read([ordered])[0][0]
+    assert type(found) is collections.OrderedDict and found["a"] == Size("1 3")
+    assert ordered == {"a": (1, 3)}  # the user's own stays as it was
+    assert read([[Pair((1, 2), None)]])[0][0] == [Pair(Size("1 2"), None)]
+
+
+def test_a_parameter_that_says_it_takes_ints_gets_them() -> None:
+    class Resize(nn.Module):
+        def forward(self, x, size=(8, 8), stride: tuple[int, int] | None = None, shape: torch.Tensor | None = None):
+            return x
+
+    _, kwargs = read({"x": (1, 3), "size": (16, 16), "stride": (2, 2), "shape": (4, 4)}, Resize())
+    assert kwargs == {"x": Size("1 3"), "size": (16, 16), "stride": (2, 2), "shape": Size("4 4")}
+    assert read([(1, 3), (16, 16)], Resize())[0] == (Size("1 3"), (16, 16))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [X, nn.Parameter(X), Sample(X), Pair(X, X), object(), "text", 3, True, X.max(0), Sample],
+    ids=["tensor", "parameter", "dataclass", "named tuple", "object", "text", "int", "bool", "torch.max", "class"],
+)
+def test_anything_else_is_one_argument_and_stays_as_it_is(value: Any) -> None:
+    args, kwargs = read(value)
+    assert len(args) == 1 and args[0] is value and not kwargs
+
+
+def test_a_packed_sequence_is_one_argument() -> None:
+    packed = nn.utils.rnn.pack_padded_sequence(torch.ones(3, 2, 4), [3, 2])
+    assert read(packed)[0][0] is packed
+
+
+def test_what_a_tokenizer_returns_is_the_keywords() -> None:
+    from transformers import BatchEncoding
+
+    class Text(nn.Module):
+        def forward(self, input_ids, attention_mask=None):
+            return input_ids
+
+    ids = torch.ones(1, 4, dtype=torch.int64)
+    args, kwargs = read(BatchEncoding({"input_ids": ids, "attention_mask": ids}), Text())
+    assert args == () and list(kwargs) == ["input_ids", "attention_mask"] and kwargs["input_ids"] is ids
+    plain = BatchEncoding({"input_ids": [101, 7592, 102]})  # return_tensors was forgotten: tokens, not a size
+    assert read(plain, Text())[1] == {"input_ids": [101, 7592, 102]}
+
+
+# -- arrays -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_array_becomes_a_tensor_wherever_it_stands() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert torch.equal(read(array)[0][0], torch.from_numpy(array))
+    assert torch.equal(read({"x": [array]})[1]["x"][0], torch.from_numpy(array))
+    assert read(np.ones(3, dtype=np.int64))[0][0].dtype == torch.int64
+
+
+def test_a_float64_array_takes_the_dtype_of_the_weights() -> None:
+    assert read(np.ones((2, 3)), nn.Linear(3, 2))[0][0].dtype == torch.float32
+    assert read(np.ones((2, 3)), nn.Linear(3, 2).double())[0][0].dtype == torch.float64
+    assert read(np.ones((2, 3)), nn.Linear(3, 2).half())[0][0].dtype == torch.float16
+    assert read(np.ones((2, 3)))[0][0].dtype == torch.float32  # no weights: what torch makes
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0).reshape(2, 3)[::-1],
+        np.broadcast_to(np.arange(3.0), (2, 3)),
+        np.arange(6.0, dtype=">f8").reshape(2, 3),
+    ],
+    ids=["a view that runs backwards", "read-only", "of the other byte order"],
+)
+def test_arrays_that_torch_refuses_are_copied(array: np.ndarray) -> None:
+    tensor = read(array)[0][0]
+    assert tensor.tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("array", [np.array(["a", "b"]), np.array([None, 1])])
+def test_arrays_that_hold_no_numbers_stay_as_they_are(array: np.ndarray) -> None:
+    assert read(array)[0][0] is array
+
+
+def test_a_forward_that_asks_for_arrays_gets_them() -> None:
+    class Annotated(nn.Module):
+        def forward(self, x: np.ndarray, y=None):
+            return x
+
+    class Converting(nn.Module):
+        def forward(self, x):
+            return torch.from_numpy(x)
+
+    array = np.ones((2, 3), dtype=np.float32)
+    assert read([array, None], Annotated())[0][0] is array
+    assert read(array, Converting())[0][0] is array
+
+
+# -- one kind by force ------------------------------------------------------------------------------------------------
+
+
+def test_input_size_reads_sizes_alone() -> None:
+    model = Net()
+    assert read_inputs(model, input_size=(1, 3)).args == (Size("1 3"),)
+    assert read_inputs(model, input_size="B=8 3").args == (Size("B=8 3"),)
+    assert read_inputs(model, input_size=["B=8 3", (8, 4)]).args == (Size("B=8 3"), Size("8 4"))
+    assert read_inputs(model, input_size={"x": (1, 3), "mask": None}).kwargs == {"x": Size("1 3"), "mask": None}
+    assert refuse(model, input_size=X).received == "input_size holds a Tensor"
+    assert refuse(model, input_size=[(1, 2), X]).received == "input_size holds a Tensor"
+    assert refuse(model, input_size=8).received == "input_size holds an int"
+    assert refuse(model, input_size=[(1, 2), 0.5]).received == "input_size holds a float"
+
+
+def test_input_data_reads_data_alone() -> None:
+    model = Net()
+    assert read_inputs(model, input_data=[(1, 3), [4, 5]]).args == ((1, 3), [4, 5])
+    assert read_inputs(model, input_data=X).args[0] is X
+    assert read_inputs(model, input_data={"x": X, "k": 2}).kwargs == {"x": X, "k": 2}
+
+
+@pytest.mark.parametrize("given", [{"input_data": X}, {"inputs": X}])
+def test_sizes_and_data_at_once_are_refused(given: dict[str, Any]) -> None:
+    error = refuse(Net(), **given, input_size=(1, 2))
+    assert str(error) == (
+        "more than one of inputs, input_size and input_data; expected one of them; "
+        "for example ModelSummary(model, (1, 3, 224, 224))"
+    )
+
+
+# -- models, methods, devices -----------------------------------------------------------------------------------------
+
+
+def test_a_class_is_no_model() -> None:
+    assert str(refuse(Net, (1, 2))) == "the class Net; expected an instance of it; for example model = Net(…)"
+
+
+@pytest.mark.parametrize(("value", "word"), [(X, "a Tensor"), (3, "an int"), (None, "None"), (torch.relu, "a ")])
+def test_what_is_no_module_is_refused(value: Any, word: str) -> None:
+    error = refuse(value, (1, 2))
+    assert error.received.startswith(f"model is {word}")
+    assert error.expected == "an instance of torch.nn.Module"
+
+
+def test_a_method_that_is_not_there_is_answered_with_the_nearest() -> None:
+    error = refuse(Net(), (1, 2), method="encod")
+    assert str(error) == "method='encod'; expected a method of Net such as encode; for example method='encode'"
+
+
+def test_a_device_that_is_not_there_is_answered_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert check_device("cuda").type == "cuda"
+    assert check_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(InputError) as caught:
+        check_device("cuda:2")
+    assert "one of cpu, meta, cuda:0, cuda:1" in str(caught.value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for device in ("cuda", "cuda:0", "gpu", "vulkan", 7, "hpu"):
         with pytest.raises(InputError):
-            ModelSummary(Loud(), **arguments)
+            check_device(device)
+    assert check_device("cpu") == torch.device("cpu")
+    assert check_device(torch.device("meta")).type == "meta"
+
+
+# -- number and names of the arguments --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [
+        ([(1, 3), (1, 4), (1, 5)], "(1, 3), (1, 4), (1, 5): 3 positional inputs, at most 2 are taken"),
+        ({}, "no input: 'x' is missing"),
+        ({"mask": (1, 3)}, "mask=(1, 3): 'x' is missing"),
+        ((), "no input: 'x' is missing"),
+    ],
+)
+def test_wrong_arguments_say_what_came_what_is_expected_and_what_works(given: Any, received: str) -> None:
+    error = refuse(Net(), given)
+    assert (error.received, error.expected, error.example) == (
+        received,
+        "forward(x, mask=None, *, k=1)",
+        "ModelSummary(model, (1, 3, 224, 224))",
+    )
+
+
+def test_a_call_that_gives_an_argument_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="'x' is given twice"):
+        read_call(Net(), (X,), {"x": X})
+    with pytest.raises(InputError, match="no parameter 'imgs'"):
+        read_call(Net(), (X,), {"imgs": X})
+    assert read_call(Net(), (X,), {"k": 3}).kwargs == {"k": 3}
+
+
+def test_a_long_signature_is_cut() -> None:
+    class Many(nn.Module):
+        def forward(self, a=None, b=None, c=None, d=None, e=None, f=None, g=None, h=None):
+            return a
+
+    assert refuse(Many(), {"a": (1,), "z": (1,)}).expected.endswith("a, b, c, d, e, f, g, h")
+    error = refuse(Many(), [(1,)] * 9)
+    assert error.expected == "forward(a=None, b=None, c=None, d=None, e=None, f=None, … 2 more)"
+
+
+def test_what_a_decorator_or_a_hook_may_add_is_not_said_to_be_missing() -> None:
+    def adding(function):
+        @functools.wraps(function)
+        def wrapper(self, *args, **kwargs):
+            return function(self, *args, mask=None, **kwargs)
+
+        return wrapper
+
+    class Decorated(nn.Module):
+        @adding
+        def forward(self, x, mask):
+            return x
+
+    assert read((1, 3), Decorated()) == ((Size("1 3"),), {})
+    assert refuse(Decorated(), {"x": (1, 3), "y": 1}).received.endswith("no parameter 'y'")
+    hooked = nn.Bilinear(2, 3, 4)
+    assert refuse(hooked, (1, 2)).received == "(1, 2): 'input2' is missing"
+    hooked.register_forward_pre_hook(lambda module, args: (*args, torch.ones(1, 3)))
+    assert read((1, 2), hooked) == ((Size("1 2"),), {})
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
+def test_models_whose_signature_says_nothing_take_anything() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(3, 2)))
+    assert read((1, 3), scripted)[0] == (Size("1 3"),)
+
+
+def test_a_compiled_model_takes_what_the_model_takes() -> None:
+    compiled = torch.compile(Net(), backend="eager")
+    assert read({"x": (1, 3)}, compiled) == ((), {"x": Size("1 3")})
+    assert refuse(compiled, [(1,)] * 3).received.endswith("at most 2 are taken")
+
+
+def test_equal_names_have_equal_sizes() -> None:
+    assert read([Size("B=2 3"), Size("B=2 4")])[0] == (Size("B=2 3"), Size("B=2 4"))
+    assert refuse(Net(), [Size("B=2 3"), Size("B=4 4")]).received == "dim B is 2, but 4 in mask"
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(50, 8)
+
+    def forward(self, ids, segment_ids, scale: float):
+        return self.words(ids) * scale + self.words(segment_ids)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()),
+        nn.Conv1d(4, 8, 3),
+        nn.ConvTranspose3d(2, 2, 2),
+        nn.Sequential(nn.Flatten(), nn.Linear(784, 10)),
+        nn.LSTM(7, 5),
+        nn.GRUCell(7, 5),
+        nn.Bilinear(2, 3, 4),
+        nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 2)),
+        nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 2)),
+        nn.TransformerEncoderLayer(8, 2, batch_first=True),
+        nn.MultiheadAttention(8, 2),
+        nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU()),
+        Tokens(),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_the_example_in_the_message_works_for_this_model(model: nn.Module) -> None:
+    example = refuse(model, [(1,)] * 12).example
+    summary = eval(example, {"ModelSummary": ModelSummary, "model": model})
+    assert summary.error is None
+    assert summary.rows[0].outputs
+
+
+# -- dtypes -----------------------------------------------------------------------------------------------------------
+
+
+def test_dtypes_are_one_for_all_one_each_or_by_name() -> None:
+    given = [(1, 2), (3,)]
+    assert read(given, dtypes=torch.float16)[0] == (Size("1 2:float16"), Size("(3,):float16"))
+    assert read(given, dtypes=["int64", None])[0] == (Size("1 2:int64"), Size("(3,)"))
+    assert read(given, dtypes={"mask": "bool"})[0] == (Size("1 2"), Size("(3,):bool"))
+    assert read({"x": [(1, 2), (3,)]}, dtypes={"x": "int64"})[1]["x"] == [Size("1 2:int64"), Size("(3,):int64")]
+    assert read({"x": [(1, 2), (3,)]}, dtypes={"x[1]": "int64"})[1]["x"] == [Size("1 2"), Size("(3,):int64")]
+
+
+def test_a_size_that_has_a_dtype_keeps_it() -> None:
+    assert read([Size("1 2:int64"), (3,)], dtypes="float16")[0] == (Size("1 2:int64"), Size("(3,):float16"))
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "received"),
+    [
+        (["int64"], "1 dtypes for 2 sizes"),
+        ({"msk": "bool"}, "dtypes for 'msk'"),
+        ("flot32", "dtype 'flot32'"),
+        (float, "dtype \"<class 'float'>\""),
+    ],
+)
+def test_dtypes_that_fit_nothing_are_refused(dtypes: Any, received: str) -> None:
+    assert refuse(Net(), [(1, 2), (3,)], dtypes=dtypes).received == received
+
+
+def test_a_dtype_for_data_is_refused() -> None:
+    assert refuse(Net(), X, dtypes="float16").received == "a dtype for inputs that are data"
+
+
+# -- ModelInputs ------------------------------------------------------------------------------------------------------
+
+leaves = st.just(X) | st.just(X.long())
+structures = st.recursive(
+    leaves | st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+        | st.builds(Pair, inner, inner)
+        | st.builds(Sample, inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(structures, min_size=2, max_size=3), st.dictionaries(st.sampled_from("uvw"), structures, max_size=2))
+def test_leaves_have_the_names_that_the_tracer_gives_them(args: list[Any], kwargs: dict[str, Any]) -> None:
+    inputs = ModelInputs(tuple(args), kwargs, ("x", "mask"))
+    expected = [name for name, _ in find_argument_leaves(inputs.args, kwargs, inputs.names)]
+    if inputs.leaves():
+        assert [name for name, _ in inputs.leaves()] == expected
+
+
+@given(st.lists(structures, max_size=3), st.dictionaries(st.sampled_from("uvw"), structures, max_size=2))
+def test_every_leaf_can_be_replaced_by_its_name_and_nothing_else_changes(args: Any, kwargs: Any) -> None:
+    inputs = ModelInputs(tuple(args), kwargs, ("x", "mask", "z"))
+    before = repr(inputs)
+    named = dict(inputs.leaves())
+    changed = inputs.with_sizes({name: Size((number,)) for number, name in enumerate(named, start=1)})
+    assert dict(changed.leaves()) == {name: Size((number,)) for number, name in enumerate(named, start=1)}
+    assert repr(inputs) == before
+    back = changed.with_sizes({})
+    assert repr(back) == repr(changed)
+
+
+def test_a_name_that_no_leaf_has_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        ModelInputs((Size("1 2"), X), names=("x", "mask")).with_sizes({"msk": Size("1")})
+    assert str(caught.value) == "no input named 'msk'; expected 'x', 'mask'"
+
+
+def test_a_size_or_tensor_that_stands_alone_has_the_name_of_its_parameter() -> None:
+    assert [name for name, _ in read_inputs(Net(), (1, 3)).leaves()] == ["x"]
+    assert [name for name, _ in ModelInputs((Size("1 3"),)).leaves()] == [""]
+
+
+def test_arguments_are_written_as_the_magic_takes_them() -> None:
+    inputs = read_inputs(Net(), {"x": Size("B=2 3"), "mask": X.long(), "k": False})
+    assert inputs.as_line() == "x=(B=2, 3) mask=(2, 3):int64 k=False"
+    assert inputs.describe() == "x=(B=2, 3), mask=(2, 3):int64, k=False"
+    assert ModelInputs(([Size("1 2"), Size("3")],)).as_line() == "[[(1, 2), (3,)]]"
+    assert ModelInputs().describe() == "no input"
+
+
+def test_no_address_of_an_object_is_written() -> None:
+    written = ModelInputs((object(), Sample(object()), nn.ReLU(), len)).as_line()
+    assert not re.search(r"0x[0-9a-f]", written)
+    assert written == "<object> Sample(image=<object>, label=3) <ReLU> <builtin_function_or_method>"
+
+
+@settings(max_examples=30)
+@given(st.lists(sizes(), min_size=1, max_size=3))
+def test_setting_dtypes_touches_sizes_without_one_alone(given: list[Size]) -> None:
+    inputs = set_dtypes(ModelInputs(tuple(given)), "int32")
+    assert inputs.args == tuple(size if size.dtype else size.with_dtype("int32") for size in given)

@@ -160,6 +160,7 @@ def test_a_room_imports_the_rooms_of_its_line_and_no_others(file: Path) -> None:
             "form",
             "inputs",
             "magics",
+            "mult_adds",
             "sizes",
             "summary",
             "watch",

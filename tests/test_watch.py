@@ -1,0 +1,146 @@
+"""Calls that happen by themselves."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.watch import find_failed_call, note_inputs, watch_calls
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x: Any, lengths: Any = None, deep: Any = None) -> Any:
+        return self.fc(x) if lengths is None else self.fc(x)[:, : int(lengths.max())]
+
+
+def test_equal_calls_in_a_row_are_one_summary_with_a_count() -> None:
+    net = Net()
+    with ModelSummary.watch(net) as calls:
+        for batch in (3, 3, 3, 1):
+            net(torch.zeros(batch, 4))
+    assert calls.times == [3, 1]
+    assert [made.rows[0].inputs[0].shape for made in calls] == [(3, 4), (1, 4)]
+    assert calls.headings() == ["calls 1–3 · 3 × (3, 4):float32", "call 4 (1, 4):float32"]
+    assert str(calls).count("fc  Linear") == 2
+    assert calls._repr_html_().count("ms-root") >= 2
+
+
+def test_what_the_block_computes_is_what_it_would_compute_alone() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.BatchNorm1d(4))
+    x = torch.randn(8, 4)
+    state, seed = {k: v.clone() for k, v in net.state_dict().items()}, torch.get_rng_state()
+    alone = net(x)
+    after = {k: v.clone() for k, v in net.state_dict().items()}
+    net.load_state_dict(state)
+    torch.set_rng_state(seed)
+    with ModelSummary.watch(net) as calls:
+        watched = net(x)
+    assert torch.equal(alone, watched)
+    assert all(torch.equal(after[key], value) for key, value in net.state_dict().items())
+    assert len(calls) == 1
+    assert nn.Module._compiled_call_impl is None
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def test_only_the_outermost_calls_of_the_watched_model_are_seen() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Any, again: bool = True) -> Any:
+            return self(self.fc(x), again=False) if again else self.fc(x)
+
+    net, other = Twice(), nn.Linear(4, 4)
+    with watch_calls(net) as seen:
+        net(other(torch.zeros(1, 4)))
+        other(torch.zeros(5, 4))
+    assert len(seen) == 1
+
+
+def test_another_threads_calls_are_not_seen() -> None:
+    net = Net()
+    with watch_calls(net) as seen:
+        thread = threading.Thread(target=net, args=(torch.zeros(2, 4),))
+        thread.start()
+        thread.join()
+    assert seen == []
+
+
+def test_nothing_of_the_callers_is_kept_alive() -> None:
+    net, x = Net(), torch.zeros(1000, 4)
+    gone = weakref.ref(x)
+    with watch_calls(net) as seen:
+        net(x, deep={"a": [x]})
+    del x
+    gc.collect()
+    assert gone() is None
+    assert [name for name, _ in seen[0].inputs.leaves()] == ["[0]", "deep['a'][0]"] or len(seen[0].inputs.leaves()) == 2
+
+
+def test_small_integers_keep_their_values_for_they_decide_sizes() -> None:
+    net = Net()
+    with ModelSummary.watch(net) as calls:
+        net(torch.zeros(3, 4), torch.tensor([1, 2, 1]))
+    assert calls[0].error is None
+    assert calls[0].rows[0].outputs[0].shape == (3, 2)
+    noted = note_inputs((torch.arange(3), torch.zeros(2)), {})
+    assert torch.equal(noted.args[0], torch.arange(3))
+
+
+def test_the_blocks_own_exception_surfaces_and_the_calls_are_there() -> None:
+    net = Net()
+    with pytest.raises(KeyError), ModelSummary.watch(net) as calls:
+        net(torch.zeros(2, 4))
+        raise KeyError("mine")
+    assert calls.times == [1]
+
+
+def test_a_call_that_fails_is_shown_as_it_failed() -> None:
+    net = Net()
+    with pytest.raises(RuntimeError), ModelSummary.watch(net) as calls:
+        net(torch.zeros(2, 5))
+    assert calls[0].error is not None
+    assert calls[0].error.path == "fc"
+
+
+def test_a_model_that_was_not_called_says_so() -> None:
+    with ModelSummary.watch(Net()) as calls:
+        pass
+    assert str(calls) == "the model was not called"
+    assert "was not called" in calls._repr_html_()
+
+
+def test_the_outermost_call_is_found_in_a_traceback() -> None:
+    net = Net()
+
+    def step(x: Any) -> Any:
+        return net(x)
+
+    with pytest.raises(RuntimeError) as caught:
+        [step(torch.zeros(1, size)) for size in (4, 7)]
+    call = find_failed_call(caught.value)
+    assert call is not None
+    assert call.model is net
+    assert [leaf.shape for _, leaf in call.inputs.leaves()] == [(1, 7)]
+    assert find_failed_call(KeyError("x")) is None
+
+
+def test_options_reach_every_summary() -> None:
+    net = Net()
+    with ModelSummary.watch(net, mode="eval", ignore=["grown-map"]) as calls:
+        net(torch.zeros(2, 4))
+    assert not calls[0].story.trace.modules[0].training
+    assert net.training

@@ -103,13 +103,16 @@ class KernelLog:
         if plan is None:
             plan = _plans[func] = _Plan(func)
         if plan.is_view:
+            if self._measures_bytes and getattr(output, "constant", None) is not None:
+                self._alias(output, args[0])
             return
         record = self._current()
         if record is not None and (plan.counts or (plan.is_outer and record.type_name in _OUTER_PRODUCTS)):
             record.kernels.append(_write_kernel(plan, args, kwargs, output))
         if self._measures_bytes:
             if isinstance(output, Tensor):
-                self._follow(output, record)
+                if not (func is _CLONE and not kwargs and self._hears_saved and _is_autograds_clone(args, record)):
+                    self._follow(output, record)
             elif isinstance(output, (tuple, list)):
                 for item in output:
                     if isinstance(item, Tensor):
@@ -117,28 +120,47 @@ class KernelLog:
 
     # -- storages -----------------------------------------------------------------------------------------------------
 
-    def _follow(self, tensor: Tensor, record: Any) -> _Storage | None:
-        """Return what is known of a tensor's storage; a new one lives from now on. ``None`` for a parameter's."""
+    def _follow(self, tensor: Tensor, record: Any, *, counts: bool = True) -> _Storage | None:
+        """Return what is known of a tensor's storage; a new one lives from now on. ``None`` for a parameter's.
+
+        Args:
+            tensor: A tensor of the forward.
+            record: The call that runs.
+            counts: Whether the storage, if it is new, counts as alive.
+        """
         storage = _storage_of(tensor)
         if storage is None:
             return None
         address = storage._cdata
         known = self._storages.get(address)
         if known is not None:
-            if known.nbytes != (nbytes := storage.nbytes()):  # ``resize_`` makes a storage grow
-                self._live_bytes += nbytes - known.nbytes
-                known.nbytes = nbytes
+            if known.counted != (nbytes := storage.nbytes()) and counts:
+                if known.base is not None:
+                    return known.base
+                self._live_bytes += nbytes - known.counted  # ``resize_`` makes a storage grow
+                known.nbytes = known.counted = nbytes
                 self._note_live(nbytes, record)
-            return known
+            return known.base or known
         if address in self._excluded or (self._lazy_params and self._is_late_param(address)):
             return None
         known = _Storage(storage, self._forget)
-        known.address, known.nbytes, known.number = address, storage.nbytes(), self._next_number
+        known.address, known.nbytes, known.number, known.base = address, storage.nbytes(), self._next_number, None
+        known.counted = known.nbytes if counts else 0
         self._next_number += 1
         self._storages[address] = known
-        self._live_bytes += known.nbytes
-        self._note_live(known.nbytes, record)
+        if counts:
+            self._live_bytes += known.counted
+            self._note_live(known.counted, record)
         return known
+
+    def _alias(self, view: Tensor, viewed: Any) -> None:
+        """Take a view of a fake that knows its values for the view it is: torch gives it a storage of its own."""
+        base = self._follow(viewed, None) if isinstance(viewed, Tensor) else None
+        storage = view.untyped_storage()
+        if base is not None and storage._cdata not in self._storages:
+            known = self._storages[storage._cdata] = _Storage(storage, self._forget)
+            known.address, known.nbytes, known.number, known.base = storage._cdata, base.nbytes, base.number, base
+            known.counted = 0
 
     def _is_late_param(self, address: int) -> bool:
         """Tell whether a new storage is a lazy parameter's, which got its size while the pass ran."""
@@ -157,7 +179,7 @@ class KernelLog:
                 record.live_bytes = live
 
     def _forget(self, storage: _Storage) -> None:
-        self._live_bytes -= storage.nbytes
+        self._live_bytes -= storage.counted
         if self._storages.get(storage.address) is storage:
             del self._storages[storage.address]
 
@@ -166,7 +188,7 @@ class KernelLog:
     def _save(self, tensor: Tensor) -> Any:
         """Note what autograd saves, and let it keep a description: what is saved must not look alive to a forward."""
         record = self._current()
-        known = self._follow(tensor, record) if record is not None else None
+        known = self._follow(tensor, record, counts=False) if record is not None else None
         if known is not None:
             record.saved.append((known.number, known.nbytes))
         if self._fake_mode is None or not isinstance(tensor, FakeTensor):
@@ -183,10 +205,20 @@ class KernelLog:
 
 
 class _Storage(weakref.ref[torch.UntypedStorage]):
-    """A storage that lives: its number, its bytes, and the address it has until it dies."""
+    """A storage that lives.
 
-    __slots__ = ("address", "nbytes", "number")
+    Attributes:
+        address: Where it is until it dies.
+        number: What it is called, now and later.
+        nbytes: Its bytes.
+        counted: Those of them that count as alive.
+        base: The storage that it stands for, if it is a fake's second one.
+    """
+
+    __slots__ = ("address", "base", "counted", "nbytes", "number")
     address: int
+    base: _Storage | None
+    counted: int
     nbytes: int
     number: int
 
@@ -196,6 +228,18 @@ def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
         return tensor.untyped_storage()
     except (NotImplementedError, RuntimeError, ValueError):  # sparse, nested, opaque and lazy ones have none
         return None
+
+
+_CLONE = torch.ops.aten.clone.default
+
+
+def _is_autograds_clone(args: Sequence[Any], record: Any) -> bool:
+    """Tell whether a clone was made by autograd, which keeps what an operation in place is about to overwrite.
+
+    A forward without grad makes no such clone. One that the model's code asks for is a call of its own; one that an
+    operation begins with counts as soon as the operation writes to it.
+    """
+    return len(args) == 1 and record is not None and record.type_name != "clone"
 
 
 class _RealProbe(TorchDispatchMode):

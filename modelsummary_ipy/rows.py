@@ -233,5 +233,22 @@ def _write_source(source: Source | None) -> str | None:
 
 
 def format_arguments(arguments: tuple[tuple[str, object], ...]) -> str:
-    """Write an operation's plain arguments as in a call: ``"dim=1, keepdim=True"``."""
-    return ", ".join(f"{name}={value!r}" if not name.isdigit() else repr(value) for name, value in arguments)
+    """Write an operation's plain arguments as in a call, ``"dim=1, keepdim=True"``; its tensors are told as inputs."""
+    shown = [(name, value) for name, value in arguments if not _only_tensors(value)]
+    return ", ".join(_write(value) if name.isdigit() else f"{name}={_write(value)}" for name, value in shown)
+
+
+def _only_tensors(value: object) -> bool:
+    return value is ... or (isinstance(value, tuple) and bool(value) and all(_only_tensors(item) for item in value))
+
+
+def _write(value: object) -> str:
+    if value is ...:
+        return "…"
+    if isinstance(value, tuple):
+        inner = ", ".join(_write(item) for item in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, slice):
+        start, stop, step = ("" if part is None else str(part) for part in (value.start, value.stop, value.step))
+        return f"{start}:{stop}" + (f":{step}" if step else "")
+    return repr(value)

@@ -12,7 +12,7 @@ from modelsummary_ipy.facts import Call, Formula, Link, Retrace, Row, TensorSpec
 from modelsummary_ipy.fit import Fitter, Known, Values
 from modelsummary_ipy.names import name_dims
 from modelsummary_ipy.points import Points, choose_points
-from modelsummary_ipy.probes import Prober, Sizes
+from modelsummary_ipy.probes import Prober, Sizes, collector_paused
 from modelsummary_ipy.shadow import Shadow
 from modelsummary_ipy.strides import predict_windows
 
@@ -95,7 +95,8 @@ def find_batch(
     if "B" not in base:
         return BatchFacts(names, base, prober=prober)
     one_more = base["B"] + 1
-    probe = prober.ask({"B": one_more})
+    with collector_paused():
+        probe = prober.ask({"B": one_more})
     failed_at = () if probe.works else ((f"B = {one_more}", probe.reason),)
     if probe.trace is None:
         return BatchFacts(names, base, failed_at=failed_at, prober=prober)
@@ -144,13 +145,13 @@ def find_formulas(
     first = first or find_batch(shadow, inputs, dtypes, method, trace, rows)
     if first.prober is None:
         return Formulas(names=first.names, batch=first.batch, failed_at=first.failed_at)
-    points = choose_points(first.prober, works_at_one_more=bool(first.batch))
-    finder = _Finder(trace, points, first.names)
-    finder.run()
+    with collector_paused():
+        points = choose_points(first.prober, works_at_one_more=bool(first.batch))
+        finder = _Finder(trace, points, first.names)
+        finder.run()
     outputs = {row.index: finder.outputs[row.call] for row in rows if row.call is not None}
     taken = {row.index: finder.inputs[row.call] for row in rows if row.call is not None}
-    failed_at = (*first.failed_at, *(item for item in points.failed_at if item not in first.failed_at))
-    return Formulas(outputs, taken, first.names, first.batch, failed_at, points, first.prober)
+    return Formulas(outputs, taken, first.names, first.batch, first.failed_at, points, first.prober)
 
 
 #: A leaf at every point: its size there, ``None`` where it was not.
@@ -173,8 +174,8 @@ class _Finder:
         self._made: list[tuple[tuple[_Shapes, _Dims | None], ...]] = [()] * len(trace.calls)
         self._cache: dict[tuple[object, ...], _Dims | None] = {}
         self._written: dict[Expr, str] = {}
-        self.outputs: list[tuple[Formula | None, ...]] = [()] * len(trace.calls)
-        self.inputs: list[tuple[Formula | None, ...]] = [()] * len(trace.calls)
+        self.outputs: list[tuple[Formula | None, ...]] = [(None,) * len(call.outputs) for call in trace.calls]
+        self.inputs: list[tuple[Formula | None, ...]] = [(None,) * len(call.inputs) for call in trace.calls]
 
     def _read_given(self, points: Points, names: tuple[tuple[str, ...], ...]) -> tuple[tuple[_Shapes, _Dims], ...]:
         """Write the model's own input as names, with numbers for dims that do not move."""
@@ -266,7 +267,7 @@ class _Finder:
             return None
         dims: list[Expr] = []
         for axis in range(rank):
-            values: Values = tuple(None if shape is None else shape[axis] for shape in shapes)
+            values = _values_of(shapes, axis, rank)
             found = self._fitter.fit(values, near.known, near.hints(axis), axis)
             if found is None:
                 return None
@@ -297,9 +298,9 @@ class _Near:
         self, call: Call | None, trace: Trace, taken: list[tuple[_Shapes, _Dims | None]], steps: Sizes
     ) -> None:
         self.known = [
-            Known(tuple(None if shape is None else shape[axis] for shape in shapes), expr, axis)
+            Known(_values_of(shapes, axis, len(dims)), expr, axis)
             for shapes, dims in taken
-            if dims is not None and None not in shapes
+            if dims is not None
             for axis, expr in enumerate(dims)
         ]
         first = taken[0][1] if taken else None
@@ -325,6 +326,11 @@ class _Near:
     def hints(self, axis: int) -> list[Expr]:
         """Expressions for one dim of the result that the call itself predicts."""
         return self._hints.get(axis, [])
+
+
+def _values_of(shapes: _Shapes, axis: int, rank: int) -> Values:
+    """Return one dim of a leaf at every point; a leaf of another rank there is another leaf."""
+    return tuple(None if shape is None or len(shape) != rank else shape[axis] for shape in shapes)
 
 
 def _find_shape(leaves: tuple[TensorSpec, ...], number: int, name: str) -> tuple[int, ...] | None:

@@ -2,51 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass, field
 
 from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.names import FEATURE_NAMES
 from modelsummary_ipy.probes import Prober, Sizes
 
-__all__ = ["Points", "choose_points", "is_feature"]
+__all__ = ["Points", "choose_points", "is_feature", "is_spatial", "prime_factors"]
 
 #: What is added to the batch in the further traces (the one at ``B + 1`` came before).
 _BATCH = (2, 5, 3, 9)
 #: What is added to a sequence's length: rows that are no straight line of one another, nor of the batch's.
 _SEQUENCE = ((4, 17, 9, 6), (7, 3, 19, 12), (13, 6, 2, 21), (3, 11, 20, 8), (18, 5, 7, 10))
+#: What is added, in steps, to a size that moves in steps or a little only; neighbours take different rows.
+_LITTLE = ((1, 3, 2, 5), (2, 1, 5, 3), (3, 2, 1, 4))
 _SPATIAL = frozenset({"H", "W", "L", "D"})
-_MOST_REFINED = 24
+#: Steps that are tried besides the size's own divisors: what works may be 64·k + 1.
+_OTHER_STEPS = (64, 96)
 
 
 @dataclass(frozen=True)
 class Points:
-    """The sizes that were traced.
+    """The sizes that were traced, and what the search for them told.
 
     Attributes:
         base: The sizes the user gave, by name.
         sizes: The other sizes, by name; no fit looks at the last.
         traces: What came of each.
         free: Names that move.
-        steps: By name, what every size that works is a multiple of, where that is more than 1.
+        strides: By name, the smallest difference between sizes that work, where that is more than 1.
+        capped: Names that work at smaller sizes and not at larger ones.
         tied: Pairs of names that only move together, ``(("H", "W"),)``.
         rigid: Names that work at no other size that was tried.
-        failed_at: Sizes at which the model does not run, and why.
+        narrow: Names of dims that move a little, and failed at a size far off, with that size.
     """
 
     base: Sizes
     sizes: tuple[Sizes, ...] = ()
     traces: tuple[Trace, ...] = ()
     free: tuple[str, ...] = ()
-    steps: Sizes = field(default_factory=dict)
+    strides: Sizes = field(default_factory=dict)
+    capped: frozenset[str] = frozenset()
     tied: tuple[tuple[str, str], ...] = ()
     rigid: tuple[str, ...] = ()
-    failed_at: tuple[tuple[str, str], ...] = ()
+    narrow: Sizes = field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """By name, what every size that works is a multiple of."""
+        return {name: step for name, step in self.strides.items() if self.base[name] % step == 0}
 
 
 def is_feature(name: str) -> bool:
     """Tell whether a dim is one that a layer's weights usually fix."""
     return name.rstrip("0123456789") in FEATURE_NAMES
+
+
+def is_spatial(name: str) -> bool:
+    """Tell whether a dim is one of a map or of a signal."""
+    return name.rstrip("0123456789") in _SPATIAL
+
+
+def prime_factors(number: int) -> list[int]:
+    """Return the prime factors of ``number`` in order, each as often as it divides."""
+    found: list[int] = []
+    divisor = 2
+    while divisor * divisor <= number:
+        while number % divisor == 0:
+            found.append(divisor)
+            number //= divisor
+        divisor += 1
+    return [*found, number] if number > 1 else found
 
 
 def choose_points(prober: Prober, *, works_at_one_more: bool) -> Points:
@@ -63,29 +90,36 @@ class _Chooser:
     def __init__(self, prober: Prober, works_at_one_more: bool) -> None:
         self._prober = prober
         self._base = dict(prober.base)
-        self._failed: list[tuple[str, str]] = []
-        self._steps: dict[str, int] = {}
+        self._strides: dict[str, int] = {}
+        self._capped: set[str] = set()
         self._rigid: list[str] = []
         self._tied: list[tuple[str, str]] = []
         self._plans: dict[str, tuple[int, ...]] = {}
-        if "B" in self._base:
-            if works_at_one_more:
-                self._plans["B"] = tuple(self._base["B"] + more for more in _BATCH)
-            else:
-                self._rigid.append("B")
+        self._narrow: dict[str, int] = {}
+        self._works_at_one_more = works_at_one_more
 
     def choose(self) -> Points:
+        if self._works_at_one_more:
+            self._plans["B"] = tuple(self._base["B"] + more for more in _BATCH)
+        elif "B" in self._base:
+            self._search(["B"])
         others = [name for name in self._base if name != "B" and not is_feature(name)]
-        features = [name for name in self._base if is_feature(name)]
-        wanted = self._plan(others)
-        if others and not self._works({**self._at(0), **{name: plan[0] for name, plan in wanted.items()}}):
-            wanted = self._search(others)
-        self._plans.update(wanted)
-        for name in features:
-            self._try_feature(name)
-        if self._rigid == ["B"] and not self._plans:
-            self._search_batch()
+        if others:
+            wide = self._plan(others)
+            if self._works({**self._at(0), **{name: plan[0] for name, plan in wide.items()}}):
+                self._plans.update(wide)
+            elif not self._try_square(others, wide):
+                self._search_groups(others)
+        for name in self._base:
+            if is_feature(name):
+                self._try_feature(name)
         return self._trace_all()
+
+    def _works(self, sizes: Sizes) -> bool:
+        return self._prober.ask(sizes).works
+
+    def _at(self, turn: int) -> dict[str, int]:
+        return {name: plan[turn] for name, plan in self._plans.items()}
 
     def _plan(self, names: list[str]) -> dict[str, tuple[int, ...]]:
         """Plan other sizes for every dim: around multiples of 64 for maps, a little more for sequences."""
@@ -94,7 +128,7 @@ class _Chooser:
         spatial = 0
         for name in names:
             size = self._base[name]
-            if name.rstrip("0123456789") in _SPATIAL:
+            if is_spatial(name):
                 # One below and one above a multiple of 64: there every floor and every ceiling of a chain of strides
                 # shows, for any stride that is a power of two. Far apart, so that a long stride shows too.
                 near, far = (size // 64 + 1) * 64, (size * 3 // 128 + 1) * 64
@@ -109,139 +143,148 @@ class _Chooser:
                 plans[name] = tuple(size + step + (size // 16) * (step % 5) for step in more)
         return plans
 
-    def _at(self, turn: int) -> dict[str, int]:
-        return {name: plan[turn % len(plan)] for name, plan in self._plans.items()}
+    # -- when not all sizes work --------------------------------------------------------------------------------------
 
-    def _works(self, sizes: Sizes) -> bool:
-        return self._prober.ask(sizes).works
+    def _try_square(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> bool:
+        """Try the same plan with maps kept square, where they are square now: some nets take a root."""
+        square = dict(wide)
+        tied: list[tuple[str, str]] = []
+        for name in names:
+            partner = name.replace("W", "H", 1)
+            if name.startswith("W") and self._base.get(partner) == self._base[name]:
+                square[name] = square[partner]
+                tied.append((partner, name))
+        if not tied or not self._works({**self._at(0), **{name: plan[0] for name, plan in square.items()}}):
+            return False
+        self._plans.update(square)
+        self._tied += tied
+        return True
 
-    def _search(self, names: list[str]) -> dict[str, tuple[int, ...]]:
-        """Find out dim by dim which move, and in which steps."""
-        found: dict[str, tuple[int, ...]] = {}
-        stuck: list[str] = []
-        for turn, name in enumerate(names):
-            plan = self._search_one(name, turn)
-            if plan:
-                found[name] = plan
-            else:
-                stuck.append(name)
-        while stuck:
-            name = stuck.pop(0)
-            partner = next((other for other in stuck if self._base[other] == self._base[name]), None)
-            plan = self._search_tied(name, partner) if partner is not None else ()
-            if plan and partner is not None:
-                stuck.remove(partner)
-                self._tied.append((name, partner))
-                found[name] = found[partner] = plan
-            else:
-                self._rigid.append(name)
-        return found
+    def _search_groups(self, names: list[str]) -> None:
+        """Find out which dims move, and in which steps: the dims of one map together, every other by itself."""
+        maps: dict[str, list[str]] = {}
+        for name in names:
+            maps.setdefault(name.lstrip("HWD") or "0" if is_spatial(name) else name, []).append(name)
+        for group in maps.values():
+            if not self._search(group):
+                for name in group if len(group) > 1 else []:
+                    self._search([name])
 
-    def _search_one(self, name: str, turn: int) -> tuple[int, ...]:
-        size = self._base[name]
-        for more in ((3, 1, 2, 5, 7), (1, 4, 6, 9, 2))[turn % 2][:2]:
-            if self._works({name: size + more}):
-                return self._keep_working(name, [size + d for d in _shuffled(turn, (3, 1, 2, 5, 7, 4))])
-        if size > 3 and self._works({name: size - 1}):
-            return self._keep_working(name, [size - d for d in _shuffled(turn, (1, 3, 2, 4, 5))])
-        step = self._find_step((name,))
+    def _search(self, names: list[str]) -> bool:
+        """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one."""
+        base = [self._base[name] for name in names]
+        for more in (3, 1):
+            if self._works(
+                {name: size + more + turn for turn, (name, size) in enumerate(zip(names, base, strict=True))}
+            ):
+                self._keep_little(names, 1)
+                return True
+        if min(base) > 5 and self._works(
+            dict(zip(names, (size - 1 - turn for turn, size in enumerate(base)), strict=True))
+        ):
+            self._capped.update(names)
+            self._keep_little(names, -1)
+            return True
+        step = self._find_step(names)
         if step:
-            self._steps[name] = step
-            return self._keep_working(name, [size + step * d for d in _shuffled(turn, (1, 3, 2, 4, 5, 6))])
-        return ()
+            self._strides.update({name: abs(step) for name in names if abs(step) > 1})
+            if step < 0:
+                self._capped.update(names)
+            self._keep_little(names, step)
+            return True
+        if len(names) == 1:
+            self._rigid += names
+        return False
 
-    def _search_tied(self, name: str, partner: str) -> tuple[int, ...]:
-        size = self._base[name]
-        if self._works({name: size + 1, partner: size + 1}):
-            options = [size + d for d in (1, 3, 2, 5)]
-        else:
-            step = self._find_step((name, partner))
-            if not step:
-                return ()
-            self._steps[name] = self._steps[partner] = step
-            options = [size + step * d for d in (1, 3, 2, 4)]
-        good = [option for option in options if self._works({name: option, partner: option})]
-        return tuple(good[:3]) if len(good) >= 3 else ()
+    def _keep_little(self, names: list[str], step: int) -> None:
+        """Plan a few steps more (or less); dims that only move together get the same ones."""
+        if step == 1:
+            self._narrow.update({name: self._base[name] * 2 + 27 for name in names if is_spatial(name)})
+        tied = len(names) > 1 and not self._works({names[0]: self._base[names[0]] + step})
+        if tied:
+            self._tied += [(names[0], other) for other in names[1:]]
+        for turn, name in enumerate(names):
+            size = self._base[name]
+            steps = _LITTLE[0 if tied else turn % len(_LITTLE)]
+            plan = [size + step * count for count in steps]
+            if not tied and any(value < 1 or not self._works({name: value}) for value in plan[:3]):
+                options = [size + step * count for count in (1, 2, 3, -1, -2, -3, -4)]
+                plan = [value for value in options if value > 0 and self._works({name: value})][:3]
+                if len(plan) < 3:
+                    self._rigid.append(name)
+                    continue
+            self._plans[name] = tuple(plan)
 
-    def _keep_working(self, name: str, options: list[int]) -> tuple[int, ...]:
-        good: list[int] = []
-        for option in options:
-            if option > 0 and self._works({name: option}):
-                good.append(option)
-            if len(good) == 3:
-                return tuple(good)
-        return ()
+    def _find_step(self, names: list[str]) -> int:
+        """Find the smallest step that works: from one that every divisor of the sizes divides, downwards.
 
-    def _find_step(self, names: tuple[str, ...]) -> int:
-        """Find the smallest step that works: from the size itself, which every divisor of it divides, downwards."""
-        size = self._base[names[0]]
-        step = size
-        if not self._works(dict.fromkeys(names, size + step)):
-            return 0
-        for factor in _prime_factors(size):
-            smaller = step // factor
-            if step % factor == 0 and self._works(dict.fromkeys(names, size + smaller)):
-                step = smaller
-        return step if step > 1 else 1
+        Returns:
+            The step; negative if only smaller sizes work; 0 if none was found.
+        """
+        common = math.gcd(*(self._base[name] for name in names))
+        for start in (common, *_OTHER_STEPS):
+            if self._moves(names, start):
+                return self._shrink(names, start, 1)
+        for factor in dict.fromkeys(prime_factors(common)):
+            if self._moves(names, -(common // factor)):
+                return -self._shrink(names, common // factor, -1)
+        return 0
+
+    def _moves(self, names: list[str], step: int) -> bool:
+        sizes = {name: self._base[name] + step for name in names}
+        return min(sizes.values()) > 0 and self._works(sizes)
+
+    def _shrink(self, names: list[str], step: int, sign: int) -> int:
+        """Take out of a step that works, prime by prime, the highest power that it does without."""
+        for prime in dict.fromkeys(prime_factors(step)):
+            power = prime_factors(step).count(prime)
+            low, high = 0, power  # the step without this many of the prime works
+            while low < high:
+                middle = (low + high + 1) // 2
+                if self._moves(names, sign * (step // prime**middle)):
+                    low = middle
+                else:
+                    high = middle - 1
+            step //= prime**low
+        return step
 
     def _try_feature(self, name: str) -> None:
         size = self._base[name]
-        options = [size + 3, size + 1, size + 5]
-        if all(self._works({name: option}) for option in options):
-            self._plans[name] = tuple(options)
+        plan = (size + 3, size + 1, size + 5, size + 2)
+        if self._works({name: plan[0]}):
+            self._plans[name] = plan
         else:
             self._rigid.append(name)
 
-    def _search_batch(self) -> None:
-        step = self._find_step(("B",))
-        if step:
-            self._rigid.remove("B")
-            self._steps["B"] = step
-            self._plans["B"] = tuple(self._base["B"] + step * d for d in (1, 3, 2))
+    # -- the traces ---------------------------------------------------------------------------------------------------
 
     def _trace_all(self) -> Points:
-        """Trace the planned sizes together; what fails together is asked dim by dim."""
-        chosen: list[dict[str, int]] = []
-        if "B" in self._plans and "B" not in self._steps:
-            chosen.append({"B": self._base["B"] + 1})
-        for turn in range(3 if chosen else 4):
-            sizes = self._at(turn)
-            if sizes and self._works(sizes):
-                chosen.append(sizes)
+        """Trace the planned sizes together; if too few work together, dim by dim."""
+        chosen: list[dict[str, int]] = [{"B": self._base["B"] + 1}] if self._works_at_one_more else []
+        turns = min((len(plan) for plan in self._plans.values()), default=0)
+        for turn in range(turns):
+            if len(chosen) < 4 and self._works(self._at(turn)):
+                chosen.append(self._at(turn))
         if len(chosen) < 3:
             for name, plan in self._plans.items():
-                chosen += [{name: value} for value in plan if self._works({name: value})]
-        full = [{**self._base, **sizes} for sizes in chosen]
+                partners = [two for one, two in self._tied if one == name]
+                chosen += [dict.fromkeys([name, *partners], value) for value in plan]
         traces: list[Trace] = []
         kept: list[dict[str, int]] = []
-        for sizes in full:
-            probe = self._prober.ask(sizes)
-            if probe.trace is not None and probe.works:
+        for sizes in chosen:
+            full = {**self._base, **sizes}
+            probe = self._prober.ask(full)
+            if probe.trace is not None and probe.works and full not in kept:
                 traces.append(probe.trace)
-                kept.append(sizes)
+                kept.append(full)
         return Points(
             self._base,
             tuple(kept),
             tuple(traces),
-            tuple(self._plans),
-            {name: step for name, step in self._steps.items() if step > 1},
+            tuple(name for name in self._plans if any(sizes[name] != self._base[name] for sizes in kept)),
+            self._strides,
+            frozenset(self._capped),
             tuple(self._tied),
             tuple(self._rigid),
-            tuple(self._failed),
+            self._narrow,
         )
-
-
-def _shuffled(turn: int, values: tuple[int, ...]) -> tuple[int, ...]:
-    """Give neighbouring dims different orders, so that they do not move alike."""
-    return values if turn % 2 == 0 else (values[1], values[0], *reversed(values[2:]))
-
-
-def _prime_factors(number: int) -> Iterator[int]:
-    divisor = 2
-    while divisor * divisor <= number:
-        while number % divisor == 0:
-            yield divisor
-            number //= divisor
-        divisor += 1
-    if number > 1:
-        yield number

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.checks import find_overrun
 from modelsummary_ipy.facts import Trace
+from modelsummary_ipy.fakes import give_values
 from modelsummary_ipy.isolation import quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.prepare import prepare_inputs
@@ -21,14 +24,19 @@ from modelsummary_ipy.tracer import Prepared, TraceCancelled, trace
 if TYPE_CHECKING:
     from modelsummary_ipy.inputs import ModelInputs
 
-__all__ = ["Prober", "Sizes"]
+__all__ = ["Probe", "Prober", "Sizes", "collector_paused"]
 
 #: Sizes by name of a dim.
 Sizes = Mapping[str, int]
 
-#: A trace at other sizes may make this many times the calls of the first one, then it is given up.
+#: A trace at other sizes may make this many times the torch calls of the first one, then it is given up.
 _MOST_TIMES = 4
 _MOST_EXTRA = 2000
+#: All traces together may make this many calls, or this many times those of the first one; counted, not timed, so that
+#: the same model always gets the same answer.
+_MOST_CALLS = 30_000
+_LEAST_TRACES = 5
+_MOST_TRACES = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +54,24 @@ class Probe:
     @property
     def works(self) -> bool:
         """Whether the forward came to its end."""
-        return self.trace is not None and self.trace.failure is None
+        return self.trace is not None and not self.reason
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model was asked and failed; neither is true of a trace that was given up."""
+        return self.trace is not None and bool(self.reason)
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """A trace makes a hundred thousand objects; looking for garbage among them costs as much as three traces."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Prober:
@@ -79,6 +104,7 @@ class Prober:
         self._names = names
         self.base = dict(base)
         self._most = _MOST_TIMES * num_calls + _MOST_EXTRA
+        self._allowance = max(_MOST_CALLS, _LEAST_TRACES * num_calls)
         self._known: dict[tuple[Any, ...], Probe] = {}
         #: How many forwards were run.
         self.passes = 0
@@ -93,10 +119,22 @@ class Prober:
         full = {**self.base, **sizes}
         key = (tuple(sorted(full.items())), training)
         if key not in self._known:
-            self._known[key] = self._run(full, training)
+            if self._allowance <= 0 or self.passes >= _MOST_TRACES:
+                return Probe(None, "it was asked at many sizes before")
+            probe = self._known[key] = self._run(full, training)
+            self._allowance -= len(probe.trace.calls) if probe.trace is not None else self._most
         return self._known[key]
 
-    def _run(self, sizes: Sizes, training: bool | None) -> Probe:
+    def measure(self, sizes: Sizes) -> Trace | None:
+        """Trace at ``sizes`` with grad, following what is saved and what lives; ``None`` if that can't be asked."""
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._run({**self.base, **sizes}, None, measure=True).trace
+
+    def forget(self) -> None:
+        """Let go of all traces; what is asked again is traced again."""
+        self._known.clear()
+
+    def _run(self, sizes: Sizes, training: bool | None, *, measure: bool = False) -> Probe:
         self.passes += 1
         counted = 0
 
@@ -115,13 +153,19 @@ class Prober:
             resized = resize(prepared, work, self._names, sizes)
             if resized is None:
                 return Probe(None, "the input holds tensors that can't be made anew at other sizes")
-            stack.enter_context(torch.no_grad())  # only sizes are asked for: a quarter faster
+            if not measure:
+                stack.enter_context(torch.no_grad())  # only sizes are asked for: a quarter faster
             try:
-                result = trace(work, resized, self._shadow.tree, method=self._method, guard=count, measure=False)
+                result = trace(work, resized, self._shadow.tree, method=self._method, guard=count, measure=measure)
             except TraceCancelled:
                 return Probe(None, f"more than {self._most} operations")
         failure = result.trace.failure
-        return Probe(result.trace, f"{failure.error_type}: {failure.message}" if failure is not None else "")
+        if failure is not None:
+            return Probe(result.trace, f"{failure.error_type}: {failure.message}")
+        overrun = find_overrun(result.trace, lambda leaf: None)  # sizes of other inputs hold no values
+        if overrun is not None:
+            return Probe(result.trace, f"IndexError: index {overrun[1]} in a table of {overrun[2]} rows")
+        return Probe(result.trace)
 
 
 def resize(prepared: Prepared, work: Workpiece, names: tuple[tuple[str, ...], ...], sizes: Sizes) -> Prepared | None:
@@ -148,6 +192,9 @@ def resize(prepared: Prepared, work: Workpiece, names: tuple[tuple[str, ...], ..
             return None
         with work.fake_mode:
             made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+        values = getattr(tensor, "constant", None)
+        if values is not None:  # lengths, offsets: as many more as there are rows now, the last one again
+            give_values(made, _extend(values, shape))
         fresh[id(tensor)] = made.requires_grad_(tensor.requires_grad)
     args = tuple(_replace(value, fresh, 0) for value in prepared.args)
     kwargs = {name: _replace(value, fresh, 0) for name, value in prepared.kwargs.items()}
@@ -155,6 +202,15 @@ def resize(prepared: Prepared, work: Workpiece, names: tuple[tuple[str, ...], ..
     if not all(id(tensor) in placed for tensor in fresh.values()):
         return None
     return Prepared(args, kwargs, prepared.facts)
+
+
+def _extend(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Repeat the last of every dim up to ``shape``, or cut."""
+    with torch._C._DisableTorchDispatch():
+        for dim, size in enumerate(shape):
+            places = torch.arange(size).clamp(max=values.shape[dim] - 1)
+            values = values.index_select(dim, places)
+        return values.clone()
 
 
 _MAX_DEPTH = 12

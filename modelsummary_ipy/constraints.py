@@ -1,0 +1,257 @@
+"""Which sizes work, in words; whatever is said was tried on both sides of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from modelsummary_ipy.algebra import evaluate
+from modelsummary_ipy.facts import Trace
+from modelsummary_ipy.formulas import Formulas, FormulaTable
+from modelsummary_ipy.points import Points, is_feature, is_spatial, prime_factors
+from modelsummary_ipy.probes import Prober, collector_paused
+
+__all__ = ["Constraint", "find_constraints"]
+
+#: Above this no limit is looked for: tables of positions are shorter.
+_LARGEST = 200_000
+_MOST_HALVINGS = 9
+_RECURRENT = frozenset({"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "lstm", "gru", "rnn_tanh", "rnn_relu"})
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One thing that the model asks of its sizes.
+
+    Attributes:
+        text: In words: ``"T ≤ 512"``.
+        failed_at: The nearest sizes that were tried and failed, and why: ``(("T = 513", reason),)``.
+    """
+
+    text: str
+    failed_at: tuple[tuple[str, str], ...] = ()
+
+
+def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]:
+    """Find which sizes work.
+
+    Args:
+        trace: The first trace.
+        formulas: What was found of it at other sizes.
+
+    Returns:
+        In the order: multiples, equal dims, limits above and below, fixed dims, the batch.
+    """
+    if formulas.prober is None or formulas.points is None:
+        return ()
+    with collector_paused():
+        return tuple(_Finder(trace, formulas, formulas.prober, formulas.points).find())
+
+
+class _Finder:
+    def __init__(self, trace: Trace, formulas: Formulas, prober: Prober, points: Points) -> None:
+        self._trace = trace
+        self._prober = prober
+        self._points = points
+        self._base = points.base
+        self._texts = _distinct_texts((formulas.outputs, formulas.inputs))
+
+    def find(self) -> Iterable[Constraint]:
+        yield from self._find_multiples()
+        for one, two in self._points.tied:
+            alone = [{one: sizes[one]} for sizes in self._points.sizes if sizes[one] != self._base[one]]
+            if alone and all(self._fails(sizes) for sizes in alone):
+                yield self._say(f"{one} = {two}", alone[0])
+        yield from self._find_upper_limits()
+        yield from self._find_lower_limits()
+        for name in self._points.rigid:
+            yield from self._find_fixed(name)
+
+    def _works(self, sizes: dict[str, int]) -> bool:
+        return self._prober.ask(sizes).works
+
+    def _fails(self, sizes: dict[str, int]) -> bool:
+        """Tell whether the model was tried and failed: what was given up tells nothing."""
+        return all(size > 0 for size in sizes.values()) and self._prober.ask(sizes).failed
+
+    def _say(self, text: str, *sizes: dict[str, int]) -> Constraint:
+        told = []
+        for at in sizes:
+            where = ", ".join(f"{name} = {size}" for name, size in at.items())
+            told.append((where, self._prober.ask(at).reason))
+        return Constraint(text, tuple(told))
+
+    def _step(self, name: str) -> int:
+        return self._points.strides.get(name, 1)
+
+    # -- multiples ----------------------------------------------------------------------------------------------------
+
+    def _find_multiples(self) -> Iterable[Constraint]:
+        """Every size that differs by less than the step was found to fail, those that differ by it to work."""
+        groups: dict[tuple[int, int], list[str]] = {}
+        evidence: dict[str, dict[str, int]] = {}
+        for name, step in self._points.strides.items():
+            partners = [name, *(b if a == name else a for a, b in self._points.tied if name in (a, b))]
+            tried = [dict.fromkeys(partners, self._base[name] + step // p) for p in set(prime_factors(step))]
+            if tried and all(self._fails(sizes) for sizes in tried):
+                groups.setdefault((step, self._base[name] % step), []).append(name)
+                evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
+        for (step, rest), names in groups.items():
+            what = _join([f"{name} - {rest}" if rest else name for name in names])
+            yield self._say(f"{what} divisible by {step}", evidence[names[0]])
+
+    # -- limits -------------------------------------------------------------------------------------------------------
+
+    def _find_upper_limits(self) -> Iterable[Constraint]:
+        groups: dict[int, list[str]] = {}
+        for name in self._points.free:
+            limit = None if name == "B" or is_feature(name) else self._find_upper_limit(name)
+            if limit is None or not self._works(self._with_partner(name, limit)):
+                continue
+            if self._fails(self._with_partner(name, limit + self._step(name))):
+                groups.setdefault(limit, []).append(name)
+        for limit, names in groups.items():
+            yield self._say(f"{_join(names)} ≤ {limit}", {names[0]: limit + self._step(names[0])})
+
+    def _find_upper_limit(self, name: str) -> int | None:
+        if name in self._points.capped:
+            return self._base[name]
+        if is_spatial(name):
+            far = self._points.narrow.get(name)
+            return self._halve(name, self._base[name], far) if far and not self._works({name: far}) else None
+        return None if self._unrolls() else self._search_limit(name)
+
+    def _unrolls(self) -> bool:
+        """Tell whether a longer sequence is more work even without numbers: then 30,000 steps are not tried."""
+        if any(call.type_name in _RECURRENT for call in self._trace.calls):
+            return True
+        return any(len(other.calls) > len(self._trace.calls) * 1.2 + 10 for other in self._points.traces)
+
+    def _search_limit(self, name: str) -> int | None:
+        """Find the size of a table that ends the sequence: among the sizes of parameters and settings."""
+        size, step = self._base[name], self._step(name)
+        found = {dim for param in self._trace.params for dim in param.shape}
+        for fact in self._trace.modules:
+            found |= {v for v in fact.settings.values() if type(v) is int}
+        known = sorted(dim for dim in found if size < dim <= _LARGEST and (dim - size) % step == 0)
+        if not known or self._works({name: known[-1] + step}):
+            return None
+        low, high = -1, len(known) - 1  # known[low] works, one step above known[high] fails
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._works({name: known[middle]}):
+                low = middle
+            else:
+                high = middle - 1
+        if low >= 0 and not self._works({name: known[low] + step}):
+            return known[low]
+        return self._halve(name, known[low] if low >= 0 else size, (known[low + 1 :] or [known[-1] + step])[0])
+
+    def _halve(self, name: str, works: int, fails: int) -> int | None:
+        """Find the last size that works between one that does and one that doesn't."""
+        step = self._step(name)
+        for _ in range(_MOST_HALVINGS + 6):
+            count = (fails - works) // step
+            if abs(count) <= 1:
+                return works
+            middle = works + int(count / 2) * step
+            if self._works({name: middle}):
+                works = middle
+            else:
+                fails = middle
+        return None
+
+    def _find_lower_limits(self) -> Iterable[Constraint]:
+        """Try the smallest sizes that leave nothing empty, all together first: mostly they work."""
+        names = [name for name in self._points.free if name != "B" and not is_feature(name)]
+        lowest = {name: self._smallest_by_formula(name) for name in names}
+        for one, two in self._points.tied:
+            lowest[one] = lowest[two] = max(lowest[one], lowest[two])
+        batch = {"B": self._step("B")} if "B" in self._points.free else {}
+        if (names or batch) and not self._works({**lowest, **batch}):
+            if batch and not self._works(batch):
+                yield from self._find_smallest_batch(batch["B"])
+            for name in names:
+                if not self._works(self._with_partner(name, lowest[name])):
+                    found = self._halve(name, self._base[name], lowest[name])
+                    lowest[name] = found if found is not None else 0
+        groups: dict[int, list[str]] = {}
+        for name in names:
+            below = lowest[name] - self._step(name)
+            if (
+                below > 0
+                and self._works(self._with_partner(name, lowest[name]))
+                and self._fails(self._with_partner(name, below))
+            ):
+                groups.setdefault(lowest[name], []).append(name)
+        for low, alike in groups.items():
+            yield self._say(f"{_join(alike)} ≥ {low}", {alike[0]: low - self._step(alike[0])})
+
+    def _with_partner(self, name: str, size: int) -> dict[str, int]:
+        partners = [b if a == name else a for a, b in self._points.tied if name in (a, b)]
+        return dict.fromkeys([name, *partners], size)
+
+    def _smallest_by_formula(self, name: str) -> int:
+        """Find the smallest size at which no dim of any leaf is empty, all else as the user gave it."""
+        step = self._step(name)
+        texts = [text for text in self._texts if name in text]
+
+        def is_whole(size: int) -> bool:
+            sizes = {**self._base, name: size}
+            return all(_value(text, sizes) >= 1 for text in texts)
+
+        low = self._base[name] % step or step
+        return _first_true(low, self._base[name], step, is_whole)
+
+    # -- the batch and what is fixed ----------------------------------------------------------------------------------
+
+    def _find_smallest_batch(self, tried: int) -> Iterable[Constraint]:
+        if not self._fails({"B": tried}) or tried != 1:
+            return
+        smallest = next((size for size in (2, 3, 4) if self._works({"B": size})), None)
+        if smallest is None:
+            return
+        training = any(fact.training for fact in self._trace.modules)
+        works_in_eval = training and self._prober.ask({"B": tried}, training=False).works
+        yield self._say(f"B > {smallest - 1}{' in train mode' if works_in_eval else ''}", {"B": smallest - 1})
+
+    def _find_fixed(self, name: str) -> Iterable[Constraint]:
+        size = self._base[name]
+        around = [{name: size + 1}, *([{name: size - 1}] if size > 1 else [])]
+        if all(self._fails(sizes) for sizes in around):
+            yield self._say(f"{name} = {size}", around[0])
+
+
+def _distinct_texts(tables: Sequence[FormulaTable]) -> list[str]:
+    found: dict[str, None] = {}
+    seen: set[object] = set()
+    for table in tables:
+        for leaves in table.values():
+            for formula in leaves:
+                if formula is not None and formula not in seen:
+                    seen.add(formula)
+                    found.update(dict.fromkeys(formula))
+    return [text for text in found if not text.isdigit()]
+
+
+def _value(text: str, sizes: dict[str, int]) -> int:
+    try:
+        return evaluate(text, sizes)
+    except ValueError:  # no whole number at a size that the model may not take
+        return 1
+
+
+def _first_true(low: int, high: int, step: int, holds: Callable[[int], bool]) -> int:
+    """Find the smallest of ``low, low + step, …, high`` at which ``holds``, which it does at ``high``."""
+    below, above = -1, (high - low) // step
+    while above - below > 1:
+        middle = (below + above) // 2
+        if holds(low + middle * step):
+            above = middle
+        else:
+            below = middle
+    return low + above * step
+
+
+def _join(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

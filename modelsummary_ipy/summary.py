@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from modelsummary_ipy.attempts import Attempts
+from modelsummary_ipy.constraints import find_constraints
 from modelsummary_ipy.costs import count_costs, sum_mult_adds
 from modelsummary_ipy.engines import Engine, Traced, run_engine, trace_bytes
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trace, View
 from modelsummary_ipy.failure import explain
-from modelsummary_ipy.formulas import BatchFacts, Formulas, find_batch, find_formulas, trace_again
+from modelsummary_ipy.formulas import BatchFacts, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch, read_budget
 from modelsummary_ipy.rows import build_rows
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelSummary"]
 
+#: A trace of more calls than this is shown without formulas, unless they were asked for by name.
+_MANY_CALLS = 5000
 _MODES = ("same", "train", "eval")
 _ENGINES = ("auto", "fake", "real", "static")
 
@@ -123,7 +126,7 @@ class ModelSummary:
         self._story = Story(self._traced.trace, build_rows(self._traced.trace), expect=dict(expect or {}))
         self._has_flags = False
         self._batch: BatchFacts | None = None
-        self._formulas: Formulas | None = None
+        self._has_formulas = False
         self._measured: Trace | None = None
         self._counted: Trace | None = None
         self._error: ForwardError | None = None
@@ -198,22 +201,26 @@ class ModelSummary:
             if again is not None:
                 self._story = replace(self._story, retraces=(*self._story.retraces, again))
 
-    def _find_formulas(self) -> Formulas:
-        """Trace at some more sizes and find the formulas; only what is shown or asked for pays for them."""
-        if self._formulas is None:
-            self.flags  # noqa: B018  # they are found without formulas, whatever is asked for first
-            batch = self._find_batch()
-            traced, story = self._traced, self._story
-            self._formulas = find_formulas(
-                traced.shadow, self._inputs, list(traced.dtypes), self._method, story.trace, story.rows, batch
-            )
-            self._story = replace(
-                story,
-                formulas=self._formulas.outputs,
-                input_formulas=self._formulas.inputs,
-                failed_at=self._formulas.failed_at,
-            )
-        return self._formulas
+    def _find_formulas(self) -> None:
+        """Trace at some more sizes: formulas, and which sizes work; only what is shown or asked for pays for them."""
+        if self._has_formulas:
+            return
+        self.flags  # noqa: B018  # they are found without formulas, whatever is asked for first
+        batch = self._find_batch()
+        traced, story = self._traced, self._story
+        found = find_formulas(
+            traced.shadow, self._inputs, list(traced.dtypes), self._method, story.trace, story.rows, batch
+        )
+        limits = find_constraints(story.trace, found)
+        if found.prober is not None:
+            found.prober.forget()
+        self._has_formulas = True
+        self._story = replace(
+            story,
+            formulas=found.outputs,
+            input_formulas=found.inputs,
+            constraints=tuple(limit.text for limit in limits),
+        )
 
     @property
     def costs(self) -> Mapping[int, Cost]:
@@ -330,7 +337,8 @@ class ModelSummary:
 
     def _full_story(self) -> Story:
         """All that is shown: what is expensive to know only if it is shown or asked for."""
-        self._find_formulas()
+        if len(self._story.trace.calls) <= _MANY_CALLS:
+            self._find_formulas()
         first = self._traced.trace
         if first.knows_saved or first.engine != "fake" or "activation" in self.view.columns or self._budget is not None:
             self.memory  # noqa: B018  # fills in costs too

@@ -72,7 +72,7 @@ class Attempts:
             warnings.simplefilter("ignore")
             try:
                 work = self._shadow.build_fake_workpiece()
-                prepared = prepare_inputs(inputs, work, dtypes)
+                prepared = prepare_inputs(inputs, work, dtypes, method=self._method)
                 result = trace(work, prepared, self._shadow.tree, method=self._method, guard=check, measure=False)
             except (TraceCancelled, InputError, RuntimeError):
                 return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.isolation import quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
-from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
+from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, parameter_names, prepare_inputs
 from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiece
 from modelsummary_ipy.source import format_source, trim_error
 from modelsummary_ipy.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
@@ -147,7 +146,7 @@ def trace_at(
     """Trace again at other sizes, with fakes, quietly and without measuring."""
     with quiet_output():
         work = shadow.build_fake_workpiece()
-        prepared = prepare_inputs(inputs, work, dtypes)
+        prepared = prepare_inputs(inputs, work, dtypes, method=method)
         return trace(
             work, prepared, shadow.tree, method=method, observer=observer, guard=check_operation, measure=False
         )
@@ -157,7 +156,9 @@ def trace_bytes(shadow: Shadow, inputs: ModelInputs, dtypes: list[str], method: 
     """Trace again at the same sizes, with grad and measuring: for a first pass that did without."""
     with quiet_output(), torch.inference_mode(False), torch.enable_grad(), _collector_paused():
         work = shadow.build_fake_workpiece()
-        return trace(work, prepare_inputs(inputs, work, dtypes), shadow.tree, method=method, guard=check_operation)
+        return trace(
+            work, prepare_inputs(inputs, work, dtypes, method=method), shadow.tree, method=method, guard=check_operation
+        )
 
 
 def _run_fake(
@@ -173,7 +174,7 @@ def _run_fake(
     lean = "no_grad" if len(shadow.tree.modules) > MANY_MODULES else ""
     for passes in range(1, most + 1):
         work = shadow.build_fake_workpiece()
-        prepared = prepare_inputs(inputs, work, dtypes)
+        prepared = prepare_inputs(inputs, work, dtypes, method=method)
         with torch.no_grad() if lean == "no_grad" else nullcontext():
             result = trace(
                 work,
@@ -245,7 +246,7 @@ def _trace_overrun(
 ) -> tuple[TraceResult, Prepared]:
     """Trace again, up to the lookup whose index lies beyond the table's end."""
     work = shadow.build_fake_workpiece()
-    prepared = prepare_inputs(inputs, work, dtypes)
+    prepared = prepare_inputs(inputs, work, dtypes, method=method)
     with quiet_output():
         guard = overrun_guard(*found)
         return trace(work, prepared, shadow.tree, method=method, observer=observer, guard=guard), prepared
@@ -367,7 +368,7 @@ def _run_real(
     if ranges is None:
         ranges = _guess_ranges(shadow)
     for attempt in (1, 2):
-        prepared = prepare_inputs(inputs, work, dtypes, ranges)
+        prepared = prepare_inputs(inputs, work, dtypes, ranges, method=method)
         result = trace(work, prepared, shadow.tree, method=method, observer=observer)
         better = (
             correct_dtypes(inputs, names, dtypes, prepared, result.trace) if result.error and attempt == 1 else None
@@ -396,13 +397,3 @@ def _static_trace(shadow: Shadow, method: str, reason: str) -> Trace:
         engine_reason=reason,
         method=method,
     )
-
-
-def parameter_names(model: nn.Module, method: str) -> tuple[str, ...]:
-    """Return the names of the method's positional parameters, without ``self``."""
-    try:
-        signature = inspect.signature(getattr(model, method))
-    except (TypeError, ValueError):  # a method without a signature, such as a ScriptModule's
-        return ()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in positional)

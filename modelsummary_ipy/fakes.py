@@ -34,15 +34,18 @@ FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = (
 Listener = Callable[[Any, Sequence[Any], Mapping[str, Any], Any], None]
 
 
-#: Integers in tensors up to this size keep their values: lengths, offsets and sizes decide how a forward goes on.
-_KEPT_VALUES = 64
+#: Integers in tensors up to this size keep their values: lengths, masks and offsets decide how a forward goes on.
+_MOST_VALUES = 1 << 16
+#: The same for tensors of the model itself, where tables of positions are more often looked up than looked at.
+_MOST_OWN_VALUES = 64
 
 
 class FakeMode(FakeTensorMode):
     """A fake mode that lets a listener hear every operation: cheaper than a second dispatch mode on top.
 
-    Small integer tensors whose values are known keep them, and operations on them alone are really done. What writes to
-    a tensor that is not fake (one of a module's globals, say) writes to a fake of it.
+    Small integer tensors whose values are known keep them (what was given as data, ``torch.ones`` as a mask), and
+    operations on them alone are really done. What writes to a tensor that is not fake (one of a module's globals, say)
+    writes to a fake of it.
 
     It has no fallback kernels: torch would run an operation that has no shape rule on zeros, and that is arithmetic.
     Such a model goes to the real engine, which says so.
@@ -81,9 +84,14 @@ class FakeMode(FakeTensorMode):
                 output = self.dispatch(func, types, args, kwargs)
             finally:
                 self._inside = False
+            if func in _UNIFORM and type(output) is FakeTensor:
+                _know_uniform(output, _UNIFORM[func], args)
             if key is not None:
                 assert self._memo is not None
                 self._memo.keep(key, func, args, output)
+                # torch keeps weak references to the fakes it makes, and ``.to()`` of a module can't swap these.
+                made = self._memo.recall(self, key, args)
+                output = output if made is MISSED else made
         if self.listener is not None:
             self.listener(func, args, kwargs, output)
         return output
@@ -154,22 +162,49 @@ def is_plain(tensor: Tensor) -> bool:
     return plain_class and tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
 
 
-def _counts(tensor: Tensor) -> bool:
-    return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= _KEPT_VALUES
+def _counts(tensor: Tensor, most: int = _MOST_VALUES) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= most
 
 
-def describe_tensor(tensor: Tensor, *, keep_values: bool = True) -> Stub:
+#: What makes a tensor of one value, and that value; ``None`` where it is an argument.
+_UNIFORM: dict[Any, int | None] = {
+    torch.ops.aten.ones.default: 1,
+    torch.ops.aten.zeros.default: 0,
+    torch.ops.aten.full.default: None,
+    torch.ops.aten.ones_like.default: 1,
+    torch.ops.aten.zeros_like.default: 0,
+    torch.ops.aten.full_like.default: None,
+    torch.ops.aten.new_ones.default: 1,
+    torch.ops.aten.new_zeros.default: 0,
+    torch.ops.aten.new_full.default: None,
+}
+
+
+def _know_uniform(fake: FakeTensor, value: Any, args: Sequence[Any]) -> None:
+    """Let a small mask of one value know it: integers and booleans, and ones of any dtype, as masks often are made."""
+    value = args[1] if value is None else value
+    if not isinstance(value, (bool, int, float)) or fake.numel() > _MOST_VALUES or fake.fake_device.type != "cpu":
+        return
+    if _counts(fake) or (value == 1 and fake.dim() == 2 and fake.is_floating_point()):
+        with torch._C._DisableTorchDispatch():
+            values = torch.full(fake.shape, value, dtype=fake.dtype, device="cpu")
+        give_values(fake, values)
+
+
+def describe_tensor(tensor: Tensor, *, keep: bool = True, is_own: bool = False) -> Stub:
     """Write down what a fake of ``tensor`` needs.
 
     Args:
         tensor: A real one, lazy ones too.
-        keep_values: Whether a few integers, or a single number, are copied with it.
+        keep: Whether a few integers, or a single number, are copied with it.
+        is_own: Whether it belongs to the model, and is no input.
     """
     lazy, plain = isinstance(tensor, _Uninitialized), is_plain(tensor)
     stub = Stub(tensor, lazy=lazy, plain=plain)
-    keeps = keep_values and plain and not lazy and type(tensor) is Tensor and tensor.device.type == "cpu"
-    if keeps and (_counts(tensor) or (tensor.dim() == 0 and not tensor.requires_grad)):
-        stub.values = tensor.detach().clone()
+    if keep and plain and not lazy and type(tensor) is Tensor and tensor.device.type == "cpu":
+        is_number = tensor.dim() == 0 and not tensor.requires_grad
+        if is_number or _counts(tensor, _MOST_OWN_VALUES if is_own else _MOST_VALUES):
+            stub.values = tensor.detach().clone()
     return stub
 
 
@@ -195,7 +230,7 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
     return fake
 
 
-def give_values(fake: FakeTensor, values: Tensor) -> None:
+def give_values(fake: Any, values: Tensor) -> None:
     """Let a fake know its values; the tensor that holds them is its own from now on."""
     fake.constant = values
     fake.fake_mode.fake_tensor_converter.add_constant_storage_mapping(fake)

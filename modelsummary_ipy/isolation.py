@@ -98,7 +98,7 @@ def _switches_kept() -> Iterator[None]:
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     anomaly, deterministic = torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled()
     try:
-        with _compilation_off():
+        with _compilation_off(), _masks_read():
             yield
     finally:
         torch.set_grad_enabled(grad)
@@ -119,6 +119,21 @@ def _compilation_off() -> Iterator[None]:
             yield
     else:
         yield
+
+
+@contextlib.contextmanager
+def _masks_read() -> Iterator[None]:
+    """Let transformers look at a mask whose values our fake knows: but for fakes, it skips one that hides nothing."""
+    library: Any = sys.modules.get("transformers.utils.import_utils")
+    ask = getattr(library, "is_fake_tensor", None)
+    if ask is None:
+        yield
+        return
+    library.is_fake_tensor = lambda value: ask(value) and getattr(value, "constant", None) is None
+    try:
+        yield
+    finally:
+        library.is_fake_tensor = ask
 
 
 class _ThreadWriter:

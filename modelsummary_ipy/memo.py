@@ -26,7 +26,10 @@ _UNSAFE_TAGS = (
     torch.Tag.dynamic_output_shape,
     torch.Tag.inplace_view,
 )
-_UNSAFE_NAMES = frozenset({"_unsafe_view", "set_", "resize_", "lift", "lift_fresh", "lift_fresh_copy", "as_strided_"})
+_UNSAFE_NAMES = frozenset(
+    {"_unsafe_view", "set_", "resize_", "lift", "lift_fresh", "lift_fresh_copy", "as_strided_"}
+    | {"ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full"}  # fakes of these know their values
+)
 _MOST = 50_000
 
 
@@ -76,12 +79,16 @@ class Memo:
             if not _add_part(parts, value, mode):
                 return None, MISSED
         key = tuple(parts)
+        return key, self.recall(mode, key, args)
+
+    def recall(self, mode: FakeTensorMode, key: Any, args: Sequence[Any]) -> Any:
+        """Make what is remembered under ``key`` again; ``MISSED`` if nothing is."""
         made = self._results.get(key)
         if made is None:
-            return key, MISSED
+            return MISSED
         if isinstance(made, tuple):
-            return key, tuple(self._make(one, mode, args) for one in made)
-        return key, self._make(made, mode, args)
+            return tuple(self._make(one, mode, args) for one in made)
+        return self._make(made, mode, args)
 
     def keep(self, key: Any, func: Any, args: Sequence[Any], output: Any) -> None:
         """Remember a result that ``find`` missed, if it is as plain as it looks."""

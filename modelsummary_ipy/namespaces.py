@@ -42,6 +42,8 @@ _FOREIGN = frozenset(sys.stdlib_module_names) | {
 _MOST_CONTAINERS = 2000
 _MOST_ENTRIES = 10_000
 _MOST_BYTES = 256 << 20
+#: How deep a value is searched for a tensor of ours.
+_DEEP = 8
 _LRU_CACHE = type(functools.lru_cache(len))
 _STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 
@@ -118,7 +120,9 @@ class Namespaces:
             yield
         finally:
             for cache, before in zip(caches, misses, strict=True):
-                if cache.cache_info().misses > before and any(_holds_ours(held, 3) for held in gc.get_referents(cache)):
+                if cache.cache_info().misses > before and any(
+                    _holds_ours(held, _DEEP) for held in gc.get_referents(cache)
+                ):
                     cache.cache_clear()
 
     @contextlib.contextmanager
@@ -203,7 +207,7 @@ class _Held:
             if isinstance(container, dict):
                 _clean_dict(container, before)
             elif isinstance(container, set):
-                for item in [item for item in _copy(container) if _holds_ours(item, 3)]:
+                for item in [item for item in _copy(container) if _holds_ours(item, _DEEP)]:
                     set.discard(container, item)
             else:
                 _clean_list(container, before)
@@ -226,7 +230,7 @@ _SIMPLE = frozenset({bool, int, float, str, bytes, type(None), types.FunctionTyp
 
 def _clean_dict(container: dict[Any, Any], before: dict[Any, Any]) -> None:
     for key, value in _copy(container).items():
-        if value is before.get(key) or not _holds_ours(value, 3):
+        if value is before.get(key) or not _holds_ours(value, _DEEP):
             continue
         if key in before:
             dict.__setitem__(container, key, before[key])
@@ -237,7 +241,7 @@ def _clean_dict(container: dict[Any, Any], before: dict[Any, Any]) -> None:
 def _clean_list(container: Any, before: list[Any]) -> None:
     known = set(map(id, before))
     now = _copy(container)
-    kept = [item for item in now if id(item) in known or not _holds_ours(item, 3)]
+    kept = [item for item in now if id(item) in known or not _holds_ours(item, _DEEP)]
     if len(kept) == len(now):
         return
     base: Any = list if isinstance(container, list) else deque

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from modelsummary_ipy.inputs import ModelInputs, Size
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelsummary_ipy.clone import Cloner
 from modelsummary_ipy.facts import Call, InputFact, ParamFact, Trace
+from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.leaves import build_spec, find_argument_leaves, name_dtype
 from modelsummary_ipy.shadow import Workpiece
 from modelsummary_ipy.tracer import Prepared
 
-__all__ = ["correct_dtypes", "guess_dtypes", "prepare_inputs"]
+__all__ = ["correct_dtypes", "find_ranges", "guess_dtypes", "parameter_names", "prepare_inputs"]
 
 #: Ends of parameter names whose tensors count or point at something.
 _INTEGER_NAMES = ("ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx", "edge_index")
 _MASK_NAMES = ("attention_mask", "padding_mask")
+_LENGTH_NAMES = ("len", "lens", "length", "lengths")
 _EMBEDDINGS = frozenset({"Embedding", "EmbeddingBag", "embedding", "embedding_bag", "one_hot"})
 _WEIGHTED = frozenset({"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "bmm", "addmm", "bilinear"})
 
@@ -60,7 +62,7 @@ def guess_dtypes(inputs: ModelInputs, names: tuple[str, ...], params: tuple[Para
     for name, size in list_sizes(inputs, names):
         if size.dtype is not None:
             guesses.append(str(size.dtype).removeprefix("torch."))
-        elif name in _MASK_NAMES or name.rpartition("_")[2] in _INTEGER_NAMES:
+        elif name in _MASK_NAMES or name.rpartition("_")[2] in (*_INTEGER_NAMES, *_LENGTH_NAMES):
             guesses.append("int64")
         else:
             guesses.append(default)
@@ -72,7 +74,12 @@ def _is_floating(dtype: str) -> bool:
 
 
 def prepare_inputs(
-    inputs: ModelInputs, work: Workpiece, dtypes: list[str], ranges: Mapping[int, int] | None = None
+    inputs: ModelInputs,
+    work: Workpiece,
+    dtypes: list[str],
+    ranges: Mapping[int, int] | None = None,
+    *,
+    method: str = "forward",
 ) -> Prepared:
     """Make the arguments of a forward for one copy of the model.
 
@@ -81,8 +88,10 @@ def prepare_inputs(
         work: The copy they are for.
         dtypes: One per size, from ``guess_dtypes``.
         ranges: For a real run: by size, the number of values an integer may take (rows of the embedding it goes to).
+        method: What they are for: a mask hides nothing, and a length is that of the whole sequence.
     """
-    maker = _Maker(work, dtypes, ranges or {})
+    sizes = list_sizes(inputs, parameter_names(work.module, method))
+    maker = _Maker(work, dtypes, ranges or {}, [_find_fill(name, size, sizes) for name, size in sizes])
     args = tuple(maker.make(value) for value in inputs.args)
     kwargs = {name: maker.make(value) for name, value in inputs.kwargs.items()}
     facts = []
@@ -93,11 +102,34 @@ def prepare_inputs(
     return Prepared(args, kwargs, tuple(facts))
 
 
+def parameter_names(model: nn.Module, method: str) -> tuple[str, ...]:
+    """Return the names of the method's positional parameters, without ``self``."""
+    try:
+        signature = inspect.signature(getattr(model, method))
+    except (TypeError, ValueError):  # a method without a signature, such as a ScriptModule's
+        return ()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in positional)
+
+
+def _find_fill(name: str, size: Size, sizes: list[tuple[str, Size]]) -> int | None:
+    """Find the one value that a made-up integer input has by its name: a mask's or a length's; ``None`` for others."""
+    if "mask" in name:
+        return 0 if name.endswith("padding_mask") else 1  # torch's padding masks say what to leave out
+    if name.rpartition("_")[2] not in _LENGTH_NAMES or len(size.shape) != 1:
+        return None
+    for _, other in sizes:
+        if len(other.shape) > 1 and size.shape[0] in other.shape[:2]:
+            return other.shape[1] if other.shape[0] == size.shape[0] else other.shape[0]
+    return 1
+
+
 class _Maker:
-    def __init__(self, work: Workpiece, dtypes: list[str], ranges: Mapping[int, int]) -> None:
+    def __init__(self, work: Workpiece, dtypes: list[str], ranges: Mapping[int, int], fills: list[int | None]) -> None:
         self._work = work
         self._dtypes = dtypes
         self._ranges = ranges
+        self._fills = fills
         self._next = 0
         self._generator = torch.Generator().manual_seed(0)  # the user's generators are not drawn from
         self.made: dict[int, Size] = {}
@@ -108,9 +140,14 @@ class _Maker:
     def _make_tensor(self, size: Size) -> Tensor:
         number, self._next = self._next, self._next + 1
         dtype = getattr(torch, self._dtypes[number])
+        fill = self._fills[number] if not (dtype.is_floating_point or dtype.is_complex) else None
         if self._work.fake_mode is not None:
             with self._work.fake_mode:
                 tensor = torch.empty(size.shape, dtype=dtype, device=self._work.device)
+                if fill is not None:
+                    tensor = torch.full_like(tensor, fill)
+        elif fill is not None:
+            tensor = torch.full(tuple(size.shape), fill, dtype=dtype, device="cpu").to(self._work.device)
         else:
             tensor = self._make_values(size, dtype, self._ranges.get(number, 2)).to(self._work.device)
         self.made[id(tensor)] = size
@@ -119,10 +156,10 @@ class _Maker:
     def _make_values(self, size: Size, dtype: torch.dtype, most: int) -> Tensor:
         shape = tuple(size.shape)
         if dtype.is_floating_point or dtype.is_complex:
-            return torch.randn(shape, generator=self._generator).to(dtype)
+            return torch.randn(shape, generator=self._generator, device="cpu").to(dtype)
         if dtype == torch.bool:
-            return torch.ones(shape, dtype=dtype)
-        return torch.randint(0, max(most, 1), shape, generator=self._generator).to(dtype)
+            return torch.ones(shape, dtype=dtype, device="cpu")
+        return torch.randint(0, max(most, 1), shape, generator=self._generator, device="cpu").to(dtype)
 
 
 def correct_dtypes(

@@ -149,7 +149,7 @@ class Prober:
             work = self._shadow.build_fake_workpiece()
             if training is not None:
                 work.module.train(training)
-            prepared = prepare_inputs(self._inputs, work, self._dtypes)
+            prepared = prepare_inputs(self._inputs, work, self._dtypes, method=self._method)
             resized = resize(prepared, work, self._names, sizes)
             if resized is None:
                 return Probe(None, "the input holds tensors that can't be made anew at other sizes")

@@ -1,86 +1,273 @@
-"""Rules that watch the spatial axes of a map."""
+"""Rules that watch the spatial dims of a map: what grows it, what is left of it, where halves do not meet again."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from modelsummary_ipy.facts import Flag, ModuleFact, Row, Story
+from modelsummary_ipy.facts import Call, Flag, Severity, Story
+from modelsummary_ipy.rules.layers import CONVOLUTIONS, POOLS, REDUCTIONS, spatial_rank
+from modelsummary_ipy.rules.reading import Reading, Size, read
 
-__all__ = ["RULES", "find_grown_maps"]
+__all__ = ["RULES", "find_collapsed_maps", "find_grown_maps", "find_odd_maps"]
+
+_CROPS = frozenset({"getitem", "narrow", "pad", "slice", "center_crop", "crop"})
+_JOINS = frozenset({"cat", "concat", "concatenate", "add", "add_", "sub", "mul"})
+_DOUBLERS = frozenset({"Upsample", "interpolate", "UpsamplingNearest2d", "UpsamplingBilinear2d"}) | {
+    name for name in CONVOLUTIONS if "ranspose" in name
+}
+#: A map this small was made to try the model out: what collapses says nothing of the model.
+_TINY = 16
+
+
+# -- grown ------------------------------------------------------------------------------------------------------------
 
 
 def find_grown_maps(story: Story) -> Iterator[Flag]:
     """Find stride-1 convolutions that make the map larger than it came.
 
-    Finds ``Conv2d(1, 16, 3, padding=5)``: 256 becomes 264. Leaves alone transposed convolutions, whose job it is, and a
-    map that is trimmed again to the size it came in by what follows (causal nets pad and cut, ``x[..., :-pad]``).
+    Finds ``Conv2d(1, 16, 3, padding=5)``: 256 becomes 264. Leaves alone transposed convolutions, whose job it is, and
+    a map that is cropped later (causal nets pad and cut, FCN pads by 100 and crops at the end). An even kernel that
+    grows it by one, and a map that grows back to a size it had, are a note.
     """
-    for row in story.rows:
-        if row.kind != "module" or row.status != "ran" or row.module is None or not row.inputs or not row.outputs:
+    reading = read(story)
+    for step in reading.steps:
+        slides = _read_convolution(reading, step)
+        if slides is None:
             continue
-        fact = story.trace.modules[row.module]
-        if not _is_plain_convolution(fact):
+        kernel, stride, padding, dilation = slides
+        rank = len(kernel)
+        before, after = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
+        grown = [axis for axis in range(rank) if after[axis] > before[axis] and stride[axis] == 1]
+        if not grown or any(size > 1 for size in stride) or _is_cropped(reading, step, rank):
             continue
-        flag = _judge_growth(story, row, fact)
-        if flag is not None:
-            yield flag
+        reach = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+        even = all(reach[axis] % 2 == 1 and after[axis] == before[axis] + 1 for axis in grown)
+        severity: Severity = "note" if even or _had_size(reading, step, after) else "warning"
+        yield _write_growth(reading, step, kernel, padding, reach, severity)
 
 
-def _is_plain_convolution(fact: ModuleFact) -> bool:
-    settings = fact.settings
-    is_convolution = "kernel_size" in settings and "in_channels" in settings and "groups" in settings
-    return is_convolution and not settings.get("transposed", False) and all(s == 1 for s in _listed(settings.get("stride", 1)))
-
-
-def _listed(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, tuple) else (value,)
-
-
-def _judge_growth(story: Story, row: Row, fact: ModuleFact) -> Flag | None:
-    rank = len(_listed(fact.settings["kernel_size"]))
-    before, after = row.inputs[0].shape[-rank:], row.outputs[0].shape[-rank:]
-    grown = [axis for axis in range(rank) if after[axis] > before[axis]]
-    if not grown or _is_trimmed(story, row, rank, before):
+def _read_convolution(reading: Reading, step: Call) -> tuple[Size, Size, Any, Size] | None:
+    """Return kernel, stride, padding and dilation of a plain convolution of a map; ``None`` for anything else."""
+    if step.type_name not in CONVOLUTIONS or "ranspose" in step.type_name or not step.inputs or not step.outputs:
         return None
-    kernel, dilation = _listed(fact.settings["kernel_size"]), _listed(fact.settings.get("dilation", (1,) * rank))
-    padding = fact.settings.get("padding", 0)
-    same = tuple((dilation[axis] * (kernel[axis] - 1)) // 2 for axis in range(rank))
-    written = str(same[0]) if len(set(same)) == 1 else str(same)
-    sizes = f"{' × '.join(map(str, before))} became {' × '.join(map(str, after))}"
-    shown = padding if isinstance(padding, str) else _shorten(_listed(padding))
+    rank = spatial_rank(step)
+    if len(step.inputs[0].shape) < rank + 1:
+        return None
+    if step.kind == "op":
+        weight = step.inputs[1].shape if len(step.inputs) > 1 else ()
+        kernel: Any = weight[-rank:] if len(weight) == rank + 2 else None
+    else:
+        kernel = reading.setting(step, "kernel_size")
+    stride, dilation = reading.setting(step, "stride", 1), reading.setting(step, "dilation", 1)
+    sizes = [_spread(value, rank) for value in (kernel, stride, dilation)]
+    if any(size is None for size in sizes):
+        return None
+    padding = reading.setting(step, "padding", 0)
+    return sizes[0] or (), sizes[1] or (), padding, sizes[2] or ()
+
+
+def _spread(value: Any, rank: int) -> Size | None:
+    """One number for every spatial dim."""
+    listed = value if isinstance(value, tuple) else (value,) * rank
+    listed = listed * rank if len(listed) == 1 else listed
+    return listed if len(listed) == rank and all(isinstance(size, int) for size in listed) else None
+
+
+def _is_cropped(reading: Reading, step: Call, rank: int) -> bool:
+    """Tell whether a later step cuts spatial dims off what the convolution made."""
+    for later in reading.after(step):
+        if later.type_name not in _CROPS or not later.outputs or not later.inputs:
+            continue
+        before, after = later.inputs[0].shape, later.outputs[0].shape
+        if len(before) != len(after) or len(after) < rank:
+            continue
+        if any(new < old for old, new in zip(before[-rank:], after[-rank:], strict=True)):
+            return True
+    return False
+
+
+def _had_size(reading: Reading, step: Call, after: Size) -> bool:
+    """Tell whether the map had the grown size somewhere before: a decoder that grows back."""
+    rank = len(after)
+    for earlier in reading.before(step.input_links[0]):
+        for spec in (*earlier.inputs[:1], *earlier.outputs[:1]):
+            if len(spec.shape) > rank and spec.shape[-rank:] == after:
+                return True
+    return False
+
+
+def _write_growth(reading: Reading, step: Call, kernel: Size, padding: Any, reach: Size, severity: Severity) -> Flag:
+    rank = len(kernel)
+    before, after = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
+    same = tuple(size // 2 for size in reach)
+    listed = padding if isinstance(padding, tuple) else (padding,)
+    shown = padding if isinstance(padding, str) else _shorten(listed)
+    sizes = f"{_times(before)} became {_times(after)}"
     message = f"a stride-1 convolution grew the map: {sizes} (kernel {_shorten(kernel)}, padding {shown})"
-    odd = all((dilation[axis] * (kernel[axis] - 1)) % 2 == 0 for axis in range(rank))
-    fix = f"padding={written} keeps the size" if odd else "padding='same' keeps the size"
-    return Flag("grown-map", "warning", row.index, row.path, message, fix)
+    odd = all(size % 2 == 0 for size in reach)
+    fix = (
+        f"padding={same[0] if len(set(same)) == 1 else same} keeps the size" if odd else "padding='same' keeps the size"
+    )
+    return Flag("grown-map", severity, reading.row(step), step.path, message, fix)
+
+
+def _times(sizes: Size) -> str:
+    return " × ".join(map(str, sizes))
 
 
 def _shorten(values: tuple[Any, ...]) -> str:
     return str(values[0]) if len(set(values)) == 1 else " × ".join(map(str, values))
 
 
-_CARRIES_ON = 12  # operations that a map may pass before it is trimmed
+# -- collapsed --------------------------------------------------------------------------------------------------------
 
 
-def _is_trimmed(story: Story, row: Row, rank: int, before: tuple[int, ...]) -> bool:
-    """Tell whether what follows brings the grown map back to at most its old size by cutting."""
-    if row.call is None:
-        return False
-    measure: Callable[[tuple[int, ...]], bool] = lambda shape: all(  # noqa: E731  # named for the loop below
-        new <= old for new, old in zip(shape[-rank:], before, strict=True)
-    )
-    edge = {row.call}
-    for call in story.trace.calls[row.call + 1 :]:
-        if len(edge) > _CARRIES_ON:
-            return False
-        sources = {link.call for link in call.input_links if link is not None}
-        if not (sources & edge) or not call.outputs:
+def find_collapsed_maps(story: Story) -> Iterator[Flag]:
+    """Find the first layer that slides a kernel over a map of which strides have left 1 × 1.
+
+    Finds a deep backbone on a picture of 32 × 32. Leaves alone what works on a globally pooled map (gates, pyramid
+    pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1 themselves; of a tiny input it is a note.
+    """
+    reading = read(story)
+    for step in reading.steps:
+        rank = spatial_rank(step)
+        slides = step.type_name in CONVOLUTIONS or step.type_name in POOLS
+        if not slides or rank < 2 or "ranspose" in step.type_name or "daptive" in step.type_name or not step.inputs:
             continue
-        if len(call.outputs[0].shape) >= rank and call.type_name in ("getitem", "narrow", "slice", "chomp", "pad"):
-            if measure(call.outputs[0].shape):
-                return True
-        edge.add(call.index)
-    return False
+        kernel = _kernel(reading, step, rank)
+        if kernel is None or math.prod(kernel) == 1 or len(step.inputs[0].shape) < rank + 1:
+            continue
+        if any(size != 1 for size in step.inputs[0].shape[-rank:]):
+            continue
+        first = _find_collapse(reading, step, rank)
+        if first is None:
+            continue
+        entry = _entry_size(reading, rank)
+        severity: Severity = "warning" if min(entry, default=0) >= _TINY else "note"
+        message = (
+            f"the map is {_times((1,) * rank)} since {first.path or first.type_name}: a kernel of {_shorten(kernel)}"
+        )
+        message += f" sees one number and its own padding (the input is {_times(entry)})"
+        fix = "a larger input, or one stride less"
+        yield Flag("collapsed-map", severity, reading.row(step), step.path, message, fix)
+        return  # every layer after it sees the same
 
 
-RULES: dict[str, Callable[[Story], Iterator[Flag]]] = {"grown-map": find_grown_maps}
+def _kernel(reading: Reading, step: Call, rank: int) -> Size | None:
+    if step.kind == "op" and step.type_name in CONVOLUTIONS:
+        weight = step.inputs[1].shape if len(step.inputs) > 1 else ()
+        return weight[-rank:] if len(weight) == rank + 2 else None
+    return _spread(reading.setting(step, "kernel_size"), rank)
+
+
+def _find_collapse(reading: Reading, step: Call, rank: int) -> Call | None:
+    """Walk back to the step that left 1 × 1 by its stride; ``None`` if the map was pooled to it, or came so."""
+    link = step.input_links[0]
+    while True:
+        maker = reading.maker(link)
+        if maker is None or not maker.inputs or not maker.outputs:
+            return None
+        if "daptive" in maker.type_name or maker.type_name in REDUCTIONS or len(maker.inputs[0].shape) < rank + 1:
+            return None
+        before = maker.inputs[0].shape[-rank:]
+        if len(maker.inputs[0].shape) != len(maker.outputs[0].shape):
+            return None
+        if any(size != 1 for size in before):
+            return maker if _strides(reading, maker, rank, before) else None
+        link = maker.input_links[0]
+
+
+def _strides(reading: Reading, maker: Call, rank: int, before: Size) -> bool:
+    """Tell whether a step made 1 × 1 by striding, not by a kernel as large as the map."""
+    if maker.type_name not in CONVOLUTIONS and maker.type_name not in POOLS:
+        return False
+    kernel, stride = _kernel(reading, maker, rank), reading.setting(maker, "stride", 1)
+    spread = _spread(stride if stride is not None else kernel, rank)
+    if kernel is None or spread is None or max(spread) < 2:
+        return False
+    return all(size <= 2 for size in before) or any(k < size for k, size in zip(kernel, before, strict=True))
+
+
+def _entry_size(reading: Reading, rank: int) -> Size:
+    """The spatial size of the model's largest map."""
+    sizes = [fact.spec.shape[-rank:] for fact in reading.inputs if len(fact.spec.shape) > rank]
+    return max(sizes, key=math.prod, default=())
+
+
+# -- odd --------------------------------------------------------------------------------------------------------------
+
+
+def find_odd_maps(story: Story) -> Iterator[Flag]:
+    """Find the step that halved an odd size which later, doubled, has to meet its other half.
+
+    It is a note as long as a crop, a padding or a resize mends it: at such sizes border pixels are made up or lost.
+    Leaves alone sizes that divide, and decoders that resize to the size they meet.
+    """
+    reading = read(story)
+    seen: set[int] = set()
+    for step in reading.steps:
+        if step.type_name not in _JOINS or len(step.inputs) < 2:
+            continue
+        for link in step.input_links:
+            mended = _find_mend(reading, reading.maker(link))
+            if mended is None:
+                continue
+            axis, size = mended
+            halver = _find_halver(reading, step, axis, size)
+            if halver is not None and halver.index not in seen:
+                seen.add(halver.index)
+                made = halver.outputs[0].shape[axis]
+                message = (
+                    f"{size} was halved to {made} here; doubled again it is {2 * made} and is mended to meet {size}"
+                )
+                fix = "an input size that divides as often as the map is halved"
+                yield Flag("odd-map", "note", reading.row(halver), halver.path, message, fix)
+
+
+def _find_mend(reading: Reading, maker: Call | None) -> tuple[int, int] | None:
+    """Return ``(axis, odd size)`` if a step made a doubled map one larger or smaller."""
+    if maker is None or maker.type_name not in _CROPS | {"interpolate"} or not maker.inputs or not maker.outputs:
+        return None
+    before, after = maker.inputs[0].shape, maker.outputs[0].shape
+    if len(before) != len(after) or len(after) < 3:
+        return None
+    for axis in range(-1, -len(after) + 1, -1):
+        if abs(after[axis] - before[axis]) == 1 and after[axis] % 2 == 1:
+            doubled = any(
+                earlier.type_name in _DOUBLERS and earlier.inputs[0].shape[axis:][:1] == (before[axis] // 2,)
+                for earlier in _nearest(reading, maker)
+                if earlier.inputs and len(earlier.inputs[0].shape) == len(before)
+            )
+            return (axis, after[axis]) if doubled else None
+    return None
+
+
+def _nearest(reading: Reading, step: Call, most: int = 8) -> Iterator[Call]:
+    for count, earlier in enumerate(reading.before(step.input_links[0])):
+        if count >= most:
+            return
+        yield earlier
+
+
+def _find_halver(reading: Reading, join: Call, axis: int, size: int) -> Call | None:
+    for link in join.input_links:
+        for earlier in reading.before(link):
+            if not earlier.inputs or not earlier.outputs or earlier.type_name not in CONVOLUTIONS | POOLS:
+                continue
+            before, after = earlier.inputs[0].shape, earlier.outputs[0].shape
+            if (
+                len(before) == len(after) >= -axis
+                and before[axis] == size
+                and after[axis] in (size // 2, size // 2 + 1)
+            ):
+                return earlier
+    return None
+
+
+RULES: dict[str, Callable[[Story], Iterator[Flag]]] = {
+    "grown-map": find_grown_maps,
+    "collapsed-map": find_collapsed_maps,
+    "odd-map": find_odd_maps,
+}

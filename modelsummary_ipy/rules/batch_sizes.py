@@ -1,0 +1,253 @@
+"""Rules that find code which only works for some batches: a size written down, a ``squeeze`` that bites at 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from modelsummary_ipy.facts import Call, Flag, Link, Retrace, Severity, Story
+from modelsummary_ipy.rules.layers import FACTORIES, LINEARS, RESHAPES, TRANSPOSES, batch_dim, is_weighted
+from modelsummary_ipy.rules.reading import Reading, argument, asked_size, read, write_size
+
+__all__ = ["QUESTIONS", "RULES", "ask_for_one", "find_fixed_batches", "find_merged_batches", "find_squeezed_batches"]
+
+_REPEATS = frozenset({"expand", "repeat", "tile", "broadcast_to"})
+
+
+# -- written down -----------------------------------------------------------------------------------------------------
+
+
+def find_fixed_batches(story: Story) -> Iterator[Flag]:
+    """Find the batch size written in the code as a number: with one sample more, the forward fails or regroups them.
+
+    Finds ``x.view(8, -1)``, ``torch.zeros(1, 8, 64)`` as a first state, ``token.expand(8, -1, -1)``. Leaves alone sizes
+    read off the input, groups of samples (``view(-1, 8, …)``), and fails that no number of the code explains; a buffer
+    that holds the batch's size is a note.
+    """
+    reading = read(story)
+    if reading.again is None or reading.batch < 2:
+        return
+    seen: set[int] = set()
+    for step, literal in _find_literals(reading):
+        if step.index not in seen:
+            seen.add(step.index)
+            yield _write_fixed(reading, step, literal)
+
+
+def _find_literals(reading: Reading) -> Iterator[tuple[Call, bool]]:
+    """Yield the steps that hold the batch's size, and whether as a number in the code (else in a buffer)."""
+    failed = reading.failed_then
+    if failed is not None:
+        step, other = failed
+        if _holds_batch(reading, step, other):
+            yield step, True
+            return
+        yield from _find_stuck_operands(reading, step, other)
+        return
+    for step in reading.steps:
+        then = reading.partner(step)
+        if then is None or step.type_name not in RESHAPES or not reading.moving_in(step):
+            continue
+        moving = reading.moving_out(step)
+        if moving and 0 not in moving and _holds_batch(reading, step, then):
+            yield step, True
+
+
+def _holds_batch(reading: Reading, step: Call, other: Call) -> bool:
+    """Tell whether a step asks for the old batch's size, and still does where there is one sample more."""
+    now, then = asked_size(step), asked_size(other)
+    if now is None or now != then or step.type_name not in RESHAPES:
+        return False
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    at = (reading.moving_in(step) or (-1,))[0] if reading.moving_in(step) is not None else -1
+    if at < 0 or before[at] != reading.batch:
+        return False
+    places = [dim for dim, size in enumerate(now) if size == reading.batch and after[: dim + 1] == before[: at + 1]]
+    if not places:
+        places = [0] if now[0] == reading.batch and at == 0 else []
+    # ``view(4, -1, …)`` that gives (4, 1, …) regroups the samples; the batch itself is the dim of 1.
+    return bool(places) and not (len(after) > places[0] + 1 and after[places[0] + 1] == 1 and -1 in now)
+
+
+def _find_stuck_operands(reading: Reading, step: Call, other: Call) -> Iterator[tuple[Call, bool]]:
+    """Look among what a failed step read for the tensor that kept the old batch's size."""
+    moves = [mine.shape != its.shape for mine, its in zip(step.inputs, other.inputs, strict=False)]
+    if not any(moves):
+        return
+    for leaf, spec in enumerate(step.inputs[: len(moves)]):
+        if moves[leaf] or reading.batch not in spec.shape:
+            continue
+        if step.input_params[leaf] is not None:
+            if reading.params[step.input_params[leaf] or 0].kind == "buffer":
+                yield step, False
+            continue
+        for maker in reading.before(step.input_links[leaf], lambda call: call.type_name in FACTORIES):
+            if maker.type_name in FACTORIES or maker.type_name in _REPEATS:
+                asked = asked_size(maker)
+                if asked is not None and reading.batch in asked and _is_unmoved(reading, maker):
+                    yield maker, True
+                    return
+
+
+def _is_unmoved(reading: Reading, step: Call) -> bool:
+    other = reading.partner(step)
+    return other is not None and asked_size(step) == asked_size(other)
+
+
+def _write_fixed(reading: Reading, step: Call, literal: bool) -> Flag:
+    size, more = reading.batch, reading.batch + 1
+    reason = ""
+    if reading.again is not None and reading.again.trace.failure is not None:
+        reason = f": with a batch of {more} the forward fails"
+    if not literal:
+        message = f"a buffer read here holds the batch's {size}{reason}"
+        return Flag(
+            "batch-fixed", "note", reading.row(step), step.path, message, "make it for x.shape[0] in the forward"
+        )
+    asked = asked_size(step) or ()
+    written = ", ".join(map(str, asked))
+    message = f"{step.type_name}({written}) has the batch size {size} written in it{reason}"
+    better = ", ".join("x.shape[0]" if dim == asked.index(size) else str(value) for dim, value in enumerate(asked))
+    return Flag("batch-fixed", "warning", reading.row(step), step.path, message, f"{step.type_name}({better})")
+
+
+# -- merged into the features -----------------------------------------------------------------------------------------
+
+
+def find_merged_batches(story: Story) -> Iterator[Flag]:
+    """Find the step that puts the batch among the features, so that a layer only fits this one batch.
+
+    Finds ``flatten()`` or ``view(-1)`` of a batch of 1 before a Linear, a transpose before a Linear that happens to be
+    as wide as the batch. Leaves alone whatever runs with one sample more.
+    """
+    reading = read(story)
+    failed = reading.failed_then
+    if failed is None:
+        return
+    step, other = failed
+    if not is_weighted(step) or not step.inputs or not other.inputs:
+        return
+    now, then = step.inputs[0].shape, other.inputs[0].shape
+    dim = len(now) - 1 if step.type_name in LINEARS else 1
+    if len(now) != len(then) or len(now) <= dim or now[dim] == then[dim]:
+        return
+    culprit = _find_merger(reading, step.input_links[0])
+    if culprit is None:
+        return
+    before, after = culprit.inputs[0].shape, culprit.outputs[0].shape
+    sure = any(batch_dim(reading, call) == 0 for call in reading.before(culprit.input_links[0])) or len(before) > 3
+    grows = f"with a batch of {reading.batch + 1} {step.path} gets {then[dim]} features, not {now[dim]}"
+    message = f"{write_size(before)} became {write_size(after)} and the batch is among the features: {grows}"
+    fix = "flatten(1)" if culprit.type_name in RESHAPES else f"drop the {culprit.type_name}"
+    severity: Severity = "warning" if sure else "note"
+    yield Flag("batch-merged", severity, reading.row(culprit), culprit.path, message, f"{fix} keeps the batch")
+
+
+def _find_merger(reading: Reading, link: Link | None) -> Call | None:
+    """Walk back to the step that put the dim that moves last."""
+    for _ in range(1000):
+        step = reading.maker(link)
+        if step is None or not step.inputs or link is None:
+            return None
+        moving = reading.moving_in(step)
+        last = len(step.inputs[0].shape) - 1
+        if moving is not None and moving and last not in moving:
+            return step if step.type_name in RESHAPES or step.type_name in TRANSPOSES else None
+        if moving is None:
+            return None
+        link = step.input_links[0]
+    return None
+
+
+# -- squeezed ---------------------------------------------------------------------------------------------------------
+
+
+def ask_for_one(story: Story) -> Iterator[Mapping[str, int]]:
+    """Ask for a batch of 1 where a ``squeeze()`` without a dim reads a tensor with a batch."""
+    reading = read(story)
+    if reading.batch > 1 and reading.batch_works and any(_may_bite(reading, step) for step in reading.steps):
+        yield {"B": 1}
+
+
+def _may_bite(reading: Reading, step: Call) -> bool:
+    if step.type_name not in ("squeeze", "squeeze_") or step.arguments:
+        return False
+    moving = reading.moving_in(step)
+    return bool(moving) and any(reading.factor_in(step, 0, dim) == 1 for dim in moving or ())
+
+
+def find_squeezed_batches(story: Story) -> Iterator[Flag]:
+    """Find the ``squeeze()`` that drops the batch when there is only one sample.
+
+    Found at a batch of 1 by comparing with 2, at more by one trace at 1. Leaves alone what puts the batch back, and
+    ``squeeze(dim)`` that names another dim; one that names the batch is a note.
+    """
+    reading = read(story)
+    one = next((retrace for retrace in reading.retraces[1:] if dict(retrace.sizes) == {"B": 1}), None)
+    if reading.batch == 1:
+        yield from _find_bites_at_one(reading)
+    elif one is not None:
+        yield from _find_bites(reading, one)
+
+
+def _find_bites_at_one(reading: Reading) -> Iterator[Flag]:
+    if reading.again is None or not _changes_rank(reading, reading.again):
+        return
+    for step in reading.steps:
+        other = reading.partner(step)
+        if other is None or not step.outputs or not other.outputs or not step.inputs:
+            continue
+        if len(step.inputs[0].shape) != len(other.inputs[0].shape):
+            return  # what comes later only hands on
+        if len(step.outputs[0].shape) >= len(other.outputs[0].shape):
+            continue
+        if step.type_name in ("squeeze", "squeeze_"):
+            yield _write_bite(reading, step, step, "note" if step.arguments else "warning")
+        return
+
+
+def _changes_rank(reading: Reading, retrace: Retrace) -> bool:
+    mine = [len(spec.shape) for spec in reading.calls[0].outputs]
+    its = [len(spec.shape) for spec in retrace.trace.outputs]
+    return retrace.trace.failure is not None or mine != its
+
+
+def _find_bites(reading: Reading, one: Retrace) -> Iterator[Flag]:
+    if not _changes_rank(reading, one):
+        return
+    failure = one.trace.failure
+    for step in reading.steps:
+        if not _may_bite(reading, step):
+            continue
+        index = one.partners[step.index]
+        other = None if index is None else one.trace.calls[index]
+        if other is None or not other.outputs or len(other.outputs[0].shape) >= len(step.outputs[0].shape):
+            continue
+        if failure is not None and (failure.call is None or failure.call < other.index):
+            continue  # it fails before, for another reason
+        yield _write_bite(reading, step, other, "warning")
+
+
+def _write_bite(reading: Reading, step: Call, at_one: Call, severity: str) -> Flag:
+    before, after = at_one.inputs[0].shape, at_one.outputs[0].shape
+    message = (
+        f"at a batch of 1, {_write_squeeze(step)} drops the batch too: {write_size(before)} becomes {write_size(after)}"
+    )
+    units = [dim for dim, size in enumerate(step.inputs[0].shape) if size == 1 and dim > 0]
+    fix = "flatten(1)" if len(units) > 1 else f"squeeze({units[0]})" if units else "drop it"
+    return Flag(
+        "batch-squeezed", "note" if severity == "note" else "warning", reading.row(step), step.path, message,
+        f"{fix} leaves the batch alone",
+    )  # fmt: skip
+
+
+def _write_squeeze(step: Call) -> str:
+    dim = argument(step, "dim")
+    return "squeeze()" if dim is None else f"squeeze({dim})"
+
+
+RULES = {
+    "batch-fixed": find_fixed_batches,
+    "batch-merged": find_merged_batches,
+    "batch-squeezed": find_squeezed_batches,
+}
+QUESTIONS = {"batch-squeezed": ask_for_one}

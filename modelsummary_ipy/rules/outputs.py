@@ -1,0 +1,413 @@
+"""Rules that ask what became of the batch: lost, folded into other rows, multiplied, or left standing elsewhere.
+
+All of them compare two passes, at B and at B + 1: a dim that differs moves with the batch. What the model gives back is
+asked first; what a sample's answer is computed from inside it second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from modelsummary_ipy.facts import Call, Flag, Link, Story
+from modelsummary_ipy.rules.layers import RECURRENTS, REDUCTIONS, RESHAPES, TRANSPOSES, batch_dim, is_weighted
+from modelsummary_ipy.rules.reading import Reading, Size, argument, asked_size, dims_argument, read, write_size
+
+__all__ = ["RULES", "find_folded_batches", "find_lost_batches", "find_moved_batches"]
+
+Fate = Literal["kept", "lost", "folded", "moved", "pairs", "other"]
+_PICKS = frozenset({"getitem", "select"})
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of the batch in one output leaf.
+
+    Attributes:
+        link: Where the leaf was made.
+        shape: Its size.
+        fate: ``"kept"`` at home, ``"lost"``, ``"folded"`` with other rows, ``"moved"`` to another dim, ``"pairs"`` of
+            samples, or ``"other"``.
+        dim: Which dim moves with the batch, where one does.
+        factor: Rows for each sample in that dim.
+    """
+
+    link: Link
+    shape: Size
+    fate: Fate
+    dim: int = 0
+    factor: int = 1
+
+
+def _home(reading: Reading) -> int | None:
+    """Which dim of the model's input is the batch."""
+    return next((fact.dims.index("B") for fact in reading.inputs if "B" in fact.dims), None)
+
+
+def _outcomes(reading: Reading) -> list[_Outcome]:
+    """Say of every output leaf that holds more than one number what became of the batch."""
+    home = _home(reading)
+    if home is None or not reading.batch_works or not reading.calls:
+        return []
+    root = reading.calls[0]
+    found: list[_Outcome] = []
+    for leaf, (spec, link) in enumerate(zip(root.outputs, root.output_links, strict=True)):
+        if link is None or math.prod(spec.shape) <= 1:
+            continue
+        moving = reading.moving_out(root, leaf)
+        if moving is None:
+            found.append(_Outcome(link, spec.shape, "other"))
+        elif not moving:
+            found.append(_Outcome(link, spec.shape, "lost"))
+        elif len(moving) > 1:
+            found.append(_Outcome(link, spec.shape, "pairs"))
+        else:
+            factor = reading.factor(root, leaf, moving[0])
+            fate: Fate = "other" if not factor else "folded" if factor > 1 else "kept"
+            if fate == "kept" and moving[0] != home:
+                fate = "moved"
+            found.append(_Outcome(link, spec.shape, fate, moving[0], factor))
+    return found
+
+
+# -- lost -------------------------------------------------------------------------------------------------------------
+
+
+def find_lost_batches(story: Story) -> Iterator[Flag]:
+    """Find the step at which the samples of a batch become one.
+
+    Finds ``x.mean(0)`` where ``mean(1)`` was meant, ``out[-1]`` of a batch-first layer, statistics over ``(0, 2, 3)``
+    that a gate's layers then read. Leaves alone scalar losses, batch statistics that only normalise, Gram and
+    covariance matrices, attention over a bag of instances, anything beside an output that kept its batch.
+    """
+    reading = read(story)
+    if not reading.batch_works or not reading.batch:
+        return
+    outcomes = _outcomes(reading)
+    at_output = bool(outcomes) and all(outcome.fate == "lost" for outcome in outcomes)
+    culprits: dict[int, Call] = {}
+    if at_output:
+        for outcome in outcomes:
+            step = _find_loser(reading, outcome.link)
+            if step is not None:
+                culprits[step.index] = step
+    for step in reading.steps:
+        if step.index not in culprits and _loses(reading, step) and _feeds_weights(reading, step):
+            culprits[step.index] = step
+    for step in culprits.values():
+        flag = _judge_loss(reading, step, at_output)
+        if flag is not None:
+            yield flag
+
+
+def _loses(reading: Reading, step: Call) -> bool:
+    """Tell whether a reduction or an index made of a tensor with a batch one without."""
+    if (step.type_name not in REDUCTIONS and step.type_name not in _PICKS) or not step.inputs or not step.outputs:
+        return False
+    return bool(reading.moving_in(step)) and reading.moving_out(step) == ()
+
+
+def _find_loser(reading: Reading, link: Link) -> Call | None:
+    """Walk back from a leaf without a batch to the step that read one with it."""
+
+    def had_batch(step: Call) -> bool:
+        return any(reading.moving_in(step, leaf) for leaf in range(len(step.inputs)))
+
+    for step in reading.before(link, had_batch):
+        if had_batch(step):
+            return step if _loses(reading, step) else None
+    return None
+
+
+def _feeds_weights(reading: Reading, step: Call) -> bool:
+    """Tell whether weights are applied to what a step made while it still has no batch."""
+    edge, seen = [step], {step.index}
+    while edge:
+        call = edge.pop()
+        for leaf in range(len(call.outputs)):
+            for user in reading.users_of(call, leaf):
+                if user.index in seen or any(reading.moving_out(user, i) for i in range(len(user.outputs))):
+                    continue
+                if is_weighted(user) and user.input_links[0] == Link(call.index, leaf):
+                    return True
+                seen.add(user.index)
+                edge.append(user)
+    return False
+
+
+def _judge_loss(reading: Reading, step: Call, at_output: bool) -> Flag | None:
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    moving = reading.moving_in(step)
+    if not moving or math.prod(after) <= 1 or len(moving) > 1:
+        return None
+    at, rank = moving[0], len(before)
+    picks = step.type_name in _PICKS
+    if picks and (step.input_links[0] is None or step.input_links[0].call < 0):
+        return None  # an index into the model's input: a tensor that stands for a list
+    weighted = any(is_weighted(call) for call in reading.before(step.input_links[0]))
+    only_batch = picks or dims_argument(step, rank) == (at,)
+    sure = _is_sure(reading, step)
+    grave = weighted and sure and (only_batch or _feeds_weights(reading, step))
+    if not at_output and not grave:
+        return None
+    written = _write_step(step)
+    count = reading.batch * reading.factor_in(step, 0, at)
+    gone = f"takes one of the {count} samples" if picks else f"runs over the batch of {count}"
+    message = f"{written} {gone}: {write_size(before)} became {write_size(after)}"
+    return Flag(
+        "batch-lost", "warning" if grave else "note", reading.row(step), step.path, message, _fix_loss(step, at, rank)
+    )
+
+
+def _is_sure(reading: Reading, step: Call) -> bool:
+    """Tell whether the dim that moves is a batch and not a list of nodes or instances: a layer or the rank says so."""
+    if len(step.inputs[0].shape) > 2:
+        return True
+    if any(len(fact.spec.shape) > 2 for fact in reading.inputs):
+        return True
+    return any(batch_dim(reading, call) is not None for call in reading.before(step.input_links[0]))
+
+
+def _fix_loss(step: Call, at: int, rank: int) -> str:
+    if step.type_name in _PICKS:
+        index = argument(step, "1", "index")
+        index = index[at] if isinstance(index, tuple) and len(index) > at else index
+        return f"x[:, {index}] takes it of every sample" if at == 0 and rank > 2 and isinstance(index, int) else ""
+    if rank == 2:
+        return f"{step.type_name}(dim={1 - at}) keeps the batch"
+    if rank == 3 and at == 0:
+        return f"{step.type_name}(dim=1) keeps the batch"
+    dims = tuple(range(2, rank))
+    return f"{step.type_name}(dim={dims}) keeps the batch"
+
+
+def _write_step(step: Call) -> str:
+    """Write an operation as people do: ``mean(dim=0)``, ``[-1]``."""
+    if step.type_name == "getitem":
+        index = argument(step, "1")
+        return f"[{_write_index(index)}]"
+    dim = argument(step, "dim", "axis", "dims")
+    return f"{step.type_name}()" if dim is None else f"{step.type_name}(dim={dim})"
+
+
+def _write_index(index: object) -> str:
+    if isinstance(index, tuple):
+        return ", ".join(map(_write_index, index))
+    if isinstance(index, slice):
+        parts = ["" if part is None else str(part) for part in (index.start, index.stop)]
+        return ":".join(parts)
+    return "..." if index == "..." else str(index)
+
+
+# -- folded and multiplied --------------------------------------------------------------------------------------------
+
+
+def find_folded_batches(story: Story) -> Iterator[Flag]:
+    """Find the step after which the output has several rows for each sample.
+
+    Finds ``view(-1, 400)`` of a map that holds 800 numbers a sample, ``cat`` of a sample's branches along the batch.
+    Leaves alone what is unfolded again (windows, time-distributed layers, channel shuffle), two inputs or two views of
+    them side by side; whole axes folded with their features intact (``(B, T, V)`` to ``(B·T, V)``) are a note.
+    """
+    reading = read(story)
+    if reading.failed_then is not None and reading.failed_then[0].type_name in RESHAPES:
+        flag = _judge_division(reading, *reading.failed_then)
+        if flag is not None:
+            yield flag
+    outcomes = _outcomes(reading)
+    if not outcomes or any(outcome.fate in ("kept", "pairs", "moved") for outcome in outcomes):
+        return
+    seen: set[int] = set()
+    for outcome in outcomes:
+        if outcome.fate != "folded":
+            continue
+        step = _find_folder(reading, outcome)
+        if step is None or step.index in seen:
+            continue
+        seen.add(step.index)
+        flag = _judge_cat(reading, step) if step.type_name in _CATS else _judge_fold(reading, step, outcome)
+        if flag is not None:
+            yield flag
+
+
+_CATS = frozenset({"cat", "concat", "concatenate"})
+
+
+def _judge_division(reading: Reading, step: Call, other: Call) -> Flag | None:
+    """A ``view(-1, n)`` whose n is no divisor of a sample's numbers."""
+    asked = asked_size(step)
+    if asked is None or asked != asked_size(other) or asked[0] != -1 or len(asked) < 2:
+        return None
+    if reading.moving_in(step) != (0,) or step.inputs[0].shape[0] != reading.batch:
+        return None
+    row, sample = math.prod(asked[1:]), math.prod(step.inputs[0].shape[1:])
+    if sample % row == 0 or (row % sample == 0 and len(asked) > 2):
+        return None
+    weighted = any(is_weighted(call) for call in reading.after(step, 200))
+    sure = len(step.inputs[0].shape) > 2 and weighted
+    before, after = write_size(step.inputs[0].shape), write_size(step.outputs[0].shape)
+    message = (
+        f"{before} became {after}: a sample holds {sample} numbers, a row {row}; a batch of {reading.batch + 1} fails"
+    )
+    fix = f"flatten(1) keeps a row a sample, in_features={sample}"
+    return Flag("batch-folded", "warning" if sure else "note", reading.row(step), step.path, message, fix)
+
+
+def _find_folder(reading: Reading, outcome: _Outcome) -> Call | None:
+    """Walk back to the step that read one row a sample and made several."""
+    link: Link | None = outcome.link
+    for _ in range(10_000):
+        step = reading.maker(link)
+        if step is None or link is None:
+            return None
+        factors = [(reading.single_factor_in(step, leaf), leaf) for leaf in range(len(step.inputs))]
+        most, leaf = max(factors, default=(0, 0), key=lambda pair: pair[0])
+        if most < 1:
+            return None
+        if most < reading.single_factor_out(step, link.leaf):
+            return step
+        link = step.input_links[leaf]
+    return None
+
+
+def _judge_fold(reading: Reading, step: Call, outcome: _Outcome) -> Flag | None:
+    if step.type_name not in RESHAPES:
+        return None
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    moving = reading.moving_in(step)
+    if not moving or len(moving) != 1:
+        return None
+    rows = reading.single_factor_out(step, 0)
+    how = _read_fold(before, after, moving[0], rows // max(reading.single_factor_in(step, 0), 1))
+    feeds = any(is_weighted(call) for call in reading.after(step, 200))
+    grave = how == "cut" or (how == "regrouped" and feeds and len(after) == 2)
+    held = math.prod(before) // reading.batch
+    message = f"{write_size(before)} became {write_size(after)}: {rows} rows for each of the {reading.batch} samples"
+    if how == "cut":
+        message += f", cut through an axis ({held} numbers a sample, {math.prod(after[1:])} a row)"
+    fix = "flatten(1)" if len(after) == 2 else f"{step.type_name}(x.shape[0], …)"
+    wide = f" and in_features={held}" if grave and feeds and len(after) == 2 else ""
+    return Flag(
+        "batch-folded", "warning" if grave else "note", reading.row(step), step.path, message,
+        f"{fix} keeps a row a sample{wide}" if wide == "" else f"{fix}{wide} keep a row a sample",
+    )  # fmt: skip
+
+
+def _read_fold(before: Size, after: Size, at: int, rows: int) -> Literal["intact", "regrouped", "cut"]:
+    """Say what was folded into the batch: whole axes, the rest intact or regrouped, or a part cut off an axis."""
+    if at != 0:
+        return "intact"
+    taken = 1
+    for dim in range(1, len(before)):
+        if taken == rows:
+            return "intact" if before[dim:] == after[1:] else "regrouped"
+        taken *= before[dim]
+        if taken > rows:
+            return "cut"
+    return "intact" if taken == rows else "cut"
+
+
+def _judge_cat(reading: Reading, step: Call) -> Flag | None:
+    """A sample's own branches side by side in the batch; parts that come from different inputs are meant."""
+    pieces = [link for link in step.input_links if link is not None]
+    if len(pieces) < 2 or len(set(pieces)) < 2:
+        return None
+    sources = [reading.sources(link) for link in pieces]
+    layers = [{call.module for call in reading.before(link) if is_weighted(call)} for link in pieces]
+    same = len({frozenset(found) for found in sources}) == 1 and len(sources[0]) == 1
+    branched = all(layers) and len({frozenset(found) for found in layers}) == len(layers)
+    shapes = [spec.shape for spec in step.inputs]
+    count = len(pieces)
+    message = f"cat along the batch: {count} × {write_size(shapes[0])} became {write_size(step.outputs[0].shape)}"
+    if same and branched:
+        fix = "torch.cat(…, dim=1) puts a sample's branches side by side"
+        return Flag("batch-folded", "warning", reading.row(step), step.path, message, fix)
+    return Flag("batch-folded", "note", reading.row(step), step.path, message, "")
+
+
+# -- moved ------------------------------------------------------------------------------------------------------------
+
+
+def find_moved_batches(story: Story) -> Iterator[Flag]:
+    """Find the transpose, or the ``stack`` in front, after which the output's batch is not where the input's was.
+
+    Finds a transpose left standing, ``torch.stack(steps)`` over the time of a batch-first input. Leaves alone nets
+    that are sequence-first throughout and the states of recurrent layers; sequence-first answers for a CTC loss and
+    stacks of a model's exits are a note.
+    """
+    reading = read(story)
+    outcomes = _outcomes(reading)
+    if not outcomes or any(outcome.fate != "moved" for outcome in outcomes[:1]):
+        return
+    if any(outcome.fate in ("kept", "pairs") for outcome in outcomes):
+        return
+    home = _home(reading)
+    seen: set[int] = set()
+    for outcome in outcomes:
+        if outcome.fate != "moved" or home is None:
+            continue
+        step = _find_mover(reading, outcome.link, home)
+        if step is None or step.index in seen:
+            continue
+        seen.add(step.index)
+        flag = _judge_move(reading, step, outcome, home)
+        if flag is not None:
+            yield flag
+
+
+def _find_mover(reading: Reading, link: Link | None, home: int) -> Call | None:
+    """Walk back to the step that read the batch at home and made it elsewhere."""
+    for _ in range(10_000):
+        step = reading.maker(link)
+        if step is None or link is None or (step.type_name in RECURRENTS and link.leaf > 0):
+            return None
+        moved = [leaf for leaf in range(len(step.inputs)) if reading.moving_in(step, leaf)]
+        if not moved:
+            return None
+        if any(reading.moving_in(step, leaf) == (home,) for leaf in moved):
+            return step
+        link = step.input_links[moved[0]]
+    return None
+
+
+def _judge_move(reading: Reading, step: Call, outcome: _Outcome, home: int) -> Flag | None:
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    if step.type_name == "stack":
+        steps = _are_time_steps(reading, step)
+        message = f"stack put {len(step.inputs)} in front of the batch: {write_size(before)} became {write_size(after)}"
+        fix = f"torch.stack(…, dim={home + 1}) keeps the batch first"
+        return Flag("batch-moved", "warning" if steps else "note", reading.row(step), step.path, message, fix)
+    if step.type_name not in TRANSPOSES:
+        return None
+    following = list(reading.after(step, 500))
+    weighted = any(is_weighted(call) for call in following)
+    by_contract = any(batch_dim(reading, call) == outcome.dim for call in following)
+    probable = any(call.type_name in ("log_softmax", "LogSoftmax") for call in following)
+    image = any(len(fact.spec.shape) > 3 for fact in reading.inputs)
+    sequence = len(outcome.shape) == 3 and outcome.dim == 1
+    grave = weighted and not (sequence and (probable or image)) and not (by_contract and len(outcome.shape) != 3)
+    grave = grave or (len(outcome.shape) == 2 and any(map(is_weighted, reading.before(step.input_links[0]))))
+    message = f"the batch of {reading.batch} left dim {home} for dim {outcome.dim} here and never came back: "
+    message += f"{write_size(before)} became {write_size(after)}, the output is {write_size(outcome.shape)}"
+    fix = f"transpose({home}, {outcome.dim}) before the return"
+    return Flag("batch-moved", "warning" if grave else "note", reading.row(step), step.path, message, fix)
+
+
+def _are_time_steps(reading: Reading, stack: Call) -> bool:
+    """Tell whether the stacked tensors are computed from steps 0, 1, 2 … of dim 1 of one tensor."""
+    picked: set[int] = set()
+    for link in stack.input_links:
+        for call in reading.before(link):
+            index = argument(call, "1", "index") if call.type_name in _PICKS else None
+            if call.type_name == "select" and dims_argument(call, len(call.inputs[0].shape)) == (1,):
+                index = (slice(None), index)
+            if isinstance(index, tuple) and len(index) > 1 and index[0] == slice(None) and isinstance(index[1], int):
+                picked.add(index[1])
+            if call.type_name == "unbind" and dims_argument(call, len(call.inputs[0].shape)) == (1,):
+                return True
+    return len(picked) > 1 and len(picked) >= len(stack.inputs) - 1
+
+
+RULES = {"batch-lost": find_lost_batches, "batch-folded": find_folded_batches, "batch-moved": find_moved_batches}

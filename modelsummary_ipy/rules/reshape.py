@@ -1,0 +1,179 @@
+"""The rule that finds a ``view`` or ``reshape`` where a transpose was meant."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+
+from modelsummary_ipy.facts import Call, Flag, Severity, Story
+from modelsummary_ipy.rules.layers import RESHAPES
+from modelsummary_ipy.rules.reading import Reading, Size, read, write_size
+
+__all__ = ["QUESTIONS", "RULES", "ask_for_more_steps", "find_swaps"]
+
+
+def find_swaps(story: Story) -> Iterator[Flag]:
+    """Find a ``view`` that gives the sizes of a transpose but the numbers in the old order.
+
+    Finds ``(B, T, C)`` viewed as ``(B, C, T)``, a map's channels viewed as last, the layers of a state viewed as part
+    of the batch. Leaves alone every regrouping that keeps the order (heads split off, windows cut, axes merged), and
+    sizes that are a swap only by chance: one trace at another size tells.
+    """
+    reading = read(story)
+    for step in reading.steps:
+        if step.type_name not in RESHAPES or not step.inputs or not step.outputs:
+            continue
+        before, after = step.inputs[0].shape, step.outputs[0].shape
+        if len(before) < 2 or len(after) < 2 or before == after:
+            continue
+        if _mixes_samples(reading, step):
+            yield _write_swap(reading, step, "the rows mix several samples", "warning")
+            continue
+        swap = find_swap(before, after)
+        if swap is None:
+            continue
+        severity = _judge(reading, step, *swap)
+        if severity is not None:
+            yield _write_swap(reading, step, f"{_write(swap[0])} became {_write(swap[1])}", severity)
+
+
+def _mixes_samples(reading: Reading, step: Call) -> bool:
+    """Tell whether the batch changed places with the dims before it, one row a sample before and after."""
+    moving, made = reading.moving_in(step), reading.moving_out(step)
+    if not moving or not made or len(moving) > 1 or len(made) > 1:
+        return False
+    if reading.factor_in(step, 0, moving[0]) != 1 or reading.factor(step, 0, made[0]) != 1:
+        return False
+    return math.prod(step.inputs[0].shape[: moving[0]]) != math.prod(step.outputs[0].shape[: made[0]])
+
+
+def find_swap(before: Size, after: Size) -> tuple[Size, Size] | None:
+    """Find the dims that a reshape seems to swap: the sizes of a transpose, merged or split at most.
+
+    Returns:
+        The sizes that changed places, before and after, without what kept its place; ``None`` if nothing did.
+
+    Example:
+        >>> find_swap((8, 20, 64), (8, 64, 20))
+        ((20, 64), (64, 20))
+        >>> find_swap((8, 64, 4, 4), (8, 16, 64))
+        ((64, 16), (16, 64))
+        >>> find_swap((8, 20, 64), (8, 20, 4, 16)) is None
+        True
+    """
+    for first, second in _groups(before, after):
+        one = tuple(size for size in first if size != 1)
+        two = tuple(size for size in second if size != 1)
+        if len(one) < 2 or len(two) < 2:
+            continue
+        found = _match(one, two) or _match(two, one)
+        if found is not None:
+            merged, its = found if _match(one, two) is not None else found[::-1]
+            return merged, its
+    return None
+
+
+def _groups(before: Size, after: Size) -> Iterator[tuple[Size, Size]]:
+    """Split two sizes at the places where both have a cut."""
+    i = j = 0
+    while i < len(before) and j < len(after):
+        first, second = [before[i]], [after[j]]
+        i, j = i + 1, j + 1
+        while math.prod(first) != math.prod(second):
+            if math.prod(first) < math.prod(second):
+                if i >= len(before):
+                    return
+                first.append(before[i])
+                i += 1
+            else:
+                if j >= len(after):
+                    return
+                second.append(after[j])
+                j += 1
+        yield tuple(first), tuple(second)
+
+
+def _match(many: Size, few: Size) -> tuple[Size, Size] | None:
+    """Merge neighbours of ``many`` so that it has the sizes of ``few`` in another order."""
+    for cuts in itertools.combinations(range(1, len(many)), len(few) - 1):
+        edges = (0, *cuts, len(many))
+        merged = tuple(math.prod(many[a:b]) for a, b in itertools.pairwise(edges))
+        if merged != few and sorted(merged) == sorted(few):
+            return merged, few
+    return None
+
+
+def _is_regrouping(one: Size, two: Size) -> bool:
+    """Tell whether the sizes may as well come of splitting and merging in order, as ``(16, 8)`` of ``(8, 16)``."""
+    cuts = sorted({*itertools.accumulate(one, int.__mul__), *itertools.accumulate(two, int.__mul__)})
+    return all(b % a == 0 for a, b in itertools.pairwise(cuts))
+
+
+def _judge(reading: Reading, step: Call, one: Size, two: Size) -> Severity | None:
+    if not _is_regrouping(one, two):
+        return "warning"
+    told = [retrace for retrace in reading.retraces if "B" not in retrace.sizes and retrace.trace.failure is None]
+    for retrace in told:
+        index = retrace.partners[step.index]
+        other = None if index is None else retrace.trace.calls[index]
+        if other is None or not other.outputs or other.inputs[0].shape == step.inputs[0].shape:
+            continue
+        swap = find_swap(other.inputs[0].shape, other.outputs[0].shape)
+        if swap is None:
+            return None
+        if not _is_regrouping(*swap):
+            return "warning"
+    return "note"
+
+
+def ask_for_more_steps(story: Story) -> Iterator[Mapping[str, int]]:
+    """Ask for another length or another map where sizes may be a swap or a regrouping."""
+    reading = read(story)
+    unsure = False
+    for step in reading.steps:
+        if step.type_name in RESHAPES and step.inputs and step.outputs and not unsure:
+            swap = find_swap(step.inputs[0].shape, step.outputs[0].shape)
+            unsure = swap is not None and _is_regrouping(*swap)
+    if not unsure:
+        return
+    names = {
+        name: size
+        for fact in reading.inputs
+        for name, size in zip(fact.dims, fact.spec.shape, strict=False)
+        if name and name != "B" and name[0] not in "CF"
+    }
+    if names:
+        yield {name: size + 1 for name, size in names.items()}
+        yield {name: size * 2 for name, size in names.items()}
+
+
+def _write(sizes: Size) -> str:
+    return " × ".join(map(str, sizes))
+
+
+def _write_swap(reading: Reading, step: Call, what: str, severity: Severity) -> Flag:
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    message = (
+        f"{step.type_name} made {write_size(after)} of {write_size(before)}: {what}, but the numbers kept their order"
+    )
+    moved = " (a reshape deals them out row by row, a transpose moves them)"
+    return Flag(
+        "reshape-swap", severity, reading.row(step), step.path, message + moved, _write_fix(reading, step)
+    )  # fmt: skip
+
+
+def _write_fix(reading: Reading, step: Call) -> str:
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    if len(before) == len(after):
+        moved = [dim for dim in range(len(before)) if before[dim] != after[dim]]
+        if len(moved) == 2:
+            return f"transpose({moved[0]}, {moved[1]})"
+        order = [after.index(size) for size in before] if len(set(before)) == len(before) else []
+        if sorted(order) == list(range(len(before))):
+            return f"permute({', '.join(str(before.index(size)) for size in after)})"
+    return "transpose first, then reshape"
+
+
+RULES = {"reshape-swap": find_swaps}
+QUESTIONS = {"reshape-swap": ask_for_more_steps}

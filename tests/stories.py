@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from modelsummary_ipy.facts import (
@@ -396,6 +397,7 @@ def failed_unet() -> Story:
     return build.story(failure=failure, dims=[("B", "C", "H", "W")], failed_at=(("H = W = 65", "cat in up1"),))
 
 
+@cache
 def mixture(num_layers: int = 61, num_experts: int = 256, *, linears: int = 3) -> Story:
     """A mixture of experts: about ``num_layers × num_experts × (linears + 1)`` modules, most not called."""
     size = (1, 4, 64)
@@ -421,6 +423,7 @@ def mixture(num_layers: int = 61, num_experts: int = 256, *, linears: int = 3) -
     return build.story()
 
 
+@cache
 def all_different(num_rows: int = 50_000, *, wide: int = 25) -> Story:
     """Nothing folds: every module has another size."""
     build = StoryBuilder("Zoo", (1, 1), (1, 1))

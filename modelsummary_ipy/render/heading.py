@@ -151,6 +151,12 @@ def count_flags(flags: Iterable[Flag]) -> str:
     return ", ".join(plural(number, word) for word, number in counts.items() if number)
 
 
+def gravest_severity(flags: Iterable[Flag]) -> str:
+    """``"error"`` if there is one, else ``"warning"``, else ``"note"``; ``""`` without flags."""
+    found = {flag.severity for flag in flags}
+    return next((severity for severity in ("error", "warning", "note") if severity in found), "")
+
+
 def find_caveats(story: Story) -> tuple[str, ...]:
     """What the totals leave out and which sizes work."""
     lines = []

@@ -23,6 +23,8 @@ __all__ = ["render_html"]
 
 #: A page of a megabyte opens in half a second; rows come first, operations and details take what is left.
 _MOST_BYTES = 1_000_000
+#: From here on rows are laid out as they come into view.
+_MANY_ROWS = 300
 #: Style, script, header and charts.
 _FRAME_BYTES = 60_000
 #: What a row takes before anything is said in it.
@@ -67,11 +69,13 @@ def render_html(
         css=_asset("style.css"),
         script=_asset("script.js"),
         parts=parts,
+        many=len(parts) > 2 * _MANY_ROWS,
         fail=() if failed_is_shown else heading.failing_lines(story, failing),
         footer=footer,
         found=heading.count_flags(story.flags),
+        gravest=heading.gravest_severity(story.flags),
         legend=[(name, names.colour(name), MEANINGS.get(name, "")) for name in names.names],
-        **_header(story, names),
+        **_header(story, outline, names),
         **_columns(view),
     )
 
@@ -103,7 +107,7 @@ def _weigh(parts: Iterable[Part]) -> int:
     return size
 
 
-def _header(story: Story, names: Names) -> dict[str, Any]:
+def _header(story: Story, outline: Outline, names: Names) -> dict[str, Any]:
     given = heading.find_given(story)
     lines = [_given_markup(leaf, names) for leaf in given]
     if len(lines) > 8:
@@ -113,7 +117,7 @@ def _header(story: Story, names: Names) -> dict[str, Any]:
         "failed": heading.find_failed(story),
         "title": heading.find_title(story),
         "given": lines,
-        "totals": _totals(story),
+        "totals": _totals(story, outline),
         "caveats": heading.find_caveats(story),
     }
 
@@ -145,7 +149,7 @@ class _Total:
         return 1 + max((bar.level for bar in self.bars), default=0)
 
 
-def _totals(story: Story) -> list[_Total]:
+def _totals(story: Story, outline: Outline) -> list[_Total]:
     totals = []
     for words_of, what, label in (
         (heading.find_params(story), "params", "share of parameters"),
@@ -158,11 +162,12 @@ def _totals(story: Story) -> list[_Total]:
                 unit, _, rest = rest.partition(" ")
                 number = f"{number} {unit}"
             number = f"{sign} {number}".strip()
-            shares = find_shares(story, what)
-            totals.append(_Total(number, rest, label, build_icicle(story, what), shares if len(shares) > 1 else ()))
+            shares = find_shares(story, outline, what)
+            bars = build_icicle(story, what)
+            totals.append(_Total(number, rest, label, bars, shares if bars or len(shares) > 1 else ()))
     memory = heading.find_memory(story)
     if memory:
-        parts = tuple(Share(name, value, "", "") for name, value in heading.find_memory_parts(story))
+        parts = tuple(Share(name, value, "") for name, value in heading.find_memory_parts(story))
         number, _, rest = memory.partition(" to ")
         bars = build_icicle(story, "activation")
         totals.append(

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..facts import Row, Story
-from . import words
+from ..outline import GroupNode, HiddenNode, Outline, RowNode
+from . import labels, words
 
 __all__ = ["Bar", "Share", "build_icicle", "find_shares"]
 
@@ -39,7 +40,6 @@ class Share:
     name: str
     value: str
     percent: str
-    meter: str
 
 
 def measure_of(story: Story, what: str) -> Measure:
@@ -57,55 +57,91 @@ def measure_of(story: Story, what: str) -> Measure:
 
 
 def build_icicle(story: Story, what: str) -> tuple[Bar, ...]:
-    """Bars from the model down, each as wide as its share, children below their parents in order of execution."""
+    """Bars from the model down, each as wide as its share, children below their parents in order of execution.
+
+    A level is drawn whole or not at all. Colours part the children of the first row that has several of weight; below
+    it they are inherited. Of more than six children those of one type look alike.
+    """
     measure, show = measure_of(story, what), _formatter(what)
     roots = [row for row in story.rows if row.parent is None]
     whole = sum(map(measure, roots))
-    if not whole or not any(len(story.children.get(row.index, ())) > 0 for row in roots):
-        return ()
     bars: list[Bar] = []
-    level = [(row, 0.0, 0, row.type_name) for row in roots]
+    level = [_Place(row, 0.0, 100 * measure(row) / whole, None, row.type_name) for row in roots] if whole else []
     for depth in range(_LEVELS + 1):
-        below: list[tuple[Row, float, int, str]] = []
-        for row, x, hue, label in level:
-            width = 100 * measure(row) / whole
-            if width < _NARROWEST or len(bars) >= _MOST_BARS:
-                continue
-            share = words.format_percent(measure(row), whole)
-            title = f"{words.plain(row.path or row.type_name)}: {show(measure(row))}, {share}"
-            label = words.plain(label)
-            fits = width * _PIXELS_PER_PERCENT >= 7 * len(label) + 6
-            bars.append(Bar(_number(x), _number(width), depth, hue, label if fits else "", title))
-            at, place = x, 0
-            for child in (story.rows[index] for index in _children(story, row)):
-                size = 100 * measure(child) / whole
-                if size > 0:
-                    below.append((child, at, place % 6 if depth == 0 else hue, _last(child)))
-                    at += size
-                    place += 1
-        level = below
-    return tuple(bars) if len(bars) > 1 else ()
+        level = [place for place in level if place.width >= _NARROWEST]
+        if not level or len(bars) + len(level) > _MOST_BARS:
+            break
+        for place in level:
+            share = words.format_percent(measure(place.row), whole)
+            path = words.plain(place.row.path or place.row.type_name)
+            label = words.plain(place.label)
+            fits = place.width * _PIXELS_PER_PERCENT >= 7 * len(label) + 6
+            title = f"{path}: {show(measure(place.row))}, {share}"
+            bars.append(
+                Bar(_number(place.x), _number(place.width), depth, place.hue or 0, label if fits else "", title)
+            )
+        level = [below for place in level for below in _below(story, place, measure, whole)]
+    return tuple(bars) if len({bar.level for bar in bars}) < len(bars) else ()
 
 
-def find_shares(story: Story, what: str, most: int = 6) -> tuple[Share, ...]:
-    """The largest parts of the model, in order of size."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    row: Row
+    x: float
+    width: float
+    hue: int | None
+    label: str
+
+
+def _below(story: Story, place: _Place, measure: Measure, whole: int) -> list[_Place]:
+    rows = [story.rows[index] for index in _children(story, place.row)]
+    sized = [(row, 100 * measure(row) / whole) for row in rows if measure(row) > 0]
+    hues: list[int | None] = [place.hue] * len(sized)
+    if place.hue is None and sum(width >= 1 for _, width in sized) > 1:
+        kinds = list(dict.fromkeys(row.type_name for row, _ in sized))
+        few = len(sized) <= 6
+        hues = [(at if few else kinds.index(row.type_name)) % 6 for at, (row, _) in enumerate(sized)]
+    x, found = place.x, []
+    for (row, width), hue in zip(sized, hues, strict=True):
+        found.append(_Place(row, x, width, hue, _last(row)))
+        x += width
+    return found
+
+
+def find_shares(story: Story, outline: Outline, what: str, most: int = 6) -> tuple[Share, ...]:
+    """The largest parts of the model, folded as the outline folds them, in order of size."""
     measure, show = measure_of(story, what), _formatter(what)
-    roots = [row for row in story.rows if row.parent is None]
-    whole = sum(map(measure, roots))
-    parts = [story.rows[index] for row in roots for index in _children(story, row)]
-    whole = whole or sum(map(measure, parts))  # of a forward that failed the model's own sum is not known
-    sized = sorted(((measure(row), -row.index) for row in parts if measure(row)), reverse=True)
-    shares = []
-    for value, index in sized[:most]:
-        row = story.rows[-index]
-        percent = words.format_percent(value, whole)
-        name = words.plain(row.path if row.kind == "module" else row.type_name)
-        shares.append(Share(name, show(value), percent, _number(100 * value / whole)))
-    rest = sum(value for value, _ in sized[most:])
-    if rest:
-        name = words.plural(len(sized) - most, "smaller part")
-        shares.append(Share(name, show(rest), words.format_percent(rest, whole), _number(100 * rest / whole)))
-    return tuple(shares) if whole else ()
+    whole = sum(measure(row) for row in story.rows if row.parent is None)
+    nodes = outline.nodes
+    while len(nodes) == 1 and isinstance(nodes[0], RowNode):
+        nodes = nodes[0].children
+    parts = [
+        (_value(story, node, what, measure), _part_name(story, node))
+        for node in nodes
+        if not isinstance(node, HiddenNode)
+    ]
+    sized = sorted((part for part in parts if part[0]), key=lambda part: -part[0])
+    if not whole or not sized:
+        return ()
+    shares = [Share(name, show(value), words.format_percent(value, whole)) for value, name in sized[:most]]
+    rest = whole - sum(value for value, _ in sized[:most])
+    if 1000 * rest > whole:
+        shares.append(Share("everything else", show(rest), words.format_percent(rest, whole)))
+    return tuple(shares)
+
+
+def _value(story: Story, node: RowNode | GroupNode, what: str, measure: Measure) -> int:
+    if isinstance(node, RowNode):
+        return measure(story.rows[node.row])
+    totals = node.totals
+    return {"params": totals.num_params, "macs": totals.mult_adds, "activation": totals.activation_bytes}[what] or 0
+
+
+def _part_name(story: Story, node: RowNode | GroupNode) -> str:
+    if isinstance(node, GroupNode):
+        return " · ".join(labels.format_group(node))
+    row = story.rows[node.row]
+    return words.plain(row.path if row.kind == "module" else row.type_name)
 
 
 def _children(story: Story, row: Row) -> tuple[int, ...]:

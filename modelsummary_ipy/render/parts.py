@@ -15,8 +15,6 @@ from .dims import Names
 __all__ = ["Part", "Parts", "markup_detail"]
 
 _NOTHING = Markup("")
-#: Levels that are indented; deeper ones stand in line with the last.
-_DEEPEST = 14
 
 
 @dataclass(slots=True)
@@ -27,7 +25,7 @@ class Part:
         what: ``"open"``, ``"close"``, or ``"more"`` for rows that are left out.
         row: Index of the row, -1 for a group.
         classes: Class words of the row.
-        indent: Levels that the name is set in.
+        indent: Pixels that the name is set in.
         name, kind: The two words of the row, and a third one behind.
         sizes: Lines, with their markup.
         title: Formulas, for the pointer that rests on the sizes.
@@ -96,7 +94,7 @@ class Parts:
                     yield Part("close")
                 continue
             if isinstance(node, HiddenNode):
-                yield Part("more", indent=min(step.depth, _DEEPEST), name=labels.format_hidden(node))
+                yield Part("more", indent=_indent(step.depth), name=labels.format_hidden(node))
                 continue
             first = node.row if isinstance(node, RowNode) else node.members[0][0]
             if waiting and step.in_group is None:
@@ -131,7 +129,7 @@ class Parts:
             note = f"{note} frozen".strip()
         fail = heading.failing_lines(self.story, self.failing) if node.row == self.failed_row else ()
         return Part(
-            "open", node.row, self._classes(row, node), min(step.depth, _DEEPEST), name, kind, note,
+            "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, note,
             self._arrow(row), self._title(row), self._numbers(self.story.costs.get(row.index), row.num_params),
             tuple(
                 (flag.severity, words.plain(flag.rule), words.plain(flag.message), words.plain(flag.fix))
@@ -160,7 +158,7 @@ class Parts:
         cost = Cost(node.totals.mult_adds, None, node.totals.activation_bytes) if self.story.costs else None
         classes = "ms-r ms-g" + (" ms-off" if labels.format_status(row, self.story) else "")
         return Part(
-            "open", -1, classes, min(step.depth, _DEEPEST), f"{name} ·", kind, "", self._arrow(row),
+            "open", -1, classes, _indent(step.depth), f"{name} ·", kind, "", self._arrow(row),
             self._title(row), self._numbers(cost, node.totals.num_params), inside=node.flags_inside,
             is_open=node.is_open, is_leaf=False, about=name,
             detail=markup_detail([("blocks", [labels.format_members(self.story, node)])]),
@@ -253,6 +251,11 @@ def markup_detail(pairs: Sequence[tuple[str, Sequence[str]]], extra: str = "") -
         terms.append(f"<dt>{word}</dt><dd>{said}</dd>")
     below = f'<pre class="ms-x">{escape(extra)}</pre>' if extra else ""
     return Markup(f'<dl class="ms-d">{"".join(terms)}</dl>{below}' if terms else below)
+
+
+def _indent(depth: int) -> int:
+    """Pixels: full steps for eight levels, then small ones, and none where a narrow page would have no room left."""
+    return 14 * min(depth, 8) + 5 * max(0, min(depth, 20) - 8)
 
 
 def _share(value: int, whole: int) -> str:

@@ -89,8 +89,7 @@ def torchlens(model: nn.Module, case: Case) -> Callable[[], object]:
     import torchlens as peer
 
     data = case.make_input()
-    log = getattr(peer, "log_forward_pass", None) or peer.get_model_activations
-    return lambda: log(model, data)
+    return lambda: peer.trace(model, data)
 
 
 def torchview(model: nn.Module, case: Case) -> Callable[[], object]:

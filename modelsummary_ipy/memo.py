@@ -140,8 +140,6 @@ def _find_way(func: Any) -> str:
     schema = func._schema
     if schema.name.partition("::")[2] in _UNSAFE_NAMES or any(str(r.type) != "Tensor" for r in schema.returns):
         return ""
-    if not any(str(argument.type) in ("Tensor", "List[Tensor]") for argument in schema.arguments):
-        return ""  # factories: cheap, and they follow switches that are not in the key
     aliases = [r.alias_info for r in schema.returns]
     if all(alias is None for alias in aliases):
         written = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)

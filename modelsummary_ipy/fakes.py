@@ -34,8 +34,9 @@ FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = (
 Listener = Callable[[Any, Sequence[Any], Mapping[str, Any], Any], None]
 
 
-#: Integers in tensors up to this size keep their values: lengths, masks and offsets decide how a forward goes on.
-_MOST_VALUES = 1 << 16
+#: Tensors up to this size keep their values where these are known: lengths, masks and offsets decide how a forward
+#: goes on. The mask of an image of 512² has as many.
+_MOST_VALUES = 1 << 18
 #: The same for tensors of the model itself, where tables of positions are more often looked up than looked at.
 _MOST_OWN_VALUES = 64
 
@@ -122,9 +123,9 @@ class FakeMode(FakeTensorMode):
         return tuple(map(spare, args)), {name: spare(value) for name, value in kwargs.items()}
 
     def may_turn_const(self, t: Tensor) -> bool:
-        """Tell whether a result of known values keeps its values: one number, or a few integers."""
+        """Tell whether a result of known values keeps them: torch keeps single numbers only."""
         return super().may_turn_const(t) or (
-            type(t) is Tensor and t.device.type == "cpu" and t.layout == torch.strided and _counts(t)
+            type(t) is Tensor and t.device.type == "cpu" and t.layout == torch.strided and t.numel() <= _MOST_VALUES
         )
 
 
@@ -185,7 +186,7 @@ def _know_uniform(fake: FakeTensor, value: Any, args: Sequence[Any]) -> None:
     value = args[1] if value is None else value
     if not isinstance(value, (bool, int, float)) or fake.numel() > _MOST_VALUES or fake.fake_device.type != "cpu":
         return
-    if _counts(fake) or (value == 1 and fake.dim() == 2 and fake.is_floating_point()):
+    if _counts(fake) or (value == 1 and fake.dim() > 1 and fake.is_floating_point()):
         with torch._C._DisableTorchDispatch():
             values = torch.full(fake.shape, value, dtype=fake.dtype, device="cpu")
         give_values(fake, values)

@@ -280,7 +280,7 @@ _SERIES = {"prediction_length": 4, "context_length": 6, "num_time_features": 2, 
 add("time series", "TimeSeriesTransformerConfig", "TimeSeriesTransformerModel", _SERIES, series)
 add("time series", "InformerConfig", "InformerModel", _SERIES, series)
 add("time series", "AutoformerConfig", "AutoformerModel", {**_SERIES, "moving_average": 3, "label_length": 2},
-    series, needs_values=True)  # fmt: skip
+    series)  # fmt: skip
 add("time series", "PatchTSTConfig", "PatchTSTModel",
     {"num_input_channels": 2, "context_length": 16, "patch_length": 4, "patch_stride": 4, "d_model": 16,
      "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 32},

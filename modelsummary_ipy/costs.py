@@ -9,8 +9,11 @@ from modelsummary_ipy.mult_adds import count_kernel
 
 __all__ = ["count_costs", "sum_mult_adds", "sum_saved"]
 
-#: Kernels that keep a workspace for backward whose size only the real backend knows.
-_WORKSPACES = ("aten.mkldnn_rnn_layer.", "aten._cudnn_rnn.", "aten.miopen_rnn.")
+#: Kernels that keep for backward what only the real backend knows the size of.
+_INEXACT = ("aten.mkldnn_rnn_layer.", "aten._cudnn_rnn.", "aten.miopen_rnn.", "aten._embedding_bag")
+#: Functions on packed sequences, which fakes run in another way than torch does.
+_PACKED = frozenset({"_pack_padded_sequence", "_pad_packed_sequence"})
+_ONEDNN_RNN = "aten.mkldnn_rnn_layer."
 
 
 def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tuple[str, ...]]:
@@ -39,9 +42,9 @@ def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tup
             continue
         call = trace.calls[row.call]
         macs = _count_call(call, unknown)
-        nbytes = saved[call.index] if saved is not None else None
+        nbytes = saved[call.index] + _estimate_workspaces(call) if saved is not None else None
         failed = call.status == "failed"
-        own.append(Cost(None, None if failed else macs, None, None if failed else nbytes, _is_approximate(call)))
+        own.append(Cost(None, None if failed else macs, None, None if failed else nbytes, _is_approximate(trace, call)))
     return _add_up(rows, own), tuple(unknown)
 
 
@@ -82,8 +85,29 @@ def _share_saved(trace: Trace) -> list[int] | None:
     return shares
 
 
-def _is_approximate(call: Call) -> bool:
-    return call.autocast is not None or any(kernel.op.startswith(_WORKSPACES) for kernel in call.kernels)
+def _estimate_workspaces(call: Call) -> int:
+    """Estimate what oneDNN keeps of an LSTM layer for backward, three times what autograd saves of it.
+
+    It keeps gates and states of all steps, twice; alignment makes it up to a quarter more than this.
+    """
+    total = 0
+    for kernel in call.kernels:
+        if kernel.op.startswith(_ONEDNN_RNN) and call.grad and kernel.inputs[0] is not None:
+            steps, batch, features = kernel.inputs[0]
+            hidden = kernel.outputs[0][-1]
+            gates = steps * batch * 9 * hidden
+            states = 2 * (steps + 1) * batch * (max(features, hidden) + 2 * hidden)
+            total += 4 * (gates + states)
+    return total
+
+
+def _is_approximate(trace: Trace, call: Call) -> bool:
+    """Tell whether a real run may save other bytes: by its backend, autocast's cache, packing or TorchScript."""
+    if call.autocast is not None or any(kernel.op.startswith(_INEXACT) for kernel in call.kernels):
+        return True
+    if call.type_name in _PACKED or any(spec.name.endswith("batch_sizes") for spec in call.inputs):
+        return trace.engine == "fake"
+    return call.module is not None and trace.modules[call.module].type_module.startswith("torch.jit")
 
 
 def _add_up(rows: Sequence[Row], own: Sequence[Cost]) -> dict[int, Cost]:
@@ -115,7 +139,8 @@ def sum_mult_adds(costs: Mapping[int, Cost]) -> int | None:
 
 
 def sum_saved(trace: Trace) -> int | None:
-    """Sum the bytes of all storages that autograd saved, each once; ``None`` if that was not measured."""
+    """Sum the bytes of all storages that autograd saved, each once, and workspaces; ``None`` if not measured."""
     if not trace.knows_saved or trace.failure is not None:
         return None
-    return sum({number: nbytes for call in trace.calls for number, nbytes in call.saved}.values())
+    storages = {number: nbytes for call in trace.calls for number, nbytes in call.saved}
+    return sum(storages.values()) + sum(map(_estimate_workspaces, trace.calls))

@@ -153,12 +153,19 @@ def trace_at(
 
 
 def trace_bytes(shadow: Shadow, inputs: ModelInputs, dtypes: list[str], method: str) -> TraceResult:
-    """Trace again at the same sizes, with grad and measuring: for a first pass that did without."""
-    with quiet_output(), torch.inference_mode(False), torch.enable_grad(), _collector_paused():
+    """Trace again at the same sizes, with grad and measuring: for a first pass that did without.
+
+    A forward that goes backward itself is traced once more, with autograd keeping what it saves.
+    """
+
+    def run(keep_saved: bool) -> TraceResult:
         work = shadow.build_fake_workpiece()
-        return trace(
-            work, prepare_inputs(inputs, work, dtypes, method=method), shadow.tree, method=method, guard=check_operation
-        )
+        prepared = prepare_inputs(inputs, work, dtypes, method=method)
+        return trace(work, prepared, shadow.tree, method=method, guard=check_operation, keep_saved=keep_saved)
+
+    with quiet_output(), torch.inference_mode(False), torch.enable_grad(), _collector_paused():
+        result = run(False)
+        return result if result.trace.knows_saved or result.error is not None else run(True)
 
 
 def _run_fake(
@@ -213,15 +220,26 @@ def _confirm(result: TraceResult) -> tuple[TraceResult, str]:
     if _needed_values(result.error):
         return result, _write_place(result)
     if result.operands is None or is_about_history(failure.message):
-        return result, ""
+        return _speak_of_tensors(result), ""
     real = replay(*result.operands)
     if real is None:
         return result, _write_place(result)
     if isinstance(real, (UnknownError, *FAKE_ONLY_ERRORS)):
-        return result, ""
+        return _speak_of_tensors(result), ""
     real = real.with_traceback(result.error.__traceback__)
     told = replace(failure, error_type=type(real).__name__, message=str(real))
     return replace(result, error=real, trace=replace(result.trace, failure=told)), ""
+
+
+def _speak_of_tensors(result: TraceResult) -> TraceResult:
+    """Say ``Tensor`` where a message says ``FakeTensor``: the user has none."""
+    failure, error = result.trace.failure, result.error
+    assert failure is not None
+    assert error is not None
+    kind = next(kind for kind in type(error).__mro__ if not kind.__module__.startswith("torch._subclasses"))
+    error.args = tuple(arg.replace("FakeTensor", "Tensor") if isinstance(arg, str) else arg for arg in error.args)
+    told = replace(failure, error_type=kind.__name__, message=failure.message.replace("FakeTensor", "Tensor"))
+    return replace(result, trace=replace(result.trace, failure=told))
 
 
 def _needed_values(error: BaseException) -> bool:

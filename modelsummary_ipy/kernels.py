@@ -31,13 +31,16 @@ class KernelLog:
     Args:
         current: Returns the record of the call that runs now, ``None`` outside all calls.
         measure_bytes: Whether storages and saved tensors are followed, besides the operations.
+        keep_saved: Whether autograd keeps what it saves, for a forward that goes backward itself; then nothing can be
+            told of what lives.
 
     Attributes:
         input_storages: ``(number, bytes)`` of the storages that the pass began with.
     """
 
-    def __init__(self, current: Callable[[], Any], *, measure_bytes: bool = True) -> None:
+    def __init__(self, current: Callable[[], Any], *, measure_bytes: bool = True, keep_saved: bool = False) -> None:
         self._current = current
+        self._keeps_saved = keep_saved
         self._measures_bytes = measure_bytes
         self._excluded: dict[int, torch.UntypedStorage] = {}  # kept, or their addresses would be used again
         self._lazy_params: list[Tensor] = []
@@ -53,12 +56,15 @@ class KernelLog:
     @property
     def peak_bytes(self) -> int | None:
         """The largest sum of live storages; unknown if the forward went backward, for saved tensors are not kept."""
-        return self._peak_bytes if self._measures_bytes and not self._was_unpacked else None
+        return self._peak_bytes if self._measures_bytes and not (self._was_unpacked or self._keeps_saved) else None
 
     @property
     def knows_saved(self) -> bool:
-        """Whether what autograd saves was written down: not in a real pass, or where the user turned grad off."""
-        return self._measures_bytes and self._hears_saved
+        """Whether what autograd saves was written down: not in a real pass, nor where the user turned grad off.
+
+        Nor where a forward goes backward itself: what is unpacked then must be the very tensors that were saved.
+        """
+        return self._measures_bytes and self._hears_saved and (self._keeps_saved or not self._was_unpacked)
 
     def begin(self, params: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
         """Leave parameters and buffers out of what is measured, and begin with the inputs.
@@ -103,8 +109,10 @@ class KernelLog:
         if plan is None:
             plan = _plans[func] = _Plan(func)
         if plan.is_view:
-            if self._measures_bytes and getattr(output, "constant", None) is not None:
-                self._alias(output, args[0])
+            if self._measures_bytes:
+                for view in output if isinstance(output, (tuple, list)) else (output,):
+                    if getattr(view, "constant", None) is not None:
+                        self._alias(view, args[0])
             return
         record = self._current()
         if record is not None and (plan.counts or (plan.is_outer and record.type_name in _OUTER_PRODUCTS)):
@@ -191,7 +199,7 @@ class KernelLog:
         known = self._follow(tensor, record, counts=False) if record is not None else None
         if known is not None:
             record.saved.append((known.number, known.nbytes))
-        if self._fake_mode is None or not isinstance(tensor, FakeTensor):
+        if self._keeps_saved or not isinstance(tensor, FakeTensor):
             return tensor
         return tensor.size(), tensor.stride(), tensor.dtype, tensor.device
 

@@ -119,6 +119,12 @@ def _count_added_product(kernel: Kernel) -> int:
     return math.prod(_size(kernel, 1)) * (right[-1] if len(right) > 1 else 1)
 
 
+@_formula("_embedding_bag", "_embedding_bag_forward_only")
+def _count_nothing(kernel: Kernel) -> int:
+    """Count nothing by convention, as for all lookups, where a call is written down for its bytes."""
+    return 0
+
+
 @_formula("addr")
 def _count_added_outer(kernel: Kernel) -> int:
     return math.prod(kernel.outputs[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -79,6 +80,7 @@ def trace(
     guard: Guard | None = None,
     measure: bool = True,
     measure_bytes: bool = True,
+    keep_saved: bool = False,
 ) -> TraceResult:
     """Run ``method`` of the copy once and write down every call.
 
@@ -91,6 +93,7 @@ def trace(
         guard: Checks an operation before it runs.
         measure: Whether to record kernels and bytes; a trace that only asks for sizes does without.
         measure_bytes: Whether to follow storages and saved tensors too.
+        keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
 
     Returns:
         The facts, and the exception if the forward raised one. ``KeyboardInterrupt`` and ``SystemExit`` pass through.
@@ -98,7 +101,8 @@ def trace(
     Raises:
         TraceCancelled: If the observer asked to stop.
     """
-    tracer = _Tracer(work, tree, observer, guard, measure_bytes=measure and measure_bytes)
+    make_log = functools.partial(KernelLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
+    tracer = _Tracer(work, tree, observer, guard, make_log)
     surroundings = Surroundings(collect_types(work.module))
     error: BaseException | None = None
     with surroundings.kept(real=work.fake_mode is None), ExitStack() as stack:
@@ -208,8 +212,7 @@ class _Tracer:
         tree: ModuleTree,
         observer: Observer | None,
         guard: Guard | None,
-        *,
-        measure_bytes: bool,
+        make_log: Callable[..., KernelLog],
     ) -> None:
         self._work = work
         self._tree = tree
@@ -233,7 +236,7 @@ class _Tracer:
         self._culprit_name = ""
         self._culprit_operands: Any = None
         self._stop: CodeType = _Tracer.call_module.__code__
-        self.kernels = KernelLog(self._current, measure_bytes=measure_bytes)
+        self.kernels = make_log(self._current)
 
     def _current(self) -> _Record | None:
         return self._stack[-1] if self._stack else None

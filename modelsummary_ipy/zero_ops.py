@@ -42,7 +42,7 @@ _ATEN = """
     constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
     replication_pad3d
     # looking up, sorting and moving
-    embedding _embedding_bag _embedding_bag_forward_only embedding_renorm index _unsafe_index _unsafe_masked_index
+    embedding embedding_renorm index _unsafe_index _unsafe_masked_index
     _unsafe_masked_index_put_accumulate index_put _unsafe_index_put _index_put_impl index_select index_add
     index_copy index_fill index_reduce gather scatter scatter_add scatter_reduce select_scatter slice_scatter
     diagonal_scatter as_strided_scatter take put masked_select masked_scatter masked_fill nonzero nonzero_static

@@ -31,7 +31,7 @@ from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiec
 from modelsummary_ipy.source import format_source, trim_error
 from modelsummary_ipy.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
 
-__all__ = ["Engine", "Traced", "run_engine", "trace_at", "trace_bytes"]
+__all__ = ["Engine", "Traced", "collector_paused", "run_engine", "trace_at", "trace_bytes"]
 
 Engine = Literal["auto", "fake", "real", "static"]
 
@@ -88,7 +88,7 @@ def run_engine(
     Raises:
         TraceCancelled: If the observer asked to stop.
     """
-    with _collector_paused():
+    with collector_paused():
         traced = _run_engine(model, inputs, method, device, mode, engine, observer)
     if traced.error is not None:
         trim_error(traced.error)
@@ -96,7 +96,7 @@ def run_engine(
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """A trace makes a hundred thousand objects that all live on; looking for garbage among them doubles its time."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -163,7 +163,7 @@ def trace_bytes(shadow: Shadow, inputs: ModelInputs, dtypes: list[str], method: 
         prepared = prepare_inputs(inputs, work, dtypes, method=method)
         return trace(work, prepared, shadow.tree, method=method, guard=check_operation, keep_saved=keep_saved)
 
-    with quiet_output(), torch.inference_mode(False), torch.enable_grad(), _collector_paused():
+    with quiet_output(), torch.inference_mode(False), torch.enable_grad(), collector_paused():
         result = run(False)
         return result if result.trace.knows_saved or result.error is not None else run(True)
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from modelsummary_ipy.attempts import Attempts
+from modelsummary_ipy.annotate import annotate
 from modelsummary_ipy.constraints import find_constraints
 from modelsummary_ipy.costs import count_costs, sum_mult_adds
-from modelsummary_ipy.engines import Engine, Traced, run_engine, trace_bytes
+from modelsummary_ipy.engines import Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trace, View
 from modelsummary_ipy.failure import explain
@@ -120,10 +121,12 @@ class ModelSummary:
         self._device = device
         self._model = weakref.ref(model)  # for the form; a summary in Out[] keeps no model alive
         self._inputs = given
-        self._traced: Traced = run_engine(
-            model, given, method=method, device=where, mode=mode, engine=engine, observer=observer
-        )
-        self._story = Story(self._traced.trace, build_rows(self._traced.trace), expect=dict(expect or {}))
+        with collector_paused():
+            self._traced: Traced = run_engine(
+                model, given, method=method, device=where, mode=mode, engine=engine, observer=observer
+            )
+            rows = build_rows(self._traced.trace)
+        self._story = Story(self._traced.trace, rows, expect=dict(expect or {}))
         self._has_flags = False
         self._batch: BatchFacts | None = None
         self._has_formulas = False
@@ -386,8 +389,36 @@ class ModelSummary:
             standalone: Whether to return a complete page instead of a notebook's output.
         """
         from modelsummary_ipy.render.html import render_html
+        from modelsummary_ipy.render.listing import build_details
 
-        return render_html(self._full_story(), self.view, standalone=standalone, **self._words())
+        story = self._full_story()
+        details = build_details(annotate(story))
+        return render_html(story, self.view, standalone=standalone, details=details, **self._words())
+
+    def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:
+        """Return the source of every traced function, and beside each line what it made: ``# B 32 16 = 8 32 16``.
+
+        Calls that made different things stand side by side, flags below their line. The notes are comments, so a part
+        can be pasted back as it is.
+
+        Args:
+            only: A path or a class: only functions that such a module ran.
+            sizes: Whether the sizes of this trace follow the formulas.
+
+        Raises:
+            KeyError: If no traced function with a readable source is of ``only``.
+        """
+        from modelsummary_ipy.render.listing import Annotated, render_listings
+
+        self._find_formulas()
+        listings = annotate(self.story, only)
+        if only is not None and not listings:
+            raise KeyError(f"no readable source ran in {only!r}; it takes a path or a class: {self._name_classes()}")
+        return Annotated(render_listings(listings, sizes=sizes))
+
+    def _name_classes(self) -> str:
+        types = dict.fromkeys(name for listing in annotate(self.story) for name in listing.type_names)
+        return ", ".join(list(types)[:8])
 
     def _words(self) -> dict[str, Any]:
         """What the renderers are told beside the story."""

@@ -55,19 +55,18 @@ def test_every_file_that_a_page_links_to_is_there() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_the_python_of_the_readme_prints_what_the_readme_says() -> None:
+@pytest.mark.parametrize(("page", "examples"), [("README.md", 2), ("docs/failures.md", 1)])
+def test_the_python_of_a_page_prints_what_the_page_says(page: str, examples: int) -> None:
     names: dict[str, Any] = {}
-    blocks = find_blocks(ROOT / "README.md")
     compared = 0
-    for (language, code), (following, text) in itertools.pairwise(blocks):
-        if language == "python":
+    for (language, code), (following, text) in itertools.pairwise(find_blocks(ROOT / page)):
+        if (language, following) == ("python", "text"):
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
                 exec(code, names)
-            if following == "text":
-                assert printed.getvalue() == text
-                compared += 1
-    assert compared == 2
+            assert printed.getvalue() == text
+            compared += 1
+    assert compared == examples
 
 
 class Classifier(nn.Module):

@@ -59,9 +59,7 @@ class Server:
 @contextmanager
 def start_server(root: Path, log: Path) -> Iterator[Server]:
     """Start a server of its own on a free port, and stop it and its kernels however the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_port()
     token = secrets.token_hex(8)
     settings = Path(os.environ["JUPYTER_CONFIG_DIR"]) / "lab/user-settings/@jupyterlab/apputils-extension"
     settings.mkdir(parents=True, exist_ok=True)
@@ -82,30 +80,44 @@ def start_server(root: Path, log: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     command += [f"--{name}={value}" for name, value in options.items()]
     server = Server(f"http://127.0.0.1:{port}", token, root)
+    with serve(command, server.address("api/status"), log):
+        yield server
+
+
+def find_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serve(command: Sequence[str | Path], url: str, log: Path) -> Iterator[None]:
+    """Run a server until the block ends; the block begins when the server answers."""
     with log.open("w") as written:
         # a session of its own, so that its kernels can be ended with it
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            _wait_for(server, process, log)
-            yield server
+            _wait_for(url, process, log)
+            yield
         finally:
             _end(process)
 
 
-def _wait_for(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise RuntimeError(f"the Jupyter server ended:\n{log.read_text()}")
+            raise RuntimeError(f"the server ended:\n{log.read_text()}")
         try:
-            urllib.request.urlopen(server.address("api/status"), timeout=1).close()
+            urllib.request.urlopen(url, timeout=1).close()
         except OSError:
             time.sleep(0.1)
         else:
             return
-    raise RuntimeError(f"the Jupyter server does not answer:\n{log.read_text()}")
+    raise RuntimeError(f"the server does not answer:\n{log.read_text()}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,17 @@ from playwright.sync_api import Locator, Page, expect
 from torch import nn
 
 from modelsummary_ipy import ModelSummary, Size
-from tests.browser.hosts import PATIENCE, Notebook, Server, find_head, find_row, find_violations, is_open
+from tests.browser.hosts import (
+    PATIENCE,
+    Notebook,
+    Server,
+    find_head,
+    find_port,
+    find_row,
+    find_violations,
+    is_open,
+    serve,
+)
 
 CELLS = [
     "%load_ext modelsummary_ipy",
@@ -97,6 +108,36 @@ def test_in_a_page_that_nbconvert_made_it_folds(
     page.goto((tmp_path / "converted.html").as_uri(), wait_until="domcontentloaded")
     assert_folds(page, page.locator(".ms-root"))
     assert find_violations(page, axe) == []
+
+
+MARIMO = """
+import marimo
+app = marimo.App()
+
+@app.cell
+def _():
+    from torch import nn
+    from modelsummary_ipy import ModelSummary
+    model = nn.Sequential(nn.Conv2d(1, 16, 3, padding=5), nn.Sequential(nn.ReLU()))
+    ModelSummary(model, (1, 1, 32, 32))
+    return
+
+if __name__ == "__main__":
+    app.run()
+"""
+
+
+def test_in_marimo_it_is_shown_and_folds(page: Page, tmp_path: Path) -> None:
+    """Which puts it into a frame of its own, because there is a script in it."""
+    (tmp_path / "app.py").write_text(MARIMO)
+    port = find_port()
+    command = [sys.executable, "-m", "marimo", "-q", "run", tmp_path / "app.py", "--headless", "--no-token"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with serve(command, f"http://127.0.0.1:{port}/health", tmp_path / "log"):
+        page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
+        shown = page.frame_locator("iframe").locator(".ms-root")
+        expect(shown).to_be_visible(timeout=PATIENCE)
+        assert_folds(page, shown)
 
 
 #: How a host says which theme it is in: attributes of <html> and <body>, and the colour behind the output.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import replace
 
-from modelsummary_ipy.facts import Call, TensorSpec
+from modelsummary_ipy.facts import Call
 
-from .code import change_call, name_member, read_unpacking, wrap_attribute, write_loop
+from .code import change_call, change_operation, name_member, read_unpacking, wrap_attribute, write_loop
 from .numbers import write_shape
-from .repair import fix_argument, fix_operand
-from .scene import Diagnosis, Scene
+from .repair import fix_argument
+from .scene import ANYWHERE, RESHAPE, Diagnosis, Scene
 
 __all__ = ["explain_arguments"]
 
@@ -66,7 +65,7 @@ def _explain_missing(scene: Scene, missing: list[str], is_root: bool) -> Diagnos
     def edit(arguments: list[str], keywords: dict[str, str]) -> str:
         return ", ".join([*arguments, *missing, *[f"{name}={text}" for name, text in keywords.items()]])
 
-    fix = change_call(scene.failure.source_text, name_member(scene.call.path), edit)
+    fix = change_call(scene.line, name_member(scene.call.path), edit)
     return Diagnosis(reason, f"a value for {words}", fix)
 
 
@@ -80,7 +79,7 @@ def _explain_surplus(scene: Scene, taken: int, given: int, is_root: bool) -> Dia
     def edit(arguments: list[str], keywords: dict[str, str]) -> str:
         return ", ".join([*arguments[:taken], *[f"{name}={text}" for name, text in keywords.items()]])
 
-    fix = change_call(scene.failure.source_text, name_member(scene.call.path), edit)
+    fix = change_call(scene.line, name_member(scene.call.path), edit)
     return Diagnosis(reason, f"{taken} {plural}", fix)
 
 
@@ -93,7 +92,7 @@ def _explain_keyword(scene: Scene, stranger: str, is_root: bool) -> Diagnosis:
     def edit(arguments: list[str], keywords: dict[str, str]) -> str:
         return ", ".join([*arguments, *[f"{name}={text}" for name, text in keywords.items() if name != stranger]])
 
-    fix = change_call(scene.failure.source_text, name_member(scene.call.path), edit)
+    fix = change_call(scene.line, name_member(scene.call.path), edit)
     return Diagnosis(reason, f"a call without {stranger}=", fix)
 
 
@@ -102,7 +101,7 @@ def _explain_container_call(scene: Scene) -> Diagnosis | None:
     if scene.call.type_name not in ("ModuleList", "ModuleDict") or scene.failure.error_type != "NotImplementedError":
         return None
     reason = f"a {scene.call.type_name} holds layers and does not run them"
-    fix = write_loop(scene.failure.source_text, name_member(scene.call.path))
+    fix = write_loop(scene.line, name_member(scene.call.path))
     return Diagnosis(reason, "nn.Sequential, or a loop over it", fix)
 
 
@@ -189,32 +188,24 @@ def _explain_attribute(scene: Scene) -> Diagnosis | None:
     if scene.failure.error_type != "AttributeError" or found is None:
         return None
     owner, attribute = found[1], found[2]
-    line = scene.failure.source_text
+    line = scene.line
     if owner in _CONTAINERS:
         if owner == "NoneType":
-            return _explain_none(replace_call(scene))
+            return _explain_none(scene)
         giver = _find_giver(scene, None)
         key, words = _choose_leaf(giver, owner)
         name = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"it is a {owner}"
-        return Diagnosis(
-            f"{name}, and .{attribute} is a tensor's", "one tensor", wrap_attribute(line, attribute, f"{{}}{key}")
-        )
+        fix = wrap_attribute(line, attribute, f"{{}}{key}")
+        return Diagnosis(f"{name}, and .{attribute} is a tensor's", "one tensor", fix)
     if owner != scene.call.type_name or scene.fact is None:
         return None
     names = [scene.trace.modules[child].path.rpartition(".")[2] for child in scene.fact.children]
-    names += [
-        *scene.fact.settings,
-        *[n.rpartition(".")[2] for p in scene.fact.params for n in scene.trace.params[p].names],
-    ]
+    params = [scene.trace.params[index] for index in scene.fact.params]
+    names += [*scene.fact.settings, *[name.rpartition(".")[2] for param in params for name in param.names]]
     near = difflib.get_close_matches(attribute, names, 1, 0.6)
     reason = f"{scene.owner} has no '{attribute}'" + (f"; it has '{near[0]}'" if near else "")
     fix = re.sub(rf"\.{attribute}\b", f".{near[0]}", line) if near else ""
     return Diagnosis(reason, "an attribute that __init__ sets", fix)
-
-
-def replace_call(scene: Scene) -> Scene:
-    """Look from the end of the module that failed: all calls in it come before."""
-    return scene
 
 
 def _explain_operands(scene: Scene) -> Diagnosis | None:
@@ -228,26 +219,23 @@ def _explain_operands(scene: Scene) -> Diagnosis | None:
     giver = _find_giver(scene, None)
     key, words = _choose_leaf(giver, kind)
     reason = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"one side is a {kind}"
-    from .code import change_operation
 
     def edit(items: list[str], write: object) -> str | None:
         if len(items) <= place or not callable(write):
             return None
         return str(write("\0".join(f"{item}{key}" if i == place else item for i, item in enumerate(items))))
 
-    fix = change_operation(scene.failure.source_text, name, edit) if name else ""
-    return Diagnosis(
-        f"{reason}; {sign} takes tensors", "a tensor on both sides", fix or fix_operand(scene, place, f"{{}}{key}")
-    )
+    fix = change_operation(scene.line, name, edit) if name else ""
+    return Diagnosis(f"{reason}; {sign} takes tensors", "a tensor on both sides", fix)
 
 
 def _explain_unpacking(scene: Scene) -> Diagnosis | None:
     found = _NO_UNPACK.search(scene.failure.message)
     if scene.failure.error_type != "ValueError" or found is None:
         return None
-    read = read_unpacking(scene.failure.source_text)
+    read = read_unpacking(scene.line)
     if read is None:
-        return Diagnosis(scene.failure.message, f"{found[2]} values", "", True)
+        return Diagnosis(scene.failure.message, f"{found[2]} values", "", ANYWHERE)
     names, source = read
     came = found[3] or "more"
     if source.endswith((".shape", ".size()")):
@@ -256,15 +244,13 @@ def _explain_unpacking(scene: Scene) -> Diagnosis | None:
         shapes = dict.fromkeys(part.shape for part in scene.data)
         if len(shapes) == 1:
             shape = next(iter(shapes))
-            reason = (
-                f"{tensor} has {came} axes, {write_shape(shape)} came in, the line names {found[2]}: {', '.join(names)}"
-            )
-        return Diagnosis(reason, f"{found[2]} axes", "", True)
+            reason = f"{tensor} has {came} axes of {write_shape(shape)}; the line names {found[2]}: {', '.join(names)}"
+        return Diagnosis(reason, f"{found[2]} axes", "", RESHAPE)
     reason = f"{source} gives {came} values, the line names {found[2]}"
     fix = ""
     inner = [call for call in scene.inner_calls() if call.kind == "module"]
     if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
         reason = f"'{inner[-1].path}' ({inner[-1].type_name}) gives one state, not the two of an LSTM"
         first = names[1].strip("()").partition(",")[0]
-        fix = scene.failure.source_text.replace(names[1], first, 1)
-    return Diagnosis(reason, f"{found[2]} values", fix, True)
+        fix = scene.line.replace(names[1], first, 1)
+    return Diagnosis(reason, f"{found[2]} values", fix, () if fix else ANYWHERE)

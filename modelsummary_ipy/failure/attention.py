@@ -7,11 +7,11 @@ from typing import Any
 
 from modelsummary_ipy.facts import Call, TensorSpec
 
-from .code import write_change, write_module
+from .code import change_call, name_member, write_change, write_module
 from .combining import find_clashes
 from .numbers import write_shape
 from .repair import fix_argument, fix_creation
-from .scene import Diagnosis, Part, Scene
+from .scene import RESHAPE, Diagnosis, Part, Scene
 
 __all__ = ["explain_attention"]
 
@@ -26,10 +26,7 @@ def explain_attention(scene: Scene) -> Diagnosis | None:
     fact = scene.module_of(call)
     if call is None or fact is None or fact.type_name != "MultiheadAttention":
         return None
-    parts = {
-        spec.name or "query": Part(spec, call.input_links[i], call.input_params[i])
-        for i, spec in enumerate(call.inputs)
-    }
+    parts = {part.spec.name: part for part in scene.parts_of(call)}
     query = parts.get("query")
     if query is None:
         return None
@@ -68,14 +65,15 @@ class _Heads:
             if part.rank == 3 and part.shape[1] == wanted and self._same_everywhere():
                 reason = f"axis 1 of the {name} has the {wanted} features and the last one {part.shape[2]}"
                 fix = _swap_all(self.scene, self.call)
-                return Diagnosis(reason, expected, fix, True)
+                return Diagnosis(reason, expected, fix)
             heads = self.settings.get("num_heads", 1)
             changes: dict[str, Any] = {setting: part.shape[-1]}
             if setting == "embed_dim":
                 changes = {"embed_dim": part.shape[-1], "kdim": None, "vdim": None}
                 if part.shape[-1] % heads:
                     changes["num_heads"] = max(n for n in range(1, heads + 1) if part.shape[-1] % n == 0)
-            return Diagnosis(reason, expected, self._write(**changes), True)
+            search = RESHAPE if self.scene.is_like_input(part) else ()
+            return Diagnosis(reason, expected, self._write(**changes), search)
         return None
 
     def _same_everywhere(self) -> bool:
@@ -93,10 +91,10 @@ class _Heads:
             fix = ""
             if self.query.shape[steps] == self.key.shape[steps]:
                 fix = self._write(batch_first=not self.batch_first)
-            return Diagnosis(reason, f"one batch, {write_shape(self.query.shape)}", fix, True)
+            return Diagnosis(reason, f"one batch, {write_shape(self.query.shape)}", fix, () if fix else RESHAPE)
         if self.key.shape[steps] != self.value.shape[steps]:
             reason = f"{self.key.shape[steps]} keys and {self.value.shape[steps]} values: each key has one value"
-            return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", "", True)
+            return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", "", RESHAPE)
         return None
 
     def _explain_masks(self) -> Diagnosis | None:
@@ -107,7 +105,7 @@ class _Heads:
         heads = int(self.settings.get("num_heads", 1))
         mask = self.parts.get("attn_mask")
         if mask is not None:
-            wanted = (target, source) if mask.rank != 3 else (batch * heads, target, source)
+            wanted: tuple[int, ...] = (target, source) if mask.rank != 3 else (batch * heads, target, source)
             if mask.shape != wanted:
                 reason = f"attn_mask is {write_shape(mask.shape)}: {target} queries look at {source} keys"
                 words = f"attn_mask {write_shape((target, source))} or {write_shape((batch * heads, target, source))}"
@@ -121,7 +119,7 @@ class _Heads:
 
     def _mask_diagnosis(self, mask: Part, wanted: tuple[int, ...], reason: str, expected: str) -> Diagnosis:
         fix = fix_creation(self.scene, mask, wanted)
-        return Diagnosis(reason, expected, fix, True, candidates=resize_input(self.scene, mask, wanted))
+        return Diagnosis(reason, expected, fix, candidates=resize_input(self.scene, mask, wanted))
 
 
 def resize_input(scene: Scene, part: Part, shape: tuple[int, ...]) -> tuple[tuple[TensorSpec, ...], ...]:
@@ -134,13 +132,11 @@ def resize_input(scene: Scene, part: Part, shape: tuple[int, ...]) -> tuple[tupl
 
 
 def _swap_all(scene: Scene, call: Call) -> str:
-    from .code import change_call, name_member
-
     def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
         words = [f"{text}.transpose(1, 2)" for text in arguments[:3]] + arguments[3:]
         return ", ".join([*words, *[f"{name}={text}" for name, text in keywords.items()]])
 
-    return change_call(scene.failure.source_text, name_member(call.path), edit)
+    return change_call(scene.line, name_member(call.path), edit)
 
 
 def _explain_product(scene: Scene) -> Diagnosis | None:
@@ -148,20 +144,19 @@ def _explain_product(scene: Scene) -> Diagnosis | None:
         return None
     query, key, value = scene.parts[:3]
     if query.rank < 2 or key.rank < 2 or value.rank < 2:
-        return Diagnosis("attention reads [… , steps, features]", "at least 2 axes each", "", True)
+        return Diagnosis("attention reads [… , steps, features]", "at least 2 axes each", "", RESHAPE)
     if query.shape[-1] != key.shape[-1]:
         reason = f"the query has {query.shape[-1]} features, the key {key.shape[-1]}: their product needs as many"
         fix = fix_argument(scene, "{}.transpose(-2, -1)", position=1) if key.shape[-2] == query.shape[-1] else ""
-        return Diagnosis(reason, f"key with a last axis of {query.shape[-1]}", fix, True)
+        return Diagnosis(reason, f"key with a last axis of {query.shape[-1]}", fix)
     if key.shape[-2] != value.shape[-2]:
         reason = f"{key.shape[-2]} keys and {value.shape[-2]} values: each key has one value"
-        return Diagnosis(reason, f"value of {key.shape[-2]} steps", "", True)
+        return Diagnosis(reason, f"value of {key.shape[-2]} steps", "", RESHAPE)
     for name, part in (("key", key), ("value", value)):
         if find_clashes(query.shape[:-2], part.shape[:-2]):
-            reason = (
-                f"the query's {write_shape(query.shape[:-2])} and the {name}'s {write_shape(part.shape[:-2])} differ"
-            )
-            return Diagnosis(reason, "equal batch and heads", "", True)
+            sizes = [write_shape(query.shape[:-2]), write_shape(part.shape[:-2])]
+            reason = f"the query's batch and heads are {sizes[0]}, the {name}'s {sizes[1]}"
+            return Diagnosis(reason, "equal batch and heads", "", RESHAPE)
     if len(scene.parts) > 3:
         mask = scene.parts[3]
         wanted = (*query.shape[:-1], key.shape[-2])
@@ -170,5 +165,5 @@ def _explain_product(scene: Scene) -> Diagnosis | None:
             small = wanted[-2:]
             fix = fix_creation(scene, mask, small)
             expected = f"attn_mask that stretches to {write_shape(wanted)}"
-            return Diagnosis(reason, expected, fix, True, candidates=resize_input(scene, mask, small))
+            return Diagnosis(reason, expected, fix, candidates=resize_input(scene, mask, small))
     return None

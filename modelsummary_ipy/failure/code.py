@@ -72,9 +72,9 @@ def write_module(fact: ModuleFact, trace: Trace, **changes: Any) -> str:
     words = [_write_value(settings[name]) for name in positional]
     for name, default in _OPTIONS.get(fact.type_name, {}).items():
         value = _collapse(settings.get(name, default))
-        is_same = value == default or (
-            name == "stride" and default is None and value == _collapse(settings["kernel_size"])
-        )
+        is_same = value == default
+        if name == "stride" and default is None:  # a pool's stride is its window unless said otherwise
+            is_same = value in (None, _collapse(settings["kernel_size"]))
         if name in ("kdim", "vdim"):
             is_same = value in (None, settings.get("embed_dim"))
         if not is_same:
@@ -117,7 +117,7 @@ def name_member(path: str) -> str:
     return "" if last.isdigit() else last
 
 
-# -- the user's line ----------------------------------------------------------------------------------------------------
+# -- the user's line --------------------------------------------------------------------------------------------------
 
 _OPERATORS: dict[str, type[ast.operator]] = {
     "add": ast.Add,
@@ -342,20 +342,28 @@ def set_argument(line: str, name: str, keyword: str, position: int, value: str) 
     return _splice(line, call, f"{text[:-1]}, {keyword}={value})")
 
 
-def splice_argument(line: str, name: str, size: tuple[int, ...]) -> str:
-    """Give another size to the call of a function that makes a tensor: ``torch.zeros(2, 4)`` or ``torch.zeros((2, 4))``."""
+def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int, ...]) -> str:
+    """Give another size to a call that makes a tensor, ``torch.zeros(2, 4)`` or ``torch.zeros((2, 4))``.
+
+    Args:
+        line: The user's line.
+        name: ``"zeros"``.
+        old: The size it makes now; what is equal in both stays as it is written.
+        size: The size it is to make.
+    """
     calls = _find_calls(line, name)
     if len(calls) != 1 or not calls[0].args:
         return ""
-    call = calls[0]
-    words = ", ".join(map(str, size))
-    if isinstance(call.args[0], (ast.Tuple, ast.List)):
-        return _splice(line, call.args[0], f"({words}{',' if len(size) == 1 else ''})")
-    first, last = call.args[0], call.args[-1]
-    if first.lineno != 1 or last.end_lineno != 1:
+    first = calls[0].args[0]
+    items = first.elts if isinstance(first, (ast.Tuple, ast.List)) else calls[0].args
+    if len(items) != len(old) or any(isinstance(item, ast.Starred) for item in items):
         return ""
-    raw = line.encode()
-    return (raw[: first.col_offset] + words.encode() + raw[last.end_col_offset :]).decode()
+    if len(old) != len(size):
+        return ""
+    for item, before, after in reversed(list(zip(items, old, size, strict=True))):
+        if before != after:
+            line = _splice(line, item, str(after))
+    return line
 
 
 def add_keyword(line: str, name: str, keyword: str, value: str) -> str:

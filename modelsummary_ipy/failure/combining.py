@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.facts import Call, Link
 
-from .code import write_change
-from .numbers import write_product, write_shape
+from .code import change_operation, write_change
+from .numbers import write_shape
 from .repair import fix_operand, fix_setting
-from .scene import Diagnosis, Part, Scene
+from .scene import ANYWHERE, STEER, STEP, Diagnosis, Part, Scene
 from .strides import find_lost, find_stride, write_lost
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
@@ -61,7 +61,7 @@ def _explain_pair(scene: Scene, places: tuple[int, int], left: Part, right: Part
     words = " and ".join(
         f"axis {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
     )
-    return Diagnosis(words, expected, "", True)
+    return Diagnosis(words, expected, "", ANYWHERE)
 
 
 def _explain_missing_axes(scene: Scene, places: tuple[int, int], left: Part, right: Part) -> Diagnosis | None:
@@ -85,7 +85,7 @@ def _explain_missing_axes(scene: Scene, places: tuple[int, int], left: Part, rig
         f"{write_shape(small.shape)} is aligned with the last axes of {write_shape(big.shape)}; "
         f"{write_shape(sizes)} would be stretched"
     )
-    return Diagnosis(reason, f"{write_shape(sizes)}", fix_operand(scene, place, template), True)
+    return Diagnosis(reason, f"{write_shape(sizes)}", fix_operand(scene, place, template))
 
 
 def _find_table(scene: Scene, parts: tuple[Part, Part]) -> Part | None:
@@ -123,7 +123,7 @@ def _explain_table(scene: Scene, left: Part, right: Part, table: Part, axis: int
         shapes = [spec.shape for spec in call.inputs]
         return shapes[which][axis] if len(shapes) > which and len(shapes[which]) >= -axis else None
 
-    return Diagnosis(reason, f"at most {most} on axis {data.rank + axis}", fix, True, (measure, most))
+    return Diagnosis(reason, f"at most {most} on axis {data.rank + axis}", fix, STEER, (measure, most))
 
 
 def _name_table(scene: Scene, table: Part, axis: int, came: int) -> tuple[str, str]:
@@ -150,21 +150,17 @@ def explain_half_pixel(
     gaps = [abs(left.shape[axis] - right.shape[axis]) for axis in axes]
     if not all(0 < gap <= max(2, left.shape[axis] // 4) for gap, axis in zip(gaps, axes, strict=True)):
         return None
-    small, big = (left, right) if left.shape[axes[0]] < right.shape[axes[0]] else (right, left)
-    lost = find_lost(scene, small, big, axes[0])
-    if lost is None:
+    found = find_lost(scene, left, right, axes[0])
+    if found is None:
         return None
-    small_place = places[0] if small is left else places[1]
-    big_place = places[1] if small is left else places[0]
-    rank = left.rank
-    both = " and ".join(
-        f"{small.shape[axis]} against {big.shape[axis]} on axis {rank + axis}" for axis in reversed(axes)
-    )
-    reason = f"{both}: {write_lost(lost)}"
-    mode = f"size={{{big_place}}}.shape[2:]"
-    fix = fix_operand(scene, small_place, f"F.interpolate({{}}, {mode})") if rank > 2 else ""
-    expected = f"the two maps of one size, {write_shape(big.shape[2:])}"
-    return Diagnosis(reason, expected, fix, True)
+    lost, came_from_left = found
+    up, other = (places[0], places[1]) if came_from_left else (places[1], places[0])
+    kept = right if came_from_left else left
+    sides = [" × ".join(str(part.shape[axis]) for axis in sorted(axes)) for part in (left, right)]
+    where = " and ".join(str(left.rank + axis) for axis in sorted(axes))
+    reason = f"{sides[0]} against {sides[1]} on axis {where}: {write_lost(lost)}"
+    fix = fix_operand(scene, up, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
+    return Diagnosis(reason, f"two maps of {write_shape(kept.shape[2:])}", fix, STEP)
 
 
 def _explain_residual(
@@ -202,7 +198,7 @@ def _explain_residual(
         return None
     line = fix_operand(scene, place, "self.shortcut({})")
     fix = f"{write_change(path, layer)}; {line}" if line else write_change(path, layer)
-    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix, True)
+    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
 
 
 def _is_convolved(scene: Scene, part: Part) -> bool:
@@ -215,9 +211,8 @@ def explain_cat(scene: Scene) -> Diagnosis | None:
         return None
     first = scene.parts[0]
     dim = scene.arguments.get("dim", 0)
-    along = (
-        dim % first.rank if isinstance(dim, int) and first.rank and scene.function.startswith(("cat", "con")) else None
-    )
+    joins = scene.function.startswith(("cat", "con")) and isinstance(dim, int) and first.rank > 0
+    along = dim % first.rank if joins else None
     for place, part in enumerate(scene.parts[1:], 1):
         if part.rank != first.rank:
             return _explain_cat_rank(scene, place, part, along)
@@ -236,8 +231,8 @@ def _explain_cat_rank(scene: Scene, place: int, part: Part, along: int | None) -
         if len(grown) == big.rank and all(
             x == y for a, (x, y) in enumerate(zip(grown, big.shape, strict=True)) if a != along
         ):
-            return Diagnosis(reason, "tensors of one rank", fix_operand(scene, at, f"{{}}.unsqueeze({axis})"), True)
-    return Diagnosis(reason, "tensors of one rank", "", True)
+            return Diagnosis(reason, "tensors of one rank", fix_operand(scene, at, f"{{}}.unsqueeze({axis})"))
+    return Diagnosis(reason, "tensors of one rank", "", ANYWHERE)
 
 
 def _explain_cat_axes(scene: Scene, place: int, part: Part, axes: list[int], along: int | None) -> Diagnosis:
@@ -248,13 +243,13 @@ def _explain_cat_axes(scene: Scene, place: int, part: Part, axes: list[int], alo
         if halved is not None:
             return halved
     words = " and ".join(f"{first.shape[axis]} against {part.shape[axis]} on axis {axis}" for axis in axes)
-    verb = "cat joins" if along is not None else "stack needs all of one size,"
-    reason = f"{words}; {verb} " + (f"along axis {along} and needs the others equal" if along is not None else "")
+    joins = f"{scene.function} joins along axis {along}" if along is not None else f"{scene.function} takes equal sizes"
+    reason = f"{words}; {joins}"
     fix = ""
     if along is not None and len(axes) == 1 and (rank < 4 or axes[0] < 2):
-        reason = f"{words}, but cat joins along axis {along}"
+        reason = f"{words}, but {joins}"
         fix = fix_setting(scene, scene.function, "dim", 1, axes[0])
-    return Diagnosis(reason.strip(), "equal sizes on every other axis", fix, True)
+    return Diagnosis(reason, "equal sizes on every other axis", fix, () if fix else ANYWHERE)
 
 
 def explain_matmul(scene: Scene) -> Diagnosis | None:
@@ -262,40 +257,39 @@ def explain_matmul(scene: Scene) -> Diagnosis | None:
     if scene.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(scene.parts) < 2:
         return None
     left, right = scene.parts[-2:]
-    if scene.function == "bmm" and (left.rank != 3 or right.rank != 3):
-        reason = f"bmm takes two tensors of 3 axes, {write_shape(left.shape)} and {write_shape(right.shape)} came"
-        return Diagnosis(
-            reason, "3 axes each", fix_operand(scene, 0, "torch.matmul({0}, {1})") and _to_matmul(scene), True
-        )
     if not left.shape or not right.shape:
         return None
+    if scene.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
+        reason = f"bmm takes two tensors of 3 axes, {write_shape(left.shape)} and {write_shape(right.shape)} came"
+        return Diagnosis(reason, "3 axes each", _to_matmul(scene), ANYWHERE if not _to_matmul(scene) else ())
     inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
-    batches = find_clashes(left.shape[:-2], right.shape[:-2])
     if inner_left == inner_right:
-        if not batches:
+        if not find_clashes(left.shape[:-2], right.shape[:-2]):
             return None
         reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
-        return Diagnosis(reason, "equal leading axes", "", True)
+        return Diagnosis(reason, "equal leading axes", "", ANYWHERE)
+    return _explain_inner(scene, left, right, inner_left, inner_right)
+
+
+def _explain_inner(scene: Scene, left: Part, right: Part, inner_left: int, inner_right: int) -> Diagnosis:
     expected = f"{inner_left} on the second tensor's axis {max(right.rank - 2, 0)}"
-    place = len(scene.parts) - 1
-    swapped = f"[{left.shape[-2] if left.rank > 1 else 1} × {inner_left}] @ [{write_product(right.shape[-2:]).split(' =')[0]}]"
+    last = len(scene.parts) - 1
+    sides = [" × ".join(map(str, part.shape[-2:])) for part in (left, right)]
+    reason = f"[{sides[0]}] @ [{sides[1]}]: the inner {inner_left} and {inner_right} differ"
     if right.rank > 1 and right.shape[-1] == inner_left:
         turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
-        reason = f"{swapped}: the inner {inner_left} and {inner_right} differ; the second, transposed, has {inner_left} there"
-        return Diagnosis(reason, expected, fix_operand(scene, place, turn), True)
+        reason += f"; transposed, the second has {inner_left} there"
+        return Diagnosis(reason, expected, fix_operand(scene, last, turn))
     if left.rank > 1 and left.shape[-2] == inner_right:
-        reason = f"{swapped}: the inner {inner_left} and {inner_right} differ; the first, transposed, has {inner_right} there"
-        return Diagnosis(reason, expected, fix_operand(scene, place - 1, "{}.transpose(-2, -1)"), True)
-    reason = f"{swapped}: the inner {inner_left} and {inner_right} differ"
+        reason += f"; transposed, the first has {inner_right} there"
+        return Diagnosis(reason, expected, fix_operand(scene, last - 1, "{}.transpose(-2, -1)"))
 
     def measure(call: Call) -> int | None:
         return call.inputs[-2].shape[-1] if len(call.inputs) > 1 and call.inputs[-2].shape else None
 
-    return Diagnosis(reason, expected, "", True, (measure, inner_right))
+    return Diagnosis(reason, expected, "", ANYWHERE, (measure, inner_right))
 
 
 def _to_matmul(scene: Scene) -> str:
-    from .code import change_operation
-
-    line = scene.failure.source_text
+    line = scene.line
     return change_operation(line, scene.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")

@@ -8,7 +8,7 @@ from modelsummary_ipy.facts import Call
 
 from .numbers import write_shape
 from .repair import fix_argument, fix_module
-from .scene import Diagnosis, Part, Scene
+from .scene import GROW, RESHAPE, Diagnosis, Part, Scene
 
 __all__ = ["explain_convolution", "move_to_channels"]
 
@@ -76,7 +76,7 @@ def _explain_rank(scene: Scene, part: Part, channels: int, spatial: int) -> Diag
     elif part.rank == spatial and channels == 1:
         reason += ": the batch and the channel are missing"
         fix = fix_argument(scene, "{}[None, None]")
-    return Diagnosis(reason, expected, fix, True)
+    return Diagnosis(reason, expected, fix, RESHAPE, (channel_axis(spatial), channels))
 
 
 def _explain_channels(scene: Scene, part: Part, channels: int, spatial: int) -> Diagnosis:
@@ -84,23 +84,22 @@ def _explain_channels(scene: Scene, part: Part, channels: int, spatial: int) -> 
     got = part.shape[axis]
     where = "no batch axis" if part.rank == spatial + 1 else "axis 1"
     expected = f"{_AXES[spatial]} with C = {channels} (in_channels)"
-    if part.shape[-1] == channels:
+    like_input = scene.is_like_input(part)
+    search = RESHAPE if like_input else ()
+    goal = (channel_axis(spatial), channels)
+    if part.shape[-1] == channels and (like_input or not _is_map(scene, part)):
         reason = f"the last axis has the {channels} channels: {write_shape(part.shape)} is channels-last"
         fix = fix_argument(scene, move_to_channels(part.rank, spatial))
-        return Diagnosis(reason, expected, fix, True)
+        return Diagnosis(reason, expected, fix, search, goal)
     if part.rank == spatial + 1 and channels == 1:
         reason = f"{write_shape(part.shape)} has {part.rank} axes, so axis 0 was taken for the channels: one is missing"
-        return Diagnosis(reason, expected, fix_argument(scene, "{}.unsqueeze(1)"), True)
+        return Diagnosis(reason, expected, fix_argument(scene, "{}.unsqueeze(1)"), search, goal)
     maker = scene.producer(part)
-    if scene.is_input(part):
-        giver = f"the model's input has {got} channels"
-    elif maker is not None and maker.type_name in ("cat", "concat", "concatenate"):
+    plural = "channel" if got == 1 else "channels"
+    giver = f"{scene.describe_giver(part, axis - part.rank)} {got} {plural}"
+    if maker is not None and maker.type_name in ("cat", "concat", "concatenate"):
         sizes = [spec.shape[axis] for spec in maker.inputs if len(spec.shape) > axis]
         giver = f"cat gives {' + '.join(map(str, sizes))} = {got} channels"
-    elif maker is not None and maker.kind == "module":
-        giver = f"'{maker.path}' ({maker.type_name}) gives {got} channels"
-    else:
-        giver = f"{got} channels arrive"
     if part.rank == spatial + 1:
         giver += f" ({where}: {write_shape(part.shape)})"
     reason = f"{giver}, {scene.owner} takes {channels}"
@@ -109,10 +108,23 @@ def _explain_channels(scene: Scene, part: Part, channels: int, spatial: int) -> 
     if isinstance(groups, int) and groups > 1:
         changes["groups"] = got if groups == channels else groups
         if got % changes["groups"]:
-            return Diagnosis(reason, expected, "", True)
+            return Diagnosis(reason, expected, "", search, goal)
         if groups == channels and scene.setting("out_channels") == channels:
             changes["out_channels"] = got
-    return Diagnosis(reason, expected, fix_module(scene, **changes), True)
+    return Diagnosis(reason, expected, fix_module(scene, **changes), search, goal)
+
+
+_MAP_MAKERS = ("Conv", "conv", "cat", "concat", "interpolate", "Upsample", "BatchNorm", "batch_norm", "GroupNorm")
+
+
+def _is_map(scene: Scene, part: Part) -> bool:
+    """Tell whether a tensor came out of layers that keep channels on axis 1."""
+    for call in scene.walk_back(part.link):
+        if call.type_name.startswith(_MAP_MAKERS) or "ool" in call.type_name:
+            return True
+        if not call.inputs or call.inputs[0].shape != part.shape:
+            return False
+    return False
 
 
 def _explain_window(scene: Scene, part: Part, spatial: int) -> Diagnosis | None:
@@ -123,7 +135,7 @@ def _explain_window(scene: Scene, part: Part, spatial: int) -> Diagnosis | None:
     padded = f"{size} + 2 × {padding} = {size + 2 * padding}" if padding else str(size)
     spread = f" ({kernel} spread by dilation {dilation})" if dilation > 1 else ""
     reason = f"axis {part.rank - spatial + axis} has {padded}, the window is {reach} wide{spread}"
-    return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", True)
+    return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", GROW)
 
 
 def find_window(scene: Scene, sizes: tuple[int, ...], spatial: int) -> tuple[int, int, int, int, int, int] | None:

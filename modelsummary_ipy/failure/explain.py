@@ -18,7 +18,7 @@ from .norms import explain_norm
 from .numbers import write_input, write_shape
 from .recurrent import explain_recurrent
 from .reshaping import explain_axis, explain_reshape, explain_split
-from .scene import Diagnosis, Part, Scene, build_scene, write_source
+from .scene import ANYWHERE, Diagnosis, Part, Scene, build_scene, write_source
 from .sizes import Probe, Specs, find_sizes
 from .windows import explain_window
 
@@ -45,9 +45,7 @@ _SIZES: tuple[Family, ...] = (
 _KINDS: tuple[Family, ...] = (explain_index_range, explain_device, explain_dtype)
 
 
-def explain(
-    story: Story, *, probe: Probe | None = None, write: Callable[[Specs], str] = write_input
-) -> ForwardError:
+def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs], str] = write_input) -> ForwardError:
     """Say why a forward failed, what to change and which inputs would work.
 
     Args:
@@ -67,7 +65,7 @@ def explain(
     diagnosis = _diagnose(scene)
     found = find_sizes(scene, diagnosis, probe) if probe is not None else []
     sizes = tuple(dict.fromkeys(write(specs) for specs in found))
-    reason = diagnosis.reason + (_tell_need(scene, found[0]) if found and diagnosis.goal is not None else "")
+    reason = diagnosis.reason + (_tell_need(scene, found[0]) if len(found) == 1 and diagnosis.search else "")
     place = write_source(scene.failure.source)
     return ForwardError(
         _write_message(scene, diagnosis, reason, sizes, place),
@@ -92,8 +90,8 @@ def _diagnose(scene: Scene) -> Diagnosis:
             continue
         if diagnosis is not None:
             return diagnosis
-    sized = scene.failure.error_type in ("RuntimeError", "ValueError", "IndexError", "AssertionError")
-    return Diagnosis(_first_line(words) or scene.failure.error_type, sized=sized)
+    may_be_size = scene.failure.error_type in ("RuntimeError", "ValueError", "IndexError", "AssertionError")
+    return Diagnosis(_first_line(words) or scene.failure.error_type, search=ANYWHERE if may_be_size else ())
 
 
 def _first_line(words: str) -> str:
@@ -101,7 +99,7 @@ def _first_line(words: str) -> str:
     return lines[0] if lines else ""
 
 
-_SIDES = {4: ("", "", "H", "W"), 5: ("", "", "D", "H", "W"), 3: ("", "", "L"), 2: ("", "T")}
+_SIDES = {4: ("B", "", "H", "W"), 5: ("B", "", "D", "H", "W"), 3: ("B", "", ""), 2: ("B", "T")}
 
 
 def _tell_need(scene: Scene, specs: Specs) -> str:
@@ -114,10 +112,12 @@ def _tell_need(scene: Scene, specs: Specs) -> str:
         names = _SIDES.get(len(old), ())
         for axis, (before, after) in enumerate(zip(old, spec.shape, strict=True)):
             name = fact.dims[axis] if axis < len(fact.dims) and fact.dims[axis] else ""
-            name = name or (names[axis] if axis < len(names) else "") or f"axis {axis}"
+            if len(old) == 2 and axis == 1 and "int" not in spec.dtype:
+                names = ("B", "")
+            name = name or (names[axis] if axis < len(names) else "")
             if before != after:
                 changed.setdefault(name, (before, after))
-    if not changed:
+    if not changed or "" in changed:
         return ""
     needs = {after for _, after in changed.values()}
     gave = list(dict.fromkeys(before for before, _ in changed.values()))
@@ -127,7 +127,7 @@ def _tell_need(scene: Scene, specs: Specs) -> str:
     return "; needs " + ", ".join(f"{name} = {after}" for name, (_, after) in changed.items()) + f", you gave {given}"
 
 
-# -- the message --------------------------------------------------------------------------------------------------------
+# -- the message ------------------------------------------------------------------------------------------------------
 
 
 def _write_message(scene: Scene, diagnosis: Diagnosis, reason: str, sizes: Sequence[str], place: str | None) -> str:
@@ -171,12 +171,12 @@ def _write_ordinal(number: int) -> str:
 
 
 _MOST_PARTS = 8
+_LONGEST_NAME = 32
 
 
 def _write_parts(scene: Scene) -> list[str]:
     """One line per tensor that took part: its name, dtype, size, formula and where it came from."""
-    parts = scene.parts
-    labels = _name_parts(scene)
+    parts, labels = _choose_parts(scene)
     texts = [_write_part(scene, part) for part in parts[:_MOST_PARTS]]
     width = max((len(label) for label in labels[:_MOST_PARTS]), default=0)
     lines = [f"{label:<{width}}  {text}" if width else text for label, text in zip(labels, texts, strict=False)]
@@ -185,14 +185,18 @@ def _write_parts(scene: Scene) -> list[str]:
     return lines
 
 
-def _name_parts(scene: Scene) -> list[str]:
-    """Name the tensors as the failing line does, or as the layer's parameters are named."""
-    if scene.call is not None and scene.call.kind == "op" and len(scene.parts) > 1:
-        operands = find_operands(scene.failure.source_text, scene.call.type_name)
-        if len(operands) >= len(scene.parts) and all(len(text) <= 24 for text in operands):
-            return operands[: len(scene.parts)]
-        return [""] * len(scene.parts)
-    return [part.spec.name for part in scene.parts]
+def _choose_parts(scene: Scene) -> tuple[Sequence[Part], list[str]]:
+    """Choose the tensors to show, named as the failing line does, or as the layer's parameters are named."""
+    call = scene.call
+    if call is None or call.kind == "module":
+        return scene.parts, [part.spec.name for part in scene.parts]
+    if scene.parent is not None and call.type_name == "multi_head_attention_forward":  # its inside is torch's business
+        parts = scene.parts_of(scene.parent)
+        return parts, [part.spec.name for part in parts]
+    operands = find_operands(scene.failure.source_text, call.type_name) if len(scene.parts) > 1 else []
+    if len(operands) >= len(scene.parts) and all(len(text) <= _LONGEST_NAME for text in operands):
+        return scene.parts, operands[: len(scene.parts)]
+    return scene.parts, [""] * len(scene.parts)
 
 
 def _write_part(scene: Scene, part: Part) -> str:

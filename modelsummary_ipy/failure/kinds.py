@@ -7,9 +7,9 @@ from typing import Any
 
 from modelsummary_ipy.facts import Call, TensorSpec
 
-from .code import change_operation, write_change
+from .code import add_keyword, change_operation, find_operands
 from .repair import find_line, fix_argument, fix_module, fix_operand
-from .scene import Diagnosis, Part, Scene, write_source
+from .scene import STEER, Diagnosis, Part, Scene, write_source
 
 __all__ = ["explain_device", "explain_dtype", "explain_index_range"]
 
@@ -61,17 +61,17 @@ def retype_input(scene: Scene, part: Part, dtype: str) -> tuple[tuple[TensorSpec
 def _explain_boolean(scene: Scene) -> Diagnosis | None:
     if not any(part.spec.dtype == "bool" for part in scene.parts):
         return None
-    line = scene.failure.source_text
+    line = scene.line
 
     def edit(items: list[str], write: Any) -> str | None:
-        if len(items) == 2 and items[0] in ("1", "1.0"):
+        if len(items) == 2 and items[0] in ("(1)", "(1.0)"):
             return f"~{items[1]}"
         return None
 
     fix = change_operation(line, "sub", edit)
     if not fix:
         at = next(index for index, part in enumerate(scene.parts) if part.spec.dtype == "bool")
-        fix = fix_operand(scene, at if len(scene.parts) > 1 else 0, "{}.float()")
+        fix = fix_operand(scene, at, "{}.float()") if len(scene.parts) > 1 else ""
     reason = "booleans can't be subtracted; ~mask turns a mask round"
     return Diagnosis(reason, "numbers, or ~ on a mask", fix)
 
@@ -125,8 +125,7 @@ def _explain_whole(scene: Scene) -> Diagnosis | None:
         return None
     if scene.function in ("mul_", "div_", "add_", "sub_", "pow_"):
         reason = f"the result is floating and is to be written into {part.spec.dtype}"
-        fix = fix_operand(scene, 0, "{}")
-        line = scene.failure.source_text
+        line = scene.line
         sign = {"mul_": "*", "div_": "/", "add_": "+", "sub_": "-", "pow_": "**"}[scene.function]
         left, found, right = line.partition(f" {sign}= ")
         fix = f"{left} = {left} {sign} {right}" if found else ""
@@ -182,8 +181,6 @@ def _fix_device(scene: Scene, odd: Part, main: str) -> str:
     maker = scene.producer(odd)
     if maker is not None and maker.type_name in ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "tensor",
                                                  "eye", "linspace"):  # fmt: skip
-        from .code import add_keyword
-
         line = find_line(scene, maker)
         new = add_keyword(line, maker.type_name, "device", _device_of(scene, odd, main))
         if new and maker.source == scene.failure.source:
@@ -195,9 +192,7 @@ def _fix_device(scene: Scene, odd: Part, main: str) -> str:
 
 def _device_of(scene: Scene, odd: Part, main: str) -> str:
     """Write where the others are, as the failing line can say it."""
-    from .code import find_operands
-
-    line = scene.failure.source_text
+    line = scene.line
     if scene.call is not None:
         operands = find_operands(line, scene.call.type_name)
         for part, text in zip(scene.parts, operands, strict=False):
@@ -225,13 +220,8 @@ def explain_index_range(scene: Scene) -> Diagnosis | None:
         reason = f"{most + 1} positions came, {scene.owner} has {rows}"
         goal = (_longest, rows)
     fix = fix_module(scene, num_embeddings=most + 1) if most is not None else ""
-    return Diagnosis(reason, f"indices 0 … {rows - 1}", fix, counted is not None, goal)
+    return Diagnosis(reason, f"indices 0 … {rows - 1}", fix, STEER if goal is not None else (), goal)
 
 
 def _longest(call: Call) -> int | None:
     return max(call.inputs[0].shape, default=None) if call.inputs and call.inputs[0].shape else None
-
-
-def write_table(path: str, rows: int, width: int) -> str:
-    """Write an embedding anew."""
-    return write_change(path, f"nn.Embedding({rows}, {width})")

@@ -7,7 +7,7 @@ from modelsummary_ipy.facts import Call, TensorSpec
 from .code import change_operation
 from .numbers import factor_like, product, write_product, write_shape
 from .repair import find_line, fix_argument, fix_module, fix_operand
-from .scene import Diagnosis, Part, Scene, write_source
+from .scene import RESHAPE, STEER, Diagnosis, Part, Scene, write_source
 
 __all__ = ["explain_linear", "find_source_map", "move_to_end"]
 
@@ -60,12 +60,13 @@ def _explain_unflattened(scene: Scene, part: Part, taken: int, expected: str) ->
     for start in range(1, rank - 1):
         if product(shape[start:]) == taken:
             reason = f"{write_product(shape[start:])}: the map was not flattened"
-            return Diagnosis(reason, expected, fix_argument(scene, f"{{}}.flatten({start})"), True, (last_axis, taken))
+            return Diagnosis(reason, expected, fix_argument(scene, f"{{}}.flatten({start})"))
     if taken not in shape[1:-1]:
         return None
     axis = 1 + shape[1:-1].index(taken)
     reason = f"axis {axis} has the {taken} features and the last one {shape[-1]}; a Linear multiplies the last axis"
-    return Diagnosis(reason, expected, fix_argument(scene, move_to_end(axis, rank)), True, (last_axis, taken))
+    search = RESHAPE if scene.is_like_input(part) else ()
+    return Diagnosis(reason, expected, fix_argument(scene, move_to_end(axis, rank)), search)
 
 
 def find_source_map(scene: Scene, part: Part) -> TensorSpec | None:
@@ -84,19 +85,19 @@ def _explain_flattened(scene: Scene, part: Part, taken: int, expected: str) -> D
     inner = before.shape[1:]
     if part.rank == 1 and product(inner) == taken:
         reason = f"the batch was flattened too: {write_product(before.shape)}, of which {taken} are one sample's"
-        return Diagnosis(reason, expected, _fix_flatten(scene, part), goal=goal)
+        return Diagnosis(reason, expected, _fix_flatten(scene, part))
     if product(inner) != part.shape[-1]:
         if product(inner[1:]) == part.shape[-1] and part.rank == 2:
             reason = (
                 f"the map {write_shape(before.shape)} has no batch axis, so its {before.shape[0]} channels were taken "
                 f"for one and {write_product(inner)} features are left"
             )
-            return Diagnosis(reason, expected, _fix_flatten(scene, part, 0), True, goal)
+            return Diagnosis(reason, expected, _fix_flatten(scene, part, 0), RESHAPE, goal)
         return None
     fitting = factor_like(taken, inner[0], len(inner) - 1)
     factors = f" = {' × '.join(map(str, fitting))}" if fitting is not None else ""
     reason = f"{write_product(inner)} features arrive where {taken}{factors} are taken"
-    return Diagnosis(reason, expected, fix_module(scene, in_features=part.shape[-1]), True, goal)
+    return Diagnosis(reason, expected, fix_module(scene, in_features=part.shape[-1]), STEER, goal)
 
 
 def _fix_flatten(scene: Scene, part: Part, start: int = 1) -> str:
@@ -115,7 +116,7 @@ def _explain_features(scene: Scene, part: Part, taken: int, expected: str) -> Di
     maker = scene.producer(part)
     got = part.shape[-1]
     fix = fix_module(scene, in_features=got)
-    reason = f"{_name_giver(scene, part)} {got} features, {scene.owner} takes {taken}"
+    reason = f"{scene.describe_giver(part, -1)} {got} features, {scene.owner} takes {taken}"
     if got == 2 * taken and (name := _find_bidirectional(scene, part)):
         reason = f"{name} is bidirectional: 2 × {taken} = {got} features arrive"
     elif maker is not None and maker.type_name in ("cat", "concat", "concatenate") and maker.outputs:
@@ -129,14 +130,7 @@ def _explain_features(scene: Scene, part: Part, taken: int, expected: str) -> Di
         if weight.shape[0] == got:
             reason = f"the weight {write_shape(weight.shape)} lies the other way round: a Linear's is [out, in]"
             fix = fix_operand(scene, 1, "{}.t()")
-    return Diagnosis(reason, expected, fix, True, (last_axis, taken))
-
-
-def _name_giver(scene: Scene, part: Part) -> str:
-    maker = scene.producer(part)
-    if maker is None:
-        return "the model's input has" if scene.is_input(part) else "the last axis has"
-    return f"'{maker.path}' ({maker.type_name}) gives" if maker.kind == "module" else f"{maker.type_name} gives"
+    return Diagnosis(reason, expected, fix, RESHAPE if scene.is_like_input(part) else STEER, (last_axis, taken))
 
 
 def _find_bidirectional(scene: Scene, part: Part) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from modelsummary_ipy.facts import Call
 
 from .linear import move_to_end
 from .numbers import product, write_product, write_shape
-from .repair import fix_argument, fix_module
-from .scene import Diagnosis, Part, Scene
+from .repair import fix_argument, fix_module, fix_setting
+from .scene import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
 
 __all__ = ["explain_norm"]
 
@@ -41,15 +43,15 @@ def _explain_channels(scene: Scene, part: Part) -> Diagnosis | None:
         return _explain_features(scene, part, features)
     values = part.shape[0] * product(part.shape[2:])
     if scene.function == "batch_norm" and values == 1 and (scene.fact is None or scene.fact.training):
-        reason = (
-            f"in train mode a variance is taken over batch and places: {write_product((part.shape[0], *part.shape[2:]))}"
-            f" value a channel has none"
-        )
-        fix = "model.eval()"
-        return Diagnosis(reason, "more than one value a channel in train mode", fix, True)
+        places = write_product((part.shape[0], *part.shape[2:]))
+        reason = f"in train mode a variance is taken over batch and places, and {places} value a channel has none"
+        specs = tuple(replace(f.spec, shape=(2, *f.spec.shape[1:])) for f in scene.trace.inputs if f.spec.shape)
+        candidates = (specs,) if len(specs) == len(scene.trace.inputs) else ()
+        expected = "more than one value a channel in train mode"
+        return Diagnosis(reason, expected, "model.eval()", candidates=candidates)
     if scene.function == "instance_norm" and product(part.shape[2:]) == 1:
         reason = f"a variance is taken over the places of one map, and {write_shape(part.shape)} has one place"
-        return Diagnosis(reason, "more than one place a channel", "", True)
+        return Diagnosis(reason, "more than one place a channel", "", GROW)
     return None
 
 
@@ -70,13 +72,13 @@ def _explain_rank(scene: Scene, part: Part, ranks: tuple[int, ...], features: ob
     family = scene.call.type_name[:-2]
     if part.rank == ranks[0] - 1 and part.shape[0] == features:
         reason += ": the batch is missing"
-        return Diagnosis(reason, expected, fix_argument(scene, "{}.unsqueeze(0)"), True)
+        return Diagnosis(reason, expected, fix_argument(scene, "{}.unsqueeze(0)"), RESHAPE)
     better = next((name for name, takes in _RANKS.items() if name.startswith(family) and part.rank in takes), None)
     if better is not None and scene.fact is not None and part.rank > max(ranks):
         path = scene.fact.path
         fix = fix_module(scene).replace(f"nn.{scene.call.type_name}(", f"nn.{better}(")
-        return Diagnosis(reason, expected, fix if path else "", True)
-    return Diagnosis(reason, expected, "", True)
+        return Diagnosis(reason, expected, fix if path else "", RESHAPE)
+    return Diagnosis(reason, expected, "", ANYWHERE)
 
 
 def _explain_features(scene: Scene, part: Part, features: int) -> Diagnosis:
@@ -88,19 +90,17 @@ def _explain_features(scene: Scene, part: Part, features: int) -> Diagnosis:
         home = f"permute({', '.join(map(str, forth))})" if part.rank > 3 else "transpose(1, 2)"
         reason = f"the last axis has the {features} features; {scene.owner} norms axis 1, which has {part.shape[1]}"
         fix = fix_argument(scene, f"{{}}.{move}", f"{{}}.{home}")
-        return Diagnosis(reason, expected, fix, True, (channel_axis, features))
-    maker = scene.producer(part)
-    giver = f"'{maker.path}' ({maker.type_name}) gives" if maker is not None and maker.kind == "module" else "there are"
-    reason = f"{giver} {part.shape[1]} channels, {scene.owner} norms {features}"
+        return Diagnosis(reason, expected, fix)
+    reason = f"{scene.describe_giver(part, 1 - part.rank)} {part.shape[1]} channels, {scene.owner} norms {features}"
     fix = fix_module(scene, num_features=part.shape[1])
-    return Diagnosis(reason, expected, fix, True, (channel_axis, features))
+    search = RESHAPE if scene.is_like_input(part) else ()
+    return Diagnosis(reason, expected, fix, search, (channel_axis, features))
 
 
 def _explain_layer_norm(scene: Scene, part: Part) -> Diagnosis | None:
     assert scene.call is not None
-    given = (
-        scene.setting("normalized_shape") if scene.call.kind == "module" else scene.arguments.get("normalized_shape")
-    )
+    read = scene.setting if scene.call.kind == "module" else scene.arguments.get
+    given = read("normalized_shape")
     wanted = (given,) if isinstance(given, int) else given
     if not isinstance(wanted, tuple) or part.shape[-len(wanted) :] == wanted:
         return None
@@ -112,20 +112,18 @@ def _explain_layer_norm(scene: Scene, part: Part) -> Diagnosis | None:
         back = [*range(axis), part.rank - 1, *range(axis, part.rank - 1)]
         home = f"{{}}.permute({', '.join(map(str, back))})" if axis != part.rank - 2 else there
         reason = f"axis {axis} has the {words} features and the last one {part.shape[-1]}; the last axis is normed"
-        return Diagnosis(reason, expected, fix_argument(scene, there, home), True)
+        return Diagnosis(reason, expected, fix_argument(scene, there, home))
     came = part.shape[-len(wanted) :]
     reason = f"{write_shape(came) if len(came) > 1 else came[0] if came else 'no axis'} came, {words} is normed"
-    maker = scene.producer(part)
-    if maker is not None and maker.kind == "module":
-        reason = (
-            f"'{maker.path}' ({maker.type_name}) gives {write_shape(came)}, {scene.owner} norms {write_shape(wanted)}"
-        )
+    if len(came) == 1:
+        reason = f"{scene.describe_giver(part, -1)} {came[0]} features, {scene.owner} norms {words}"
     fix = fix_module(scene, normalized_shape=came) if len(came) == len(wanted) else ""
 
     def measure(call: Call) -> int | None:
         return call.inputs[0].shape[-1] if call.inputs and call.inputs[0].shape else None
 
-    return Diagnosis(reason, expected, fix, True, (measure, wanted[-1]))
+    search = RESHAPE if scene.is_like_input(part) else STEER
+    return Diagnosis(reason, expected, fix, search, (measure, wanted[-1]))
 
 
 def _explain_group_norm(scene: Scene, part: Part) -> Diagnosis | None:
@@ -133,7 +131,7 @@ def _explain_group_norm(scene: Scene, part: Part) -> Diagnosis | None:
     channels = scene.setting("num_channels") if scene.call.kind == "module" else _first_weight(scene)
     groups = scene.setting("num_groups") if scene.call.kind == "module" else scene.arguments.get("num_groups")
     if part.rank < 2:
-        return Diagnosis(f"{write_shape(part.shape)} has no channel axis", "[N, C, …]", "", True)
+        return Diagnosis(f"{write_shape(part.shape)} has no channel axis", "[N, C, …]", "", RESHAPE)
     got = part.shape[1]
     if not isinstance(groups, int):
         return None
@@ -144,11 +142,9 @@ def _explain_group_norm(scene: Scene, part: Part) -> Diagnosis | None:
         fitting = max(n for n in range(1, groups + 1) if got % n == 0)
         fix = fix_module(scene, num_groups=fitting, num_channels=got)
         if scene.call.kind == "op":
-            from .repair import fix_setting
-
             fix = fix_setting(scene, "group_norm", "num_groups", 1, fitting)
-        return Diagnosis(reason, f"channels divisible by {groups} (num_groups)", fix, True)
+        return Diagnosis(reason, f"channels divisible by {groups} (num_groups)", fix)
     if isinstance(channels, int) and got != channels:
         reason = f"{got} channels came, {scene.owner} norms {channels}"
-        return Diagnosis(reason, f"axis 1 of {channels} (num_channels)", fix_module(scene, num_channels=got), True)
+        return Diagnosis(reason, f"axis 1 of {channels} (num_channels)", fix_module(scene, num_channels=got))
     return None

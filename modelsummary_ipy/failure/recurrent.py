@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from modelsummary_ipy.facts import TensorSpec
+
 from .linear import last_axis
 from .numbers import write_shape
 from .repair import fix_argument, fix_creation, fix_module
-from .scene import Diagnosis, Part, Scene
+from .scene import RESHAPE, Diagnosis, Part, Scene
 
 __all__ = ["explain_recurrent"]
 
@@ -42,18 +44,18 @@ def _explain_rank(scene: Scene, part: Part, ranks: tuple[int, int]) -> Diagnosis
     expected = f"[batch, features] or [features], {ranks[1]} or {ranks[0]} axes" if ranks == (1, 2) else (
         f"{ranks[1]} axes with a batch, {ranks[0]} without"
     )  # fmt: skip
-    return Diagnosis(reason, expected, fix, True)
+    return Diagnosis(reason, expected, fix, RESHAPE)
 
 
 def _explain_features(scene: Scene, part: Part, taken: int) -> Diagnosis:
     expected = f"last axis {taken} (input_size)"
+    search = RESHAPE if scene.is_like_input(part) else ()
+    goal = (last_axis, taken)
     if part.rank == 3 and part.shape[1] == taken:
         reason = f"axis 1 has the {taken} features and the last one {part.shape[2]}; features come last"
-        return Diagnosis(reason, expected, fix_argument(scene, "{}.transpose(1, 2)"), True, (last_axis, taken))
-    maker = scene.producer(part)
-    giver = f"'{maker.path}' ({maker.type_name}) gives" if maker is not None and maker.kind == "module" else "there are"
-    reason = f"{giver} {part.shape[-1]} features a step, {scene.owner} takes {taken}"
-    return Diagnosis(reason, expected, fix_module(scene, input_size=part.shape[-1]), True, (last_axis, taken))
+        return Diagnosis(reason, expected, fix_argument(scene, "{}.transpose(1, 2)"), search, goal)
+    reason = f"{scene.describe_giver(part, -1)} {part.shape[-1]} features a step, {scene.owner} takes {taken}"
+    return Diagnosis(reason, expected, fix_module(scene, input_size=part.shape[-1]), search, goal)
 
 
 def _find_state_size(scene: Scene, part: Part, state: Part, hidden: int, is_cell: bool) -> tuple[int, ...]:
@@ -82,12 +84,10 @@ def _explain_state(scene: Scene, state: Part, wanted: tuple[int, ...], is_cell: 
         if scene.setting("batch_first"):
             reason += " (batch_first moves the batch of the input, not of the state)"
     fix = fix_creation(scene, state, wanted)
-    from modelsummary_ipy.facts import TensorSpec
-
-    candidates = ()
+    candidates: tuple[tuple[TensorSpec, ...], ...] = ()
     if scene.is_input(state) and state.link is not None:
         specs = [fact.spec for fact in scene.trace.inputs]
         old = specs[state.link.leaf]
         specs[state.link.leaf] = TensorSpec(old.name, wanted, old.dtype, old.device)
         candidates = (tuple(specs),)
-    return Diagnosis(reason, expected, fix, True, candidates=candidates)
+    return Diagnosis(reason, expected, fix, candidates=candidates)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import linecache
 import re
 
@@ -17,7 +16,7 @@ from .code import (
     write_change,
     write_module,
 )
-from .scene import Part, Scene, write_source
+from .scene import Part, Scene, drop_remark, write_source
 
 __all__ = ["fix_argument", "fix_creation", "fix_module", "fix_operand", "fix_setting"]
 
@@ -37,7 +36,7 @@ def fix_argument(scene: Scene, template: str, around: str = "{}", position: int 
     call = scene.call
     if call is None:
         return ""
-    line = scene.failure.source_text
+    line = scene.line
     if call.kind == "module":
         new = wrap_argument(line, name_member(call.path), template, position, around)
     else:
@@ -62,18 +61,14 @@ def fix_operand(scene: Scene, position: int, template: str, around: str = "{}") 
     def edit(operands: list[str], write: object) -> str | None:
         if len(operands) <= position or not callable(write):
             return None
-        items = [where.format(*operands) if i == position else _bare(item) for i, item in enumerate(operands)]
+        items = [where.format(*operands) if i == position else item for i, item in enumerate(operands)]
         return around.format(write("\0".join(items)))
 
-    return change_operation(scene.failure.source_text, scene.call.type_name, edit)
-
-
-def _bare(text: str) -> str:
-    return text
+    return change_operation(scene.line, scene.call.type_name, edit)
 
 
 def fix_module(scene: Scene, **changes: object) -> str:
-    """Write the failed layer with other settings: ``"fc = nn.Linear(784, 10)"``; ``""`` if it is no layer of torch's."""
+    """Write the failed layer with other settings: ``"fc = nn.Linear(784, 10)"``; ``""`` if it is not torch's."""
     fact = scene.fact
     if fact is None or scene.call is None:
         return ""
@@ -82,10 +77,14 @@ def fix_module(scene: Scene, **changes: object) -> str:
 
 def fix_setting(scene: Scene, function: str, name: str, position: int, value: object) -> str:
     """Set one plain argument of a function that the failing line calls: ``dim=1``."""
-    return set_argument(scene.failure.source_text, function, name, position, repr(value))
+    return set_argument(scene.line, function, name, position, repr(value))
 
 
 _CREATORS = frozenset({"zeros", "ones", "full", "empty", "rand", "randn", "arange", "new_zeros", "new_ones", "eye"})
+#: They hand a tensor on in the size it was made.
+_CARRIERS = frozenset(
+    {"to", "triu", "tril", "bool", "float", "masked_fill", "masked_fill_", "logical_not", "zeros_like"}
+)
 
 
 def fix_creation(scene: Scene, part: Part, size: tuple[int, ...]) -> str:
@@ -97,37 +96,21 @@ def fix_creation(scene: Scene, part: Part, size: tuple[int, ...]) -> str:
     for call in scene.walk_back(part.link, 6):
         if call.type_name in _CREATORS:
             line = read_line(call.source)
-            new = splice_argument(line, call.type_name, size) if line else ""
+            old = call.outputs[0].shape if call.outputs else ()
+            new = splice_argument(line, call.type_name, old, size) if line else ""
             return f"at {write_source(call.source)}: {new}" if new and new != line else ""
-        if call.kind != "op" or call.type_name not in (
-            "to",
-            "triu",
-            "tril",
-            "bool",
-            "float",
-            "masked_fill",
-            "logical_not",
-        ):
+        if call.kind != "op" or call.type_name not in _CARRIERS:
             return ""
     return ""
 
 
 def read_line(source: Source | None) -> str:
-    """Return the text of a line of the user's code, stripped; ``""`` if it can't be read."""
+    """Return the text of a line of the user's code, stripped of blanks and remarks; ``""`` if it can't be read."""
     if source is None or not source.filename:
         return ""
-    return linecache.getline(source.filename, source.line).strip()
+    return drop_remark(linecache.getline(source.filename, source.line).strip())
 
 
 def find_line(scene: Scene, call: Call | None) -> str:
     """Return the user's line that made a call."""
     return read_line(call.source) if call is not None else ""
-
-
-def parses(line: str) -> bool:
-    """Tell whether a line is a whole statement."""
-    try:
-        ast.parse(line)
-    except (SyntaxError, ValueError):
-        return False
-    return True

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.facts import Call
+from modelsummary_ipy.facts import Call, TensorSpec
 
-from .code import change_operation, write_change
+from .code import change_operation, write_change, write_module
 from .numbers import factor_like, product, write_product, write_shape
-from .repair import fix_operand
-from .scene import Diagnosis, Part, Scene
+from .scene import ANYWHERE, GROW, STEER, Diagnosis, Part, Scene
 
 __all__ = ["explain_axis", "explain_reshape", "explain_split"]
 
@@ -71,7 +71,7 @@ def _explain_strides(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagn
     def edit(items: list[str], write: Any) -> str:
         return re.sub(r"\.view\(", ".reshape(", write("\0".join(items)), count=1)
 
-    fix = change_operation(scene.failure.source_text, "view", edit)
+    fix = change_operation(scene.line, "view", edit)
     return Diagnosis(reason, "a contiguous tensor", fix)
 
 
@@ -83,7 +83,7 @@ def _explain_heads(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagnos
     heads, each = wanted[-2:]
     lead = wanted[:-2]
     same = all(w in (-1, s) for w, s in zip(lead, part.shape[:-1], strict=True))
-    if not same or heads * each == features or heads < 2:
+    if not same or heads < 2 or features // heads != each or heads * each == features:
         return None
     reason = f"{features} features don't divide into {heads} heads of {each}: {heads} × {each} = {heads * each}"
     fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
@@ -91,11 +91,11 @@ def _explain_heads(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagnos
     fix = ""
     if scene.fact is not None and scene.call is not None:
         names = [name for name, value in scene.fact.settings.items() if value == heads and type(value) is int]
-        if len(names) == 1 and features // heads == each:
+        if len(names) == 1:
             path = f"{scene.call.path}.{names[0]}" if scene.call.path else f"model.{names[0]}"
             fix = write_change(path, str(near))
     words = ", ".join(map(str, fitting))
-    return Diagnosis(reason, f"a number of heads among {words}", fix, True)
+    return Diagnosis(reason, f"a number of heads among {words}", fix)
 
 
 def _explain_batch(scene: Scene, part: Part, wanted: tuple[int, ...], fixed: int) -> Diagnosis | None:
@@ -115,18 +115,17 @@ def _explain_batch(scene: Scene, part: Part, wanted: tuple[int, ...], fixed: int
             return None
         return str(write("\0".join([items[0], f"{items[0]}.size(0)", *items[2:]])))
 
-    fix = change_operation(scene.failure.source_text, scene.function, edit)
-    specs = [fact.spec for fact in scene.trace.inputs]
-    from dataclasses import replace
+    fix = change_operation(scene.line, scene.function, edit)
+    return Diagnosis(reason, write_shape(wanted), fix, candidates=_change_batch(scene, wanted[0]))
 
-    candidates = tuple(
-        tuple(
-            replace(s, shape=(size, *s.shape[1:])) if s.shape and s.shape[0] == specs[0].shape[0] else s for s in specs
-        )
-        for size in (wanted[0],)
-        if specs and specs[0].shape
-    )
-    return Diagnosis(reason, f"{write_shape(wanted)}", fix, True, (numel, fixed), candidates)
+
+def _change_batch(scene: Scene, batch: int) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Return the model's inputs with another batch."""
+    specs = [fact.spec for fact in scene.trace.inputs]
+    if not specs or not specs[0].shape:
+        return ()
+    old = specs[0].shape[0]
+    return (tuple(replace(s, shape=(batch, *s.shape[1:])) if s.shape[:1] == (old,) else s for s in specs),)
 
 
 def _explain_total(scene: Scene, part: Part, wanted: tuple[int, ...], fixed: int) -> Diagnosis:
@@ -140,15 +139,13 @@ def _explain_total(scene: Scene, part: Part, wanted: tuple[int, ...], fixed: int
     verb = f"is not divisible by {asked}" if -1 in wanted else f"is not {asked}"
     fix = ""
     if len(wanted) == 2 and part.rank > 2:
-        fix = fix_operand(scene, 0, "{}") and change_operation(
-            scene.failure.source_text, scene.function, lambda items, _: f"{items[0]}.flatten(1)"
-        )
-    goal_value = fixed
-    measure: Any = numel
-    if -1 in wanted and part.rank > 1:
-        measure = _per_sample
-    reason = f"{came} {verb}"
-    return Diagnosis(reason, f"{write_shape(wanted)}", fix, True, (measure, goal_value))
+        fix = change_operation(scene.line, scene.function, lambda items, _: f"{items[0]}.flatten(1)")
+        reader = next((fact for fact in scene.trace.modules if fact.settings.get("in_features") == fixed), None)
+        if fix and reader is not None:
+            layer = write_module(reader, scene.trace, in_features=product(part.shape[1:]))
+            fix = f"{fix}; {write_change(reader.path, layer)}"
+    measure: Any = _per_sample if -1 in wanted and part.rank > 1 else numel
+    return Diagnosis(f"{came} {verb}", write_shape(wanted), fix, GROW, (measure, fixed))
 
 
 def _per_sample(call: Call) -> int | None:
@@ -158,14 +155,13 @@ def _per_sample(call: Call) -> int | None:
 def _explain_expand(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagnosis | None:
     if len(wanted) < part.rank:
         reason = f"expand adds axes in front and never takes one away: {part.rank} axes to {len(wanted)}"
-        return Diagnosis(reason, f"at least {part.rank} sizes", "", True)
+        return Diagnosis(reason, f"at least {part.rank} sizes", "", ANYWHERE)
     for axis in range(1, part.rank + 1):
         if wanted[-axis] not in (-1, part.shape[-axis]) and part.shape[-axis] != 1:
             at = len(wanted) - axis
-            reason = (
-                f"expand stretches axes of 1 only: axis {at} is {part.shape[-axis]} and was asked to be {wanted[-axis]}"
-            )
-            return Diagnosis(reason, "1, or the size asked for, on every axis", "", True)
+            asked = f"axis {at} is {part.shape[-axis]} and was asked to be {wanted[-axis]}"
+            reason = f"expand stretches axes of 1 only: {asked}"
+            return Diagnosis(reason, "1, or the size asked for, on every axis", "", ANYWHERE)
     return None
 
 
@@ -180,11 +176,9 @@ def _explain_shuffle(scene: Scene, part: Part) -> Diagnosis | None:
     fact = scene.module_of(maker)
     fix = ""
     if fact is not None and fact.settings.get("out_channels") == channels:
-        from .code import write_module
-
         more = -(-channels // (kept * kept)) * kept * kept
         fix = write_change(fact.path, write_module(fact, scene.trace, out_channels=more))
-    return Diagnosis(reason, f"channels divisible by {kept * kept}", fix, True)
+    return Diagnosis(reason, f"channels divisible by {kept * kept}", fix)
 
 
 def explain_axis(scene: Scene) -> Diagnosis | None:
@@ -196,7 +190,7 @@ def explain_axis(scene: Scene) -> Diagnosis | None:
         order = scene.arguments.get("dims")
         if isinstance(order, tuple) and len(order) != part.rank:
             reason = f"permute names {len(order)} axes, {write_shape(part.shape)} has {part.rank}"
-            return Diagnosis(reason, f"{len(order)} axes", "", True)
+            return Diagnosis(reason, f"{len(order)} axes", "", ANYWHERE)
     if scene.function == "getitem":
         return _explain_index(scene, part)
     asked = [
@@ -208,7 +202,7 @@ def explain_axis(scene: Scene) -> Diagnosis | None:
         rank = part.rank + (scene.function in ("unsqueeze", "stack"))
         if not -rank <= value < max(rank, 1):
             reason = f"{name}={value}, and {write_shape(part.shape)} has {part.rank} axes: {-rank} … {rank - 1}"
-            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} axes", "", True)
+            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} axes", "", ANYWHERE)
     return None
 
 
@@ -220,7 +214,7 @@ def _explain_index(scene: Scene, part: Part) -> Diagnosis | None:
     used = [item for item in items if item is not None and item != "..."]
     if len(used) > part.rank:
         reason = f"{len(used)} indices for the {part.rank} axes of {write_shape(part.shape)}"
-        return Diagnosis(reason, f"at least {len(used)} axes", "", True)
+        return Diagnosis(reason, f"at least {len(used)} axes", "", ANYWHERE)
     axis = 0
     for item in items:
         if item is None:
@@ -230,7 +224,7 @@ def _explain_index(scene: Scene, part: Part) -> Diagnosis | None:
             continue
         if type(item) is int and axis < part.rank and not -part.shape[axis] <= item < part.shape[axis]:
             reason = f"index {item} on axis {axis} of {write_shape(part.shape)}: the last one is {part.shape[axis] - 1}"
-            return Diagnosis(reason, f"at least {item + 1} on axis {axis}", "", True)
+            return Diagnosis(reason, f"at least {item + 1} on axis {axis}", "", ANYWHERE)
         axis += 1
     return None
 
@@ -240,9 +234,8 @@ def explain_split(scene: Scene) -> Diagnosis | None:
     if scene.function not in ("split", "split_with_sizes") or not scene.parts:
         return None
     part = scene.parts[0]
-    sizes = scene.arguments.get(
-        "split_sizes", scene.arguments.get("split_size_or_sections", scene.arguments.get("split_size"))
-    )
+    names = ("split_sizes", "split_size_or_sections", "split_size")
+    sizes = next((scene.arguments[name] for name in names if name in scene.arguments), None)
     dim = scene.arguments.get("dim", 0)
     if not isinstance(sizes, tuple) or type(dim) is not int or not -part.rank <= dim < part.rank:
         return None
@@ -253,4 +246,4 @@ def explain_split(scene: Scene) -> Diagnosis | None:
     def measure(call: Call) -> int | None:
         return call.inputs[0].shape[dim] if call.inputs and len(call.inputs[0].shape) == part.rank else None
 
-    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % part.rank}", "", True, (measure, sum(sizes)))
+    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % part.rank}", "", STEER, (measure, sum(sizes)))

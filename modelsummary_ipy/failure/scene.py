@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +11,15 @@ from typing import Any
 
 from modelsummary_ipy.facts import Call, Failure, Formula, Link, ModuleFact, Source, Story, TensorSpec, Trace
 
-__all__ = ["Diagnosis", "Part", "Scene", "build_scene"]
+__all__ = ["ANYWHERE", "GROW", "RESHAPE", "STEER", "STEP", "Diagnosis", "Part", "Scene", "build_scene", "write_source"]
+
+#: Where to look for inputs that work, in this order: at what the failed call wants, at other ranks and orders of axes,
+#: at the nearest sizes, at larger ones, at those that settings name.
+STEER = ("steer",)
+STEP = ("step",)
+RESHAPE = ("reshape", "steer")
+GROW = ("steer", "grow", "step")
+ANYWHERE = ("steer", "reshape", "step", "grow", "settings")
 
 #: The torch function behind a layer of torch's, by the layer's class.
 _FUNCTIONS = {
@@ -96,7 +106,7 @@ class Diagnosis:
         reason: Why, with the arithmetic.
         expected: What would have fitted; ``""`` if there is no one such thing.
         fix: What to change, in code; ``""`` if not known.
-        sized: Whether the model may run at other sizes of its input.
+        search: Where to look for inputs that work: ``STEER``, ``RESHAPE`` and the like.
         goal: What the failed call would have to read, to search sizes for: ``(what to measure of a call, value)``.
         candidates: Inputs worth trying before all others, one ``TensorSpec`` per input leaf.
     """
@@ -104,7 +114,7 @@ class Diagnosis:
     reason: str
     expected: str = ""
     fix: str = ""
-    sized: bool = False
+    search: tuple[str, ...] = ()
     goal: tuple[Any, int] | None = None
     candidates: tuple[tuple[TensorSpec, ...], ...] = ()
 
@@ -139,7 +149,7 @@ class Scene:
 
     @cached_property
     def function(self) -> str:
-        """The torch function that failed: ``"linear"`` for a Linear layer and for ``F.linear`` alike; ``""`` if none."""
+        """The torch function that failed: ``"linear"`` for a Linear layer and ``F.linear`` alike; ``""`` if none."""
         if self.call is None:
             return ""
         if self.call.kind == "op":
@@ -159,13 +169,15 @@ class Scene:
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The tensors that went into the failed call."""
-        if self.call is None:
-            return ()
-        formulas = self.story.input_formulas.get(self.row, ()) if self.row is not None else ()
+        return self.parts_of(self.call) if self.call is not None else ()
+
+    def parts_of(self, call: Call) -> tuple[Part, ...]:
+        """Return the tensors that went into a call."""
+        formulas = self.story.input_formulas.get(self.story.row_of_call.get(call.index, -1), ())
         found = []
-        for index, spec in enumerate(self.call.inputs):
-            link = self.call.input_links[index] if index < len(self.call.input_links) else None
-            param = self.call.input_params[index] if index < len(self.call.input_params) else None
+        for index, spec in enumerate(call.inputs):
+            link = call.input_links[index] if index < len(call.input_links) else None
+            param = call.input_params[index] if index < len(call.input_params) else None
             formula = formulas[index] if index < len(formulas) else None
             found.append(Part(spec, link, param, formula or self.formula_of(link)))
         return tuple(found)
@@ -196,6 +208,11 @@ class Scene:
         return self.fact.settings.get(name, default) if self.fact is not None else default
 
     @cached_property
+    def line(self) -> str:
+        """The failing line without the remark at its end, where fixes are written into it."""
+        return drop_remark(self.failure.source_text)
+
+    @cached_property
     def arguments(self) -> dict[str, Any]:
         """The failed call's own plain arguments by name."""
         return dict(self.call.arguments) if self.call is not None else {}
@@ -207,8 +224,49 @@ class Scene:
         return self.trace.calls[part.link.call]
 
     def is_input(self, part: Part) -> bool:
-        """Tell whether a tensor is the model's own input, or a view of it with the same numbers in the same place."""
+        """Tell whether a tensor is the model's own input."""
         return part.link is not None and part.link.call < 0
+
+    def is_like_input(self, part: Part) -> bool:
+        """Tell whether a tensor is the model's own input or was made of it without a change of size."""
+        link = part.link
+        for call in self.walk_back(link):
+            if not call.inputs or call.inputs[0].shape != part.shape:
+                return False
+            link = call.input_links[0]
+        return link is not None and link.call < 0
+
+    def find_origin(self, part: Part, axis: int) -> Call | None:
+        """Return the call that gave an axis its size: past activations, norms and dropouts that only hand it on.
+
+        Args:
+            part: The tensor.
+            axis: Counted from the end, a negative number.
+        """
+        size = part.shape[axis]
+        for call in self.walk_back(part.link):
+            before = call.inputs[0].shape if call.inputs else ()
+            handed_on = len(before) == part.rank and before[axis] == size and before[:1] == part.shape[:1]
+            if not handed_on or self._gives(call, size):
+                return call
+        return None
+
+    def _gives(self, call: Call, size: int) -> bool:
+        """Tell whether a layer's own settings say that it gives this size."""
+        fact = self.module_of(call)
+        names = ("out_features", "out_channels", "embedding_dim", "hidden_size", "embed_dim")
+        return fact is not None and any(fact.settings.get(name) == size for name in names)
+
+    def describe_giver(self, part: Part, axis: int) -> str:
+        """Write who gave an axis its size: ``"'fc1' (Linear) gives"``, ``"the model's input has"``."""
+        if self.is_input(part):
+            return "the model's input has"
+        origin = self.find_origin(part, axis)
+        if origin is None:
+            return "the input has" if self.is_like_input(part) else "there are"
+        return (
+            f"'{origin.path}' ({origin.type_name}) gives" if origin.kind == "module" else f"{origin.type_name}() gives"
+        )
 
     def walk_back(self, link: Link | None, most: int = 400) -> Iterator[Call]:
         """Yield the calls that led to a tensor, nearest first, along the first tensor that each read."""
@@ -259,3 +317,13 @@ def write_source(source: Source | None) -> str | None:
     if source is None:
         return None
     return f"{source.file} line {source.line}" if source.file.startswith("In [") else f"{source.file}:{source.line}"
+
+
+def drop_remark(line: str) -> str:
+    """Return a line of code without the comment at its end; a line that is no whole statement stays as it is."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(line).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return line
+    start = next((token.start[1] for token in tokens if token.type == tokenize.COMMENT), len(line))
+    return line[:start].rstrip()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from modelsummary_ipy.facts import Call, Source, TensorSpec, Trace
 
@@ -37,22 +36,32 @@ def find_sizes(scene: Scene, diagnosis: Diagnosis, probe: Probe) -> list[Specs]:
     base = tuple(fact.spec for fact in scene.trace.inputs)
     if not base:
         return []
+    for specs in diagnosis.candidates:
+        if asker.works(specs):
+            return [specs]
+    searches: dict[str, Callable[[], Iterator[Specs]]] = {
+        "steer": lambda: _steer(scene, diagnosis, base, asker),
+        "reshape": lambda: _restructure(scene, diagnosis, base),
+        "step": lambda: _step(base),
+        "grow": lambda: _grow(base, asker),
+        "settings": lambda: _read_settings(scene, base),
+    }
+    for name in diagnosis.search:
+        found = _keep_working(searches[name](), base, asker, 2 if name == "step" else 1)
+        if found:
+            return found
+    return []
+
+
+def _keep_working(proposed: Iterator[Specs], base: Specs, asker: _Asker, most: int) -> list[Specs]:
+    """Return the first proposals that work."""
     found: list[Specs] = []
-    for specs in _propose(scene, diagnosis, base, asker):
+    for specs in proposed:
         if specs != base and specs not in found and asker.works(specs):
             found.append(specs)
-            if len(found) == 2 or not _is_neighbour(base, specs):
-                break
-        if asker.is_spent:
+        if len(found) == most or asker.is_spent:
             break
     return found
-
-
-def _is_neighbour(base: Specs, specs: Specs) -> bool:
-    """Tell whether only sizes moved: then the nearest on the other side is worth saying too."""
-    return len(base) == len(specs) and all(len(a.shape) == len(b.shape) for a, b in zip(base, specs, strict=True)) and (
-        base[0].dtype == specs[0].dtype
-    )  # fmt: skip
 
 
 class _Asker:
@@ -83,19 +92,7 @@ class _Asker:
         return trace is not None and trace.failure is None
 
 
-def _propose(scene: Scene, diagnosis: Diagnosis, base: Specs, asker: _Asker) -> Iterator[Specs]:
-    yield from diagnosis.candidates
-    if not diagnosis.sized:
-        return
-    if diagnosis.goal is not None:
-        yield from _steer(scene, diagnosis.goal, base, asker)
-    yield from _restructure(scene, base)
-    yield from _step(base)
-    yield from _grow(base, asker)
-    yield from _settings(scene, base)
-
-
-# -- moves: dims that change together -----------------------------------------------------------------------------------
+# -- moves: dims that change together ---------------------------------------------------------------------------------
 
 Move = tuple[tuple[int, int], ...]
 
@@ -114,7 +111,8 @@ def _list_moves(base: Specs) -> list[Move]:
         groups = [(2,), (1,), (1, 2)]
     elif rank == 2:
         groups = [(1,)]
-    groups.append((0,))
+    elif rank == 1:
+        groups = [(0,)]
     moves: list[Move] = []
     for group in groups:
         places = []
@@ -138,15 +136,15 @@ def _move(base: Specs, move: Move, value: int) -> Specs:
     return tuple(specs)
 
 
-# -- steering -----------------------------------------------------------------------------------------------------------
+# -- steering ---------------------------------------------------------------------------------------------------------
 
 
-def _steer(scene: Scene, goal: tuple[Any, int], base: Specs, asker: _Asker) -> Iterator[Specs]:
+def _steer(scene: Scene, diagnosis: Diagnosis, base: Specs, asker: _Asker) -> Iterator[Specs]:
     """Look for the smallest size at which the failed call reads what it wants; what it reads grows with the input."""
-    measure, wanted = goal
     key = _find_key(scene)
-    if key is None:
+    if key is None or diagnosis.goal is None:
         return
+    measure, wanted = diagnosis.goal
 
     def value_at(specs: Specs) -> int | None:
         trace = asker.ask(specs)
@@ -199,12 +197,14 @@ def _find_again(trace: Trace, key: Key) -> Call | None:
     return None
 
 
-# -- guessing -----------------------------------------------------------------------------------------------------------
+# -- guessing ---------------------------------------------------------------------------------------------------------
 
 
-def _restructure(scene: Scene, base: Specs) -> Iterator[Specs]:
+def _restructure(scene: Scene, diagnosis: Diagnosis, base: Specs) -> Iterator[Specs]:
     """Other ranks and orders: a batch in front, channels in their place, the channels the first layer takes."""
     channels, features = _first_channels(scene)
+    if diagnosis.goal is not None:
+        channels, features = [diagnosis.goal[1], *channels], [diagnosis.goal[1], *features]
     for leaf, spec in enumerate(base):
         shape, rank = spec.shape, len(spec.shape)
         for other in _reshape(shape, rank, channels, features):
@@ -322,7 +322,7 @@ def _grow(base: Specs, asker: _Asker) -> Iterator[Specs]:
                 return
 
 
-def _settings(scene: Scene, base: Specs) -> Iterator[Specs]:
+def _read_settings(scene: Scene, base: Specs) -> Iterator[Specs]:
     """Sides and lengths that the model's own settings name."""
     values: list[int] = []
     for fact in scene.trace.modules:

@@ -35,20 +35,31 @@ def find_stride(before: int, after: int) -> int | None:
     return None
 
 
-def find_lost(scene: Scene, small: Part, big: Part, axis: int) -> Lost | None:
-    """Find the call on the way to the smaller map that divided an odd size.
+def find_lost(scene: Scene, left: Part, right: Part, axis: int) -> tuple[Lost, bool] | None:
+    """Find the call that divided an odd size on the way to one of two maps that should be equal.
 
     Args:
         scene: The failure.
-        small, big: The two maps.
+        left, right: The two maps.
         axis: The axis they differ on, counted from the end.
 
     Returns:
-        The call that read a map of the bigger one's size, or the last one before that rounded; ``None`` if none did.
+        The call that read a map of the other one's size, or else the last that rounded, and whether it led to
+        ``left``; ``None`` if none did.
     """
-    found = [lost for call in _ancestors(scene, small.link) if (lost := _read(call, axis)) is not None]
-    exact = [lost for lost in found if lost.before == big.shape[axis]]
-    return (exact or found or [None])[0]  # type: ignore[list-item,return-value]
+    found: list[tuple[bool, Lost, bool]] = []
+    for part, other, is_left in ((left, right, True), (right, left, False)):
+        for call in _ancestors(scene, part.link):
+            lost = _read(call, axis)
+            if lost is not None and call.index not in _made_by(scene, other):
+                found.append((lost.before == other.shape[axis], lost, is_left))
+    best = max(found, key=lambda item: (item[0], item[1].call.index), default=None)
+    return (best[1], best[2]) if best is not None else None
+
+
+def _made_by(scene: Scene, part: Part) -> set[int]:
+    """Return the calls that led to a tensor."""
+    return {call.index for call in _ancestors(scene, part.link)}
 
 
 def _ancestors(scene: Scene, link: Link | None) -> list[Call]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .convolution import find_window, read_tuple
 from .numbers import write_shape
 from .repair import fix_argument
-from .scene import Diagnosis, Part, Scene
+from .scene import ANYWHERE, GROW, RESHAPE, Diagnosis, Part, Scene
 
 __all__ = ["explain_window"]
 
@@ -25,9 +25,9 @@ def explain_window(scene: Scene) -> Diagnosis | None:
         fix = ""
         if part.rank == spatial + 3:
             fix = fix_argument(scene, "{}.flatten(0, 1)")
-        return Diagnosis(reason, f"{spatial + 2} axes with a batch, {spatial + 1} without", fix, True)
+        return Diagnosis(reason, f"{spatial + 2} axes with a batch, {spatial + 1} without", fix, RESHAPE)
     if 0 in part.shape[1:]:
-        return Diagnosis(f"{write_shape(part.shape)} is empty", "a map with places in it", "", True)
+        return Diagnosis(f"{write_shape(part.shape)} is empty", "a map with places in it", "", GROW)
     found = find_window(scene, part.shape[-spatial:], spatial)
     if found is None:
         return _explain_half_window(scene, part, spatial)
@@ -36,7 +36,7 @@ def explain_window(scene: Scene) -> Diagnosis | None:
     before = f" after {times} layers that made it smaller" if times > 1 else ""
     padded = f"{size} + 2 × {padding}" if padding else str(size)
     reason = f"axis {part.rank - spatial + axis} is {padded}{before}, the window is {reach} wide: nothing would be left"
-    return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", True)
+    return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", GROW)
 
 
 def _count_halvings(scene: Scene, part: Part) -> int:
@@ -71,9 +71,9 @@ def _explain_padding(scene: Scene, part: Part) -> Diagnosis | None:
         axis = part.rank - 1 - place
         most = max(padding[2 * place : 2 * place + 2])
         if axis >= 0 and most >= part.shape[axis]:
-            reason = f"axis {axis} has {part.shape[axis]}, and {most} are to be mirrored from it: at most one less than it has"
-            return Diagnosis(reason, f"more than {most} on axis {axis}", "", True)
+            reason = f"axis {axis} has {part.shape[axis]}, and {most} are mirrored from it: it takes more than {most}"
+            return Diagnosis(reason, f"more than {most} on axis {axis}", "", GROW)
     if len(padding) // 2 > part.rank - 1:
         reason = f"{len(padding) // 2} axes are padded, {write_shape(part.shape)} has {part.rank}"
-        return Diagnosis(reason, f"{len(padding) // 2 + 2} axes", "", True)
+        return Diagnosis(reason, f"{len(padding) // 2 + 2} axes", "", ANYWHERE)
     return None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.annotate import annotate
+from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.constraints import find_constraints
 from modelsummary_ipy.costs import count_costs, sum_mult_adds
 from modelsummary_ipy.engines import Engine, Traced, collector_paused, run_engine, trace_bytes

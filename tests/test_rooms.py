@@ -73,9 +73,10 @@ ROOMS: dict[str, set[str]] = {
     "failure": {"errors", "facts"},
     "diff": {"facts"},
     # what is shown
+    "annotate": {"facts"},
     "series": set(),
     "outline": {"facts"},
-    "render": {"facts", "outline"},
+    "render": {"annotate", "facts", "outline"},
     # where the stages meet
     "summary": set(),  # everything above: filled in below
     # how people reach it

@@ -192,7 +192,7 @@ def build_outline(story: Story, view: View, *, open_rows: int = 40) -> Outline:
 
 @dataclass(slots=True)
 class _Draft:
-    """A node while it is being decided on: a row if ``members`` is empty, else a group."""
+    """A node while it is decided on: a row if ``members`` is empty, else a group; ``is_cut`` if not looked into."""
 
     row: int
     name: str
@@ -202,6 +202,7 @@ class _Draft:
     children: list[_Draft] = field(default_factory=list)
     ops: tuple[int, ...] = ()
     is_open: bool = False
+    is_cut: bool = False
     kept: bool = True
     node: Node | None = None
 
@@ -223,6 +224,8 @@ class _Builder:
         self.count = [1] * len(self.rows)
         self.flag_count = [0] * len(self.rows)
         self._count_inside()
+        self.limit = max(1, view.max_rows)
+        self.alone = self._find_alone()
         self.shape = self._shapes() if view.fold else list(range(len(self.rows)))
 
     def build(self) -> Outline:
@@ -269,30 +272,31 @@ class _Builder:
             return row.path[len(above) + 1 :]
         return row.path
 
-    def _shapes(self) -> list[int]:
-        """A number per row, equal for rows that look the same with all that is in them.
+    def _find_alone(self) -> set[int]:
+        """Rows that failed or carry an error or a warning, and all rows above them."""
+        alone: set[int] = set()
+        for row in self.rows:
+            above = row.index if self._stands_out(row.index) else None
+            while above is not None and above not in alone:
+                alone.add(above)
+                above = self.rows[above].parent
+        return alone
 
-        A row that failed, or that carries an error or a warning, gets a number of its own, and so do the rows above.
-        """
+    def _shapes(self) -> list[int]:
+        """A number per row, equal for rows that look the same with all that is in them; one of its own if ``alone``."""
         known: dict[tuple[object, ...], int] = {}
         shapes = [0] * len(self.rows)
-        alone: set[int] = set()
-        story = self.story
+        costs, formulas = self.story.costs, self.story.formulas
         for row in reversed(self.rows):
             index = row.index
-            flags = self.flags.get(index, ())
-            if row.status == "failed" or any(flag.severity != "note" for flag in flags):
-                alone.add(index)
-            if index in alone:
+            if index in self.alone:
                 shapes[index] = -1 - index
-                if row.parent is not None:
-                    alone.add(row.parent)
                 continue
             key = (
                 row.kind, row.type_name, row.status, row.inputs, row.outputs, row.own_params, row.num_params,
-                row.trainable_params, row.extra_repr, story.costs.get(index), story.formulas.get(index),
-                tuple((flag.rule, flag.severity) for flag in flags),
-                tuple((self._relative(self.rows[child]), shapes[child]) for child in self.children[index]),
+                row.trainable_params, row.extra_repr, costs.get(index), formulas.get(index),
+                tuple([(flag.rule, flag.severity) for flag in self.flags.get(index, ())]),
+                tuple([(self._relative(self.rows[child]), shapes[child]) for child in self.children[index]]),
             )  # fmt: skip
             shapes[index] = known.setdefault(key, len(known))
         return shapes
@@ -300,21 +304,22 @@ class _Builder:
     # Folding ----------------------------------------------------------------------------------------------------
 
     def _draft(self) -> list[_Draft]:
-        """Drafts in pre-order: parents before children."""
-        drafts: list[_Draft] = []
-        stack = list(reversed(self._fold(self.roots, None, 0)))
-        while stack:
-            draft = stack.pop()
-            drafts.append(draft)
-            if draft.members:
-                inside = [
+        """Drafts level by level, parents before children.
+
+        Once there are as many as the view allows, only what leads to a row that stands out is looked into further.
+        """
+        drafts = self._fold(self.roots, None, 0)
+        for draft in drafts:  # it grows while it is walked
+            draft.ops = () if draft.members else tuple(self.ops.get(draft.row, ()))
+            if len(drafts) >= self.limit and draft.row not in self.alone:
+                draft.is_cut = True
+            elif draft.members:
+                draft.children = [
                     _Draft(row, self._relative(self.rows[row]), draft.depth + 1, draft) for row in draft.members[0]
                 ]
             else:
-                draft.ops = tuple(self.ops.get(draft.row, ()))
-                inside = self._fold(self.children[draft.row], draft, draft.depth + 1)
-            draft.children = inside
-            stack.extend(reversed(inside))
+                draft.children = self._fold(self.children[draft.row], draft, draft.depth + 1)
+            drafts.extend(draft.children)
         return drafts
 
     def _fold(self, rows: Sequence[int], parent: _Draft | None, depth: int) -> list[_Draft]:
@@ -374,6 +379,8 @@ class _Builder:
 
     def _worth_opening(self, draft: _Draft) -> bool:
         """A group of single leaves says all there is to say in its own row."""
+        if draft.is_cut:
+            return bool(self._rows_inside(draft))
         if not draft.members:
             return bool(draft.children)
         return len(draft.children) > 1 or bool(draft.children[0].children)
@@ -394,22 +401,14 @@ class _Builder:
         return self.rows[row].status == "failed" or any(f.severity != "note" for f in self.flags.get(row, ()))
 
     def _cap(self, drafts: Sequence[_Draft]) -> None:
-        """Keep ``max_rows`` nodes: those that stand out and all above them first, then level by level."""
-        limit = max(1, self.view.max_rows)
-        if len(drafts) <= limit:
+        """Keep as many as the view allows: those that stand out and all above them first, then level by level."""
+        if len(drafts) <= self.limit:
             return
-        urgent: set[int] = set()
-        for draft in drafts:
-            if self._stands_out(draft.row) and not draft.members:
-                above: _Draft | None = draft
-                while above is not None and id(above) not in urgent:
-                    urgent.add(id(above))
-                    above = above.parent
-        order = sorted(range(len(drafts)), key=lambda at: (id(drafts[at]) not in urgent, drafts[at].depth, at))
-        for draft in drafts:
+        order = sorted(drafts, key=lambda draft: bool(draft.members) or draft.row not in self.alone)
+        for draft in order[self.limit :]:
             draft.kept = False
-        for at in order[:limit]:
-            drafts[at].kept = drafts[at].parent is None or drafts[at].parent.kept  # type: ignore[union-attr]
+        for draft in drafts:
+            draft.kept = draft.kept and (draft.parent is None or draft.parent.kept)
 
     # Freezing ---------------------------------------------------------------------------------------------------
 
@@ -425,9 +424,21 @@ class _Builder:
             at = stack.pop()
             if not at.kept:
                 hidden += self._weight(at)
+            elif at.is_cut:
+                hidden += sum(map(self.count.__getitem__, self._rows_inside(at)))
             else:
                 stack.extend(at.children)
         return hidden
+
+    def _rows_inside(self, draft: _Draft) -> Sequence[int]:
+        return draft.members[0] if draft.members else self.children[draft.row]
+
+    def _markers(self, draft: _Draft) -> tuple[Node, ...]:
+        """What stands in a node: its kept children, and a marker wherever some are left out."""
+        rows = self._rows_inside(draft)
+        if draft.is_cut and rows:
+            return (HiddenNode(sum(map(self.count.__getitem__, rows)), rows[0], rows[-1]),)
+        return self._with_markers(draft.children)
 
     def _with_markers(self, drafts: Sequence[_Draft]) -> tuple[Node, ...]:
         nodes: list[Node] = []
@@ -445,7 +456,7 @@ class _Builder:
         return tuple(nodes)
 
     def _node(self, draft: _Draft) -> Node:
-        inside = self._with_markers(draft.children)
+        inside = self._markers(draft)
         if draft.members:
             return self._group(draft, inside)
         return RowNode(

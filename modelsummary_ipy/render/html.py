@@ -99,7 +99,7 @@ def _weigh(parts: Iterable[Part]) -> int:
     size = 0
     for part in parts:
         if part.what != "open":
-            size += 80
+            size += 11 if part.what == "close" else 130
             continue
         texts = (part.name, part.kind, part.note, part.sizes, part.title, part.numbers, *part.fail)
         size += _LEAST_ROW_BYTES + sum(len(text.encode("utf-8", "replace")) for text in texts)

@@ -28,7 +28,7 @@ _MANY_ROWS = 300
 #: Style, script, header and charts.
 _FRAME_BYTES = 60_000
 #: What a row takes before anything is said in it.
-_LEAST_ROW_BYTES = 270
+_LEAST_ROW_BYTES = 315
 _OPEN_ROWS = 32
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from modelsummary_ipy.algebra import evaluate
+from modelsummary_ipy.engines import collector_paused
 from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.formulas import Formulas, FormulaTable
 from modelsummary_ipy.points import Points, is_feature, is_spatial, prime_factors
-from modelsummary_ipy.probes import Prober, collector_paused
+from modelsummary_ipy.probes import Prober
 
 __all__ = ["Constraint", "find_constraints"]
 
@@ -42,7 +43,7 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
     Returns:
         In the order: multiples, equal dims, limits above and below, fixed dims, the batch.
     """
-    if formulas.prober is None or formulas.points is None:
+    if formulas.prober is None or formulas.points is None or trace.failure is not None:
         return ()
     with collector_paused():
         return tuple(_Finder(trace, formulas, formulas.prober, formulas.points).find())

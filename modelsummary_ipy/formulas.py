@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from modelsummary_ipy.algebra import Expr, constant, symbol
 from modelsummary_ipy.align import align_calls
+from modelsummary_ipy.engines import collector_paused
 from modelsummary_ipy.facts import Call, Formula, Link, Retrace, Row, TensorSpec, Trace
 from modelsummary_ipy.fit import Fitter, Known, Values
 from modelsummary_ipy.names import name_dims
-from modelsummary_ipy.points import Points, choose_points
-from modelsummary_ipy.probes import Prober, Sizes, collector_paused
+from modelsummary_ipy.points import Points, choose_points, choose_points_of_failed
+from modelsummary_ipy.probes import Prober, Sizes
 from modelsummary_ipy.shadow import Shadow
 from modelsummary_ipy.strides import predict_windows
 
@@ -79,7 +80,7 @@ def find_batch(
         inputs: What the user gave.
         dtypes: The dtypes that the sizes among it got.
         method: What was called.
-        trace: The first trace; only one made with fakes that came to its end is asked again.
+        trace: The first trace; only one made with fakes that came to its end is asked for the batch.
         rows: Its rows.
     """
     names = name_dims(trace)
@@ -89,10 +90,10 @@ def find_batch(
         for name, size in zip(dims, fact.spec.shape, strict=True)
         if name
     }
-    if inputs is None or trace.engine != "fake" or trace.failure is not None or not trace.calls:
+    if inputs is None or trace.engine != "fake" or not trace.calls:
         return BatchFacts(names, base)
     prober = Prober(shadow, inputs, dtypes, method, names, base, len(trace.calls))
-    if "B" not in base:
+    if "B" not in base or trace.failure is not None:
         return BatchFacts(names, base, prober=prober)
     one_more = base["B"] + 1
     with collector_paused():
@@ -146,7 +147,10 @@ def find_formulas(
     if first.prober is None:
         return Formulas(names=first.names, batch=first.batch, failed_at=first.failed_at)
     with collector_paused():
-        points = choose_points(first.prober, works_at_one_more=bool(first.batch))
+        if trace.failure is None:
+            points = choose_points(first.prober, works_at_one_more=bool(first.batch))
+        else:
+            points = choose_points_of_failed(first.prober, len(trace.calls))
         finder = _Finder(trace, points, first.names)
         finder.run()
     outputs = {row.index: finder.outputs[row.call] for row in rows if row.call is not None}

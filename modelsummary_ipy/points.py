@@ -9,7 +9,7 @@ from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.names import FEATURE_NAMES
 from modelsummary_ipy.probes import Prober, Sizes
 
-__all__ = ["Points", "choose_points", "is_feature", "is_spatial", "prime_factors"]
+__all__ = ["Points", "choose_points", "choose_points_of_failed", "is_feature", "is_spatial", "prime_factors"]
 
 #: What is added to the batch in the further traces (the one at ``B + 1`` came before).
 _BATCH = (2, 5, 3, 9)
@@ -86,6 +86,16 @@ def choose_points(prober: Prober, *, works_at_one_more: bool) -> Points:
     return _Chooser(prober, works_at_one_more).choose()
 
 
+def choose_points_of_failed(prober: Prober, num_calls: int) -> Points:
+    """Choose sizes for a model that fails: what ran before it fails has formulas too.
+
+    Args:
+        prober: Asks the model.
+        num_calls: Calls of the first trace; other sizes are to lead about as far.
+    """
+    return _Chooser(prober, works_at_one_more=False).choose_any(num_calls)
+
+
 class _Chooser:
     def __init__(self, prober: Prober, works_at_one_more: bool) -> None:
         self._prober = prober
@@ -114,6 +124,26 @@ class _Chooser:
             if is_feature(name):
                 self._try_feature(name)
         return self._trace_all()
+
+    def choose_any(self, num_calls: int) -> Points:
+        """Choose sizes that lead as far as the first trace went, wherever they end."""
+        moving = [name for name in self._base if not is_feature(name)]
+        wide = {name: plan for name, plan in self._plan([n for n in moving if n != "B"]).items()}
+        little = {
+            name: tuple(self._base[name] + more for more in _LITTLE[turn % 3]) for turn, name in enumerate(moving)
+        }
+        for plans in (wide, little):
+            self._plans = {
+                **plans,
+                **({"B": tuple(self._base["B"] + more for more in _BATCH)} if "B" in moving else {}),
+            }
+            probes = [self._prober.ask(self._at(turn)) for turn in range(4)] if self._plans else []
+            if sum(probe.trace is not None and len(probe.trace.calls) * 2 > num_calls for probe in probes) >= 3:
+                break
+        kept = [turn for turn, probe in enumerate(probes) if probe.trace is not None]
+        traces = tuple(trace for turn in kept if (trace := probes[turn].trace) is not None)
+        sizes = tuple({**self._base, **self._at(turn)} for turn in kept)
+        return Points(self._base, sizes, traces, tuple(self._plans))
 
     def _works(self, sizes: Sizes) -> bool:
         return self._prober.ask(sizes).works

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +23,7 @@ from modelsummary_ipy.tracer import Prepared, TraceCancelled, trace
 if TYPE_CHECKING:
     from modelsummary_ipy.inputs import ModelInputs
 
-__all__ = ["Probe", "Prober", "Sizes", "collector_paused"]
+__all__ = ["Probe", "Prober", "Sizes"]
 
 #: Sizes by name of a dim.
 Sizes = Mapping[str, int]
@@ -60,18 +59,6 @@ class Probe:
     def failed(self) -> bool:
         """Whether the model was asked and failed; neither is true of a trace that was given up."""
         return self.trace is not None and bool(self.reason)
-
-
-@contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
-    """A trace makes a hundred thousand objects; looking for garbage among them costs as much as three traces."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class Prober:

@@ -64,9 +64,10 @@ ROOMS: dict[str, set[str]] = {
     "probes": {"checks", "facts", "fakes", "inputs", "isolation", "leaves", "prepare", "shadow", "tracer"},
     "points": {"facts", "names", "probes"},
     "formulas": {
-        "algebra", "align", "facts", "fit", "inputs", "names", "points", "probes", "shadow", "strides", "tracer",
+        "algebra", "align", "engines", "facts", "fit", "inputs", "names", "points", "probes", "shadow", "strides",
+        "tracer",
     },
-    "constraints": {"algebra", "facts", "formulas", "points", "probes"},
+    "constraints": {"algebra", "engines", "facts", "formulas", "points", "probes"},
     "attempts": {"checks", "errors", "facts", "inputs", "isolation", "prepare", "shadow", "tracer"},
     "rows": {"facts"},
     "rules": {"facts"},

@@ -6,6 +6,8 @@ without the ``torch.`` (``"float32"``, ``"cuda:0"``), bytes end in ``_bytes``, a
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,6 +63,17 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: str
     device: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements, as if each were stored; a ragged dim counts as empty."""
+        return math.prod(max(size, 0) for size in self.shape) * _itemsize(self.dtype)
+
+
+def _itemsize(dtype: str) -> int:
+    """Bytes of one element, read off the name: ``"bfloat16"`` has 2, ``"bool"`` 1, a packed ``"quint4x2"`` 1."""
+    bits = re.search(r"\d+", dtype)
+    return max(int(bits.group()) // 8, 1) if bits else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def estimate_memory(
         budget: Bytes there are; ``None`` takes the memory of the device that the model is on, if it is a real card.
     """
     parameters = [fact for fact in trace.params if fact.kind == "parameter"]
-    gradients = sum(fact.num * _itemsize(fact.dtype) for fact in parameters if fact.trainable)
+    gradients = sum(TensorSpec("", fact.shape, fact.dtype, "").nbytes for fact in parameters if fact.trainable)
     saved = {number for call in trace.calls for number, _ in call.saved}
     is_whole = trace.failure is None
     return Memory(
@@ -99,16 +99,7 @@ def estimate_memory(
 def _count_input(trace: Trace) -> int:
     if trace.input_storages:
         return sum(nbytes for _, nbytes in trace.input_storages)
-    return sum(_count_bytes(fact.spec) for fact in trace.inputs)
-
-
-def _count_bytes(spec: TensorSpec) -> int:
-    return math.prod(max(size, 0) for size in spec.shape) * _itemsize(spec.dtype)
-
-
-def _itemsize(dtype: str) -> int:
-    found = getattr(torch, dtype, None)
-    return int(found.itemsize) if isinstance(found, torch.dtype) else 0
+    return sum(fact.spec.nbytes for fact in trace.inputs)
 
 
 def _read_device_memory(params: tuple[ParamFact, ...]) -> int | None:

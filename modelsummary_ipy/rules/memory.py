@@ -1,0 +1,116 @@
+"""A rule that watches for one tensor that takes most of the memory: what ends as an out-of-memory error on a card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from modelsummary_ipy.facts import Call, Flag, Story, TensorSpec
+
+__all__ = ["RULES", "find_memory_explosions"]
+
+_SMALLEST_PAIRED = 64 << 20
+_SMALLEST = 1 << 30
+#: How many times all that goes in and out an intermediate must be.
+_FAR_LARGER = 8
+_ATTENTIVE = frozenset({"MultiheadAttention", "multi_head_attention_forward"})
+_PRODUCTS = frozenset({"matmul", "bmm", "baddbmm", "einsum"})
+_LOOKUPS = frozenset({"Embedding", "EmbeddingBag", "embedding", "embedding_bag"})
+
+
+def find_memory_explosions(story: Story) -> Iterator[Flag]:
+    """Find a call that makes most of the forward's peak by itself.
+
+    Finds ``a @ b`` of ``(40000, 1)`` and ``(1, 40000)``, a difference of every row with every row by a ``squeeze`` that
+    was forgotten, attention scores of a long text: what is far larger than all that goes in and out is a warning.
+    One tensor of a GiB or more that is most of the peak is a note, whatever makes it: the scores of a large vocabulary.
+    Leaves alone all that is small, layers whose own parameters make their output large, and lookups.
+    """
+    peak = story.trace.peak_bytes
+    if not peak:
+        return
+    told: set[object] = set()
+    for call in story.trace.calls:
+        made = call.made_bytes
+        if made < _SMALLEST_PAIRED or call.index not in story.row_of_call:
+            continue
+        place = (call.type_name, call.source) if call.source is not None else call.index
+        if place in told:
+            continue
+        if 4 * made >= peak and _is_far_larger(story, call):
+            severity = "warning"
+        elif 2 * made >= peak and made >= _SMALLEST:
+            severity = "note"
+        else:
+            continue
+        told.add(place)
+        row = story.rows[story.row_of_call[call.index]]
+        fix = _advise(story, call) if severity == "warning" else ""
+        yield Flag("memory-explosion", severity, row.index, row.path, _describe(call, peak), fix)  # type: ignore[arg-type]
+
+
+def _is_far_larger(story: Story, call: Call) -> bool:
+    """Tell whether a call makes far more than it, and the whole model, takes and gives."""
+    if call.type_name in _LOOKUPS or (call.params and call.type_name not in _ATTENTIVE):
+        return False
+    around = (
+        _sum_bytes(call.inputs),
+        _sum_bytes(tuple(fact.spec for fact in story.trace.inputs)),
+        _sum_bytes(story.trace.outputs),
+    )
+    return call.made_bytes >= _FAR_LARGER * max(around)
+
+
+def _sum_bytes(specs: tuple[TensorSpec, ...]) -> int:
+    return sum(spec.nbytes for spec in specs)
+
+
+def _describe(call: Call, peak: int) -> str:
+    inputs = _sum_bytes(call.inputs)
+    whole = next((spec for spec in call.outputs if spec.nbytes == call.made_bytes), None)
+    size = f": {' × '.join(f'{size:,}' for size in whole.shape)} {whole.dtype}" if whole is not None else ""
+    of = f" of {_write_bytes(inputs)}" if inputs else ""
+    share = min(100, round(100 * call.made_bytes / peak))
+    return f"{call.type_name} makes {_write_bytes(call.made_bytes)}{of}{size}; {share}% of the forward's peak memory"
+
+
+def _advise(story: Story, call: Call) -> str:
+    if call.type_name in _ATTENTIVE:
+        return "need_weights=False keeps no weights of every position for every other"
+    if call.type_name in _PRODUCTS and _feeds_softmax(story, call):
+        return "F.scaled_dot_product_attention keeps no scores of every position for every other"
+    if call.type_name == "cdist":
+        return "cdist of one chunk of rows after the other"
+    sizes = [spec.shape for spec in call.inputs]
+    if len(sizes) == 2 and call.outputs:
+        left, right = sizes
+        if call.type_name in ("matmul", "mm", "bmm", "outer", "einsum"):
+            return f"every row of {_write_size(left)} meets every column of {_write_size(right)}: is that meant?"
+        if max(map(len, sizes)) and call.outputs[0].shape not in sizes:
+            return f"{_write_size(left)} and {_write_size(right)} were broadcast against each other: squeeze one"
+    return ""
+
+
+def _feeds_softmax(story: Story, call: Call) -> bool:
+    """Tell whether a softmax follows within a few steps: scaling, a mask, a cast."""
+    readers = [call.index]
+    for other in story.trace.calls[call.index + 1 : call.index + 24]:
+        if any(link is not None and link.call in readers for link in other.input_links):
+            if other.type_name in ("softmax", "Softmax", "log_softmax"):
+                return True
+            if other.kind == "op":
+                readers.append(other.index)
+    return False
+
+
+def _write_size(shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _write_bytes(number: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}".replace(".0 ", " ")
+    return f"{number} B"
+
+
+RULES: dict[str, Callable[[Story], Iterator[Flag]]] = {"memory-explosion": find_memory_explosions}

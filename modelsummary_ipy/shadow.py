@@ -117,7 +117,7 @@ class Shadow:
         }
 
         def describe(tensor: Any) -> Stub:
-            return describe_tensor(tensor, keep_values=id(tensor) not in counters)
+            return describe_tensor(tensor, keep=id(tensor) not in counters, is_own=True)
 
         cloner = Cloner(describe, _wrap_script_module)
         self._pristine = cloner(model)

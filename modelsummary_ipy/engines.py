@@ -24,7 +24,7 @@ from modelsummary_ipy.checks import (
 from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
 from modelsummary_ipy.inputs import ModelInputs
-from modelsummary_ipy.isolation import quiet_output
+from modelsummary_ipy.isolation import deep_stack, quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, parameter_names, prepare_inputs
 from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiece
@@ -88,7 +88,7 @@ def run_engine(
     Raises:
         TraceCancelled: If the observer asked to stop.
     """
-    with collector_paused():
+    with collector_paused(), deep_stack():
         traced = _run_engine(model, inputs, method, device, mode, engine, observer)
     if traced.error is not None:
         trim_error(traced.error)

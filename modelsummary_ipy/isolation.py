@@ -16,9 +16,29 @@ from torch import nn
 
 from modelsummary_ipy.namespaces import Namespaces
 
-__all__ = ["Surroundings", "quiet_output"]
+__all__ = ["Surroundings", "deep_stack", "quiet_output"]
 
 _FAKE_LOGGER = "torch._subclasses.fake_tensor"
+
+
+_deep_stacks: list[int] = []  # the limit that was there before; one entry for each block that runs
+_deep_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def deep_stack() -> Iterator[None]:
+    """Allow three times as many frames: between two of a nested model's calls stand some of ours."""
+    with _deep_lock:
+        _deep_stacks.append(_deep_stacks[0] if _deep_stacks else sys.getrecursionlimit())
+        sys.setrecursionlimit(3 * _deep_stacks[0])
+    try:
+        yield
+    finally:
+        with _deep_lock:
+            limit = _deep_stacks.pop()
+            if not _deep_stacks:
+                with contextlib.suppress(RecursionError):  # the caller himself stands too deep for his own limit
+                    sys.setrecursionlimit(limit)
 
 
 #: Switches and caches are the process's: two traces at once would each put back what the other set.
@@ -45,6 +65,7 @@ class Surroundings:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(_one_at_a_time)
+            stack.enter_context(deep_stack())
             stack.enter_context(_generators_kept(real))
             stack.enter_context(_switches_kept())
             stack.enter_context(self._namespaces.kept(real=real))

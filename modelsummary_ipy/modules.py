@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from types import CodeType, MappingProxyType
+from types import CodeType, FunctionType, MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ __all__ = ["ModuleTree", "read_params", "read_tree"]
 _MACHINERY = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 _ATOMS = (bool, int, float, str, type(None))
 _MAX_SEARCH = 4
+_MAX_ITEMS = 10_000
 
 
 class ModuleTree:
@@ -254,13 +257,33 @@ def _search(value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple
     if depth >= _MAX_SEARCH or isinstance(value, (*_ATOMS, Tensor, type)) or id(value) in seen:
         return
     seen.add(id(value))
+    for suffix, item, steps in _contents(value):
+        if not isinstance(item, _ATOMS):
+            yield from _search(item, name + suffix, depth + steps, seen)
+
+
+def _contents(value: Any) -> Iterator[tuple[str, Any, int]]:
+    """Yield what a container, a function or a plain object holds: how it is reached, itself, how deep that counts."""
     if isinstance(value, Mapping):
-        for key, item in list(value.items()):
-            yield from _search(item, f"{name}[{key!r}]", depth + 1, seen)
+        for key, item in itertools.islice(list(value.items()), _MAX_ITEMS):
+            yield f"[{key!r}]", item, 1
     elif isinstance(value, (list, tuple, deque)):
-        for index, item in enumerate(list(value)):
-            yield from _search(item, f"{name}[{index}]", depth + 1, seen)
-    elif type(value).__module__ not in ("builtins", "logging", "threading", "weakref") and hasattr(value, "__dict__"):
-        for key, item in list(vars(value).items()):
-            if not isinstance(item, _ATOMS) and not key.startswith("__"):
-                yield from _search(item, f"{name}.{key}", depth + 2, seen)
+        for index, item in enumerate(list(itertools.islice(value, _MAX_ITEMS))):
+            yield f"[{index}]", item, 1
+    elif isinstance(value, FunctionType):
+        for free, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            with contextlib.suppress(ValueError):  # a cell that is still empty
+                yield f".{free}", cell.cell_contents, 1
+    elif isinstance(value, functools.partial):
+        yield ".func", value.func, 1
+        yield ".args", value.args, 1
+    elif type(value).__module__ not in ("builtins", "logging", "threading", "weakref"):
+        for key, item in list(getattr(value, "__dict__", {}).items()):
+            if not key.startswith("__"):
+                yield f".{key}", item, 2
+        for kind in type(value).__mro__:
+            slots = kind.__dict__.get("__slots__", ())
+            for slot in (slots,) if isinstance(slots, str) else tuple(slots):
+                with contextlib.suppress(AttributeError):  # a slot that was never filled
+                    if not slot.startswith("__"):
+                        yield f".{slot}", object.__getattribute__(value, slot), 2

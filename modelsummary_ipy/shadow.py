@@ -12,6 +12,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.clone import Cloner, Stub
 from modelsummary_ipy.fakes import FakeMode, describe_tensor, is_plain, make_fake
+from modelsummary_ipy.isolation import deep_stack
 from modelsummary_ipy.modules import ModuleTree, read_tree
 
 __all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
@@ -144,7 +145,8 @@ class Shadow:
             return make_fake(tensor, mode, self._moved_to)
 
         cloner = Cloner(convert, _wrap_script_module)
-        module = cloner(self._pristine)
+        with deep_stack():
+            module = cloner(self._pristine)
         new_of = {id(old): new for old, new in cloner.modules}
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
         tensors = {index: cloner.tensors[id(stub)] for index, stub in self._stubs.items()}

@@ -344,3 +344,28 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """List what differs between two fingerprints, in words."""
     keys = {**before, **after}
     return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys if before.get(key) != after.get(key)]
+
+
+# -- both sides of a comparison ----------------------------------------------------------------------------------------
+
+
+def seed() -> None:
+    """Set every generator, so that two runs draw the same."""
+    torch.manual_seed(2)
+    random.seed(2)
+    np.random.seed(2)
+
+
+def list_module_calls(trace: Any, rows: Any) -> list[SeenCall]:
+    """List the module rows of a summary as hooks would have seen them; a method that is no forward has none."""
+    calls = [row for row in rows if row.kind == "module" and row.status == "ran"]
+    return [
+        SeenCall(
+            row.type_name,
+            trace.modules[row.module].paths,
+            tuple(spec.shape for spec in row.inputs),
+            tuple(spec.shape for spec in row.outputs),
+        )
+        for row in calls
+        if not (row.depth == 0 and trace.method != "forward")
+    ]

@@ -491,3 +491,25 @@ def test_an_empty_story_still_makes_a_page() -> None:
     assert rows_of(page(story)) == []
     bare = StoryBuilder("Net").story()
     assert [words_of(head_of(row).th) for row in rows_of(page(bare))] == ["Net"]
+
+
+def test_wrappers_that_hold_all_but_nothing_take_no_level_of_the_chart() -> None:
+    build = StoryBuilder("Model", (1, 8), (1, 8))
+    body = build.module("body", "Body", (1, 8), (1, 8))
+    blocks = build.module("body.blocks", "ModuleList", parent=body, status="uncalled")
+    for number, width in enumerate((8, 16)):
+        block = build.module(f"body.blocks.{number}", f"Block{number}", (1, 8), (1, 8), parent=blocks)
+        build.module(f"body.blocks.{number}.fc", "Linear", (1, 8), (1, 8), parent=block, params={"weight": (width, 8)})
+    build.module("norm", "LayerNorm", (1, 8), (1, 8), params={"weight": (1,)})
+    soup = page(build.story(), standalone=True)
+    total = soup.select(".ms-total")[0]
+    assert [(bar["y"], words_of(bar.title)) for bar in total.select("svg svg")] == [
+        ("0", "Model: 193, 100%"),
+        ("20", "body.blocks: 192, 99.5%"),
+        ("20", "norm: 1, 0.5%"),
+        ("40", "body.blocks.0.fc: 64, 33.2%"),
+        ("40", "body.blocks.1.fc: 128, 66.3%"),
+    ]
+    assert [words_of(share) for share in total.select("li")] == [
+        "body.blocks.1 128 (66.3%)", "body.blocks.0 64 (33.2%)", "everything else 1 (0.5%)",
+    ]  # fmt: skip

@@ -217,5 +217,6 @@ def _environment() -> Environment:
 
 @lru_cache(maxsize=2)
 def _asset(name: str) -> Markup:
-    """A stylesheet or script of this package, as it stands: nothing of a user's goes into it."""
-    return Markup((files("modelsummary_ipy") / "render" / name).read_text(encoding="utf-8").strip())
+    """A stylesheet or script of this package without its indentation; nothing of a user's goes into it."""
+    text = (files("modelsummary_ipy") / "render" / name).read_text(encoding="utf-8")
+    return Markup("\n".join(line.strip() for line in text.splitlines() if line.strip()))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..facts import Row, Story
-from ..outline import GroupNode, HiddenNode, Outline, RowNode
+from ..outline import GroupNode, HiddenNode, Node, Outline, RowNode
 from . import labels, words
 
 __all__ = ["Bar", "Share", "build_icicle", "find_shares"]
@@ -103,24 +103,36 @@ def _below(story: Story, place: _Place, measure: Measure, whole: int) -> list[_P
         hues = [(at if few else kinds.index(row.type_name)) % 6 for at, (row, _) in enumerate(sized)]
     x, found = place.x, []
     for (row, width), hue in zip(sized, hues, strict=True):
-        found.append(_Place(row, x, width, hue, _last(row)))
+        last, label = _follow(story, row, measure, width * whole / 100)
+        found.append(_Place(last, x, width, hue, label))
         x += width
     return found
+
+
+def _follow(story: Story, row: Row, measure: Measure, value: float) -> tuple[Row, str]:
+    """Go down while all but nothing of a row is in one child, so that wrappers take no level: ``encoder.layer``."""
+    label = _last(row)
+    while True:
+        heavy = [story.rows[child] for child in _children(story, row) if measure(story.rows[child]) >= 0.97 * value]
+        if len(heavy) != 1:
+            return row, label
+        row = heavy[0]
+        label = f"{label}.{_last(row)}"
 
 
 def find_shares(story: Story, outline: Outline, what: str, most: int = 6) -> tuple[Share, ...]:
     """The largest parts of the model, folded as the outline folds them, in order of size."""
     measure, show = measure_of(story, what), _formatter(what)
     whole = sum(measure(row) for row in story.rows if row.parent is None)
-    nodes = outline.nodes
-    while len(nodes) == 1 and isinstance(nodes[0], RowNode):
-        nodes = nodes[0].children
-    parts = [
-        (_value(story, node, what, measure), _part_name(story, node))
-        for node in nodes
-        if not isinstance(node, HiddenNode)
-    ]
-    sized = sorted((part for part in parts if part[0]), key=lambda part: -part[0])
+    inside: tuple[Node, ...] = outline.nodes
+    while True:
+        parts = [node for node in inside if not isinstance(node, HiddenNode)]
+        heavy = [node for node in parts if 100 * _value(story, node, what, measure) >= 97 * whole]
+        if len(heavy) != 1 or not isinstance(heavy[0], RowNode) or not heavy[0].children:
+            break
+        inside = heavy[0].children
+    sized = [(_value(story, node, what, measure), _part_name(story, node)) for node in parts]
+    sized = sorted((part for part in sized if part[0]), key=lambda part: -part[0])
     if not whole or not sized:
         return ()
     shares = [Share(name, show(value), words.format_percent(value, whole)) for value, name in sized[:most]]
@@ -139,7 +151,10 @@ def _value(story: Story, node: RowNode | GroupNode, what: str, measure: Measure)
 
 def _part_name(story: Story, node: RowNode | GroupNode) -> str:
     if isinstance(node, GroupNode):
-        return " · ".join(labels.format_group(node))
+        above = story.rows[node.members[0][0]].parent
+        path = words.plain(story.rows[above].path) if above is not None else ""
+        name, types = labels.format_group(node)
+        return f"{path}.{name} · {types}".lstrip(".")
     row = story.rows[node.row]
     return words.plain(row.path if row.kind == "module" else row.type_name)
 

@@ -43,7 +43,7 @@ def format_bytes(number: int) -> str:
 
 def _scale(number: int, base: int, units: Sequence[str]) -> str:
     value, unit = float(number), 0
-    while value >= base and unit < len(units) - 1:
+    while value >= 999.5 and unit < len(units) - 1:
         value /= base
         unit += 1
     digits = 2 if value < 9.995 else 1 if value < 99.95 else 0

@@ -48,11 +48,14 @@ class AutoShow:
         inputs = self._sizes.get(model)
         return ModelSummary(model, inputs) if inputs is not None else ModelSummary(model, engine="static")
 
-    def _show_html(self, model: nn.Module) -> str:
-        return str(self._summarise(model).to_html())
+    def _show_html(self, model: nn.Module) -> str | None:
+        own = getattr(model, "_repr_html_", None)  # a module that shows itself knows best
+        return own() if callable(own) else str(self._summarise(model).to_html())
 
     def _show_text(self, model: nn.Module, printer: Any, cycle: bool) -> None:
-        printer.text(self._summarise(model).to_text())
+        """A module inside a list or a dict stays its ``repr``: only what stands at the end of a cell is a table."""
+        alone = len(printer.stack) <= 1
+        printer.text(self._summarise(model).to_text() if alone else repr(model))
 
 
 def _has_front_end(shell: Any) -> bool:

@@ -23,6 +23,7 @@ _lock = threading.Lock()
 
 
 def _dispatch(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    __tracebackhide__ = True  # IPython leaves the frame out of what it shows
     handler = _handlers.get(threading.get_ident())
     if handler is None:  # another thread's module
         return module._call_impl(*args, **kwargs)

@@ -1,22 +1,25 @@
-"""The magic's line: from text to a model and the arguments of one call."""
+"""The magic's line: words, and the inputs that they say."""
 
 from __future__ import annotations
 
 import ast
+import builtins
 import difflib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from numbers import Number
 from typing import Any
 
 from modelsummary_ipy.errors import InputError
 
-__all__ = ["Target", "find_target", "read_words", "split_line"]
+__all__ = ["evaluate", "parse", "read_words", "split_line", "unquote"]
 
 _OPENING, _CLOSING = "([{", ")]}"
-_KEYWORD = re.compile(r"([^\W\d]\w*)=(?!=)(.*)", re.DOTALL)
-_WITH_DTYPE = re.compile(r"(.*[)\]])\s*:\s*([\w.]+)", re.DOTALL)
-_NAMED_DIM = re.compile(r"\s*([^\W\d]\w*)\s*(?:=(?!=)(.*))?", re.DOTALL)
+_NAME = r"[^\W\d]\w*"
+_KEYWORD = re.compile(rf"({_NAME})=(?!=)(.*)", re.DOTALL)
+_WITH_DTYPE = re.compile(rf"(.*[)\]]|{_NAME})\s*:\s*([\w.]+)", re.DOTALL)
+_NAMED_DIM = re.compile(rf"\s*({_NAME})\s*=(?!=)(.*)", re.DOTALL)
+_EXAMPLE = "%summary model (1, 3, 224, 224)"
 
 
 def split_line(line: str) -> list[str]:
@@ -29,131 +32,121 @@ def split_line(line: str) -> list[str]:
         >>> split_line("nets['a b'] (1, 3) --depth 2;  # shallow")
         ["nets['a b']", '(1, 3)', '--depth', '2']
     """
-    words: list[str] = []
-    word, depth, quote = "", 0, ""
-    place = 0
-    while place < len(line):
-        letter = line[place]
-        if quote:
-            word += letter
-            if letter == "\\" and place + 1 < len(line):
-                place += 1
-                word += line[place]
-            elif letter == quote:
-                quote = ""
-        elif letter == "#" and not depth and not word:
+    words: list[str] = [""]
+    for letter, depth, quoted in _scan(line):
+        if letter.isspace() and not depth and not quoted:
+            words.append("")
+        elif letter == "#" and not quoted and not words[-1]:
             break
-        elif letter.isspace() and not depth:
-            words += [word] if word else []
-            word = ""
         else:
-            quote = letter if letter in "\"'" else ""
-            depth += (letter in _OPENING) - (letter in _CLOSING)
-            word += letter
-        place += 1
-    if depth or quote:
-        raise InputError(f"a {'quote' if quote else 'bracket'} that is not closed in: {line.strip()}")
-    words += [word] if word else []
+            words[-1] += letter
+    words = [word for word in words if word]
     if words and words[-1].endswith(";"):
         words[-1] = words[-1].rstrip(";")
     return [word for word in words if word]
 
 
-@dataclass(frozen=True)
-class Target:
-    """What to summarise.
+def _scan(text: str) -> Iterator[tuple[str, int, bool]]:
+    """Yield every letter with the depth of brackets around it, and whether it stands in a string.
 
-    Attributes:
-        expression: The text that names the model: ``"model"``, ``"vae"``.
-        model: What it evaluates to.
-        method: ``"forward"``, or the method of a call as it was written.
-        call: ``(args, kwargs)`` of a call as it was written, ``None`` if the words that follow say the inputs.
+    An opening bracket counts as inside itself, a closing one too; a quote as inside its string.
     """
+    open_brackets: list[str] = []
+    quote, escaped, after_space = "", False, True
+    for letter in text:
+        if quote:
+            yield letter, len(open_brackets), True
+            closes = letter == quote and not escaped
+            escaped = letter == "\\" and not escaped
+            quote = "" if closes else quote
+            continue
+        if letter == "#" and after_space:  # the rest is a comment: what is open there closes nothing
+            yield letter, len(open_brackets), False
+            break
+        if letter in _OPENING:
+            open_brackets.append(letter)
+        yield letter, len(open_brackets), letter in "\"'"
+        if letter in _CLOSING and (not open_brackets or _CLOSING[_OPENING.index(open_brackets.pop())] != letter):
+            raise InputError(f"{letter!r} that closes nothing in {text.strip()!r}", "brackets in pairs", _EXAMPLE)
+        quote = letter if letter in "\"'" else ""
+        after_space = letter.isspace()
+    if quote or open_brackets:
+        left = quote or open_brackets[-1]
+        raise InputError(f"{left!r} that is not closed in {text.strip()!r}", "brackets and quotes in pairs", _EXAMPLE)
 
-    expression: str
-    model: Any
-    method: str = "forward"
-    call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+
+def _split_at(text: str, mark: str, most: int = -1) -> list[str]:
+    """Split at a mark outside brackets and strings, ``most`` times."""
+    parts = [""]
+    for letter, depth, quoted in _scan(text):
+        if letter == mark and not depth and not quoted and most != 0:
+            parts.append("")
+            most -= 1
+        else:
+            parts[-1] += letter
+    return parts
 
 
-def find_target(text: str, names: Mapping[str, Any]) -> Target:
-    """Evaluate what names the model; a call of a module, or of a method of its own class, is taken apart, not made.
+def unquote(word: str) -> str:
+    """Return the text of a quoted word, any other word as it is."""
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
 
-    ``model(**batch)`` and ``vae.encode(x)`` are traced as written. ``make_model(3)``, ``nn.Linear(2, 2)`` and
-    ``model.eval()``, which ``nn.Module`` defines, are evaluated to get the model.
+
+# -- expressions ------------------------------------------------------------------------------------------------------
+
+
+def parse(text: str) -> ast.expr:
+    """Parse a Python expression.
 
     Raises:
-        InputError: If the text is no expression, or a name in it is not defined.
+        InputError: If it is none.
     """
-    tree = _parse(text)
-    if isinstance(tree.body, ast.Call):
-        called = _take_apart(tree.body, text, names)
-        if called is not None:
-            return called
-    return Target(text, evaluate(tree, names))
-
-
-def _take_apart(call: ast.Call, text: str, names: Mapping[str, Any]) -> Target | None:
-    from torch import nn
-
-    callee = call.func
-    if isinstance(callee, ast.Attribute):
-        owner = evaluate(ast.Expression(callee.value), names)
-        if isinstance(owner, nn.Module):
-            inner = getattr(owner, callee.attr, None)
-            if isinstance(inner, nn.Module):
-                return Target(_segment(text, callee), inner, call=_evaluate_arguments(call, names))
-            own = getattr(type(owner), callee.attr, None)
-            if callable(inner) and (own is None or own is not getattr(nn.Module, callee.attr, None)):
-                arguments = _evaluate_arguments(call, names)
-                return Target(_segment(text, callee.value), owner, callee.attr, arguments)
-        return None
-    value = evaluate(ast.Expression(callee), names)
-    if isinstance(value, nn.Module):
-        return Target(_segment(text, callee), value, call=_evaluate_arguments(call, names))
-    return None
-
-
-def _segment(text: str, node: ast.expr) -> str:
-    return ast.get_source_segment(text, node) or text
-
-
-def _evaluate_arguments(call: ast.Call, names: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Evaluate the arguments of a call, ``*`` and ``**`` included, and not the call."""
-    catcher = ast.Call(ast.Name("__caught__", ast.Load()), call.args, call.keywords)
-    tree = ast.fix_missing_locations(ast.Expression(catcher))
-    caught = evaluate(tree, {**names, "__caught__": lambda *args, **kwargs: (args, kwargs)})
-    return caught[0], caught[1]
-
-
-def _parse(text: str) -> ast.Expression:
     try:
-        return ast.parse(text, mode="eval")
-    except SyntaxError:
-        raise InputError(f"{text!r}", "a Python expression", "%summary model (1, 3, 224, 224)") from None
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise InputError(f"{text!r} can't be read", "a size or a Python expression", _EXAMPLE) from None
 
 
-def evaluate(tree: ast.Expression, names: Mapping[str, Any]) -> Any:
-    """Evaluate an expression the user typed in the user's names.
+def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = "") -> Any:
+    """Evaluate an expression that the user typed, in the user's names; ``Size`` is known without an import.
+
+    Args:
+        expression: Text, or a parsed expression.
+        names: The user's.
+        shown: What to call it in an error, if not by its text.
 
     Raises:
-        InputError: If a name is not defined; the nearest ones are said. Other exceptions are the expression's own.
+        InputError: If a name is not defined (the nearest ones are said), or whatever the expression raises, in a line.
     """
-    code = compile(ast.fix_missing_locations(tree), "<%summary>", "eval")
+    node = parse(expression) if isinstance(expression, str) else expression
+    text = shown or (expression if isinstance(expression, str) else ast.unparse(node))
+    code = compile(ast.fix_missing_locations(ast.Expression(node)), "<%summary>", "eval")
+    known = dict(names)
+    if "Size" in code.co_names and "Size" not in known:
+        from modelsummary_ipy.sizes import Size
+
+        known["Size"] = Size
     try:
-        return eval(code, dict(names))
-    except NameError as missing:
-        name = getattr(missing, "name", None) or str(missing)
-        near = difflib.get_close_matches(name, [key for key in names if not key.startswith("_")], 3, 0.6)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise InputError(f"{name!r} is not defined{hint}") from None
+        return eval(code, known)
+    except Exception as error:  # whatever the user's expression raises is said in one line
+        name = getattr(error, "name", None)
+        if isinstance(error, NameError) and name and name not in known:
+            typed = [key for key in names if not key.startswith("_") and not hasattr(builtins, key)]
+            near = difflib.get_close_matches(name, typed, 3, 0.6)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise InputError(f"{name!r} is not defined{hint}") from None
+        words = " ".join(str(error).split())
+        raise InputError(f"{text}: {type(error).__name__}" + (f": {words}" if words else "")) from error
+
+
+# -- inputs -----------------------------------------------------------------------------------------------------------
 
 
 def read_words(words: list[str], names: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Read the words behind the model: sizes, data and plain values, by position or ``name=``.
 
     Returns:
-        Positional and keyword arguments; every size is a ``Size``.
+        Positional and keyword arguments. A size with a name or a dtype is a ``Size``, any other a sequence of ints.
 
     Raises:
         InputError: If a word can't be read, or a keyword comes twice.
@@ -162,65 +155,107 @@ def read_words(words: list[str], names: Mapping[str, Any]) -> tuple[list[Any], d
     kwargs: dict[str, Any] = {}
     for word in words:
         keyword = _KEYWORD.fullmatch(word)
-        if keyword is None:
-            if kwargs:
-                raise InputError(f"{word!r} behind a keyword", "positional inputs first, then name=input")
-            args.append(_read_word(word, names))
-        elif keyword[1] in kwargs:
-            raise InputError(f"{keyword[1]!r} twice", "each input once")
+        if word.startswith("**"):
+            _add(kwargs, evaluate(f"dict({word})", names, word))
+        elif keyword is not None:
+            _add(kwargs, {keyword[1]: _read(keyword[2], names)})
+        elif kwargs:
+            raise InputError(f"{word!r} behind a keyword", "positional inputs first, then name=input")
+        elif word.startswith("*"):
+            args += evaluate(f"[{word}]", names, word)
         else:
-            kwargs[keyword[1]] = _read_word(keyword[2], names)
+            args.append(_read(word, names))
     return args, kwargs
 
 
-def _read_word(word: str, names: Mapping[str, Any]) -> Any:
-    text, dtype = word, None
-    with_dtype = _WITH_DTYPE.fullmatch(word)
-    if with_dtype is not None:
-        text, dtype = with_dtype[1], with_dtype[2]
-    if text[:1] in ("(", "[") and text[-1:] in (")", "]"):
-        size = _read_size(text, dtype, names)
-        if size is not None:
-            return size
-    if dtype is not None:
+def _add(kwargs: dict[str, Any], more: Mapping[str, Any]) -> None:
+    twice = [name for name in more if name in kwargs]
+    if twice:
+        raise InputError(f"{twice[0]!r} twice", "each input once")
+    kwargs.update(more)
+
+
+def _read(text: str, names: Mapping[str, Any]) -> Any:
+    """Read one input: a size, a container of inputs, or an expression; every part is evaluated once."""
+    text, dtype = text.strip(), None
+    with_dtype = _WITH_DTYPE.fullmatch(text)
+    if with_dtype is not None and with_dtype[1] != "lambda":
+        text, dtype = with_dtype[1].strip(), with_dtype[2]
+    value = _read_brackets(text, dtype, names) if text[:1] in _OPENING and _is_bracketed(text) else None
+    if value is None:
+        value = (evaluate(text, names),)
+    if dtype is not None and not _is_size(value[0]):
         raise InputError(f"a dtype behind {text!r}, which is no size", "(1, 128):int64")
-    return evaluate(_parse(text), names)
+    return value[0]
 
 
-def _read_size(text: str, dtype: str | None, names: Mapping[str, Any]) -> Any:
-    """Read ``(B=8, 3, H, W)``; a name that is an int variable names its dim. ``None`` if the text is no size."""
-    from modelsummary_ipy.sizes import Size
+def _is_size(value: Any) -> bool:
+    return type(value).__name__ == "Size"
 
-    parts = _split_commas(text[1:-1])
-    dims: list[str] = []
-    numbers: list[Any] = []
-    for part in parts:
-        named = _NAMED_DIM.fullmatch(part)
-        if named is not None and named[2] is not None:
-            dims.append(named[1])
-            numbers.append(evaluate(_parse(named[2].strip()), names))
-            continue
-        dims.append(named[1] if named is not None else "")
-        numbers.append(evaluate(_parse(part.strip()), names))
-    named_dims = any("=" in part for part in parts if _NAMED_DIM.fullmatch(part))
-    if not parts or not (named_dims or all(isinstance(number, (int, float)) for number in numbers)):
+
+def _is_bracketed(text: str) -> bool:
+    """Tell whether the bracket that a text begins with closes at its end: ``(1, 2)``, not ``(1, 2) + (3,)``."""
+    closes = [
+        place
+        for place, (letter, depth, quoted) in enumerate(_scan(text))
+        if depth == 1 and letter in _CLOSING and not quoted
+    ]
+    return closes[:1] == [len(text) - 1]
+
+
+def _read_brackets(text: str, dtype: str | None, names: Mapping[str, Any]) -> tuple[Any] | None:
+    """Read a size or a container; ``None`` if the text is an ordinary expression in brackets."""
+    parts = _split_at(text[1:-1], ",")
+    has_comma = len(parts) > 1
+    parts = parts if parts[-1].strip() else parts[:-1]
+    if text[0] == "{":
+        return _read_dict(parts, names)
+    named = any(_NAMED_DIM.fullmatch(part) for part in parts)
+    if not named and (not parts or not all(map(_is_element, parts)) or (text[0] == "(" and not has_comma)):
         return None
-    return Size(numbers, dims, dtype)
+    dims: list[str] = []
+    items: list[Any] = []
+    for part in parts:
+        for name, item in _read_element(part.strip(), names):
+            dims.append(name)
+            items.append(item)
+    ints = bool(items) and all(isinstance(item, Number) for item in items)
+    if named or (ints and (any(dims) or dtype is not None)):
+        from modelsummary_ipy.sizes import Size
+
+        return (Size(items, dims, dtype),)
+    return (items if text[0] == "[" else tuple(items),)
 
 
-def _split_commas(text: str) -> list[str]:
-    parts: list[str] = []
-    part, depth, quote = "", 0, ""
-    for letter in text:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "\"'":
-            quote = letter
-        else:
-            depth += (letter in _OPENING) - (letter in _CLOSING)
-        if letter == "," and not depth and not quote:
-            parts.append(part)
-            part = ""
-        else:
-            part += letter
-    return [*parts, part] if part.strip() else parts
+def _is_element(part: str) -> bool:
+    """Tell whether a text can stand in a tuple: a comprehension is one thing with its brackets."""
+    with_dtype = _WITH_DTYPE.fullmatch(part.strip())
+    text = with_dtype[1].strip() if with_dtype is not None else part.strip()
+    if text[:1] in _OPENING and _is_bracketed(text):
+        return True
+    try:
+        return isinstance(ast.parse(f"[{text}]", mode="eval").body, ast.List)
+    except SyntaxError:
+        return False
+
+
+def _read_element(part: str, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Read what stands between two commas, as name of the dim and value; ``*shape`` is several."""
+    named = _NAMED_DIM.fullmatch(part)
+    if named is not None:
+        return [(named[1], evaluate(named[2], names))]
+    if part.startswith("*"):
+        return [("", item) for item in evaluate(f"[{part}]", names, part)]
+    value = _read(part, names)
+    is_name = part.isidentifier() and isinstance(value, int) and not isinstance(value, bool)
+    return [(part if is_name else "", value)]
+
+
+def _read_dict(parts: list[str], names: Mapping[str, Any]) -> tuple[Any] | None:
+    items: dict[Any, Any] = {}
+    for part in parts:
+        key, *value = _split_at(part, ":", most=1)
+        if not value or key.strip().startswith("*") or not _is_element(key) or " for " in part:
+            return None  # a set, a comprehension, or {**other}
+        items[evaluate(key, names)] = _read(value[0], names)
+    return (items,)

@@ -6,7 +6,8 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ __all__ = [
     "check_device",
     "check_method",
     "check_model",
+    "read_arguments",
     "read_call",
     "read_inputs",
     "set_dtypes",
@@ -98,7 +100,7 @@ class ModelInputs:
     def as_line(self) -> str:
         """Write the arguments as the magic takes them; data is written as its size, an object as ``<its type>``."""
         words = [write_value(value) for value in self.args]
-        if len(words) == 1 and not self.kwargs and type(self.args[0]) in (list, tuple, dict):
+        if len(words) == 1 and type(self.args[0]) in (list, tuple, dict):
             words = [f"[{words[0]}]"]  # a list that stands alone would be read as the positional arguments
         return " ".join(words + [f"{name}={write_value(value)}" for name, value in self.kwargs.items()])
 
@@ -150,8 +152,35 @@ def read_inputs(
     if isinstance(given[0], ModelInputs):
         return set_dtypes(given[0], dtypes)
     kind: _Kind = "data" if input_data is not None else "size" if input_size is not None else "any"
-    try:
+    with _example_for(model, method):
         return set_dtypes(_finish(model, method, *_Reader(model, method, kind).arrange(given[0])), dtypes)
+
+
+def read_arguments(
+    model: nn.Module, args: list[Any], kwargs: dict[str, Any], *, method: str = "forward", dtypes: Any = None
+) -> ModelInputs:
+    """Read inputs that came one by one, as in the magic's line.
+
+    One positional input is read like ``inputs`` of ``read_inputs``, several each as an argument.
+
+    Raises:
+        InputError: If a size is none, or the arguments do not fit the method.
+    """
+    check_method(model, method)
+    with _example_for(model, method):
+        reader = _Reader(model, method, "any")
+        positional, named = reader.arrange(args[0]) if len(args) == 1 else (reader.read_positional(args), {})
+        twice = [name for name in kwargs if name in named]
+        if twice:
+            raise InputError(f"{twice[0]!r} is given twice", "each input once")
+        return set_dtypes(_finish(model, method, positional, {**named, **reader.read_keywords(kwargs)}), dtypes)
+
+
+@contextmanager
+def _example_for(model: nn.Module, method: str) -> Iterator[None]:
+    """Let an error that knows no model give an example that works for this one."""
+    try:
+        yield
     except InputError as wrong:
         if wrong.example.startswith("ModelSummary"):
             raise
@@ -201,10 +230,14 @@ class _Reader:
             return self._arrange_mapping(given)
         # Exact types: a PackedSequence, a named tuple or what torch.max returns is one argument.
         if type(given) in (list, tuple):
-            positional = list_positional(self._signature)
-            parameters = [*positional, *[None] * (len(given) - len(positional))]
-            return tuple(self.read(item, parameter) for item, parameter in zip(given, parameters, strict=False)), {}
-        return (self.read(given, None),), {}
+            return self.read_positional(given), {}
+        return self.read_positional([given]), {}
+
+    def read_positional(self, given: Sequence[Any]) -> tuple[Any, ...]:
+        """Read each value as the argument of its place."""
+        positional = list_positional(self._signature)
+        parameters = [*positional, *[None] * (len(given) - len(positional))]
+        return tuple(self.read(item, parameter) for item, parameter in zip(given, parameters, strict=False))
 
     def _arrange_mapping(self, given: Mapping[Any, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         parameters = self._signature.parameters if self._signature is not None else {}
@@ -216,9 +249,9 @@ class _Reader:
             # forward(batch, **options): none of the keys is a parameter and the batch would be missing
             as_keywords = not find_misfit(self._signature, (), given)
         if as_keywords:
-            return (), {key: self.read(value, parameters.get(key), given) for key, value in given.items()}
+            return (), self.read_keywords(given)
         if not known:
-            return (self.read(given, None),), {}
+            return self.read_positional([given]), {}
         wrong = find_misfit(self._signature, (), given) if self._signature is not None else ""
         raise InputError(
             f"the keys {', '.join(map(repr, given))}: {wrong}",
@@ -226,13 +259,20 @@ class _Reader:
             write_example(self._model, self._method),
         )
 
+    def read_keywords(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Read each value as the argument of its name."""
+        parameters = self._signature.parameters if self._signature is not None else {}
+        return {key: self.read(value, parameters.get(key), given) for key, value in given.items()}
+
     def read(self, value: Any, parameter: inspect.Parameter | None, inside: Any = None) -> Any:
         """Read one argument: ints in a row are a size, containers are read inside, all else is as it is."""
         if isinstance(value, (Size, Tensor)) and not (self._kind == "size" and isinstance(value, Tensor)):
             return value
         # Lists of ints in a tokenizer's output are tokens: only plain containers hold sizes.
         may_hold_sizes = inside is None or isinstance(inside, (dict, list, tuple))
-        if self._kind != "data" and may_hold_sizes and is_flat(value):
+        # Floats or truths alone are a plain value; a float among ints is a mistake in a size.
+        is_size = is_flat(value) and any(isinstance(item, int) and not isinstance(item, bool) for item in value)
+        if self._kind != "data" and may_hold_sizes and is_size:
             return value if self._kind == "any" and _wants_ints(parameter) else Size(value)
         if self._kind == "size":
             if isinstance(value, str):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ast
+import argparse
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -14,13 +15,14 @@ from IPython.core.magic import (
     magics_class,
     needs_local_scope,
     no_var_expand,
-    output_can_be_silenced,
 )
-from IPython.core.magic_arguments import argument, construct_parser, magic_arguments
+from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, CaselessStrEnum, Int, List, Unicode
 
-from modelsummary_ipy.command import evaluate, find_target, read_words, split_line
+from modelsummary_ipy import completion
+from modelsummary_ipy.command import read_words, split_line
 from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.options import check_name, is_silenced, part_options, read_dtypes, read_expect, split_names
 
 if TYPE_CHECKING:
     from modelsummary_ipy.autoshow import AutoShow
@@ -44,7 +46,9 @@ class SummaryMagics(Magics):
     mode = CaselessStrEnum(_MODES, "same", help="Mode the model is traced in.").tag(config=True)
     engine = CaselessStrEnum(_ENGINES, "auto", help="What traces the model.").tag(config=True)
     device = Unicode("", help="Where the trace pretends to be; empty for where the model is.").tag(config=True)
-    optimizer = Unicode("adamw", help="Optimizer that the training estimate assumes.").tag(config=True)
+    optimizer = CaselessStrEnum(_OPTIMIZERS, "adamw", help="Optimizer that the training estimate assumes.").tag(
+        config=True
+    )
     memory = Unicode("", help="Memory budget: 24GB.").tag(config=True)
 
     def __init__(self, shell: Any = None, **options: Any) -> None:
@@ -55,7 +59,11 @@ class SummaryMagics(Magics):
 
     @magic_arguments()
     @argument("words", nargs="*", help="The model, and what to pass: see below.")
-    @argument("--dtype", help="Dtype of made-up inputs; by default the layer that reads one decides.")
+    @argument(
+        "--dtype",
+        help="Dtype of made-up inputs: float16 for all, int64,bool in their order, or ids=int64,mask=bool by name; "
+        "by default the layer that reads one decides.",
+    )
     @argument("--device", help="Where the trace pretends to be: cpu, cuda, meta. The model is not moved.")
     @argument("--mode", choices=_MODES, help="Mode the model is traced in (default: same, as it is).")
     @argument(
@@ -64,19 +72,22 @@ class SummaryMagics(Magics):
         help="fake never runs it, real runs a copy, auto goes from one to the other, static: the tree (default: auto).",
     )
     @argument("--depth", type=int, help="Levels that stand open.")
-    @argument("--ops", action="store_true", default=None, help="Show operations too.")
+    @argument("--ops", action=argparse.BooleanOptionalAction, default=None, help="Show operations too, or not.")
     @argument("--columns", help="Columns to show: input,output,params,macs,activation,formula,source.")
     @argument("--ignore", help="Ids of rules that are not asked, with commas.")
-    @argument("--expect", help="Sizes you declare: {'conv0': 'B 16 H W', '': 'B 10'}.")
+    @argument(
+        "--expect",
+        action="append",
+        help="A size you declare: conv0='B 16 H W', 'B 10' for the output, or a dict of several. May come again.",
+    )
     @argument(
         "--memory",
         help="Memory budget of a card you need not have, 24GB: does it fit, and the largest batch.",
     )
-    @argument("--optimizer", help="Optimizer of the training estimate: sgd, momentum or adamw (default: adamw).")
+    @argument("--optimizer", choices=_OPTIMIZERS, help="Optimizer of the training estimate (default: adamw).")
     @argument("--out", metavar="NAME", help="Store the summary under this name too.")
     @argument("--auto", choices=("on", "off"), help="Show the table of any module at the end of a cell, or no longer.")
     @argument("-i", "--interactive", action="store_true", help="Show a form that runs it again with other sizes.")
-    @output_can_be_silenced
     @needs_local_scope
     @no_var_expand
     @line_cell_magic
@@ -98,67 +109,65 @@ class SummaryMagics(Magics):
             %summary -i model (1, 3, 224, 224)       a form
             %summary --auto on                       every module at the end of a cell
 
-        The model is not run, moved or changed; a size is never evaluated as data. Returns the ``ModelSummary``.
+        The model is not run, moved or changed; a size is never evaluated as data. Returns the ``ModelSummary``; a
+        ``;`` at the end shows nothing.
         """
+        __tracebackhide__ = True  # what a watched cell raises is the cell's own
         try:
-            return self._run(line, cell, {**self._ip.user_ns, **(local_ns or {})})
+            given = self._run(line, cell, {**self._ip.user_ns, **(local_ns or {})})
         except InputError as wrong:
-            raise UsageError(str(wrong)) from None
+            # The error that it stands in the way of stays in reach: `%summary` alone asks for the last one.
+            last = getattr(sys, "last_value", None)
+            raise UsageError(_say(wrong)) from (last.__cause__ if isinstance(last, UsageError) else last)
+        return None if cell is None and is_silenced(line) and not self._is_assigned() else given
+
+    def _is_assigned(self) -> bool:
+        """Tell whether the running cell keeps what this magic returns: then a ``;`` takes nothing away."""
+        typed = self._ip.history_manager.input_hist_raw[-1] if self._ip.history_manager is not None else ""
+        return bool(re.search(r"=\s*%summary\b", typed))
 
     # -- what a line asks for -----------------------------------------------------------------------------------------
 
     def _run(self, line: str, cell: str | None, names: dict[str, Any]) -> Any:
+        __tracebackhide__ = True
         options, words = self._parse(line)
         if options.auto:
             return self._set_auto(options.auto == "on", words)
         if cell is not None:
             return self._watch_cell(cell, options, words, names)
         if not words:
-            return self._summarise_failure(options, names)
+            return self._summarise_failure(options)
         return self._summarise(options, words, names)
 
     def _parse(self, line: str) -> tuple[Any, list[str]]:
-        """Tell options from words: they may stand in any order, and a word is never cut."""
         parser = self.summary.parser
         takes_value = {name: action.nargs != 0 for action in parser._actions for name in action.option_strings}
-        options: list[str] = []
-        words: list[str] = []
-        rest = iter(split_line(line))
-        for word in rest:
-            name, equals, _ = word.partition("=")
-            if name in takes_value:
-                options.append(word)
-                if takes_value[name] and not equals:
-                    options += [value] if (value := next(rest, None)) is not None else []
-            elif word.startswith("--") or (word.startswith("-") and len(word) == 2 and not word[1].isdigit()):
-                options.append(word)  # unknown: the parser says so
-            else:
-                words.append(word)
+        options, words = part_options(split_line(line), takes_value)
         return parser.parse_args(options), words
 
     def _summarise(self, options: Any, words: list[str], names: dict[str, Any]) -> Any:
-        from modelsummary_ipy.inputs import check_model, read_call, read_inputs, set_dtypes
+        from modelsummary_ipy.inputs import read_arguments, read_call, set_dtypes, write_line
         from modelsummary_ipy.summary import ModelSummary
+        from modelsummary_ipy.target import find_target
 
-        target = find_target(words[0], names)
-        check_model(target.model)
-        inputs = None
-        if target.call is not None:
-            if len(words) > 1:
-                raise InputError(
-                    f"{' '.join(words[1:])!r} behind a call", "a call, or a model and its inputs, not both"
-                )
-            inputs = read_call(target.model, *target.call, method=target.method)
-        elif len(words) > 1:
-            args, kwargs = read_words(words[1:], names)
-            if len(args) == 1 and not kwargs:
-                inputs = read_inputs(target.model, args[0], dtypes=options.dtype)
-            else:
-                inputs = set_dtypes(read_call(target.model, tuple(args), kwargs), options.dtype)
-        expect = self._read_expect(options.expect, names)
-        keywords = self._keywords(options)
-        made = ModelSummary(target.model, inputs, method=target.method, expect=expect, **keywords)
-        self._view(made, options)
+        check_name(options.out)
+        target = find_target(words, names)
+        try:
+            inputs = None
+            dtypes = read_dtypes(options.dtype)
+            if target.call is not None:
+                inputs = set_dtypes(read_call(target.model, *target.call, method=target.method), dtypes)
+            elif target.words:
+                args, kwargs = read_words(list(target.words), names)
+                inputs = read_arguments(target.model, args, kwargs, method=target.method, dtypes=dtypes)
+            expect = read_expect(options.expect, names)
+            made = ModelSummary(target.model, inputs, method=target.method, expect=expect, **self._keywords(options))
+            self._view(made, options)
+        except InputError as wrong:
+            if not wrong.example.startswith("ModelSummary(model"):
+                raise
+            line = write_line(target.model, target.method, target.expression)
+            raise InputError(wrong.received, wrong.expected, line) from None
         if self.auto is not None and inputs is not None:
             self.auto.remember(target.model, inputs)
         return self._give(made, target.model, target.expression, options)
@@ -168,8 +177,6 @@ class SummaryMagics(Magics):
         from IPython.display import display
 
         if options.out:
-            if not options.out.isidentifier():
-                raise InputError(f"--out {options.out}", "a name", "--out ms")
             self._ip.user_ns[options.out] = made
         if options.interactive:
             display(made)
@@ -178,7 +185,7 @@ class SummaryMagics(Magics):
         return made
 
     def _keywords(self, options: Any) -> dict[str, Any]:
-        ignore = _split(options.ignore) if options.ignore is not None else tuple(self.ignore)
+        ignore = split_names(options.ignore) if options.ignore is not None else tuple(self.ignore)
         return {
             "device": options.device or self.device or None,
             "mode": options.mode or self.mode,
@@ -191,66 +198,64 @@ class SummaryMagics(Magics):
     def _view(self, made: ModelSummary, options: Any) -> None:
         from modelsummary_ipy.summary import make_view
 
-        columns = _split(options.columns) if options.columns else tuple(self.columns)
+        columns = split_names(options.columns) if options.columns else tuple(self.columns)
         depth = options.depth if options.depth is not None else self.depth
         ops = options.ops if options.ops is not None else self.ops
         made.view = make_view(made.view, depth=depth, ops=ops, columns=columns or None)
-
-    def _read_expect(self, text: str | None, names: dict[str, Any]) -> Mapping[str, Any] | None:
-        if text is None:
-            return None
-        value = evaluate(ast.parse(text, mode="eval"), names)
-        if not isinstance(value, Mapping):
-            raise InputError(f"--expect {text}", "a dict of sizes by path", "--expect {'conv0':'B 16 H W'}")
-        return value
 
     # -- calls that happen by themselves ------------------------------------------------------------------------------
 
     def _watch_cell(self, cell: str, options: Any, words: list[str], names: dict[str, Any]) -> Any:
         """Run the cell as IPython would, show the calls of the model in it, then let the cell's own error surface."""
+        __tracebackhide__ = True
         from IPython.display import display
 
-        from modelsummary_ipy.inputs import check_model
+        from modelsummary_ipy.cells import run_inside
         from modelsummary_ipy.summary import ModelSummary
+        from modelsummary_ipy.target import find_target
 
-        if len(words) != 1:
+        check_name(options.out)
+        target = find_target(words, names) if words else None
+        if target is None or target.words or target.call is not None or target.method != "forward":
             raise InputError("%%summary " + " ".join(words), "one model whose calls to show", "%%summary model")
-        target = find_target(words[0], names)
-        check_model(target.model)
-        shown: list[Any] = []
-        keep, outer = self._ip.showtraceback, self._ip.displayhook.exec_result
-        self._ip.showtraceback = lambda *args, **kwargs: None  # the cell's error is raised once, after the table
-        try:
-            with ModelSummary.watch(target.model, **self._keywords(options)) as calls:
-                result = self._ip.run_cell(cell, store_history=False)
-                shown.append(result)
-        finally:
-            self._ip.showtraceback = keep
-            self._ip.displayhook.exec_result = outer  # the inner run took the place of the cell that holds it
+        with ModelSummary.watch(target.model, **self._keywords(options)) as calls:
+            ran = run_inside(self._ip, cell)
         for made in calls:
             self._view(made, options)
         if options.out:
             self._ip.user_ns[options.out] = calls
-        error = shown[0].error_before_exec or shown[0].error_in_exec
-        if error is None:
+        error = ran.error_before_exec or ran.error_in_exec
+        if error is None and ran.result is None:
             return calls
-        display(calls)
-        raise error
+        if ran.error_before_exec is None:
+            display(calls)
+        if error is not None:
+            raise error
+        if self._ip.displayhook.exec_result is not None:
+            self._ip.displayhook.exec_result.result = ran.result
+        return None  # the cell's own value stays what `_` and `Out` hold
 
-    def _summarise_failure(self, options: Any, names: dict[str, Any]) -> Any:
+    def _summarise_failure(self, options: Any) -> Any:
         """Trace again, without running it, the outermost module call in the last traceback."""
+        from modelsummary_ipy.cells import find_caller, list_causes
         from modelsummary_ipy.summary import ModelSummary
         from modelsummary_ipy.watch import find_failed_call
 
-        error = getattr(sys, "last_value", None)
-        if error is None:
+        check_name(options.out)
+        last: BaseException | None = getattr(sys, "last_value", None)
+        if last is None:
             raise InputError("no model, and nothing has failed", "a model", "%summary model (1, 3, 224, 224)")
-        call = find_failed_call(error)
-        if call is None:
-            wrong = f"the last error ({type(error).__name__}) did not come out of a module's call"
+        # An error that was raised because of another may have come out of no module itself.
+        found = [(error, call) for error in list_causes(last) if (call := find_failed_call(error)) is not None]
+        if not found:
+            wrong = f"the last error ({type(last).__name__}) did not come out of a module's call"
             raise InputError(wrong, "a model", "%summary model (1, 3, 224, 224)")
+        error, call = found[0]
         made = ModelSummary(call.model, call.inputs, **self._keywords(options))
         self._view(made, options)
+        place = find_caller(error)
+        if place:
+            print(f"the call that failed, {place}")  # noqa: T201  # a line of the cell's output, above the table
         return self._give(made, call.model, type(call.model).__name__, options)
 
     # -- the table of any module --------------------------------------------------------------------------------------
@@ -265,8 +270,11 @@ class SummaryMagics(Magics):
         self.auto = AutoShow(self._ip) if on else None
 
 
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _say(wrong: InputError) -> str:
+    """Write an error in one line, with an option as the magic takes it: ``--device cpu`` for ``device='cpu'``."""
+    option = re.fullmatch(r"(\w+)=['\"]?([^'\"]*)['\"]?", wrong.example)
+    example = f"--{option[1]} {option[2]}" if option else wrong.example
+    return " ".join(str(InputError(wrong.received, wrong.expected, example)).split())
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
@@ -276,8 +284,7 @@ def load(shell: Any) -> None:
     """Register the magic and its completion."""
     magics = SummaryMagics(shell)
     shell.register_magics(magics)
-    for key in ("%summary", "%%summary"):
-        shell.set_hook("complete_command", _complete, str_key=key)
+    completion.hook(shell, _complete)
 
 
 def unload(shell: Any) -> None:
@@ -291,36 +298,8 @@ def unload(shell: Any) -> None:
         if magics.auto is not None:
             magics.auto.close()
         shell.configurables[:] = [known for known in shell.configurables if known is not magics]
-    dispatch = shell.strdispatchers.get("complete_command")
-    for key in ("%summary", "%%summary"):
-        if dispatch is not None:
-            dispatch.strs.pop(key, None)
+    completion.unhook(shell)
 
 
 def _complete(shell: Any, event: Any) -> list[str]:
-    """Complete options, and names that are modules or data; the choices of an option behind it."""
-    before = event.text_until_cursor.split()
-    behind = before[-1] if event.text_until_cursor.endswith(" ") else (before[-2] if len(before) > 1 else "")
-    choices = {
-        "--mode": _MODES,
-        "--engine": _ENGINES,
-        "--auto": ("on", "off"),
-        "--optimizer": ("sgd", "momentum", "adamw"),
-    }
-    if behind in choices:
-        return list(choices[behind])
-    options = [name for action in SummaryMagics.summary.parser._actions for name in action.option_strings]
-    return [*options, *_names_of_interest(shell.user_ns)]
-
-
-def _names_of_interest(names: Mapping[str, Any]) -> list[str]:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return []
-    kinds = (torch.nn.Module, torch.Tensor, Mapping)
-    return [name for name, value in names.items() if not name.startswith("_") and isinstance(value, kinds)]
-
-
-def describe_options() -> Callable[..., Any]:
-    """Return the parser of the magic's options, for the documentation."""
-    return construct_parser(SummaryMagics.summary)  # type: ignore[no-any-return]
+    return completion.complete(SummaryMagics.summary.parser, shell.user_ns, event.text_until_cursor)

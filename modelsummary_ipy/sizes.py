@@ -25,7 +25,7 @@ _DTYPES |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32
 #: Most numbers in a tensor: torch counts them in 64 bits, and an overflow inside it is no message for a user.
 _MOST = 2**63 - 1
 #: What is offered for a misspelt dtype; torch also has sub-byte ones that hardly any operation takes.
-_USUAL = "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128".split()
+_USUAL = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64")
 
 
 class Size:
@@ -191,8 +191,7 @@ def read_dtype(dtype: Any) -> str:
         dtype = dtype.__name__
     name = str(dtype).removeprefix("torch.").strip()
     if name not in _DTYPES:
-        full = {str(known).removeprefix("torch.") for known in _DTYPES.values()}
-        near = difflib.get_close_matches(name, sorted(full), 3, 0.5)
+        near = difflib.get_close_matches(name, _USUAL, 3, 0.5)
         raise InputError(f"dtype {name!r}", f"a dtype of torch such as {', '.join(near or ['float32', 'int64'])}")
     return str(_DTYPES[name]).removeprefix("torch.")
 

@@ -68,6 +68,7 @@ def watch_calls(model: nn.Module) -> Iterator[list[SeenCall]]:
 
     def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal running
+        __tracebackhide__ = True
         if module is not model or running:
             return module._call_impl(*args, **kwargs)
         _add(seen, model, note_inputs(args, kwargs))

@@ -1,4 +1,4 @@
-"""The magic's line: words, sizes, and calls as they are written."""
+"""The magic's line: words, sizes and expressions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from modelsummary_ipy import InputError, Size
-from modelsummary_ipy.command import find_target, read_words, split_line
+from modelsummary_ipy.command import evaluate, read_words, split_line
+from modelsummary_ipy.inputs import ModelInputs, read_arguments
 
 
 @pytest.mark.parametrize(
@@ -31,63 +34,43 @@ def test_a_line_is_split_outside_brackets_and_quotes(line: str, words: list[str]
     assert split_line(line) == words
 
 
-@pytest.mark.parametrize("line", ["model (1, 3", "model 'x", "model 1)"])
-def test_what_is_not_closed_is_told(line: str) -> None:
-    with pytest.raises(InputError, match="not closed"):
-        split_line(line)
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = nn.Linear(2, 2)
-        self.made = 0
-
-    def forward(self, x: Any) -> Any:
-        raise AssertionError("a call that is traced is not made")
-
-    def encode(self, x: Any, *more: Any, flag: bool = False) -> Any:
-        raise AssertionError("a call that is traced is not made")
-
-
-net = Net()
-names = {"net": net, "nets": {"a": net}, "x": torch.zeros(1, 2), "batch": {"x": 1}, "nn": nn, "make": lambda n: nn.Linear(n, n)}
-
-
 @pytest.mark.parametrize(
-    ("text", "expression", "method", "call"),
+    ("line", "says"),
     [
-        ("net(x)", "net", "forward", ((names["x"],), {})),
-        ("net(**batch)", "net", "forward", ((), {"x": 1})),
-        ("nets['a'](3)", "nets['a']", "forward", ((3,), {})),
-        ("net.encode(x, *[1, 2], flag=True)", "net", "encode", ((names["x"], 1, 2), {"flag": True})),
-        ("net.forward(3)", "net", "forward", ((3,), {})),
+        ("model (1, 3", "'(' that is not closed in 'model (1, 3'"),
+        ("model (1, 3  # with a )", "'(' that is not closed"),
+        ("model 'x", '"\'" that is not closed'),
+        ("model 1)", "')' that closes nothing in 'model 1)'"),
+        ("model (1, 3]", "']' that closes nothing"),
     ],
 )
-def test_a_call_of_a_module_is_taken_apart_and_not_made(text: str, expression: str, method: str, call: Any) -> None:
-    target = find_target(text, names)
-    assert target.model is net
-    assert (target.expression, target.method, target.call) == (expression, method, call)
-
-
-def test_a_call_of_an_inner_module_is_a_call_of_that_module() -> None:
-    target = find_target("net.inner(x)", names)
-    assert (target.model, target.expression, target.method) == (net.inner, "net.inner", "forward")
-
-
-@pytest.mark.parametrize("text", ["make(3)", "nn.Linear(2, 2)", "net.eval()", "net.inner.float()", "net.train(False)"])
-def test_any_other_call_is_evaluated_to_get_the_model(text: str) -> None:
-    target = find_target(text, names)
-    assert isinstance(target.model, nn.Module)
-    assert target.call is None
-    net.train()
+def test_what_is_not_in_pairs_is_told(line: str, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        split_line(line)
+    assert str(caught.value).startswith(says)
 
 
 def test_a_name_that_is_not_defined_is_told_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"'nt' is not defined; did you mean net"):
-        find_target("nt", names)
-    with pytest.raises(InputError, match="expected a Python expression"):
-        find_target("net +", names)
+    with pytest.raises(InputError) as caught:
+        evaluate("nt", {"net": 1, "nest": 2, "_nt": 3})
+    assert str(caught.value) == "'nt' is not defined; did you mean net or nest?"
+    with pytest.raises(InputError, match=r"'net \+' can't be read"):
+        evaluate("net +", {"net": 1})
+
+
+def test_what_an_expression_raises_is_one_line() -> None:
+    def fail() -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    with pytest.raises(InputError) as caught:
+        evaluate("fail()", {"fail": fail})
+    assert str(caught.value) == "fail(): RuntimeError: first line second line"
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_size_is_known_without_an_import_and_a_name_of_the_users_goes_first() -> None:
+    assert evaluate("Size('B=8 3')", {}) == Size("B=8 3")
+    assert evaluate("Size", {"Size": 7}) == 7
 
 
 def test_words_are_sizes_data_and_plain_values() -> None:
@@ -102,10 +85,33 @@ def test_words_are_sizes_data_and_plain_values() -> None:
     ("word", "value"),
     [
         ("(B=8, 3, H=224, W=224)", Size("B=8 3 H=224 W=224")),
-        ("[1, 2]", Size("1 2")),
-        ("(1, 2*3)", Size("1 6")),
+        ("[1, 2]", [1, 2]),  # ints in a row: read as a size by ``inputs``, that knows the parameter
+        ("1,2", (1, 2)),
+        ("(1, 2*3)", (1, 6)),
+        ("(1,)", (1,)),
+        ("()", ()),
         ("(N=n, 3)", Size("N=7 3")),
-        ("(1,)", Size("1")),
+        ("(N = n, 3)", Size("N=7 3")),
+        ("(N=8)", Size("N=8")),
+        ("(n, 3)", Size("n=7 3")),
+        ("(n, *shape)", Size("n=7 5 6")),
+        ("(1, 2) : int64", Size("1 2:int64")),
+        ("[n, 3]:half", Size("n=7 3:float16")),
+        ("[(n, 3), (N=2, 4)]", [Size("n=7 3"), Size("N=2 4")]),
+        ("((1, 2), (n, 4):bool, 'a, (b')", ((1, 2), Size("n=7 4:bool"), "a, (b")),
+        ("{'a': (n, 2), 3: [4]}", {"a": Size("n=7 2"), 3: [4]}),
+        ("(n)", 7),
+        ("(n == 7)", True),
+        ("(True, 1)", (True, 1)),
+        ("(0.5, 0.5)", (0.5, 0.5)),
+        ("[v for v in shape]", [5, 6]),
+        ("{v for v in shape}", {5, 6}),
+        ("{v: n for v in shape}", {5: 7, 6: 7}),
+        ("{**{'a': 1}}", {"a": 1}),
+        ("(1,2)+(3,)", (1, 2, 3)),
+        ("shape[0:1]", (5,)),
+        ("(lambda: 3)()", 3),
+        ("f'{n} x'", "7 x"),
         ("None", None),
         ("'text'", "text"),
         ("{'a': (1, 2)}", {"a": (1, 2)}),
@@ -114,15 +120,18 @@ def test_words_are_sizes_data_and_plain_values() -> None:
 )
 def test_a_word_is_read(word: str, value: Any) -> None:
     t = torch.zeros(1)
-    read = read_words([word], {"n": 7, "t": t})[0][0]
+    read = read_words([word], {"n": 7, "t": t, "shape": (5, 6)})[0][0]
     assert read == ([t, t] if value == "two" else value)
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["x:int64"], "expected a Python expression"),
-        (["(1, 0)"], "0 in size"),
+        (["x:int64"], "a dtype behind 'x', which is no size"),
+        (["(B=1, 0)"], "0 in size"),
+        (["(B=1, 2.5)"], "2.5 in size"),
+        (["(B=1, x)"], "None in size"),
+        (["**d", "a=1"], "'a' twice"),
         (["(B, 3)"], "'B' is not defined"),
         (["a=1", "(1, 2)"], "behind a keyword"),
         (["a=1", "a=2"], "'a' twice"),
@@ -131,4 +140,44 @@ def test_a_word_is_read(word: str, value: Any) -> None:
 )
 def test_a_word_that_makes_no_sense_is_told(words: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        read_words(words, {})
+        read_words(words, {"x": None, "d": {"a": 1}})
+
+
+def test_stars_spread_arguments() -> None:
+    here = {"batch": {"x": 1, "y": 2}, "pair": [3, 4]}
+    assert read_words(["*pair", "5"], here) == ([3, 4, 5], {})
+    assert read_words(["0", "**batch", "k=3"], here) == ([0], {"x": 1, "y": 2, "k": 3})
+
+
+def test_every_part_of_a_word_is_evaluated_once() -> None:
+    calls: list[int] = []
+
+    def count() -> int:
+        calls.append(1)
+        return len(calls)
+
+    assert read_words(["[(count(), 'a'), {'b': count()}, count()]"], {"count": count})[0] == [[(1, "a"), {"b": 2}, 3]]
+
+
+leaves = st.sampled_from([Size("B=2 3"), Size("7 1:int64"), Size("(5,)"), Size("B=2"), None, True, 0.5, "a (b"])
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3), inner, min_size=1, max_size=2)
+    ),
+    max_leaves=6,
+)
+
+
+class Anything(nn.Module):
+    def forward(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+@given(st.lists(values, min_size=1, max_size=3), st.dictionaries(st.sampled_from("uvw"), values, max_size=2))
+def test_inputs_that_are_written_as_a_line_are_read_back(args: list[Any], kwargs: dict[str, Any]) -> None:
+    inputs = ModelInputs(tuple(args), kwargs)
+    words, named = read_words(split_line(inputs.as_line()), {})
+    read = read_arguments(Anything(), words, named)
+    assert (read.args, read.kwargs) == (inputs.args, inputs.kwargs)

@@ -1,18 +1,17 @@
-"""Sizes, and what the user gave read as the arguments of one call."""
+"""What the user gave, read as the arguments of one call."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import functools
-import pickle
 import re
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -59,124 +58,6 @@ def refuse(*args: Any, **options: Any) -> InputError:
         read_inputs(*args, **options)
     assert "\n" not in str(caught.value)
     return caught.value
-
-
-# -- Size -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "shape", "dims", "dtype"),
-    [
-        ("B=8 3 H=224 W=224", (8, 3, 224, 224), ("B", "", "H", "W"), None),
-        ("(B=8, 3, H=224, W=224)", (8, 3, 224, 224), ("B", "", "H", "W"), None),
-        ("8,3", (8, 3), ("", ""), None),
-        ("[8, 3]", (8, 3), ("", ""), None),
-        ("(8,)", (8,), ("",), None),
-        ("()", (), (), None),
-        ("B = 8, 3", (8, 3), ("B", ""), None),
-        ("(1, 128):int64", (1, 128), ("", ""), "int64"),
-        ("1 128 : long", (1, 128), ("", ""), "int64"),
-        ("1_000 2", (1000, 2), ("", ""), None),
-    ],
-)
-def test_a_size_reads_what_people_write(text: str, shape: Any, dims: Any, dtype: Any) -> None:
-    size = Size(text)
-    assert (size.shape, size.dims, size.dtype) == (shape, dims, dtype)
-
-
-@pytest.mark.parametrize("given", [(8, 3), [8, 3], torch.Size((8, 3)), (np.int64(8), np.int32(3)), range(8, 2, -5)])
-def test_a_size_takes_ints_of_any_sequence(given: Any) -> None:
-    assert Size(given) == Size("8 3")
-    assert all(type(number) is int for number in Size(given).shape)
-
-
-def test_a_size_takes_one_int() -> None:
-    assert Size(8) == Size("(8,)")
-
-
-names = st.text("BCHWTabc_é", min_size=1, max_size=3) | st.just("")
-dtypes = st.sampled_from([None, "int64", "float16", "bool", "complex64"])
-
-
-@st.composite
-def sizes(draw: st.DrawFn) -> Size:
-    named = draw(st.dictionaries(names, st.integers(1, 99), max_size=4))
-    dims = draw(st.lists(st.sampled_from(["", *named]), max_size=5))
-    shape = [named[name] if name else draw(st.integers(1, 10_000)) for name in dims]
-    return Size(shape, dims, draw(dtypes))
-
-
-@given(sizes())
-def test_a_size_printed_and_read_again_is_the_same(size: Size) -> None:
-    assert Size(str(size)) == size
-    assert eval(repr(size), {"Size": Size}) == size
-    assert pickle.loads(pickle.dumps(size)) == size
-    assert hash(Size(str(size))) == hash(size)
-
-
-@given(sizes())
-def test_the_words_of_a_size_are_what_size_takes(size: Size) -> None:
-    assert Size(size.words, dtype=size.dtype) == size
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ("0 3", "0 in size '0 3'; expected sizes of at least 1"),
-        ((1, -1), "-1 in size (1, -1); expected sizes of at least 1"),
-        ((1, 2.0), "2.0 in size (1, 2.0); expected positive whole numbers"),
-        ((True, 2), "True in size (True, 2); expected positive whole numbers"),
-        (2.5, "2.5 in size (2.5,); expected positive whole numbers"),
-        (None, "size None; expected positive whole numbers"),
-        ("B 3", "'B' in size 'B 3'; expected a number, or NAME=number"),
-        ("8x3", "'8x3' in size '8x3'; expected a number, or NAME=number"),
-        ("8 3)", "'3)' in size '8 3)'; expected sizes such as 8 or B=8"),
-        ("", "a size that is empty; expected sizes such as 8 or B=8"),
-        ("B=8 B=4", "dim B with the sizes 8 and 4; expected one size for one name"),
-        ((2**40, 2**40), f"size {(2**40, 2**40)}; expected at most {2**63 - 1} numbers in a tensor"),
-    ],
-)
-def test_what_is_no_size_is_refused_with_the_reason(given: Any, said: str) -> None:
-    with pytest.raises(InputError) as caught:
-        Size(given)
-    assert str(caught.value) == f"{said}; for example (1, 3, 224, 224) or (B=8, 3, H=224, W=224)"
-
-
-def test_an_input_error_is_a_value_error() -> None:
-    with pytest.raises(ValueError):
-        Size("0")
-
-
-def test_names_of_dims_are_as_many_as_the_dims_and_identifiers() -> None:
-    with pytest.raises(InputError, match="1 dim names for 2 sizes"):
-        Size((1, 2), ("B",))
-    with pytest.raises(InputError, match="dim name 'B b'"):
-        Size((1,), ("B b",))
-
-
-@pytest.mark.parametrize(
-    ("dtype", "name"),
-    [("int64", "int64"), ("long", "int64"), (torch.half, "float16"), ("torch.bool", "bool"), (np.float32, "float32"),
-     (np.dtype("int32"), "int32"), ("bf16", "bfloat16")],
-)  # fmt: skip
-def test_a_dtype_has_one_name_however_it_is_written(dtype: Any, name: str) -> None:
-    assert Size("1", dtype=dtype).dtype == name
-
-
-def test_an_unknown_dtype_is_answered_with_the_nearest() -> None:
-    with pytest.raises(InputError) as caught:
-        Size("1", dtype="flot32")
-    assert str(caught.value) == "dtype 'flot32'; expected a dtype of torch such as float32, float64, float16"
-
-
-def test_a_size_does_not_change() -> None:
-    size = Size("8 3")
-    with pytest.raises(AttributeError):
-        size.shape = (1,)
-    assert size.with_shape((4, 3)) == Size("4 3")
-    assert Size("B=8 3").with_shape((4, 3)) == Size("B=4 3")
-    assert size.with_dtype("int64") == Size("8 3:int64")
-    assert size == Size("8 3")
 
 
 # -- what is a size, what is data, what is an argument ----------------------------------------------------------------
@@ -589,8 +470,7 @@ def test_no_address_of_an_object_is_written() -> None:
     assert written == "<object> Sample(image=<object>, label=3) <ReLU> <builtin_function_or_method>"
 
 
-@settings(max_examples=30)
-@given(st.lists(sizes(), min_size=1, max_size=3))
+@given(st.lists(st.sampled_from([Size("B=2 3"), Size("(4,):int64"), Size("()"), Size("7 8:bool")]), min_size=1))
 def test_setting_dtypes_touches_sizes_without_one_alone(given: list[Size]) -> None:
     inputs = set_dtypes(ModelInputs(tuple(given)), "int32")
     assert inputs.args == tuple(size if size.dtype else size.with_dtype("int32") for size in given)

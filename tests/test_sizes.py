@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +20,7 @@ dtypes = st.sampled_from([None, "float32", "int64", "bfloat16", "bool", "complex
 
 @st.composite
 def sizes(draw: st.DrawFn) -> Size:
-    numbers = draw(st.lists(st.integers(1, 10_000), max_size=6))
+    numbers = draw(st.lists(st.integers(1, 1_000), max_size=6))  # 6 of 10,000 are more than torch can count
     dims = draw(st.lists(st.just("") | names, min_size=len(numbers), max_size=len(numbers)))
     dims = [name if dims.index(name) == place else "" for place, name in enumerate(dims)]
     return Size(numbers, dims, draw(dtypes))
@@ -58,12 +59,18 @@ def test_text_is_read(text: str, shape: tuple[int, ...], dims: tuple[str, ...], 
 @pytest.mark.parametrize(
     ("size", "says"),
     [
-        ("0 3", "0 in size 0 3; expected sizes of at least 1"),
-        ("B=-1 3", "-1 in size B=-1 3; expected sizes of at least 1"),
+        ("0 3", "0 in size '0 3'; expected sizes of at least 1"),
+        ("B=-1 3", "-1 in size 'B=-1 3'; expected sizes of at least 1"),
         ("1 2.5", "'2.5' in size '1 2.5'; expected a number"),
         ("B C", "'B' in size 'B C'; expected a number"),
         ("1 $", "'$' in size '1 $'"),
-        ("B=1 B=2", "dim 'B' with two sizes"),
+        ("B=1 B=2", "dim B with the sizes 1 and 2; expected one size for one name"),
+        ("", "a size that is empty; expected sizes such as 8 or B=8"),
+        ("8x3", "'8x3' in size '8x3'; expected a number, or NAME=number"),
+        ("8 3)", "'3)' in size '8 3)'; expected sizes such as 8 or B=8"),
+        (None, "size None; expected positive whole numbers"),
+        (2.5, "2.5 in size (2.5,); expected positive whole numbers"),
+        ((2**40, 2**40), f"size {(2**40, 2**40)}; expected at most {2**63 - 1} numbers in a tensor"),
         ((1, True), "True in size (1, True); expected positive whole numbers"),
         ((1, 2.0), "2.0 in size (1, 2.0); expected positive whole numbers"),
         ((1, -3), "-3 in size (1, -3); expected sizes of at least 1"),
@@ -77,9 +84,29 @@ def test_a_wrong_size_is_told_with_an_example(size: object, says: str) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-def test_as_many_names_as_sizes_are_wanted() -> None:
+def test_as_many_names_as_sizes_are_wanted_and_identifiers() -> None:
     with pytest.raises(InputError, match="1 dim names for 2 sizes"):
         Size((1, 2), dims=("B",))
+    with pytest.raises(InputError, match="dim name 'B b'"):
+        Size((1,), dims=("B b",))
+
+
+@pytest.mark.parametrize("given", [(8, 3), [8, 3], torch.Size((8, 3)), (np.int64(8), np.int32(3)), range(8, 2, -5)])
+def test_ints_of_any_sequence_are_a_size(given: object) -> None:
+    assert Size(given) == Size("8 3")  # type: ignore[arg-type]
+    assert all(type(number) is int for number in Size(given).shape)  # type: ignore[arg-type]
+
+
+def test_one_int_is_a_size() -> None:
+    assert Size(8) == Size("(8,)")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(torch.half, "float16"), (np.float32, "float32"), (np.dtype("int32"), "int32"), ("bf16", "bfloat16")],
+)
+def test_a_dtype_has_one_name_however_it_is_written(dtype: object, name: str) -> None:
+    assert Size("1", dtype=dtype).dtype == name
 
 
 def test_dtypes_are_read_from_torch_and_text() -> None:

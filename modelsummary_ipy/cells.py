@@ -1,0 +1,75 @@
+"""Cells: one run inside another as IPython would run it, and the line of a cell that a failed call came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from modelsummary_ipy.source import format_source, read_line, to_source
+
+__all__ = ["find_caller", "list_causes", "run_inside"]
+
+
+def run_inside(shell: Any, cell: str) -> Any:
+    """Run a cell inside the one that runs, under its number, and show its output but not its error.
+
+    Args:
+        shell: The running IPython shell.
+        cell: The text below ``%%summary``.
+
+    Returns:
+        IPython's ``ExecutionResult``: the value of the cell, and the error for the caller to raise.
+    """
+    hook, compiler = shell.displayhook, shell.compile
+    outer = hook.exec_result
+    cache = compiler.cache
+
+    def cache_under_number(code: str, number: int = 0, **options: Any) -> Any:
+        known = getattr(outer, "execution_count", None)
+        return cache(code, number if known is None else known, **options)  # IPython has counted on: "In [n + 1]"
+
+    with ExitStack() as stack:
+        for name in ("showtraceback", "showsyntaxerror", "showindentationerror"):
+            stack.enter_context(_replaced(shell, name, lambda *args, **kwargs: None))
+        stack.enter_context(_replaced(compiler, "cache", cache_under_number))
+        # IPython asks the outer cell's text whether a `;` keeps the last value from being shown.
+        stack.enter_context(_replaced(hook, "quiet", lambda: hook.semicolon_at_end_of_expression(cell)))
+        try:
+            return shell.run_cell(cell, store_history=False)
+        finally:
+            hook.exec_result = outer  # the inner run took the place of the cell that holds it
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Let an attribute of one object be another for a while, and leave nothing behind in its ``__dict__``."""
+    had = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if had:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
+
+
+def list_causes(error: BaseException) -> list[BaseException]:
+    """List an exception and those it was raised because of: it may itself have come out of no module."""
+    found = [error]
+    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
+        found.append(cause)
+    return found
+
+
+def find_caller(error: BaseException) -> str:
+    """Name the line that called the outermost module: ``"In [3] line 2: y = model(x)"``; ``""`` if none did."""
+    entry, caller = error.__traceback__, None
+    while entry is not None and not entry.tb_frame.f_code.co_filename.endswith("torch/nn/modules/module.py"):
+        caller, entry = entry, entry.tb_next
+    if caller is None or entry is None:
+        return ""
+    source = to_source((caller.tb_frame.f_code, caller.tb_lineno))
+    return ": ".join(filter(None, [format_source(source), read_line(source)]))

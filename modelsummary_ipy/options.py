@@ -1,0 +1,94 @@
+"""What the magic's options say, as the constructor takes it."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from modelsummary_ipy.command import evaluate, unquote
+from modelsummary_ipy.errors import InputError
+
+__all__ = ["check_name", "is_silenced", "part_options", "read_dtypes", "read_expect", "split_names"]
+
+_DECLARED = re.compile(r"([\w.\[\]]*)=(.*)", re.DOTALL)
+
+
+def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[list[str], list[str]]:
+    """Tell options from words: they may stand in any order, and a word is never cut.
+
+    Args:
+        words: From ``split_line``.
+        takes_value: By option, whether a value follows it.
+
+    Returns:
+        The options with their values, and all else.
+
+    Example:
+        >>> part_options(["--depth", "2", "model", "--ops", "(1, 3)"], {"--depth": True, "--ops": False})
+        (['--depth', '2', '--ops'], ['model', '(1, 3)'])
+    """
+    options: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        if name in takes_value:
+            options.append(word)
+            if takes_value[name] and not equals:
+                value = next(rest, None)
+                options += [] if value is None else [value]
+        elif word.startswith("--") or re.fullmatch(r"-[a-zA-Z]", word):
+            options.append(word)  # unknown: the parser says so
+        else:
+            others.append(word)
+    return options, others
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Split names at commas: ``"input,params"``."""
+    return tuple(part.strip() for part in unquote(text).split(",") if part.strip())
+
+
+def read_dtypes(text: str | None) -> Any:
+    """Read ``float16``, ``int64,bool`` or ``ids=int64,mask=bool`` as ``dtypes`` of the constructor."""
+    if text is None:
+        return None
+    parts = split_names(text)
+    if any("=" in part for part in parts):
+        return {name: dtype for name, _, dtype in (part.partition("=") for part in parts)}
+    return list(parts) if len(parts) > 1 else unquote(text)
+
+
+def read_expect(texts: list[str] | None, names: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Read declared sizes: ``conv0='B 16 H W'``, ``'B 10'`` for the model's output, or a dict of them.
+
+    Raises:
+        InputError: If an expression gives no dict.
+    """
+    if texts is None:
+        return None
+    declared: dict[str, Any] = {}
+    for text in texts:
+        if text[:1] == "{" or isinstance(names.get(text), Mapping):
+            value = evaluate(text, names)
+            if not isinstance(value, Mapping):
+                raise InputError(f"--expect {text}", "sizes by path", "--expect conv0='B 16 H W'")
+            declared |= value
+            continue
+        named = _DECLARED.fullmatch(unquote(text))
+        path, size = (named[1], named[2]) if named is not None else ("", text)
+        declared[path] = " ".join(re.sub(r"[(),\[\]]", " ", unquote(size)).split())
+    return declared
+
+
+def check_name(name: str | None) -> None:
+    """Raise ``InputError`` if a summary can't be stored under that name."""
+    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+        raise InputError(f"--out {name}", "a name", "--out ms")
+
+
+def is_silenced(line: str) -> bool:
+    """Tell whether a line ends with ``;``, a comment apart."""
+    return re.search(r";\s*(#.*)?$", line) is not None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from modelsummary_ipy.facts import Call, Link
 
 from .code import change_operation, write_change
 from .numbers import write_shape
-from .repair import fix_operand, fix_setting
+from .repair import fix_operand, fix_setting, resize_param
 from .scene import ANYWHERE, STEER, STEP, Diagnosis, Part, Scene
 from .strides import find_lost, find_stride, write_lost
 
@@ -134,13 +135,8 @@ def _name_table(scene: Scene, table: Part, axis: int, came: int) -> tuple[str, s
             param = next((index for index in call.input_params if index is not None), None)
     if param is None or not scene.trace.params[param].names:
         return "the other tensor", ""
-    fact = scene.trace.params[param]
-    name = fact.names[0]
-    if fact.kind == "parameter" and len(fact.shape) >= -axis and name.rpartition(".")[2] != "weight":
-        size = list(fact.shape)
-        size[axis] = came
-        return f"'{name}'", write_change(name, f"nn.Parameter(torch.zeros({', '.join(map(str, size))}))")
-    return f"'{name}'", ""
+    name = scene.trace.params[param].names[0]
+    return f"'{name}'", resize_param(scene, replace(table, param=param), axis, came)
 
 
 def explain_half_pixel(

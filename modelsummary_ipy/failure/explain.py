@@ -17,6 +17,7 @@ from .linear import explain_linear
 from .norms import explain_norm
 from .numbers import write_input, write_shape
 from .recurrent import explain_recurrent
+from .repair import find_earlier
 from .reshaping import explain_axis, explain_reshape, explain_split
 from .scene import ANYWHERE, Diagnosis, Part, Scene, build_scene, write_source
 from .sizes import Probe, Specs, find_sizes
@@ -66,6 +67,9 @@ def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs]
     found = find_sizes(scene, diagnosis, probe) if probe is not None else []
     sizes = tuple(dict.fromkeys(write(specs) for specs in found))
     reason = diagnosis.reason + (_tell_need(scene, found[0]) if len(found) == 1 and diagnosis.search else "")
+    earlier = find_earlier(scene)
+    if earlier is not None and earlier.inputs and scene.parts and earlier.inputs[0].shape != scene.parts[0].shape:
+        reason += f"; its {write_ordinal(earlier.call_index + 1)} call took {write_shape(earlier.inputs[0].shape)}"
     place = write_source(scene.failure.source)
     return ForwardError(
         _write_message(scene, diagnosis, reason, sizes, place),
@@ -161,11 +165,12 @@ def _write_head(scene: Scene, place: str | None) -> str:
         return f"{scene.trace.method} failed{where}"
     name = f"'{call.path}'" if call.path else "the model"
     what = f"{name} ({call.type_name})" if call.kind == "module" else f"{call.type_name}() in {name}"
-    again = f", its {_write_ordinal(call.call_index + 1)}" if call.kind == "module" and call.call_index else ""
+    again = f", its {write_ordinal(call.call_index + 1)}" if call.kind == "module" and call.call_index else ""
     return f"{scene.trace.method} failed in {what}, call {call.index + 1}{again}{where}"
 
 
-def _write_ordinal(number: int) -> str:
+def write_ordinal(number: int) -> str:
+    """``1st``, ``2nd``, ``11th``."""
     ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
 

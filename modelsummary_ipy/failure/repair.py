@@ -18,7 +18,17 @@ from .code import (
 )
 from .scene import Part, Scene, drop_remark, write_source
 
-__all__ = ["fix_argument", "fix_creation", "fix_module", "fix_operand", "fix_setting"]
+__all__ = [
+    "find_earlier",
+    "find_line",
+    "fix_argument",
+    "fix_creation",
+    "fix_module",
+    "fix_operand",
+    "fix_setting",
+    "read_line",
+    "resize_param",
+]
 
 
 def fix_argument(scene: Scene, template: str, around: str = "{}", position: int = 0) -> str:
@@ -70,9 +80,33 @@ def fix_operand(scene: Scene, position: int, template: str, around: str = "{}") 
 def fix_module(scene: Scene, **changes: object) -> str:
     """Write the failed layer with other settings: ``"fc = nn.Linear(784, 10)"``; ``""`` if it is not torch's."""
     fact = scene.fact
-    if fact is None or scene.call is None:
+    if fact is None or scene.call is None or find_earlier(scene) is not None:
         return ""
     return write_change(fact.path, write_module(fact, scene.trace, **changes))
+
+
+def find_earlier(scene: Scene) -> Call | None:
+    """Return an earlier call of the failed layer that ran: changing the layer would break that one."""
+    if scene.call is None or scene.call.kind != "module":
+        return None
+    calls = scene.trace.calls[: scene.call.index]
+    return next((c for c in calls if c.kind == "module" and c.module == scene.call.module and c.status == "ran"), None)
+
+
+def resize_param(scene: Scene, part: Part, axis: int, size: int) -> str:
+    """Write a parameter with another size on one axis: ``"pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
+
+    Returns:
+        ``""`` if the tensor is no parameter, or a layer's weight.
+    """
+    if part.param is None:
+        return ""
+    fact = scene.trace.params[part.param]
+    if not fact.names or fact.kind != "parameter" or len(fact.shape) < -axis:
+        return ""
+    sizes = list(fact.shape)
+    sizes[axis] = size
+    return write_change(fact.names[0], f"nn.Parameter(torch.zeros({', '.join(map(str, sizes))}))")
 
 
 def fix_setting(scene: Scene, function: str, name: str, position: int, value: object) -> str:

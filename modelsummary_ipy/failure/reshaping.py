@@ -10,7 +10,8 @@ from modelsummary_ipy.facts import Call, TensorSpec
 
 from .code import change_operation, write_change, write_module
 from .numbers import factor_like, product, write_product, write_shape
-from .scene import ANYWHERE, GROW, STEER, Diagnosis, Part, Scene
+from .repair import resize_param
+from .scene import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
 
 __all__ = ["explain_axis", "explain_reshape", "explain_split"]
 
@@ -161,8 +162,20 @@ def _explain_expand(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagno
             at = len(wanted) - axis
             asked = f"axis {at} is {part.shape[-axis]} and was asked to be {wanted[-axis]}"
             reason = f"expand stretches axes of 1 only: {asked}"
-            return Diagnosis(reason, "1, or the size asked for, on every axis", "", ANYWHERE)
+            goal = (_asked_at(at), part.shape[-axis])
+            fix = resize_param(scene, part, -axis, wanted[-axis])
+            return Diagnosis(reason, "1, or the size asked for, on every axis", fix, STEER if fix else ANYWHERE, goal)
     return None
+
+
+def _asked_at(at: int) -> Any:
+    """Measure one of the sizes that a call is asked for."""
+
+    def measure(call: Call) -> int | None:
+        asked = dict(call.arguments).get("size")
+        return asked[at] if isinstance(asked, tuple) and at < len(asked) else None
+
+    return measure
 
 
 def _explain_shuffle(scene: Scene, part: Part) -> Diagnosis | None:
@@ -190,7 +203,7 @@ def explain_axis(scene: Scene) -> Diagnosis | None:
         order = scene.arguments.get("dims")
         if isinstance(order, tuple) and len(order) != part.rank:
             reason = f"permute names {len(order)} axes, {write_shape(part.shape)} has {part.rank}"
-            return Diagnosis(reason, f"{len(order)} axes", "", ANYWHERE)
+            return Diagnosis(reason, f"{len(order)} axes", "", RESHAPE)
     if scene.function == "getitem":
         return _explain_index(scene, part)
     asked = [
@@ -202,7 +215,7 @@ def explain_axis(scene: Scene) -> Diagnosis | None:
         rank = part.rank + (scene.function in ("unsqueeze", "stack"))
         if not -rank <= value < max(rank, 1):
             reason = f"{name}={value}, and {write_shape(part.shape)} has {part.rank} axes: {-rank} … {rank - 1}"
-            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} axes", "", ANYWHERE)
+            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} axes", "", RESHAPE)
     return None
 
 
@@ -223,10 +236,21 @@ def _explain_index(scene: Scene, part: Part) -> Diagnosis | None:
             axis = part.rank - (len(used) - used.index(item) if item in used else 0)
             continue
         if type(item) is int and axis < part.rank and not -part.shape[axis] <= item < part.shape[axis]:
-            reason = f"index {item} on axis {axis} of {write_shape(part.shape)}: the last one is {part.shape[axis] - 1}"
-            return Diagnosis(reason, f"at least {item + 1} on axis {axis}", "", ANYWHERE)
+            most = part.shape[axis] - 1
+            reason = f"index {item} on axis {axis} of {write_shape(part.shape)}: the last one is {most}"
+            needed = item + 1 if item >= 0 else -item
+            return Diagnosis(reason, f"at least {needed} on axis {axis}", "", ANYWHERE, (_axis_of(axis), needed))
         axis += 1
     return None
+
+
+def _axis_of(axis: int) -> Any:
+    """Measure one axis of what a call reads."""
+
+    def measure(call: Call) -> int | None:
+        return call.inputs[0].shape[axis] if call.inputs and axis < len(call.inputs[0].shape) else None
+
+    return measure
 
 
 def explain_split(scene: Scene) -> Diagnosis | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
+from types import MethodType
 from typing import Any
 
 from torch import nn
@@ -24,20 +26,31 @@ _lock = threading.Lock()
 
 def _dispatch(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     __tracebackhide__ = True  # IPython leaves the frame out of what it shows
-    handler = _handlers.get(threading.get_ident())
-    if handler is None:  # another thread's module
-        return module._call_impl(*args, **kwargs)
-    return handler(module, args, kwargs)
+    return _handlers[get_ident()](module, args, kwargs)
+
+
+class _Ear:
+    """What ``nn.Module.__call__`` finds when it asks for a compiled call: a thread that has a handler finds it.
+
+    It asks twice, to see whether there is one and to call it. Another thread always finds ``None``, so the end of a
+    block here can't come between the two.
+    """
+
+    def __get__(self, module: nn.Module | None, owner: type[nn.Module]) -> Any:
+        return MethodType(_dispatch, module) if get_ident() in _handlers and module is not None else None
+
+
+_EAR: Any = _Ear()
 
 
 @contextmanager
 def hearing_calls(handler: Handler) -> Iterator[None]:
     """Let ``handler`` run every module call that this thread makes in the block; the innermost handler hears."""
-    thread = threading.get_ident()
+    thread = get_ident()
     with _lock:
         outer = _handlers.get(thread)
         _handlers[thread] = handler
-        nn.Module._compiled_call_impl = _dispatch
+        nn.Module._compiled_call_impl = _EAR
     try:
         yield
     finally:

@@ -447,5 +447,5 @@ def _write_delta(before: ModelSummary, after: ModelSummary) -> str:
     ):
         if old != new and old is not None and new is not None:
             parts.append(f"{word} {old:,} → {new:,}")
-    moved = after.diff(before)._repr_html_() if hasattr(after, "diff") else ""
+    moved = after.diff(before)._repr_html_()
     return f"<div>{html.escape(' · '.join(parts))}{moved}</div>"

@@ -34,6 +34,7 @@ from modelsummary_ipy.watch import watch_calls
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from modelsummary_ipy.comparison import Comparison
     from modelsummary_ipy.form import SummaryForm
 
 __all__ = ["ModelSummary"]
@@ -519,6 +520,21 @@ class ModelSummary:
                 stack.close()
                 for call in seen:
                     series.add(cls(call.model, call.inputs, **options), call.times, call.inputs.as_line())
+
+    def diff(self, other: ModelSummary) -> Comparison:
+        """Return what changed from ``other``, the older summary, to this one.
+
+        Sizes that moved as their formula predicts are told apart from those that did not.
+
+        Example:
+            >>> old = ModelSummary(nn.Sequential(nn.Linear(4, 2)), (8, 4))
+            >>> new = ModelSummary(nn.Sequential(nn.Linear(4, 3)), (8, 4))
+            >>> [(change.path, change.what) for change in new.diff(old).changes]
+            [('', 'size'), ('0', 'params'), ('0', 'size')]
+        """
+        from modelsummary_ipy.comparison import Comparison
+
+        return Comparison(other._full_story(), self._full_story())
 
     def form(self, *, name: str = "model", model: nn.Module | None = None) -> SummaryForm:
         """Return a form of widgets that summarises the model again with other sizes, dtypes, device and mode.

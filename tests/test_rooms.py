@@ -27,7 +27,8 @@ ROOMS: dict[str, set[str]] = {
     "inputs": {"arguments", "errors", "facts", "sizes", "structure"},
     # the shadow, and the parts it is made of
     "leaves": {"facts"},
-    "modules": {"facts", "leaves"},
+    "reads": set(),
+    "modules": {"facts", "leaves", "reads"},
     "source": {"facts"},
     "clone": set(),
     "memo": set(),
@@ -73,6 +74,7 @@ ROOMS: dict[str, set[str]] = {
     "rules": {"facts"},
     "failure": {"errors", "facts"},
     "diff": {"facts"},
+    "comparison": {"diff", "facts", "render"},
     # what is shown
     "annotate": {"facts"},
     "series": set(),
@@ -84,8 +86,14 @@ ROOMS: dict[str, set[str]] = {
     "worker": set(),
     "form": {"errors", "facts", "inputs", "sizes", "summary", "tracer", "worker"},
     "command": {"errors", "sizes"},
+    "target": {"arguments", "command", "errors"},
+    "options": {"command", "errors"},
+    "completion": set(),
+    "cells": {"source"},
     "autoshow": {"inputs", "summary", "watch"},
-    "magics": {"autoshow", "command", "errors", "form", "inputs", "summary", "watch"},
+    "magics": {
+        "autoshow", "cells", "command", "completion", "errors", "inputs", "options", "summary", "target", "watch",
+    },
 }  # fmt: skip
 ROOMS["summary"] = set(list(ROOMS)[: list(ROOMS).index("summary")])
 

@@ -1,0 +1,47 @@
+"""What changed between two summaries, ready to be asked and shown."""
+
+from __future__ import annotations
+
+from modelsummary_ipy.diff import find_changes
+from modelsummary_ipy.facts import Change, Story
+from modelsummary_ipy.render.changes import render_changes_html, render_changes_text
+
+__all__ = ["Comparison"]
+
+
+class Comparison:
+    """The changes from one summary to another; false if there are none.
+
+    Args:
+        old: The story that came first.
+        new: The story that came later.
+
+    Attributes:
+        changes: Every change, in the order of the new rows.
+    """
+
+    def __init__(self, old: Story, new: Story) -> None:
+        self._old = old
+        self._new = new
+        self.changes: tuple[Change, ...] = find_changes(old, new)
+
+    @property
+    def unexpected(self) -> tuple[Change, ...]:
+        """Those that no formula predicted."""
+        return tuple(change for change in self.changes if change.what != "moved")
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+    def to_text(self) -> str:
+        """Return the changes as text."""
+        return render_changes_text(self._old, self._new, self.changes)
+
+    __str__ = to_text
+    __repr__ = to_text
+
+    def _repr_html_(self) -> str:
+        return render_changes_html(self._old, self._new, self.changes)

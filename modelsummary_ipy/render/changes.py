@@ -1,0 +1,86 @@
+"""Changes between two stories → text and HTML: what moved as predicted in a line, everything else in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from modelsummary_ipy.facts import Change, Row, Story
+from modelsummary_ipy.render.words import plain
+
+__all__ = ["render_changes_html", "render_changes_text"]
+
+_WORDS = {
+    "added": "added",
+    "removed": "removed",
+    "type": "another type",
+    "params": "other parameters",
+    "size": "another size",
+}
+
+
+def render_changes_text(old: Story, new: Story, changes: Sequence[Change]) -> str:
+    """Say in plain text what changed from ``old`` to ``new``."""
+    lines = [_say_totals(old, new)]
+    lines += ["  ".join(part for part in cells if part) for cells in _list_cells(old, new, changes)]
+    moved = _say_moved(changes)
+    return "\n".join(line for line in [*lines, moved] if line) or "nothing changed"
+
+
+def render_changes_html(old: Story, new: Story, changes: Sequence[Change]) -> str:
+    """Say as HTML what changed from ``old`` to ``new``; every word of the model is escaped."""
+    parts = [f"<p>{escape(line)}</p>" for line in (_say_totals(old, new), _say_moved(changes)) if line]
+    rows = _list_cells(old, new, changes)
+    if rows:
+        head = "".join(
+            f'<th scope="col" style="text-align:left">{word}</th>' for word in ("layer", "what", "was", "is")
+        )
+        body = "".join(
+            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in cells) + "</tr>"
+            for cells in rows
+        )
+        parts.insert(
+            1 if len(parts) == 2 else len(parts), f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+    inner = "".join(parts) or "<p>nothing changed</p>"
+    return f'<div class="ms-changes">{inner}</div>'
+
+
+def _say_totals(old: Story, new: Story) -> str:
+    if old.total_params == new.total_params:
+        return ""
+    return f"parameters {old.total_params:,} → {new.total_params:,}"
+
+
+def _say_moved(changes: Sequence[Change]) -> str:
+    moved = sum(change.what == "moved" for change in changes)
+    if not moved:
+        return ""
+    return "1 row moved as its formula predicts" if moved == 1 else f"{moved} rows moved as their formulas predict"
+
+
+def _list_cells(old: Story, new: Story, changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
+    cells = []
+    for change in changes:
+        if change.what == "moved":
+            continue
+        before = old.rows[change.old] if change.old is not None else None
+        after = new.rows[change.new] if change.new is not None else None
+        word = _WORDS[change.what]
+        if change.what == "size" and change.expected is False:
+            word += ", against its formula" if before is not None and before.status == "ran" else ""
+        cells.append((plain(change.path) or "model", word, _say(change.what, before), _say(change.what, after)))
+    return cells
+
+
+def _say(what: str, row: Row | None) -> str:
+    if row is None:
+        return ""
+    if what == "params":
+        return f"{row.own_params:,}"
+    if what == "type":
+        return plain(row.type_name)
+    if row.status != "ran":
+        return {"failed": "failed", "unreached": "not reached", "uncalled": "not called"}[row.status]
+    sizes = ", ".join(str(list(spec.shape)) for spec in row.outputs)
+    return sizes if what == "size" else f"{plain(row.type_name)} {sizes}".strip()

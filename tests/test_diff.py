@@ -1,0 +1,88 @@
+"""What changed between two summaries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lxml.html
+import pytest
+from torch import nn
+
+from modelsummary_ipy import ModelSummary, Size
+
+
+class Net(nn.Module):
+    def __init__(self, width: int = 8, *, pad: int = 1, last: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3, padding=pad)
+        self.act = nn.ReLU()
+        self.last = last if last is not None else nn.Conv2d(width, 4, 1)
+
+    def forward(self, x: Any) -> Any:
+        return self.last(self.act(self.conv(x)))
+
+
+def summarise(net: nn.Module, text: str = "B=2 3 H=8 W=8") -> ModelSummary:
+    return ModelSummary(net, Size(text))
+
+
+def test_a_summary_does_not_differ_from_itself() -> None:
+    net = Net()
+    difference = summarise(net).diff(summarise(net))
+    assert not difference
+    assert str(difference) == "nothing changed"
+    assert "nothing changed" in difference._repr_html_()
+
+
+def test_sizes_that_move_as_their_formula_predicts_are_quiet() -> None:
+    net = Net()
+    difference = summarise(net, "B=5 3 H=12 W=10").diff(summarise(net))
+    assert {change.what for change in difference.changes} == {"moved"}
+    assert len(difference) == 4
+    assert difference.unexpected == ()
+    assert str(difference) == "4 rows moved as their formulas predict"
+
+
+def test_an_edited_layer_is_told_with_old_and_new() -> None:
+    difference = summarise(Net(16)).diff(summarise(Net(8)))
+    told = {(change.path, change.what) for change in difference.changes}
+    assert told == {("conv", "params"), ("conv", "size"), ("act", "size"), ("last", "params")}
+    text = str(difference)
+    assert "parameters 260 → 516" in text  # 3·8·9+8 + 8·4+4 and 3·16·9+16 + 16·4+4
+    assert "conv  other parameters  224  448" in text
+    assert "act  another size" in text
+
+
+def test_an_added_a_removed_and_a_changed_layer_are_told() -> None:
+    old = summarise(Net())
+    new = summarise(Net(last=nn.Sequential(nn.Conv2d(8, 4, 1), nn.Sigmoid())))
+    told = {(change.path, change.what) for change in new.diff(old).changes}
+    assert {("last", "type"), ("last.0", "added"), ("last.1", "added")} <= told
+    back = {(change.path, change.what) for change in old.diff(new).changes}
+    assert {("last.0", "removed"), ("last.1", "removed")} <= back
+
+
+def test_a_size_that_leaves_its_formula_is_unexpected() -> None:
+    difference = summarise(Net(pad=2), "B=2 3 H=12 W=12").diff(summarise(Net(pad=1)))
+    assert [change.expected for change in difference.changes if change.path == "conv"] == [False]
+    assert "against its formula" in str(difference)
+
+
+def test_a_run_that_fails_is_told_where_it_fails() -> None:
+    net = Net()
+    difference = summarise(net, "B=2 4 H=8 W=8").diff(summarise(net))
+    told = {change.path: change.what for change in difference.unexpected}
+    assert told["conv"] == "size"
+    assert "failed" in str(difference)
+    assert "not reached" in str(difference)
+
+
+@pytest.mark.parametrize("name", ["<b>x</b>", "a&b", "'\"><script>"])
+def test_the_html_escapes_what_the_model_says(name: str) -> None:
+    old, new = nn.Sequential(), nn.Sequential()
+    old.add_module(name, nn.Linear(4, 2))
+    new.add_module(name, nn.Linear(4, 3))
+    shown = summarise(new, "2 4").diff(summarise(old, "2 4"))._repr_html_()
+    tree = lxml.html.fromstring(shown)
+    assert tree.xpath(".//b | .//script") == []
+    assert name in [cell.text_content() for cell in tree.xpath(".//td")]

@@ -171,6 +171,11 @@ class ModuleFact:
         found: Where a module that is not registered was found: ``"layers[0]"`` for ``self.layers = [nn.Linear(…)]``,
             ``""`` if it is registered or was met only during the forward.
         lazy: Whether it had parameters without a size before the trace.
+        made: Whether the forward itself made it, anew at every call.
+        loose: Parameters that it keeps in plain lists and dicts, ``(("scales[0]", 12),)``: their place and index.
+        reads: Names that its forward, and the methods that it leads to, mention; ``None`` if it looks attributes up by
+            name (``getattr``, ``children()``) or is not written in Python.
+        reads_elsewhere: Names that its other methods mention, those that set it up aside.
         forward_file: ``co_filename`` of its ``forward``, and ``forward_line`` its first line; ``""`` and 0 if unknown.
     """
 
@@ -186,6 +191,10 @@ class ModuleFact:
     training: bool = False
     found: str = ""
     lazy: bool = False
+    made: bool = False
+    loose: tuple[tuple[str, int], ...] = ()
+    reads: frozenset[str] | None = None
+    reads_elsewhere: frozenset[str] = frozenset()
     forward_file: str = ""
     forward_line: int = 0
 

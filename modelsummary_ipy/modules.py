@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.facts import ModuleFact, ParamFact
 from modelsummary_ipy.leaves import name_device, name_dtype
+from modelsummary_ipy.reads import find_reads
 
 __all__ = ["ModuleTree", "read_params", "read_tree"]
 
@@ -85,6 +86,7 @@ def read_tree(model: nn.Module) -> ModuleTree:
                 visit(child, None, f"{base}.{name}" if base else name, index, frozenset())
 
     _number_params(tree, paths, own_tensors)
+    unregistered = _number_loose(tree)
     children: list[dict[int, None]] = [{} for _ in tree.objects]  # ordered sets
     for index, module in enumerate(tree.objects):
         for registered_child in list(module._modules.values()):
@@ -92,8 +94,11 @@ def read_tree(model: nn.Module) -> ModuleTree:
                 children[index][tree.module_index[id(registered_child)]] = None
     for index, module in enumerate(tree.objects):
         own = tuple(dict.fromkeys(tree.param_index[id(tensor)] for _, tensor, _ in own_tensors[index]))
+        loose = tuple((place, tree.param_index[id(tensor)]) for place, tensor in unregistered[index])
         tree.modules.append(
-            _read_module(module, index, tuple(paths[index]), parents[index], tuple(children[index]), own, found[index])
+            _read_module(
+                module, index, tuple(paths[index]), parents[index], tuple(children[index]), own, found[index], loose
+            )
         )
     return tree
 
@@ -125,6 +130,37 @@ def _number_params(tree: ModuleTree, paths: list[list[str]], own: list[list[tupl
     left: dict[int, int] = {}
     for number, tensor in enumerate(tree.tensors):
         tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], left))
+
+
+def _number_loose(tree: ModuleTree) -> list[list[tuple[str, Tensor]]]:
+    """Number the trainable tensors that modules keep in plain lists and dicts, after all others; per module, where."""
+    found: list[list[tuple[str, Tensor]]] = []
+    left: dict[int, int] = {}
+    for module in tree.objects:
+        own: list[tuple[str, Tensor]] = []
+        for name, value in list(vars(module).items()):
+            if name in _MACHINERY or isinstance(value, (*_ATOMS, nn.Module)):
+                continue
+            own += [(place, tensor) for place, tensor in _find_trainable(value, name, 0)]
+        for _, tensor in own:
+            if id(tensor) not in tree.param_index:
+                tree.param_index[id(tensor)] = len(tree.tensors)
+                tree.tensors.append(tensor)
+                tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", left))
+        found.append([(place, tensor) for place, tensor in own if not tree.params[tree.param_index[id(tensor)]].names])
+    return found
+
+
+def _find_trainable(value: Any, name: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        if value.requires_grad and value.is_leaf:
+            yield name, value
+    elif depth < 2 and isinstance(value, Mapping):
+        for key, item in itertools.islice(list(value.items()), _MAX_ITEMS):
+            yield from _find_trainable(item, f"{name}[{key!r}]", depth + 1)
+    elif depth < 2 and isinstance(value, (list, tuple)):
+        for index, item in enumerate(value[:_MAX_ITEMS]):
+            yield from _find_trainable(item, f"{name}[{index}]", depth + 1)
 
 
 def _read_param(tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, left: dict[int, int]) -> ParamFact:
@@ -178,9 +214,11 @@ def _read_module(
     children: tuple[int, ...],
     params: tuple[int, ...],
     found: str,
+    loose: tuple[tuple[str, int], ...],
 ) -> ModuleFact:
     cls = type(module)
     code = _find_forward(cls)  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
+    reads = find_reads(cls, nn.Module) if code is not None else None  # type: ignore[arg-type]  # as above
     return ModuleFact(
         index=index,
         paths=paths,
@@ -194,6 +232,9 @@ def _read_module(
         training=bool(module.training),
         found=found,
         lazy=any(isinstance(p, UninitializedTensorMixin) for p in list(module._parameters.values())),
+        loose=loose,
+        reads=reads.forward if reads is not None else None,
+        reads_elsewhere=reads.elsewhere if reads is not None else frozenset(),
         forward_file=code.co_filename if code else "",
         forward_line=code.co_firstlineno if code else 0,
     )

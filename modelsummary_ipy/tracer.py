@@ -226,6 +226,7 @@ class _Tracer:
         self._strangers: list[nn.Module] = []  # an id in index_of must not be reused
         self._new_params: list[tuple[ParamFact, Tensor]] = []
         self._made: set[int] = set()  # addresses of storages that the forward made from nothing
+        self._made_modules: set[int] = set()  # ids of modules that it made, or that have nothing to copy
         self._leaf = [_is_torch_leaf(module, bool(fact.children)) for module, fact in pairs]
         self._records: list[_Record] = []
         self._stack: list[_Record] = []
@@ -260,7 +261,10 @@ class _Tracer:
     ) -> Any:
         with torch._C.DisableTorchFunction():
             if id(module) not in self._work.index_of:
-                module = self._work.adopt(module, self._made)
+                adopted = self._work.adopt(module, self._made)
+                if adopted is module:
+                    self._made_modules.add(id(module))
+                module = adopted
             record, is_leaf = self._begin_module(module, args, kwargs, method)
         self._leaf_depth += is_leaf
         try:
@@ -337,6 +341,7 @@ class _Tracer:
     def _meet_stranger(self, module: nn.Module, parent: _Record | None) -> int:
         """Give facts to a module that no search found: made during the forward, or kept among globals or on a class."""
         tree = read_tree(module)
+        made = id(module) in self._made_modules and bool(tree.params)
         base = f"{parent.path}." if parent is not None and parent.path else ""
         name = f"{base}({tree.modules[0].type_name})"
         index_of, param_of = self._work.index_of, self._work.param_of
@@ -354,6 +359,7 @@ class _Tracer:
                     fact,
                     index=index_of[id(inner)],
                     paths=(),
+                    made=made,
                     found=f"{name}.{fact.path}" if fact.path else name,
                     parent=parents[0] if parents else None,
                     children=tuple(index_of[id(tree.objects[child])] for child in fact.children),

@@ -1,0 +1,104 @@
+"""Which of its attributes a module's forward can read, from the names in its code: what no line reads was forgotten."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType, FunctionType
+from typing import Any
+
+__all__ = ["Reads", "find_reads"]
+
+#: Who uses one of these may reach any attribute by its name.
+_DYNAMIC = frozenset(
+    {"getattr", "children", "named_children", "modules", "named_modules", "_modules", "__dict__", "vars", "eval",
+     "exec", "get_submodule", "get_parameter", "globals", "locals"}
+)  # fmt: skip
+#: Methods that set a module up or write it down: what only they read takes no part in a forward.
+_SETTING_UP = ("init", "reset_param", "load", "save", "extra_repr", "__repr__", "freeze", "state_dict")
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a class's code reads.
+
+    Attributes:
+        forward: Names that its forward, and every method that it leads to, mentions; ``None`` if it looks attributes up
+            by name, or is not written in Python.
+        elsewhere: Names that its other methods mention, those that set it up aside.
+    """
+
+    forward: frozenset[str] | None
+    elsewhere: frozenset[str]
+
+
+@functools.lru_cache(maxsize=4096)
+def find_reads(cls: type, base: type, method: str = "forward") -> Reads:
+    """Find what the code of a class reads.
+
+    Args:
+        cls: The class.
+        base: Where its own code ends: ``nn.Module``.
+        method: What is called.
+    """
+    methods: dict[str, list[CodeType]] = {}
+    for owner in cls.__mro__:
+        if owner is base or owner is object:
+            continue
+        for name, value in vars(owner).items():
+            methods.setdefault(name, []).extend(_find_code(value))
+    reached: set[str] = set()
+    todo, seen = [method, "__call__"], {method, "__call__"}
+    while todo:
+        for code in methods.get(todo.pop(), ()):
+            for word in _words(code):
+                reached.add(word)
+                if word in methods and word not in seen:
+                    seen.add(word)
+                    todo.append(word)
+    others = {
+        word
+        for name, codes in methods.items()
+        if name not in seen and not any(part in name for part in _SETTING_UP)
+        for code in codes
+        for word in _words(code)
+    }
+    unknown = not methods.get(method) or bool(reached & _DYNAMIC)
+    return Reads(None if unknown else frozenset(reached), frozenset(others))
+
+
+def _find_code(value: Any) -> list[CodeType]:
+    """Find the code of a function, also under decorators, properties and static methods."""
+    if isinstance(value, property):
+        return [code for function in (value.fget, value.fset) for code in _find_code(function)]
+    if isinstance(value, (staticmethod, classmethod)):
+        return _find_code(value.__func__)
+    if isinstance(value, functools.cached_property):
+        return _find_code(value.func)
+    if isinstance(value, functools.partialmethod):
+        return _find_code(value.func)
+    if not isinstance(value, FunctionType):
+        return []
+    found = [value.__code__]
+    if hasattr(value, "__wrapped__"):
+        found += _find_code(value.__wrapped__)
+    for cell in value.__closure__ or ():
+        try:
+            inner = cell.cell_contents
+        except ValueError:  # a cell that is still empty
+            continue
+        if isinstance(inner, FunctionType) and inner is not value:
+            found.append(inner.__code__)
+    return found
+
+
+def _words(code: CodeType) -> Iterator[str]:
+    """Every name in code, and every text that could be one, nested functions included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, str):
+            if constant.isidentifier():
+                yield constant
+        elif isinstance(constant, CodeType):
+            yield from _words(constant)

@@ -1,0 +1,117 @@
+"""Which attributes a forward can read, and what its module keeps where nobody registers it."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy.modules import read_tree
+from modelsummary_ipy.reads import find_reads
+from modelsummary_ipy.summary import ModelSummary
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.direct, self.by_helper, self.by_property = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+        self.elsewhere, self.never, self.nested = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        nn.init.zeros_(self.never.weight)
+
+    def helper(self, x: Tensor) -> Tensor:
+        return self.by_helper(x)
+
+    @property
+    def head(self) -> nn.Module:
+        return self.by_property
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self.elsewhere(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.helper(self.direct((lambda y: self.nested(y))(x))))
+
+
+def test_what_forward_leads_to_is_read_and_what_sets_a_module_up_is_not() -> None:
+    reads = find_reads(Net, nn.Module)
+    assert reads.forward is not None
+    assert {"direct", "by_helper", "by_property", "nested"} <= reads.forward
+    assert not {"elsewhere", "never"} & reads.forward
+    assert "elsewhere" in reads.elsewhere
+    assert "never" not in reads.elsewhere
+
+
+def test_another_method_leads_elsewhere() -> None:
+    reads = find_reads(Net, nn.Module, "decode")
+    assert reads.forward is not None
+    assert "elsewhere" in reads.forward
+    assert "direct" in reads.elsewhere
+
+
+def test_who_looks_attributes_up_by_name_may_read_them_all() -> None:
+    class Dynamic(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return getattr(self, "never")(x)  # noqa: B009  # as configurable models do
+
+    assert find_reads(Dynamic, nn.Module).forward is None
+
+
+def test_a_decorated_forward_is_read_below_its_decorator() -> None:
+    def traced(function):  # type: ignore[no-untyped-def]
+        @functools.wraps(function)
+        def wrapper(*args: object) -> object:
+            return function(*args)
+
+        return wrapper
+
+    class Decorated(Net):
+        @traced
+        def forward(self, x: Tensor) -> Tensor:
+            return self.never(x)
+
+    reads = find_reads(Decorated, nn.Module)
+    assert reads.forward is not None
+    assert "never" in reads.forward
+
+
+def test_a_class_without_a_forward_of_its_own_is_not_known() -> None:
+    assert find_reads(nn.ModuleList, nn.Module).forward is None
+
+
+def test_trainable_tensors_in_plain_containers_are_found_with_their_place() -> None:
+    class Loose(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.registered = nn.Parameter(torch.ones(2))
+            self.scales = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(4))]
+            self.more = {"a": torch.ones(5, requires_grad=True), "again": self.registered}
+            self.fixed = torch.ones(6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.scales[0]
+
+    tree = read_tree(Loose())
+    places = {place: tree.params[index].shape for place, index in tree.modules[0].loose}
+    assert places == {"scales[0]": (3,), "scales[1]": (4,), "more['a']": (5,)}
+    assert [fact.names for fact in tree.params] == [("registered",), (), (), ()]
+    ms = ModelSummary(Loose(), (2, 3))
+    assert ms.total_params == 2
+    touched = {index for call in ms.story.trace.calls for index in call.params}
+    assert touched == {1}
+
+
+def test_a_layer_that_the_forward_makes_is_told_from_one_it_finds() -> None:
+    found = nn.Linear(2, 2)
+
+    class Makes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.Linear(2, 3)(KEPT[0](x))
+
+    KEPT = [found]
+    made = {fact.type_name + str(fact.settings["out_features"]): fact.made
+            for fact in ModelSummary(Makes(), (4, 2)).story.trace.modules[1:]}  # fmt: skip
+    assert made == {"Linear2": False, "Linear3": True}

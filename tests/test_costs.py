@@ -1,0 +1,626 @@
+"""Multiply-adds per row: every number by hand with its derivation, by independent arithmetic, or by another library."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.utils import parametrizations
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from modelsummary_ipy import zero_ops
+from modelsummary_ipy.costs import count_costs
+from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.facts import Cost, Kernel
+from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.mult_adds import count_kernel, find_formula, register_mult_adds
+from modelsummary_ipy.summary import ModelSummary
+from modelsummary_ipy.zero_ops import is_zero_by_name
+
+
+def summarise(model: nn.Module, *args: Any, engine: Any = "fake", **kwargs: Any) -> ModelSummary:
+    """Summarise a call with these very arguments."""
+    return ModelSummary(model, ModelInputs(args, kwargs), engine=engine)
+
+
+def count(model: nn.Module, *args: Any, engine: Any = "fake", **kwargs: Any) -> int | None:
+    ms = summarise(model, *args, engine=engine, **kwargs)
+    assert ms.error is None, ms.error
+    assert ms.unknown_ops == ()
+    return ms.total_mult_adds
+
+
+class Does(nn.Module):
+    """A forward that is one function of its inputs."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+class OwnKernel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(8, 3, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel, stride=2)
+
+
+class AttendsToItself(nn.Module):
+    """Attention of a tensor with itself."""
+
+    def __init__(self, inner: nn.Module, **options: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        self.options = options
+
+    def forward(self, x: Tensor) -> Any:
+        return self.inner(x, x, x, **self.options)
+
+
+class Attends(nn.Module):
+    """One linear layer for queries, keys and values, and torch's function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (part.view(2, 5, 2, 4).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+
+class Packs(nn.Module):
+    """An LSTM over sequences of 5, 3 and 2 steps, padded to 5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, [5, 3, 2], batch_first=True)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
+
+
+class Head(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(6, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+class MyConvHead(Head):
+    """The same product, under a name that sounds like a convolution."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model whose multiply-adds were counted by hand."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    sizes: tuple[tuple[int, ...], ...]
+    mult_adds: int
+
+
+KNOWN = [
+    # out 8 channels × 8 × 8 positions, each a sum over 3 · 3 · 3
+    Known("conv2d", lambda: nn.Conv2d(3, 8, 3), ((2, 3, 10, 10),), 2 * (8 * 8 * 8) * 27),
+    Known("conv2d unbatched", lambda: nn.Conv2d(3, 8, 3), ((3, 10, 10),), (8 * 8 * 8) * 27),
+    Known("depthwise", lambda: nn.Conv2d(8, 8, 3, groups=8), ((2, 8, 10, 10),), 2 * (8 * 8 * 8) * 9),
+    # padding="same": 10 positions, borders in full; a sum over 4 / 2 channels · 3
+    Known("dilated", lambda: nn.Conv1d(4, 8, 3, dilation=2, padding="same", groups=2), ((2, 4, 10),), 2 * 80 * 6),
+    # (9 - 3) / 2 + 1 = 4 positions an axis
+    Known("conv3d", lambda: nn.Conv3d(3, 8, 3, stride=2), ((1, 3, 9, 9, 9),), 8 * 64 * 81),
+    # every one of 2 · 3 · 10 · 10 inputs is spread over 8 channels of 3 · 3
+    Known("transposed", lambda: nn.ConvTranspose2d(3, 8, 3, stride=2), ((2, 3, 10, 10),), 600 * 72),
+    Known("transposed, groups", lambda: nn.ConvTranspose2d(4, 8, 3, groups=2), ((4, 10, 10),), 400 * (8 // 2) * 9),
+    Known("own parameter", OwnKernel, ((2, 3, 11, 11),), 2 * (8 * 5 * 5) * 27),
+    # 10 positions · 4 projections of 8 · 8; 5 · 5 scores and 5 · 5 weighted values, each 8 wide, for 2 texts
+    Known(
+        "attention module",
+        lambda: AttendsToItself(nn.MultiheadAttention(8, 2, batch_first=True)),
+        ((2, 5, 8),),
+        10 * 4 * 64 + 2 * 2 * 25 * 8,
+    ),
+    Known(
+        "attention module without weights",
+        lambda: AttendsToItself(nn.MultiheadAttention(8, 2, batch_first=True), need_weights=False),
+        ((2, 5, 8),),
+        10 * 4 * 64 + 2 * 2 * 25 * 8,
+    ),
+    # 10 · 8 · 24, and the two products in full: a causal mask does not halve them
+    Known("linear and attention", Attends, ((2, 5, 8),), 10 * 8 * 24 + 2 * 2 * 25 * 8),
+    # four query heads, two key heads: each query head meets 7 keys 8 wide and 7 values 8 wide
+    Known(
+        "grouped queries",
+        lambda: Does(lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True)),
+        ((2, 4, 5, 8), (2, 2, 7, 8)),
+        2 * 4 * 5 * 7 * (8 + 8),
+    ),
+    Known("attention in 3-D", lambda: Does(F.scaled_dot_product_attention), ((4, 5, 8),) * 3, 4 * 25 * 16),
+    Known("flex attention", lambda: Does(flex_attention), ((1, 2, 16, 8),) * 3, 2 * 16 * 16 * 16),
+    # attention as above, and 8 → 16 → 8 behind it
+    Known(
+        "encoder layer",
+        lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval(),
+        ((2, 5, 8),),
+        10 * 4 * 64 + 2 * 2 * 25 * 8 + 10 * 2 * 8 * 16,
+    ),
+    # four gates of 64, from 32 inputs and 64 states, for 5 examples
+    Known("lstm cell", lambda: nn.LSTMCell(32, 64), ((5, 32),), 5 * 4 * 64 * (32 + 64)),
+    # 15 steps: (4 + 8) → 4 · 8
+    Known("lstm", lambda: nn.LSTM(4, 8), ((5, 3, 4),), 15 * 32 * (4 + 8)),
+    Known("lstm unbatched", lambda: nn.LSTM(4, 8), ((5, 4),), 5 * 32 * (4 + 8)),
+    # the second layer reads both directions of the first
+    Known(
+        "lstm of two layers, both ways",
+        lambda: nn.LSTM(4, 8, num_layers=2, bidirectional=True),
+        ((5, 3, 4),),
+        15 * 2 * 32 * (4 + 8) + 15 * 2 * 32 * (16 + 8),
+    ),
+    # the state is 3 wide, and made by a projection of 8 · 3 at each step
+    Known("lstm with projection", lambda: nn.LSTM(4, 8, proj_size=3), ((5, 3, 4),), 15 * (32 * (4 + 3) + 8 * 3)),
+    # 5 + 3 + 2 = 10 true steps instead of 15
+    Known("packed lstm", Packs, ((3, 5, 4),), 10 * 32 * (4 + 8)),
+    Known("gru both ways", lambda: nn.GRU(4, 8, bidirectional=True), ((2, 3, 4),), 2 * 6 * 24 * (4 + 8)),
+    Known("gru cell", lambda: nn.GRUCell(4, 8), ((5, 4),), 5 * 24 * (4 + 8)),
+    Known("rnn", lambda: nn.RNN(4, 8), ((5, 3, 4),), 15 * 8 * (4 + 8)),
+    # every weight meets one product of two inputs
+    Known("bilinear", lambda: nn.Bilinear(3, 4, 5), ((2, 3), (2, 4)), 2 * 5 * 3 * 4),
+    Known("weight norm", lambda: parametrizations.weight_norm(nn.Linear(4, 5)), ((3, 4),), 3 * 4 * 5),
+    Known("head", Head, ((2, 3, 6),), 2 * 3 * 6 * 4),
+    Known("conv by name only", MyConvHead, ((2, 3, 6),), 2 * 3 * 6 * 4),
+    Known("linear and bias", lambda: nn.Linear(6, 4), ((2, 3, 6),), 2 * 3 * 6 * 4),
+    Known("norms", lambda: nn.Sequential(nn.LayerNorm(6), nn.Softmax(-1), nn.GELU()), ((2, 6),), 0),
+    Known(
+        "pooling",
+        lambda: nn.Sequential(nn.BatchNorm2d(2), nn.MaxPool2d(2), nn.Upsample(scale_factor=2), nn.AdaptiveAvgPool2d(1)),
+        ((2, 2, 8, 8),),
+        0,
+    ),
+    Known("dot", lambda: Does(torch.dot), ((7,), (7,)), 7),
+    Known("matrix and vector", lambda: Does(torch.mv), ((3, 4), (4,)), 12),
+    Known("addmv", lambda: Does(torch.addmv), ((3,), (3, 4), (4,)), 12),
+    Known("addr", lambda: Does(torch.addr), ((3, 4), (3,), (4,)), 12),
+    Known("outer", lambda: Does(torch.outer), ((3,), (4,)), 12),
+    Known("kron", lambda: Does(torch.kron), ((3, 2), (4, 5)), 6 * 20),
+    Known("elementwise", lambda: Does(lambda x, y: x * y + y), ((3, 1), (1, 4)), 0),
+    Known("addmm", lambda: Does(torch.addmm), ((3, 5), (3, 4), (4, 5)), 60),
+    Known("baddbmm", lambda: Does(torch.baddbmm), ((2, 3, 5), (2, 3, 4), (2, 4, 5)), 120),
+    Known("addbmm", lambda: Does(torch.addbmm), ((3, 5), (2, 3, 4), (2, 4, 5)), 120),
+    Known("in place", lambda: Does(lambda a, b: (a + 0).addmm_(b, b)), ((3, 3), (3, 3)), 27),
+    Known("matmul with batches", lambda: Does(torch.matmul), ((5, 1, 3, 4), (2, 4, 6)), 5 * 2 * 3 * 4 * 6),
+    Known("einsum", lambda: Does(lambda a, b: torch.einsum("bij,jk->bik", a, b)), ((2, 3, 4), (4, 5)), 2 * 3 * 4 * 5),
+    Known("einsum, one sum a row", lambda: Does(lambda a, b: torch.einsum("bi,bi->b", a, b)), ((3, 4), (3, 4)), 12),
+    Known("einsum, outer", lambda: Does(lambda a, b: torch.einsum("bi,bj->bij", a, b)), ((3, 4), (3, 5)), 60),
+    Known("distances", lambda: Does(torch.cdist), ((3, 5), (4, 5)), 3 * 4 * 5),
+    Known("many distances", lambda: Does(torch.cdist), ((30, 5), (40, 5)), 30 * 40 * 5),  # by a product of matrices
+    Known("own distances", lambda: Does(torch.pdist), ((4, 5),), 6 * 5),
+    # 2 · 4 · 5 points (x, y, 1), each twice three products
+    Known("grid", lambda: Does(lambda t: F.affine_grid(t, [2, 3, 4, 5])), ((2, 2, 3),), 2 * 20 * 6),
+    Known(
+        "checkpointed",
+        lambda: Does(lambda x: checkpoint(lambda y: y @ y, x, use_reentrant=False)),
+        ((4, 4),),
+        64,
+    ),
+    Known("mapped", lambda: Does(torch.vmap(lambda row: row @ row)), ((4, 5),), 20),
+]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Some of torch's layers warn of themselves; what we count is asked here, not that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_multiply_adds_are_those_counted_by_hand(known: Known, engine: str) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(size) for size in known.sizes]
+    assert count(known.make().eval(), *inputs, engine=engine) == known.mult_adds
+
+
+def test_an_embedding_counts_nothing_and_the_layer_behind_it_does() -> None:
+    ms = summarise(nn.Sequential(nn.Embedding(10, 6), nn.Linear(6, 4)), torch.zeros(2, 5, dtype=torch.int64))
+    assert [ms.costs[row.index].mult_adds for row in ms.rows] == [2 * 5 * 6 * 4, 0, 2 * 5 * 6 * 4]
+
+
+def test_a_row_counts_itself_and_all_in_it() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+            self.unused = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) @ x.T
+
+    ms = summarise(Outer(), torch.zeros(3, 4))
+    found = {
+        (row.path, row.type_name): (ms.costs[row.index].mult_adds, ms.costs[row.index].own_mult_adds) for row in ms.rows
+    }
+    assert found == {
+        ("", "Outer"): (2 * 96 + 36, 0),
+        ("inner", "Sequential"): (2 * 96, 0),
+        ("inner.0", "Linear"): (96, 96),
+        ("inner.1", "ReLU"): (0, 0),
+        ("inner.2", "Linear"): (96, 96),
+        ("", "T"): (0, 0),
+        ("", "matmul"): (36, 36),
+        ("unused", "Linear"): (0, 0),
+    }
+
+
+def test_a_shared_layer_counts_once_a_call() -> None:
+    layer = nn.Linear(4, 4)
+    assert count(nn.Sequential(layer, layer, layer), torch.zeros(2, 4)) == 3 * 2 * 16
+
+
+# -- models people know -----------------------------------------------------------------------------------------------
+
+
+def transformer_mult_adds(tokens: int, layers: int, width: int, hidden: int, texts: int = 1) -> int:
+    """Count a stack of plain layers: four projections, two products over all positions, two layers behind them."""
+    length = tokens // texts
+    one = tokens * (4 * width**2 + 2 * width * hidden) + texts * 2 * length**2 * width
+    return layers * one
+
+
+def test_gpt2_of_four_layers() -> None:
+    with torch.device("meta"):  # nobody waits for 67 M random numbers
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=4)).eval()
+    by_hand = transformer_mult_adds(128, 4, 768, 3072) + 128 * 768 * 50_257
+    assert by_hand == 8_665_006_080  # 8,665 M; a tool that multiplies parameters by sizes says 59,402 M
+    assert count(model, torch.zeros(1, 128, dtype=torch.int64, device="meta")) == by_hand
+
+
+def test_bert_base() -> None:
+    with torch.device("meta"):
+        model = transformers.BertModel(transformers.BertConfig()).eval()
+    by_hand = transformer_mult_adds(8 * 128, 12, 768, 3072, texts=8) + 8 * 768**2  # and the pooler, once a text
+    assert count(model, torch.zeros(8, 128, dtype=torch.int64, device="meta")) == by_hand
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_llama_with_grouped_queries_and_a_gated_layer(attention: str) -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=256, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2, intermediate_size=688,
+        vocab_size=1000, attn_implementation=attention, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    tokens, keys = 2 * 64, 256 * 2 // 8
+    layer = tokens * (2 * 256**2 + 2 * 256 * keys + 3 * 256 * 688) + 2 * 2 * 64**2 * 256
+    # and the angles of the rotary embedding, a product of 16 frequencies (a head is 32 wide) with 64 positions
+    angles = 16 * 64 * count_rotary_tables(model, 2, 64)
+    assert count(model, torch.zeros(2, 64, dtype=torch.int64)) == 3 * layer + tokens * 256 * 1000 + angles
+
+
+def count_rotary_tables(model: nn.Module, batch: int, length: int) -> int:
+    """How many tables the rotary embedding makes by a product of matrices: seen by torch's own counter."""
+    rotary = model.model.rotary_emb  # type: ignore[union-attr]
+    positions = torch.arange(length)[None]
+    with FlopCounterMode(display=False) as counter:
+        rotary(torch.zeros(batch, length, 256), positions)
+    return counter.get_total_flops() // 2 // (16 * length)
+
+
+def resnet50_mult_adds(size: int) -> int:
+    """Count a ResNet-50 whose bottlenecks stride in their 3 × 3: 4,089 M at 224² with the classifier."""
+    side = size // 2
+    total = side**2 * 64 * 3 * 49
+    side //= 2
+    width_in = 64
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        inner, width = 64 << stage, 256 << stage
+        for block in range(blocks):
+            before = side
+            side = side // 2 if stage and not block else side
+            total += before**2 * width_in * inner + side**2 * (inner * inner * 9 + inner * width)
+            total += side**2 * width_in * width if not block else 0
+            width_in = width
+    return total + 2048 * 1000
+
+
+def test_resnet50() -> None:
+    assert resnet50_mult_adds(224) == 4_089_184_256
+    with torch.device("meta"):
+        model = transformers.ResNetForImageClassification(transformers.ResNetConfig(num_labels=1000)).eval()
+    assert count(model, torch.zeros(1, 3, 224, 224, device="meta")) == resnet50_mult_adds(224)
+    assert count(model, torch.zeros(2, 3, 64, 64, device="meta")) == 2 * resnet50_mult_adds(64)
+
+
+class TopK(nn.Module):
+    """Each token goes to the two best of four experts, each of which takes only what was sent to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(8, 4)
+        self.experts = nn.ModuleList([nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)) for _ in range(4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.router(x).softmax(-1).topk(2, -1)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows, places = (chosen == number).nonzero(as_tuple=True)
+            out = out.index_add(0, rows, expert(x[rows]) * weights[rows, places, None])
+        return out
+
+
+def test_a_mixture_counts_what_each_expert_was_sent() -> None:
+    torch.manual_seed(0)
+    ms = ModelSummary(TopK(), ModelInputs((torch.randn(12, 8),)))
+    assert ms.engine == "real"  # who gets what depends on values
+    assert ms.total_mult_adds == 12 * 8 * 4 + 12 * 2 * (2 * 8 * 16)
+    assert ms.unknown_ops == ()
+
+
+def test_grouped_products_count_each_row_once() -> None:
+    def run(x: Tensor, weights: Tensor) -> Tensor:
+        return torch._grouped_mm(x, weights, torch.tensor([3, 8], dtype=torch.int32))
+
+    x, weights = torch.zeros(8, 16, dtype=torch.bfloat16), torch.zeros(2, 16, 32, dtype=torch.bfloat16)
+    assert count(Does(run), x, weights, engine="real") == 8 * 16 * 32
+
+
+def test_a_fused_fast_path_counts_as_the_layers_it_stands_for() -> None:
+    """Tracing turns the fast path off; where a model calls it by hand it counts all the same."""
+    attention = Kernel(
+        "aten._native_multi_head_attention.default", ((2, 5, 8),) * 3 + ((24, 8), (24,), (8, 8), (8,)), ((2, 5, 8),)
+    )
+    assert count_kernel(attention) == 10 * 4 * 64 + 2 * 2 * 25 * 8
+    sizes = ((2, 5, 8), (24, 8), (24,), (8, 8), (8,), (8,), (8,), (8,), (8,), (16, 8), (16,), (8, 16), (8,))
+    layer = Kernel("aten._transformer_encoder_layer_fwd.default", sizes, ((2, 5, 8),))
+    assert count_kernel(layer) == 10 * 4 * 64 + 2 * 2 * 25 * 8 + 10 * 2 * 8 * 16
+
+
+def test_a_cudnn_lstm_counts_true_steps_and_matrices_only() -> None:
+    weights = ((32, 4), (32, 8), (32,), (32,), (32, 8), (32, 8), (32,), (32,))
+    states = ((2, 3, 8), (2, 3, 8))
+    packed = Kernel("aten._cudnn_rnn.default", ((10, 4), *weights, None, *states, None), ((10, 8),))
+    assert count_kernel(packed) == 10 * 32 * (4 + 8) + 10 * 32 * (8 + 8)
+
+
+def test_attention_over_texts_packed_end_to_end_is_unknown() -> None:
+    packed = Kernel("aten._flash_attention_forward.default", ((10, 2, 4),) * 3 + ((3,), (3,)), ((10, 2, 4),))
+    assert count_kernel(packed) is None
+    padded = Kernel("aten._flash_attention_forward.default", ((2, 5, 2, 4),) * 3 + (None, None), ((2, 5, 2, 4),))
+    assert count_kernel(padded) == 2 * 2 * 25 * 8
+
+
+def test_quantized_layers_count_like_those_they_came_from() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3, groups=1), nn.Flatten(), nn.Linear(8 * 16, 5))
+    dynamic = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
+    x = torch.zeros(2, 3, 6, 6)
+    assert count(dynamic, x, engine="auto") == count(plain, x) == 2 * 8 * 16 * 27 + 2 * 128 * 5
+
+
+def test_a_statically_quantized_convolution_counts_its_packed_weight() -> None:
+    class Quantized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 8, 3, groups=2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x)
+
+    model = torch.ao.quantization.QuantWrapper(Quantized()).eval()
+    model.qconfig = torch.ao.quantization.get_default_qconfig(torch.backends.quantized.engine)  # type: ignore[assignment]
+    torch.ao.quantization.prepare(model, inplace=True)
+    model(torch.randn(1, 4, 8, 8))
+    torch.ao.quantization.convert(model, inplace=True)
+    assert count(model, torch.randn(2, 4, 8, 8), engine="auto") == 2 * (8 * 36) * (2 * 9)
+
+
+# -- against another library ------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(
+    rank=st.integers(1, 3), groups=st.integers(1, 3), channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    kernel=st.integers(1, 3), stride=st.integers(1, 3), padding=st.integers(0, 2), dilation=st.integers(1, 2),
+    transposed=st.booleans(), batch=st.integers(0, 2),
+)  # fmt: skip
+def test_any_convolution_counts_what_torchs_counter_counts(
+    rank: int, groups: int, channels: tuple[int, int], kernel: int, stride: int, padding: int, dilation: int,
+    transposed: bool, batch: int,
+) -> None:  # fmt: skip
+    kinds = (
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+        if transposed
+        else (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    )
+    layer = kinds[rank - 1](
+        channels[0] * groups, channels[1] * groups, kernel, stride, padding, groups=groups, dilation=dilation
+    )
+    x = torch.zeros(*([batch] if batch else []), channels[0] * groups, *[7] * rank)
+    try:
+        with FlopCounterMode(display=False) as counter:
+            layer(x)
+    except (RuntimeError, ValueError):  # padding that leaves nothing of the output
+        return
+    assert count(layer, x) == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_spectral_norm_counts_its_power_iteration(engine: str) -> None:
+    layer = parametrizations.spectral_norm(nn.Linear(4, 5)).train()
+    # one iteration is two products of matrix and vector, the norm one more and a dot product of 5
+    assert count(layer, torch.zeros(3, 4), engine=engine) == 3 * 20 + 3 * 20 + 5
+
+
+def test_a_forward_that_differentiates_counts_its_backward() -> None:
+    def slope(x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            energy = F.conv1d(x, torch.ones(6, 3, 3)).square().sum()
+            return torch.autograd.grad(energy, x)[0]
+
+    assert count(Does(slope), torch.zeros(2, 3, 9)) == 2 * (2 * (6 * 7) * 9)
+
+
+def test_a_functional_gradient_is_counted_too() -> None:
+    """``torch.func.grad`` refuses hooks on what autograd saves: the pass is made again without them."""
+    slope = torch.func.grad(lambda x: (x @ x.mT).sum())
+    ms = summarise(Does(slope), torch.zeros(4, 5))
+    assert ms.error is None
+    assert ms.total_mult_adds == 3 * 4 * 5 * 4
+    assert ms.engine == "fake"
+
+
+# -- what is unknown --------------------------------------------------------------------------------------------------
+
+
+class Spectral(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Linear(4, 4)
+        self.after = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(torch.fft.rfft(self.before(x)).real)
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_what_nobody_told_makes_its_row_unknown_and_is_left_out_of_the_total(engine: str) -> None:
+    ms = summarise(Spectral(), torch.zeros(5, 4), engine=engine)
+    assert ms.unknown_ops == ("aten::_fft_r2c",)
+    assert ms.total_mult_adds == 5 * 16 + 5 * 6
+    found = {row.path or row.type_name: ms.costs[row.index].mult_adds for row in ms.rows if row.type_name != "real"}
+    assert found == {"Spectral": None, "before": 80, "fft_rfft": None, "after": 30}
+
+
+def test_a_product_with_a_sparse_matrix_is_unknown() -> None:
+    ms = summarise(Does(lambda x: torch.mm(x.to_sparse_csr(), x)), torch.eye(3), engine="real")
+    assert ms.unknown_ops == ("aten::mm (sparse)",)
+
+
+@pytest.fixture
+def own_op() -> Iterator[Any]:
+    library = torch.library.Library("ms_costs", "DEF")
+    library.define("fused(Tensor x, Tensor weight, int times) -> Tensor")
+    library.impl("fused", lambda x, weight, times: (x @ weight) * times, "CompositeExplicitAutograd")
+    torch.library.register_fake("ms_costs::fused", lambda x, w, times: x.new_empty(x.shape[0], w.shape[1]), lib=library)
+    yield torch.ops.ms_costs.fused
+    library._destroy()
+
+
+def test_an_own_operation_is_unknown_until_it_is_told(own_op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelsummary_ipy.mult_adds._formulas", {})
+    model, x, weight = Does(lambda x, w: own_op(x, w, 3)), torch.zeros(5, 4), torch.zeros(4, 6)
+    assert summarise(model, x, weight).unknown_ops == ("ms_costs::fused",)
+
+    @register_mult_adds("ms_costs::fused")
+    def count_fused(kernel: Kernel) -> int:
+        rows, inner = kernel.inputs[0] or (0, 0)
+        return rows * inner * kernel.outputs[0][1] * dict(kernel.arguments)["times"]
+
+    assert count(model, x, weight) == 5 * 4 * 6 * 3
+    for op in (own_op, own_op.default):
+        register_mult_adds(op, lambda kernel: 7)
+        assert count(model, x, weight) == 7
+    register_mult_adds(own_op.default, lambda kernel: None)
+    assert summarise(model, x, weight).unknown_ops == ("ms_costs::fused",)
+
+
+def test_a_mistake_in_an_own_formula_is_shown_not_swallowed(own_op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelsummary_ipy.mult_adds._formulas", {})
+    register_mult_adds(own_op, lambda kernel: kernel.inputs[9][0])
+    ms = summarise(Does(lambda x: own_op(x, x, 1)), torch.zeros(4, 4))
+    with pytest.raises(IndexError):
+        _ = ms.total_mult_adds
+
+
+@pytest.mark.parametrize("op", ["fused", "a::b::c::d", "my lib::fused", 3, None])
+def test_what_is_no_operation_is_refused(op: Any) -> None:
+    with pytest.raises(InputError, match="no operation"):
+        register_mult_adds(op, lambda kernel: 1)
+
+
+def test_a_formula_that_can_not_be_called_is_refused() -> None:
+    with pytest.raises(InputError, match="a function from a Kernel"):
+        register_mult_adds("mylib::fused", 12)
+
+
+def test_a_forward_that_fails_has_unknown_costs_on_the_way_to_the_failure() -> None:
+    ms = ModelSummary(nn.Sequential(nn.Linear(4, 8), nn.Linear(9, 4), nn.Linear(4, 4)), (2, 4))
+    assert [ms.costs[row.index].mult_adds for row in ms.rows] == [None, 64, None, None]
+    assert ms.total_mult_adds == 64
+
+
+def test_a_summary_without_inputs_has_no_costs() -> None:
+    ms = ModelSummary(nn.Linear(4, 4))
+    assert (dict(ms.costs), ms.total_mult_adds, ms.unknown_ops) == ({}, None, ())
+
+
+# -- the tables -------------------------------------------------------------------------------------------------------
+
+
+def aten_names() -> set[str]:
+    every = torch._C._dispatch_get_all_op_names()
+    names = {name[6:].partition(".")[0] for name in every if name.startswith("aten::")}
+    return names | {name.rstrip("_") for name in names}
+
+
+def test_every_name_that_counts_nothing_is_an_operation_of_torchs_and_has_no_formula() -> None:
+    assert zero_ops._NAMES - aten_names() == set()
+    assert {name for name in zero_ops._NAMES if find_formula(f"aten.{name}.default") is not None} == set()
+
+
+@pytest.mark.parametrize(
+    ("op", "is_zero"),
+    [
+        ("aten.native_layer_norm.default", True),
+        ("aten.native_layer_norm_backward.default", True),
+        ("aten.embedding_dense_backward.default", True),
+        ("aten._softmax_backward_data.default", True),
+        ("aten.index_put_.default", True),
+        ("aten._foreach_add_.List", True),
+        ("aten._foreach_mm.default", False),
+        ("aten.convolution.default", False),
+        ("aten._fft_c2c.default", False),
+        ("aten.linalg_inv_ex.default", False),
+        ("mylib.softmax.default", False),
+        ("_c10d_functional.all_reduce.default", True),
+    ],
+)
+def test_a_name_tells_whether_an_operation_counts_nothing(op: str, is_zero: bool) -> None:
+    assert is_zero_by_name(op) is is_zero
+
+
+def test_ragged_sizes_are_unknown_not_negative() -> None:
+    assert count_kernel(Kernel("aten.linear.default", ((2, -1, 4), (6, 4)), ((2, -1, 6),))) is None
+
+
+def test_costs_of_rows_add_up_and_one_unknown_spreads_upward() -> None:
+    ms = summarise(Spectral(), torch.zeros(5, 4))
+    trace = ms.story.trace
+    costs, unknown = count_costs(trace, ms.rows)
+    assert unknown == ("aten::_fft_r2c",)
+    assert set(costs) == {row.index for row in ms.rows}
+    assert all(isinstance(cost, Cost) for cost in costs.values())
+    own = [cost.own_mult_adds for cost in costs.values() if cost.own_mult_adds is not None]
+    assert math.fsum(own) == 110

@@ -74,12 +74,12 @@ ROOMS: dict[str, set[str]] = {
     "rules": {"facts"},
     "failure": {"errors", "facts"},
     "diff": {"facts"},
-    "comparison": {"diff", "facts", "render"},
     # what is shown
     "annotate": {"facts"},
     "series": set(),
     "outline": {"facts"},
     "render": {"annotate", "facts", "outline"},
+    "comparison": {"diff", "facts", "render"},
     # where the stages meet
     "summary": set(),  # everything above: filled in below
     # how people reach it
@@ -102,9 +102,9 @@ UPWARD = {"summary": {"form"}}
 
 #: Rooms whose work is with tensors and modules. The others know numbers and words only, and are tested without torch.
 WITH_TORCH = {
-    "arguments", "attempts", "autoshow", "calls", "checks", "clone", "command", "costs", "engines", "fakes", "form",
+    "arguments", "attempts", "autoshow", "calls", "checks", "clone", "costs", "engines", "fakes", "form",
     "formulas", "infer", "inputs", "isolation", "kernels", "leaves", "memo", "memory", "modules", "namespaces", "ops",
-    "packed", "prepare", "probes", "shadow", "sizes", "structure", "summary", "tracer", "watch", "worker",
+    "packed", "prepare", "probes", "shadow", "sizes", "structure", "summary", "target", "tracer", "watch", "worker",
 }  # fmt: skip
 
 #: Room, or one file of it → other packages beyond the standard library that it may import.

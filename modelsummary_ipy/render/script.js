@@ -27,6 +27,8 @@
     const deepest = Math.max(0, ...rows.filter((row) => !facts.get(row).op).map((row) => facts.get(row).depth));
     const bar = makeBar();
     root.insertBefore(bar.element, body);
+    // JupyterLab looks for this on the focused element itself; without it `x` on a row cuts the cell.
+    root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
 
     // Making ------------------------------------------------------------------------------------------------------
 

@@ -177,7 +177,7 @@ class Notebook:
     def wait_for_summary(self, number: int = 0) -> Locator:
         """Wait until that many summaries and one more are shown; return that one."""
         shown = self.summaries.nth(number)
-        failed = self.page.locator("[data-mime-type='application/vnd.jupyter.error']")
+        failed = self.page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
         expect(shown.or_(failed).first).to_be_visible(timeout=PATIENCE)
         assert failed.count() == 0, failed.first.inner_text()
         return shown

@@ -1,0 +1,190 @@
+"""What only a page with scripts has: search, levels, filters, copying a path, and moving among rows by arrow keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from torch import Tensor, nn
+
+from modelsummary_ipy import ModelSummary
+from tests.browser.hosts import Notebook, Server, find_head, find_row, is_open
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)).relu() + x
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=5)
+        self.body = nn.Sequential(Block(8), nn.MaxPool2d(2), nn.Sequential(nn.Conv2d(8, 4, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.stem(x))
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return ModelSummary(Net(), (2, 3, 16, 16)).to_html(standalone=True)
+
+
+@pytest.fixture
+def root(page: Page, html: str) -> Locator:
+    page.set_content(html)
+    return page.locator(".ms-root")
+
+
+def read_names(root: Locator) -> list[str]:
+    """The names of the rows that can be seen, from top to bottom."""
+    return root.locator(".ms-r > summary th").evaluate_all(
+        "heads => heads.filter(head => head.checkVisibility()).map(head => head.innerText.trim().split(/\\s/)[0])"
+    )
+
+
+def test_every_level_opens_and_closes(root: Locator) -> None:
+    root.get_by_role("button", name="Open every level").or_(root.get_by_role("button", name="all")).first.click()
+    assert read_names(root) == ["Net", "stem", "body", "0", "conv", "norm", "1", "2", "0"]
+    for expected in (["Net", "stem", "body", "0", "1", "2"], ["Net", "stem", "body"], ["Net"]):
+        root.get_by_role("button", name="One level less").click()
+        assert read_names(root) == expected
+    root.get_by_role("button", name="One level more").click()
+    assert read_names(root) == ["Net", "stem", "body"]
+    expect(root.get_by_role("status")).to_have_text("1 of 3 levels open")
+
+
+def test_a_search_keeps_the_parents_of_what_it_finds_and_can_be_taken_back(root: Locator) -> None:
+    before = read_names(root)
+    search = root.get_by_role("searchbox", name="Search layers by name or type")
+    search.fill("batchnorm")
+    expect(root.get_by_role("status")).to_have_text("1 row")
+    assert read_names(root) == ["Net", "body", "0", "norm"]
+    search.fill("CONV2D body")
+    expect(root.get_by_role("status")).to_have_text("2 rows")
+    assert read_names(root) == ["Net", "body", "0", "conv", "2", "0"]
+    search.fill("nothing like it")
+    expect(root.get_by_role("status")).to_have_text("0 rows")
+    assert read_names(root) == []
+    search.press("Escape")
+    assert read_names(root) == before
+    expect(search).to_have_value("")
+
+
+def test_only_the_rows_with_findings_can_be_kept(root: Locator) -> None:
+    before = read_names(root)
+    only = root.get_by_role("button", name="flagged 1")
+    only.click()
+    assert read_names(root) == ["Net", "stem"]
+    expect(only).to_have_attribute("aria-pressed", "true")
+    only.click()
+    assert read_names(root) == before
+
+
+def test_operations_are_shown_when_they_are_asked_for(root: Locator) -> None:
+    root.get_by_role("button", name="all").click()
+    assert "relu" not in read_names(root)
+    root.get_by_role("button", name="operations 2").click()
+    names = read_names(root)
+    assert names[names.index("norm") + 1 :][:2] == ["relu", "add"]
+    root.get_by_role("button", name="operations 2").click()
+    assert "relu" not in read_names(root)
+
+
+def test_the_path_of_a_row_is_copied_by_key_and_by_button(new_page: Callable[..., Page], html: str) -> None:
+    page = new_page(permissions=["clipboard-read", "clipboard-write"])
+    page.route("https://example.org/", lambda route: route.fulfill(body=html, content_type="text/html"))
+    page.goto("https://example.org/")
+    root = page.locator(".ms-root")
+    root.get_by_role("button", name="all").click()
+    find_head(find_row(root, "conv")).focus()
+    page.keyboard.press("c")
+    expect(root.get_by_role("status")).to_have_text("copied body.0.conv")
+    assert page.evaluate("() => navigator.clipboard.readText()") == "body.0.conv"
+    find_head(find_row(root, "stem")).focus()
+    root.get_by_role("button", name="copy path").click()
+    expect(root.get_by_role("status")).to_have_text("copied stem")
+    assert page.evaluate("() => navigator.clipboard.readText()") == "stem"
+
+
+def test_arrow_keys_move_among_the_rows_as_in_a_tree(page: Page, root: Locator) -> None:
+    body = find_row(root, "body")
+    find_head(find_row(root, "stem")).focus()
+    page.keyboard.press("ArrowDown")
+    expect(find_head(body)).to_be_focused()
+    if is_open(body):
+        page.keyboard.press("ArrowLeft")
+    assert not is_open(body)
+    page.keyboard.press("ArrowRight")
+    assert is_open(body)
+    page.keyboard.press("ArrowRight")
+    expect(find_head(find_row(body, "0"))).to_be_focused()
+    page.keyboard.press("Home")
+    expect(find_head(find_row(root, "Net"))).to_be_focused()
+    page.keyboard.press("/")
+    expect(root.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(find_head(find_row(root, "Net"))).to_be_focused()
+
+
+def test_a_path_can_be_selected_without_folding_its_row(page: Page, root: Locator) -> None:
+    """Who drags over a name wants the name."""
+    stem = find_row(root, "body")
+    was = is_open(stem)
+    box = find_head(stem).locator("th").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 60, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 130, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    assert page.evaluate("() => getSelection().toString().trim()") != ""
+    assert is_open(stem) == was
+
+
+def test_without_scripts_no_dead_control_is_seen(new_page: Callable[..., Page], html: str) -> None:
+    page = new_page(java_script_enabled=False)
+    page.set_content(html)
+    assert page.locator("button, input").count() == 0
+    row = find_row(page, "body")
+    inner = find_row(row, "1")
+    shown = inner.is_visible()
+    find_head(row).click()
+    assert inner.is_visible() != shown
+
+
+def test_in_jupyterlab_the_keys_of_a_row_do_nothing_to_the_cell(page: Page, server: Server) -> None:
+    """There `x` cuts the cell, the arrows leave it, and Enter edits it."""
+    cells = [
+        "%load_ext modelsummary_ipy",
+        "from torch import nn\nmodel = nn.Sequential(nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 2))",
+        "%summary model (1, 4)",
+    ]
+    notebook = Notebook.open(page, server, server.write("keys.ipynb", cells))
+    notebook.run_all()
+    summary = notebook.wait_for_summary()
+    row = find_row(summary, "0")
+    find_head(row).focus()
+    for key in ("x", "d", "d", "c", "a", "ArrowDown"):
+        page.keyboard.press(key)
+    expect(find_head(find_row(row, "0"))).to_be_focused()
+    expect(page.locator(".jp-CodeCell")).to_have_count(len(cells))
+    page.keyboard.press("/")
+    page.keyboard.type("linear")
+    expect(summary.get_by_role("status")).to_have_text("2 rows")
+    expect(page.locator(".jp-CodeCell")).to_have_count(len(cells))
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(page: Page, html: str, tmp_path: Path) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    (tmp_path / "page.html").write_text(html, encoding="utf-8")
+    page.goto((tmp_path / "page.html").as_uri())
+    assert asked == [(tmp_path / "page.html").as_uri()]

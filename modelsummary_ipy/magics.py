@@ -123,7 +123,8 @@ class SummaryMagics(Magics):
 
     def _is_assigned(self) -> bool:
         """Tell whether the running cell keeps what this magic returns: then a ``;`` takes nothing away."""
-        typed = self._ip.history_manager.input_hist_raw[-1] if self._ip.history_manager is not None else ""
+        running = self._ip.displayhook.exec_result
+        typed = running.info.raw_cell if running is not None else ""
         return bool(re.search(r"=\s*%summary\b", typed))
 
     # -- what a line asks for -----------------------------------------------------------------------------------------

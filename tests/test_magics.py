@@ -101,6 +101,18 @@ def refuse(shell: InteractiveShell, cell: str) -> str:
         ("%summary --depth 1 model --ops (1, 1, 20, 20) --columns input,params", (1, 1, 20, 20)),
         ("%summary model x  # as it came", (1, 1, 32, 32)),
         ("%summary words ids=(1, 12):int64 use_cache=False", (1, 12)),
+        ("%summary words ids=(1, 12) --dtype int64", (1, 12)),
+        ("%summary words ids=(1, 12) --dtype ids=int64", (1, 12)),
+        ("%summary words mask=None ids=(1, 12)", (1, 12)),
+        ("%summary model **batch", (1, 1, 32, 32)),
+        ("%summary model batch scale=2", (1, 1, 32, 32)),
+        ("%summary model (B, *x.shape[1:])", (2, 1, 32, 32)),
+        ("%summary model [(B, 1, H, W)]", (2, 1, 40, 48)),
+        ("%summary model x scale = 2", (1, 1, 32, 32)),
+        ("%summary model.encode (1, 1, 20, 20)", (1, 1, 20, 20)),
+        ("%summary y = model(x)", (1, 1, 32, 32)),
+        ("%summary loss = nn.functional.mse_loss(model(x).mean(), torch.zeros(())) + 0.1", (1, 1, 32, 32)),
+        ("%summary model.eval()(x)", (1, 1, 32, 32)),
     ],
 )
 def test_a_typed_line_gives_the_summary(shell: InteractiveShell, line: str, size: tuple[int, ...]) -> None:
@@ -125,8 +137,11 @@ def test_an_assignment_and_out_keep_the_summary(shell: InteractiveShell) -> None
 
 def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
     with capture_output() as said:
-        assert shell.run_cell("%summary model x;").result is None
+        assert shell.run_cell("%summary model x;", store_history=True).result is None
+        assert shell.run_cell("%summary model x;  # quiet", store_history=True).result is None
     assert said.stdout == ""
+    assert run(shell, "kept = %summary model x;") is None
+    assert run(shell, "kept.error is None")  # Python's own semicolon takes nothing away either
 
 
 @pytest.mark.parametrize(
@@ -138,8 +153,23 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
         ("%summary mdel (1, 1, 4, 4)", "'mdel' is not defined; did you mean model"),
         ("%summary Net (1, 1, 4, 4)", "the class Net; expected an instance of it"),
         ("%summary B (1, 1, 4, 4)", "B is an int; expected a torch.nn.Module such as model, words"),
-        ("%summary model (1, 1, 4, 4) (1,) (2,)", "3 positional inputs, at most 2 are taken; expected forward(x, scale=1)"),
-        ("%summary model y=(1, 1, 4, 4)", "no parameter 'y'; expected forward(x, scale=1); for example %summary model (1, 1, 64, 64)"),
+        ("%summary model (1, 1, 4, 4) (1,) (2,)", "3 positional inputs, at most 2 are taken"),
+        ("%summary model y=(1, 1, 4, 4)", "no parameter 'y'; expected forward(x, scale=1)"),
+        ("%summary nets['a'] y=(1, 4)", "for example %summary nets['a'] (1, 1, 64, 64)"),
+        ("%summary model.encode y=(1, 4)", "for example %summary model.encode (1, 1, 64, 64)"),
+        ("%summary model(1, 2, 3)", "expected forward(x, scale=1); for example %summary model (1, 1, 64, 64)"),
+        ("%summary model(y=1)", "no parameter 'y'"),
+        ("%summary model(1 / 0)", "1 / 0: ZeroDivisionError: division by zero"),
+        ("%summary model batch x=x", "'x' is given twice"),
+        ("%summary model x --dtype float16", "a dtype for inputs that are data"),
+        ("%summary model (1, 1, 4, 4) --dtype flot16", "dtype 'flot16'; expected a dtype of torch such as float16"),
+        ("%summary model [(B=2, 1), (B=3, 1)]", "dim B is 2, but 3 in scale"),
+        ("%summary model x --memory lots", "lots"),
+        ("%summary model x --optimizer best", "invalid choice: 'best'"),
+        ("%summary model x --depth -1", "depth -1"),
+        ("%summary --auto on model", "--auto with 'model'"),
+        ("%%summary model(x)\npass", "one model whose calls to show"),
+        ("%%summary\npass", "one model whose calls to show"),
         ("%summary model (1, 1, 4, 4) --device tpu7", "expected one of cpu, meta; for example --device cpu"),
         ("%summary model (1, 1, 4, 4) --bogus", "unrecognized arguments: --bogus"),
         ("%summary model (1, 1, 4, 4) --mode sleep", "invalid choice: 'sleep'"),
@@ -172,8 +202,11 @@ def test_config_sets_the_defaults(shell: InteractiveShell) -> None:
 
 def test_help_documents_every_option(shell: InteractiveShell) -> None:
     shown = shell.find_line_magic("summary").__doc__
-    for option in ("--dtype", "--device", "--mode", "--engine", "--depth", "--ops", "--columns", "--ignore", "--expect"):
-        assert option in shown
+    from modelsummary_ipy.magics import SummaryMagics
+
+    for action in SummaryMagics.summary.parser._actions:
+        assert action.help
+        assert all(option in shown for option in action.option_strings)
     assert "%summary model(**batch)" in shown
 
 
@@ -188,6 +221,26 @@ def test_every_option_is_a_keyword_of_the_constructor_or_of_show(shell: Interact
     assert {option.replace("dtype", "dtypes") for option in options - of_the_magic_alone} <= keywords
 
 
+def test_options_reach_the_summary(shell: InteractiveShell) -> None:
+    line = (
+        "%summary model (3, 1, 28, 28) --expect conv0='B 16 H W' --expect (B,32) --ignore grown-map --ops --mode eval"
+    )
+    made = run(shell, f"{line} --columns params,input --depth 1 --engine static --memory 24GB --optimizer sgd")
+    assert made.story.expect == {"conv0": "B 16 H W", "": "B 32"}
+    assert (made.view.ops, made.view.columns, made.view.depth) == (True, ("input", "params"), 1)
+    assert made.engine == "static"
+    assert made.memory.optimizer == "sgd"
+    run(shell, "%config SummaryMagics.ops = True")
+    assert run(shell, "%summary model x --no-ops").view.ops is False
+    declared = run(shell, "%summary model x --expect {'conv0': 'B 16 H W', '': 'B 10'}")
+    assert declared.story.expect == {"conv0": "B 16 H W", "": "B 10"}
+
+
+def test_the_first_rule_speaks_and_can_be_told_not_to(shell: InteractiveShell) -> None:
+    assert [(flag.rule, flag.path) for flag in run(shell, "%summary model x").flags] == [("grown-map", "conv0")]
+    assert run(shell, "%summary model x --ignore grown-map").flags == ()
+
+
 def test_tab_completes_options_choices_and_names(shell: InteractiveShell) -> None:
     def complete(line: str) -> list[str]:
         with provisionalcompleter():
@@ -197,6 +250,10 @@ def test_tab_completes_options_choices_and_names(shell: InteractiveShell) -> Non
     assert {"model", "x"} <= set(complete("%summary "))
     assert "B" not in complete("%summary ")
     assert set(complete("%summary model --engine ")) >= {"fake", "real"}
+    assert complete("ms = %summary mod")[:1] == ["model"]
+    assert complete("%%summary mod")[:1] == ["model"]
+    assert "model" not in complete("ms = mod;  # %summ") + complete("other = 1")
+    assert not {"In", "Out"} & set(complete("%summary "))
 
 
 def test_unloading_leaves_nothing_behind_and_reloading_works(bare_shell: InteractiveShell) -> None:
@@ -211,6 +268,7 @@ def test_unloading_leaves_nothing_behind_and_reloading_works(bare_shell: Interac
             sorted(manager.registry),
             [type(each).__name__ for each in shell.configurables],
             sorted(shell.strdispatchers["complete_command"].strs),
+            sorted(map(repr, shell.strdispatchers["complete_command"].regexs)),
             sorted(map(repr, html.type_printers)),
             sorted(map(repr, html.deferred_printers)),
         )
@@ -240,12 +298,31 @@ def test_auto_shows_any_module_at_the_end_of_a_cell(shell: InteractiveShell) -> 
     assert "not known" in show(model)  # the module tree alone
     run(shell, "%summary model (3, 1, 28, 28)")
     assert "[3, 1, 28, 28]" in show(model)
+    assert "[3, 1, 28, 28]" not in shell.display_formatter.format([model])[0]["text/plain"]
+    assert "Conv2d(1, 16" in shell.display_formatter.format([model])[0]["text/plain"]
+    run(shell, "class Shown(nn.Linear):\n    def _repr_html_(self):\n        return '<b>mine</b>'")
+    assert show(run(shell, "Shown(2, 2)")) == "<b>mine</b>"
     run(shell, "%summary --auto off")
     assert show(model) == ""
 
 
+def test_auto_keeps_sizes_and_neither_data_nor_models(shell: InteractiveShell) -> None:
+    run(shell, "%summary --auto on")
+    run(
+        shell,
+        "import gc, weakref; big = torch.zeros(5, 1, 64, 64); mine = Net()\nseen = weakref.ref(big), weakref.ref(mine)",
+    )
+    run(shell, "made = %summary mine big")
+    run(shell, "del big, made; get_ipython().magics_manager.registry['SummaryMagics']._last.clear()")
+    assert run(shell, "gc.collect(); seen[0]()") is None
+    assert "[5, 1, 64, 64]" in shell.display_formatter.format(shell.user_ns["mine"])[0]["text/html"]
+    run(shell, "del mine")
+    assert run(shell, "gc.collect(); seen[1]()") is None
+
+
 def test_a_watched_cell_runs_as_it_would_and_shows_the_calls(shell: InteractiveShell) -> None:
-    calls = run(shell, "%%summary model\nfor n in (2, 2, 3):\n    y = model(torch.zeros(n, 1, 16, 16))\nz = y.shape[0]\n")
+    cell = "for n in (2, 2, 3):\n    y = model(torch.zeros(n, 1, 16, 16))\nz = y.shape[0]\n"
+    calls = run(shell, f"%%summary model\n{cell}")
     assert run(shell, "z") == 3
     assert calls.times == [2, 1]
     assert [made.rows[0].inputs[0].shape[0] for made in calls] == [2, 3]
@@ -260,9 +337,56 @@ def test_the_error_of_a_watched_cell_surfaces_after_the_table(shell: Interactive
     assert "conv0" in text
 
 
+def test_a_watched_cell_keeps_its_value_its_number_and_its_semicolon(shell: InteractiveShell) -> None:
+    def run_numbered(cell: str) -> tuple[Any, str]:
+        with capture_output(display=False) as said:
+            result = shell.run_cell(cell, store_history=True)
+        return result, said.stdout
+
+    number = shell.execution_count
+    result, text = run_numbered("%%summary model\ndef where(): return 1\nmodel(x).shape[0] + 41")
+    assert result.result == 42
+    assert text.index("42") < text.index("Conv2d")
+    assert run(shell, "_") == 42
+    assert shell.user_ns["_oh"][number] == 42
+    named = shell.compile.format_code_name(run(shell, "where.__code__.co_filename"))
+    assert named == ("Cell", f"In[{number}]")
+    _, quiet = run_numbered("%%summary model\nmodel(x)\n'not shown';")
+    assert "not shown" not in quiet
+
+
+def test_a_watched_cell_that_raises_shows_its_own_lines_alone(shell: InteractiveShell) -> None:
+    with capture_output(display=False) as said:
+        result = shell.run_cell("%%summary model\nmodel(torch.zeros(1, 3, 8, 8))\n", store_history=True)
+    assert isinstance(result.error_in_exec, RuntimeError)
+    text = said.stdout + said.stderr
+    assert text.count("Traceback") == 1
+    for ours in ("magics.py", "watch.py", "calls.py", "cells.py"):
+        assert ours not in text
+    assert text.index("not reached") < text.index("Traceback")
+
+
+def test_a_watched_cell_that_is_no_python_is_an_error_and_no_table(shell: InteractiveShell) -> None:
+    with capture_output() as said:
+        result = shell.run_cell("%%summary model\ny = (\n")
+    assert isinstance(result.error_in_exec, SyntaxError)
+    assert "not called" not in said.stdout + said.stderr
+
+
+def test_watching_leaves_nothing_on_the_shell(shell: InteractiveShell) -> None:
+    run(shell, "%%summary model --out calls\nmodel(x)")
+    with capture_output():
+        shell.run_cell("%%summary model\nraise KeyError('mine')")
+    assert not {"showtraceback", "showsyntaxerror", "showindentationerror"} & set(vars(shell))
+    assert "cache" not in vars(shell.compile)
+    assert "quiet" not in vars(shell.displayhook)
+    assert run(shell, "len(calls)") == 1
+
+
 def test_a_training_step_in_a_watched_cell_is_the_training_step(shell: InteractiveShell) -> None:
     run(shell, "import copy; twin = copy.deepcopy(model)")
-    step = "o = torch.optim.SGD({0}.parameters(), 0.1); {0}(x).mean().backward(); o.step(); w = {0}.conv0.weight.detach().clone()"
+    step = "o = torch.optim.SGD({0}.parameters(), 0.1); {0}(x).mean().backward(); o.step(); "
+    step += "w = {0}.conv0.weight.detach().clone()"
     run(shell, "%%summary model\n" + step.format("model").replace("; ", "\n"))
     seen = run(shell, "w")
     run(shell, step.format("twin"))
@@ -275,9 +399,27 @@ def test_summary_alone_shows_the_call_that_failed_three_functions_deep(shell: In
             "def step(b): return model(b)\ndef epoch(): return [step(b) for b in [x, torch.zeros(1, 3, 8, 8)]]\n"
             "def train(): return epoch()\ntrain()"
         )
-    made = run(shell, "%summary")
+    with capture_output() as said:
+        made = shell.run_cell("%summary").result
     assert made.rows[0].inputs[0].shape == (1, 3, 8, 8)
     assert made.error.path == "conv0"
+    assert "the call that failed, In [" in said.stdout
+    assert "line 1: def step(b): return model(b)" in said.stdout
+
+
+def test_summary_alone_sees_through_what_was_raised_because_of_it(shell: InteractiveShell) -> None:
+    cell = "try:\n    model(torch.zeros(1, 3, 8, 8))\nexcept RuntimeError as wrong:\n    raise ValueError from wrong"
+    with capture_output():
+        shell.run_cell(cell)
+    assert run(shell, "%summary").error.path == "conv0"
+
+
+def test_a_slip_of_the_pen_does_not_hide_the_failure(shell: InteractiveShell) -> None:
+    with capture_output():
+        shell.run_cell("model(torch.zeros(1, 3, 8, 8))")
+    refuse(shell, "%summary modle")
+    refuse(shell, "%summary model (1, 0)")
+    assert run(shell, "%summary").error.path == "conv0"
 
 
 def test_summary_alone_without_a_failed_call_says_what_to_give(shell: InteractiveShell) -> None:
@@ -299,4 +441,5 @@ def test_loading_imports_nothing_heavy() -> None:
 def test_the_users_namespace_gains_nothing(shell: InteractiveShell) -> None:
     before = set(shell.user_ns)
     run(shell, "%summary model (1, 1, 32, 32)")
+    run(shell, "%summary y_ = nn.functional.relu(model(x))")
     assert {name for name in set(shell.user_ns) - before if not name.startswith("_")} == set()

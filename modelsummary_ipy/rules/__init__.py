@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from modelsummary_ipy.facts import Flag, Story
-from modelsummary_ipy.rules import batch_sizes, mixing, outputs, reshape, spatial
+from modelsummary_ipy.rules import batch_sizes, memory, mixing, outputs, reshape, sequence, spatial, wiring
 
 __all__ = ["QUESTIONS", "RULES", "find_flags", "find_questions"]
 
@@ -13,7 +13,16 @@ Rule = Callable[[Story], Iterable[Flag]]
 Question = Callable[[Story], Iterable[Mapping[str, int]]]
 
 #: Every rule by its id, in the order they are asked.
-RULES: dict[str, Rule] = {**outputs.RULES, **batch_sizes.RULES, **mixing.RULES, **reshape.RULES, **spatial.RULES}
+RULES: dict[str, Rule] = {
+    **outputs.RULES,
+    **batch_sizes.RULES,
+    **mixing.RULES,
+    **reshape.RULES,
+    **sequence.RULES,
+    **spatial.RULES,
+    **wiring.RULES,
+    **memory.RULES,
+}
 
 #: What some rules want to know before they judge, by their id: the sizes of one more trace that settles a suspicion.
 QUESTIONS: dict[str, Question] = {**batch_sizes.QUESTIONS, **reshape.QUESTIONS}

@@ -103,12 +103,13 @@ def find_paired_batches(story: Story) -> Iterator[Flag]:
         if step.type_name.rstrip("_") in ELEMENTWISE and len(step.inputs) > 1 and step.outputs:
             pair = _find_pair(reading, step)
             if pair is not None and not _is_asked_for(reading, step, *pair):
-                yield _write_pair(reading, step, *pair)
+                sure = len(step.inputs[pair[0]].shape) == 2 or _share_a_source(reading, step)
+                yield _write_pair(reading, step, *pair, "warning" if sure else "note")
     failed = reading.failed_then
     if failed is not None and failed[0].type_name.rstrip("_") in ELEMENTWISE:
         pair = _find_accident(reading, *failed)
         if pair is not None:
-            yield _write_pair(reading, failed[0], *pair)
+            yield _write_pair(reading, failed[0], *pair, "warning")
 
 
 def _find_pair(reading: Reading, step: Call) -> tuple[int, int] | None:
@@ -187,7 +188,7 @@ def _brings_pairs(reading: Reading, user: Call, step: Call) -> bool:
     return False
 
 
-def _write_pair(reading: Reading, step: Call, longer: int, shorter: int) -> Flag:
+def _write_pair(reading: Reading, step: Call, longer: int, shorter: int, severity: Severity) -> Flag:
     one, two = step.inputs[longer].shape, step.inputs[shorter].shape
     padded = (1,) * (len(one) - len(two)) + two
     moves = reading.moving_in(step, shorter) or (0,)
@@ -203,7 +204,7 @@ def _write_pair(reading: Reading, step: Call, longer: int, shorter: int) -> Flag
         if one[-1] == 1 and len(one) == 2
         else f"unsqueeze({len(two)}) on the shorter one"
     )
-    return Flag("batch-broadcast", "warning", reading.row(step), step.path, message, f"{fix} lines the samples up")
+    return Flag("batch-broadcast", severity, reading.row(step), step.path, message, f"{fix} lines the samples up")
 
 
 RULES = {"softmax-over-batch": find_softmaxes_over_batch, "batch-broadcast": find_paired_batches}

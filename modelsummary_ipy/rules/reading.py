@@ -46,6 +46,7 @@ class Reading:
         self.failed = story.trace.failure is not None
         self.again: Retrace | None = next((r for r in story.retraces if set(r.sizes) == {"B"}), None)
         self.retraces = story.retraces
+        self._params_below: dict[int, frozenset[int]] = {}
 
     # -- the batch ----------------------------------------------------------------------------------------------------
 
@@ -207,6 +208,79 @@ class Reading:
     def module_of(self, call: Call) -> ModuleFact | None:
         """The facts of the module that a call is of; ``None`` for an operation."""
         return self.modules[call.module] if call.kind == "module" and call.module is not None else None
+
+    # -- modules and parameters ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def touched(self) -> frozenset[int]:
+        """Indices of the parameters and buffers that any call touched; all of a ScriptModule that was called."""
+        found = {index for call in self.calls for index in call.params}
+        found |= {index for call in self.calls for index in call.input_params if index is not None}
+        for call in self.calls:
+            fact = self.module_of(call)
+            if fact is not None and not fact.forward_file:  # compiled: nothing inside is seen
+                found |= self.params_below(fact.index)
+        return frozenset(found)
+
+    def params_below(self, module: int) -> frozenset[int]:
+        """Indices of the trainable parameters of a module and all in it."""
+        return self._below(module, frozenset())
+
+    def _below(self, module: int, above: frozenset[int]) -> frozenset[int]:
+        if module not in self._params_below:
+            fact = self.modules[module]
+            found = {
+                index
+                for index in fact.params
+                if self.params[index].trainable and self.params[index].kind == "parameter"
+            }
+            for child in fact.children:
+                if child not in above:
+                    found |= self._below(child, above | {module})
+            self._params_below[module] = frozenset(found)
+        return self._params_below[module]
+
+    def trains(self, module: int) -> bool:
+        """Tell whether a module, or any in it, has trainable parameters."""
+        return bool(self.params_below(module))
+
+    def count_trainable(self, module: int) -> int:
+        """Scalars of the trainable parameters of a module and all in it."""
+        return sum(self.params[index].num for index in self.params_below(module))
+
+    @cached_property
+    def _first_calls(self) -> dict[int, Call]:
+        found: dict[int, Call] = {}
+        for call in self.calls:
+            if call.kind == "module" and call.module is not None:
+                found.setdefault(call.module, call)
+        return found
+
+    def first_call_of(self, module: int) -> Call | None:
+        """The first call of a module."""
+        return self._first_calls.get(module)
+
+    def first_call_in(self, module: int) -> Call | None:
+        """The first call of a module, or of any in it."""
+        todo, seen = [module], set()
+        while todo:
+            index = todo.pop()
+            if index in self._first_calls:
+                return self._first_calls[index]
+            seen.add(index)
+            todo += [child for child in reversed(self.modules[index].children) if child not in seen]
+        return None
+
+    def owner_of(self, fact: ModuleFact) -> tuple[ModuleFact | None, str]:
+        """The nearest module above that has code of its own, and the name of its attribute that leads to ``fact``."""
+        path = fact.path
+        above = self.modules[fact.parent] if fact.parent is not None else None
+        while above is not None and above.type_module == "torch.nn.modules.container":
+            path = above.path
+            above = self.modules[above.parent] if above.parent is not None else None
+        if above is None:
+            return None, ""
+        return above, path.removeprefix(f"{above.path}." if above.path else "").partition(".")[0]
 
     def setting(self, call: Call, name: str, default: Any = None) -> Any:
         """A setting of a module call, else the argument of an operation."""

@@ -13,6 +13,10 @@ from modelsummary_ipy.rules.reading import Reading, Size, read, write_size
 __all__ = ["QUESTIONS", "RULES", "ask_for_more_steps", "find_swaps"]
 
 
+#: Dims on both sides together, above which nobody can say what was meant.
+_MOST_DIMS = 12
+
+
 def find_swaps(story: Story) -> Iterator[Flag]:
     """Find a ``view`` that gives the sizes of a transpose but the numbers in the old order.
 
@@ -65,12 +69,14 @@ def find_swap(before: Size, after: Size) -> tuple[Size, Size] | None:
     for first, second in _groups(before, after):
         one = tuple(size for size in first if size != 1)
         two = tuple(size for size in second if size != 1)
-        if len(one) < 2 or len(two) < 2:
+        if len(one) < 2 or len(two) < 2 or len(one) + len(two) > _MOST_DIMS:
             continue
-        found = _match(one, two) or _match(two, one)
+        found = _match(two, one)
         if found is not None:
-            merged, its = found if _match(one, two) is not None else found[::-1]
-            return merged, its
+            return found, two
+        found = _match(one, two)
+        if found is not None:
+            return one, found
     return None
 
 
@@ -94,14 +100,27 @@ def _groups(before: Size, after: Size) -> Iterator[tuple[Size, Size]]:
         yield tuple(first), tuple(second)
 
 
-def _match(many: Size, few: Size) -> tuple[Size, Size] | None:
-    """Merge neighbours of ``many`` so that it has the sizes of ``few`` in another order."""
-    for cuts in itertools.combinations(range(1, len(many)), len(few) - 1):
-        edges = (0, *cuts, len(many))
-        merged = tuple(math.prod(many[a:b]) for a, b in itertools.pairwise(edges))
-        if merged != few and sorted(merged) == sorted(few):
-            return merged, few
+def _match(fine: Size, coarse: Size) -> Size | None:
+    """Split the dims of ``coarse`` so that it has the sizes of ``fine`` in another order; ``None`` if that can't be."""
+    for order in _assign(fine, coarse, tuple(range(len(fine)))):
+        split = tuple(fine[place] for place in order)
+        if split != fine:
+            return split
     return None
+
+
+def _assign(fine: Size, coarse: Size, left: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Deal the places of ``fine`` out to the dims of ``coarse``, each a product of what it gets, in order."""
+    if not coarse:
+        if not left:
+            yield ()
+        return
+    for count in range(1, len(left) - len(coarse) + 2):
+        for places in itertools.combinations(left, count):
+            if math.prod(fine[place] for place in places) == coarse[0]:
+                rest = tuple(place for place in left if place not in places)
+                for others in _assign(fine, coarse[1:], rest):
+                    yield (*places, *others)
 
 
 def _is_regrouping(one: Size, two: Size) -> bool:

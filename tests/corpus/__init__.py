@@ -78,5 +78,5 @@ def clean(like: str, *inputs: Any, **options: Any) -> Callable[[Any], Any]:
     return register
 
 
-for _file in ("batch_bugs", "batch_clean", "spatial_bugs", "spatial_clean"):
+for _file in ("batch_bugs", "batch_clean", "spatial_bugs", "spatial_clean", "sequence_bugs", "sequence_clean"):
     importlib.import_module(f"tests.corpus.{_file}")

@@ -1,0 +1,278 @@
+"""The rule that finds sequence layers which take the batch for the time, or the time for the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from modelsummary_ipy.facts import Call, Flag, Severity, Story
+from modelsummary_ipy.rules.axes import Axes, Dim, Layout, follow_axes, roots
+from modelsummary_ipy.rules.layers import LINEARS, RECURRENTS, REDUCTIONS, TRANSPOSES, spatial_rank
+from modelsummary_ipy.rules.reading import Reading, argument, dims_argument, read, write_size
+
+__all__ = ["RULES", "find_swapped_sequences"]
+
+_LAYERS = RECURRENTS | {"MultiheadAttention"}
+_CATS = frozenset({"cat", "concat", "concatenate"})
+
+
+def find_swapped_sequences(story: Story) -> Iterator[Flag]:
+    """Find recurrent layers, attention and encoders that read a batch-first tensor as sequence-first, or the reverse.
+
+    ``batch_first=False`` is torch's default, and a wrong order runs: samples talk to each other. It is a warning only
+    with evidence that dim 1 is the time: it is pooled, indexed or given positions, another layer takes dim 0 for the
+    batch, convolutions made it. Leaves alone nets that are sequence-first on purpose: a transpose in front, time pooled
+    over dim 0; where nothing speaks for either it is a note.
+    """
+    reading = read(story)
+    layers = [call for call in reading.calls if _is_sequence_layer(reading, call)]
+    if not layers:
+        return
+    evidence = _Evidence(reading)
+    seen: set[int] = set()
+    for layer in layers:
+        row = _outermost(reading, layer)
+        if row.index in seen:
+            continue
+        flag = _judge(reading, evidence, layer, row)
+        if flag is not None:
+            seen.add(row.index)
+            yield flag
+
+
+def _is_sequence_layer(reading: Reading, call: Call) -> bool:
+    if call.kind != "module" or call.type_name not in _LAYERS or not call.inputs or call.status != "ran":
+        return False
+    fact = reading.module_of(call)
+    torches = fact is not None and fact.type_module.startswith("torch.nn.")
+    return torches and len(call.inputs[0].shape) == 3
+
+
+def _outermost(reading: Reading, call: Call) -> Call:
+    """The whole encoder or decoder of torch's that an attention stands in."""
+    while call.parent is not None:
+        above = reading.calls[call.parent]
+        fact = reading.module_of(above)
+        if fact is None or not fact.type_module.startswith("torch.nn.modules.transformer"):
+            break
+        call = above
+    return call
+
+
+def _judge(reading: Reading, evidence: _Evidence, layer: Call, row: Call) -> Flag | None:
+    layout = evidence.axes.of_input(layer)
+    first, second = roots(layout[0]), roots(layout[1])
+    shape = layer.inputs[0].shape
+    if not first or not second or first & second:
+        return None
+    for_second = evidence.says_time(layer, second, first)
+    for_first = evidence.says_time(layer, first, second)
+    if reading.setting(layer, "batch_first"):
+        if evidence.is_batch(layer, second) is None or evidence.is_batch(layer, first) is not None or for_second:
+            return None
+        reason = evidence.is_batch(layer, second)
+        message = f"batch_first=True reads {write_size(shape)} as {shape[0]} samples of {shape[1]} steps, but {reason}"
+        return _flag(reading, row, "warning", message, "transpose(0, 1) before it, or batch_first=False")
+    for_first = for_first or evidence.was_turned(layer, first, second)
+    if for_first and not for_second:
+        return None
+    message = f"batch_first=False reads {write_size(shape)} as {shape[0]} steps of {shape[1]} samples"
+    if for_second:
+        severity: Severity = "note" if for_first else "warning"
+        return _flag(reading, row, severity, f"{message}, but {for_second}", f"{row.type_name}(…, batch_first=True)")
+    return _flag(reading, row, "note", message, f"{row.type_name}(…, batch_first=True) if the batch comes first")
+
+
+def _flag(reading: Reading, row: Call, severity: Severity, message: str, fix: str) -> Flag:
+    return Flag("sequence-order", severity, reading.row(row), row.path, message, fix)
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A step that says which of two axes is the time.
+
+    Attributes:
+        call: The step.
+        time: Roots of the axis it treats as time.
+        batch: Roots of the axes it leaves as the samples.
+        words: What it did.
+    """
+
+    call: int
+    time: frozenset[int]
+    batch: frozenset[int]
+    words: str
+
+
+class _Evidence:
+    """What the rest of the net says about which axis is which."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self.axes: Axes = follow_axes(reading)
+
+    def says_time(self, layer: Call, time: set[int], batch: set[int]) -> str:
+        """Return what speaks for ``time`` being the steps and ``batch`` the samples; ``""`` if nothing does."""
+        for event in self._events:
+            inside = event.call == layer.index or self._reading.calls[event.call].parent == layer.index
+            if not inside and event.time & time and event.batch & batch:
+                return event.words
+        return self.is_batch(layer, batch) or ""
+
+    def is_batch(self, layer: Call, axis: set[int]) -> str | None:
+        """Return which layer takes an axis for the batch; ``None`` if none does."""
+        for call, found, words in self._batches:
+            if call != layer.index and found & axis:
+                return words
+        return None
+
+    def was_turned(self, layer: Call, first: set[int], second: set[int]) -> str:
+        """Return where a transpose in front of a layer put one axis before the other; ``""`` if none did."""
+        for step in self._reading.before(layer.input_links[0]):
+            if step.type_name not in TRANSPOSES or len(step.inputs[0].shape) < 3:
+                continue
+            before, after = self.axes.of_input(step), self.axes.of_output(step)
+            if roots(after[0]) & first and roots(before[0]) & second:
+                return f"{name_step(step)} puts it in front"
+        return ""
+
+    @cached_property
+    def _batches(self) -> list[tuple[int, frozenset[int], str]]:
+        """Axes that another layer takes for the batch, with the words for it."""
+        found: list[tuple[int, frozenset[int], str]] = []
+        for call in self._reading.calls:
+            if not call.inputs or self._is_torches(call):
+                continue
+            rank = len(call.inputs[0].shape)
+            spatial = spatial_rank(call)
+            if spatial and rank == spatial + 2:
+                layout = self.axes.of_input(call)
+                name = call.path if call.kind == "module" else call.type_name
+                found.append(
+                    (call.index, frozenset(roots(layout[0])), f"{name} ({call.type_name}) has dim 0 as the batch")
+                )
+            elif _is_sequence_layer(self._reading, call) and self._reading.setting(call, "batch_first"):
+                layout = self.axes.of_input(call)
+                words = f"{call.path} is batch_first and reads the same dim as the batch"
+                found.append((call.index, frozenset(roots(layout[0])), words))
+        return found
+
+    def _is_torches(self, call: Call) -> bool:
+        """Tell whether an operation is written inside one of torch's own modules: it says nothing of the user's."""
+        if call.kind == "module":
+            return False
+        fact = self._reading.modules[call.module] if call.module is not None else None
+        return fact is not None and fact.type_module.startswith("torch.")
+
+    @cached_property
+    def _events(self) -> list[_Event]:
+        found: list[_Event] = []
+        for step in self._reading.steps:
+            if step.inputs and step.outputs and not self._is_torches(step):
+                found += self._read_step(step)
+        return found
+
+    def _read_step(self, step: Call) -> Iterator[_Event]:
+        name = step.type_name
+        if name in REDUCTIONS:
+            yield from self._read_reduction(step)
+        elif name == "getitem" or name == "select":
+            yield from self._read_index(step)
+        elif name in ("add", "add_", "cat", "concat"):
+            yield from self._read_positions(step) if name not in _CATS else self._read_cat(step)
+        elif name in ("bmm", "matmul") and len(step.inputs) > 1:
+            yield from self._read_pooling_product(step)
+        elif name in LINEARS:
+            yield from self._read_linear(step)
+
+    def _read_reduction(self, step: Call) -> Iterator[_Event]:
+        layout = self.axes.of_input(step)
+        dims = dims_argument(step, len(layout))
+        if dims is None or len(dims) != 1 or len(layout) < 3 or dims[0] == len(layout) - 1:
+            return
+        others = [dim for at, dim in enumerate(layout[:2]) if at not in dims]
+        if dims[0] < 2:
+            yield _event(step, layout, dims[0], others, f"{name_step(step)} pools over dim {dims[0]} as the time")
+
+    def _read_index(self, step: Call) -> Iterator[_Event]:
+        layout = self.axes.of_input(step)
+        if len(layout) != 3:
+            return
+        index = argument(step, "1", "index")
+        if step.type_name == "select":
+            dims = dims_argument(step, 3)
+            index = (slice(None),) * dims[0] + (index,) if dims else None
+        parts = index if isinstance(index, tuple) else (index,)
+        at = next((i for i, part in enumerate(parts) if isinstance(part, int) and not isinstance(part, bool)), None)
+        if at is None or at > 1 or any(part != slice(None) for part in parts[:at]) or len(step.inputs) > 1:
+            return
+        if at == 0 and step.input_links[0] is not None and step.input_links[0].call >= 0:
+            maker = self._reading.maker(step.input_links[0])
+            if maker is not None and maker.type_name in RECURRENTS and step.input_links[0].leaf > 0:
+                return  # a state's layers, not steps
+        words = f"{name_step(step)} takes a step of dim {at}"
+        yield _event(step, layout, at, [layout[1 - at]], words)
+
+    def _read_positions(self, step: Call) -> Iterator[_Event]:
+        """``x + positions``: of ``(1, T, F)`` or ``(T, F)`` dim 1 is the time, of ``(T, 1, F)`` dim 0."""
+        for leaf, other in ((0, 1), (1, 0)):
+            if len(step.inputs) != 2:
+                return
+            shape, positions = step.inputs[leaf].shape, step.inputs[other].shape
+            link = step.input_links[other]
+            from_input = link is not None and bool(self._reading.sources(link))
+            is_param = step.input_params[other] is not None or link is not None
+            if len(shape) != 3 or not is_param or from_input or shape[0] == 1 or shape[1] == 1:
+                continue
+            layout = self.axes.of_input(step, leaf)
+            padded = (1,) * (3 - len(positions)) + positions if len(positions) in (2, 3) else ()
+            if padded[:2] == (1, shape[1]):
+                yield _event(
+                    step, layout, 1, [layout[0]], f"positions of {write_size(positions)} are added along dim 1"
+                )
+            elif padded[:2] == (shape[0], 1):
+                yield _event(
+                    step, layout, 0, [layout[1]], f"positions of {write_size(positions)} are added along dim 0"
+                )
+
+    def _read_cat(self, step: Call) -> Iterator[_Event]:
+        """A token of one step put in front."""
+        at = argument(step, "dim", "axis", default=0)
+        if not isinstance(at, int) or len(step.inputs) != 2 or len(step.inputs[0].shape) != 3 or at % 3 > 1:
+            return
+        at %= 3
+        for leaf in (0, 1):
+            link = step.input_links[1 - leaf]
+            token = step.inputs[1 - leaf].shape[at] == 1 and step.inputs[leaf].shape[at] > 1
+            if token and (link is None or not self._reading.sources(link)):
+                layout = self.axes.of_input(step, leaf)
+                yield _event(step, layout, at, [layout[1 - at]], f"a token is put in front along dim {at}")
+
+    def _read_pooling_product(self, step: Call) -> Iterator[_Event]:
+        """``weights @ hidden``: attention sums over dim 1 of each sample."""
+        layout = self.axes.of_input(step, 1)
+        if len(layout) == 3 and len(step.inputs[0].shape) == 3 and step.inputs[0].shape[-2] == 1:
+            yield _event(step, layout, 1, [layout[0]], f"{step.type_name} sums over dim 1 of every sample")
+
+    def _read_linear(self, step: Call) -> Iterator[_Event]:
+        """A Linear over ``T · F`` features read the flattened steps of a sample."""
+        layout = self.axes.of_input(step)
+        if len(layout) == 2 and len(layout[1]) > 1 and len(layout[0]) == 1:
+            words = f"{step.path} (Linear) reads the flattened steps of every sample of dim 0"
+            for axis in layout[1][:-1]:
+                yield _Event(step.index, frozenset({id(axis.root)}), frozenset(roots(layout[0])), words)
+
+
+def _event(step: Call, layout: Layout, at: int, others: list[Dim], words: str) -> _Event:
+    batch = frozenset(id(axis.root) for dim in others for axis in dim)
+    return _Event(step.index, frozenset(roots(layout[at])), batch, words)
+
+
+def name_step(step: Call) -> str:
+    """Name an operation with the line it stands on."""
+    line = f" at {step.source.file}:{step.source.line}" if step.source is not None else ""
+    return f"{'an index' if step.type_name == 'getitem' else step.type_name}{line}"
+
+
+RULES = {"sequence-order": find_swapped_sequences}

@@ -361,7 +361,8 @@ def _value_of(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
         return -_value_of(node.operand, sizes)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
         value = _value_of(node.args[0], sizes)
-        return Fraction(math.floor(value) if node.func.id == "floor" else math.ceil(value))
+        if node.func.id in ("floor", "ceil"):
+            return Fraction(math.floor(value) if node.func.id == "floor" else math.ceil(value))
     if isinstance(node, ast.BinOp):
         left, right = _value_of(node.left, sizes), _value_of(node.right, sizes)
         if isinstance(node.op, ast.Add):

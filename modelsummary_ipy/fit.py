@@ -53,7 +53,7 @@ class Fitter:
         self.symbols = [Known(tuple(point[name] for point in self.points), symbol(name)) for name in moving]
         self._known: dict[Values, Expr] = {known.values: known.expr for known in self.symbols}
         self._ambiguous: set[Values] = set()
-        self._searched: dict[tuple[Values, tuple[Expr, ...]], Expr | None] = {}
+        self._searched: dict[tuple[Values, bool, tuple[Expr, ...]], Expr | None] = {}
         self._found: list[Known] = list(self.symbols)
 
     def fit(
@@ -104,7 +104,7 @@ class Fitter:
         """Try what is known of these numbers from other calls, then search."""
         if values not in self._ambiguous and (known := self._known.get(values)) is not None:
             return known
-        key = (values, tuple(known.expr for known in near))
+        key = (values, values in self._ambiguous, tuple(known.expr for known in near))
         if key not in self._searched:
             found = self._search(values, near)
             if found is None and not self.must_agree and values[0] is not None:
@@ -155,7 +155,8 @@ class Fitter:
         yield from _lines(values, used, [*single, *sums, *products], self.steps, plain=False)
         for known in single:
             yield from _floors(values, used, known, self.steps)
-        wide = _distinct([*single, *self._found])[:_MOST_PAIRS]
+        others = self._found if values not in self._ambiguous else []
+        wide = _distinct([*single, *others])[:_MOST_PAIRS]
         pairs = [_times(a, b) for a, b in combinations(wide, 2)] + [_times(a, a) for a in wide]
         pairs += [_plus(a, b) for a, b in combinations(wide, 2)] + [_minus(a, b) for a in wide for b in wide if a != b]
         yield from _lines(values, used, [*wide, *pairs], self.steps, plain=True)

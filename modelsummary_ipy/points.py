@@ -128,7 +128,7 @@ class _Chooser:
     def choose_any(self, num_calls: int) -> Points:
         """Choose sizes that lead as far as the first trace went, wherever they end."""
         moving = [name for name in self._base if not is_feature(name)]
-        wide = {name: plan for name, plan in self._plan([n for n in moving if n != "B"]).items()}
+        wide = self._plan([name for name in moving if name != "B"])
         little = {
             name: tuple(self._base[name] + more for more in _LITTLE[turn % 3]) for turn, name in enumerate(moving)
         }

@@ -1,0 +1,158 @@
+"""Which sizes work: what is said, and that the real model agrees on both sides of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelsummary_ipy.constraints import find_constraints
+from modelsummary_ipy.engines import run_engine
+from modelsummary_ipy.formulas import Formulas, find_formulas
+from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.rows import build_rows
+from modelsummary_ipy.summary import ModelSummary
+from tests.reference import quietly
+
+
+class Net(nn.Module):
+    def __init__(self, function: Callable[..., Any], *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.function = function
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.function(*self.layers, *inputs)
+
+
+class UNet(nn.Module):
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.down = nn.Conv2d(3, 3, 3, padding=1)
+        self.up = nn.ConvTranspose2d(3, 3, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = []
+        for _ in range(self.levels):
+            kept.append(x)
+            x = F.max_pool2d(self.down(x), 2)
+        for _ in range(self.levels):
+            x = self.up(x) + kept.pop()
+        return x
+
+
+class Positions(nn.Module):
+    """Tokens with learned positions, looked up or sliced."""
+
+    def __init__(self, most: int, *, lookup: bool) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(100, 8)
+        self.positions = nn.Embedding(most, 8)
+        self.lookup = lookup
+
+    def forward(self, ids: Tensor) -> Tensor:
+        steps = torch.arange(ids.shape[1])
+        places = self.positions(steps) if self.lookup else self.positions.weight[: ids.shape[1]]
+        return self.tokens(ids) + places
+
+
+def run(model: nn.Module, dtype: torch.dtype, *sizes: int) -> bool:
+    """Tell whether a real forward at this size comes to its end."""
+    try:
+        with quietly(), torch.no_grad():
+            model(torch.zeros(sizes, dtype=dtype))
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return True
+
+
+FLOAT, INT = torch.float32, torch.int64
+
+#: Model, the size it is traced at, what is said, sizes that then work, sizes that then fail.
+SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tuple[str, ...], list[Any], list[Any]]] = [
+    ("unet", lambda: UNet(4), FLOAT, (2, 3, 256, 256), ("H and W divisible by 16", "C = 3"),
+     [(1, 3, 16, 48), (3, 3, 272, 16)], [(2, 3, 264, 256), (2, 3, 256, 248), (2, 4, 256, 256)]),
+    ("unet, two sizes", lambda: UNet(2), FLOAT, (1, 3, 32, 20), ("H and W divisible by 4", "C = 3"),
+     [(1, 3, 36, 24)], [(1, 3, 34, 20), (1, 3, 32, 22)]),
+    ("lookup", lambda: Positions(64, lookup=True), INT, (2, 10), ("T ≤ 64",), [(2, 64)], [(2, 65)]),
+    ("slice", lambda: Positions(64, lookup=False), INT, (2, 10), ("T ≤ 64",), [(2, 64)], [(2, 65)]),
+    ("slice, at its end", lambda: Positions(64, lookup=False), INT, (2, 64), ("T ≤ 64",), [(2, 64)], [(2, 65)]),
+    ("slice, near its end", lambda: Positions(64, lookup=False), INT, (2, 62), ("T ≤ 64",), [(2, 64)], [(2, 65)]),
+    ("lenet", lambda: Net(lambda a, b, f, x: f(F.max_pool2d(b(F.max_pool2d(a(x), 2)), 2).flatten(1)),
+                          nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5), nn.Linear(400, 10)),
+     FLOAT, (4, 1, 32, 32), ("H and W ≤ 35", "H and W ≥ 32", "C = 1"),
+     [(4, 1, 35, 32), (4, 1, 32, 35)], [(4, 1, 36, 32), (4, 1, 31, 32), (4, 1, 32, 36), (4, 1, 32, 31)]),
+    ("valid", lambda: nn.Sequential(nn.Conv1d(4, 8, 7, stride=3), nn.Conv1d(8, 8, 5, stride=2)), FLOAT, (2, 4, 100),
+     ("L ≥ 19", "C = 4"), [(2, 4, 19)], [(2, 4, 18), (2, 3, 19)]),
+    ("fixed", lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)), FLOAT, (2, 3, 8, 8),
+     ("H = 8", "W = 8", "C = 3"), [(5, 3, 8, 8)], [(2, 3, 8, 9), (2, 3, 7, 8)]),
+    ("square", lambda: Net(lambda f, x: f(x).flatten(2).mT.unflatten(1, (int((x.shape[2] * x.shape[3]) ** 0.5), -1)),
+                           nn.Conv2d(3, 4, 1)),
+     FLOAT, (2, 3, 16, 16), ("H = W", "C = 3"), [(2, 3, 21, 21)], [(2, 3, 21, 16), (2, 4, 16, 16)]),
+    ("batch norm", lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)).train(), FLOAT, (4, 6),
+     ("B > 1 in train mode", "F = 6"), [(2, 6)], [(1, 6), (2, 7)]),
+    ("batch norm in eval", lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)).eval(), FLOAT, (4, 6),
+     ("F = 6",), [(1, 6)], [(2, 5)]),
+    ("batch", lambda: Net(lambda f, x: f(x) + torch.ones(4, 1), nn.Linear(6, 5)), FLOAT, (4, 6),
+     ("B = 4", "F = 6"), [(4, 6)], [(3, 6), (5, 6)]),
+    ("anything", lambda: nn.AdaptiveAvgPool2d(1), FLOAT, (2, 8, 16, 16), (), [(1, 1, 1, 1), (5, 3, 7, 9)], []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype", "size", "said", "works", "fails"), [case[1:] for case in SAID], ids=[case[0] for case in SAID]
+)
+def test_what_is_said_of_sizes_is_true_of_the_real_model(
+    make: Callable[[], nn.Module],
+    dtype: torch.dtype,
+    size: tuple[int, ...],
+    said: tuple[str, ...],
+    works: list[tuple[int, ...]],
+    fails: list[tuple[int, ...]],
+) -> None:
+    model = make()
+    assert ModelSummary(model, Size(size, dtype=str(dtype).removeprefix("torch."))).constraints == said
+    assert all(run(model, dtype, *sizes) for sizes in [size, *works])
+    assert not any(run(model, dtype, *sizes) for sizes in fails)
+
+
+def find(model: nn.Module, *shape: int) -> tuple[Any, Formulas]:
+    given = ModelInputs((Size(shape),))
+    traced = run_engine(model, given)
+    rows = build_rows(traced.trace)
+    found = find_formulas(traced.shadow, given, list(traced.dtypes), "forward", traced.trace, rows)
+    return traced, found
+
+
+def test_a_constraint_names_the_nearest_size_that_fails_and_why() -> None:
+    traced, found = find(UNet(3), 2, 3, 64, 64)
+    multiple, channels = find_constraints(traced.trace, found)
+    assert multiple.text == "H and W divisible by 8"
+    assert multiple.failed_at[0][0] == "H = 68"
+    assert channels.failed_at[0][0] == "C = 4"
+    assert "RuntimeError" in channels.failed_at[0][1]
+
+
+def test_sizes_that_only_move_together_are_told() -> None:
+    model = Net(lambda f, x: f(x) @ f(x).mT + f(x), nn.Conv2d(3, 4, 1))
+    assert ModelSummary(model, (2, 3, 16, 16)).constraints == ("H = W", "C = 3")
+    assert run(model, FLOAT, 2, 3, 21, 21)
+    assert not run(model, FLOAT, 2, 3, 21, 16)
+
+
+def test_a_model_that_fails_is_told_no_constraints() -> None:
+    assert ModelSummary(nn.Linear(3, 2), (4, 5)).constraints == ()
+
+
+def test_a_recurrent_net_is_not_tried_at_thirty_thousand_steps() -> None:
+    """Fakes unroll a GRU step by step: the size of its table would be looked for for minutes."""
+    model = Net(lambda embed, rnn, x: rnn(embed(x))[0], nn.Embedding(30_000, 4), nn.GRU(4, 4, batch_first=True))
+    traced, found = find(model, 2, 6)
+    assert find_constraints(traced.trace, found) == ()
+    assert found.points is not None
+    assert max(sizes["T"] for sizes in found.points.sizes) < 100

@@ -1,0 +1,115 @@
+"""Names for the dims of an input: the user's, else by rank, dtype and the layer that reads them first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy.inputs import Size
+from modelsummary_ipy.summary import ModelSummary
+
+
+class Apply(nn.Module):
+    """A forward in one line."""
+
+    def __init__(self, function: Any, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.function(*self.layers, *inputs)
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 8)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.embed(input_ids) * attention_mask[..., None]
+
+
+def name(model: nn.Module, inputs: Any) -> tuple[tuple[str, ...], ...]:
+    ms = ModelSummary(model.eval(), inputs)
+    assert ms.error is None
+    return tuple(fact.dims for fact in ms.story.trace.inputs)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "dims"),
+    [
+        (nn.Conv2d(3, 4, 3), (2, 3, 16, 20), ("B", "C", "H", "W")),
+        (nn.Conv1d(3, 4, 3), (2, 3, 40), ("B", "C", "L")),
+        (nn.Conv3d(3, 4, 3), (2, 3, 8, 16, 16), ("B", "C", "D", "H", "W")),
+        (nn.Conv2d(3, 4, 3), (3, 16, 20), ("C", "H", "W")),
+        (nn.Linear(5, 2), (7, 5), ("B", "F")),
+        (nn.Linear(5, 2), (5,), ("F",)),
+        (nn.Linear(5, 2), (7, 6, 5), ("B", "T", "F")),
+        (nn.Embedding(9, 4), (7, 6), ("B", "T")),
+        (nn.LSTM(4, 5, batch_first=True), (7, 6, 4), ("B", "T", "F")),
+        (nn.Identity(), (7, 6, 4), ("B", "T", "F")),
+        (nn.Identity(), (7, 32, 32, 3), ("B", "H", "W", "C")),
+        (nn.Identity(), (7, 8, 3, 32, 32), ("B", "T", "C", "H", "W")),
+    ],
+)
+def test_names_follow_rank_dtype_and_the_first_layer(
+    model: nn.Module, size: tuple[int, ...], dims: tuple[str, ...]
+) -> None:
+    assert name(model, size) == (dims,)
+
+
+def test_the_users_names_are_kept_and_what_has_none_is_a_number() -> None:
+    assert name(nn.Conv2d(3, 4, 3), Size("N=2 3 rows=16 cols=20")) == (("N", "", "rows", "cols"),)
+
+
+def test_channels_that_are_moved_before_the_convolution_are_found_where_they_were() -> None:
+    model = Apply(lambda conv, x: conv(x.permute(0, 3, 1, 2)), nn.Conv2d(16, 4, 3))
+    assert name(model, (2, 20, 24, 16)) == (("B", "H", "W", "C"),)
+
+
+def test_a_waveform_that_gets_its_channel_in_the_forward_is_a_length() -> None:
+    assert name(Apply(lambda conv, x: conv(x[:, None]), nn.Conv1d(1, 4, 3)), (2, 400)) == (("B", "L"),)
+    assert name(Apply(lambda conv, x: conv(x.unsqueeze(1)), nn.Conv1d(1, 4, 3)), (2, 400)) == (("B", "L"),)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.LSTM(4, 5), nn.GRU(4, 5), nn.TransformerEncoderLayer(4, 2, 8)], ids=lambda layer: type(layer).__name__
+)
+def test_a_sequence_first_layer_makes_the_input_sequence_first(layer: nn.Module) -> None:
+    assert name(Apply(lambda layer, x: layer(x), layer), (10, 3, 4)) == (("T", "B", "F"),)
+
+
+def test_what_picks_the_last_step_of_dim_1_says_that_the_input_is_batch_first() -> None:
+    model = Apply(lambda rnn, x: rnn(x)[0][:, -1], nn.LSTM(4, 5))
+    assert name(model, (10, 3, 4)) == (("B", "T", "F"),)
+    model = Apply(lambda rnn, x: rnn(x)[0].mean(1), nn.LSTM(4, 5))
+    assert name(model, (10, 3, 4)) == (("B", "T", "F"),)
+
+
+def test_what_picks_the_last_step_of_dim_0_leaves_it_sequence_first() -> None:
+    assert name(Apply(lambda rnn, x: rnn(x)[0][-1], nn.LSTM(4, 5)), (10, 3, 4)) == (("T", "B", "F"),)
+
+
+def test_a_batch_first_input_that_is_transposed_for_a_sequence_first_layer_stays_batch_first() -> None:
+    model = Apply(lambda rnn, x: rnn(x.transpose(0, 1))[0], nn.LSTM(4, 5))
+    assert name(model, (3, 10, 4)) == (("B", "T", "F"),)
+
+
+def test_a_mask_is_named_after_the_dims_that_it_masks() -> None:
+    assert name(Masked(), {"input_ids": (3, 7), "attention_mask": (3, 7)}) == (("B", "T"), ("B", "T"))
+
+
+def test_equal_names_have_equal_sizes_and_others_are_numbered() -> None:
+    model = Apply(lambda a, x, y: a(x).sum(1) + a(y).sum(1), nn.Embedding(9, 4))
+    ids = [Size((3, 7), dtype="int64"), Size((3, 5), dtype="int64")]
+    assert name(model, ids) == (("B", "T"), ("B", "T2"))
+    assert name(model, [ids[0], ids[0]]) == (("B", "T"), ("B", "T"))
+
+
+def test_live_data_is_named_as_sizes_are() -> None:
+    assert name(nn.Conv2d(3, 4, 3), torch.zeros(2, 3, 16, 20)) == (("B", "C", "H", "W"),)
+    assert name(nn.Embedding(9, 4), torch.zeros(7, 6, dtype=torch.int64)) == (("B", "T"),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ class SummaryMagics(Magics):
         super().__init__(shell, **options)
         self._ip: Any = shell
         self.auto: AutoShow | None = None
-        self._last: dict[str, ModelSummary] = {}
+        # By expression, while the user holds them: in ``Out`` or under a name.
+        self._last: weakref.WeakValueDictionary[str, ModelSummary] = weakref.WeakValueDictionary()
 
     @magic_arguments()
     @argument("words", nargs="*", help="The model, and what to pass: see below.")
@@ -138,7 +140,7 @@ class SummaryMagics(Magics):
             return self._watch_cell(cell, options, words, names)
         if not words:
             return self._summarise_failure(options)
-        return self._summarise(options, words, names)
+        return self._summarise(options, words, names, line)
 
     def _parse(self, line: str) -> tuple[Any, list[str]]:
         parser = self.summary.parser
@@ -146,7 +148,7 @@ class SummaryMagics(Magics):
         options, words = part_options(split_line(line), takes_value)
         return parser.parse_args(options), words
 
-    def _summarise(self, options: Any, words: list[str], names: dict[str, Any]) -> Any:
+    def _summarise(self, options: Any, words: list[str], names: dict[str, Any], line: str) -> Any:
         from modelsummary_ipy.inputs import read_arguments, read_call, set_dtypes, write_line
         from modelsummary_ipy.summary import ModelSummary
         from modelsummary_ipy.target import find_target
@@ -171,18 +173,23 @@ class SummaryMagics(Magics):
             raise InputError(wrong.received, wrong.expected, line) from None
         if self.auto is not None and inputs is not None:
             self.auto.remember(target.model, inputs)
-        return self._give(made, target.model, target.expression, options)
+        quiet = is_silenced(line) or self._is_assigned()
+        return self._give(made, target.model, target.expression, options, quiet=quiet)
 
-    def _give(self, made: ModelSummary, model: Any, expression: str, options: Any) -> Any:
+    def _give(self, made: ModelSummary, model: Any, expression: str, options: Any, *, quiet: bool = False) -> Any:
         """Store, show what changed since the same expression was summarised last, and open the form if asked."""
         from IPython.display import display
 
         if options.out:
             self._ip.user_ns[options.out] = made
+        before, self._last[expression] = self._last.get(expression), made
+        if before is not None and not quiet and _are_comparable(before, made):
+            changes = made.diff(before)
+            if changes.unexpected:  # what moved as its formula says is no news
+                display(changes)
         if options.interactive:
             display(made)
             return made.form(name=expression, model=model)
-        self._last[expression] = made
         return made
 
     def _keywords(self, options: Any) -> dict[str, Any]:
@@ -269,6 +276,12 @@ class SummaryMagics(Magics):
         if self.auto is not None:
             self.auto.close()
         self.auto = AutoShow(self._ip) if on else None
+
+
+def _are_comparable(old: ModelSummary, new: ModelSummary) -> bool:
+    """Tell whether two summaries are of one model, or of one that was edited in between, and both are whole."""
+    same = old.engine == new.engine and old.story.trace.method == new.story.trace.method
+    return same and old.rows[0].type_name == new.rows[0].type_name and old.error is None and new.error is None
 
 
 def _say(wrong: InputError) -> str:

@@ -313,7 +313,7 @@ def test_auto_keeps_sizes_and_neither_data_nor_models(shell: InteractiveShell) -
         "import gc, weakref; big = torch.zeros(5, 1, 64, 64); mine = Net()\nseen = weakref.ref(big), weakref.ref(mine)",
     )
     run(shell, "made = %summary mine big")
-    run(shell, "del big, made; get_ipython().magics_manager.registry['SummaryMagics']._last.clear()")
+    run(shell, "del big, made")
     assert run(shell, "gc.collect(); seen[0]()") is None
     assert "[5, 1, 64, 64]" in shell.display_formatter.format(shell.user_ns["mine"])[0]["text/html"]
     run(shell, "del mine")
@@ -436,6 +436,27 @@ def test_loading_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_same_expression_again_shows_what_is_news(shell: InteractiveShell) -> None:
+    def shown(cell: str) -> str:
+        with capture_output(display=False) as said:
+            result = shell.run_cell(cell, store_history=True)
+        result.raise_error()
+        return said.stdout.partition("Out[")[0]
+
+    assert shown("%summary model (1, 1, 32, 32)") == ""
+    assert shown("%summary model (2, 1, 48, 48)") == ""  # every size moved as its formula says
+    run(shell, "model.conv1 = nn.Conv2d(16, 8, 3)")
+    news = shown("%summary model (2, 1, 48, 48)")
+    assert "4,800 → 1,320" in news
+    assert "conv1" in news
+    assert "conv0" not in news
+    assert shown("%summary model (2, 1, 48, 48)") == ""
+    run(shell, "model.conv1 = nn.Conv2d(16, 4, 3)")
+    assert shown("ms = %summary model (2, 1, 48, 48)") == ""
+    run(shell, "model = words")
+    assert shown("%summary model ids=(1, 4)") == ""  # another model under the old name
 
 
 def test_the_users_namespace_gains_nothing(shell: InteractiveShell) -> None:

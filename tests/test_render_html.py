@@ -133,7 +133,7 @@ def test_the_page_says_what_the_text_says(name: str) -> None:
         )
         if "hidden" in row.attrs or inside_closed_group:
             continue
-        name_words = re.sub(r" (each|frozen|each frozen)$", "", words_of(table.th))
+        name_words = re.sub(r" (each|frozen|each, frozen)$", "", words_of(table.th))
         place = lines.index(name_words.split(" ")[0], place)
         for cell in table.find_all("td"):
             for line in re.split(r"<br/?>|→", cell.decode_contents()):

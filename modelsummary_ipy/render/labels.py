@@ -101,6 +101,14 @@ def format_name(node: RowNode, row: Row) -> tuple[str, str]:
     return plain(node.name), " ".join(filter(None, (plain(row.type_name), again)))
 
 
+def format_note(story: Story, row: Row, in_group: bool) -> str:
+    """``each`` for the block that stands for its group, ``frozen`` for weights that stay in a model that trains."""
+    notes = ["each"] if in_group else []
+    if row.kind == "module" and row.num_params and not row.trainable_params and story.trainable_params:
+        notes.append("frozen")
+    return ", ".join(notes)
+
+
 def format_group(node: GroupNode) -> tuple[str, str]:
     """``("layer.0–11", "12 × BertLayer")``; calls of one module read ``("cell", "16 calls × GRUCell")``."""
     types = ", ".join(plain(name) for name in node.types)

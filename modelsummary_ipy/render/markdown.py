@@ -97,8 +97,8 @@ def _name(story: Story, step: Step, node: RowNode) -> str:
         said = f"**{_escape(name)}** {_escape(type_name)}"
     else:
         said = f"**{_escape(type_name)}**"
-    if step.in_group is not None:
-        said += " (each)"
+    note = labels.format_note(story, row, step.in_group is not None)
+    said += f" ({note})" if note else ""
     if not node.is_open and node.num_inside:
         said += f" (+{words.plural(node.num_inside, 'row')})"
     return mark + said

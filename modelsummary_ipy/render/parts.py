@@ -80,7 +80,6 @@ class Parts:
         self.failed_row = heading.failed_row(story)
         self.whole = self._whole()
         self.columns = [column for column, _ in labels.NUMBERS if column in view.columns]
-        self.all_frozen = story.total_params > 0 and story.trainable_params == 0
         self._sizes: dict[object, Markup] = {}
 
     def __iter__(self) -> Iterator[Part]:
@@ -124,9 +123,7 @@ class Parts:
         row = self.story.rows[node.row]
         name, kind = labels.format_name(node, row)
         name, kind = (name, kind) if name else (kind, "")
-        note = "each" if step.in_group is not None else ""
-        if row.num_params and not row.trainable_params and row.kind == "module" and not self.all_frozen:
-            note = f"{note} frozen".strip()
+        note = labels.format_note(self.story, row, step.in_group is not None)
         fail = heading.failing_lines(self.story, self.failing) if node.row == self.failed_row else ()
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, note,

@@ -108,8 +108,8 @@ def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: hea
     name, type_name = labels.format_name(node, row)
     if row.kind == "op":
         name, type_name = name + type_name, ""
-    if step.in_group is not None:
-        type_name += " (each)"
+    note = labels.format_note(story, row, step.in_group is not None)
+    type_name += f" ({note})" if note else ""
     if not node.is_open and node.num_inside:
         type_name += f" (+{words.plural(node.num_inside, 'row')})"
     under: list[str] = []

@@ -27,6 +27,7 @@ from modelsummary_ipy.options import check_name, is_silenced, part_options, read
 
 if TYPE_CHECKING:
     from modelsummary_ipy.autoshow import AutoShow
+    from modelsummary_ipy.facts import InputFact
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = ["SummaryMagics", "load", "unload"]
@@ -279,9 +280,24 @@ class SummaryMagics(Magics):
 
 
 def _are_comparable(old: ModelSummary, new: ModelSummary) -> bool:
-    """Tell whether two summaries are of one model, or of one that was edited in between, and both are whole."""
-    same = old.engine == new.engine and old.story.trace.method == new.story.trace.method
-    return same and old.rows[0].type_name == new.rows[0].type_name and old.error is None and new.error is None
+    """Tell whether two summaries are of one model, or of one that was edited in between, and a formula can judge.
+
+    A dim that has no name is a number in every formula: of another size there, no formula predicts anything.
+    """
+    before, after = old.story.trace, new.story.trace
+    if (before.engine, before.method, before.model_type) != (after.engine, after.method, after.model_type):
+        return False
+    if old.error is not None or new.error is not None or len(before.inputs) != len(after.inputs):
+        return False
+    pairs = list(zip(before.inputs, after.inputs, strict=True))
+    if all(one.spec.shape == other.spec.shape for one, other in pairs):
+        return True
+    return all(one.dims == other.dims and _move_by_name(one, other) for one, other in pairs)
+
+
+def _move_by_name(one: InputFact, other: InputFact) -> bool:
+    sizes = zip(one.dims, one.spec.shape, other.spec.shape, strict=True)
+    return all(name or before == after for name, before, after in sizes)
 
 
 def _say(wrong: InputError) -> str:

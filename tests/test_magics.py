@@ -447,6 +447,9 @@ def test_the_same_expression_again_shows_what_is_news(shell: InteractiveShell) -
 
     assert shown("%summary model (1, 1, 32, 32)") == ""
     assert shown("%summary model (2, 1, 48, 48)") == ""  # every size moved as its formula says
+    assert shown("%summary model (B, 1, 32, 32)") == ""  # names that no other line gave
+    assert shown("%summary model (B, 1, 40, 40)") == ""  # and a number where no name was given
+    assert shown("%summary model (2, 1, 48, 48)") == ""
     run(shell, "model.conv1 = nn.Conv2d(16, 8, 3)")
     news = shown("%summary model (2, 1, 48, 48)")
     assert "4,800 → 1,320" in news

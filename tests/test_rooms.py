@@ -49,11 +49,11 @@ ROOMS: dict[str, set[str]] = {
     },
     "prepare": {"clone", "facts", "inputs", "leaves", "shadow", "tracer"},
     "checks": {"facts"},
+    "infer": {"facts", "inputs", "sizes"},
     "engines": {
-        "checks", "errors", "facts", "fakes", "inputs", "isolation", "leaves", "prepare", "shadow", "source", "tracer",
+        "arguments", "checks", "errors", "facts", "fakes", "infer", "inputs", "isolation", "leaves", "prepare", "shadow", "source", "tracer",
     },
     "watch": {"calls", "clone", "inputs", "leaves"},
-    "infer": {"facts", "inputs", "shadow", "tracer"},
     # what is made of it
     "costs": {"facts", "mult_adds"},
     "memory": {"costs", "errors", "facts"},
@@ -92,7 +92,8 @@ ROOMS: dict[str, set[str]] = {
     "cells": {"source"},
     "autoshow": {"inputs", "summary", "watch"},
     "magics": {
-        "autoshow", "cells", "command", "completion", "errors", "inputs", "options", "summary", "target", "watch",
+        "autoshow", "cells", "command", "completion", "errors", "facts", "inputs", "options", "summary", "target",
+        "watch",
     },
 }  # fmt: skip
 ROOMS["summary"] = set(list(ROOMS)[: list(ROOMS).index("summary")])

@@ -16,8 +16,8 @@ Specs = tuple[TensorSpec, ...]
 Probe = Callable[[Specs], "Trace | None"]
 
 #: Operations that all traces of one search may make together.
-_MOST_CALLS = 40_000
-_MOST_TRACES = 72
+_MOST_CALLS = 12_000
+_MOST_TRACES = 60
 _GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
 
 

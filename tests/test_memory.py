@@ -1,0 +1,583 @@
+"""Bytes: what autograd saves and what lives, against real runs; optimizers against real ones; the largest batch."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+
+from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.facts import Memory
+from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.memory import find_largest_batch, read_budget
+from modelsummary_ipy.summary import ModelSummary
+
+
+def summarise(model: nn.Module, *args: Any, **options: Any) -> ModelSummary:
+    return ModelSummary(model, ModelInputs(args), **options)
+
+
+@pytest.fixture(autouse=True)
+def _as_traced() -> Iterator[None]:
+    """The fast path of attention runs other kernels and is off while tracing; what torch warns of is not asked here."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    torch.backends.mha.set_fastpath_enabled(was)
+
+
+# -- the same measures of a real run, written without ours ------------------------------------------------------------
+
+
+def measure_saved(model: nn.Module, *args: Any) -> int:
+    """Bytes of the storages that autograd saves in a real run, each once, those of parameters and buffers left out."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, Any] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own and storage.nbytes():
+            kept[storage.data_ptr()] = storage  # alive, so no address comes twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = model(*args)
+    del out
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+class _Lives(TorchDispatchMode):
+    """Follows the storages of all results while a block runs."""
+
+    def __init__(self, known: list[Tensor], inputs: list[Tensor]) -> None:
+        super().__init__()
+        self.ignored = {tensor.untyped_storage().data_ptr() for tensor in known}
+        self.alive: dict[int, Any] = {}
+        self.now = self.peak = 0
+        for tensor in inputs:
+            self.see(tensor)
+
+    def see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        address, nbytes = storage.data_ptr(), storage.nbytes()
+        if nbytes and address not in self.ignored and address not in self.alive:
+            self.alive[address] = weakref.ref(storage, lambda _: self.die(address, nbytes))
+            self.now += nbytes
+            self.peak = max(self.peak, self.now)
+
+    def die(self, address: int, nbytes: int) -> None:
+        self.now -= nbytes
+        del self.alive[address]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self.see(leaf)
+        return out
+
+
+def measure_peak(model: nn.Module, *args: Any) -> int:
+    """Largest sum of live storages in a real run without grad, inputs included, parameters and buffers left out."""
+    inputs = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+    with torch.no_grad(), _Lives([*model.parameters(), *model.buffers()], inputs) as lives:
+        model(*args)
+    return lives.peak
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+
+class Does(nn.Module):
+    """A forward that is one function of the model and its inputs."""
+
+    def __init__(self, function: Callable[..., Any], **children: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, child in children.items():
+            self.add_module(name, child)
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(self, *args)
+
+
+def block() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Dropout(0.1), nn.Linear(64, 16))
+
+
+def checkpointed(use_reentrant: bool) -> nn.Module:
+    def run(model: Any, x: Tensor) -> Tensor:
+        return checkpoint(model.block, model.first(x), use_reentrant=use_reentrant).sigmoid()
+
+    return Does(run, first=nn.Linear(16, 16), block=block())
+
+
+def look_at_views(model: Any, x: Tensor) -> Tensor:
+    y = model.layer(x).view(2, 4, 8).transpose(1, 2)[:, 1:3]
+    return (y.exp().expand(3, 2, 2, 4).sum(0) * x[0, :1]).reshape(-1, 2)
+
+
+def write_in_place(model: Any, x: Tensor) -> Tensor:
+    return model.layer(x).exp_().mul_(2).add_(x).clamp_(0).sqrt_()
+
+
+def write_into_parts(model: Any, x: Tensor) -> Tensor:
+    y = model.layer(x).clone()
+    y[:, 0] = y[:, 1] * 2
+    y[0] = 1
+    return y.tanh()
+
+
+def drop_grad(model: Any, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        y = model.first(x).relu()
+    return model.second(y).relu()
+
+
+def split_attention(model: Any, x: Tensor) -> Tensor:
+    query, key, value = model.qkv(x).view(2, 6, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
+    return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 2 * grad * ctx.saved_tensors[0]
+
+
+def freeze_first() -> nn.Module:
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    model[0].requires_grad_(False)
+    return model
+
+
+def conv_net() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(True), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, groups=8),
+        nn.GroupNorm(2, 8), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+TINY = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128}
+IDS = {"vocab_size": 100, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+
+
+def numbers(*size: int) -> Callable[[], tuple[Tensor, ...]]:
+    return lambda: (torch.randn(size),)
+
+
+def tokens(*size: int) -> Callable[[], tuple[Tensor, ...]]:
+    return lambda: (torch.randint(0, 10, size),)
+
+
+def layer(function: Callable[..., Any]) -> Callable[[], nn.Module]:
+    return lambda: Does(function, layer=nn.Linear(8, 8))
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], tuple[Any, ...]]]] = {
+    "perceptron": (lambda: nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)), numbers(8, 16)),
+    "relu in place, dropout": (
+        lambda: nn.Sequential(nn.Linear(16, 32), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(32, 4)),
+        numbers(8, 16),
+    ),
+    "convolutions": (conv_net, numbers(4, 3, 32, 32)),
+    "transposed, resampled": (
+        lambda: nn.Sequential(
+            nn.ConvTranspose2d(3, 8, 3, 2), nn.InstanceNorm2d(8), nn.LeakyReLU(0.1, True),
+            nn.Upsample(scale_factor=2, mode="bilinear"), nn.PixelShuffle(2),
+        ),
+        numbers(2, 3, 8, 8),
+    ),
+    "encoder layer": (lambda: nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), numbers(2, 5, 16)),
+    "decoder layer": (
+        lambda: nn.TransformerDecoderLayer(16, 4, 32, batch_first=True, norm_first=True, activation="gelu"),
+        lambda: (torch.randn(2, 5, 16), torch.randn(2, 7, 16)),
+    ),
+    "attention function": (lambda: Does(split_attention, qkv=nn.Linear(16, 48)), numbers(2, 6, 16)),
+    "gru": (lambda: nn.GRU(4, 8, 2, bidirectional=True), numbers(5, 3, 4)),
+    "lstm with projection": (lambda: nn.LSTM(4, 8, proj_size=3), numbers(5, 3, 4)),
+    "lstm cell": (lambda: nn.LSTMCell(4, 8), numbers(5, 4)),
+    "rnn": (lambda: nn.RNN(4, 8), numbers(5, 3, 4)),
+    "views": (layer(look_at_views), numbers(8, 8)),
+    "in place": (layer(write_in_place), lambda: (torch.rand(8, 8) + 1,)),
+    "into parts": (layer(write_into_parts), numbers(8, 8)),
+    "checkpoint": (lambda: checkpointed(False), numbers(8, 16)),
+    "reentrant checkpoint": (lambda: checkpointed(True), numbers(8, 16)),
+    "bfloat16": (
+        lambda: nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.GELU(), nn.Linear(32, 4)).bfloat16(),
+        lambda: (torch.randn(8, 16).bfloat16(),),
+    ),
+    "embedding": (
+        lambda: nn.Sequential(nn.Embedding(10, 16), nn.LayerNorm(16), nn.Dropout(0.3), nn.Linear(16, 10)),
+        tokens(4, 7),
+    ),
+    "weight norm": (lambda: parametrizations.weight_norm(nn.Linear(8, 8)), numbers(4, 8)),
+    "spectral norm": (lambda: parametrizations.spectral_norm(nn.Linear(8, 8)), numbers(4, 8)),
+    "bilinear": (lambda: nn.Bilinear(3, 4, 5), lambda: (torch.randn(2, 3), torch.randn(2, 4))),
+    "tied": (layer(lambda model, x: F.linear(model.layer(x), model.layer.weight)), numbers(4, 8)),
+    "no grad inside": (lambda: Does(drop_grad, first=nn.Linear(8, 8), second=nn.Linear(8, 8)), numbers(4, 8)),
+    "frozen": (freeze_first, numbers(8, 16)),
+    "own function": (layer(lambda model, x: Square.apply(model.layer(x))), numbers(4, 8)),
+    "input with grad": (block, lambda: (torch.randn(8, 16, requires_grad=True),)),
+    "loss": (
+        layer(lambda model, x, y: F.cross_entropy(model.layer(x), y)),
+        lambda: (torch.randn(4, 8), torch.tensor([0, 1, 2, 3])),
+    ),
+    "expanded input": (layer(lambda model, x: model.layer(x).relu()), lambda: (torch.randn(1, 8).expand(64, 8),)),
+    "gpt2": (
+        lambda: transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(n_layer=2, n_embd=64, n_head=4, **IDS)
+        ),
+        tokens(2, 16),
+    ),
+    "bert": (lambda: transformers.BertModel(transformers.BertConfig(**TINY, **IDS)), tokens(2, 16)),
+    "llama": (
+        lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**TINY, **IDS, num_key_value_heads=2)),
+        tokens(2, 16),
+    ),
+    "resnet": (
+        lambda: transformers.ResNetModel(
+            transformers.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1])
+        ),
+        numbers(2, 3, 32, 32),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("name", MODELS)
+def test_bytes_are_those_of_a_real_run(name: str, mode: Any) -> None:
+    make, give = MODELS[name]
+    torch.manual_seed(0)
+    model, args = make(), give()
+    ms = summarise(model, *args, mode=mode)
+    assert (ms.engine, ms.error) == ("fake", None)
+    real = copy.deepcopy(model).train(mode == "train")
+    assert ms.memory.activation_bytes == measure_saved(real, *args)
+    assert ms.memory.forward_peak_bytes == measure_peak(copy.deepcopy(model).train(mode == "train"), *args)
+    assert ms.memory.activation_bytes == sum(cost.own_activation_bytes or 0 for cost in ms.costs.values())
+    assert ms.memory.activation_bytes == ms.costs[0].activation_bytes
+    assert not ms.memory.approximate
+
+
+@pytest.mark.parametrize("name", ["perceptron", "convolutions", "gru", "bert", "views", "in place"])
+def test_a_real_trace_sees_the_same_peak(name: str) -> None:
+    make, give = MODELS[name]
+    torch.manual_seed(0)
+    model, args = make().eval(), give()
+    ms = summarise(model, *args, engine="real")
+    assert ms.memory.forward_peak_bytes == measure_peak(model, *args)
+    assert ms.memory.activation_bytes is None  # a real run is made without grad
+    assert ms.costs[0].activation_bytes is None
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+
+def own_bytes(ms: ModelSummary) -> dict[str, int | None]:
+    return {row.path or row.type_name: ms.costs[row.index].own_activation_bytes for row in ms.rows}
+
+
+def test_a_storage_counts_in_the_first_call_that_saves_it() -> None:
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4), nn.Dropout(0.5))
+    # the input; what ReLU made, which the second layer saves too; a mask of floats
+    assert own_bytes(summarise(model.train(), torch.zeros(8, 16))) == {
+        "Sequential": 0, "0": 8 * 16 * 4, "1": 8 * 32 * 4, "2": 0, "3": 8 * 4 * 4,
+    }  # fmt: skip
+    assert own_bytes(summarise(model.eval(), torch.zeros(8, 16)))["3"] == 0
+
+
+def test_what_is_saved_inside_counts_for_all_around() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), nn.Sigmoid())
+    ms = summarise(model, torch.zeros(2, 4))
+    assert [ms.costs[row.index].activation_bytes for row in ms.rows] == [96, 64, 32, 32, 32]
+
+
+def test_storages_that_die_do_not_lend_their_address_to_others() -> None:
+    """Eight storages of one size are saved one after the other: under ``no_grad`` lifetimes they use few addresses."""
+
+    def run(model: Any, x: Tensor) -> Tensor:
+        for _ in range(8):
+            x = (model.layer(x) + 1).sin().detach() * 1.0
+        return x
+
+    ms = summarise(Does(run, layer=nn.Linear(8, 8)), torch.zeros(4, 8))
+    # per turn: the layer's input and the sine's; the layer's first input is the model's
+    assert ms.memory.activation_bytes == 8 * 2 * (4 * 8 * 4)
+
+
+def test_a_layer_that_was_lazy_saves_no_parameter() -> None:
+    lazy = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(2))
+    ready = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    x = torch.zeros(4, 6)
+    ours, plain = summarise(lazy, x), summarise(ready, x)
+    assert ours.memory == plain.memory
+    assert own_bytes(ours) == own_bytes(plain)
+
+
+def test_a_forward_that_differentiates_saves_what_it_saves() -> None:
+    def slope(model: Any, x: Tensor) -> Tensor:
+        energy = model.layer(x).tanh().sum()
+        return torch.autograd.grad(energy, model.layer.weight, create_graph=True)[0].sin()
+
+    model, x = Does(slope, layer=nn.Linear(8, 8)), torch.randn(4, 8)
+    ms = summarise(model, x)
+    assert ms.memory.activation_bytes == measure_saved(model, x)
+    assert ms.memory.forward_peak_bytes is None  # what lives depends on what autograd keeps meanwhile
+
+
+def test_an_lstm_keeps_a_workspace_that_is_only_nearly_known() -> None:
+    model, x = nn.LSTM(128, 256), torch.randn(32, 16, 128)
+    ms = summarise(model, x)
+    assert ms.memory.approximate
+    assert ms.costs[0].approximate
+    assert ms.memory.activation_bytes == pytest.approx(measure_saved(model, x), rel=0.5)
+    assert ms.memory.forward_peak_bytes == measure_peak(model, x)
+
+
+def test_under_autocast_bytes_are_approximate() -> None:
+    def run(model: Any, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return model.layer(x)
+
+    ms = summarise(Does(run, layer=nn.Linear(8, 8)), torch.zeros(4, 8))
+    assert [ms.costs[row.index].approximate for row in ms.rows] == [True, True]
+
+
+def test_bytes_are_known_where_the_user_turned_grad_off() -> None:
+    model, x = block(), torch.randn(8, 16)
+    expected = summarise(model, x).memory
+    with torch.no_grad():
+        assert summarise(model, x).memory == expected
+    with torch.inference_mode():
+        assert summarise(model, x).memory == expected
+
+
+def test_many_modules_are_measured_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = block(), torch.randn(8, 16)
+    expected = summarise(model, x)
+    monkeypatch.setattr("modelsummary_ipy.engines.MANY_MODULES", 2)
+    ms = summarise(model, x)
+    assert not ms.story.trace.knows_saved
+    assert ms.total_mult_adds == expected.total_mult_adds
+    assert ms.costs == expected.costs
+    assert ms.memory == expected.memory
+
+
+def test_after_a_failure_bytes_are_unknown() -> None:
+    ms = ModelSummary(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(9, 4)), (2, 4))
+    assert (ms.memory.activation_bytes, ms.memory.forward_peak_bytes) == (None, None)
+    assert (ms.memory.training_bytes, ms.memory.inference_bytes) == (None, None)
+    assert [ms.costs[row.index].own_activation_bytes for row in ms.rows] == [None, 32, 64, None]
+
+
+# -- the breakdown ----------------------------------------------------------------------------------------------------
+
+
+def test_the_breakdown_adds_up() -> None:
+    model = nn.Sequential(nn.Linear(16, 32), nn.BatchNorm1d(32), nn.Linear(32, 4))
+    memory = summarise(model, torch.zeros(8, 16)).memory
+    params = 4 * (16 * 32 + 32 + 2 * 32 + 32 * 4 + 4)
+    buffers = 4 * 2 * 32 + 8  # running mean and variance, and a count of int64
+    assert (memory.param_bytes, memory.buffer_bytes, memory.input_bytes) == (params, buffers, 8 * 16 * 4)
+    assert (memory.gradient_bytes, memory.optimizer_bytes) == (params, 2 * params)
+    # the input counts once, though autograd saves it too
+    saved = 8 * 16 * 4 + 8 * 32 * 4 + 2 * 32 * 4 + 8 * 32 * 4
+    assert (memory.activation_bytes, memory.saved_input_bytes) == (saved, 8 * 16 * 4)
+    assert memory.training_bytes == 4 * params + buffers + saved
+    assert memory.inference_bytes == params + buffers + (memory.forward_peak_bytes or 0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
+def test_an_optimizer_keeps_what_a_real_one_keeps_on_the_device(optimizer: str) -> None:
+    model = nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 4).bfloat16())
+    model[0].weight.requires_grad_(False)
+    trained = [param for param in model.parameters() if param.requires_grad]
+    real: torch.optim.Optimizer
+    real = torch.optim.AdamW(trained) if optimizer == "adamw" else torch.optim.SGD(
+        trained, momentum=0.9 if optimizer == "momentum" else 0
+    )  # fmt: skip
+    for param in trained:
+        param.grad = torch.ones_like(param)
+    real.step()
+    state = [value for kept in real.state.values() for name, value in kept.items() if name != "step"]
+    expected = sum(value.nbytes for value in state if isinstance(value, Tensor))
+    memory = ModelSummary(model[:2], (8, 16), optimizer=optimizer).memory
+    whole = ModelSummary(model, engine="static", optimizer=optimizer).memory
+    assert whole.optimizer_bytes == expected
+    assert whole.gradient_bytes == sum(param.grad.nbytes for param in trained if param.grad is not None)
+    assert memory.optimizer == optimizer
+
+
+def test_elements_have_the_bytes_they_take() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.brief = nn.Parameter(torch.zeros(3, 5, dtype=torch.bfloat16))
+            self.flat = nn.Parameter(torch.zeros(20))
+            self.part = nn.Parameter(self.flat.data[:8].view(2, 4))  # the same storage
+            self.register_buffer("packed", torch.zeros(7, dtype=torch.uint8))  # two weights of four bits each
+            self.register_buffer("int8", torch.zeros(9, dtype=torch.int8))
+            self.register_buffer("wide", torch.zeros(6).expand(100, 6))
+            self.register_buffer("flag", torch.zeros(3, dtype=torch.bool))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    memory = summarise(Odd(), torch.zeros(2, dtype=torch.float64).expand(50, 2)).memory
+    assert memory.param_bytes == 30 + 80
+    assert memory.buffer_bytes == 7 + 9 + 24 + 3
+    assert memory.input_bytes == 16
+
+
+def test_a_packed_subclass_takes_what_it_packs() -> None:
+    class Packed(Tensor):
+        """Eight numbers to the user, four bytes and a scale in memory, as 4-bit weights are kept."""
+
+        inner: Tensor
+        scale: Tensor
+
+        @staticmethod
+        def __new__(cls, inner: Tensor, scale: Tensor) -> Packed:
+            made = Tensor._make_wrapper_subclass(cls, (2 * inner.numel(),), dtype=torch.bfloat16)
+            made.inner, made.scale = inner, scale
+            return made
+
+        def __tensor_flatten__(self) -> tuple[list[str], None]:
+            return ["inner", "scale"], None
+
+        @classmethod
+        def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.detach.default:
+                return cls(args[0].inner, args[0].scale)
+            raise NotImplementedError(func)
+
+    model = nn.Module()
+    model.weight = nn.Parameter(Packed(torch.zeros(4, dtype=torch.uint8), torch.zeros(1)), requires_grad=False)
+    ms = ModelSummary(model, engine="static")
+    assert (ms.memory.param_bytes, ms.total_params) == (4 + 4, 8)
+
+
+# -- the budget -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"),
+    [
+        ("24GB", 24 * 10**9), ("24 GB", 24 * 10**9), ("24gib", 24 * 2**30), ("1.5G", 1_500_000_000),
+        ("512MiB", 512 * 2**20), ("80g", 80 * 10**9), ("100", 100), ("7 B", 7), (".5 TB", 5 * 10**11), (4096, 4096),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_a_budget_is_read_as_people_write_it(text: Any, nbytes: int | None) -> None:
+    assert read_budget(text) == nbytes
+
+
+@pytest.mark.parametrize("text", ["", "GB", "much", "-3GB", "24XB", "0", 0, -5, True, "iB", "3i", float("nan"), [24]])
+def test_what_is_no_amount_of_memory_is_refused(text: Any) -> None:
+    with pytest.raises(InputError, match="an amount with a unit"):
+        ModelSummary(nn.Linear(2, 2), (1, 2), memory=text)
+
+
+def test_an_optimizer_nobody_knows_is_refused_before_anything_is_traced() -> None:
+    with pytest.raises(InputError, match="one of sgd, momentum, adamw"):
+        ModelSummary(nn.Linear(2, 2), (1, 2), optimizer="lion")
+
+
+def test_the_largest_batch_fits_and_one_more_does_not() -> None:
+    model, budget = conv_net(), 50_000_000
+    memory = ModelSummary(model, (4, 3, 32, 32), memory=budget).memory
+    assert (memory.budget_bytes, memory.batch) == (budget, 4)
+    assert memory.fits_training
+    assert memory.fits_inference
+    for most, needs in ((memory.most_for_training, "training_bytes"), (memory.most_for_inference, "inference_bytes")):
+        assert most is not None
+        assert getattr(ModelSummary(model, (most, 3, 32, 32)).memory, needs) <= budget
+        assert getattr(ModelSummary(model, (most + 1, 3, 32, 32)).memory, needs) > budget
+
+
+def test_a_model_that_is_too_large_alone_fits_no_batch() -> None:
+    memory = ModelSummary(nn.Linear(100, 100), (8, 100), memory="50 KB", optimizer="adamw").memory
+    assert memory.fits_training is False
+    assert (memory.most_for_inference, memory.most_for_training) == (12, 0)
+    # 40,400 bytes of weights; an example is 400 bytes in and 400 out
+    assert 40_400 + 12 * 800 <= 50_000 < 40_400 + 13 * 800
+
+
+def test_two_inputs_share_their_batch() -> None:
+    class Two(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a * b
+
+    memory = ModelSummary(Two(), [(2, 10), (2, 10)], memory=12_345).memory
+    assert memory.most_for_inference == 12_345 // (3 * 40)
+
+
+def test_a_model_of_fixed_batch_has_no_largest() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.view(4, 6) * 2
+
+    memory = ModelSummary(Fixed(), (4, 6), memory="1MB").memory
+    assert (memory.most_for_inference, memory.most_for_training) == (None, None)
+    assert memory.fits_inference
+
+
+def test_a_budget_can_be_asked_of_a_summary_that_is_shown_again(capsys: pytest.CaptureFixture[str]) -> None:
+    ms = ModelSummary(nn.Linear(100, 100), (8, 100))
+    assert ms.memory.budget_bytes is None
+    ms.show(memory="50 KB", optimizer="sgd")
+    capsys.readouterr()
+    assert ms.memory.budget_bytes is None
+    assert ms.memory.optimizer == "adamw"
+
+
+@given(
+    fixed=st.integers(0, 10**6), each=st.integers(1, 10**5), step=st.integers(1, 64), bump=st.integers(0, 10**4),
+    budget=st.integers(0, 10**9), start=st.integers(1, 512),
+)  # fmt: skip
+def test_any_growing_need_gives_the_largest_that_fits(
+    fixed: int, each: int, step: int, bump: int, budget: int, start: int
+) -> None:
+    def need(batch: int) -> int:
+        return fixed + each * batch + bump * (batch // step)
+
+    found = find_largest_batch(need, budget, start)
+    assert found is not None
+    assert found == 0 or need(found) <= budget
+    assert need(found + 1) > budget
+
+
+def test_memory_that_does_not_grow_bounds_no_batch() -> None:
+    assert find_largest_batch(lambda batch: 100, 1000, 8) is None
+
+
+def test_a_size_that_does_not_run_leaves_the_largest_unknown() -> None:
+    assert find_largest_batch(lambda batch: 100 * batch if batch < 20 else None, 10_000, 8) is None
+
+
+def test_nothing_known_nothing_said() -> None:
+    memory = Memory(10, 0, 0)
+    assert (memory.inference_bytes, memory.training_bytes) == (None, None)
+    assert (memory.fits_inference, memory.fits_training) == (None, None)

@@ -1,0 +1,21 @@
+"""Story + View -> the folded, capped tree that every renderer takes.
+
+What repeats is one node, what is flagged, failed or different stands by itself, and what is left out is said where it
+is missing. No strings for people are made here but the names that folding itself needs (``layer.0–11``).
+"""
+
+from .build import build_outline
+from .nodes import GroupNode, HiddenNode, Node, Outline, RowNode, Step, Totals, visible, walk
+
+__all__ = [
+    "GroupNode",
+    "HiddenNode",
+    "Node",
+    "Outline",
+    "RowNode",
+    "Step",
+    "Totals",
+    "build_outline",
+    "visible",
+    "walk",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from modelsummary_ipy.arguments import write_example
 from modelsummary_ipy.checks import (
     UnknownError,
     check_operation,
@@ -23,6 +25,7 @@ from modelsummary_ipy.checks import (
 )
 from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
+from modelsummary_ipy.infer import list_candidates
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.isolation import deep_stack, quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
@@ -31,7 +34,7 @@ from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiec
 from modelsummary_ipy.source import format_source, trim_error
 from modelsummary_ipy.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
 
-__all__ = ["Engine", "Traced", "collector_paused", "run_engine", "trace_at", "trace_bytes"]
+__all__ = ["MANY_MODULES", "Engine", "Traced", "collector_paused", "run_engine", "trace_at", "trace_bytes"]
 
 Engine = Literal["auto", "fake", "real", "static"]
 
@@ -39,6 +42,8 @@ Engine = Literal["auto", "fake", "real", "static"]
 REAL_SECONDS = 10.0
 #: From so many modules on, the first pass goes without grad and without bytes, which are measured when first asked for.
 MANY_MODULES = 5_000
+#: No longer than this is a size looked for where none was given.
+INFER_SECONDS = 4.0
 #: Most bytes of parameters and buffers that ``auto`` copies for a real run.
 REAL_BYTES = 4 << 30
 
@@ -54,6 +59,7 @@ class Traced:
         dtypes: The dtypes that the sizes among the inputs got.
         passes: How many times the forward's Python ran.
         advice: What to do if the trace is not whole, in one sentence; ``""`` otherwise.
+        inputs: The inputs that were inferred; ``None`` if the user gave some.
     """
 
     trace: Trace
@@ -62,6 +68,7 @@ class Traced:
     dtypes: tuple[str, ...] = ()
     passes: int = 0
     advice: str = ""
+    inputs: ModelInputs | None = None
 
 
 def run_engine(
@@ -117,10 +124,17 @@ def _run_engine(
     observer: Observer | None,
 ) -> Traced:
     shadow = Shadow(model, device=device, mode=mode)
-    if engine == "static" or inputs is None:
-        reason = "" if engine == "static" else "no input size given"
-        return Traced(_static_trace(shadow, method, reason), None, shadow)
+    if engine == "static":
+        return Traced(_static_trace(shadow, method, ""), None, shadow)
     names = parameter_names(model, method)
+    if inputs is None:
+        inputs = _infer_inputs(model, shadow, names, method)
+        if inputs is None:
+            reason = f"no input given, and none was found that works: say what goes in, {write_example(model, method)}"
+            return Traced(_static_trace(shadow, method, reason), None, shadow)
+        traced = _run_engine(model, inputs, method, device, mode, engine, observer)
+        facts = tuple(replace(fact, given="inferred") for fact in traced.trace.inputs)
+        return replace(traced, trace=replace(traced.trace, inputs=facts), inputs=inputs)
     dtypes = guess_dtypes(inputs, names, tuple(shadow.tree.params))
     if engine == "real":
         result = _run_real(model, shadow, inputs, names, dtypes, method, mode, device, observer)
@@ -138,6 +152,50 @@ def _run_engine(
     sys.stdout.write("".join(printed))
     advice = f"{reason}; engine='real' runs the forward" if reason else ""
     return Traced(result.trace, result.error, shadow, tuple(dtypes), passes, advice)
+
+
+def _infer_inputs(model: nn.Module, shadow: Shadow, names: tuple[str, ...], method: str) -> ModelInputs | None:
+    """Trace candidates, quietly, until one runs; one whose forward needs values will do if none runs."""
+    likely: ModelInputs | None = None
+    until = time.monotonic() + INFER_SECONDS
+    for candidate in list_candidates(shadow.tree.modules, *_ask_parameters(model, method)):
+        with quiet_output():
+            dtypes = guess_dtypes(candidate, names, tuple(shadow.tree.params))
+            result = _run_fake(shadow, candidate, names, dtypes, method, None)[0]
+        if result.error is None:
+            return candidate
+        if likely is None and (_why_values(result) or _confirm(result)[1]):
+            likely = candidate
+        if time.monotonic() > until:
+            break
+    return likely
+
+
+#: What the configuration of a model may say of its inputs.
+_HINTS = ("image_size", "num_channels", "num_mel_bins", "max_length", "max_source_positions") + (
+    "context_length",
+    "num_input_channels",
+)
+
+
+def _ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str], dict[str, int]]:
+    """Return the parameters a forward can't do without, those that matter if all are optional, and what config says."""
+    try:
+        parameters = inspect.signature(getattr(model, method)).parameters
+    except (TypeError, ValueError):  # a ScriptModule's forward has no signature
+        return ["input"], [], {}
+    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p.name for p in positional if p.default is p.empty]
+    config = getattr(model, "config", None)
+    parts = [config, getattr(config, "vision_config", None), getattr(config, "text_config", None)]
+    said = {name: value for part in parts for name in _HINTS if type(value := getattr(part, name, None)) is int}
+    main = str(getattr(model, "main_input_name", ""))  # how transformers' models say it
+    if not required and main in parameters:
+        more = ["input_ids", "pixel_values"] if getattr(config, "vision_config", None) else []
+        more += ["decoder_input_ids"] if getattr(config, "is_encoder_decoder", False) else []
+        return [], [main, *(name for name in more if name in parameters and name != main)], said
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    return required or [p.name for p in positional[:1]] or (["input"] if takes_any else []), [], said
 
 
 def trace_at(

@@ -17,7 +17,7 @@ from modelsummary_ipy.annotate import annotate
 from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.constraints import find_constraints
 from modelsummary_ipy.costs import count_costs, sum_mult_adds
-from modelsummary_ipy.engines import Engine, Traced, collector_paused, run_engine, trace_bytes
+from modelsummary_ipy.engines import MANY_MODULES, Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trace, View
 from modelsummary_ipy.failure import explain
@@ -127,6 +127,7 @@ class ModelSummary:
                 model, given, method=method, device=where, mode=mode, engine=engine, observer=observer
             )
             rows = build_rows(self._traced.trace)
+        self._inputs = given if given is not None else self._traced.inputs
         self._story = Story(self._traced.trace, rows, expect=dict(expect or {}))
         self._has_flags = False
         self._batch: BatchFacts | None = None
@@ -161,7 +162,7 @@ class ModelSummary:
         """What the rules found, in row order."""
         if not self._has_flags:
             self._find_suspects()
-            self._story = replace(self._story, flags=find_flags(self._story, self._ignore))
+            self._story = replace(self._story, flags=find_flags(self._story_for_rules(), self._ignore))
             self._has_flags = True
         return self._story.flags
 
@@ -200,10 +201,21 @@ class ModelSummary:
     def _find_suspects(self) -> None:
         """Trace at the sizes that settle what the rules suspect; most models give rise to none."""
         batch = self._find_batch()
-        for sizes in find_questions(self._story, self._ignore):
+        for sizes in find_questions(self._story_for_rules(), self._ignore):
             again = trace_again(batch, self._story.trace, sizes)
             if again is not None:
                 self._story = replace(self._story, retraces=(*self._story.retraces, again))
+
+    def _story_for_rules(self) -> Story:
+        """The story with the batch under the name that rules know it by, whatever the user calls it."""
+        batch, trace = self._find_batch(), self._story.trace
+        if batch.batch_name in ("", "B"):
+            return self._story
+        inputs = [
+            replace(fact, dims=tuple("B" if name == batch.batch_name else name for name in fact.dims))
+            for fact in trace.inputs
+        ]
+        return replace(self._story, trace=replace(trace, inputs=tuple(inputs)))
 
     def _find_formulas(self) -> None:
         """Trace at some more sizes: formulas, and which sizes work; only what is shown or asked for pays for them."""
@@ -280,11 +292,12 @@ class ModelSummary:
         cost = self._story.costs.get(0)
         about = cost is not None and cost.approximate
         memory = estimate_memory(trace, optimizer=self._optimizer, approximate=about, budget=self._budget)
+        if self._budget is None:
+            return memory
         batch = self._find_batch()
-        size = batch.base.get("B")
-        if self._budget is None or batch.prober is None or size is None:
+        size, prober = batch.base.get("B"), batch.prober
+        if prober is None or size is None:
             return replace(memory, batch=size)
-        prober = batch.prober
 
         def measure(other: int) -> Memory | None:
             probe = prober.measure({"B": other})
@@ -344,7 +357,8 @@ class ModelSummary:
         if len(self._story.trace.calls) <= _MANY_CALLS:
             self._find_formulas()
         first = self._traced.trace
-        if first.knows_saved or first.engine != "fake" or "activation" in self.view.columns or self._budget is not None:
+        is_wanted = "activation" in self.view.columns or self._budget is not None
+        if is_wanted or first.knows_saved or len(first.modules) <= MANY_MODULES:
             self.memory  # noqa: B018  # fills in costs too
         else:
             self._find_costs(first)
@@ -449,7 +463,13 @@ class ModelSummary:
         return target
 
     def show(
-        self, *, depth: int | None = None, ops: bool | None = None, columns: Collection[str] | None = None
+        self,
+        *,
+        depth: int | None = None,
+        ops: bool | None = None,
+        columns: Collection[str] | None = None,
+        memory: str | int | None = None,
+        optimizer: str | None = None,
     ) -> None:
         """Display another view of the same summary; in a plain script, print it.
 
@@ -457,9 +477,18 @@ class ModelSummary:
             depth: Levels that stand open.
             ops: Whether operations are shown.
             columns: Which columns to show.
+            memory: Another memory budget, ``"24GB"``.
+            optimizer: Another optimizer for the training estimate.
         """
-        shown = self.view
-        self.view = make_view(shown, depth=depth, ops=ops, columns=columns)
+        shown, budget, assumed, known = self.view, self._budget, self._optimizer, self._story.memory
+        view = make_view(shown, depth=depth, ops=ops, columns=columns)
+        if optimizer is not None:
+            check_optimizer(optimizer)
+        wanted = read_budget(memory)
+        self.view = view
+        if wanted is not None or optimizer is not None:
+            self._budget, self._optimizer = wanted or budget, optimizer or assumed
+            self._story = replace(self._story, memory=None)
         try:
             from IPython import get_ipython
             from IPython.display import display
@@ -469,6 +498,9 @@ class ModelSummary:
             else:
                 display(self)
         finally:
+            if (self._budget, self._optimizer) != (budget, assumed):
+                self._budget, self._optimizer = budget, assumed
+                self._story = replace(self._story, memory=known)
             self.view = shown
 
     def check(self) -> ModelSummary:

@@ -1,0 +1,168 @@
+"""A size that may work where none was given: from the layers that come first, and from the names of the parameters.
+
+Nothing here knows that a size works: whoever asks traces the candidates, the likeliest first, and keeps one that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from math import isqrt
+from typing import Any
+
+from modelsummary_ipy.facts import ModuleFact
+from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.sizes import Size
+
+__all__ = ["list_candidates"]
+
+#: Batch of a made-up input: at 1 a ``squeeze`` may bite that bites at no other, and batch norms refuse to train.
+_B = 2
+_T = 16
+#: Widths of a square map, the usual ones first; nets that end in a fixed Linear accept just one.
+_WIDTHS = (64, 32, 28, 224, 128, 256, 96, 48, 227, 299, 84, 40, 16, 512, 8, 4)
+_LENGTHS = (64, 128, 256, 1024, 16000, 400, 100, 32, 16)
+_VOLUMES = ((16, 64, 64), (32, 32, 32), (16, 112, 112), (8, 224, 224))
+_FIRST = 3  # how many consumers are looked at
+_MOST = 48  # how many candidates are offered at the most
+
+_COUNTED = ("ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx")
+_STEPS = ("t", "time", "times", "timestep", "timesteps", "step", "steps", "sigma", "noise_level")
+_MASKS = ("mask", "masks", "attention_mask", "padding_mask")
+
+
+def list_candidates(
+    modules: Sequence[ModuleFact],
+    required: Sequence[str],
+    main: Sequence[str] = (),
+    hints: Mapping[str, int] | None = None,
+) -> Iterator[ModelInputs]:
+    """Offer arguments that the model may take, the likeliest first.
+
+    Args:
+        modules: The model's modules, in registration order.
+        required: Names of the parameters that forward can't do without, in order; the first one if it has only optional
+            ones.
+        main: The parameters that matter of a model whose parameters are all optional; they are given by keyword.
+        hints: Numbers that a model's configuration says: ``image_size``, ``num_channels``, ``num_mel_bins``.
+    """
+    sizes = list(dict.fromkeys(_list_sizes(modules)))
+    if main:
+        for size in sizes[:_MOST]:
+            for known in _list_known(main[0], size, hints or {}):
+                yield ModelInputs(
+                    (), {name: known if name == main[0] else _fit(name, size, hints or {}) for name in main}
+                )
+        return
+    if len(required) <= 1:
+        for size in sizes[:_MOST]:
+            yield ModelInputs((size,) * len(required), {}, tuple(required))
+        return
+    for count, size in enumerate(sizes):
+        choices = [_list_choices(name, size, sizes, first=not position) for position, name in enumerate(required)]
+        for number, chosen in enumerate(product(*choices)):
+            if number + count >= _MOST:
+                break
+            yield ModelInputs(tuple(chosen), {}, tuple(required))
+
+
+def _fit(name: str, size: Size, hints: Mapping[str, int]) -> Size:
+    return _list_known(name, size, hints)[0]
+
+
+def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:
+    """List sizes for a parameter whose name says what it is; the size at hand for any other."""
+    if name.rpartition("_")[2] in _COUNTED:
+        return [Size((_B, _T), dtype="int64")]
+    if name == "pixel_values" and "image_size" in hints:
+        width = hints["image_size"]
+        return [Size((_B, hints.get("num_channels", 3), width, width)), size]
+    if name in ("input_features", "input_values") and "num_mel_bins" in hints:
+        bins, length = hints["num_mel_bins"], hints.get("max_length", hints.get("max_source_positions", 512) * 2)
+        return [Size((_B, bins, length)), Size((_B, length, bins)), size]
+    if name == "input_values":
+        return [Size((_B, 16000)), size]
+    if name == "past_values" and "context_length" in hints:
+        rest = (hints["num_input_channels"],) if "num_input_channels" in hints else ()
+        return [Size((_B, hints["context_length"], *rest)), size]
+    return [size]
+
+
+def _list_choices(name: str, size: Size, sizes: list[Size], *, first: bool) -> list[Size]:
+    """List sizes for one of several parameters: by its name, else like the first one, else like another consumer's."""
+    last = name.lower().rpartition("_")[2]
+    if last in _STEPS:
+        return [Size((_B,)), Size((_B,), dtype="int64"), Size((_B, 1))]
+    if name.lower() in _MASKS or last == "mask":
+        return [Size(size.shape[:2]), size]
+    if name.lower() == "edge_index":
+        return [Size((2, _T), dtype="int64")]
+    if last in _COUNTED:
+        return [Size((_B, _T), dtype="int64"), Size((_B,), dtype="int64")]
+    if first:
+        return [size]
+    others = [other for other in sizes if other != size and len(other.shape) != len(size.shape)]
+    return [size, *others[:2], Size((_B,), dtype="int64")]
+
+
+def _list_sizes(modules: Sequence[ModuleFact]) -> Iterator[Size]:
+    """List sizes that the first layers take, the first layer's first."""
+    consumers = [sizes for fact in modules if (sizes := list(_sizes_of(fact)))]
+    for sizes in consumers[:_FIRST]:
+        yield from sizes
+    yield from (Size((_B, 3, 64, 64)), Size((_B, _T, 8)), Size((_B, 8)), Size((_B, _T), dtype="int64"))
+
+
+def _sizes_of(fact: ModuleFact) -> Iterator[Size]:
+    """List inputs that one layer takes; none for a layer that takes anything, or is made of others."""
+    settings = fact.settings
+    kernel = settings.get("kernel_size")
+    if isinstance(channels := settings.get("in_channels"), int) and kernel is not None:
+        channels = channels or 3  # a lazy one takes any number
+        rank = len(kernel) if isinstance(kernel, tuple) else 2
+        yield from _maps(channels, rank, transposed=bool(settings.get("transposed")))
+    elif (
+        isinstance(features := settings.get("in_features"), int) and fact.type_name != "NonDynamicallyQuantizableLinear"
+    ):
+        yield from _features(features or 8)
+    elif isinstance(settings.get("num_embeddings"), int):
+        yield Size((_B, _T), dtype="int64")
+        yield Size((_B,), dtype="int64")
+    elif isinstance(shape := settings.get("normalized_shape"), tuple):
+        yield Size((_B, _T, *shape))
+        yield Size((_B, *shape))
+    elif isinstance(width := settings.get("input_size"), int) and width and "hidden_size" in settings:
+        yield from (Size((_B, _T, width)), Size((_B, width)))
+    elif isinstance(width := settings.get("embed_dim", settings.get("d_model")), int):
+        yield Size((_B, _T, width))
+    elif isinstance(channels := settings.get("num_features", settings.get("num_channels")), int):
+        yield from _norm_sizes(fact.type_name, channels or 8)
+
+
+def _maps(channels: int, rank: int, *, transposed: bool) -> Iterator[Size]:
+    if transposed:
+        yield from (Size((_B, channels, *(width,) * rank)) for width in (1, 4, 8))
+    if rank == 1:
+        yield from (Size((_B, channels, length)) for length in _LENGTHS)
+    elif rank == 3:
+        yield from (
+            Size((_B, channels, *sizes)) for sizes in ((16, 64, 64), (32, 32, 32), (16, 112, 112), (8, 224, 224))
+        )
+    else:
+        yield from (Size((_B, channels, width, width)) for width in _WIDTHS)
+
+
+def _features(features: int) -> Iterator[Size]:
+    """A vector, a sequence of vectors, or a picture that is flattened into so many features."""
+    yield Size((_B, features))
+    for channels in (1, 3):
+        width = isqrt(features // channels)
+        if width > 3 and channels * width * width == features:
+            yield Size((_B, channels, width, width))
+    yield Size((_B, _T, features))
+
+
+def _norm_sizes(type_name: str, channels: int) -> Iterator[Size]:
+    ranks: dict[str, Any] = {"1": ((), (_T,)), "2": ((32, 32),), "3": ((8, 16, 16),)}
+    for rest in ranks.get(type_name[-2:-1], ((32, 32), (_T,), ())):
+        yield Size((_B, channels, *rest))

@@ -1,0 +1,112 @@
+"""A size that works where none was given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from modelsummary_ipy import ModelSummary
+from tests.models import CASES, Case
+
+
+def runs(case: Case) -> bool:
+    summary = ModelSummary(case.make(), method=case.method)
+    return summary.engine != "static" and summary.error is None
+
+
+@pytest.mark.filterwarnings("ignore")  # some of the models warn of themselves when they are made
+def test_nine_in_ten_models_are_summarised_without_a_size() -> None:
+    cases = [case for case in CASES if case.infer and not case.needs_values]
+    found = [case.name for case in cases if runs(case)]
+    assert len(cases) > 80
+    assert len(found) >= 0.9 * len(cases), sorted({case.name for case in cases} - set(found))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (nn.Conv2d(5, 2, 3), (2, 5, 64, 64)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), (2, 784)),
+        (nn.Embedding(9, 4), (2, 16)),
+        (nn.LSTM(7, 3), (2, 16, 7)),
+        (nn.LayerNorm(12), (2, 16, 12)),
+        (nn.Conv3d(1, 2, 3), (2, 1, 16, 64, 64)),
+        (nn.TransformerEncoderLayer(8, 2), (2, 16, 8)),
+    ],
+)
+def test_the_first_consumer_says_the_size(model: nn.Module, shape: tuple[int, ...]) -> None:
+    summary = ModelSummary(model)
+    assert summary.error is None
+    assert summary.rows[0].inputs[0].shape == shape
+    assert {fact.given for fact in summary.story.trace.inputs} == {"inferred"}
+
+
+def test_a_net_that_takes_one_size_only_is_found_by_trying() -> None:
+    class LeNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 6, 5)
+            self.fc = nn.Linear(6 * 12 * 12, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(torch.max_pool2d(self.conv(x), 2).flatten(1))
+
+    assert ModelSummary(LeNet()).rows[0].inputs[0].shape == (2, 1, 28, 28)
+
+
+def test_transformers_say_what_matters() -> None:
+    from transformers import BertConfig, BertModel, ViTConfig, ViTModel
+
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    assert ModelSummary(BertModel(BertConfig(**small))).rows[0].inputs[0].dtype == "int64"
+    vit = ModelSummary(ViTModel(ViTConfig(**small, image_size=48, patch_size=16)))
+    assert vit.rows[0].inputs[0].shape == (2, 3, 48, 48)
+
+
+def test_what_can_t_be_found_is_the_static_table_and_a_word_on_what_to_give() -> None:
+    class Picky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x: Any) -> Any:
+            if tuple(x.shape) != (7, 11, 3):
+                raise ValueError("no")
+            return self.fc(x)
+
+    summary = ModelSummary(Picky())
+    assert summary.engine == "static"
+    assert summary.error is None
+    assert summary["fc"].num_params == 12
+    assert "say what goes in" in summary.engine_reason
+    assert "ModelSummary(model, (1, 3))" in summary.engine_reason
+
+
+def test_static_stays_static() -> None:
+    assert ModelSummary(nn.Linear(2, 2), engine="static").engine == "static"
+
+
+def test_looking_for_a_size_prints_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    class Loud(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(12, 3)
+
+        def forward(self, x: Any) -> Any:
+            print("hello", x.shape[1])
+            return self.fc(x)
+
+    ModelSummary(Loud())
+    assert capsys.readouterr().out == "hello 12\n"
+
+
+def test_an_inferred_size_carries_no_warning_about_sizes() -> None:
+    for model in (
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.Sequential(nn.Linear(4, 2), nn.ReLU()),
+        nn.GRU(4, 4, batch_first=True),
+    ):
+        assert [flag for flag in ModelSummary(model).flags if flag.severity != "note"] == []

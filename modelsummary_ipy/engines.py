@@ -172,7 +172,12 @@ def _infer_inputs(model: nn.Module, shadow: Shadow, names: tuple[str, ...], meth
 
 
 #: What the configuration of a model may say of its inputs.
-_HINTS = ("image_size", "num_channels", "num_mel_bins", "max_length", "max_source_positions") + (
+_HINTS = (
+    "image_size",
+    "num_channels",
+    "num_mel_bins",
+    "max_length",
+    "max_source_positions",
     "context_length",
     "num_input_channels",
 )

@@ -106,7 +106,7 @@ class _Finder:
     def _find_upper_limits(self) -> Iterable[Constraint]:
         groups: dict[int, list[str]] = {}
         for name in self._points.free:
-            limit = None if name == "B" or is_feature(name) else self._find_upper_limit(name)
+            limit = None if name == self._prober.batch or is_feature(name) else self._find_upper_limit(name)
             if limit is None or not self._works(self._with_partner(name, limit)):
                 continue
             if self._fails(self._with_partner(name, limit + self._step(name))):
@@ -164,14 +164,15 @@ class _Finder:
 
     def _find_lower_limits(self) -> Iterable[Constraint]:
         """Try the smallest sizes that leave nothing empty, all together first: mostly they work."""
-        names = [name for name in self._points.free if name != "B" and not is_feature(name)]
+        names = [name for name in self._points.free if name != self._prober.batch and not is_feature(name)]
         lowest = {name: self._smallest_by_formula(name) for name in names}
         for one, two in self._points.tied:
             lowest[one] = lowest[two] = max(lowest[one], lowest[two])
-        batch = {"B": self._step("B")} if "B" in self._points.free else {}
+        batch_name = self._prober.batch
+        batch = {batch_name: self._step(batch_name)} if batch_name in self._points.free else {}
         if (names or batch) and not self._works({**lowest, **batch}):
             if batch and not self._works(batch):
-                yield from self._find_smallest_batch(batch["B"])
+                yield from self._find_smallest_batch(batch_name, batch[batch_name])
             for name in names:
                 if not self._works(self._with_partner(name, lowest[name])):
                     found = self._halve(name, self._base[name], lowest[name])
@@ -206,15 +207,15 @@ class _Finder:
 
     # -- the batch and what is fixed ----------------------------------------------------------------------------------
 
-    def _find_smallest_batch(self, tried: int) -> Iterable[Constraint]:
-        if not self._fails({"B": tried}) or tried != 1:
+    def _find_smallest_batch(self, name: str, tried: int) -> Iterable[Constraint]:
+        if not self._fails({name: tried}) or tried != 1:
             return
-        smallest = next((size for size in (2, 3, 4) if self._works({"B": size})), None)
+        smallest = next((size for size in (2, 3, 4) if self._works({name: size})), None)
         if smallest is None:
             return
         training = any(fact.training for fact in self._trace.modules)
-        works_in_eval = training and self._prober.ask({"B": tried}, training=False).works
-        yield self._say(f"B > {smallest - 1}{' in train mode' if works_in_eval else ''}", {"B": smallest - 1})
+        works_in_eval = training and self._prober.ask({name: tried}, training=False).works
+        yield self._say(f"{name} > {smallest - 1}{' in train mode' if works_in_eval else ''}", {name: smallest - 1})
 
     def _find_fixed(self, name: str) -> Iterable[Constraint]:
         size = self._base[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from modelsummary_ipy.algebra import Expr, constant, symbol
@@ -32,7 +32,8 @@ class BatchFacts:
 
     Attributes:
         names: Per input leaf, a name per dim, ``""`` for a plain number.
-        base: The sizes the user gave, by name.
+        base: The sizes the user gave, by name; the batch's by ``"B"`` too.
+        batch_name: What the batch is called, ``""`` if there is none.
         batch: Per row, per output leaf, its size at ``B + 1``; ``None`` where the row has no partner in that trace.
         failed_at: ``(("B = 9", reason),)`` if the model does not run with one more.
         retrace: The pass at ``B + 1``, also if it failed; ``None`` if none was made.
@@ -41,6 +42,7 @@ class BatchFacts:
 
     names: tuple[tuple[str, ...], ...] = ()
     base: Sizes = field(default_factory=dict)
+    batch_name: str = ""
     batch: Table = field(default_factory=dict)
     failed_at: tuple[tuple[str, str], ...] = ()
     retrace: Retrace | None = None
@@ -83,34 +85,39 @@ def find_batch(
         trace: The first trace; only one made with fakes that came to its end is asked for the batch.
         rows: Its rows.
     """
-    names = name_dims(trace)
+    found = name_dims(trace)
+    names = found.dims
     base = {
         name: size
         for dims, fact in zip(names, trace.inputs, strict=True)
         for name, size in zip(dims, fact.spec.shape, strict=True)
         if name
     }
+    told = {**base, "B": base[found.batch]} if found.batch else base
+    first = BatchFacts(names, told, found.batch)
     if inputs is None or trace.engine != "fake" or not trace.calls:
-        return BatchFacts(names, base)
-    prober = Prober(shadow, inputs, dtypes, method, names, base, len(trace.calls))
-    if "B" not in base or trace.failure is not None:
-        return BatchFacts(names, base, prober=prober)
-    one_more = base["B"] + 1
+        return first
+    prober = Prober(shadow, inputs, dtypes, method, names, base, len(trace.calls), found.batch)
+    first = replace(first, prober=prober)
+    if not found.batch or trace.failure is not None:
+        return first
+    one_more = base[found.batch] + 1
     with collector_paused():
         probe = prober.ask({"B": one_more})
-    failed_at = () if probe.works else ((f"B = {one_more}", probe.reason),)
+    if not probe.works:
+        first = replace(first, failed_at=((f"{found.batch} = {one_more}", probe.reason),))
     if probe.trace is None:
-        return BatchFacts(names, base, failed_at=failed_at, prober=prober)
+        return first
     partners = align_calls(trace, probe.trace)
     retrace = Retrace({"B": one_more}, probe.trace, partners)
     if not probe.works:
-        return BatchFacts(names, base, {}, failed_at, retrace, prober)
+        return replace(first, retrace=retrace)
     table = {
         row.index: _read_sizes(trace.calls[row.call], partners[row.call], probe.trace)
         for row in rows
         if row.call is not None
     }
-    return BatchFacts(names, base, table, (), retrace, prober)
+    return replace(first, batch=table, retrace=retrace)
 
 
 def trace_again(batch: BatchFacts, trace: Trace, sizes: Sizes) -> Retrace | None:

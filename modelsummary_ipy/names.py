@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from modelsummary_ipy.facts import Call, InputFact, Trace
 
-__all__ = ["FEATURE_NAMES", "name_dims"]
+__all__ = ["FEATURE_NAMES", "InputNames", "name_dims"]
 
 #: Dims that a layer's weights fix; they are numbers in a formula unless the model works with others.
 FEATURE_NAMES = frozenset({"C", "F"})
@@ -33,30 +34,48 @@ _BY_RANK = frozenset({"Embedding", "embedding"})
 _MOST_STEPS = 12
 
 
-def name_dims(trace: Trace) -> tuple[tuple[str, ...], ...]:
-    """Name the dims of every input leaf.
+@dataclass(frozen=True)
+class InputNames:
+    """Names for the dims of a model's input.
 
-    Where the user named any dim of a leaf, the rest of it is fixed and has no name. Two dims of equal name have equal
-    size: where guesses differ in size the later one is numbered, ``T2``.
-
-    Returns:
-        Per leaf of ``trace.inputs``, a name per dim, ``""`` for a dim that is a plain number.
+    Attributes:
+        dims: Per input leaf, a name per dim, ``""`` for a plain number.
+        batch: The name of the dim that is the batch, ``""`` if there is none.
     """
-    sizes: dict[str, int] = {}
-    given_dims: dict[int, tuple[str, ...]] = {}
-    for leaf, fact in enumerate(trace.inputs):
-        if any(fact.dims):
-            given_dims[leaf] = fact.dims
-            sizes.update((name, size) for name, size in zip(fact.dims, fact.spec.shape, strict=False) if name)
+
+    dims: tuple[tuple[str, ...], ...]
+    batch: str = ""
+
+
+def name_dims(trace: Trace) -> InputNames:
+    """Name the dims of every input leaf: as the user did, and what was left open as it seems.
+
+    Two dims of equal name have equal size: where guesses differ in size the later one is numbered, ``T2``. A guess that
+    the user gave another name in one input has that name in all of equal size.
+    """
+    known = {
+        name: size for fact in trace.inputs for name, size in zip(fact.dims, fact.spec.shape, strict=False) if name
+    }
     readers = _Readers(trace)
-    named: list[tuple[str, ...]] = []
-    for leaf, fact in enumerate(trace.inputs):
-        if leaf in given_dims:
-            named.append(given_dims[leaf])
-            continue
-        wanted = _wanted_names(fact, readers.find(leaf), sizes)
-        named.append(_agree(wanted, fact.spec.shape, sizes))
-    return tuple(named)
+    renamed: dict[str, str] = {}
+    named: dict[int, tuple[str, ...]] = {}
+    # Inputs that the user named come first: the others are named after them.
+    for leaf in sorted(range(len(trace.inputs)), key=lambda leaf: not any(trace.inputs[leaf].dims)):
+        fact = trace.inputs[leaf]
+        names = list(_wanted_names(fact, readers.find(leaf), known))
+        for axis, (guess, given) in enumerate(zip(names, fact.dims or ("",) * len(names), strict=True)):
+            if given and guess:
+                renamed.setdefault(guess, given)
+            if given:
+                names[axis] = given
+            elif guess in renamed and known.get(renamed[guess]) == fact.spec.shape[axis]:
+                names[axis] = renamed[guess]
+        named[leaf] = _agree(tuple(names), fact.spec.shape, known)
+    dims = tuple(named[leaf] for leaf in range(len(trace.inputs)))
+    every = {name for names in dims for name in names}
+    given_names = {name for fact in trace.inputs for name in fact.dims}
+    batch = "B" if "B" in given_names else renamed.get("B", "B")
+    return InputNames(dims, batch if batch in every else "")
 
 
 def _agree(wanted: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str, ...]:

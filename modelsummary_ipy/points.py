@@ -100,6 +100,7 @@ class _Chooser:
     def __init__(self, prober: Prober, works_at_one_more: bool) -> None:
         self._prober = prober
         self._base = dict(prober.base)
+        self._batch = prober.batch
         self._strides: dict[str, int] = {}
         self._capped: set[str] = set()
         self._rigid: list[str] = []
@@ -110,10 +111,10 @@ class _Chooser:
 
     def choose(self) -> Points:
         if self._works_at_one_more:
-            self._plans["B"] = tuple(self._base["B"] + more for more in _BATCH)
-        elif "B" in self._base:
-            self._search(["B"])
-        others = [name for name in self._base if name != "B" and not is_feature(name)]
+            self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _BATCH)
+        elif self._batch in self._base:
+            self._search([self._batch])
+        others = [name for name in self._base if name != self._batch and not is_feature(name)]
         if others:
             wide = self._plan(others)
             if self._works({**self._at(0), **{name: plan[0] for name, plan in wide.items()}}):
@@ -128,14 +129,18 @@ class _Chooser:
     def choose_any(self, num_calls: int) -> Points:
         """Choose sizes that lead as far as the first trace went, wherever they end."""
         moving = [name for name in self._base if not is_feature(name)]
-        wide = self._plan([name for name in moving if name != "B"])
+        wide = self._plan([name for name in moving if name != self._batch])
         little = {
             name: tuple(self._base[name] + more for more in _LITTLE[turn % 3]) for turn, name in enumerate(moving)
         }
         for plans in (wide, little):
             self._plans = {
                 **plans,
-                **({"B": tuple(self._base["B"] + more for more in _BATCH)} if "B" in moving else {}),
+                **(
+                    {self._batch: tuple(self._base[self._batch] + more for more in _BATCH)}
+                    if self._batch in moving
+                    else {}
+                ),
             }
             probes = [self._prober.ask(self._at(turn)) for turn in range(4)] if self._plans else []
             if sum(probe.trace is not None and len(probe.trace.calls) * 2 > num_calls for probe in probes) >= 3:
@@ -290,7 +295,7 @@ class _Chooser:
 
     def _trace_all(self) -> Points:
         """Trace the planned sizes together; if too few work together, dim by dim."""
-        chosen: list[dict[str, int]] = [{"B": self._base["B"] + 1}] if self._works_at_one_more else []
+        chosen: list[dict[str, int]] = [{self._batch: self._base[self._batch] + 1}] if self._works_at_one_more else []
         turns = min((len(plan) for plan in self._plans.values()), default=0)
         for turn in range(turns):
             if len(chosen) < 4 and self._works(self._at(turn)):

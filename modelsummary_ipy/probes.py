@@ -72,6 +72,7 @@ class Prober:
         names: Per input leaf, a name per dim, ``""`` for a plain number.
         base: The sizes that the user gave, by name.
         num_calls: Calls of the first trace.
+        batch: The name of the batch; whoever asks may call it ``"B"``.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Prober:
         names: tuple[tuple[str, ...], ...],
         base: Sizes,
         num_calls: int,
+        batch: str = "B",
     ) -> None:
         self._shadow = shadow
         self._inputs = inputs
@@ -90,6 +92,7 @@ class Prober:
         self._method = method
         self._names = names
         self.base = dict(base)
+        self.batch = batch
         self._most = _MOST_TIMES * num_calls + _MOST_EXTRA
         self._allowance = max(_MOST_CALLS, _LEAST_TRACES * num_calls)
         self._known: dict[tuple[Any, ...], Probe] = {}
@@ -103,7 +106,7 @@ class Prober:
             sizes: By name.
             training: Put the model in train or eval mode; ``None`` leaves the mode that was asked for.
         """
-        full = {**self.base, **sizes}
+        full = self._complete(sizes)
         key = (tuple(sorted(full.items())), training)
         if key not in self._known:
             if self._allowance <= 0 or self.passes >= _MOST_TRACES:
@@ -115,7 +118,11 @@ class Prober:
     def measure(self, sizes: Sizes) -> Trace | None:
         """Trace at ``sizes`` with grad, following what is saved and what lives; ``None`` if that can't be asked."""
         with torch.inference_mode(False), torch.enable_grad():
-            return self._run({**self.base, **sizes}, None, measure=True).trace
+            return self._run(self._complete(sizes), None, measure=True).trace
+
+    def _complete(self, sizes: Sizes) -> dict[str, int]:
+        named = {self.batch if name == "B" and self.batch else name: size for name, size in sizes.items()}
+        return {**self.base, **named}
 
     def forget(self) -> None:
         """Let go of all traces; what is asked again is traced again."""

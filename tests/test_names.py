@@ -62,8 +62,24 @@ def test_names_follow_rank_dtype_and_the_first_layer(
     assert name(model, size) == (dims,)
 
 
-def test_the_users_names_are_kept_and_what_has_none_is_a_number() -> None:
-    assert name(nn.Conv2d(3, 4, 3), Size("N=2 3 rows=16 cols=20")) == (("N", "", "rows", "cols"),)
+def test_the_users_names_are_kept_and_what_has_none_is_named_as_ever() -> None:
+    assert name(nn.Conv2d(3, 4, 3), Size("N=2 3 rows=16 cols=20")) == (("N", "C", "rows", "cols"),)
+    assert name(nn.Conv2d(3, 4, 3), Size("N=2 3 16 20")) == (("N", "C", "H", "W"),)
+
+
+def test_a_name_that_the_user_gave_in_one_input_holds_in_all() -> None:
+    model = Apply(lambda a, x, y: a(x).sum(1) + a(y).sum(1), nn.Embedding(9, 4))
+    assert name(model, [Size((3, 7), dtype="int64"), Size("bs=3 seq=7:int64")]) == (("bs", "seq"), ("bs", "seq"))
+    assert name(model, [Size((3, 5), dtype="int64"), Size("bs=3 seq=7:int64")]) == (("bs", "T"), ("bs", "seq"))
+
+
+def test_rules_find_the_batch_under_any_name() -> None:
+    model = Apply(lambda f, x: f(x).flatten(), nn.Linear(4, 3))
+    ms = ModelSummary(model, Size("samples=5 4"))
+    assert ms.story.batch[0] == ((18,),)
+    assert ms.formulas[0] == (("3·samples",),)
+    plain = ModelSummary(model, (5, 4))
+    assert [flag.rule for flag in ms.flags] == [flag.rule for flag in plain.flags] != []
 
 
 def test_channels_that_are_moved_before_the_convolution_are_found_where_they_were() -> None:

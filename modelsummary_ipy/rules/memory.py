@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 from modelsummary_ipy.facts import Call, Flag, Story, TensorSpec
 
@@ -22,7 +23,8 @@ def find_memory_explosions(story: Story) -> Iterator[Flag]:
 
     Finds ``a @ b`` of ``(40000, 1)`` and ``(1, 40000)``, a difference of every row with every row by a ``squeeze`` that
     was forgotten, attention scores of a long text: what is far larger than all that goes in and out is a warning.
-    One tensor of a GiB or more that is most of the peak is a note, whatever makes it: the scores of a large vocabulary.
+    What the model gives back is a note, and so is one tensor of a GiB or more that is most of the peak, whatever makes
+    it: the scores of a large vocabulary.
     Leaves alone all that is small, layers whose own parameters make their output large, and lookups.
     """
     peak = story.trace.peak_bytes
@@ -36,9 +38,10 @@ def find_memory_explosions(story: Story) -> Iterator[Flag]:
         place = (call.type_name, call.source) if call.source is not None else call.index
         if place in told:
             continue
-        if 4 * made >= peak and _is_far_larger(story, call):
+        larger = _far_larger(story, call)
+        if 4 * made >= peak and larger == "intermediate":
             severity = "warning"
-        elif 2 * made >= peak and made >= _SMALLEST:
+        elif 2 * made >= peak and (made >= _SMALLEST or larger):
             severity = "note"
         else:
             continue
@@ -48,16 +51,14 @@ def find_memory_explosions(story: Story) -> Iterator[Flag]:
         yield Flag("memory-explosion", severity, row.index, row.path, _describe(call, peak), fix)  # type: ignore[arg-type]
 
 
-def _is_far_larger(story: Story, call: Call) -> bool:
-    """Tell whether a call makes far more than it, and the whole model, takes and gives."""
+def _far_larger(story: Story, call: Call) -> Literal["", "output", "intermediate"]:
+    """Tell whether a call makes far more than it and the model take, and whether the model gives it back."""
     if call.type_name in _LOOKUPS or (call.params and call.type_name not in _ATTENTIVE):
-        return False
-    around = (
-        _sum_bytes(call.inputs),
-        _sum_bytes(tuple(fact.spec for fact in story.trace.inputs)),
-        _sum_bytes(story.trace.outputs),
-    )
-    return call.made_bytes >= _FAR_LARGER * max(around)
+        return ""
+    taken = max(_sum_bytes(call.inputs), _sum_bytes(tuple(fact.spec for fact in story.trace.inputs)))
+    if call.made_bytes < _FAR_LARGER * taken:
+        return ""
+    return "intermediate" if call.made_bytes >= _FAR_LARGER * _sum_bytes(story.trace.outputs) else "output"
 
 
 def _sum_bytes(specs: tuple[TensorSpec, ...]) -> int:

@@ -21,7 +21,7 @@ def format_size(shape: Sequence[int]) -> str:
 
 def format_formula(formula: Formula) -> str:
     """``[B, 64, ⌈H/2⌉, ⌈W/2⌉]``."""
-    return "[" + ", ".join(plain(dim) for dim in formula) + "]"
+    return "[" + plain(", ".join(formula)) + "]"
 
 
 class Line(NamedTuple):

@@ -98,7 +98,7 @@ class Attempts:
             dtypes.append(spec.dtype)
             is_told = spec.dtype != fact.spec.dtype or (guess is None and spec.dtype != "float32")
             told = spec.dtype if is_told else leaf.dtype if isinstance(leaf, Size) else None
-            names = fact.dims if len(fact.dims) == len(spec.shape) else None
+            names = leaf.dims if isinstance(leaf, Size) and len(leaf.dims) == len(spec.shape) else None
             try:
                 changes[name] = Size(spec.shape, names, told)
             except InputError:

@@ -320,6 +320,8 @@ class ModelSummary:
 
     def _explain(self) -> ForwardError:
         """Say why the forward failed and which inputs would work; the search traces again, with fakes only."""
+        if len(self._story.trace.calls) <= _MANY_CALLS:
+            self._find_formulas()  # whatever is asked for first, the words are the same
         traced, trace = self._traced, self._story.trace
         if self._inputs is None:
             return explain(self._story)

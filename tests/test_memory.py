@@ -581,3 +581,17 @@ def test_nothing_known_nothing_said() -> None:
     memory = Memory(10, 0, 0)
     assert (memory.inference_bytes, memory.training_bytes) == (None, None)
     assert (memory.fits_inference, memory.fits_training) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        # 161,600 bytes of weights, gradients and state, and 400 an example; to run, 40,400 and 800
+        ("1 MB", "977 KiB hold a batch of 2,096 to train, of 1,199 to run"),
+        ("50 KB", "48.8 KiB hold a batch of 12 to run, of none to train"),
+        ("10 KB", "training does not fit 9.77 KiB, running does not fit 9.77 KiB"),
+    ],
+)
+def test_the_heading_says_what_fits(budget: str, words: str) -> None:
+    text = ModelSummary(nn.Linear(100, 100), (8, 100), memory=budget).to_text()
+    assert words in text.replace("\n  ", " ")

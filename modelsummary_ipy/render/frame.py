@@ -187,10 +187,12 @@ def _total_mult_adds(story: Story) -> int | None:
 def _memory(story: Story) -> dict[str, Any]:
     memory = story.memory
     assert memory is not None
-    names = (
+    names: tuple[str, ...] = (
         "param_bytes", "buffer_bytes", "input_bytes", "activation_bytes", "gradient_bytes", "optimizer_bytes",
         "forward_peak_bytes", "optimizer", "approximate", "inference_bytes", "training_bytes",
     )  # fmt: skip
+    if memory.budget_bytes is not None:
+        names += ("budget_bytes", "batch", "fits_inference", "fits_training", "most_for_inference", "most_for_training")
     return {name: getattr(memory, name) for name in names}
 
 

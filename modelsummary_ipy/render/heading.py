@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..facts import Flag, Story
+from ..facts import Flag, Memory, Story
 from ..outline import Outline
 from .words import format_bytes, format_short, plain, plural
 
@@ -121,7 +121,21 @@ def find_memory(story: Story) -> str:
         parts.append(f"{about}{format_bytes(memory.inference_bytes)} to run")
     if memory.training_bytes is not None:
         parts.append(f"{about}{format_bytes(memory.training_bytes)} to train ({plain(memory.optimizer)})")
-    return ", ".join(parts)
+    return "; ".join(filter(None, (", ".join(parts), _find_budget(memory))))
+
+
+def _find_budget(memory: Memory) -> str:
+    """``22.4 GiB hold a batch of 194 to train, of 4,992 to run``; ``""`` without a budget."""
+    if memory.budget_bytes is None:
+        return ""
+    budget = format_bytes(memory.budget_bytes)
+    train, run = memory.most_for_training, memory.most_for_inference
+    if train and run:
+        return f"{budget} hold a batch of {train:,} to train, of {run:,} to run"
+    if run:
+        return f"{budget} hold a batch of {run:,} to run" + (", of none to train" if train == 0 else "")
+    fits = (("training", memory.fits_training), ("running", memory.fits_inference))
+    return ", ".join(f"{what} {'fits' if it else 'does not fit'} {budget}" for what, it in fits if it is not None)
 
 
 def find_memory_parts(story: Story) -> list[tuple[str, str]]:

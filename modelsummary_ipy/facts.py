@@ -456,6 +456,25 @@ class Memory:
         return fixed + self.input_bytes + self.activation_bytes - self.saved_input_bytes
 
     @property
+    def breakdown(self) -> Mapping[str, tuple[int, float]]:
+        """Bits and megabytes (of 10⁶ bytes) of a training step: ``parameters, input, forward_backward, total``.
+
+        As ``pytorch_modelsize`` broke it down; to its words come ``buffers`` and ``optimizer``. ``forward_backward`` is
+        what autograd saves besides the input, and the gradients. What is unknown, and then the total, is left out.
+        """
+        parts = {
+            "parameters": self.param_bytes,
+            "buffers": self.buffer_bytes,
+            "input": self.input_bytes,
+            "forward_backward": None
+            if self.activation_bytes is None
+            else self.activation_bytes - self.saved_input_bytes + self.gradient_bytes,
+            "optimizer": self.optimizer_bytes,
+            "total": self.training_bytes,
+        }
+        return {name: (8 * nbytes, nbytes / 1e6) for name, nbytes in parts.items() if nbytes is not None}
+
+    @property
     def fits_inference(self) -> bool | None:
         """Whether the forward fits the budget; ``None`` if either is unknown."""
         return _fits(self.inference_bytes, self.budget_bytes)

@@ -409,6 +409,20 @@ def test_the_breakdown_adds_up() -> None:
     assert memory.inference_bytes == params + buffers + (memory.forward_peak_bytes or 0)
 
 
+def test_the_breakdown_comes_in_bits_and_megabytes_too() -> None:
+    memory = summarise(nn.Sequential(nn.Linear(100, 50), nn.Sigmoid()), torch.zeros(10, 100), optimizer="sgd").memory
+    params, inputs, saved = 5050 * 32, 1000 * 32, 500 * 32
+    assert memory.breakdown == {
+        "parameters": (params, params / 8e6),
+        "buffers": (0, 0.0),
+        "input": (inputs, inputs / 8e6),
+        "forward_backward": (saved + params, (saved + params) / 8e6),
+        "optimizer": (0, 0.0),
+        "total": (2 * params + inputs + saved, (2 * params + inputs + saved) / 8e6),
+    }
+    assert set(Memory(10, 0, 0).breakdown) == {"parameters", "buffers", "input", "optimizer"}
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
 def test_an_optimizer_keeps_what_a_real_one_keeps_on_the_device(optimizer: str) -> None:
     model = nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 4).bfloat16())

@@ -64,9 +64,11 @@ def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs]
     if scene is None:
         raise ValueError("the forward did not fail")
     diagnosis = _diagnose(scene)
-    found = find_sizes(scene, diagnosis, probe) if probe is not None else []
+    found, search = find_sizes(scene, diagnosis, probe) if probe is not None else ([], "")
     sizes = tuple(dict.fromkeys(write(specs) for specs in found))
-    reason = diagnosis.reason + (_tell_need(scene, found[0]) if len(found) == 1 and diagnosis.search else "")
+    reason = diagnosis.reason.rstrip(".")
+    if search in ("steer", "grow", "settings"):
+        reason += _tell_need(scene, found[0])
     earlier = find_earlier(scene)
     if earlier is not None and earlier.inputs and scene.parts and earlier.inputs[0].shape != scene.parts[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call took {write_shape(earlier.inputs[0].shape)}"

@@ -15,13 +15,13 @@ Specs = tuple[TensorSpec, ...]
 #: Traces the model at other inputs, one ``TensorSpec`` per leaf; ``None`` if that can't be asked.
 Probe = Callable[[Specs], "Trace | None"]
 
-#: Operations that all traces of one search may make together.
-_MOST_CALLS = 12_000
+#: Calls that all traces of one search may make together: about a second.
+_MOST_CALLS = 4000
 _MOST_TRACES = 60
 _GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
 
 
-def find_sizes(scene: Scene, diagnosis: Diagnosis, probe: Probe) -> list[Specs]:
+def find_sizes(scene: Scene, diagnosis: Diagnosis, probe: Probe) -> tuple[list[Specs], str]:
     """Find inputs at which the model runs, nearest to the given one first.
 
     Args:
@@ -30,15 +30,15 @@ def find_sizes(scene: Scene, diagnosis: Diagnosis, probe: Probe) -> list[Specs]:
         probe: Traces the model at other inputs.
 
     Returns:
-        At most two, each of them traced to its end.
+        At most two, each of them traced to its end; and which search found them, ``""`` if none did.
     """
     asker = _Asker(scene, probe)
     base = tuple(fact.spec for fact in scene.trace.inputs)
     if not base:
-        return []
+        return [], ""
     for specs in diagnosis.candidates:
         if asker.works(specs):
-            return [specs]
+            return [specs], "candidates"
     searches: dict[str, Callable[[], Iterator[Specs]]] = {
         "steer": lambda: _steer(scene, diagnosis, base, asker),
         "reshape": lambda: _restructure(scene, diagnosis, base),
@@ -49,8 +49,8 @@ def find_sizes(scene: Scene, diagnosis: Diagnosis, probe: Probe) -> list[Specs]:
     for name in diagnosis.search:
         found = _keep_working(searches[name](), base, asker, 2 if name == "step" else 1)
         if found:
-            return found
-    return []
+            return found, name
+    return [], ""
 
 
 def _keep_working(proposed: Iterator[Specs], base: Specs, asker: _Asker, most: int) -> list[Specs]:
@@ -68,22 +68,25 @@ class _Asker:
     """Traces at other inputs, each once, and no more than a search is worth."""
 
     def __init__(self, scene: Scene, probe: Probe) -> None:
+        self._scene = scene
         self._probe = probe
         self._known: dict[Specs, Trace | None] = {}
-        self._left = max(8, min(_MOST_TRACES, _MOST_CALLS // max(len(scene.trace.calls), 1)))
+        self._traces_left = _MOST_TRACES
+        self._calls_left = max(_MOST_CALLS, 4 * len(scene.trace.calls))
 
     @property
     def is_spent(self) -> bool:
         """Whether no more is asked."""
-        return self._left <= 0
+        return self._traces_left <= 0 or self._calls_left <= 0
 
     def ask(self, specs: Specs) -> Trace | None:
         """Trace at ``specs``."""
         if specs not in self._known:
-            if self._left <= 0 or any(min(spec.shape, default=1) < 1 for spec in specs):
+            if self.is_spent or any(min(spec.shape, default=1) < 1 for spec in specs):
                 return None
-            self._left -= 1
-            self._known[specs] = self._probe(specs)
+            trace = self._known[specs] = self._probe(specs)
+            self._traces_left -= 1
+            self._calls_left -= len(trace.calls) if trace is not None else len(self._scene.trace.calls)
         return self._known[specs]
 
     def works(self, specs: Specs) -> bool:
@@ -155,6 +158,8 @@ def _steer(scene: Scene, diagnosis: Diagnosis, base: Specs, asker: _Asker) -> It
     now = value_at(base)
     for move in _list_moves(base):
         start = base[move[0][0]].shape[move[0][1]]
+        if value_at(_move(base, move, wanted)) == wanted != now:  # an axis that is handed on as it is
+            yield _move(base, move, wanted)
         probe_value = value_at(_move(base, move, start + max(start, 16)))
         if probe_value is None or now is None or probe_value == now:
             continue

@@ -154,6 +154,18 @@ class Shadow:
         set_mode(module, self.mode)
         return Workpiece(module, modules, tensors, mode, self.device, convert)
 
+    def forget_values(self, value: Any) -> Any:
+        """Return an input with fakes in the place of the user's tensors, so that none of these is kept alive.
+
+        A few integers keep their values, in a copy: later passes may need them as the first one did.
+        """
+
+        def convert(tensor: Any) -> Any:
+            stub = describe_tensor(tensor)
+            return make_fake(stub, self._own_mode()) if stub.values is None else stub.values
+
+        return Cloner(convert)(value)
+
     def _own_mode(self) -> FakeMode:
         if self._fake_mode is None:
             self._fake_mode = FakeMode()
@@ -207,6 +219,8 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
         kind: Any = type(tensor)
         extra = {"requires_grad": tensor.requires_grad} if isinstance(tensor, nn.Parameter) else {}
         return kind(device=device or tensor.device, dtype=tensor.dtype, **extra)  # type: ignore[no-any-return]
+    if isinstance(tensor, FakeTensor):  # an input whose values were let go: any values of its size
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device or tensor.device)
     with torch.no_grad():
         if not is_plain(tensor) or device is not None or tensor.is_meta:
             copy = tensor.detach().clone()

@@ -6,6 +6,7 @@ import linecache
 import os
 import sys
 import sysconfig
+import threading
 import traceback
 from types import CodeType, FrameType, TracebackType
 
@@ -97,23 +98,47 @@ def read_line(source: Source | None) -> str:
 
 
 def trim_error(error: BaseException) -> None:
-    """Leave only the user's lines in the traceback of an exception and of those behind it, and none of their variables.
+    """Leave only the user's lines in the traceback of an exception and of those behind it, and nobody's variables.
 
-    An exception that is kept would keep every frame it went through, and with them the tensors of a whole forward.
+    An exception that is kept keeps every frame it went through, each of these its caller, and so the tensors of a whole
+    forward and of whoever asked for the summary. So the frames are replaced by stand-ins that have a file, a line and a
+    name, and nothing else.
     """
     seen: set[int] = set()
     inner: BaseException | None = error
     while inner is not None and id(inner) not in seen:
         seen.add(id(inner))
         traceback.clear_frames(inner.__traceback__)
-        kept: list[TracebackType] = []
+        places: list[Place] = []
         entry = inner.__traceback__
         while entry is not None:
             if _users(entry.tb_frame.f_code.co_filename):
-                kept.append(entry)
+                places.append((entry.tb_frame.f_code, entry.tb_lineno))
             entry = entry.tb_next
-        trimmed: TracebackType | None = None
-        for entry in reversed(kept):
-            trimmed = TracebackType(trimmed, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-        inner.__traceback__ = trimmed
+        inner.__traceback__ = _stand_in(places)
         inner = inner.__cause__ or inner.__context__
+
+
+class _StandInError(Exception):
+    """Raised to have a frame, and caught."""
+
+
+def _stand_in(places: list[Place]) -> TracebackType | None:
+    """Make a traceback of frames that hold nothing, in a thread of its own: a frame keeps its caller."""
+    made: list[TracebackType | None] = [None]
+
+    def build() -> None:
+        for code, line in reversed(places):
+            text = "\n" * (line - 1) + "raise _StandInError"
+            stub = compile(text, code.co_filename, "exec").replace(co_name=code.co_name)
+            try:
+                exec(stub, {"_StandInError": _StandInError, "__name__": code.co_filename})
+            except _StandInError as raised:
+                entry = raised.__traceback__.tb_next if raised.__traceback__ is not None else None
+                if entry is not None:
+                    made[0] = TracebackType(made[0], entry.tb_frame, entry.tb_lasti, line)
+
+    thread = threading.Thread(target=build, name="modelsummary-traceback")
+    thread.start()
+    thread.join()
+    return made[0]

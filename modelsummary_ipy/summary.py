@@ -121,13 +121,16 @@ class ModelSummary:
         self._engine = engine
         self._device = device
         self._model = weakref.ref(model)  # for the form; a summary in Out[] keeps no model alive
-        self._inputs = given
         with collector_paused():
             self._traced: Traced = run_engine(
                 model, given, method=method, device=where, mode=mode, engine=engine, observer=observer
             )
             rows = build_rows(self._traced.trace)
-        self._inputs = given if given is not None else self._traced.inputs
+        if given is None:
+            self._inputs = self._traced.inputs
+        else:
+            forget = self._traced.shadow.forget_values
+            self._inputs = replace(given, args=forget(given.args), kwargs=forget(given.kwargs))
         self._story = Story(self._traced.trace, rows, expect=dict(expect or {}))
         self._has_flags = False
         self._batch: BatchFacts | None = None

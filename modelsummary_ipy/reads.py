@@ -47,7 +47,9 @@ def find_reads(cls: type, base: type, method: str = "forward") -> Reads:
         if owner is base or owner is object:
             continue
         for name, value in vars(owner).items():
-            methods.setdefault(name, []).extend(_find_code(value))
+            above = methods.get(name)
+            if above is None or any("super" in code.co_names for code in above):  # else it is overridden
+                methods.setdefault(name, []).extend(_find_code(value))
     reached: set[str] = set()
     todo, seen = [method, "__call__"], {method, "__call__"}
     while todo:

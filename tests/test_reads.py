@@ -78,6 +78,22 @@ def test_a_decorated_forward_is_read_below_its_decorator() -> None:
     assert "never" in reads.forward
 
 
+def test_an_overridden_forward_is_not_read_but_where_the_new_one_calls_it() -> None:
+    class Overrides(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.never(x)
+
+    class Extends(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.never(super().forward(x))
+
+    for cls, reads_direct in ((Overrides, False), (Extends, True)):
+        reads = find_reads(cls, nn.Module)
+        assert reads.forward is not None
+        assert ("direct" in reads.forward, "never" in reads.forward) == (reads_direct, True)
+        assert "direct" not in reads.elsewhere or reads_direct
+
+
 def test_a_class_without_a_forward_of_its_own_is_not_known() -> None:
     assert find_reads(nn.ModuleList, nn.Module).forward is None
 

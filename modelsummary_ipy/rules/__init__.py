@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from modelsummary_ipy.facts import Flag, Story
-from modelsummary_ipy.rules import batch_sizes, memory, mixing, outputs, reshape, sequence, spatial, wiring
+from modelsummary_ipy.rules import (
+    batch_sizes,
+    declared,
+    features,
+    kinds,
+    memory,
+    mixing,
+    outputs,
+    reshape,
+    sequence,
+    spatial,
+    wiring,
+)
 
 __all__ = ["QUESTIONS", "RULES", "find_flags", "find_questions"]
 
@@ -20,7 +32,10 @@ RULES: dict[str, Rule] = {
     **reshape.RULES,
     **sequence.RULES,
     **spatial.RULES,
+    **features.RULES,
     **wiring.RULES,
+    **kinds.RULES,
+    **declared.RULES,
     **memory.RULES,
 }
 

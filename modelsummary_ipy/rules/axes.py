@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from modelsummary_ipy.facts import Call, Link
 from modelsummary_ipy.rules.reading import Reading, Size, argument, dims_argument
 
-__all__ = ["Axes", "Axis", "Dim", "Layout", "follow_axes"]
+__all__ = ["Axes", "Axis", "Dim", "Layout", "follow_axes", "regroup", "roots"]
 
 
 class Axis:
@@ -59,6 +58,11 @@ def follow_axes(reading: Reading) -> Axes:
     return axes
 
 
+def roots(dim: Dim) -> set[int]:
+    """Identities of the axes a dim goes back to."""
+    return {id(axis.root) for axis in dim}
+
+
 class Axes:
     """The layout of every tensor of a trace."""
 
@@ -80,6 +84,11 @@ class Axes:
     def of_output(self, call: Call, leaf: int = 0) -> Layout:
         """The layout of what a step made."""
         return self._layouts[Link(call.index, leaf)]
+
+    @staticmethod
+    def is_same(one: Dim, two: Dim) -> bool:
+        """Tell whether two dims are the same axis, resized or not."""
+        return bool(one) and bool(two) and roots(one) == roots(two)
 
     def of_input(self, call: Call, leaf: int = 0) -> Layout:
         """The layout of what a step read; axes of its own where nothing is known."""
@@ -392,13 +401,3 @@ _HANDLERS: dict[str, _Handler] = {
     **_table("einsum cdist outer kron tensordot EmbeddingBag embedding_bag", _make),
     **_table("expand repeat tile expand_as broadcast_to", _repeat),
 }
-
-
-def roots(dim: Dim) -> set[int]:
-    """Identities of the axes a dim goes back to."""
-    return {id(axis.root) for axis in dim}
-
-
-def is_same(one: Any, two: Any) -> bool:
-    """Tell whether two dims are the same axis, resized or not."""
-    return bool(one) and bool(two) and roots(one) == roots(two)

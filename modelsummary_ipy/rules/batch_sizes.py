@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from modelsummary_ipy.facts import Call, Flag, Link, Retrace, Severity, Story
-from modelsummary_ipy.rules.layers import FACTORIES, LINEARS, RESHAPES, TRANSPOSES, batch_dim, is_weighted
+from modelsummary_ipy.rules.layers import FACTORIES, LINEARS, RESHAPES, SOFTMAXES, TRANSPOSES, batch_dim, is_weighted
 from modelsummary_ipy.rules.reading import Reading, argument, asked_size, read, write_size
 
 __all__ = ["QUESTIONS", "RULES", "ask_for_one", "find_fixed_batches", "find_merged_batches", "find_squeezed_batches"]
@@ -36,20 +36,24 @@ def find_fixed_batches(story: Story) -> Iterator[Flag]:
 def _find_literals(reading: Reading) -> Iterator[tuple[Call, bool]]:
     """Yield the steps that hold the batch's size, and whether as a number in the code (else in a buffer)."""
     failed = reading.failed_then
-    if failed is not None:
-        step, other = failed
-        if _holds_batch(reading, step, other):
-            yield step, True
-            return
-        yield from _find_stuck_operands(reading, step, other)
+    if failed is not None and _holds_batch(reading, *failed):
+        yield failed[0], True
         return
     for step in reading.steps:
-        then = reading.partner(step)
-        if then is None or step.type_name not in RESHAPES or not reading.moving_in(step):
-            continue
-        moving = reading.moving_out(step)
-        if moving and 0 not in moving and _holds_batch(reading, step, then):
+        if find_literal_view(reading, step):
             yield step, True
+            return
+    if failed is not None:
+        yield from _find_stuck_operands(reading, *failed)
+
+
+def find_literal_view(reading: Reading, step: Call) -> bool:
+    """Tell whether a reshape ran at B + 1 with the old batch's size in it and dealt the samples out anew."""
+    then = reading.partner(step)
+    if then is None or step.type_name not in RESHAPES or not reading.moving_in(step):
+        return False
+    moving = reading.moving_out(step)
+    return bool(moving) and 0 not in (moving or ()) and _holds_batch(reading, step, then)
 
 
 def _holds_batch(reading: Reading, step: Call, other: Call) -> bool:
@@ -131,10 +135,11 @@ def find_merged_batches(story: Story) -> Iterator[Flag]:
     if len(now) != len(then) or len(now) <= dim or now[dim] == then[dim]:
         return
     culprit = _find_merger(reading, step.input_links[0])
-    if culprit is None:
+    if culprit is None or find_literal_view(reading, culprit):
         return
     before, after = culprit.inputs[0].shape, culprit.outputs[0].shape
-    sure = any(batch_dim(reading, call) == 0 for call in reading.before(culprit.input_links[0])) or len(before) > 3
+    sure = any(batch_dim(reading, call) == 0 for call in reading.before(culprit.input_links[0]))
+    sure = sure or (culprit.type_name in RESHAPES and len(before) > 3)
     grows = f"with a batch of {reading.batch + 1} {step.path} gets {then[dim]} features, not {now[dim]}"
     message = f"{write_size(before)} became {write_size(after)} and the batch is among the features: {grows}"
     fix = "flatten(1)" if culprit.type_name in RESHAPES else f"drop the {culprit.type_name}"
@@ -212,7 +217,7 @@ def _changes_rank(reading: Reading, retrace: Retrace) -> bool:
 
 
 def _find_bites(reading: Reading, one: Retrace) -> Iterator[Flag]:
-    if not _changes_rank(reading, one):
+    if not _changes_rank(reading, one) and not any(map(_is_impossible, one.trace.calls)):
         return
     failure = one.trace.failure
     for step in reading.steps:
@@ -225,6 +230,12 @@ def _find_bites(reading: Reading, one: Retrace) -> Iterator[Flag]:
         if failure is not None and (failure.call is None or failure.call < other.index):
             continue  # it fails before, for another reason
         yield _write_bite(reading, step, other, "warning")
+
+
+def _is_impossible(call: Call) -> bool:
+    """Tell whether a step asks for a dim that is not there: fakes let a softmax do that."""
+    dim = argument(call, "dim") if call.type_name in SOFTMAXES and call.inputs else None
+    return isinstance(dim, int) and not -len(call.inputs[0].shape) <= dim < len(call.inputs[0].shape)
 
 
 def _write_bite(reading: Reading, step: Call, at_one: Call, severity: str) -> Flag:

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelsummary_ipy.facts import Call, Flag, Link, Story
-from modelsummary_ipy.rules.layers import RECURRENTS, REDUCTIONS, RESHAPES, TRANSPOSES, batch_dim, is_weighted
+from modelsummary_ipy.rules.layers import (
+    CONVOLUTIONS,
+    RECURRENTS,
+    REDUCTIONS,
+    RESHAPES,
+    TRANSPOSES,
+    batch_dim,
+    is_weighted,
+)
 from modelsummary_ipy.rules.reading import Reading, Size, argument, asked_size, dims_argument, read, write_size
 
 __all__ = ["RULES", "find_folded_batches", "find_lost_batches", "find_moved_batches"]
@@ -282,10 +290,14 @@ def _judge_fold(reading: Reading, step: Call, outcome: _Outcome) -> Flag | None:
     rows = reading.single_factor_out(step, 0)
     how = _read_fold(before, after, moving[0], rows // max(reading.single_factor_in(step, 0), 1))
     feeds = any(is_weighted(call) for call in reading.after(step, 200))
-    grave = how == "cut" or (how == "regrouped" and feeds and len(after) == 2)
+    grave = (
+        how == "cut"
+        or (how == "split" and feeds)
+        or (how == "regrouped" and feeds and len(after) == 2 and _is_map(reading, step))
+    )
     held = math.prod(before) // reading.batch
     message = f"{write_size(before)} became {write_size(after)}: {rows} rows for each of the {reading.batch} samples"
-    if how == "cut":
+    if how in ("cut", "split"):
         message += f", cut through an axis ({held} numbers a sample, {math.prod(after[1:])} a row)"
     fix = "flatten(1)" if len(after) == 2 else f"{step.type_name}(x.shape[0], …)"
     wide = f" and in_features={held}" if grave and feeds and len(after) == 2 else ""
@@ -295,8 +307,22 @@ def _judge_fold(reading: Reading, step: Call, outcome: _Outcome) -> Flag | None:
     )  # fmt: skip
 
 
-def _read_fold(before: Size, after: Size, at: int, rows: int) -> Literal["intact", "regrouped", "cut"]:
-    """Say what was folded into the batch: whole axes, the rest intact or regrouped, or a part cut off an axis."""
+def _is_map(reading: Reading, step: Call) -> bool:
+    """Tell whether a step reads what a convolution made, its dims where they were."""
+    for earlier in reading.before(step.input_links[0], lambda call: call.type_name in CONVOLUTIONS | TRANSPOSES):
+        if earlier.type_name in CONVOLUTIONS:
+            return len(earlier.outputs[0].shape) == len(step.inputs[0].shape)
+        if earlier.type_name in TRANSPOSES or is_weighted(earlier):
+            return False
+    return False
+
+
+def _read_fold(before: Size, after: Size, at: int, rows: int) -> Literal["intact", "regrouped", "cut", "split"]:
+    """Say what was folded into the batch: whole axes, the rest intact or regrouped, or a part cut off an axis.
+
+    Returns:
+        ``"split"`` for a cut of the last axis alone: the boxes of all anchors, the heads of an attention.
+    """
     if at != 0:
         return "intact"
     taken = 1
@@ -305,7 +331,7 @@ def _read_fold(before: Size, after: Size, at: int, rows: int) -> Literal["intact
             return "intact" if before[dim:] == after[1:] else "regrouped"
         taken *= before[dim]
         if taken > rows:
-            return "cut"
+            return "split" if dim == len(before) - 1 else "cut"
     return "intact" if taken == rows else "cut"
 
 

@@ -34,12 +34,19 @@ def find_swaps(story: Story) -> Iterator[Flag]:
         if _mixes_samples(reading, step):
             yield _write_swap(reading, step, "the rows mix several samples", "warning")
             continue
-        swap = find_swap(before, after)
+        swap = _find_swap_within(reading, step)
         if swap is None:
             continue
         severity = _judge(reading, step, *swap)
         if severity is not None:
             yield _write_swap(reading, step, f"{_write(swap[0])} became {_write(swap[1])}", severity)
+
+
+def _find_swap_within(reading: Reading, step: Call) -> tuple[Size, Size] | None:
+    """Find a swap among the dims of one sample: what becomes of the batch is for other rules to say."""
+    moving = reading.moving_in(step)
+    at = moving[0] if moving else 0
+    return find_swap(step.inputs[0].shape, step.outputs[0].shape, at)
 
 
 def _mixes_samples(reading: Reading, step: Call) -> bool:
@@ -52,8 +59,12 @@ def _mixes_samples(reading: Reading, step: Call) -> bool:
     return math.prod(step.inputs[0].shape[: moving[0]]) != math.prod(step.outputs[0].shape[: made[0]])
 
 
-def find_swap(before: Size, after: Size) -> tuple[Size, Size] | None:
+def find_swap(before: Size, after: Size, batch: int | None = None) -> tuple[Size, Size] | None:
     """Find the dims that a reshape seems to swap: the sizes of a transpose, merged or split at most.
+
+    Args:
+        before, after: What went in and came out.
+        batch: A dim of what went in; dims that are regrouped with it are left alone.
 
     Returns:
         The sizes that changed places, before and after, without what kept its place; ``None`` if nothing did.
@@ -66,7 +77,11 @@ def find_swap(before: Size, after: Size) -> tuple[Size, Size] | None:
         >>> find_swap((8, 20, 64), (8, 20, 4, 16)) is None
         True
     """
+    start = 0
     for first, second in _groups(before, after):
+        start += len(first)
+        if batch is not None and start - len(first) <= batch < start:
+            continue
         one = tuple(size for size in first if size != 1)
         two = tuple(size for size in second if size != 1)
         if len(one) < 2 or len(two) < 2 or len(one) + len(two) > _MOST_DIMS:
@@ -138,7 +153,7 @@ def _judge(reading: Reading, step: Call, one: Size, two: Size) -> Severity | Non
         other = None if index is None else retrace.trace.calls[index]
         if other is None or not other.outputs or other.inputs[0].shape == step.inputs[0].shape:
             continue
-        swap = find_swap(other.inputs[0].shape, other.outputs[0].shape)
+        swap = find_swap(other.inputs[0].shape, other.outputs[0].shape, (reading.moving_in(step) or (0,))[0])
         if swap is None:
             return None
         if not _is_regrouping(*swap):
@@ -152,7 +167,7 @@ def ask_for_more_steps(story: Story) -> Iterator[Mapping[str, int]]:
     unsure = False
     for step in reading.steps:
         if step.type_name in RESHAPES and step.inputs and step.outputs and not unsure:
-            swap = find_swap(step.inputs[0].shape, step.outputs[0].shape)
+            swap = _find_swap_within(reading, step)
             unsure = swap is not None and _is_regrouping(*swap)
     if not unsure:
         return

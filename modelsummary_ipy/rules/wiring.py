@@ -200,7 +200,8 @@ def find_repeated_layers(story: Story) -> Iterator[Flag]:
         grave = container.type_name == "Sequential"
         count = reading.count_trainable(fact.index)
         where = container.path or "the Sequential"
-        message = f"one and the same {fact.type_name} stands {times} times in {where}: {count:,} parameters, not {times * count:,}"
+        message = f"one and the same {fact.type_name} stands {times} times in {where}:"
+        message += f" {count:,} parameters, not {times * count:,}"
         fix = (
             f"nn.{container.type_name}(*[make() for _ in range({times})])"
             if grave

@@ -78,5 +78,8 @@ def clean(like: str, *inputs: Any, **options: Any) -> Callable[[Any], Any]:
     return register
 
 
-for _file in ("batch_bugs", "batch_clean", "spatial_bugs", "spatial_clean", "sequence_bugs", "sequence_clean"):
+for _file in (
+    "batch_bugs", "batch_clean", "spatial_bugs", "spatial_clean", "sequence_bugs", "sequence_clean", "wiring_bugs",
+    "wiring_clean",
+):  # fmt: skip
     importlib.import_module(f"tests.corpus.{_file}")

@@ -219,3 +219,134 @@ class TransposedScores(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.out(self.body(x)).t() * self.scale)
+
+
+# -- squeezed ---------------------------------------------------------------------------------------------------------
+
+
+@bug("batch-squeezed", ("", "squeeze"), (1, 3, 32, 32))
+class SqueezeOfABatchOfOne(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.pool, self.fc = _Trunk(8), nn.AdaptiveAvgPool2d(1), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.pool(self.trunk(x)).squeeze())
+
+
+@bug("batch-squeezed", ("head", "squeeze"), (8, 3, 32, 32))
+class SqueezeThatWillBite(nn.Module):
+    """Nothing is wrong at a batch of 8; the last batch of an epoch has one sample."""
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x).mean((2, 3), keepdim=True).squeeze()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), self.Head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.conv(x)))
+
+
+@bug("batch-squeezed", ("", "squeeze"), (4, 10))
+class SqueezeThenSoftmax(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.score, self.value = nn.Linear(1, 1), nn.Linear(1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(-1)
+        weights = self.score(x).squeeze().softmax(dim=1)
+        return (weights.unsqueeze(-1) * self.value(x)).sum(1)
+
+
+# -- written down -----------------------------------------------------------------------------------------------------
+
+
+@bug("batch-fixed", ("", "view"), (8, 3, 16, 16))
+class ViewWithTheBatchWritten(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 256, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).view(8, -1))
+
+
+@bug("batch-fixed", ("", "zeros"), (16, 20, 12))
+class FirstStateForSixteen(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(12, 32, batch_first=True), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros(1, 16, 32), torch.zeros(1, 16, 32)
+        return self.out(self.rnn(x, state)[0][:, -1])
+
+
+@bug("batch-fixed", ("embed", "expand"), (4, 9, 24))
+class TokenForFour(nn.Module):
+    class Embed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = nn.Parameter(torch.zeros(1, 1, 24))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([self.token.expand(4, -1, -1), x], dim=1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = self.Embed()
+        self.layer = nn.TransformerEncoderLayer(24, 4, 48, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.embed(x))[:, 0]
+
+
+# -- among the features -----------------------------------------------------------------------------------------------
+
+
+@bug("batch-merged", ("", "flatten"), (1, 1, 28, 28))
+class FlattenWithoutAStart(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 8, 3, stride=2), nn.Linear(8 * 13 * 13, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.flatten(torch.relu(self.conv(x))))
+
+
+@bug("batch-merged", ("features", "view"), (1, 3, 16, 16))
+class ViewOfEverything(nn.Module):
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 6, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x).view(-1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = self.Features(), nn.Sequential(nn.Linear(6 * 256, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+@bug("batch-folded", ("", "view"), (4, 3, 8, 8))
+class ViewThatOnlyDividesForFour(nn.Module):
+    """A sample holds 192 numbers, a row 256: three rows of four samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(256, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).view(-1, 256))

@@ -315,3 +315,95 @@ class Similarities(nn.Module):
     def forward(self, text: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         scores = self.scale * F.normalize(self.text(text), dim=-1) @ F.normalize(self.image(image), dim=-1).t()
         return scores, scores.t()
+
+
+# -- sizes of the batch -----------------------------------------------------------------------------------------------
+
+
+@clean("batch-squeezed", (1, 3, 16, 16))
+class SqueezeOfNamedDims(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 1, 1), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.conv(x).squeeze(1).mean(1))
+
+
+@clean("batch-squeezed", (4, 6, 16))
+class SqueezeThatIsUndone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.score(x).squeeze().view(x.shape[0], -1).softmax(1)
+        return (weights[..., None] * x).sum(1)
+
+
+@clean("batch-fixed", (4, 8, 6, 6))
+class DeviationOfGroups(nn.Module):
+    """The minibatch deviation of a well-known critic: groups of four samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(9, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        group = min(b, 4)
+        y = x.view(group, -1, c, h, w)
+        y = (y.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
+        return self.conv(torch.cat([x, y.repeat(group, 1, h, w)], 1))
+
+
+@clean("batch-fixed", (5, 5, 8))
+class PositionsAsManyAsSamples(nn.Module):
+    """Five learned positions and, by chance, five samples: sequence-first, so dim 0 can't grow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(5, 1, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x + self.positions)
+
+
+@clean("batch-merged", (6, 4))
+class FlatVector(nn.Module):
+    """Unbatched on purpose: a policy that reads the whole board."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(24, 16), nn.Tanh(), nn.Linear(16, 4))
+
+    def forward(self, board: Tensor) -> Tensor:
+        return self.body(board.flatten())
+
+
+@clean("batch-folded", (2, 4, 8, 8))
+class Modulated(nn.Module):
+    """Weights of its own for every sample: the batch as groups of one convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.style = nn.Parameter(torch.randn(6, 4, 3, 3)), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        style = self.style(x.mean((2, 3)))
+        weight = self.weight[None] * style[:, None, :, None, None]
+        y = F.conv2d(x.reshape(1, b * c, h, w), weight.reshape(b * 6, c, 3, 3), padding=1, groups=b)
+        return y.reshape(b, 6, h, w)
+
+
+@clean("batch-folded", (2, 3, 20, 20))
+class AnchorsOfAMap(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores, self.boxes = nn.Conv2d(3, 9 * 2, 1), nn.Conv2d(3, 9 * 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.scores(x).permute(0, 2, 3, 1).reshape(-1, 2)
+        return scores, self.boxes(x).permute(0, 2, 3, 1).reshape(-1, 4)

@@ -1,0 +1,77 @@
+"""The rule that finds a layer which reads the wrong axis of a map, because that is as wide as the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelsummary_ipy.facts import Call, Flag, Severity, Story
+from modelsummary_ipy.rules.axes import Axes, follow_axes
+from modelsummary_ipy.rules.layers import CONVOLUTIONS, LINEARS, spatial_rank
+from modelsummary_ipy.rules.reading import Reading, argument, read, write_size
+
+__all__ = ["RULES", "find_wrong_axes"]
+
+_NORMS = frozenset({"LayerNorm", "layer_norm", "RMSNorm", "rms_norm"})
+
+
+def find_wrong_axes(story: Story) -> Iterator[Flag]:
+    """Find a Linear or LayerNorm over the last spatial dim of a map whose channels are just as wide.
+
+    Finds ``nn.Linear(16, 10)`` on a map ``(B, 16, 16, 16)``, ``nn.LayerNorm(32)`` on ``(B, 32, 32)`` of a Conv1d.
+    Leaves alone nets that permute first, that mix tokens or frequencies on purpose (the widths differ), and sizes that
+    are all one number, which say nothing.
+    """
+    reading = read(story)
+    axes: Axes | None = None
+    for step in reading.steps:
+        if (step.type_name not in LINEARS and step.type_name not in _NORMS) or not step.inputs or not step.outputs:
+            continue
+        shape = step.inputs[0].shape
+        if len(shape) < 3 or shape[-1] != shape[1] or shape[0] == shape[1] or not _is_one_wide(reading, step):
+            continue
+        axes = axes or follow_axes(reading)
+        maker = _find_map(reading, axes, step)
+        if maker is None:
+            continue
+        kind = "in_features" if step.type_name in LINEARS else "normalized_shape"
+        message = (
+            f"{kind}={shape[-1]} of {write_size(shape)} fits the last spatial dim and the {shape[1]} channels alike:"
+        )
+        message += f" it reads dim {len(shape) - 1}, {maker.path or maker.type_name} made the channels in dim 1"
+        fix = _write_fix(len(shape), step)
+        severity: Severity = "warning"
+        yield Flag("wrong-axis", severity, reading.row(step), step.path, message, fix)
+
+
+def _is_one_wide(reading: Reading, step: Call) -> bool:
+    """Tell whether a layer works on one dim alone."""
+    if step.type_name in LINEARS:
+        return True
+    shape = reading.setting(step, "normalized_shape") or argument(step, "normalized_shape")
+    return isinstance(shape, tuple) and len(shape) == 1
+
+
+def _find_map(reading: Reading, axes: Axes, step: Call) -> Call | None:
+    """Return the convolution whose map the layer reads with its dims where the convolution left them."""
+    layout = axes.of_input(step)
+    if len(layout[1]) != 1 or len(layout[-1]) != 1:
+        return None
+    channel, last = layout[1][0].root, layout[-1][0].root
+    if channel.call < 0 or channel is last:
+        return None
+    maker = reading.calls[channel.call]
+    is_map = maker.type_name in CONVOLUTIONS and len(maker.outputs[0].shape) == spatial_rank(maker) + 2
+    if not is_map or channel.dim != 1 or len(maker.outputs[0].shape) != len(layout):
+        return None
+    return maker if axes.is_same(axes.of_output(maker)[-1], layout[-1]) else None
+
+
+def _write_fix(rank: int, step: Call) -> str:
+    if step.type_name in LINEARS:
+        dims = tuple(range(2, rank))
+        return f"mean({dims if len(dims) > 1 else dims[0]}) or flatten(1) first, or permute the channels last"
+    order = (0, *range(2, rank), 1)
+    return f"permute{order} first, or nn.GroupNorm(1, …)"
+
+
+RULES = {"wrong-axis": find_wrong_axes}

@@ -1,0 +1,145 @@
+"""Rules that watch what a tensor is, not its size: a dtype that leaves the model's, a hop between devices, no batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from modelsummary_ipy.facts import Call, Flag, Link, Story
+from modelsummary_ipy.rules.layers import ATTENTIONS, CONVOLUTIONS, RECURRENTS, spatial_rank
+from modelsummary_ipy.rules.reading import Reading, read, write_size
+
+__all__ = ["RULES", "find_batchless_inputs", "find_device_hops", "find_strange_dtypes"]
+
+_WIDTH = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64, "complex64": 32, "complex128": 64}
+_CASTS = frozenset({"to", "double", "float", "half", "bfloat16", "type", "type_as", "cdouble", "cfloat"})
+
+
+# -- dtype ------------------------------------------------------------------------------------------------------------
+
+
+def find_strange_dtypes(story: Story) -> Iterator[Flag]:
+    """Find the step that mixes in a wider constant, after which the model's output has another dtype than the model.
+
+    Finds float64 from a numpy constant, float32 from a constant in a bfloat16 model. Leaves alone casts that were
+    written down, what is cast back before the end, norms and rotary terms inside a block, autocast, whole models of
+    another dtype, integers and masks.
+    """
+    reading = read(story)
+    if not reading.calls:
+        return
+    home = _model_dtype(reading)
+    if home is None:
+        return
+    seen: set[int] = set()
+    root = reading.calls[0]
+    for spec, link in zip(root.outputs, root.output_links, strict=False):
+        if link is None or _WIDTH.get(spec.dtype, 0) <= _WIDTH[home]:
+            continue
+        step = _find_widener(reading, link, _WIDTH[home])
+        if step is None or step.index in seen:
+            continue
+        seen.add(step.index)
+        kinds = ", ".join(dict.fromkeys(leaf.dtype for leaf in step.inputs))
+        made = step.outputs[0].dtype
+        message = f"{step.type_name} of {kinds} made {made} and the output stays {spec.dtype}, the model is {home}:"
+        message += f" {_WIDTH[made] // _WIDTH[home]} times the bytes of {write_size(step.outputs[0].shape)}"
+        fix = f"make the constant with dtype=torch.{home}, or .to(x.dtype)"
+        yield Flag("strange-dtype", "warning", reading.row(step), step.path, message, fix)
+
+
+def _model_dtype(reading: Reading) -> str | None:
+    """The floating dtype of most of the model's numbers; of its inputs if it has none."""
+    counts: Counter[str] = Counter()
+    for param in reading.params:
+        if param.kind == "parameter" and param.dtype in _WIDTH:
+            counts[param.dtype] += max(param.num, 1)
+    if not counts:
+        counts.update(fact.spec.dtype for fact in reading.inputs if fact.spec.dtype in _WIDTH)
+    if any(_WIDTH.get(fact.spec.dtype, 0) > _WIDTH[home] for home in counts for fact in reading.inputs):
+        return None  # the input is wider than the model: what comes of it was asked for
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _find_widener(reading: Reading, link: Link, width: int) -> Call | None:
+    """Walk back from a wide output to the step that made it of the model's own data and a wide constant."""
+    queue, seen = [link], {link}
+    while queue:
+        step = reading.maker(queue.pop())
+        if step is None or step.type_name in _CASTS or step.autocast is not None:
+            continue
+        wide = [
+            (leaf, source)
+            for leaf, source in enumerate(step.input_links)
+            if _WIDTH.get(step.inputs[leaf].dtype, 0) > width
+        ]
+        from_data = [source for _, source in wide if source is not None and reading.sources(source)]
+        narrow = [
+            source
+            for leaf, source in enumerate(step.input_links)
+            if 0 < _WIDTH.get(step.inputs[leaf].dtype, 0) <= width and source is not None and reading.sources(source)
+        ]
+        if wide and not from_data and narrow:
+            return step
+        for source in from_data:
+            if source not in seen:
+                seen.add(source)
+                queue.append(source)
+    return None
+
+
+# -- device -----------------------------------------------------------------------------------------------------------
+
+
+def find_device_hops(story: Story) -> Iterator[Flag]:
+    """Find the first step that brings a tensor to another kind of device in the middle of the forward: a note.
+
+    Leaves alone models that are spread over cards of one kind, and the copy of an input to where the model is.
+    """
+    reading = read(story)
+    for step in reading.steps:
+        if not step.inputs or not step.outputs or step.input_links[0] is None or step.input_links[0].call < 0:
+            continue
+        before, after = step.inputs[0].device.partition(":")[0], step.outputs[0].device.partition(":")[0]
+        if before != after and "meta" not in (before, after):
+            message = (
+                f"{step.type_name} brings {write_size(step.inputs[0].shape)} from {before} to {after} in mid-forward"
+            )
+            yield Flag("device-hop", "note", reading.row(step), step.path, message, "")
+            return
+
+
+# -- input ------------------------------------------------------------------------------------------------------------
+
+
+def find_batchless_inputs(story: Story) -> Iterator[Flag]:
+    """Find a layer that silently reads a tensor of one dim less as one sample without a batch: a note.
+
+    Finds a picture ``(3, 224, 224)`` that Conv2d accepts, a sequence ``(T, F)`` that an LSTM does. Leaves alone what
+    has its batch.
+    """
+    reading = read(story)
+    for call in reading.calls:
+        if not call.inputs or call.status != "ran":
+            continue
+        rank = len(call.inputs[0].shape)
+        expected = 0
+        if call.type_name in CONVOLUTIONS:
+            expected = spatial_rank(call) + 2
+        elif call.type_name in RECURRENTS or call.type_name in ATTENTIONS:
+            expected = 3
+        if expected and rank == expected - 1:
+            size = write_size(call.inputs[0].shape)
+            message = (
+                f"{call.type_name} takes {size} for one sample without a batch: it has {rank} dims, not {expected}"
+            )
+            fix = "x.unsqueeze(0) gives it a batch of 1"
+            yield Flag("batchless-input", "note", reading.row(call), call.path, message, fix)
+            return  # the layers after it read the same
+
+
+RULES = {
+    "strange-dtype": find_strange_dtypes,
+    "device-hop": find_device_hops,
+    "batchless-input": find_batchless_inputs,
+}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from modelsummary_ipy.facts import Call, Cost, Row, Trace
 from modelsummary_ipy.mult_adds import count_kernel
 
-__all__ = ["count_costs", "sum_mult_adds", "sum_saved"]
+__all__ = ["count_costs", "list_operations", "sum_mult_adds", "sum_saved"]
 
 #: Kernels that keep for backward what only the real backend knows the size of.
 _INEXACT = ("aten.mkldnn_rnn_layer.", "aten._cudnn_rnn.", "aten.miopen_rnn.", "aten._embedding_bag")
@@ -46,6 +46,24 @@ def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tup
         failed = call.status == "failed"
         own.append(Cost(None, None if failed else macs, None, None if failed else nbytes, _is_approximate(trace, call)))
     return _add_up(rows, own), tuple(unknown)
+
+
+def list_operations(trace: Trace, rows: Sequence[Row]) -> dict[int, list[tuple[str, int | None]]]:
+    """List, by row index, the operations that ran in a row itself and multiply and add, with how often they do.
+
+    Equal operations of one row are one entry; ``None`` stands for what nobody told.
+    """
+    found: dict[int, list[tuple[str, int | None]]] = {}
+    for row in rows:
+        if row.call is None or not trace.calls[row.call].kernels:
+            continue
+        counts: dict[str, int | None] = {}
+        for kernel in trace.calls[row.call].kernels:
+            name, count = kernel.op.partition(".")[2].partition(".")[0], count_kernel(kernel)
+            before = counts.get(name, 0)
+            counts[name] = None if before is None or count is None else before + count
+        found[row.index] = [(name, count) for name, count in counts.items() if count != 0]
+    return {index: pairs for index, pairs in found.items() if pairs}
 
 
 def _count_call(call: Call, unknown: dict[str, None]) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,7 +15,7 @@ from torch import nn
 from modelsummary_ipy.annotate import annotate
 from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.constraints import find_constraints
-from modelsummary_ipy.costs import count_costs, sum_mult_adds
+from modelsummary_ipy.costs import count_costs, list_operations, sum_mult_adds
 from modelsummary_ipy.engines import MANY_MODULES, Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trace, View
@@ -413,7 +412,10 @@ class ModelSummary:
 
         story = self._full_story()
         details = build_details(annotate(story))
-        return render_html(story, self.view, standalone=standalone, details=details, **self._words())
+        operations = list_operations(story.trace, story.rows)
+        return render_html(
+            story, self.view, standalone=standalone, details=details, operations=operations, **self._words()
+        )
 
     def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:
         """Return the source of every traced function, and beside each line what it made: ``# B 32 16 = 8 32 16``.
@@ -452,13 +454,15 @@ class ModelSummary:
         Raises:
             InputError: If the ending is none of these.
         """
+        from modelsummary_ipy.render.frame import render_csv, render_json
+
         target = Path(path)
         writers: dict[str, Callable[[], str]] = {
             ".html": lambda: self.to_html(standalone=True),
             ".txt": self.to_text,
             ".md": self.to_markdown,
-            ".json": lambda: json.dumps(self.to_dict(), indent=1, ensure_ascii=False),
-            ".csv": lambda: self.to_frame().to_csv(index=False),
+            ".json": lambda: render_json(self._full_story()),
+            ".csv": lambda: render_csv(self._full_story()),
         }
         if target.suffix not in writers:
             raise InputError(

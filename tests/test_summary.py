@@ -1,0 +1,193 @@
+"""The public contract of ``ModelSummary``."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from modelsummary_ipy import CheckError, ForwardError, InputError, ModelSummary, Size
+from modelsummary_ipy.tracer import TraceCancelled
+
+
+class Example(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(1, 16, 3, padding=5)
+        self.conv1 = nn.Conv2d(16, 32, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.conv1(self.conv0(x))
+
+
+def test_the_first_example_to_the_letter() -> None:
+    ms = ModelSummary(Example(), input_size=(1, 1, 256, 256))
+    assert str(ms.summary) == (
+        "    Name    Type               InSz              OutSz  Params\n"
+        "0  conv0  Conv2d   [1, 1, 256, 256]  [1, 16, 264, 264]     160\n"
+        "1  conv1  Conv2d  [1, 16, 264, 264]  [1, 32, 262, 262]    4640"
+    )
+    assert ms.summary["Params"].dtype == "int64"
+    assert isinstance(ms.summary, pd.DataFrame)
+    assert [(flag.rule, flag.severity, flag.path) for flag in ms.flags] == [("grown-map", "warning", "conv0")]
+
+
+def test_a_path_gives_its_first_row_and_a_wrong_one_the_nearest() -> None:
+    ms = ModelSummary(Example(), (1, 1, 32, 32))
+    assert ms["conv1"].outputs[0].shape == (1, 32, 38, 38)
+    assert ms[""].num_params == ms.total_params == ms.trainable_params == 160 + 4640
+    with pytest.raises(KeyError, match="no row 'conv2'; did you mean 'conv1'"):
+        ms["conv2"]
+
+
+def test_mult_adds_and_operations_by_hand() -> None:
+    ms = ModelSummary(Example(), (1, 1, 256, 256))
+    by_hand = 264 * 264 * 16 * 9 + 262 * 262 * 32 * 16 * 9
+    assert ms.total_mult_adds == by_hand
+    assert ms.unknown_ops == ()
+    assert "convolution" in ms.to_html()
+
+
+def test_everything_can_be_saved(tmp_path: Path) -> None:
+    ms = ModelSummary(Example(), (1, 1, 32, 32))
+    assert "<!DOCTYPE html>" in ms.save(tmp_path / "net.html").read_text("utf-8")
+    assert ms.save(tmp_path / "net.txt").read_text("utf-8") == ms.to_text()
+    assert ms.save(tmp_path / "net.md").read_text("utf-8") == ms.to_markdown()
+    assert len(json.loads(ms.save(tmp_path / "net.json").read_text("utf-8"))["rows"]) == len(ms.rows)
+    assert len(pd.read_csv(ms.save(str(tmp_path / "net.csv")))) == len(ms.rows)
+    with pytest.raises(InputError, match=r"can't save as 'net.pdf'; expected an ending among .html"):
+        ms.save(tmp_path / "net.pdf")
+
+
+def test_a_name_with_a_lone_surrogate_can_be_saved(tmp_path: Path) -> None:
+    net = nn.Sequential()
+    net.add_module("\ud800", nn.Linear(2, 2))
+    ms = ModelSummary(net, (1, 2))
+    for ending in ("html", "txt", "md", "json", "csv"):
+        assert ms.save(tmp_path / f"net.{ending}").stat().st_size > 0
+
+
+def test_show_displays_another_view_and_leaves_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    ms = ModelSummary(nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.ReLU()), (1, 2))
+    before = ms.view
+    ms.show(depth=1, columns=["params"])
+    assert "params" in capsys.readouterr().out
+    assert ms.view == before
+    with pytest.raises(InputError, match="no column 'price'"):
+        ms.show(columns=["price"])
+    with pytest.raises(InputError, match="depth -1"):
+        ms.show(depth=-1)
+
+
+def test_check_is_one_line_for_a_test() -> None:
+    good = nn.Conv2d(1, 2, 3, padding=1)
+    summary = ModelSummary(good, (1, 1, 8, 8))
+    assert summary.check() is summary
+    with pytest.raises(CheckError, match="a stride-1 convolution grew the map"):
+        ModelSummary(Example(), (1, 1, 8, 8)).check()
+    assert ModelSummary(Example(), (1, 1, 8, 8), ignore=["grown-map"]).check()
+    with pytest.raises(AssertionError, match="forward failed"):
+        ModelSummary(good, (1, 2, 8, 8)).check()
+
+
+def test_a_declared_size_that_is_broken_fails_the_check() -> None:
+    net = nn.Linear(4, 10)
+    assert ModelSummary(net, Size("B=3 4"), expect={"": "B 10"}).check()
+    with pytest.raises(CheckError):
+        ModelSummary(net, Size("B=3 4"), expect={"": "B 11"}).check()
+
+
+def test_a_model_that_fails_is_no_exception_of_ours() -> None:
+    ms = ModelSummary(nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 5), nn.ReLU()), (2, 4))
+    assert isinstance(ms.error, ForwardError)
+    assert isinstance(ms.error.__cause__, RuntimeError)
+    assert (ms.error.path, ms.error.row) == ("1", 2)
+    assert [row.status for row in ms.rows] == ["failed", "ran", "failed", "unreached"]
+
+
+@pytest.mark.parametrize("size", [(5, 4), (5, 3)], ids=["runs", "fails"])
+def test_a_summary_keeps_nothing_of_the_users_alive(size: tuple[int, int]) -> None:
+    def summarise() -> tuple[ModelSummary, list[weakref.ref[Any]]]:
+        net, data = nn.Linear(4, 2), torch.zeros(size)
+        return ModelSummary(net, data), [weakref.ref(net), weakref.ref(net.weight), weakref.ref(data)]
+
+    ms, held = summarise()
+    ms.to_html()
+    assert (ms.error is None) == (size == (5, 4))
+    gc.collect()
+    assert [ref() for ref in held] == [None, None, None]
+
+
+def test_the_traceback_of_a_failure_has_the_users_lines_and_none_of_ours() -> None:
+    class Deep(nn.Module):
+        def helper(self, x: Any) -> Any:
+            return x.view(3, 5)
+
+        def forward(self, x: Any) -> Any:
+            return self.helper(x)
+
+    error = ModelSummary(Deep(), (2, 4)).error
+    assert error is not None
+    entry, names = error.__cause__.__traceback__, []  # type: ignore[union-attr]
+    while entry is not None:
+        assert entry.tb_frame.f_code.co_filename == __file__
+        names.append(entry.tb_frame.f_code.co_name)
+        entry = entry.tb_next
+    assert names == ["forward", "helper"]
+
+
+def test_a_later_edit_of_the_model_does_not_skew_what_is_asked_later() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1))
+    ms = ModelSummary(net, Size("B=2 1 H=8 W=8"))
+    net[0] = nn.Conv2d(1, 9, 3)
+    assert ms.formulas[1] == (("B", "4", "H", "W"),)
+
+
+def test_an_observer_hears_of_progress_and_may_cancel() -> None:
+    heard: list[tuple[int, str]] = []
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    ModelSummary(net, (1, 2), observer=lambda count, path: heard.append((count, path)))
+    assert heard == [(1, ""), (2, "0"), (3, "1")]
+    with pytest.raises(TraceCancelled):
+        ModelSummary(net, (1, 2), observer=lambda count, path: path == "1")
+    assert nn.Module._compiled_call_impl is None
+
+
+def test_what_the_forward_prints_shows_once(capsys: pytest.CaptureFixture[str]) -> None:
+    class Loud(nn.Module):
+        def forward(self, x: Any) -> Any:
+            print("once")
+            return x * 2
+
+    ms = ModelSummary(Loud(), (2, 3))
+    ms.to_html()
+    assert capsys.readouterr().out == "once\n"
+
+
+def test_the_first_line_says_that_it_ran_for_real_and_why() -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(x) * x.sum().item()
+
+    ms = ModelSummary(Asks(), (2, 3))
+    assert ms.engine == "real"
+    assert ms.engine_reason.startswith(".item() at test_summary.py:")
+    assert str(ms).splitlines()[0] == f"ran for real: {ms.engine_reason}"
+    assert f"ran for real: {ms.engine_reason}" in ms.to_html()
+
+
+def test_the_page_is_the_same_byte_by_byte() -> None:
+    torch.manual_seed(0)
+    pages = {ModelSummary(Example(), (1, 1, 32, 32)).to_html() for _ in range(2)}
+    assert len(pages) == 1

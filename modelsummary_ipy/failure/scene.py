@@ -19,7 +19,7 @@ STEER = ("steer",)
 STEP = ("step",)
 RESHAPE = ("reshape", "steer")
 GROW = ("steer", "grow", "step")
-ANYWHERE = ("steer", "reshape", "step", "grow", "settings")
+ANYWHERE = ("steer", "settings", "step", "reshape", "grow")
 
 #: The torch function behind a layer of torch's, by the layer's class.
 _FUNCTIONS = {

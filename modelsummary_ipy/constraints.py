@@ -135,8 +135,12 @@ class _Finder:
         for fact in self._trace.modules:
             found |= {v for v in fact.settings.values() if type(v) is int}
         known = sorted(dim for dim in found if size < dim <= _LARGEST and (dim - size) % step == 0)
-        if not known or self._works({name: known[-1] + step}):
+        far = known[-1] + step if known else size
+        if not known or self._works({name: far}):
             return None
+        overrun = self._prober.ask({name: far}).overrun
+        if overrun and size <= far - overrun and (far - overrun - size) % step == 0:
+            return far - overrun
         low, high = -1, len(known) - 1  # known[low] works, one step above known[high] fails
         while low < high:
             middle = (low + high + 1) // 2

@@ -19,7 +19,7 @@ _SEQUENCE = ((4, 17, 9, 6), (7, 3, 19, 12), (13, 6, 2, 21), (3, 11, 20, 8), (18,
 _LITTLE = ((1, 3, 2, 5), (2, 1, 5, 3), (3, 2, 1, 4))
 _SPATIAL = frozenset({"H", "W", "L", "D"})
 #: Steps that are tried besides the size's own divisors: what works may be 64·k + 1.
-_OTHER_STEPS = (64, 96)
+_OTHER_STEPS = (64,)
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class _Chooser:
         self._tied: list[tuple[str, str]] = []
         self._plans: dict[str, tuple[int, ...]] = {}
         self._narrow: dict[str, int] = {}
+        self._little: dict[str, int] = {}
         self._works_at_one_more = works_at_one_more
 
     def choose(self) -> Points:
@@ -120,7 +121,7 @@ class _Chooser:
             if self._works({**self._at(0), **{name: plan[0] for name, plan in wide.items()}}):
                 self._plans.update(wide)
             elif not self._try_square(others, wide):
-                self._search_groups(others)
+                self._search_groups(others, wide)
         for name in self._base:
             if is_feature(name):
                 self._try_feature(name)
@@ -134,14 +135,9 @@ class _Chooser:
             name: tuple(self._base[name] + more for more in _LITTLE[turn % 3]) for turn, name in enumerate(moving)
         }
         for plans in (wide, little):
-            self._plans = {
-                **plans,
-                **(
-                    {self._batch: tuple(self._base[self._batch] + more for more in _BATCH)}
-                    if self._batch in moving
-                    else {}
-                ),
-            }
+            self._plans = dict(plans)
+            if self._batch in moving:
+                self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _BATCH)
             probes = [self._prober.ask(self._at(turn)) for turn in range(4)] if self._plans else []
             if sum(probe.trace is not None and len(probe.trace.calls) * 2 > num_calls for probe in probes) >= 3:
                 break
@@ -195,41 +191,43 @@ class _Chooser:
         self._tied += tied
         return True
 
-    def _search_groups(self, names: list[str]) -> None:
+    def _search_groups(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> None:
         """Find out which dims move, and in which steps: the dims of one map together, every other by itself."""
         maps: dict[str, list[str]] = {}
         for name in names:
             maps.setdefault(name.lstrip("HWD") or "0" if is_spatial(name) else name, []).append(name)
         for group in maps.values():
-            if not self._search(group):
-                for name in group if len(group) > 1 else []:
-                    self._search([name])
+            if len(maps) > 1 and self._works({name: wide[name][0] for name in group}):
+                self._plans.update({name: wide[name] for name in group})
+            elif not self._search(group) and len(group) > 1:
+                for name in group:
+                    self._search([name], quickly=True)
 
-    def _search(self, names: list[str]) -> bool:
-        """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one."""
-        base = [self._base[name] for name in names]
-        for more in (3, 1):
-            if self._works(
-                {name: size + more + turn for turn, (name, size) in enumerate(zip(names, base, strict=True))}
-            ):
-                self._keep_little(names, 1)
-                return True
-        if min(base) > 5 and self._works(
-            dict(zip(names, (size - 1 - turn for turn, size in enumerate(base)), strict=True))
-        ):
+    def _search(self, names: list[str], *, quickly: bool = False) -> bool:
+        """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one.
+
+        Args:
+            names: Dims of one map, or one dim.
+            quickly: Whether to leave out what is rarely so of one dim of a map alone.
+        """
+        step = self._find_little_step(names, (3,) if quickly else (3, 1)) or self._find_step(names, quickly=quickly)
+        if not step:
+            if len(names) == 1:
+                self._rigid += names
+            return False
+        self._strides.update({name: abs(step) for name in names if abs(step) > 1})
+        if step < 0:
             self._capped.update(names)
-            self._keep_little(names, -1)
-            return True
-        step = self._find_step(names)
-        if step:
-            self._strides.update({name: abs(step) for name in names if abs(step) > 1})
-            if step < 0:
-                self._capped.update(names)
-            self._keep_little(names, step)
-            return True
-        if len(names) == 1:
-            self._rigid += names
-        return False
+        self._keep_little(names, step)
+        return True
+
+    def _find_little_step(self, names: list[str], little: tuple[int, ...]) -> int:
+        """Return 1 if all sizes a little larger work, -1 if only smaller ones, 0 if neither."""
+        for more in little:
+            if self._works({name: self._base[name] + more + turn for turn, name in enumerate(names)}):
+                return 1
+        smaller = {name: self._base[name] - 1 - turn for turn, name in enumerate(names)}
+        return -1 if min(smaller.values()) > 3 and self._works(smaller) else 0
 
     def _keep_little(self, names: list[str], step: int) -> None:
         """Plan a few steps more (or less); dims that only move together get the same ones."""
@@ -239,28 +237,43 @@ class _Chooser:
         if tied:
             self._tied += [(names[0], other) for other in names[1:]]
         for turn, name in enumerate(names):
-            size = self._base[name]
             steps = _LITTLE[0 if tied else turn % len(_LITTLE)]
-            plan = [size + step * count for count in steps]
-            if not tied and any(value < 1 or not self._works({name: value}) for value in plan[:3]):
-                options = [size + step * count for count in (1, 2, 3, -1, -2, -3, -4)]
-                plan = [value for value in options if value > 0 and self._works({name: value})][:3]
-                if len(plan) < 3:
-                    self._rigid.append(name)
-                    continue
-            self._plans[name] = tuple(plan)
+            self._plans[name] = tuple(max(self._base[name] + step * count, 1) for count in steps)
+            self._little[name] = step
 
-    def _find_step(self, names: list[str]) -> int:
+    def _repair(self) -> bool:
+        """Ask dim by dim where little steps did not work together; ``True`` if that changed a plan."""
+        changed = False
+        for name, step in self._little.items():
+            partners = [two for one, two in self._tied if one == name]
+            if any(name == two for _, two in self._tied):
+                continue
+            sizes = [*self._plans[name], *(self._base[name] + step * count for count in (1, 2, 3, 4, -1, -2, -3))]
+            good = [
+                size
+                for size in dict.fromkeys(sizes)
+                if size > 0 and size != self._base[name] and self._works(dict.fromkeys([name, *partners], size))
+            ][:4]
+            changed = changed or tuple(good) != self._plans[name]
+            for one in (name, *partners):
+                if len(good) >= 3:
+                    self._plans[one] = tuple(good)
+                else:
+                    del self._plans[one]
+                    self._rigid.append(one)
+        return changed
+
+    def _find_step(self, names: list[str], *, quickly: bool) -> int:
         """Find the smallest step that works: from one that every divisor of the sizes divides, downwards.
 
         Returns:
             The step; negative if only smaller sizes work; 0 if none was found.
         """
         common = math.gcd(*(self._base[name] for name in names))
-        for start in (common, *_OTHER_STEPS):
+        for start in (common, *(() if quickly else _OTHER_STEPS)):
             if self._moves(names, start):
                 return self._shrink(names, start, 1)
-        for factor in dict.fromkeys(prime_factors(common)):
+        for factor in dict.fromkeys(() if quickly else prime_factors(common)):
             if self._moves(names, -(common // factor)):
                 return -self._shrink(names, common // factor, -1)
         return 0
@@ -293,13 +306,18 @@ class _Chooser:
 
     # -- the traces ---------------------------------------------------------------------------------------------------
 
-    def _trace_all(self) -> Points:
-        """Trace the planned sizes together; if too few work together, dim by dim."""
+    def _choose_together(self) -> list[dict[str, int]]:
         chosen: list[dict[str, int]] = [{self._batch: self._base[self._batch] + 1}] if self._works_at_one_more else []
-        turns = min((len(plan) for plan in self._plans.values()), default=0)
-        for turn in range(turns):
+        for turn in range(min((len(plan) for plan in self._plans.values()), default=0)):
             if len(chosen) < 4 and self._works(self._at(turn)):
                 chosen.append(self._at(turn))
+        return chosen
+
+    def _trace_all(self) -> Points:
+        """Trace the planned sizes together; if too few work together, dim by dim."""
+        chosen = self._choose_together()
+        if len(chosen) < 3 + self._works_at_one_more and self._repair():
+            chosen = self._choose_together()
         if len(chosen) < 3:
             for name, plan in self._plans.items():
                 partners = [two for one, two in self._tied if one == name]

@@ -45,10 +45,12 @@ class Probe:
     Attributes:
         trace: The facts; ``None`` if it was given up or could not be asked.
         reason: Why it failed, in the words of the failure; ``""`` if it did not.
+        overrun: How far an index lay beyond the end of a table; 0 if none did.
     """
 
     trace: Trace | None
     reason: str = ""
+    overrun: int = 0
 
     @property
     def works(self) -> bool:
@@ -158,7 +160,8 @@ class Prober:
             return Probe(result.trace, f"{failure.error_type}: {failure.message}")
         overrun = find_overrun(result.trace, lambda leaf: None)  # sizes of other inputs hold no values
         if overrun is not None:
-            return Probe(result.trace, f"IndexError: index {overrun[1]} in a table of {overrun[2]} rows")
+            _, index, rows = overrun
+            return Probe(result.trace, f"IndexError: index {index} in a table of {rows} rows", index - rows + 1)
         return Probe(result.trace)
 
 

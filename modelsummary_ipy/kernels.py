@@ -83,6 +83,16 @@ class KernelLog:
             self._follow(tensor, None)
         self.input_storages = tuple((storage.number, storage.nbytes) for storage in self._storages.values())
 
+    def close(self) -> None:
+        """Let go of the pass: what autograd saved refers to this log, out of sight of the garbage collector.
+
+        A model that keeps a result of its own would keep itself alive through it.
+        """
+        self._current = _nobody
+        self._fake_mode = None
+        self._excluded.clear()
+        self._lazy_params.clear()
+
     def _exclude(self, tensor: Tensor) -> None:
         storage = _storage_of(tensor)
         if storage is not None:
@@ -116,7 +126,7 @@ class KernelLog:
             return
         record = self._current()
         if record is not None and (plan.counts or (plan.is_outer and record.type_name in _OUTER_PRODUCTS)):
-            record.kernels.append(_write_kernel(plan, args, kwargs, output))
+            record.kernels.append(_find_kernel(plan, args, kwargs, output))
         if self._measures_bytes:
             if isinstance(output, Tensor):
                 if not (func is _CLONE and not kwargs and self._hears_saved and _is_autograds_clone(args, record)):
@@ -231,6 +241,10 @@ class _Storage(weakref.ref[torch.UntypedStorage]):
     number: int
 
 
+def _nobody() -> None:
+    """Run between calls."""
+
+
 def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
     try:
         return tensor.untyped_storage()
@@ -325,6 +339,46 @@ def _is_pointwise(name: str) -> bool:
     packet = getattr(torch.ops.aten, name, None)
     overloads = packet.overloads() if packet is not None and hasattr(packet, "overloads") else []
     return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in overloads)
+
+
+_kernels: dict[Any, Kernel] = {}
+_MOST_KERNELS = 10_000
+_PLAIN = (type(None), bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
+
+
+def _find_kernel(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Kernel:
+    """Return the kernel of an operation; equal ones are one object, for a net of 10,000 layers has a few dozen."""
+    key = _write_key(plan, args, kwargs, output)
+    if key is None:
+        return _write_kernel(plan, args, kwargs, output)
+    kernel = _kernels.get(key)
+    if kernel is None:
+        if len(_kernels) > _MOST_KERNELS:
+            _kernels.clear()
+        kernel = _kernels[key] = _write_kernel(plan, args, kwargs, output)
+    return kernel
+
+
+def _write_key(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Any:
+    """Write down all that a kernel is made of; ``None`` where that takes more than sizes and numbers."""
+    if not isinstance(output, Tensor):
+        return None
+    parts: list[Any] = [plan.name, output.dtype]
+    for value in (*args, *kwargs, *kwargs.values(), output) if kwargs else (*args, output):
+        if isinstance(value, Tensor):
+            if value.layout is not torch.strided or value.is_nested:
+                return None
+            size = value.shape
+            if not all(type(length) is int for length in size):
+                return None
+            parts.append(size)
+        elif isinstance(value, _PLAIN):
+            parts.append(value)
+        elif isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
+            parts.append(tuple(value))
+        else:
+            return None
+    return tuple(parts)
 
 
 def _write_kernel(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Kernel:

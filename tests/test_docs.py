@@ -18,8 +18,10 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from torch import Tensor, nn
+from traitlets.config import Config
 
 from modelsummary_ipy import ModelSummary, rules
+from modelsummary_ipy.form import SummaryForm
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -102,7 +104,7 @@ class TwoInputs(nn.Module):
 @pytest.fixture(scope="module")
 def shell() -> Iterator[InteractiveShell]:
     InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance()
+    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
     shell.run_line_magic("load_ext", "modelsummary_ipy")
     yield shell
     shell.run_line_magic("unload_ext", "modelsummary_ipy")
@@ -116,7 +118,9 @@ def find_lines() -> list[str]:
         text = page.read_text(encoding="utf-8")
         lines += [line for language, code in find_blocks(page) if language == "ipython" for line in code.splitlines()]
         lines += re.findall(r"^\| `(%summary [^`]+)`", text, re.MULTILINE)
-    return sorted({line.strip() for line in lines if "%summary" in line})
+    # a cell, a form and the call that failed last are tried in test_magics
+    others = re.compile(r"%%summary|%summary\s*(#|$)|%summary -i")
+    return sorted({line.strip() for line in lines if "%summary" in line and not others.match(line.strip())})
 
 
 @pytest.mark.parametrize("line", find_lines())
@@ -124,6 +128,7 @@ def test_a_line_of_the_pages_gives_a_summary(shell: InteractiveShell, line: str)
     tokens = torch.zeros(1, 8, dtype=torch.long)
     shell.user_ns |= {
         "nn": nn,
+        "torch": torch,
         "model": TwoInputs() if "(1, 16)" in line else Classifier(),
         "batch": {"ids": tokens} if "**" in line else torch.zeros(2, 3, 8, 8),
         "x": torch.zeros(2, 4) if "vae" in line else torch.zeros(2, 3, 8, 8),
@@ -133,12 +138,20 @@ def test_a_line_of_the_pages_gives_a_summary(shell: InteractiveShell, line: str)
     }  # fmt: skip
     if "256, 256" in line:
         shell.user_ns["model"] = nn.Sequential(nn.Conv2d(1, 16, 3, padding=5), nn.Conv2d(16, 32, 3))
+    bare = line.split("#")[0].split() == ["%summary"]
     with capture_output() as shown:
-        ran = shell.run_cell(line)
+        if bare:
+            shell.run_cell("model(torch.zeros(2, 1, 8, 8))")
+        ran = shell.run_cell(f"{line}\ny = model(x)" if line.startswith("%%") else line)
     ran.raise_error()
     summary = shell.user_ns["ms"] if line.startswith("ms =") else ran.result
+    if " -i " in line:
+        assert isinstance(summary, SummaryForm)
+        summary = summary.summary
+    if line.startswith("%%"):
+        (summary,) = summary
     assert isinstance(summary, ModelSummary), shown.stderr
-    wrong = "(1, 3, 256, 256)" in line
-    assert (summary.error is not None) == wrong
-    if not wrong:
+    fails = bare or "(1, 3, 256, 256)" in line
+    assert (summary.error is not None) == fails
+    if not fails:
         assert summary[""].outputs

@@ -102,9 +102,13 @@ def test_small_integers_keep_their_values_for_they_decide_sizes() -> None:
 
 def test_the_blocks_own_exception_surfaces_and_the_calls_are_there() -> None:
     net = Net()
-    with pytest.raises(KeyError), ModelSummary.watch(net) as calls:
+
+    def step() -> None:
         net(torch.zeros(2, 4))
         raise KeyError("mine")
+
+    with pytest.raises(KeyError), ModelSummary.watch(net) as calls:
+        step()
     assert calls.times == [1]
 
 

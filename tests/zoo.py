@@ -151,7 +151,13 @@ add("text", "DebertaV2Config", "DebertaV2Model",
     {**_SMALL, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}, text)  # fmt: skip
 add("text", "FunnelConfig", "FunnelModel", {"vocab_size": 50, "d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 32,
     "block_sizes": [1, 1], "num_decoder_layers": 1}, text)  # fmt: skip
-add("text", "XLNetConfig", "XLNetModel", {"vocab_size": 50, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}, text)
+add(
+    "text",
+    "XLNetConfig",
+    "XLNetModel",
+    {"vocab_size": 50, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32},
+    text,
+)
 add("text", "GPT2Config", "GPT2LMHeadModel", {"vocab_size": 50, "n_embd": 16, "n_layer": 2, "n_head": 2}, text)
 add("text", "GPTNeoXConfig", "GPTNeoXForCausalLM", _SMALL, text)
 add("text", "OPTConfig", "OPTForCausalLM", {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2,
@@ -231,7 +237,9 @@ add("multimodal", "ViltConfig", "ViltModel", {**_SMALL, "image_size": 32, "patch
 def llava(t: Any) -> nn.Module:
     vision = t.CLIPVisionConfig(**_EYE)
     language = t.LlamaConfig(**_LLAMA)
-    return t.LlavaForConditionalGeneration(t.LlavaConfig(vision_config=vision, text_config=language, image_token_index=49))
+    return t.LlavaForConditionalGeneration(
+        t.LlavaConfig(vision_config=vision, text_config=language, image_token_index=49)
+    )
 
 
 def llava_inputs() -> dict[str, Any]:
@@ -252,9 +260,7 @@ def detr(t: Any) -> nn.Module:
     backbone = t.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", out_features=["stage2"]
     )
-    settings = t.DetrConfig(
-        use_timm_backbone=False, backbone=None, backbone_config=backbone, num_queries=5, **_D_MODEL
-    )
+    settings = t.DetrConfig(use_timm_backbone=False, backbone=None, backbone_config=backbone, num_queries=5, **_D_MODEL)
     return t.DetrForObjectDetection(settings)
 
 
@@ -327,7 +333,10 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         batch, width, height, breadth = x.shape
         pixels = self.norm(x.flatten(2).transpose(1, 2))
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.q(pixels), self.k(context), self.v(context)))
+        q, k, v = (
+            t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for t in (self.q(pixels), self.k(context), self.v(context))
+        )
         y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return x + self.out(y).transpose(1, 2).reshape(batch, width, height, breadth)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from modelsummary_ipy.checks import check_operation
+from modelsummary_ipy.checks import check_operation, find_overrun, overrun_guard
 from modelsummary_ipy.errors import InputError
 from modelsummary_ipy.facts import InputFact, TensorSpec, Trace
 from modelsummary_ipy.inputs import ModelInputs, Size
@@ -71,12 +71,16 @@ class Attempts:
         with quiet_output(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             try:
-                work = self._shadow.build_fake_workpiece()
-                prepared = prepare_inputs(inputs, work, dtypes, method=self._method)
-                result = trace(work, prepared, self._shadow.tree, method=self._method, guard=check, measure=False)
+                found = self._trace(inputs, dtypes, check)
+                overrun = find_overrun(found, _know_nothing)
+                return found if overrun is None else self._trace(inputs, dtypes, overrun_guard(*overrun))
             except (TraceCancelled, InputError, RuntimeError):
                 return None
-        return result.trace
+
+    def _trace(self, inputs: ModelInputs, dtypes: list[str], guard: Any) -> Trace:
+        work = self._shadow.build_fake_workpiece()
+        prepared = prepare_inputs(inputs, work, dtypes, method=self._method)
+        return trace(work, prepared, self._shadow.tree, method=self._method, guard=guard, measure=False).trace
 
     def write(self, specs: tuple[TensorSpec, ...]) -> str:
         """Write inputs of these sizes as the magic takes them: ``"(1, 3, 32, 32)"``, ``"ids=(1, 128):int64"``."""
@@ -107,3 +111,7 @@ class Attempts:
             return self._inputs.with_sizes(changes), dtypes
         except InputError:
             return None
+
+
+def _know_nothing(leaf: int) -> None:
+    """Made-up inputs hold no values."""

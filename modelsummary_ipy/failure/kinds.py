@@ -217,8 +217,11 @@ def explain_index_range(scene: Scene) -> Diagnosis | None:
     counted = next((call for call in scene.walk_back(scene.parts[0].link, 8) if call.type_name == "arange"), None)
     goal = None
     if counted is not None and most is not None:
-        reason = f"{most + 1} positions came, {scene.owner} has {rows}"
-        goal = (_longest, rows)
+        count = max(scene.parts[0].shape, default=1)
+        first = most + 1 - count
+        came = f"{count} positions came" + (f", counted from {first}" if first else "")
+        reason = f"{came}, {scene.owner} has {rows}"
+        goal = (_longest, rows - first)
     fix = fix_module(scene, num_embeddings=most + 1) if most is not None else ""
     return Diagnosis(reason, f"indices 0 … {rows - 1}", fix, STEER if goal is not None else (), goal)
 

@@ -100,7 +100,7 @@ def test_a_model_that_does_not_fit_together_shows_what_ran_and_what_failed(quick
 def test_with_auto_on_a_model_shows_its_table_with_the_size_it_last_had(quickstart: nbformat.NotebookNode) -> None:
     (cell,) = (cell for cell in quickstart.cells if cell.source == "model")
     (output,) = cell.outputs
-    assert "[1, 32, 262, 262]" in lxml.html.fromstring(output["data"]["text/html"]).text_content()
+    assert "[1, 32, 70, 70]" in lxml.html.fromstring(output["data"]["text/html"]).text_content()
 
 
 def test_the_standalone_page_is_a_whole_page(quickstart: nbformat.NotebookNode, folder: Path) -> None:

@@ -29,6 +29,7 @@ from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.mult_adds import count_kernel, find_formula, register_mult_adds
 from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.zero_ops import is_zero_by_name
+from tests.models import CASES, Case
 
 
 def summarise(model: nn.Module, *args: Any, engine: Any = "fake", **kwargs: Any) -> ModelSummary:
@@ -463,6 +464,39 @@ def test_any_convolution_counts_what_torchs_counter_counts(
     except (RuntimeError, ValueError):  # padding that leaves nothing of the output
         return
     assert count(layer, x) == counter.get_total_flops() // 2
+
+
+#: Why torch's own counter says something else, by model.
+NOT_SEEN_BY_TORCH = {
+    "fast_path_attention": "the fast path",
+    "fast_path_encoder": "the fast path",
+    "PaddedEncoder": "the fast path",
+    "Sdpa": "attention in four dims on a CPU",
+    "Gradients": "it can't run it",
+    "Recurrent": "a plain LSTM",
+    "PacksFixed": "a plain LSTM",
+    "TwoInputs": "a bilinear layer",
+    "spectral_norm": "products of matrix and vector",
+    "old_spectral_norm": "products of matrix and vector",
+    "orthogonal": "it looks into the matrix exponential, which is unknown here",
+}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.needs_values], ids=lambda case: case.name)
+def test_both_engines_and_torchs_counter_agree_on_models_of_every_kind(case: Case) -> None:
+    def run(engine: Any) -> tuple[int | None, tuple[str, ...]]:
+        args, kwargs = case.inputs()
+        ms = ModelSummary(case.build(), ModelInputs(args, kwargs), method=case.method, engine=engine)
+        return ms.total_mult_adds, ms.unknown_ops
+
+    real = run("real")
+    assert run("fake") == real
+    if case.name not in NOT_SEEN_BY_TORCH:
+        args, kwargs = case.inputs()
+        model = case.build()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            (model if case.method == "forward" else getattr(model, case.method))(*args, **kwargs)
+        assert real[0] == counter.get_total_flops() // 2
 
 
 @pytest.mark.parametrize("engine", ["fake", "real"])

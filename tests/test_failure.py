@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import gc
+import html
 import inspect
 import re
+import traceback
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from torch import Tensor, nn
+from traitlets.config import Config
 
-from modelsummary_ipy.errors import ForwardError
+from modelsummary_ipy.errors import CheckError, ForwardError
+from modelsummary_ipy.facts import (
+    Call,
+    Failure,
+    InputFact,
+    Link,
+    ModuleFact,
+    Row,
+    Source,
+    Story,
+    TensorSpec,
+    Trace,
+)
+from modelsummary_ipy.failure import explain
 from modelsummary_ipy.inputs import Size
 from modelsummary_ipy.summary import ModelSummary
 from tests import failing_models
@@ -20,7 +41,17 @@ from tests.failing_cases import CASES, Failing
 FILE = Path(failing_models.__file__)
 
 
+_summaries: dict[str, ModelSummary] = {}
+
+
 def summarise(case: Failing) -> ModelSummary:
+    """Summarise a failing model; several tests look at the one summary."""
+    if case.id not in _summaries:
+        _summaries[case.id] = _summarise(case)
+    return _summaries[case.id]
+
+
+def _summarise(case: Failing) -> ModelSummary:
     inputs = [Size(item) if isinstance(item, str) else item for item in case.inputs]
     return ModelSummary(case.make(), inputs)
 
@@ -175,3 +206,288 @@ def test_the_sizes_that_are_offered_make_the_model_run(case: Failing) -> None:
         inputs = [make_real(item) for item in given]
         reads_indices = any(isinstance(m, nn.Embedding) for m in model.modules())
         model(*[x.long() if reads_indices else x for x in inputs])
+
+
+# -- the words, on facts made by hand ---------------------------------------------------------------------------------
+
+
+def make_story(
+    *calls: Call, modules: tuple[ModuleFact, ...], message: str, line: str = "", error_type: str = "RuntimeError"
+) -> Story:
+    """Tell of a forward whose last call failed, without a model."""
+    source = Source("net.py", 41, "forward")
+    failure = Failure(len(calls) - 1, error_type, message, source, line)
+    inputs = (InputFact(calls[0].inputs[0], ("B", "", "H", "W")),)
+    trace = Trace(calls, modules, inputs=inputs, failure=failure)
+    rows = tuple(
+        Row(c.index, c.path, c.type_name, c.kind, c.depth, inputs=c.inputs, status=c.status, call=c.index)
+        for c in calls
+    )
+    return Story(trace, rows)
+
+
+def spec(*shape: int) -> TensorSpec:
+    return TensorSpec("", shape, "float32", "cpu")
+
+
+NET = ModuleFact(0, ("",), "Net")
+POOL = ModuleFact(1, ("pool",), "MaxPool2d", "torch.nn.modules.pooling", parent=0)
+HEAD = ModuleFact(
+    2, ("head.proj",), "Linear", "torch.nn.modules.linear", parent=0,
+    settings={"in_features": 3136, "out_features": 10},
+)  # fmt: skip
+
+
+def unflattened() -> Story:
+    return make_story(
+        Call(0, "module", "", "Net", None, 0, module=0, inputs=(spec(32, 1, 28, 28),), status="failed"),
+        Call(1, "module", "pool", "MaxPool2d", 0, 1, module=1, inputs=(spec(32, 64, 14, 14),),
+             outputs=(spec(32, 64, 7, 7),), output_links=(Link(1, 0),)),
+        Call(2, "module", "head.proj", "Linear", 0, 1, module=2, inputs=(spec(32, 64, 7, 7),),
+             input_links=(Link(1, 0),), status="failed"),
+        modules=(NET, POOL, HEAD),
+        message="mat1 and mat2 shapes cannot be multiplied (14336x7 and 3136x10)",
+        line="return self.proj(x)  # logits",
+    )  # fmt: skip
+
+
+def test_the_message_is_in_the_form_of_the_house() -> None:
+    assert explain(unflattened()).message == (
+        "forward failed in 'head.proj' (Linear), call 3, at net.py:41\n"
+        "  line      return self.proj(x)  # logits\n"
+        "  received  float32 [32, 64, 7, 7] from 'pool'\n"
+        "  expected  last axis 3136 (in_features)\n"
+        "  reason    64 × 7 × 7 = 3136: the map was not flattened\n"
+        "  fix       return self.proj(x.flatten(1))\n"
+        "  torch     RuntimeError: mat1 and mat2 shapes cannot be multiplied (14336x7 and 3136x10)"
+    )
+
+
+def test_a_formula_stands_beside_the_size_it_explains() -> None:
+    story = replace(unflattened(), formulas={1: (("B", "64", "⌊H/4⌋", "⌊W/4⌋"),)})
+    assert "received  float32 [32, 64, 7, 7] = [B, 64, ⌊H/4⌋, ⌊W/4⌋] from 'pool'" in explain(story).message
+
+
+def test_a_failure_nobody_knows_is_told_in_torchs_own_words() -> None:
+    story = make_story(
+        Call(0, "module", "", "Net", None, 0, module=0, inputs=(spec(2, 3),), status="failed"),
+        Call(1, "op", "", "polygamma", 0, 1, module=0, inputs=(spec(2, 3),), input_links=(Link(-1, 0),),
+             status="failed"),
+        modules=(NET,),
+        message="polygamma(n, x) does not support negative n.",
+        line="y = torch.polygamma(-1, x)",
+    )  # fmt: skip
+    error = explain(story)
+    assert (error.path, error.row, error.source) == ("", 1, "net.py:41")
+    assert error.reason == "polygamma(n, x) does not support negative n"
+    assert error.fix == ""
+    assert error.message == (
+        "forward failed in polygamma() in the model, call 2, at net.py:41\n"
+        "  line      y = torch.polygamma(-1, x)\n"
+        "  received  float32 [2, 3] the model's input\n"
+        "  reason    polygamma(n, x) does not support negative n\n"
+        "  torch     RuntimeError: polygamma(n, x) does not support negative n."
+    )
+
+
+def test_a_forward_that_failed_outside_every_call_is_told_too() -> None:
+    failure = Failure(None, "TypeError", "unhashable type", None, "")
+    error = explain(Story(Trace((), (NET,), failure=failure), ()))
+    assert error.message == "forward failed\n  reason    unhashable type\n  raised    TypeError: unhashable type"
+    assert (error.path, error.row, error.source, error.sizes) == ("", None, None, ())
+
+
+def test_only_what_failed_is_explained() -> None:
+    with pytest.raises(ValueError, match="did not fail"):
+        explain(Story(Trace((), (NET,)), ()))
+
+
+def test_a_size_is_offered_only_if_the_model_ran_at_it() -> None:
+    story = make_story(
+        Call(0, "module", "", "Net", None, 0, module=0, inputs=(spec(2, 16),), status="failed"),
+        Call(1, "module", "head.proj", "Linear", 0, 1, module=2, inputs=(spec(2, 16),), input_links=(Link(-1, 0),),
+             status="failed"),
+        modules=(NET, POOL, HEAD),
+        message="mat1 and mat2 shapes cannot be multiplied (2x16 and 3136x10)",
+    )  # fmt: skip
+    asked: list[tuple[int, ...]] = []
+
+    def fail(specs: tuple[TensorSpec, ...]) -> Trace:
+        asked.append(specs[0].shape)
+        return story.trace
+
+    def run(specs: tuple[TensorSpec, ...]) -> Trace:
+        return replace(story.trace, failure=None) if specs[0].shape == (2, 3136) else story.trace
+
+    assert explain(story).sizes == ()
+    assert explain(story, probe=fail).sizes == ()
+    assert (2, 3136) in asked
+    assert len(asked) == len(set(asked)) <= 60
+    assert explain(story, probe=run).sizes == ("(2, 3136)",)
+    assert explain(story, probe=lambda _: None).sizes == ()
+
+
+# -- in a summary -----------------------------------------------------------------------------------------------------
+
+
+def test_the_failing_row_is_marked_and_what_comes_after_is_not_reached() -> None:
+    ms = ModelSummary(failing_models.UNetCat(), (1, 1, 50, 50))
+    error = ms.error
+    assert error is not None
+    status = {row.path or row.type_name: row.status for row in ms.rows}
+    assert ms.rows[error.row].type_name == "cat"
+    assert status["UNetCat"] == status["cat"] == "failed"
+    assert status["up2"] == "ran"
+    assert [status[path] for path in ("dec2", "up1", "dec1")] == ["unreached"] * 3
+    assert ms["dec2"].num_params == 16 * 8 * 9 + 8
+
+
+@pytest.mark.parametrize("write", [ModelSummary.to_text, ModelSummary.to_markdown, ModelSummary.to_html])
+def test_every_view_shows_the_failure_in_the_same_words(write: Any) -> None:
+    ms = ModelSummary(failing_models.UNetCat(), (1, 1, 50, 50))
+    text = html.unescape(re.sub(r"<[^>]+>", "", write(ms)))
+    assert ms.error is not None
+    for line in ms.error.message.splitlines():
+        assert " ".join(line.split()) in " ".join(text.split())
+    assert text.count("not reached") == 3
+
+
+def test_the_words_do_not_depend_on_what_was_asked_for_first() -> None:
+    first = ModelSummary(failing_models.UNetCat(), (1, 1, 50, 50)).error
+    later = ModelSummary(failing_models.UNetCat(), (1, 1, 50, 50))
+    later.to_text()
+    assert first is not None
+    assert later.error is not None
+    assert first.message == later.error.message
+    assert "[B, 8, 2·⌊H/4⌋, 2·⌊W/4⌋]" in first.message
+
+
+def test_names_that_the_user_gave_are_kept_in_the_sizes_that_are_offered() -> None:
+    error = ModelSummary(failing_models.LinearAfterFlatten(), Size("B=2 1 H=40 W=40")).error
+    assert error is not None
+    assert error.sizes == ("(B=2, 1, H=32, W=32)",)
+
+
+def test_keywords_and_plain_values_are_kept_in_the_sizes_that_are_offered() -> None:
+    class Keywords(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(20, 5)
+
+        def forward(self, x: Tensor, scale: float = 1.0, *, gate: Tensor) -> Tensor:
+            return self.fc(x) * scale + gate
+
+    error = ModelSummary(Keywords(), {"x": (2, 16), "scale": 2.0, "gate": (2, 5)}).error
+    assert error is not None
+    assert error.sizes == ("x=(2, 20) scale=2.0 gate=(2, 5)",)
+
+
+def test_check_raises_the_failure_in_the_same_words() -> None:
+    ms = ModelSummary(failing_models.LinearChain(), (2, 20))
+    with pytest.raises(CheckError, match="'fc1' \\(Linear\\) gives 50 features") as raised:
+        ms.check()
+    assert raised.value.__cause__ is ms.error
+
+
+def test_the_cause_is_the_original_exception_with_the_users_lines_alone() -> None:
+    error = ModelSummary(failing_models.Deep(), (2, 3, 8, 8)).error
+    assert error is not None
+    cause = error.__cause__
+    assert type(cause) is RuntimeError
+    lines = [(Path(entry.filename).name, entry.name) for entry in traceback.extract_tb(cause.__traceback__)]
+    assert lines == [("failing_models.py", "forward"), ("failing_models.py", "forward")]
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_a_failure_keeps_no_tensor_and_no_module_alive(engine: Any) -> None:
+    kept: list[weakref.ref[Any]] = []
+
+    class Noted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.fc(x)
+            kept.extend([weakref.ref(h), weakref.ref(self)])
+            return h.view(3, 5)
+
+    ms = ModelSummary(Noted(), (2, 4), engine=engine)
+    assert ms.error is not None
+    gc.collect()
+    assert kept
+    assert [ref() for ref in kept] == [None] * len(kept)
+
+
+def test_a_failure_in_a_real_run_is_told_like_any_other() -> None:
+    class Values(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            kept = x[x.sum(-1) > -1e9]
+            return self.fc(kept)
+
+    ms = ModelSummary(Values(), (5, 8))
+    assert ms.engine == "real"
+    assert ms.error is not None
+    assert ms.error.path == "fc"
+    assert ms.error.reason == "the input has 8 features, 'fc' takes 6"
+    assert ms.error.fix == "fc = nn.Linear(8, 2)"
+    assert type(ms.error.__cause__) is RuntimeError
+
+
+def test_words_of_torch_speak_of_tensors_and_not_of_fakes() -> None:
+    for case in CASES:
+        error = summarise(case).error
+        assert error is not None
+        assert "Fake" not in error.message
+        assert "Fake" not in str(error.__cause__)
+
+
+def test_what_a_failing_forward_prints_shows_once(capsys: pytest.CaptureFixture[str]) -> None:
+    class Loud(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(20, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            print("hello")  # the point
+            return self.fc(x)
+
+    error = ModelSummary(Loud(), (2, 16)).error
+    assert error is not None
+    assert error.sizes == ("(2, 20)",)
+    assert capsys.readouterr().out == "hello\n"
+
+
+CELL = """
+import torch
+from torch import nn
+from modelsummary_ipy.summary import ModelSummary
+
+def double(x):
+    return x.view(3, 5)
+
+class Net(nn.Module):
+    def forward(self, x):
+        return double(x)
+
+ms = ModelSummary(Net(), (2, 4))
+"""
+
+
+def test_a_function_of_a_notebook_shows_its_cell_and_line(shell: InteractiveShell) -> None:
+    shell.run_cell("1 + 1", store_history=True)
+    shell.run_cell(CELL, store_history=True)
+    error = shell.user_ns["ms"].error
+    assert error.source == "In [2] line 6"
+    assert "at In [2] line 6\n  line      return x.view(3, 5)\n" in error.message
+
+
+@pytest.fixture
+def shell() -> Iterator[InteractiveShell]:
+    InteractiveShell.clear_instance()
+    yield InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
+    InteractiveShell.clear_instance()

@@ -218,7 +218,9 @@ def _read_module(
 ) -> ModuleFact:
     cls = type(module)
     code = _find_forward(cls)  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
-    reads = find_reads(cls, nn.Module) if code is not None else None  # type: ignore[arg-type]  # as above
+    # Who is a container of its own reaches its children by their index.
+    indexes = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.Sequential))
+    reads = find_reads(cls, nn.Module) if code is not None and not indexes else None  # type: ignore[arg-type]  # as above
     return ModuleFact(
         index=index,
         paths=paths,

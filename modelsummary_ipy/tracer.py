@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
+from modelsummary_ipy.interrupts import Holding, find_gate
 from modelsummary_ipy.isolation import Surroundings, collect_types
 from modelsummary_ipy.kernels import KernelLog
 from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
@@ -105,7 +106,8 @@ def trace(
     tracer = _Tracer(work, tree, observer, guard, make_log)
     surroundings = Surroundings(collect_types(work.module))
     error: BaseException | None = None
-    with surroundings.kept(real=work.fake_mode is None), ExitStack() as stack:
+    with Holding(), surroundings.kept(real=work.fake_mode is None), ExitStack() as stack:
+        stack.callback(tracer.kernels.close)
         log = stack.enter_context(tracer.kernels.recording(work.fake_mode)) if measure else None
         if log is None and work.fake_mode is not None:
             stack.enter_context(work.fake_mode)
@@ -114,10 +116,15 @@ def trace(
         tracer.tag_inputs(inputs)
         stack.enter_context(hearing_calls(tracer.call_module))
         stack.enter_context(_FunctionMode(tracer))
+        gate = find_gate()
+        gate.deliver()
         try:
+            gate.is_open = True
             tracer.run(method, inputs)
         except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, told in the summary
             error = raised
+        finally:
+            gate.is_open = False
     return tracer.finish(error, inputs, method)
 
 
@@ -370,6 +377,14 @@ class _Tracer:
             self._leaf.append(_is_torch_leaf(inner, bool(fact.children)))
         return index_of[id(module)]
 
+    def _forgive_kept(self) -> None:
+        """A module that the first forward made and registered is made once, not at every call."""
+        kept = {id(module) for module in self._work.module.modules()} if self._strangers else set()
+        for stranger in self._strangers:
+            index = self._work.index_of[id(stranger)]
+            if self._modules[index].made and id(stranger) in kept:
+                self._modules[index] = replace(self._modules[index], made=False)
+
     def call_function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         info = describe_op(func)
         if self._work.fake_mode is not None:
@@ -498,6 +513,7 @@ class _Tracer:
 
     def finish(self, error: BaseException | None, inputs: Prepared, method: str) -> TraceResult:
         """Turn what was written down into facts."""
+        self._forgive_kept()
         sources: dict[Place, Source] = {}
 
         def source_of(place: Place) -> Source:

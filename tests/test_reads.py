@@ -131,3 +131,21 @@ def test_a_layer_that_the_forward_makes_is_told_from_one_it_finds() -> None:
     made = {fact.type_name + str(fact.settings["out_features"]): fact.made
             for fact in ModelSummary(Makes(), (4, 2)).story.trace.modules[1:]}  # fmt: skip
     assert made == {"Linear2": False, "Linear3": True}
+
+
+def test_a_layer_that_the_first_forward_registers_is_not_made_anew() -> None:
+    class BuildsItself(nn.Module):
+        fc: nn.Linear | None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.fc is None:
+                self.fc = nn.Linear(x.shape[1], 3)
+            return self.fc(x)
+
+    ms = ModelSummary(BuildsItself(), (4, 2))
+    assert [fact.made for fact in ms.story.trace.modules[1:]] == [False]
+    assert [flag.severity for flag in ms.flags] == ["note"]

@@ -127,7 +127,8 @@ def find_batchless_inputs(story: Story) -> Iterator[Flag]:
         if call.type_name in CONVOLUTIONS:
             expected = spatial_rank(call) + 2
         elif call.type_name in RECURRENTS or call.type_name in ATTENTIONS:
-            expected = 3
+            packed = any(leaf.name.endswith(".batch_sizes") for leaf in call.inputs)
+            expected = 0 if packed else 3
         if expected and rank == expected - 1:
             size = write_size(call.inputs[0].shape)
             message = (

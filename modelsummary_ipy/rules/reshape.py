@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 
 from modelsummary_ipy.facts import Call, Flag, Severity, Story
 from modelsummary_ipy.rules.layers import RESHAPES
-from modelsummary_ipy.rules.reading import Reading, Size, read, write_size
+from modelsummary_ipy.rules.reading import Reading, Size, argument, read, write_size
 
 __all__ = ["QUESTIONS", "RULES", "ask_for_more_steps", "find_swaps"]
 
 
+_EDGES = frozenset({"pad", "cat", "concat", "narrow", "ZeroPad2d", "ConstantPad2d", "as_strided", "unfold", "roll"})
 #: Dims on both sides together, above which nobody can say what was meant.
 _MOST_DIMS = 12
 
@@ -22,7 +23,8 @@ def find_swaps(story: Story) -> Iterator[Flag]:
 
     Finds ``(B, T, C)`` viewed as ``(B, C, T)``, a map's channels viewed as last, the layers of a state viewed as part
     of the batch. Leaves alone every regrouping that keeps the order (heads split off, windows cut, axes merged), and
-    sizes that are a swap only by chance: one trace at another size tells.
+    sizes that are a swap only by chance: one trace at another size tells; views that skew scores between a pad and a
+    cut.
     """
     reading = read(story)
     for step in reading.steps:
@@ -35,7 +37,7 @@ def find_swaps(story: Story) -> Iterator[Flag]:
             yield _write_swap(reading, step, "the rows mix several samples", "warning")
             continue
         swap = _find_swap_within(reading, step)
-        if swap is None:
+        if swap is None or _is_skew(reading, step):
             continue
         severity = _judge(reading, step, *swap)
         if severity is not None:
@@ -47,6 +49,20 @@ def _find_swap_within(reading: Reading, step: Call) -> tuple[Size, Size] | None:
     moving = reading.moving_in(step)
     at = moving[0] if moving else 0
     return find_swap(step.inputs[0].shape, step.outputs[0].shape, at)
+
+
+def _is_skew(reading: Reading, step: Call) -> bool:
+    """Tell whether a view stands between a padding and a cut: that shifts the rows of scores on purpose."""
+    maker = reading.maker(step.input_links[0])
+    neighbours = [call for call in (maker, *reading.users_of(step)) if call is not None]
+    return any(call.type_name in _EDGES or (call.type_name == "getitem" and _cuts(call)) for call in neighbours)
+
+
+def _cuts(call: Call) -> bool:
+    """Tell whether an index cuts a dim, ``x[:, 1:]``, rather than picks from it."""
+    index = argument(call, "1")
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, slice) and part not in (slice(None), slice(0, None)) for part in parts)
 
 
 def _mixes_samples(reading: Reading, step: Call) -> bool:

@@ -284,3 +284,18 @@ class GroupsOfSegments(nn.Module):
         moved = torch.cat([clips[:, 1:, :2], torch.zeros_like(clips[:, :1, :2])], 1)
         y = torch.cat([moved, clips[:, :, 2:]], 2).view_as(y)
         return self.out(y.mean((2, 3)))
+
+
+@clean("reshape-swap", (2, 12, 16))
+class RelativeShift(nn.Module):
+    """Scores of relative positions, skewed by a padding, a view and a cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.places = nn.Linear(16, 16), nn.Parameter(torch.randn(23, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, _ = x.shape
+        scores = self.q(x) @ self.places.t()
+        scores = F.pad(scores, (1, 0)).view(b, 2 * t, t)[:, 1:].reshape(b, t, 2 * t - 1)
+        return scores[..., :t].softmax(-1) @ x

@@ -117,6 +117,22 @@ class OneOfManyHeads(nn.Module):
         return self.heads[task](self.body(x))
 
 
+@clean("unused-layer", (2, 8))
+class ExpertsByName(nn.Module):
+    """A container of its own whose forward picks by name."""
+
+    class Experts(nn.ModuleDict):
+        def forward(self, x: Tensor) -> Tensor:
+            return self[f"expert_{x.shape[1] % 3}"](x)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = self.Experts({f"expert_{i}": nn.Linear(8, 8) for i in range(3)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.experts(x)
+
+
 @clean("repeated-layer", (2, 3, 16, 16), (2, 3, 16, 16))
 class SiameseTowers(nn.Module):
     def __init__(self) -> None:

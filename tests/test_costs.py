@@ -245,6 +245,12 @@ def test_multiply_adds_are_those_counted_by_hand(known: Known, engine: str) -> N
     assert count(known.make().eval(), *inputs, engine=engine) == known.mult_adds
 
 
+def test_a_summary_says_that_a_causal_mask_is_counted_in_full() -> None:
+    words = "attention under a causal mask is counted in full"
+    assert words in summarise(Attends(), torch.zeros(2, 5, 8)).to_text()
+    assert words not in summarise(nn.Linear(8, 8), torch.zeros(2, 5, 8)).to_text()
+
+
 def test_an_embedding_counts_nothing_and_the_layer_behind_it_does() -> None:
     ms = summarise(nn.Sequential(nn.Embedding(10, 6), nn.Linear(6, 4)), torch.zeros(2, 5, dtype=torch.int64))
     assert [ms.costs[row.index].mult_adds for row in ms.rows] == [2 * 5 * 6 * 4, 0, 2 * 5 * 6 * 4]

@@ -176,6 +176,8 @@ def find_caveats(story: Story) -> tuple[str, ...]:
     lines = []
     if story.unknown_ops:
         lines.append("not counted in MACs: " + ", ".join(plain(op) for op in story.unknown_ops))
+    if any(("is_causal", True) in kernel.arguments for call in story.trace.calls for kernel in call.kernels):
+        lines.append("attention under a causal mask is counted in full")
     if story.constraints:
         lines.append("works for " + "; ".join(plain(words) for words in story.constraints))
     lines += [f"fails at {plain(sizes)}: {plain(reason)}" for sizes, reason in story.failed_at]

@@ -22,6 +22,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export JUPYTER_PLATFORM_DIRS := 1
+# The kernel is this environment's, whatever kernels the user has installed.
+export JUPYTER_PREFER_ENV_PATH := 1
 
 .PHONY: help
 help:
@@ -55,7 +57,7 @@ demo: $(VENV)/.has-test
 
 .PHONY: lab
 lab: $(VENV)/.has-test
-	$(BIN)/jupyter lab --notebook-dir notebooks $(if $(filter 0,$(shell id -u)),--allow-root) quickstart.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/quickstart.ipynb
 
 # --- to trust it -----------------------------------------------------------------------------------------------------
 

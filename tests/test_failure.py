@@ -491,3 +491,17 @@ def shell() -> Iterator[InteractiveShell]:
     InteractiveShell.clear_instance()
     yield InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
     InteractiveShell.clear_instance()
+
+
+def find_examples() -> list[str]:
+    """The reasons that the page on errors shows."""
+    page = (Path(__file__).parent.parent / "docs" / "errors.md").read_text(encoding="utf-8")
+    reasons = page.partition("## Reasons")[2].partition("## Fake")[0]
+    return re.findall(r"^\| [^|]+ \| `(.+)` \|$", reasons, re.MULTILINE)
+
+
+def test_the_page_on_errors_shows_reasons_that_are_given() -> None:
+    examples = find_examples()
+    given = [error.reason for case in CASES if (error := summarise(case).error) is not None]
+    assert len(examples) > 30
+    assert [example for example in examples if not any(example in reason for reason in given)] == []

@@ -275,7 +275,12 @@ class Cloner:
         return self._remember(value, clone)
 
     def _clone_function(self, value: types.FunctionType) -> Any:
-        """A function is its code, but one that closes over a module, a tensor or a list would reach the original's."""
+        """A function is its code, but one that closes over a module, a tensor or a list would reach the original's.
+
+        A compiled function is cloned as what it was compiled from: a trace runs eagerly.
+        """
+        if "_torchdynamo_orig_callable" in value.__dict__:
+            return self._remember(value, self(value.__dict__["_torchdynamo_orig_callable"]))
         if not value.__closure__ and not value.__dict__:
             return self._share(value)
         self._remember(value, value)  # stands for itself while its own closure is looked at

@@ -27,6 +27,7 @@ from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
 from modelsummary_ipy.infer import list_candidates
 from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.interrupts import Holding
 from modelsummary_ipy.isolation import deep_stack, quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, parameter_names, prepare_inputs
@@ -95,7 +96,7 @@ def run_engine(
     Raises:
         TraceCancelled: If the observer asked to stop.
     """
-    with collector_paused(), deep_stack():
+    with Holding(), collector_paused(), deep_stack():
         traced = _run_engine(model, inputs, method, device, mode, engine, observer)
     if traced.error is not None:
         trim_error(traced.error)

@@ -57,6 +57,8 @@ class FakeMode(FakeTensorMode):
         self.listener: Listener | None = None
         self._inside = False
         self._memo = _MEMO if self.shape_env is None else None
+        # torch's own cache lives as long as the process, and holds a generator for each trace of a model that has one.
+        self.cache_enabled = self.cache_enabled and self._memo is None
         self.templates: dict[torch.device, tuple[torch.device, dict[str, Any]]] = {}
 
     supports_higher_order_operators = True  # they ask for a rule by the mode's exact class, which is torch's own

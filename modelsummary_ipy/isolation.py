@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import torch
 from torch import nn
 
+from modelsummary_ipy.interrupts import Holding
 from modelsummary_ipy.namespaces import Namespaces
 
 __all__ = ["Surroundings", "deep_stack", "quiet_output"]
@@ -175,18 +176,24 @@ class _ThreadWriter:
         return getattr(self._passed_to, name)
 
 
-@contextlib.contextmanager
-def quiet_output() -> Iterator[list[str]]:
-    """Catch what this thread prints; other threads print as before. Yields the list that fills with the text."""
-    caught: list[str] = []
-    before = sys.stdout
-    writer: Any = _ThreadWriter(caught, before, threading.get_ident())
-    sys.stdout = writer
-    try:
-        yield caught
-    finally:
-        if sys.stdout is writer:
-            sys.stdout = before
+class quiet_output(Holding):  # a block, as contextlib names its own
+    """Catch what this thread prints; other threads print as before. Gives the list that fills with the text.
+
+    An interrupt waits for its end, but for the user's forward: it must find the output where it was.
+    """
+
+    def __enter__(self) -> list[str]:  # type: ignore[override]
+        super().__enter__()
+        caught: list[str] = []
+        self._before = sys.stdout
+        self._writer: Any = _ThreadWriter(caught, self._before, threading.get_ident())
+        sys.stdout = self._writer
+        return caught
+
+    def __exit__(self, *error: Any) -> None:
+        if sys.stdout is self._writer:
+            sys.stdout = self._before
+        super().__exit__(*error)
 
 
 def collect_types(module: nn.Module) -> set[type]:

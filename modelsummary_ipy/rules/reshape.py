@@ -89,7 +89,7 @@ def find_swap(before: Size, after: Size, batch: int | None = None) -> tuple[Size
         >>> find_swap((8, 20, 64), (8, 64, 20))
         ((20, 64), (64, 20))
         >>> find_swap((8, 64, 4, 4), (8, 16, 64))
-        ((64, 16), (16, 64))
+        ((64, 4, 4), (4, 4, 64))
         >>> find_swap((8, 20, 64), (8, 20, 4, 16)) is None
         True
     """

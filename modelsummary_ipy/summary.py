@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -224,15 +225,19 @@ class ModelSummary:
         if self._has_formulas:
             return
         self.flags  # noqa: B018  # they are found without formulas, whatever is asked for first
+        self._has_formulas = True
         batch = self._find_batch()
         traced, story = self._traced, self._story
-        found = find_formulas(
-            traced.shadow, self._inputs, list(traced.dtypes), self._method, story.trace, story.rows, batch
-        )
-        limits = find_constraints(story.trace, found)
+        try:
+            found = find_formulas(
+                traced.shadow, self._inputs, list(traced.dtypes), self._method, story.trace, story.rows, batch
+            )
+            limits = find_constraints(story.trace, found)
+        except Exception as error:  # noqa: BLE001  # our own mistake must not cost the user the rows
+            warnings.warn(f"no formulas, for {type(error).__name__}: {error}; please report it", stacklevel=3)
+            return
         if found.prober is not None:
             found.prober.forget()
-        self._has_formulas = True
         self._story = replace(
             story,
             formulas=found.outputs,

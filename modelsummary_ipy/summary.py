@@ -225,7 +225,6 @@ class ModelSummary:
         if self._has_formulas:
             return
         self.flags  # noqa: B018  # they are found without formulas, whatever is asked for first
-        self._has_formulas = True
         batch = self._find_batch()
         traced, story = self._traced, self._story
         try:
@@ -235,9 +234,11 @@ class ModelSummary:
             limits = find_constraints(story.trace, found)
         except Exception as error:  # noqa: BLE001  # our own mistake must not cost the user the rows
             warnings.warn(f"no formulas, for {type(error).__name__}: {error}; please report it", stacklevel=3)
+            self._has_formulas = True
             return
         if found.prober is not None:
             found.prober.forget()
+        self._has_formulas = True
         self._story = replace(
             story,
             formulas=found.outputs,

@@ -33,7 +33,8 @@ ROOMS: dict[str, set[str]] = {
     "clone": set(),
     "memo": set(),
     "namespaces": {"leaves"},
-    "isolation": {"namespaces"},
+    "interrupts": set(),
+    "isolation": {"interrupts", "namespaces"},
     "fakes": {"clone", "memo"},
     "shadow": {"clone", "fakes", "isolation", "modules"},
     # the pass
@@ -44,15 +45,15 @@ ROOMS: dict[str, set[str]] = {
     "zero_ops": set(),
     "kernels": {"facts", "fakes", "leaves", "mult_adds", "zero_ops"},
     "tracer": {
-        "calls", "errors", "facts", "inputs", "isolation", "kernels", "leaves", "modules", "ops", "packed", "shadow",
-        "source",
+        "calls", "errors", "facts", "inputs", "interrupts", "isolation", "kernels", "leaves", "modules", "ops", "packed",
+        "shadow", "source",
     },
     "prepare": {"clone", "facts", "inputs", "leaves", "shadow", "tracer"},
     "checks": {"facts"},
     "infer": {"facts", "inputs", "sizes"},
     "engines": {
-        "arguments", "checks", "errors", "facts", "fakes", "infer", "inputs", "isolation", "leaves", "prepare",
-        "shadow", "source", "tracer",
+        "arguments", "checks", "errors", "facts", "fakes", "infer", "inputs", "interrupts", "isolation", "leaves",
+        "prepare", "shadow", "source", "tracer",
     },
     "watch": {"calls", "clone", "inputs", "leaves"},
     # what is made of it
@@ -63,8 +64,8 @@ ROOMS: dict[str, set[str]] = {
     "align": {"facts"},
     "fit": {"algebra"},
     "strides": {"algebra", "facts"},
-    "probes": {"checks", "facts", "fakes", "inputs", "isolation", "leaves", "prepare", "shadow", "tracer"},
-    "points": {"facts", "names", "probes"},
+    "probes": {"checks", "facts", "fakes", "inputs", "isolation", "leaves", "names", "prepare", "shadow", "tracer"},
+    "points": {"facts", "probes"},
     "formulas": {
         "algebra", "align", "engines", "facts", "fit", "inputs", "names", "points", "probes", "shadow", "strides",
         "tracer",

@@ -1,15 +1,13 @@
-"""Sizes as expressions of named dims: polynomials over names and floors, how people write them, and their values."""
+"""Sizes as expressions of named dims: polynomials over names and floors, and their values."""
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 
-__all__ = ["Expr", "Floor", "constant", "evaluate", "floor_of", "is_same", "is_whole", "symbol"]
+__all__ = ["Expr", "Floor", "constant", "floor_of", "is_same", "is_whole", "symbol"]
 
 #: A factor of a monomial: a name, a floor, or a sum in parentheses (sums are not multiplied out).
 Atom = "str | Floor | Expr"
@@ -89,9 +87,6 @@ class Expr:
             total += coefficient
         return total
 
-    def __str__(self) -> str:
-        return _write(self)
-
 
 def constant(number: int | Fraction) -> Expr:
     """Return a number as an expression."""
@@ -121,7 +116,8 @@ def _as_factor(expr: Expr) -> tuple[Monomial, Fraction]:
 
 
 def _sort_monomial(powers: Iterable[tuple[str | Floor | Expr, int]]) -> Monomial:
-    return tuple(sorted(((atom, power) for atom, power in powers if power), key=lambda item: _rank(item[0])))
+    """Put the factors in one order, whatever they came in: equal products are equal."""
+    return tuple(sorted(((atom, power) for atom, power in powers if power), key=lambda item: repr(item[0])))
 
 
 def _atom_value(atom: str | Floor | Expr, sizes: Mapping[str, int]) -> Fraction:
@@ -220,159 +216,3 @@ def _try_sizes(names: frozenset[str], steps: Mapping[str, int]) -> Iterator[dict
             state = (state * 1103515245 + 12345) % 2**31
             sizes[name] = (state // 64 % 997 + 1) * steps.get(name, 1)
         yield sizes
-
-
-# -- writing ----------------------------------------------------------------------------------------------------------
-
-#: Names in the order people write them in a product.
-_ORDER = {name: index for index, name in enumerate(("B", "N", "T", "S", "L", "D", "C", "H", "W", "F"))}
-
-
-def _rank(atom: str | Floor | Expr) -> tuple[int, str, int]:
-    name = min(_names_in(symbol(atom) if isinstance(atom, str) else _inside(atom)), key=_name_rank, default="")
-    return (*_name_rank(name), 0 if isinstance(atom, str) else 1)
-
-
-def _inside(atom: Floor | Expr) -> Expr:
-    return atom.inside if isinstance(atom, Floor) else atom
-
-
-def _name_rank(name: str) -> tuple[int, str]:
-    return (_ORDER.get(name, _ORDER.get(name[:1], 50)), name)
-
-
-def _write(expr: Expr) -> str:
-    if not expr.terms:
-        return "0"
-    expr = _move_number_inside(expr)
-
-    def order(term: tuple[Monomial, Fraction]) -> tuple[bool, int, tuple[tuple[int, str, int], ...]]:
-        monomial, coefficient = term
-        return (coefficient < 0 or not monomial, -sum(p for _, p in monomial), tuple(_rank(a) for a, _ in monomial))
-
-    written = ""
-    for monomial, coefficient in sorted(expr.terms, key=order):
-        text = _write_term(monomial, abs(coefficient))
-        if not written:
-            written = f"-{text}" if coefficient < 0 else text
-        else:
-            written += f" {'-' if coefficient < 0 else '+'} {text}"
-    return written
-
-
-def _write_term(monomial: Monomial, coefficient: Fraction) -> str:
-    factors: list[str] = []
-    if coefficient.numerator != 1 or not monomial:
-        factors.append(str(coefficient.numerator))
-    for atom, power in monomial:
-        text = _write_atom(atom)
-        factors.append(text if power == 1 else text + _raise(power))
-    text = "·".join(factors)
-    return text if coefficient.denominator == 1 else f"{text}/{coefficient.denominator}"
-
-
-def _raise(power: int) -> str:
-    return "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(power))
-
-
-def _write_atom(atom: str | Floor | Expr) -> str:
-    if isinstance(atom, str):
-        return atom
-    if isinstance(atom, Expr):
-        return f"({_write(atom)})"
-    return _write_floor(atom.inside)
-
-
-def _move_number_inside(expr: Expr) -> Expr:
-    """Write ``⌊(H - 3)/4⌋`` for ``⌊(H + 1)/4⌋ - 1``, but ``⌈H/4⌉ - 1`` and ``⌊H/4⌋ - 1`` as they are."""
-    numbers = [coefficient for monomial, coefficient in expr.terms if not monomial]
-    floors = [m for m, c in expr.terms if c == 1 and len(m) == 1 and isinstance(m[0][0], Floor) and m[0][1] == 1]
-    if not numbers or len(floors) != 1 or len(expr.terms) != 2:
-        return expr
-    floor = floors[0][0][0]
-    assert isinstance(floor, Floor)
-    below, _, number = _common_denominator(floor.inside)
-    if number in (0, below - 1):
-        return expr
-    return Expr(((((Floor(floor.inside + constant(numbers[0])), 1),), Fraction(1)),))
-
-
-def _common_denominator(inside: Expr) -> tuple[int, Expr, int]:
-    """Split ``(P + n)/d`` into ``d``, ``P`` and ``n``."""
-    below = math.lcm(*(coefficient.denominator for _, coefficient in inside.terms))
-    above = inside.scaled(below)
-    number = next((int(coefficient) for monomial, coefficient in above.terms if not monomial), 0)
-    return below, above - number, number
-
-
-def _write_floor(inside: Expr) -> str:
-    """Write ``⌊inside⌋`` over a common denominator, as a ceiling where that is what was meant."""
-    below, moving, number = _common_denominator(inside)
-    if number == below - 1:
-        return f"⌈{_over(moving, below)}⌉"
-    return f"⌊{_over(moving + number, below)}⌋"
-
-
-def _over(above: Expr, below: int) -> str:
-    text = _write(above)
-    if below == 1:
-        return text
-    return f"({text})/{below}" if len(above.terms) > 1 else f"{text}/{below}"
-
-
-# -- reading ----------------------------------------------------------------------------------------------------------
-
-_POWERS = {sign: f"**{digit}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
-_BRACKETS = {"⌊": "floor(", "⌋": ")", "⌈": "ceil(", "⌉": ")", "·": "*", "−": "-"}
-
-
-def evaluate(text: str, sizes: Mapping[str, int]) -> int:
-    """Return the value of a written formula: ``evaluate("⌈H/32⌉", {"H": 224})`` is 7.
-
-    Args:
-        text: One dim of a formula, as this module writes it.
-        sizes: By name.
-
-    Raises:
-        KeyError: If a name has no size.
-        ValueError: If the text is no formula, or its value at these sizes is not whole.
-    """
-    value = _value_of(_parse(text), sizes)
-    if value.denominator != 1:
-        raise ValueError(f"{text} is not whole at {dict(sizes)}")
-    return int(value)
-
-
-@lru_cache(maxsize=4096)
-def _parse(text: str) -> ast.expr:
-    plain = "".join(_BRACKETS.get(sign, _POWERS.get(sign, sign)) for sign in text)
-    try:
-        return ast.parse(plain, mode="eval").body
-    except SyntaxError as error:
-        raise ValueError(f"{text!r} is no formula") from error
-
-
-def _value_of(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return Fraction(node.value)
-    if isinstance(node, ast.Name):
-        return Fraction(sizes[node.id])
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_value_of(node.operand, sizes)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
-        value = _value_of(node.args[0], sizes)
-        if node.func.id in ("floor", "ceil"):
-            return Fraction(math.floor(value) if node.func.id == "floor" else math.ceil(value))
-    if isinstance(node, ast.BinOp):
-        left, right = _value_of(node.left, sizes), _value_of(node.right, sizes)
-        if isinstance(node.op, ast.Add):
-            return left + right
-        if isinstance(node.op, ast.Sub):
-            return left - right
-        if isinstance(node.op, ast.Mult):
-            return left * right
-        if isinstance(node.op, ast.Div):
-            return left / right
-        if isinstance(node.op, ast.Pow):
-            return left ** int(right)
-    raise ValueError("no formula")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from modelsummary_ipy.algebra import evaluate
 from modelsummary_ipy.engines import collector_paused
 from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.formulas import Formulas, FormulaTable
-from modelsummary_ipy.points import Points, is_feature, is_spatial, prime_factors
+from modelsummary_ipy.notation import evaluate
+from modelsummary_ipy.points import Points, prime_factors
 from modelsummary_ipy.probes import Prober
 
 __all__ = ["Constraint", "find_constraints"]
@@ -106,7 +106,9 @@ class _Finder:
     def _find_upper_limits(self) -> Iterable[Constraint]:
         groups: dict[int, list[str]] = {}
         for name in self._points.free:
-            limit = None if name == self._prober.batch or is_feature(name) else self._find_upper_limit(name)
+            limit = (
+                None if name == self._prober.batch or self._prober.is_feature(name) else self._find_upper_limit(name)
+            )
             if limit is None or not self._works(self._with_partner(name, limit)):
                 continue
             if self._fails(self._with_partner(name, limit + self._step(name))):
@@ -117,7 +119,7 @@ class _Finder:
     def _find_upper_limit(self, name: str) -> int | None:
         if name in self._points.capped:
             return self._base[name]
-        if is_spatial(name):
+        if self._prober.is_spatial(name):
             far = self._points.narrow.get(name)
             return self._halve(name, self._base[name], far) if far and not self._works({name: far}) else None
         return None if self._unrolls() else self._search_limit(name)
@@ -168,7 +170,7 @@ class _Finder:
 
     def _find_lower_limits(self) -> Iterable[Constraint]:
         """Try the smallest sizes that leave nothing empty, all together first: mostly they work."""
-        names = [name for name in self._points.free if name != self._prober.batch and not is_feature(name)]
+        names = [name for name in self._points.free if name != self._prober.batch and not self._prober.is_feature(name)]
         lowest = {name: self._smallest_by_formula(name) for name in names}
         for one, two in self._points.tied:
             lowest[one] = lowest[two] = max(lowest[one], lowest[two])

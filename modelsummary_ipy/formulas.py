@@ -12,6 +12,7 @@ from modelsummary_ipy.engines import collector_paused
 from modelsummary_ipy.facts import Call, Formula, Link, Retrace, Row, TensorSpec, Trace
 from modelsummary_ipy.fit import Fitter, Known, Values
 from modelsummary_ipy.names import name_dims
+from modelsummary_ipy.notation import write
 from modelsummary_ipy.points import Points, choose_points, choose_points_of_failed
 from modelsummary_ipy.probes import Prober, Sizes
 from modelsummary_ipy.shadow import Shadow
@@ -97,7 +98,7 @@ def find_batch(
     first = BatchFacts(names, told, found.batch)
     if inputs is None or trace.engine != "fake" or not trace.calls:
         return first
-    prober = Prober(shadow, inputs, dtypes, method, names, base, len(trace.calls), found.batch)
+    prober = Prober(shadow, inputs, dtypes, method, found, base, len(trace.calls))
     first = replace(first, prober=prober)
     if not found.batch or trace.failure is not None:
         return first
@@ -185,6 +186,7 @@ class _Finder:
         self._made: list[tuple[tuple[_Shapes, _Dims | None], ...]] = [()] * len(trace.calls)
         self._cache: dict[tuple[object, ...], _Dims | None] = {}
         self._written: dict[Expr, str] = {}
+        self._order = list(points.base)
         self.outputs: list[tuple[Formula | None, ...]] = [(None,) * len(call.outputs) for call in trace.calls]
         self.inputs: list[tuple[Formula | None, ...]] = [(None,) * len(call.inputs) for call in trace.calls]
 
@@ -292,7 +294,7 @@ class _Finder:
         for expr in dims:
             text = self._written.get(expr)
             if text is None:
-                text = self._written[expr] = str(expr)
+                text = self._written[expr] = write(expr, self._order)
             texts.append(text)
         return tuple(texts)
 

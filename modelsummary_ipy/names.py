@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from modelsummary_ipy.facts import Call, InputFact, Trace
 
@@ -41,10 +41,16 @@ class InputNames:
     Attributes:
         dims: Per input leaf, a name per dim, ``""`` for a plain number.
         batch: The name of the dim that is the batch, ``""`` if there is none.
+        roles: By name, what we would have called a dim that the user named: ``{"rows": "H"}``.
     """
 
     dims: tuple[tuple[str, ...], ...]
     batch: str = ""
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+    def role(self, name: str) -> str:
+        """Return what a dim is, as one letter: ``"T"`` of ``T2``."""
+        return self.roles.get(name, name).rstrip("0123456789")
 
 
 def name_dims(trace: Trace) -> InputNames:
@@ -58,6 +64,7 @@ def name_dims(trace: Trace) -> InputNames:
     }
     readers = _Readers(trace)
     renamed: dict[str, str] = {}
+    roles: dict[str, str] = {}
     named: dict[int, tuple[str, ...]] = {}
     # Inputs that the user named come first: the others are named after them.
     for leaf in sorted(range(len(trace.inputs)), key=lambda leaf: not any(trace.inputs[leaf].dims)):
@@ -66,6 +73,7 @@ def name_dims(trace: Trace) -> InputNames:
         for axis, (guess, given) in enumerate(zip(names, fact.dims or ("",) * len(names), strict=True)):
             if given and guess:
                 renamed.setdefault(guess, given)
+                roles.setdefault(given, guess)
             if given:
                 names[axis] = given
             elif guess in renamed and known.get(renamed[guess]) == fact.spec.shape[axis]:
@@ -75,7 +83,7 @@ def name_dims(trace: Trace) -> InputNames:
     every = {name for names in dims for name in names}
     given_names = {name for fact in trace.inputs for name in fact.dims}
     batch = "B" if "B" in given_names else renamed.get("B", "B")
-    return InputNames(dims, batch if batch in every else "")
+    return InputNames(dims, batch if batch in every else "", roles)
 
 
 def _agree(wanted: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from modelsummary_ipy.facts import Trace
-from modelsummary_ipy.names import FEATURE_NAMES
 from modelsummary_ipy.probes import Prober, Sizes
 
-__all__ = ["Points", "choose_points", "choose_points_of_failed", "is_feature", "is_spatial", "prime_factors"]
+__all__ = ["Points", "choose_points", "choose_points_of_failed", "prime_factors"]
 
 #: What is added to the batch in the further traces (the one at ``B + 1`` came before).
 _BATCH = (2, 5, 3, 9)
@@ -17,7 +17,6 @@ _BATCH = (2, 5, 3, 9)
 _SEQUENCE = ((4, 17, 9, 6), (7, 3, 19, 12), (13, 6, 2, 21), (3, 11, 20, 8), (18, 5, 7, 10))
 #: What is added, in steps, to a size that moves in steps or a little only; neighbours take different rows.
 _LITTLE = ((1, 3, 2, 5), (2, 1, 5, 3), (3, 2, 1, 4))
-_SPATIAL = frozenset({"H", "W", "L", "D"})
 #: Steps that are tried besides the size's own divisors: what works may be 64·k + 1.
 _OTHER_STEPS = (64,)
 
@@ -52,16 +51,6 @@ class Points:
     def steps(self) -> dict[str, int]:
         """By name, what every size that works is a multiple of."""
         return {name: step for name, step in self.strides.items() if self.base[name] % step == 0}
-
-
-def is_feature(name: str) -> bool:
-    """Tell whether a dim is one that a layer's weights usually fix."""
-    return name.rstrip("0123456789") in FEATURE_NAMES
-
-
-def is_spatial(name: str) -> bool:
-    """Tell whether a dim is one of a map or of a signal."""
-    return name.rstrip("0123456789") in _SPATIAL
 
 
 def prime_factors(number: int) -> list[int]:
@@ -101,6 +90,8 @@ class _Chooser:
         self._prober = prober
         self._base = dict(prober.base)
         self._batch = prober.batch
+        self._is_feature = prober.is_feature
+        self._is_spatial = prober.is_spatial
         self._strides: dict[str, int] = {}
         self._capped: set[str] = set()
         self._rigid: list[str] = []
@@ -115,7 +106,7 @@ class _Chooser:
             self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _BATCH)
         elif self._batch in self._base:
             self._search([self._batch])
-        others = [name for name in self._base if name != self._batch and not is_feature(name)]
+        others = [name for name in self._base if name != self._batch and not self._is_feature(name)]
         if others:
             wide = self._plan(others)
             if self._works({**self._at(0), **{name: plan[0] for name, plan in wide.items()}}):
@@ -123,13 +114,13 @@ class _Chooser:
             elif not self._try_square(others, wide):
                 self._search_groups(others, wide)
         for name in self._base:
-            if is_feature(name):
+            if self._is_feature(name):
                 self._try_feature(name)
         return self._trace_all()
 
     def choose_any(self, num_calls: int) -> Points:
         """Choose sizes that lead as far as the first trace went, wherever they end."""
-        moving = [name for name in self._base if not is_feature(name)]
+        moving = [name for name in self._base if not self._is_feature(name)]
         wide = self._plan([name for name in moving if name != self._batch])
         little = {
             name: tuple(self._base[name] + more for more in _LITTLE[turn % 3]) for turn, name in enumerate(moving)
@@ -159,7 +150,7 @@ class _Chooser:
         spatial = 0
         for name in names:
             size = self._base[name]
-            if is_spatial(name):
+            if self._is_spatial(name):
                 # One below and one above a multiple of 64: there every floor and every ceiling of a chain of strides
                 # shows, for any stride that is a power of two. Far apart, so that a long stride shows too.
                 near, far = (size // 64 + 1) * 64, (size * 3 // 128 + 1) * 64
@@ -180,9 +171,9 @@ class _Chooser:
         """Try the same plan with maps kept square, where they are square now: some nets take a root."""
         square = dict(wide)
         tied: list[tuple[str, str]] = []
-        for name in names:
-            partner = name.replace("W", "H", 1)
-            if name.startswith("W") and self._base.get(partner) == self._base[name]:
+        for partner, name in pairwise(names):
+            roles = self._prober.names.role(partner), self._prober.names.role(name)
+            if roles == ("H", "W") and self._base[partner] == self._base[name]:
                 square[name] = square[partner]
                 tied.append((partner, name))
         if not tied or not self._works({**self._at(0), **{name: plan[0] for name, plan in square.items()}}):
@@ -195,7 +186,9 @@ class _Chooser:
         """Find out which dims move, and in which steps: the dims of one map together, every other by itself."""
         maps: dict[str, list[str]] = {}
         for name in names:
-            maps.setdefault(name.lstrip("HWD") or "0" if is_spatial(name) else name, []).append(name)
+            # H2 and W2 belong together, as H and W do.
+            number = name[len(name.rstrip("0123456789")) :]
+            maps.setdefault(f"map {number}" if self._is_spatial(name) else name, []).append(name)
         for group in maps.values():
             if len(maps) > 1 and self._works({name: wide[name][0] for name in group}):
                 self._plans.update({name: wide[name] for name in group})
@@ -232,7 +225,7 @@ class _Chooser:
     def _keep_little(self, names: list[str], step: int) -> None:
         """Plan a few steps more (or less); dims that only move together get the same ones."""
         if step == 1:
-            self._narrow.update({name: self._base[name] * 2 + 27 for name in names if is_spatial(name)})
+            self._narrow.update({name: self._base[name] * 2 + 27 for name in names if self._is_spatial(name)})
         tied = len(names) > 1 and not self._works({names[0]: self._base[names[0]] + step})
         if tied:
             self._tied += [(names[0], other) for other in names[1:]]

@@ -16,6 +16,7 @@ from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.fakes import give_values
 from modelsummary_ipy.isolation import quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
+from modelsummary_ipy.names import FEATURE_NAMES, InputNames
 from modelsummary_ipy.prepare import prepare_inputs
 from modelsummary_ipy.shadow import Shadow, Workpiece
 from modelsummary_ipy.tracer import Prepared, TraceCancelled, trace
@@ -36,6 +37,7 @@ _MOST_EXTRA = 2000
 _MOST_CALLS = 30_000
 _LEAST_TRACES = 5
 _MOST_TRACES = 80
+_SPATIAL = frozenset({"H", "W", "L", "D"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +73,9 @@ class Prober:
         inputs: What the user gave.
         dtypes: The dtypes that the sizes among it got.
         method: What is called.
-        names: Per input leaf, a name per dim, ``""`` for a plain number.
+        names: What the dims of the input are called; whoever asks may call the batch ``"B"``.
         base: The sizes that the user gave, by name.
         num_calls: Calls of the first trace.
-        batch: The name of the batch; whoever asks may call it ``"B"``.
     """
 
     def __init__(
@@ -83,23 +84,30 @@ class Prober:
         inputs: ModelInputs,
         dtypes: list[str],
         method: str,
-        names: tuple[tuple[str, ...], ...],
+        names: InputNames,
         base: Sizes,
         num_calls: int,
-        batch: str = "B",
     ) -> None:
         self._shadow = shadow
         self._inputs = inputs
         self._dtypes = dtypes
         self._method = method
-        self._names = names
+        self.names = names
+        self.batch = names.batch
         self.base = dict(base)
-        self.batch = batch
         self._most = _MOST_TIMES * num_calls + _MOST_EXTRA
         self._allowance = max(_MOST_CALLS, _LEAST_TRACES * num_calls)
         self._known: dict[tuple[Any, ...], Probe] = {}
         #: How many forwards were run.
         self.passes = 0
+
+    def is_feature(self, name: str) -> bool:
+        """Tell whether a dim is one that a layer's weights usually fix."""
+        return self.names.role(name) in FEATURE_NAMES
+
+    def is_spatial(self, name: str) -> bool:
+        """Tell whether a dim is one of a map or of a signal."""
+        return self.names.role(name) in _SPATIAL
 
     def ask(self, sizes: Sizes, *, training: bool | None = None) -> Probe:
         """Trace at ``sizes``; what they don't name stays as the user gave it.
@@ -146,7 +154,7 @@ class Prober:
             if training is not None:
                 work.module.train(training)
             prepared = prepare_inputs(self._inputs, work, self._dtypes, method=self._method)
-            resized = resize(prepared, work, self._names, sizes)
+            resized = resize(prepared, work, self.names.dims, sizes)
             if resized is None:
                 return Probe(None, "the input holds tensors that can't be made anew at other sizes")
             if not measure:

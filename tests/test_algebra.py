@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsummary_ipy.algebra import Expr, constant, evaluate, floor_of, is_same, is_whole, symbol
+from modelsummary_ipy.algebra import Expr, constant, floor_of, is_same, is_whole, symbol
+from modelsummary_ipy.notation import evaluate, write
 
 B, H, W, T = map(symbol, "BHWT")
 
@@ -49,7 +50,13 @@ def halve(expr: Expr, times: int = 1) -> Expr:
     ],
 )
 def test_expressions_are_written_the_way_people_write(expr: Expr, text: str) -> None:
-    assert str(expr) == text
+    assert write(expr) == text
+
+
+def test_names_of_the_user_stand_in_the_order_of_the_input() -> None:
+    product = symbol("rows") * symbol("cols") * symbol("batch")
+    assert write(product, ("batch", "rows", "cols")) == "batch·rows·cols"
+    assert write(product) == "batch·cols·rows"
 
 
 def test_a_chain_of_strided_layers_is_one_division() -> None:
@@ -57,13 +64,13 @@ def test_a_chain_of_strided_layers_is_one_division() -> None:
     size = H
     for _ in range(2):
         size = floor_of((size - 4).scaled(Fraction(1, 2)))
-    assert str(size) == "⌊H/4⌋ - 3"
+    assert write(size) == "⌊H/4⌋ - 3"
     assert all(size.value({"H": h}) == ((h - 4) // 2 - 4) // 2 for h in range(16, 80))
 
 
 def test_what_divides_by_the_step_of_a_size_needs_no_floor() -> None:
-    assert str(floor_of((H + 1).scaled(Fraction(1, 2)), {"H": 16})) == "H/2"
-    assert str(floor_of((H + 1).scaled(Fraction(1, 32)), {"H": 16})) == "⌊(H + 1)/32⌋"
+    assert write(floor_of((H + 1).scaled(Fraction(1, 2)), {"H": 16})) == "H/2"
+    assert write(floor_of((H + 1).scaled(Fraction(1, 32)), {"H": 16})) == "⌊(H + 1)/32⌋"
 
 
 def test_a_sum_is_kept_together_in_a_product_and_comes_apart_again() -> None:
@@ -124,7 +131,7 @@ def expressions(draw: st.DrawFn, depth: int = 3) -> Expr:
 def test_what_is_written_is_worth_what_was_meant(expr: Expr, sizes: dict[str, int]) -> None:
     value = expr.value(sizes)
     if value.denominator == 1:
-        assert evaluate(str(expr), sizes) == value
+        assert evaluate(write(expr), sizes) == value
 
 
 @given(expressions(), st.integers(1, 40), st.fixed_dictionaries({name: st.integers(1, 300) for name in "BHWT"}))

@@ -7,8 +7,9 @@ from fractions import Fraction
 
 import pytest
 
-from modelsummary_ipy.algebra import evaluate, floor_of, symbol
+from modelsummary_ipy.algebra import floor_of, symbol
 from modelsummary_ipy.fit import Fitter, Known
+from modelsummary_ipy.notation import evaluate, write
 
 POINTS = (
     {"B": 8, "H": 224, "W": 224, "T": 12},
@@ -43,7 +44,7 @@ def make_fitter() -> Fitter:
 )
 def test_numbers_lead_to_the_expression_that_made_them(made: Callable[..., int], text: str) -> None:
     found = make_fitter().fit(tuple(made(**point) for point in POINTS))
-    assert str(found) == text
+    assert write(found) == text
     assert all(evaluate(text, point) == made(**point) for point in ELSEWHERE)
 
 
@@ -60,7 +61,7 @@ def test_a_half_that_was_whole_only_by_chance_is_not_taken_for_a_half() -> None:
     points = tuple({"B": 2 + i, "T": size} for i, size in enumerate((12, 12, 16, 30, 20)))
     fitter = Fitter(points, held=4)
     assert fitter.fit((6, 6, 8, 15, 10)) is None
-    assert str(Fitter(points, held=4, steps={"T": 2}).fit((6, 6, 8, 15, 10))) == "T/2"
+    assert write(Fitter(points, held=4, steps={"T": 2}).fit((6, 6, 8, 15, 10))) == "T/2"
 
 
 def test_of_two_formulas_for_the_same_numbers_the_one_on_the_tensors_way_is_taken() -> None:
@@ -88,17 +89,17 @@ def test_padding_to_a_multiple_is_recognised() -> None:
     size = symbol("H")
     near = [Known(tuple(point["H"] for point in POINTS), size, 1)]
     found = make_fitter().fit(tuple(-(-point["H"] // 7) * 7 for point in POINTS), near=near, axis=1)
-    assert str(found) == "7·⌈H/7⌉"
+    assert write(found) == "7·⌈H/7⌉"
 
 
 def test_a_first_point_of_its_own_kind_need_not_agree_where_that_is_allowed() -> None:
     points = ({"B": 1, "T": 5}, {"B": 2, "T": 5}, {"B": 3, "T": 9}, {"B": 6, "T": 22}, {"B": 4, "T": 14})
     values = (5, 2, 3, 6, 4)  # squeeze() took the batch of 1 away, and the next dim stands in its place
     assert Fitter(points, held=4).fit(values) is None
-    assert str(Fitter(points, held=4, must_agree=False).fit(values)) == "B"
+    assert write(Fitter(points, held=4, must_agree=False).fit(values)) == "B"
 
 
 def test_a_call_that_was_not_made_at_enough_sizes_gets_no_formula() -> None:
     assert make_fitter().fit((8, None, None, 13, 11)) is None
     assert make_fitter().fit((8, 9, 10, 13, None)) is None
-    assert str(make_fitter().fit((8, None, 10, 13, 11))) == "B"
+    assert write(make_fitter().fit((8, None, 10, 13, 11))) == "B"

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy.algebra import evaluate
 from modelsummary_ipy.inputs import Size
+from modelsummary_ipy.notation import evaluate
 from modelsummary_ipy.summary import ModelSummary
 from tests.reference import fingerprint, watch_with_hooks
 from tests.zoo import ZOO
@@ -196,6 +196,9 @@ def test_names_of_the_user_appear_in_the_formulas() -> None:
     ms = ModelSummary(nn.Conv2d(3, 4, 3), Size("N=2 3 rows=16 cols=20"))
     assert ms.formulas[0] == (("N", "4", "rows - 2", "cols - 2"),)
     assert ms.story.input_formulas[0] == (("N", "3", "rows", "cols"),)
+    ms = ModelSummary(Patches().eval(), Size("N=2 ch=3 rows=64 cols=64"))
+    assert ms.formulas[0] == (("N", "⌊rows/8⌋·⌊cols/8⌋ + 1", "16"),)
+    assert ms.constraints == ("rows and cols ≥ 8", "ch = 3")
 
 
 def test_a_batch_of_one_that_was_squeezed_away_is_seen_against_the_formula() -> None:

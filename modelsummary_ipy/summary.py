@@ -228,10 +228,11 @@ class ModelSummary:
         batch = self._find_batch()
         traced, story = self._traced, self._story
         try:
-            found = find_formulas(
-                traced.shadow, self._inputs, list(traced.dtypes), self._method, story.trace, story.rows, batch
-            )
-            limits = find_constraints(story.trace, found)
+            with collector_paused():
+                found = find_formulas(
+                    traced.shadow, self._inputs, list(traced.dtypes), self._method, story.trace, story.rows, batch
+                )
+                limits = find_constraints(story.trace, found)
         except Exception as error:  # noqa: BLE001  # our own mistake must not cost the user the rows
             warnings.warn(f"no formulas, for {type(error).__name__}: {error}; please report it", stacklevel=3)
             self._has_formulas = True

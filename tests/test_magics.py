@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import builtins
 import inspect
 import subprocess
 import sys
@@ -44,6 +45,7 @@ batch = {"x": x}
 @pytest.fixture
 def bare_shell() -> Iterator[InteractiveShell]:
     """An IPython without a history file, as it comes up."""
+    vars(builtins).pop("_", None)  # a doctest leaves its last value there, and IPython then keeps none of its own
     InteractiveShell.clear_instance()
     config = Config()
     config.HistoryManager.enabled = False

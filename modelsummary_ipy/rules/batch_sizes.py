@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelsummary_ipy.facts import Call, Flag, Link, Retrace, Severity, Story
-from modelsummary_ipy.rules.layers import FACTORIES, LINEARS, RESHAPES, SOFTMAXES, TRANSPOSES, batch_dim, is_weighted
+from modelsummary_ipy.facts import Call, Flag, Link, Retrace, Severity, Story, Trace
+from modelsummary_ipy.rules.layers import (
+    ATTENTIONS,
+    FACTORIES,
+    LINEARS,
+    RECURRENTS,
+    REDUCTIONS,
+    RESHAPES,
+    SOFTMAXES,
+    TRANSPOSES,
+    batch_dim,
+    is_weighted,
+)
 from modelsummary_ipy.rules.reading import Reading, argument, asked_size, read, write_size
 
 __all__ = ["QUESTIONS", "RULES", "ask_for_one", "find_fixed_batches", "find_merged_batches", "find_squeezed_batches"]
@@ -131,7 +142,7 @@ def find_merged_batches(story: Story) -> Iterator[Flag]:
     if not is_weighted(step) or not step.inputs or not other.inputs:
         return
     now, then = step.inputs[0].shape, other.inputs[0].shape
-    dim = len(now) - 1 if step.type_name in LINEARS else 1
+    dim = len(now) - 1 if step.type_name in LINEARS | RECURRENTS | ATTENTIONS else 1
     if len(now) != len(then) or len(now) <= dim or now[dim] == then[dim]:
         return
     culprit = _find_merger(reading, step.input_links[0])
@@ -217,9 +228,7 @@ def _changes_rank(reading: Reading, retrace: Retrace) -> bool:
 
 
 def _find_bites(reading: Reading, one: Retrace) -> Iterator[Flag]:
-    if not _changes_rank(reading, one) and not any(map(_is_impossible, one.trace.calls)):
-        return
-    failure = one.trace.failure
+    changes = _changes_rank(reading, one)
     for step in reading.steps:
         if not _may_bite(reading, step):
             continue
@@ -227,15 +236,41 @@ def _find_bites(reading: Reading, one: Retrace) -> Iterator[Flag]:
         other = None if index is None else one.trace.calls[index]
         if other is None or not other.outputs or len(other.outputs[0].shape) >= len(step.outputs[0].shape):
             continue
-        if failure is not None and (failure.call is None or failure.call < other.index):
-            continue  # it fails before, for another reason
-        yield _write_bite(reading, step, other, "warning")
+        if _is_misread(reading, one, step, other) or (changes and _is_to_blame(one.trace, other)):
+            yield _write_bite(reading, step, other, "warning")
 
 
-def _is_impossible(call: Call) -> bool:
-    """Tell whether a step asks for a dim that is not there: fakes let a softmax do that."""
-    dim = argument(call, "dim") if call.type_name in SOFTMAXES and call.inputs else None
-    return isinstance(dim, int) and not -len(call.inputs[0].shape) <= dim < len(call.inputs[0].shape)
+def _is_to_blame(trace: Trace, squeeze: Call) -> bool:
+    """Tell whether the end of the forward, good or bad, was made of what a squeeze gave."""
+    end = trace.failure.call if trace.failure is not None else 0
+    if end is None or not trace.calls[end].input_links or trace.calls[end].outputs or end == 0:
+        return True
+    return end in _followers(trace, squeeze)
+
+
+def _followers(trace: Trace, call: Call) -> dict[int, Call]:
+    """The steps that what a call gave flows into, by index."""
+    found = {call.index: call}
+    for later in trace.calls[call.index + 1 :]:
+        if any(link is not None and link.call in found for link in later.input_links):
+            found[later.index] = later
+    return found
+
+
+def _is_misread(reading: Reading, one: Retrace, step: Call, squeeze: Call) -> bool:
+    """Tell whether a later step counts its dims from the front of a tensor that has one less at a batch of 1."""
+    followers = _followers(one.trace, squeeze)
+    for later in reading.after(step, 200):
+        index = one.partners[later.index]
+        other = followers.get(index) if index is not None else None
+        if other is None or not other.inputs or len(other.inputs[0].shape) >= len(later.inputs[0].shape):
+            continue
+        if batch_dim(reading, later) is not None:
+            return True
+        dim = reading.setting(later, "dim") if later.type_name in SOFTMAXES | REDUCTIONS else None
+        if isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0:
+            return True
+    return False
 
 
 def _write_bite(reading: Reading, step: Call, at_one: Call, severity: str) -> Flag:
@@ -244,7 +279,7 @@ def _write_bite(reading: Reading, step: Call, at_one: Call, severity: str) -> Fl
         f"at a batch of 1, {_write_squeeze(step)} drops the batch too: {write_size(before)} becomes {write_size(after)}"
     )
     units = [dim for dim, size in enumerate(step.inputs[0].shape) if size == 1 and dim > 0]
-    fix = "flatten(1)" if len(units) > 1 else f"squeeze({units[0]})" if units else "drop it"
+    fix = "flatten(1)" if len(units) > 1 else f"squeeze({units[0]})" if units else "no squeeze at all"
     return Flag(
         "batch-squeezed", "note" if severity == "note" else "warning", reading.row(step), step.path, message,
         f"{fix} leaves the batch alone",

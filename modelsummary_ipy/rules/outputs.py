@@ -156,7 +156,7 @@ def _judge_loss(reading: Reading, step: Call, at_output: bool) -> Flag | None:
         return None  # an index into the model's input: a tensor that stands for a list
     weighted = any(is_weighted(call) for call in reading.before(step.input_links[0]))
     only_batch = picks or dims_argument(step, rank) == (at,)
-    sure = _is_sure(reading, step)
+    sure = _is_sure(reading, step, at)
     grave = weighted and sure and (only_batch or _feeds_weights(reading, step))
     if not at_output and not grave:
         return None
@@ -169,13 +169,12 @@ def _judge_loss(reading: Reading, step: Call, at_output: bool) -> Flag | None:
     )
 
 
-def _is_sure(reading: Reading, step: Call) -> bool:
+def _is_sure(reading: Reading, step: Call, at: int) -> bool:
     """Tell whether the dim that moves is a batch and not a list of nodes or instances: a layer or the rank says so."""
-    if len(step.inputs[0].shape) > 2:
+    if any(len(fact.spec.shape) > 2 for fact in reading.inputs) or (at == 0 and len(step.inputs[0].shape) > 2):
         return True
-    if any(len(fact.spec.shape) > 2 for fact in reading.inputs):
-        return True
-    return any(batch_dim(reading, call) is not None for call in reading.before(step.input_links[0]))
+    contracts = ((call, batch_dim(reading, call)) for call in reading.before(step.input_links[0]))
+    return any(dim is not None and reading.moving_in(call) == (dim,) for call, dim in contracts)
 
 
 def _fix_loss(step: Call, at: int, rank: int) -> str:

@@ -28,8 +28,8 @@ def find_grown_maps(story: Story) -> Iterator[Flag]:
     """Find stride-1 convolutions that make the map larger than it came.
 
     Finds ``Conv2d(1, 16, 3, padding=5)``: 256 becomes 264. Leaves alone transposed convolutions, whose job it is, and
-    a map that is cropped later (causal nets pad and cut, FCN pads by 100 and crops at the end). An even kernel that
-    grows it by one, and a map that grows back to a size it had, are a note.
+    a map that is cropped later (causal nets pad and cut, FCN pads by 100 and crops at the end) or that a valid
+    convolution takes back. An even kernel that grows it by one, and a map that grows back to a size it had, are a note.
     """
     reading = read(story)
     for step in reading.steps:
@@ -76,11 +76,16 @@ def _spread(value: Any, rank: int) -> Size | None:
 
 
 def _is_cropped(reading: Reading, step: Call, rank: int) -> bool:
-    """Tell whether a later step cuts spatial dims off what the convolution made."""
+    """Tell whether a later step cuts off what the convolution grew, or a valid one takes it back."""
+    came, grown = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
     for later in reading.after(step):
-        if later.type_name not in _CROPS or not later.outputs or not later.inputs:
+        if not later.outputs or not later.inputs:
             continue
         before, after = later.inputs[0].shape, later.outputs[0].shape
+        if later.type_name in CONVOLUTIONS | POOLS and (before[-rank:], after[-rank:]) == (grown, came):
+            return True
+        if later.type_name not in _CROPS:
+            continue
         if len(before) != len(after) or len(after) < rank:
             continue
         if any(new < old for old, new in zip(before[-rank:], after[-rank:], strict=True)):
@@ -128,7 +133,8 @@ def find_collapsed_maps(story: Story) -> Iterator[Flag]:
     """Find the first layer that slides a kernel over a map of which strides have left 1 × 1.
 
     Finds a deep backbone on a picture of 32 × 32. Leaves alone what works on a globally pooled map (gates, pyramid
-    pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1 themselves; of a tiny input it is a note.
+    pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1 themselves; of a tiny input, and where the
+    map is grown again, it is a note.
     """
     reading = read(story)
     for step in reading.steps:
@@ -145,7 +151,8 @@ def find_collapsed_maps(story: Story) -> Iterator[Flag]:
         if first is None:
             continue
         entry = _entry_size(reading, rank)
-        severity: Severity = "warning" if min(entry, default=0) >= _TINY else "note"
+        doubled = any(later.type_name in _DOUBLERS for later in reading.after(step))
+        severity: Severity = "warning" if min(entry, default=0) >= _TINY and not doubled else "note"
         message = (
             f"the map is {_times((1,) * rank)} since {first.path or first.type_name}: a kernel of {_shorten(kernel)}"
         )

@@ -407,3 +407,15 @@ class AnchorsOfAMap(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scores = self.scores(x).permute(0, 2, 3, 1).reshape(-1, 2)
         return scores, self.boxes(x).permute(0, 2, 3, 1).reshape(-1, 4)
+
+
+@clean("batch-lost", (12, 6))
+class SetByRecurrence(nn.Module):
+    """The nodes of one graph, read one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.GRU(6, 8, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, nodes: Tensor) -> Tensor:
+        return self.out(self.rnn(nodes[None])[0][:, -1])

@@ -165,3 +165,35 @@ class Inception(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         return torch.cat([self.a(x), self.b(x), self.pool(x)], 1)
+
+
+@clean("grown-map", (2, 8, 16, 16))
+class GrownAndTakenBack(nn.Module):
+    """All the padding of two convolutions on the first of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm, self.conv2 = nn.Conv2d(8, 16, 3, padding=2), nn.BatchNorm2d(16), nn.Conv2d(16, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv2(F.relu(self.norm(self.conv1(F.relu(x))))) + x)
+
+
+@clean("collapsed-map", (2, 3, 32, 32))
+class HourglassOfFive(nn.Module):
+    """Down to 1 × 1 and up again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(nn.Conv2d(3 if i == 0 else 8, 8, 3, 2, 1) for i in range(5))
+        self.middle, self.up = nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides = []
+        for down in self.down:
+            x = F.relu(down(x))
+            sides.append(x)
+        x = self.middle(x)
+        for side in reversed(sides[:-1]):
+            x = self.up(F.interpolate(x, scale_factor=2)) + side
+        return x

@@ -1,0 +1,260 @@
+"""``python -m benchmarks.mutations [words]``: break clean models mechanically, and count what the rules see of it.
+
+A mutant counts if it still runs and its shape story differs from the original's: some size, or what grows with the
+batch. Each is one small change: a padding, ``batch_first``, the dim of one operation, a layer left out or exchanged
+with its neighbour, a ``squeeze()`` put in.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from benchmarks.textbook import ORIGINALS, Original
+from modelsummary_ipy.summary import ModelSummary
+
+#: Operations whose dim is changed.
+_WITH_DIM = {
+    "mean", "sum", "amax", "max", "softmax", "log_softmax", "cat", "stack", "transpose", "flatten", "squeeze",
+    "unsqueeze", "unbind", "chunk", "permute",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One small change.
+
+    Attributes:
+        operator: What kind of change.
+        what: Where and how, in words.
+        make: Makes the changed model.
+    """
+
+    operator: str
+    what: str
+    make: Callable[[], nn.Module]
+
+
+# -- changes of modules ------------------------------------------------------------------------------------------------
+
+
+def mutate_modules(original: Original) -> Iterator[Mutant]:
+    """Change a setting of one module, leave it out, or exchange it with its neighbour."""
+    names = [(name, type(module).__name__, module) for name, module in original.make().named_modules() if name]
+    for name, kind, module in names:
+        if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+            for more in (1, -1):
+                yield Mutant("padding", f"{name} {more:+d}", lambda name=name, more=more: _pad(original, name, more))
+        if hasattr(module, "batch_first"):
+            yield Mutant("batch_first", name, lambda name=name: _flip(original, name))
+        if not isinstance(module, (nn.ModuleList, nn.Identity, nn.Dropout)) and not list(module.children()):
+            yield Mutant("left out", f"{name} {kind}", lambda name=name: _leave_out(original, name))
+    for name, _, module in [("", "", original.make()), *names]:
+        if isinstance(module, nn.Sequential):
+            for place in range(len(module) - 1):
+                what = f"{name}[{place}] and [{place + 1}]"
+                yield Mutant("exchanged", what, lambda name=name, place=place: _exchange(original, name, place))
+
+
+def _pad(original: Original, name: str, more: int) -> nn.Module:
+    model = original.make()
+    module: Any = model.get_submodule(name)
+    module.padding = tuple(size + more for size in module.padding)
+    if min(module.padding) < 0:
+        raise ValueError("no padding to take away")
+    module._reversed_padding_repeated_twice = [size for size in reversed(module.padding) for _ in range(2)]
+    return model
+
+
+def _flip(original: Original, name: str) -> nn.Module:
+    model = original.make()
+    module: Any = model.get_submodule(name)
+    module.batch_first = not module.batch_first
+    return model
+
+
+def _leave_out(original: Original, name: str) -> nn.Module:
+    model = original.make()
+    above, _, last = name.rpartition(".")
+    setattr(model.get_submodule(above), last, nn.Identity())
+    return model
+
+
+def _exchange(original: Original, name: str, place: int) -> nn.Module:
+    model = original.make()
+    stack: Any = model.get_submodule(name)
+    stack[place], stack[place + 1] = stack[place + 1], stack[place]
+    return model
+
+
+# -- changes of operations ---------------------------------------------------------------------------------------------
+
+
+class _Changes(TorchFunctionMode):
+    """Changes one operation of a forward: the ``turn``-th that may be changed."""
+
+    def __init__(self, turn: int, change: Callable[[str, Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        super().__init__()
+        self.turn = turn
+        self.change = change
+        self.seen: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        kwargs = kwargs or {}
+        frame = sys._getframe(1)
+        mine = frame.f_globals.get("__name__", "").startswith("torch")
+        if mine or not isinstance(name, str) or (name not in _WITH_DIM and name not in _SQUEEZABLE):
+            return func(*args, **kwargs)
+        self.seen.append(name)
+        if len(self.seen) - 1 == self.turn:
+            return self.change(name, func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+_SQUEEZABLE = {
+    "relu",
+    "max_pool2d",
+    "adaptive_avg_pool2d",
+    "tanh",
+    "mul",
+    "add",
+    "__add__",
+    "view",
+    "reshape",
+    "linear",
+}
+
+
+def _forward_with(turn: int, change: Callable[..., Any]) -> Callable[..., Any]:
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        with _Changes(turn, change):
+            return type(self).forward(self, *args, **kwargs)
+
+    return forward
+
+
+def mutate_operations(original: Original) -> Iterator[Mutant]:
+    """Change the dim of one operation, or put a ``squeeze()`` behind it."""
+    count = _Changes(-1, lambda *_: None)
+    model = original.make().eval()
+    with torch.no_grad(), count:
+        model(*_make_inputs(original))
+    for turn, name in enumerate(count.seen):
+        for shift in (1, -1, 2) if name in _WITH_DIM else ():
+            yield Mutant("dim", f"{name} {turn}: dim {shift:+d}", lambda t=turn, s=shift: _change_dim(original, t, s))
+        yield Mutant("squeeze", f"behind {name} {turn}", lambda t=turn: _put_squeeze(original, t))
+
+
+def _make_inputs(original: Original) -> list[Tensor]:
+    given = original.inputs if isinstance(original.inputs, list) else [original.inputs]
+    return [value if isinstance(value, Tensor) else torch.randn(value) for value in given]
+
+
+def _change_dim(original: Original, turn: int, shift: int) -> nn.Module:
+    def change(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        first = args[0][0] if isinstance(args[0], (tuple, list)) else args[0]
+        rank = first.dim() + (name in ("stack", "unsqueeze"))
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, (tuple, list)):
+                return (moved(value[0]), *value[1:]) if name != "permute" else (*value[1:], value[0])
+            return (value + shift) % rank
+
+        if "dim" in kwargs:
+            return func(*args, **{**kwargs, "dim": moved(kwargs["dim"])})
+        if name == "permute":
+            return func(args[0], *moved(args[1:]))
+        place = 2 if name == "chunk" else 1
+        if len(args) <= place or not isinstance(args[place], (int, tuple)):
+            raise ValueError("no dim to change")
+        return func(*args[:place], moved(args[place]), *args[place + 1 :], **kwargs)
+
+    return _with_forward(original, turn, change)
+
+
+def _put_squeeze(original: Original, turn: int) -> nn.Module:
+    def change(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = func(*args, **kwargs)
+        return made.squeeze() if isinstance(made, Tensor) else made
+
+    return _with_forward(original, turn, change)
+
+
+def _with_forward(original: Original, turn: int, change: Callable[..., Any]) -> nn.Module:
+    model = original.make()
+    model.forward = types.MethodType(_forward_with(turn, change), model)  # type: ignore[method-assign]
+    return model
+
+
+# -- counting ----------------------------------------------------------------------------------------------------------
+
+
+def tell_story(ms: ModelSummary) -> tuple[Any, ...]:
+    """The sizes of every row of a module, of the output, and what they are with one sample more."""
+    rows = [(row.path, tuple(spec.shape for spec in row.outputs)) for row in ms.rows if row.kind == "module"]
+    then = {ms.rows[index].path: sizes for index, sizes in ms.story.batch.items() if ms.rows[index].kind == "module"}
+    operations = Counter(tuple(spec.shape for spec in row.outputs) for row in ms.rows if row.kind == "op")
+    return tuple(rows), tuple(sorted(then.items())), tuple(sorted(operations.items(), key=repr))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A mutant that counts, and the gravest new flag on it."""
+
+    original: str
+    mutant: Mutant
+    severity: str
+    rules: tuple[str, ...]
+
+
+def judge(original: Original, mutant: Mutant, story: tuple[Any, ...], known: Counter[str]) -> Verdict | None:
+    """Summarise a mutant; ``None`` if it does not run, or tells the same story."""
+    try:
+        ms = ModelSummary(mutant.make(), original.inputs)
+    except ValueError:
+        return None
+    if ms.error is not None or tell_story(ms) == story:
+        return None
+    found = Counter(flag.rule for flag in ms.flags)
+    new = [flag for flag in ms.flags if found[flag.rule] > known[flag.rule]]
+    grave = [flag for flag in new if flag.severity != "note"]
+    severity = "warning" if grave else "note" if new else ""
+    return Verdict(original.name, mutant, severity, tuple(sorted({flag.rule for flag in grave or new})))
+
+
+def main(words: list[str]) -> None:
+    """Print the share of mutants flagged, by operator, and the survivors."""
+    verdicts: list[Verdict] = []
+    alarms = 0
+    chosen = [o for o in ORIGINALS if not words or any(word.lower() in o.name.lower() for word in words)]
+    for original in chosen:
+        ms = ModelSummary(original.make(), original.inputs)
+        alarms += any(flag.severity != "note" for flag in ms.flags)
+        story, known = tell_story(ms), Counter(flag.rule for flag in ms.flags)
+        for mutant in (*mutate_modules(original), *mutate_operations(original)):
+            verdict = judge(original, mutant, story, known)
+            if verdict is not None:
+                verdicts.append(verdict)
+    print(f"{'operator':<14}{'mutants':>8}{'warned':>8}{'noted':>8}{'flagged':>9}")
+    for operator in (*dict.fromkeys(v.mutant.operator for v in verdicts), ""):
+        these = [v for v in verdicts if v.mutant.operator == operator or not operator]
+        warned, noted = (sum(v.severity == severity for v in these) for severity in ("warning", "note"))
+        share = (warned + noted) / max(len(these), 1)
+        print(f"{operator or 'all':<14}{len(these):>8}{warned:>8}{noted:>8}{share:>9.0%}")
+    print(f"originals with a warning: {alarms} of {len(chosen)}\n\nsurvivors:")
+    for verdict in verdicts:
+        if not verdict.severity:
+            print(f"  {verdict.original:<10} {verdict.mutant.operator:<12} {verdict.mutant.what}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -726,6 +726,34 @@ class PaddingMaskSize(nn.Module):
         return self.attn(x, x, x, key_padding_mask=mask)[0]  # ✗
 
 
+class HalfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x):
+        x = x.half()
+        return self.attn(x, x, x)[0]  # ✗
+
+
+class WholeMask(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x, mask):
+        return self.attn(x, x, x, key_padding_mask=mask)[0]  # ✗
+
+
+class DepthOfSource(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+
+    def forward(self, source, target):
+        return self.body(source, target)  # ✗
+
+
 class ProductMask(nn.Module):
     def __init__(self) -> None:
         super().__init__()

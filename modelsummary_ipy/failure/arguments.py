@@ -7,7 +7,8 @@ import re
 
 from modelsummary_ipy.facts import Call
 
-from .code import change_call, change_operation, name_member, read_unpacking, wrap_attribute, write_loop
+from .code import name_member
+from .lines import change_call, change_operation, read_unpacking, wrap_attribute, write_loop
 from .numbers import write_shape
 from .repair import fix_argument
 from .scene import ANYWHERE, RESHAPE, Diagnosis, Scene

@@ -7,8 +7,10 @@ from typing import Any
 
 from modelsummary_ipy.facts import Call, TensorSpec
 
-from .code import change_call, name_member, write_change, write_module
+from .code import name_member, write_change, write_module
 from .combining import find_clashes
+from .kinds import FLOATING, cast, retype_input
+from .lines import change_call
 from .numbers import write_shape
 from .repair import fix_argument, fix_creation
 from .scene import RESHAPE, Diagnosis, Part, Scene
@@ -20,17 +22,22 @@ def explain_attention(scene: Scene) -> Diagnosis | None:
     """Explain attention that does not take the size of its queries, keys, values or masks."""
     if scene.function == "scaled_dot_product_attention":
         return _explain_product(scene)
-    if scene.function != "multi_head_attention_forward":
-        return None
-    call = scene.parent
-    fact = scene.module_of(call)
-    if call is None or fact is None or fact.type_name != "MultiheadAttention":
+    call = find_heads(scene)
+    if call is None:
         return None
     parts = {part.spec.name: part for part in scene.parts_of(call)}
     query = parts.get("query")
     if query is None:
         return None
     return _Heads(scene, call, parts, query, parts.get("key", query), parts.get("value", query)).explain()
+
+
+def find_heads(scene: Scene) -> Call | None:
+    """Return the call of the ``nn.MultiheadAttention`` that failed, or that the failed function is the inside of."""
+    call = scene.call if scene.call is not None and scene.call.kind == "module" else scene.parent
+    fact = scene.module_of(call)
+    is_heads = fact is not None and fact.type_name == "MultiheadAttention" and fact.type_module.startswith("torch.")
+    return call if is_heads and (call is scene.call or scene.function == "multi_head_attention_forward") else None
 
 
 class _Heads:
@@ -48,7 +55,34 @@ class _Heads:
         self.batch_first = bool(fact.settings.get("batch_first"))
 
     def explain(self) -> Diagnosis | None:
-        return self._explain_features() or self._explain_batches() or self._explain_masks()
+        return self._explain_dtype() or self._explain_features() or self._explain_batches() or self._explain_masks()
+
+    def _explain_dtype(self) -> Diagnosis | None:
+        """What came has another dtype than the weights, or a mask one that no mask has."""
+        weights = [self.scene.trace.params[index].dtype for index in self.fact.params]
+        wanted = weights[0] if weights else self.query.spec.dtype
+        odd = next((p for p in (self.query, self.key, self.value) if p.spec.dtype != wanted), None)
+        if odd is not None and self.call.autocast is None:
+            reason = f"{odd.spec.dtype} came, {self.call.path!r} has {wanted} weights"
+            fix = _change_all(self.scene, self.call, cast(wanted))
+            candidates = retype_input(self.scene, odd, wanted)
+            return Diagnosis(reason, f"{wanted}, as the weights are", fix, candidates=candidates)
+        for name in ("attn_mask", "key_padding_mask"):
+            mask = self.parts.get(name)
+            if mask is not None and mask.spec.dtype not in ("bool", *FLOATING):
+                reason = f"{name} is {mask.spec.dtype}: a mask holds booleans, or floats that are added"
+                candidates = retype_input(self.scene, mask, "bool", alone=True)
+                return Diagnosis(reason, f"{name} of bool", self._fix_mask(name), candidates=candidates)
+        return None
+
+    def _fix_mask(self, name: str) -> str:
+        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+            if name not in keywords:
+                return None
+            keywords = {**keywords, name: f"{keywords[name]}.bool()"}
+            return ", ".join([*arguments, *[f"{key}={text}" for key, text in keywords.items()]])
+
+        return change_call(self.scene.line, name_member(self.call.path), edit)
 
     def _write(self, **changes: Any) -> str:
         return write_change(self.fact.path, write_module(self.fact, self.scene.trace, **changes))
@@ -64,7 +98,7 @@ class _Heads:
             reason = f"the {name} has {part.shape[-1]} features, {self.call.path!r} takes {wanted}"
             if part.rank == 3 and part.shape[1] == wanted and self._same_everywhere():
                 reason = f"axis 1 of the {name} has the {wanted} features and the last one {part.shape[2]}"
-                fix = _swap_all(self.scene, self.call)
+                fix = _change_all(self.scene, self.call, ".transpose(1, 2)")
                 return Diagnosis(reason, expected, fix)
             heads = self.settings.get("num_heads", 1)
             changes: dict[str, Any] = {setting: part.shape[-1]}
@@ -131,9 +165,11 @@ def resize_input(scene: Scene, part: Part, shape: tuple[int, ...]) -> tuple[tupl
     return (tuple(specs),)
 
 
-def _swap_all(scene: Scene, call: Call) -> str:
+def _change_all(scene: Scene, call: Call, change: str) -> str:
+    """Change query, key and value where the line passes them on: ``"self.attn(x.float(), x.float(), x.float())"``."""
+
     def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
-        words = [f"{text}.transpose(1, 2)" for text in arguments[:3]] + arguments[3:]
+        words = [f"{text}{change}" for text in arguments[:3]] + arguments[3:]
         return ", ".join([*words, *[f"{name}={text}" for name, text in keywords.items()]])
 
     return change_call(scene.line, name_member(call.path), edit)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from modelsummary_ipy.facts import Call, Link
 
-from .code import change_operation, write_change
+from .code import write_change
+from .lines import change_operation
 from .numbers import write_shape
 from .repair import fix_operand, fix_setting, resize_param
 from .scene import ANYWHERE, STEER, STEP, Diagnosis, Part, Scene
@@ -257,7 +258,8 @@ def explain_matmul(scene: Scene) -> Diagnosis | None:
         return None
     if scene.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
         reason = f"bmm takes two tensors of 3 axes, {write_shape(left.shape)} and {write_shape(right.shape)} came"
-        return Diagnosis(reason, "3 axes each", _to_matmul(scene), ANYWHERE if not _to_matmul(scene) else ())
+        fix = change_operation(scene.line, scene.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
+        return Diagnosis(reason, "3 axes each", fix, () if fix else ANYWHERE)
     inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
     if inner_left == inner_right:
         if not find_clashes(left.shape[:-2], right.shape[:-2]):
@@ -284,8 +286,3 @@ def _explain_inner(scene: Scene, left: Part, right: Part, inner_left: int, inner
         return call.inputs[-2].shape[-1] if len(call.inputs) > 1 and call.inputs[-2].shape else None
 
     return Diagnosis(reason, expected, "", ANYWHERE, (measure, inner_right))
-
-
-def _to_matmul(scene: Scene) -> str:
-    line = scene.line
-    return change_operation(line, scene.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")

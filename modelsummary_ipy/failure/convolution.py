@@ -37,7 +37,7 @@ def _find_channels(scene: Scene) -> int | None:
     assert scene.call is not None
     if scene.call.kind == "module":
         channels = scene.setting("in_channels")
-        return channels if isinstance(channels, int) else None
+        return channels if isinstance(channels, int) and channels > 0 else None  # a lazy one takes what comes
     if len(scene.parts) < 2 or len(scene.parts[1].shape) < 3:
         return None
     weight = scene.parts[1].shape

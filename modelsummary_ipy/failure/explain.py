@@ -8,12 +8,12 @@ from modelsummary_ipy.errors import ForwardError
 from modelsummary_ipy.facts import Story
 
 from .arguments import explain_arguments
-from .attention import explain_attention
-from .code import find_operands
+from .attention import explain_attention, find_heads
 from .combining import explain_broadcast, explain_cat, explain_matmul
 from .convolution import explain_convolution
 from .kinds import explain_device, explain_dtype, explain_index_range
 from .linear import explain_linear
+from .lines import find_operands
 from .norms import explain_norm
 from .numbers import write_input, write_shape
 from .recurrent import explain_recurrent
@@ -46,6 +46,10 @@ _SIZES: tuple[Family, ...] = (
 _KINDS: tuple[Family, ...] = (explain_index_range, explain_device, explain_dtype)
 
 
+#: What a mistake of ours raises; a failure is told all the same, in plainer words.
+_TRIPPED = (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration, TypeError, ValueError)
+
+
 def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs], str] = write_input) -> ForwardError:
     """Say why a forward failed, what to change and which inputs would work.
 
@@ -64,7 +68,7 @@ def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs]
     if scene is None:
         raise ValueError("the forward did not fail")
     diagnosis = _diagnose(scene)
-    found, search = find_sizes(scene, diagnosis, probe) if probe is not None else ([], "")
+    found, search = _search(scene, diagnosis, probe)
     sizes = tuple(dict.fromkeys(write(specs) for specs in found))
     reason = diagnosis.reason.rstrip(".")
     if search in ("steer", "grow", "settings"):
@@ -84,6 +88,13 @@ def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs]
     )
 
 
+def _search(scene: Scene, diagnosis: Diagnosis, probe: Probe | None) -> tuple[list[Specs], str]:
+    try:
+        return find_sizes(scene, diagnosis, probe) if probe is not None else ([], "")
+    except _TRIPPED:
+        return [], ""
+
+
 def _diagnose(scene: Scene) -> Diagnosis:
     """Ask the families; one that trips over a case it was not made for is passed by, for an error must be told."""
     words = scene.failure.message
@@ -92,7 +103,7 @@ def _diagnose(scene: Scene) -> Diagnosis:
     for family in order:
         try:
             diagnosis = family(scene)
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration, TypeError, ValueError):
+        except _TRIPPED:
             continue
         if diagnosis is not None:
             return diagnosis
@@ -197,8 +208,8 @@ def _choose_parts(scene: Scene) -> tuple[Sequence[Part], list[str]]:
     call = scene.call
     if call is None or call.kind == "module":
         return scene.parts, [part.spec.name for part in scene.parts]
-    if scene.parent is not None and call.type_name == "multi_head_attention_forward":  # its inside is torch's business
-        parts = scene.parts_of(scene.parent)
+    if (heads := find_heads(scene)) is not None:  # its inside is torch's business
+        parts = scene.parts_of(heads)
         return parts, [part.spec.name for part in parts]
     operands = find_operands(scene.failure.source_text, call.type_name) if len(scene.parts) > 1 else []
     if len(operands) >= len(scene.parts) and all(len(text) <= _LONGEST_NAME for text in operands):

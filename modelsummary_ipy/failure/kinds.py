@@ -7,7 +7,7 @@ from typing import Any
 
 from modelsummary_ipy.facts import Call, TensorSpec
 
-from .code import add_keyword, change_operation, find_operands
+from .lines import add_keyword, change_operation, find_operands
 from .repair import find_line, fix_argument, fix_module, fix_operand
 from .scene import STEER, Diagnosis, Part, Scene, write_source
 
@@ -15,9 +15,9 @@ __all__ = ["explain_device", "explain_dtype", "explain_index_range"]
 
 _CASTS = {"float32": "float", "float64": "double", "float16": "half", "bfloat16": "bfloat16", "int64": "long",
           "bool": "bool"}  # fmt: skip
-_FLOATING = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
+FLOATING = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
 _WEIGHTED = ("linear", "conv", "bilinear", "lstm", "gru", "rnn", "_norm", "matmul", "mm", "bmm", "addmm", "baddbmm",
-             "multi_head", "scaled_dot", "prelu", "embedding_bag", "einsum", "grid_sample", "mv", "dot")  # fmt: skip
+             "scaled_dot", "prelu", "embedding_bag", "einsum", "grid_sample", "mv", "dot")  # fmt: skip
 _LOOKUPS = ("embedding", "embedding_bag", "one_hot")
 
 
@@ -49,13 +49,21 @@ def _explain_lookup(scene: Scene) -> Diagnosis | None:
     )
 
 
-def retype_input(scene: Scene, part: Part, dtype: str) -> tuple[tuple[TensorSpec, ...], ...]:
-    """Return the model's inputs with one of another dtype, if ``part`` is one of them."""
+def retype_input(scene: Scene, part: Part, dtype: str, *, alone: bool = False) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Return the model's inputs with one of another dtype, if ``part`` is one of them.
+
+    Args:
+        scene: The failure.
+        part: The tensor.
+        dtype: What it is to be.
+        alone: Whether inputs of the same dtype as it had stay what they are.
+    """
     if part.link is None or part.link.call >= 0:
         return ()
     specs = [fact.spec for fact in scene.trace.inputs]
-    old = specs[part.link.leaf].dtype
-    return (tuple(replace(spec, dtype=dtype) if spec.dtype == old else spec for spec in specs),)
+    leaf, old = part.link.leaf, specs[part.link.leaf].dtype
+    same = [index == leaf or (not alone and spec.dtype == old) for index, spec in enumerate(specs)]
+    return (tuple(replace(spec, dtype=dtype) if to else spec for spec, to in zip(specs, same, strict=True)),)
 
 
 def _explain_boolean(scene: Scene) -> Diagnosis | None:
@@ -77,7 +85,7 @@ def _explain_boolean(scene: Scene) -> Diagnosis | None:
 
 
 def _explain_mix(scene: Scene) -> Diagnosis | None:
-    weights = [spec for spec in scene.weights if spec.dtype in _FLOATING]
+    weights = [spec for spec in scene.weights if spec.dtype in FLOATING]
     data = scene.data or scene.parts
     if weights:
         wanted = weights[0].dtype
@@ -85,13 +93,13 @@ def _explain_mix(scene: Scene) -> Diagnosis | None:
         against = f"{scene.owner} has {wanted} weights"
     else:
         dtypes = [part.spec.dtype for part in data if not _is_mask(part)]
-        floating = [dtype for dtype in dtypes if dtype in _FLOATING]
+        floating = [dtype for dtype in dtypes if dtype in FLOATING]
         if not floating or len(set(dtypes)) < 2:
             return None
-        wanted = min(floating, key=_FLOATING.index)
+        wanted = min(floating, key=FLOATING.index)
         odd = next(part for part in data if part.spec.dtype != wanted and not _is_mask(part))
         against = f"the other tensor is {wanted}"
-    if odd is None or scene.call is None or (scene.call.autocast is not None and odd.spec.dtype in _FLOATING[2:]):
+    if odd is None or scene.call is None or (scene.call.autocast is not None and odd.spec.dtype in FLOATING[2:]):
         return None
     reason = f"{odd.spec.dtype} came, {against}"
     maker = scene.producer(odd)
@@ -121,7 +129,7 @@ def _explain_whole(scene: Scene) -> Diagnosis | None:
     """An operation that needs fractions, given whole numbers or booleans."""
     assert scene.call is not None
     part = scene.parts[0]
-    if part.spec.dtype in _FLOATING:
+    if part.spec.dtype in FLOATING:
         return None
     if scene.function in ("mul_", "div_", "add_", "sub_", "pow_"):
         reason = f"the result is floating and is to be written into {part.spec.dtype}"

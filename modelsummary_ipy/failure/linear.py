@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelsummary_ipy.facts import Call, TensorSpec
 
-from .code import change_operation
+from .lines import change_operation
 from .numbers import factor_like, product, write_product, write_shape
 from .repair import find_line, fix_argument, fix_module, fix_operand
 from .scene import RESHAPE, STEER, Diagnosis, Part, Scene, write_source

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.facts import TensorSpec
 
-__all__ = ["factor_like", "product", "write_axes", "write_input", "write_product", "write_shape"]
+__all__ = ["factor_like", "product", "write_input", "write_product", "write_shape"]
 
 
 def product(sizes: Sequence[int]) -> int:
@@ -43,11 +43,6 @@ def factor_like(total: int, channels: int, num_spatial: int) -> tuple[int, ...] 
     rest = total // channels
     side = round(rest ** (1 / num_spatial))
     return (channels, *([side] * num_spatial)) if side**num_spatial == rest and side > 0 else None
-
-
-def write_axes(names: Sequence[str]) -> str:
-    """``"H = W"``."""
-    return " = ".join(names)
 
 
 def write_input(specs: Sequence[TensorSpec]) -> str:

@@ -90,4 +90,4 @@ def _explain_state(scene: Scene, state: Part, wanted: tuple[int, ...], is_cell: 
         old = specs[state.link.leaf]
         specs[state.link.leaf] = TensorSpec(old.name, wanted, old.dtype, old.device)
         candidates = (tuple(specs),)
-    return Diagnosis(reason, expected, fix, candidates=candidates)
+    return Diagnosis(reason, expected, fix, () if fix or candidates else RESHAPE, candidates=candidates)

@@ -7,15 +7,8 @@ import re
 
 from modelsummary_ipy.facts import Call, Source
 
-from .code import (
-    change_operation,
-    name_member,
-    set_argument,
-    splice_argument,
-    wrap_argument,
-    write_change,
-    write_module,
-)
+from .code import name_member, write_change, write_module
+from .lines import change_operation, set_argument, splice_argument, wrap_argument
 from .scene import Part, Scene, drop_remark, write_source
 
 __all__ = [

@@ -8,7 +8,8 @@ from typing import Any
 
 from modelsummary_ipy.facts import Call, TensorSpec
 
-from .code import change_operation, write_change, write_module
+from .code import write_change, write_module
+from .lines import change_operation
 from .numbers import factor_like, product, write_product, write_shape
 from .repair import resize_param
 from .scene import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene

@@ -216,22 +216,25 @@ def _restructure(scene: Scene, diagnosis: Diagnosis, base: Specs) -> Iterator[Sp
     channels, features = _first_channels(scene)
     if diagnosis.goal is not None:
         channels, features = [diagnosis.goal[1], *channels], [diagnosis.goal[1], *features]
+    yield from _harmonise(base)
     for leaf, spec in enumerate(base):
-        shape, rank = spec.shape, len(spec.shape)
-        for other in _reshape(shape, rank, channels, features):
-            if other != shape and 0 < len(other) < 7:
-                yield (*base[:leaf], replace(spec, shape=other), *base[leaf + 1 :])
-    if len(base) > 1:
-        first = base[0].shape
-        for leaf, spec in enumerate(base[1:], 1):
-            if len(spec.shape) == len(first):
-                yield (*base[:leaf], replace(spec, shape=first), *base[leaf + 1 :])
-            for axis in range(min(len(spec.shape), len(first))):
-                yield (
-                    *base[:leaf],
-                    replace(spec, shape=(*spec.shape[:axis], first[axis], *spec.shape[axis + 1 :])),
-                    *base[leaf + 1 :],
-                )
+        for other in _reshape(spec.shape, len(spec.shape), channels, features):
+            if other != spec.shape and 0 < len(other) < 7:
+                yield _put(base, leaf, other)
+
+
+def _harmonise(base: Specs) -> Iterator[Specs]:
+    """Several inputs, one after the other in the size of the first, or of its size on one axis."""
+    first = base[0].shape
+    for leaf, spec in enumerate(base[1:], 1):
+        if len(spec.shape) == len(first):
+            yield _put(base, leaf, first)
+        for axis in range(min(len(spec.shape), len(first))):
+            yield _put(base, leaf, (*spec.shape[:axis], first[axis], *spec.shape[axis + 1 :]))
+
+
+def _put(base: Specs, leaf: int, shape: tuple[int, ...]) -> Specs:
+    return (*base[:leaf], replace(base[leaf], shape=shape), *base[leaf + 1 :])
 
 
 def _reshape(shape: tuple[int, ...], rank: int, channels: list[int], features: list[int]) -> Iterator[tuple[int, ...]]:
@@ -264,18 +267,18 @@ def _reshape(shape: tuple[int, ...], rank: int, channels: list[int], features: l
 
 
 def _first_channels(scene: Scene) -> tuple[list[int], list[int]]:
-    """Return the channels and the features that the layers reached so far take, the failed one first."""
+    """Return the channels and the features that layers take: the failed one first, then those reached, then all."""
     channels: list[int] = []
     features: list[int] = []
     reached = [call.module for call in scene.trace.calls if call.kind == "module" and call.module is not None]
     if scene.call is not None and scene.call.module is not None:
         reached.insert(0, scene.call.module)
-    for index in reached[:200]:
+    for index in [*reached[:200], *range(min(len(scene.trace.modules), 50))]:
         settings = scene.trace.modules[index].settings
         for name, kept in (("in_channels", channels), ("num_channels", channels), ("num_features", channels),
                            ("in_features", features), ("input_size", features), ("embed_dim", features)):  # fmt: skip
             value = settings.get(name)
-            if type(value) is int and value not in kept:
+            if type(value) is int and value > 0 and value not in kept:
                 kept.append(value)
         shape = settings.get("normalized_shape")
         if isinstance(shape, tuple) and len(shape) == 1 and type(shape[0]) is int and shape[0] not in features:
@@ -316,9 +319,9 @@ def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:
 
 def _grow(base: Specs, asker: _Asker) -> Iterator[Specs]:
     """The smallest of some usual sides that is large enough."""
-    for move in _list_moves(base)[:1]:
+    for move in _list_moves(base)[:3]:
         start = base[move[0][0]].shape[move[0][1]]
-        for side in _GROWTH:
+        for side in _GROWTH if len(base[0].shape) > 3 else _GROWTH[:6]:
             if side <= start:
                 continue
             if asker.works(_move(base, move, side)):

@@ -1,0 +1,311 @@
+"""Fixes in the user's own line: one expression changed, all else as it was written."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+__all__ = [
+    "add_keyword",
+    "change_call",
+    "change_operation",
+    "find_operands",
+    "read_unpacking",
+    "set_argument",
+    "splice_argument",
+    "wrap_argument",
+    "wrap_attribute",
+    "write_loop",
+]
+
+_OPERATORS: dict[str, type[ast.operator]] = {
+    "add": ast.Add,
+    "sub": ast.Sub,
+    "mul": ast.Mult,
+    "div": ast.Div,
+    "matmul": ast.MatMult,
+    "add_": ast.Add,
+    "sub_": ast.Sub,
+    "mul_": ast.Mult,
+    "div_": ast.Div,
+    "pow": ast.Pow,
+}
+#: One operation under its several names.
+_ALIASES = {
+    "mm": ("mm",),
+    "cat": ("cat", "concat", "concatenate"),
+    "matmul": ("matmul",),
+    "concat": ("cat", "concat", "concatenate"),
+    "concatenate": ("cat", "concat", "concatenate"),
+}
+
+
+def _parse(line: str) -> ast.AST | None:
+    for text in (line, f"{line} pass", f"if 1: pass\n{line} pass"):
+        try:
+            return ast.parse(text)
+        except (SyntaxError, ValueError):
+            continue
+    return None
+
+
+def _text(line: str, node: ast.AST) -> str:
+    return ast.get_source_segment(line, node) or ""
+
+
+def _splice(line: str, node: Any, text: str) -> str:
+    raw = line.encode()
+    if node.lineno != 1 or node.end_lineno != 1:
+        return ""
+    return (raw[: node.col_offset] + text.encode() + raw[node.end_col_offset :]).decode()
+
+
+def _is_simple(node: ast.AST) -> bool:
+    return isinstance(node, (ast.Name, ast.Call, ast.Attribute, ast.Subscript))
+
+
+def _in_brackets(line: str, node: ast.AST) -> str:
+    """The node's text, safe to put a ``.`` or ``[`` behind."""
+    return _text(line, node) if _is_simple(node) else f"({_text(line, node)})"
+
+
+def _find_calls(line: str, member: str) -> list[ast.Call]:
+    """Find ``self.member(…)``, ``member(…)`` and ``self.members[i](…)`` in a line."""
+    tree = _parse(line)
+    found = []
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Call):
+            func = node.func.value if isinstance(node.func, ast.Subscript) else node.func
+            name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+            if name == member:
+                found.append(node)
+    return found
+
+
+def wrap_argument(line: str, member: str, template: str, position: int = 0, around: str = "{}") -> str:
+    """Change the argument that a line passes to a module.
+
+    Args:
+        line: ``"x = self.fc(x)"``.
+        member: ``"fc"``.
+        template: What becomes of the argument: ``"{}.flatten(1)"``.
+        position: Which positional argument.
+        around: What becomes of the call itself.
+
+    Returns:
+        ``"x = self.fc(x.flatten(1))"``; ``""`` if the line does not call it, or does so more than once.
+    """
+    calls = _find_calls(line, member) if member else []
+    if len(calls) != 1 or len(calls[0].args) <= position or isinstance(calls[0].args[position], ast.Starred):
+        return ""
+    argument = calls[0].args[position]
+    changed = template.format(_in_brackets(line, argument))
+    call = _text(line, calls[0])
+    offset = argument.col_offset - calls[0].col_offset
+    if calls[0].lineno != 1 or argument.end_col_offset is None:
+        return ""
+    raw = call.encode()
+    inner = raw[:offset] + changed.encode() + raw[offset + argument.end_col_offset - argument.col_offset :]
+    return _splice(line, calls[0], around.format(inner.decode()))
+
+
+def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str]], str | None]) -> str:
+    """Write the call of a module anew.
+
+    Args:
+        line: The user's line.
+        member: Name of what is called.
+        edit: Takes the positional and keyword arguments as text and gives the new arguments as text.
+    """
+    calls = _find_calls(line, member) if member else []
+    if len(calls) != 1:
+        return ""
+    call = calls[0]
+    if any(isinstance(argument, ast.Starred) for argument in call.args) or any(k.arg is None for k in call.keywords):
+        return ""
+    keywords = {str(keyword.arg): _text(line, keyword.value) for keyword in call.keywords}
+    words = edit([_text(line, argument) for argument in call.args], keywords)
+    return "" if words is None else _splice(line, call, f"{_text(line, call.func)}({words})")
+
+
+def _find_operation(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr], ast.Call | None]]:
+    """Find an operation in a line: ``(node, operands, call)``."""
+    tree = _parse(line)
+    names = _ALIASES.get(name, (name, name.rstrip("_")))
+    kind = _OPERATORS.get(name)
+    found: list[tuple[ast.AST, list[ast.expr], ast.Call | None]] = []
+    for node in ast.walk(tree) if tree is not None else ():
+        if kind is not None and isinstance(node, ast.BinOp) and isinstance(node.op, kind):
+            found.append((node, [node.left, node.right], None))
+        elif kind is not None and isinstance(node, ast.AugAssign) and isinstance(node.op, kind):
+            found.append((node, [node.target, node.value], None))
+        elif isinstance(node, ast.Call):
+            func = node.func
+            called = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+            if called in names:
+                is_function = isinstance(func, ast.Name) or (
+                    isinstance(func, ast.Attribute)
+                    and isinstance(func.value, ast.Name)
+                    and func.value.id in ("torch", "F", "functional")
+                ) or (isinstance(func, ast.Attribute) and isinstance(func.value, ast.Attribute)
+                      and func.value.attr == "functional")  # fmt: skip
+                if is_function:
+                    operands = list(node.args)
+                else:
+                    assert isinstance(func, ast.Attribute)
+                    operands = [func.value, *node.args]
+                if operands and isinstance(operands[0], (ast.List, ast.Tuple)):
+                    operands = list(operands[0].elts)
+                found.append((node, operands, node))
+    return found
+
+
+def find_operands(line: str, name: str) -> list[str]:
+    """Return the operands of an operation as the line writes them: ``["up", "skip"]``; empty if that is not clear."""
+    found = _find_operation(line, name)
+    return [_text(line, operand) for operand in found[0][1]] if len(found) == 1 else []
+
+
+def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[str], str]], str | None]) -> str:
+    """Write an operation of a line anew.
+
+    Args:
+        line: The user's line.
+        name: ``"matmul"``, ``"view"``, ``"add"``.
+        edit: Takes the operands as text, safe to put a ``.`` behind, and a function that writes the operation with the
+            operands it is given joined by ``", "`` or by its operator; returns the new text.
+
+    Returns:
+        The line; ``""`` if the operation is not there, or more than once.
+    """
+    found = _find_operation(line, name)
+    if len(found) != 1:
+        return ""
+    node, operands, call = found[0]
+    texts = [_in_brackets(line, operand) for operand in operands]
+
+    def write(pieces: str) -> str:
+        items = [
+            _text(line, operand) if item == _in_brackets(line, operand) else item
+            for item, operand in zip(pieces.split("\0"), operands, strict=False)
+        ]
+        if call is None:
+            assert isinstance(node, (ast.BinOp, ast.AugAssign))
+            sign = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@", ast.Pow: "**"}
+            equals = "=" if isinstance(node, ast.AugAssign) else ""
+            return f" {sign[type(node.op)]}{equals} ".join(items)
+        return _write_call(line, call, operands, items)
+
+    new = edit(texts, write)
+    return "" if new is None else _splice(line, node, new)
+
+
+def _write_call(line: str, call: ast.Call, operands: list[ast.expr], items: list[str]) -> str:
+    text, start = _text(line, call).encode(), call.col_offset
+    pieces: list[bytes] = []
+    at = 0
+    for operand, item in zip(operands, items, strict=False):
+        pieces.append(text[at : operand.col_offset - start])
+        pieces.append(item.encode())
+        at = (operand.end_col_offset or 0) - start
+    return (b"".join(pieces) + text[at:]).decode()
+
+
+def set_argument(line: str, name: str, keyword: str, position: int, value: str) -> str:
+    """Set one plain argument of a call in the line.
+
+    Args:
+        line: ``"torch.cat([a, b])"``.
+        name: ``"cat"``.
+        keyword: ``"dim"``.
+        position: Its position among the arguments as the function ``torch.cat`` takes them.
+        value: ``"1"``.
+
+    Returns:
+        ``"torch.cat([a, b], dim=1)"``; ``""`` if the call is not there once.
+    """
+    found = _find_operation(line, name)
+    call = found[0][2] if len(found) == 1 else None
+    if call is None:
+        return ""
+    for given in call.keywords:
+        if given.arg == keyword:
+            return _splice(line, given.value, value)
+    is_method = bool(found[0][1]) and found[0][1][0] not in call.args and not (
+        call.args and isinstance(call.args[0], (ast.List, ast.Tuple))
+    )  # fmt: skip
+    at = position - is_method
+    if at < len(call.args):
+        return _splice(line, call.args[at], value)
+    text = _text(line, call)
+    return _splice(line, call, f"{text[:-1]}, {keyword}={value})")
+
+
+def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int, ...]) -> str:
+    """Give another size to a call that makes a tensor, ``torch.zeros(2, 4)`` or ``torch.zeros((2, 4))``.
+
+    Args:
+        line: The user's line.
+        name: ``"zeros"``.
+        old: The size it makes now; what is equal in both stays as it is written.
+        size: The size it is to make.
+    """
+    calls = _find_calls(line, name)
+    if len(calls) != 1 or not calls[0].args:
+        return ""
+    first = calls[0].args[0]
+    items = first.elts if isinstance(first, (ast.Tuple, ast.List)) else calls[0].args
+    if len(items) != len(old) or any(isinstance(item, ast.Starred) for item in items):
+        return ""
+    if len(old) != len(size):
+        return ""
+    for item, before, after in reversed(list(zip(items, old, size, strict=True))):
+        if before != after:
+            line = _splice(line, item, str(after))
+    return line
+
+
+def add_keyword(line: str, name: str, keyword: str, value: str) -> str:
+    """Give a call of the line one keyword more, or another value for it: ``torch.zeros(2, device=x.device)``."""
+    calls = _find_calls(line, name)
+    if len(calls) != 1:
+        return ""
+    for given in calls[0].keywords:
+        if given.arg == keyword:
+            return _splice(line, given.value, value)
+    text = _text(line, calls[0])
+    gap = "" if text.endswith("()") else ", "
+    return _splice(line, calls[0], f"{text[:-1]}{gap}{keyword}={value})")
+
+
+def read_unpacking(line: str) -> tuple[list[str], str] | None:
+    """Read ``"B, C, H, W = x.shape"`` as the names on the left and the text on the right."""
+    tree = _parse(line)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Tuple, ast.List)):
+            return [_text(line, item) for item in node.targets[0].elts], _text(line, node.value)
+    return None
+
+
+def write_loop(line: str, member: str) -> str:
+    """Turn ``"x = self.blocks(x)"`` into ``"for layer in self.blocks: x = layer(x)"``."""
+    calls = _find_calls(line, member) if member else []
+    body = getattr(_parse(line), "body", [])
+    if len(calls) != 1 or len(body) != 1 or not isinstance(body[0], ast.Assign):
+        return ""
+    if body[0].value.col_offset != calls[0].col_offset:
+        return ""
+    return f"for layer in {_text(line, calls[0].func)}: {_splice(line, calls[0].func, 'layer')}"
+
+
+def wrap_attribute(line: str, attribute: str, template: str) -> str:
+    """Change what an attribute is asked of: ``x.mean(1)`` to ``x[0].mean(1)``."""
+    tree = _parse(line)
+    found = [
+        node for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Attribute) and node.attr == attribute
+    ]  # fmt: skip
+    if len(found) != 1:
+        return ""
+    return _splice(line, found[0].value, template.format(_in_brackets(line, found[0].value)))

@@ -1,6 +1,6 @@
 """Wrong sizes and dtypes by chance, for every model of the tests: what fails must fail as a real run does.
 
-Two hundred cases run with all other tests; ``FUZZ_CASES=2000`` runs as many.
+A hundred and fifty cases run with all other tests; ``FUZZ_CASES=2000`` runs as many.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.failing_cases import CASES as FAILING
 from tests.models import CASES, Case
 from tests.reference import difference, fingerprint, quietly
 
-NUM_CASES = int(os.environ.get("FUZZ_CASES", "200"))
+NUM_CASES = int(os.environ.get("FUZZ_CASES", "150"))
 #: One test runs this many cases, so that a report names few and a run is not slowed by naming all.
 IN_ONE = 25
 

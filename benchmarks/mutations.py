@@ -1,8 +1,12 @@
 """``python -m benchmarks.mutations [words]``: break clean models mechanically, and count what the rules see of it.
 
-A mutant counts if it still runs and its shape story differs from the original's: some size, or what grows with the
-batch. Each is one small change: a padding, ``batch_first``, the dim of one operation, a layer left out or exchanged
-with its neighbour, a ``squeeze()`` put in.
+A mutant counts if it still runs and its shape story differs from the original's: the output, or a layer with weights
+that both have, has other sizes, at the given size, at one sample more or at a batch of 1. Who leaves out an activation
+tells the same story. Each is one small change: a padding, ``batch_first``, the
+dim of one operation, a layer left out or exchanged with its neighbour, a ``squeeze()`` put in.
+
+The rules are asked twice: with nothing declared, and with the size of the output declared, as ``expect={"": "B 10"}``
+does in a test. What neither sees is listed with the reason.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from benchmarks.textbook import ORIGINALS, Original
+from modelsummary_ipy.rules import RULES
 from modelsummary_ipy.summary import ModelSummary
 
 #: Operations whose dim is changed.
@@ -198,37 +203,97 @@ def _with_forward(original: Original, turn: int, change: Callable[..., Any]) -> 
 # -- counting ----------------------------------------------------------------------------------------------------------
 
 
-def tell_story(ms: ModelSummary) -> tuple[Any, ...]:
-    """The sizes of every row of a module, of the output, and what they are with one sample more."""
-    rows = [(row.path, tuple(spec.shape for spec in row.outputs)) for row in ms.rows if row.kind == "module"]
-    then = {ms.rows[index].path: sizes for index, sizes in ms.story.batch.items() if ms.rows[index].kind == "module"}
-    operations = Counter(tuple(spec.shape for spec in row.outputs) for row in ms.rows if row.kind == "op")
-    return tuple(rows), tuple(sorted(then.items())), tuple(sorted(operations.items(), key=repr))
+@dataclass(frozen=True)
+class Story:
+    """What a model's shapes are.
+
+    Attributes:
+        sizes: By path, the output's sizes of every layer with weights, and of the model under ``""``, with what they
+            are with one sample more.
+        at_one: The same at a batch of 1, ``None`` if it fails there.
+    """
+
+    sizes: dict[str, Any]
+    at_one: dict[str, Any] | None
+
+    def differs(self, other: Story) -> bool:
+        """Tell whether the model, or any layer that both have, has other sizes."""
+        if self.at_one is not None and other.at_one is None:
+            return True
+        pairs = [(self.sizes, other.sizes), (self.at_one or {}, other.at_one or {})]
+        return any(one[path] != two[path] for one, two in pairs for path in one.keys() & two.keys())
+
+
+def tell_story(model: nn.Module, original: Original) -> Story | None:
+    """Trace a model at the original's size and at a batch of 1; ``None`` if it does not run."""
+    ms = ModelSummary(model, original.inputs, ignore=list(RULES))
+    if ms.error is not None:
+        return None
+    one = ModelSummary(model, [value[:1] for value in _make_inputs(original)], ignore=list(RULES))
+    return Story(_list_sizes(ms), None if one.error is not None else _list_sizes(one))
+
+
+def _list_sizes(ms: ModelSummary) -> dict[str, Any]:
+    """Sizes of the layers with weights; of those that changed places, by the number of their kind."""
+    then = ms.story.batch
+    found: dict[str, Any] = {}
+    seen: Counter[str] = Counter()
+    for row in ms.rows:
+        if row.path and (row.kind != "module" or row.own_params == 0 or "Norm" in row.type_name or row.status != "ran"):
+            continue
+        kind = f"{row.type_name} {row.own_params}"
+        seen[kind] += 1
+        found[f"{kind} {seen[kind]}" if row.path else ""] = (
+            tuple(spec.shape for spec in row.outputs), then.get(row.index)
+        )  # fmt: skip
+    return found
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A mutant that counts, and the gravest new flag on it."""
+    """A mutant that counts.
+
+    Attributes:
+        original: Name of what was changed.
+        mutant: The change.
+        severity: The gravest new flag, ``""`` if there is none.
+        declared: Whether the declared output tells.
+        reason: Why neither tells; ``""`` if one does.
+    """
 
     original: str
     mutant: Mutant
     severity: str
-    rules: tuple[str, ...]
+    declared: bool
+    reason: str
 
 
-def judge(original: Original, mutant: Mutant, story: tuple[Any, ...], known: Counter[str]) -> Verdict | None:
+def judge(
+    original: Original, mutant: Mutant, story: Story, known: Counter[str], expect: dict[str, Any]
+) -> Verdict | None:
     """Summarise a mutant; ``None`` if it does not run, or tells the same story."""
     try:
-        ms = ModelSummary(mutant.make(), original.inputs)
+        model = mutant.make()
+        its = tell_story(model, original)
     except ValueError:
         return None
-    if ms.error is not None or tell_story(ms) == story:
+    if its is None or not story.differs(its):
         return None
+    ms = ModelSummary(model, original.inputs, expect=expect)
     found = Counter(flag.rule for flag in ms.flags)
+    declared = found.pop("declared-size", 0) > 0
     new = [flag for flag in ms.flags if found[flag.rule] > known[flag.rule]]
-    grave = [flag for flag in new if flag.severity != "note"]
-    severity = "warning" if grave else "note" if new else ""
-    return Verdict(original.name, mutant, severity, tuple(sorted({flag.rule for flag in grave or new})))
+    severity = "warning" if any(flag.severity != "note" for flag in new) else "note" if new else ""
+    reason = "" if severity or declared else _say_why(story, its)
+    return Verdict(original.name, mutant, severity, declared, reason)
+
+
+def _say_why(story: Story, its: Story) -> str:
+    if its.sizes == story.sizes:
+        return "only at a batch of 1, and only a layer inside"
+    if len(its.sizes) < len(story.sizes):
+        return "a layer is gone: what is left is a smaller net"
+    return "the map has another size, as other nets have it on purpose"
 
 
 def main(words: list[str]) -> None:
@@ -239,21 +304,29 @@ def main(words: list[str]) -> None:
     for original in chosen:
         ms = ModelSummary(original.make(), original.inputs)
         alarms += any(flag.severity != "note" for flag in ms.flags)
-        story, known = tell_story(ms), Counter(flag.rule for flag in ms.flags)
+        story, known = tell_story(original.make(), original), Counter(flag.rule for flag in ms.flags)
+        assert story is not None
+        expect = {"": [" ".join(formula) for formula in ms.formulas[0] if formula is not None]}
         for mutant in (*mutate_modules(original), *mutate_operations(original)):
-            verdict = judge(original, mutant, story, known)
+            verdict = judge(original, mutant, story, known, expect)
             if verdict is not None:
                 verdicts.append(verdict)
-    print(f"{'operator':<14}{'mutants':>8}{'warned':>8}{'noted':>8}{'flagged':>9}")
+    print_table(verdicts)
+    print(f"originals with a warning: {alarms} of {len(chosen)}\n\nsurvivors:")
+    for verdict in verdicts:
+        if verdict.reason:
+            print(f"  {verdict.original:<10}{verdict.mutant.operator:<12}{verdict.mutant.what:<34}{verdict.reason}")
+
+
+def print_table(verdicts: list[Verdict]) -> None:
+    """Print one line an operator, and one for all."""
+    print(f"{'operator':<13}{'mutants':>8}{'warned':>8}{'noted':>8}{'rules':>8}{'+ output':>10}")
     for operator in (*dict.fromkeys(v.mutant.operator for v in verdicts), ""):
         these = [v for v in verdicts if v.mutant.operator == operator or not operator]
         warned, noted = (sum(v.severity == severity for v in these) for severity in ("warning", "note"))
-        share = (warned + noted) / max(len(these), 1)
-        print(f"{operator or 'all':<14}{len(these):>8}{warned:>8}{noted:>8}{share:>9.0%}")
-    print(f"originals with a warning: {alarms} of {len(chosen)}\n\nsurvivors:")
-    for verdict in verdicts:
-        if not verdict.severity:
-            print(f"  {verdict.original:<10} {verdict.mutant.operator:<12} {verdict.mutant.what}")
+        told = sum(not v.reason for v in these)
+        line = f"{operator or 'all':<13}{len(these):>8}{warned:>8}{noted:>8}"
+        print(f"{line}{(warned + noted) / max(len(these), 1):>8.0%}{told / max(len(these), 1):>10.0%}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from modelsummary_ipy.facts import Call, Flag, Severity, Story
 from modelsummary_ipy.rules.layers import CONVOLUTIONS, POOLS, REDUCTIONS, spatial_rank
 from modelsummary_ipy.rules.reading import Reading, Size, read
 
-__all__ = ["RULES", "find_collapsed_maps", "find_grown_maps", "find_odd_maps"]
+__all__ = ["RULES", "find_collapsed_maps", "find_grown_maps", "find_odd_maps", "is_cropped", "read_convolution"]
 
 _CROPS = frozenset({"getitem", "narrow", "pad", "slice", "center_crop", "crop"})
 _JOINS = frozenset({"cat", "concat", "concatenate", "add", "add_", "sub", "mul"})
@@ -33,14 +33,14 @@ def find_grown_maps(story: Story) -> Iterator[Flag]:
     """
     reading = read(story)
     for step in reading.steps:
-        slides = _read_convolution(reading, step)
+        slides = read_convolution(reading, step)
         if slides is None:
             continue
         kernel, stride, padding, dilation = slides
         rank = len(kernel)
         before, after = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
         grown = [axis for axis in range(rank) if after[axis] > before[axis] and stride[axis] == 1]
-        if not grown or any(size > 1 for size in stride) or _is_cropped(reading, step, rank):
+        if not grown or any(size > 1 for size in stride) or is_cropped(reading, step, rank):
             continue
         reach = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
         even = all(reach[axis] % 2 == 1 and after[axis] == before[axis] + 1 for axis in grown)
@@ -48,7 +48,7 @@ def find_grown_maps(story: Story) -> Iterator[Flag]:
         yield _write_growth(reading, step, kernel, padding, reach, severity)
 
 
-def _read_convolution(reading: Reading, step: Call) -> tuple[Size, Size, Any, Size] | None:
+def read_convolution(reading: Reading, step: Call) -> tuple[Size, Size, Any, Size] | None:
     """Return kernel, stride, padding and dilation of a plain convolution of a map; ``None`` for anything else."""
     if step.type_name not in CONVOLUTIONS or "ranspose" in step.type_name or not step.inputs or not step.outputs:
         return None
@@ -75,7 +75,7 @@ def _spread(value: Any, rank: int) -> Size | None:
     return listed if len(listed) == rank and all(isinstance(size, int) for size in listed) else None
 
 
-def _is_cropped(reading: Reading, step: Call, rank: int) -> bool:
+def is_cropped(reading: Reading, step: Call, rank: int) -> bool:
     """Tell whether a later step cuts off what the convolution grew, or a valid one takes it back."""
     came, grown = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
     for later in reading.after(step):

@@ -155,3 +155,26 @@ def odd_halves_padded() -> nn.Module:
 @bug("odd-map", ("pool", "MaxPool2d"), (2, 3, 30, 45), severity="note")
 def odd_halves_resized() -> nn.Module:
     return _Halves(lambda x, skip: x if x.shape == skip.shape else F.interpolate(x, size=skip.shape[2:]))
+
+
+@bug("uneven-padding", ("1", "Conv2d"), (2, 3, 24, 24), severity="note")
+def padding_of_another_kernel() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 5, padding=1), nn.Conv2d(8, 4, 1))
+
+
+@bug("uneven-padding", ("body.6", "Conv2d"), (2, 3, 24, 24), severity="note")
+class TheOneThatTrims(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for number in range(5):
+            layers += [nn.Conv2d(3 if number == 0 else 8, 8, 3, padding=0 if number == 3 else 1), nn.ReLU()]
+        self.body, self.out = nn.Sequential(*layers), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.body(x).mean((2, 3)))
+
+
+@bug("uneven-padding", ("2", "Conv2d"), (2, 3, 32, 32), severity="note")
+def more_than_half() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 4, 2, 2), nn.ReLU(), nn.Conv2d(8, 2, 1))

@@ -1,0 +1,108 @@
+"""The rule that compares a convolution's border with what its kernel, its stride and its siblings would have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from modelsummary_ipy.facts import Call, Flag, Story
+from modelsummary_ipy.rules.reading import Reading, Size, read
+from modelsummary_ipy.rules.spatial import is_cropped, read_convolution
+
+__all__ = ["RULES", "find_uneven_paddings"]
+
+Border = Literal["keeps", "trims", "full", "between"]
+_MOST_SIBLINGS_OFF = 0.25
+_FEWEST_SIBLINGS = 3
+
+
+@dataclass(frozen=True)
+class _Slide:
+    """One convolution of a map: per spatial dim what it reaches and what it made."""
+
+    call: Call
+    kernel: Size
+    stride: Size
+    padding: Any
+    reach: Size
+    before: Size
+    after: Size
+
+    @property
+    def border(self) -> Border:
+        """What its padding does to a stride-1 map: keeps it, trims it, gives all there is, or something between."""
+        pairs = [
+            (new - old, reach) for new, old, reach in zip(self.after, self.before, self.reach, strict=True) if reach
+        ]
+        if all(abs(change) <= reach % 2 for change, reach in pairs):
+            return "keeps"
+        if all(change == -reach for change, reach in pairs):
+            return "trims"
+        if all(change in (reach, 0) for change, reach in pairs):
+            return "full"
+        return "keeps" if all(change in (0, -reach) for change, reach in pairs) else "between"
+
+
+def find_uneven_paddings(story: Story) -> Iterator[Flag]:
+    """Find convolutions whose padding is neither none, nor half, nor all of what the kernel reaches: a note.
+
+    Finds ``padding=1`` for a kernel of 5, the one convolution that trims a map which its siblings keep, a stride of 2
+    that leaves more than half. Leaves alone nets whose convolutions all trim, kernels of 1, padding by hand.
+    """
+    reading = read(story)
+    slides = [slide for slide in (_read_slide(reading, step) for step in reading.steps) if slide is not None]
+    plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.reach) > 0]
+    told: set[int | None] = set()
+    for slide in slides:
+        words = _judge(reading, slide, plain)
+        if words and (slide.call.module if slide.call.kind == "module" else None) not in told:
+            told.add(slide.call.module if slide.call.kind == "module" else -1)
+            same = tuple(reach // 2 for reach in slide.reach)
+            fix = f"padding={same[0] if len(set(same)) == 1 else same} goes with this kernel"
+            yield Flag("uneven-padding", "note", reading.row(slide.call), slide.call.path, words, fix)
+
+
+def _read_slide(reading: Reading, step: Call) -> _Slide | None:
+    read = read_convolution(reading, step)
+    if read is None:
+        return None
+    kernel, stride, padding, dilation = read
+    rank = len(kernel)
+    reach = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+    return _Slide(
+        step, kernel, stride, padding, reach, step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
+    )  # fmt: skip
+
+
+def _judge(reading: Reading, slide: _Slide, plain: list[_Slide]) -> str:
+    sizes = f"{' × '.join(map(str, slide.before))} became {' × '.join(map(str, slide.after))}"
+    kernel = " × ".join(map(str, slide.kernel if len(set(slide.kernel)) > 1 else slide.kernel[:1]))
+    if max(slide.stride) > 1:
+        more = [
+            f"{new} of {old} by a stride of {stride}"
+            for new, old, stride in zip(slide.after, slide.before, slide.stride, strict=True)
+            if stride > 1 and new > -(-old // stride)
+        ]
+        return f"{sizes}: {more[0]}, more than its share (kernel {kernel}, padding {_pad(slide)})" if more else ""
+    grown = any(new > old for new, old in zip(slide.after, slide.before, strict=True))
+    if max(slide.reach) == 0 or (grown and not is_cropped(reading, slide.call, len(slide.kernel))):
+        return ""  # what grows a map for good is told by another rule
+    if slide.border == "between":
+        return (
+            f"{sizes}: padding {_pad(slide)} for a kernel of {kernel} neither keeps the map nor leaves the border out"
+        )
+    keep = sum(other.border == "keeps" for other in plain)
+    off = sum(other.border == "trims" for other in plain)
+    if slide.border == "trims" and keep >= _FEWEST_SIBLINGS and off <= _MOST_SIBLINGS_OFF * len(plain):
+        return f"{sizes}: padding {_pad(slide)} trims the map that {keep} other convolutions keep"
+    return ""
+
+
+def _pad(slide: _Slide) -> str:
+    if not isinstance(slide.padding, tuple):
+        return str(slide.padding)
+    return str(slide.padding[0]) if len(set(slide.padding)) == 1 else " × ".join(map(str, slide.padding))
+
+
+RULES = {"uneven-padding": find_uneven_paddings}

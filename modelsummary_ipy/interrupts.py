@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from threading import get_ident
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 __all__ = ["Gate", "Holding", "find_gate"]
@@ -15,12 +16,16 @@ class Gate:
     """Whether an interrupt may come through now; the main thread's, for no other ever gets one.
 
     Attributes:
-        is_open: Whether the user's own code runs. It is set and cleared by plain assignments: Python looks for
-            interrupts when a function is called or returns, so one can't come between.
+        is_open: Whether the forward runs. It is set and cleared by plain assignments: Python looks for interrupts when
+            a function is called or returns, so one can't come between.
+        runners: Code of ours that runs the user's: what it calls may be interrupted, all else of ours may not, for
+            torch calls it from C++ where an exception ends the process.
+        is_pending: Whether one arrived that could not come through yet.
     """
 
     def __init__(self) -> None:
         self.is_open = True
+        self.runners: frozenset[CodeType] = frozenset()
         self.depth = 0
         self.before: Any = None
         self.is_pending = False
@@ -33,12 +38,22 @@ class Gate:
 
     def arrive(self, number: int, frame: FrameType | None) -> None:
         """Take an interrupt: pass it on, or keep it."""
-        if self.is_open:
+        if self.is_open and self._is_users_turn(frame):
             self.before(number, frame)
         else:
             self.is_pending = True
 
+    def _is_users_turn(self, frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame.f_code in self.runners:
+                return True
+            if frame.f_code.co_filename.startswith(_OWN_FOLDER):
+                return False
+            frame = frame.f_back
+        return True
 
+
+_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _gate = Gate()
 
 

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
-from modelsummary_ipy.interrupts import Holding, find_gate
+from modelsummary_ipy.interrupts import Gate, Holding, find_gate
 from modelsummary_ipy.isolation import Surroundings, collect_types
 from modelsummary_ipy.kernels import KernelLog
 from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
@@ -116,7 +116,8 @@ def trace(
         tracer.tag_inputs(inputs)
         stack.enter_context(hearing_calls(tracer.call_module))
         stack.enter_context(_FunctionMode(tracer))
-        gate = find_gate()
+        gate = tracer.gate = find_gate()
+        gate.runners = _RUNNERS
         gate.deliver()
         try:
             gate.is_open = True
@@ -245,6 +246,7 @@ class _Tracer:
         self._culprit_operands: Any = None
         self._stop: CodeType = _Tracer.call_module.__code__
         self.kernels = make_log(self._current)
+        self.gate = Gate()
 
     def _current(self) -> _Record | None:
         return self._stack[-1] if self._stack else None
@@ -386,6 +388,8 @@ class _Tracer:
                 self._modules[index] = replace(self._modules[index], made=False)
 
     def call_function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.gate.is_pending:
+            self.gate.deliver()
         info = describe_op(func)
         if self._work.fake_mode is not None:
             func = find_rule(func) or func
@@ -595,6 +599,10 @@ class _Tracer:
         source = to_source(place) if place else None
         culprit = self._culprit.index if self._culprit is not None and error is self._error else None
         return Failure(culprit, type(error).__name__, str(error), source, read_line(source))
+
+
+#: What runs the user's code.
+_RUNNERS = frozenset({_Tracer.call_module.__code__, _Tracer._call_hooked.__code__})
 
 
 def _pair(work: Workpiece, tree: ModuleTree) -> list[tuple[nn.Module, ModuleFact]]:

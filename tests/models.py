@@ -1322,8 +1322,9 @@ class Caches(nn.Module):
         global _STEPS
         _STEPS += 1
         _SEEN.append(x)
-        _STORE.last = _STORE.entries["x"] = Store()
-        _STORE.last.entries["y"] = [x + 1]
+        store = Store()
+        store.entries["y"] = [x + 1]
+        _STORE.last = _STORE.entries["x"] = store
         self.tables.setdefault(x.shape[1], x.new_ones(8))
         angles = _ANGLES.setdefault(x.shape[1], torch.zeros(x.shape[1], 8))
         return self.mask(x.shape[1]) @ (self.layer(x) + positions(x.shape[1], x.shape[2]) + angles)

@@ -1,0 +1,403 @@
+"""Nothing of the user's is touched: not by a trace, not by one that fails or is interrupted, not in another thread."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import modelsummary_ipy
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.engines import Traced, run_engine
+from modelsummary_ipy.inputs import ModelInputs
+from tests import models
+from tests.models import CASES, Case, by_name
+from tests.reference import difference, fingerprint, quietly, seed
+
+EVERY_KIND = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+#: How often the soak summarises every model; 100 is what a release is tried with.
+SOAK = int(os.environ.get("MODELSUMMARY_SOAK", "2"))
+#: At how many calls of every model a fault is thrown, spread from the first to the last.
+FAULTS = int(os.environ.get("MODELSUMMARY_FAULTS", "3"))
+
+
+@pytest.fixture(autouse=True)
+def empty_caches() -> None:
+    """Begin with nothing in the caches among the test models' globals."""
+    models._ANGLES.clear()
+    models._SEEN.clear()
+    models._STORE.entries.clear()
+    models._STORE.last = None
+    models.Caches.tables.clear()
+    models.positions.cache_clear()
+    models.Caches.mask.cache_clear()
+
+
+def trace(case: Case, model: nn.Module, inputs: Any, engine: str = "auto") -> ModelSummary:
+    args, kwargs = inputs
+    with quietly():
+        return ModelSummary(model, ModelInputs(args, kwargs), method=case.method, engine=engine)  # type: ignore[arg-type]
+
+
+# -- a trace ----------------------------------------------------------------------------------------------------------
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("engine", ["auto", "real"])
+def test_a_summary_leaves_everything_as_it_was(case: Case, engine: str) -> None:
+    model, inputs = case.build(), case.inputs()
+    seed()
+    before = fingerprint(model, inputs)
+    ms = trace(case, model, inputs, engine)
+    assert ms.error is None
+    assert difference(before, fingerprint(model, inputs)) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["Residual", "TensorsAside", "InContainers", "Caches", "lazy", "Hooked", "Seeds", "Packed"]
+)
+def test_what_is_derived_later_leaves_everything_as_it_was(name: str) -> None:
+    case = by_name(name)
+    model, inputs = case.build(), case.inputs()
+    seed()
+    before = fingerprint(model, inputs)
+    ms = trace(case, model, inputs)
+    with quietly():
+        assert ms.formulas is not None
+        assert ms.flags is not None
+        assert ms.costs is not None
+        assert ms.to_text()
+    assert difference(before, fingerprint(model, inputs)) == []
+
+
+def test_the_fingerprint_sees_a_change_of_each_kind() -> None:
+    """A test that can't fail proves nothing: change one thing at a time and look."""
+    case = by_name("Hooked")
+    model, inputs = case.build(), case.inputs()
+    before = fingerprint(model, inputs)
+    assert difference(before, fingerprint(model, inputs)) == []
+    first: Any = model.first
+    changes = [
+        lambda: first.weight.data.add_(1),
+        lambda: setattr(first, "note", 1),
+        lambda: first.eval(),
+        lambda: model.features.append(1),
+        lambda: inputs[0][0].mul_(2),
+        lambda: torch.rand(1),
+        lambda: random.random(),
+        lambda: np.random.rand(),
+        lambda: first.register_forward_hook(print),
+        lambda: models.positions(2, 2),
+        lambda: models._ANGLES.setdefault(99, torch.zeros(1)),
+        lambda: torch.backends.mha.set_fastpath_enabled(False),
+        lambda: setattr(models.Globals, "calls", 99),
+    ]
+    for number, change in enumerate(changes):
+        old = fingerprint(model, inputs, models.Globals)
+        change()
+        assert difference(old, fingerprint(model, inputs, models.Globals)) != [], number
+    torch.backends.mha.set_fastpath_enabled(True)
+    models.Globals.calls = 0
+
+
+def test_a_cached_function_answers_with_real_tensors_afterwards() -> None:
+    case = by_name("Caches")
+    model, (args, _) = case.build(), case.inputs()
+    ModelSummary(model, args)
+    assert type(model(*args)) is Tensor
+    assert type(models.positions(5, 8)) is Tensor
+    assert models.positions.cache_info().misses == 1  # only the real call
+
+
+def test_no_fake_hides_in_a_library_cache() -> None:
+    @functools.lru_cache
+    def table(size: int) -> Tensor:
+        return torch.ones(size)
+
+    class Asks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * table(x.shape[-1])
+
+    module = type(sys)("some_library")
+    module.__file__ = str(Path(torch.__file__).parent.parent / "some_library.py")
+    module.table = table  # type: ignore[attr-defined]
+    table.__module__ = "some_library"
+    sys.modules["some_library"] = module
+    globals()["_library_table"] = table
+    try:
+        ModelSummary(Asks(), (2, 3))
+        assert type(table(3)) is Tensor
+    finally:
+        del sys.modules["some_library"], globals()["_library_table"]
+
+
+def test_generators_go_on_where_they_were() -> None:
+    for engine in ("fake", "real"):
+        seed()
+        expected = (torch.rand(3), random.random(), np.random.rand())
+        seed()
+        for name in ("Chance", "Seeds", "Dropouts"):
+            case = by_name(name)
+            model, inputs = case.make(), case.inputs()
+            seed()
+            trace(case, model, inputs, engine)
+            seed_after = (torch.rand(3), random.random(), np.random.rand())
+            assert torch.equal(seed_after[0], expected[0])
+            assert seed_after[1:] == expected[1:]
+
+
+def test_draws_of_another_thread_are_not_taken_back() -> None:
+    """Fakes draw nothing, so what torch's generator did meanwhile was somebody else's doing."""
+    drawn = threading.Event()
+
+    class Waits(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            thread = threading.Thread(target=lambda: (torch.rand(5), drawn.set()))
+            thread.start()
+            thread.join()
+            return x + torch.rand_like(x)
+
+    torch.manual_seed(7)
+    torch.rand(5)
+    expected = torch.rand(2)
+    torch.manual_seed(7)
+    ModelSummary(Waits(), (2, 2))
+    assert drawn.is_set()
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_model_that_is_being_printed_in_another_thread_prints_there(capsys: pytest.CaptureFixture[str]) -> None:
+    class Talks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            thread = threading.Thread(target=lambda: print("other"))
+            thread.start()
+            thread.join()
+            print("mine")
+            return x
+
+    ModelSummary(Talks(), (1, 1))
+    assert sorted(capsys.readouterr().out.split()) == ["mine", "other"]
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+
+class Fault(Exception):
+    """What is thrown into a forward."""
+
+
+def throw_at(number: int, error: type[BaseException], *, after: bool) -> Any:
+    """Hook every module so that the call of that number raises as it begins, or as it ends."""
+    count = 0
+
+    def hook(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise error
+
+    everyone = torch.nn.modules.module
+    return everyone.register_module_forward_hook(hook) if after else everyone.register_module_forward_pre_hook(hook)
+
+
+def run(case: Case, model: nn.Module, inputs: Any, engine: Any) -> Traced:
+    args, kwargs = inputs
+    with quietly():
+        return run_engine(model, ModelInputs(args, kwargs), method=case.method, engine=engine)
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("engine", ["auto", "real"])
+def test_a_fault_at_any_hook_leaves_everything_as_it_was(case: Case, engine: str) -> None:
+    first = run(case, case.build(), case.inputs(), engine).trace
+    calls = sum(call.kind == "module" for call in first.calls) - (case.method != "forward")  # no hook sees a method
+    model, inputs = case.build(), case.inputs()
+    seed()
+    if case.name == "Registers":
+        gc.collect()  # its weak set forgets what is gone
+    before = fingerprint(model, inputs)
+    most = FAULTS if engine == "auto" else FAULTS - 1
+    for number in sorted({round(1 + place * (calls - 1) / (most - 1)) for place in range(most)}):
+        for after in (False, True):
+            handle = throw_at(number, Fault, after=after)
+            traced = run(case, model, inputs, engine)
+            handle.remove()
+            if case.kind not in ("random", "compiled"):  # chance decides how many calls there are, or a script does
+                assert isinstance(traced.error, Fault)
+            handle = throw_at(number, KeyboardInterrupt, after=after)
+            with contextlib.suppress(KeyboardInterrupt):
+                run(case, model, inputs, engine)
+            handle.remove()
+    seed()
+    assert difference(before, fingerprint(model, inputs)) == []
+
+
+def test_a_fault_is_the_failure_of_the_row_it_happened_in() -> None:
+    case = by_name("mlp")
+    for number, path in enumerate(["", "0", "1", "2"], start=1):
+        handle = throw_at(number, Fault, after=False)
+        ms = trace(case, case.build(), case.inputs())
+        handle.remove()
+        assert ms.error is not None
+        assert ms.error.path == path
+
+
+def interrupt_at(number: int) -> int:
+    """Let an interrupt arrive when a function of ours begins or ends for that time; returns how often one did."""
+    own = str(Path(modelsummary_ipy.__file__).parent)
+    case = by_name("Caches")
+    model, (args, kwargs) = case.build(), case.inputs()
+    seed()
+    before = fingerprint(model, args)
+    count = 0
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal count
+        if event in ("call", "return") and frame.f_code.co_filename.startswith(own):
+            count += 1
+            if count == number:
+                signal.raise_signal(signal.SIGINT)
+
+    interrupted = False
+    sys.setprofile(watch)
+    try:
+        run_engine(model, ModelInputs(args, kwargs))
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        sys.setprofile(None)
+    assert interrupted == (number > 0), f"interrupted at {number}"
+    assert difference(before, fingerprint(model, args)) == [], f"interrupted at {number}"
+    return count
+
+
+def test_an_interrupt_between_any_two_steps_of_ours_leaves_everything_as_it_was() -> None:
+    total = interrupt_at(-1)
+    assert total > 500
+    for number in range(1, total, max(1, total // 150)):
+        interrupt_at(number)
+
+
+# -- again and again --------------------------------------------------------------------------------------------------
+
+
+def count_hooks() -> int:
+    everyone = torch.nn.modules.module
+    return sum(
+        len(value)
+        for name, value in vars(everyone).items()
+        if name.startswith("_global_") and hasattr(value, "__len__")
+    )
+
+
+def test_a_hundred_summaries_hold_no_more_than_two() -> None:
+    """Memory, hooks and threads are steady; a few in the suite, a hundred of each model where it is asked for."""
+    with quietly():
+        cases = [(case, case.build(), case.inputs()) for case in CASES]
+    for _ in range(2):
+        for case, model, inputs in cases:
+            show(trace(case, model, inputs))
+    gc.collect()
+    objects, hooks, threads = len(gc.get_objects()), count_hooks(), threading.active_count()
+    tensors = count_tensors()
+    for _ in range(SOAK):
+        for case, model, inputs in cases:
+            show(trace(case, model, inputs))
+    gc.collect()
+    assert count_tensors() <= tensors
+    assert (count_hooks(), threading.active_count()) == (hooks, threads)
+    assert len(gc.get_objects()) - objects < 2 * len(cases) + 5 * SOAK
+
+
+def show(ms: ModelSummary) -> None:
+    """Make all that is made later too; in the suite the rows alone, for all else takes ten times as long."""
+    if SOAK > 10:
+        ms.to_text()
+
+
+def count_tensors() -> int:
+    return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+
+
+def test_a_summary_pins_no_tensor_of_the_model() -> None:
+    import weakref
+
+    for engine in ("auto", "real"):
+        model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+        x = torch.zeros(2, 3)
+        kept = ModelSummary(model, [x], engine=engine)
+        references = [weakref.ref(model[0].weight), weakref.ref(model[1].running_mean), weakref.ref(x)]
+        del model, x
+        gc.collect()
+        assert [reference() for reference in references] == [None, None, None]
+        assert kept.rows
+
+
+# -- beside a training thread -----------------------------------------------------------------------------------------
+
+
+class Trained(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1))
+        self.head = nn.Linear(16, 1)
+        self.steps = torch.zeros(1)
+        self.history: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps.add_(1)
+        self.history = [*self.history[-3:], x.mean()]
+        return self.head(self.body(x))
+
+
+def train(steps: int, losses: list[float], failures: list[BaseException], box: list[nn.Module]) -> None:
+    try:
+        torch.manual_seed(0)
+        model = Trained()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        box.append(model)
+        for step in range(steps):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            assert model.steps.item() == step + 1
+    except BaseException as error:  # noqa: BLE001  # whatever ends the thread is the finding
+        failures.append(error)
+
+
+def test_a_thread_that_trains_is_not_disturbed() -> None:
+    alone: list[float] = []
+    beside: list[float] = []
+    failures: list[BaseException] = []
+    train(1000, alone, failures, [])
+    box: list[nn.Module] = []
+    thread = threading.Thread(target=train, args=(1000, beside, failures, box))
+    thread.start()
+    summaries = 0
+    while thread.is_alive():
+        if box:
+            ms = ModelSummary(box[0], (4, 8))
+            assert ms.error is None
+            assert ms["head"].outputs[0].shape == (4, 1)
+            summaries += 1
+        time.sleep(0.1 if summaries > 5 else 0.001)
+    assert failures == []
+    assert summaries > 0
+    assert beside == alone

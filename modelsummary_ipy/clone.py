@@ -70,6 +70,7 @@ class Stub:
         kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
         shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
         extras: The clone of its own ``__dict__``.
+        is_result: Whether autograd recorded how it was made: such a tensor may be written to, a leaf may not.
         values: A copy of the tensor itself, where it is small and counts something; else ``None``.
     """
 
@@ -79,6 +80,7 @@ class Stub:
         "device",
         "dtype",
         "extras",
+        "is_result",
         "kind",
         "requires_grad",
         "shared",
@@ -94,6 +96,7 @@ class Stub:
         self.dtype = tensor.dtype
         self.device = tensor.device
         self.requires_grad = tensor.requires_grad
+        self.is_result = tensor.requires_grad and not tensor.is_leaf
         self.shared = None if plain or lazy else tensor
         self.extras: dict[str, Any] = {}
         self.values: Tensor | None = None

@@ -55,6 +55,7 @@ class FakeMode(FakeTensorMode):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_non_fake_inputs=True, allow_fallback_kernels=False, **options)
         self.listener: Listener | None = None
+        self._is_unfilled = False
         self._inside = False
         self._memo = _MEMO if self.shape_env is None else None
         # torch's own cache lives as long as the process, and holds a generator for each trace of a model that has one.
@@ -73,6 +74,8 @@ class FakeMode(FakeTensorMode):
         """Run ``func`` on fakes; an operation that torch decomposes is heard as the whole that was called."""
         if func is _DEVICE and not self.in_kernel_invocation:
             return args[0].fake_device
+        if func in _UNFILLED and getattr(args[0], "constant", None) is not None:
+            return self._make_unfilled(func, types, args, kwargs or {})
         if self._inside or self.in_kernel_invocation:
             return self.dispatch(func, types, args, kwargs or {})
         kwargs = kwargs or {}
@@ -96,6 +99,18 @@ class FakeMode(FakeTensorMode):
                 made = self._memo.recall(self, key, args)
                 output = output if made is MISSED else made
         if self.listener is not None:
+            self.listener(func, args, kwargs, output)
+        return output
+
+    def _make_unfilled(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run what makes memory without values: like a tensor of known values it would be of known garbage."""
+        was_unfilled, self._is_unfilled = self._is_unfilled, True
+        was_inside, self._inside = self._inside, True
+        try:
+            output = self.dispatch(func, types, args, kwargs)
+        finally:
+            self._is_unfilled, self._inside = was_unfilled, was_inside
+        if self.listener is not None and not was_inside and not self.in_kernel_invocation:
             self.listener(func, args, kwargs, output)
         return output
 
@@ -126,6 +141,8 @@ class FakeMode(FakeTensorMode):
 
     def may_turn_const(self, t: Tensor) -> bool:
         """Tell whether a result of known values keeps them: torch keeps single numbers only."""
+        if self._is_unfilled:
+            return False
         return super().may_turn_const(t) or (
             type(t) is Tensor and t.device.type == "cpu" and t.layout == torch.strided and t.numel() <= _MOST_VALUES
         )
@@ -169,6 +186,15 @@ def _counts(tensor: Tensor, most: int = _MOST_VALUES) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= most
 
 
+#: What makes a tensor like another one, without values.
+_UNFILLED = frozenset(
+    {
+        torch.ops.aten.empty_like.default,
+        torch.ops.aten.new_empty.default,
+        torch.ops.aten.new_empty_strided.default,
+        torch.ops.aten.resize_.default,
+    }
+)
 #: What makes a tensor of one value, and that value; ``None`` where it is an argument.
 _UNIFORM: dict[Any, int | None] = {
     torch.ops.aten.ones.default: 1,
@@ -230,6 +256,9 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
         fake._is_param = True
     if stub.values is not None and where.type == "cpu":
         give_values(fake, stub.values.clone())
+    if stub.is_result:
+        with mode, torch.enable_grad():
+            return fake.clone()
     return fake
 
 

@@ -191,7 +191,8 @@ add("state space", "RwkvConfig", "RwkvForCausalLM",
 # -- encoders with decoders ---------------------------------------------------------------------------------------------
 
 add("encoder-decoder", "T5Config", "T5ForConditionalGeneration",
-    {"vocab_size": 50, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}, pair)  # fmt: skip
+    {"vocab_size": 50, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2,
+     "decoder_start_token_id": 0}, pair)  # fmt: skip
 add("encoder-decoder", "BartConfig", "BartForConditionalGeneration",
     {**_D_MODEL, "vocab_size": 50, "max_position_embeddings": 64}, pair)  # fmt: skip
 add("encoder-decoder", "MarianConfig", "MarianModel",
@@ -230,8 +231,7 @@ add_composed("multimodal", "CLIPModel", lambda t: t.CLIPModel(
     t.CLIPConfig(text_config=dict(_TEXT_PART), vision_config=dict(_EYE), projection_dim=8)), image_and_text)  # fmt: skip
 add_composed("multimodal", "SiglipModel", lambda t: t.SiglipModel(
     t.SiglipConfig(text_config=dict(_TEXT_PART), vision_config=dict(_EYE))), image_and_text)  # fmt: skip
-add("multimodal", "ViltConfig", "ViltModel", {**_SMALL, "image_size": 32, "patch_size": 8}, image_and_text,
-    needs_values=True)  # fmt: skip
+add("multimodal", "ViltConfig", "ViltModel", {**_SMALL, "image_size": 32, "patch_size": 8}, image_and_text)  # fmt: skip
 
 
 def llava(t: Any) -> nn.Module:

@@ -1,0 +1,111 @@
+"""Whole architectures: rows equal hooks, totals equal a count, nothing is touched; caches, generation, diffusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.inputs import ModelInputs
+from tests.reference import (
+    count_params,
+    difference,
+    fingerprint,
+    list_module_calls,
+    quietly,
+    seed,
+    watch_with_hooks,
+)
+from tests.zoo import ZOO, Animal
+
+EVERY_ANIMAL = pytest.mark.parametrize("animal", ZOO, ids=lambda animal: animal.name)
+
+
+@EVERY_ANIMAL
+@pytest.mark.parametrize("engine", ["auto", "real"])
+def test_an_architecture_is_told_as_hooks_see_it_and_left_as_it_was(animal: Animal, engine: Any) -> None:
+    with quietly():
+        model = animal.build()
+    inputs = animal.inputs()
+    seed()
+    before = fingerprint(model, inputs)
+    with quietly():
+        ms = ModelSummary(model, ModelInputs((), inputs), engine=engine)
+    assert difference(before, fingerprint(model, inputs)) == []
+    assert ms.error is None
+    assert ms.engine == ("real" if engine == "real" or animal.needs_values else "fake")
+    assert ms.total_params == count_params(model)
+    seed()
+    seen, _ = watch_with_hooks(model, "forward", (), inputs)
+    assert list_module_calls(ms.story.trace, ms.rows) == seen
+
+
+def test_the_zoo_has_forty_architectures_of_every_family() -> None:
+    assert len(ZOO) >= 40
+    assert {animal.family for animal in ZOO} >= {
+        "vision", "text", "audio", "encoder-decoder", "multimodal", "experts", "state space", "detection",
+        "time series", "diffusion",
+    }  # fmt: skip
+
+
+def find(name: str) -> Animal:
+    return next(animal for animal in ZOO if animal.name == name)
+
+
+@EVERY_ANIMAL
+def test_sizes_alone_give_the_same_rows_where_no_value_is_asked_for(animal: Animal) -> None:
+    from modelsummary_ipy.inputs import Size
+
+    if animal.needs_values or animal.name in VALUES_MATTER:
+        return
+    given = animal.inputs()
+    sizes = {
+        name: Size(tuple(value.shape), dtype=str(value.dtype).removeprefix("torch.")) for name, value in given.items()
+    }
+    with quietly():
+        model = animal.build()
+        by_data, by_size = (ModelSummary(model, ModelInputs((), kwargs)) for kwargs in (given, sizes))
+    assert by_size.error is None
+    assert by_size.engine == "fake"
+    ours, theirs = (list_module_calls(ms.story.trace, ms.rows) for ms in (by_size, by_data))
+    assert ours == theirs
+
+
+#: The mask, or which tokens are pictures, decides what is called with what.
+VALUES_MATTER = {"BertForSequenceClassification", "MistralModel", "LlavaForConditionalGeneration"}
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", "LlamaForCausalLM", "MambaForCausalLM"])
+def test_a_model_with_its_own_cache_is_summarised_one_token_on(name: str) -> None:
+    with quietly():
+        model = find(name).build()
+        ids = torch.randint(3, 50, (1, 6))
+        kept = model(ids, use_cache=True)
+        cache = (
+            {"past_key_values": kept.past_key_values}
+            if "past_key_values" in kept
+            else {"cache_params": kept.cache_params}
+        )
+        inputs = {"input_ids": ids[:, -1:], "use_cache": True, **cache}
+        before = fingerprint(model, inputs)
+        ms = ModelSummary(model, ModelInputs((), inputs))
+        assert difference(before, fingerprint(model, inputs)) == []
+    assert ms.error is None
+    assert ms.rows[0].outputs[0].shape == (1, 1, 50)
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", "T5ForConditionalGeneration"])
+def test_generate_is_summarised_token_by_token(name: str) -> None:
+    with quietly():
+        model = find(name).build()
+        ids = torch.randint(3, 50, (1, 6))
+        settings = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
+        before = fingerprint(model, ids)
+        ms = ModelSummary(model, ModelInputs((ids,), settings), method="generate")
+        assert difference(before, fingerprint(model, ids)) == []
+    assert ms.error is None
+    heads = [row for row in ms.rows if row.path == "lm_head"]
+    assert [row.call_index for row in heads] == [0, 1, 2]
+    assert {row.outputs[0].shape[-1] for row in heads} == {50}

@@ -77,6 +77,7 @@ ROOMS: dict[str, set[str]] = {
     "attempts": {"checks", "errors", "facts", "inputs", "isolation", "prepare", "shadow", "tracer"},
     "rows": {"facts"},
     "rules": {"facts"},
+    "declarations": {"errors", "rules"},
     "failure": {"errors", "facts"},
     "diff": {"facts"},
     # what is shown

@@ -35,14 +35,12 @@ from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiec
 from modelsummary_ipy.source import format_source, trim_error
 from modelsummary_ipy.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
 
-__all__ = ["MANY_MODULES", "Engine", "Traced", "collector_paused", "run_engine", "trace_at", "trace_bytes"]
+__all__ = ["Engine", "Traced", "collector_paused", "run_engine", "trace_at", "trace_bytes"]
 
 Engine = Literal["auto", "fake", "real", "static"]
 
 #: ``auto`` runs a model for real no longer than this; a real run asked for by name may take what it takes.
 REAL_SECONDS = 10.0
-#: From so many modules on, the first pass goes without grad and without bytes, which are measured when first asked for.
-MANY_MODULES = 5_000
 #: No longer than this is a size looked for where none was given.
 INFER_SECONDS = 4.0
 #: Most bytes of parameters and buffers that ``auto`` copies for a real run.
@@ -242,7 +240,7 @@ def _run_fake(
 ) -> tuple[TraceResult, Prepared, list[str], int]:
     """Trace with fakes, again if the layers that read the inputs want other dtypes than were guessed."""
     most = 4 + len(dtypes)  # a pass may end at the first wrong guess
-    lean = "no_grad" if len(shadow.tree.modules) > MANY_MODULES else ""
+    lean = "no_grad" if shadow.is_large else ""
     for passes in range(1, most + 1):
         work = shadow.build_fake_workpiece(late=lean == "no_grad")
         prepared = prepare_inputs(inputs, work, dtypes, method=method)

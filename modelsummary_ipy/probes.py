@@ -150,7 +150,7 @@ class Prober:
 
         with quiet_output(), warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
-            work = self._shadow.build_fake_workpiece()
+            work = self._shadow.build_fake_workpiece(late=not measure and self._shadow.is_large)
             if training is not None:
                 work.module.train(training)
             prepared = prepare_inputs(self._inputs, work, self._dtypes, method=self._method)

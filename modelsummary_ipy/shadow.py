@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Container, Mapping
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -22,6 +21,10 @@ __all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
 
 Mode = Literal["same", "train", "eval"]
 
+#: From so many modules on, passes are lean: without grad and bytes (measured when first asked for), weights made late,
+#: and layers that are alike run once.
+MANY_MODULES = 5_000
+
 
 class Workpiece:
     """One copy of the model, made to be run once and thrown away.
@@ -34,6 +37,7 @@ class Workpiece:
         param_tensors: The copy's parameters and buffers by index, as far as they are made.
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
         device: Where made-up inputs go if nothing says otherwise.
+        is_late: Whether weights are made when they are read.
     """
 
     def __init__(
@@ -45,12 +49,13 @@ class Workpiece:
         device: torch.device,
         convert: Callable[[Any], Any],
         storages: frozenset[int] = frozenset(),
-        stubs: Mapping[int, int] = MappingProxyType({}),
+        stubs: Mapping[int, int] | None = None,
     ) -> None:
         self.module = module
         self.index_of = {id(copy): index for index, copy in modules}
         self.modules = [copy for _, copy in modules]
-        self.param_of = {**stubs, **{id(tensor): index for index, tensor in tensors.items()}}
+        self.is_late = stubs is not None
+        self.param_of = {**(stubs or {}), **{id(tensor): index for index, tensor in tensors.items()}}
         self.param_tensors = tensors
         self.fake_mode = fake_mode
         self.device = device
@@ -138,6 +143,11 @@ class Shadow:
         self.mode = mode
         self._fake_mode: FakeMode | None = None
 
+    @property
+    def is_large(self) -> bool:
+        """Whether passes are to be lean."""
+        return len(self.tree.modules) > MANY_MODULES
+
     def build_fake_workpiece(self, fake_mode: FakeMode | None = None, *, late: bool = False) -> Workpiece:
         """Make a copy whose tensors are fake: its forward's Python runs, and no arithmetic is done.
 
@@ -171,7 +181,7 @@ class Shadow:
         new_of = {id(old): new for old, new in cloner.modules}
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
         tensors = {index: cloner.tensors[id(stub)] for index, stub in self._stubs.items() if id(stub) in cloner.tensors}
-        work = Workpiece(module, modules, tensors, mode, self.device, convert, stubs=numbers)
+        work = Workpiece(module, modules, tensors, mode, self.device, convert, stubs=numbers if late else None)
         _unwrap_all(module, [new for _, new in modules])
         set_mode(module, self.mode)
         return work

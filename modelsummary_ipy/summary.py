@@ -18,7 +18,7 @@ from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.constraints import find_constraints
 from modelsummary_ipy.costs import count_costs, list_operations, sum_mult_adds
 from modelsummary_ipy.declarations import check_expect, check_ignore
-from modelsummary_ipy.engines import MANY_MODULES, Engine, Traced, collector_paused, run_engine, trace_bytes
+from modelsummary_ipy.engines import Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trace, View
 from modelsummary_ipy.failure import explain
@@ -167,8 +167,9 @@ class ModelSummary:
     def flags(self) -> tuple[Flag, ...]:
         """What the rules found, in row order."""
         if not self._has_flags:
-            self._find_suspects()
-            self._story = replace(self._story, flags=find_flags(self._story_for_rules(), self._ignore))
+            with collector_paused():
+                self._find_suspects()
+                self._story = replace(self._story, flags=find_flags(self._story_for_rules(), self._ignore))
             self._has_flags = True
         return self._story.flags
 
@@ -284,7 +285,8 @@ class ModelSummary:
 
     def _find_costs(self, trace: Trace) -> None:
         if self._counted is not trace:
-            costs, unknown = count_costs(trace, self._story.rows)
+            with collector_paused():
+                costs, unknown = count_costs(trace, self._story.rows)
             self._story = replace(self._story, costs=costs, unknown_ops=unknown)
             self._counted = trace
 
@@ -372,7 +374,7 @@ class ModelSummary:
             self._find_formulas()
         first = self._traced.trace
         is_wanted = "activation" in self.view.columns or self._budget is not None
-        if is_wanted or first.knows_saved or len(first.modules) <= MANY_MODULES:
+        if is_wanted or first.knows_saved or not self._traced.shadow.is_large:
             self.memory  # noqa: B018  # fills in costs too
         else:
             self._find_costs(first)

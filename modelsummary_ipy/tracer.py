@@ -120,7 +120,7 @@ def trace(
         gate = tracer.gate = find_gate()
         gate.runners = _RUNNERS
         gate.deliver()
-        if work.fake_mode is not None and not measure_bytes:
+        if work.fake_mode is not None and work.is_late:
             tracer.repeats = Repeats(work.fake_mode, work.param_of)
         try:
             gate.is_open = True

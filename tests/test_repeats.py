@@ -17,7 +17,7 @@ from tests.zoo import ZOO, Animal
 
 @pytest.fixture(autouse=True)
 def every_model_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.engines.MANY_MODULES", 0)
+    monkeypatch.setattr("modelsummary_ipy.shadow.MANY_MODULES", 0)
 
 
 def tell(ms: ModelSummary) -> list[tuple[Any, ...]]:
@@ -33,7 +33,7 @@ def tell(ms: ModelSummary) -> list[tuple[Any, ...]]:
 
 def run_in_full(model: nn.Module, *inputs: Any, **keywords: Any) -> ModelSummary:
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr("modelsummary_ipy.engines.MANY_MODULES", 5_000)
+        patch.setattr("modelsummary_ipy.shadow.MANY_MODULES", 5_000)
         return ModelSummary(model, *inputs, **keywords)
 
 

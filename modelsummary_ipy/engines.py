@@ -128,10 +128,11 @@ def _run_engine(
     names = parameter_names(model, method)
     if inputs is None:
         inputs = _infer_inputs(model, shadow, names, method)
-        if inputs is None:
+        traced = _run_engine(model, inputs, method, device, mode, engine, observer) if inputs is not None else None
+        # Fakes took it as far as they go, and the real run says that it does not work.
+        if traced is None or (traced.trace.engine == "real" and traced.error is not None):
             reason = f"no input given, and none was found that works: say what goes in, {write_example(model, method)}"
             return Traced(_static_trace(shadow, method, reason), None, shadow)
-        traced = _run_engine(model, inputs, method, device, mode, engine, observer)
         facts = tuple(replace(fact, given="inferred") for fact in traced.trace.inputs)
         return replace(traced, trace=replace(traced.trace, inputs=facts), inputs=inputs)
     dtypes = guess_dtypes(inputs, names, tuple(shadow.tree.params))
@@ -195,7 +196,8 @@ def _ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str]
     said = {name: value for part in parts for name in _HINTS if type(value := getattr(part, name, None)) is int}
     main = str(getattr(model, "main_input_name", ""))  # how transformers' models say it
     if not required and main in parameters:
-        more = ["input_ids", "pixel_values"] if getattr(config, "vision_config", None) else []
+        sees = getattr(config, "vision_config", None) is not None or "image_size" in said
+        more = ["input_ids", "pixel_values"] if sees else []
         more += ["decoder_input_ids"] if getattr(config, "is_encoder_decoder", False) else []
         return [], [main, *(name for name in more if name in parameters and name != main)], said
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())

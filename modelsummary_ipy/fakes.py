@@ -92,6 +92,8 @@ class FakeMode(FakeTensorMode):
                 self._inside = False
             if func in _UNIFORM and type(output) is FakeTensor:
                 _know_uniform(output, _UNIFORM[func], args)
+            elif func in _PICKING and type(output) is FakeTensor and output.constant is None:
+                _know_picked(output, args[0])
             if key is not None:
                 assert self._memo is not None
                 self._memo.keep(key, func, args, output)
@@ -221,6 +223,22 @@ def _know_uniform(fake: FakeTensor, value: Any, args: Sequence[Any]) -> None:
         with torch._C._DisableTorchDispatch():
             values = torch.full(fake.shape, value, dtype=fake.dtype, device="cpu")
         give_values(fake, values)
+
+
+#: What picks values of its first argument, at places that may be unknown: drawn at random, say.
+_PICKING = frozenset({torch.ops.aten.index.Tensor, torch.ops.aten.index_select.default, torch.ops.aten.gather.default})
+
+
+def _know_picked(fake: FakeTensor, source: Any) -> None:
+    """Let what was picked of a tensor of one value know that value: it is the same wherever it was picked."""
+    values = getattr(source, "constant", None)
+    if values is None or values.numel() == 0 or values.is_floating_point() or values.is_complex():
+        return
+    with torch._C._DisableTorchDispatch():
+        first = values.flatten()[0]
+        uniform = first.item() if bool((values == first).all()) else None
+    if uniform is not None:
+        _know_uniform(fake, uniform, ())
 
 
 def describe_tensor(tensor: Tensor, *, keep: bool = True, is_own: bool = False) -> Stub:

@@ -55,11 +55,14 @@ def list_candidates(
                 )
         return
     if len(required) <= 1:
-        for size in sizes[:_MOST]:
+        named = [said for name in required for said in _list_known(name, sizes[0], hints or {})]
+        for size in list(dict.fromkeys([*named, *sizes]))[:_MOST]:
             yield ModelInputs((size,) * len(required), {}, tuple(required))
         return
     for count, size in enumerate(sizes):
-        choices = [_list_choices(name, size, sizes, first=not position) for position, name in enumerate(required)]
+        choices = [
+            _list_choices(name, size, sizes, hints or {}, first=not position) for position, name in enumerate(required)
+        ]
         for number, chosen in enumerate(product(*choices)):
             if number + count >= _MOST:
                 break
@@ -88,7 +91,7 @@ def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:
     return [size]
 
 
-def _list_choices(name: str, size: Size, sizes: list[Size], *, first: bool) -> list[Size]:
+def _list_choices(name: str, size: Size, sizes: list[Size], hints: Mapping[str, int], *, first: bool) -> list[Size]:
     """List sizes for one of several parameters: by its name, else like the first one, else like another consumer's."""
     last = name.lower().rpartition("_")[2]
     if last in _STEPS:
@@ -99,8 +102,9 @@ def _list_choices(name: str, size: Size, sizes: list[Size], *, first: bool) -> l
         return [Size((2, _T), dtype="int64")]
     if last in _COUNTED:
         return [Size((_B, _T), dtype="int64"), Size((_B,), dtype="int64")]
-    if first:
-        return [size]
+    known = _list_known(name, size, hints)
+    if first or known != [size]:
+        return known
     others = [other for other in sizes if other != size and len(other.shape) != len(size.shape)]
     return [size, *others[:2], Size((_B,), dtype="int64")]
 

@@ -1795,3 +1795,19 @@ class Prints(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         print("in forward", tuple(x.shape))
         return self.layer(x)
+
+
+@case("data", (2, 6, 8))
+class MasksDrawnAtRandom(nn.Module):
+    """It picks places at random of a mask that hides nothing: whichever are drawn, the mask still hides nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.masked = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.ones(x.shape[:2], dtype=torch.int64)
+        drawn = torch.multinomial(torch.ones(6), 4)
+        mask, x = mask[:, drawn], x[:, drawn]
+        return self.layer(x) if bool(mask.all()) else self.masked(x) * mask[..., None]

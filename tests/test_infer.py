@@ -10,6 +10,8 @@ from torch import nn
 
 from modelsummary_ipy import ModelSummary
 from tests.models import CASES, Case
+from tests.reference import quietly
+from tests.zoo import ZOO
 
 
 def runs(case: Case) -> bool:
@@ -23,6 +25,48 @@ def test_nine_in_ten_models_are_summarised_without_a_size() -> None:
     found = [case.name for case in cases if runs(case)]
     assert len(cases) > 80
     assert len(found) >= 0.9 * len(cases), sorted({case.name for case in cases} - set(found))
+
+
+def test_nine_in_ten_architectures_are_summarised_without_a_size() -> None:
+    found = []
+    for animal in ZOO:
+        with quietly():
+            summary = ModelSummary(animal.build())
+        if summary.engine != "static" and summary.error is None:
+            found.append(animal.name)
+            assert {fact.given for fact in summary.story.trace.inputs} == {"inferred"}
+    assert len(found) >= 0.9 * len(ZOO), sorted({animal.name for animal in ZOO} - set(found))
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("Wav2Vec2ForCTC", [(2, 16000)]),
+        ("ViltModel", [(2, 16), (2, 3, 32, 32)]),
+        ("PatchTSTModel", [(2, 16, 2)]),
+    ],
+)
+def test_the_name_of_a_parameter_and_the_configuration_say_the_size(name: str, shapes: list[Any]) -> None:
+    with quietly():
+        summary = ModelSummary(next(animal for animal in ZOO if animal.name == name).build())
+    assert summary.error is None
+    assert [fact.spec.shape for fact in summary.story.trace.inputs] == shapes
+
+
+def test_a_size_that_a_real_run_refuses_was_not_found() -> None:
+    class Refuses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x: Any) -> Any:
+            if self.fc(x).sum().item() != float("inf"):
+                raise ValueError("no")
+            return x
+
+    summary = ModelSummary(Refuses())
+    assert summary.engine == "static"
+    assert summary.error is None
 
 
 @pytest.mark.parametrize(

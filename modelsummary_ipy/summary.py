@@ -23,7 +23,7 @@ from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trac
 from modelsummary_ipy.failure import explain
 from modelsummary_ipy.formulas import BatchFacts, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
-from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch, read_budget
+from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags, find_questions
 from modelsummary_ipy.series import Series
@@ -595,6 +595,7 @@ class ModelSummary:
             InputError: If the model is gone, or the summary was made without inputs.
         """
         from modelsummary_ipy.form import SummaryForm
+        from modelsummary_ipy.settings import Settings, dtype_of, write_size
 
         alive = model if model is not None else self._model()
         if alive is None:
@@ -613,7 +614,22 @@ class ModelSummary:
         def make(inputs: ModelInputs, observer: Observer, **keywords: Any) -> ModelSummary:
             return ModelSummary(alive, inputs, observer=observer, **{**fixed, **keywords})
 
-        return SummaryForm(self._inputs, make, self, name=name)
+        leaves = [leaf for _, leaf in self._inputs.leaves()]
+        settings = Settings(
+            tuple(map(write_size, leaves)),
+            tuple(map(dtype_of, leaves)),
+            "" if self._device is None else str(self._device),
+            self._mode,
+            self._engine,
+            "" if self._budget is None else write_budget(self._budget),
+            self.view.depth,
+            self.view.ops,
+            self.view.columns,
+        )
+        options = [("ignore", ",".join(self._ignore))] if self._ignore else []
+        options += [("optimizer", self._optimizer)] if self._optimizer != "adamw" else []
+        called = name if self._method == "forward" else f"{name}.{self._method}"
+        return SummaryForm(self._inputs, make, self, called, settings, options)
 
     def __str__(self) -> str:
         return self.to_text()

@@ -36,6 +36,7 @@ class Fields:
     Attributes:
         inputs_box: The size fields, and a number for every named dim.
         options_box: All other fields.
+        spare: Numbers of dims that no size has any more, kept for the next name.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Fields:
         self._entered = entered
         self._quiet = False  # true while the form itself sets its fields
         self.dims: dict[str, Any] = {}
-        self._spare: list[Any] = []  # numbers of dims that are gone: a widget that is closed leaves its layout behind
+        self.spare: list[Any] = []
         self._build_inputs()
         self._build_options(view)
         self._follow_dims()
@@ -181,8 +182,8 @@ class Fields:
             found.update({name: number for name, number in zip(size.dims, size.shape, strict=True) if name})
         was, self._quiet = self._quiet, True
         if list(found) != list(self.dims):
-            self._spare += self.dims.values()
-            self.dims = {name: self._spare.pop() if self._spare else self._make_dim() for name in found}
+            self.spare += self.dims.values()
+            self.dims = {name: self.spare.pop() if self.spare else self._make_dim() for name in found}
             for name, field in self.dims.items():
                 field.description = name
             self.dim_box.children = tuple(self.dims.values())

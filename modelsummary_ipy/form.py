@@ -28,6 +28,8 @@ __all__ = ["Run", "SummaryForm"]
 
 _log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.1
+#: A run that took this long shows its table before the formulas are known: they take twice as long again.
+_PATIENCE_SECONDS = 0.1
 #: Runs that can be gone back to, and how many of them keep their tables: one of ResNet-50 takes two megabytes.
 _MOST_RUNS = 100
 _MOST_TABLES = 10
@@ -179,7 +181,7 @@ class SummaryForm:
     def close(self) -> None:
         """End the form: what runs is cancelled, and its widgets and the model are let go."""
         self._worker.cancel()
-        for widget in _walk(self.widget):
+        for widget in (*_walk(self.widget), *self.fields.spare):
             for part in ("layout", "style"):
                 if hasattr(widget, part):
                     getattr(widget, part).close()
@@ -245,26 +247,30 @@ class SummaryForm:
     def _run(self, settings: Settings, stopped: Callable[[], bool]) -> None:
         """Do one run, in the worker's thread."""
         inputs = settings.read_inputs(self._inputs)
-        before = self.summary
+        before, shown = self.summary, self._output.value
+        began = time.monotonic()
         try:
             with self._state.entered():
                 summary = self._trace(inputs, settings, self._make_observer(before, stopped))
-                for finish in (lambda: summary.flags, lambda: summary.memory, lambda: summary.error):
-                    if stopped():
-                        return
-                    finish()
-                rendered = live_page(summary.to_html())
-                moved = _write_moved(before, summary)
+                summary.flags  # noqa: B018  # asked for in steps, so that a cancel is heard between them
+                if not stopped() and time.monotonic() - began > _PATIENCE_SECONDS:
+                    self._output.value = live_page(summary.to_html(formulas=False))
+                if not stopped():
+                    rendered = live_page(summary.to_html())
+                if not stopped():
+                    moved = _write_moved(before, summary)
         except TraceCancelled:
             return
         except InputError as wrong:
             show(self._progress, say_alert(str(wrong)))
             self._cancel_button.disabled = True
             return
-        if not stopped():
-            self.summary = summary
-            self._keep(settings, inputs, summary)
-            self._show(summary, before, rendered, moved)
+        if stopped():
+            self._output.value = shown
+            return
+        self.summary = summary
+        self._keep(settings, inputs, summary)
+        self._show(summary, before, rendered, moved)
 
     def _trace(self, inputs: ModelInputs, settings: Settings, observe: Callable[[int, str], bool]) -> ModelSummary:
         from modelsummary_ipy.summary import make_view

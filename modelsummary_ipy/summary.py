@@ -363,9 +363,9 @@ class ModelSummary:
         self.flags  # noqa: B018  # fills them in
         return self._story
 
-    def _full_story(self) -> Story:
+    def _full_story(self, *, formulas: bool = True) -> Story:
         """All that is shown: what is expensive to know only if it is shown or asked for."""
-        if len(self._story.trace.calls) <= _MANY_CALLS:
+        if formulas and len(self._story.trace.calls) <= _MANY_CALLS:
             self._find_formulas()
         first = self._traced.trace
         is_wanted = "activation" in self.view.columns or self._budget is not None
@@ -408,21 +408,22 @@ class ModelSummary:
 
         return render_markdown(self._full_story(), self.view, **self._words())
 
-    def to_html(self, *, standalone: bool = False) -> str:
+    def to_html(self, *, standalone: bool = False, formulas: bool = True) -> str:
         """Return the summary as HTML.
 
         Args:
             standalone: Whether to return a complete page instead of a notebook's output.
+            formulas: Whether to trace for formulas and for which sizes work, if nobody has asked for them before; most
+                of the time goes into them. A forward that failed is explained with them whatever is said here.
         """
         from modelsummary_ipy.render.html import render_html
         from modelsummary_ipy.render.listing import build_details
 
-        story = self._full_story()
+        words = self._words()
+        story = self._full_story(formulas=formulas)
         details = build_details(annotate(story))
         operations = list_operations(story.trace, story.rows)
-        return render_html(
-            story, self.view, standalone=standalone, details=details, operations=operations, **self._words()
-        )
+        return render_html(story, self.view, standalone=standalone, details=details, operations=operations, **words)
 
     def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:
         """Return the source of every traced function, and beside each line what it made: ``# B 32 16 = 8 32 16``.

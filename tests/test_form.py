@@ -255,3 +255,85 @@ def test_many_runs_leave_no_threads_and_no_fakes(form: SummaryForm) -> None:
         assert form.wait(30)
     assert threading.active_count() <= threads
     assert count() <= fakes
+
+
+def test_a_suggestion_fills_every_input() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, image: Any, features: Any) -> Any:
+            return image, self.fc(features)
+
+    two = Two()
+    form = ModelSummary(two, [Size("B=2 6"), Size("B=2 4")]).form()
+    form.fields.sizes[1].value = "B=2, 5"
+    assert form.wait(30)
+    assert form.summary.error is not None
+    assert form._offers[0].description == form.summary.error.sizes[0]
+    form._offers[0].click()
+    assert form.wait(30)
+    assert form.summary.error is None
+    assert [field.value for field in form.fields.sizes] == ["B=2, 6", "B=2, 4"]
+
+
+def test_the_largest_batch_that_fits_is_one_click(form: SummaryForm) -> None:
+    form.fields.memory.value = "1MB"
+    assert form.wait(60)
+    most = form.summary.memory.most_for_training
+    assert most is not None
+    assert f"B={most:,} to train" in [made.description for made in form._offers]
+    form._offers[0].click()
+    assert form.wait(60)
+    assert form.summary.rows[0].outputs[0].shape == (most, 10)
+    used, budget = form.summary.memory.training_bytes, form.summary.memory.budget_bytes
+    assert used is not None
+    assert budget is not None
+    assert used <= budget
+
+
+def test_a_run_that_let_go_of_its_table_runs_again(form: SummaryForm) -> None:
+    for number in range(12):
+        form.fields.sizes[0].value = f"B={number + 1}, 3, H=8, W=8"
+        form.run(now=True)
+        assert form.wait(30)
+    assert [run.summary is None for run in form.history] == [True] * 3 + [False] * 10
+    form._history_list.value = 0
+    assert form.wait(30)
+    assert form.summary.rows[0].outputs[0].shape == (2, 10)
+
+
+def test_a_field_that_cannot_be_read_stops_the_run_for_its_older_text(form: SummaryForm) -> None:
+    before = form.summary
+    form.fields.sizes[0].value = "B=9, 3, H=8, W=8"
+    form.fields.sizes[0].value = "B=9, 3, H=8, W="
+    assert form.wait(30)
+    assert form.summary is before
+    form.fields.depth.value = "two"
+    form.fields.memory.value = "much"
+    assert "levels" in form.fields.depth_error.value
+    assert "an amount" in form.fields.memory_error.value
+
+
+def test_a_closed_form_leaves_no_widget(net: Net) -> None:
+    from ipywidgets.widgets.widget import _instances
+
+    before = set(_instances)
+    form = ModelSummary(net, Size("B=2 3 H=8 W=8")).form()
+    assert len(_instances) > len(before)
+    form.fields.sizes[0].value = "N=2, 3, 8, 8"
+    assert form.wait(30)
+    form.close()
+    assert set(_instances) == before
+
+
+def test_runs_make_no_widgets(form: SummaryForm) -> None:
+    from ipywidgets.widgets.widget import _instances
+
+    change(form, "B=3, 3, H=16, W=16")
+    change(form, "N=3, 3, H=8, W=8")
+    before = set(_instances)
+    for number in range(6):
+        change(form, f"{'BN'[number % 2]}={number + 1}, 3, H={8 + 8 * (number % 2)}, W=8")
+    assert set(_instances) == before

@@ -7,7 +7,7 @@
 #   make check     ruff (lint, format) and mypy strict
 #   make docs      the documentation, warnings as errors, in build/docs
 #   make pictures  the pictures of the documentation
-#   make bench     one table: ours, the peers, the floor
+#   make bench     speeds beside the peers, bugs found, false alarms, mutants flagged, formulas
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

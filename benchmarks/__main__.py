@@ -1,9 +1,38 @@
-"""``python -m benchmarks [words]``: the table of speeds; words choose cases by name."""
+"""``python -m benchmarks [speed|recall|mutations|formulas] [words]``: what is measured, all of it where none is named.
+
+``speed`` is the table of times beside the peers, ``recall`` the bugs that the rules find and how often they cry wolf,
+``mutations`` the share of mechanically broken models that is flagged, ``formulas`` the leaves with a formula. Words
+choose cases by name; without a subject they choose cases of ``speed``.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 
-from benchmarks.speed import main
+from benchmarks import formulas, mutations, recall, speed
 
-main(sys.argv[1:])
+SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
+    "speed": speed.main,
+    "recall": recall.main,
+    "mutations": mutations.main,
+    "formulas": formulas.main,
+}
+
+
+def main(words: Sequence[str]) -> None:
+    """Measure the subject that the first word names; all of them if there are no words."""
+    if words and words[0] in SUBJECTS:
+        SUBJECTS[words[0]](words[1:])
+        return
+    if words:
+        speed.main(words)
+        return
+    for name, measure in SUBJECTS.items():
+        print(f"== {name} ==\n", flush=True)
+        measure(())
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

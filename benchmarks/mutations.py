@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -296,7 +296,7 @@ def _say_why(story: Story, its: Story) -> str:
     return "the map has another size, as other nets have it on purpose"
 
 
-def main(words: list[str]) -> None:
+def main(words: Sequence[str]) -> None:
     """Print the share of mutants flagged, by operator, and the survivors."""
     verdicts: list[Verdict] = []
     alarms = 0

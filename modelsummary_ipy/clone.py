@@ -59,7 +59,20 @@ _NOT_CLONED_OF_COMPILED = _NOT_CLONED | {"forward", "_forward", "dynamo_ctx", "_
 
 #: Dicts that every module has for itself alone: nothing else refers to them, so they need no place in the memo.
 _REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
-_HOOKS = frozenset(vars(nn.Module())) - _REGISTRIES
+#: What every module begins with empty, hook dicts for the most part. A template leaves these out.
+_MACHINERY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
+
+
+_sizes: dict[Any, Any] = {}
+_strides: dict[Any, Any] = {}
+_MOST_SHARED = 10_000
+
+
+def _share(known: dict[Any, Any], value: Any) -> Any:
+    """Return an equal value that is there already: 10,000 layers have a few dozen sizes."""
+    if len(known) > _MOST_SHARED:
+        known.clear()
+    return known.setdefault(value, value)
 
 
 class Stub:
@@ -69,7 +82,7 @@ class Stub:
         size, stride, dtype, device, requires_grad: As the tensor had them; ``size`` is ``None`` while lazy.
         kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
         shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
-        extras: The clone of its own ``__dict__``.
+        extras: The clone of its own ``__dict__``; ``None`` if that is empty.
         is_result: Whether autograd recorded how it was made: such a tensor may be written to, a leaf may not.
         values: A copy of the tensor itself, where it is small and counts something; else ``None``.
     """
@@ -91,14 +104,14 @@ class Stub:
 
     def __init__(self, tensor: Tensor, *, lazy: bool, plain: bool) -> None:
         self.kind: type[Tensor] = type(tensor)
-        self.size = None if lazy else tensor.size()
-        self.stride = tensor.stride() if plain and not lazy else None
+        self.size = None if lazy else _share(_sizes, tensor.size())
+        self.stride = _share(_strides, tensor.stride()) if plain and not lazy else None
         self.dtype = tensor.dtype
         self.device = tensor.device
         self.requires_grad = tensor.requires_grad
         self.is_result = tensor.requires_grad and not tensor.is_leaf
         self.shared = None if plain or lazy else tensor
-        self.extras: dict[str, Any] = {}
+        self.extras: dict[str, Any] | None = None
         self.values: Tensor | None = None
 
 
@@ -111,6 +124,8 @@ class Cloner:
         convert: Makes the clone's tensor from the original's; called once for each tensor.
         convert_script: Makes the clone of a ScriptModule.
         leaf_types: Types that are converted too; two places that hold one such object get an object each.
+        is_template: Whether the clone is only ever cloned again.
+        hold_back: Makes what stands for a dict of weights until these are asked of the cloner it is given.
 
     Attributes:
         modules: ``(original, clone)`` of every module, in the order they were met.
@@ -123,7 +138,11 @@ class Cloner:
         convert_script: Callable[[Any], Any] = copy.deepcopy,
         *,
         leaf_types: frozenset[type] = frozenset(),
+        is_template: bool = False,
+        hold_back: Callable[[dict[str, Any], Cloner], Any] | None = None,
     ) -> None:
+        self._hold_back = hold_back
+        self._is_template = is_template
         self._leaf_types = leaf_types
         self._convert = convert
         self._convert_script = convert_script
@@ -142,12 +161,10 @@ class Cloner:
         key = id(value)
         if key in self._memo:
             return self._memo[key]
-        return self._find_way(value, kind)(value)
+        way = _WAYS.get(kind)
+        return self._find_way(value, kind)(value) if way is None else way(self, value)
 
     def _find_way(self, value: Any, kind: type) -> Callable[[Any], Any]:
-        way = _WAYS.get(kind)
-        if way is not None:
-            return functools.partial(way, self)
         if isinstance(value, Tensor):
             return self._clone_tensor
         if isinstance(value, nn.Module):
@@ -178,9 +195,13 @@ class Cloner:
         clone = self._convert(value)
         self._remember(value, clone)
         self.tensors[id(value)] = clone
-        extras = value.extras if type(value) is Stub else value.__dict__ if type(value) in _PLAIN_TENSORS else None
+        kind = type(value)
+        extras = value.extras if kind is Stub else value.__dict__ if kind in _PLAIN_TENSORS else None
         if extras and clone is not value:
-            target = clone.extras if type(clone) is Stub else clone.__dict__
+            if type(clone) is Stub:
+                target = clone.extras = clone.extras or {}
+            else:
+                target = clone.__dict__
             for name, item in list(extras.items()):
                 target.setdefault(name, self(item))
         return clone
@@ -188,22 +209,30 @@ class Cloner:
     def _clone_object(self, value: Any) -> Any:
         """Clone by state, not by constructor: neither ``__init__`` nor ``__setattr__`` of the user's class runs."""
         clone = self._remember(value, object.__new__(type(value)))
-        if isinstance(value, nn.Module):
+        is_module = isinstance(value, nn.Module)
+        if is_module:
             self.modules.append((value, clone))
         state = getattr(value, "__dict__", None)
         dropped = _NOT_CLONED_OF_COMPILED if type(value).__name__ == "OptimizedModule" else _NOT_CLONED
         if state is not None:
             target = clone.__dict__
             for name, item in list(state.items()):
+                if name in _MACHINERY and not item and is_module:
+                    continue  # made below
                 kind = type(item)
                 if kind in _ATOMS:
                     target[name] = item
                 elif name in _REGISTRIES and kind is dict:
-                    target[name] = {key: None if inner is None else self(inner) for key, inner in list(item.items())}
-                elif name in _HOOKS and not item and kind in (dict, OrderedDict, set):
-                    target[name] = kind()
+                    if self._hold_back is not None and name != "_modules":
+                        target[name] = self._hold_back(item, self)
+                    else:
+                        target[name] = {key: None if value is None else self(value) for key, value in [*item.items()]}
                 elif name not in dropped:
                     target[name] = self(item)
+            if is_module and "training" in state and not self._is_template:
+                for name, kind in _MACHINERY.items():
+                    if name not in target:
+                        target[name] = kind()
         for slot in _slots(cast(Any, type(value))):
             try:
                 item = object.__getattribute__(value, slot)

@@ -244,7 +244,7 @@ def _run_fake(
     most = 4 + len(dtypes)  # a pass may end at the first wrong guess
     lean = "no_grad" if len(shadow.tree.modules) > MANY_MODULES else ""
     for passes in range(1, most + 1):
-        work = shadow.build_fake_workpiece()
+        work = shadow.build_fake_workpiece(late=lean == "no_grad")
         prepared = prepare_inputs(inputs, work, dtypes, method=method)
         with torch.no_grad() if lean == "no_grad" else nullcontext():
             result = trace(

@@ -176,9 +176,12 @@ _DEVICE = torch.ops.prim.device.default
 _MEMO = Memo(build_fake)
 
 
+_PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
+
+
 def is_plain(tensor: Tensor) -> bool:
     """Tell whether a size and a stride describe a tensor: dense, of torch's own class, neither quantized nor nested."""
-    plain_class = type(tensor) in (Tensor, nn.Parameter, nn.Buffer, FakeTensor) or isinstance(tensor, nn.Parameter)
+    plain_class = type(tensor) in _PLAIN_CLASSES or isinstance(tensor, nn.Parameter)
     return plain_class and tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-__all__ = ["MISSED", "Memo"]
+__all__ = ["MISSED", "Made", "Memo", "add_part", "is_fresh"]
 
 #: Makes a fake of an empty meta tensor: ``(mode, meta, device) -> FakeTensor``.
 Make = Callable[[Any, Tensor, torch.device], FakeTensor]
@@ -33,7 +33,7 @@ _UNSAFE_NAMES = frozenset(
 _MOST = 50_000
 
 
-class _Made:
+class Made:
     """How to make one result again: a fresh tensor, a view of the first argument, or the first argument itself."""
 
     __slots__ = ("device", "dtype", "offset", "size", "stride", "way")
@@ -57,7 +57,7 @@ class Memo:
     def __init__(self, make: Make) -> None:
         self._make_fake = make
         self._ways: dict[Any, str] = {}
-        self._results: dict[Any, tuple[_Made, ...] | _Made] = {}
+        self._results: dict[Any, tuple[Made, ...] | Made] = {}
 
     def find(self, mode: FakeTensorMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
         """Look a result up.
@@ -72,11 +72,11 @@ class Memo:
             return None, MISSED
         parts: list[Any] = [func, torch.get_default_dtype()]
         for value in args:
-            if not _add_part(parts, value, mode):
+            if not add_part(parts, value, mode):
                 return None, MISSED
         for name, value in kwargs.items():
             parts.append(name)
-            if not _add_part(parts, value, mode):
+            if not add_part(parts, value, mode):
                 return None, MISSED
         key = tuple(parts)
         return key, self.recall(mode, key, args)
@@ -94,7 +94,7 @@ class Memo:
         """Remember a result that ``find`` missed, if it is as plain as it looks."""
         many = isinstance(output, tuple)
         tensors = output if many else (output,)
-        made: list[_Made] = []
+        made: list[Made] = []
         for tensor in tensors:
             if type(tensor) is not FakeTensor or not _is_plain(tensor):
                 return
@@ -106,7 +106,7 @@ class Memo:
             self._results.clear()
         self._results[key] = tuple(made) if many else made[0]
 
-    def _make(self, made: _Made, mode: FakeTensorMode, args: Sequence[Any]) -> Any:
+    def _make(self, made: Made, mode: FakeTensorMode, args: Sequence[Any]) -> Any:
         if made.way == "self":
             return args[0]
         if made.way == "fresh":
@@ -116,17 +116,22 @@ class Memo:
             meta.set_(args[0].untyped_storage(), made.offset, made.size, made.stride)
         return self._make_fake(mode, meta, made.device)
 
-    def _describe(self, func: Any, args: Sequence[Any], tensor: FakeTensor) -> _Made | None:
+    def _describe(self, func: Any, args: Sequence[Any], tensor: FakeTensor) -> Made | None:
         way = self._ways[func]
         first = args[0] if args and isinstance(args[0], Tensor) else None
         if way == "self":
-            return _Made(tensor, way) if tensor is first else None
-        storage = tensor.untyped_storage()._cdata
+            return Made(tensor, way) if tensor is first else None
         if way == "view":
-            same = first is not None and first.untyped_storage()._cdata == storage
-            return _Made(tensor, way) if same else None
-        shared = any(isinstance(value, Tensor) and value.untyped_storage()._cdata == storage for value in _flat(args))
-        return None if shared or tensor.storage_offset() else _Made(tensor, way)
+            same = first is not None and first.untyped_storage()._cdata == tensor.untyped_storage()._cdata
+            return Made(tensor, way) if same else None
+        return Made(tensor, way) if is_fresh(tensor, args) else None
+
+
+def is_fresh(tensor: Tensor, args: Sequence[Any]) -> bool:
+    """Tell whether a result lies at the beginning of a storage that none of the arguments has."""
+    storage = tensor.untyped_storage()._cdata
+    shared = any(isinstance(value, Tensor) and value.untyped_storage()._cdata == storage for value in _flat(args))
+    return not shared and not tensor.storage_offset()
 
 
 def _flat(args: Sequence[Any]) -> list[Any]:
@@ -166,7 +171,7 @@ def _is_plain(tensor: FakeTensor) -> bool:
     )
 
 
-def _add_part(parts: list[Any], value: Any, mode: FakeTensorMode) -> bool:
+def add_part(parts: list[Any], value: Any, mode: FakeTensorMode) -> bool:
     """Add what a result may depend on; numbers with their type, for 1, 1.0 and True are equal and not alike."""
     kind = type(value)
     if kind is FakeTensor or isinstance(value, FakeTensor):
@@ -189,5 +194,5 @@ def _add_part(parts: list[Any], value: Any, mode: FakeTensorMode) -> bool:
         return True
     if kind in (list, tuple, torch.Size):
         parts.append(len(value))
-        return all(_add_part(parts, item, mode) for item in value)
+        return all(add_part(parts, item, mode) for item in value)
     return False

@@ -89,9 +89,13 @@ class Namespaces:
         outer = thread in _tracing
         _tracing.add(thread)
         try:
+            for cell in self._list_cells():
+                if isinstance(cell.cell_contents, _LRU_CACHE):
+                    swapped.append((cell, "cell_contents", cell.cell_contents))
+                    cell.cell_contents = _bypass(cell.cell_contents)
             for kind in self._classes:
                 for name, value in list(vars(kind).items()):
-                    inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+                    inner = _unwrap(value)
                     if isinstance(inner, _LRU_CACHE):
                         bypass: Any = _bypass(inner)
                         swapped.append((kind, name, value))
@@ -110,6 +114,15 @@ class Namespaces:
                     setattr(owner, name, value)
             if not outer:
                 _tracing.discard(thread)
+
+    def _list_cells(self) -> list[types.CellType]:
+        """List what functions and methods close over: a decorator keeps the cache of what it wraps there."""
+        values = [value for kind in self._classes for value in list(vars(kind).values())]
+        values += [value for namespace in self._namespaces for value in list(namespace.values())]
+        seen: dict[int, types.CellType] = {}
+        for value in values:
+            _collect_cells(_unwrap(value), seen)
+        return list(seen.values())
 
     @contextlib.contextmanager
     def _far_caches_cleared(self) -> Iterator[None]:
@@ -181,7 +194,12 @@ class _Held:
 
     def look(self, value: Any, depth: int) -> None:
         """Remember ``value`` if it is a container, a plain object of the user's, or a tensor."""
+        value = _unwrap(value)
         kind = type(value)
+        if kind is types.FunctionType and value.__closure__ and depth:
+            for cell in _collect_cells(value, {}).values():
+                if type(cell.cell_contents) is not types.FunctionType:
+                    self.look(cell.cell_contents, depth - 1)
         if kind in _SIMPLE:
             return
         if isinstance(value, (dict, list, set, deque)):
@@ -299,13 +317,37 @@ def _list_caches(namespace: dict[str, Any]) -> list[Any]:
     name = namespace.get("__name__", "")
     known = _caches_of.get(name)
     if known is None or known[0] != len(namespace):
-        caches = [value for value in list(namespace.values()) if isinstance(value, _LRU_CACHE)]
+        values = list(namespace.values())
+        values += [inner for value in values if isinstance(value, type) for inner in list(vars(value).values())]
+        cells: dict[int, types.CellType] = {}
+        for value in values:
+            _collect_cells(_unwrap(value), cells)
+        values = [*map(_unwrap, values), *(cell.cell_contents for cell in cells.values())]
+        caches = list({id(value): value for value in values if isinstance(value, _LRU_CACHE)}.values())
         known = _caches_of[name] = len(namespace), caches
     return known[1]
 
 
 def _is_users(module_name: str | None) -> bool:
     return isinstance(module_name, str) and (module_name == "__main__" or module_name.partition(".")[0] not in _FOREIGN)
+
+
+def _unwrap(value: Any) -> Any:
+    """Return the function behind a static method, a class method or a property."""
+    if isinstance(value, (staticmethod, classmethod)):
+        return value.__func__
+    return value.fget if type(value) is property else value
+
+
+def _collect_cells(function: Any, seen: dict[int, types.CellType]) -> dict[int, types.CellType]:
+    """Add the filled cells of a function, and of the functions in these, by ``id``; the same dict comes back."""
+    for cell in (function.__closure__ or ()) if type(function) is types.FunctionType else ():
+        if id(cell) not in seen:
+            with contextlib.suppress(ValueError):  # a cell that is still empty
+                content = cell.cell_contents
+                seen[id(cell)] = cell
+                _collect_cells(content, seen)
+    return seen
 
 
 def _bypass(cached: Any) -> Callable[..., Any]:

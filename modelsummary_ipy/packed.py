@@ -1,7 +1,7 @@
-"""Packed sequences under fakes: torch reads lengths behind every mode's back, so these few functions have rules here.
+"""What torch does behind every mode's back has rules here, under fakes: packed sequences, and copies of tensors.
 
-Sizes follow from the lengths, whose values a small integer fake knows; where it does not, torch's own function is
-called, and fails as it must.
+Sizes of packed sequences follow from the lengths, whose values a small integer fake knows; where it does not, torch's
+own function is called, and fails as it must. ``copy.deepcopy`` reads a tensor's memory, and a fake has none.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from modelsummary_ipy.fakes import build_fake, give_values
 
-__all__ = ["find_rule"]
+__all__ = ["COPIED", "find_rule"]
+
+#: In a fake's ``__dict__``: that the forward copied it, so that its values are another's and no fresh ones.
+COPIED = "_ms_copied"
 
 Rule = Callable[..., Any]
 
@@ -23,7 +26,7 @@ _VF: Any = torch._VF
 
 
 def find_rule(func: Callable[..., Any]) -> Rule | None:
-    """Return what to call in the place of a torch function on packed sequences, ``None`` for all others."""
+    """Return what to call in the place of a torch function that fakes can't run, ``None`` for all others."""
     return _RULES.get(func)
 
 
@@ -86,7 +89,26 @@ def _recur(name: str, decomposition: str) -> Rule:
     return run
 
 
+def _copy(tensor: Any, memo: dict[int, Any]) -> Any:
+    """Do as ``Tensor.__deepcopy__``: a layer that a forward copies has weights of its own."""
+    if not isinstance(tensor, FakeTensor) or not tensor.is_leaf:
+        return Tensor.__deepcopy__(tensor, memo)  # type: ignore[no-untyped-call]
+    if id(tensor) not in memo:
+        known = tensor.constant
+        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            meta = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+            copy: Any = build_fake(tensor.fake_mode, meta, tensor.fake_device, tensor.requires_grad)
+            if known is not None:
+                give_values(copy, known.clone())
+        if isinstance(tensor, nn.Parameter):
+            copy._is_param = True
+        copy.__dict__[COPIED] = True
+        memo[id(tensor)] = copy
+    return memo[id(tensor)]
+
+
 _RULES: dict[Any, Rule] = {
+    Tensor.__deepcopy__: _copy,
     _VF._pack_padded_sequence: _pack,
     _VF._pad_packed_sequence: _pad,
     _VF.lstm: _recur("lstm", "lstm_data_impl"),

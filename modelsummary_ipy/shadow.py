@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+import functools
+from collections.abc import Callable, Container, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -13,6 +15,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from modelsummary_ipy.clone import Cloner, Stub
 from modelsummary_ipy.fakes import FakeMode, describe_tensor, is_plain, make_fake
 from modelsummary_ipy.isolation import deep_stack
+from modelsummary_ipy.late import LateWeights
 from modelsummary_ipy.modules import ModuleTree, read_tree
 
 __all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
@@ -26,8 +29,9 @@ class Workpiece:
     Attributes:
         module: The copy.
         index_of: Index of a module's facts by ``id`` of the copy's module.
-        param_of: Index of a parameter's facts by ``id`` of the copy's tensor.
-        param_tensors: The copy's parameters and buffers by index.
+        param_of: Index of a parameter's facts by ``id`` of the copy's tensor; of one that is not made yet, by ``id`` of
+            its stub.
+        param_tensors: The copy's parameters and buffers by index, as far as they are made.
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
         device: Where made-up inputs go if nothing says otherwise.
     """
@@ -41,11 +45,12 @@ class Workpiece:
         device: torch.device,
         convert: Callable[[Any], Any],
         storages: frozenset[int] = frozenset(),
+        stubs: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         self.module = module
         self.index_of = {id(copy): index for index, copy in modules}
         self.modules = [copy for _, copy in modules]
-        self.param_of = {id(tensor): index for index, tensor in tensors.items()}
+        self.param_of = {**stubs, **{id(tensor): index for index, tensor in tensors.items()}}
         self.param_tensors = tensors
         self.fake_mode = fake_mode
         self.device = device
@@ -120,7 +125,7 @@ class Shadow:
         def describe(tensor: Any) -> Stub:
             return describe_tensor(tensor, keep=id(tensor) not in counters, is_own=True)
 
-        cloner = Cloner(describe, _wrap_script_module)
+        cloner = Cloner(describe, _wrap_script_module, is_template=True)
         self._pristine = cloner(model)
         index_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
@@ -133,26 +138,43 @@ class Shadow:
         self.mode = mode
         self._fake_mode: FakeMode | None = None
 
-    def build_fake_workpiece(self, fake_mode: FakeMode | None = None) -> Workpiece:
+    def build_fake_workpiece(self, fake_mode: FakeMode | None = None, *, late: bool = False) -> Workpiece:
         """Make a copy whose tensors are fake: its forward's Python runs, and no arithmetic is done.
 
         Args:
             fake_mode: The mode to make them in; one mode of its own serves all traces of this shadow by default.
+            late: Whether weights are made only when they are read.
         """
         mode = fake_mode or self._own_mode()
 
         def convert(tensor: Any) -> Any:
             return make_fake(tensor, mode, self._moved_to)
 
-        cloner = Cloner(convert, _wrap_script_module)
+        numbers = {id(stub): index for index, stub in self._stubs.items()} if late else {}
+
+        def hold_back(stubs: dict[str, Any], cloner: Cloner) -> Any:
+            if any(stub is not None and stub.size is None for stub in stubs.values()):  # lazy ones are made at once
+                return {name: None if stub is None else cloner(stub) for name, stub in stubs.items()}
+            return LateWeights(stubs, functools.partial(make_late, cloner)) if stubs else {}
+
+        def make_late(cloner: Cloner, stub: Stub) -> Any:
+            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():  # no step of the forward
+                tensor = cloner(stub)
+            if (index := numbers.get(id(stub))) is not None:
+                work.param_of[id(tensor)] = index
+                work.param_tensors[index] = tensor
+            return tensor
+
+        cloner = Cloner(convert, _wrap_script_module, hold_back=hold_back if late else None)
         with deep_stack():
             module = cloner(self._pristine)
         new_of = {id(old): new for old, new in cloner.modules}
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
-        tensors = {index: cloner.tensors[id(stub)] for index, stub in self._stubs.items()}
+        tensors = {index: cloner.tensors[id(stub)] for index, stub in self._stubs.items() if id(stub) in cloner.tensors}
+        work = Workpiece(module, modules, tensors, mode, self.device, convert, stubs=numbers)
         _unwrap_all(module, [new for _, new in modules])
         set_mode(module, self.mode)
-        return Workpiece(module, modules, tensors, mode, self.device, convert)
+        return work
 
     def forget_values(self, value: Any) -> Any:
         """Return an input with fakes in the place of the user's tensors, so that none of these is kept alive.

@@ -17,6 +17,7 @@ from modelsummary_ipy.annotate import annotate
 from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.constraints import find_constraints
 from modelsummary_ipy.costs import count_costs, list_operations, sum_mult_adds
+from modelsummary_ipy.declarations import check_expect, check_ignore
 from modelsummary_ipy.engines import MANY_MODULES, Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trace, View
@@ -105,6 +106,8 @@ class ModelSummary:
         _check_choice("mode", mode, _MODES)
         _check_choice("engine", engine, _ENGINES)
         check_optimizer(optimizer)
+        declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
+        ignored = check_ignore(ignore)
         budget = read_budget(memory)
         where = check_device(device) if device is not None else None
         given: ModelInputs | None = inputs if isinstance(inputs, ModelInputs) else None
@@ -113,7 +116,7 @@ class ModelSummary:
                 model, inputs, input_size=input_size, input_data=input_data, method=method, dtypes=dtypes
             )
         self.view = View()
-        self._ignore = tuple(ignore)
+        self._ignore = ignored
         self._budget = budget
         self._optimizer = optimizer
         self._method = method
@@ -131,7 +134,7 @@ class ModelSummary:
         else:
             forget = self._traced.shadow.forget_values
             self._inputs = replace(given, args=forget(given.args), kwargs=forget(given.kwargs))
-        self._story = Story(self._traced.trace, rows, expect=dict(expect or {}))
+        self._story = Story(self._traced.trace, rows, expect=declared)
         self._has_flags = False
         self._batch: BatchFacts | None = None
         self._has_formulas = False

@@ -23,7 +23,8 @@ from modelsummary_ipy.kernels import KernelLog
 from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
 from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
 from modelsummary_ipy.ops import OpInfo, describe_op, name_arguments, simplify_argument
-from modelsummary_ipy.packed import find_rule
+from modelsummary_ipy.packed import COPIED, find_rule
+from modelsummary_ipy.repeats import Repeats
 from modelsummary_ipy.shadow import Workpiece
 from modelsummary_ipy.source import Place, find_lines, read_line, to_source
 
@@ -119,6 +120,8 @@ def trace(
         gate = tracer.gate = find_gate()
         gate.runners = _RUNNERS
         gate.deliver()
+        if work.fake_mode is not None and not measure_bytes:
+            tracer.repeats = Repeats(work.fake_mode, work.param_of)
         try:
             gate.is_open = True
             tracer.run(method, inputs)
@@ -246,6 +249,7 @@ class _Tracer:
         self._culprit_operands: Any = None
         self._stop: CodeType = _Tracer.call_module.__code__
         self.kernels = make_log(self._current)
+        self.repeats: Repeats | None = None
         self.gate = Gate()
 
     def _current(self) -> _Record | None:
@@ -281,6 +285,10 @@ class _Tracer:
                 output = getattr(module, method)(*args, **kwargs)
             elif _has_hooks(module):
                 output = self._call_hooked(record, module, args, kwargs)
+            elif is_leaf and self.repeats is not None:
+                if self.gate.is_pending:
+                    self.gate.deliver()
+                output = self.repeats.run(module, args, kwargs, record)
             else:
                 output = module.forward(*args, **kwargs)
         except BaseException as error:
@@ -350,7 +358,8 @@ class _Tracer:
     def _meet_stranger(self, module: nn.Module, parent: _Record | None) -> int:
         """Give facts to a module that no search found: made during the forward, or kept among globals or on a class."""
         tree = read_tree(module)
-        made = id(module) in self._made_modules and bool(tree.params)
+        fresh = [tensor for tensor in tree.tensors if COPIED not in tensor.__dict__]
+        made = id(module) in self._made_modules and bool(fresh)
         base = f"{parent.path}." if parent is not None and parent.path else ""
         name = f"{base}({tree.modules[0].type_name})"
         index_of, param_of = self._work.index_of, self._work.param_of

@@ -1330,6 +1330,52 @@ class Caches(nn.Module):
         return self.mask(x.shape[1]) @ (self.layer(x) + positions(x.shape[1], x.shape[2]) + angles)
 
 
+def cached_inside(function: Any) -> Any:
+    """Keep results out of sight, as a decorator does."""
+    cached = functools.lru_cache(maxsize=10)(function)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return cached(*args)
+
+    return call
+
+
+def memoized(function: Any) -> Any:
+    """Keep results in a dict that only the decorated function reaches."""
+    known: dict[Any, Any] = {}
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        if args not in known:
+            known[args] = function(*args)
+        return known[args]
+
+    return call
+
+
+@memoized
+def make_slopes(width: int) -> Tensor:
+    return torch.linspace(0, 1, width)
+
+
+@case("holders", (2, 8))
+class CachesInDecorators(nn.Module):
+    """Results kept by decorators, on a static method and on a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    @staticmethod
+    @cached_inside
+    def positions(width: int) -> Tensor:
+        return torch.arange(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[:, self.positions(x.shape[1])] * make_slopes(x.shape[1])
+
+
 @case("holders", (2, 8))
 class OwnSetattr(nn.Module):
     """It counts what is set on it, and refuses what it does not know."""

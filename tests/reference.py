@@ -250,6 +250,8 @@ def _write_class(path: str, kind: type, found: dict[str, Any]) -> list[tuple[str
             # Caches, containers and tensors that hang on the class; its functions are code.
             if hasattr(inner, "cache_info"):
                 found[f"{path} {base.__qualname__}.{name} cache"] = str(inner.cache_info())
+            elif isinstance(inner, types.FunctionType):
+                _write_closure(f"{path} {base.__qualname__}.{name}", inner, found, set())
             elif isinstance(item, (Tensor, nn.Module, list, dict, set, weakref.WeakSet)) and name != "__annotations__":
                 reached.append((f"{path}.{name}", item))
         module = sys.modules.get(base.__module__)
@@ -271,6 +273,8 @@ def _write_globals(name: str, namespace: dict[str, Any], found: dict[str, Any]) 
             # How often a library's own switches were asked is no state of anybody's.
             facts = item.cache_info()
             found[f"globals {name}.{key} cache"] = str(facts) if name in _OWN else (facts.misses, facts.currsize)
+        elif isinstance(item, types.FunctionType):
+            _write_closure(f"globals {name}.{key}", item, found, set())
         elif isinstance(item, (dict, list)) and not key.startswith("__") and len(item) < 1000:
             found[f"globals {name}.{key} members"] = [
                 id(inner) for inner in (item.values() if isinstance(item, dict) else item)
@@ -280,6 +284,23 @@ def _write_globals(name: str, namespace: dict[str, Any], found: dict[str, Any]) 
         for key, item in namespace.items()
         if (isinstance(item, (Tensor, nn.Module)) or type(item).__module__ == name) and not key.startswith("__")
     ]
+
+
+def _write_closure(path: str, function: types.FunctionType, found: dict[str, Any], seen: set[int]) -> None:
+    """Write down the caches that a decorator keeps in what it closes over."""
+    for index, cell in enumerate(function.__closure__ or ()):
+        with contextlib.suppress(ValueError):
+            content = cell.cell_contents
+            if id(content) in seen:
+                continue
+            seen.add(id(content))
+            if hasattr(content, "cache_info"):
+                found[f"{path} closure[{index}] cache"] = str(content.cache_info())
+            elif isinstance(content, (dict, list)) and len(content) < 1000:
+                members = content.values() if isinstance(content, dict) else content
+                found[f"{path} closure[{index}] members"] = [id(member) for member in members]
+            elif isinstance(content, types.FunctionType):
+                _write_closure(f"{path} closure[{index}]", content, found, seen)
 
 
 def _write_function(path: str, function: types.FunctionType) -> list[tuple[str, Any]]:

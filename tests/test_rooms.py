@@ -36,17 +36,19 @@ ROOMS: dict[str, set[str]] = {
     "interrupts": set(),
     "isolation": {"interrupts", "namespaces"},
     "fakes": {"clone", "memo"},
-    "shadow": {"clone", "fakes", "isolation", "modules"},
+    "late": {"clone"},
+    "shadow": {"clone", "fakes", "isolation", "late", "modules"},
     # the pass
     "calls": set(),
     "ops": set(),
     "packed": {"fakes"},
+    "repeats": {"clone", "fakes", "memo"},
     "mult_adds": {"errors", "facts"},
     "zero_ops": set(),
     "kernels": {"facts", "fakes", "leaves", "mult_adds", "zero_ops"},
     "tracer": {
         "calls", "errors", "facts", "inputs", "interrupts", "isolation", "kernels", "leaves", "modules", "ops",
-        "packed", "shadow", "source",
+        "packed", "repeats", "shadow", "source",
     },
     "prepare": {"clone", "facts", "inputs", "leaves", "shadow", "tracer"},
     "checks": {"facts"},
@@ -75,6 +77,7 @@ ROOMS: dict[str, set[str]] = {
     "attempts": {"checks", "errors", "facts", "inputs", "isolation", "prepare", "shadow", "tracer"},
     "rows": {"facts"},
     "rules": {"facts"},
+    "declarations": {"errors", "rules"},
     "failure": {"errors", "facts"},
     "diff": {"facts"},
     # what is shown
@@ -113,7 +116,8 @@ UPWARD = {"summary": {"form", "settings"}}
 WITH_TORCH = {
     "arguments", "attempts", "autoshow", "calls", "checks", "clone", "costs", "engines", "fakes", "fields",
     "formulas", "infer", "inputs", "isolation", "kernels", "leaves", "memo", "memory", "modules", "namespaces", "ops",
-    "packed", "prepare", "probes", "shadow", "sizes", "structure", "summary", "target", "tracer", "watch", "worker",
+    "packed", "prepare", "probes", "repeats", "shadow", "sizes", "structure", "summary", "target", "tracer", "watch",
+    "worker",
 }  # fmt: skip
 
 #: Room, or one file of it → other packages beyond the standard library that it may import.

@@ -104,6 +104,34 @@ def test_a_declared_size_that_is_broken_fails_the_check() -> None:
         ModelSummary(net, Size("B=3 4"), expect={"": "B 11"}).check()
 
 
+@pytest.mark.parametrize(
+    ("expect", "says"),
+    [
+        ("B 10", r"expect is 'B 10'; expected sizes by path"),
+        ({"conv00": "B 16 H W"}, r"no module 'conv00' \(did you mean 'conv0'\?\)"),
+        ({"conv0.weight": "16"}, r"no module 'conv0.weight'"),
+        ({0: "B 16 H W"}, r"no module 0;"),
+        ({"conv0": "B 16 ??"}, r"expect of 'conv0': '\?\?' is no dim"),
+        ({"": 10}, r"expect of 'the model': 10 is no size: write 'B 16 H W'"),
+        ({"": "... 3 ..."}, "more than one"),
+    ],
+)
+def test_a_declaration_that_nothing_could_break_is_refused_before_any_work(expect: object, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        ModelSummary(Example(), (1, 1, 8, 8), expect=expect)  # type: ignore[arg-type]
+
+
+def test_a_declared_path_that_is_only_found_by_tracing_must_have_a_row() -> None:
+    ms = ModelSummary(Example(), (1, 1, 8, 8), expect={"convs[0]": "B 16 H W"}, ignore=["grown-map"])
+    assert [(flag.rule, flag.severity) for flag in ms.flags] == [("declared-size", "error")]
+
+
+def test_a_rule_that_does_not_exist_cannot_be_ignored() -> None:
+    with pytest.raises(InputError, match=r"no rule 'grown-maps' \(did you mean 'grown-map'\?\)"):
+        ModelSummary(Example(), (1, 1, 8, 8), ignore=["grown-maps"])
+    assert ModelSummary(Example(), (1, 1, 8, 8), ignore="grown-map").flags == ()
+
+
 def test_a_model_that_fails_is_no_exception_of_ours() -> None:
     ms = ModelSummary(nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 5), nn.ReLU()), (2, 4))
     assert isinstance(ms.error, ForwardError)

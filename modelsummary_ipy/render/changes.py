@@ -22,7 +22,9 @@ _WORDS = {
 def render_changes_text(old: Story, new: Story, changes: Sequence[Change]) -> str:
     """Say in plain text what changed from ``old`` to ``new``."""
     lines = [_say_totals(old, new)]
-    lines += ["  ".join(part for part in cells if part) for cells in _list_cells(old, new, changes)]
+    lines += [
+        f"{path}  {word}: {' → '.join(filter(None, sides))}" for path, word, *sides in _list_cells(old, new, changes)
+    ]
     moved = _say_moved(changes)
     return "\n".join(line for line in [*lines, moved] if line) or "nothing changed"
 
@@ -61,13 +63,14 @@ def _say_moved(changes: Sequence[Change]) -> str:
 
 def _list_cells(old: Story, new: Story, changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
     cells = []
+    same_input = [fact.spec for fact in old.trace.inputs] == [fact.spec for fact in new.trace.inputs]
     for change in changes:
         if change.what == "moved":
             continue
         before = old.rows[change.old] if change.old is not None else None
         after = new.rows[change.new] if change.new is not None else None
         word = _WORDS[change.what]
-        if change.what == "size" and change.expected is False:
+        if change.what == "size" and change.expected is False and not same_input:  # no formula speaks of an edit
             word += ", against its formula" if before is not None and before.status == "ran" else ""
         cells.append((plain(change.path) or "model", word, _say(change.what, before), _say(change.what, after)))
     return cells

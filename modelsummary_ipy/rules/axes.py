@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from modelsummary_ipy.facts import Call, Link
-from modelsummary_ipy.rules.reading import Reading, Size, argument, dims_argument
+from modelsummary_ipy.rules.reading import Reading, Size, argument, dims_argument, einsum_labels
 
 __all__ = ["Axes", "Axis", "Dim", "Layout", "follow_axes", "regroup", "roots"]
 
@@ -302,6 +302,16 @@ def _matmul(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] |
     return [(*lead, left[-2], right[-1])]
 
 
+def _einsum(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+    labels = einsum_labels(call)
+    if labels is None:
+        return _make(reading, call, taken)
+    known = {
+        letter: dim for one, dims in zip(labels[0], taken, strict=False) for letter, dim in zip(one, dims, strict=False)
+    }
+    return [tuple(known.get(letter, ()) for letter in labels[1])]
+
+
 def _linear(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
     shape = call.outputs[0].shape
     last = (Axis(shape[-1], None, call.index, len(shape) - 1),) if shape else ()
@@ -398,6 +408,7 @@ _HANDLERS: dict[str, _Handler] = {
     **_table("Embedding embedding one_hot", _embed),
     **_table("RNN LSTM GRU", _recur),
     **_table("MultiheadAttention multi_head_attention_forward scaled_dot_product_attention", _attend),
-    **_table("einsum cdist outer kron tensordot EmbeddingBag embedding_bag", _make),
+    **_table("einsum", _einsum),
+    **_table("cdist outer kron tensordot EmbeddingBag embedding_bag", _make),
     **_table("expand repeat tile expand_as broadcast_to", _repeat),
 }

@@ -194,8 +194,9 @@ def _may_bite(reading: Reading, step: Call) -> bool:
 def find_squeezed_batches(story: Story) -> Iterator[Flag]:
     """Find the ``squeeze()`` that drops the batch when there is only one sample.
 
-    Found at a batch of 1 by comparing with 2, at more by one trace at 1. Leaves alone what puts the batch back, and
-    ``squeeze(dim)`` that names another dim; one that names the batch is a note.
+    Found at a batch of 1 by comparing with 2, at more by one trace at 1. Leaves alone what puts the batch back before
+    any weights read it (after that it is a note), and ``squeeze(dim)`` that names another dim; one that names the
+    batch is a note.
     """
     reading = read(story)
     one = next((retrace for retrace in reading.retraces[1:] if dict(retrace.sizes) == {"B": 1}), None)
@@ -238,6 +239,8 @@ def _find_bites(reading: Reading, one: Retrace) -> Iterator[Flag]:
             continue
         if _is_misread(reading, one, step, other) or (changes and _is_to_blame(one.trace, other)):
             yield _write_bite(reading, step, other, "warning")
+        elif _is_read_without(reading, one, step, other):
+            yield _write_bite(reading, step, other, "note")
 
 
 def _is_to_blame(trace: Trace, squeeze: Call) -> bool:
@@ -269,6 +272,16 @@ def _is_misread(reading: Reading, one: Retrace, step: Call, squeeze: Call) -> bo
             return True
         dim = reading.setting(later, "dim") if later.type_name in SOFTMAXES | REDUCTIONS else None
         if isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0:
+            return True
+    return False
+
+
+def _is_read_without(reading: Reading, one: Retrace, step: Call, squeeze: Call) -> bool:
+    """Tell whether weights are applied to a tensor that has one dim less at a batch of 1, whatever comes after."""
+    followers = _followers(one.trace, squeeze)
+    for later in reading.after(step, 200):
+        other = followers.get(one.partners[later.index] or -1)
+        if other is not None and is_weighted(other) and len(other.inputs[0].shape) < len(later.inputs[0].shape):
             return True
     return False
 

@@ -133,7 +133,8 @@ def find_broken_declarations(story: Story) -> Iterator[Flag]:
         rows = [row for row in story.rows if row.path == path and row.kind == "module"]
         leaves = parse_declared(declared)
         if not rows:
-            continue
+            message = f"declared as {_write(next(iter(leaves.values())))}, but 0 rows are of {path!r}"
+            yield Flag("declared-size", "error", 0, "", message, "")
         for row in rows:
             if row.status != "ran":
                 message = f"declared as {_write(next(iter(leaves.values())))}, but it was {_say_status(row)}"

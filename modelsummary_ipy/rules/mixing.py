@@ -114,10 +114,12 @@ def find_paired_batches(story: Story) -> Iterator[Flag]:
 
 def _find_pair(reading: Reading, step: Call) -> tuple[int, int] | None:
     """Return the leaves ``(longer, shorter)`` whose one batch dim each became two dims that move."""
-    made = reading.moving_out(step)
-    if made is None or len(made) != 2:
-        return None
     moving = [(leaf, reading.moving_in(step, leaf) or ()) for leaf in range(len(step.inputs))]
+    # From the operands and not the output: a loss gives the mean of its pairs, one number.
+    rank = max(len(spec.shape) for spec in step.inputs)
+    made = {dim + rank - len(step.inputs[leaf].shape) for leaf, dims in moving for dim in dims}
+    if len(made) != 2:
+        return None
     single = [leaf for leaf, dims in moving if len(dims) == 1]
     for longer in single:
         for shorter in single:

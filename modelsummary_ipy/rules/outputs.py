@@ -21,7 +21,16 @@ from modelsummary_ipy.rules.layers import (
     batch_dim,
     is_weighted,
 )
-from modelsummary_ipy.rules.reading import Reading, Size, argument, asked_size, dims_argument, read, write_size
+from modelsummary_ipy.rules.reading import (
+    Reading,
+    Size,
+    argument,
+    asked_size,
+    dims_argument,
+    einsum_labels,
+    read,
+    write_size,
+)
 
 __all__ = ["RULES", "find_folded_batches", "find_lost_batches", "find_moved_batches"]
 
@@ -112,9 +121,23 @@ def find_lost_batches(story: Story) -> Iterator[Flag]:
 
 def _loses(reading: Reading, step: Call) -> bool:
     """Tell whether a reduction or an index made of a tensor with a batch one without."""
-    if (step.type_name not in REDUCTIONS and step.type_name not in _PICKS) or not step.inputs or not step.outputs:
+    if not step.inputs or not step.outputs:
+        return False
+    if step.type_name == "einsum":
+        return _sums_alone(reading, step) and reading.moving_out(step) == ()
+    if step.type_name not in REDUCTIONS and step.type_name not in _PICKS:
         return False
     return bool(reading.moving_in(step)) and reading.moving_out(step) == ()
+
+
+def _sums_alone(reading: Reading, step: Call) -> bool:
+    """Tell whether an einsum sums the batch of its first operand that no other operand shares: no product over it."""
+    labels, moving = einsum_labels(step), reading.moving_in(step)
+    return (
+        labels is not None
+        and bool(moving)
+        and not any(labels[0][0][dim] in "".join(labels[0][1:]) for dim in moving or ())
+    )
 
 
 def _find_loser(reading: Reading, link: Link) -> Call | None:
@@ -155,7 +178,9 @@ def _judge_loss(reading: Reading, step: Call, at_output: bool) -> Flag | None:
     if picks and (step.input_links[0] is None or step.input_links[0].call < 0):
         return None  # an index into the model's input: a tensor that stands for a list
     weighted = any(is_weighted(call) for call in reading.before(step.input_links[0]))
+    labels = einsum_labels(step)
     only_batch = picks or dims_argument(step, rank) == (at,)
+    only_batch = only_batch or (labels is not None and set(labels[0][0]) - set(labels[1]) == {labels[0][0][at]})
     sure = _is_sure(reading, step, at)
     grave = weighted and sure and (only_batch or _feeds_weights(reading, step))
     if not at_output and not grave:
@@ -182,6 +207,9 @@ def _fix_loss(step: Call, at: int, rank: int) -> str:
         index = argument(step, "1", "index")
         index = index[at] if isinstance(index, tuple) and len(index) > at else index
         return f"x[:, {index}] takes it of every sample" if at == 0 and rank > 2 and isinstance(index, int) else ""
+    labels = einsum_labels(step)
+    if labels is not None:
+        return f"{','.join(labels[0])}->{labels[0][0][at]}{labels[1]} keeps the batch"
     if rank == 2:
         return f"{step.type_name}(dim={1 - at}) keeps the batch"
     if rank == 3 and at == 0:
@@ -195,6 +223,9 @@ def _write_step(step: Call) -> str:
     if step.type_name == "getitem":
         index = argument(step, "1")
         return f"[{_write_index(index)}]"
+    equation = argument(step, "equation", "0")
+    if step.type_name == "einsum" and isinstance(equation, str):
+        return f'einsum("{equation}")'
     dim = argument(step, "dim", "axis", "dims")
     return f"{step.type_name}()" if dim is None else f"{step.type_name}(dim={dim})"
 
@@ -224,8 +255,7 @@ def find_folded_batches(story: Story) -> Iterator[Flag]:
         if flag is not None:
             yield flag
     outcomes = _outcomes(reading)
-    if not outcomes or any(outcome.fate in ("kept", "pairs", "moved") for outcome in outcomes):
-        return
+    beside = any(outcome.fate in ("kept", "pairs", "moved") for outcome in outcomes)
     seen: set[int] = set()
     for outcome in outcomes:
         if outcome.fate != "folded":
@@ -235,7 +265,8 @@ def find_folded_batches(story: Story) -> Iterator[Flag]:
             continue
         seen.add(step.index)
         flag = _judge_cat(reading, step) if step.type_name in _CATS else _judge_fold(reading, step, outcome)
-        if flag is not None:
+        # Beside a leaf that kept its batch, rows may be what that leaf is for: then only what can't be meant is said.
+        if flag is not None and not (beside and flag.severity == "note"):
             yield flag
 
 
@@ -404,7 +435,7 @@ def _judge_move(reading: Reading, step: Call, outcome: _Outcome, home: int) -> F
         message = f"stack put {len(step.inputs)} in front of the batch: {write_size(before)} became {write_size(after)}"
         fix = f"torch.stack(…, dim={home + 1}) keeps the batch first"
         return Flag("batch-moved", "warning" if steps else "note", reading.row(step), step.path, message, fix)
-    if step.type_name not in TRANSPOSES:
+    if step.type_name not in TRANSPOSES and einsum_labels(step) is None:
         return None
     following = list(reading.after(step, 500))
     weighted = any(is_weighted(call) for call in following)

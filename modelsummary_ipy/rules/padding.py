@@ -43,19 +43,26 @@ class _Slide:
             return "full"
         return "keeps" if all(change in (0, -reach) for change, reach in pairs) else "between"
 
+    @property
+    def loses(self) -> bool:
+        """Whether a stride leaves less than its share: 15 of 32 by a stride of 2."""
+        pairs = zip(self.after, self.before, self.stride, strict=True)
+        return any(new < old // stride for new, old, stride in pairs)
+
 
 def find_uneven_paddings(story: Story) -> Iterator[Flag]:
     """Find convolutions whose padding is neither none, nor half, nor all of what the kernel reaches: a note.
 
     Finds ``padding=1`` for a kernel of 5, the one convolution that trims a map which its siblings keep, a stride of 2
-    that leaves more than half. Leaves alone nets whose convolutions all trim, kernels of 1, padding by hand.
+    that leaves more than half, or less where its twin leaves half. Leaves alone nets whose convolutions all trim,
+    kernels of 1, padding by hand.
     """
     reading = read(story)
     slides = [slide for slide in (_read_slide(reading, step) for step in reading.steps) if slide is not None]
     plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.reach) > 0]
     told: set[int | None] = set()
     for slide in slides:
-        words = _judge(reading, slide, plain)
+        words = _judge(reading, slide, slides, plain)
         if words and (slide.call.module if slide.call.kind == "module" else None) not in told:
             told.add(slide.call.module if slide.call.kind == "module" else -1)
             same = tuple(reach // 2 for reach in slide.reach)
@@ -75,9 +82,15 @@ def _read_slide(reading: Reading, step: Call) -> _Slide | None:
     )  # fmt: skip
 
 
-def _judge(reading: Reading, slide: _Slide, plain: list[_Slide]) -> str:
+def _is_twin(slide: _Slide, other: _Slide) -> bool:
+    return slide is not other and (slide.kernel, slide.stride) == (other.kernel, other.stride)
+
+
+def _judge(reading: Reading, slide: _Slide, slides: list[_Slide], plain: list[_Slide]) -> str:
     sizes = f"{' × '.join(map(str, slide.before))} became {' × '.join(map(str, slide.after))}"
     kernel = " × ".join(map(str, slide.kernel if len(set(slide.kernel)) > 1 else slide.kernel[:1]))
+    if max(slide.stride) > 1 and slide.loses and any(_is_twin(slide, other) and not other.loses for other in slides):
+        return f"{sizes}: padding {_pad(slide)} loses a border that other convolutions of kernel {kernel} keep"
     if max(slide.stride) > 1:
         more = [
             f"{new} of {old} by a stride of {stride}"

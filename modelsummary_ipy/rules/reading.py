@@ -10,7 +10,7 @@ from typing import Any
 
 from modelsummary_ipy.facts import Call, Link, ModuleFact, Retrace, Story, TensorSpec
 
-__all__ = ["Dims", "Reading", "Size", "argument", "asked_size", "dims_argument", "read", "write_size"]
+__all__ = ["Dims", "Reading", "Size", "argument", "asked_size", "dims_argument", "einsum_labels", "read", "write_size"]
 
 Size = tuple[int, ...]
 #: Positions of dims.
@@ -330,6 +330,34 @@ def dims_argument(call: Call, rank: int) -> Dims | None:
     if not listed or not all(isinstance(dim, int) and -rank <= dim < rank for dim in listed):
         return None
     return tuple(dim % rank for dim in listed)
+
+
+def einsum_labels(call: Call) -> tuple[tuple[str, ...], str] | None:
+    """Return the labels of every operand of an ``einsum`` and of its output, one letter a dim.
+
+    An ellipsis is written out in digits, the same digit for the same dim counted from the right. ``None`` if the call
+    is no einsum, or its equation was not kept or does not fit the operands.
+    """
+    equation = argument(call, "equation", "0") if call.type_name == "einsum" else None
+    if not isinstance(equation, str):
+        return None
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    operands = left.split(",")
+    if len(operands) != len(call.inputs):
+        return None
+    hidden = [
+        len(spec.shape) - len(labels.replace("...", "")) for labels, spec in zip(operands, call.inputs, strict=True)
+    ]
+    digits = "9876543210"[10 - max(hidden) :] if 0 < max(hidden) <= 10 else ""
+    written = [
+        labels.replace("...", digits[len(digits) - more :] if more > 0 else "")
+        for labels, more in zip(operands, hidden, strict=True)
+    ]
+    letters = "".join(operands).replace("...", "")
+    result = right if arrow else "..." + "".join(sorted(x for x in set(letters) if letters.count(x) == 1))
+    result = result.replace("...", digits)
+    fits = all(len(labels) == len(spec.shape) for labels, spec in zip(written, call.inputs, strict=True))
+    return (tuple(written), result) if fits and len(result) == len(call.outputs[0].shape) else None
 
 
 def write_size(shape: Size) -> str:

@@ -130,7 +130,7 @@ class _Evidence:
     def was_turned(self, layer: Call, first: set[int], second: set[int]) -> str:
         """Return where a transpose in front of a layer put one axis before the other; ``""`` if none did."""
         for step in self._reading.before(layer.input_links[0]):
-            if step.type_name not in TRANSPOSES or len(step.inputs[0].shape) < 3:
+            if step.type_name not in TRANSPOSES or len(step.inputs[0].shape) < 3 or self._is_torches(step):
                 continue
             before, after = self.axes.of_input(step), self.axes.of_output(step)
             if roots(after[0]) & first and roots(before[0]) & second:

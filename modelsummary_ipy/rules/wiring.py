@@ -85,15 +85,17 @@ def _find_loose_params(reading: Reading) -> Iterator[Flag]:
 
 def _find_made_layers(reading: Reading) -> Iterator[Flag]:
     seen: set[int] = set()
+    # A wrapper made in the forward around a layer of the model brings no weights of its own.
+    kept = {index for fact in reading.modules if not fact.made for index in fact.params}
     for call in reading.calls:
         fact = reading.module_of(call)
-        if fact is None or not fact.made or fact.index in seen or not reading.trains(fact.index):
+        if fact is None or not fact.made or fact.index in seen or not reading.params_below(fact.index) - kept:
             continue
         above = reading.modules[fact.parent] if fact.parent is not None else None
         if above is not None and above.made:
             continue
         seen.add(fact.index)
-        count = reading.count_trainable(fact.index)
+        count = sum(reading.params[index].num for index in reading.params_below(fact.index) - kept)
         message = (
             f"the forward makes this {fact.type_name} anew at every call: {count:,} fresh random weights, never trained"
         )

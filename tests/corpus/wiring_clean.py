@@ -281,3 +281,26 @@ class Declared(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.down(x)
         return self.out(x.mean((2, 3))), x
+
+
+@clean("unregistered-layer", (4, 8))
+class WrapperAroundALayer(nn.Module):
+    """A solver wraps the model's own function anew at every call."""
+
+    class Perturbed(nn.Module):
+        def __init__(self, function: nn.Module) -> None:
+            super().__init__()
+            self.function = function
+
+        def forward(self, time: float, y: Tensor) -> Tensor:
+            return self.function(y) * time
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.function = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        perturbed = self.Perturbed(self.function)
+        for _ in range(3):
+            x = x + perturbed(0.1, x)
+        return x

@@ -1,0 +1,88 @@
+"""A module's weights, made when they are first read: most layers of a large net are never looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
+from typing import Any
+
+from modelsummary_ipy.clone import Stub
+
+__all__ = ["LateWeights"]
+
+
+class LateWeights(dict[str, Any]):
+    """Stands for ``_parameters`` or ``_buffers`` of a module; a stub among its values is replaced when it is read.
+
+    Whatever Python code reads it by gives the tensor: also ``dict(weights)``, for a dict with an ``__iter__`` of its
+    own is copied key by key.
+
+    Args:
+        stubs: What to begin with, stubs and ``None``.
+        make: Makes the tensor of a stub; asked twice for one stub, it gives the same tensor.
+    """
+
+    __slots__ = ("_make",)
+
+    def __init__(self, stubs: Mapping[str, Any], make: Callable[[Any], Any]) -> None:
+        super().__init__(stubs)
+        self._make = make
+
+    def __getitem__(self, name: str) -> Any:
+        value = dict.__getitem__(self, name)
+        if type(value) is Stub:
+            value = self._make(value)
+            dict.__setitem__(self, name, value)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return dict.__iter__(self)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a value as ``dict.get`` does."""
+        return self[name] if name in self else default  # noqa: SIM401  # ``dict.get`` would not make it
+
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+        """Return all items, each made."""
+        return self._made().items()
+
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
+        """Return all values, each made."""
+        return self._made().values()
+
+    def copy(self) -> dict[str, Any]:
+        """Return a plain dict of all values, each made."""
+        return self._made()
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Take a value out as ``dict.pop`` does."""
+        if name in self:
+            dict.__setitem__(self, name, self[name])
+        return dict.pop(self, name, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last item out, made."""
+        name = next(reversed(self))
+        return name, self.pop(name)
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return a value, ``default`` from now on if there is none."""
+        if name not in self:
+            dict.__setitem__(self, name, default)
+        return self[name]
+
+    def _made(self) -> dict[str, Any]:
+        return {name: self[name] for name in list(self)}
+
+    def __or__(self, other: Any) -> Any:
+        return self._made() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self._made()
+
+    def __eq__(self, other: object) -> bool:
+        return self._made() == other
+
+    __hash__ = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return dict, (self._made(),)

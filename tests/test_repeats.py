@@ -1,0 +1,244 @@
+"""A pass that answers for layers it has met, and makes weights late, tells what a pass that runs everything tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.inputs import ModelInputs
+from tests.models import CASES, Case
+from tests.reference import count_params, difference, fingerprint, list_module_calls, quietly, seed, watch_with_hooks
+from tests.zoo import ZOO, Animal
+
+
+@pytest.fixture(autouse=True)
+def every_model_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelsummary_ipy.engines.MANY_MODULES", 0)
+
+
+def tell(ms: ModelSummary) -> list[tuple[Any, ...]]:
+    """Everything that a large model's first pass writes down of its calls."""
+    return [
+        (
+            *(call.path, call.type_name, call.inputs, call.outputs, call.input_links, call.output_links, call.params),
+            *(call.kernels, call.input_params, call.arguments, call.inplace),
+        )
+        for call in ms.story.trace.calls
+    ]
+
+
+def run_in_full(model: nn.Module, *inputs: Any, **keywords: Any) -> ModelSummary:
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr("modelsummary_ipy.engines.MANY_MODULES", 5_000)
+        return ModelSummary(model, *inputs, **keywords)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_rows_equal_hooks(case: Case) -> None:
+    model, (args, kwargs) = case.build(), case.inputs()
+    seed()
+    before = fingerprint(model, args, kwargs)
+    with quietly():
+        ms = ModelSummary(model, ModelInputs(args, kwargs), method=case.method)
+    assert difference(before, fingerprint(model, args, kwargs)) == []
+    assert ms.error is None
+    seed()
+    seen, _ = watch_with_hooks(model, case.method, args, kwargs)
+    assert list_module_calls(ms.story.trace, ms.rows) == seen
+
+
+@pytest.mark.parametrize("animal", [a for a in ZOO if not a.needs_values], ids=lambda animal: animal.name)
+def test_an_architecture_is_told_as_a_pass_tells_it_that_runs_every_layer(animal: Animal) -> None:
+    with quietly():
+        model = animal.build()
+        ms = ModelSummary(model, ModelInputs((), animal.inputs()))
+        full = run_in_full(model, ModelInputs((), animal.inputs()))
+    assert ms.error is None
+    assert tell(ms) == tell(full)
+    assert ms.total_params == count_params(model)
+    assert ms.total_mult_adds == full.total_mult_adds
+
+
+def layers_of(ms: ModelSummary) -> list[Any]:
+    return [row for row in ms.rows if row.path.startswith("layers.")]
+
+
+class Stack(nn.Module):
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def alike() -> list[nn.Module]:
+    return [nn.Linear(4, 4) for _ in range(3)]
+
+
+def count_runs(monkeypatch: pytest.MonkeyPatch, kind: type[nn.Module]) -> list[int]:
+    runs: list[int] = []
+    forward: Any = kind.forward
+
+    def run(self: nn.Module, *args: Any) -> Any:
+        runs.append(1)
+        return forward(self, *args)
+
+    monkeypatch.setattr(kind, "forward", run)
+    return runs
+
+
+def test_layers_that_are_alike_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = count_runs(monkeypatch, nn.Linear)
+    ms = ModelSummary(Stack(*alike()), (2, 4))
+    assert len(runs) == 1
+    assert [row.outputs[0].shape for row in layers_of(ms)] == [(2, 4)] * 3
+    assert ms.total_mult_adds == 3 * 2 * 4 * 4
+    assert [call.params for call in ms.story.trace.calls[1:]] == [(0, 1), (2, 3), (4, 5)]
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        nn.Linear(4, 4, bias=False),
+        nn.Linear(4, 4, dtype=torch.float64),
+        nn.Linear(4, 5),
+    ],
+    ids=["no bias", "another dtype", "another size"],
+)
+def test_a_layer_that_differs_runs_itself(monkeypatch: pytest.MonkeyPatch, different: nn.Module) -> None:
+    runs = count_runs(monkeypatch, nn.Linear)
+    ModelSummary(Stack(*alike(), different), (2, 4), engine="fake")
+    assert len(runs) == 2
+
+
+def test_a_setting_tells_layers_apart() -> None:
+    ms = ModelSummary(Stack(nn.AvgPool1d(2), nn.AvgPool1d(2, stride=1), nn.AvgPool1d(2)), (1, 3, 16))
+    assert [row.outputs[0].shape for row in layers_of(ms)] == [(1, 3, 8), (1, 3, 7), (1, 3, 3)]
+
+
+def test_a_layer_with_a_hook_is_run_with_it() -> None:
+    layers = alike()
+    layers[1].register_forward_hook(lambda module, args, output: output[:, :2].repeat(1, 2))
+    layers[2].register_forward_hook(lambda module, args, output: output[:, :2])
+    ms = ModelSummary(Stack(*layers), (2, 4))
+    assert [row.outputs[0].shape for row in layers_of(ms)] == [(2, 4), (2, 4), (2, 2)]
+
+
+def test_a_forward_that_turns_grad_on_gets_layers_with_a_history() -> None:
+    class Gradient(Stack):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                y = super().forward(x).sum()
+                return torch.autograd.grad(y, x)[0]
+
+    ms = ModelSummary(Gradient(*alike()), (2, 4))
+    assert ms.error is None
+    assert ms.rows[0].outputs[0].shape == (2, 4)
+
+
+def test_under_autocast_layers_run_themselves() -> None:
+    class Casting(Stack):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                x = super().forward(x)
+            return super().forward(x.float())
+
+    ms = ModelSummary(Casting(*alike()), (2, 4))
+    assert [row.outputs[0].dtype for row in ms.rows if row.type_name == "Linear"] == ["bfloat16"] * 3 + ["float32"] * 3
+
+
+# -- weights that are made when they are read -------------------------------------------------------------------------
+
+
+class Reader(nn.Module):
+    """It reads its weights in every way that Python code reads a module's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.scale = nn.Parameter(torch.ones(4))
+        self.register_parameter("nothing", None)
+        self.tied = nn.Linear(4, 4)
+        self.tied.weight = self.fc.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        params = self.fc._parameters
+        ways = [
+            params["weight"],
+            params.get("weight"),
+            dict(params)["weight"],
+            {**params}["weight"],
+            dict(params.items())["weight"],
+            next(iter(params.values())),
+            params.copy()["weight"],
+            (params | {})["weight"],
+            ({} | params)["weight"],
+            self.fc.weight,
+            self.tied.weight,
+            dict(self.named_parameters())["fc.weight"],
+            params.setdefault("weight", None),
+        ]
+        assert all(way is ways[0] for way in ways)
+        assert type(ways[0]).__name__ == "FakeTensor"
+        assert params.get("other", 3) == 3
+        assert "nothing" in self._parameters and self.nothing is None
+        assert set(self.state_dict()) == {
+            "fc.weight", "fc.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var",
+            "norm.num_batches_tracked", "scale", "tied.weight", "tied.bias",
+        }  # fmt: skip
+        bias = params.pop("bias")
+        assert bias.shape == (4,)
+        params["bias"] = bias
+        return self.norm(self.tied(self.fc(x))) * self.scale
+
+
+def test_a_weight_is_there_however_it_is_read() -> None:
+    ms = ModelSummary(Reader(), (2, 4), engine="fake")
+    assert ms.error is None
+    assert ms.total_params == 4 * 4 + 4 + 4 + 4 + 4 + 4
+    own = {row.path: row.own_params for row in ms.rows if row.kind == "module"}
+    assert own == {"": 4, "fc": 20, "tied": 20, "norm": 8}
+
+
+def test_weights_that_nobody_reads_are_never_made() -> None:
+    from modelsummary_ipy.clone import Stub
+    from modelsummary_ipy.shadow import Shadow
+
+    made = Shadow(nn.Sequential(*alike())).build_fake_workpiece(late=True)
+    stored = [value for layer in made.module for value in dict.items(layer._parameters)]
+    assert {type(value) for _, value in stored} == {Stub}
+    assert made.module[1].weight.shape == (4, 4)
+    assert made.param_of[id(made.module[1].weight)] == 2
+    assert made.param_tensors.keys() == {2}
+
+
+def test_a_module_is_copied_with_its_weights() -> None:
+    import copy
+
+    class Copies(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            other = copy.deepcopy(self.fc)
+            assert type(other._parameters) is dict
+            return other(x)
+
+    ms = ModelSummary(Copies(), (2, 4), engine="fake")
+    assert ms.error is None
+    assert [(row.type_name, row.outputs[0].shape) for row in ms.rows if row.status == "ran"] == [
+        ("Copies", (2, 4)),
+        ("Linear", (2, 4)),
+    ]
+    assert ms.total_mult_adds == 2 * 4 * 4
+    assert [flag for flag in ms.flags if flag.severity != "note"] == []

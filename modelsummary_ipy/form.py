@@ -6,16 +6,18 @@ import html
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-import torch
 
 from modelsummary_ipy.errors import InputError
-from modelsummary_ipy.facts import COLUMNS
+from modelsummary_ipy.fields import Fields, button, say_alert, show
 from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.page import live_page, static_page
+from modelsummary_ipy.render.words import format_bytes, format_count, format_short
+from modelsummary_ipy.settings import Settings, read_suggestion, write_line
 from modelsummary_ipy.tracer import TraceCancelled
 from modelsummary_ipy.worker import TorchState, Worker
 
@@ -25,48 +27,45 @@ if TYPE_CHECKING:
 __all__ = ["Run", "SummaryForm"]
 
 _log = logging.getLogger(__name__)
-_DTYPES = ("", "float32", "float64", "float16", "bfloat16", "int64", "int32", "bool", "uint8", "complex64")
-_MODES = ("same", "train", "eval")
-_ENGINES = ("auto", "fake", "real", "static")
 _PROGRESS_SECONDS = 0.1
+#: A run that took this long shows its table before the formulas are known: they take twice as long again.
+_PATIENCE_SECONDS = 0.1
+#: Runs that can be gone back to, and how many of them keep their tables: one of ResNet-50 takes two megabytes.
+_MOST_RUNS = 100
+_MOST_TABLES = 10
+_MOST_OFFERS = 8
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything a run depends on, read from the fields; plain values, so that a run can be gone back to."""
-
-    sizes: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    device: str
-    mode: str
-    engine: str
-    memory: str
-    depth: str
-    ops: bool
-    columns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """One run of the form.
 
     Attributes:
         settings: What it was run with.
-        summary: What came of it.
+        inputs: The inputs that were, as text.
         line: The magic's line that gives the same.
+        outcome: ``"ran"``, ``"2 findings"`` or ``"failed in 'fc'"``.
+        total_params, total_mult_adds: As of its summary.
+        summary: What came of it; ``None`` once ten more have run: going back to it runs it again.
     """
 
     settings: Settings
-    summary: ModelSummary
+    inputs: str
     line: str
+    outcome: str
+    total_params: int
+    total_mult_adds: int | None
+    summary: ModelSummary | None
 
     @property
-    def outcome(self) -> str:
-        """``"ran"``, ``"2 warnings"`` or ``"failed in 'fc'"``."""
-        if self.summary.error is not None:
-            return f"failed in {self.summary.error.path!r}"
-        count = sum(flag.severity != "note" for flag in self.summary.flags)
-        return "ran" if not count else f"{count} warning{'s' if count > 1 else ''}"
+    def words(self) -> str:
+        """The run in a line."""
+        settings = self.settings
+        chosen = [
+            value for value in (settings.device, settings.mode, settings.engine) if value not in ("", "same", "auto")
+        ]
+        macs = "" if self.total_mult_adds is None else f"{format_short(self.total_mult_adds)} MACs"
+        return " · ".join(part for part in (self.inputs, *chosen, settings.memory, macs, self.outcome) if part)
 
 
 class SummaryForm:
@@ -80,10 +79,13 @@ class SummaryForm:
         make: Makes a summary: ``(inputs, observer, **keywords) -> ModelSummary``.
         first: The summary to begin with.
         name: How the user calls the model, for ``insert as code``.
+        settings: What the first summary was made with.
+        fixed: Options of the line that no field stands for, with their values.
 
     Attributes:
         summary: The current ``ModelSummary``.
-        history: Every ``Run``, the oldest first.
+        history: The last 100 runs, the oldest first.
+        fields: The fields.
         widget: The widget to display.
     """
 
@@ -93,214 +95,149 @@ class SummaryForm:
         make: Callable[..., ModelSummary],
         first: ModelSummary,
         name: str = "model",
+        settings: Settings | None = None,
+        fixed: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._inputs = inputs
         self._make = make
         self._name = name
+        self._fixed = fixed
         self._state = TorchState.read()
-        self._quiet = False  # true while the form itself sets its fields
+        self._quiet = False  # true while the form itself sets its list of runs
         self.summary = first
         self.history: list[Run] = []
         self._worker: Worker[Settings] = Worker(self._run, self._show_own_error)
+        self.fields = Fields(inputs, first.view, self._on_edit, lambda: self.run(now=True))
         self._build()
-        self._keep(Run(self._read(), first, self._write_line(first)))
+        if settings is not None:
+            self.fields.restore(settings)
+        begun = self.fields.read()
+        assert begun is not None
+        self._keep(begun, inputs, first)
         self._show(first, None)
 
     # -- widgets ------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        wide = widgets.Layout(width="auto", flex="1 1 auto")
-        narrow = {"description_width": "initial"}
-        leaves = self._inputs.leaves()
-        self._sizes = [
-            widgets.Text(value=_write_size(value), description=name or "input", style=narrow, layout=wide)
-            for name, value in leaves
-        ]
-        self._dtypes = [
-            widgets.Dropdown(
-                options=[(dtype or "as the layer wants", dtype) for dtype in _DTYPES],
-                value=_dtype_of(value),
-                description=f"dtype of {name or 'input'}",
-                style=narrow,
-            )
-            for name, value in leaves
-        ]
-        self._errors = [widgets.HTML() for _ in leaves]
-        self._dims: dict[str, widgets.BoundedIntText] = {}
-        self._dim_box = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
-        self._device = widgets.Dropdown(options=_list_devices(), value="", description="device", style=narrow)
-        self._mode = widgets.Dropdown(options=_MODES, value="same", description="mode", style=narrow)
-        self._engine = widgets.Dropdown(options=_ENGINES, value="auto", description="engine", style=narrow)
-        self._memory = widgets.Text(placeholder="24GB", description="memory budget", style=narrow)
-        self._depth = widgets.Text(placeholder="auto", description="depth", style=narrow)
-        self._ops = widgets.Checkbox(value=False, description="show operations", indent=False)
-        self._columns = widgets.SelectMultiple(
-            options=COLUMNS, value=self.summary.view.columns, description="columns", rows=4, style=narrow
+        row = {"flex_flow": "row wrap", "align_items": "center", "overflow": "visible", "grid_gap": "2px 6px"}
+        self._auto = widgets.Checkbox(value=True, description="run on change", indent=False, layout={"width": "auto"})
+        self._run_button = button("Run", "Run with these fields now", lambda: self.run(now=True))
+        self._cancel_button = button("Cancel", "Stop the run", self.cancel)
+        self._cancel_button.disabled = True
+        self._options_button = button("More options", "Device, mode, memory budget, columns", self._turn_options)
+        self._code_button = button("Insert as code", "Show the %summary line that gives this table", self._turn_code)
+        self._history_list = widgets.Dropdown(
+            options=[],
+            description="runs",
+            style={"description_width": "initial"},
+            layout={"width": "auto", "flex": "1 1 260px", "min_width": "0"},
         )
-        self._auto = widgets.Checkbox(value=True, description="run by itself", indent=False)
-        self._run_button = widgets.Button(description="Run", tooltip="Run with these fields now")
-        self._cancel_button = widgets.Button(description="Cancel", tooltip="Stop the run", disabled=True)
-        self._code_button = widgets.Button(description="Insert as code", tooltip="Write the line that gives this")
-        self._history_list = widgets.Dropdown(options=[], description="earlier runs", style=narrow, layout=wide)
-        self._progress = widgets.HTML(value="")
-        self._delta = widgets.HTML(value="")
-        self._suggestions = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
-        self._code = widgets.Textarea(
-            description="code", style=narrow, layout=widgets.Layout(width="auto", display="none")
+        self._history_list.observe(self._on_history, names="value")
+        self._code = widgets.Text(
+            description="code",
+            style={"description_width": "initial"},
+            layout={"width": "auto", "display": "none"},
         )
-        self._output = widgets.HTML(value="")
-        self._follow_dims()
+        self._progress = widgets.HTML(layout={"display": "none"})
+        self._offers = [button("", "", lambda number=number: self._take(number)) for number in range(_MOST_OFFERS)]  # type: ignore[misc]
+        self._offered: list[tuple[Size, ...]] = []
+        self._offer_words = widgets.HTML(layout={"display": "none"})
+        self._offer_box = widgets.HBox([self._offer_words, *self._offers], layout={**row, "display": "none"})
+        self._moved = widgets.HTML(layout={"display": "none"})
+        self._output = widgets.HTML()
+        self.fields.options_box.layout.display = "none"
         self.widget = widgets.VBox(
             [
-                *(
-                    widgets.VBox([widgets.HBox([size, dtype]), error])
-                    for size, dtype, error in zip(self._sizes, self._dtypes, self._errors, strict=True)
-                ),
-                self._dim_box,
-                widgets.HBox([self._device, self._mode, self._engine, self._memory], layout=_wrapping()),
-                widgets.HBox([self._depth, self._ops, self._columns], layout=_wrapping()),
+                self.fields.inputs_box,
                 widgets.HBox(
-                    [self._auto, self._run_button, self._cancel_button, self._code_button], layout=_wrapping()
+                    [
+                        self._run_button,
+                        self._cancel_button,
+                        self._auto,
+                        self._history_list,
+                        self._code_button,
+                        self._options_button,
+                    ],
+                    layout=row,
                 ),
-                widgets.HBox([self._history_list]),
+                self.fields.options_box,
                 self._code,
                 self._progress,
-                self._suggestions,
-                self._delta,
+                self._offer_box,
+                self._moved,
                 self._output,
-            ]
+            ],
+            layout={"max_width": "1200px", "overflow": "visible"},
         )
-        self._listen()
-
-    def _listen(self) -> None:
-        watched = [*self._sizes, *self._dtypes, self._device, self._mode, self._engine, self._memory, self._depth]
-        for widget in (*watched, self._ops, self._columns):
-            widget.observe(self._on_change, names="value")
-        for field in (*self._sizes, self._memory, self._depth):
-            field.on_msg(self._on_message)
-        self._run_button.on_click(lambda _: self.run(now=True))
-        self._cancel_button.on_click(lambda _: self.cancel())
-        self._code_button.on_click(lambda _: self._insert_code())
-        self._history_list.observe(self._on_history, names="value")
 
     def _ipython_display_(self) -> None:
+        """Display the table as an output of its own, which a saved notebook keeps, and the form."""
         from IPython.display import display
 
+        text = f"{self.summary}\nThe form needs a notebook with ipywidgets."
+        display({"text/html": static_page(self.summary.to_html()), "text/plain": text}, raw=True)
         display(self.widget)
 
-    # -- reading the fields -------------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """End the form: what runs is cancelled, and its widgets and the model are let go."""
+        self._worker.cancel()
+        for widget in (*_walk(self.widget), *self.fields.spare):
+            for part in ("layout", "style"):
+                if hasattr(widget, part):
+                    getattr(widget, part).close()
+            widget.close()
 
-    def _read(self) -> Settings:
-        return Settings(
-            tuple(field.value for field in self._sizes),
-            tuple(field.value for field in self._dtypes),
-            self._device.value,
-            self._mode.value,
-            self._engine.value,
-            self._memory.value.strip(),
-            self._depth.value.strip(),
-            self._ops.value,
-            tuple(self._columns.value),
-        )
+    def _turn_options(self) -> None:
+        box = self.fields.options_box.layout
+        hidden = box.display == "none"
+        box.display = "" if hidden else "none"
+        self._options_button.description = "Fewer options" if hidden else "More options"
 
-    def _read_inputs(self, settings: Settings) -> ModelInputs | None:
-        """Read the size fields; what is wrong with one is said under it."""
-        changed: dict[str, Size] = {}
-        well = True
-        for (name, value), text, dtype, error in zip(
-            self._inputs.leaves(), settings.sizes, settings.dtypes, self._errors, strict=True
-        ):
-            error.value = ""
-            if text == _write_size(value) and dtype == _dtype_of(value):
-                continue
-            try:
-                changed[name] = Size(text, dtype=dtype or None)
-            except InputError as wrong:
-                error.value = f'<span role="alert">{html.escape(str(wrong))}</span>'
-                well = False
-        return self._inputs.with_sizes(changed) if well else None
+    def _turn_code(self) -> None:
+        hidden = self._code.layout.display == "none"
+        self._code.layout.display = "" if hidden else "none"
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def _on_change(self, change: Any) -> None:
-        if self._quiet:
-            return
-        self._follow_dims()
-        if self._read_inputs(self._read()) is not None and self._auto.value:
-            self.run()
-
-    def _on_message(self, widget: Any, content: Any, buffers: Any) -> None:
-        """Run when Enter is pressed in a text field: its front end says so by a message of its own."""
-        if isinstance(content, dict) and content.get("event") == "submit":
-            self.run(now=True)
-
-    def _follow_dims(self) -> None:
-        """Show a number for every named dim; the sizes say what there is."""
-        found: dict[str, int] = {}
-        for text in (field.value for field in self._sizes):
-            try:
-                size = Size(text)
-            except InputError:
-                return
-            found.update({name: number for name, number in zip(size.dims, size.shape, strict=True) if name})
-        if list(found) != list(self._dims):
-            for field in self._dims.values():
-                field.close()
-            self._dims = {
-                name: widgets.BoundedIntText(
-                    value=number, min=1, max=1 << 30, description=name, layout=widgets.Layout(width="160px")
-                )
-                for name, number in found.items()
-            }
-            for name, field in self._dims.items():
-                field.observe(lambda change, name=name: self._on_dim(name, change["new"]), names="value")
-            self._dim_box.children = tuple(self._dims.values())
-        was, self._quiet = self._quiet, True
-        for name, number in found.items():
-            self._dims[name].value = number
-        self._quiet = was
-
-    def _on_dim(self, name: str, number: int) -> None:
-        if self._quiet:
-            return
-        self._quiet = True
-        for field in self._sizes:
-            size = Size(field.value)
-            shape = tuple(number if dim == name else old for dim, old in zip(size.dims, size.shape, strict=True))
-            field.value = _write_size(size.with_shape(shape))
-        self._quiet = False
-        if self._auto.value:
+    def _on_edit(self) -> None:
+        """Run what was edited; what runs for an older text has nothing left to tell."""
+        if self.fields.read() is None:
+            self._worker.cancel()
+        elif self._auto.value:
             self.run()
 
     def _on_history(self, change: Any) -> None:
         if self._quiet or change["new"] is None:
             return
         run = self.history[change["new"]]
-        self._restore(run.settings)
+        self._worker.cancel()
+        self.fields.restore(run.settings)
+        if run.summary is None:
+            self.run(now=True)
+            return
         before, self.summary = self.summary, run.summary
+        self._code.value = run.line
         self._show(run.summary, before)
 
-    def _restore(self, settings: Settings) -> None:
-        self._quiet = True
-        for field, value in zip((*self._sizes, *self._dtypes), (*settings.sizes, *settings.dtypes), strict=True):
-            field.value = value
-        self._device.value, self._mode.value, self._engine.value = settings.device, settings.mode, settings.engine
-        self._memory.value, self._depth.value, self._ops.value = settings.memory, settings.depth, settings.ops
-        self._columns.value = settings.columns
-        self._quiet = False
-        self._follow_dims()
+    def _take(self, number: int) -> None:
+        """Fill in an offer and run it."""
+        if number < len(self._offered):
+            self.fields.fill(self._offered[number])
+            self.run(now=True)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
     def run(self, *, now: bool = False) -> None:
-        """Run with the fields as they are: in 300 ms, or at once."""
-        self._cancel_button.disabled = False
-        self._worker.ask(self._read(), now=now)
+        """Run with the fields as they are, in 300 ms or at once; if one can't be read, nothing runs."""
+        settings = self.fields.read()
+        if settings is not None:
+            self._cancel_button.disabled = False
+            self._worker.ask(settings, now=now)
 
     def cancel(self) -> None:
         """Stop the run; the table stays as it was."""
         self._worker.cancel()
-        self._progress.value = "cancelled"
+        show(self._progress, "<span role=status>cancelled: the table is that of the run before</span>")
         self._cancel_button.disabled = True
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -309,143 +246,172 @@ class SummaryForm:
 
     def _run(self, settings: Settings, stopped: Callable[[], bool]) -> None:
         """Do one run, in the worker's thread."""
-        inputs = self._read_inputs(settings)
-        if inputs is None:
-            self._cancel_button.disabled = True
-            return
-        expected = len(self.summary.story.trace.calls)
-        told = time.monotonic()
-
-        def observe(count: int, path: str) -> bool:
-            nonlocal told
-            if time.monotonic() - told > _PROGRESS_SECONDS:
-                told = time.monotonic()
-                of = f" of {expected}" if count <= expected else ""
-                self._progress.value = f"layer {count}{of}: {html.escape(path)}"
-            return stopped()
-
+        inputs = settings.read_inputs(self._inputs)
+        before, shown = self.summary, self._output.value
+        began = time.monotonic()
         try:
             with self._state.entered():
-                summary = self._make(inputs, observe, **_keywords(settings))
-                summary.view = _view_of(summary, settings)
-                rendered = summary.to_html()
+                summary = self._trace(inputs, settings, self._make_observer(before, stopped))
+                summary.flags  # noqa: B018  # asked for in steps, so that a cancel is heard between them
+                if not stopped() and time.monotonic() - began > _PATIENCE_SECONDS:
+                    self._output.value = live_page(summary.to_html(formulas=False))
+                if not stopped():
+                    rendered = live_page(summary.to_html())
+                if not stopped():
+                    moved = _write_moved(before, summary)
         except TraceCancelled:
             return
         except InputError as wrong:
-            self._progress.value = f'<span role="alert">{html.escape(str(wrong))}</span>'
+            show(self._progress, say_alert(str(wrong)))
             self._cancel_button.disabled = True
             return
         if stopped():
+            self._output.value = shown
             return
-        before, self.summary = self.summary, summary
-        self._keep(Run(settings, summary, self._write_line(summary)))
-        self._show(summary, before, rendered)
+        self.summary = summary
+        self._keep(settings, inputs, summary)
+        self._show(summary, before, rendered, moved)
 
-    def _keep(self, run: Run) -> None:
-        self.history.append(run)
-        was, self._quiet = self._quiet, True
+    def _trace(self, inputs: ModelInputs, settings: Settings, observe: Callable[[int, str], bool]) -> ModelSummary:
+        from modelsummary_ipy.summary import make_view
+
+        summary = self._make(inputs, observe, **settings.keywords())
+        summary.view = make_view(summary.view, depth=settings.depth, ops=settings.ops, columns=settings.columns or None)
+        return summary
+
+    def _make_observer(self, before: ModelSummary, stopped: Callable[[], bool]) -> Callable[[int, str], bool]:
+        """Return what hears of every layer: it tells the user ten times a second, and stops the trace when asked to."""
+        expected = sum(call.kind == "module" for call in before.story.trace.calls)
+        told = time.monotonic()
+        seen = 0
+
+        def observe(count: int, path: str) -> bool:
+            nonlocal told, seen
+            seen += 1
+            if time.monotonic() - told > _PROGRESS_SECONDS and not stopped():
+                told = time.monotonic()
+                of = f" of {expected}" if seen <= expected else ""
+                show(self._progress, f"layer {seen}{of}: {html.escape(path)}")
+            return stopped()
+
+        return observe
+
+    def _keep(self, settings: Settings, inputs: ModelInputs, summary: ModelSummary) -> None:
+        line = write_line(self._name, inputs, settings, self._fixed)
+        count = sum(flag.severity != "note" for flag in summary.flags)
+        outcome = f"{count} finding{'s' if count > 1 else ''}" if count else "ran"
+        if summary.error is not None:
+            outcome = f"failed in {summary.error.path or 'the model'!r}"
+        macs = summary.total_mult_adds
+        self.history.append(Run(settings, inputs.as_line(), line, outcome, summary.total_params, macs, summary))
+        del self.history[:-_MOST_RUNS]
+        for old in self.history[:-_MOST_TABLES]:
+            old.summary = None
+        self._quiet = True
         self._history_list.options = [
-            (f"{number + 1}: {', '.join(run.settings.sizes)} · {run.outcome}", number)
-            for number, run in enumerate(self.history)
+            (f"{number}: {run.words}", number - 1) for number, run in enumerate(self.history, 1)
         ]
         self._history_list.value = len(self.history) - 1
-        self._quiet = was
+        self._quiet = False
+        self._code.value = line
 
-    def _show(self, summary: ModelSummary, before: ModelSummary | None, rendered: str | None = None) -> None:
-        self._progress.value = ""
+    # -- showing ------------------------------------------------------------------------------------------------------
+
+    def _show(
+        self, summary: ModelSummary, before: ModelSummary | None, rendered: str | None = None, moved: str | None = None
+    ) -> None:
+        show(self._progress, "")
         self._cancel_button.disabled = True
-        self._delta.value = _write_delta(before, summary) if before is not None and before is not summary else ""
-        self._suggest(summary)
-        self._output.value = rendered if rendered is not None else summary.to_html()
+        if moved is None:
+            moved = _write_moved(before, summary) if before is not None and before is not summary else ""
+        show(self._moved, moved)
+        self._offer(summary)
+        self._output.value = rendered if rendered is not None else live_page(summary.to_html())
 
-    def _suggest(self, summary: ModelSummary) -> None:
-        """Offer sizes that work as buttons: one click fills them in and runs."""
-        error = summary.error
-        buttons = []
-        for text in error.sizes if error is not None else ():
-            button = widgets.Button(
-                description=f"try {text}", tooltip="a size that works", layout=widgets.Layout(width="auto")
-            )
-            button.on_click(lambda _, text=text: self._take(text))
-            buttons.append(button)
-        for old in self._suggestions.children:
-            old.close()
-        self._suggestions.children = tuple(buttons)
-
-    def _take(self, text: str) -> None:
-        if self._sizes:
-            self._sizes[0].value = text.strip()
-            self.run(now=True)
-
-    def _insert_code(self) -> None:
-        self._code.value = self.history[-1].line if self.history else ""
-        self._code.layout.display = "flex"
-
-    def _write_line(self, summary: ModelSummary) -> str:
-        settings = self._read()
-        options = [f"--{name} {value}" for name, value in _keywords(settings).items() if value not in ("same", "auto")]
-        inputs = self._read_inputs(settings)
-        return " ".join(["%summary", self._name, inputs.as_line() if inputs is not None else "", *options]).strip()
+    def _offer(self, summary: ModelSummary) -> None:
+        """Offer sizes as buttons: those that work where this one fails, and the largest batches that fit the budget."""
+        settings = self.fields.read()
+        inputs = settings.read_inputs(self._inputs) if settings is not None else self._inputs
+        offers: list[tuple[str, tuple[Size, ...]]] = []
+        words = ""
+        if summary.error is not None:
+            read = [(text, read_suggestion(text, inputs)) for text in summary.error.sizes]
+            offers = [(text, sizes) for text, sizes in read if sizes is not None]
+            words = "Sizes that work:"
+        elif summary.story.memory is not None and summary.story.memory.budget_bytes is not None:
+            offers = list(_largest_batches(summary, inputs))
+            budget = settings.memory if settings is not None and settings.memory else ""
+            words = f"Largest batch in {budget or format_bytes(summary.story.memory.budget_bytes)}:"
+        offers = offers[:_MOST_OFFERS]
+        self._offered = [sizes for _, sizes in offers]
+        for number, made in enumerate(self._offers):
+            made.layout.display = "" if number < len(offers) else "none"
+            made.description = offers[number][0] if number < len(offers) else ""
+            made.tooltip = f"Run with {made.description}" if made.description else ""
+        show(self._offer_words, html.escape(words) if offers else "")
+        self._offer_box.layout.display = "flex" if offers else "none"
 
     def _show_own_error(self, error: BaseException) -> None:
         """Show an error of ours, folded, and log it: it is a bug, and nobody should have to guess that it happened."""
         _log.error("the form failed", exc_info=error)
         text = html.escape("".join(traceback.format_exception(error)))
-        self._progress.value = (
-            f'<details><summary role="alert">the form itself failed: {html.escape(str(error) or type(error).__name__)}'
-            f"</summary><pre>{text}</pre></details>"
+        said = html.escape(str(error) or type(error).__name__)
+        show(
+            self._progress,
+            f'<details><summary role="alert">the form itself failed: {said}</summary><pre>{text}</pre></details>',
         )
         self._cancel_button.disabled = True
 
 
-def _wrapping() -> widgets.Layout:
-    return widgets.Layout(flex_flow="row wrap")
+def _walk(widget: Any) -> list[Any]:
+    return [widget, *(inner for child in getattr(widget, "children", ()) for inner in _walk(child))]
 
 
-def _list_devices() -> list[tuple[str, str]]:
-    devices = [("where the model is", ""), ("cpu", "cpu"), ("meta", "meta")]
-    devices += [(f"cuda:{index}", f"cuda:{index}") for index in range(torch.cuda.device_count())]
-    return devices
+def _largest_batches(summary: ModelSummary, inputs: ModelInputs) -> list[tuple[str, tuple[Size, ...]]]:
+    """List the largest batch for training and for inference, with the sizes that have it."""
+    memory, facts = summary.story.memory, summary.story.trace.inputs
+    if memory is None or memory.batch is None or len(facts) != len(inputs.leaves()):
+        return []
+    pairs = [pair for fact in facts for pair in zip(fact.dims, fact.spec.shape, strict=True)]
+    names = [name for name, number in pairs if number == memory.batch and name]
+    batch = "B" if "B" in names else next(iter(names), "")
+    offers = []
+    for word, most in (("to train", memory.most_for_training), ("to run", memory.most_for_inference)):
+        if not most or most == memory.batch or not batch:
+            continue
+        sizes = []
+        for fact, (_, leaf) in zip(facts, inputs.leaves(), strict=True):
+            size = leaf if isinstance(leaf, Size) else Size(tuple(leaf.shape), dtype=leaf.dtype)
+            sizes.append(
+                size.with_shape(
+                    most if name == batch else number for name, number in zip(fact.dims, size.shape, strict=True)
+                )
+            )
+        offers.append((f"{batch}={most:,} {word}", tuple(sizes)))
+    return offers
 
 
-def _write_size(value: Any) -> str:
-    """Write a leaf's size as the field takes it: ``"B=8, 3, H=224, W=224"``."""
-    if not isinstance(value, Size):
-        value = Size(value.shape) if 0 not in value.shape else Size((1,))
-    return ", ".join(
-        f"{name}={number}" if name else str(number) for name, number in zip(value.dims, value.shape, strict=True)
-    )
-
-
-def _dtype_of(value: Any) -> str:
-    dtype = str(value.dtype or "").removeprefix("torch.")
-    return dtype if dtype in _DTYPES else ""
-
-
-def _keywords(settings: Settings) -> dict[str, Any]:
-    keywords: dict[str, Any] = {"mode": settings.mode, "engine": settings.engine}
-    if settings.device:
-        keywords["device"] = settings.device
-    if settings.memory:
-        keywords["memory"] = settings.memory
-    return keywords
-
-
-def _view_of(summary: ModelSummary, settings: Settings) -> Any:
-    from modelsummary_ipy.summary import make_view
-
-    depth = int(settings.depth) if settings.depth.isdigit() else None
-    return make_view(summary.view, depth=depth, ops=settings.ops, columns=settings.columns or None)
-
-
-def _write_delta(before: ModelSummary, after: ModelSummary) -> str:
-    """Say in a line what moved in the totals, and in a table what moved otherwise than its formula predicts."""
+def _write_moved(before: ModelSummary, after: ModelSummary) -> str:
+    """Say in a line how the totals moved, and in a table what moved otherwise than its formula predicts."""
+    if before.error is not None or after.error is not None:
+        return ""  # how far a forward came says nothing about how it moves
+    changes = after.diff(before)
+    old, new = before.story, after.story
     parts = []
-    for word, old, new in (
-        ("parameters", before.total_params, after.total_params),
-        ("MACs", before.total_mult_adds, after.total_mult_adds),
-    ):
-        if old != new and old is not None and new is not None:
-            parts.append(f"{word} {old:,} → {new:,}")
-    moved = after.diff(before)._repr_html_()
-    return f"<div>{html.escape(' · '.join(parts))}{moved}</div>"
+    totals = (
+        ("parameters", old.total_params, new.total_params, format_count),
+        ("MACs", before.total_mult_adds, after.total_mult_adds, format_short),
+        ("to run", before.memory.inference_bytes, after.memory.inference_bytes, format_bytes),
+        ("to train", before.memory.training_bytes, after.memory.training_bytes, format_bytes),
+    )
+    for word, was, now, write in totals:
+        if was is not None and now is not None and was != now:
+            times = f" (× {now / was:.3g})" if was else ""
+            parts.append(f"{word} {write(was)} → {write(now)}{times}")
+    said = [f"since the run before: {' · '.join(parts)}"] if parts else []
+    moved = sum(change.what == "moved" for change in changes.changes)
+    said += [f"{moved} rows moved as their formulas predict"] if moved else []
+    table = changes._repr_html_() if changes.unexpected else ""
+    if not said and not table:
+        return ""
+    return f'<div role="status"><div>{html.escape("; ".join(said))}</div>{table}</div>'

@@ -189,7 +189,6 @@ class SummaryMagics(Magics):
             if changes.unexpected:  # what moved as its formula says is no news
                 display(changes)
         if options.interactive:
-            display(made)
             return made.form(name=expression, model=model)
         return made
 

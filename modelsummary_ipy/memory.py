@@ -14,7 +14,15 @@ from modelsummary_ipy.costs import sum_saved
 from modelsummary_ipy.errors import InputError
 from modelsummary_ipy.facts import Memory, ParamFact, TensorSpec, Trace
 
-__all__ = ["OPTIMIZERS", "check_optimizer", "estimate_memory", "find_largest_batch", "fit_batch", "read_budget"]
+__all__ = [
+    "OPTIMIZERS",
+    "check_optimizer",
+    "estimate_memory",
+    "find_largest_batch",
+    "fit_batch",
+    "read_budget",
+    "write_budget",
+]
 
 #: How many tensors of a gradient's size an optimizer keeps; Adam's step counts stay on the CPU.
 OPTIMIZERS = {"sgd": 0, "momentum": 1, "adamw": 2}
@@ -54,6 +62,24 @@ def read_budget(memory: Any) -> int | None:
     if nbytes is None or not math.isfinite(nbytes) or nbytes < 1:
         raise InputError(f"memory={memory!r}", "an amount with a unit, or a number of bytes", _EXAMPLE)
     return int(nbytes)
+
+
+def write_budget(nbytes: int) -> str:
+    """Write an amount as ``read_budget`` takes it, in the largest unit that says it exactly.
+
+    Example:
+        >>> write_budget(24_000_000_000), write_budget(1_610_612_736), write_budget(7)
+        ('24GB', '1536MiB', '7B')
+    """
+    units = [
+        (step**power, f"{prefix}{end}")
+        for power, prefix in ((4, "T"), (3, "G"), (2, "M"), (1, "K"))
+        for step, end in ((1000, "B"), (1024, "iB"))
+    ]
+    for size, unit in units:
+        if nbytes % size == 0:
+            return f"{nbytes // size}{unit}"
+    return f"{nbytes}B"
 
 
 def check_optimizer(optimizer: object) -> None:

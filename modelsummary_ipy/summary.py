@@ -24,7 +24,7 @@ from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trac
 from modelsummary_ipy.failure import explain
 from modelsummary_ipy.formulas import BatchFacts, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
-from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch, read_budget
+from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags, find_questions
 from modelsummary_ipy.series import Series
@@ -368,9 +368,9 @@ class ModelSummary:
         self.flags  # noqa: B018  # fills them in
         return self._story
 
-    def _full_story(self) -> Story:
+    def _full_story(self, *, formulas: bool = True) -> Story:
         """All that is shown: what is expensive to know only if it is shown or asked for."""
-        if len(self._story.trace.calls) <= _MANY_CALLS:
+        if formulas and len(self._story.trace.calls) <= _MANY_CALLS:
             self._find_formulas()
         first = self._traced.trace
         is_wanted = "activation" in self.view.columns or self._budget is not None
@@ -413,21 +413,22 @@ class ModelSummary:
 
         return render_markdown(self._full_story(), self.view, **self._words())
 
-    def to_html(self, *, standalone: bool = False) -> str:
+    def to_html(self, *, standalone: bool = False, formulas: bool = True) -> str:
         """Return the summary as HTML.
 
         Args:
             standalone: Whether to return a complete page instead of a notebook's output.
+            formulas: Whether to trace for formulas and for which sizes work, if nobody has asked for them before; most
+                of the time goes into them. A forward that failed is explained with them whatever is said here.
         """
         from modelsummary_ipy.render.html import render_html
         from modelsummary_ipy.render.listing import build_details
 
-        story = self._full_story()
+        words = self._words()
+        story = self._full_story(formulas=formulas)
         details = build_details(annotate(story))
         operations = list_operations(story.trace, story.rows)
-        return render_html(
-            story, self.view, standalone=standalone, details=details, operations=operations, **self._words()
-        )
+        return render_html(story, self.view, standalone=standalone, details=details, operations=operations, **words)
 
     def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:
         """Return the source of every traced function, and beside each line what it made: ``# B 32 16 = 8 32 16``.
@@ -600,6 +601,7 @@ class ModelSummary:
             InputError: If the model is gone, or the summary was made without inputs.
         """
         from modelsummary_ipy.form import SummaryForm
+        from modelsummary_ipy.settings import Settings, dtype_of, write_size
 
         alive = model if model is not None else self._model()
         if alive is None:
@@ -618,7 +620,22 @@ class ModelSummary:
         def make(inputs: ModelInputs, observer: Observer, **keywords: Any) -> ModelSummary:
             return ModelSummary(alive, inputs, observer=observer, **{**fixed, **keywords})
 
-        return SummaryForm(self._inputs, make, self, name=name)
+        leaves = [leaf for _, leaf in self._inputs.leaves()]
+        settings = Settings(
+            tuple(map(write_size, leaves)),
+            tuple(map(dtype_of, leaves)),
+            "" if self._device is None else str(self._device),
+            self._mode,
+            self._engine,
+            "" if self._budget is None else write_budget(self._budget),
+            self.view.depth,
+            self.view.ops,
+            self.view.columns,
+        )
+        options = [("ignore", ",".join(self._ignore))] if self._ignore else []
+        options += [("optimizer", self._optimizer)] if self._optimizer != "adamw" else []
+        called = name if self._method == "forward" else f"{name}.{self._method}"
+        return SummaryForm(self._inputs, make, self, called, settings, options)
 
     def __str__(self) -> str:
         return self.to_text()

@@ -90,7 +90,12 @@ ROOMS: dict[str, set[str]] = {
     "summary": set(),  # everything above: filled in below
     # how people reach it
     "worker": set(),
-    "form": {"errors", "facts", "inputs", "sizes", "summary", "tracer", "worker"},
+    "settings": {"errors", "facts", "inputs"},
+    "fields": {"errors", "facts", "inputs", "memory", "settings"},
+    "page": set(),
+    "form": {
+        "errors", "fields", "inputs", "page", "render", "settings", "summary", "tracer", "worker",
+    },
     "command": {"errors", "sizes"},
     "target": {"arguments", "command", "errors"},
     "options": {"command", "errors"},
@@ -105,11 +110,11 @@ ROOMS: dict[str, set[str]] = {
 ROOMS["summary"] = set(list(ROOMS)[: list(ROOMS).index("summary")])
 
 #: The one import against the arrow: ``ms.form()`` opens the form, which is imported when it is asked for.
-UPWARD = {"summary": {"form"}}
+UPWARD = {"summary": {"form", "settings"}}
 
 #: Rooms whose work is with tensors and modules. The others know numbers and words only, and are tested without torch.
 WITH_TORCH = {
-    "arguments", "attempts", "autoshow", "calls", "checks", "clone", "costs", "engines", "fakes", "form",
+    "arguments", "attempts", "autoshow", "calls", "checks", "clone", "costs", "engines", "fakes", "fields",
     "formulas", "infer", "inputs", "isolation", "kernels", "leaves", "memo", "memory", "modules", "namespaces", "ops",
     "packed", "prepare", "probes", "repeats", "shadow", "sizes", "structure", "summary", "target", "tracer", "watch",
     "worker",
@@ -123,6 +128,7 @@ PACKAGES: dict[str, set[str]] = {
     "render/html": {"jinja2", "markupsafe"},
     "render/parts": {"markupsafe"},
     "summary": {"IPython", "pandas"},
+    "fields": {"ipywidgets"},
     "form": {"IPython", "ipywidgets"},
     "magics": {"IPython", "traitlets"},
 }

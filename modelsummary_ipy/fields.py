@@ -1,0 +1,276 @@
+"""The fields of the form: widgets in, ``Settings`` out; what is wrong with a field is said under it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+import torch
+
+from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.facts import COLUMNS, View
+from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.memory import read_budget
+from modelsummary_ipy.settings import Settings, dtype_of, read_leaf, write_size
+
+__all__ = ["Fields", "button", "say_alert", "show"]
+
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool", "uint8", "complex64")
+_MODES = [("as the model is", "same"), ("train", "train"), ("eval", "eval")]
+_ENGINES = [("auto", "auto"), ("fake: nothing is run", "fake"), ("real: a copy runs", "real"), ("static", "static")]
+_WIDE = {"width": "auto", "flex": "1 1 240px", "min_width": "0"}
+_FIT = {"description_width": "initial"}
+
+
+class Fields:
+    """The fields of a form.
+
+    Args:
+        inputs: The inputs to begin with, one line each.
+        view: How the first summary is looked at.
+        edited: Called when a field that can be read was changed.
+        entered: Called when Enter was pressed in one.
+
+    Attributes:
+        inputs_box: The size fields, and a number for every named dim.
+        options_box: All other fields.
+        spare: Numbers of dims that no size has any more, kept for the next name.
+    """
+
+    def __init__(
+        self, inputs: ModelInputs, view: View, edited: Callable[[], None], entered: Callable[[], None]
+    ) -> None:
+        self._inputs = inputs
+        self._edited = edited
+        self._entered = entered
+        self._quiet = False  # true while the form itself sets its fields
+        self.dims: dict[str, Any] = {}
+        self.spare: list[Any] = []
+        self._build_inputs()
+        self._build_options(view)
+        self._follow_dims()
+        texts = (*self.sizes, self.memory, self.depth)
+        for field in (*texts, *self.dtypes, self.device, self.mode, self.engine, self.ops, *self.columns.values()):
+            field.observe(self._on_change, names="value")
+        for field in texts:
+            field.on_msg(self._on_message)
+
+    def _build_inputs(self) -> None:
+        leaves = self._inputs.leaves()
+        width = f"{min(24, max((len(name) for name, _ in leaves), default=0) + 1)}ch"
+        self.sizes = [
+            widgets.Text(
+                value=write_size(value),
+                description=name or "input",
+                placeholder="B=8, 3, H=224, W=224",
+                style={"description_width": width if len(leaves) > 1 else "initial"},
+                layout=_WIDE,
+                continuous_update=True,
+            )
+            for name, value in leaves
+        ]
+        self.dtypes = [_dtype_field(name, dtype_of(value)) for name, value in leaves]
+        self.errors = [widgets.HTML(layout={"display": "none"}) for _ in leaves]
+        self.dim_box = widgets.HBox(layout={"flex_flow": "row wrap", "overflow": "visible", "grid_gap": "2px 14px"})
+        lines = [
+            widgets.VBox([widgets.HBox([size, dtype], layout={"flex_flow": "row wrap"}), error])
+            for size, dtype, error in zip(self.sizes, self.dtypes, self.errors, strict=True)
+        ]
+        self.inputs_box = widgets.VBox([*lines, self.dim_box])
+
+    def _build_options(self, view: View) -> None:
+        def choose(options: Any, label: str) -> Any:
+            return widgets.Dropdown(options=options, description=label, style=_FIT, layout={"width": "auto"})
+
+        self.device = choose(_list_devices(), "device")
+        self.mode = choose(_MODES, "mode")
+        self.engine = choose(_ENGINES, "engine")
+        self.memory = widgets.Text(
+            placeholder="24GB", description="memory budget", style=_FIT, layout={"width": "190px"}
+        )
+        self.memory_error = widgets.HTML(layout={"display": "none"})
+        depth = "" if view.depth is None else str(view.depth)
+        self.depth = widgets.Text(
+            value=depth, placeholder="auto", description="levels open", style=_FIT, layout={"width": "150px"}
+        )
+        self.depth_error = widgets.HTML(layout={"display": "none"})
+        self.ops = _check("show operations", view.ops)
+        self.columns = {name: _check(name, name in view.columns) for name in COLUMNS}
+        row = {"flex_flow": "row wrap", "align_items": "center", "overflow": "visible", "grid_gap": "2px 14px"}
+        self.options_box = widgets.VBox(
+            [
+                widgets.HBox([self.device, self.mode, self.engine, self.memory], layout=row),
+                self.memory_error,
+                widgets.HBox([self.depth, self.ops], layout=row),
+                self.depth_error,
+                widgets.HBox([widgets.HTML("columns"), *self.columns.values()], layout=row),
+            ]
+        )
+
+    # -- reading and setting ------------------------------------------------------------------------------------------
+
+    def read(self) -> Settings | None:
+        """Read all fields; ``None`` if one of them can't be read, and under it stands why."""
+        well = True
+        for text, dtype, error in zip(self.sizes, self.dtypes, self.errors, strict=True):
+            well &= _check_field(error, lambda text=text, dtype=dtype: read_leaf(text.value, dtype.value))  # type: ignore[misc]
+        well &= _check_field(self.memory_error, lambda: read_budget(self.memory.value.strip() or None))
+        well &= _check_field(self.depth_error, lambda: _read_depth(self.depth.value))
+        if not well:
+            return None
+        settings = Settings(
+            tuple(field.value for field in self.sizes),
+            tuple(field.value for field in self.dtypes),
+            self.device.value,
+            self.mode.value,
+            self.engine.value,
+            self.memory.value.strip(),
+            _read_depth(self.depth.value),
+            self.ops.value,
+            tuple(name for name, box in self.columns.items() if box.value),
+        )
+        if self.errors and not _check_field(self.errors[-1], lambda: settings.read_inputs(self._inputs)):
+            return None
+        return settings
+
+    def restore(self, settings: Settings) -> None:
+        """Set every field; nothing is told of it."""
+        self._quiet = True
+        for field, value in zip((*self.sizes, *self.dtypes), (*settings.sizes, *settings.dtypes), strict=True):
+            field.value = value
+        self.device.value, self.mode.value, self.engine.value = settings.device, settings.mode, settings.engine
+        self.memory.value, self.ops.value = settings.memory, settings.ops
+        self.depth.value = "" if settings.depth is None else str(settings.depth)
+        for name, box in self.columns.items():
+            box.value = name in settings.columns
+        self._quiet = False
+        self._follow_dims()
+        self.read()
+
+    def fill(self, sizes: tuple[Size, ...]) -> None:
+        """Write one size into each size field; nothing is told of it."""
+        self._quiet = True
+        for field, dtype, size in zip(self.sizes, self.dtypes, sizes, strict=True):
+            field.value = write_size(size)
+            if size.dtype is not None and size.dtype in {value for _, value in dtype.options}:
+                dtype.value = size.dtype
+        self._quiet = False
+        self._follow_dims()
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _on_change(self, change: Any) -> None:
+        if not self._quiet:
+            self._follow_dims()
+            self._edited()
+
+    def _on_message(self, widget: Any, content: Any, buffers: Any) -> None:
+        """Run when Enter is pressed in a text field: its front end says so by a message of its own."""
+        if isinstance(content, dict) and content.get("event") == "submit":
+            self._entered()
+
+    def _follow_dims(self) -> None:
+        """Show a number for every named dim; the sizes say what there is."""
+        found: dict[str, int] = {}
+        for text in (field.value for field in self.sizes):
+            try:
+                size = Size(text)
+            except InputError:
+                return
+            found.update({name: number for name, number in zip(size.dims, size.shape, strict=True) if name})
+        was, self._quiet = self._quiet, True
+        if list(found) != list(self.dims):
+            self.spare += self.dims.values()
+            self.dims = {name: self.spare.pop() if self.spare else self._make_dim() for name in found}
+            for name, field in self.dims.items():
+                field.description = name
+            self.dim_box.children = tuple(self.dims.values())
+        for name, number in found.items():
+            self.dims[name].value = min(number, self.dims[name].max)
+        self._quiet = was
+
+    def _make_dim(self) -> Any:
+        field = widgets.BoundedIntText(value=1, min=1, max=1 << 30, style=_FIT, layout={"width": "110px"})
+        field.observe(lambda change: self._on_dim(field), names="value")
+        return field
+
+    def _on_dim(self, field: Any) -> None:
+        """Write the new number wherever the name stands."""
+        if self._quiet:
+            return
+        name, number = field.description, field.value
+        self._quiet = True
+        for text in self.sizes:
+            size = Size(text.value)
+            shape = tuple(number if dim == name else old for dim, old in zip(size.dims, size.shape, strict=True))
+            try:
+                text.value = write_size(size.with_shape(shape))
+            except InputError:
+                break  # too much for torch to count: the field keeps what it had
+        self._quiet = False
+        self._follow_dims()
+        self._edited()
+
+
+def _check(label: str, value: bool) -> Any:
+    return widgets.Checkbox(value=value, description=label, indent=False, layout={"width": "auto"})
+
+
+def _dtype_field(name: str, dtype: str) -> Any:
+    known = _DTYPES if dtype in ("", *_DTYPES) else (*_DTYPES, dtype)
+    options = [("as the layer wants", ""), *((known, known) for known in known)]
+    return widgets.Dropdown(
+        options=options,
+        value=dtype,
+        description=f"dtype of {name}" if name else "dtype",
+        style=_FIT,
+        layout={"width": "auto", "flex": "0 0 auto"},
+    )
+
+
+def _read_depth(text: str) -> int | None:
+    text = text.strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 5):
+        raise InputError(f"{text!r} levels", "0 or more levels, or nothing", "2")
+    return int(text)
+
+
+def _check_field(error: Any, read: Callable[[], Any]) -> bool:
+    """Read a field; what is wrong with it is shown in ``error``. Returns whether it is well."""
+    try:
+        read()
+    except InputError as wrong:
+        show(error, say_alert(f"{wrong.received}; expected {wrong.expected}" if wrong.expected else wrong.received))
+        return False
+    show(error, "")
+    return True
+
+
+def _list_devices() -> list[tuple[str, str]]:
+    devices = [("where the model is", ""), ("cpu", "cpu"), ("meta", "meta")]
+    devices += [(f"cuda:{index}", f"cuda:{index}") for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append(("mps", "mps"))
+    return devices
+
+
+def button(label: str, tooltip: str, act: Callable[[], None]) -> Any:
+    """Return a button as wide as its label."""
+    made = widgets.Button(description=label, tooltip=tooltip, layout={"width": "auto"})
+    made.on_click(lambda _: act())
+    return made
+
+
+def say_alert(text: str) -> str:
+    """Write a line that a screen reader says at once."""
+    return f'<span role="alert" style="color:var(--jp-error-color1,#b42318)">{html.escape(text)}</span>'
+
+
+def show(field: Any, text: str) -> None:
+    """Show HTML; where there is none, no empty line stands."""
+    field.value = text
+    field.layout.display = "" if text else "none"

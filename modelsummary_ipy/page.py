@@ -1,0 +1,42 @@
+"""The page of a summary inside a widget, where a ``<script>`` does not run: with its toolbar, and kept as it was."""
+
+from __future__ import annotations
+
+import html
+from functools import lru_cache
+from importlib.resources import files
+
+__all__ = ["live_page", "static_page"]
+
+#: Where the same cell's output holds a form, the table that is saved beside it is not shown a second time. Without
+#: the form (a saved notebook, a host without widgets) nobody hides it.
+_HIDE_TWIN = ".jp-OutputArea-child:has(.ms-beside):has(+ .jp-OutputArea-child .ms-root){display:none}"
+_SENTENCE = (
+    "A form to change sizes belongs to this table. It needs a running kernel and ipywidgets; the table does not."
+)
+
+
+def live_page(page: str) -> str:
+    """Return a page that runs its script in an HTML widget, and keeps what its reader opened and scrolled to.
+
+    A browser runs no script that is put into a page as text. The load of a style is an event like any other: the script
+    is its handler. Where a host forbids that, the page stands as it does in an untrusted notebook.
+
+    Args:
+        page: From ``ModelSummary.to_html()``.
+    """
+    before, found, after = page.rpartition("<script>")
+    script, _, after = after.partition("</script>")
+    handler = f"{script if found else ''}\n{_keeper()}"
+    return f'{before}{after}<style onload="{html.escape(handler)}">{_HIDE_TWIN}</style>'
+
+
+def static_page(page: str) -> str:
+    """Return a page to stand beside a form: it is what a saved notebook shows."""
+    return f'<div class="ms-beside">{page}<p style="font-size:12px">{_SENTENCE}</p></div>'
+
+
+@lru_cache(maxsize=1)
+def _keeper() -> str:
+    text = (files("modelsummary_ipy") / "form.js").read_text(encoding="utf-8")
+    return "\n".join(line for line in text.splitlines() if not line.startswith("//"))

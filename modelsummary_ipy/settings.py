@@ -1,0 +1,134 @@
+"""What a run of the form depends on, as plain values: the inputs it asks for, and the line that gives the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.facts import View
+from modelsummary_ipy.inputs import ModelInputs, Size
+
+__all__ = ["Settings", "dtype_of", "read_leaf", "read_suggestion", "write_line", "write_size"]
+
+_USUAL_COLUMNS = View().columns
+_SIZE = re.compile(r"\([^()\[\]'\"]*\)(?::\w+)?")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run depends on; plain values, so that a run can be gone back to.
+
+    Attributes:
+        sizes: Per input leaf what its field says.
+        dtypes: Per input leaf the name of its dtype, ``""`` for what the layer wants.
+        device, mode, engine: As the constructor takes them; a device of ``""`` is where the model is.
+        memory: The budget as it was typed, ``""`` for none.
+        depth: Levels that stand open, ``None`` lets the table choose.
+        ops: Whether operations are shown.
+        columns: Which columns are shown.
+    """
+
+    sizes: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    device: str = ""
+    mode: str = "same"
+    engine: str = "auto"
+    memory: str = ""
+    depth: int | None = None
+    ops: bool = False
+    columns: tuple[str, ...] = _USUAL_COLUMNS
+
+    def keywords(self) -> dict[str, Any]:
+        """The keywords of ``ModelSummary`` that they are."""
+        keywords: dict[str, Any] = {"mode": self.mode, "engine": self.engine}
+        if self.device:
+            keywords["device"] = self.device
+        if self.memory:
+            keywords["memory"] = "".join(self.memory.split())
+        return keywords
+
+    def read_inputs(self, first: ModelInputs) -> ModelInputs:
+        """Return ``first`` with the leaves that were edited as sizes; data stays what it is until then.
+
+        Raises:
+            InputError: If a size is none, or one name has two sizes.
+        """
+        changed: dict[str, Size] = {}
+        for (name, value), text, dtype in zip(first.leaves(), self.sizes, self.dtypes, strict=True):
+            if text != write_size(value) or dtype != dtype_of(value):
+                changed[name] = read_leaf(text, dtype)
+        found = first.with_sizes(changed)
+        sizes: dict[str, int] = {}
+        for leaf_name, leaf in found.leaves():
+            for name, number in zip(leaf.dims, leaf.shape, strict=True) if isinstance(leaf, Size) else ():
+                if name and sizes.setdefault(name, number) != number:
+                    received = f"dim {name} is {sizes[name]}, but {number} in {leaf_name or 'the input'}"
+                    raise InputError(received, "one size for one name")
+        return found
+
+
+def read_leaf(text: str, dtype: str) -> Size:
+    """Read one field, by the grammar of sizes; a dtype behind a colon is one, unless another was chosen.
+
+    Raises:
+        InputError: If it is none.
+    """
+    size = Size(text)
+    return size.with_dtype(dtype) if dtype else size
+
+
+def write_size(value: Any) -> str:
+    """Write a leaf's size as its field takes it: ``"B=8, 3, H=224, W=224"``; ``"()"`` is that of a scalar."""
+    dims = value.dims if isinstance(value, Size) else ("",) * len(value.shape)
+    parts = [f"{name}={number}" if name else str(number) for name, number in zip(dims, value.shape, strict=True)]
+    return ", ".join(parts) or "()"
+
+
+def dtype_of(value: Any) -> str:
+    """Name of a leaf's dtype, ``""`` where the layer that reads it decides."""
+    return str(value.dtype or "").removeprefix("torch.")
+
+
+def read_suggestion(text: str, inputs: ModelInputs) -> tuple[Size, ...] | None:
+    """Read a line of inputs that would work as one size per leaf; ``None`` if it says more than sizes.
+
+    What was read is written again and compared, so a text that holds something else is never half taken.
+
+    Args:
+        text: As ``ForwardError.sizes`` holds it: ``"ids=(1, 128):int64 mask=(1, 128)"``.
+        inputs: The inputs that failed.
+    """
+    leaves = inputs.leaves()
+    found = _SIZE.findall(text)
+    if len(found) != len(leaves):
+        return None
+    try:
+        sizes = tuple(Size(written) for written in found)
+        again = inputs.with_sizes({name: size for (name, _), size in zip(leaves, sizes, strict=True)})
+    except InputError:
+        return None
+    return sizes if again.as_line() == text.strip() else None
+
+
+def write_line(expression: str, inputs: ModelInputs, settings: Settings, fixed: Sequence[tuple[str, str]] = ()) -> str:
+    """Write the magic's line that gives the same summary.
+
+    Args:
+        expression: How the user calls what is summarised: ``"model"``, ``"vae.encode"``.
+        inputs: What it is summarised with.
+        settings: The rest.
+        fixed: Options that the form has no field for, with their values.
+    """
+    options = [(name, str(value)) for name, value in settings.keywords().items() if value not in ("same", "auto")]
+    if settings.depth is not None:
+        options.append(("depth", str(settings.depth)))
+    if settings.columns != _USUAL_COLUMNS:
+        options.append(("columns", ",".join(settings.columns)))
+    options += fixed
+    words = [f"--{name} {value}" for name, value in options]
+    if settings.ops:
+        words.append("--ops")
+    return " ".join(word for word in ("%summary", expression, inputs.as_line(), *words) if word)

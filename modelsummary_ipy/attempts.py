@@ -15,7 +15,7 @@ from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.isolation import quiet_output
 from modelsummary_ipy.prepare import prepare_inputs
 from modelsummary_ipy.shadow import Shadow
-from modelsummary_ipy.tracer import TraceCancelled, trace
+from modelsummary_ipy.tracer import TraceEndedError, trace
 
 __all__ = ["Attempts"]
 
@@ -65,7 +65,7 @@ class Attempts:
             nonlocal counted
             counted += 1
             if counted > self._most:
-                raise TraceCancelled
+                raise TraceEndedError
             check_operation(func, name, args, kwargs)
 
         with quiet_output(), warnings.catch_warnings(), torch.no_grad():
@@ -74,7 +74,7 @@ class Attempts:
                 found = self._trace(inputs, dtypes, check)
                 overrun = find_overrun(found, _know_nothing)
                 return found if overrun is None else self._trace(inputs, dtypes, overrun_guard(*overrun))
-            except (TraceCancelled, InputError, RuntimeError):
+            except (TraceEndedError, InputError, RuntimeError):
                 return None
 
     def _trace(self, inputs: ModelInputs, dtypes: list[str], guard: Any) -> Trace:

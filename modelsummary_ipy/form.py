@@ -18,7 +18,7 @@ from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.page import live_page, static_page
 from modelsummary_ipy.render.words import format_bytes, format_count, format_short
 from modelsummary_ipy.settings import Settings, read_suggestion, write_line
-from modelsummary_ipy.tracer import TraceCancelled
+from modelsummary_ipy.tracer import TraceCancelled, hearing_progress
 from modelsummary_ipy.worker import TorchState, Worker
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class SummaryForm:
 
     Args:
         inputs: The first inputs; data stays as it is until its size is edited.
-        make: Makes a summary: ``(inputs, observer, **keywords) -> ModelSummary``.
+        make: Makes a summary: ``(inputs, **keywords) -> ModelSummary``.
         first: The summary to begin with.
         name: How the user calls the model, for ``insert as code``.
         settings: What the first summary was made with.
@@ -250,8 +250,8 @@ class SummaryForm:
         before, shown = self.summary, self._output.value
         began = time.monotonic()
         try:
-            with self._state.entered():
-                summary = self._trace(inputs, settings, self._make_observer(before, stopped))
+            with self._state.entered(), hearing_progress(self._make_observer(before, stopped)):
+                summary = self._trace(inputs, settings)
                 summary.flags  # noqa: B018  # asked for in steps, so that a cancel is heard between them
                 if not stopped() and time.monotonic() - began > _PATIENCE_SECONDS:
                     self._output.value = live_page(summary.to_html(formulas=False))
@@ -272,26 +272,27 @@ class SummaryForm:
         self._keep(settings, inputs, summary)
         self._show(summary, before, rendered, moved)
 
-    def _trace(self, inputs: ModelInputs, settings: Settings, observe: Callable[[int, str], bool]) -> ModelSummary:
+    def _trace(self, inputs: ModelInputs, settings: Settings) -> ModelSummary:
         from modelsummary_ipy.summary import make_view
 
-        summary = self._make(inputs, observe, **settings.keywords())
+        summary = self._make(inputs, **settings.keywords())
         summary.view = make_view(summary.view, depth=settings.depth, ops=settings.ops, columns=settings.columns or None)
         return summary
 
     def _make_observer(self, before: ModelSummary, stopped: Callable[[], bool]) -> Callable[[int, str], bool]:
-        """Return what hears of every layer: it tells the user ten times a second, and stops the trace when asked to."""
+        """Return what hears of every layer of every pass: tells the user ten times a second, and stops when asked."""
         expected = sum(call.kind == "module" for call in before.story.trace.calls)
         told = time.monotonic()
-        seen = 0
+        passes = seen = last = 0
 
         def observe(count: int, path: str) -> bool:
-            nonlocal told, seen
-            seen += 1
+            nonlocal told, passes, seen, last
+            passes, seen, last = (passes, seen + 1, count) if count > last else (passes + 1, 1, count)
             if time.monotonic() - told > _PROGRESS_SECONDS and not stopped():
                 told = time.monotonic()
-                of = f" of {expected}" if seen <= expected else ""
-                show(self._progress, f"layer {seen}{of}: {html.escape(path)}")
+                where = f"layer {seen}{f' of {expected}' if seen <= expected else ''}"
+                why = f" · pass {passes + 1}, at other sizes" if passes else ""
+                show(self._progress, f"{where}: {html.escape(path)}{why}")
             return stopped()
 
         return observe

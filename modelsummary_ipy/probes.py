@@ -19,7 +19,7 @@ from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.names import FEATURE_NAMES, InputNames
 from modelsummary_ipy.prepare import prepare_inputs
 from modelsummary_ipy.shadow import Shadow, Workpiece
-from modelsummary_ipy.tracer import Prepared, TraceCancelled, trace
+from modelsummary_ipy.tracer import Prepared, TraceEndedError, trace
 
 if TYPE_CHECKING:
     from modelsummary_ipy.inputs import ModelInputs
@@ -146,7 +146,7 @@ class Prober:
             nonlocal counted
             counted += 1
             if counted > self._most:
-                raise TraceCancelled
+                raise TraceEndedError
 
         with quiet_output(), warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
@@ -161,7 +161,7 @@ class Prober:
                 stack.enter_context(torch.no_grad())  # only sizes are asked for: a quarter faster
             try:
                 result = trace(work, resized, self._shadow.tree, method=self._method, guard=count, measure=measure)
-            except TraceCancelled:
+            except TraceEndedError:
                 return Probe(None, f"more than {self._most} operations")
         failure = result.trace.failure
         if failure is not None:

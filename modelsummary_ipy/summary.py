@@ -617,8 +617,8 @@ class ModelSummary:
             "optimizer": self._optimizer,
         }
 
-        def make(inputs: ModelInputs, observer: Observer, **keywords: Any) -> ModelSummary:
-            return ModelSummary(alive, inputs, observer=observer, **{**fixed, **keywords})
+        def make(inputs: ModelInputs, **keywords: Any) -> ModelSummary:
+            return ModelSummary(alive, inputs, **{**fixed, **keywords})
 
         leaves = [leaf for _, leaf in self._inputs.leaves()]
         settings = Settings(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Any
@@ -28,7 +29,7 @@ from modelsummary_ipy.repeats import Repeats
 from modelsummary_ipy.shadow import Workpiece
 from modelsummary_ipy.source import Place, find_lines, read_line, to_source
 
-__all__ = ["Observer", "Prepared", "TraceCancelled", "TraceResult", "trace"]
+__all__ = ["Observer", "Prepared", "TraceCancelled", "TraceEndedError", "TraceResult", "hearing_progress", "trace"]
 
 #: Hears ``(calls so far, path)`` at every module; a true answer cancels the trace.
 Observer = Callable[[int, str], "bool | None"]
@@ -38,6 +39,31 @@ Guard = Callable[[Callable[..., Any], str, tuple[Any, ...], Mapping[str, Any]], 
 
 class TraceCancelled(BaseException):
     """The observer asked to stop; nothing of the trace is kept."""
+
+
+class TraceEndedError(TraceCancelled):
+    """A limit that whoever asked for the trace had set ended it."""
+
+
+_observers: dict[int, Observer] = {}  # by thread
+
+
+@contextmanager
+def hearing_progress(observer: Observer) -> Iterator[None]:
+    """Let ``observer`` hear of every trace that this thread makes in the block, whoever asks for it, and cancel it.
+
+    A summary traces again for its flags, formulas and sizes that work: a form's Cancel is to end these too.
+    """
+    thread = threading.get_ident()
+    outer = _observers.get(thread)
+    _observers[thread] = observer
+    try:
+        yield
+    finally:
+        if outer is None:
+            del _observers[thread]
+        else:
+            _observers[thread] = outer
 
 
 @dataclass(frozen=True)
@@ -104,7 +130,7 @@ def trace(
         TraceCancelled: If the observer asked to stop.
     """
     make_log = functools.partial(KernelLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
-    tracer = _Tracer(work, tree, observer, guard, make_log)
+    tracer = _Tracer(work, tree, observer or _observers.get(threading.get_ident()), guard, make_log)
     surroundings = Surroundings(collect_types(work.module))
     error: BaseException | None = None
     with Holding(), surroundings.kept(real=work.fake_mode is None), ExitStack() as stack:

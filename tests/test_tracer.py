@@ -255,3 +255,22 @@ def test_a_model_nested_deeper_than_pythons_stack_allows_twice_is_traced() -> No
 def test_dims_of_size_zero_and_batch_of_none_pass() -> None:
     ms = ModelSummary(nn.Linear(4, 2), torch.ones(0, 4))
     assert ms.rows[0].outputs[0].shape == (0, 2)
+
+
+def test_whoever_hears_progress_hears_of_every_pass_and_may_end_it() -> None:
+    from modelsummary_ipy.tracer import hearing_progress
+
+    ms = ModelSummary(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (2, 1, 16, 16))
+    heard: list[str] = []
+
+    def listen(count: int, path: str) -> bool:
+        heard.append(path)
+        return len(heard) == 8
+
+    with hearing_progress(listen), pytest.raises(TraceCancelled):
+        ms.formulas  # traces at other sizes
+    assert heard == ["", "0", "1"] * 2 + ["", "0"]
+    assert ms.formulas[0] == (("B", "4", "H - 2", "W - 2"),)
+    with hearing_progress(listen):
+        pass
+    assert len(heard) == 8

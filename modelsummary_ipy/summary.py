@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 import warnings
 import weakref
@@ -26,6 +27,7 @@ from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read
 from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch, read_budget
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags, find_questions
+from modelsummary_ipy.rules.declared import parse_declared
 from modelsummary_ipy.series import Series
 from modelsummary_ipy.shadow import Mode
 from modelsummary_ipy.tracer import Observer
@@ -105,6 +107,7 @@ class ModelSummary:
         _check_choice("mode", mode, _MODES)
         _check_choice("engine", engine, _ENGINES)
         check_optimizer(optimizer)
+        _check_expect(model, expect or {})
         budget = read_budget(memory)
         where = check_device(device) if device is not None else None
         given: ModelInputs | None = inputs if isinstance(inputs, ModelInputs) else None
@@ -657,3 +660,21 @@ def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Colle
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InputError(f"{name}={value!r}", f"one of {', '.join(map(repr, choices))}", f"{name}={choices[0]!r}")
+
+
+def _check_expect(model: nn.Module, expect: Mapping[str, Any]) -> None:
+    """Raise ``InputError`` if a declared size can't be read, or stands for a layer that is not there.
+
+    What is kept outside the module tree has a path with brackets, and is known only when it was called.
+    """
+    example = 'ModelSummary(model, (8, 3, 32, 32), expect={"": "B 10"})'
+    paths = {name for name, _ in model.named_modules(remove_duplicate=False)} if expect else set()
+    for path, declared in expect.items():
+        try:
+            parse_declared(declared)
+        except ValueError as error:
+            raise InputError(f"expect={{{path!r}: {declared!r}}}", str(error), example) from None
+        if path not in paths and "[" not in path and "(" not in path:
+            close = difflib.get_close_matches(path, sorted(paths), 1)
+            meant = f"perhaps {close[0]!r}" if close else "the path of a layer, or '' for the model"
+            raise InputError(f"expect={{{path!r}: {declared!r}}}: no layer {path!r}", meant, example)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,19 @@ def test_a_declared_size_that_is_broken_fails_the_check() -> None:
     assert ModelSummary(net, Size("B=3 4"), expect={"": "B 10"}).check()
     with pytest.raises(CheckError):
         ModelSummary(net, Size("B=3 4"), expect={"": "B 11"}).check()
+
+
+@pytest.mark.parametrize("declared", ["B 8 H/2", "B (H - 3)·(W - 3)", "(B, (H - 3)·(W - 3))", "B 2 (H - 3) (W - 3)"])
+def test_brackets_of_a_declared_dim_are_its_own(declared: str) -> None:
+    summary = ModelSummary(nn.Conv2d(1, 2, 3), Size("B=3 1 H=8 W=8"), expect={"": declared})
+    assert [flag.rule for flag in summary.flags] == ["declared-size"]
+    assert ModelSummary(nn.Conv2d(1, 2, 3), Size("B=3 1 H=8 W=8"), expect={"": "(B, 2, (H - 2), W - 2)"}).check()
+
+
+@pytest.mark.parametrize("expect", [{"": "B (10"}, {"": "B 10!"}, {"": 10}, {"convv": "B 10"}, {"": {"a": 3}}])
+def test_a_declaration_that_means_nothing_is_refused(expect: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expect="):
+        ModelSummary(nn.Sequential(OrderedDict(conv=nn.Linear(4, 10))), Size("B=3 4"), expect=expect)
 
 
 def test_a_model_that_fails_is_no_exception_of_ours() -> None:

@@ -5,6 +5,10 @@ that both have, has other sizes, at the given size, at one sample more or at a b
 tells the same story. Each is one small change: a padding, ``batch_first``, the
 dim of one operation, a layer left out or exchanged with its neighbour, a ``squeeze()`` put in.
 
+A layer left out or exchanged changes no setting and no operation of what is left. Where the model then still gives
+what it gave, it is another net and not a broken one, as a VGG with one pooling less is: the score is told with and
+without these.
+
 The rules are asked twice: with nothing declared, and with the size of the output declared, as ``expect={"": "B 10"}``
 does in a test. What neither sees is listed with the reason.
 """
@@ -259,6 +263,8 @@ class Verdict:
         severity: The gravest new flag, ``""`` if there is none.
         declared: Whether the declared output tells.
         reason: Why neither tells; ``""`` if one does.
+        another: Whether it is another net rather than a broken one: nothing but the layers' number or order changed,
+            and the output is as it was.
     """
 
     original: str
@@ -266,6 +272,7 @@ class Verdict:
     severity: str
     declared: bool
     reason: str
+    another: bool
 
 
 def judge(
@@ -285,7 +292,8 @@ def judge(
     new = [flag for flag in ms.flags if found[flag.rule] > known[flag.rule]]
     severity = "warning" if any(flag.severity != "note" for flag in new) else "note" if new else ""
     reason = "" if severity or declared else _say_why(story, its)
-    return Verdict(original.name, mutant, severity, declared, reason)
+    another = mutant.operator in ("left out", "exchanged") and its.sizes[""] == story.sizes[""]
+    return Verdict(original.name, mutant, severity, declared, reason, another)
 
 
 def _say_why(story: Story, its: Story) -> str:
@@ -319,13 +327,17 @@ def main(words: Sequence[str]) -> None:
 
 
 def print_table(verdicts: list[Verdict]) -> None:
-    """Print one line an operator, and one for all."""
+    """Print one line an operator, one for all, and one for all that are no other nets."""
     print(f"{'operator':<13}{'mutants':>8}{'warned':>8}{'noted':>8}{'rules':>8}{'+ output':>10}")
-    for operator in (*dict.fromkeys(v.mutant.operator for v in verdicts), ""):
-        these = [v for v in verdicts if v.mutant.operator == operator or not operator]
+    groups = {
+        operator: [v for v in verdicts if v.mutant.operator == operator]
+        for operator in dict.fromkeys(v.mutant.operator for v in verdicts)
+    }
+    groups |= {"all": verdicts, "broken nets": [v for v in verdicts if not v.another]}
+    for name, these in groups.items():
         warned, noted = (sum(v.severity == severity for v in these) for severity in ("warning", "note"))
         told = sum(not v.reason for v in these)
-        line = f"{operator or 'all':<13}{len(these):>8}{warned:>8}{noted:>8}"
+        line = f"{name:<13}{len(these):>8}{warned:>8}{noted:>8}"
         print(f"{line}{(warned + noted) / max(len(these), 1):>8.0%}{told / max(len(these), 1):>10.0%}")
 
 

@@ -79,7 +79,7 @@ def read_expect(texts: list[str] | None, names: Mapping[str, Any]) -> dict[str, 
             continue
         named = _DECLARED.fullmatch(unquote(text))
         path, size = (named[1], named[2]) if named is not None else ("", text)
-        declared[path] = " ".join(re.sub(r"[(),\[\]]", " ", unquote(size)).split())
+        declared[path] = unquote(size)
     return declared
 
 

@@ -49,9 +49,9 @@ def test_an_edited_layer_is_told_with_old_and_new() -> None:
     assert told == {("conv", "params"), ("conv", "size"), ("act", "size"), ("last", "params")}
     text = str(difference)
     assert "parameters 260 → 516" in text  # 3·8·9+8 + 8·4+4 and 3·16·9+16 + 16·4+4
-    assert "conv  other parameters: 224 → 448" in text
-    assert "act  another size: [2, 8, 8, 8] → [2, 16, 8, 8]" in text
-    assert "formula" not in text  # both were asked at the same sizes: it is the model that changed
+    assert "conv  other parameters  224 → 448" in text
+    assert "act   another size      [2, 8, 8, 8] → [2, 16, 8, 8]" in text
+    assert "formula" not in text  # of the same sizes no formula predicts anything else
 
 
 def test_an_added_a_removed_and_a_changed_layer_are_told() -> None:

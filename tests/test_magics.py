@@ -228,7 +228,7 @@ def test_options_reach_the_summary(shell: InteractiveShell) -> None:
         "%summary model (3, 1, 28, 28) --expect conv0='B 16 H W' --expect (B,32) --ignore grown-map --ops --mode eval"
     )
     made = run(shell, f"{line} --columns params,input --depth 1 --engine static --memory 24GB --optimizer sgd")
-    assert made.story.expect == {"conv0": "B 16 H W", "": "B 32"}
+    assert made.story.expect == {"conv0": "B 16 H W", "": "(B,32)"}
     assert (made.view.ops, made.view.columns, made.view.depth) == (True, ("input", "params"), 1)
     assert made.engine == "static"
     assert made.memory.optimizer == "sgd"

@@ -114,6 +114,9 @@ def test_a_declared_size_that_is_broken_fails_the_check() -> None:
         ({"conv0": "B 16 ??"}, r"expect of 'conv0': '\?\?' is no dim"),
         ({"": 10}, r"expect of 'the model': 10 is no size: write 'B 16 H W'"),
         ({"": "... 3 ..."}, "more than one"),
+        ({"": "B (10"}, "expect of 'the model'"),
+        ({"": "B 10!"}, "expect of 'the model'"),
+        ({"": {"a": 3}}, "expect of 'the model'"),
     ],
 )
 def test_a_declaration_that_nothing_could_break_is_refused_before_any_work(expect: object, says: str) -> None:
@@ -130,6 +133,13 @@ def test_a_rule_that_does_not_exist_cannot_be_ignored() -> None:
     with pytest.raises(InputError, match=r"no rule 'grown-maps' \(did you mean 'grown-map'\?\)"):
         ModelSummary(Example(), (1, 1, 8, 8), ignore=["grown-maps"])
     assert ModelSummary(Example(), (1, 1, 8, 8), ignore="grown-map").flags == ()
+
+
+@pytest.mark.parametrize("declared", ["B 8 H/2", "B (H - 3)·(W - 3)", "(B, (H - 3)·(W - 3))", "B 2 (H - 3) (W - 3)"])
+def test_brackets_of_a_declared_dim_are_its_own(declared: str) -> None:
+    summary = ModelSummary(nn.Conv2d(1, 2, 3), Size("B=3 1 H=8 W=8"), expect={"": declared})
+    assert [flag.rule for flag in summary.flags] == ["declared-size"]
+    assert ModelSummary(nn.Conv2d(1, 2, 3), Size("B=3 1 H=8 W=8"), expect={"": "(B, 2, (H - 2), W - 2)"}).check()
 
 
 def test_a_model_that_fails_is_no_exception_of_ours() -> None:

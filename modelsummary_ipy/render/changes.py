@@ -22,9 +22,10 @@ _WORDS = {
 def render_changes_text(old: Story, new: Story, changes: Sequence[Change]) -> str:
     """Say in plain text what changed from ``old`` to ``new``."""
     lines = [_say_totals(old, new)]
-    lines += [
-        f"{path}  {word}: {' → '.join(filter(None, sides))}" for path, word, *sides in _list_cells(old, new, changes)
-    ]
+    cells = _list_cells(old, new, changes)
+    wide, words = (max((len(row[at]) for row in cells), default=0) for at in (0, 1))
+    for path, word, was, now in cells:
+        lines.append(f"{path:<{wide}}  {word:<{words}}  {' → '.join(part for part in (was, now) if part)}")
     moved = _say_moved(changes)
     return "\n".join(line for line in [*lines, moved] if line) or "nothing changed"
 
@@ -62,15 +63,16 @@ def _say_moved(changes: Sequence[Change]) -> str:
 
 
 def _list_cells(old: Story, new: Story, changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
+    # At the same sizes there is nothing a formula could predict: the model was edited.
+    same = [fact.spec.shape for fact in old.trace.inputs] == [fact.spec.shape for fact in new.trace.inputs]
     cells = []
-    same_input = [fact.spec for fact in old.trace.inputs] == [fact.spec for fact in new.trace.inputs]
     for change in changes:
         if change.what == "moved":
             continue
         before = old.rows[change.old] if change.old is not None else None
         after = new.rows[change.new] if change.new is not None else None
         word = _WORDS[change.what]
-        if change.what == "size" and change.expected is False and not same_input:  # no formula speaks of an edit
+        if change.what == "size" and change.expected is False and not same:
             word += ", against its formula" if before is not None and before.status == "ran" else ""
         cells.append((plain(change.path) or "model", word, _say(change.what, before), _say(change.what, after)))
     return cells

@@ -66,7 +66,7 @@ def _read_size(size: Any) -> tuple[str, ...]:
 
 def _split(text: str) -> tuple[str, ...]:
     # ⌈H/2⌉ is how formulas are shown: taken as it stands.
-    text = re.sub(r"\s*([-+*/·])\s*", r"\1", text.strip().strip("()[]").replace(",", " ")).replace("·", "*")
+    text = re.sub(r"\s*([-+*/·])\s*", r"\1", _unwrap(text.strip()).replace(",", " ")).replace("·", "*")
     tokens = tuple(re.sub(r"^\*+$", "_", token) for token in text.split())
     for token in tokens:
         if token != "..." and token not in _ANY:
@@ -74,6 +74,18 @@ def _split(text: str) -> tuple[str, ...]:
     if tokens.count("...") > 1:
         raise ValueError(f"{text!r} has more than one ...")
     return tokens
+
+
+def _unwrap(text: str) -> str:
+    """Take off the brackets around a whole size, ``"(B, 10)"``, and none of a dim's own, ``"(H - 7)·(W - 7)"``."""
+    if text[:1] not in ("(", "[") or text[-1:] not in (")", "]"):
+        return text
+    depth = 0
+    for place, char in enumerate(text):
+        depth += (char in "([") - (char in ")]")
+        if depth == 0 and place < len(text) - 1:
+            return text
+    return text[1:-1]
 
 
 class _Unknown(dict[str, int]):

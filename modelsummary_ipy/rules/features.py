@@ -11,6 +11,7 @@ from modelsummary_ipy.rules.reading import Reading, argument, read, write_size
 
 __all__ = ["RULES", "find_wrong_axes"]
 
+_EMBEDDINGS = frozenset({"Embedding", "embedding"})
 _NORMS = frozenset({"LayerNorm", "layer_norm", "RMSNorm", "rms_norm"})
 
 
@@ -18,8 +19,8 @@ def find_wrong_axes(story: Story) -> Iterator[Flag]:
     """Find a Linear or LayerNorm over the last spatial dim of a map whose channels are just as wide.
 
     Finds ``nn.Linear(16, 10)`` on a map ``(B, 16, 16, 16)``, ``nn.LayerNorm(32)`` on ``(B, 32, 32)`` of a Conv1d.
-    Leaves alone nets that permute first, that mix tokens or frequencies on purpose (the widths differ), and sizes that
-    are all one number, which say nothing.
+    Leaves alone nets that permute first, that mix tokens or frequencies on purpose (the widths differ, or
+    a Linear made the last dim), and sizes that are all one number, which say nothing.
     """
     reading = read(story)
     axes: Axes | None = None
@@ -59,6 +60,8 @@ def _find_map(reading: Reading, axes: Axes, step: Call) -> Call | None:
     channel, last = layout[1][0].root, layout[-1][0].root
     if channel.call < 0 or channel is last:
         return None
+    if last.call >= 0 and reading.calls[last.call].type_name in LINEARS | _EMBEDDINGS:
+        return None  # the last dim was made as features: the convolution of kernel 1 mixes tokens
     maker = reading.calls[channel.call]
     is_map = maker.type_name in CONVOLUTIONS and len(maker.outputs[0].shape) == spatial_rank(maker) + 2
     if not is_map or channel.dim != 1 or len(maker.outputs[0].shape) != len(layout):

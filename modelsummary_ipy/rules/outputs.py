@@ -6,6 +6,7 @@ asked first; what a sample's answer is computed from inside it second.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from modelsummary_ipy.rules.layers import (
     RECURRENTS,
     REDUCTIONS,
     RESHAPES,
+    SOFTMAXES,
     TRANSPOSES,
     batch_dim,
     is_weighted,
@@ -97,7 +99,8 @@ def find_lost_batches(story: Story) -> Iterator[Flag]:
 
     Finds ``x.mean(0)`` where ``mean(1)`` was meant, ``out[-1]`` of a batch-first layer, statistics over ``(0, 2, 3)``
     that a gate's layers then read. Leaves alone scalar losses, batch statistics that only normalise, Gram and
-    covariance matrices, attention over a bag of instances, anything beside an output that kept its batch.
+    covariance matrices, anything beside an output that kept its batch; what a softmax over the same dim weighed, steps
+    of a sequence-first net or a bag of instances, is a note.
     """
     reading = read(story)
     if not reading.batch_works or not reading.batch:
@@ -181,7 +184,8 @@ def _judge_loss(reading: Reading, step: Call, at_output: bool) -> Flag | None:
     labels = einsum_labels(step)
     only_batch = picks or dims_argument(step, rank) == (at,)
     only_batch = only_batch or (labels is not None and set(labels[0][0]) - set(labels[1]) == {labels[0][0][at]})
-    sure = _is_sure(reading, step, at)
+    weights = list(itertools.islice(reading.before(step.input_links[0]), 12))
+    sure = _is_sure(reading, step, at) and not any(_weighs_batch(reading, call) for call in weights)
     grave = weighted and sure and (only_batch or _feeds_weights(reading, step))
     if not at_output and not grave:
         return None
@@ -192,6 +196,14 @@ def _judge_loss(reading: Reading, step: Call, at_output: bool) -> Flag | None:
     return Flag(
         "batch-lost", "warning" if grave else "note", reading.row(step), step.path, message, _fix_loss(step, at, rank)
     )
+
+
+def _weighs_batch(reading: Reading, step: Call) -> bool:
+    """Tell whether a softmax runs over the dim that moves: it is a list to be weighed, of steps or of instances."""
+    if step.type_name not in SOFTMAXES or not step.inputs:
+        return False
+    dim, rank = reading.setting(step, "dim"), len(step.inputs[0].shape)
+    return isinstance(dim, int) and -rank <= dim < rank and reading.moving_in(step) == (dim % rank,)
 
 
 def _is_sure(reading: Reading, step: Call, at: int) -> bool:
@@ -391,7 +403,7 @@ def find_moved_batches(story: Story) -> Iterator[Flag]:
 
     Finds a transpose left standing, ``torch.stack(steps)`` over the time of a batch-first input. Leaves alone nets
     that are sequence-first throughout and the states of recurrent layers; sequence-first answers for a CTC loss and
-    stacks of a model's exits are a note.
+    stacks of a model's exits are a note, and so is the attention over a bag, which a softmax runs over.
     """
     reading = read(story)
     outcomes = _outcomes(reading)
@@ -445,6 +457,9 @@ def _judge_move(reading: Reading, step: Call, outcome: _Outcome, home: int) -> F
     sequence = len(outcome.shape) == 3 and outcome.dim == 1
     grave = weighted and not (sequence and (probable or image)) and not (by_contract and len(outcome.shape) != 3)
     grave = grave or (len(outcome.shape) == 2 and any(map(is_weighted, reading.before(step.input_links[0]))))
+    root = reading.calls[0]
+    beside_one = any(reading.moving_out(root, leaf) == () for leaf in range(len(root.outputs)))
+    grave = grave and not beside_one and not any(_weighs_batch(reading, call) for call in following)
     message = f"the batch of {reading.batch} left dim {home} for dim {outcome.dim} here and never came back: "
     message += f"{write_size(before)} became {write_size(after)}, the output is {write_size(outcome.shape)}"
     fix = f"transpose({home}, {outcome.dim}) before the return"

@@ -863,3 +863,27 @@ class ViewsPooled(nn.Module):
         B, V = x.shape[:2]
         y = self.n(x.view(-1, *x.shape[2:]))
         return self.h(y.view(B, V, -1).max(1)[0])
+
+
+@clean("batch-lost", (10, 8, 16))
+class AttentionOverStepsFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return (F.softmax(self.score(x), 0) * x).sum(0)
+
+
+@clean("batch-moved", (20, 16))
+class BagAndItsAttention(nn.Module):
+    """One answer for a bag of instances, and what each instance weighed in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values, self.gates, self.score = nn.Linear(16, 8), nn.Linear(16, 8), nn.Linear(8, 1)
+        self.head = nn.Linear(16, 1)
+
+    def forward(self, bag: Tensor) -> Any:
+        attention = self.score(torch.tanh(self.values(bag)) * torch.sigmoid(self.gates(bag))).T.softmax(1)
+        return torch.sigmoid(self.head(attention @ bag)), attention

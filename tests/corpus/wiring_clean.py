@@ -304,3 +304,21 @@ class WrapperAroundALayer(nn.Module):
         for _ in range(3):
             x = x + perturbed(0.1, x)
         return x
+
+
+@clean("wrong-axis", (2, 16, 48))
+class TokensMixedByConvolutions(nn.Module):
+    """As many tokens as features, the tokens mixed by convolutions of kernel 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norms = nn.Linear(48, 16), nn.ModuleList(nn.LayerNorm(16) for _ in range(4))
+        self.tokens = nn.ModuleList(nn.Sequential(nn.Conv1d(16, 32, 1), nn.Conv1d(32, 16, 1)) for _ in range(2))
+        self.features = nn.ModuleList(nn.Sequential(nn.Linear(16, 32), nn.Linear(32, 16)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        for block in range(2):
+            x = x + self.tokens[block](self.norms[2 * block](x))
+            x = x + self.features[block](self.norms[2 * block + 1](x))
+        return x.mean(1)

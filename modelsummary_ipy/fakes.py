@@ -90,6 +90,8 @@ class FakeMode(FakeTensorMode):
                 output = self.dispatch(func, types, args, kwargs)
             finally:
                 self._inside = False
+            if func in _COUNTING and type(output) is FakeTensor:
+                _know_counted(output, func, args, kwargs)
             if func in _UNIFORM and type(output) is FakeTensor:
                 _know_uniform(output, _UNIFORM[func], args)
             elif func in _PICKING and type(output) is FakeTensor and output.constant is None:
@@ -200,6 +202,18 @@ _UNFILLED = frozenset(
         torch.ops.aten.resize_.default,
     }
 )
+#: What counts from numbers alone: positions, which decide what is masked.
+_COUNTING = frozenset({torch.ops.aten.arange.default, torch.ops.aten.arange.start, torch.ops.aten.arange.start_step})
+
+
+def _know_counted(fake: FakeTensor, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Let a few counted integers know their values, if they were counted from plain numbers."""
+    if not all(type(value) in (int, float) for value in args) or fake.fake_device.type != "cpu" or not _counts(fake):
+        return
+    with torch._C._DisableTorchDispatch():
+        give_values(fake, func(*args, **kwargs))
+
+
 #: What makes a tensor of one value, and that value; ``None`` where it is an argument.
 _UNIFORM: dict[Any, int | None] = {
     torch.ops.aten.ones.default: 1,

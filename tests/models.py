@@ -1786,6 +1786,21 @@ class BufferValues(nn.Module):
         return x
 
 
+@case("data", (2, 6, 8))
+class AsksWhetherPositionsAreInOrder(nn.Module):
+    """It masks several sequences packed into one, and looks at its own positions to find that there is only one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.masked = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        positions = (torch.arange(x.shape[1], device=x.device) + 0).unsqueeze(0)
+        starts = (torch.diff(positions, prepend=positions[:, :1] - 1, dim=-1) != 1).cumsum(-1)
+        return self.layer(x) if bool((starts[:, -1] == 0).all()) else self.masked(x)
+
+
 @case("data", (2, 8))
 class Prints(nn.Module):
     def __init__(self) -> None:

@@ -42,6 +42,22 @@ def test_an_architecture_is_told_as_hooks_see_it_and_left_as_it_was(animal: Anim
     assert list_module_calls(ms.story.trace, ms.rows) == seen
 
 
+@pytest.mark.parametrize("engine", ["auto", "real"])
+@pytest.mark.parametrize(
+    "name", ["GPT2LMHeadModel", "GPTNeoXForCausalLM", "LlamaForCausalLM", "GemmaForCausalLM", "PhiForCausalLM"]
+)
+def test_a_decoder_without_a_cache_is_told_as_hooks_see_it(name: str, engine: Any) -> None:
+    # Without a cache the library looks whether positions are those of several sequences, and masks them if so.
+    with quietly():
+        model = find(name).build()
+    inputs = {"input_ids": torch.randint(3, 50, (2, 8)), "use_cache": False}
+    with quietly():
+        ms = ModelSummary(model, ModelInputs((), inputs), engine=engine)
+    assert ms.engine == ("real" if engine == "real" else "fake")
+    seen, _ = watch_with_hooks(model, "forward", (), inputs)
+    assert list_module_calls(ms.story.trace, ms.rows) == seen
+
+
 def test_the_zoo_has_forty_architectures_of_every_family() -> None:
     assert len(ZOO) >= 40
     assert {animal.family for animal in ZOO} >= {

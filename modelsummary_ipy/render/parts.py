@@ -230,7 +230,7 @@ class Parts:
                     dims[at] = f"<b class=ms-{colour}>{text}</b>" if bold else f"<bdi class=ms-{colour}>{text}</bdi>"
                 elif bold:
                     dims[at] = f"<b>{text}</b>"
-        size_text = "[" + ", ".join(dims) + "]"
+        size_text = "<bdi>[" + ", ".join(dims) + "]</bdi>"
         times = f"{line.times} × " if line.times > 1 else ""
         return f"<em>{escape(line.label)}</em> {times}{size_text}" if line.label else times + size_text
 

@@ -243,6 +243,18 @@ def test_at_320_pixels_nothing_is_cut_off_and_the_page_does_not_scroll_sideways(
         assert find_violations(page, axe, "html") == []
 
 
+def test_a_size_that_has_no_room_goes_to_the_next_line_whole(
+    new_page: Callable[..., Page], summary: ModelSummary
+) -> None:
+    page = new_page(viewport={"width": 320, "height": 640})
+    page.set_content(summary.to_html(standalone=True))
+    expect(page.locator("td:visible", has_text="[2, 16, 72, 56]").first).to_be_visible()
+    heights = page.locator("td bdi:not([class]):visible").evaluate_all("all => all.map(one => one.offsetHeight)")
+    rows = page.locator("td:nth-child(2):visible").evaluate_all("all => all.map(one => one.offsetHeight)")
+    assert max(heights) < 25, "one line of 18 pixels"
+    assert max(rows) > 25, "and yet there was no room for two"
+
+
 def test_with_everything_stripped_but_tables_the_rows_still_read_in_order(page: Page, summary: ModelSummary) -> None:
     """As GitHub and nbviewer's strictest readers show it."""
     tree = lxml.html.fromstring(summary.to_html())

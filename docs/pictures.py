@@ -55,7 +55,7 @@ def main() -> None:
             page_file = summary.save(Path(folder) / f"{name}.html")
             for scheme in ("light", "dark"):
                 page = browser.new_page(
-                    viewport={"width": 960, "height": 100}, device_scale_factor=2, color_scheme=scheme
+                    viewport={"width": 960, "height": 100}, device_scale_factor=1.5, color_scheme=scheme
                 )
                 page.goto(page_file.as_uri())
                 target = FOLDER / f"{name}-{scheme}.png"

@@ -214,7 +214,7 @@ class Parts:
         if state:
             after.append(f'<b class="ms-s">{state}</b>')
         if len(before) == 1 and len(after) == 1 and (state or not (ins[0].label and outs[0].label)):
-            lines = [f"{before[0]} → {after[0]}"]
+            lines = [f"{before[0]} <bdi>→ {after[0]}</bdi>"]
         else:
             lines = before + [f"→ {line}" if before else line for line in after]
         return Markup("<br>".join(lines + extra))
@@ -230,7 +230,7 @@ class Parts:
                     dims[at] = f"<b class=ms-{colour}>{text}</b>" if bold else f"<bdi class=ms-{colour}>{text}</bdi>"
                 elif bold:
                     dims[at] = f"<b>{text}</b>"
-        size_text = "[" + ", ".join(dims) + "]"
+        size_text = "<bdi>[" + ", ".join(dims) + "]</bdi>"
         times = f"{line.times} × " if line.times > 1 else ""
         return f"<em>{escape(line.label)}</em> {times}{size_text}" if line.label else times + size_text
 

@@ -68,9 +68,9 @@
       }
       const flagged = rows.filter((row) => facts.get(row).flagged).length;
       const only = flagged ? toggle(`flagged ${flagged}`, "Only rows with findings", filter) : null;
-      const hidden = rows.filter((row) => facts.get(row).hidden).length;
-      if (hidden) {
-        toggle(`operations ${hidden}`, "Show operations between the layers", (on) => {
+      // How many there are is the footer's to say: those inside folded blocks are not on the page.
+      if (rows.some((row) => facts.get(row).hidden)) {
+        toggle("operations", "Show operations between the layers", (on) => {
           for (const row of rows) if (facts.get(row).hidden) row.hidden = !on;
           filter();
         });

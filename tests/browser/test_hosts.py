@@ -152,6 +152,16 @@ THEMES = {
         "",
         "data-jp-theme-light=false style='--jp-content-font-color1:#fff;--jp-layout-color0:#111;background:#111'",
     ),
+    "solarized light": (
+        "",
+        "class=vscode-light "
+        "style='--vscode-editor-foreground:#657b83;--vscode-editor-background:#fdf6e3;background:#fdf6e3'",
+    ),
+    "solarized dark": (
+        "",
+        "class=vscode-dark "
+        "style='--vscode-editor-foreground:#839496;--vscode-editor-background:#002b36;background:#002b36'",
+    ),
 }
 
 
@@ -171,6 +181,15 @@ def test_in_the_themes_of_other_hosts_every_word_can_be_read(
     show_in_theme(page, theme, summary.to_html())
 
 
+#: The colour of an element's text as red, green and blue up to 255, however the browser writes it.
+READ_COLOUR = """root => {
+    const brush = document.createElement("canvas").getContext("2d");
+    brush.fillStyle = getComputedStyle(root).color;
+    brush.fillRect(0, 0, 1, 1);
+    return [...brush.getImageData(0, 0, 1, 1).data].slice(0, 3);
+}"""
+
+
 def test_a_dark_theme_is_taken_from_the_host_and_not_from_the_system(
     new_page: Callable[..., Page], summary: ModelSummary
 ) -> None:
@@ -179,8 +198,8 @@ def test_a_dark_theme_is_taken_from_the_host_and_not_from_the_system(
     colours = []
     for theme in ("colab light", "colab dark"):
         show_in_theme(page, theme, summary.to_html())
-        colours.append(page.locator(".ms-root").evaluate("root => getComputedStyle(root).color"))
-    light, dark = (sum(map(int, colour.strip("rgb()").split(",")[:3])) for colour in colours)
+        colours.append(page.locator(".ms-root").evaluate(READ_COLOUR))
+    light, dark = map(sum, colours)
     assert light < 384 < dark
 
 
@@ -199,6 +218,9 @@ def test_forced_colours_keep_it_readable(new_page: Callable[..., Page], summary:
     page = new_page(forced_colors="active", reduced_motion="reduce")
     page.set_content(summary.to_html(standalone=True))
     assert find_violations(page, axe, "html") == []
+    text = page.locator(":is(.ms-root, .ms-r > summary, .ms-r td:not(:empty), .ms-f, .ms-total > summary)")
+    colours = text.evaluate_all("all => all.map(one => getComputedStyle(one).color)")
+    assert set(colours) == {page.evaluate("() => getComputedStyle(document.body).color")}, "rows are text, not links"
     bars = page.locator(".ms-root *").evaluate_all(
         """all => all.map(one => getComputedStyle(one)).filter(
             style => parseFloat(style.borderLeftWidth) > 4 && style.borderLeftColor !== "rgb(255, 255, 255)").length"""
@@ -219,6 +241,21 @@ def test_at_320_pixels_nothing_is_cut_off_and_the_page_does_not_scroll_sideways(
         page.set_content(shown.to_html(standalone=True))
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 320
         assert find_violations(page, axe, "html") == []
+
+
+def test_a_size_that_has_no_room_goes_to_the_next_line_whole(
+    new_page: Callable[..., Page], summary: ModelSummary
+) -> None:
+    page = new_page()
+    page.set_content(summary.to_html(standalone=True))
+    tallest = 0
+    for width in range(320, 900, 20):
+        page.set_viewport_size({"width": width, "height": 640})
+        pieces = page.locator("td bdi:visible").evaluate_all("all => all.map(one => one.getClientRects().length)")
+        rows = page.locator("td:nth-child(2):visible").evaluate_all("all => all.map(one => one.offsetHeight)")
+        assert set(pieces) == {1}, f"one piece each, {width} pixels wide"
+        tallest = max(tallest, *rows)
+    assert tallest > 25, "and yet there was no room for two on a line"
 
 
 def test_with_everything_stripped_but_tables_the_rows_still_read_in_order(page: Page, summary: ModelSummary) -> None:

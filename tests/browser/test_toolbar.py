@@ -92,10 +92,10 @@ def test_only_the_rows_with_findings_can_be_kept(root: Locator) -> None:
 def test_operations_are_shown_when_they_are_asked_for(root: Locator) -> None:
     root.get_by_role("button", name="all").click()
     assert "relu" not in read_names(root)
-    root.get_by_role("button", name="operations 2").click()
+    root.get_by_role("button", name="operations").click()
     names = read_names(root)
     assert names[names.index("norm") + 1 :][:2] == ["relu", "add"]
-    root.get_by_role("button", name="operations 2").click()
+    root.get_by_role("button", name="operations").click()
     assert "relu" not in read_names(root)
 
 

@@ -1,0 +1,192 @@
+"""What is private in torch and stands in ``fakes.py``, ``memo.py`` and ``calls.py``: a change of torch shows here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from modelsummary_ipy.calls import hearing_calls
+from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS, FakeMode, build_fake, make_fake
+
+CPU = torch.device("cpu")
+
+
+def empty(*size: int) -> Tensor:
+    return torch.empty(size, device="meta")
+
+
+def facts(tensor: Tensor) -> tuple[Any, ...]:
+    return (
+        *(type(tensor), tensor.size(), tensor.stride(), tensor.storage_offset(), tensor.dtype, tensor.device),
+        *(tensor.requires_grad, tensor.is_leaf, str(torch._C._dispatch_keys(tensor))),
+    )
+
+
+# -- fakes that are made without torch's constructor -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_fake_made_from_a_template_is_as_the_constructor_makes_it(device: str, requires_grad: bool) -> None:
+    mode, where = FakeMode(), torch.device(device)
+    build_fake(mode, empty(1), where)  # the template
+    ours = build_fake(mode, empty(2, 3), where, requires_grad)
+    theirs = FakeTensor(mode, empty(2, 3), where, requires_grad=requires_grad)
+    assert facts(ours) == facts(theirs)
+    assert ours.__dict__.keys() == theirs.__dict__.keys()
+    same = {name for name in theirs.__dict__ if ours.__dict__[name] is theirs.__dict__[name]}
+    assert {"fake_mode", "constant"} <= same
+
+
+def test_the_fake_of_a_parameter_is_a_parameter() -> None:
+    fake = make_fake(nn.Parameter(torch.ones(2, 3)), FakeMode())
+    assert isinstance(fake, FakeTensor)
+    assert isinstance(fake, nn.Parameter)
+    assert fake.requires_grad
+    assert fake.is_leaf
+
+
+def test_the_fake_of_a_result_may_be_written_to_as_the_result_may() -> None:
+    mode = FakeMode()
+    leaf, result = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2)) * 2
+    with mode:
+        make_fake(result, mode).add_(1)
+        with pytest.raises(RuntimeError, match="leaf Variable"):
+            make_fake(leaf, mode).add_(1)
+
+
+def test_a_lazy_parameter_becomes_a_fake_in_place() -> None:
+    mode = FakeMode()
+    lazy = make_fake(nn.LazyLinear(3).weight, mode)
+    with mode:
+        lazy.materialize((3, 4))
+    assert isinstance(lazy, FakeTensor)
+    assert lazy.shape == (3, 4)
+    assert lazy.fake_device == CPU
+
+
+def test_memory_of_a_fake_is_never_read() -> None:
+    with pytest.raises(RuntimeError):
+        build_fake(FakeMode(), empty(2), CPU).numpy()
+
+
+# -- values that are known ---------------------------------------------------------------------------------------------
+
+
+def in_mode(ask: Callable[[], Any]) -> Any:
+    with FakeMode():
+        return ask()
+
+
+@pytest.mark.parametrize(
+    ("ask", "value"),
+    [
+        (lambda: bool(torch.ones(2, 3, dtype=torch.bool).all()), True),
+        (lambda: int(torch.zeros(3, dtype=torch.int64).sum()), 0),
+        (lambda: torch.arange(3).tolist(), [0, 1, 2]),
+        (lambda: torch.arange(2, 8, 3).tolist(), [2, 5]),
+        (lambda: torch.full((2,), 7, dtype=torch.int64).tolist(), [7, 7]),
+        (lambda: bool((torch.arange(4).diff() == 1).all()), True),
+        (lambda: torch.tensor([2, 3]).tolist(), [2, 3]),
+    ],
+)
+def test_counts_and_masks_of_one_value_know_it(ask: Callable[[], Any], value: Any) -> None:
+    assert in_mode(ask) == value
+    assert ask() == value
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: torch.empty_like(torch.ones(3, dtype=torch.int64)).tolist(),
+        lambda: torch.ones(3, dtype=torch.int64).new_empty(3).tolist(),
+        lambda: torch.randint(9, (3,)).tolist(),
+        lambda: torch.randn(3).sum().item(),
+    ],
+)
+def test_what_nobody_knows_is_never_made_up(ask: Callable[[], Any]) -> None:
+    with pytest.raises(FAKE_ONLY_ERRORS):
+        in_mode(ask)
+
+
+def test_a_known_value_that_is_written_to_is_known_as_it_is_then() -> None:
+    def ask() -> list[int]:
+        x = torch.zeros(3, dtype=torch.int64)
+        x[1:] += 2
+        return x.tolist()
+
+    assert in_mode(ask) == ask() == [0, 2, 2]
+
+
+# -- results that are remembered ---------------------------------------------------------------------------------------
+
+OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
+    "linear": lambda x: F.linear(x, x.new_empty(5, 8)),
+    "conv": lambda x: F.conv1d(x, x.new_empty(6, 4, 3), stride=2),
+    "view": lambda x: x.view(2, 32),
+    "transpose": lambda x: x.transpose(1, 2),
+    "slice": lambda x: x[:, 1:, ::2],
+    "expand": lambda x: x[:, :1].expand(2, 9, 8),
+    "in place": lambda x: x.relu_(),
+    "several": lambda x: x.chunk(2, 1),
+    "pool": lambda x: F.max_pool1d(x, 2, return_indices=True),
+    "reduction": lambda x: x.mean(1),
+    "dtype": lambda x: x.to(torch.bfloat16),
+    "norm": lambda x: F.layer_norm(x, (8,)),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x, x),
+    "flipped": lambda x: x.flip(0),
+    "permuted": lambda x: x.permute(2, 0, 1) + 1,
+}
+
+
+def describe(result: Any, source: Tensor) -> list[tuple[Any, ...]]:
+    tensors = result if isinstance(result, tuple) else (result,)
+    address = source.untyped_storage()._cdata
+    return [
+        (t.shape, t.stride(), t.dtype, t.device, t.storage_offset(), t.untyped_storage()._cdata == address, t is source)
+        for t in tensors
+    ]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_remembered_result_is_what_torch_makes_anew(name: str) -> None:
+    operation = OPERATIONS[name]
+    real = torch.zeros(2, 4, 8)
+    with torch.no_grad():
+        with FakeTensorMode() as stock:
+            theirs = stock.from_tensor(real)
+            expected = describe(operation(theirs), theirs)
+        for _ in range(3):  # in modes of their own: what was remembered in one serves the next
+            with FakeMode() as mode:
+                ours = make_fake(real, mode)
+                assert describe(operation(ours), ours) == expected
+
+
+# -- calls that are heard ----------------------------------------------------------------------------------------------
+
+
+def test_a_call_of_any_module_is_heard_in_its_thread_alone() -> None:
+    heard: list[nn.Module] = []
+
+    def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        heard.append(module)
+        return module.forward(*args, **kwargs)
+
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    x = torch.zeros(1, 2)
+    with hearing_calls(hear):
+        net(x)
+        other = threading.Thread(target=net, args=(x,))
+        other.start()
+        other.join()
+    assert heard == [net, net[0], net[1]]
+    net(x)
+    assert len(heard) == 3
+    assert nn.Module._compiled_call_impl is None

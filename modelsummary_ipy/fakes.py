@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch._dynamo.utils  # the first fake mode imports it, and with it warning filters of sympy's: no trace's doing
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
 from torch._subclasses import fake_tensor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -190,3 +192,19 @@ def test_a_call_of_any_module_is_heard_in_its_thread_alone() -> None:
     net(x)
     assert len(heard) == 3
     assert nn.Module._compiled_call_impl is None
+
+
+# -- what comes with fakes ---------------------------------------------------------------------------------------------
+
+
+def test_the_first_summary_of_a_process_adds_no_warning_filter() -> None:
+    code = (
+        "import warnings\n"
+        "from torch import nn\n"
+        "from modelsummary_ipy import ModelSummary\n"
+        "ModelSummary\n"
+        "before = list(warnings.filters)\n"
+        "ModelSummary(nn.Linear(2, 2), (1, 2)).to_html()\n"
+        "assert warnings.filters == before, warnings.filters[0]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,7 @@
   "use strict";
   const root = holder.querySelector(".ms-root");
   if (!root) return;
-  const keep = (holder.msKeep ||= { opened: new Map(), rows: new Map(), top: 0, search: null });
+  const keep = (holder.msKeep ||= { opened: new Map(), top: 0, search: null });
 
   // A row is known by the names of the rows around it; the same name again is told by its number.
   const nameOf = (row) => {
@@ -23,12 +23,17 @@
   }
 
   const words = keep.search ? keep.search.value : "";
-  if (!words) for (const [key, { row, open }] of keep.rows) if (row.open !== open) keep.opened.set(key, row.open);
   for (const [key, { row }] of known) {
     const failed = row.matches(".ms-failed") || row.querySelector(".ms-failed");
     if (keep.opened.has(key) && !(failed && row.open)) row.open = keep.opened.get(key);
   }
-  keep.rows = known;
+  // What a search opens is the search's; what was opened or closed without one is the reader's. `toggle` does not bubble.
+  const listen = (event) => {
+    const key = keys.get(event.target);
+    if (key === undefined || (keep.search && keep.search.value)) return;
+    if (keep.opened.has(key) || event.target.open !== known.get(key).open) keep.opened.set(key, event.target.open);
+  };
+  root.addEventListener("toggle", listen, true);
 
   const body = root.querySelector(".ms-body");
   body.scrollTop = keep.top;

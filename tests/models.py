@@ -1823,6 +1823,6 @@ class MasksDrawnAtRandom(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mask = torch.ones(x.shape[:2], dtype=torch.int64)
-        drawn = torch.multinomial(torch.ones(6), 4)
+        drawn = torch.randperm(x.shape[1])
         mask, x = mask[:, drawn], x[:, drawn]
         return self.layer(x) if bool(mask.all()) else self.masked(x) * mask[..., None]

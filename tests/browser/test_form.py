@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.conftest import open_pages
-from tests.browser.hosts import PATIENCE, Notebook, Server, find_row, find_violations, is_open
+from tests.browser.hosts import PATIENCE, Notebook, Server, find_row, find_violations
 
 MODEL = """
 import time
@@ -32,6 +32,7 @@ class Slow(nn.Module):
                 time.sleep(0.1)
         return x
 net, slow = Net(), Slow()
+tall = nn.Sequential(*(nn.Linear(size, size + 1) for size in range(1, 41)))
 """
 
 
@@ -71,18 +72,21 @@ def test_the_static_summary_is_an_output_of_its_own_and_is_not_shown_twice(noteb
 
 
 def test_what_was_closed_and_searched_stays_so_after_another_run(form: Locator) -> None:
-    net = find_row(form, "Net")
-    net.locator("xpath=./summary").click()
+    find_row(form, "Net").locator("xpath=./summary").click()
     field(form, "x").fill("B=7, 3, H=8, W=8")
     expect(form.locator(".ms-root")).to_contain_text("[7, 10]", timeout=PATIENCE)
-    assert not is_open(find_row(form, "Net"))
+    expect(find_row(form, "Net")).to_have_js_property("open", False, timeout=PATIENCE)
     find_row(form, "Net").locator("xpath=./summary").click()
     form.get_by_role("searchbox").fill("linear")
+    expect(find_row(form, "conv")).to_be_hidden()
     field(form, "x").fill("B=4, 3, H=8, W=8")
     expect(form.locator(".ms-root")).to_contain_text("[4, 10]", timeout=PATIENCE)
-    assert is_open(find_row(form, "Net"))
-    expect(form.get_by_role("searchbox")).to_have_value("linear")
+    expect(form.get_by_role("searchbox")).to_have_value("linear", timeout=PATIENCE)
+    expect(find_row(form, "conv")).to_be_hidden(timeout=PATIENCE)
+    expect(find_row(form, "fc")).to_be_visible(timeout=PATIENCE)
     form.get_by_role("searchbox").fill("")
+    expect(find_row(form, "conv")).to_be_visible(timeout=PATIENCE)
+    expect(find_row(form, "Net")).to_have_js_property("open", True, timeout=PATIENCE)
 
 
 def test_the_largest_batch_that_fits_is_one_click(form: Locator) -> None:
@@ -142,3 +146,18 @@ def test_a_run_can_be_cancelled(browser: Browser, server: Server) -> None:
         found.get_by_role("button", name="Cancel").click()
         expect(found).to_contain_text("cancelled", timeout=PATIENCE)
         expect(found.locator(".ms-root")).to_contain_text("B=2")
+
+
+def test_the_table_stays_scrolled_after_another_run(browser: Browser, server: Server) -> None:
+    with open_pages(browser, "tall.ipynb") as new:
+        cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i tall (B=2, 1)"]
+        page = new(viewport={"width": 1280, "height": 500})
+        opened = Notebook.open(page, server, server.write("tall.ipynb", cells))
+        opened.run_all()
+        found = page.locator(".jp-OutputArea-output", has=page.locator(".jupyter-widgets"))
+        expect(found.locator(".ms-body")).to_be_visible(timeout=PATIENCE)
+        found.locator(".ms-body").evaluate("element => { element.scrollTop = 120; }")
+        field(found, "input").fill("B=7, 1")
+        expect(found.locator(".ms-given")).to_contain_text("B=7", timeout=PATIENCE)
+        scrolled = "() => document.querySelector('.jupyter-widgets .ms-body').scrollTop === 120"
+        page.wait_for_function(scrolled, timeout=PATIENCE)

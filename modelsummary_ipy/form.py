@@ -321,13 +321,13 @@ class SummaryForm:
     def _show(
         self, summary: ModelSummary, before: ModelSummary | None, rendered: str | None = None, moved: str | None = None
     ) -> None:
-        show(self._progress, "")
-        self._cancel_button.disabled = True
         if moved is None:
             moved = _write_moved(before, summary) if before is not None and before is not summary else ""
         show(self._moved, moved)
         self._offer(summary)
         self._output.value = rendered if rendered is not None else live_page(summary.to_html())
+        show(self._progress, "")
+        self._cancel_button.disabled = True  # last: who sees it disabled sees the table of the run
 
     def _offer(self, summary: ModelSummary) -> None:
         """Offer sizes as buttons: those that work where this one fails, and the largest batches that fit the budget."""

@@ -36,6 +36,7 @@ __all__ = [
     "check_device",
     "check_method",
     "check_model",
+    "check_names",
     "read_arguments",
     "read_call",
     "read_inputs",
@@ -203,13 +204,18 @@ def _finish(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: dict[s
     names = tuple(parameter.name for parameter in list_positional(read_signature(model, method)))
     found = ModelInputs(args, kwargs, names[: len(args)])
     check_fit(model, method, args, kwargs, found.describe())
+    check_names(found)
+    return found
+
+
+def check_names(inputs: ModelInputs) -> None:
+    """Raise ``InputError`` if one name of a dim stands for two sizes."""
     sizes: dict[str, int] = {}
-    for leaf_name, leaf in found.leaves():
+    for leaf_name, leaf in inputs.leaves():
         for name, number in zip(leaf.dims, leaf.shape, strict=True) if isinstance(leaf, Size) else ():
             if name and sizes.setdefault(name, number) != number:
                 received = f"dim {name} is {sizes[name]}, but {number} in {leaf_name or 'the input'}"
                 raise InputError(received, "one size for one name")
-    return found
 
 
 class _Reader:

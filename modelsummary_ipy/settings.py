@@ -9,7 +9,7 @@ from typing import Any
 
 from modelsummary_ipy.errors import InputError
 from modelsummary_ipy.facts import View
-from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.inputs import ModelInputs, Size, check_names
 
 __all__ = ["Settings", "dtype_of", "read_leaf", "read_suggestion", "write_line", "write_size"]
 
@@ -61,12 +61,7 @@ class Settings:
             if text != write_size(value) or dtype != dtype_of(value):
                 changed[name] = read_leaf(text, dtype)
         found = first.with_sizes(changed)
-        sizes: dict[str, int] = {}
-        for leaf_name, leaf in found.leaves():
-            for name, number in zip(leaf.dims, leaf.shape, strict=True) if isinstance(leaf, Size) else ():
-                if name and sizes.setdefault(name, number) != number:
-                    received = f"dim {name} is {sizes[name]}, but {number} in {leaf_name or 'the input'}"
-                    raise InputError(received, "one size for one name")
+        check_names(found)
         return found
 
 

@@ -63,23 +63,26 @@ _REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
 _MACHINERY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
 
 
-_sizes: dict[Any, Any] = {}
-_strides: dict[Any, Any] = {}
-_MOST_SHARED = 10_000
+#: What a tensor looks like: ``(size, stride, dtype, device, requires_grad)``; the size is ``None`` while lazy, the
+#: stride where it does not say how the tensor lies in memory.
+Look = tuple[Any, Any, torch.dtype, torch.device, bool]
+
+_looks: dict[Look, Look] = {}
+_MOST_LOOKS = 10_000
 
 
-def _share(known: dict[Any, Any], value: Any) -> Any:
-    """Return an equal value that is there already: 10,000 layers have a few dozen sizes."""
-    if len(known) > _MOST_SHARED:
-        known.clear()
-    return known.setdefault(value, value)
+def _share_look(look: Look) -> Look:
+    """Return an equal look that is there already: 10,000 layers have a few dozen."""
+    if len(_looks) > _MOST_LOOKS:
+        _looks.clear()
+    return _looks.setdefault(look, look)
 
 
 class Stub:
     """What a tensor was, without the tensor: a pristine copy of a model holds these and pins nobody's memory.
 
     Attributes:
-        size, stride, dtype, device, requires_grad: As the tensor had them; ``size`` is ``None`` while lazy.
+        look: Its size, stride, dtype, device and whether it requires grad; most stubs of a net share a few of these.
         kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
         shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
         extras: The clone of its own ``__dict__``; ``None`` if that is empty.
@@ -88,31 +91,23 @@ class Stub:
     """
 
     # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
-    __slots__ = (
-        "__weakref__",
-        "device",
-        "dtype",
-        "extras",
-        "is_result",
-        "kind",
-        "requires_grad",
-        "shared",
-        "size",
-        "stride",
-        "values",
-    )
+    __slots__ = ("__weakref__", "extras", "is_result", "kind", "look", "shared", "values")
 
     def __init__(self, tensor: Tensor, *, lazy: bool, plain: bool) -> None:
         self.kind: type[Tensor] = type(tensor)
-        self.size = None if lazy else _share(_sizes, tensor.size())
-        self.stride = _share(_strides, tensor.stride()) if plain and not lazy else None
-        self.dtype = tensor.dtype
-        self.device = tensor.device
-        self.requires_grad = tensor.requires_grad
-        self.is_result = tensor.requires_grad and not tensor.is_leaf
+        trainable = tensor.requires_grad
+        size = None if lazy else tensor.size()
+        stride = tensor.stride() if plain and not lazy else None
+        self.look = _share_look((size, stride, tensor.dtype, tensor.device, trainable))
+        self.is_result = trainable and not tensor.is_leaf
         self.shared = None if plain or lazy else tensor
         self.extras: dict[str, Any] | None = None
         self.values: Tensor | None = None
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether it had no size yet."""
+        return self.look[0] is None
 
 
 class Cloner:
@@ -163,6 +158,11 @@ class Cloner:
             return self._memo[key]
         way = _WAYS.get(kind)
         return self._find_way(value, kind)(value) if way is None else way(self, value)
+
+    def forget(self) -> None:
+        """Let go of all that was cloned: what is cloned from now on shares nothing with it."""
+        for met in (self._memo, self._originals, self.modules, self.tensors):
+            met.clear()
 
     def _find_way(self, value: Any, kind: type) -> Callable[[Any], Any]:
         if isinstance(value, Tensor):
@@ -216,9 +216,10 @@ class Cloner:
         dropped = _NOT_CLONED_OF_COMPILED if type(value).__name__ == "OptimizedModule" else _NOT_CLONED
         if state is not None:
             target = clone.__dict__
-            for name, item in list(state.items()):
-                if name in _MACHINERY and not item and is_module:
-                    continue  # made below
+            items = list(state.items())
+            if is_module:  # what is empty is made below
+                items = [item for item in items if item[0] not in _MACHINERY or item[1]]
+            for name, item in items:
                 kind = type(item)
                 if kind in _ATOMS:
                     target[name] = item
@@ -233,7 +234,7 @@ class Cloner:
                 for name, kind in _MACHINERY.items():
                     if name not in target:
                         target[name] = kind()
-        for slot in _slots(cast(Any, type(value))):
+        for slot in _slots(type(value)):  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
             try:
                 item = object.__getattribute__(value, slot)
             except AttributeError:  # a slot that was never filled

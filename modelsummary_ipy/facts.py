@@ -14,6 +14,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
+from modelsummary_ipy.quick import quick
+
 __all__ = [
     "Call",
     "Change",
@@ -47,6 +49,7 @@ Formula = tuple[str, ...]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One tensor that went in or out of a call.
@@ -76,6 +79,7 @@ def _itemsize(dtype: str) -> int:
     return max(int(bits.group()) // 8, 1) if bits else 1
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Link:
     """Where a tensor was made: the index of the call and the index of the leaf among that call's outputs.
@@ -87,6 +91,7 @@ class Link:
     leaf: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Source:
     """A line of the user's code.
@@ -104,6 +109,7 @@ class Source:
     filename: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """One aten operation that ran inside a call, what MACs are counted on.
@@ -124,6 +130,7 @@ class Kernel:
     dtype: str = "float32"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ParamFact:
     """One parameter or buffer, by identity: tied weights are one ``ParamFact`` with several names.
@@ -152,6 +159,7 @@ class ParamFact:
     lazy: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ModuleFact:
     """One module instance of the model, by identity.
@@ -204,6 +212,7 @@ class ModuleFact:
         return self.paths[0] if self.paths else self.found
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Call:
     """One execution of a module or of an operation.
@@ -343,6 +352,7 @@ class Trace:
         return self.modules[0].type_name
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the summary: a call, or a module that was not called.

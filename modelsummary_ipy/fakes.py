@@ -280,14 +280,14 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
     15,000 parameters) and keeps size, stride, dtype, device and ``requires_grad`` all the same.
     """
     stub = tensor if type(tensor) is Stub else describe_tensor(tensor)
-    where = device or stub.device
-    if stub.size is None:
+    size, stride, dtype, own_device, requires_grad = stub.look
+    where = device or own_device
+    if stub.is_lazy:
         return _make_lazy(stub, mode, where)
     if stub.shared is not None:
         return _make_fake_of_subclass(stub.shared, mode)
-    assert stub.stride is not None
-    meta = torch.empty_strided(stub.size, stub.stride, dtype=stub.dtype, device="meta")
-    fake = build_fake(mode, meta, where, stub.requires_grad)
+    meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
+    fake = build_fake(mode, meta, where, requires_grad)
     if issubclass(stub.kind, nn.Parameter):
         fake._is_param = True
     if stub.values is not None and where.type == "cpu":
@@ -313,10 +313,11 @@ def _make_fake_of_subclass(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
 
 def _make_lazy(stub: Stub, mode: FakeTensorMode, device: torch.device) -> Tensor:
     is_buffer = issubclass(stub.kind, UninitializedBuffer)
-    empty = torch.empty(0, dtype=stub.dtype)
+    _, _, dtype, _, requires_grad = stub.look
+    empty = torch.empty(0, dtype=dtype)
     kind = _LazyBuffer if is_buffer else _LazyParameter
-    lazy: Any = Tensor._make_subclass(kind, empty, stub.requires_grad)
-    lazy.ms_fake = (mode, device, stub.dtype, stub.requires_grad, not is_buffer)
+    lazy: Any = Tensor._make_subclass(kind, empty, requires_grad)
+    lazy.ms_fake = (mode, device, dtype, requires_grad, not is_buffer)
     return lazy  # type: ignore[no-any-return]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 
 from modelsummary_ipy.facts import TensorSpec
 
@@ -21,7 +22,7 @@ TAG = "_ms_link"
 _MAX_DEPTH = 12
 _dtype_names: dict[torch.dtype, str] = {}
 _device_names: dict[torch.device, str] = {}
-_specs: dict[tuple[str, Any, str, str], TensorSpec] = {}
+_specs: dict[tuple[str, Any, torch.dtype, torch.device], TensorSpec] = {}
 
 
 def name_dtype(dtype: torch.dtype) -> str:
@@ -42,16 +43,17 @@ def name_device(device: torch.device) -> str:
 
 def build_spec(name: str, tensor: Tensor) -> TensorSpec:
     """Write down a tensor's size, dtype and device; equal specs are one object, for 50,000 rows share a few hundred."""
-    shape = read_shape(tensor)
-    key = (name, shape, name_dtype(tensor.dtype), name_device(tensor.device))
+    shape = read_shape(tensor) if tensor.is_nested else tensor.shape
+    key = (name, shape, tensor.dtype, tensor.device)
     try:
         spec = _specs.get(key)
     except TypeError:  # symbolic sizes have no hash
-        return TensorSpec(*key)
+        return TensorSpec(name, tuple(shape), name_dtype(tensor.dtype), name_device(tensor.device))
     if spec is None:
         if len(_specs) > 100_000:
             _specs.clear()
-        spec = _specs[key] = TensorSpec(*key)
+        spec = TensorSpec(name, tuple(shape), name_dtype(tensor.dtype), name_device(tensor.device))
+        _specs[key] = spec
     return spec
 
 
@@ -60,10 +62,23 @@ def read_shape(tensor: Tensor) -> tuple[int, ...]:
     if not tensor.is_nested:
         return tuple(tensor.shape)
     if tensor.layout == torch.jagged:
-        return tuple(size if type(size) is int else -1 for size in tensor.shape)
+        return _read_jagged(tensor)
     sizes = tensor._nested_tensor_size()  # the only way to ask a strided nested tensor
     columns = sizes.t().tolist()
     return (sizes.shape[0], *(column[0] if len(set(column)) == 1 else -1 for column in columns))
+
+
+def _read_jagged(tensor: Any) -> tuple[int, ...]:
+    """Return the sizes of a jagged tensor; a dim that could be ragged and is not has the size that all its parts have.
+
+    Only of real ones are the lengths of the parts known.
+    """
+    ragged = -1
+    if not (tensor.offsets().is_meta or is_fake(tensor.offsets())):
+        with torch._C._DisableTorchDispatch():  # looking is no step of the forward
+            lengths = set((tensor.offsets().diff() if tensor.lengths() is None else tensor.lengths()).tolist())
+        ragged = lengths.pop() if len(lengths) == 1 else -1
+    return tuple(size if type(size) is int else ragged for size in tensor.shape)
 
 
 def find_leaves(value: Any) -> list[Leaf]:

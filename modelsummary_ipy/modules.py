@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import itertools
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, MappingProxyType
@@ -19,13 +20,35 @@ from modelsummary_ipy.facts import ModuleFact, ParamFact
 from modelsummary_ipy.leaves import name_device, name_dtype
 from modelsummary_ipy.reads import find_reads
 
-__all__ = ["ModuleTree", "read_params", "read_tree"]
+__all__ = ["LayerKind", "ModuleTree", "read_params", "read_tree"]
 
 #: Attributes every module has, which say nothing of what it does.
 _MACHINERY = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 _ATOMS = (bool, int, float, str, type(None))
+_ATOM_TYPES = frozenset(_ATOMS)
+#: What else tells how a module is set up, as far as it holds nothing but atoms.
+_SETTING_TYPES = (*_ATOMS, tuple, list, torch.dtype, torch.device)
+_MAX_SETTING = 8
 _MAX_SEARCH = 4
 _MAX_ITEMS = 10_000
+
+
+class LayerKind:
+    """What torch's layers that are set up alike have in common: all but their weights and their mode.
+
+    Attributes:
+        attributes: What one has besides weights, mode and what every module has: numbers, strings and tuples of these.
+        length: How many attributes it has, with those that every module has.
+        settings, extra_repr: As ``ModuleFact`` has them.
+    """
+
+    __slots__ = ("attributes", "extra_repr", "length", "settings")
+
+    def __init__(self, attributes: dict[str, Any], length: int, settings: Mapping[str, Any], extra_repr: str) -> None:
+        self.attributes = attributes
+        self.length = length
+        self.settings = settings
+        self.extra_repr = extra_repr
 
 
 class ModuleTree:
@@ -38,6 +61,7 @@ class ModuleTree:
         param_index: Index by ``id`` of the parameter or buffer.
         objects: The modules themselves, by index. Dropped by whoever holds the tree longer than a trace.
         tensors: The parameters and buffers themselves, by index.
+        kinds: What a layer of torch's has in common with those like it, by index; ``None`` for any other module.
     """
 
     def __init__(self) -> None:
@@ -47,60 +71,127 @@ class ModuleTree:
         self.param_index: dict[int, int] = {}
         self.objects: list[nn.Module] = []
         self.tensors: list[Tensor] = []
+        self.kinds: list[LayerKind | None] = []
 
 
 def read_tree(model: nn.Module) -> ModuleTree:
     """Read every module of ``model`` and every parameter and buffer, registered or kept in plain containers."""
     tree = ModuleTree()
-    paths: list[list[str]] = []
-    parents: list[int | None] = []
-    found: list[str] = []
-    own_tensors: list[list[tuple[str, Tensor, str]]] = []
-
-    def visit(module: nn.Module, path: str | None, where: str, parent: int | None, above: frozenset[int]) -> None:
-        index = tree.module_index.get(id(module))
-        if index is None:
-            index = tree.module_index[id(module)] = len(tree.objects)
-            tree.objects.append(module)
-            paths.append([])
-            parents.append(parent)
-            found.append(where if path is None else "")
-            own_tensors.append(_own_tensors(module))
-        if path is not None:
-            paths[index].append(path)
-        if id(module) in above:  # a module that registers itself
-            return
-        above |= {id(module)}
-        for name, inner_module in list(module._modules.items()):
-            if inner_module is not None:
-                inner = name if not (path or where) else f"{path or where}.{name}"
-                visit(inner_module, None if path is None else inner, inner, index, above)
-
-    visit(model, "", "", None, frozenset())
-    registered = len(tree.objects)
+    found: list[_Found] = []
+    _visit(tree, found, model, "", "", None)
     seen: set[int] = set()
-    for index in range(registered):
-        for name, child in _find_unregistered(tree.objects[index], seen):
+    for one in found[:]:
+        for name, child in _find_unregistered(one.others, seen):
             if id(child) not in tree.module_index:
-                base = paths[index][0]
-                visit(child, None, f"{base}.{name}" if base else name, index, frozenset())
-
-    _number_params(tree, paths, own_tensors)
-    unregistered = _number_loose(tree)
-    children: list[dict[int, None]] = [{} for _ in tree.objects]  # ordered sets
-    for index, module in enumerate(tree.objects):
-        for registered_child in list(module._modules.values()):
-            if registered_child is not None:
-                children[index][tree.module_index[id(registered_child)]] = None
-    for index, module in enumerate(tree.objects):
-        own = tuple(dict.fromkeys(tree.param_index[id(tensor)] for _, tensor, _ in own_tensors[index]))
-        loose = tuple((place, tree.param_index[id(tensor)]) for place, tensor in unregistered[index])
-        tree.modules.append(
-            _read_module(
-                module, index, tuple(paths[index]), parents[index], tuple(children[index]), own, found[index], loose
-            )
-        )
+                base = one.paths[0]
+                _visit(tree, found, child, None, f"{base}.{name}" if base else name, tree.module_index[id(one.module)])
+    _number_params(tree, found)
+    unregistered = _number_loose(tree, found)
+    number_of = tree.param_index
+    for index, one in enumerate(found):
+        own = tuple(number_of[id(tensor)] for _, tensor, _ in one.tensors)
+        loose = tuple((place, number_of[id(tensor)]) for place, tensor in unregistered.get(index, ()))
+        kind = _find_kind(one)
+        tree.kinds.append(kind)
+        tree.modules.append(_read_module(tree, one, kind, index, own if len(own) < 2 else _unique(own), loose))
     return tree
+
+
+def _unique(values: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _visit(
+    tree: ModuleTree, found: list[_Found], module: nn.Module, path: str | None, where: str, parent: int | None
+) -> None:
+    """Meet a module and all that it registers, parents first.
+
+    Args:
+        tree: Gets the modules and their numbers.
+        found: Gets what is known of each.
+        module: Where to begin.
+        path: What it is registered under; ``None`` if it is not.
+        where: How it is reached if it is not registered.
+        parent: The number of the module that it was met in.
+    """
+    index_of = tree.module_index
+    work: list[tuple[nn.Module, str | None, str, int | None, frozenset[int]]] = [
+        (module, path, where, parent, frozenset())
+    ]
+    while work:
+        module, path, where, parent, above = work.pop()
+        index = index_of.get(id(module))
+        if index is None:
+            index = index_of[id(module)] = len(found)
+            tree.objects.append(module)
+            found.append(_Found(module, where if path is None else "", parent))
+        if path is not None:
+            found[index].paths.append(path)
+        if not module._modules or id(module) in above:  # one that registers itself is met once
+            continue
+        above |= {id(module)}
+        base = f"{path or where}." if path or where else ""
+        for name, inner in reversed(list(module._modules.items())):
+            if inner is not None:
+                work.append((inner, None if path is None else base + name, base + name, index, above))
+
+
+class _Found:
+    """A module that was met, and what it has besides what every module has.
+
+    Attributes:
+        module: Itself.
+        paths: What it is registered under.
+        where: How it is reached if it is not registered.
+        parent: The number of the module that it was met in first.
+        tensors: ``(name, tensor, kind)`` of what is registered directly on it.
+        plain: Its numbers, strings, ``None`` and short tuples of these, by name.
+        others: Everything else that may hold a tensor or a module, by name.
+        key: Equal for modules that say the same of themselves; ``None`` where that may depend on more.
+    """
+
+    __slots__ = ("key", "module", "others", "parent", "paths", "plain", "tensors", "where")
+
+    def __init__(self, module: nn.Module, where: str, parent: int | None) -> None:
+        self.module = module
+        self.where = where
+        self.parent = parent
+        self.paths: list[str] = []
+        self.tensors = _own_tensors(module)
+        self.plain: dict[str, Any] = {}
+        self.others: list[tuple[str, Any]] = []
+        cls = type(module)
+        key: list[Any] | None = [cls] if _is_torchs_layer(cls) else None  # type: ignore[arg-type]  # as everywhere
+        for name, value in [item for item in list(vars(module).items()) if item[0] not in _MACHINERY]:
+            kind = type(value)
+            if kind in _ATOM_TYPES:
+                if key is not None:
+                    key += (name, kind, value)
+            elif kind is tuple and len(value) <= _MAX_SETTING and _ATOM_TYPES.issuperset(kinds := [*map(type, value)]):
+                if key is not None:
+                    key += (name, *kinds, value)
+            else:
+                self.others.append((name, value))
+                key = None
+                if not isinstance(value, _SETTING_TYPES):
+                    continue
+            self.plain[name] = value
+        if key is not None:
+            key += module._parameters
+            key += module._buffers
+            key += [param is None for param in module._parameters.values()]
+        self.key = None if key is None else tuple(key)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_torchs_layer(cls: type[nn.Module]) -> bool:
+    """Tell whether a class is one of torch's layers, whose ``repr`` tells of their settings and nothing else."""
+    name = cls.__module__
+    return (
+        name.startswith("torch.nn.modules.")
+        and name != "torch.nn.modules.container"  # a list of parameters tells of their sizes
+        and getattr(sys.modules.get(name), cls.__name__, None) is cls
+    )
 
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, str]]:
@@ -115,40 +206,37 @@ def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, str]]:
     return own + [(name, tensor, "buffer") for name, tensor in buffers if tensor is not None]
 
 
-def _number_params(tree: ModuleTree, paths: list[list[str]], own: list[list[tuple[str, Tensor, str]]]) -> None:
+def _number_params(tree: ModuleTree, found: list[_Found]) -> None:
     names: list[list[str]] = []
     kinds: list[str] = []
-    for index, tensors in enumerate(own):
-        for name, tensor, kind in tensors:
+    for one in found:
+        for name, tensor, kind in one.tensors:
             number = tree.param_index.get(id(tensor))
             if number is None:
                 number = tree.param_index[id(tensor)] = len(tree.tensors)
                 tree.tensors.append(tensor)
                 names.append([])
                 kinds.append(kind)
-            names[number] += [f"{path}.{name}" if path else name for path in paths[index]]
+            names[number] += [f"{path}.{name}" if path else name for path in one.paths]
     left: dict[int, int] = {}
     for number, tensor in enumerate(tree.tensors):
         tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], left))
 
 
-def _number_loose(tree: ModuleTree) -> list[list[tuple[str, Tensor]]]:
-    """Number the trainable tensors that modules keep in plain lists and dicts, after all others; per module, where."""
-    found: list[list[tuple[str, Tensor]]] = []
+def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple[str, Tensor]]]:
+    """Number the trainable tensors that modules keep in plain lists and dicts, after all others; by module, where."""
+    loose: dict[int, list[tuple[str, Tensor]]] = {}
     left: dict[int, int] = {}
-    for module in tree.objects:
-        own: list[tuple[str, Tensor]] = []
-        for name, value in list(vars(module).items()):
-            if name in _MACHINERY or isinstance(value, (*_ATOMS, nn.Module)):
-                continue
-            own += [(place, tensor) for place, tensor in _find_trainable(value, name, 0)]
-        for _, tensor in own:
-            if id(tensor) not in tree.param_index:
-                tree.param_index[id(tensor)] = len(tree.tensors)
-                tree.tensors.append(tensor)
-                tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", left))
-        found.append([(place, tensor) for place, tensor in own if not tree.params[tree.param_index[id(tensor)]].names])
-    return found
+    for index, one in enumerate(found):
+        for name, value in one.others:
+            for place, tensor in _find_trainable(value, name, 0):
+                if id(tensor) not in tree.param_index:
+                    tree.param_index[id(tensor)] = len(tree.tensors)
+                    tree.tensors.append(tensor)
+                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", left))
+                if not tree.params[tree.param_index[id(tensor)]].names:
+                    loose.setdefault(index, []).append((place, tensor))
+    return loose
 
 
 def _find_trainable(value: Any, name: str, depth: int) -> Iterator[tuple[str, Tensor]]:
@@ -178,18 +266,20 @@ def _read_bytes(tensor: Tensor, left: dict[int, int]) -> int:
         tensor: A parameter or buffer.
         left: Bytes of each storage that no tensor has been given yet, by address; what two tensors share counts once.
     """
-    size = int(tensor.numel()) * int(tensor.element_size())
-    if type(tensor) not in _PLAIN and hasattr(tensor, "__tensor_flatten__"):
+    is_plain = type(tensor) in _PLAIN
+    if not is_plain and hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
         return sum(_read_bytes(getattr(tensor, name), left) for name in names)
-    if tensor.layout != torch.strided or type(tensor) not in _PLAIN:
+    size = int(tensor.numel()) * int(tensor.element_size())
+    if not is_plain or tensor.layout != torch.strided:
         return size
     storage = tensor.untyped_storage()
-    rest = left.get(storage._cdata)
+    address = storage._cdata
+    rest = left.get(address)
     if rest is None:
         rest = int(storage.nbytes())
     taken = min(size, rest)
-    left[storage._cdata] = rest - taken
+    left[address] = rest - taken
     return taken
 
 
@@ -207,15 +297,15 @@ def read_params(params: Sequence[ParamFact], tensors: Mapping[int, Tensor]) -> l
 
 
 def _read_module(
-    module: nn.Module,
+    tree: ModuleTree,
+    found: _Found,
+    kind: LayerKind | None,
     index: int,
-    paths: tuple[str, ...],
-    parent: int | None,
-    children: tuple[int, ...],
     params: tuple[int, ...],
-    found: str,
     loose: tuple[tuple[str, int], ...],
 ) -> ModuleFact:
+    module = found.module
+    inner = list(module._modules.values()) if module._modules else []
     cls = type(module)
     code = _find_forward(cls)  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
     # Who is a container of its own reaches its children by their index.
@@ -223,17 +313,17 @@ def _read_module(
     reads = find_reads(cls, nn.Module) if code is not None and not indexes else None  # type: ignore[arg-type]  # as above
     return ModuleFact(
         index=index,
-        paths=paths,
+        paths=tuple(found.paths),
         type_name=_name_type(module),
         type_module=cls.__module__,
-        parent=parent,
-        children=children,
+        parent=found.parent,
+        children=_unique(tuple(tree.module_index[id(child)] for child in inner if child is not None)) if inner else (),
         params=params,
-        settings=_read_settings(module),
-        extra_repr=_read_extra_repr(module),
+        settings=kind.settings if kind else _read_settings(found),
+        extra_repr=kind.extra_repr if kind else _read_extra_repr(module),
         training=bool(module.training),
-        found=found,
-        lazy=any(isinstance(p, UninitializedTensorMixin) for p in list(module._parameters.values())),
+        found=found.where,
+        lazy=any(isinstance(tensor, UninitializedTensorMixin) for _, tensor, _ in found.tensors),
         loose=loose,
         reads=reads.forward if reads is not None else None,
         reads_elsewhere=reads.elsewhere if reads is not None else frozenset(),
@@ -258,19 +348,37 @@ def _name_type(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def _read_settings(module: nn.Module) -> Mapping[str, Any]:
+_kinds: dict[tuple[Any, ...], LayerKind] = {}
+_MOST_KINDS = 10_000
+
+
+def _find_kind(found: _Found) -> LayerKind | None:
+    if found.key is None:
+        return None
+    kind = _kinds.get(found.key)
+    if kind is None:
+        if len(_kinds) > _MOST_KINDS:
+            _kinds.clear()
+        length = len(vars(found.module)) - ("_compiled_call_impl" in vars(found.module))
+        kind = LayerKind(found.plain, length, _read_settings(found), _read_extra_repr(found.module))
+        _kinds[found.key] = kind
+    return kind
+
+
+def _read_settings(found: _Found) -> Mapping[str, Any]:
     settings: dict[str, Any] = {}
-    for name, value in list(vars(module).items()):
-        if name in _MACHINERY or name.startswith("_"):
+    for name, value in found.plain.items():
+        if name.startswith("_"):
             continue
         if isinstance(value, _ATOMS):
             settings[name] = value
-        elif isinstance(value, (tuple, list)) and len(value) <= 8 and all(isinstance(v, _ATOMS) for v in value):
-            settings[name] = tuple(value)
-        elif isinstance(value, (torch.dtype, torch.device)):
+        elif isinstance(value, (tuple, list)):
+            if len(value) <= _MAX_SETTING and all(isinstance(v, _ATOMS) for v in value):
+                settings[name] = tuple(value)
+        else:
             settings[name] = str(value).removeprefix("torch.")
-    if isinstance(module, nn.modules.conv._ConvNd):
-        settings["transposed"] = bool(getattr(module, "transposed", False))
+    if isinstance(found.module, nn.modules.conv._ConvNd):
+        settings["transposed"] = bool(getattr(found.module, "transposed", False))
     return MappingProxyType(settings)
 
 
@@ -281,16 +389,15 @@ def _read_extra_repr(module: nn.Module) -> str:
         return ""
 
 
-def _find_unregistered(module: nn.Module, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
+def _find_unregistered(others: list[tuple[str, Any]], seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
     """Find modules kept in a module's plain lists, dicts, tuples and objects, with the text that reaches them.
 
     Args:
-        module: Where to look.
+        others: Where to look: what the module has besides numbers and strings.
         seen: ``id`` of every container looked into so far: a config that 200 layers share is read once.
     """
-    for name, value in list(vars(module).items()):
-        if name not in _MACHINERY and not isinstance(value, _ATOMS):
-            yield from _search(value, name, 0, seen)
+    for name, value in others:
+        yield from _search(value, name, 0, seen)
 
 
 def _search(value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:

@@ -15,61 +15,98 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from modelsummary_ipy.clone import Stub
+from modelsummary_ipy.facts import TensorSpec
 from modelsummary_ipy.fakes import FakeMode, build_fake
+from modelsummary_ipy.leaves import build_spec
 from modelsummary_ipy.memo import Made, add_part, is_fresh
+from modelsummary_ipy.modules import LayerKind
 
-__all__ = ["Repeats"]
+__all__ = ["Answer", "Repeats"]
 
-#: What every module has, and what of it decides how a layer answers.
-_MACHINERY = frozenset(vars(nn.Module()))
 _STORES = ("_parameters", "_buffers")
 
 
-class _Answer:
-    """What a layer gave: its output, the aten operations it ran and the names of the weights that it read."""
+class Answer:
+    """What a layer gave and what was written down of it.
 
-    __slots__ = ("kernels", "made", "weights")
+    Attributes:
+        made: Its output.
+        kernels: The aten operations that it ran.
+        weights: Names of the weights that it read.
+        inputs, outputs, arguments, inplace: As a record of its call has them.
+    """
 
-    def __init__(self, made: Made, kernels: list[Any], weights: list[str]) -> None:
+    __slots__ = ("arguments", "inplace", "inputs", "kernels", "made", "outputs", "weights")
+
+    def __init__(
+        self, made: Made, weights: list[str], outputs: tuple[TensorSpec, ...], record: Any, inplace: Any
+    ) -> None:
         self.made = made
-        self.kernels = kernels
         self.weights = weights
+        self.kernels = tuple(record.kernels)
+        self.inputs = record.inputs
+        self.outputs = outputs
+        self.arguments = record.arguments
+        self.inplace = bool(inplace)
+
+    def fill(self, record: Any) -> None:
+        """Write to the record of another call what is the same of it."""
+        record.kernels = self.kernels
+        record.inputs = self.inputs
+        record.outputs = self.outputs
+        record.arguments = self.arguments
+        record.inplace = self.inplace
 
 
 class Repeats:
     """Answers of one pass, by class, settings, sizes of weights and sizes of inputs.
 
-    A pass with grad must not use it, for what it makes has no history; neither must one that follows storages.
+    A pass with grad must not use it, for what it makes has no history; neither must one that follows storages. Whoever
+    asks has torch functions switched off.
 
     Args:
         mode: The mode of the pass's fakes.
         param_of: Index of a parameter's facts by ``id`` of its tensor, or of its stub while there is none.
+        kind_of: What a layer has in common with those like it, by its ``id``.
     """
 
-    def __init__(self, mode: FakeMode, param_of: Mapping[int, int]) -> None:
+    def __init__(self, mode: FakeMode, param_of: Mapping[int, int], kind_of: Mapping[int, LayerKind]) -> None:
         self._mode = mode
+        self._kind_of = kind_of
         self._param_of = param_of
-        self._answers: dict[Any, _Answer] = {}
+        self._answers: dict[Any, Answer] = {}
         self._modes = _count_modes()
+        self._last_key: Any = None
 
-    def run(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], record: Any) -> Any:
-        """Call a layer of torch's own, or answer in its place, and write to ``record`` what it ran and read."""
-        if kwargs or torch.is_grad_enabled() or isinstance(module, torch.jit.ScriptModule):
-            return module.forward(*args, **kwargs)
-        with torch._C.DisableTorchFunction():
-            key = self._find_key(module, args)
-            answer = self._answers.get(key)
-            if answer is not None:
-                record.kernels += answer.kernels
-                record.params += [self._param_of[id(_find_weight(module, name))] for name in answer.weights]
-                return self._make(answer.made, args)
-        output = module.forward(*args)
-        if key is not None:
-            with torch._C.DisableTorchFunction():
-                self._keep(key, module, args, output, record)
-        return output
+    def find(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
+        """Look up what a layer like this one made of inputs like these; what ``keep`` is given next is this layer's."""
+        kind = self._kind_of.get(id(module))
+        self._last_key = None
+        if kind is None or kwargs or torch.is_grad_enabled():
+            return None
+        key = self._last_key = self._find_key(kind, module, args)
+        return None if key is None else self._answers.get(key)
 
-    def _keep(self, key: Any, module: nn.Module, args: tuple[Any, ...], output: Any, record: Any) -> None:
+    def make(self, answer: Answer, args: tuple[Any, ...]) -> Any:
+        """Make the output that an answer stands for."""
+        made = answer.made
+        if made.way == "self":
+            return args[0]
+        with torch._C._DisableTorchDispatch():
+            meta = torch.empty_strided(made.size, made.stride, dtype=made.dtype, device="meta")
+            return build_fake(self._mode, meta, made.device)
+
+    def list_weights(self, answer: Answer, module: nn.Module) -> list[int]:
+        """List the weights that a layer reads as the answer's did."""
+        return [self._param_of[id(_find_weight(module, name))] for name in answer.weights]
+
+    def take_key(self) -> Any:
+        """Return the key of the layer that was looked up last, once; ``None`` if it is not to be kept."""
+        key, self._last_key = self._last_key, None
+        return key
+
+    def keep(self, key: Any, module: nn.Module, args: tuple[Any, ...], output: Any, record: Any) -> None:
+        """Remember what a layer made, if it is as plain as it looks."""
         is_same = bool(args) and output is args[0]
         weights = self._name_weights(module, record.params)
         if weights is None or type(output) is not FakeTensor or not add_part([], output, self._mode):
@@ -77,35 +114,37 @@ class Repeats:
         weights_read = [tensor for _, tensor in _list_weights(module)]
         if is_same or is_fresh(output, [*args, *weights_read]):
             made = Made(output, "self" if is_same else "fresh")
-            self._answers[key] = _Answer(made, list(record.kernels), weights)
+            self._answers[key] = Answer(made, weights, (build_spec("", output),), record, module.__dict__.get("inplace"))
 
-    def _make(self, made: Made, args: tuple[Any, ...]) -> Any:
-        if made.way == "self":
-            return args[0]
-        with torch._C._DisableTorchDispatch():
-            meta = torch.empty_strided(made.size, made.stride, dtype=made.dtype, device="meta")
-            return build_fake(self._mode, meta, made.device)
-
-    def _find_key(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _find_key(self, kind: LayerKind, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Write down all that an answer depends on; ``None`` if that is more than settings and sizes."""
         if _count_modes() != self._modes or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             return None
         state, mode = module.__dict__, self._mode
-        parts: list[Any] = [type(module), module.training, torch.get_default_dtype(), torch.is_inference_mode_enabled()]
-        for value in args:
-            if not add_part(parts, value, mode):
-                return None
+        if len(state) != kind.length or state["_modules"] or not kind.attributes.items() <= state.items():
+            return None  # the forward has changed it
+        parts = [kind, state["training"], torch.get_default_dtype(), torch.is_inference_mode_enabled()]
         for store in _STORES:
-            for name, value in dict.items(state[store]):  # as they are: weights that nobody read yet stay unmade
-                parts.append(name)
-                if not (_add_stub(parts, value) if type(value) is Stub else add_part(parts, value, mode)):
+            weights = state[store]
+            parts += dict.keys(weights)
+            for value in dict.values(weights):  # as they are: weights that nobody read yet stay unmade
+                if value is None:
+                    parts.append(None)
+                elif type(value) is Stub:
+                    if value.values is not None or value.shared is not None or value.is_result or value.extras:
+                        return None
+                    parts.append(value.look)
+                elif not self._add_weight(parts, value):
                     return None
-        for name, value in state.items():
-            if name not in _MACHINERY:
-                parts.append(name)
-                if not add_part(parts, value, mode):
-                    return None
-        return tuple(parts)
+        return tuple(parts) if all(add_part(parts, value, mode) for value in args) else None
+
+    def _add_weight(self, parts: list[Any], weight: Any) -> bool:
+        """Add what a stub's look is, of a weight that has been made."""
+        seen: list[Any] = []
+        if type(weight) is not FakeTensor or not add_part(seen, weight, self._mode) or seen[4:] != [0, False]:
+            return False
+        parts.append((*seen[:4], weight.requires_grad))
+        return True
 
     def _name_weights(self, module: nn.Module, touched: list[int]) -> list[str] | None:
         """Name the parameters and buffers of a layer that it read; ``None`` if it read another's."""
@@ -121,14 +160,6 @@ def _list_weights(module: nn.Module) -> list[tuple[str, Any]]:
 def _find_weight(module: nn.Module, name: str) -> Any:
     params, buffers = (module.__dict__[store] for store in _STORES)
     return dict.__getitem__(params if name in params else buffers, name)
-
-
-def _add_stub(parts: list[Any], stub: Stub) -> bool:
-    """Add what ``add_part`` adds for the fake that would be made of a stub."""
-    if stub.stride is None or stub.values is not None or stub.shared is not None or stub.is_result or stub.extras:
-        return False
-    parts += (stub.size, stub.stride, stub.dtype, stub.device, 0, False)
-    return True
 
 
 def _count_modes() -> tuple[int, int]:

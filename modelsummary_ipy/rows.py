@@ -200,26 +200,32 @@ def _find_members(
 def _count_params(trace: Trace) -> dict[int, tuple[int, int, int]]:
     """Count ``(own, all, trainable)`` scalars of every module, each tensor once in a subtree whatever its names."""
     below: dict[int, frozenset[int]] = {}
+    counted: dict[int, tuple[int, int, int]] = {}
+    for fact in reversed(trace.modules):
+        own = [trace.params[p] for p in fact.params if trace.params[p].kind == "parameter"]
+        every = own
+        if fact.children:
+            every = [trace.params[p] for p in _collect_params(trace, fact.index, frozenset({fact.index}), below)]
+        elif _has_params(trace, fact):
+            below[fact.index] = frozenset(param.index for param in own)
+        num = sum([param.num for param in every])
+        trainable = num if all([param.trainable for param in every]) else sum(p.num for p in every if p.trainable)
+        counted[fact.index] = (num if every is own else sum(param.num for param in own), num, trainable)
+    return counted
 
-    def collect(index: int, above: frozenset[int]) -> frozenset[int]:
-        if index in below:
-            return below[index]
+
+def _collect_params(
+    trace: Trace, index: int, above: frozenset[int], below: dict[int, frozenset[int]]
+) -> frozenset[int]:
+    """Collect the parameters of a module and of all below it; ``above`` keeps modules that register themselves out."""
+    if index not in below:
         fact = trace.modules[index]
         found = {p for p in fact.params if trace.params[p].kind == "parameter"} if _has_params(trace, fact) else set()
         for child in fact.children:
             if child not in above:
-                found |= collect(child, above | {index})
+                found |= _collect_params(trace, child, above | {index}, below)
         below[index] = frozenset(found)
-        return below[index]
-
-    counted: dict[int, tuple[int, int, int]] = {}
-    for fact in reversed(trace.modules):
-        every = collect(fact.index, frozenset({fact.index}))
-        own = sum(trace.params[p].num for p in fact.params if trace.params[p].kind == "parameter")
-        num = sum(trace.params[p].num for p in every)
-        trainable = sum(trace.params[p].num for p in every if trace.params[p].trainable)
-        counted[fact.index] = (own, num, trainable)
-    return counted
+    return below[index]
 
 
 def _has_params(trace: Trace, fact: ModuleFact) -> bool:

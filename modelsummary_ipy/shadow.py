@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from modelsummary_ipy.clone import Cloner, Stub
 from modelsummary_ipy.fakes import FakeMode, describe_tensor, is_plain, make_fake
 from modelsummary_ipy.isolation import deep_stack
 from modelsummary_ipy.late import LateWeights
-from modelsummary_ipy.modules import ModuleTree, read_tree
+from modelsummary_ipy.modules import LayerKind, ModuleTree, read_tree
 
 __all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
 
@@ -38,6 +38,7 @@ class Workpiece:
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
         device: Where made-up inputs go if nothing says otherwise.
         is_late: Whether weights are made when they are read.
+        kind_of: What a layer of torch's has in common with those like it, by ``id`` of the copy's module, if it is late.
     """
 
     def __init__(
@@ -49,19 +50,29 @@ class Workpiece:
         device: torch.device,
         convert: Callable[[Any], Any],
         storages: frozenset[int] = frozenset(),
-        stubs: Mapping[int, int] | None = None,
+        stubs: dict[int, int] | None = None,
+        kinds: Sequence[LayerKind | None] = (),
+        forget: Callable[[], None] | None = None,
     ) -> None:
         self.module = module
         self.index_of = {id(copy): index for index, copy in modules}
         self.modules = [copy for _, copy in modules]
         self.is_late = stubs is not None
-        self.param_of = {**(stubs or {}), **{id(tensor): index for index, tensor in tensors.items()}}
+        self.param_of: dict[int, int] = {} if stubs is None else stubs
+        self.param_of.update((id(tensor), index) for index, tensor in tensors.items())
+        self.kind_of = {id(copy): kind for index, copy in modules if kinds and (kind := kinds[index]) is not None}
         self.param_tensors = tensors
         self.fake_mode = fake_mode
         self.device = device
         self._convert = convert
         self._storages = storages
+        self._forget = forget
         self._adopted: dict[int, tuple[nn.Module, nn.Module]] = {}
+
+    def release(self) -> None:
+        """Let go of the cloner that weights which are made late go back to; with it the copy would keep itself alive."""
+        if self._forget is not None:
+            self._forget()
 
     def adopt(self, module: nn.Module, made: Container[int]) -> nn.Module:
         """Return what to run in the place of a module that is not in this copy.
@@ -160,19 +171,21 @@ class Shadow:
         def convert(tensor: Any) -> Any:
             return make_fake(tensor, mode, self._moved_to)
 
-        numbers = {id(stub): index for index, stub in self._stubs.items()} if late else {}
+        # Not the workpiece itself: it would be kept alive by the weights it holds.
+        param_of = {id(stub): index for index, stub in self._stubs.items()} if late else {}
+        tensors: dict[int, Tensor] = {}
 
         def hold_back(stubs: dict[str, Any], cloner: Cloner) -> Any:
-            if any(stub is not None and stub.size is None for stub in stubs.values()):  # lazy ones are made at once
+            if any(stub is not None and stub.is_lazy for stub in stubs.values()):  # lazy ones are made at once
                 return {name: None if stub is None else cloner(stub) for name, stub in stubs.items()}
             return LateWeights(stubs, functools.partial(make_late, cloner)) if stubs else {}
 
         def make_late(cloner: Cloner, stub: Stub) -> Any:
             with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():  # no step of the forward
                 tensor = cloner(stub)
-            if (index := numbers.get(id(stub))) is not None:
-                work.param_of[id(tensor)] = index
-                work.param_tensors[index] = tensor
+            if (index := param_of.get(id(stub))) is not None:
+                param_of[id(tensor)] = index
+                tensors[index] = tensor
             return tensor
 
         cloner = Cloner(convert, _wrap_script_module, hold_back=hold_back if late else None)
@@ -180,8 +193,10 @@ class Shadow:
             module = cloner(self._pristine)
         new_of = {id(old): new for old, new in cloner.modules}
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
-        tensors = {index: cloner.tensors[id(stub)] for index, stub in self._stubs.items() if id(stub) in cloner.tensors}
-        work = Workpiece(module, modules, tensors, mode, self.device, convert, stubs=numbers if late else None)
+        made = cloner.tensors
+        tensors.update((index, made[id(stub)]) for index, stub in self._stubs.items() if id(stub) in made)
+        late_facts: dict[str, Any] = {"stubs": param_of, "kinds": self.tree.kinds, "forget": cloner.forget} if late else {}
+        work = Workpiece(module, modules, tensors, mode, self.device, convert, **late_facts)
         _unwrap_all(module, [new for _, new in modules])
         set_mode(module, self.mode)
         return work

@@ -25,7 +25,7 @@ from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_
 from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
 from modelsummary_ipy.ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.packed import COPIED, find_rule
-from modelsummary_ipy.repeats import Repeats
+from modelsummary_ipy.repeats import Answer, Repeats
 from modelsummary_ipy.shadow import Workpiece
 from modelsummary_ipy.source import Place, find_lines, read_line, to_source
 
@@ -147,7 +147,7 @@ def trace(
         gate.runners = _RUNNERS
         gate.deliver()
         if work.fake_mode is not None and work.is_late:
-            tracer.repeats = Repeats(work.fake_mode, work.param_of)
+            tracer.repeats = Repeats(work.fake_mode, work.param_of, work.kind_of)
         try:
             gate.is_open = True
             tracer.run(method, inputs)
@@ -155,7 +155,9 @@ def trace(
             error = raised
         finally:
             gate.is_open = False
-    return tracer.finish(error, inputs, method)
+    result = tracer.finish(error, inputs, method)
+    work.release()
+    return result
 
 
 class _FunctionMode(TorchFunctionMode):
@@ -170,36 +172,25 @@ class _FunctionMode(TorchFunctionMode):
 
 
 class _Record:
-    """A call while the forward runs."""
+    """A call while the forward runs; what a call does not have stays the class's."""
 
-    __slots__ = (
-        "arguments",
-        "autocast",
-        "call_index",
-        "depth",
-        "func",
-        "grad",
-        "index",
-        "inplace",
-        "input_links",
-        "input_params",
-        "inputs",
-        "kernels",
-        "kind",
-        "lazy",
-        "live_bytes",
-        "made_bytes",
-        "module",
-        "output_links",
-        "outputs",
-        "params",
-        "parent",
-        "path",
-        "places",
-        "saved",
-        "status",
-        "type_name",
-    )
+    depth = 0
+    call_index = 0
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    input_links: tuple[Link | None, ...] = ()
+    output_links: tuple[Link | None, ...] = ()
+    input_params: tuple[int | None, ...] = ()
+    arguments: Any = ((), {})
+    func: Any = None
+    live_bytes: int | None = None
+    made_bytes = 0
+    status = "ran"
+    places: tuple[Place, ...] = ()
+    inplace = False
+    lazy = False
+    grad = False
+    autocast: str | None = None
 
     def __init__(
         self, index: int, kind: str, path: str, type_name: str, parent: _Record | None, module: int | None
@@ -209,27 +200,17 @@ class _Record:
         self.path = path
         self.type_name = type_name
         self.parent = parent
-        self.depth: int = 0 if parent is None else parent.depth + 1
+        if parent is not None:
+            self.depth = parent.depth + 1
         self.module = module
-        self.call_index = 0
-        self.inputs: tuple[TensorSpec, ...] = ()
-        self.outputs: tuple[TensorSpec, ...] = ()
-        self.input_links: tuple[Link | None, ...] = ()
-        self.output_links: tuple[Link | None, ...] = ()
-        self.input_params: tuple[int | None, ...] = ()
-        self.arguments: Any = ()
-        self.func: Any = None
         self.params: list[int] = []
         self.kernels: list[Any] = []
         self.saved: list[tuple[int, int]] = []
-        self.live_bytes: int | None = None
-        self.made_bytes = 0
-        self.status = "ran"
-        self.places: tuple[Place, ...] = ()
+
+    def note_modes(self) -> None:
+        """Write down how it runs: whether autograd records it, and in which dtype autocast computes."""
         self.grad = torch.is_grad_enabled()
         self.autocast = _read_autocast()
-        self.inplace = False
-        self.lazy = False
 
 
 def _read_autocast() -> str | None:
@@ -304,6 +285,12 @@ class _Tracer:
                 if adopted is module:
                     self._made_modules.add(id(module))
                 module = adopted
+            repeats = self.repeats
+            if repeats is not None:
+                answer = repeats.find(module, args, kwargs) if method == "forward" and not _has_hooks(module) else None
+                if answer is not None:
+                    return self._answer(answer, repeats, module, args)
+                key = repeats.take_key()
             record, is_leaf = self._begin_module(module, args, kwargs, method)
         self._leaf_depth += is_leaf
         try:
@@ -311,10 +298,6 @@ class _Tracer:
                 output = getattr(module, method)(*args, **kwargs)
             elif _has_hooks(module):
                 output = self._call_hooked(record, module, args, kwargs)
-            elif is_leaf and self.repeats is not None:
-                if self.gate.is_pending:
-                    self.gate.deliver()
-                output = self.repeats.run(module, args, kwargs, record)
             else:
                 output = module.forward(*args, **kwargs)
         except BaseException as error:
@@ -322,11 +305,39 @@ class _Tracer:
             raise
         else:
             with torch._C.DisableTorchFunction():
+                if repeats is not None and key is not None:
+                    repeats.keep(key, module, args, output, record)
                 self._end_module(record, module, output, bool(is_leaf))
             return output
         finally:
             self._leaf_depth -= is_leaf
             self._stack.pop()
+
+    def _answer(self, answer: Answer, repeats: Repeats, module: nn.Module, args: tuple[Any, ...]) -> Any:
+        """Write down a call of a layer that one like it has been run for, and give what it would give."""
+        if self.gate.is_pending:
+            self.gate.deliver()
+        parent = self._stack[-1] if self._stack else None
+        index = self._work.index_of[id(module)]
+        fact = self._modules[index]
+        path = self._choose_path(fact, parent)
+        record = self._add(_Record(len(self._records), "module", path, fact.type_name, parent, index), ("module", index))
+        record.places = find_lines(sys._getframe(2), self._stop, 1) if parent is not None else ()
+        answer.fill(record)
+        if len(args) == 1 and isinstance(args[0], Tensor):
+            tensors = [args[0]]
+        else:
+            tensors = [tensor for _, tensor in find_argument_leaves(args, {})]
+        record.input_links = tuple([tensor.__dict__.get(TAG) for tensor in tensors])
+        record.input_params = tuple([self._work.param_of.get(id(tensor)) for tensor in tensors])
+        if answer.weights:
+            record.params = repeats.list_weights(answer, module)
+        if self._observer is not None and self._observer(len(self._records), path):
+            raise TraceCancelled
+        output = repeats.make(answer, args)
+        link = output.__dict__[TAG] = Link(record.index, 0)
+        record.output_links = (link,)
+        return output
 
     def _call_hooked(self, record: _Record, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a module with the user's hooks; what went in is what they left of it."""
@@ -351,9 +362,10 @@ class _Tracer:
         if index is None:
             index = self._meet_stranger(module, parent)
         fact = self._modules[index]
-        path = fact.path if len(fact.paths) < 2 else _choose_path(fact.paths, parent.path if parent else "")
+        path = self._choose_path(fact, parent)
         type_name = fact.type_name if not fact.lazy else type(module).__name__  # which changes at its first call
         record = self._add(_Record(len(self._records), "module", path, type_name, parent, index), ("module", index))
+        record.note_modes()
         record.lazy = fact.lazy and record.call_index == 0
         record.places = find_lines(sys._getframe(2), self._stop, 1) if parent is not None else ()
         record.arguments = (
@@ -367,6 +379,15 @@ class _Tracer:
             raise TraceCancelled
         return record, int(self._leaf[index])
 
+    def _choose_path(self, fact: ModuleFact, caller: _Record | None) -> str:
+        """Choose the name of a shared module that lies nearest below the module that calls it."""
+        paths = fact.paths
+        if len(paths) < 2:
+            return paths[0] if paths else fact.found
+        above = caller.path if caller is not None else ""
+        inside = [path for path in paths if not above or path == above or path.startswith(f"{above}.")]
+        return inside[0] if inside else paths[0]
+
     def _end_module(self, record: _Record, module: nn.Module, output: Any, is_leaf: bool) -> None:
         leaves = find_leaves(output)
         record.outputs = tuple(build_spec(name, tensor) for name, tensor in leaves)
@@ -377,7 +398,7 @@ class _Tracer:
                 tags[TAG] = Link(record.index, index)
             links.append(tags[TAG])
         record.output_links = tuple(links)
-        record.inplace = is_leaf and bool(getattr(module, "inplace", False))
+        record.inplace = is_leaf and bool(module.__dict__.get("inplace"))
         if record.lazy:
             record.type_name = type(module).__name__  # LazyLinear has become Linear
 
@@ -515,6 +536,7 @@ class _Tracer:
         single = len(tensors) == 1
         self._write_inputs(record, [("" if single else f"[{i}]", tensor) for i, tensor in enumerate(tensors)])
         record.func = func
+        record.note_modes()
         record.arguments = (
             tuple(simplify_argument(value) for value in args),
             {key: simplify_argument(value) for key, value in kwargs.items()},
@@ -685,12 +707,6 @@ def _parameter_names(module: nn.Module, method: str) -> tuple[str, ...]:
         code = getattr(written, "__code__", None)
         names = _names_of[key] = tuple(code.co_varnames[1 : code.co_argcount]) if code else ()
     return names
-
-
-def _choose_path(paths: tuple[str, ...], caller: str) -> str:
-    """Choose the name of a shared module that lies nearest below the module that calls it."""
-    inside = [path for path in paths if not caller or path == caller or path.startswith(f"{caller}.")]
-    return inside[0] if inside else paths[0]
 
 
 def _find_tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:

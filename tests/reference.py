@@ -269,7 +269,7 @@ def _write_globals(name: str, namespace: dict[str, Any], found: dict[str, Any]) 
         return []
     found[f"globals {name}"] = [(key, id(item)) for key, item in namespace.items() if not key.startswith("__")]
     for key, item in list(namespace.items()):
-        if hasattr(item, "cache_info"):
+        if isinstance(item, functools._lru_cache_wrapper):
             # How often a library's own switches were asked is no state of anybody's.
             facts = item.cache_info()
             found[f"globals {name}.{key} cache"] = str(facts) if name in _OWN else (facts.misses, facts.currsize)

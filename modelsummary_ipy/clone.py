@@ -9,14 +9,14 @@ import random
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Cloner", "Stub"]
+__all__ = ["Cloner", "Leaf", "Stub"]
 
 _ATOMS: frozenset[type] = frozenset(
     {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, type, types.BuiltinFunctionType}
@@ -61,6 +61,9 @@ _NOT_CLONED_OF_COMPILED = _NOT_CLONED | {"forward", "_forward", "dynamo_ctx", "_
 _REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
 #: What every module begins with empty, hook dicts for the most part. A template leaves these out.
 _MACHINERY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
+_CONSTANTS = {name: value for name, value in vars(nn.Module()).items() if name not in _MACHINERY}
+#: What somebody has put on a module since it was made: hooks, children.
+_SET_LATER = tuple(name for name in vars(nn.Module()) if name not in ("training", "_parameters", "_buffers"))
 
 
 #: What a tensor looks like: ``(size, stride, dtype, device, requires_grad)``; the size is ``None`` while lazy, the
@@ -110,6 +113,26 @@ class Stub:
         return self.look[0] is None
 
 
+class Leaf:
+    """What a template holds in the place of a layer that has settings, weights and nothing else.
+
+    Attributes:
+        kind: The layer's class.
+        attributes: Its settings; layers that are alike share them.
+        training: Its mode.
+        params, buffers: The clones of what is registered on it.
+    """
+
+    __slots__ = ("__weakref__", "attributes", "buffers", "kind", "params", "training")
+
+    def __init__(self, kind: type[nn.Module], attributes: Mapping[str, Any], training: Any) -> None:
+        self.kind = kind
+        self.attributes = attributes
+        self.training = training
+        self.params: dict[str, Any] = {}
+        self.buffers: dict[str, Any] = {}
+
+
 class Cloner:
     """Clone modules, containers, plain objects and functions through one memo, so what was shared stays shared.
 
@@ -120,10 +143,12 @@ class Cloner:
         convert_script: Makes the clone of a ScriptModule.
         leaf_types: Types that are converted too; two places that hold one such object get an object each.
         is_template: Whether the clone is only ever cloned again.
+        settings: Of layers that have settings, weights and nothing else: the settings, by ``id``. A template holds a
+            ``Leaf`` in their place.
         hold_back: Makes what stands for a dict of weights until these are asked of the cloner it is given.
 
     Attributes:
-        modules: ``(original, clone)`` of every module, in the order they were met.
+        modules: ``(original, clone)`` of every module or leaf, in the order they were met.
         tensors: ``id`` of the original to the clone's tensor.
     """
 
@@ -134,16 +159,18 @@ class Cloner:
         *,
         leaf_types: frozenset[type] = frozenset(),
         is_template: bool = False,
+        settings: Mapping[int, Mapping[str, Any]] | None = None,
         hold_back: Callable[[dict[str, Any], Cloner], Any] | None = None,
     ) -> None:
         self._hold_back = hold_back
+        self._settings = settings or {}
         self._is_template = is_template
         self._leaf_types = leaf_types
         self._convert = convert
         self._convert_script = convert_script
         self._memo: dict[int, Any] = {}
         self._originals: list[Any] = []  # an id in the memo must not be reused while we clone
-        self.modules: list[tuple[nn.Module, nn.Module]] = []
+        self.modules: list[tuple[Any, Any]] = []
         self.tensors: dict[int, Any] = {}
 
     def __call__(self, value: Any) -> Any:
@@ -208,6 +235,9 @@ class Cloner:
 
     def _clone_object(self, value: Any) -> Any:
         """Clone by state, not by constructor: neither ``__init__`` nor ``__setattr__`` of the user's class runs."""
+        settings = self._settings.get(id(value))
+        if settings is not None and not any(map(value.__dict__.get, _SET_LATER)):
+            return self._shorten(value, settings)
         clone = self._remember(value, object.__new__(type(value)))
         is_module = isinstance(value, nn.Module)
         if is_module:
@@ -241,6 +271,35 @@ class Cloner:
                 continue
             object.__setattr__(clone, slot, self(item))
         return clone
+
+    def _shorten(self, layer: nn.Module, settings: Mapping[str, Any]) -> Leaf:
+        state, memo = layer.__dict__, self._memo
+        leaf = Leaf(type(layer), settings, state["training"])
+        self._remember(layer, leaf)
+        self.modules.append((layer, leaf))
+        for store, weights in ((leaf.params, state["_parameters"]), (leaf.buffers, state["_buffers"])):
+            if weights:
+                for name, tensor in list(weights.items()):
+                    if tensor is not None:
+                        tensor = memo[id(tensor)] if id(tensor) in memo else self._clone_tensor(tensor)
+                    store[name] = tensor
+        return leaf
+
+    def _clone_leaf(self, leaf: Leaf) -> Any:
+        layer = self._remember(leaf, object.__new__(leaf.kind))
+        self.modules.append((leaf, layer))
+        target = layer.__dict__
+        target.update(_CONSTANTS)
+        target["training"] = leaf.training
+        for name, kind in _MACHINERY.items():
+            target[name] = kind()
+        target.update(leaf.attributes)
+        for name, store in (("_parameters", leaf.params), ("_buffers", leaf.buffers)):
+            if store and self._hold_back is not None:
+                target[name] = self._hold_back(store, self)
+            elif store:
+                target[name] = {key: None if value is None else self(value) for key, value in store.items()}
+        return layer
 
     def _clone_script_module(self, value: torch.jit.ScriptModule) -> Any:
         clone = self._remember(value, self._convert_script(value))
@@ -394,6 +453,7 @@ _WAYS: dict[type, Callable[[Cloner, Any], Any]] = cast(
         nn.Parameter: Cloner._clone_tensor,
         dict: Cloner._clone_dict,
         OrderedDict: Cloner._clone_ordered,
+        Leaf: Cloner._clone_leaf,
         list: Cloner._clone_list,
         tuple: Cloner._clone_tuple,
         set: Cloner._clone_set,

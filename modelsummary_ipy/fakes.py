@@ -264,7 +264,7 @@ def describe_tensor(tensor: Tensor, *, keep: bool = True, is_own: bool = False) 
         keep: Whether a few integers, or a single number, are copied with it.
         is_own: Whether it belongs to the model, and is no input.
     """
-    lazy, plain = isinstance(tensor, _Uninitialized), is_plain(tensor)
+    lazy, plain = type(tensor) is not nn.Parameter and isinstance(tensor, _Uninitialized), is_plain(tensor)
     stub = Stub(tensor, lazy=lazy, plain=plain)
     if keep and plain and not lazy and type(tensor) is Tensor and tensor.device.type == "cpu":
         is_number = tensor.dim() == 0 and not tensor.requires_grad

@@ -10,10 +10,11 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.facts import ModuleFact, ParamFact
@@ -190,36 +191,42 @@ def _is_torchs_layer(cls: type[nn.Module]) -> bool:
     return (
         name.startswith("torch.nn.modules.")
         and name != "torch.nn.modules.container"  # a list of parameters tells of their sizes
+        and not issubclass(cls, LazyModuleMixin)
         and getattr(sys.modules.get(name), cls.__name__, None) is cls
     )
 
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, str]]:
     """Return ``(name, tensor, kind)`` of what is registered directly on ``module``; ScriptModules keep it in C++."""
-    params: list[tuple[str, Any]]
-    buffers: list[tuple[str, Any]]
+    params: Any = module._parameters
+    buffers: Any = module._buffers
     if isinstance(module, torch.jit.ScriptModule):
-        params, buffers = list(module.named_parameters(recurse=False)), list(module.named_buffers(recurse=False))
-    else:
-        params, buffers = list(module._parameters.items()), list(module._buffers.items())
-    own = [(name, tensor, "parameter") for name, tensor in params if tensor is not None]
-    return own + [(name, tensor, "buffer") for name, tensor in buffers if tensor is not None]
+        params, buffers = dict(module.named_parameters(recurse=False)), dict(module.named_buffers(recurse=False))
+    own = [(name, tensor, "parameter") for name, tensor in list(params.items()) if tensor is not None]
+    if buffers:
+        own += [(name, tensor, "buffer") for name, tensor in list(buffers.items()) if tensor is not None]
+    return own
 
 
 def _number_params(tree: ModuleTree, found: list[_Found]) -> None:
+    number_of, tensors = tree.param_index, tree.tensors
     names: list[list[str]] = []
     kinds: list[str] = []
     for one in found:
+        if not one.tensors:
+            continue
+        bases = [f"{path}." if path else "" for path in one.paths]
         for name, tensor, kind in one.tensors:
-            number = tree.param_index.get(id(tensor))
+            number = number_of.get(id(tensor))
             if number is None:
-                number = tree.param_index[id(tensor)] = len(tree.tensors)
-                tree.tensors.append(tensor)
-                names.append([])
+                number_of[id(tensor)] = len(tensors)
+                tensors.append(tensor)
+                names.append([base + name for base in bases])
                 kinds.append(kind)
-            names[number] += [f"{path}.{name}" if path else name for path in one.paths]
+            else:
+                names[number] += [base + name for base in bases]
     left: dict[int, int] = {}
-    for number, tensor in enumerate(tree.tensors):
+    for number, tensor in enumerate(tensors):
         tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], left))
 
 
@@ -252,26 +259,34 @@ def _find_trainable(value: Any, name: str, depth: int) -> Iterator[tuple[str, Te
 
 
 def _read_param(tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, left: dict[int, int]) -> ParamFact:
-    dtype, device, trainable = name_dtype(tensor.dtype), name_device(tensor.device), bool(tensor.requires_grad)
-    if isinstance(tensor, UninitializedTensorMixin):
-        return ParamFact(index, names, (), dtype, device, 0, 0, trainable, kind, lazy=True)
-    num = tensor.numel()
-    return ParamFact(index, names, tuple(tensor.shape), dtype, device, num, _read_bytes(tensor, left), trainable, kind)
+    dtype, device, trainable = tensor.dtype, tensor.device, bool(tensor.requires_grad)
+    if type(tensor) not in _PLAIN and isinstance(tensor, UninitializedTensorMixin):
+        return ParamFact(index, names, (), name_dtype(dtype), name_device(device), 0, 0, trainable, kind, lazy=True)
+    shape, num = _count(tensor.shape)
+    nbytes = _read_bytes(tensor, num, left)
+    return ParamFact(index, names, shape, name_dtype(dtype), name_device(device), num, nbytes, trainable, kind)
 
 
-def _read_bytes(tensor: Tensor, left: dict[int, int]) -> int:
+@functools.lru_cache(maxsize=4096)
+def _count(shape: torch.Size) -> tuple[tuple[int, ...], int]:
+    return tuple(shape), shape.numel()
+
+
+def _read_bytes(tensor: Tensor, num: int, left: dict[int, int]) -> int:
     """Read the bytes a tensor really takes: an expanded view no more than its storage, a packed one what it packs.
 
     Args:
         tensor: A parameter or buffer.
+        num: The number of its elements.
         left: Bytes of each storage that no tensor has been given yet, by address; what two tensors share counts once.
     """
     is_plain = type(tensor) in _PLAIN
     if not is_plain and hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
-        return sum(_read_bytes(getattr(tensor, name), left) for name in names)
-    size = int(tensor.numel()) * int(tensor.element_size())
-    if not is_plain or tensor.layout != torch.strided:
+        parts = [getattr(tensor, name) for name in names]
+        return sum(_read_bytes(part, int(part.numel()), left) for part in parts)
+    size = num * tensor.itemsize
+    if not is_plain or tensor.layout is not torch.strided:
         return size
     storage = tensor.untyped_storage()
     address = storage._cdata
@@ -283,7 +298,7 @@ def _read_bytes(tensor: Tensor, left: dict[int, int]) -> int:
     return taken
 
 
-_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
+_PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
 
 
 def read_params(params: Sequence[ParamFact], tensors: Mapping[int, Tensor]) -> list[ParamFact]:
@@ -305,34 +320,51 @@ def _read_module(
     loose: tuple[tuple[str, int], ...],
 ) -> ModuleFact:
     module = found.module
+    words = _read_class(type(module))  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
     inner = list(module._modules.values()) if module._modules else []
-    cls = type(module)
-    code = _find_forward(cls)  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
-    # Who is a container of its own reaches its children by their index.
-    indexes = isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.Sequential))
-    reads = find_reads(cls, nn.Module) if code is not None and not indexes else None  # type: ignore[arg-type]  # as above
     return ModuleFact(
         index=index,
         paths=tuple(found.paths),
-        type_name=_name_type(module),
-        type_module=cls.__module__,
+        type_name=_name_type(module) if kind is None else words.name,
+        type_module=words.module,
         parent=found.parent,
         children=_unique(tuple(tree.module_index[id(child)] for child in inner if child is not None)) if inner else (),
         params=params,
-        settings=kind.settings if kind else _read_settings(found),
-        extra_repr=kind.extra_repr if kind else _read_extra_repr(module),
+        settings=_read_settings(found) if kind is None else kind.settings,
+        extra_repr=_read_extra_repr(module) if kind is None else kind.extra_repr,
         training=bool(module.training),
         found=found.where,
-        lazy=any(isinstance(tensor, UninitializedTensorMixin) for _, tensor, _ in found.tensors),
+        lazy=kind is None and any(isinstance(tensor, UninitializedTensorMixin) for _, tensor, _ in found.tensors),
         loose=loose,
-        reads=reads.forward if reads is not None else None,
-        reads_elsewhere=reads.elsewhere if reads is not None else frozenset(),
-        forward_file=code.co_filename if code else "",
-        forward_line=code.co_firstlineno if code else 0,
+        reads=words.reads,
+        reads_elsewhere=words.reads_elsewhere,
+        forward_file=words.file,
+        forward_line=words.line,
     )
 
 
+class _ClassWords(NamedTuple):
+    """What every module of a class has in common, as ``ModuleFact`` has it."""
+
+    name: str
+    module: str
+    reads: frozenset[str] | None
+    reads_elsewhere: frozenset[str]
+    file: str
+    line: int
+
+
 @functools.lru_cache(maxsize=4096)
+def _read_class(cls: type[nn.Module]) -> _ClassWords:
+    code = _find_forward(cls)
+    file, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
+    # Who is a container of its own reaches its children by their index.
+    if code is None or issubclass(cls, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
+        return _ClassWords(cls.__name__, cls.__module__, None, frozenset(), file, line)
+    reads = find_reads(cls, nn.Module)  # type: ignore[arg-type]  # as everywhere
+    return _ClassWords(cls.__name__, cls.__module__, reads.forward, reads.elsewhere, file, line)
+
+
 def _find_forward(cls: type[nn.Module]) -> CodeType | None:
     """Return the code of the forward that a person wrote, under its decorators; ``None`` if it is compiled."""
     try:

@@ -114,7 +114,9 @@ class Repeats:
         weights_read = [tensor for _, tensor in _list_weights(module)]
         if is_same or is_fresh(output, [*args, *weights_read]):
             made = Made(output, "self" if is_same else "fresh")
-            self._answers[key] = Answer(made, weights, (build_spec("", output),), record, module.__dict__.get("inplace"))
+            self._answers[key] = Answer(
+                made, weights, (build_spec("", output),), record, module.__dict__.get("inplace")
+            )
 
     def _find_key(self, kind: LayerKind, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Write down all that an answer depends on; ``None`` if that is more than settings and sizes."""

@@ -141,7 +141,9 @@ class Shadow:
         def describe(tensor: Any) -> Stub:
             return describe_tensor(tensor, keep=id(tensor) not in counters, is_own=True)
 
-        cloner = Cloner(describe, _wrap_script_module, is_template=True)
+        alike = zip(self.tree.objects, self.tree.kinds, strict=True)
+        settings = {id(layer): kind.attributes for layer, kind in alike if kind is not None}
+        cloner = Cloner(describe, _wrap_script_module, is_template=True, settings=settings)
         self._pristine = cloner(model)
         index_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
@@ -195,7 +197,9 @@ class Shadow:
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
         made = cloner.tensors
         tensors.update((index, made[id(stub)]) for index, stub in self._stubs.items() if id(stub) in made)
-        late_facts: dict[str, Any] = {"stubs": param_of, "kinds": self.tree.kinds, "forget": cloner.forget} if late else {}
+        late_facts: dict[str, Any] = (
+            {"stubs": param_of, "kinds": self.tree.kinds, "forget": cloner.forget} if late else {}
+        )
         work = Workpiece(module, modules, tensors, mode, self.device, convert, **late_facts)
         _unwrap_all(module, [new for _, new in modules])
         set_mode(module, self.mode)

@@ -321,7 +321,9 @@ class _Tracer:
         index = self._work.index_of[id(module)]
         fact = self._modules[index]
         path = self._choose_path(fact, parent)
-        record = self._add(_Record(len(self._records), "module", path, fact.type_name, parent, index), ("module", index))
+        record = self._add(
+            _Record(len(self._records), "module", path, fact.type_name, parent, index), ("module", index)
+        )
         record.places = find_lines(sys._getframe(2), self._stop, 1) if parent is not None else ()
         answer.fill(record)
         if len(args) == 1 and isinstance(args[0], Tensor):

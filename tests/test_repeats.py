@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -153,6 +154,71 @@ def test_under_autocast_layers_run_themselves() -> None:
 
     ms = ModelSummary(Casting(*alike()), (2, 4))
     assert [row.outputs[0].dtype for row in ms.rows if row.type_name == "Linear"] == ["bfloat16"] * 3 + ["float32"] * 3
+
+
+def test_a_layer_that_the_forward_changes_runs_itself() -> None:
+    class Changes(Stack):
+        def forward(self, x: Tensor) -> Tensor:
+            self.layers[1].stride = (1,)
+            self.layers[2].padding_of_mine = True
+            self.layers[3].register_module("inner", nn.ReLU())
+            self.layers[4].register_forward_hook(lambda module, args, output: output[..., :1])
+            return torch.cat([layer(x) for layer in self.layers], 2)
+
+    ms = ModelSummary(Changes(*(nn.AvgPool1d(2) for _ in range(6))), (1, 3, 16))
+    assert ms.error is None
+    assert [row.outputs[0].shape[2] for row in layers_of(ms)] == [8, 15, 8, 8, 1, 8]
+
+
+def test_a_weight_that_the_forward_replaces_tells_layers_apart() -> None:
+    class Grows(Stack):
+        def forward(self, x: Tensor) -> Tensor:
+            self.layers[1].weight = nn.Parameter(torch.zeros(7, 4))
+            self.layers[1].bias = None
+            return torch.cat([layer(x) for layer in self.layers], 1)
+
+    ms = ModelSummary(Grows(*alike()), (2, 4))
+    assert ms.error is None
+    assert [row.outputs[0].shape for row in layers_of(ms)] == [(2, 4), (2, 7), (2, 4)]
+
+
+def test_layers_whose_numbers_are_equal_and_of_another_type_keep_their_own_words() -> None:
+    ms = ModelSummary(Stack(nn.Dropout(1), nn.Dropout(1.0), nn.Dropout(True)), (2, 4))
+    assert [row.extra_repr.partition(",")[0] for row in layers_of(ms)] == ["p=1", "p=1.0", "p=True"]
+
+
+def test_what_a_layer_has_beside_its_settings_is_in_its_copy() -> None:
+    from modelsummary_ipy.shadow import Shadow
+
+    plain, hooked, counting, held = nn.Linear(4, 4), nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)
+    hooked.register_forward_hook(print)
+    held.note = [1, 2]
+    held.weight.mark = "mine"
+    made = Shadow(nn.Sequential(plain, hooked, counting, held)).build_fake_workpiece().module
+    for old, new in zip((plain, hooked, counting, held), made, strict=True):
+        assert type(new) is type(old)
+        assert {name: len(value) if isinstance(value, dict) else value for name, value in vars(old).items()} == {
+            name: len(value) if isinstance(value, dict) else value for name, value in vars(new).items()
+        }
+        for one, other in zip(vars(old).values(), vars(new).values(), strict=False):
+            assert not isinstance(one, (dict, list, set)) or one is not other
+    assert made[3].weight.mark == "mine"
+    assert list(made[2]._buffers) == ["running_mean", "running_var", "num_batches_tracked"]
+
+
+@pytest.mark.parametrize("most", [0, 5_000], ids=["large", "small"])
+def test_a_trace_leaves_nothing_for_the_garbage_collector(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("modelsummary_ipy.shadow.MANY_MODULES", most)
+    model = nn.Sequential(nn.Sequential(*alike()), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    ModelSummary(model, (2, 4), engine="fake")  # caches are filled
+    gc.collect()
+    gc.disable()
+    try:
+        ms = ModelSummary(model, (2, 4), engine="fake")
+        assert len(ms.rows) == 7
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 # -- weights that are made when they are read -------------------------------------------------------------------------

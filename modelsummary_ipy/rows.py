@@ -208,8 +208,8 @@ def _count_params(trace: Trace) -> dict[int, tuple[int, int, int]]:
             every = [trace.params[p] for p in _collect_params(trace, fact.index, frozenset({fact.index}), below)]
         elif _has_params(trace, fact):
             below[fact.index] = frozenset(param.index for param in own)
-        num = sum([param.num for param in every])
-        trainable = num if all([param.trainable for param in every]) else sum(p.num for p in every if p.trainable)
+        num = sum(param.num for param in every)
+        trainable = sum(param.num for param in every if param.trainable)
         counted[fact.index] = (num if every is own else sum(param.num for param in own), num, trainable)
     return counted
 

@@ -38,7 +38,7 @@ class Workpiece:
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
         device: Where made-up inputs go if nothing says otherwise.
         is_late: Whether weights are made when they are read.
-        kind_of: What a layer of torch's has in common with those like it, by ``id`` of the copy's module, if it is late.
+        kind_of: What a layer of torch's has in common with those like it, by ``id`` of the copy's module, if late.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Workpiece:
         self._adopted: dict[int, tuple[nn.Module, nn.Module]] = {}
 
     def release(self) -> None:
-        """Let go of the cloner that weights which are made late go back to; with it the copy would keep itself alive."""
+        """Let go of the cloner that late weights go back to; with it the copy would keep itself alive."""
         if self._forget is not None:
             self._forget()
 

@@ -80,7 +80,7 @@ ROOMS: dict[str, set[str]] = {
     "rules": {"facts"},
     "declarations": {"errors", "rules"},
     "failure": {"errors", "facts"},
-    "diff": {"facts"},
+    "diff": {"facts", "names", "notation"},
     # what is shown
     "annotate": {"facts"},
     "series": set(),
@@ -95,7 +95,8 @@ ROOMS: dict[str, set[str]] = {
     "fields": {"errors", "facts", "inputs", "memory", "settings"},
     "page": set(),
     "form": {
-        "errors", "fields", "inputs", "page", "render", "settings", "summary", "tracer", "worker",
+        "comparison", "engines", "errors", "fields", "inputs", "page", "render", "settings", "summary", "tracer",
+        "worker",
     },
     "command": {"errors", "sizes"},
     "target": {"arguments", "command", "errors"},

@@ -86,11 +86,9 @@ class FakeMode(FakeTensorMode):
         if output is MISSED:
             if func._schema.is_mutable:
                 args, kwargs = self._spare_real(args, kwargs)
-            self._inside = True
-            try:
-                output = self.dispatch(func, types, args, kwargs)
-            finally:
-                self._inside = False
+            output = self._ask_smaller(func, types, args, kwargs) if func in _BY_CHANNEL and key is not None else MISSED
+            if output is MISSED:
+                output = self._dispatch_whole(func, types, args, kwargs)
             if func in _COUNTING and type(output) is FakeTensor:
                 _know_counted(output, func, args, kwargs)
             if func in _UNIFORM and type(output) is FakeTensor:
@@ -106,6 +104,40 @@ class FakeMode(FakeTensorMode):
         if self.listener is not None:
             self.listener(func, args, kwargs, output)
         return output
+
+    def _dispatch_whole(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        self._inside = True
+        try:
+            return self.dispatch(func, types, args, kwargs)
+        finally:
+            self._inside = False
+
+    def _ask_smaller(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Ask what a norm makes of a smaller input with as many channels: a net has few numbers of channels.
+
+        Its first result has the size and strides of the input, the others depend on the channels alone.
+        """
+        assert self._memo is not None
+        data = args[0]
+        layouts = {3: torch.contiguous_format, 4: torch.channels_last, 5: torch.channels_last_3d}
+        layout = torch.contiguous_format if data.is_contiguous() else layouts.get(data.dim(), torch.contiguous_format)
+        if data.dim() < 3 or not data.is_contiguous(memory_format=layout):
+            return MISSED
+        size = [2, data.shape[1], *[2] * (data.dim() - 2)]
+        with torch._C._DisableTorchDispatch():
+            meta = torch.empty(size, dtype=data.dtype, device="meta", memory_format=layout)
+            smaller = (build_fake(self, meta, data.fake_device), *args[1:])
+        key, outputs = self._memo.find(self, func, smaller, kwargs)
+        if key is None:
+            return MISSED
+        if outputs is MISSED:
+            self._memo.keep(key, func, smaller, self._dispatch_whole(func, types, smaller, kwargs))
+            outputs = self._memo.recall(self, key, smaller)
+        if outputs is MISSED:
+            return MISSED
+        with torch._C._DisableTorchDispatch():
+            meta = torch.empty_strided(data.size(), data.stride(), dtype=outputs[0].dtype, device="meta")
+            return (build_fake(self, meta, data.fake_device), *outputs[1:])
 
     def _make_unfilled(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run what makes memory without values: like a tensor of known values it would be of known garbage."""
@@ -176,6 +208,17 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
     fake.__dict__.update(template[1])
     return fake
 
+
+#: What norms each channel by itself, and is decomposed into twenty operations where it trains.
+_BY_CHANNEL = frozenset(
+    {
+        torch.ops.aten.native_batch_norm.default,
+        torch.ops.aten._native_batch_norm_legit.default,
+        torch.ops.aten._native_batch_norm_legit.no_stats,
+        torch.ops.aten._native_batch_norm_legit_no_training.default,
+        torch.ops.aten.cudnn_batch_norm.default,
+    }
+)
 
 _DEVICE = torch.ops.prim.device.default
 _MEMO = Memo(build_fake)

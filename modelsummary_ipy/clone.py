@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelsummary_ipy.looks import Look
+
 __all__ = ["Cloner", "Leaf", "Stub"]
 
 _ATOMS: frozenset[type] = frozenset(
@@ -66,26 +68,11 @@ _CONSTANTS = {name: value for name, value in vars(nn.Module()).items() if name n
 _SET_LATER = tuple(name for name in vars(nn.Module()) if name not in ("training", "_parameters", "_buffers"))
 
 
-#: What a tensor looks like: ``(size, stride, dtype, device, requires_grad)``; the size is ``None`` while lazy, the
-#: stride where it does not say how the tensor lies in memory.
-Look = tuple[Any, Any, torch.dtype, torch.device, bool]
-
-_looks: dict[Look, Look] = {}
-_MOST_LOOKS = 10_000
-
-
-def _share_look(look: Look) -> Look:
-    """Return an equal look that is there already: 10,000 layers have a few dozen."""
-    if len(_looks) > _MOST_LOOKS:
-        _looks.clear()
-    return _looks.setdefault(look, look)
-
-
 class Stub:
     """What a tensor was, without the tensor: a pristine copy of a model holds these and pins nobody's memory.
 
     Attributes:
-        look: Its size, stride, dtype, device and whether it requires grad; most stubs of a net share a few of these.
+        look: Its size, stride, dtype, device and whether it requires grad.
         kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
         shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
         extras: The clone of its own ``__dict__``; ``None`` if that is empty.
@@ -96,21 +83,18 @@ class Stub:
     # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
     __slots__ = ("__weakref__", "extras", "is_result", "kind", "look", "shared", "values")
 
-    def __init__(self, tensor: Tensor, *, lazy: bool, plain: bool) -> None:
+    def __init__(self, tensor: Tensor, look: Look) -> None:
         self.kind: type[Tensor] = type(tensor)
-        trainable = tensor.requires_grad
-        size = None if lazy else tensor.size()
-        stride = tensor.stride() if plain and not lazy else None
-        self.look = _share_look((size, stride, tensor.dtype, tensor.device, trainable))
-        self.is_result = trainable and not tensor.is_leaf
-        self.shared = None if plain or lazy else tensor
+        self.look = look
+        self.is_result = look.requires_grad and not tensor.is_leaf
+        self.shared = tensor if look.stride is None and look.size is not None else None
         self.extras: dict[str, Any] | None = None
         self.values: Tensor | None = None
 
     @property
     def is_lazy(self) -> bool:
         """Whether it had no size yet."""
-        return self.look[0] is None
+        return self.look.size is None
 
 
 class Leaf:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsummary_ipy.engines import collector_paused
@@ -276,7 +276,7 @@ def _distinct_texts(tables: Sequence[FormulaTable]) -> list[str]:
     return [text for text in found if not text.isdigit()]
 
 
-def _value(text: str, sizes: dict[str, int]) -> int:
+def _value(text: str, sizes: Mapping[str, int]) -> int:
     try:
         return evaluate(text, sizes)
     except ValueError:  # no whole number at a size that the model may not take

@@ -18,9 +18,10 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.parameter import UninitializedTensorMixin as _Uninitialized  # type: ignore[attr-defined]
 
 from modelsummary_ipy.clone import Stub
+from modelsummary_ipy.looks import Look, find_look, is_plain
 from modelsummary_ipy.memo import MISSED, Memo
 
-__all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "build_fake", "describe_tensor", "give_values", "is_plain", "make_fake"]
+__all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "build_fake", "describe_tensor", "give_values", "make_fake"]
 
 #: What torch raises when an operation needs values, or has no rule for sizes alone: never the user's mistake.
 FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = (
@@ -224,15 +225,6 @@ _DEVICE = torch.ops.prim.device.default
 _MEMO = Memo(build_fake)
 
 
-_PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
-
-
-def is_plain(tensor: Tensor) -> bool:
-    """Tell whether a size and a stride describe a tensor: dense, of torch's own class, neither quantized nor nested."""
-    plain_class = type(tensor) in _PLAIN_CLASSES or isinstance(tensor, nn.Parameter)
-    return plain_class and tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
-
-
 def _counts(tensor: Tensor, most: int = _MOST_VALUES) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= most
 
@@ -299,18 +291,20 @@ def _know_picked(fake: FakeTensor, source: Any) -> None:
         _know_uniform(fake, uniform, ())
 
 
-def describe_tensor(tensor: Tensor, *, keep: bool = True, is_own: bool = False) -> Stub:
+def describe_tensor(tensor: Tensor, look: Look | None = None, *, keep: bool = True, is_own: bool = False) -> Stub:
     """Write down what a fake of ``tensor`` needs.
 
     Args:
         tensor: A real one, lazy ones too.
+        look: Its look, if it is plain and somebody knows it.
         keep: Whether a few integers, or a single number, are copied with it.
         is_own: Whether it belongs to the model, and is no input.
     """
-    lazy, plain = type(tensor) is not nn.Parameter and isinstance(tensor, _Uninitialized), is_plain(tensor)
-    stub = Stub(tensor, lazy=lazy, plain=plain)
-    if keep and plain and not lazy and type(tensor) is Tensor and tensor.device.type == "cpu":
-        is_number = tensor.dim() == 0 and not tensor.requires_grad
+    if look is None:
+        look = find_look(tensor, lazy=isinstance(tensor, _Uninitialized), plain=is_plain(tensor))
+    stub = Stub(tensor, look)
+    if keep and type(tensor) is Tensor and look.stride is not None and look.device.type == "cpu":
+        is_number = not look.shape and not look.requires_grad
         if is_number or _counts(tensor, _MOST_OWN_VALUES if is_own else _MOST_VALUES):
             stub.values = tensor.detach().clone()
     return stub
@@ -323,14 +317,16 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
     15,000 parameters) and keeps size, stride, dtype, device and ``requires_grad`` all the same.
     """
     stub = tensor if type(tensor) is Stub else describe_tensor(tensor)
-    size, stride, dtype, own_device, requires_grad = stub.look
-    where = device or own_device
+    look = stub.look
+    where = device or look.device
     if stub.is_lazy:
         return _make_lazy(stub, mode, where)
     if stub.shared is not None:
         return _make_fake_of_subclass(stub.shared, mode)
-    meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
-    fake = build_fake(mode, meta, where, requires_grad)
+    assert look.size is not None
+    assert look.stride is not None
+    meta = torch.empty_strided(look.size, look.stride, dtype=look.dtype, device="meta")
+    fake = build_fake(mode, meta, where, look.requires_grad)
     if issubclass(stub.kind, nn.Parameter):
         fake._is_param = True
     if stub.values is not None and where.type == "cpu":
@@ -356,7 +352,7 @@ def _make_fake_of_subclass(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
 
 def _make_lazy(stub: Stub, mode: FakeTensorMode, device: torch.device) -> Tensor:
     is_buffer = issubclass(stub.kind, UninitializedBuffer)
-    _, _, dtype, _, requires_grad = stub.look
+    dtype, requires_grad = stub.look.dtype, stub.look.requires_grad
     empty = torch.empty(0, dtype=dtype)
     kind = _LazyBuffer if is_buffer else _LazyParameter
     lazy: Any = Tensor._make_subclass(kind, empty, requires_grad)

@@ -16,6 +16,9 @@ def build_rows(trace: Trace) -> tuple[Row, ...]:
     return _Builder(trace).build()
 
 
+_NO_PARAMS = (0, 0, 0)
+
+
 class _Builder:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -70,7 +73,7 @@ class _Builder:
 
     def _append_call(self, call: Call, parent: int | None) -> int:
         fact = self._trace.modules[call.module] if call.module is not None and call.kind == "module" else None
-        own, num, trainable = self._params[fact.index] if fact is not None and fact.index in self._params else (0, 0, 0)
+        own, num, trainable = self._params.get(fact.index, _NO_PARAMS) if fact is not None else _NO_PARAMS
         index = len(self._rows)
         self._rows.append(
             Row(

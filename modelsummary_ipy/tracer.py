@@ -191,6 +191,9 @@ class _Record:
     lazy = False
     grad = False
     autocast: str | None = None
+    params: Any = ()
+    kernels: Any = ()
+    saved: Any = ()
 
     def __init__(
         self, index: int, kind: str, path: str, type_name: str, parent: _Record | None, module: int | None
@@ -203,12 +206,10 @@ class _Record:
         if parent is not None:
             self.depth = parent.depth + 1
         self.module = module
-        self.params: list[int] = []
-        self.kernels: list[Any] = []
-        self.saved: list[tuple[int, int]] = []
 
-    def note_modes(self) -> None:
-        """Write down how it runs: whether autograd records it, and in which dtype autocast computes."""
+    def begin(self) -> None:
+        """Make ready for what is heard while it runs, and write down under which modes it does."""
+        self.params, self.kernels, self.saved = [], [], []
         self.grad = torch.is_grad_enabled()
         self.autocast = _read_autocast()
 
@@ -367,7 +368,7 @@ class _Tracer:
         path = self._choose_path(fact, parent)
         type_name = fact.type_name if not fact.lazy else type(module).__name__  # which changes at its first call
         record = self._add(_Record(len(self._records), "module", path, type_name, parent, index), ("module", index))
-        record.note_modes()
+        record.begin()
         record.lazy = fact.lazy and record.call_index == 0
         record.places = find_lines(sys._getframe(2), self._stop, 1) if parent is not None else ()
         record.arguments = (
@@ -538,7 +539,7 @@ class _Tracer:
         single = len(tensors) == 1
         self._write_inputs(record, [("" if single else f"[{i}]", tensor) for i, tensor in enumerate(tensors)])
         record.func = func
-        record.note_modes()
+        record.begin()
         record.arguments = (
             tuple(simplify_argument(value) for value in args),
             {key: simplify_argument(value) for key, value in kwargs.items()},
@@ -612,12 +613,13 @@ class _Tracer:
 
     def _build_call(self, record: _Record, source_of: Callable[[Place], Source]) -> Call:
         positional, keywords = record.arguments
+        arguments: tuple[tuple[str, Any], ...] = ()
         if record.kind == "op":
             arguments = name_arguments(record.func, record.type_name, positional, keywords)
-        else:
+        elif keywords or positional != (...,):
             named = [(str(i), value) for i, value in enumerate(positional)] + list(keywords.items())
             arguments = tuple((name, value) for name, value in named if value is not ...)
-        lines = tuple(source_of(place) for place in record.places)
+        lines = tuple([source_of(place) for place in record.places])
         return Call(
             index=record.index,
             kind=record.kind,  # type: ignore[arg-type]

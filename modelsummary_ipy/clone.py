@@ -63,6 +63,7 @@ _NOT_CLONED_OF_COMPILED = _NOT_CLONED | {"forward", "_forward", "dynamo_ctx", "_
 _REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
 #: What every module begins with empty, hook dicts for the most part. A template leaves these out.
 _MACHINERY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
+_FRESH = tuple(_MACHINERY.items())
 _CONSTANTS = {name: value for name, value in vars(nn.Module()).items() if name not in _MACHINERY}
 #: What somebody has put on a module since it was made: hooks, children.
 _SET_LATER = tuple(name for name in vars(nn.Module()) if name not in ("training", "_parameters", "_buffers"))
@@ -174,6 +175,7 @@ class Cloner:
         """Let go of all that was cloned: what is cloned from now on shares nothing with it."""
         for met in (self._memo, self._originals, self.modules, self.tensors):
             met.clear()
+        self._hold_back = None
 
     def _find_way(self, value: Any, kind: type) -> Callable[[Any], Any]:
         if isinstance(value, Tensor):
@@ -275,8 +277,7 @@ class Cloner:
         target = layer.__dict__
         target.update(_CONSTANTS)
         target["training"] = leaf.training
-        for name, kind in _MACHINERY.items():
-            target[name] = kind()
+        target.update([(name, kind()) for name, kind in _FRESH])
         target.update(leaf.attributes)
         for name, store in (("_parameters", leaf.params), ("_buffers", leaf.buffers)):
             if store and self._hold_back is not None:

@@ -170,9 +170,11 @@ def _find_groups(
 
 def _containers(trace: Trace, call: Call, called: set[int | None]) -> list[int]:
     """List the uncalled modules between a called one and its caller, innermost first."""
-    found: list[int] = []
     assert call.module is not None
     above = trace.modules[call.module].parent
+    if above is None or above in called:
+        return []
+    found: list[int] = []
     stop = trace.calls[call.parent].module if call.parent is not None else None
     while above is not None and above != stop and above not in called:
         found.append(above)

@@ -180,10 +180,15 @@ class Shadow:
         param_of = number_of if late else {}
         tensors: dict[int, Tensor] = {}
 
+        makers: list[Callable[[Stub], Any]] = []  # one is enough
+
         def hold_back(stubs: dict[str, Any], cloner: Cloner) -> Any:
-            if any(stub is not None and stub.is_lazy for stub in stubs.values()):  # lazy ones are made at once
-                return {name: None if stub is None else cloner(stub) for name, stub in stubs.items()}
-            return LateWeights(stubs, functools.partial(make_late, cloner)) if stubs else {}
+            if not makers:
+                makers.append(functools.partial(make_late, cloner))
+            for stub in stubs.values():
+                if stub is not None and stub.look.size is None:  # lazy ones are made at once
+                    return {name: None if stub is None else cloner(stub) for name, stub in stubs.items()}
+            return LateWeights(stubs, makers[0]) if stubs else {}
 
         def make_late(cloner: Cloner, stub: Stub) -> Any:
             with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():  # no step of the forward

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
 from modelsummary_ipy.interrupts import Gate, Holding, find_gate
-from modelsummary_ipy.isolation import Surroundings, collect_types
+from modelsummary_ipy.isolation import Surroundings
 from modelsummary_ipy.kernels import KernelLog
 from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
 from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
@@ -131,7 +131,7 @@ def trace(
     """
     make_log = functools.partial(KernelLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
     tracer = _Tracer(work, tree, observer or _observers.get(threading.get_ident()), guard, make_log)
-    surroundings = Surroundings(collect_types(work.module))
+    surroundings = Surroundings({type(module) for module in work.modules})
     error: BaseException | None = None
     with Holding(), surroundings.kept(real=work.fake_mode is None), ExitStack() as stack:
         stack.callback(tracer.kernels.close)
@@ -237,16 +237,14 @@ class _Tracer:
         self._tree = tree
         self._observer = observer
         self._guard = guard
-        pairs = _pair(work, tree)
         self._modules: list[ModuleFact] = [
             fact if fact.training == module.training else replace(fact, training=bool(module.training))
-            for module, fact in pairs
+            for module, fact in _pair(work, tree)
         ]
         self._strangers: list[nn.Module] = []  # an id in index_of must not be reused
         self._new_params: list[tuple[ParamFact, Tensor]] = []
         self._made: set[int] = set()  # addresses of storages that the forward made from nothing
         self._made_modules: set[int] = set()  # ids of modules that it made, or that have nothing to copy
-        self._leaf = [_is_torch_leaf(module, bool(fact.children)) for module, fact in pairs]
         self._records: list[_Record] = []
         self._stack: list[_Record] = []
         self._leaf_depth = 0
@@ -380,7 +378,7 @@ class _Tracer:
         if self._observer is not None and self._observer(len(self._records), path):
             self._stack.pop()
             raise TraceCancelled
-        return record, int(self._leaf[index])
+        return record, int(_is_torch_leaf(module, bool(fact.children)))
 
     def _choose_path(self, fact: ModuleFact, caller: _Record | None) -> str:
         """Choose the name of a shared module that lies nearest below the module that calls it."""
@@ -435,7 +433,6 @@ class _Tracer:
                 )
             )
             self._strangers.append(inner)
-            self._leaf.append(_is_torch_leaf(inner, bool(fact.children)))
         return index_of[id(module)]
 
     def _forgive_kept(self) -> None:

@@ -422,9 +422,13 @@ def _write_moved(before: ModelSummary, after: ModelSummary, changes: Comparison 
             times = f" (× {now / was:.3g})" if was else ""
             parts.append(f"{word} {write(was)} → {write(now)}{times}")
     said = [f"since the run before: {' · '.join(parts)}"] if parts else []
-    moved, otherwise = sum(change.what == "moved" for change in changes.changes), len(changes.flags)
+    moved, otherwise = sum(change.what == "moved" for change in changes.changes), len(changes.otherwise)
     said += [f"{plural(moved, 'row')} moved as predicted"] if moved else []
-    said += [f"{plural(otherwise, 'row')} moved otherwise than their formula says: flagged below"] if otherwise else []
+    said += (
+        [f"{plural(otherwise, 'row')} moved otherwise than their formula says: flagged where it begins"]
+        if otherwise
+        else []
+    )
     table = changes._repr_html_() if len(changes.unexpected) > otherwise else ""
     if not said and not table:
         return ""

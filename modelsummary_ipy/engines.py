@@ -169,7 +169,8 @@ def _infer_inputs(model: nn.Module, shadow: Shadow, names: tuple[str, ...], meth
     """Trace candidates, quietly, until one runs; one whose forward needs values will do if none runs."""
     likely: ModelInputs | None = None
     until = time.monotonic() + INFER_SECONDS
-    for candidate in list_candidates(shadow.tree.modules, *_ask_parameters(model, method)):
+    asked = _ask_parameters(model, method)
+    for candidate in list_candidates(shadow.tree.modules, *asked, params=shadow.tree.params):
         with quiet_output():
             dtypes = guess_dtypes(candidate, names, tuple(shadow.tree.params))
             result = _run_fake(shadow, candidate, names, dtypes, method, None)[0]

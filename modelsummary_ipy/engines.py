@@ -118,10 +118,14 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
-            if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
+            try:
+                if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
+                    try:
+                        gc.freeze()
+                    finally:  # also if somebody interrupts right here
+                        gc.unfreeze()
+            finally:
+                gc.enable()
 
 
 def _run_engine(

@@ -431,12 +431,16 @@ def collects() -> Iterator[None]:
 def test_the_collector_is_as_it_was_after_a_summary_and_after_a_failure() -> None:
     ModelSummary(nn.Linear(4, 2), (2, 4))
     assert gc.isenabled()
-    with pytest.raises(ZeroDivisionError), collector_paused():
-        assert not gc.isenabled()
+
+    def fail() -> None:
         with collector_paused():
-            pass
-        assert not gc.isenabled()  # the outer block goes on
-        raise ZeroDivisionError
+            with collector_paused():
+                assert not gc.isenabled()
+            assert not gc.isenabled()  # the outer block goes on
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert gc.isenabled()
     gc.disable()
     ModelSummary(nn.Linear(4, 2), (2, 4))

@@ -5,16 +5,19 @@ Nothing here knows that a size works: whoever asks traces the candidates, the li
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import isqrt
 from typing import Any
 
+from torch import nn
+
 from modelsummary_ipy.facts import ModuleFact, ParamFact
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.sizes import Size
 
-__all__ = ["list_candidates"]
+__all__ = ["ask_parameters", "list_candidates"]
 
 #: Batch of a made-up input: at 1 a ``squeeze`` may bite that bites at no other, and batch norms refuse to train.
 _B = 2
@@ -31,6 +34,39 @@ _PICTURES = ("img_size", "image_size", "input_size", "input_resolution", "resolu
 _COUNTED = ("ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx")
 _STEPS = ("t", "time", "times", "timestep", "timesteps", "step", "steps", "sigma", "noise_level")
 _MASKS = ("mask", "masks", "attention_mask", "padding_mask")
+
+
+#: What the configuration of a model may say of its inputs.
+_HINTS = (
+    "image_size",
+    "num_channels",
+    "num_mel_bins",
+    "max_length",
+    "max_source_positions",
+    "context_length",
+    "num_input_channels",
+)
+
+
+def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str], dict[str, int]]:
+    """Return the parameters a forward can't do without, those that matter if all are optional, and what config says."""
+    try:
+        parameters = inspect.signature(getattr(model, method)).parameters
+    except (TypeError, ValueError):  # a ScriptModule's forward has no signature
+        return ["input"], [], {}
+    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p.name for p in positional if p.default is p.empty]
+    config = getattr(model, "config", None)
+    parts = [config, getattr(config, "vision_config", None), getattr(config, "text_config", None)]
+    said = {name: value for part in parts for name in _HINTS if type(value := getattr(part, name, None)) is int}
+    main = str(getattr(model, "main_input_name", ""))  # how transformers' models say it
+    if not required and main in parameters:
+        sees = getattr(config, "vision_config", None) is not None or "image_size" in said
+        more = ["input_ids", "pixel_values"] if sees else []
+        more += ["decoder_input_ids"] if getattr(config, "is_encoder_decoder", False) else []
+        return [], [main, *(name for name in more if name in parameters and name != main)], said
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    return required or [p.name for p in positional[:1]] or (["input"] if takes_any else []), [], said
 
 
 def list_candidates(
@@ -195,9 +231,7 @@ def _maps(channels: int, rank: int, *, transposed: bool) -> Iterator[Size]:
     if rank == 1:
         yield from (Size((_B, channels, length)) for length in _LENGTHS)
     elif rank == 3:
-        yield from (
-            Size((_B, channels, *sizes)) for sizes in ((16, 64, 64), (32, 32, 32), (16, 112, 112), (8, 224, 224))
-        )
+        yield from (Size((_B, channels, *sizes)) for sizes in _VOLUMES)
     else:
         yield from (Size((_B, channels, width, width)) for width in _WIDTHS)
 

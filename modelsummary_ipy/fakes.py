@@ -88,7 +88,11 @@ class FakeMode(FakeTensorMode):
                 args, kwargs = self._spare_real(args, kwargs)
             self._inside = True
             try:
-                output = self.dispatch(func, types, args, kwargs)
+                narrow = _NARROW.get(func)
+                if narrow is not None and args[0].dtype in narrow[1]:
+                    output = self._dispatch_as(narrow[0], func, types, args, kwargs)
+                else:
+                    output = self.dispatch(func, types, args, kwargs)
             finally:
                 self._inside = False
             if func in _COUNTING and type(output) is FakeTensor:
@@ -106,6 +110,23 @@ class FakeMode(FakeTensorMode):
         if self.listener is not None:
             self.listener(func, args, kwargs, output)
         return output
+
+    def _dispatch_as(
+        self, dtype: torch.dtype, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Ask a rule for sizes that knows one dtype only: stand-ins of that dtype, with the same strides in bytes."""
+        given = args[0].dtype
+
+        def stand_in(value: Any) -> Any:
+            if not isinstance(value, FakeTensor) or value.dtype != given:
+                return value
+            stride = [step if step == 1 else step * given.itemsize // dtype.itemsize for step in value.stride()]
+            meta = torch.empty_strided(value.shape, stride, dtype=dtype, device="meta")
+            return build_fake(self, meta, value.fake_device)
+
+        output: Any = self.dispatch(func, types, tuple(map(stand_in, args)), kwargs)
+        meta = torch.empty_strided(output.shape, output.stride(), dtype=given, device="meta")
+        return build_fake(self, meta, output.fake_device)
 
     def _make_unfilled(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run what makes memory without values: like a tensor of known values it would be of known garbage."""
@@ -180,6 +201,13 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
 _DEVICE = torch.ops.prim.device.default
 _MEMO = Memo(build_fake)
 
+
+#: Whose rule for sizes takes one dtype, and the others that its kernels take: the experts of a mixture in float32.
+_NARROW: dict[Any, tuple[torch.dtype, tuple[torch.dtype, ...]]] = (
+    {torch.ops.aten._grouped_mm.default: (torch.bfloat16, (torch.float32, torch.float16))}
+    if hasattr(torch.ops.aten, "_grouped_mm")
+    else {}
+)
 
 _PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
 

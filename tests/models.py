@@ -689,6 +689,31 @@ class SparseGraph(nn.Module):
 Pair = namedtuple("Pair", ["first", "second"])
 
 
+class _FillsItsCache(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, cache: list[Tensor | None], notes: dict[str, Tensor]) -> Tensor:
+        cache[0] = x if cache[0] is None else cache[0] + x
+        notes["mean"] = x.mean(1)
+        return self.layer(cache[0])
+
+
+@case("values", (2, 8))
+class FillsTheListsItIsGiven(nn.Module):
+    """What a call was given is what it held when it began, whatever the forward puts into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = _FillsItsCache()
+
+    def forward(self, x: Tensor) -> Tensor:
+        cache: list[Tensor | None] = [None]
+        notes: dict[str, Tensor] = {}
+        return self.inner(x, cache, notes=notes) + self.inner(x, cache, notes=notes)
+
+
 @dataclass
 class Result:
     logits: Tensor

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelsummary_ipy.looks import Look
+
 __all__ = ["Cloner", "Leaf", "Stub"]
 
 _ATOMS: frozenset[type] = frozenset(
@@ -61,31 +63,17 @@ _NOT_CLONED_OF_COMPILED = _NOT_CLONED | {"forward", "_forward", "dynamo_ctx", "_
 _REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
 #: What every module begins with empty, hook dicts for the most part. A template leaves these out.
 _MACHINERY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
+_FRESH = tuple(_MACHINERY.items())
 _CONSTANTS = {name: value for name, value in vars(nn.Module()).items() if name not in _MACHINERY}
 #: What somebody has put on a module since it was made: hooks, children.
 _SET_LATER = tuple(name for name in vars(nn.Module()) if name not in ("training", "_parameters", "_buffers"))
-
-
-#: What a tensor looks like: ``(size, stride, dtype, device, requires_grad)``; the size is ``None`` while lazy, the
-#: stride where it does not say how the tensor lies in memory.
-Look = tuple[Any, Any, torch.dtype, torch.device, bool]
-
-_looks: dict[Look, Look] = {}
-_MOST_LOOKS = 10_000
-
-
-def _share_look(look: Look) -> Look:
-    """Return an equal look that is there already: 10,000 layers have a few dozen."""
-    if len(_looks) > _MOST_LOOKS:
-        _looks.clear()
-    return _looks.setdefault(look, look)
 
 
 class Stub:
     """What a tensor was, without the tensor: a pristine copy of a model holds these and pins nobody's memory.
 
     Attributes:
-        look: Its size, stride, dtype, device and whether it requires grad; most stubs of a net share a few of these.
+        look: Its size, stride, dtype, device and whether it requires grad.
         kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
         shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
         extras: The clone of its own ``__dict__``; ``None`` if that is empty.
@@ -96,21 +84,18 @@ class Stub:
     # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
     __slots__ = ("__weakref__", "extras", "is_result", "kind", "look", "shared", "values")
 
-    def __init__(self, tensor: Tensor, *, lazy: bool, plain: bool) -> None:
+    def __init__(self, tensor: Tensor, look: Look) -> None:
         self.kind: type[Tensor] = type(tensor)
-        trainable = tensor.requires_grad
-        size = None if lazy else tensor.size()
-        stride = tensor.stride() if plain and not lazy else None
-        self.look = _share_look((size, stride, tensor.dtype, tensor.device, trainable))
-        self.is_result = trainable and not tensor.is_leaf
-        self.shared = None if plain or lazy else tensor
+        self.look = look
+        self.is_result = look.requires_grad and not tensor.is_leaf
+        self.shared = tensor if look.stride is None and look.size is not None else None
         self.extras: dict[str, Any] | None = None
         self.values: Tensor | None = None
 
     @property
     def is_lazy(self) -> bool:
         """Whether it had no size yet."""
-        return self.look[0] is None
+        return self.look.size is None
 
 
 class Leaf:
@@ -190,6 +175,7 @@ class Cloner:
         """Let go of all that was cloned: what is cloned from now on shares nothing with it."""
         for met in (self._memo, self._originals, self.modules, self.tensors):
             met.clear()
+        self._hold_back = None
 
     def _find_way(self, value: Any, kind: type) -> Callable[[Any], Any]:
         if isinstance(value, Tensor):
@@ -291,8 +277,7 @@ class Cloner:
         target = layer.__dict__
         target.update(_CONSTANTS)
         target["training"] = leaf.training
-        for name, kind in _MACHINERY.items():
-            target[name] = kind()
+        target.update([(name, kind()) for name, kind in _FRESH])
         target.update(leaf.attributes)
         for name, store in (("_parameters", leaf.params), ("_buffers", leaf.buffers)):
             if store and self._hold_back is not None:

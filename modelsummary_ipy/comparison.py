@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diff import find_changes
-from modelsummary_ipy.facts import Change, Story
+from modelsummary_ipy.diff import find_changes, flag_unexpected
+from modelsummary_ipy.facts import Change, Flag, Story
 from modelsummary_ipy.render.changes import render_changes_html, render_changes_text
 
 __all__ = ["Comparison"]
@@ -29,6 +29,11 @@ class Comparison:
     def unexpected(self) -> tuple[Change, ...]:
         """Those that no formula predicted."""
         return tuple(change for change in self.changes if change.what != "moved")
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """A finding on every row whose sizes moved otherwise than its formula says."""
+        return flag_unexpected(self._old, self._new, self.changes)
 
     def __bool__(self) -> bool:
         return bool(self.changes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsummary_ipy.engines import collector_paused
@@ -56,6 +56,7 @@ class _Finder:
         self._points = points
         self._base = points.base
         self._texts = _distinct_texts((formulas.outputs, formulas.inputs))
+        self._limits: list[int] = []  # upper ones, as they are found
 
     def find(self) -> Iterable[Constraint]:
         yield from self._find_multiples()
@@ -113,6 +114,7 @@ class _Finder:
                 continue
             if self._fails(self._with_partner(name, limit + self._step(name))):
                 groups.setdefault(limit, []).append(name)
+                self._limits.append(limit)
         for limit, names in groups.items():
             yield self._say(f"{_join(names)} ≤ {limit}", {names[0]: limit + self._step(names[0])})
 
@@ -121,8 +123,40 @@ class _Finder:
             return self._base[name]
         if self._prober.is_spatial(name):
             far = self._points.narrow.get(name)
-            return self._halve(name, self._base[name], far) if far and not self._works({name: far}) else None
+            return self._search_map_limit(name, far) if far and not self._works({name: far}) else None
         return None if self._unrolls() else self._search_limit(name)
+
+    def _search_map_limit(self, name: str, fails: int) -> int | None:
+        """Find the last size of a map that works: mostly the last at which some dim is what it is at the given size.
+
+        A layer that takes one size only (a linear layer after a flatten) ends there; few sizes come into question.
+        """
+        base, step = self._base[name], self._step(name)
+        known = {self._last_alike(name, text, fails) for text in self._texts if name in text}
+        ends = sorted(size for size in known if base <= size < fails)
+        for size in (size for size in self._limits if size in ends):  # where another dim of the map ended
+            if self._works({name: size}) and not self._works({name: size + step}):
+                return size
+        low, high = -1, len(ends) - 1  # ends[low] works, or the given size does; what is beyond ends[high] fails
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._works({name: ends[middle]}):
+                low = middle
+            else:
+                high = middle - 1
+        found = ends[low] if low >= 0 else base
+        if not self._works({name: found + step}):
+            return found
+        beyond = ends[low + 1] if low + 1 < len(ends) else fails
+        return self._halve(name, found + step, beyond)
+
+    def _last_alike(self, name: str, text: str, below: int) -> int:
+        """Return the last size, in steps from the given one, at which a dim has the value that it has there."""
+        base, step = self._base[name], self._step(name)
+        value = _value(text, self._base)
+        most = (below - base) // step
+        moved = _first_true(1, most, 1, lambda count: _value(text, {**self._base, name: base + count * step}) != value)
+        return base + (moved - 1) * step if most > 0 else base
 
     def _unrolls(self) -> bool:
         """Tell whether a longer sequence is more work even without numbers: then 30,000 steps are not tried."""
@@ -242,7 +276,7 @@ def _distinct_texts(tables: Sequence[FormulaTable]) -> list[str]:
     return [text for text in found if not text.isdigit()]
 
 
-def _value(text: str, sizes: dict[str, int]) -> int:
+def _value(text: str, sizes: Mapping[str, int]) -> int:
     try:
         return evaluate(text, sizes)
     except ValueError:  # no whole number at a size that the model may not take

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from modelsummary_ipy.facts import Change, Formula, Row, Story
+from modelsummary_ipy.facts import Change, Flag, Row, Severity, Story, Trace
+from modelsummary_ipy.names import name_dims
+from modelsummary_ipy.notation import evaluate
 
-__all__ = ["find_changes"]
+__all__ = ["find_changes", "flag_unexpected"]
 
 Key = tuple[str, int]
 
@@ -14,9 +16,9 @@ Key = tuple[str, int]
 def find_changes(old: Story, new: Story) -> tuple[Change, ...]:
     """Compare the modules of two stories, call by call.
 
-    A row is the same in both if it is the same call of the same path. Where the sizes of a row differ and both stories
-    have one and the same formula for them, the formula predicts it: the row has *moved*. Where they differ otherwise
-    the *size* has changed: the model was edited, or the formula does not tell the whole truth.
+    A row is the same in both if it is the same call of the same path. Where the sizes of a row differ and are what the
+    older story's formula gives for the newer input, the row has *moved* as predicted. Where they differ otherwise the
+    *size* has changed: the model was edited, or the forward goes another way at the new sizes.
 
     Args:
         old: The story that came first.
@@ -26,22 +28,52 @@ def find_changes(old: Story, new: Story) -> tuple[Change, ...]:
         The changes in the order of the new rows; what was removed stands at the end. Rows that are alike have none.
     """
     before, after = _list_rows(old), _list_rows(new)
+    sizes = _read_sizes(old.trace, new.trace)
     changes: list[Change] = []
     for key, row in after.items():
         known = before.get(key)
         if known is None:
             changes.append(Change(row.path, "added", None, row.index))
         else:
-            changes += _compare(old, new, known, row)
+            changes += _compare(old, known, row, sizes)
     changes += [Change(row.path, "removed", row.index, None) for key, row in before.items() if key not in after]
     return tuple(changes)
+
+
+def flag_unexpected(old: Story, new: Story, changes: Sequence[Change]) -> tuple[Flag, ...]:
+    """Flag the rows of ``new`` whose sizes moved otherwise than their formula says, with both sizes and the formula.
+
+    Where it begins there is a warning; rows after it and around it mostly follow from it, and have a note. At the same
+    input sizes a formula has nothing to say: then the model was edited.
+    """
+    if [fact.spec.shape for fact in old.trace.inputs] == [fact.spec.shape for fact in new.trace.inputs]:
+        return ()
+    flags: list[Flag] = []
+    found = [change for change in changes if _moved_otherwise(old, new, change)]
+    rows = [new.rows[change.new] for change in found if change.new is not None]
+    around = {row.parent for row in rows}
+    begins = next((row.index for row in rows if row.index not in around), None)
+    for change, after in zip(found, rows, strict=True):
+        before = old.rows[change.old or 0]
+        was, now = (", ".join(str(list(size)) for size in _sizes(row)) for row in (before, after))
+        said = ", ".join(f"[{', '.join(formula)}]" for formula in old.formulas.get(before.index, ()) if formula)
+        message = f"{was} at the sizes before, {now} at these; its formula was {said}"
+        severity: Severity = "warning" if after.index == begins else "note"
+        flags.append(Flag("moved-otherwise", severity, after.index, after.path, message))
+    return tuple(flags)
+
+
+def _moved_otherwise(old: Story, new: Story, change: Change) -> bool:
+    if change.what != "size" or change.expected is not False or change.old is None or change.new is None:
+        return False
+    return old.rows[change.old].status == new.rows[change.new].status == "ran" and bool(old.formulas.get(change.old))
 
 
 def _list_rows(story: Story) -> Mapping[Key, Row]:
     return {(row.path, row.call_index): row for row in story.rows if row.kind == "module"}
 
 
-def _compare(old: Story, new: Story, before: Row, after: Row) -> list[Change]:
+def _compare(old: Story, before: Row, after: Row, sizes: Mapping[str, int] | None) -> list[Change]:
     found: list[Change] = []
     if before.type_name != after.type_name:
         found.append(Change(after.path, "type", before.index, after.index))
@@ -49,7 +81,7 @@ def _compare(old: Story, new: Story, before: Row, after: Row) -> list[Change]:
     if before.own_params != after.own_params or frozen:
         found.append(Change(after.path, "params", before.index, after.index))
     if _sizes(before) != _sizes(after) and "ran" in (before.status, after.status):
-        expected = _is_expected(old, new, before, after)
+        expected = _is_expected(old, before, after, sizes)
         found.append(Change(after.path, "moved" if expected else "size", before.index, after.index, expected))
     elif before.status != after.status:
         found.append(Change(after.path, "size", before.index, after.index, False))
@@ -60,15 +92,29 @@ def _sizes(row: Row) -> tuple[tuple[int, ...], ...]:
     return tuple(spec.shape for spec in row.outputs)
 
 
-def _is_expected(old: Story, new: Story, before: Row, after: Row) -> bool | None:
-    """Tell whether both stories know one formula for the row; ``None`` if one of them knows none."""
-    earlier, later = old.formulas.get(before.index, ()), new.formulas.get(after.index, ())
-    if before.status != after.status or len(earlier) != len(later):
-        return False
-    if not earlier or None in earlier or None in later:
+def _read_sizes(old: Trace, new: Trace) -> Mapping[str, int] | None:
+    """Read the newer input's sizes by the names that the older one's dims have; ``None`` if they do not fit these."""
+    if len(old.inputs) != len(new.inputs):
         return None
-    return all(_equal(one, other) for one, other in zip(earlier, later, strict=True))
+    sizes: dict[str, int] = {}
+    for names, was, now in zip(name_dims(old).dims, old.inputs, new.inputs, strict=True):
+        if len(was.spec.shape) != len(now.spec.shape):
+            return None
+        for name, before, after in zip(names, was.spec.shape, now.spec.shape, strict=True):
+            if after != (sizes.setdefault(name, after) if name else before):
+                return None
+    return sizes
 
 
-def _equal(one: Formula | None, other: Formula | None) -> bool:
-    return one is not None and one == other
+def _is_expected(old: Story, before: Row, after: Row, sizes: Mapping[str, int] | None) -> bool | None:
+    """Tell whether the older formula gives the newer sizes; ``None`` if there is no formula, or none for this input."""
+    formulas = old.formulas.get(before.index, ())
+    if before.status != after.status or len(before.outputs) != len(after.outputs):
+        return False
+    if sizes is None or not formulas or None in formulas:
+        return None
+    try:
+        predicted = tuple(tuple(evaluate(dim, sizes) for dim in formula) for formula in formulas if formula is not None)
+    except (KeyError, ValueError):
+        return False  # no whole number at these sizes, and the forward came through
+    return predicted == _sizes(after)

@@ -101,15 +101,26 @@ def run_engine(
     return traced
 
 
+#: From so many new objects on, looking through them would cost more than it could find.
+_MANY_OBJECTS = 20_000
+
+
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """A trace makes a hundred thousand objects that all live on; looking for garbage among them doubles its time."""
+    """A trace makes a hundred thousand objects that all live on; looking for garbage among them doubles its time.
+
+    Nor are they looked through when it is over: they join the oldest objects as they are. Freezing puts every object
+    aside and unfreezing puts it there; whoever has frozen objects of his own keeps these.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

@@ -18,9 +18,10 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.parameter import UninitializedTensorMixin as _Uninitialized  # type: ignore[attr-defined]
 
 from modelsummary_ipy.clone import Stub
+from modelsummary_ipy.looks import Look, find_look, is_plain
 from modelsummary_ipy.memo import MISSED, Memo
 
-__all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "build_fake", "describe_tensor", "give_values", "is_plain", "make_fake"]
+__all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "build_fake", "describe_tensor", "give_values", "make_fake"]
 
 #: What torch raises when an operation needs values, or has no rule for sizes alone: never the user's mistake.
 FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = (
@@ -86,15 +87,9 @@ class FakeMode(FakeTensorMode):
         if output is MISSED:
             if func._schema.is_mutable:
                 args, kwargs = self._spare_real(args, kwargs)
-            self._inside = True
-            try:
-                narrow = _NARROW.get(func)
-                if narrow is not None and args[0].dtype in narrow[1]:
-                    output = self._dispatch_as(narrow[0], func, types, args, kwargs)
-                else:
-                    output = self.dispatch(func, types, args, kwargs)
-            finally:
-                self._inside = False
+            output = self._ask_smaller(func, types, args, kwargs) if func in _BY_CHANNEL and key is not None else MISSED
+            if output is MISSED:
+                output = self._dispatch_whole(func, types, args, kwargs)
             if func in _COUNTING and type(output) is FakeTensor:
                 _know_counted(output, func, args, kwargs)
             if func in _UNIFORM and type(output) is FakeTensor:
@@ -110,6 +105,43 @@ class FakeMode(FakeTensorMode):
         if self.listener is not None:
             self.listener(func, args, kwargs, output)
         return output
+
+    def _dispatch_whole(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        self._inside = True
+        try:
+            dtype, others = _NARROW.get(func, (None, ()))
+            if dtype is not None and args[0].dtype in others:
+                return self._dispatch_as(dtype, func, types, args, kwargs)
+            return self.dispatch(func, types, args, kwargs)
+        finally:
+            self._inside = False
+
+    def _ask_smaller(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Ask what a norm makes of a smaller input with as many channels: a net has few numbers of channels.
+
+        Its first result has the size and strides of the input, the others depend on the channels alone.
+        """
+        assert self._memo is not None
+        data = args[0]
+        layouts = {3: torch.contiguous_format, 4: torch.channels_last, 5: torch.channels_last_3d}
+        layout = torch.contiguous_format if data.is_contiguous() else layouts.get(data.dim(), torch.contiguous_format)
+        if data.dim() < 3 or not data.is_contiguous(memory_format=layout):
+            return MISSED
+        size = [2, data.shape[1], *[2] * (data.dim() - 2)]
+        with torch._C._DisableTorchDispatch():
+            meta = torch.empty(size, dtype=data.dtype, device="meta", memory_format=layout)
+            smaller = (build_fake(self, meta, data.fake_device), *args[1:])
+        key, outputs = self._memo.find(self, func, smaller, kwargs)
+        if key is None:
+            return MISSED
+        if outputs is MISSED:
+            self._memo.keep(key, func, smaller, self._dispatch_whole(func, types, smaller, kwargs))
+            outputs = self._memo.recall(self, key, smaller)
+        if outputs is MISSED:
+            return MISSED
+        with torch._C._DisableTorchDispatch():
+            meta = torch.empty_strided(data.size(), data.stride(), dtype=outputs[0].dtype, device="meta")
+            return (build_fake(self, meta, data.fake_device), *outputs[1:])
 
     def _dispatch_as(
         self, dtype: torch.dtype, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -198,6 +230,17 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
     return fake
 
 
+#: What norms each channel by itself, and is decomposed into twenty operations where it trains.
+_BY_CHANNEL = frozenset(
+    {
+        torch.ops.aten.native_batch_norm.default,
+        torch.ops.aten._native_batch_norm_legit.default,
+        torch.ops.aten._native_batch_norm_legit.no_stats,
+        torch.ops.aten._native_batch_norm_legit_no_training.default,
+        torch.ops.aten.cudnn_batch_norm.default,
+    }
+)
+
 _DEVICE = torch.ops.prim.device.default
 _MEMO = Memo(build_fake)
 
@@ -208,14 +251,6 @@ _NARROW: dict[Any, tuple[torch.dtype, tuple[torch.dtype, ...]]] = (
     if hasattr(torch.ops.aten, "_grouped_mm")
     else {}
 )
-
-_PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
-
-
-def is_plain(tensor: Tensor) -> bool:
-    """Tell whether a size and a stride describe a tensor: dense, of torch's own class, neither quantized nor nested."""
-    plain_class = type(tensor) in _PLAIN_CLASSES or isinstance(tensor, nn.Parameter)
-    return plain_class and tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
 
 
 def _counts(tensor: Tensor, most: int = _MOST_VALUES) -> bool:
@@ -284,18 +319,20 @@ def _know_picked(fake: FakeTensor, source: Any) -> None:
         _know_uniform(fake, uniform, ())
 
 
-def describe_tensor(tensor: Tensor, *, keep: bool = True, is_own: bool = False) -> Stub:
+def describe_tensor(tensor: Tensor, look: Look | None = None, *, keep: bool = True, is_own: bool = False) -> Stub:
     """Write down what a fake of ``tensor`` needs.
 
     Args:
         tensor: A real one, lazy ones too.
+        look: Its look, if it is plain and somebody knows it.
         keep: Whether a few integers, or a single number, are copied with it.
         is_own: Whether it belongs to the model, and is no input.
     """
-    lazy, plain = type(tensor) is not nn.Parameter and isinstance(tensor, _Uninitialized), is_plain(tensor)
-    stub = Stub(tensor, lazy=lazy, plain=plain)
-    if keep and plain and not lazy and type(tensor) is Tensor and tensor.device.type == "cpu":
-        is_number = tensor.dim() == 0 and not tensor.requires_grad
+    if look is None:
+        look = find_look(tensor, lazy=isinstance(tensor, _Uninitialized), plain=is_plain(tensor))
+    stub = Stub(tensor, look)
+    if keep and type(tensor) is Tensor and look.stride is not None and look.device.type == "cpu":
+        is_number = not look.shape and not look.requires_grad
         if is_number or _counts(tensor, _MOST_OWN_VALUES if is_own else _MOST_VALUES):
             stub.values = tensor.detach().clone()
     return stub
@@ -308,14 +345,16 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
     15,000 parameters) and keeps size, stride, dtype, device and ``requires_grad`` all the same.
     """
     stub = tensor if type(tensor) is Stub else describe_tensor(tensor)
-    size, stride, dtype, own_device, requires_grad = stub.look
-    where = device or own_device
+    look = stub.look
+    where = device or look.device
     if stub.is_lazy:
         return _make_lazy(stub, mode, where)
     if stub.shared is not None:
         return _make_fake_of_subclass(stub.shared, mode)
-    meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
-    fake = build_fake(mode, meta, where, requires_grad)
+    assert look.size is not None
+    assert look.stride is not None
+    meta = torch.empty_strided(look.size, look.stride, dtype=look.dtype, device="meta")
+    fake = build_fake(mode, meta, where, look.requires_grad)
     if issubclass(stub.kind, nn.Parameter):
         fake._is_param = True
     if stub.values is not None and where.type == "cpu":
@@ -341,7 +380,7 @@ def _make_fake_of_subclass(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
 
 def _make_lazy(stub: Stub, mode: FakeTensorMode, device: torch.device) -> Tensor:
     is_buffer = issubclass(stub.kind, UninitializedBuffer)
-    _, _, dtype, _, requires_grad = stub.look
+    dtype, requires_grad = stub.look.dtype, stub.look.requires_grad
     empty = torch.empty(0, dtype=dtype)
     kind = _LazyBuffer if is_buffer else _LazyParameter
     lazy: Any = Tensor._make_subclass(kind, empty, requires_grad)

@@ -1,10 +1,16 @@
 // Runs each time the form shows another page, in the element that held the page before: what its reader opened, closed,
-// searched for and scrolled to stays.
+// searched for, scrolled to and stood on stays. The page before is out of the document and still says how it was left.
 ((holder) => {
   "use strict";
   const root = holder.querySelector(".ms-root");
   if (!root) return;
-  const keep = (holder.msKeep ||= { opened: new Map(), top: 0, search: null });
+  const keep = (holder.msKeep ||= { opened: new Map(), shown: new Map(), top: 0, search: null, focus: null });
+
+  // What differs from how it was shown, the reader has opened or closed. What a search opens is the search's.
+  for (const [key, { row, open }] of keep.shown) {
+    const now = keep.openOf ? keep.openOf(row) : row.open;
+    if (now !== open) keep.opened.set(key, now);
+  }
 
   // A row is known by the names of the rows around it; the same name again is told by its number.
   const nameOf = (row) => {
@@ -12,29 +18,20 @@
     return head && head.firstChild ? head.firstChild.textContent.trim() : row.className.split(" ")[0];
   };
   const keys = new Map();
-  const known = new Map();
+  keep.shown = new Map();
+  keep.openOf = root.msOpenOf;
   for (const row of root.querySelectorAll("details")) {
     const above = row.parentElement.closest("details");
     const name = `${above ? keys.get(above) : ""}/${nameOf(row)}`;
     let key = name;
-    for (let number = 2; known.has(key); number += 1) key = `${name}#${number}`;
+    for (let number = 2; keep.shown.has(key); number += 1) key = `${name}#${number}`;
     keys.set(row, key);
-    known.set(key, { row, open: row.open });
+    const failed = row.matches(".ms-failed") || row.querySelector(".ms-failed");
+    if (keep.opened.has(key) && !(failed && row.open)) row.open = keep.opened.get(key);
+    keep.shown.set(key, { row, open: row.open });
   }
 
   const words = keep.search ? keep.search.value : "";
-  for (const [key, { row }] of known) {
-    const failed = row.matches(".ms-failed") || row.querySelector(".ms-failed");
-    if (keep.opened.has(key) && !(failed && row.open)) row.open = keep.opened.get(key);
-  }
-  // What a search opens is the search's; what was opened or closed without one is the reader's. `toggle` does not bubble.
-  const listen = (event) => {
-    const key = keys.get(event.target);
-    if (key === undefined || (keep.search && keep.search.value)) return;
-    if (keep.opened.has(key) || event.target.open !== known.get(key).open) keep.opened.set(key, event.target.open);
-  };
-  root.addEventListener("toggle", listen, true);
-
   const body = root.querySelector(".ms-body");
   body.scrollTop = keep.top;
   body.addEventListener("scroll", () => (keep.top = body.scrollTop));
@@ -43,4 +40,15 @@
     keep.search.value = words;
     keep.search.dispatchEvent(new Event("input"));
   }
+
+  // Who stood in the page that goes stands in the one that comes; a notebook takes the focus when its place is gone.
+  const standsOn = (place) => (place === keep.search ? "search" : keys.get(place.closest("details")));
+  const stand = keep.focus === "search" ? keep.search : keep.shown.get(keep.focus)?.row.querySelector("summary");
+  if (stand && document.activeElement.contains(holder)) stand.focus({ preventScroll: true });
+  root.addEventListener("focusin", (event) => (keep.focus = standsOn(event.target)));
+  root.addEventListener("focusout", () => {
+    setTimeout(() => {
+      if (root.isConnected && !root.contains(document.activeElement)) keep.focus = null;
+    });
+  });
 })(this.parentElement);

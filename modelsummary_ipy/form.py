@@ -12,24 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from modelsummary_ipy.engines import collector_paused
 from modelsummary_ipy.errors import InputError
 from modelsummary_ipy.fields import Fields, button, say_alert, show
 from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.page import live_page, static_page
-from modelsummary_ipy.render.words import format_bytes, format_count, format_short
+from modelsummary_ipy.render.words import format_bytes, format_count, format_short, plural
 from modelsummary_ipy.settings import Settings, read_suggestion, write_line
 from modelsummary_ipy.tracer import TraceCancelled, hearing_progress
 from modelsummary_ipy.worker import TorchState, Worker
 
 if TYPE_CHECKING:
+    from modelsummary_ipy.comparison import Comparison
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = ["Run", "SummaryForm"]
 
 _log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.1
-#: A run that took this long shows its table before the formulas are known: they take twice as long again.
+#: A run shows its table before the formulas are known if they are not there so soon: if it took this long up to then,
+#: or the run before took this long in all.
 _PATIENCE_SECONDS = 0.1
+_WHOLE_PATIENCE_SECONDS = 0.2
 #: Runs that can be gone back to, and how many of them keep their tables: one of ResNet-50 takes two megabytes.
 _MOST_RUNS = 100
 _MOST_TABLES = 10
@@ -104,6 +108,7 @@ class SummaryForm:
         self._fixed = fixed
         self._state = TorchState.read()
         self._quiet = False  # true while the form itself sets its list of runs
+        self._took = 0.0  # seconds of the run before
         self.summary = first
         self.history: list[Run] = []
         self._worker: Worker[Settings] = Worker(self._run, self._show_own_error)
@@ -114,7 +119,7 @@ class SummaryForm:
         begun = self.fields.read()
         assert begun is not None
         self._keep(begun, inputs, first)
-        self._show(first, None)
+        self._show(first, live_page(first.to_html()), "")
 
     # -- widgets ------------------------------------------------------------------------------------------------------
 
@@ -216,8 +221,10 @@ class SummaryForm:
             self.run(now=True)
             return
         before, self.summary = self.summary, run.summary
+        changes = _compare(before, run.summary)
         self._code.value = run.line
-        self._show(run.summary, before)
+        rendered = live_page(run.summary.to_html(flags=changes.flags if changes else ()))
+        self._show(run.summary, rendered, _write_moved(before, run.summary, changes))
 
     def _take(self, number: int) -> None:
         """Fill in an offer and run it."""
@@ -250,15 +257,17 @@ class SummaryForm:
         before, shown = self.summary, self._output.value
         began = time.monotonic()
         try:
-            with self._state.entered(), hearing_progress(self._make_observer(before, stopped)):
+            with self._state.entered(), hearing_progress(self._make_observer(before, stopped)), collector_paused():
                 summary = self._trace(inputs, settings)
                 summary.flags  # noqa: B018  # asked for in steps, so that a cancel is heard between them
-                if not stopped() and time.monotonic() - began > _PATIENCE_SECONDS:
+                is_slow = time.monotonic() - began > _PATIENCE_SECONDS or self._took > _WHOLE_PATIENCE_SECONDS
+                if is_slow and not stopped():
                     self._output.value = live_page(summary.to_html(formulas=False))
                 if not stopped():
-                    rendered = live_page(summary.to_html())
+                    changes = _compare(before, summary)
                 if not stopped():
-                    moved = _write_moved(before, summary)
+                    rendered = live_page(summary.to_html(flags=changes.flags if changes else ()))
+                    moved = _write_moved(before, summary, changes)
         except TraceCancelled:
             return
         except InputError as wrong:
@@ -268,9 +277,9 @@ class SummaryForm:
         if stopped():
             self._output.value = shown
             return
-        self.summary = summary
+        self.summary, self._took = summary, time.monotonic() - began
         self._keep(settings, inputs, summary)
-        self._show(summary, before, rendered, moved)
+        self._show(summary, rendered, moved)
 
     def _trace(self, inputs: ModelInputs, settings: Settings) -> ModelSummary:
         from modelsummary_ipy.summary import make_view
@@ -318,14 +327,10 @@ class SummaryForm:
 
     # -- showing ------------------------------------------------------------------------------------------------------
 
-    def _show(
-        self, summary: ModelSummary, before: ModelSummary | None, rendered: str | None = None, moved: str | None = None
-    ) -> None:
-        if moved is None:
-            moved = _write_moved(before, summary) if before is not None and before is not summary else ""
+    def _show(self, summary: ModelSummary, rendered: str, moved: str) -> None:
         show(self._moved, moved)
         self._offer(summary)
-        self._output.value = rendered if rendered is not None else live_page(summary.to_html())
+        self._output.value = rendered
         show(self._progress, "")
         self._cancel_button.disabled = True  # last: who sees it disabled sees the table of the run
 
@@ -392,11 +397,18 @@ def _largest_batches(summary: ModelSummary, inputs: ModelInputs) -> list[tuple[s
     return offers
 
 
-def _write_moved(before: ModelSummary, after: ModelSummary) -> str:
-    """Say in a line how the totals moved, and in a table what moved otherwise than its formula predicts."""
-    if before.error is not None or after.error is not None:
-        return ""  # how far a forward came says nothing about how it moves
-    changes = after.diff(before)
+def _compare(before: ModelSummary, after: ModelSummary) -> Comparison | None:
+    """Compare two runs; ``None`` if one failed: how far a forward came says nothing about how it moves."""
+    return after.diff(before) if before.error is None and after.error is None and before is not after else None
+
+
+def _write_moved(before: ModelSummary, after: ModelSummary, changes: Comparison | None) -> str:
+    """Say in a line how the totals moved and how many rows did; what was edited in the model stands in a table.
+
+    Rows that moved otherwise than their formula says are flagged in the page.
+    """
+    if changes is None:
+        return ""
     old, new = before.story, after.story
     parts = []
     totals = (
@@ -410,9 +422,10 @@ def _write_moved(before: ModelSummary, after: ModelSummary) -> str:
             times = f" (× {now / was:.3g})" if was else ""
             parts.append(f"{word} {write(was)} → {write(now)}{times}")
     said = [f"since the run before: {' · '.join(parts)}"] if parts else []
-    moved = sum(change.what == "moved" for change in changes.changes)
-    said += [f"{moved} rows moved as their formulas predict"] if moved else []
-    table = changes._repr_html_() if changes.unexpected else ""
+    moved, otherwise = sum(change.what == "moved" for change in changes.changes), len(changes.flags)
+    said += [f"{plural(moved, 'row')} moved as predicted"] if moved else []
+    said += [f"{plural(otherwise, 'row')} moved otherwise than their formula says: flagged below"] if otherwise else []
+    table = changes._repr_html_() if len(changes.unexpected) > otherwise else ""
     if not said and not table:
         return ""
     return f'<div role="status"><div>{html.escape("; ".join(said))}</div>{table}</div>'

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 import torch
-from torch import nn
 
 from modelsummary_ipy.interrupts import Holding
 from modelsummary_ipy.namespaces import Namespaces
@@ -194,8 +193,3 @@ class quiet_output(Holding):  # a block, as contextlib names its own
         if sys.stdout is self._writer:
             sys.stdout = self._before
         super().__exit__(*error)
-
-
-def collect_types(module: nn.Module) -> set[type]:
-    """Return every class among the modules of ``module``."""
-    return {type(inner) for inner in module.modules()}

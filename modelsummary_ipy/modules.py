@@ -18,7 +18,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.facts import ModuleFact, ParamFact
-from modelsummary_ipy.leaves import name_device, name_dtype
+from modelsummary_ipy.looks import Look, find_look, is_plain
 from modelsummary_ipy.reads import find_reads
 
 __all__ = ["LayerKind", "ModuleTree", "read_params", "read_tree"]
@@ -62,6 +62,7 @@ class ModuleTree:
         param_index: Index by ``id`` of the parameter or buffer.
         objects: The modules themselves, by index. Dropped by whoever holds the tree longer than a trace.
         tensors: The parameters and buffers themselves, by index.
+        looks: What each of them looks like, by index.
         kinds: What a layer of torch's has in common with those like it, by index; ``None`` for any other module.
     """
 
@@ -72,6 +73,7 @@ class ModuleTree:
         self.param_index: dict[int, int] = {}
         self.objects: list[nn.Module] = []
         self.tensors: list[Tensor] = []
+        self.looks: list[Look] = []
         self.kinds: list[LayerKind | None] = []
 
 
@@ -90,8 +92,9 @@ def read_tree(model: nn.Module) -> ModuleTree:
     unregistered = _number_loose(tree, found)
     number_of = tree.param_index
     for index, one in enumerate(found):
-        own = tuple(number_of[id(tensor)] for _, tensor, _ in one.tensors)
-        loose = tuple((place, number_of[id(tensor)]) for place, tensor in unregistered.get(index, ()))
+        own = tuple([number_of[id(tensor)] for _, tensor, _ in one.tensors])
+        kept = unregistered.get(index, ())
+        loose = tuple((place, number_of[id(tensor)]) for place, tensor in kept) if kept else ()
         kind = _find_kind(one)
         tree.kinds.append(kind)
         tree.modules.append(_read_module(tree, one, kind, index, own if len(own) < 2 else _unique(own), loose))
@@ -227,7 +230,9 @@ def _number_params(tree: ModuleTree, found: list[_Found]) -> None:
                 names[number] += [base + name for base in bases]
     left: dict[int, int] = {}
     for number, tensor in enumerate(tensors):
-        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], left))
+        look = _look_at(tensor)
+        tree.looks.append(look)
+        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], left, look))
 
 
 def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple[str, Tensor]]]:
@@ -240,7 +245,9 @@ def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple
                 if id(tensor) not in tree.param_index:
                     tree.param_index[id(tensor)] = len(tree.tensors)
                     tree.tensors.append(tensor)
-                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", left))
+                    look = _look_at(tensor)
+                    tree.looks.append(look)
+                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", left, look))
                 if not tree.params[tree.param_index[id(tensor)]].names:
                     loose.setdefault(index, []).append((place, tensor))
     return loose
@@ -258,35 +265,43 @@ def _find_trainable(value: Any, name: str, depth: int) -> Iterator[tuple[str, Te
             yield from _find_trainable(item, f"{name}[{index}]", depth + 1)
 
 
-def _read_param(tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, left: dict[int, int]) -> ParamFact:
-    dtype, device, trainable = tensor.dtype, tensor.device, bool(tensor.requires_grad)
-    if type(tensor) not in _PLAIN and isinstance(tensor, UninitializedTensorMixin):
-        return ParamFact(index, names, (), name_dtype(dtype), name_device(device), 0, 0, trainable, kind, lazy=True)
-    shape, num = _count(tensor.shape)
-    nbytes = _read_bytes(tensor, num, left)
-    return ParamFact(index, names, shape, name_dtype(dtype), name_device(device), num, nbytes, trainable, kind)
+def _read_param(
+    tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, left: dict[int, int], look: Look
+) -> ParamFact:
+    num = look.num
+    return ParamFact(
+        index,
+        names,
+        look.shape,
+        look.dtype_name,
+        look.device_name,
+        num,
+        0 if look.size is None else _read_bytes(tensor, look.nbytes, left),
+        look.requires_grad,
+        kind,
+        look.size is None,
+    )
 
 
-@functools.lru_cache(maxsize=4096)
-def _count(shape: torch.Size) -> tuple[tuple[int, ...], int]:
-    return tuple(shape), shape.numel()
+def _look_at(tensor: Tensor) -> Look:
+    lazy = type(tensor) not in _PLAIN and isinstance(tensor, UninitializedTensorMixin)
+    return find_look(tensor, lazy=lazy, plain=is_plain(tensor))
 
 
-def _read_bytes(tensor: Tensor, num: int, left: dict[int, int]) -> int:
+def _read_bytes(tensor: Tensor, size: int, left: dict[int, int]) -> int:
     """Read the bytes a tensor really takes: an expanded view no more than its storage, a packed one what it packs.
 
     Args:
         tensor: A parameter or buffer.
-        num: The number of its elements.
+        size: The bytes of its elements, as if each were stored.
         left: Bytes of each storage that no tensor has been given yet, by address; what two tensors share counts once.
     """
-    is_plain = type(tensor) in _PLAIN
-    if not is_plain and hasattr(tensor, "__tensor_flatten__"):
+    known = type(tensor) in _PLAIN
+    if not known and hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
         parts = [getattr(tensor, name) for name in names]
-        return sum(_read_bytes(part, int(part.numel()), left) for part in parts)
-    size = num * tensor.itemsize
-    if not is_plain or tensor.layout is not torch.strided:
+        return sum(_read_bytes(part, int(part.numel()) * part.itemsize, left) for part in parts)
+    if not known or tensor.layout is not torch.strided:
         return size
     storage = tensor.untyped_storage()
     address = storage._cdata
@@ -304,7 +319,7 @@ _PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
 def read_params(params: Sequence[ParamFact], tensors: Mapping[int, Tensor]) -> list[ParamFact]:
     """Read again the parameters that were lazy, from the tensors that the shadow made of them, by index."""
     return [
-        _read_param(tensors[fact.index], fact.index, fact.names, fact.kind, {})
+        _read_param(tensor := tensors[fact.index], fact.index, fact.names, fact.kind, {}, _look_at(tensor))
         if fact.lazy and fact.index in tensors
         else fact
         for fact in params

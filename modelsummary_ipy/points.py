@@ -11,8 +11,10 @@ from modelsummary_ipy.probes import Prober, Sizes
 
 __all__ = ["Points", "choose_points", "choose_points_of_failed", "prime_factors"]
 
-#: What is added to the batch in the further traces (the one at ``B + 1`` came before).
-_BATCH = (2, 5, 3, 9)
+#: What is added to the batch in the further traces (the one at ``B + 1`` came before): to the next multiple of 16, so
+#: that batches near one another ask for the same sizes, whose answers are remembered; or to the batch itself.
+_BATCH = (3, 6, 4, 10)
+_LITTLE_BATCH = (2, 5, 3, 9)
 #: What is added to a sequence's length: rows that are no straight line of one another, nor of the batch's.
 _SEQUENCE = ((4, 17, 9, 6), (7, 3, 19, 12), (13, 6, 2, 21), (3, 11, 20, 8), (18, 5, 7, 10))
 #: What is added, in steps, to a size that moves in steps or a little only; neighbours take different rows.
@@ -103,13 +105,19 @@ class _Chooser:
 
     def choose(self) -> Points:
         if self._works_at_one_more:
-            self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _BATCH)
+            size = self._base[self._batch]
+            self._plans[self._batch] = tuple((size // 16 + 1) * 16 + more for more in _BATCH)
         elif self._batch in self._base:
             self._search([self._batch])
         others = [name for name in self._base if name != self._batch and not self._is_feature(name)]
+        wide = self._plan(others)
+        together = {name: plan[0] for name, plan in wide.items()}
+        works = self._works({**self._at(0), **together})
+        if not works and self._works_at_one_more and not self._works(self._at(0)):
+            self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _LITTLE_BATCH)
+            works = self._works({**self._at(0), **together})
         if others:
-            wide = self._plan(others)
-            if self._works({**self._at(0), **{name: plan[0] for name, plan in wide.items()}}):
+            if works:
                 self._plans.update(wide)
             elif not self._try_square(others, wide):
                 self._search_groups(others, wide)
@@ -128,7 +136,7 @@ class _Chooser:
         for plans in (wide, little):
             self._plans = dict(plans)
             if self._batch in moving:
-                self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _BATCH)
+                self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _LITTLE_BATCH)
             probes = [self._prober.ask(self._at(turn)) for turn in range(4)] if self._plans else []
             if sum(probe.trace is not None and len(probe.trace.calls) * 2 > num_calls for probe in probes) >= 3:
                 break

@@ -18,6 +18,7 @@ from modelsummary_ipy.clone import Stub
 from modelsummary_ipy.facts import TensorSpec
 from modelsummary_ipy.fakes import FakeMode, build_fake
 from modelsummary_ipy.leaves import build_spec
+from modelsummary_ipy.looks import find_look
 from modelsummary_ipy.memo import Made, add_part, is_fresh
 from modelsummary_ipy.modules import LayerKind
 
@@ -145,7 +146,7 @@ class Repeats:
         seen: list[Any] = []
         if type(weight) is not FakeTensor or not add_part(seen, weight, self._mode) or seen[4:] != [0, False]:
             return False
-        parts.append((*seen[:4], weight.requires_grad))
+        parts.append(find_look(weight))
         return True
 
     def _name_weights(self, module: nn.Module, touched: list[int]) -> list[str] | None:

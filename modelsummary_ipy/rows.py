@@ -16,6 +16,9 @@ def build_rows(trace: Trace) -> tuple[Row, ...]:
     return _Builder(trace).build()
 
 
+_NO_PARAMS = (0, 0, 0)
+
+
 class _Builder:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -70,7 +73,7 @@ class _Builder:
 
     def _append_call(self, call: Call, parent: int | None) -> int:
         fact = self._trace.modules[call.module] if call.module is not None and call.kind == "module" else None
-        own, num, trainable = self._params[fact.index] if fact is not None and fact.index in self._params else (0, 0, 0)
+        own, num, trainable = self._params.get(fact.index, _NO_PARAMS) if fact is not None else _NO_PARAMS
         index = len(self._rows)
         self._rows.append(
             Row(
@@ -167,9 +170,11 @@ def _find_groups(
 
 def _containers(trace: Trace, call: Call, called: set[int | None]) -> list[int]:
     """List the uncalled modules between a called one and its caller, innermost first."""
-    found: list[int] = []
     assert call.module is not None
     above = trace.modules[call.module].parent
+    if above is None or above in called:
+        return []
+    found: list[int] = []
     stop = trace.calls[call.parent].module if call.parent is not None else None
     while above is not None and above != stop and above not in called:
         found.append(above)
@@ -208,8 +213,8 @@ def _count_params(trace: Trace) -> dict[int, tuple[int, int, int]]:
             every = [trace.params[p] for p in _collect_params(trace, fact.index, frozenset({fact.index}), below)]
         elif _has_params(trace, fact):
             below[fact.index] = frozenset(param.index for param in own)
-        num = sum([param.num for param in every])
-        trainable = num if all([param.trainable for param in every]) else sum(p.num for p in every if p.trainable)
+        num = sum(param.num for param in every)
+        trainable = sum(param.num for param in every if param.trainable)
         counted[fact.index] = (num if every is own else sum(param.num for param in own), num, trainable)
     return counted
 

@@ -12,9 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.clone import Cloner, Stub
-from modelsummary_ipy.fakes import FakeMode, describe_tensor, is_plain, make_fake
+from modelsummary_ipy.facts import ParamFact
+from modelsummary_ipy.fakes import FakeMode, describe_tensor, make_fake
 from modelsummary_ipy.isolation import deep_stack
 from modelsummary_ipy.late import LateWeights
+from modelsummary_ipy.looks import is_plain
 from modelsummary_ipy.modules import LayerKind, ModuleTree, read_tree
 
 __all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
@@ -38,7 +40,7 @@ class Workpiece:
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
         device: Where made-up inputs go if nothing says otherwise.
         is_late: Whether weights are made when they are read.
-        kind_of: What a layer of torch's has in common with those like it, by ``id`` of the copy's module, if it is late.
+        kind_of: What a layer of torch's has in common with those like it, by ``id`` of the copy's module, if late.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Workpiece:
         self._adopted: dict[int, tuple[nn.Module, nn.Module]] = {}
 
     def release(self) -> None:
-        """Let go of the cloner that weights which are made late go back to; with it the copy would keep itself alive."""
+        """Let go of the cloner that late weights go back to; with it the copy would keep itself alive."""
         if self._forget is not None:
             self._forget()
 
@@ -131,23 +133,23 @@ class Shadow:
         self.tree: ModuleTree = read_tree(model)
         self.device = device or _main_device(self.tree)
         self._moved_to = device
+        index_of, looks = self.tree.param_index, self.tree.looks
         # Batch norm adds to a counter at every call in train mode: with its value known, that would be real arithmetic.
-        counters = {
-            id(tensor)
-            for fact, tensor in zip(self.tree.params, self.tree.tensors, strict=True)
-            if fact.names and fact.names[0].endswith("num_batches_tracked")
-        }
+        counters = {fact.index for fact in self.tree.params if fact.kind == "buffer" and _is_counter(fact)}
 
         def describe(tensor: Any) -> Stub:
-            return describe_tensor(tensor, keep=id(tensor) not in counters, is_own=True)
+            index = index_of.get(id(tensor))
+            if index is None:
+                return describe_tensor(tensor, is_own=True)
+            return describe_tensor(tensor, looks[index], keep=index not in counters, is_own=True)
 
         alike = zip(self.tree.objects, self.tree.kinds, strict=True)
         settings = {id(layer): kind.attributes for layer, kind in alike if kind is not None}
         cloner = Cloner(describe, _wrap_script_module, is_template=True, settings=settings)
         self._pristine = cloner(model)
-        index_of = self.tree.module_index
+        number_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
-        self._modules = [(index_of[id(old)], new) for old, new in cloner.modules if id(old) in index_of]
+        self._modules = [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
         self._stubs = {
             index: cloner.tensors[id(t)] for index, t in enumerate(self.tree.tensors) if id(t) in cloner.tensors
         }
@@ -174,13 +176,19 @@ class Shadow:
             return make_fake(tensor, mode, self._moved_to)
 
         # Not the workpiece itself: it would be kept alive by the weights it holds.
-        param_of = {id(stub): index for index, stub in self._stubs.items()} if late else {}
+        number_of = {id(stub): index for index, stub in self._stubs.items()}
+        param_of = number_of if late else {}
         tensors: dict[int, Tensor] = {}
 
+        makers: list[Callable[[Stub], Any]] = []  # one is enough
+
         def hold_back(stubs: dict[str, Any], cloner: Cloner) -> Any:
-            if any(stub is not None and stub.is_lazy for stub in stubs.values()):  # lazy ones are made at once
-                return {name: None if stub is None else cloner(stub) for name, stub in stubs.items()}
-            return LateWeights(stubs, functools.partial(make_late, cloner)) if stubs else {}
+            if not makers:
+                makers.append(functools.partial(make_late, cloner))
+            for stub in stubs.values():
+                if stub is not None and stub.look.size is None:  # lazy ones are made at once
+                    return {name: None if stub is None else cloner(stub) for name, stub in stubs.items()}
+            return LateWeights(stubs, makers[0]) if stubs else {}
 
         def make_late(cloner: Cloner, stub: Stub) -> Any:
             with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():  # no step of the forward
@@ -195,8 +203,7 @@ class Shadow:
             module = cloner(self._pristine)
         new_of = {id(old): new for old, new in cloner.modules}
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
-        made = cloner.tensors
-        tensors.update((index, made[id(stub)]) for index, stub in self._stubs.items() if id(stub) in made)
+        tensors.update((number_of[key], made) for key, made in cloner.tensors.items() if key in number_of)
         late_facts: dict[str, Any] = (
             {"stubs": param_of, "kinds": self.tree.kinds, "forget": cloner.forget} if late else {}
         )
@@ -257,11 +264,15 @@ def set_mode(module: nn.Module, mode: Mode) -> None:
         module.train(mode == "train")
 
 
+def _is_counter(fact: ParamFact) -> bool:
+    return bool(fact.names) and fact.names[0].endswith("num_batches_tracked")
+
+
 def _main_device(tree: ModuleTree) -> torch.device:
     """Return the device most parameters are on, the first one on a tie; the CPU without parameters."""
-    counts: dict[str, int] = {}
-    for fact in tree.params:
-        counts[fact.device] = counts.get(fact.device, 0) + max(fact.num, 1)
+    counts = dict.fromkeys([fact.device for fact in tree.params], 0)
+    for fact in tree.params if len(counts) > 1 else ():
+        counts[fact.device] += max(fact.num, 1)
     return torch.device(max(counts, key=lambda name: counts[name])) if counts else torch.device("cpu")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -413,10 +413,11 @@ class ModelSummary:
 
         return render_markdown(self._full_story(), self.view, **self._words())
 
-    def to_html(self, *, standalone: bool = False, formulas: bool = True) -> str:
+    def to_html(self, *, standalone: bool = False, formulas: bool = True, flags: Sequence[Flag] = ()) -> str:
         """Return the summary as HTML.
 
         Args:
+            flags: Findings to show besides the summary's own.
             standalone: Whether to return a complete page instead of a notebook's output.
             formulas: Whether to trace for formulas and for which sizes work, if nobody has asked for them before; most
                 of the time goes into them. A forward that failed is explained with them whatever is said here.
@@ -426,6 +427,7 @@ class ModelSummary:
 
         words = self._words()
         story = self._full_story(formulas=formulas)
+        story = replace(story, flags=(*story.flags, *flags)) if flags else story
         details = build_details(annotate(story))
         operations = list_operations(story.trace, story.rows)
         return render_html(story, self.view, standalone=standalone, details=details, operations=operations, **words)

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
 from modelsummary_ipy.interrupts import Gate, Holding, find_gate
-from modelsummary_ipy.isolation import Surroundings, collect_types
+from modelsummary_ipy.isolation import Surroundings
 from modelsummary_ipy.kernels import KernelLog
 from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
 from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
@@ -131,7 +131,7 @@ def trace(
     """
     make_log = functools.partial(KernelLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
     tracer = _Tracer(work, tree, observer or _observers.get(threading.get_ident()), guard, make_log)
-    surroundings = Surroundings(collect_types(work.module))
+    surroundings = Surroundings({type(module) for module in work.modules})
     error: BaseException | None = None
     with Holding(), surroundings.kept(real=work.fake_mode is None), ExitStack() as stack:
         stack.callback(tracer.kernels.close)
@@ -191,6 +191,9 @@ class _Record:
     lazy = False
     grad = False
     autocast: str | None = None
+    params: Any = ()
+    kernels: Any = ()
+    saved: Any = ()
 
     def __init__(
         self, index: int, kind: str, path: str, type_name: str, parent: _Record | None, module: int | None
@@ -203,12 +206,10 @@ class _Record:
         if parent is not None:
             self.depth = parent.depth + 1
         self.module = module
-        self.params: list[int] = []
-        self.kernels: list[Any] = []
-        self.saved: list[tuple[int, int]] = []
 
-    def note_modes(self) -> None:
-        """Write down how it runs: whether autograd records it, and in which dtype autocast computes."""
+    def begin(self) -> None:
+        """Make ready for what is heard while it runs, and write down under which modes it does."""
+        self.params, self.kernels, self.saved = [], [], []
         self.grad = torch.is_grad_enabled()
         self.autocast = _read_autocast()
 
@@ -236,16 +237,14 @@ class _Tracer:
         self._tree = tree
         self._observer = observer
         self._guard = guard
-        pairs = _pair(work, tree)
         self._modules: list[ModuleFact] = [
             fact if fact.training == module.training else replace(fact, training=bool(module.training))
-            for module, fact in pairs
+            for module, fact in _pair(work, tree)
         ]
         self._strangers: list[nn.Module] = []  # an id in index_of must not be reused
         self._new_params: list[tuple[ParamFact, Tensor]] = []
         self._made: set[int] = set()  # addresses of storages that the forward made from nothing
         self._made_modules: set[int] = set()  # ids of modules that it made, or that have nothing to copy
-        self._leaf = [_is_torch_leaf(module, bool(fact.children)) for module, fact in pairs]
         self._records: list[_Record] = []
         self._stack: list[_Record] = []
         self._leaf_depth = 0
@@ -367,7 +366,7 @@ class _Tracer:
         path = self._choose_path(fact, parent)
         type_name = fact.type_name if not fact.lazy else type(module).__name__  # which changes at its first call
         record = self._add(_Record(len(self._records), "module", path, type_name, parent, index), ("module", index))
-        record.note_modes()
+        record.begin()
         record.lazy = fact.lazy and record.call_index == 0
         record.places = find_lines(sys._getframe(2), self._stop, 1) if parent is not None else ()
         record.arguments = (
@@ -379,7 +378,7 @@ class _Tracer:
         if self._observer is not None and self._observer(len(self._records), path):
             self._stack.pop()
             raise TraceCancelled
-        return record, int(self._leaf[index])
+        return record, int(_is_torch_leaf(module, bool(fact.children)))
 
     def _choose_path(self, fact: ModuleFact, caller: _Record | None) -> str:
         """Choose the name of a shared module that lies nearest below the module that calls it."""
@@ -434,7 +433,6 @@ class _Tracer:
                 )
             )
             self._strangers.append(inner)
-            self._leaf.append(_is_torch_leaf(inner, bool(fact.children)))
         return index_of[id(module)]
 
     def _forgive_kept(self) -> None:
@@ -538,7 +536,7 @@ class _Tracer:
         single = len(tensors) == 1
         self._write_inputs(record, [("" if single else f"[{i}]", tensor) for i, tensor in enumerate(tensors)])
         record.func = func
-        record.note_modes()
+        record.begin()
         record.arguments = (
             tuple(simplify_argument(value) for value in args),
             {key: simplify_argument(value) for key, value in kwargs.items()},
@@ -612,12 +610,13 @@ class _Tracer:
 
     def _build_call(self, record: _Record, source_of: Callable[[Place], Source]) -> Call:
         positional, keywords = record.arguments
+        arguments: tuple[tuple[str, Any], ...] = ()
         if record.kind == "op":
             arguments = name_arguments(record.func, record.type_name, positional, keywords)
-        else:
+        elif keywords or positional != (...,):
             named = [(str(i), value) for i, value in enumerate(positional)] + list(keywords.items())
             arguments = tuple((name, value) for name, value in named if value is not ...)
-        lines = tuple(source_of(place) for place in record.places)
+        lines = tuple([source_of(place) for place in record.places])
         return Call(
             index=record.index,
             kind=record.kind,  # type: ignore[arg-type]

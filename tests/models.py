@@ -673,6 +673,19 @@ class NestedJagged(nn.Module):
         return self.layer(nested).values()
 
 
+@case("nested", (2, 3, 8), needs_values=True)
+class NestedEvenly(nn.Module):
+    """Its tensor is jagged, and all its parts are of one length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        nested = torch.nested.as_nested_tensor([x[0], x[1]], layout=torch.jagged)
+        return self.layer(nested).values()
+
+
 @case("nested", (4, 6), needs_values=True)
 class SparseGraph(nn.Module):
     def __init__(self) -> None:

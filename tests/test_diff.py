@@ -69,6 +69,44 @@ def test_a_size_that_leaves_its_formula_is_unexpected() -> None:
     assert "against its formula" in str(difference)
 
 
+class Head(nn.Module):
+    """It looks at six steps at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.block = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+    def forward(self, x: Any) -> Any:
+        return self.block(self.first(x)[:, :6])
+
+
+def test_rows_that_move_otherwise_than_their_formula_says_are_flagged_where_it_begins() -> None:
+    net = Head()
+    difference = summarise(net, "B=2 T=4 4").diff(summarise(net, "B=2 T=20 4"))
+    assert {change.path: change.what for change in difference.changes} == {
+        "": "size", "first": "moved", "block": "size", "block.0": "size", "block.1": "size",
+    }  # fmt: skip
+    assert [(flag.path, flag.severity) for flag in difference.flags] == [
+        ("", "note"), ("block", "note"), ("block.0", "warning"), ("block.1", "note"),
+    ]  # fmt: skip
+    begins = difference.flags[2]
+    assert begins.message == "[2, 6, 4] at the sizes before, [2, 4, 4] at these; its formula was [B, 6, 4]"
+    assert summarise(net, "B=3 T=20 4").diff(summarise(net, "B=2 T=20 4")).flags == ()
+    assert summarise(Head(), "B=2 T=20 4").diff(summarise(net, "B=2 T=20 4")).flags == ()
+
+
+def test_a_page_shows_the_flags_it_is_given() -> None:
+    net = Head()
+    after = summarise(net, "B=2 T=4 4")
+    page = lxml.html.fromstring(after.to_html(flags=after.diff(summarise(net, "B=2 T=20 4")).flags))
+    flagged = [row.xpath("string(./summary//th)").split()[0] for row in page.find_class("ms-flag")]
+    assert flagged == ["Head", "block", "0", "1"]
+    assert "moved-otherwise" in page.text_content()
+    assert "moved-otherwise" not in after.to_html()
+    assert after.flags == summarise(net, "B=2 T=4 4").flags
+
+
 def test_a_run_that_fails_is_told_where_it_fails() -> None:
     net = Net()
     difference = summarise(net, "B=2 4 H=8 W=8").diff(summarise(net))

@@ -174,6 +174,48 @@ def test_a_remembered_result_is_what_torch_makes_anew(name: str) -> None:
 # -- calls that are heard ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda dtype: torch.ones(3, 4, 7, dtype=dtype),
+        lambda dtype: torch.ones(3, 4, 7, 5, dtype=dtype),
+        lambda dtype: torch.ones(1, 4, 1, 5, dtype=dtype),
+        lambda dtype: torch.ones(3, 4, 2, 3, 5, dtype=dtype),
+        lambda dtype: torch.ones(3, 4, 7, 5, dtype=dtype).to(memory_format=torch.channels_last),
+        lambda dtype: torch.ones(3, 4, 2, 3, 5, dtype=dtype).to(memory_format=torch.channels_last_3d),
+        lambda dtype: torch.ones(3, 4, 9, 5, dtype=dtype)[:, :, 2:],
+        lambda dtype: torch.ones(3, 4, dtype=dtype),
+    ],
+    ids=["3d", "4d", "ones", "5d", "channels last", "channels last 3d", "a part", "2d"],
+)
+def test_a_norm_of_channels_makes_what_torch_makes(
+    build: Callable[[torch.dtype], Tensor], dtype: torch.dtype, training: bool
+) -> None:
+    data = build(dtype)
+    weights = [torch.ones(4, dtype=dtype) for _ in range(4)]
+
+    def ask(mode: FakeTensorMode) -> list[tuple[Any, ...]]:
+        fakes = [mode.from_tensor(tensor) for tensor in (data, *weights)]
+        with mode:
+            made = torch.ops.aten.native_batch_norm(*fakes, training, 0.1, 1e-5)
+        return [(tuple(part.shape), part.stride(), part.dtype, part.device) for part in made]
+
+    ours = FakeMode()
+    theirs = ask(FakeTensorMode())
+    assert ask(ours) == theirs
+    assert ask(ours) == theirs  # remembered
+
+
+def test_a_norm_of_channels_that_do_not_fit_fails_as_torch_fails() -> None:
+    with FakeMode(), pytest.raises(RuntimeError) as ours:
+        torch.ops.aten.native_batch_norm(*(torch.ones(*s) for s in ((2, 3, 8, 8), *[(4,)] * 4)), True, 0.1, 1e-5)
+    with FakeTensorMode(), pytest.raises(RuntimeError) as theirs:
+        torch.ops.aten.native_batch_norm(*(torch.ones(*s) for s in ((2, 3, 8, 8), *[(4,)] * 4)), True, 0.1, 1e-5)
+    assert type(ours.value) is type(theirs.value)
+
+
 def test_a_call_of_any_module_is_heard_in_its_thread_alone() -> None:
     heard: list[nn.Module] = []
 

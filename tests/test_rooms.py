@@ -29,21 +29,22 @@ ROOMS: dict[str, set[str]] = {
     # the shadow, and the parts it is made of
     "leaves": {"facts"},
     "reads": set(),
-    "modules": {"facts", "leaves", "reads"},
+    "looks": {"leaves"},
+    "modules": {"facts", "looks", "reads"},
     "source": {"facts"},
-    "clone": set(),
+    "clone": {"looks"},
     "memo": set(),
     "namespaces": {"leaves"},
     "interrupts": set(),
     "isolation": {"interrupts", "namespaces"},
-    "fakes": {"clone", "memo"},
+    "fakes": {"clone", "looks", "memo"},
     "late": {"clone"},
-    "shadow": {"clone", "fakes", "isolation", "late", "modules"},
+    "shadow": {"clone", "facts", "fakes", "isolation", "late", "looks", "modules"},
     # the pass
     "calls": set(),
     "ops": set(),
     "packed": {"fakes"},
-    "repeats": {"clone", "facts", "fakes", "leaves", "memo", "modules"},
+    "repeats": {"clone", "facts", "fakes", "leaves", "looks", "memo", "modules"},
     "mult_adds": {"errors", "facts"},
     "zero_ops": set(),
     "kernels": {"facts", "fakes", "leaves", "mult_adds", "zero_ops"},
@@ -80,7 +81,7 @@ ROOMS: dict[str, set[str]] = {
     "rules": {"facts"},
     "declarations": {"errors", "rules"},
     "failure": {"errors", "facts"},
-    "diff": {"facts"},
+    "diff": {"facts", "names", "notation"},
     # what is shown
     "annotate": {"facts"},
     "series": set(),
@@ -95,7 +96,8 @@ ROOMS: dict[str, set[str]] = {
     "fields": {"errors", "facts", "inputs", "memory", "settings"},
     "page": set(),
     "form": {
-        "errors", "fields", "inputs", "page", "render", "settings", "summary", "tracer", "worker",
+        "comparison", "engines", "errors", "fields", "inputs", "page", "render", "settings", "summary", "tracer",
+        "worker",
     },
     "command": {"errors", "sizes"},
     "target": {"arguments", "command", "errors"},
@@ -116,9 +118,9 @@ UPWARD = {"summary": {"form", "settings"}}
 #: Rooms whose work is with tensors and modules. The others know numbers and words only, and are tested without torch.
 WITH_TORCH = {
     "arguments", "attempts", "autoshow", "calls", "checks", "clone", "costs", "engines", "fakes", "fields",
-    "formulas", "infer", "inputs", "isolation", "kernels", "leaves", "memo", "memory", "modules", "namespaces", "ops",
-    "packed", "prepare", "probes", "repeats", "shadow", "sizes", "structure", "summary", "target", "tracer", "watch",
-    "worker",
+    "formulas", "infer", "inputs", "isolation", "kernels", "leaves", "looks", "memo", "memory", "modules", "namespaces",
+    "ops", "packed", "prepare", "probes", "repeats", "shadow", "sizes", "structure", "summary", "target", "tracer",
+    "watch", "worker",
 }  # fmt: skip
 
 #: Room, or one file of it → other packages beyond the standard library that it may import.

@@ -110,6 +110,7 @@
     // Filtering ---------------------------------------------------------------------------------------------------
 
     let before = null;
+    root.msOpenOf = (row) => (before && before.has(row) ? before.get(row) : row.open);
 
     function filter() {
       const words = bar.search.value.trim().toLowerCase().split(/\s+/).filter(Boolean);

@@ -92,7 +92,18 @@ def test_what_was_closed_and_searched_stays_so_after_another_run(form: Locator) 
     expect(form.get_by_role("searchbox")).to_have_value("linear", timeout=PATIENCE)
     expect(find_row(form, "conv")).to_be_hidden(timeout=PATIENCE)
     expect(find_row(form, "fc")).to_be_visible(timeout=PATIENCE)
+    expect(field(form, "x")).to_be_focused()
     form.get_by_role("searchbox").fill("")
+    expect(find_row(form, "conv")).to_be_visible(timeout=PATIENCE)
+    expect(find_row(form, "Net")).to_have_js_property("open", True)
+
+
+def test_who_stands_on_a_row_stands_on_it_after_another_run(form: Locator) -> None:
+    field(form, "x").fill("B=3, 3, H=8, W=8")
+    head = find_row(form, "conv").locator("xpath=./summary")
+    head.focus()
+    wait_for_run(form, "[3, 10]")
+    expect(head).to_be_focused(timeout=PATIENCE)
 
 
 def test_the_largest_batch_that_fits_is_one_click(form: Locator) -> None:

@@ -1,0 +1,89 @@
+"""What a tensor looks like, without the tensor: the 20,000 weights of a large net share a few dozen looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from modelsummary_ipy.leaves import name_device, name_dtype
+
+__all__ = ["Look", "find_look", "is_plain"]
+
+_PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
+_MOST_LOOKS = 10_000
+
+
+class Look:
+    """A tensor's size, stride, dtype, device and whether it requires grad; two that are equal are mostly one object.
+
+    Attributes:
+        size, stride, dtype, device, requires_grad: As the tensor has them; the size is ``None`` while it is lazy, the
+            stride where it does not say how the tensor lies in memory.
+        shape: The size as a plain tuple, ``()`` while lazy.
+        num: The number of its elements.
+        nbytes: The bytes of its elements.
+        dtype_name, device_name: As facts have them.
+    """
+
+    __slots__ = (
+        "device",
+        "device_name",
+        "dtype",
+        "dtype_name",
+        "nbytes",
+        "num",
+        "requires_grad",
+        "shape",
+        "size",
+        "stride",
+    )
+
+    def __init__(
+        self,
+        size: torch.Size | None,
+        stride: tuple[int, ...] | None,
+        dtype: torch.dtype,
+        device: torch.device,
+        requires_grad: bool,
+    ) -> None:
+        self.size = size
+        self.stride = stride
+        self.dtype = dtype
+        self.device = device
+        self.requires_grad = requires_grad
+        self.shape: tuple[int, ...] = () if size is None else tuple(size)
+        self.num = 0 if size is None else size.numel()
+        self.nbytes = self.num * dtype.itemsize
+        self.dtype_name = name_dtype(dtype)
+        self.device_name = name_device(device)
+
+
+_looks: dict[tuple[Any, ...], Look] = {}
+
+
+def find_look(tensor: Tensor, *, lazy: bool = False, plain: bool = True) -> Look:
+    """Find the look of a tensor, or make it.
+
+    Args:
+        tensor: A real one, lazy ones too.
+        lazy: Whether it has no size yet.
+        plain: Whether its stride says how it lies in memory: see ``is_plain``.
+    """
+    size = None if lazy else tensor.size()
+    stride = tensor.stride() if plain and not lazy else None
+    key = (size, stride, tensor.dtype, tensor.device, tensor.requires_grad)
+    look = _looks.get(key)
+    if look is None:
+        if len(_looks) > _MOST_LOOKS:
+            _looks.clear()
+        look = _looks[key] = Look(*key)
+    return look
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Tell whether a size and a stride describe a tensor: dense, of torch's own class, neither quantized nor nested."""
+    plain_class = type(tensor) in _PLAIN_CLASSES or isinstance(tensor, nn.Parameter)
+    return plain_class and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested

@@ -95,6 +95,8 @@ def watch_with_hooks(
     taken: dict[int, list[tuple[int, ...]]] = {}  # a forward may change the lists and dicts that it is given
 
     def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
+        if kwargs is not None and id(module) not in hooked:
+            return  # a deep copy has its original's hooks, and is heard as a stranger
         running.append(len(begun))
         if kwargs is not None:
             taken[len(begun)] = list_argument_sizes(args, kwargs)
@@ -103,6 +105,8 @@ def watch_with_hooks(
 
     def end(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         index = running.pop()
+        while kept[index] is not module:  # calls that failed, and whose failure somebody caught, have no end
+            index = running.pop()
         begun[index] = SeenCall(
             getattr(module, "original_name", type(module).__name__),
             tuple(names.get(id(module), ())),
@@ -118,6 +122,10 @@ def watch_with_hooks(
         if id(module) not in hooked:
             end(module, args, kwargs, output)
 
+    def end_own(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if id(module) in hooked:
+            end(module, args, kwargs, output)
+
     everyone = torch.nn.modules.module
     handles = [
         everyone.register_module_forward_pre_hook(begin_stranger),
@@ -125,7 +133,7 @@ def watch_with_hooks(
     ]
     for module in hooked.values():
         handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
-        handles.append(module.register_forward_hook(end, with_kwargs=True))
+        handles.append(module.register_forward_hook(end_own, with_kwargs=True))
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it hides the modules that it replaces
     try:

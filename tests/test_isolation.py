@@ -424,8 +424,8 @@ def test_an_exported_program_with_a_range_of_sizes_is_copied() -> None:
         exported = torch.export.export(nn.Linear(8, 4), (torch.randn(3, 8),), dynamic_shapes=({0: batch},))
         model = exported.module()
         model.range = next(iter(exported.range_constraints.values()))
-        before = fingerprint(model)
-        ms = ModelSummary(model, (3, 8))
+    before = fingerprint(model)
+    ms = ModelSummary(model, (3, 8))
     assert ms.error is None
     assert ms.rows[0].outputs[0].shape == (3, 4)
     assert difference(before, fingerprint(model)) == []

@@ -195,6 +195,8 @@ class Cloner:
             return self._clone_set
         if isinstance(value, types.SimpleNamespace):
             return self._clone_namespace
+        if isinstance(value, np.ndarray):
+            return self._clone_array
         if isinstance(value, (type, enum.Enum)) or kind.__module__.partition(".")[0] in _SHARED_PACKAGES:
             return self._share
         return self._clone_object if _has_python_state(kind) else self._share
@@ -391,6 +393,14 @@ class Cloner:
         clone = self(target)
         return self._share(value) if clone is target else self._remember(value, weakref.ref(clone))
 
+    def _clone_proxy(self, value: Any) -> Any:
+        try:
+            target = value.__init__.__self__  # a proxy hands on every attribute, and so says what it stands for
+        except ReferenceError:
+            return self._share(value)
+        clone = self(target)
+        return self._share(value) if clone is target else self._remember(value, weakref.proxy(clone))
+
     def _clone_array(self, value: Any) -> Any:
         return self._remember(value, value.copy())
 
@@ -449,6 +459,8 @@ _WAYS: dict[type, Callable[[Cloner, Any], Any]] = cast(
         types.MethodType: Cloner._clone_method,
         functools.partial: Cloner._clone_partial,
         weakref.ReferenceType: Cloner._clone_weakref,
+        weakref.ProxyType: Cloner._clone_proxy,
+        weakref.CallableProxyType: Cloner._clone_proxy,
         np.ndarray: Cloner._clone_array,
         torch.Generator: Cloner._clone_generator,
         random.Random: Cloner._clone_deep,

@@ -625,6 +625,21 @@ class GoesBackward(nn.Module):
         return self.layer(x)
 
 
+@case("random", (2, 8))
+class Variational(nn.Module):
+    """Its latent is drawn from a distribution, which would look whether every scale is positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(8, 6), nn.Linear(3, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, scale = self.encoder(x).chunk(2, dim=1)
+        latent = torch.distributions.Normal(mean, F.softplus(scale))
+        prior = torch.distributions.Normal(torch.zeros(3), torch.ones(3))
+        return self.decoder(latent.rsample()), torch.distributions.kl_divergence(latent, prior)
+
+
 @case("grad", (2, 8))
 class Dropouts(nn.Module):
     def __init__(self) -> None:
@@ -1321,6 +1336,27 @@ class InANamespace(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.parts.calls += 1
         return self.head(self.parts.layer(x)) * self.parts.calls
+
+
+class _Counts(np.ndarray):
+    """An array of a class of its own."""
+
+
+@case("holders", (2, 8))
+class ProxiesAndArrays(nn.Module):
+    """A layer that knows its parent by a weak proxy, and counts in arrays of other classes than numpy's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.parent = [weakref.proxy(self)]
+        self.counts = np.zeros(2).view(_Counts)
+        self.masked = np.ma.masked_array([0, 1], [False, True])
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.counts[0] += 1
+        self.masked[0] += 1
+        return self.parent[0].layer(x) * float(self.counts[0])
 
 
 @case("holders", (2, 8))

@@ -29,7 +29,7 @@ KINDS: dict[str, str] = {
     "nested and sparse tensors": "NestedStrided NestedJagged NestedEvenly SparseGraph",
     "dicts, dataclasses, graph data, lists, None": "TakesDict TakesDataclass TakesGraph GraphNet TakesList Nones "
     "FillsTheListsItIsGiven",
-    "generators, chance and seeds": "Generators Dropouts Chance Seeds MasksDrawnAtRandom",
+    "generators, chance and seeds": "Generators Variational Dropouts Chance Seeds MasksDrawnAtRandom",
     "ScriptModules": "script_inside scripted jit_traced",
     "compiled": "compiled compiled_in_place CompiledInside",
     "DataParallel and DDP": "data_parallel distributed",
@@ -41,7 +41,7 @@ KINDS: dict[str, str] = {
     "LoRA-like wrappers": "lora",
     "Lightning-style modules": "Lightning OwnTrain",
     "tensors and layers in lists, dicts, deques, slots, objects, closures, globals": "InContainers "
-    "InANamespace TensorsAside Closures Globals",
+    "InANamespace ProxiesAndArrays TensorsAside Closures Globals",
     "caches": "Caches CachesInDecorators",
     "custom __setattr__": "OwnSetattr",
     "the user's own hooks and prints": "Hooked Prints",

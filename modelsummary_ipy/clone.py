@@ -25,7 +25,7 @@ _ATOMS: frozenset[type] = frozenset(
     | {torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, types.ModuleType, property}
 )
 #: Instances of classes from these packages are shared: locks, loggers, files, queues and weak containers are not state
-#: of a model, and a copied lock guards nothing.
+#: of a model, and a copied lock guards nothing. Sympy's expressions never change, and some are known by identity.
 _SHARED_PACKAGES = frozenset(
     [
         "abc",
@@ -44,6 +44,7 @@ _SHARED_PACKAGES = frozenset(
         "re",
         "socket",
         "subprocess",
+        "sympy",
         "tempfile",
         "threading",
         "typing",
@@ -192,6 +193,10 @@ class Cloner:
             return self._clone_list
         if isinstance(value, (set, frozenset)):
             return self._clone_set
+        if isinstance(value, types.SimpleNamespace):
+            return self._clone_namespace
+        if isinstance(value, np.ndarray):
+            return self._clone_array
         if isinstance(value, (type, enum.Enum)) or kind.__module__.partition(".")[0] in _SHARED_PACKAGES:
             return self._share
         return self._clone_object if _has_python_state(kind) else self._share
@@ -252,10 +257,10 @@ class Cloner:
                         target[name] = kind()
         for slot in _slots(type(value)):  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
             try:
-                item = object.__getattribute__(value, slot)
+                item = slot.__get__(value)
             except AttributeError:  # a slot that was never filled
                 continue
-            object.__setattr__(clone, slot, self(item))
+            slot.__set__(clone, self(item))
         return clone
 
     def _shorten(self, layer: nn.Module, settings: Mapping[str, Any]) -> Leaf:
@@ -339,6 +344,11 @@ class Cloner:
         for name, item in list(getattr(value, "__dict__", {}).items()):
             clone.__dict__[name] = self(item)
 
+    def _clone_namespace(self, value: types.SimpleNamespace) -> Any:
+        clone = self._remember(value, type(value).__new__(type(value)))
+        self._copy_attributes(value, clone)
+        return clone
+
     def _clone_method(self, value: types.MethodType) -> Any:
         owner = self(value.__self__)
         if owner is value.__self__:
@@ -383,6 +393,14 @@ class Cloner:
         clone = self(target)
         return self._share(value) if clone is target else self._remember(value, weakref.ref(clone))
 
+    def _clone_proxy(self, value: Any) -> Any:
+        try:
+            target = value.__init__.__self__  # a proxy hands on every attribute, and so says what it stands for
+        except ReferenceError:
+            return self._share(value)
+        clone = self(target)
+        return self._share(value) if clone is target else self._remember(value, weakref.proxy(clone))
+
     def _clone_array(self, value: Any) -> Any:
         return self._remember(value, value.copy())
 
@@ -414,18 +432,12 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
 @functools.lru_cache(maxsize=1024)
-def _slots(kind: Any) -> tuple[str, ...]:
-    found: list[str] = []
-    for base in kind.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        names = (slots,) if isinstance(slots, str) else tuple(slots)
-        for name in names:
-            if name not in ("__dict__", "__weakref__"):
-                mangled = (
-                    f"_{base.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
-                )
-                found.append(mangled)
-    return tuple(found)
+def _slots(kind: Any) -> tuple[types.MemberDescriptorType, ...]:
+    """List the slots of a class and its bases, themselves and not by name: a class may hide one of its base's."""
+    return tuple(item for base in kind.__mro__ for item in vars(base).values() if type(item) is _SLOT)
+
+
+_SLOT = types.MemberDescriptorType
 
 
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
@@ -447,6 +459,8 @@ _WAYS: dict[type, Callable[[Cloner, Any], Any]] = cast(
         types.MethodType: Cloner._clone_method,
         functools.partial: Cloner._clone_partial,
         weakref.ReferenceType: Cloner._clone_weakref,
+        weakref.ProxyType: Cloner._clone_proxy,
+        weakref.CallableProxyType: Cloner._clone_proxy,
         np.ndarray: Cloner._clone_array,
         torch.Generator: Cloner._clone_generator,
         random.Random: Cloner._clone_deep,

@@ -329,6 +329,9 @@ def _ask_largest(inputs: ModelInputs, prepared: Prepared) -> Callable[[int], int
     return find_largest
 
 
+_IN_SCRIPT = "failed in the TorchScript interpreter"
+
+
 def _why_values(result: TraceResult) -> str:
     """Say why fakes could not go on: ``".item() at net.py:41"``; ``""`` if the failure is the model's own."""
     error = result.error
@@ -351,6 +354,7 @@ def _why_values(result: TraceResult) -> str:
             "Meta tensors",
             "shape_env must not be None",  # jagged tensors: torch counts their ragged dim in symbols
             "'Meta' backend",
+            _IN_SCRIPT,  # a scripted function tells in words alone what its own fakes could not pass
         )
     )
     return _write_place(result) if needs_memory else ""
@@ -362,6 +366,7 @@ def _write_place(result: TraceResult) -> str:
     assert failure is not None
     place = format_source(failure.source)
     what = _write_function(result.culprit) if result.culprit else failure.error_type
+    what = "a scripted function" if _IN_SCRIPT in failure.message and not result.culprit else what
     return f"{what} at {place}" if place else what
 
 
@@ -431,15 +436,19 @@ def _run_real(
     work: Workpiece = build_real_workpiece(model, shadow.tree, device=device, mode=mode)
     if ranges is None:
         ranges = _guess_ranges(shadow)
-    for attempt in (1, 2):
+    goes_backward = False
+    for attempt in (1, 2, 3):
         prepared = prepare_inputs(inputs, work, dtypes, ranges, method=method)
-        result = trace(work, prepared, shadow.tree, method=method, observer=observer)
-        better = (
-            correct_dtypes(inputs, names, dtypes, prepared, result.trace) if result.error and attempt == 1 else None
-        )
-        if better is None:
+        result = trace(work, prepared, shadow.tree, method=method, observer=observer, keep_saved=goes_backward)
+        if result.error is None or attempt == 3:
             break
-        dtypes[:] = better
+        better = correct_dtypes(inputs, names, dtypes, prepared, result.trace)
+        if better is not None:
+            dtypes[:] = better
+        elif not goes_backward and _minds_measuring(result.error):
+            goes_backward = True
+        else:
+            break
         work = build_real_workpiece(model, shadow.tree, device=device, mode=mode)
     return result
 

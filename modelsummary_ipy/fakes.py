@@ -109,6 +109,9 @@ class FakeMode(FakeTensorMode):
     def _dispatch_whole(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         self._inside = True
         try:
+            dtype, others = _NARROW.get(func, (None, ()))
+            if dtype is not None and args[0].dtype in others:
+                return self._dispatch_as(dtype, func, types, args, kwargs)
             return self.dispatch(func, types, args, kwargs)
         finally:
             self._inside = False
@@ -139,6 +142,23 @@ class FakeMode(FakeTensorMode):
         with torch._C._DisableTorchDispatch():
             meta = torch.empty_strided(data.size(), data.stride(), dtype=outputs[0].dtype, device="meta")
             return (build_fake(self, meta, data.fake_device), *outputs[1:])
+
+    def _dispatch_as(
+        self, dtype: torch.dtype, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Ask a rule for sizes that knows one dtype only: stand-ins of that dtype, with the same strides in bytes."""
+        given = args[0].dtype
+
+        def stand_in(value: Any) -> Any:
+            if not isinstance(value, FakeTensor) or value.dtype != given:
+                return value
+            stride = [step if step == 1 else step * given.itemsize // dtype.itemsize for step in value.stride()]
+            meta = torch.empty_strided(value.shape, stride, dtype=dtype, device="meta")
+            return build_fake(self, meta, value.fake_device)
+
+        output: Any = self.dispatch(func, types, tuple(map(stand_in, args)), kwargs)
+        meta = torch.empty_strided(output.shape, output.stride(), dtype=given, device="meta")
+        return build_fake(self, meta, output.fake_device)
 
     def _make_unfilled(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run what makes memory without values: like a tensor of known values it would be of known garbage."""
@@ -223,6 +243,14 @@ _BY_CHANNEL = frozenset(
 
 _DEVICE = torch.ops.prim.device.default
 _MEMO = Memo(build_fake)
+
+
+#: Whose rule for sizes takes one dtype, and the others that its kernels take: the experts of a mixture in float32.
+_NARROW: dict[Any, tuple[torch.dtype, tuple[torch.dtype, ...]]] = (
+    {torch.ops.aten._grouped_mm.default: (torch.bfloat16, (torch.float32, torch.float16))}
+    if hasattr(torch.ops.aten, "_grouped_mm")
+    else {}
+)
 
 
 def _counts(tensor: Tensor, most: int = _MOST_VALUES) -> bool:

@@ -68,6 +68,8 @@ class Surroundings:
             stack.enter_context(deep_stack())
             stack.enter_context(_generators_kept(real))
             stack.enter_context(_switches_kept())
+            if not real:
+                stack.enter_context(_validation_off())
             stack.enter_context(self._namespaces.kept(real=real))
             yield
 
@@ -155,6 +157,21 @@ def _masks_read() -> Iterator[None]:
         yield
     finally:
         library.is_fake_tensor = ask
+
+
+@contextlib.contextmanager
+def _validation_off() -> Iterator[None]:
+    """Let distributions take what they are given: whether every scale is positive is no question for sizes."""
+    library: Any = sys.modules.get("torch.distributions.distribution")
+    if library is None:
+        yield
+        return
+    before = library.Distribution._validate_args
+    library.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        library.Distribution._validate_args = before
 
 
 class _ThreadWriter:

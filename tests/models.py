@@ -7,9 +7,11 @@ arguments of one call. ``needs_values`` says that no sizes alone can answer: the
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import operator
 import random
+import types
 import typing
 import warnings
 import weakref
@@ -288,6 +290,42 @@ class Uncalled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.used(x)
+
+
+class _TakesPairs(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = x  # a ValueError where x has more or fewer rows than two
+        return left + right
+
+
+@case("calls", (3, 8))
+class CatchesAFailure(nn.Module):
+    """It tries one way, in which a layer fails after another one ran, and goes on with a second way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(8, 8), _TakesPairs())
+        self.second = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            x = self.first(x)
+        except ValueError:
+            x = self.second(x)
+        return self.head(x)
+
+
+@case("calls", (2, 8))
+class CopiesALayer(nn.Module):
+    """It runs a copy of a layer; a deep copy has the hooks of its original."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) - copy.deepcopy(self.layer)(x)
 
 
 @case("calls", (2, 8))
@@ -572,6 +610,37 @@ class Gradients(nn.Module):
 
 
 @case("grad", (2, 8))
+class GoesBackward(nn.Module):
+    """A forward that takes a step of training itself, as agents and inner loops of meta-learners do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.optimizer = torch.optim.SGD(self.layer.parameters(), lr=0.1, momentum=0.9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.optimizer.zero_grad()
+        self.layer(x).pow(2).mean().backward()
+        self.optimizer.step()
+        return self.layer(x)
+
+
+@case("random", (2, 8))
+class Variational(nn.Module):
+    """Its latent is drawn from a distribution, which would look whether every scale is positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(8, 6), nn.Linear(3, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, scale = self.encoder(x).chunk(2, dim=1)
+        latent = torch.distributions.Normal(mean, F.softplus(scale))
+        prior = torch.distributions.Normal(torch.zeros(3), torch.ones(3))
+        return self.decoder(latent.rsample()), torch.distributions.kl_divergence(latent, prior)
+
+
+@case("grad", (2, 8))
 class Dropouts(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -700,6 +769,31 @@ class SparseGraph(nn.Module):
 # -- what goes in and out ---------------------------------------------------------------------------------------------
 
 Pair = namedtuple("Pair", ["first", "second"])
+
+
+class _FillsItsCache(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, cache: list[Tensor | None], notes: dict[str, Tensor]) -> Tensor:
+        cache[0] = x if cache[0] is None else cache[0] + x
+        notes["mean"] = x.mean(1)
+        return self.layer(cache[0])
+
+
+@case("values", (2, 8))
+class FillsTheListsItIsGiven(nn.Module):
+    """What a call was given is what it held when it began, whatever the forward puts into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = _FillsItsCache()
+
+    def forward(self, x: Tensor) -> Tensor:
+        cache: list[Tensor | None] = [None]
+        notes: dict[str, Tensor] = {}
+        return self.inner(x, cache, notes=notes) + self.inner(x, cache, notes=notes)
 
 
 @dataclass
@@ -1185,8 +1279,13 @@ class Counter(nn.Module):
 # -- state kept in odd places -----------------------------------------------------------------------------------------
 
 
-class Slotted:
-    __slots__ = ("layer", "scale", "unfilled")
+class Sized:
+    __slots__ = ("hidden", "layer")
+
+
+class Slotted(Sized):
+    __slots__ = ("scale", "unfilled")
+    hidden = 8  # hides a slot of the base, as sympy's Integer does
 
     def __init__(self, layer: nn.Module, scale: Tensor) -> None:
         self.layer = layer
@@ -1223,6 +1322,41 @@ class InContainers(nn.Module):
         x = self.slotted.layer(x) * self.slotted.scale
         self.queue.append(self.queue[0])
         return self.head(self.plain.apply(x))
+
+
+@case("holders", (2, 8))
+class InANamespace(nn.Module):
+    """Layers and a count in a namespace that is written in C."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = types.SimpleNamespace(layer=nn.Linear(8, 8), calls=0)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.parts.calls += 1
+        return self.head(self.parts.layer(x)) * self.parts.calls
+
+
+class _Counts(np.ndarray):
+    """An array of a class of its own."""
+
+
+@case("holders", (2, 8))
+class ProxiesAndArrays(nn.Module):
+    """A layer that knows its parent by a weak proxy, and counts in arrays of other classes than numpy's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.parent = [weakref.proxy(self)]
+        self.counts = np.zeros(2).view(_Counts)
+        self.masked = np.ma.masked_array([0, 1], [False, True])
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.counts[0] += 1
+        self.masked[0] += 1
+        return self.parent[0].layer(x) * float(self.counts[0])
 
 
 @case("holders", (2, 8))
@@ -1735,6 +1869,26 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.a(x) if x.sum() > 1e6 else self.b(x)
+
+
+def _choose(x: Tensor) -> Tensor:
+    if bool(x.sum() > 1e6):
+        return x * 2
+    return x
+
+
+@case("data", (2, 8), needs_values=True)
+class ScriptedChoice(nn.Module):
+    """A scripted function asks for values: what its fakes raise comes out of the interpreter as plain words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+        with _quiet():
+            self.choose = torch.jit.script(_choose)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.choose(self.layer(x))
 
 
 @case("data", (2, 8), needs_values=True)

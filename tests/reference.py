@@ -92,25 +92,38 @@ def watch_with_hooks(
     kept: list[nn.Module] = []  # so that no id is used twice
     running: list[int] = []
 
-    def begin(module: nn.Module, *_: Any) -> None:
+    taken: dict[int, list[tuple[int, ...]]] = {}  # a forward may change the lists and dicts that it is given
+
+    def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
+        if kwargs is not None and id(module) not in hooked:
+            return  # a deep copy has its original's hooks, and is heard as a stranger
         running.append(len(begun))
+        if kwargs is not None:
+            taken[len(begun)] = list_argument_sizes(args, kwargs)
         begun.append(None)
         kept.append(module)
 
     def end(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        begun[running.pop()] = SeenCall(
+        index = running.pop()
+        while kept[index] is not module:  # calls that failed, and whose failure somebody caught, have no end
+            index = running.pop()
+        begun[index] = SeenCall(
             getattr(module, "original_name", type(module).__name__),
             tuple(names.get(id(module), ())),
-            tuple(list_argument_sizes(args, kwargs)),
+            tuple(taken[index] if index in taken else list_argument_sizes(args, kwargs)),
             tuple(list_sizes(output)),
         )
 
     def begin_stranger(module: nn.Module, args: Any) -> None:
         if id(module) not in hooked:
-            begin(module)
+            begin(module, args, None)  # a hook of everyone's is not told the keywords before the call
 
     def end_stranger(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if id(module) not in hooked:
+            end(module, args, kwargs, output)
+
+    def end_own(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if id(module) in hooked:
             end(module, args, kwargs, output)
 
     everyone = torch.nn.modules.module
@@ -120,7 +133,7 @@ def watch_with_hooks(
     ]
     for module in hooked.values():
         handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
-        handles.append(module.register_forward_hook(end, with_kwargs=True))
+        handles.append(module.register_forward_hook(end_own, with_kwargs=True))
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it hides the modules that it replaces
     try:

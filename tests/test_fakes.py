@@ -250,3 +250,31 @@ def test_the_first_summary_of_a_process_adds_no_warning_filter() -> None:
         "assert warnings.filters == before, warnings.filters[0]\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_grouped_product_has_a_fake_wherever_it_has_a_kernel(dtype: torch.dtype) -> None:
+    """torch's rule for its sizes takes bfloat16 alone; its strides must be whole multiples of 16 bytes."""
+    ends = torch.tensor([4, 8], dtype=torch.int32)
+    rows, stack, wide = torch.randn(8, 16), torch.randn(2, 16, 8), torch.randn(16, 8)
+    cases = ((rows, stack), (rows, stack.mT.contiguous().mT), (wide, rows), (stack, stack.mT))
+    for left, right in cases:
+        left, right = left.to(dtype), right.to(dtype)
+        at = None if left.dim() == right.dim() == 3 else ends
+        real = torch._grouped_mm(left, right, at)
+        with FakeMode() as mode:
+            fake = torch._grouped_mm(
+                *(make_fake(value, mode) if value is not None else None for value in (left, right, at))
+            )
+        assert (fake.shape, fake.stride(), fake.dtype, fake.device) == (
+            *(real.shape, real.stride(), real.dtype, real.device),
+        )
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(15, 16), (16, 6)])
+def test_a_grouped_product_that_fails_for_real_fails_as_a_fake(rows: int, columns: int) -> None:
+    left, right, ends = torch.randn(8, 16), torch.randn(2, rows, columns), torch.tensor([4, 8], dtype=torch.int32)
+    with pytest.raises(RuntimeError, match=r"contraction|stride"):
+        torch._grouped_mm(left, right, ends)
+    with FakeMode() as mode, pytest.raises(RuntimeError, match=r"contraction|stride"):
+        torch._grouped_mm(make_fake(left, mode), make_fake(right, mode), make_fake(ends, mode))

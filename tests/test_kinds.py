@@ -14,7 +14,8 @@ KINDS: dict[str, str] = {
     "Outlets WithLoss ForwardOfChild PassThrough",
     "recursion, and nesting deeper than Python's": "Recursive nested_deep",
     "reuse, and shared modules under their true caller": "Reused SharedModule registered_twice KnowsParent",
-    "modules made or swapped during the forward": "MadeInForward BuildsItself Swaps Registers",
+    "modules made, copied or swapped during the forward": "MadeInForward CopiesALayer BuildsItself Swaps Registers",
+    "failures that the forward catches": "CatchesAFailure",
     "containers without a forward": "Containers",
     "called by another method than forward, or by a call of its own": "OtherMethod Vae VaeForward OwnCall AnyArguments",
     "parameters on a container": "OwnParameters",
@@ -23,11 +24,12 @@ KINDS: dict[str, str] = {
     "attention, with the fast path": "Sdpa SelfAttention fast_path_attention fast_path_encoder PaddedEncoder "
     "full_transformer",
     "checkpointing, both ways": "checkpointed checkpointed_reentrant CheckpointedSequence",
-    "autocast, no_grad and gradients inside forward": "Autocast NoGrad Inference Gradients",
+    "autocast, no_grad and gradients inside forward": "Autocast NoGrad Inference Gradients GoesBackward",
     "recurrent nets and PackedSequence": "Recurrent Cells Packed TakesPacked PacksFixed",
     "nested and sparse tensors": "NestedStrided NestedJagged NestedEvenly SparseGraph",
-    "dicts, dataclasses, graph data, lists, None": "TakesDict TakesDataclass TakesGraph GraphNet TakesList Nones",
-    "generators, chance and seeds": "Generators Dropouts Chance Seeds MasksDrawnAtRandom",
+    "dicts, dataclasses, graph data, lists, None": "TakesDict TakesDataclass TakesGraph GraphNet TakesList Nones "
+    "FillsTheListsItIsGiven",
+    "generators, chance and seeds": "Generators Variational Dropouts Chance Seeds MasksDrawnAtRandom",
     "ScriptModules": "script_inside scripted jit_traced",
     "compiled": "compiled compiled_in_place CompiledInside",
     "DataParallel and DDP": "data_parallel distributed",
@@ -39,7 +41,7 @@ KINDS: dict[str, str] = {
     "LoRA-like wrappers": "lora",
     "Lightning-style modules": "Lightning OwnTrain",
     "tensors and layers in lists, dicts, deques, slots, objects, closures, globals": "InContainers "
-    "TensorsAside Closures Globals",
+    "InANamespace ProxiesAndArrays TensorsAside Closures Globals",
     "caches": "Caches CachesInDecorators",
     "custom __setattr__": "OwnSetattr",
     "the user's own hooks and prints": "Hooked Prints",
@@ -47,7 +49,8 @@ KINDS: dict[str, str] = {
     "other dtypes, devices and memory formats": "on_meta bfloat16 double Complex TwoDevices channels_last",
     "custom autograd functions and custom ops": "OwnFunction OwnOp OwnOpUnknown",
     "embedding bags, experts": "Bags Routed",
-    "forwards that need values": "Items ThroughNumpy Masks ReadsLengths BufferValues AsksWhetherPositionsAreInOrder",
+    "forwards that need values": "Items ThroughNumpy Masks ReadsLengths BufferValues AsksWhetherPositionsAreInOrder "
+    "ScriptedChoice",
 }  # fmt: skip
 
 FAMILIES: dict[str, str] = {

@@ -172,10 +172,10 @@ add("text", "LongformerConfig", "LongformerModel", {**_SMALL, "attention_window"
 
 # -- mixtures of experts, state spaces ----------------------------------------------------------------------------------
 
-add("experts", "MixtralConfig", "MixtralForCausalLM", {**_LLAMA, "num_local_experts": 4}, text, needs_values=True)
+add("experts", "MixtralConfig", "MixtralForCausalLM", {**_LLAMA, "num_local_experts": 4}, text)
 add("experts", "Qwen2MoeConfig", "Qwen2MoeForCausalLM",
     {**_LLAMA, "num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
-     "num_experts_per_tok": 2}, text, needs_values=True)  # fmt: skip
+     "num_experts_per_tok": 2}, text)  # fmt: skip
 add("experts", "SwitchTransformersConfig", "SwitchTransformersModel",
     {"vocab_size": 50, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_sparse_encoder_layers": 1,
      "num_decoder_layers": 2, "num_sparse_decoder_layers": 1, "num_heads": 2, "num_experts": 2},

@@ -19,7 +19,15 @@ from modelsummary_ipy.rules.layers import (
 )
 from modelsummary_ipy.rules.reading import Reading, argument, asked_size, read, write_size
 
-__all__ = ["QUESTIONS", "RULES", "ask_for_one", "find_fixed_batches", "find_merged_batches", "find_squeezed_batches"]
+__all__ = [
+    "QUESTIONS",
+    "RULES",
+    "ask_for_one",
+    "ask_for_twice",
+    "find_fixed_batches",
+    "find_merged_batches",
+    "find_squeezed_batches",
+]
 
 _REPEATS = frozenset({"expand", "repeat", "tile", "broadcast_to"})
 
@@ -31,17 +39,33 @@ def find_fixed_batches(story: Story) -> Iterator[Flag]:
     """Find the batch size written in the code as a number: with one sample more, the forward fails or regroups them.
 
     Finds ``x.view(8, -1)``, ``torch.zeros(1, 8, 64)`` as a first state, ``token.expand(8, -1, -1)``. Leaves alone sizes
-    read off the input, groups of samples (``view(-1, 8, …)``), and fails that no number of the code explains; a buffer
-    that holds the batch's size is a note.
+    read off the input, groups of samples (``view(-1, 8, …)``; a clip's frames, that ask for another size when there are
+    twice as many), and fails that no number of the code explains; a buffer that holds the batch's size is a note.
     """
     reading = read(story)
     if reading.again is None or reading.batch < 2:
         return
     seen: set[int] = set()
     for step, literal in _find_literals(reading):
-        if step.index not in seen:
+        if step.index not in seen and not _is_whole_group(reading, step):
             seen.add(step.index)
             yield _write_fixed(reading, step, literal)
+
+
+def ask_for_twice(story: Story) -> Iterator[Mapping[str, int]]:
+    """Ask for twice the batch where a size of it seems to be written down: it may be one whole group of samples."""
+    reading = read(story)
+    if reading.again is not None and reading.batch > 1 and any(True for _ in _find_literals(reading)):
+        yield {"B": 2 * reading.batch}
+
+
+def _is_whole_group(reading: Reading, step: Call) -> bool:
+    """Tell whether a step asks for another size when there are twice as many samples: it counted them."""
+    for retrace in reading.retraces[1:]:
+        index = retrace.partners[step.index] if dict(retrace.sizes) == {"B": 2 * reading.batch} else None
+        if index is not None:
+            return asked_size(retrace.trace.calls[index]) != asked_size(step)
+    return False
 
 
 def _find_literals(reading: Reading) -> Iterator[tuple[Call, bool]]:
@@ -309,4 +333,4 @@ RULES = {
     "batch-merged": find_merged_batches,
     "batch-squeezed": find_squeezed_batches,
 }
-QUESTIONS = {"batch-squeezed": ask_for_one}
+QUESTIONS = {"batch-fixed": ask_for_twice, "batch-squeezed": ask_for_one}

@@ -357,6 +357,21 @@ class DeviationOfGroups(nn.Module):
         return self.conv(torch.cat([x, y.repeat(group, 1, h, w)], 1))
 
 
+@clean("batch-fixed", (4, 3, 8, 8))
+class FramesOfOneClip(nn.Module):
+    """The frames of clips are its batch, and one clip was given: five frames are none, eight are two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space = nn.Conv2d(3, 6, 3)
+        self.time = nn.Conv3d(6, 6, (3, 1, 1), padding=(1, 0, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.space(x)
+        clips = maps[None].reshape(len(x) // 4, 4, *maps.shape[1:]).transpose(1, 2)
+        return self.time(clips).transpose(1, 2).reshape(maps.shape)
+
+
 @clean("batch-fixed", (5, 5, 8))
 class PositionsAsManyAsSamples(nn.Module):
     """Five learned positions and, by chance, five samples: sequence-first, so dim 0 can't grow."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diff import find_changes, flag_unexpected
+from modelsummary_ipy.diff import find_changes, find_otherwise, flag_unexpected
 from modelsummary_ipy.facts import Change, Flag, Story
 from modelsummary_ipy.render.changes import render_changes_html, render_changes_text
 
@@ -31,8 +31,13 @@ class Comparison:
         return tuple(change for change in self.changes if change.what != "moved")
 
     @property
+    def otherwise(self) -> tuple[Change, ...]:
+        """Those whose sizes moved otherwise than the formula of the row says."""
+        return find_otherwise(self._old, self._new, self.changes)
+
+    @property
     def flags(self) -> tuple[Flag, ...]:
-        """A finding on every row whose sizes moved otherwise than its formula says."""
+        """A finding on every row where sizes begin to move otherwise than their formula says."""
         return flag_unexpected(self._old, self._new, self.changes)
 
     def __bool__(self) -> bool:

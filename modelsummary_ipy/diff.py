@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from modelsummary_ipy.facts import Change, Flag, Row, Severity, Story, Trace
+from modelsummary_ipy.facts import Change, Flag, Row, Story, Trace
 from modelsummary_ipy.names import name_dims
 from modelsummary_ipy.notation import evaluate
 
-__all__ = ["find_changes", "flag_unexpected"]
+__all__ = ["find_changes", "find_otherwise", "flag_unexpected"]
 
 Key = tuple[str, int]
 
@@ -40,27 +40,45 @@ def find_changes(old: Story, new: Story) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def flag_unexpected(old: Story, new: Story, changes: Sequence[Change]) -> tuple[Flag, ...]:
-    """Flag the rows of ``new`` whose sizes moved otherwise than their formula says, with both sizes and the formula.
+def find_otherwise(old: Story, new: Story, changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Find the changes of size that a formula has another prediction for.
 
-    Where it begins there is a warning; rows after it and around it mostly follow from it, and have a note. At the same
-    input sizes a formula has nothing to say: then the model was edited.
+    At the same input sizes a formula has nothing to say: then the model was edited.
     """
     if [fact.spec.shape for fact in old.trace.inputs] == [fact.spec.shape for fact in new.trace.inputs]:
         return ()
-    flags: list[Flag] = []
-    found = [change for change in changes if _moved_otherwise(old, new, change)]
-    rows = [new.rows[change.new] for change in found if change.new is not None]
-    around = {row.parent for row in rows}
-    begins = next((row.index for row in rows if row.index not in around), None)
-    for change, after in zip(found, rows, strict=True):
-        before = old.rows[change.old or 0]
-        was, now = (", ".join(str(list(size)) for size in _sizes(row)) for row in (before, after))
-        said = ", ".join(f"[{', '.join(formula)}]" for formula in old.formulas.get(before.index, ()) if formula)
-        message = f"{was} at the sizes before, {now} at these; its formula was {said}"
-        severity: Severity = "warning" if after.index == begins else "note"
-        flags.append(Flag("moved-otherwise", severity, after.index, after.path, message))
-    return tuple(flags)
+    return tuple(change for change in changes if _moved_otherwise(old, new, change))
+
+
+def flag_unexpected(old: Story, new: Story, changes: Sequence[Change]) -> tuple[Flag, ...]:
+    """Flag the rows of ``new`` where sizes begin to move otherwise than their formula says.
+
+    The rows that ran right after one, and those around it, mostly follow from it: how many, the flag says.
+    """
+    found = {change.new: change.old for change in find_otherwise(old, new, changes)}
+    around = {row.parent for row in new.rows if row.kind == "module"}
+    runs: list[list[Row]] = []
+    follows = False
+    for row in new.rows:
+        if row.kind == "op" or row.index in around or row.status != "ran":
+            continue
+        if row.index in found:
+            runs[-1:] = [[*runs[-1], row]] if follows else [*runs[-1:], [row]]
+        follows = row.index in found
+    if found and not runs:  # what a module itself does between its layers
+        runs = [[max((new.rows[index] for index in found if index is not None), key=lambda row: row.depth)]]
+    return tuple(_flag(old, found[run[0].index], run) for run in runs)
+
+
+def _flag(old: Story, index: int | None, run: list[Row]) -> Flag:
+    assert index is not None
+    after, before = run[0], old.rows[index]
+    was, now = (", ".join(str(list(size)) for size in _sizes(row)) for row in (before, after))
+    said = ", ".join(f"[{', '.join(formula)}]" for formula in old.formulas.get(index, ()) if formula)
+    message = f"{was} at the sizes before, {now} at these; its formula was {said}"
+    if len(run) > 1:
+        message += f"; {'the next row follows' if len(run) == 2 else f'the next {len(run) - 1:,} rows follow'} from it"
+    return Flag("moved-otherwise", "warning", after.index, after.path, message)
 
 
 def _moved_otherwise(old: Story, new: Story, change: Change) -> bool:

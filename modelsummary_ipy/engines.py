@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from modelsummary_ipy.checks import (
 )
 from modelsummary_ipy.facts import Trace
 from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
-from modelsummary_ipy.infer import list_candidates
+from modelsummary_ipy.infer import ask_parameters, list_candidates
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.interrupts import Holding
 from modelsummary_ipy.isolation import deep_stack, quiet_output
@@ -118,10 +117,14 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
-            if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
+            try:
+                if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
+                    try:
+                        gc.freeze()
+                    finally:  # also if somebody interrupts right here
+                        gc.unfreeze()
+            finally:
+                gc.enable()
 
 
 def _run_engine(
@@ -169,7 +172,8 @@ def _infer_inputs(model: nn.Module, shadow: Shadow, names: tuple[str, ...], meth
     """Trace candidates, quietly, until one runs; one whose forward needs values will do if none runs."""
     likely: ModelInputs | None = None
     until = time.monotonic() + INFER_SECONDS
-    for candidate in list_candidates(shadow.tree.modules, *_ask_parameters(model, method)):
+    asked = ask_parameters(model, method)
+    for candidate in list_candidates(shadow.tree.modules, *asked, params=shadow.tree.params):
         with quiet_output():
             dtypes = guess_dtypes(candidate, names, tuple(shadow.tree.params))
             result = _run_fake(shadow, candidate, names, dtypes, method, None)[0]
@@ -180,39 +184,6 @@ def _infer_inputs(model: nn.Module, shadow: Shadow, names: tuple[str, ...], meth
         if time.monotonic() > until:
             break
     return likely
-
-
-#: What the configuration of a model may say of its inputs.
-_HINTS = (
-    "image_size",
-    "num_channels",
-    "num_mel_bins",
-    "max_length",
-    "max_source_positions",
-    "context_length",
-    "num_input_channels",
-)
-
-
-def _ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str], dict[str, int]]:
-    """Return the parameters a forward can't do without, those that matter if all are optional, and what config says."""
-    try:
-        parameters = inspect.signature(getattr(model, method)).parameters
-    except (TypeError, ValueError):  # a ScriptModule's forward has no signature
-        return ["input"], [], {}
-    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p.name for p in positional if p.default is p.empty]
-    config = getattr(model, "config", None)
-    parts = [config, getattr(config, "vision_config", None), getattr(config, "text_config", None)]
-    said = {name: value for part in parts for name in _HINTS if type(value := getattr(part, name, None)) is int}
-    main = str(getattr(model, "main_input_name", ""))  # how transformers' models say it
-    if not required and main in parameters:
-        sees = getattr(config, "vision_config", None) is not None or "image_size" in said
-        more = ["input_ids", "pixel_values"] if sees else []
-        more += ["decoder_input_ids"] if getattr(config, "is_encoder_decoder", False) else []
-        return [], [main, *(name for name in more if name in parameters and name != main)], said
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
-    return required or [p.name for p in positional[:1]] or (["input"] if takes_any else []), [], said
 
 
 def trace_at(

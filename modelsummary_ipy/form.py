@@ -17,13 +17,13 @@ from modelsummary_ipy.errors import InputError
 from modelsummary_ipy.fields import Fields, button, say_alert, show
 from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.page import live_page, static_page
-from modelsummary_ipy.render.words import format_bytes, format_count, format_short, plural
-from modelsummary_ipy.settings import Settings, read_suggestion, write_line
+from modelsummary_ipy.render.words import format_short
+from modelsummary_ipy.reports import compare, list_offers, write_moved
+from modelsummary_ipy.settings import Settings, write_line
 from modelsummary_ipy.tracer import TraceCancelled, hearing_progress
 from modelsummary_ipy.worker import TorchState, Worker
 
 if TYPE_CHECKING:
-    from modelsummary_ipy.comparison import Comparison
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = ["Run", "SummaryForm"]
@@ -221,10 +221,10 @@ class SummaryForm:
             self.run(now=True)
             return
         before, self.summary = self.summary, run.summary
-        changes = _compare(before, run.summary)
+        changes = compare(before, run.summary)
         self._code.value = run.line
         rendered = live_page(run.summary.to_html(flags=changes.flags if changes else ()))
-        self._show(run.summary, rendered, _write_moved(before, run.summary, changes))
+        self._show(run.summary, rendered, write_moved(before, run.summary, changes))
 
     def _take(self, number: int) -> None:
         """Fill in an offer and run it."""
@@ -264,10 +264,10 @@ class SummaryForm:
                 if is_slow and not stopped():
                     self._output.value = live_page(summary.to_html(formulas=False))
                 if not stopped():
-                    changes = _compare(before, summary)
+                    changes = compare(before, summary)
                 if not stopped():
                     rendered = live_page(summary.to_html(flags=changes.flags if changes else ()))
-                    moved = _write_moved(before, summary, changes)
+                    moved = write_moved(before, summary, changes)
         except TraceCancelled:
             return
         except InputError as wrong:
@@ -335,19 +335,8 @@ class SummaryForm:
         self._cancel_button.disabled = True  # last: who sees it disabled sees the table of the run
 
     def _offer(self, summary: ModelSummary) -> None:
-        """Offer sizes as buttons: those that work where this one fails, and the largest batches that fit the budget."""
-        settings = self.fields.read()
-        inputs = settings.read_inputs(self._inputs) if settings is not None else self._inputs
-        offers: list[tuple[str, tuple[Size, ...]]] = []
-        words = ""
-        if summary.error is not None:
-            read = [(text, read_suggestion(text, inputs)) for text in summary.error.sizes]
-            offers = [(text, sizes) for text, sizes in read if sizes is not None]
-            words = "Sizes that work:"
-        elif summary.story.memory is not None and summary.story.memory.budget_bytes is not None:
-            offers = list(_largest_batches(summary, inputs))
-            budget = settings.memory if settings is not None and settings.memory else ""
-            words = f"Largest batch in {budget or format_bytes(summary.story.memory.budget_bytes)}:"
+        """Offer sizes as buttons."""
+        words, offers = list_offers(summary, self.fields.read(), self._inputs)
         offers = offers[:_MOST_OFFERS]
         self._offered = [sizes for _, sizes in offers]
         for number, made in enumerate(self._offers):
@@ -371,61 +360,3 @@ class SummaryForm:
 
 def _walk(widget: Any) -> list[Any]:
     return [widget, *(inner for child in getattr(widget, "children", ()) for inner in _walk(child))]
-
-
-def _largest_batches(summary: ModelSummary, inputs: ModelInputs) -> list[tuple[str, tuple[Size, ...]]]:
-    """List the largest batch for training and for inference, with the sizes that have it."""
-    memory, facts = summary.story.memory, summary.story.trace.inputs
-    if memory is None or memory.batch is None or len(facts) != len(inputs.leaves()):
-        return []
-    pairs = [pair for fact in facts for pair in zip(fact.dims, fact.spec.shape, strict=True)]
-    names = [name for name, number in pairs if number == memory.batch and name]
-    batch = "B" if "B" in names else next(iter(names), "")
-    offers = []
-    for word, most in (("to train", memory.most_for_training), ("to run", memory.most_for_inference)):
-        if not most or most == memory.batch or not batch:
-            continue
-        sizes = []
-        for fact, (_, leaf) in zip(facts, inputs.leaves(), strict=True):
-            size = leaf if isinstance(leaf, Size) else Size(tuple(leaf.shape), dtype=leaf.dtype)
-            sizes.append(
-                size.with_shape(
-                    most if name == batch else number for name, number in zip(fact.dims, size.shape, strict=True)
-                )
-            )
-        offers.append((f"{batch}={most:,} {word}", tuple(sizes)))
-    return offers
-
-
-def _compare(before: ModelSummary, after: ModelSummary) -> Comparison | None:
-    """Compare two runs; ``None`` if one failed: how far a forward came says nothing about how it moves."""
-    return after.diff(before) if before.error is None and after.error is None and before is not after else None
-
-
-def _write_moved(before: ModelSummary, after: ModelSummary, changes: Comparison | None) -> str:
-    """Say in a line how the totals moved and how many rows did; what was edited in the model stands in a table.
-
-    Rows that moved otherwise than their formula says are flagged in the page.
-    """
-    if changes is None:
-        return ""
-    old, new = before.story, after.story
-    parts = []
-    totals = (
-        ("parameters", old.total_params, new.total_params, format_count),
-        ("MACs", before.total_mult_adds, after.total_mult_adds, format_short),
-        ("to run", before.memory.inference_bytes, after.memory.inference_bytes, format_bytes),
-        ("to train", before.memory.training_bytes, after.memory.training_bytes, format_bytes),
-    )
-    for word, was, now, write in totals:
-        if was is not None and now is not None and was != now:
-            times = f" (× {now / was:.3g})" if was else ""
-            parts.append(f"{word} {write(was)} → {write(now)}{times}")
-    said = [f"since the run before: {' · '.join(parts)}"] if parts else []
-    moved, otherwise = sum(change.what == "moved" for change in changes.changes), len(changes.flags)
-    said += [f"{plural(moved, 'row')} moved as predicted"] if moved else []
-    said += [f"{plural(otherwise, 'row')} moved otherwise than their formula says: flagged below"] if otherwise else []
-    table = changes._repr_html_() if len(changes.unexpected) > otherwise else ""
-    if not said and not table:
-        return ""
-    return f'<div role="status"><div>{html.escape("; ".join(said))}</div>{table}</div>'

@@ -5,16 +5,19 @@ Nothing here knows that a size works: whoever asks traces the candidates, the li
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import isqrt
 from typing import Any
 
-from modelsummary_ipy.facts import ModuleFact
+from torch import nn
+
+from modelsummary_ipy.facts import ModuleFact, ParamFact
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.sizes import Size
 
-__all__ = ["list_candidates"]
+__all__ = ["ask_parameters", "list_candidates"]
 
 #: Batch of a made-up input: at 1 a ``squeeze`` may bite that bites at no other, and batch norms refuse to train.
 _B = 2
@@ -26,9 +29,44 @@ _VOLUMES = ((16, 64, 64), (32, 32, 32), (16, 112, 112), (8, 224, 224))
 _FIRST = 3  # how many consumers are looked at
 _MOST = 48  # how many candidates are offered at the most
 
+#: Attributes that say which picture a layer is for.
+_PICTURES = ("img_size", "image_size", "input_size", "input_resolution", "resolution")
 _COUNTED = ("ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx")
 _STEPS = ("t", "time", "times", "timestep", "timesteps", "step", "steps", "sigma", "noise_level")
 _MASKS = ("mask", "masks", "attention_mask", "padding_mask")
+
+
+#: What the configuration of a model may say of its inputs.
+_HINTS = (
+    "image_size",
+    "num_channels",
+    "num_mel_bins",
+    "max_length",
+    "max_source_positions",
+    "context_length",
+    "num_input_channels",
+)
+
+
+def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str], dict[str, int]]:
+    """Return the parameters a forward can't do without, those that matter if all are optional, and what config says."""
+    try:
+        parameters = inspect.signature(getattr(model, method)).parameters
+    except (TypeError, ValueError):  # a ScriptModule's forward has no signature
+        return ["input"], [], {}
+    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p.name for p in positional if p.default is p.empty]
+    config = getattr(model, "config", None)
+    parts = [config, getattr(config, "vision_config", None), getattr(config, "text_config", None)]
+    said = {name: value for part in parts for name in _HINTS if type(value := getattr(part, name, None)) is int}
+    main = str(getattr(model, "main_input_name", ""))  # how transformers' models say it
+    if not required and main in parameters:
+        sees = getattr(config, "vision_config", None) is not None or "image_size" in said
+        more = ["input_ids", "pixel_values"] if sees else []
+        more += ["decoder_input_ids"] if getattr(config, "is_encoder_decoder", False) else []
+        return [], [main, *(name for name in more if name in parameters and name != main)], said
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    return required or [p.name for p in positional[:1]] or (["input"] if takes_any else []), [], said
 
 
 def list_candidates(
@@ -36,6 +74,7 @@ def list_candidates(
     required: Sequence[str],
     main: Sequence[str] = (),
     hints: Mapping[str, int] | None = None,
+    params: Sequence[ParamFact] = (),
 ) -> Iterator[ModelInputs]:
     """Offer arguments that the model may take, the likeliest first.
 
@@ -45,8 +84,9 @@ def list_candidates(
             ones.
         main: The parameters that matter of a model whose parameters are all optional; they are given by keyword.
         hints: Numbers that a model's configuration says: ``image_size``, ``num_channels``, ``num_mel_bins``.
+        params: The model's parameters and buffers: tables of positions among them say how many patches there are.
     """
-    sizes = list(dict.fromkeys(_list_sizes(modules)))
+    sizes = list(dict.fromkeys(_list_sizes(modules, _find_widths(modules, params))))
     if main:
         for size in sizes[:_MOST]:
             for known in _list_known(main[0], size, hints or {}):
@@ -109,32 +149,74 @@ def _list_choices(name: str, size: Size, sizes: list[Size], hints: Mapping[str, 
     return [size, *others[:2], Size((_B,), dtype="int64")]
 
 
-def _list_sizes(modules: Sequence[ModuleFact]) -> Iterator[Size]:
+def _list_sizes(modules: Sequence[ModuleFact], told: Sequence[tuple[int, int]]) -> Iterator[Size]:
     """List sizes that the first layers take, the first layer's first."""
-    consumers = [sizes for fact in modules if (sizes := list(_sizes_of(fact)))]
+    consumers = [sizes for fact in modules if (sizes := list(_sizes_of(fact, told)))]
     for sizes in consumers[:_FIRST]:
         yield from sizes
     yield from (Size((_B, 3, 64, 64)), Size((_B, _T, 8)), Size((_B, 8)), Size((_B, _T), dtype="int64"))
 
 
-def _sizes_of(fact: ModuleFact) -> Iterator[Size]:
+def _find_widths(modules: Sequence[ModuleFact], params: Sequence[ParamFact]) -> list[tuple[int, int]]:
+    """Find the sizes of picture that layers say they are for, or that a table of positions has patches for."""
+    found: list[tuple[int, int]] = []
+    patch = 0
+    for fact in modules:
+        for name in _PICTURES:
+            said = fact.settings.get(name)
+            pair = (said, said) if type(said) is int else said
+            if isinstance(pair, tuple) and len(pair) == 2 and all(type(side) is int and side > 3 for side in pair):
+                found.append(pair)
+        patch = patch or _find_patch(fact)
+    for param in params:
+        if patch and any("pos" in name for name in param.names) and 2 <= len(param.shape) <= 3:
+            count = param.shape[-2]
+            sides = [
+                isqrt(count - extra) for extra in range(min(count, 6)) if isqrt(count - extra) ** 2 == count - extra
+            ]
+            found += [(side * patch, side * patch) for side in sides if side > 1]
+    return list(dict.fromkeys(found))
+
+
+def _find_patch(fact: ModuleFact) -> int:
+    """Return the side of the patches that a layer takes a picture apart into; 0 if it is no such layer."""
+    kernel, stride = fact.settings.get("kernel_size"), fact.settings.get("stride")
+    if isinstance(kernel, tuple) and len(kernel) == 2 and kernel == stride and kernel[0] == kernel[1] > 1:
+        return kernel[0] if isinstance(kernel[0], int) else 0
+    features = fact.settings.get("in_features")
+    return next((side for _, side in _read_pictures(features)), 0) if isinstance(features, int) else 0
+
+
+def _read_pictures(features: int) -> Iterator[tuple[int, int]]:
+    """Read a number of features as channels of a square, ``(3, 16)`` for 768."""
+    for channels in (1, 3):
+        side = isqrt(features // channels)
+        if side > 1 and channels * side * side == features:
+            yield channels, side
+
+
+def _sizes_of(fact: ModuleFact, told: Sequence[tuple[int, int]]) -> Iterator[Size]:
     """List inputs that one layer takes; none for a layer that takes anything, or is made of others."""
     settings = fact.settings
     kernel = settings.get("kernel_size")
     if isinstance(channels := settings.get("in_channels"), int) and kernel is not None:
         channels = channels or 3  # a lazy one takes any number
         rank = len(kernel) if isinstance(kernel, tuple) else 2
+        if rank == 2:
+            yield from (Size((_B, channels, *sides)) for sides in told)
         yield from _maps(channels, rank, transposed=bool(settings.get("transposed")))
     elif (
         isinstance(features := settings.get("in_features"), int) and fact.type_name != "NonDynamicallyQuantizableLinear"
     ):
-        yield from _features(features or 8)
+        yield from _features(features or 8, told)
     elif isinstance(settings.get("num_embeddings"), int):
         yield Size((_B, _T), dtype="int64")
         yield Size((_B,), dtype="int64")
     elif isinstance(shape := settings.get("normalized_shape"), tuple):
         yield Size((_B, _T, *shape))
         yield Size((_B, *shape))
+        if len(shape) == 1:
+            yield from _patches(shape[0], told)
     elif isinstance(width := settings.get("input_size"), int) and width and "hidden_size" in settings:
         yield from (Size((_B, _T, width)), Size((_B, width)))
     elif isinstance(width := settings.get("embed_dim", settings.get("d_model")), int):
@@ -149,21 +231,27 @@ def _maps(channels: int, rank: int, *, transposed: bool) -> Iterator[Size]:
     if rank == 1:
         yield from (Size((_B, channels, length)) for length in _LENGTHS)
     elif rank == 3:
-        yield from (
-            Size((_B, channels, *sizes)) for sizes in ((16, 64, 64), (32, 32, 32), (16, 112, 112), (8, 224, 224))
-        )
+        yield from (Size((_B, channels, *sizes)) for sizes in _VOLUMES)
     else:
         yield from (Size((_B, channels, width, width)) for width in _WIDTHS)
 
 
-def _features(features: int) -> Iterator[Size]:
-    """A vector, a sequence of vectors, or a picture that is flattened into so many features."""
+def _features(features: int, told: Sequence[tuple[int, int]]) -> Iterator[Size]:
+    """A vector, a sequence of vectors, or a picture that is flattened, whole or in patches, into so many features."""
     yield Size((_B, features))
-    for channels in (1, 3):
-        width = isqrt(features // channels)
-        if width > 3 and channels * width * width == features:
+    for channels, width in _read_pictures(features):
+        if width > 3:
             yield Size((_B, channels, width, width))
     yield Size((_B, _T, features))
+    yield from _patches(features, told)
+
+
+def _patches(features: int, told: Sequence[tuple[int, int]]) -> Iterator[Size]:
+    """Pictures whose patches have so many features."""
+    for channels, side in _read_pictures(features):
+        widths = [(width, width) for width in _WIDTHS if width > side and width % side == 0]
+        for sides in (*told, *widths[:4]):
+            yield Size((_B, channels, *sides))
 
 
 def _norm_sizes(type_name: str, channels: int) -> Iterator[Size]:

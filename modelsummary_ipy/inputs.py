@@ -285,6 +285,9 @@ class _Reader:
                 return Size(value)
             if not isinstance(value, (bool, type(None), list, tuple, Mapping)):
                 raise InputError(f"input_size holds {say_type(value)}", "sizes alone")
+        is_argument = inside is None or parameter is not None
+        if self._kind == "any" and is_argument and isinstance(value, str) and not _wants_text(parameter):
+            return _read_text(value)
         if _is_array(value):
             return self._read_array(value, parameter)
         if isinstance(value, (list, tuple, Mapping)) and not dataclasses.is_dataclass(value):
@@ -314,6 +317,17 @@ class _Reader:
 def _is_array(value: Any) -> bool:
     numpy = sys.modules.get("numpy")  # who has an array has imported it
     return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def _wants_text(parameter: inspect.Parameter | None) -> bool:
+    return parameter is not None and "str" in str(parameter.annotation)
+
+
+def _read_text(text: str) -> Any:
+    """Read a size that was typed as the magic takes it, ``"B=8, 3, H=224, W=224"``; any other text is data."""
+    if not re.fullmatch(r"\s*\(?(\s*(\w+\s*=\s*)?\d+\s*,)*\s*(\w+\s*=\s*)?\d+\s*,?\s*\)?(:\w+)?\s*", text):
+        return text
+    return Size(text) if "," in text or "=" in text else text
 
 
 def _wants_ints(parameter: inspect.Parameter | None) -> bool:

@@ -170,10 +170,10 @@ class _Found:
             kind = type(value)
             if kind in _ATOM_TYPES:
                 if key is not None:
-                    key += (name, kind, value)
+                    key += (name, kind, repr(value) if kind is float else value)  # -0.0 equals 0.0 and reads otherwise
             elif kind is tuple and len(value) <= _MAX_SETTING and _ATOM_TYPES.issuperset(kinds := [*map(type, value)]):
                 if key is not None:
-                    key += (name, *kinds, value)
+                    key += (name, *kinds, repr(value) if float in kinds else value)
             else:
                 self.others.append((name, value))
                 key = None

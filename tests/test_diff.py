@@ -87,13 +87,37 @@ def test_rows_that_move_otherwise_than_their_formula_says_are_flagged_where_it_b
     assert {change.path: change.what for change in difference.changes} == {
         "": "size", "first": "moved", "block": "size", "block.0": "size", "block.1": "size",
     }  # fmt: skip
-    assert [(flag.path, flag.severity) for flag in difference.flags] == [
-        ("", "note"), ("block", "note"), ("block.0", "warning"), ("block.1", "note"),
-    ]  # fmt: skip
-    begins = difference.flags[2]
-    assert begins.message == "[2, 6, 4] at the sizes before, [2, 4, 4] at these; its formula was [B, 6, 4]"
+    assert [change.path for change in difference.otherwise] == ["", "block", "block.0", "block.1"]
+    assert [(flag.path, flag.severity) for flag in difference.flags] == [("block.0", "warning")]
+    assert difference.flags[0].message == (
+        "[2, 6, 4] at the sizes before, [2, 4, 4] at these; its formula was [B, 6, 4]; the next row follows from it"
+    )
     assert summarise(net, "B=3 T=20 4").diff(summarise(net, "B=2 T=20 4")).flags == ()
     assert summarise(Head(), "B=2 T=20 4").diff(summarise(net, "B=2 T=20 4")).flags == ()
+
+
+def test_every_place_where_it_begins_is_flagged() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.whole, self.two = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.one(x[:, :6]), self.whole(x), self.two(x[:, :8])
+
+    net = Twice()
+    difference = summarise(net, "B=2 T=4 4").diff(summarise(net, "B=2 T=20 4"))
+    assert [flag.path for flag in difference.flags] == ["one", "two"]
+
+
+def test_a_net_without_layers_is_flagged_itself() -> None:
+    class Cut(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x[:, :6] * 2
+
+    net = Cut()
+    difference = summarise(net, "B=2 T=4 4").diff(summarise(net, "B=2 T=20 4"))
+    assert [(flag.path, flag.row) for flag in difference.flags] == [("", 0)]
 
 
 def test_a_page_shows_the_flags_it_is_given() -> None:
@@ -101,7 +125,7 @@ def test_a_page_shows_the_flags_it_is_given() -> None:
     after = summarise(net, "B=2 T=4 4")
     page = lxml.html.fromstring(after.to_html(flags=after.diff(summarise(net, "B=2 T=20 4")).flags))
     flagged = [row.xpath("string(./summary//th)").split()[0] for row in page.find_class("ms-flag")]
-    assert flagged == ["Head", "block", "0", "1"]
+    assert flagged == ["0"]
     assert "moved-otherwise" in page.text_content()
     assert "moved-otherwise" not in after.to_html()
     assert after.flags == summarise(net, "B=2 T=4 4").flags

@@ -6,6 +6,7 @@ import gc
 import threading
 from typing import Any
 
+import lxml.html
 import pytest
 import torch
 from torch import nn
@@ -163,6 +164,32 @@ def test_an_edit_during_a_run_starts_over_and_no_two_run_at_once() -> None:
     assert form.wait(30)
     assert form.summary.rows[0].inputs[0].shape == (5, 4)
     assert [run.settings.sizes[0] for run in form.history] == ["2, 4", "5, 4"]
+
+
+def test_where_rows_move_otherwise_than_their_formula_says_the_page_has_a_flag() -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.first(x)[:, :6])
+
+    net = Cut()
+    form = ModelSummary(net, Size("B=2 T=20 4")).form(model=net)
+    change(form, "B=3, T=30, 4")
+    assert "moved-otherwise" not in form._output.value
+    assert "3 rows moved as predicted" in form._moved.value
+    change(form, "B=3, T=5, 4")
+    assert "1 row moved as predicted" in form._moved.value
+    assert "2 rows moved otherwise than their formula says" in form._moved.value
+    flagged = [row for row in lxml.html.fromstring(form._output.value).iter("details") if "ms-flag" in row.classes]
+    assert [row.xpath("string(./summary//th)").split()[-2:] for row in flagged] == [["last", "Linear"]]
+    assert "[3, 6, 4] at the sizes before, [3, 5, 4] at these" in form._output.value
+    assert form.summary.flags == ()
+    form._history_list.value = 1
+    form._history_list.value = 2
+    assert "moved-otherwise" in form._output.value  # a run that is gone back to is compared as well
 
 
 def test_history_can_be_gone_back_to(form: SummaryForm) -> None:

@@ -53,6 +53,64 @@ def test_the_name_of_a_parameter_and_the_configuration_say_the_size(name: str, s
     assert [fact.spec.shape for fact in summary.story.trace.inputs] == shapes
 
 
+class Patches(nn.Module):
+    """A vision transformer's beginning: patches by a convolution, and a learned position for each and a class token."""
+
+    def __init__(self, side: int, patch: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, 8, patch, stride=patch)
+        self.pos_embed = nn.Parameter(torch.zeros(1, (side // patch) ** 2 + 1, 8))
+        self.cls = nn.Parameter(torch.zeros(1, 1, 8))
+
+    def forward(self, image: Any) -> Any:
+        tokens = self.proj(image).flatten(2).transpose(1, 2)
+        return torch.cat([self.cls.expand(len(image), -1, -1), tokens], 1) + self.pos_embed
+
+
+class LinearPatches(nn.Module):
+    """Patches by a reshape and a linear layer, and positions that are no parameter."""
+
+    def __init__(self, side: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.norm = nn.LayerNorm(3 * patch * patch)
+        self.proj = nn.Linear(3 * patch * patch, 8)
+        self.positions = torch.zeros((side // patch) ** 2, 8)
+
+    def forward(self, image: Any) -> Any:
+        rows = image.unfold(2, self.patch, self.patch).unfold(3, self.patch, self.patch)
+        tokens = rows.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        return self.proj(self.norm(tokens)) + self.positions
+
+
+class SaysItsSize(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.img_size = (40, 72)
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4 * 40 * 72, 2)
+
+    def forward(self, image: Any) -> Any:
+        assert image.shape[2:] == self.img_size
+        return self.head(self.conv(image).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (Patches(384, 16), (2, 3, 384, 384)),
+        (Patches(70, 14), (2, 3, 70, 70)),
+        (LinearPatches(32, 8), (2, 3, 32, 32)),
+        (SaysItsSize(), (2, 3, 40, 72)),
+    ],
+    ids=["384", "70", "linear", "said"],
+)
+def test_the_picture_that_patches_are_for_is_found(model: nn.Module, shape: tuple[int, ...]) -> None:
+    summary = ModelSummary(model)
+    assert summary.error is None
+    assert [fact.spec.shape for fact in summary.story.trace.inputs] == [shape]
+
+
 def test_a_size_that_a_real_run_refuses_was_not_found() -> None:
     class Refuses(nn.Module):
         def __init__(self) -> None:

@@ -121,6 +121,34 @@ def test_a_parameter_that_says_it_takes_ints_gets_them() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("B=8, 3, H=224, W=224", Size("B=8 3 H=224 W=224")),
+        ("(1, 3):int64", Size("1 3", dtype="int64")),
+        (" ( 4, ) ", Size("4")),
+        ("T=5", Size("T=5")),
+    ],
+)
+def test_a_size_may_be_text_as_the_magic_takes_it(text: str, size: Size) -> None:
+    assert read(text) == ((size,), {})
+    assert read({"x": text}) == ((), {"x": size})
+
+
+@pytest.mark.parametrize("text", ["text", "7", "1, a", "a photo, 3 cats", "", "(1, 2), (3, 4)", "1.5, 2"])
+def test_any_other_text_is_data(text: str) -> None:
+    assert read(text) == ((text,), {})
+
+
+def test_a_parameter_that_says_it_takes_text_gets_it() -> None:
+    class Tokenizes(nn.Module):
+        def forward(self, text: str) -> str:
+            return text
+
+    assert read("1, 2", Tokenizes()) == (("1, 2",), {})
+    assert read([["1, 2"]])[0] == (["1, 2"],)  # nor is it one inside a list: a batch of texts is
+
+
+@pytest.mark.parametrize(
     "value",
     [X, nn.Parameter(X), Sample(X), Pair(X, X), object(), "text", 3, True, X.max(0), Sample],
     ids=["tensor", "parameter", "dataclass", "named tuple", "object", "text", "int", "bool", "torch.max", "class"],

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.engines import Traced, run_engine
+from modelsummary_ipy.engines import Traced, collector_paused, run_engine
 from modelsummary_ipy.inputs import ModelInputs
 from tests import models
 from tests.models import CASES, Case, by_name
@@ -429,3 +430,64 @@ def test_an_exported_program_with_a_range_of_sizes_is_copied() -> None:
     assert ms.error is None
     assert ms.rows[0].outputs[0].shape == (3, 4)
     assert difference(before, fingerprint(model)) == []
+
+
+# -- the garbage collector --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def collects() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.enable()
+    yield
+    if not was_enabled:
+        gc.disable()
+
+
+@pytest.mark.usefixtures("collects")
+def test_the_collector_is_as_it_was_after_a_summary_and_after_a_failure() -> None:
+    ModelSummary(nn.Linear(4, 2), (2, 4))
+    assert gc.isenabled()
+
+    def fail() -> None:
+        with collector_paused():
+            with collector_paused():
+                assert not gc.isenabled()
+            assert not gc.isenabled()  # the outer block goes on
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert gc.isenabled()
+    gc.disable()
+    ModelSummary(nn.Linear(4, 2), (2, 4))
+    assert not gc.isenabled()
+
+
+@pytest.mark.usefixtures("collects")
+def test_what_joins_the_oldest_objects_is_still_found_when_it_is_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelsummary_ipy.engines._MANY_OBJECTS", 0)
+    gc.collect()
+    with collector_paused():
+        ring: list[Any] = []
+        ring.append(ring)
+        gone = weakref.ref(holder := type("Holder", (), {})())
+        ring.append(holder)
+        del holder, ring
+    assert gc.get_freeze_count() == 0
+    assert gone() is not None  # nobody has looked yet
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.usefixtures("collects")
+def test_what_somebody_has_frozen_stays_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelsummary_ipy.engines._MANY_OBJECTS", 0)
+    gc.freeze()
+    try:
+        count = gc.get_freeze_count()
+        ModelSummary(nn.Linear(4, 2), (2, 4))
+        assert count > 0
+        assert gc.get_freeze_count() >= count - 1_000  # some of them may have gone by themselves
+    finally:
+        gc.unfreeze()

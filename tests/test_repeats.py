@@ -183,8 +183,9 @@ def test_a_weight_that_the_forward_replaces_tells_layers_apart() -> None:
 
 
 def test_layers_whose_numbers_are_equal_and_of_another_type_keep_their_own_words() -> None:
-    ms = ModelSummary(Stack(nn.Dropout(1), nn.Dropout(1.0), nn.Dropout(True)), (2, 4))
-    assert [row.extra_repr.partition(",")[0] for row in layers_of(ms)] == ["p=1", "p=1.0", "p=True"]
+    ms = ModelSummary(Stack(*(nn.Dropout(p) for p in (1, 1.0, True, 0.0, -0.0))), (2, 4))
+    words = [row.extra_repr.partition(",")[0] for row in layers_of(ms)]
+    assert words == ["p=1", "p=1.0", "p=True", "p=0.0", "p=-0.0"]
 
 
 def test_what_a_layer_has_beside_its_settings_is_in_its_copy() -> None:

@@ -95,9 +95,9 @@ ROOMS: dict[str, set[str]] = {
     "settings": {"errors", "facts", "inputs"},
     "fields": {"errors", "facts", "inputs", "memory", "settings"},
     "page": set(),
+    "reports": {"comparison", "inputs", "render", "settings", "summary"},
     "form": {
-        "comparison", "engines", "errors", "fields", "inputs", "page", "render", "settings", "summary", "tracer",
-        "worker",
+        "engines", "errors", "fields", "inputs", "page", "render", "reports", "settings", "summary", "tracer", "worker",
     },
     "command": {"errors", "sizes"},
     "target": {"arguments", "command", "errors"},

@@ -1,0 +1,100 @@
+"""What a run of the form has to say beside its table: what moved since the run before, and sizes to go on with."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.render.words import format_bytes, format_count, format_short, plural
+from modelsummary_ipy.settings import Settings, read_suggestion
+
+if TYPE_CHECKING:
+    from modelsummary_ipy.comparison import Comparison
+    from modelsummary_ipy.summary import ModelSummary
+
+__all__ = ["Offer", "compare", "list_offers", "write_moved"]
+
+#: Words for a button, and what it fills in: a size for every input leaf.
+Offer = tuple[str, tuple[Size, ...]]
+
+
+def compare(before: ModelSummary, after: ModelSummary) -> Comparison | None:
+    """Compare two runs; ``None`` if one failed: how far a forward came says nothing about how it moves."""
+    return after.diff(before) if before.error is None and after.error is None and before is not after else None
+
+
+def write_moved(before: ModelSummary, after: ModelSummary, changes: Comparison | None) -> str:
+    """Say in a line how the totals moved and how many rows did; what was edited in the model stands in a table.
+
+    Rows that moved otherwise than their formula says are flagged in the page.
+    """
+    if changes is None:
+        return ""
+    old, new = before.story, after.story
+    parts = []
+    totals = (
+        ("parameters", old.total_params, new.total_params, format_count),
+        ("MACs", before.total_mult_adds, after.total_mult_adds, format_short),
+        ("to run", before.memory.inference_bytes, after.memory.inference_bytes, format_bytes),
+        ("to train", before.memory.training_bytes, after.memory.training_bytes, format_bytes),
+    )
+    for word, was, now, write in totals:
+        if was is not None and now is not None and was != now:
+            times = f" (× {now / was:.3g})" if was else ""
+            parts.append(f"{word} {write(was)} → {write(now)}{times}")
+    said = [f"since the run before: {' · '.join(parts)}"] if parts else []
+    moved, otherwise = sum(change.what == "moved" for change in changes.changes), len(changes.otherwise)
+    said += [f"{plural(moved, 'row')} moved as predicted"] if moved else []
+    said += (
+        [f"{plural(otherwise, 'row')} moved otherwise than their formula says: flagged where it begins"]
+        if otherwise
+        else []
+    )
+    table = changes._repr_html_() if len(changes.unexpected) > otherwise else ""
+    if not said and not table:
+        return ""
+    return f'<div role="status"><div>{html.escape("; ".join(said))}</div>{table}</div>'
+
+
+def list_offers(summary: ModelSummary, settings: Settings | None, inputs: ModelInputs) -> tuple[str, list[Offer]]:
+    """List sizes that work where a run fails, or the largest batches that fit a budget, and words to go before them.
+
+    Args:
+        summary: What came of the run.
+        settings: What it was run with, ``None`` if a field can't be read now.
+        inputs: The inputs that the form began with.
+    """
+    inputs = settings.read_inputs(inputs) if settings is not None else inputs
+    if summary.error is not None:
+        read = [(text, read_suggestion(text, inputs)) for text in summary.error.sizes]
+        return "Sizes that work:", [(text, sizes) for text, sizes in read if sizes is not None]
+    memory = summary.story.memory
+    if memory is None or memory.budget_bytes is None:
+        return "", []
+    budget = settings.memory if settings is not None and settings.memory else format_bytes(memory.budget_bytes)
+    return f"Largest batch in {budget}:", _largest_batches(summary, inputs)
+
+
+def _largest_batches(summary: ModelSummary, inputs: ModelInputs) -> list[Offer]:
+    """List the largest batch for training and for inference, with the sizes that have it."""
+    memory, facts = summary.story.memory, summary.story.trace.inputs
+    if memory is None or memory.batch is None or len(facts) != len(inputs.leaves()):
+        return []
+    pairs = [pair for fact in facts for pair in zip(fact.dims, fact.spec.shape, strict=True)]
+    names = [name for name, number in pairs if number == memory.batch and name]
+    batch = "B" if "B" in names else next(iter(names), "")
+    offers: list[Offer] = []
+    for word, most in (("to train", memory.most_for_training), ("to run", memory.most_for_inference)):
+        if not most or most == memory.batch or not batch:
+            continue
+        sizes = []
+        for fact, (_, leaf) in zip(facts, inputs.leaves(), strict=True):
+            size = leaf if isinstance(leaf, Size) else Size(tuple(leaf.shape), dtype=leaf.dtype)
+            sizes.append(
+                size.with_shape(
+                    most if name == batch else number for name, number in zip(fact.dims, size.shape, strict=True)
+                )
+            )
+        offers.append((f"{batch}={most:,} {word}", tuple(sizes)))
+    return offers

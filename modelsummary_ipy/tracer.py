@@ -480,6 +480,10 @@ class _Tracer:
             self._end_op(record, info, made, output)
             record.params = touched
         else:  # it answered with a number: no step of the forward, but what it ran counts for its caller
+            for inner in self._records[record.index :]:  # modules that a backward() called again
+                inner.depth -= 1
+                if inner.parent is record:
+                    inner.parent = parent
             parent.kernels += record.kernels
             parent.saved += record.saved
             parent.made_bytes = max(parent.made_bytes, record.made_bytes)

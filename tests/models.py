@@ -625,6 +625,34 @@ class GoesBackward(nn.Module):
         return self.layer(x)
 
 
+class _RunsAgain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: nn.Module) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.layer = layer
+        return layer(x)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        with torch.enable_grad():
+            x = ctx.saved_tensors[0].detach().requires_grad_()
+            return torch.autograd.grad(ctx.layer(x), x, slope)[0], None
+
+
+@case("grad", (2, 8))
+class LayerInBackward(nn.Module):
+    """A reversible block: its backward, which the forward starts, calls the layer again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = _RunsAgain.apply(x.clone().requires_grad_(), self.layer)
+        y.sum().backward()
+        return y
+
+
 @case("random", (2, 8))
 class Variational(nn.Module):
     """Its latent is drawn from a distribution, which would look whether every scale is positive."""

@@ -481,6 +481,7 @@ NOT_SEEN_BY_TORCH = {
     "PaddedEncoder": "the fast path",
     "Sdpa": "attention in four dims on a CPU",
     "Gradients": "it can't run it",
+    "LayerInBackward": "it can't run it",
     "Recurrent": "a plain LSTM",
     "PacksFixed": "a plain LSTM",
     "TwoInputs": "a bilinear layer",

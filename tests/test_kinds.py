@@ -24,7 +24,8 @@ KINDS: dict[str, str] = {
     "attention, with the fast path": "Sdpa SelfAttention fast_path_attention fast_path_encoder PaddedEncoder "
     "full_transformer",
     "checkpointing, both ways": "checkpointed checkpointed_reentrant CheckpointedSequence",
-    "autocast, no_grad and gradients inside forward": "Autocast NoGrad Inference Gradients GoesBackward",
+    "autocast, no_grad and gradients inside forward": "Autocast NoGrad Inference Gradients GoesBackward "
+    "LayerInBackward",
     "recurrent nets and PackedSequence": "Recurrent Cells Packed TakesPacked PacksFixed",
     "nested and sparse tensors": "NestedStrided NestedJagged NestedEvenly SparseGraph",
     "dicts, dataclasses, graph data, lists, None": "TakesDict TakesDataclass TakesGraph GraphNet TakesList Nones "

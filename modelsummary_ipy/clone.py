@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import enum
 import functools
+import io
 import random
 import types
 import weakref
@@ -24,8 +26,8 @@ _ATOMS: frozenset[type] = frozenset(
     {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, type, types.BuiltinFunctionType}
     | {torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, types.ModuleType, property}
 )
-#: Instances of classes from these packages are shared: locks, loggers, files, queues and weak containers are not state
-#: of a model, and a copied lock guards nothing. Sympy's expressions never change, and some are known by identity.
+#: Instances of classes from these packages are shared: locks, loggers, files and queues are not state of a model, and a
+#: copied lock guards nothing. Sympy's expressions never change, and some are known by identity.
 _SHARED_PACKAGES = frozenset(
     [
         "abc",
@@ -401,8 +403,26 @@ class Cloner:
         clone = self(target)
         return self._share(value) if clone is target else self._remember(value, weakref.proxy(clone))
 
+    def _clone_weak(self, value: Any) -> Any:
+        """A weak container holds the clones of what is cloned, and these live as long as the model's clone does."""
+        clone = self._remember(value, type(value)())
+        for item in list(value) if isinstance(value, weakref.WeakSet) else list(value.items()):
+            if isinstance(value, weakref.WeakSet):
+                clone.add(self(item))
+            else:
+                clone[self(item[0])] = self(item[1])
+        return clone
+
     def _clone_array(self, value: Any) -> Any:
         return self._remember(value, value.copy())
+
+    def _clone_bytes(self, value: Any) -> Any:
+        return self._remember(value, value[:])
+
+    def _clone_file(self, value: Any) -> Any:
+        clone = self._remember(value, type(value)(value.getvalue()))
+        clone.seek(value.tell())
+        return clone
 
     def _clone_generator(self, value: torch.Generator) -> Any:
         clone = torch.Generator(device=value.device)
@@ -461,6 +481,13 @@ _WAYS: dict[type, Callable[[Cloner, Any], Any]] = cast(
         weakref.ReferenceType: Cloner._clone_weakref,
         weakref.ProxyType: Cloner._clone_proxy,
         weakref.CallableProxyType: Cloner._clone_proxy,
+        weakref.WeakKeyDictionary: Cloner._clone_weak,
+        weakref.WeakValueDictionary: Cloner._clone_weak,
+        weakref.WeakSet: Cloner._clone_weak,
+        bytearray: Cloner._clone_bytes,
+        array.array: Cloner._clone_bytes,
+        io.BytesIO: Cloner._clone_file,
+        io.StringIO: Cloner._clone_file,
         np.ndarray: Cloner._clone_array,
         torch.Generator: Cloner._clone_generator,
         random.Random: Cloner._clone_deep,

@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.leaves import TAG
+from modelsummary_ipy.others import is_alone
 
 __all__ = ["Namespaces"]
 
@@ -67,8 +68,9 @@ class Namespaces:
     def kept(self, *, real: bool) -> Iterator[None]:
         """Run the block; afterwards nothing that it made is left in a cache, a global or a class attribute.
 
-        What another thread put there meanwhile stays: only tensors of the trace itself are taken back, with the
-        containers that hold them. What the forward assigned on its classes, or by a ``global`` statement, is undone.
+        Tensors of the trace itself are taken back, with the containers that hold them. What the forward assigned on its
+        classes, or by a ``global`` statement, is undone, and what it did to containers beside the user's own code too,
+        if no other thread ran such code meanwhile: what another thread put there stays.
 
         Args:
             real: Whether arithmetic is done in the block: then tensors among the globals may be written to, and are
@@ -157,8 +159,10 @@ class Namespaces:
         """Take tensors of ours out of the globals and of what these and the classes hold."""
         held = _Held(real)
         for namespace in self._namespaces:
-            held.add(namespace, depth=3)
+            held.begin(namespace)
+            held.add(namespace, depth=3, is_namespace=True)
         for kind in self._classes:
+            held.begin(vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {})
             for value in list(vars(kind).values()):
                 held.look(value, depth=2)
         written = _find_written(self._classes)
@@ -172,22 +176,29 @@ class Namespaces:
 
 
 class _Held:
-    """Shallow copies of containers, and deep ones of tensors if these may be written to."""
+    """Shallow copies of containers, how often tensors were written to, and their bits if they may be."""
 
     def __init__(self, real: bool) -> None:
         self._real = real
-        self._containers: list[tuple[Any, Any]] = []
-        self._tensors: list[tuple[Tensor, int, Tensor]] = []
+        self._alone = is_alone()
+        self._is_installed = False
+        self._containers: list[tuple[Any, Any, bool]] = []
+        self._versions: list[tuple[Tensor, int]] = []
+        self._bits: list[tuple[Tensor, Tensor]] = []
         self._bytes = 0
         self._seen: set[int] = set()
 
-    def add(self, container: Any, depth: int) -> None:
+    def begin(self, namespace: dict[str, Any]) -> None:
+        """Go on with what belongs to one module; an installed one's containers are its caches, and stay filled."""
+        self._is_installed = str(namespace.get("__file__", "")).startswith(_INSTALLED)
+
+    def add(self, container: Any, depth: int, *, is_namespace: bool = False) -> None:
         """Remember what ``container`` holds, and what is in it down to ``depth``."""
         if id(container) in self._seen or len(container) > _MOST_ENTRIES or len(self._containers) > _MOST_CONTAINERS:
             return
         self._seen.add(id(container))
         shallow = _copy(container)
-        self._containers.append((container, shallow))
+        self._containers.append((container, shallow, not (is_namespace or self._is_installed)))
         if depth:
             for value in shallow.values() if isinstance(shallow, dict) else shallow:
                 self.look(value, depth - 1)
@@ -205,34 +216,44 @@ class _Held:
         if isinstance(value, (dict, list, set, deque)):
             self.add(value, depth)
         elif isinstance(value, Tensor):
-            if self._real and id(value) not in self._seen:
-                self._keep_bits(value)
+            if id(value) not in self._seen:
+                self._seen.add(id(value))
+                self._keep_tensor(value)
         elif depth and not isinstance(value, (type, nn.Module)) and _is_users(kind.__module__):
             state = getattr(value, "__dict__", None)
             if type(state) is dict:
                 self.add(state, depth - 1)
 
-    def _keep_bits(self, tensor: Tensor) -> None:
-        self._seen.add(id(tensor))
-        if tensor.layout != torch.strided or isinstance(tensor, UninitializedTensorMixin):
+    def _keep_tensor(self, tensor: Tensor) -> None:
+        if not tensor.is_inference():  # such a one counts no writes
+            self._versions.append((tensor, tensor._version))
+        if not self._real or tensor.layout != torch.strided or isinstance(tensor, UninitializedTensorMixin):
             return
         self._bytes += tensor.numel() * tensor.element_size()
         if self._bytes <= _MOST_BYTES:
-            self._tensors.append((tensor, tensor._version, tensor.detach().clone()))
+            self._bits.append((tensor, tensor.detach().clone()))
 
     def restore(self) -> None:
-        for container, before in self._containers:
-            if isinstance(container, dict):
+        alone = self._alone and is_alone()
+        for container, before, is_whole in self._containers:
+            if is_whole and alone:
+                _put_back(container, before)
+            elif isinstance(container, dict):
                 _clean_dict(container, before)
             elif isinstance(container, set):
                 for item in [item for item in _copy(container) if _holds_ours(item, _DEEP)]:
                     set.discard(container, item)
             else:
                 _clean_list(container, before)
-        for tensor, version, bits in self._tensors:
-            if tensor._version != version:
-                with torch.no_grad():
+        written = {id(tensor) for tensor, version in self._versions if tensor._version != version}
+        for tensor, bits in self._bits:
+            if id(tensor) in written or tensor.is_inference():
+                with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
                     tensor.copy_(bits)
+        for tensor, version in self._versions:
+            tensor.__dict__.pop(TAG, None)
+            if id(tensor) in written and _set_version is not None:
+                _set_version((tensor,), (version,))
 
 
 def _copy(container: Any) -> Any:
@@ -244,6 +265,31 @@ def _copy(container: Any) -> Any:
 
 
 _SIMPLE = frozenset({bool, int, float, str, bytes, type(None), types.FunctionType, types.ModuleType, type})
+
+
+#: Private in torch; without it, a tensor that was written to and put back counts two writes more.
+_set_version: Callable[[tuple[Tensor, ...], tuple[int, ...]], None] | None = getattr(
+    torch._C._autograd, "_unsafe_set_version_counter", None
+)
+
+
+def _put_back(container: Any, before: Any) -> None:
+    """Let a container hold what it held, in its order, if that is not so."""
+    now = _copy(container)
+    if isinstance(container, dict):
+        if list(now) != list(before) or any(now[key] is not value for key, value in before.items()):
+            dict.clear(container)
+            dict.update(container, before)
+        return
+    if len(now) == len(before) and all(new is old for new, old in zip(now, before, strict=True)):
+        return
+    if isinstance(container, set):
+        set.clear(container)
+        set.update(container, before)
+        return
+    base: Any = list if isinstance(container, list) else deque
+    base.clear(container)
+    base.extend(container, before)
 
 
 def _clean_dict(container: dict[Any, Any], before: dict[Any, Any]) -> None:

@@ -395,9 +395,9 @@ class _Tracer:
         links: list[Link | None] = []
         for index, (_, tensor) in enumerate(leaves):
             tags = tensor.__dict__
-            if is_leaf or TAG not in tags:
+            if (is_leaf or TAG not in tags) and not self._is_users(tensor):
                 tags[TAG] = Link(record.index, index)
-            links.append(tags[TAG])
+            links.append(tags.get(TAG))
         record.output_links = tuple(links)
         record.inplace = is_leaf and bool(module.__dict__.get("inplace"))
         if record.lazy:
@@ -554,14 +554,21 @@ class _Tracer:
         self._add(record, ("op", parent.index, info.name))
         names = [""] if info.name == "setitem" else [name for name, _ in find_leaves(output)]
         record.outputs = tuple(build_spec(name, tensor) for name, tensor in zip(names, made, strict=True))
-        links = []
+        links: list[Link | None] = []
         for index, tensor in enumerate(made):
+            if self._is_users(tensor):
+                links.append(None)
+                continue
             link = Link(record.index, index)
             tensor.__dict__[TAG] = link
             if record.inplace and tensor._base is not None:
                 tensor._base.__dict__[TAG] = link  # writing into a view writes into what it is a view of
             links.append(link)
         record.output_links = tuple(links)
+
+    def _is_users(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor is no fake among fakes: one of the user's globals, which nothing is written on."""
+        return self._work.fake_mode is not None and type(tensor) in _REAL_CLASSES
 
     def _note_failure(self, error: BaseException, name: str, operands: Any) -> None:
         if error is not self._error and not isinstance(error, TraceCancelled):
@@ -663,6 +670,7 @@ class _Tracer:
         return Failure(culprit, type(error).__name__, str(error), source, read_line(source))
 
 
+_REAL_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer})
 #: What runs the user's code.
 _RUNNERS = frozenset({_Tracer.call_module.__code__, _Tracer._call_hooked.__code__})
 

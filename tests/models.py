@@ -6,9 +6,11 @@ arguments of one call. ``needs_values`` says that no sizes alone can answer: the
 
 from __future__ import annotations
 
+import array
 import contextlib
 import copy
 import functools
+import io
 import operator
 import random
 import types
@@ -1366,6 +1368,28 @@ class InANamespace(nn.Module):
         return self.head(self.parts.layer(x)) * self.parts.calls
 
 
+@case("holders", (2, 8))
+class WeakAndBytes(nn.Module):
+    """Weak containers of its layers, and bytes, arrays and files in memory that it writes to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+        self.scales = weakref.WeakKeyDictionary({self.layer: 2.0, self.head: 3.0})
+        self.by_name = weakref.WeakValueDictionary({"first": self.layer})
+        self.known = weakref.WeakSet([self.head])
+        self.raw, self.numbers = bytearray(b"\0\0"), array.array("i", [0, 0])
+        self.text, self.file = io.StringIO("begin"), io.BytesIO(b"begin")
+
+    def forward(self, x: Tensor) -> Tensor:
+        for buffer in (self.raw, self.numbers):
+            buffer[0] += 1
+        self.text.write("more")
+        self.file.write(b"more")
+        assert self.head in self.known
+        return self.head(self.by_name["first"](x) * self.scales[self.layer]) * self.scales[self.head]
+
+
 class _Counts(np.ndarray):
     """An array of a class of its own."""
 
@@ -1503,6 +1527,44 @@ class Caches(nn.Module):
         self.tables.setdefault(x.shape[1], x.new_ones(8))
         angles = _ANGLES.setdefault(x.shape[1], torch.zeros(x.shape[1], 8))
         return self.mask(x.shape[1]) @ (self.layer(x) + positions(x.shape[1], x.shape[2]) + angles)
+
+
+_TALLY: dict[str, Any] = {"calls": 0, "sizes": [], "kinds": {"seen"}}
+_TABLE = torch.ones(8)
+
+
+@case("holders", (2, 8))
+class CountsAside(nn.Module):
+    """Plain values kept among the globals and on the class, and a global tensor that is passed on as it is."""
+
+    log: typing.ClassVar[list[Any]] = ["begin"]
+    last: typing.ClassVar[dict[str, Any]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _TALLY["calls"] += 1
+        _TALLY["sizes"].append(tuple(x.shape))
+        _TALLY["kinds"].add(x.dtype)
+        self.log.append(len(self.log))
+        self.last["width"] = x.shape[-1]
+        self.log[0] = "again"
+        return self.layer(x) + _TABLE.to(x.device)
+
+
+@case("holders", (2, 8), needs_values=True)
+class WritesAside(nn.Module):
+    """A global tensor that is written to in a run for real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _TABLE.mul_(2)
+        return self.layer(x) * _TABLE.sum().item()
 
 
 def cached_inside(function: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import dataclasses
 import enum
@@ -198,6 +199,12 @@ def _write(path: str, value: Any, seen: set[int], found: dict[str, Any]) -> list
         return _write_tensor(path, value, found)
     if isinstance(value, np.ndarray):
         found[f"{path} bits"] = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return []
+    if isinstance(value, (bytearray, array.array)):
+        found[f"{path} bytes"] = bytes(value).hex()
+        return []
+    if isinstance(value, (io.BytesIO, io.StringIO)) and not value.closed:
+        found[f"{path} file"] = (value.getvalue(), value.tell())
         return []
     if isinstance(value, torch.Generator):
         found[f"{path} state"] = hashlib.sha256(value.get_state().numpy().tobytes()).hexdigest()

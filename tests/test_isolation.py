@@ -26,6 +26,7 @@ import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.engines import Traced, collector_paused, run_engine
 from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.others import is_alone
 from tests import models
 from tests.models import CASES, Case, by_name
 from tests.reference import difference, fingerprint, quietly, seed
@@ -430,6 +431,73 @@ def test_an_exported_program_with_a_range_of_sizes_is_copied() -> None:
     assert ms.error is None
     assert ms.rows[0].outputs[0].shape == (3, 4)
     assert difference(before, fingerprint(model)) == []
+
+
+# -- what lies beside the model ---------------------------------------------------------------------------------------
+
+_BOARD: list[str] = []
+
+
+class Writes(nn.Module):
+    """It writes to a global list, and waits for another thread to do so."""
+
+    def __init__(self, reached: threading.Event, answered: threading.Event) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        object.__setattr__(self, "reached", reached)
+        object.__setattr__(self, "answered", answered)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _BOARD.append("trace")
+        self.reached.set()
+        self.answered.wait(20)
+        return self.layer(x)
+
+
+def test_what_a_forward_writes_to_a_global_list_is_taken_back() -> None:
+    _BOARD[:] = ["before"]
+    done = threading.Event()
+    done.set()
+    ModelSummary(Writes(threading.Event(), done), (2, 4))
+    assert _BOARD == ["before"]
+
+
+def test_what_another_thread_writes_to_it_meanwhile_stays() -> None:
+    _BOARD[:] = ["before"]
+    reached, answered, over = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        reached.wait(20)
+        _BOARD.append("thread")
+        answered.set()
+        over.wait(20)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        ModelSummary(Writes(reached, answered), (2, 4))
+        assert "before" in _BOARD
+        assert "thread" in _BOARD
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_thread_is_alone_while_no_other_runs_the_users_code() -> None:
+    assert is_alone()
+    told: list[bool] = []
+    thread = threading.Thread(target=lambda: told.append(is_alone()))
+    thread.start()
+    thread.join()  # this thread stands in a test, which is somebody's code
+    assert told == [False]
+    waiting = threading.Event()
+    idle = threading.Thread(target=waiting.wait, args=(20,))
+    idle.start()
+    try:
+        assert is_alone()  # Python's own code is nobody's
+    finally:
+        waiting.set()
+        idle.join()
 
 
 # -- the garbage collector --------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.leaves import TAG
-from modelsummary_ipy.others import is_alone
+from modelsummary_ipy.others import Alone
 
 __all__ = ["Namespaces"]
 
@@ -180,7 +180,7 @@ class _Held:
 
     def __init__(self, real: bool) -> None:
         self._real = real
-        self._alone = is_alone()
+        self._alone = Alone()
         self._is_installed = False
         self._containers: list[tuple[Any, Any, bool]] = []
         self._versions: list[tuple[Tensor, int]] = []
@@ -234,7 +234,7 @@ class _Held:
             self._bits.append((tensor, tensor.detach().clone()))
 
     def restore(self) -> None:
-        alone = self._alone and is_alone()
+        alone = self._alone.holds()
         for container, before, is_whole in self._containers:
             if is_whole and alone:
                 _put_back(container, before)

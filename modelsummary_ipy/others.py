@@ -1,4 +1,4 @@
-"""Whether another thread runs the user's code now: then what changes beside a trace may be that thread's doing."""
+"""Whether another thread may run the user's code meanwhile: then what changes beside a trace may be its doing."""
 
 from __future__ import annotations
 
@@ -6,23 +6,54 @@ import os
 import sys
 import sysconfig
 import threading
+from types import FrameType
 
-__all__ = ["is_alone"]
+__all__ = ["Alone", "is_alone"]
 
 _LIBRARIES = (
     *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib")),
     os.path.dirname(os.path.abspath(__file__)) + os.sep,
     "<frozen",
 )
+#: What waits in these may begin with the user's code at any time.
+_POOLS = (os.path.join("concurrent", "futures", "thread.py"), os.path.join("multiprocessing", "pool.py"))
+
+
+class Alone:
+    """Watches from its making on whether this thread is the only one that runs the user's code."""
+
+    def __init__(self) -> None:
+        self._began_alone = is_alone()
+        self._cells = _count_cells()
+
+    def holds(self) -> bool:
+        """Tell whether it was alone all the time; in doubt it was not.
+
+        Who looks at the beginning and at the end misses a cell that ran in between: these are counted. Where nothing
+        counts them, only the main thread can know that there was none.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        knows = is_main or self._cells is not None
+        return self._began_alone and knows and self._cells == _count_cells() and is_alone()
 
 
 def is_alone() -> bool:
     """Tell whether no other thread stands in code that is neither Python's, an installed package's nor ours."""
-    own = threading.get_ident()
-    for thread, innermost in list(sys._current_frames().items()):
-        frame = innermost if thread != own else None
+    if any(isinstance(thread, threading.Timer) for thread in threading.enumerate()):
+        return False
+    frames = sys._current_frames()
+    frames.pop(threading.get_ident(), None)  # this very frame: it would refer to itself
+    for innermost in frames.values():
+        frame: FrameType | None = innermost
         while frame is not None:
-            if not frame.f_code.co_filename.startswith(_LIBRARIES):
+            name = frame.f_code.co_filename
+            if not name.startswith(_LIBRARIES) or name.endswith(_POOLS):
                 return False
             frame = frame.f_back
     return True
+
+
+def _count_cells() -> int | None:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return None if shell is None else int(shell.execution_count)

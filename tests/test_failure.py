@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import html
 import inspect
+import queue
 import re
 import traceback
 import weakref
@@ -400,7 +401,7 @@ def test_the_cause_is_the_original_exception_with_the_users_lines_alone() -> Non
 
 @pytest.mark.parametrize("engine", ["fake", "real"])
 def test_a_failure_keeps_no_tensor_and_no_module_alive(engine: Any) -> None:
-    kept: list[weakref.ref[Any]] = []
+    noted: queue.SimpleQueue[weakref.ref[Any]] = queue.SimpleQueue()  # a list would be put back as it was
 
     class Noted(nn.Module):
         def __init__(self) -> None:
@@ -409,12 +410,14 @@ def test_a_failure_keeps_no_tensor_and_no_module_alive(engine: Any) -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             h = self.fc(x)
-            kept.extend([weakref.ref(h), weakref.ref(self)])
+            noted.put(weakref.ref(h))
+            noted.put(weakref.ref(self))
             return h.view(3, 5)
 
     ms = ModelSummary(Noted(), (2, 4), engine=engine)
     assert ms.error is not None
     gc.collect()
+    kept = [noted.get() for _ in range(noted.qsize())]
     assert kept
     assert [ref() for ref in kept] == [None] * len(kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import gc
@@ -11,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import types
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +28,7 @@ import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.engines import Traced, collector_paused, run_engine
 from modelsummary_ipy.inputs import ModelInputs
-from modelsummary_ipy.others import is_alone
+from modelsummary_ipy.others import Alone, is_alone
 from tests import models
 from tests.models import CASES, Case, by_name
 from tests.reference import difference, fingerprint, quietly, seed
@@ -485,6 +487,7 @@ def test_what_another_thread_writes_to_it_meanwhile_stays() -> None:
 
 def test_a_thread_is_alone_while_no_other_runs_the_users_code() -> None:
     assert is_alone()
+    assert Alone().holds()
     told: list[bool] = []
     thread = threading.Thread(target=lambda: told.append(is_alone()))
     thread.start()
@@ -498,6 +501,37 @@ def test_a_thread_is_alone_while_no_other_runs_the_users_code() -> None:
     finally:
         waiting.set()
         idle.join()
+
+
+def test_a_thread_is_not_alone_where_others_may_begin_with_the_users_code() -> None:
+    timer = threading.Timer(20, print)
+    timer.start()
+    assert not is_alone()
+    timer.cancel()
+    timer.join()
+    assert is_alone()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        assert not is_alone()
+    assert is_alone()
+
+
+def test_a_cell_that_ran_meanwhile_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = types.SimpleNamespace(execution_count=3)
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    watch = Alone()
+    assert watch.holds()
+    shell.execution_count += 1
+    assert not watch.holds()
+
+
+def test_without_a_shell_only_the_main_thread_knows_that_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelsummary_ipy.others.is_alone", lambda: True)
+    told: list[bool] = []
+    thread = threading.Thread(target=lambda: told.append(Alone().holds()))
+    thread.start()
+    thread.join()
+    assert told == [False]
 
 
 # -- the garbage collector --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from typing import Any
 
@@ -206,7 +207,7 @@ def test_grad_mode_and_autocast_of_the_caller_are_the_models() -> None:
 
 def test_a_summary_inside_a_forward_is_a_summary_of_its_own() -> None:
     inner = nn.Linear(3, 3)
-    found: list[ModelSummary] = []
+    found: queue.SimpleQueue[ModelSummary] = queue.SimpleQueue()  # a list would be put back as it was
 
     class Looks(nn.Module):
         def __init__(self) -> None:
@@ -214,13 +215,13 @@ def test_a_summary_inside_a_forward_is_a_summary_of_its_own() -> None:
             self.layer = nn.Linear(3, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            if not found:
-                found.append(ModelSummary(inner, (5, 3)))
+            if found.empty():
+                found.put(ModelSummary(inner, (5, 3)))
             return self.layer(x)
 
     ms = ModelSummary(Looks(), (2, 3))
     assert [row.path for row in ms.rows if row.kind == "module"] == ["", "layer"]
-    assert found[0].rows[0].outputs[0].shape == (5, 3)
+    assert found.get().rows[0].outputs[0].shape == (5, 3)
 
 
 def test_two_traces_at_once_do_not_hear_each_other() -> None:

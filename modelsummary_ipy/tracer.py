@@ -18,13 +18,13 @@ from torch.overrides import TorchFunctionMode
 
 from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
+from modelsummary_ipy.fake_rules import COPIED, find_rule
 from modelsummary_ipy.interrupts import Gate, Holding, find_gate
 from modelsummary_ipy.isolation import Surroundings
 from modelsummary_ipy.kernels import KernelLog
 from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
 from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
 from modelsummary_ipy.ops import OpInfo, describe_op, name_arguments, simplify_argument
-from modelsummary_ipy.packed import COPIED, find_rule
 from modelsummary_ipy.repeats import Answer, Repeats
 from modelsummary_ipy.shadow import Workpiece
 from modelsummary_ipy.source import Place, find_lines, read_line, to_source

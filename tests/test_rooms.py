@@ -44,14 +44,14 @@ ROOMS: dict[str, set[str]] = {
     # the pass
     "calls": set(),
     "ops": set(),
-    "packed": {"fakes"},
+    "fake_rules": {"fakes"},
     "repeats": {"clone", "facts", "fakes", "leaves", "looks", "memo", "modules"},
     "mult_adds": {"errors", "facts"},
     "zero_ops": set(),
     "kernels": {"facts", "fakes", "leaves", "mult_adds", "zero_ops"},
     "tracer": {
         "calls", "errors", "facts", "inputs", "interrupts", "isolation", "kernels", "leaves", "modules", "ops",
-        "packed", "repeats", "shadow", "source",
+        "fake_rules", "repeats", "shadow", "source",
     },
     "prepare": {"clone", "facts", "inputs", "leaves", "shadow", "tracer"},
     "checks": {"facts"},
@@ -120,7 +120,7 @@ UPWARD = {"summary": {"form", "settings"}}
 WITH_TORCH = {
     "arguments", "attempts", "autoshow", "calls", "checks", "clone", "costs", "engines", "fakes", "fields",
     "formulas", "infer", "inputs", "isolation", "kernels", "leaves", "looks", "memo", "memory", "modules", "namespaces",
-    "ops", "packed", "prepare", "probes", "repeats", "shadow", "sizes", "structure", "summary", "target", "tracer",
+    "ops", "fake_rules", "prepare", "probes", "repeats", "shadow", "sizes", "structure", "summary", "target", "tracer",
     "watch", "worker",
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ import contextlib
 import dis
 import functools
 import gc
+import operator
 import os
 import sys
 import sysconfig
@@ -201,7 +202,8 @@ class _Held:
         self._containers.append((container, shallow, not (is_namespace or self._is_installed)))
         if depth:
             for value in shallow.values() if isinstance(shallow, dict) else shallow:
-                self.look(value, depth - 1)
+                if type(value) not in _ATOMS:
+                    self.look(value, depth - 1)
 
     def look(self, value: Any, depth: int) -> None:
         """Remember ``value`` if it is a container, a plain object of the user's, or a tensor."""
@@ -264,7 +266,8 @@ def _copy(container: Any) -> Any:
     return list(base.__iter__(container))
 
 
-_SIMPLE = frozenset({bool, int, float, str, bytes, type(None), types.FunctionType, types.ModuleType, type})
+_ATOMS = frozenset({bool, int, float, str, bytes, type(None)})
+_SIMPLE = _ATOMS | {types.FunctionType, types.ModuleType, type}
 
 
 #: Private in torch; without it, a tensor that was written to and put back counts two writes more.
@@ -277,11 +280,11 @@ def _put_back(container: Any, before: Any) -> None:
     """Let a container hold what it held, in its order, if that is not so."""
     now = _copy(container)
     if isinstance(container, dict):
-        if list(now) != list(before) or any(now[key] is not value for key, value in before.items()):
+        if list(now) != list(before) or not all(map(operator.is_, now.values(), before.values())):
             dict.clear(container)
             dict.update(container, before)
         return
-    if len(now) == len(before) and all(new is old for new, old in zip(now, before, strict=True)):
+    if len(now) == len(before) and all(map(operator.is_, now, before)):
         return
     if isinstance(container, set):
         set.clear(container)

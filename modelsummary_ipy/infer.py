@@ -39,12 +39,15 @@ _MASKS = ("mask", "masks", "attention_mask", "padding_mask")
 #: What the configuration of a model may say of its inputs.
 _HINTS = (
     "image_size",
+    "crop_size",
     "num_channels",
     "num_mel_bins",
     "max_length",
     "max_source_positions",
     "context_length",
     "num_input_channels",
+    "num_frames",
+    "frames_per_clip",
 )
 
 
@@ -57,8 +60,11 @@ def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str],
     positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p.name for p in positional if p.default is p.empty]
     config = getattr(model, "config", None)
-    parts = [config, getattr(config, "vision_config", None), getattr(config, "text_config", None)]
-    said = {name: value for part in parts for name in _HINTS if type(value := getattr(part, name, None)) is int}
+    said: dict[str, int] = {}
+    for part in (config, *_find_parts(config)):
+        for name in _HINTS:
+            if type(value := getattr(part, name, None)) is int:
+                said.setdefault(name, value)
     main = str(getattr(model, "main_input_name", ""))  # how transformers' models say it
     if not required and main in parameters:
         sees = getattr(config, "vision_config", None) is not None or "image_size" in said
@@ -67,6 +73,12 @@ def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str],
         return [], [main, *(name for name in more if name in parameters and name != main)], said
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     return required or [p.name for p in positional[:1]] or (["input"] if takes_any else []), [], said
+
+
+def _find_parts(config: Any) -> list[Any]:
+    """List the configurations inside a configuration: of its vision, its text, its encoder."""
+    inner = [value for value in vars(config).values() if hasattr(value, "model_type")] if config is not None else []
+    return [*inner, *(part for value in inner for part in _find_parts(value))]
 
 
 def list_candidates(
@@ -88,11 +100,12 @@ def list_candidates(
     """
     sizes = list(dict.fromkeys(_list_sizes(modules, _find_widths(modules, params))))
     if main:
-        for size in sizes[:_MOST]:
-            for known in _list_known(main[0], size, hints or {}):
-                yield ModelInputs(
-                    (), {name: known if name == main[0] else _fit(name, size, hints or {}) for name in main}
-                )
+        # All that matter, then the first alone: a text without a picture, where the two must agree.
+        for names in (main, main[:1]) if len(main) > 1 else (main,):
+            for size in sizes[: _MOST // 2]:
+                for known in _list_known(main[0], size, hints or {}):
+                    rest = {name: _fit(name, size, hints or {}) for name in names[1:]}
+                    yield ModelInputs((), {main[0]: known, **rest})
         return
     if len(required) <= 1:
         named = [said for name in required for said in _list_known(name, sizes[0], hints or {})]
@@ -117,9 +130,12 @@ def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:
     """List sizes for a parameter whose name says what it is; the size at hand for any other."""
     if name.rpartition("_")[2] in _COUNTED:
         return [Size((_B, _T), dtype="int64")]
-    if name == "pixel_values" and "image_size" in hints:
-        width = hints["image_size"]
-        return [Size((_B, hints.get("num_channels", 3), width, width)), size]
+    width = hints.get("image_size", hints.get("crop_size"))
+    if name.startswith("pixel_values") and width:
+        channels = hints.get("num_channels", 3)
+        frames = hints.get("num_frames", hints.get("frames_per_clip"))
+        clips = [Size((_B, frames, channels, width, width))] if frames else []
+        return [*clips, Size((_B, channels, width, width)), size]
     if name in ("input_features", "input_values") and "num_mel_bins" in hints:
         bins, length = hints["num_mel_bins"], hints.get("max_length", hints.get("max_source_positions", 512) * 2)
         return [Size((_B, bins, length)), Size((_B, length, bins)), size]

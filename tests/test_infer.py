@@ -44,6 +44,7 @@ def test_nine_in_ten_architectures_are_summarised_without_a_size() -> None:
         ("Wav2Vec2ForCTC", [(2, 16000)]),
         ("ViltModel", [(2, 16), (2, 3, 32, 32)]),
         ("PatchTSTModel", [(2, 16, 2)]),
+        ("LlavaForConditionalGeneration", [(2, 16)]),  # a text alone: a picture has to agree with its tokens
     ],
 )
 def test_the_name_of_a_parameter_and_the_configuration_say_the_size(name: str, shapes: list[Any]) -> None:
@@ -51,6 +52,43 @@ def test_the_name_of_a_parameter_and_the_configuration_say_the_size(name: str, s
         summary = ModelSummary(next(animal for animal in ZOO if animal.name == name).build())
     assert summary.error is None
     assert [fact.spec.shape for fact in summary.story.trace.inputs] == shapes
+
+
+def test_a_clip_has_as_many_frames_as_the_configuration_says() -> None:
+    from transformers import VideoMAEConfig, VideoMAEModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    with quietly():
+        summary = ModelSummary(VideoMAEModel(VideoMAEConfig(image_size=32, patch_size=8, num_frames=4, **sizes)))
+    assert summary.error is None
+    assert [fact.spec.shape for fact in summary.story.trace.inputs] == [(2, 4, 3, 32, 32)]
+
+
+def test_the_configuration_of_a_part_says_the_size_too() -> None:
+    class Config:
+        model_type = "outer"
+
+        def __init__(self) -> None:
+            self.encoder_config = Inner()
+
+    class Inner:
+        model_type = "inner"
+        num_mel_bins, max_source_positions = 12, 40
+
+    class Listens(nn.Module):
+        main_input_name = "input_features"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = Config()
+            self.norm = nn.LayerNorm(12)
+
+        def forward(self, input_features: Any = None) -> Any:
+            return self.norm(input_features)
+
+    summary = ModelSummary(Listens())
+    assert summary.error is None
+    assert [fact.spec.shape for fact in summary.story.trace.inputs] == [(2, 80, 12)]
 
 
 class Patches(nn.Module):

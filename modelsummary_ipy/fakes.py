@@ -20,6 +20,7 @@ from torch.nn.parameter import UninitializedTensorMixin as _Uninitialized  # typ
 from modelsummary_ipy.clone import Stub
 from modelsummary_ipy.looks import Look, find_look, is_plain
 from modelsummary_ipy.memo import MISSED, Memo
+from modelsummary_ipy.smaller import Layout, find_smaller, write_down
 
 __all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "build_fake", "describe_tensor", "give_values", "make_fake"]
 
@@ -87,7 +88,7 @@ class FakeMode(FakeTensorMode):
         if output is MISSED:
             if func._schema.is_mutable:
                 args, kwargs = self._spare_real(args, kwargs)
-            output = self._ask_smaller(func, types, args, kwargs) if func in _BY_CHANNEL and key is not None else MISSED
+            output = self._ask_smaller(func, types, args, kwargs) if key is not None else MISSED
             if output is MISSED:
                 output = self._dispatch_whole(func, types, args, kwargs)
             if func in _COUNTING and type(output) is FakeTensor:
@@ -117,31 +118,34 @@ class FakeMode(FakeTensorMode):
             self._inside = False
 
     def _ask_smaller(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Ask what a norm makes of a smaller input with as many channels: a net has few numbers of channels.
-
-        Its first result has the size and strides of the input, the others depend on the channels alone.
-        """
+        """Ask what an operation makes of a smaller input, where that tells what it makes of this one."""
         assert self._memo is not None
-        data = args[0]
-        layouts = {3: torch.contiguous_format, 4: torch.channels_last, 5: torch.channels_last_3d}
-        layout = torch.contiguous_format if data.is_contiguous() else layouts.get(data.dim(), torch.contiguous_format)
-        if data.dim() < 3 or not data.is_contiguous(memory_format=layout):
+        if not args or not isinstance(args[0], FakeTensor):
             return MISSED
-        size = [2, data.shape[1], *[2] * (data.dim() - 2)]
+        plain = write_down(func, args)
+        if plain is not None:
+            return self._make_fresh(plain, args[0])
+        smaller = find_smaller(func, args)
+        if smaller is None:
+            return MISSED
         with torch._C._DisableTorchDispatch():
-            meta = torch.empty(size, dtype=data.dtype, device="meta", memory_format=layout)
-            smaller = (build_fake(self, meta, data.fake_device), *args[1:])
-        key, outputs = self._memo.find(self, func, smaller, kwargs)
+            meta = torch.empty(smaller.size, dtype=args[0].dtype, device="meta", memory_format=smaller.memory_format)
+            asked = (build_fake(self, meta, args[0].fake_device), *smaller.rest)
+        key, outputs = self._memo.find(self, func, asked, kwargs)
         if key is None:
             return MISSED
         if outputs is MISSED:
-            self._memo.keep(key, func, smaller, self._dispatch_whole(func, types, smaller, kwargs))
-            outputs = self._memo.recall(self, key, smaller)
+            self._memo.keep(key, func, asked, self._dispatch_whole(func, types, asked, kwargs))
+            outputs = self._memo.recall(self, key, asked)
         if outputs is MISSED:
             return MISSED
+        return tuple(self._make_fresh(layout, args[0]) for layout in smaller.grow(outputs))
+
+    def _make_fresh(self, layout: Layout, like: FakeTensor) -> FakeTensor:
+        size, stride, dtype = layout
         with torch._C._DisableTorchDispatch():
-            meta = torch.empty_strided(data.size(), data.stride(), dtype=outputs[0].dtype, device="meta")
-            return (build_fake(self, meta, data.fake_device), *outputs[1:])
+            meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
+            return build_fake(self, meta, like.fake_device)
 
     def _dispatch_as(
         self, dtype: torch.dtype, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -229,17 +233,6 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
     fake.__dict__.update(template[1])
     return fake
 
-
-#: What norms each channel by itself, and is decomposed into twenty operations where it trains.
-_BY_CHANNEL = frozenset(
-    {
-        torch.ops.aten.native_batch_norm.default,
-        torch.ops.aten._native_batch_norm_legit.default,
-        torch.ops.aten._native_batch_norm_legit.no_stats,
-        torch.ops.aten._native_batch_norm_legit_no_training.default,
-        torch.ops.aten.cudnn_batch_norm.default,
-    }
-)
 
 _DEVICE = torch.ops.prim.device.default
 _MEMO = Memo(build_fake)

@@ -208,6 +208,83 @@ def test_a_norm_of_channels_makes_what_torch_makes(
     assert ask(ours) == theirs  # remembered
 
 
+ATEN = torch.ops.aten
+LAST, LAST_3D = torch.channels_last, torch.channels_last_3d
+
+
+def ones(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.ones(size, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("ask", "given"),
+    [
+        (lambda x, w, b: ATEN.native_layer_norm(x, [8], w, b, 1e-5), (ones(3, 5, 8), ones(8), ones(8))),
+        (lambda x: ATEN.native_layer_norm(x, [8], None, None, 1e-5), (ones(1, 1, 8),)),
+        (lambda x: ATEN.native_layer_norm(x, [5, 8], None, None, 1e-5), (ones(3, 2, 5, 8),)),
+        (lambda x: ATEN.native_layer_norm(x, [8], None, None, 1e-5), (ones(8),)),
+        (lambda x: ATEN.native_layer_norm(x, [8], None, None, 1e-5), (ones(3, 8, dtype=torch.bfloat16),)),
+        (lambda x, w: ATEN.native_layer_norm(x, [8], w, w, 1e-5), (ones(3, 8, dtype=torch.bfloat16), ones(8))),
+        (lambda x: ATEN.native_layer_norm(x, [8], None, None, 1e-5), (ones(5, 3, 8).transpose(0, 1),)),
+        (lambda x: ATEN.native_layer_norm(x, [8], None, None, 1e-5), (ones(4, 6, 8)[:, 2:4],)),
+        (lambda x, w, b: ATEN.native_group_norm(x, w, b, 3, 4, 35, 2, 1e-5), (ones(3, 4, 7, 5), ones(4), ones(4))),
+        (lambda x: ATEN.native_group_norm(x, None, None, 1, 4, 7, 4, 1e-5), (ones(1, 4, 7),)),
+        (lambda x: ATEN.native_group_norm(x, None, None, 3, 4, 1, 2, 1e-5), (ones(3, 4),)),
+        (lambda x: ATEN.native_group_norm(x, None, None, 3, 4, 30, 1, 1e-5), (ones(3, 4, 2, 3, 5).double(),)),
+        (lambda x: ATEN.native_group_norm(x, None, None, 3, 4, 4, 2, 1e-5), (ones(3, 4, 2, 2).to(memory_format=LAST),)),
+        (lambda x: ATEN.native_group_norm(x, None, None, 3, 4, 35, 2, 1e-5), (ones(3, 4, 7, 5).bfloat16(),)),
+        (lambda x: ATEN.upsample_bilinear2d(x, [9, 4], False), (ones(2, 3, 5, 6),)),
+        (lambda x: ATEN.upsample_bilinear2d(x, [9, 4], True, 2.0, 1.0), (ones(1, 1, 5, 6, dtype=torch.bfloat16),)),
+        (lambda x: ATEN.upsample_bilinear2d(x, [9, 4], False), (ones(2, 3, 5, 6).to(memory_format=LAST),)),
+        (lambda x: ATEN.upsample_bilinear2d(x, [9, 4], False), (ones(2, 1, 5, 6).to(memory_format=LAST),)),
+        (lambda x: ATEN.upsample_bilinear2d(x, [9, 4], False), (ones(2, 3, 6, 5).transpose(2, 3),)),
+        (lambda x: ATEN.upsample_bicubic2d(x, [9, 4], False), (ones(2, 3, 5, 6),)),
+        (lambda x: ATEN.upsample_bicubic2d(x, [9, 4], False), (ones(2, 3, 5, 6).to(memory_format=LAST),)),
+        (lambda x: ATEN.upsample_linear1d(x, [9], False), (ones(2, 3, 5),)),
+        (lambda x: ATEN.upsample_trilinear3d(x, [9, 4, 2], False), (ones(2, 3, 5, 6, 4),)),
+        (lambda x: ATEN.upsample_trilinear3d(x, [9, 4, 2], False), (ones(2, 3, 5, 6, 4).to(memory_format=LAST_3D),)),
+    ],
+)  # fmt: skip
+def test_what_is_known_from_a_smaller_size_is_what_torch_makes(
+    ask: Callable[..., Any], given: tuple[Tensor, ...]
+) -> None:
+    def facts_of(made: Any) -> list[tuple[Any, ...]]:
+        parts = made if isinstance(made, tuple) else (made,)
+        return [(tuple(part.shape), part.stride(), part.dtype, part.device.type) for part in parts]
+
+    ours, theirs = FakeMode(), FakeTensorMode()
+    with theirs:
+        wanted = facts_of(ask(*map(theirs.from_tensor, given)))
+    with ours:
+        fakes = [ours.from_tensor(tensor) for tensor in given]
+        assert facts_of(ask(*fakes)) == wanted
+        assert facts_of(ask(*fakes)) == wanted  # remembered
+    really = facts_of(ask(*given))
+    assert [size for size, *_ in wanted] == [size for size, *_ in really]
+    assert wanted[0][2] == really[0][2]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: ATEN.native_layer_norm(torch.empty(3, 5, 8), [7], None, None, 1e-5),
+        lambda: ATEN.native_group_norm(torch.empty(3, 4, 7, 5), None, None, 3, 4, 35, 3, 1e-5),
+        lambda: ATEN.upsample_bilinear2d(torch.empty(2, 3, 5, 6), [0, 4], False),
+        lambda: ATEN.upsample_bilinear2d(torch.empty(2, 3, 5), [9, 4], False),
+    ],
+)
+def test_what_does_not_fit_is_left_to_torch(ask: Callable[[], Any]) -> None:
+    def try_in(mode: FakeTensorMode) -> Any:
+        try:
+            with mode:
+                made = ask()
+        except Exception as error:  # noqa: BLE001  # whatever it raises, ours raises too
+            return type(error)
+        return [(tuple(part.shape), part.stride()) for part in (made if isinstance(made, tuple) else (made,))]
+
+    assert try_in(FakeMode()) == try_in(FakeTensorMode())
+
+
 def test_a_norm_of_channels_that_do_not_fit_fails_as_torch_fails() -> None:
     with FakeMode(), pytest.raises(RuntimeError) as ours:
         torch.ops.aten.native_batch_norm(*(torch.ones(*s) for s in ((2, 3, 8, 8), *[(4,)] * 4)), True, 0.1, 1e-5)

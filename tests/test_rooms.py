@@ -38,7 +38,8 @@ ROOMS: dict[str, set[str]] = {
     "namespaces": {"leaves", "others"},
     "interrupts": set(),
     "isolation": {"interrupts", "namespaces"},
-    "fakes": {"clone", "looks", "memo"},
+    "smaller": set(),
+    "fakes": {"clone", "looks", "memo", "smaller"},
     "late": {"clone"},
     "shadow": {"clone", "facts", "fakes", "isolation", "late", "looks", "modules"},
     # the pass
@@ -120,7 +121,8 @@ UPWARD = {"summary": {"form", "settings"}}
 WITH_TORCH = {
     "arguments", "attempts", "autoshow", "calls", "checks", "clone", "costs", "engines", "fakes", "fields",
     "formulas", "infer", "inputs", "isolation", "kernels", "leaves", "looks", "memo", "memory", "modules", "namespaces",
-    "ops", "fake_rules", "prepare", "probes", "repeats", "shadow", "sizes", "structure", "summary", "target", "tracer",
+    "ops", "fake_rules", "prepare", "probes", "repeats", "shadow", "sizes", "smaller",
+    "structure", "summary", "target", "tracer",
     "watch", "worker",
 }  # fmt: skip
 

@@ -75,10 +75,13 @@ def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str],
     return required or [p.name for p in positional[:1]] or (["input"] if takes_any else []), [], said
 
 
-def _find_parts(config: Any) -> list[Any]:
+def _find_parts(config: Any, depth: int = 3) -> list[Any]:
     """List the configurations inside a configuration: of its vision, its text, its encoder."""
-    inner = [value for value in vars(config).values() if hasattr(value, "model_type")] if config is not None else []
-    return [*inner, *(part for value in inner for part in _find_parts(value))]
+    held = getattr(config, "__dict__", None)  # some libraries keep a dict, which says nothing of its own
+    if type(held) is not dict or depth == 0:
+        return []
+    inner = [value for value in held.values() if isinstance(getattr(value, "model_type", None), str)]
+    return [*inner, *(part for value in inner for part in _find_parts(value, depth - 1))]
 
 
 def list_candidates(

@@ -91,6 +91,15 @@ def test_the_configuration_of_a_part_says_the_size_too() -> None:
     assert [fact.spec.shape for fact in summary.story.trace.inputs] == [(2, 80, 12)]
 
 
+@pytest.mark.parametrize("config", [{"in_channels": 3}, None, 3, "resnet", object()])
+def test_a_configuration_that_is_none_says_nothing(config: Any) -> None:
+    model = nn.Sequential(nn.Linear(4, 2))
+    model.config = config
+    summary = ModelSummary(model)
+    assert summary.error is None
+    assert [fact.spec.shape for fact in summary.story.trace.inputs] == [(2, 4)]
+
+
 class Patches(nn.Module):
     """A vision transformer's beginning: patches by a convolution, and a learned position for each and a class token."""
 

@@ -220,7 +220,9 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
     if template is None:
         fake = FakeTensor(mode, meta, device, requires_grad=requires_grad)
         if isinstance(mode, FakeMode):
-            mode.templates[device] = fake.fake_device, dict(fake.__dict__)
+            # Without the mode: it would hold itself.
+            rest = {name: value for name, value in fake.__dict__.items() if value is not mode}
+            mode.templates[device] = fake.fake_device, rest
         return fake
     fake = Tensor._make_subclass(
         FakeTensor,
@@ -230,7 +232,7 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
         device_for_backend_keys=template[0],
     )
     torch._C._set_throw_on_mutable_data_ptr(fake)
-    fake.__dict__.update(template[1])
+    fake.__dict__.update(template[1], fake_mode=mode)
     return fake
 
 

@@ -169,9 +169,11 @@ class _Found:
         for name, value in [item for item in list(vars(module).items()) if item[0] not in _MACHINERY]:
             kind = type(value)
             if kind in _ATOM_TYPES:
+                self.plain[name] = value
                 if key is not None:
                     key += (name, kind, repr(value) if kind is float else value)  # -0.0 equals 0.0 and reads otherwise
-            elif kind is tuple and len(value) <= _MAX_SETTING and _ATOM_TYPES.issuperset(kinds := [*map(type, value)]):
+                continue
+            if kind is tuple and len(value) <= _MAX_SETTING and _ATOM_TYPES.issuperset(kinds := [*map(type, value)]):
                 if key is not None:
                     key += (name, *kinds, repr(value) if float in kinds else value)
             else:

@@ -57,9 +57,10 @@ class _Builder:
             if item.index in self._group_of:
                 parent = self._group_rows[self._group_of[item.index]]
             index = self._append_call(item, parent)
-            if item.kind == "module" and item.module is not None:
+            if item.kind == "module" and item.module is not None and self._trace.modules[item.module].children:
                 work.append((self._trace.modules[item.module], index))
-            work.extend((inner, index) for inner in reversed(self._inner.get(item.index, [])))
+            if item.index in self._inner:
+                work.extend((inner, index) for inner in reversed(self._inner[item.index]))
 
     def _nearest_group_row(self, module: int | None) -> int | None:
         while module is not None and module not in self._called:
@@ -213,8 +214,10 @@ def _count_params(trace: Trace) -> dict[int, tuple[int, int, int]]:
             every = [trace.params[p] for p in _collect_params(trace, fact.index, frozenset({fact.index}), below)]
         elif _has_params(trace, fact):
             below[fact.index] = frozenset(param.index for param in own)
-        num = sum(param.num for param in every)
-        trainable = sum(param.num for param in every if param.trainable)
+        num = trainable = 0
+        for param in every:
+            num += param.num
+            trainable += param.num if param.trainable else 0
         counted[fact.index] = (num if every is own else sum(param.num for param in own), num, trainable)
     return counted
 

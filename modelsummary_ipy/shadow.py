@@ -150,9 +150,9 @@ class Shadow:
         number_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
         self._modules = [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
-        self._stubs = {
-            index: cloner.tensors[id(t)] for index, t in enumerate(self.tree.tensors) if id(t) in cloner.tensors
-        }
+        made = [cloner.tensors.get(id(tensor)) for tensor in self.tree.tensors]
+        self._stubs = made  # kept alive: they are known by ``id``
+        self._number_of = {id(stub): index for index, stub in enumerate(made) if stub is not None}
         self.tree.objects.clear()  # facts outlive the trace; the user's modules must not
         self.tree.tensors.clear()
         self.mode = mode
@@ -176,8 +176,8 @@ class Shadow:
             return make_fake(tensor, mode, self._moved_to)
 
         # Not the workpiece itself: it would be kept alive by the weights it holds.
-        number_of = {id(stub): index for index, stub in self._stubs.items()}
-        param_of = number_of if late else {}
+        number_of = self._number_of
+        param_of = dict(number_of) if late else {}
         tensors: dict[int, Tensor] = {}
 
         makers: list[Callable[[Stub], Any]] = []  # one is enough

@@ -597,7 +597,7 @@ class _Tracer:
             above = record.parent
             if above is not None and record.live_bytes is not None:
                 above.live_bytes = max(above.live_bytes or 0, record.live_bytes)
-        calls = tuple(self._build_call(record, source_of) for record in self._records)
+        calls = tuple([self._build_call(record, source_of) for record in self._records])
         failure = self._build_failure(error) if error is not None else None
         root = calls[0] if calls else None
         trace = Trace(
@@ -692,18 +692,13 @@ def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:
     return not has_children and type(module).__module__.startswith("torch.")
 
 
+#: Hooks on a module, and hooks on all modules: these dicts are torch's, filled and emptied in place.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_EVERYONES = tuple(getattr(torch.nn.modules.module, f"_global{name}") for name in _HOOKS)
+
+
 def _has_hooks(module: nn.Module) -> bool:
-    everyones = torch.nn.modules.module
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or everyones._global_forward_hooks
-        or everyones._global_forward_pre_hooks
-        or everyones._global_backward_hooks
-        or everyones._global_backward_pre_hooks
-    )
+    return any(map(module.__dict__.get, _HOOKS)) or any(_EVERYONES)
 
 
 def _nothing() -> None: ...

@@ -217,6 +217,8 @@ def test_a_trace_leaves_nothing_for_the_garbage_collector(monkeypatch: pytest.Mo
     try:
         ms = ModelSummary(model, (2, 4), engine="fake")
         assert len(ms.rows) == 7
+        ms.to_html()
+        del ms
         gc.collect()
         found = [type(thing) for thing in gc.garbage]
     finally:

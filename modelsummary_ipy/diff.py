@@ -63,7 +63,9 @@ def flag_unexpected(old: Story, new: Story, changes: Sequence[Change]) -> tuple[
         if row.kind == "op" or row.index in around or row.status != "ran":
             continue
         if row.index in found:
-            runs[-1:] = [[*runs[-1], row]] if follows else [*runs[-1:], [row]]
+            if not follows:
+                runs.append([])
+            runs[-1].append(row)
         follows = row.index in found
     if found and not runs:  # what a module itself does between its layers
         runs = [[max((new.rows[index] for index in found if index is not None), key=lambda row: row.depth)]]

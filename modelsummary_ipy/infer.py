@@ -181,7 +181,7 @@ def _find_widths(modules: Sequence[ModuleFact], params: Sequence[ParamFact]) -> 
     found: list[tuple[int, int]] = []
     patch = 0
     for fact in modules:
-        for name in _PICTURES:
+        for name in _PICTURES if "hidden_size" not in fact.settings else ():  # a recurrent layer's ``input_size``
             said = fact.settings.get(name)
             pair = (said, said) if type(said) is int else said
             if isinstance(pair, tuple) and len(pair) == 2 and all(type(side) is int and side > 3 for side in pair):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "Smaller", "find_smaller", "is_standard", "write_down"]
+__all__ = ["Layout", "Smaller", "find_smaller", "write_down"]
 
 #: Size, stride and dtype of a result.
 Layout = tuple[Sequence[int], Sequence[int], torch.dtype]
@@ -55,7 +55,7 @@ def write_down(func: Any, args: Sequence[Any]) -> Layout | None:
     return write(args) if write is not None else None
 
 
-def is_standard(tensor: Tensor) -> bool:
+def _is_standard(tensor: Tensor) -> bool:
     """Tell whether a tensor lies row by row; a dim of size 1 too has the stride that it would have in a new tensor."""
     return tensor.stride() == _rows(tensor.shape)
 
@@ -85,7 +85,7 @@ def _norm_last(args: Sequence[Any]) -> Smaller | None:
     """A layer norm: what is before the dims that it norms stands in every result."""
     data, normed = args[0], list(args[1])
     lead = list(data.shape[: data.dim() - len(normed)])
-    if not lead or list(data.shape[len(lead) :]) != normed or not is_standard(data):
+    if not lead or list(data.shape[len(lead) :]) != normed or not _is_standard(data):
         return None
 
     def grow(made: Sequence[Tensor]) -> list[Layout]:
@@ -98,7 +98,7 @@ def _norm_last(args: Sequence[Any]) -> Smaller | None:
 def _norm_groups(args: Sequence[Any]) -> Smaller | None:
     """A group norm: the first result has the input's size, the others a number for each sample and group."""
     data, batch = args[0], args[3]
-    if data.dim() < 3 or batch != data.shape[0] or not is_standard(data):
+    if data.dim() < 3 or batch != data.shape[0] or not _is_standard(data):
         return None
 
     def grow(made: Sequence[Tensor]) -> list[Layout]:
@@ -118,7 +118,7 @@ def _resize(args: Sequence[Any]) -> Layout | None:
     if not is_plain or sides is None or len(sides) != inner or min(sides) < 1:
         return None
     size = [*data.shape[:2], *sides]
-    if is_standard(data):
+    if _is_standard(data):
         return size, _rows(size), data.dtype
     if inner != 2 or min(data.shape) < 2 or not data.is_contiguous(memory_format=torch.channels_last):
         return None

@@ -91,6 +91,18 @@ def test_the_configuration_of_a_part_says_the_size_too() -> None:
     assert [fact.spec.shape for fact in summary.story.trace.inputs] == [(2, 80, 12)]
 
 
+def test_what_a_recurrent_layer_takes_is_no_picture() -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.lstm = nn.Conv2d(1, 8, 3, padding=1), nn.LSTM(8, 4, batch_first=True)
+
+        def forward(self, x: Any) -> Any:
+            return self.lstm(self.conv(x).mean(2).transpose(1, 2))
+
+    assert ModelSummary(Reads()).story.trace.inputs[0].spec.shape == (2, 1, 64, 64)
+
+
 @pytest.mark.parametrize("config", [{"in_channels": 3}, None, 3, "resnet", object()])
 def test_a_configuration_that_is_none_says_nothing(config: Any) -> None:
     model = nn.Sequential(nn.Linear(4, 2))

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelsummary_ipy.kinds import EMPTY, Leaf
 from modelsummary_ipy.looks import Look
 
-__all__ = ["Cloner", "Leaf", "Stub"]
+__all__ = ["Cloner", "Stub"]
 
 _ATOMS: frozenset[type] = frozenset(
     {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, type, types.BuiltinFunctionType}
@@ -64,12 +65,6 @@ _NOT_CLONED_OF_COMPILED = _NOT_CLONED | {"forward", "_forward", "dynamo_ctx", "_
 
 #: Dicts that every module has for itself alone: nothing else refers to them, so they need no place in the memo.
 _REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
-#: What every module begins with empty, hook dicts for the most part. A template leaves these out.
-_MACHINERY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
-_FRESH = tuple(_MACHINERY.items())
-_CONSTANTS = {name: value for name, value in vars(nn.Module()).items() if name not in _MACHINERY}
-#: What somebody has put on a module since it was made: hooks, children.
-_SET_LATER = tuple(name for name in vars(nn.Module()) if name not in ("training", "_parameters", "_buffers"))
 
 
 class Stub:
@@ -87,11 +82,11 @@ class Stub:
     # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
     __slots__ = ("__weakref__", "extras", "is_result", "kind", "look", "shared", "values")
 
-    def __init__(self, tensor: Tensor, look: Look) -> None:
-        self.kind: type[Tensor] = type(tensor)
+    def __init__(self, kind: type[Tensor], look: Look, is_result: bool = False, shared: Tensor | None = None) -> None:
+        self.kind = kind
         self.look = look
-        self.is_result = look.requires_grad and not tensor.is_leaf
-        self.shared = tensor if look.stride is None and look.size is not None else None
+        self.is_result = is_result
+        self.shared = shared
         self.extras: dict[str, Any] | None = None
         self.values: Tensor | None = None
 
@@ -99,26 +94,6 @@ class Stub:
     def is_lazy(self) -> bool:
         """Whether it had no size yet."""
         return self.look.size is None
-
-
-class Leaf:
-    """What a template holds in the place of a layer that has settings, weights and nothing else.
-
-    Attributes:
-        kind: The layer's class.
-        attributes: Its settings; layers that are alike share them.
-        training: Its mode.
-        params, buffers: The clones of what is registered on it.
-    """
-
-    __slots__ = ("__weakref__", "attributes", "buffers", "kind", "params", "training")
-
-    def __init__(self, kind: type[nn.Module], attributes: Mapping[str, Any], training: Any) -> None:
-        self.kind = kind
-        self.attributes = attributes
-        self.training = training
-        self.params: dict[str, Any] = {}
-        self.buffers: dict[str, Any] = {}
 
 
 class Cloner:
@@ -131,12 +106,12 @@ class Cloner:
         convert_script: Makes the clone of a ScriptModule.
         leaf_types: Types that are converted too; two places that hold one such object get an object each.
         is_template: Whether the clone is only ever cloned again.
-        settings: Of layers that have settings, weights and nothing else: the settings, by ``id``. A template holds a
-            ``Leaf`` in their place.
-        hold_back: Makes what stands for a dict of weights until these are asked of the cloner it is given.
+        ready: Clones that are there already, by ``id`` of the original.
+        make_layer: Makes the layer that a ``Leaf`` stands for in a template.
 
     Attributes:
-        modules: ``(original, clone)`` of every module or leaf, in the order they were met.
+        modules: ``(original, clone)`` of every module that was cloned, in the order they were met; of a layer that was
+            made of a leaf, the leaf.
         tensors: ``id`` of the original to the clone's tensor.
     """
 
@@ -147,16 +122,15 @@ class Cloner:
         *,
         leaf_types: frozenset[type] = frozenset(),
         is_template: bool = False,
-        settings: Mapping[int, Mapping[str, Any]] | None = None,
-        hold_back: Callable[[dict[str, Any], Cloner], Any] | None = None,
+        ready: Mapping[int, Any] | None = None,
+        make_layer: Callable[[Leaf, Cloner], nn.Module] | None = None,
     ) -> None:
-        self._hold_back = hold_back
-        self._settings = settings or {}
+        self._make_layer = make_layer
         self._is_template = is_template
         self._leaf_types = leaf_types
         self._convert = convert
         self._convert_script = convert_script
-        self._memo: dict[int, Any] = {}
+        self._memo: dict[int, Any] = dict(ready or {})
         self._originals: list[Any] = []  # an id in the memo must not be reused while we clone
         self.modules: list[tuple[Any, Any]] = []
         self.tensors: dict[int, Any] = {}
@@ -178,7 +152,7 @@ class Cloner:
         """Let go of all that was cloned: what is cloned from now on shares nothing with it."""
         for met in (self._memo, self._originals, self.modules, self.tensors):
             met.clear()
-        self._hold_back = None
+        self._make_layer = None
 
     def _find_way(self, value: Any, kind: type) -> Callable[[Any], Any]:
         if isinstance(value, Tensor):
@@ -228,9 +202,6 @@ class Cloner:
 
     def _clone_object(self, value: Any) -> Any:
         """Clone by state, not by constructor: neither ``__init__`` nor ``__setattr__`` of the user's class runs."""
-        settings = self._settings.get(id(value))
-        if settings is not None and not any(map(value.__dict__.get, _SET_LATER)):
-            return self._shorten(value, settings)
         clone = self._remember(value, object.__new__(type(value)))
         is_module = isinstance(value, nn.Module)
         if is_module:
@@ -241,20 +212,17 @@ class Cloner:
             target = clone.__dict__
             items = list(state.items())
             if is_module:  # what is empty is made below
-                items = [item for item in items if item[0] not in _MACHINERY or item[1]]
+                items = [item for item in items if item[0] not in EMPTY or item[1]]
             for name, item in items:
                 kind = type(item)
                 if kind in _ATOMS:
                     target[name] = item
                 elif name in _REGISTRIES and kind is dict:
-                    if self._hold_back is not None and name != "_modules":
-                        target[name] = self._hold_back(item, self)
-                    else:
-                        target[name] = {key: None if value is None else self(value) for key, value in [*item.items()]}
+                    target[name] = {key: None if value is None else self(value) for key, value in [*item.items()]}
                 elif name not in dropped:
                     target[name] = self(item)
             if is_module and "training" in state and not self._is_template:
-                for name, kind in _MACHINERY.items():
+                for name, kind in EMPTY.items():
                     if name not in target:
                         target[name] = kind()
         for slot in _slots(type(value)):  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
@@ -265,32 +233,10 @@ class Cloner:
             slot.__set__(clone, self(item))
         return clone
 
-    def _shorten(self, layer: nn.Module, settings: Mapping[str, Any]) -> Leaf:
-        state, memo = layer.__dict__, self._memo
-        leaf = Leaf(type(layer), settings, state["training"])
-        self._remember(layer, leaf)
-        self.modules.append((layer, leaf))
-        for store, weights in ((leaf.params, state["_parameters"]), (leaf.buffers, state["_buffers"])):
-            if weights:
-                for name, tensor in list(weights.items()):
-                    if tensor is not None:
-                        tensor = memo[id(tensor)] if id(tensor) in memo else self._clone_tensor(tensor)
-                    store[name] = tensor
-        return leaf
-
     def _clone_leaf(self, leaf: Leaf) -> Any:
-        layer = self._remember(leaf, object.__new__(leaf.kind))
+        assert self._make_layer is not None
+        layer = self._memo[id(leaf)] = self._make_layer(leaf, self)
         self.modules.append((leaf, layer))
-        target = layer.__dict__
-        target.update(_CONSTANTS)
-        target["training"] = leaf.training
-        target.update([(name, kind()) for name, kind in _FRESH])
-        target.update(leaf.attributes)
-        for name, store in (("_parameters", leaf.params), ("_buffers", leaf.buffers)):
-            if store and self._hold_back is not None:
-                target[name] = self._hold_back(store, self)
-            elif store:
-                target[name] = {key: None if value is None else self(value) for key, value in store.items()}
         return layer
 
     def _clone_script_module(self, value: torch.jit.ScriptModule) -> Any:

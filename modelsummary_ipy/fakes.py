@@ -325,7 +325,8 @@ def describe_tensor(tensor: Tensor, look: Look | None = None, *, keep: bool = Tr
     """
     if look is None:
         look = find_look(tensor, lazy=isinstance(tensor, _Uninitialized), plain=is_plain(tensor))
-    stub = Stub(tensor, look)
+    is_result = look.requires_grad and not tensor.is_leaf
+    stub = Stub(type(tensor), look, is_result, tensor if look.stride is None and look.size is not None else None)
     if keep and type(tensor) is Tensor and look.stride is not None and look.device.type == "cpu":
         is_number = not look.shape and not look.requires_grad
         if is_number or _counts(tensor, _MOST_OWN_VALUES if is_own else _MOST_VALUES):

@@ -1,36 +1,38 @@
-"""A module's weights, made when they are first read: most layers of a large net are never looked into."""
+"""A layer's weights, made when they are first read: most layers of a large net are never looked into."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from typing import Any
 
-from modelsummary_ipy.clone import Stub
+from modelsummary_ipy.kinds import Offset
 
 __all__ = ["LateWeights"]
 
 
 class LateWeights(dict[str, Any]):
-    """Stands for ``_parameters`` or ``_buffers`` of a module; a stub among its values is replaced when it is read.
+    """Stands for ``_parameters`` or ``_buffers`` of a layer; an offset among its values is replaced when it is read.
 
     Whatever Python code reads it by gives the tensor: also ``dict(weights)``, for a dict with an ``__iter__`` of its
     own is copied key by key.
 
     Args:
-        stubs: What to begin with, stubs and ``None``.
-        make: Makes the tensor of a stub; asked twice for one stub, it gives the same tensor.
+        weights: What to begin with: offsets and ``None``.
+        first: The number of the layer's first weight.
+        make: Makes the tensor of a number; asked twice for one, it gives the same tensor.
     """
 
-    __slots__ = ("_make",)
+    __slots__ = ("_make", "first")
 
-    def __init__(self, stubs: Mapping[str, Any], make: Callable[[Any], Any]) -> None:
-        super().__init__(stubs)
+    def __init__(self, weights: Mapping[str, Any], first: int, make: Callable[[int], Any]) -> None:
+        super().__init__(weights)
+        self.first = first
         self._make = make
 
     def __getitem__(self, name: str) -> Any:
         value = dict.__getitem__(self, name)
-        if type(value) is Stub:
-            value = self._make(value)
+        if type(value) is Offset:
+            value = self._make(self.first + value)
             dict.__setitem__(self, name, value)
         return value
 

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.leaves import name_device, name_dtype
 
-__all__ = ["Look", "find_look", "is_plain"]
+__all__ = ["Look", "find_look", "is_plain", "look_at"]
 
 _PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
 _MOST_LOOKS = 10_000
@@ -81,6 +82,12 @@ def find_look(tensor: Tensor, *, lazy: bool = False, plain: bool = True) -> Look
             _looks.clear()
         look = _looks[key] = Look(*key)
     return look
+
+
+def look_at(tensor: Tensor) -> Look:
+    """Find the look of any tensor, lazy and exotic ones too."""
+    lazy = type(tensor) not in _PLAIN_CLASSES and isinstance(tensor, UninitializedTensorMixin)
+    return find_look(tensor, lazy=lazy, plain=is_plain(tensor))
 
 
 def is_plain(tensor: Tensor) -> bool:

@@ -6,50 +6,28 @@ import contextlib
 import functools
 import inspect
 import itertools
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from types import CodeType, FunctionType, MappingProxyType
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.facts import ModuleFact, ParamFact
-from modelsummary_ipy.looks import Look, find_look, is_plain
+from modelsummary_ipy.kinds import MACHINERY, LayerKind, Leaf, find_kind, read_extra_repr, read_settings
+from modelsummary_ipy.looks import Look, look_at
 from modelsummary_ipy.reads import find_reads
 
-__all__ = ["LayerKind", "ModuleTree", "read_params", "read_tree"]
+__all__ = ["ModuleTree", "read_params", "read_tree"]
 
-#: Attributes every module has, which say nothing of what it does.
-_MACHINERY = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
+_NO_SETTINGS = MACHINERY | {"_compiled_call_impl"}
 _ATOMS = (bool, int, float, str, type(None))
 _ATOM_TYPES = frozenset(_ATOMS)
-#: What else tells how a module is set up, as far as it holds nothing but atoms.
-_SETTING_TYPES = (*_ATOMS, tuple, list, torch.dtype, torch.device)
-_MAX_SETTING = 8
+_MOST_SETTINGS = 8
 _MAX_SEARCH = 4
 _MAX_ITEMS = 10_000
-
-
-class LayerKind:
-    """What torch's layers that are set up alike have in common: all but their weights and their mode.
-
-    Attributes:
-        attributes: What one has besides weights, mode and what every module has: numbers, strings and tuples of these.
-        length: How many attributes it has, with those that every module has.
-        settings, extra_repr: As ``ModuleFact`` has them.
-    """
-
-    __slots__ = ("attributes", "extra_repr", "length", "settings")
-
-    def __init__(self, attributes: dict[str, Any], length: int, settings: Mapping[str, Any], extra_repr: str) -> None:
-        self.attributes = attributes
-        self.length = length
-        self.settings = settings
-        self.extra_repr = extra_repr
 
 
 class ModuleTree:
@@ -63,7 +41,7 @@ class ModuleTree:
         objects: The modules themselves, by index. Dropped by whoever holds the tree longer than a trace.
         tensors: The parameters and buffers themselves, by index.
         looks: What each of them looks like, by index.
-        kinds: What a layer of torch's has in common with those like it, by index; ``None`` for any other module.
+        leaves: What is to be said of a layer of torch's, by index; ``None`` for any other module.
     """
 
     def __init__(self) -> None:
@@ -74,7 +52,7 @@ class ModuleTree:
         self.objects: list[nn.Module] = []
         self.tensors: list[Tensor] = []
         self.looks: list[Look] = []
-        self.kinds: list[LayerKind | None] = []
+        self.leaves: list[Leaf | None] = []
 
 
 def read_tree(model: nn.Module) -> ModuleTree:
@@ -92,12 +70,15 @@ def read_tree(model: nn.Module) -> ModuleTree:
     unregistered = _number_loose(tree, found)
     number_of = tree.param_index
     for index, one in enumerate(found):
-        own = tuple([number_of[id(tensor)] for _, tensor, _ in one.tensors])
+        if one.first >= 0:
+            own = tuple(range(one.first, one.first + len(one.tensors)))
+        else:
+            own = _unique(tuple([number_of[id(tensor)] for _, tensor, _ in one.tensors]))
         kept = unregistered.get(index, ())
         loose = tuple((place, number_of[id(tensor)]) for place, tensor in kept) if kept else ()
-        kind = _find_kind(one)
-        tree.kinds.append(kind)
-        tree.modules.append(_read_module(tree, one, kind, index, own if len(own) < 2 else _unique(own), loose))
+        kind = one.kind
+        tree.leaves.append(None if kind is None else Leaf(kind, one.first, vars(one.module)["training"]))
+        tree.modules.append(_read_module(tree, one, kind, index, own, loose))
     return tree
 
 
@@ -145,16 +126,18 @@ class _Found:
 
     Attributes:
         module: Itself.
+        kind: What it has in common with layers like it.
         paths: What it is registered under.
         where: How it is reached if it is not registered.
         parent: The number of the module that it was met in first.
         tensors: ``(name, tensor, kind)`` of what is registered directly on it.
-        plain: Its numbers, strings, ``None`` and short tuples of these, by name.
-        others: Everything else that may hold a tensor or a module, by name.
-        key: Equal for modules that say the same of themselves; ``None`` where that may depend on more.
+        first: The number of its first weight, where these are numbered one after the other and are its alone, or where
+            it has none; else -1.
+        plain: Unless it has a kind: its numbers, strings, lists and tuples, by name.
+        others: Everything that may hold a tensor or a module, by name.
     """
 
-    __slots__ = ("key", "module", "others", "parent", "paths", "plain", "tensors", "where")
+    __slots__ = ("first", "kind", "module", "others", "parent", "paths", "plain", "tensors", "where")
 
     def __init__(self, module: nn.Module, where: str, parent: int | None) -> None:
         self.module = module
@@ -162,43 +145,20 @@ class _Found:
         self.parent = parent
         self.paths: list[str] = []
         self.tensors = _own_tensors(module)
+        self.first = -1
         self.plain: dict[str, Any] = {}
         self.others: list[tuple[str, Any]] = []
-        cls = type(module)
-        key: list[Any] | None = [cls] if _is_torchs_layer(cls) else None  # type: ignore[arg-type]  # as everywhere
-        for name, value in [item for item in list(vars(module).items()) if item[0] not in _MACHINERY]:
+        self.kind = find_kind(module)
+        if self.kind is not None:
+            return
+        for name, value in [item for item in list(vars(module).items()) if item[0] not in _NO_SETTINGS]:
             kind = type(value)
             if kind in _ATOM_TYPES:
                 self.plain[name] = value
-                if key is not None:
-                    key += (name, kind, repr(value) if kind is float else value)  # -0.0 equals 0.0 and reads otherwise
                 continue
-            if kind is tuple and len(value) <= _MAX_SETTING and _ATOM_TYPES.issuperset(kinds := [*map(type, value)]):
-                if key is not None:
-                    key += (name, *kinds, repr(value) if float in kinds else value)
-            else:
+            if kind is not tuple or len(value) > _MOST_SETTINGS or not _ATOM_TYPES.issuperset(map(type, value)):
                 self.others.append((name, value))
-                key = None
-                if not isinstance(value, _SETTING_TYPES):
-                    continue
             self.plain[name] = value
-        if key is not None:
-            key += module._parameters
-            key += module._buffers
-            key += [param is None for param in module._parameters.values()]
-        self.key = None if key is None else tuple(key)
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_torchs_layer(cls: type[nn.Module]) -> bool:
-    """Tell whether a class is one of torch's layers, whose ``repr`` tells of their settings and nothing else."""
-    name = cls.__module__
-    return (
-        name.startswith("torch.nn.modules.")
-        and name != "torch.nn.modules.container"  # a list of parameters tells of their sizes
-        and not issubclass(cls, LazyModuleMixin)
-        and getattr(sys.modules.get(name), cls.__name__, None) is cls
-    )
 
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, str]]:
@@ -218,23 +178,24 @@ def _number_params(tree: ModuleTree, found: list[_Found]) -> None:
     names: list[list[str]] = []
     kinds: list[str] = []
     for one in found:
-        if not one.tensors:
-            continue
-        bases = [f"{path}." if path else "" for path in one.paths]
-        for name, tensor, kind in one.tensors:
-            number = number_of.get(id(tensor))
-            if number is None:
-                number_of[id(tensor)] = len(tensors)
-                tensors.append(tensor)
-                names.append([base + name for base in bases])
-                kinds.append(kind)
-            else:
-                names[number] += [base + name for base in bases]
+        first = len(tensors)
+        if one.tensors:
+            looks = one.kind.looks if one.kind is not None else ()
+            bases = [f"{path}." if path else "" for path in one.paths]
+            for place, (name, tensor, kind) in enumerate(one.tensors):
+                number = number_of.get(id(tensor))
+                if number is None:
+                    number_of[id(tensor)] = len(tensors)
+                    tensors.append(tensor)
+                    tree.looks.append(looks[place] if looks else look_at(tensor))
+                    names.append([base + name for base in bases])
+                    kinds.append(kind)
+                else:
+                    names[number] += [base + name for base in bases]
+        one.first = first if len(tensors) == first + len(one.tensors) else -1
     left: dict[int, int] = {}
     for number, tensor in enumerate(tensors):
-        look = _look_at(tensor)
-        tree.looks.append(look)
-        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], left, look))
+        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], left, tree.looks[number]))
 
 
 def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple[str, Tensor]]]:
@@ -247,7 +208,7 @@ def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple
                 if id(tensor) not in tree.param_index:
                     tree.param_index[id(tensor)] = len(tree.tensors)
                     tree.tensors.append(tensor)
-                    look = _look_at(tensor)
+                    look = look_at(tensor)
                     tree.looks.append(look)
                     tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", left, look))
                 if not tree.params[tree.param_index[id(tensor)]].names:
@@ -285,11 +246,6 @@ def _read_param(
     )
 
 
-def _look_at(tensor: Tensor) -> Look:
-    lazy = type(tensor) not in _PLAIN and isinstance(tensor, UninitializedTensorMixin)
-    return find_look(tensor, lazy=lazy, plain=is_plain(tensor))
-
-
 def _read_bytes(tensor: Tensor, size: int, left: dict[int, int]) -> int:
     """Read the bytes a tensor really takes: an expanded view no more than its storage, a packed one what it packs.
 
@@ -321,7 +277,7 @@ _PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
 def read_params(params: Sequence[ParamFact], tensors: Mapping[int, Tensor]) -> list[ParamFact]:
     """Read again the parameters that were lazy, from the tensors that the shadow made of them, by index."""
     return [
-        _read_param(tensor := tensors[fact.index], fact.index, fact.names, fact.kind, {}, _look_at(tensor))
+        _read_param(tensor := tensors[fact.index], fact.index, fact.names, fact.kind, {}, look_at(tensor))
         if fact.lazy and fact.index in tensors
         else fact
         for fact in params
@@ -347,8 +303,8 @@ def _read_module(
         parent=found.parent,
         children=_unique(tuple(tree.module_index[id(child)] for child in inner if child is not None)) if inner else (),
         params=params,
-        settings=_read_settings(found) if kind is None else kind.settings,
-        extra_repr=_read_extra_repr(module) if kind is None else kind.extra_repr,
+        settings=read_settings(module, found.plain) if kind is None else kind.settings,
+        extra_repr=read_extra_repr(module) if kind is None else kind.extra_repr,
         training=bool(module.training),
         found=found.where,
         lazy=kind is None and any(isinstance(tensor, UninitializedTensorMixin) for _, tensor, _ in found.tensors),
@@ -395,47 +351,6 @@ def _name_type(module: nn.Module) -> str:
     if isinstance(module, torch.jit.ScriptModule):
         return str(getattr(module, "original_name", type(module).__name__))
     return type(module).__name__
-
-
-_kinds: dict[tuple[Any, ...], LayerKind] = {}
-_MOST_KINDS = 10_000
-
-
-def _find_kind(found: _Found) -> LayerKind | None:
-    if found.key is None:
-        return None
-    kind = _kinds.get(found.key)
-    if kind is None:
-        if len(_kinds) > _MOST_KINDS:
-            _kinds.clear()
-        length = len(vars(found.module)) - ("_compiled_call_impl" in vars(found.module))
-        kind = LayerKind(found.plain, length, _read_settings(found), _read_extra_repr(found.module))
-        _kinds[found.key] = kind
-    return kind
-
-
-def _read_settings(found: _Found) -> Mapping[str, Any]:
-    settings: dict[str, Any] = {}
-    for name, value in found.plain.items():
-        if name.startswith("_"):
-            continue
-        if isinstance(value, _ATOMS):
-            settings[name] = value
-        elif isinstance(value, (tuple, list)):
-            if len(value) <= _MAX_SETTING and all(isinstance(v, _ATOMS) for v in value):
-                settings[name] = tuple(value)
-        else:
-            settings[name] = str(value).removeprefix("torch.")
-    if isinstance(found.module, nn.modules.conv._ConvNd):
-        settings["transposed"] = bool(getattr(found.module, "transposed", False))
-    return MappingProxyType(settings)
-
-
-def _read_extra_repr(module: nn.Module) -> str:
-    try:
-        return str(module.extra_repr())
-    except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
-        return ""
 
 
 def _find_unregistered(others: list[tuple[str, Any]], seen: set[int]) -> Iterator[tuple[str, nn.Module]]:

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from modelsummary_ipy.clone import Stub
 from modelsummary_ipy.facts import TensorSpec
 from modelsummary_ipy.fakes import FakeMode, build_fake
+from modelsummary_ipy.kinds import LayerKind, Offset
+from modelsummary_ipy.layers import count_bare
 from modelsummary_ipy.leaves import build_spec
 from modelsummary_ipy.looks import find_look
 from modelsummary_ipy.memo import Made, add_part, is_fresh
-from modelsummary_ipy.modules import LayerKind
 
 __all__ = ["Answer", "Repeats"]
 
@@ -67,7 +67,7 @@ class Repeats:
 
     Args:
         mode: The mode of the pass's fakes.
-        param_of: Index of a parameter's facts by ``id`` of its tensor, or of its stub while there is none.
+        param_of: Index of a parameter's facts by ``id`` of its tensor.
         kind_of: What a layer has in common with those like it, by its ``id``.
     """
 
@@ -97,9 +97,9 @@ class Repeats:
             meta = torch.empty_strided(made.size, made.stride, dtype=made.dtype, device="meta")
             return build_fake(self._mode, meta, made.device)
 
-    def list_weights(self, answer: Answer, module: nn.Module) -> list[int]:
+    def list_weights(self, answer: Answer, module: nn.Module) -> list[int | None]:
         """List the weights that a layer reads as the answer's did."""
-        return [self._param_of[id(_find_weight(module, name))] for name in answer.weights]
+        return [self._find_number(module, name) for name in answer.weights]
 
     def take_key(self) -> Any:
         """Return the key of the layer that was looked up last, once; ``None`` if it is not to be kept."""
@@ -124,45 +124,50 @@ class Repeats:
         if _count_modes() != self._modes or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             return None
         state, mode = module.__dict__, self._mode
-        if len(state) != kind.length or state["_modules"] or not kind.attributes.items() <= state.items():
+        if not (len(state) == count_bare(kind) and not state["_modules"] and kind.attributes.items() <= state.items()):
             return None  # the forward has changed it
+        for store, weights in ((kind.params, state["_parameters"]), (kind.buffers, state["_buffers"])):
+            # Asked of the kind's dict, and not of the weights': nobody has read these yet, for the most part.
+            if not dict.__eq__(store, weights) and not self._are_as_they_were(kind, store, weights):
+                return None
         parts = [kind, state["training"], torch.get_default_dtype(), torch.is_inference_mode_enabled()]
-        for store in _STORES:
-            weights = state[store]
-            parts += dict.keys(weights)
-            for value in dict.values(weights):  # as they are: weights that nobody read yet stay unmade
-                if value is None:
-                    parts.append(None)
-                elif type(value) is Stub:
-                    if value.values is not None or value.shared is not None or value.is_result or value.extras:
-                        return None
-                    parts.append(value.look)
-                elif not self._add_weight(parts, value):
-                    return None
-        return tuple(parts) if all(add_part(parts, value, mode) for value in args) else None
+        for value in args:
+            if not add_part(parts, value, mode):
+                return None
+        return tuple(parts)
 
-    def _add_weight(self, parts: list[Any], weight: Any) -> bool:
-        """Add what a stub's look is, of a weight that has been made."""
-        seen: list[Any] = []
-        if type(weight) is not FakeTensor or not add_part(seen, weight, self._mode) or seen[4:] != [0, False]:
+    def _are_as_they_were(self, kind: LayerKind, store: Mapping[str, Any], weights: dict[str, Any]) -> bool:
+        """Tell whether weights, some of which have been made, look as those of a layer of this kind do."""
+        if list(store) != list(dict.keys(weights)):
             return False
-        parts.append(find_look(weight))
+        for name, value in dict.items(weights):
+            place = store[name]
+            if value is None or place is None:
+                if value is not place:
+                    return False
+            elif type(value) is not Offset:
+                seen: list[Any] = []
+                if type(value) is not FakeTensor or not add_part(seen, value, self._mode) or seen[4:] != [0, False]:
+                    return False
+                if find_look(value) is not kind.looks[place]:
+                    return False
         return True
 
     def _name_weights(self, module: nn.Module, touched: list[int]) -> list[str] | None:
         """Name the parameters and buffers of a layer that it read; ``None`` if it read another's."""
-        names = {self._param_of.get(id(tensor)): name for name, tensor in _list_weights(module)}
+        names = {self._find_number(module, name): name for name, _ in _list_weights(module)}
         return [names[index] for index in touched] if all(index in names for index in touched) else None
+
+    def _find_number(self, module: nn.Module, name: str) -> int | None:
+        state = module.__dict__
+        store = state["_parameters"] if name in state["_parameters"] else state["_buffers"]
+        value = dict.__getitem__(store, name)
+        return store.first + value if type(value) is Offset else self._param_of.get(id(value))
 
 
 def _list_weights(module: nn.Module) -> list[tuple[str, Any]]:
     stores = (module.__dict__[store] for store in _STORES)
     return [(name, tensor) for store in stores for name, tensor in dict.items(store) if tensor is not None]
-
-
-def _find_weight(module: nn.Module, name: str) -> Any:
-    params, buffers = (module.__dict__[store] for store in _STORES)
-    return dict.__getitem__(params if name in params else buffers, name)
 
 
 def _count_modes() -> tuple[int, int]:

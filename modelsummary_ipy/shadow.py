@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Container, Sequence
 from typing import Any, Literal
 
@@ -15,9 +14,10 @@ from modelsummary_ipy.clone import Cloner, Stub
 from modelsummary_ipy.facts import ParamFact
 from modelsummary_ipy.fakes import FakeMode, describe_tensor, make_fake
 from modelsummary_ipy.isolation import deep_stack
-from modelsummary_ipy.late import LateWeights
+from modelsummary_ipy.kinds import Leaf
+from modelsummary_ipy.layers import build_bare, build_layer
 from modelsummary_ipy.looks import is_plain
-from modelsummary_ipy.modules import LayerKind, ModuleTree, read_tree
+from modelsummary_ipy.modules import ModuleTree, read_tree
 
 __all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
 
@@ -34,8 +34,7 @@ class Workpiece:
     Attributes:
         module: The copy.
         index_of: Index of a module's facts by ``id`` of the copy's module.
-        param_of: Index of a parameter's facts by ``id`` of the copy's tensor; of one that is not made yet, by ``id`` of
-            its stub.
+        param_of: Index of a parameter's facts by ``id`` of the copy's tensor.
         param_tensors: The copy's parameters and buffers by index, as far as they are made.
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
         device: Where made-up inputs go if nothing says otherwise.
@@ -52,17 +51,19 @@ class Workpiece:
         device: torch.device,
         convert: Callable[[Any], Any],
         storages: frozenset[int] = frozenset(),
-        stubs: dict[int, int] | None = None,
-        kinds: Sequence[LayerKind | None] = (),
+        late: dict[int, int] | None = None,
+        leaves: Sequence[Leaf | None] = (),
         forget: Callable[[], None] | None = None,
     ) -> None:
         self.module = module
         self.index_of = {id(copy): index for index, copy in modules}
         self.modules = [copy for _, copy in modules]
-        self.is_late = stubs is not None
-        self.param_of: dict[int, int] = {} if stubs is None else stubs
+        self.is_late = late is not None
+        self.param_of: dict[int, int] = {} if late is None else late
         self.param_of.update((id(tensor), index) for index, tensor in tensors.items())
-        self.kind_of = {id(copy): kind for index, copy in modules if kinds and (kind := kinds[index]) is not None}
+        self.kind_of = {
+            id(copy): leaf.kind for index, copy in modules if leaves and (leaf := leaves[index]) is not None
+        }
         self.param_tensors = tensors
         self.fake_mode = fake_mode
         self.device = device
@@ -143,15 +144,18 @@ class Shadow:
                 return describe_tensor(tensor, is_own=True)
             return describe_tensor(tensor, looks[index], keep=index not in counters, is_own=True)
 
-        alike = zip(self.tree.objects, self.tree.kinds, strict=True)
-        settings = {id(layer): kind.attributes for layer, kind in alike if kind is not None}
-        cloner = Cloner(describe, _wrap_script_module, is_template=True, settings=settings)
+        leaves = self.tree.leaves
+        ready = {
+            id(self.tree.objects[i]): leaf for i, leaf in enumerate(leaves) if leaf is not None and leaf.first >= 0
+        }
+        cloner = Cloner(describe, _wrap_script_module, is_template=True, ready=ready)
         self._pristine = cloner(model)
         number_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
-        self._modules = [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
+        self._modules: list[tuple[int, Any]] = [(number_of[key], leaf) for key, leaf in ready.items()]
+        self._modules += [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
         made = [cloner.tensors.get(id(tensor)) for tensor in self.tree.tensors]
-        self._stubs = made  # kept alive: they are known by ``id``
+        self._stubs: list[Stub | None] = made  # by number; those of leaves are made when they are asked for
         self._number_of = {id(stub): index for index, stub in enumerate(made) if stub is not None}
         self.tree.objects.clear()  # facts outlive the trace; the user's modules must not
         self.tree.tensors.clear()
@@ -177,40 +181,41 @@ class Shadow:
 
         # Not the workpiece itself: it would be kept alive by the weights it holds.
         number_of = self._number_of
-        param_of = dict(number_of) if late else {}
+        param_of: dict[int, int] = {}
         tensors: dict[int, Tensor] = {}
 
-        makers: list[Callable[[Stub], Any]] = []  # one is enough
-
-        def hold_back(stubs: dict[str, Any], cloner: Cloner) -> Any:
-            if not makers:
-                makers.append(functools.partial(make_late, cloner))
-            for stub in stubs.values():
-                if stub is not None and stub.look.size is None:  # lazy ones are made at once
-                    return {name: None if stub is None else cloner(stub) for name, stub in stubs.items()}
-            return LateWeights(stubs, makers[0]) if stubs else {}
-
-        def make_late(cloner: Cloner, stub: Stub) -> Any:
-            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():  # no step of the forward
-                tensor = cloner(stub)
-            if (index := param_of.get(id(stub))) is not None:
-                param_of[id(tensor)] = index
-                tensors[index] = tensor
+        def make_late(number: int) -> Any:
+            tensor = tensors.get(number)
+            if tensor is None:
+                with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():  # no step of the forward
+                    tensor = tensors[number] = cloner(self._find_stub(number))
+                param_of[id(tensor)] = number
             return tensor
 
-        cloner = Cloner(convert, _wrap_script_module, hold_back=hold_back if late else None)
+        def make_layer(leaf: Leaf, cloner: Cloner) -> nn.Module:
+            if late:
+                return build_bare(leaf, make_late)
+            return build_layer(leaf, lambda number: cloner(self._find_stub(number)))
+
+        cloner = Cloner(convert, _wrap_script_module, make_layer=make_layer)
         with deep_stack():
             module = cloner(self._pristine)
         new_of = {id(old): new for old, new in cloner.modules}
-        modules = [(index, new_of[id(old)]) for index, old in self._modules]
+        modules = [(index, new_of[id(old)]) for index, old in self._modules if id(old) in new_of]
         tensors.update((number_of[key], made) for key, made in cloner.tensors.items() if key in number_of)
-        late_facts: dict[str, Any] = (
-            {"stubs": param_of, "kinds": self.tree.kinds, "forget": cloner.forget} if late else {}
-        )
-        work = Workpiece(module, modules, tensors, mode, self.device, convert, **late_facts)
+        late_facts: dict[str, Any] = {"late": param_of, "leaves": self.tree.leaves} if late else {}
+        work = Workpiece(module, modules, tensors, mode, self.device, convert, forget=cloner.forget, **late_facts)
         _unwrap_all(module, [new for _, new in modules])
         set_mode(module, self.mode)
         return work
+
+    def _find_stub(self, number: int) -> Stub:
+        stub = self._stubs[number]
+        if stub is None:  # a weight of a leaf, which is all in its look
+            kind = nn.Parameter if self.tree.params[number].kind == "parameter" else Tensor
+            stub = self._stubs[number] = Stub(kind, self.tree.looks[number])
+            self._number_of[id(stub)] = number
+        return stub
 
     def forget_values(self, value: Any) -> Any:
         """Return an input with fakes in the place of the user's tensors, so that none of these is kept alive.

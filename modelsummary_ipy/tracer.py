@@ -22,6 +22,7 @@ from modelsummary_ipy.fake_rules import COPIED, find_rule
 from modelsummary_ipy.interrupts import Gate, Holding, find_gate
 from modelsummary_ipy.isolation import Surroundings
 from modelsummary_ipy.kernels import KernelLog
+from modelsummary_ipy.layers import lending_hook_dicts
 from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
 from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
 from modelsummary_ipy.ops import OpInfo, describe_op, name_arguments, simplify_argument
@@ -141,6 +142,8 @@ def trace(
         if work.fake_mode is None and not keep_saved:
             stack.enter_context(torch.no_grad())
         tracer.tag_inputs(inputs)
+        if work.is_late:
+            stack.enter_context(lending_hook_dicts())
         stack.enter_context(hearing_calls(tracer.call_module))
         stack.enter_context(_FunctionMode(tracer))
         gate = tracer.gate = find_gate()

@@ -285,12 +285,12 @@ def test_a_weight_is_there_however_it_is_read() -> None:
 
 
 def test_weights_that_nobody_reads_are_never_made() -> None:
-    from modelsummary_ipy.clone import Stub
+    from modelsummary_ipy.kinds import Offset
     from modelsummary_ipy.shadow import Shadow
 
     made = Shadow(nn.Sequential(*alike())).build_fake_workpiece(late=True)
     stored = [value for layer in made.module for value in dict.items(layer._parameters)]
-    assert {type(value) for _, value in stored} == {Stub}
+    assert {type(value) for _, value in stored} == {Offset}
     assert made.module[1].weight.shape == (4, 4)
     assert made.param_of[id(made.module[1].weight)] == 2
     assert made.param_tensors.keys() == {2}

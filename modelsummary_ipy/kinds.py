@@ -1,0 +1,223 @@
+"""Layers of torch's own that are set up alike: what they have in common is written down once, not 10,000 times."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from modelsummary_ipy.looks import Look, look_at
+
+__all__ = ["EMPTY", "MACHINERY", "LayerKind", "Leaf", "Offset", "find_kind", "read_extra_repr", "read_settings"]
+
+#: Attributes every module has, which say nothing of what it does.
+MACHINERY = frozenset(vars(nn.Module()))
+#: Which of these begin empty, hook dicts for the most part, and as what.
+EMPTY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
+_ATOMS = (bool, int, float, str, type(None))
+_ATOM_TYPES = frozenset(_ATOMS)
+_EXACT_TYPES = _ATOM_TYPES - {float}
+#: What else tells how a module is set up, as far as it holds nothing but atoms.
+_SETTING_TYPES = (*_ATOMS, tuple, list, torch.dtype, torch.device)
+_MOST_SETTINGS = 8
+_MOST_KINDS = 10_000
+
+
+class Offset(int):
+    """Stands for a weight among those of its layer: the first, the second."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other  # a tensor that was asked would answer with a tensor
+
+    __hash__ = int.__hash__
+
+
+_OFFSETS = tuple(map(Offset, range(64)))
+
+
+class LayerKind:
+    """What torch's layers that are alike have in common: all but the values of their weights, and their mode.
+
+    Attributes:
+        cls: Their class.
+        attributes: What one has besides weights, mode and what every module has: numbers, strings and tuples of these.
+        settings, extra_repr: As ``ModuleFact`` has them.
+        params, buffers: What is registered under which name: an ``Offset`` into ``looks``, or ``None``.
+        looks: What its weights look like, parameters first.
+    """
+
+    __slots__ = ("attributes", "buffers", "cls", "extra_repr", "looks", "params", "settings")
+
+    def __init__(self, module: nn.Module, attributes: dict[str, Any], looks: tuple[Look, ...]) -> None:
+        state = vars(module)
+        self.cls: type[nn.Module] = type(module)
+        self.attributes = attributes
+        self.settings = read_settings(module, attributes)
+        self.extra_repr = read_extra_repr(module)
+        self.looks = looks
+        offsets = iter(_OFFSETS)
+        self.params, self.buffers = (
+            {name: None if tensor is None else next(offsets) for name, tensor in state[store].items()}
+            for store in ("_parameters", "_buffers")
+        )
+
+
+class Leaf:
+    """All that is to be said of one layer that has a kind.
+
+    Attributes:
+        kind: What it has in common with those like it.
+        first: The number of its first weight, where the others follow it and are its alone; else -1.
+        training: Its mode.
+    """
+
+    __slots__ = ("__weakref__", "first", "kind", "training")  # a weak dict may have it among its keys
+
+    def __init__(self, kind: LayerKind, first: int, training: Any) -> None:
+        self.kind = kind
+        self.first = first
+        self.training = training
+
+
+class _Shape:
+    """The names of the attributes of an instance of one of torch's layers, in their order.
+
+    Attributes:
+        own: Those that not every module has.
+        get: Takes weights, buffers and the values of ``own``.
+        get_later: Takes what somebody may have put on a module since it was made: hooks, children.
+    """
+
+    __slots__ = ("get", "get_later", "own")
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.own = [name for name in names if name not in MACHINERY]
+        self.get: Callable[[Any], tuple[Any, ...]] = itemgetter("_parameters", "_buffers", *self.own)
+        self.get_later: Callable[[Any], tuple[Any, ...]] = itemgetter(*_SET_LATER)
+
+
+#: What somebody has put on a module since it was made: hooks, children.
+_SET_LATER = tuple(name for name in vars(nn.Module()) if name not in ("training", "_parameters", "_buffers"))
+_shapes: dict[tuple[Any, tuple[str, ...]], _Shape] = {}
+_kinds: dict[tuple[Any, ...], LayerKind] = {}
+
+
+def find_kind(module: nn.Module) -> LayerKind | None:
+    """Find what a layer has in common with those like it.
+
+    Returns:
+        The same object for layers that are alike; ``None`` for what is no layer of torch's, has hooks, children or
+        attributes of other types, or holds a weight of which more is to be said than its look.
+    """
+    cls: Any = type(module)
+    if not _is_torchs_layer(cls):
+        return None
+    state = module.__dict__
+    names = tuple(state)
+    shape = _shapes.get((cls, names))
+    if shape is None:
+        shape = _find_shape(cls, names)
+        if shape is None:
+            return None
+    params, buffers, *own = shape.get(state)
+    if any(shape.get_later(state)):
+        return None
+    key: list[Any] = [cls, shape]
+    for value in own:
+        kind = type(value)
+        if kind in _EXACT_TYPES:
+            key += (kind, value)
+        elif kind is float:
+            key += (kind, repr(value))  # -0.0 equals 0.0 and reads otherwise
+        elif kind is tuple and len(value) <= _MOST_SETTINGS and _ATOM_TYPES.issuperset(inner := [*map(type, value)]):
+            key += (*inner, repr(value) if float in inner else value)
+        else:
+            return None
+    key.append(len(params))
+    for name, param in params.items():
+        if param is None:
+            key += (name, None)
+        elif type(param) is nn.Parameter and param.is_leaf and not param.__dict__:
+            key += (name, look_at(param))
+        else:
+            return None
+    for name, buffer in buffers.items():
+        if buffer is None:
+            key += (name, None)
+        elif _is_told_by_look(name, buffer):
+            key += (name, look_at(buffer))
+        else:
+            return None
+    known = tuple(key)
+    found = _kinds.get(known)
+    if found is None:
+        looks = tuple([part for part in key if type(part) is Look])
+        if any(look.stride is None for look in looks) or len(looks) > len(_OFFSETS):
+            return None
+        if len(_kinds) > _MOST_KINDS:
+            _kinds.clear()
+        found = _kinds[known] = LayerKind(module, dict(zip(shape.own, own, strict=True)), looks)
+    return found
+
+
+def _find_shape(cls: Any, names: tuple[str, ...]) -> _Shape | None:
+    if not MACHINERY.issubset(names):
+        return None
+    if len(_shapes) > _MOST_KINDS:
+        _shapes.clear()
+    shape = _shapes[cls, names] = _Shape(names)
+    return shape
+
+
+def _is_told_by_look(name: str, buffer: Any) -> bool:
+    """Tell whether nobody needs the values of a buffer: numbers that steer a forward are integers, or single."""
+    if type(buffer) is not Tensor or buffer.requires_grad or buffer.__dict__:
+        return False
+    return name == "num_batches_tracked" or (buffer.is_floating_point() and buffer.dim() > 0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_torchs_layer(cls: type[nn.Module]) -> bool:
+    """Tell whether a class is one of torch's layers, whose ``repr`` tells of their settings and nothing else."""
+    name = cls.__module__
+    return (
+        name.startswith("torch.nn.modules.")
+        and name != "torch.nn.modules.container"  # a list of parameters tells of their sizes
+        and not issubclass(cls, LazyModuleMixin)
+        and getattr(sys.modules.get(name), cls.__name__, None) is cls
+    )
+
+
+def read_settings(module: nn.Module, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read how a module is set up from those of its attributes that are numbers, strings or short lists of these."""
+    settings: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if name.startswith("_") or not isinstance(value, _SETTING_TYPES):
+            continue
+        if isinstance(value, _ATOMS):
+            settings[name] = value
+        elif isinstance(value, (tuple, list)):
+            if len(value) <= _MOST_SETTINGS and all(isinstance(v, _ATOMS) for v in value):
+                settings[name] = tuple(value)
+        else:
+            settings[name] = str(value).removeprefix("torch.")
+    if isinstance(module, nn.modules.conv._ConvNd):
+        settings["transposed"] = bool(getattr(module, "transposed", False))
+    return MappingProxyType(settings)
+
+
+def read_extra_repr(module: nn.Module) -> str:
+    """Read what a module says of itself in ``repr``; ``""`` if it can't."""
+    try:
+        return str(module.extra_repr())
+    except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
+        return ""

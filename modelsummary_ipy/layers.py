@@ -1,0 +1,105 @@
+"""A layer of torch's made of its kind: whole, or bare and with late weights where there are thousands of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from modelsummary_ipy.kinds import EMPTY, LayerKind, Leaf
+from modelsummary_ipy.late import LateWeights
+
+__all__ = ["build_bare", "build_layer", "count_bare", "lending_hook_dicts"]
+
+_CONSTANTS = {name: value for name, value in vars(nn.Module()).items() if name not in EMPTY}
+_STORES = ("_parameters", "_buffers", "_modules")
+#: What a bare layer does without until somebody asks for it.
+_LENT = {name: kind for name, kind in EMPTY.items() if name not in _STORES}
+_FRESH = tuple(_LENT.items())
+
+
+def build_layer(leaf: Leaf, find: Callable[[int], Any]) -> nn.Module:
+    """Make a layer.
+
+    Args:
+        leaf: What it is to be.
+        find: Gives the weight of a number.
+    """
+    kind, first = leaf.kind, leaf.first
+    layer: nn.Module = object.__new__(kind.cls)
+    state = layer.__dict__
+    state.update(_CONSTANTS)
+    state.update([(name, make()) for name, make in _FRESH])
+    state.update(kind.attributes)
+    state["training"] = leaf.training
+    for store, weights in (("_parameters", kind.params), ("_buffers", kind.buffers)):
+        state[store] = {name: None if place is None else find(first + place) for name, place in weights.items()}
+    state["_modules"] = {}
+    return layer
+
+
+def build_bare(leaf: Leaf, make: Callable[[int], Any]) -> nn.Module:
+    """Make a layer that has no hook dicts, to be run while these are lent, and whose weights are made when read.
+
+    Args:
+        leaf: What it is to be.
+        make: Makes the weight of a number.
+    """
+    kind, first = leaf.kind, leaf.first
+    layer: nn.Module = object.__new__(kind.cls)
+    state = layer.__dict__
+    state.update(_CONSTANTS)
+    state.update(kind.attributes)
+    state["training"] = leaf.training
+    state["_parameters"] = LateWeights(kind.params, first, make) if kind.params else {}
+    state["_buffers"] = LateWeights(kind.buffers, first, make) if kind.buffers else {}
+    state["_modules"] = {}
+    return layer
+
+
+def count_bare(kind: LayerKind) -> int:
+    """Count the attributes of a bare layer."""
+    return len(_CONSTANTS) + len(kind.attributes) + len(_STORES)
+
+
+class _Lent:
+    """What a bare layer finds where its hook dicts would be: an empty one, which is its own from then on."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, module: nn.Module | None, owner: type[nn.Module]) -> Any:
+        if module is None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
+        made = module.__dict__[self._name] = _LENT[self._name]()
+        return made
+
+
+_lock = threading.Lock()
+_borrowers = 0
+
+
+@contextmanager
+def lending_hook_dicts() -> Iterator[None]:
+    """Let bare layers find their hook dicts in the block.
+
+    They are attributes of ``nn.Module`` for so long; a module that has its own, as any that was built has, sees nothing
+    of them.
+    """
+    global _borrowers
+    with _lock:
+        _borrowers += 1
+        if _borrowers == 1:
+            for name in _LENT:
+                setattr(nn.Module, name, _Lent(name))
+    try:
+        yield
+    finally:
+        with _lock:
+            _borrowers -= 1
+            if not _borrowers:
+                for name in _LENT:
+                    delattr(nn.Module, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.leaves import name_device, name_dtype
 
-__all__ = ["Look", "find_look", "is_plain", "look_at"]
+__all__ = ["Look", "find_look", "find_storage", "is_plain", "look_at"]
 
 _PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
 _MOST_LOOKS = 10_000
@@ -94,3 +95,14 @@ def is_plain(tensor: Tensor) -> bool:
     """Tell whether a size and a stride describe a tensor: dense, of torch's own class, neither quantized nor nested."""
     plain_class = type(tensor) in _PLAIN_CLASSES or isinstance(tensor, nn.Parameter)
     return plain_class and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
+
+
+def find_storage(tensor: Tensor) -> int:
+    """Return a number that tensors of one storage share.
+
+    ``untyped_storage()`` would do too, and leave an object on every storage that it was asked of.
+    """
+    return _find_address(tensor) if _find_address is not None else tensor.untyped_storage()._cdata
+
+
+_find_address: Callable[[Tensor], int] | None = getattr(torch._C, "_storage_address", None)  # private

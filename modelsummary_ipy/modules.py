@@ -17,7 +17,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.facts import ModuleFact, ParamFact
 from modelsummary_ipy.kinds import MACHINERY, LayerKind, Leaf, find_kind, read_extra_repr, read_settings
-from modelsummary_ipy.looks import Look, look_at
+from modelsummary_ipy.looks import Look, find_storage, look_at
 from modelsummary_ipy.reads import find_reads
 
 __all__ = ["ModuleTree", "read_params", "read_tree"]
@@ -38,7 +38,7 @@ class ModuleTree:
         params: Facts by index.
         module_index: Index by ``id`` of the module.
         param_index: Index by ``id`` of the parameter or buffer.
-        objects: The modules themselves, by index. Dropped by whoever holds the tree longer than a trace.
+        objects: The modules themselves, by index.
         tensors: The parameters and buffers themselves, by index.
         looks: What each of them looks like, by index.
         leaves: What is to be said of a layer of torch's, by index; ``None`` for any other module.
@@ -53,6 +53,13 @@ class ModuleTree:
         self.tensors: list[Tensor] = []
         self.looks: list[Look] = []
         self.leaves: list[Leaf | None] = []
+
+    def forget_objects(self) -> None:
+        """Let go of the modules and tensors and of their ``id``: facts outlive a trace, the user's model must not."""
+        self.objects.clear()
+        self.tensors.clear()
+        self.module_index.clear()
+        self.param_index.clear()
 
 
 def read_tree(model: nn.Module) -> ModuleTree:
@@ -193,15 +200,15 @@ def _number_params(tree: ModuleTree, found: list[_Found]) -> None:
                 else:
                     names[number] += [base + name for base in bases]
         one.first = first if len(tensors) == first + len(one.tensors) else -1
-    left: dict[int, int] = {}
+    before: dict[int, int] = {}
     for number, tensor in enumerate(tensors):
-        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], left, tree.looks[number]))
+        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], before, tree.looks[number]))
 
 
 def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple[str, Tensor]]]:
     """Number the trainable tensors that modules keep in plain lists and dicts, after all others; by module, where."""
     loose: dict[int, list[tuple[str, Tensor]]] = {}
-    left: dict[int, int] = {}
+    before: dict[int, int] = {}
     for index, one in enumerate(found):
         for name, value in one.others:
             for place, tensor in _find_trainable(value, name, 0):
@@ -210,7 +217,7 @@ def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple
                     tree.tensors.append(tensor)
                     look = look_at(tensor)
                     tree.looks.append(look)
-                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", left, look))
+                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", before, look))
                 if not tree.params[tree.param_index[id(tensor)]].names:
                     loose.setdefault(index, []).append((place, tensor))
     return loose
@@ -229,7 +236,7 @@ def _find_trainable(value: Any, name: str, depth: int) -> Iterator[tuple[str, Te
 
 
 def _read_param(
-    tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, left: dict[int, int], look: Look
+    tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, before: dict[int, int], look: Look
 ) -> ParamFact:
     num = look.num
     return ParamFact(
@@ -239,36 +246,37 @@ def _read_param(
         look.dtype_name,
         look.device_name,
         num,
-        0 if look.size is None else _read_bytes(tensor, look.nbytes, left),
+        0 if look.size is None else _read_bytes(tensor, look.nbytes, before),
         look.requires_grad,
         kind,
         look.size is None,
     )
 
 
-def _read_bytes(tensor: Tensor, size: int, left: dict[int, int]) -> int:
+def _read_bytes(tensor: Tensor, size: int, before: dict[int, int]) -> int:
     """Read the bytes a tensor really takes: an expanded view no more than its storage, a packed one what it packs.
 
     Args:
         tensor: A parameter or buffer.
         size: The bytes of its elements, as if each were stored.
-        left: Bytes of each storage that no tensor has been given yet, by address; what two tensors share counts once.
+        before: Bytes of each storage that a tensor has been given, by address; what two tensors share counts once.
     """
     known = type(tensor) in _PLAIN
     if not known and hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
         parts = [getattr(tensor, name) for name in names]
-        return sum(_read_bytes(part, int(part.numel()) * part.itemsize, left) for part in parts)
+        return sum(_read_bytes(part, int(part.numel()) * part.itemsize, before) for part in parts)
     if not known or tensor.layout is not torch.strided:
         return size
-    storage = tensor.untyped_storage()
-    address = storage._cdata
-    rest = left.get(address)
-    if rest is None:
-        rest = int(storage.nbytes())
-    taken = min(size, rest)
-    left[address] = rest - taken
-    return taken
+    address = find_storage(tensor)
+    taken = before.get(address)
+    if taken is None and tensor.is_contiguous() and tensor.data_ptr():  # all of it is there
+        before[address] = size
+        return size
+    rest = int(tensor.untyped_storage().nbytes()) - (taken or 0)
+    size = min(size, rest)
+    before[address] = (taken or 0) + size
+    return size
 
 
 _PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})

@@ -7,7 +7,7 @@ look at the layer's settings and sizes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from modelsummary_ipy.facts import TensorSpec
 from modelsummary_ipy.fakes import FakeMode, build_fake
-from modelsummary_ipy.kinds import LayerKind, Offset
+from modelsummary_ipy.kinds import LayerKind, Leaf, Offset
 from modelsummary_ipy.layers import count_bare
 from modelsummary_ipy.leaves import build_spec
 from modelsummary_ipy.looks import find_look
@@ -34,29 +34,27 @@ class Answer:
         made: Its output.
         kernels: The aten operations that it ran.
         weights: Names of the weights that it read.
-        inputs, outputs, arguments, inplace: As a record of its call has them.
+        inputs, outputs, arguments, inplace: As its call has them.
     """
 
     __slots__ = ("arguments", "inplace", "inputs", "kernels", "made", "outputs", "weights")
 
     def __init__(
-        self, made: Made, weights: list[str], outputs: tuple[TensorSpec, ...], record: Any, inplace: Any
+        self,
+        made: Made,
+        weights: list[str],
+        outputs: tuple[TensorSpec, ...],
+        record: Any,
+        arguments: tuple[Any, ...],
+        inplace: Any,
     ) -> None:
         self.made = made
         self.weights = weights
         self.kernels = tuple(record.kernels)
         self.inputs = record.inputs
         self.outputs = outputs
-        self.arguments = record.arguments
+        self.arguments = arguments
         self.inplace = bool(inplace)
-
-    def fill(self, record: Any) -> None:
-        """Write to the record of another call what is the same of it."""
-        record.kernels = self.kernels
-        record.inputs = self.inputs
-        record.outputs = self.outputs
-        record.arguments = self.arguments
-        record.inplace = self.inplace
 
 
 class Repeats:
@@ -68,24 +66,24 @@ class Repeats:
     Args:
         mode: The mode of the pass's fakes.
         param_of: Index of a parameter's facts by ``id`` of its tensor.
-        kind_of: What a layer has in common with those like it, by its ``id``.
+        leaves: What is to be said of each layer, by index; ``None`` for other modules.
     """
 
-    def __init__(self, mode: FakeMode, param_of: Mapping[int, int], kind_of: Mapping[int, LayerKind]) -> None:
+    def __init__(self, mode: FakeMode, param_of: Mapping[int, int], leaves: Sequence[Leaf | None]) -> None:
         self._mode = mode
-        self._kind_of = kind_of
+        self._leaves = leaves
         self._param_of = param_of
         self._answers: dict[Any, Answer] = {}
         self._modes = _count_modes()
         self._last_key: Any = None
 
-    def find(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
+    def find(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
         """Look up what a layer like this one made of inputs like these; what ``keep`` is given next is this layer's."""
-        kind = self._kind_of.get(id(module))
+        leaf = self._leaves[index] if index < len(self._leaves) else None
         self._last_key = None
-        if kind is None or kwargs or torch.is_grad_enabled():
+        if leaf is None or leaf.first < 0 or kwargs or torch.is_grad_enabled():
             return None
-        key = self._last_key = self._find_key(kind, module, args)
+        key = self._last_key = self._find_key(leaf.kind, module, args)
         return None if key is None else self._answers.get(key)
 
     def make(self, answer: Answer, args: tuple[Any, ...]) -> Any:
@@ -97,16 +95,19 @@ class Repeats:
             meta = torch.empty_strided(made.size, made.stride, dtype=made.dtype, device="meta")
             return build_fake(self._mode, meta, made.device)
 
-    def list_weights(self, answer: Answer, module: nn.Module) -> list[int | None]:
+    def list_weights(self, answer: Answer, module: nn.Module) -> tuple[int, ...]:
         """List the weights that a layer reads as the answer's did."""
-        return [self._find_number(module, name) for name in answer.weights]
+        found = [self._find_number(module, name) for name in answer.weights]
+        return tuple([number for number in found if number is not None])
 
     def take_key(self) -> Any:
         """Return the key of the layer that was looked up last, once; ``None`` if it is not to be kept."""
         key, self._last_key = self._last_key, None
         return key
 
-    def keep(self, key: Any, module: nn.Module, args: tuple[Any, ...], output: Any, record: Any) -> None:
+    def keep(
+        self, key: Any, module: nn.Module, args: tuple[Any, ...], output: Any, record: Any, arguments: tuple[Any, ...]
+    ) -> None:
         """Remember what a layer made, if it is as plain as it looks."""
         is_same = bool(args) and output is args[0]
         weights = self._name_weights(module, record.params)
@@ -115,9 +116,8 @@ class Repeats:
         weights_read = [tensor for _, tensor in _list_weights(module)]
         if is_same or is_fresh(output, [*args, *weights_read]):
             made = Made(output, "self" if is_same else "fresh")
-            self._answers[key] = Answer(
-                made, weights, (build_spec("", output),), record, module.__dict__.get("inplace")
-            )
+            outputs = (build_spec("", output),)
+            self._answers[key] = Answer(made, weights, outputs, record, arguments, module.__dict__.get("inplace"))
 
     def _find_key(self, kind: LayerKind, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Write down all that an answer depends on; ``None`` if that is more than settings and sizes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from typing import Any, Literal
 
 import torch
@@ -39,7 +39,6 @@ class Workpiece:
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
         device: Where made-up inputs go if nothing says otherwise.
         is_late: Whether weights are made when they are read.
-        kind_of: What a layer of torch's has in common with those like it, by ``id`` of the copy's module, if late.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Workpiece:
         convert: Callable[[Any], Any],
         storages: frozenset[int] = frozenset(),
         late: dict[int, int] | None = None,
-        leaves: Sequence[Leaf | None] = (),
         forget: Callable[[], None] | None = None,
     ) -> None:
         self.module = module
@@ -61,9 +59,6 @@ class Workpiece:
         self.is_late = late is not None
         self.param_of: dict[int, int] = {} if late is None else late
         self.param_of.update((id(tensor), index) for index, tensor in tensors.items())
-        self.kind_of = {
-            id(copy): leaf.kind for index, copy in modules if leaves and (leaf := leaves[index]) is not None
-        }
         self.param_tensors = tensors
         self.fake_mode = fake_mode
         self.device = device
@@ -157,8 +152,7 @@ class Shadow:
         made = [cloner.tensors.get(id(tensor)) for tensor in self.tree.tensors]
         self._stubs: list[Stub | None] = made  # by number; those of leaves are made when they are asked for
         self._number_of = {id(stub): index for index, stub in enumerate(made) if stub is not None}
-        self.tree.objects.clear()  # facts outlive the trace; the user's modules must not
-        self.tree.tensors.clear()
+        self.tree.forget_objects()
         self.mode = mode
         self._fake_mode: FakeMode | None = None
 
@@ -203,8 +197,17 @@ class Shadow:
         new_of = {id(old): new for old, new in cloner.modules}
         modules = [(index, new_of[id(old)]) for index, old in self._modules if id(old) in new_of]
         tensors.update((number_of[key], made) for key, made in cloner.tensors.items() if key in number_of)
-        late_facts: dict[str, Any] = {"late": param_of, "leaves": self.tree.leaves} if late else {}
-        work = Workpiece(module, modules, tensors, mode, self.device, convert, forget=cloner.forget, **late_facts)
+        cloner.modules.clear()
+        work = Workpiece(
+            module,
+            modules,
+            tensors,
+            mode,
+            self.device,
+            convert,
+            late=param_of if late else None,
+            forget=cloner.forget,
+        )
         _unwrap_all(module, [new for _, new in modules])
         set_mode(module, self.mode)
         return work

@@ -150,7 +150,7 @@ def trace(
         gate.runners = _RUNNERS
         gate.deliver()
         if work.fake_mode is not None and work.is_late:
-            tracer.repeats = Repeats(work.fake_mode, work.param_of, work.kind_of)
+            tracer.repeats = Repeats(work.fake_mode, work.param_of, tree.leaves)
         try:
             gate.is_open = True
             tracer.run(method, inputs)
@@ -248,7 +248,8 @@ class _Tracer:
         self._new_params: list[tuple[ParamFact, Tensor]] = []
         self._made: set[int] = set()  # addresses of storages that the forward made from nothing
         self._made_modules: set[int] = set()  # ids of modules that it made, or that have nothing to copy
-        self._records: list[_Record] = []
+        self._records: list[_Record | Call] = []
+        self._sources: dict[Place, Source] = {}
         self._stack: list[_Record] = []
         self._leaf_depth = 0
         self._calls_of: dict[tuple[Any, ...], int] = {}
@@ -282,16 +283,17 @@ class _Tracer:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = "forward"
     ) -> Any:
         with torch._C.DisableTorchFunction():
-            if id(module) not in self._work.index_of:
+            index = self._work.index_of.get(id(module))
+            if index is None:
                 adopted = self._work.adopt(module, self._made)
                 if adopted is module:
                     self._made_modules.add(id(module))
                 module = adopted
-            repeats = self.repeats
-            if repeats is not None:
-                answer = repeats.find(module, args, kwargs) if method == "forward" and not _has_hooks(module) else None
+            repeats = self.repeats if index is not None and self._stack and self._stack[-1].kind == "module" else None
+            if repeats is not None and index is not None:
+                answer = repeats.find(index, module, args, kwargs) if not _has_hooks(module) else None
                 if answer is not None:
-                    return self._answer(answer, repeats, module, args)
+                    return self._answer(answer, repeats, index, module, args)
                 key = repeats.take_key()
             record, is_leaf = self._begin_module(module, args, kwargs, method)
         self._leaf_depth += is_leaf
@@ -308,39 +310,54 @@ class _Tracer:
         else:
             with torch._C.DisableTorchFunction():
                 if repeats is not None and key is not None:
-                    repeats.keep(key, module, args, output, record)
+                    repeats.keep(key, module, args, output, record, _write_arguments(*record.arguments))
                 self._end_module(record, module, output, bool(is_leaf))
             return output
         finally:
             self._leaf_depth -= is_leaf
             self._stack.pop()
 
-    def _answer(self, answer: Answer, repeats: Repeats, module: nn.Module, args: tuple[Any, ...]) -> Any:
+    def _answer(self, answer: Answer, repeats: Repeats, module: int, layer: nn.Module, args: tuple[Any, ...]) -> Any:
         """Write down a call of a layer that one like it has been run for, and give what it would give."""
         if self.gate.is_pending:
             self.gate.deliver()
-        parent = self._stack[-1] if self._stack else None
-        index = self._work.index_of[id(module)]
-        fact = self._modules[index]
-        path = self._choose_path(fact, parent)
-        record = self._add(
-            _Record(len(self._records), "module", path, fact.type_name, parent, index), ("module", index)
-        )
-        record.places = find_lines(sys._getframe(2), self._stop, 1) if parent is not None else ()
-        answer.fill(record)
+        parent = self._stack[-1]
+        fact = self._modules[module]
+        path = fact.paths[0] if len(fact.paths) == 1 else self._choose_path(fact, parent)
         if len(args) == 1 and isinstance(args[0], Tensor):
             tensors = [args[0]]
         else:
             tensors = [tensor for _, tensor in find_argument_leaves(args, {})]
-        record.input_links = tuple([tensor.__dict__.get(TAG) for tensor in tensors])
-        record.input_params = tuple([self._work.param_of.get(id(tensor)) for tensor in tensors])
-        if answer.weights:
-            record.params = repeats.list_weights(answer, module)
-        if self._observer is not None and self._observer(len(self._records), path):
+        index = len(self._records)
+        places = find_lines(sys._getframe(2), self._stop, 1)
+        link = Link(index, 0)
+        param_of = self._work.param_of
+        self._records.append(
+            Call(
+                index=index,
+                kind="module",
+                path=path,
+                type_name=fact.type_name,
+                parent=parent.index,
+                depth=parent.depth + 1,
+                call_index=self._count_call(("module", module)),
+                module=module,
+                inputs=answer.inputs,
+                outputs=answer.outputs,
+                input_links=tuple([tensor.__dict__.get(TAG) for tensor in tensors]),
+                output_links=(link,),
+                input_params=tuple([param_of.get(id(tensor)) for tensor in tensors]),
+                arguments=answer.arguments,
+                params=repeats.list_weights(answer, layer) if answer.weights else (),
+                kernels=answer.kernels,
+                source=self._find_source(places[0]) if places else None,
+                inplace=answer.inplace,
+            )
+        )
+        if self._observer is not None and self._observer(index + 1, path):
             raise TraceCancelled
         output = repeats.make(answer, args)
-        link = output.__dict__[TAG] = Link(record.index, 0)
-        record.output_links = (link,)
+        output.__dict__[TAG] = link
         return output
 
     def _call_hooked(self, record: _Record, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -483,8 +500,11 @@ class _Tracer:
             self._end_op(record, info, made, output)
             record.params = touched
         else:  # it answered with a number: no step of the forward, but what it ran counts for its caller
-            for inner in self._records[record.index :]:  # modules that a backward() called again
-                inner.depth -= 1
+            for place, inner in enumerate(self._records[record.index :], record.index):
+                if isinstance(inner, Call):
+                    self._records[place] = replace(inner, depth=inner.depth - 1)
+                    continue
+                inner.depth -= 1  # a module that a backward() called again
                 if inner.parent is record:
                     inner.parent = parent
             parent.kernels += record.kernels
@@ -519,11 +539,15 @@ class _Tracer:
     # -- writing down -------------------------------------------------------------------------------------------------
 
     def _add(self, record: _Record, key: tuple[Any, ...]) -> _Record:
-        record.call_index = self._calls_of.get(key, 0)
-        self._calls_of[key] = record.call_index + 1
+        record.call_index = self._count_call(key)
         record.index = len(self._records)
         self._records.append(record)
         return record
+
+    def _count_call(self, key: tuple[Any, ...]) -> int:
+        count = self._calls_of.get(key, 0)
+        self._calls_of[key] = count + 1
+        return count
 
     def _write_inputs(self, record: _Record, leaves: list[tuple[str, Tensor]]) -> None:
         param_of = self._work.param_of
@@ -589,18 +613,10 @@ class _Tracer:
     def finish(self, error: BaseException | None, inputs: Prepared, method: str) -> TraceResult:
         """Turn what was written down into facts."""
         self._forgive_kept()
-        sources: dict[Place, Source] = {}
-
-        def source_of(place: Place) -> Source:
-            if place not in sources:
-                sources[place] = to_source(place)
-            return sources[place]
-
         for record in reversed(self._records):  # what lives inside a call lives while it runs
-            above = record.parent
-            if above is not None and record.live_bytes is not None:
-                above.live_bytes = max(above.live_bytes or 0, record.live_bytes)
-        calls = tuple([self._build_call(record, source_of) for record in self._records])
+            if isinstance(record, _Record) and record.parent is not None and record.live_bytes is not None:
+                record.parent.live_bytes = max(record.parent.live_bytes or 0, record.live_bytes)
+        calls = tuple([call if isinstance(call, Call) else self._build_call(call) for call in self._records])
         failure = self._build_failure(error) if error is not None else None
         root = calls[0] if calls else None
         trace = Trace(
@@ -622,15 +638,19 @@ class _Tracer:
         same = error is not None and error is self._error
         return TraceResult(trace, error, self._culprit_name if same else "", self._culprit_operands if same else None)
 
-    def _build_call(self, record: _Record, source_of: Callable[[Place], Source]) -> Call:
+    def _find_source(self, place: Place) -> Source:
+        source = self._sources.get(place)
+        if source is None:
+            source = self._sources[place] = to_source(place)
+        return source
+
+    def _build_call(self, record: _Record) -> Call:
         positional, keywords = record.arguments
-        arguments: tuple[tuple[str, Any], ...] = ()
         if record.kind == "op":
             arguments = name_arguments(record.func, record.type_name, positional, keywords)
-        elif keywords or positional != (...,):
-            named = [(str(i), value) for i, value in enumerate(positional)] + list(keywords.items())
-            arguments = tuple((name, value) for name, value in named if value is not ...)
-        lines = tuple([source_of(place) for place in record.places])
+        else:
+            arguments = _write_arguments(positional, keywords)
+        lines = tuple([self._find_source(place) for place in record.places])
         return Call(
             index=record.index,
             kind=record.kind,  # type: ignore[arg-type]
@@ -702,6 +722,14 @@ _EVERYONES = tuple(getattr(torch.nn.modules.module, f"_global{name}") for name i
 
 def _has_hooks(module: nn.Module) -> bool:
     return any(map(module.__dict__.get, _HOOKS)) or any(_EVERYONES)
+
+
+def _write_arguments(positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Name what is no tensor among the arguments of a module."""
+    if positional == (...,) and not keywords:
+        return ()
+    named = [(str(i), value) for i, value in enumerate(positional)] + list(keywords.items())
+    return tuple((name, value) for name, value in named if value is not ...)
 
 
 def _nothing() -> None: ...

@@ -148,12 +148,6 @@ class Cloner:
         way = _WAYS.get(kind)
         return self._find_way(value, kind)(value) if way is None else way(self, value)
 
-    def forget(self) -> None:
-        """Let go of all that was cloned: what is cloned from now on shares nothing with it."""
-        for met in (self._memo, self._originals, self.modules, self.tensors):
-            met.clear()
-        self._make_layer = None
-
     def _find_way(self, value: Any, kind: type) -> Callable[[Any], Any]:
         if isinstance(value, Tensor):
             return self._clone_tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 from collections.abc import Callable, Mapping
 from operator import itemgetter
@@ -21,6 +22,8 @@ __all__ = ["EMPTY", "MACHINERY", "LayerKind", "Leaf", "Offset", "find_kind", "re
 MACHINERY = frozenset(vars(nn.Module()))
 #: Which of these begin empty, hook dicts for the most part, and as what.
 EMPTY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
+_CONSTANTS = {name: value for name, value in vars(nn.Module()).items() if name not in EMPTY}
+_STORES: dict[str, Any] = dict.fromkeys(("_parameters", "_buffers", "_modules"))
 _ATOMS = (bool, int, float, str, type(None))
 _ATOM_TYPES = frozenset(_ATOMS)
 _EXACT_TYPES = _ATOM_TYPES - {float}
@@ -50,23 +53,24 @@ class LayerKind:
     Attributes:
         cls: Their class.
         attributes: What one has besides weights, mode and what every module has: numbers, strings and tuples of these.
+        state: What a layer's ``__dict__`` holds, without what it has for itself alone and without empty hook dicts.
         settings, extra_repr: As ``ModuleFact`` has them.
         params, buffers: What is registered under which name: an ``Offset`` into ``looks``, or ``None``.
         looks: What its weights look like, parameters first.
     """
 
-    __slots__ = ("attributes", "buffers", "cls", "extra_repr", "looks", "params", "settings")
+    __slots__ = ("attributes", "buffers", "cls", "extra_repr", "looks", "params", "settings", "state")
 
     def __init__(self, module: nn.Module, attributes: dict[str, Any], looks: tuple[Look, ...]) -> None:
-        state = vars(module)
         self.cls: type[nn.Module] = type(module)
         self.attributes = attributes
+        self.state = {**_CONSTANTS, **_STORES, **attributes}
         self.settings = read_settings(module, attributes)
         self.extra_repr = read_extra_repr(module)
         self.looks = looks
         offsets = iter(_OFFSETS)
         self.params, self.buffers = (
-            {name: None if tensor is None else next(offsets) for name, tensor in state[store].items()}
+            {name: None if tensor is None else next(offsets) for name, tensor in vars(module)[store].items()}
             for store in ("_parameters", "_buffers")
         )
 
@@ -146,7 +150,7 @@ def find_kind(module: nn.Module) -> LayerKind | None:
     for name, param in params.items():
         if param is None:
             key += (name, None)
-        elif type(param) is nn.Parameter and param.is_leaf and not param.__dict__:
+        elif type(param) is nn.Parameter and param.is_leaf and not _has_attributes(param):
             key += (name, look_at(param))
         else:
             return None
@@ -180,9 +184,14 @@ def _find_shape(cls: Any, names: tuple[str, ...]) -> _Shape | None:
 
 def _is_told_by_look(name: str, buffer: Any) -> bool:
     """Tell whether nobody needs the values of a buffer: numbers that steer a forward are integers, or single."""
-    if type(buffer) is not Tensor or buffer.requires_grad or buffer.__dict__:
+    if type(buffer) is not Tensor or buffer.requires_grad or _has_attributes(buffer):
         return False
     return name == "num_batches_tracked" or (buffer.is_floating_point() and buffer.dim() > 0)
+
+
+def _has_attributes(tensor: Tensor) -> bool:
+    """Tell whether somebody has set any; asked for at once, ``__dict__`` would be made and stay with the tensor."""
+    return len(gc.get_referents(tensor)) > 1 and bool(tensor.__dict__)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,16 +9,15 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.kinds import EMPTY, LayerKind, Leaf
+from modelsummary_ipy.kinds import EMPTY, Leaf
 from modelsummary_ipy.late import LateWeights
 
-__all__ = ["build_bare", "build_layer", "count_bare", "lending_hook_dicts"]
+__all__ = ["build_bare", "build_layer", "lending_hook_dicts"]
 
-_CONSTANTS = {name: value for name, value in vars(nn.Module()).items() if name not in EMPTY}
-_STORES = ("_parameters", "_buffers", "_modules")
 #: What a bare layer does without until somebody asks for it.
-_LENT = {name: kind for name, kind in EMPTY.items() if name not in _STORES}
+_LENT = {name: kind for name, kind in EMPTY.items() if name not in ("_parameters", "_buffers", "_modules")}
 _FRESH = tuple(_LENT.items())
+_set_state = vars(nn.Module)["__dict__"].__set__  # an attribute that is set goes through the module's own __setattr__
 
 
 def build_layer(leaf: Leaf, find: Callable[[int], Any]) -> nn.Module:
@@ -30,14 +29,13 @@ def build_layer(leaf: Leaf, find: Callable[[int], Any]) -> nn.Module:
     """
     kind, first = leaf.kind, leaf.first
     layer: nn.Module = object.__new__(kind.cls)
-    state = layer.__dict__
-    state.update(_CONSTANTS)
-    state.update([(name, make()) for name, make in _FRESH])
-    state.update(kind.attributes)
+    state = {name: make() for name, make in _FRESH}
+    state.update(kind.state)
     state["training"] = leaf.training
     for store, weights in (("_parameters", kind.params), ("_buffers", kind.buffers)):
         state[store] = {name: None if place is None else find(first + place) for name, place in weights.items()}
     state["_modules"] = {}
+    _set_state(layer, state)
     return layer
 
 
@@ -50,19 +48,13 @@ def build_bare(leaf: Leaf, make: Callable[[int], Any]) -> nn.Module:
     """
     kind, first = leaf.kind, leaf.first
     layer: nn.Module = object.__new__(kind.cls)
-    state = layer.__dict__
-    state.update(_CONSTANTS)
-    state.update(kind.attributes)
+    state = kind.state.copy()
     state["training"] = leaf.training
     state["_parameters"] = LateWeights(kind.params, first, make) if kind.params else {}
     state["_buffers"] = LateWeights(kind.buffers, first, make) if kind.buffers else {}
     state["_modules"] = {}
+    _set_state(layer, state)
     return layer
-
-
-def count_bare(kind: LayerKind) -> int:
-    """Count the attributes of a bare layer."""
-    return len(_CONSTANTS) + len(kind.attributes) + len(_STORES)
 
 
 class _Lent:

@@ -76,9 +76,10 @@ def read_tree(model: nn.Module) -> ModuleTree:
     _number_params(tree, found)
     unregistered = _number_loose(tree, found)
     number_of = tree.param_index
+    numbers = [fact.index for fact in tree.params]
     for index, one in enumerate(found):
         if one.first >= 0:
-            own = tuple(range(one.first, one.first + len(one.tensors)))
+            own = tuple(numbers[one.first : one.first + len(one.tensors)])
         else:
             own = _unique(tuple([number_of[id(tensor)] for _, tensor, _ in one.tensors]))
         kept = unregistered.get(index, ())

@@ -17,7 +17,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from modelsummary_ipy.facts import TensorSpec
 from modelsummary_ipy.fakes import FakeMode, build_fake
 from modelsummary_ipy.kinds import LayerKind, Leaf, Offset
-from modelsummary_ipy.layers import count_bare
 from modelsummary_ipy.leaves import build_spec
 from modelsummary_ipy.looks import find_look
 from modelsummary_ipy.memo import Made, add_part, is_fresh
@@ -95,10 +94,10 @@ class Repeats:
             meta = torch.empty_strided(made.size, made.stride, dtype=made.dtype, device="meta")
             return build_fake(self._mode, meta, made.device)
 
-    def list_weights(self, answer: Answer, module: nn.Module) -> tuple[int, ...]:
-        """List the weights that a layer reads as the answer's did."""
-        found = [self._find_number(module, name) for name in answer.weights]
-        return tuple([number for number in found if number is not None])
+    def list_weights(self, answer: Answer, module: nn.Module, all_of_it: tuple[int, ...]) -> tuple[int, ...]:
+        """List the weights that a layer reads as the answer's did: mostly all of them, in their order."""
+        found = tuple([self._find_number(module, name) for name in answer.weights])
+        return all_of_it if found == all_of_it else tuple([number for number in found if number is not None])
 
     def take_key(self) -> Any:
         """Return the key of the layer that was looked up last, once; ``None`` if it is not to be kept."""
@@ -124,7 +123,7 @@ class Repeats:
         if _count_modes() != self._modes or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             return None
         state, mode = module.__dict__, self._mode
-        if not (len(state) == count_bare(kind) and not state["_modules"] and kind.attributes.items() <= state.items()):
+        if not (len(state) == len(kind.state) and not state["_modules"] and kind.attributes.items() <= state.items()):
             return None  # the forward has changed it
         for store, weights in ((kind.params, state["_parameters"]), (kind.buffers, state["_buffers"])):
             # Asked of the kind's dict, and not of the weights': nobody has read these yet, for the most part.

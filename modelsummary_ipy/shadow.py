@@ -51,7 +51,6 @@ class Workpiece:
         convert: Callable[[Any], Any],
         storages: frozenset[int] = frozenset(),
         late: dict[int, int] | None = None,
-        forget: Callable[[], None] | None = None,
     ) -> None:
         self.module = module
         self.index_of = {id(copy): index for index, copy in modules}
@@ -64,13 +63,7 @@ class Workpiece:
         self.device = device
         self._convert = convert
         self._storages = storages
-        self._forget = forget
         self._adopted: dict[int, tuple[nn.Module, nn.Module]] = {}
-
-    def release(self) -> None:
-        """Let go of the cloner that late weights go back to; with it the copy would keep itself alive."""
-        if self._forget is not None:
-            self._forget()
 
     def adopt(self, module: nn.Module, made: Container[int]) -> nn.Module:
         """Return what to run in the place of a module that is not in this copy.
@@ -147,8 +140,7 @@ class Shadow:
         self._pristine = cloner(model)
         number_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
-        self._modules: list[tuple[int, Any]] = [(number_of[key], leaf) for key, leaf in ready.items()]
-        self._modules += [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
+        self._modules = [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
         made = [cloner.tensors.get(id(tensor)) for tensor in self.tree.tensors]
         self._stubs: list[Stub | None] = made  # by number; those of leaves are made when they are asked for
         self._number_of = {id(stub): index for index, stub in enumerate(made) if stub is not None}
@@ -182,7 +174,7 @@ class Shadow:
             tensor = tensors.get(number)
             if tensor is None:
                 with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():  # no step of the forward
-                    tensor = tensors[number] = cloner(self._find_stub(number))
+                    tensor = tensors[number] = convert(self._find_stub(number))
                 param_of[id(tensor)] = number
             return tensor
 
@@ -195,19 +187,10 @@ class Shadow:
         with deep_stack():
             module = cloner(self._pristine)
         new_of = {id(old): new for old, new in cloner.modules}
-        modules = [(index, new_of[id(old)]) for index, old in self._modules if id(old) in new_of]
+        modules = [(index, new_of[id(old)]) for index, old in self._modules]
+        modules += [(index, new_of[id(leaf)]) for index, leaf in enumerate(self.tree.leaves) if id(leaf) in new_of]
         tensors.update((number_of[key], made) for key, made in cloner.tensors.items() if key in number_of)
-        cloner.modules.clear()
-        work = Workpiece(
-            module,
-            modules,
-            tensors,
-            mode,
-            self.device,
-            convert,
-            late=param_of if late else None,
-            forget=cloner.forget,
-        )
+        work = Workpiece(module, modules, tensors, mode, self.device, convert, late=param_of if late else None)
         _unwrap_all(module, [new for _, new in modules])
         set_mode(module, self.mode)
         return work

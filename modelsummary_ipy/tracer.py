@@ -158,9 +158,7 @@ def trace(
             error = raised
         finally:
             gate.is_open = False
-    result = tracer.finish(error, inputs, method)
-    work.release()
-    return result
+    return tracer.finish(error, inputs, method)
 
 
 class _FunctionMode(TorchFunctionMode):
@@ -348,7 +346,7 @@ class _Tracer:
                 output_links=(link,),
                 input_params=tuple([param_of.get(id(tensor)) for tensor in tensors]),
                 arguments=answer.arguments,
-                params=repeats.list_weights(answer, layer) if answer.weights else (),
+                params=repeats.list_weights(answer, layer, fact.params) if answer.weights else (),
                 kernels=answer.kernels,
                 source=self._find_source(places[0]) if places else None,
                 inplace=answer.inplace,

@@ -133,6 +133,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
     "linear": lambda x: F.linear(x, x.new_empty(5, 8)),
     "conv": lambda x: F.conv1d(x, x.new_empty(6, 4, 3), stride=2),
     "view": lambda x: x.view(2, 32),
+    "view that is none": lambda x: torch.ops.aten._unsafe_view(x, [8, 8]),
     "transpose": lambda x: x.transpose(1, 2),
     "slice": lambda x: x[:, 1:, ::2],
     "expand": lambda x: x[:, :1].expand(2, 9, 8),
@@ -169,6 +170,37 @@ def test_a_remembered_result_is_what_torch_makes_anew(name: str) -> None:
             with FakeMode() as mode:
                 ours = make_fake(real, mode)
                 assert describe(operation(ours), ours) == expected
+
+
+@pytest.mark.parametrize("operation", ["linear", "view that is none", "view"])
+def test_a_remembered_result_has_the_history_of_one_that_torch_makes(operation: str) -> None:
+    def tell(make: Callable[[], Tensor]) -> tuple[Any, ...]:
+        source = make()
+        result = OPERATIONS[operation](source)
+        return result._is_view(), result._base is source, result.requires_grad, type(result.grad_fn).__name__
+
+    expected = tell(lambda: torch.zeros(2, 4, 8, requires_grad=True))
+    for _ in range(2):
+        with FakeMode() as mode:
+            assert tell(lambda: make_fake(torch.zeros(2, 4, 8, requires_grad=True), mode)) == expected  # noqa: B023
+
+
+def test_a_layer_without_bias_is_remembered_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its product is reshaped by an operation whose schema hides that it is a view: 960 of them in a Llama of 70B."""
+    asked: list[str] = []
+    whole = FakeMode._dispatch_whole
+
+    def hear(self: FakeMode, func: Any, *rest: Any) -> Any:
+        asked.append(str(func))
+        return whole(self, func, *rest)
+
+    monkeypatch.setattr(FakeMode, "_dispatch_whole", hear)
+    real = torch.zeros(3, 5, 7)
+    for _ in range(2):
+        asked.clear()
+        with torch.no_grad(), FakeMode() as mode:
+            assert F.linear(make_fake(real, mode), make_fake(torch.zeros(9, 7), mode)).shape == (3, 5, 9)
+    assert asked == []
 
 
 # -- calls that are heard ----------------------------------------------------------------------------------------------

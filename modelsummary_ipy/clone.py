@@ -7,8 +7,10 @@ import copy
 import enum
 import functools
 import io
+import itertools
 import random
 import types
+import warnings
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -369,6 +371,21 @@ class Cloner:
         clone.set_state(value.get_state())
         return self._remember(value, clone)
 
+    def _clone_iterator(self, value: Any) -> Any:
+        """An iterator is a way to make it, what it goes through, and how far it has come; a generator tells none of it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of itertools will tell no more from Python 3.14 on
+            try:
+                way, parts, *rest = value.__reduce__()
+            except TypeError:
+                return self._share(value)
+        clone = way(*[self(part) for part in parts])
+        if rest and rest[0] is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                clone.__setstate__(self(rest[0]))
+        return self._remember(value, clone)
+
     def _clone_deep(self, value: Any) -> Any:
         return self._remember(value, copy.deepcopy(value))
 
@@ -401,6 +418,13 @@ _SLOT = types.MemberDescriptorType
 
 
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
+_ITERATORS = (
+    *(type(iter(value)) for value in ((), [], {}, {}.values(), {}.items(), set(), "", b"", range(0), deque())),
+    *(type(reversed(value)) for value in ((), [], {}, range(0))),
+    *(enumerate, filter, map, zip, itertools.accumulate, itertools.chain, itertools.count, itertools.cycle),
+    *(itertools.compress, itertools.dropwhile, itertools.filterfalse, itertools.islice, itertools.product),
+    *(itertools.repeat, itertools.starmap, itertools.takewhile, itertools.zip_longest),
+)
 
 _WAYS: dict[type, Callable[[Cloner, Any], Any]] = cast(
     dict[type, Callable[[Cloner, Any], Any]],
@@ -433,5 +457,6 @@ _WAYS: dict[type, Callable[[Cloner, Any], Any]] = cast(
         random.Random: Cloner._clone_deep,
         np.random.Generator: Cloner._clone_deep,
         np.random.RandomState: Cloner._clone_deep,
+        **dict.fromkeys(_ITERATORS, Cloner._clone_iterator),
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
 import sys
@@ -153,7 +154,7 @@ def trace(
             tracer.repeats = Repeats(work.fake_mode, work.param_of, tree.leaves)
         try:
             gate.is_open = True
-            tracer.run(method, inputs)
+            contextvars.copy_context().run(tracer.run, method, inputs)  # what it sets there is its own
         except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, told in the summary
             error = raised
         finally:

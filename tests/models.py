@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import array
 import contextlib
+import contextvars
 import copy
 import functools
 import io
+import itertools
 import operator
 import random
 import types
@@ -1388,6 +1390,29 @@ class WeakAndBytes(nn.Module):
         self.file.write(b"more")
         assert self.head in self.known
         return self.head(self.by_name["first"](x) * self.scales[self.layer]) * self.scales[self.head]
+
+
+_turn: contextvars.ContextVar[int] = contextvars.ContextVar("turn", default=0)
+
+
+@case("holders", (2, 8))
+class Iterators(nn.Module):
+    """It takes layers in turn, numbers its steps, and says in a context variable which turn it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
+        self.turns = itertools.cycle(list(self.layers))
+        self.steps = itertools.count(1)
+        self.rest = iter([0.5, 2.0] * 50)
+        self.turn = _turn
+        next(self.turns)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.turn.set(self.turn.get() + 1)
+        for _ in range(3):
+            x = next(self.turns)(x)
+        return x * next(self.rest) * next(self.steps)
 
 
 class _Counts(np.ndarray):

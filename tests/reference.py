@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import array
 import contextlib
+import contextvars
+import copy
 import dataclasses
 import enum
 import functools
 import hashlib
 import io
+import itertools
 import logging
 import random
 import sys
@@ -205,6 +208,13 @@ def _write(path: str, value: Any, seen: set[int], found: dict[str, Any]) -> list
         return []
     if isinstance(value, (io.BytesIO, io.StringIO)) and not value.closed:
         found[f"{path} file"] = (value.getvalue(), value.tell())
+        return []
+    if isinstance(value, contextvars.ContextVar):
+        found[f"{path} value"] = repr(value.get(None))
+        return []
+    if isinstance(value, Iterator) and not isinstance(value, types.GeneratorType):
+        with contextlib.suppress(TypeError):
+            found[f"{path} comes to"] = [*map(repr, itertools.islice(copy.copy(value), 4))]
         return []
     if isinstance(value, torch.Generator):
         found[f"{path} state"] = hashlib.sha256(value.get_state().numpy().tobytes()).hexdigest()

@@ -182,7 +182,7 @@ def test_a_remembered_result_has_the_history_of_one_that_torch_makes(operation: 
     expected = tell(lambda: torch.zeros(2, 4, 8, requires_grad=True))
     for _ in range(2):
         with FakeMode() as mode:
-            assert tell(lambda: make_fake(torch.zeros(2, 4, 8, requires_grad=True), mode)) == expected  # noqa: B023
+            assert tell(lambda: make_fake(torch.zeros(2, 4, 8, requires_grad=True), mode)) == expected
 
 
 def test_a_layer_without_bias_is_remembered_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -372,7 +372,7 @@ class Cloner:
         return self._remember(value, clone)
 
     def _clone_iterator(self, value: Any) -> Any:
-        """An iterator is a way to make it, what it goes through, and how far it has come; a generator tells none of it."""
+        """An iterator is a way to make it, what it goes through and how far it came; a generator tells none of it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of itertools will tell no more from Python 3.14 on
             try:
@@ -418,10 +418,11 @@ _SLOT = types.MemberDescriptorType
 
 
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
-_ITERATORS = (
-    *(type(iter(value)) for value in ((), [], {}, {}.values(), {}.items(), set(), "", b"", range(0), deque())),
-    *(type(reversed(value)) for value in ((), [], {}, range(0))),
-    *(enumerate, filter, map, zip, itertools.accumulate, itertools.chain, itertools.count, itertools.cycle),
+_GONE_THROUGH: tuple[Any, ...] = ((), [], {}, {}.values(), {}.items(), set(), "", b"", range(0), deque())
+_ITERATORS: tuple[Any, ...] = (
+    *[type(iter(value)) for value in _GONE_THROUGH],
+    *[type(reversed(value)) for value in _GONE_THROUGH[:3]],
+    *(enumerate, filter, map, reversed, zip, itertools.accumulate, itertools.chain, itertools.count, itertools.cycle),
     *(itertools.compress, itertools.dropwhile, itertools.filterfalse, itertools.islice, itertools.product),
     *(itertools.repeat, itertools.starmap, itertools.takewhile, itertools.zip_longest),
 )

@@ -147,14 +147,14 @@ def find_kind(module: nn.Module) -> LayerKind | None:
         else:
             return None
     key.append(len(params))
-    for name, param in params.items():
+    for name, param in [*params.items()]:  # another thread may write to it meanwhile
         if param is None:
             key += (name, None)
         elif type(param) is nn.Parameter and param.is_leaf and not _has_attributes(param):
             key += (name, look_at(param))
         else:
             return None
-    for name, buffer in buffers.items():
+    for name, buffer in [*buffers.items()]:
         if buffer is None:
             key += (name, None)
         elif _is_told_by_look(name, buffer):

@@ -143,8 +143,9 @@ class Repeats:
 
     def _add_weight(self, parts: list[Any], weight: Any) -> bool:
         """Add what a stub's look is, of a weight that has been made."""
-        seen: list[Any] = []
-        if type(weight) is not FakeTensor or not add_part(seen, weight, self._mode) or seen[4:] != [0, False]:
+        if type(weight) is not FakeTensor or not add_part([], weight, self._mode):
+            return False
+        if weight.is_inference() or weight.storage_offset():
             return False
         parts.append(find_look(weight))
         return True

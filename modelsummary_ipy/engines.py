@@ -161,10 +161,12 @@ def _run_engine(
     elif result.error is None and (found := find_overrun(result.trace, _ask_largest(inputs, prepared))) is not None:
         result, prepared = _trace_overrun(shadow, inputs, dtypes, method, observer, found)
         passes += 1
+    elif result.is_unread and all(fact.given == "data" for fact in prepared.facts):
+        reason = _UNREAD
     if reason and engine == "auto":
         return _go_on(model, shadow, inputs, names, dtypes, method, mode, device, observer, result, prepared, reason)
     sys.stdout.write("".join(printed))
-    advice = f"{reason}; engine='real' runs the forward" if reason else ""
+    advice = f"{reason}; engine='real' runs the forward" if result.error is not None and reason else ""
     return Traced(result.trace, result.error, shadow, tuple(dtypes), passes, advice)
 
 
@@ -370,6 +372,10 @@ def _write_place(result: TraceResult) -> str:
     return f"{what} at {place}" if place else what
 
 
+#: Why a forward that came to its end runs for real: a mask that hides nothing is skipped, and fakes passed it on.
+_UNREAD = "a mask that may hide nothing"
+
+
 def _write_function(name: str) -> str:
     if name in ("getitem", "setitem"):
         return "an index by a mask"
@@ -390,7 +396,10 @@ def _go_on(
     prepared: Prepared,
     reason: str,
 ) -> Traced:
-    """Run for real what fakes could not, if it is small; else keep the rows so far and say how to go on."""
+    """Run for real what fakes could not, if it is small; else keep the rows so far and say how to go on.
+
+    Where fakes came to the end and only doubt a mask, all they found is kept unless the run comes to its end too.
+    """
     nbytes = sum(param.nbytes for param in shadow.tree.params)
     if nbytes > REAL_BYTES:
         advice = f"needs values for {reason}; {nbytes / 2**30:.1f} GiB are not copied unasked: engine='real' does it"
@@ -408,6 +417,8 @@ def _go_on(
     except _TooLongError:
         advice = f"needs values for {reason}; the run took over {REAL_SECONDS:.0f} s: engine='real' lets it finish"
         return _give_up(fake, shadow, dtypes, reason, advice)
+    if result.error is not None and fake.error is None:
+        return _give_up(fake, shadow, dtypes, reason, "")
     return Traced(replace(result.trace, engine_reason=reason), result.error, shadow, tuple(dtypes), 2)
 
 
@@ -417,6 +428,8 @@ class _TooLongError(TraceCancelled):
 
 def _give_up(fake: TraceResult, shadow: Shadow, dtypes: list[str], reason: str, advice: str) -> Traced:
     """Keep the rows so far: the model did not fail, our engine stopped."""
+    if fake.error is None:
+        return Traced(fake.trace, None, shadow, tuple(dtypes), 1)
     trace = replace(fake.trace, engine_reason=reason, failure=fake.trace.failure)
     return Traced(trace, fake.error, shadow, tuple(dtypes), 1, advice)
 

@@ -50,10 +50,14 @@ class Surroundings:
 
     Args:
         module_types: Every class among the model's modules.
+
+    Attributes:
+        unread: Sizes of masks that a library would have looked at, had their values been known.
     """
 
     def __init__(self, module_types: set[type]) -> None:
         self._namespaces = Namespaces(module_types)
+        self.unread: list[torch.Size] = []
 
     @contextlib.contextmanager
     def kept(self, *, real: bool) -> Iterator[None]:
@@ -71,6 +75,7 @@ class Surroundings:
             if not real:
                 stack.enter_context(_validation_off())
             stack.enter_context(self._namespaces.kept(real=real))
+            stack.enter_context(_masks_read(self.unread))  # innermost: what it notes is not the forward's to take back
             yield
 
 
@@ -121,7 +126,7 @@ def _switches_kept() -> Iterator[None]:
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     anomaly, deterministic = torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled()
     try:
-        with _compilation_off(), _masks_read():
+        with _compilation_off():
             yield
     finally:
         torch.set_grad_enabled(grad)
@@ -145,14 +150,25 @@ def _compilation_off() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _masks_read() -> Iterator[None]:
-    """Let transformers look at a mask whose values our fake knows: but for fakes, it skips one that hides nothing."""
+def _masks_read(unread: list[torch.Size]) -> Iterator[None]:
+    """Let transformers look at a mask whose values our fake knows: but for fakes, it skips one that hides nothing.
+
+    One that nobody knows is passed on, and noted in ``unread``; embeddings and ids, which are asked about too, are not.
+    """
     library: Any = sys.modules.get("transformers.utils.import_utils")
     ask = getattr(library, "is_fake_tensor", None)
     if ask is None:
         yield
         return
-    library.is_fake_tensor = lambda value: ask(value) and getattr(value, "constant", None) is None
+
+    def is_unknown(value: Any) -> bool:
+        if not ask(value) or getattr(value, "constant", None) is not None:
+            return False
+        if value.dtype == torch.bool:
+            unread.append(value.shape)
+        return True
+
+    library.is_fake_tensor = is_unknown
     try:
         yield
     finally:

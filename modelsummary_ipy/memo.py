@@ -1,7 +1,8 @@
 """What an aten operation makes of given sizes, remembered: a net asks for few different ones, thousands of times.
 
-torch's own cache of fake results builds a key of sixteen fields a tensor; of these only size, stride, dtype, device and
-offset can differ between the plain dense fakes that are remembered here. Whatever is not plain is left to torch.
+torch's own cache of fake results builds a key of sixteen fields a tensor; of these only size, stride, dtype and device
+matter between the plain dense fakes that are remembered here: a view lies as far from its tensor wherever that begins,
+and the steps of a scan differ in nothing else. Whatever is not plain is left to torch.
 """
 
 from __future__ import annotations
@@ -30,19 +31,34 @@ _UNSAFE_NAMES = frozenset(
     {"set_", "resize_", "lift", "lift_fresh", "lift_fresh_copy", "as_strided_"}
     | {"ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full"}  # fakes of these know their values
 )
+#: Views whose place is not told by that of their tensor alone.
+_PLACED = frozenset(
+    {
+        torch.ops.aten.as_strided.default,
+        torch.ops.aten.view.dtype,
+        torch.ops.aten.view_as_complex.default,
+        torch.ops.aten.view_as_real.default,
+    }
+)
 _MOST = 50_000
 
 
 class Made:
-    """How to make one result again: a fresh tensor, a view of the first argument, or the first argument itself."""
+    """How to make one result again: a fresh tensor, a view of the first argument, or the first argument itself.
+
+    Args:
+        tensor: The result.
+        way: Which of the three.
+        offset: How far into the first argument a view begins.
+    """
 
     __slots__ = ("device", "dtype", "offset", "size", "stride", "way")
 
-    def __init__(self, tensor: Tensor, way: str) -> None:
+    def __init__(self, tensor: Tensor, way: str, offset: int = 0) -> None:
         self.way = way
         self.size = tensor.size()
         self.stride = tensor.stride()
-        self.offset = tensor.storage_offset()
+        self.offset = offset
         self.dtype = tensor.dtype
         self.device = tensor.device
 
@@ -78,6 +94,8 @@ class Memo:
             parts.append(name)
             if not add_part(parts, value, mode):
                 return None, MISSED
+        if func in _PLACED:
+            parts.append(args[0].storage_offset())
         key = tuple(parts)
         return key, self.recall(mode, key, args)
 
@@ -113,7 +131,8 @@ class Memo:
             meta = torch.empty_strided(made.size, made.stride, dtype=made.dtype, device="meta")
         else:
             meta = torch.empty(0, dtype=made.dtype, device="meta")
-            meta.set_(args[0].untyped_storage(), made.offset, made.size, made.stride)
+            offset = args[0].storage_offset() + made.offset
+            meta.set_(args[0].untyped_storage(), offset, made.size, made.stride)
         return self._make_fake(mode, meta, made.device)
 
     def _describe(self, func: Any, args: Sequence[Any], tensor: FakeTensor) -> Made | None:
@@ -122,8 +141,9 @@ class Memo:
         if way == "self":
             return Made(tensor, way) if tensor is first else None
         if way == "view":
-            same = first is not None and first.untyped_storage()._cdata == tensor.untyped_storage()._cdata
-            return Made(tensor, way) if same else None
+            if first is None or first.untyped_storage()._cdata != tensor.untyped_storage()._cdata:
+                return None
+            return Made(tensor, way, int(tensor.storage_offset() - first.storage_offset()))
         return Made(tensor, way) if is_fresh(tensor, args) else None
 
 
@@ -184,7 +204,6 @@ def add_part(parts: list[Any], value: Any, mode: FakeTensorMode) -> bool:
             value.stride(),
             value.dtype,
             value.fake_device,
-            value.storage_offset(),
             value.is_inference(),
         )
         return True

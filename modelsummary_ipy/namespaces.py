@@ -49,7 +49,7 @@ _DEEP = 8
 _LRU_CACHE = type(functools.lru_cache(len))
 _STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 
-#: Threads that trace now: in these a cached function runs uncached.
+#: Threads that trace now: in these a cached function has a cache of its own.
 _tracing: set[int] = set()
 
 
@@ -86,7 +86,7 @@ class Namespaces:
 
     @contextlib.contextmanager
     def _caches_bypassed(self) -> Iterator[None]:
-        """Let ``lru_cache``d functions run uncached in this thread: a cached fake would be the next real answer."""
+        """Give ``lru_cache``d functions another cache in this thread: a cached fake would be the next real answer."""
         swapped: list[tuple[Any, str, Any]] = []
         thread = threading.get_ident()
         outer = thread in _tracing
@@ -400,9 +400,12 @@ def _collect_cells(function: Any, seen: dict[int, types.CellType]) -> dict[int, 
 
 
 def _bypass(cached: Any) -> Callable[..., Any]:
+    """Let a cached function that is called in a trace remember what it gave in this one alone."""
+    own = functools.lru_cache(**cached.cache_parameters())(cached.__wrapped__)
+
     @functools.wraps(cached.__wrapped__)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return (cached.__wrapped__ if threading.get_ident() in _tracing else cached)(*args, **kwargs)
+        return (own if threading.get_ident() in _tracing else cached)(*args, **kwargs)
 
     call.cache_info, call.cache_clear = cached.cache_info, cached.cache_clear  # type: ignore[attr-defined]
     return call

@@ -145,10 +145,9 @@ class Repeats:
                 if value is not place:
                     return False
             elif type(value) is not Offset:
-                seen: list[Any] = []
-                if type(value) is not FakeTensor or not add_part(seen, value, self._mode) or seen[4:] != [0, False]:
+                if type(value) is not FakeTensor or not add_part([], value, self._mode):
                     return False
-                if find_look(value) is not kind.looks[place]:
+                if value.is_inference() or value.storage_offset() or find_look(value) is not kind.looks[place]:
                     return False
         return True
 

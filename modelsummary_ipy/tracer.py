@@ -92,12 +92,14 @@ class TraceResult:
         culprit: Name of the torch function that raised, ``""`` if none did.
         operands: ``(function, args, kwargs)`` of a failed torch function, to be tried again for real; tensors inside
             are the copy's.
+        is_unread: Whether a mask was passed on that would have been skipped for some values, and nobody knew its.
     """
 
     trace: Trace
     error: BaseException | None = None
     culprit: str = ""
     operands: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None = None
+    is_unread: bool = False
 
 
 def trace(
@@ -159,7 +161,7 @@ def trace(
             error = raised
         finally:
             gate.is_open = False
-    return tracer.finish(error, inputs, method)
+    return replace(tracer.finish(error, inputs, method), is_unread=bool(surroundings.unread))
 
 
 class _FunctionMode(TorchFunctionMode):

@@ -203,6 +203,45 @@ def test_a_layer_without_bias_is_remembered_whole(monkeypatch: pytest.MonkeyPatc
     assert asked == []
 
 
+PLACES: dict[str, Callable[[Tensor], Any]] = {
+    "slice": lambda x: x[:, 1:],
+    "row": lambda x: x[1],
+    "turned": lambda x: x.transpose(0, 1),
+    "wide": lambda x: x[:, None].expand(2, 3, 8),
+    "as numbers of half the size": lambda x: x.view(torch.float16),
+    "as complex": lambda x: torch.view_as_complex(x.view(2, 4, 2)),
+    "strided": lambda x: torch.as_strided(x, (2, 2), (2, 1)),
+    "strided from": lambda x: torch.as_strided(x, (2, 2), (2, 1), 4),
+    "fresh": lambda x: x + 1,
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_remembered_view_begins_where_its_tensor_does(name: str) -> None:
+    operation, real = PLACES[name], torch.zeros(5, 2, 8)
+    with torch.no_grad(), FakeTensorMode() as stock, FakeMode() as mode:
+        ours, theirs = make_fake(real, mode), stock.from_tensor(real)
+        for step in range(5):  # the steps of a scan
+            with stock:
+                expected = describe(operation(theirs[step]), theirs)
+            with mode:
+                assert describe(operation(ours[step]), ours) == expected
+
+
+def test_a_view_of_a_later_step_is_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    whole = FakeMode._dispatch_whole
+    monkeypatch.setattr(
+        FakeMode, "_dispatch_whole", lambda self, func, *rest: asked.append(func) or whole(self, func, *rest)
+    )
+    with torch.no_grad(), FakeMode() as mode:
+        steps = make_fake(torch.zeros(5, 3, 7, 11), mode)
+        for step in range(5):
+            steps[step].transpose(0, 1).unsqueeze(1)
+    assert asked.count(torch.ops.aten.transpose.int) <= 1
+    assert asked.count(torch.ops.aten.unsqueeze.default) <= 1
+
+
 # -- calls that are heard ----------------------------------------------------------------------------------------------
 
 

@@ -128,6 +128,25 @@ def test_a_cached_function_answers_with_real_tensors_afterwards() -> None:
     assert models.positions.cache_info().misses == 1  # only the real call
 
 
+@functools.lru_cache
+def _look_up(size: int) -> Tensor:
+    return torch.ones(size)
+
+
+class _LooksUp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        assert _look_up(x.shape[-1]) is _look_up(x.shape[-1])
+        return x * _look_up(x.shape[-1])
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_a_cached_function_gives_the_same_again_in_a_trace(engine: Any) -> None:
+    assert ModelSummary(_LooksUp(), (2, 3), engine=engine).error is None
+    assert _look_up.cache_info().misses == 0
+    assert type(_look_up(3)) is Tensor
+    _look_up.cache_clear()
+
+
 def test_no_fake_hides_in_a_library_cache() -> None:
     @functools.lru_cache
     def table(size: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from modelsummary_ipy import ModelSummary
+from modelsummary_ipy import ModelSummary, engines
 from modelsummary_ipy.inputs import ModelInputs
 from tests.reference import (
     count_params,
@@ -40,6 +40,15 @@ def test_an_architecture_is_told_as_hooks_see_it_and_left_as_it_was(animal: Anim
     seed()
     seen, _ = watch_with_hooks(model, "forward", (), inputs)
     assert list_module_calls(ms.story.trace, ms.rows) == seen
+
+
+def test_a_doubtful_mask_is_passed_on_where_no_real_run_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "REAL_BYTES", 0)
+    animal = find("Pix2StructVisionModel")
+    with quietly():
+        ms = ModelSummary(animal.build(), ModelInputs((), animal.inputs()))
+    assert (ms.engine, ms.engine_reason, ms.error) == ("fake", "", None)
+    assert [spec.shape for spec in ms["encoder"].inputs] == [(2, 16, 16), (2, 1, 16, 16)]
 
 
 @pytest.mark.parametrize("engine", ["auto", "real"])

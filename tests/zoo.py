@@ -139,6 +139,19 @@ add("vision", "PvtConfig", "PvtModel",
     {"image_size": 64, "hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 2, 2]},
     image(64))  # fmt: skip
 
+
+def patches() -> dict[str, Any]:
+    rows = torch.arange(1.0, 5.0).repeat_interleave(4)
+    columns = torch.arange(1.0, 5.0).repeat(4)
+    places = torch.stack([rows, columns], dim=-1).expand(2, 16, 2)
+    return {"flattened_patches": torch.cat([places, torch.randn(2, 16, 48)], dim=-1)}
+
+
+# Which patches are padding is told by their values.
+add("vision", "Pix2StructVisionConfig", "Pix2StructVisionModel",
+    {"hidden_size": 16, "patch_embed_hidden_size": 48, "d_ff": 32, "d_kv": 8, "num_hidden_layers": 2,
+     "num_attention_heads": 2, "seq_len": 16}, patches, needs_values=True)  # fmt: skip
+
 # -- text ---------------------------------------------------------------------------------------------------------------
 
 add("text", "BertConfig", "BertForSequenceClassification", _SMALL, masked_text)

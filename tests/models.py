@@ -627,6 +627,19 @@ class GoesBackward(nn.Module):
         return self.layer(x)
 
 
+@case("grad", (2, 8))
+class AsksForGrad(nn.Module):
+    """It takes another path where autograd records, as kernels of Gaussian processes do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.recorded = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x)
+        return self.recorded(x) if x.requires_grad else x
+
+
 class _RunsAgain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: nn.Module) -> Tensor:

@@ -25,7 +25,7 @@ KINDS: dict[str, str] = {
     "full_transformer",
     "checkpointing, both ways": "checkpointed checkpointed_reentrant CheckpointedSequence",
     "autocast, no_grad and gradients inside forward": "Autocast NoGrad Inference Gradients GoesBackward "
-    "LayerInBackward",
+    "LayerInBackward AsksForGrad",
     "recurrent nets and PackedSequence": "Recurrent Cells Packed TakesPacked PacksFixed",
     "nested and sparse tensors": "NestedStrided NestedJagged NestedEvenly SparseGraph",
     "dicts, dataclasses, graph data, lists, None": "TakesDict TakesDataclass TakesGraph GraphNet TakesList Nones "

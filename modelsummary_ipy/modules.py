@@ -7,6 +7,7 @@ import functools
 import inspect
 import itertools
 import sys
+import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, MappingProxyType
@@ -431,11 +432,23 @@ def _read_settings(found: _Found) -> Mapping[str, Any]:
     return MappingProxyType(settings)
 
 
+#: Classes whose ``extra_repr`` was seen to draw no random numbers.
+_drawing_nothing: weakref.WeakSet[type[nn.Module]] = weakref.WeakSet()
+
+
 def _read_extra_repr(module: nn.Module) -> str:
+    kind = type(module)
+    before = None if kind in _drawing_nothing else torch.get_rng_state()
     try:
         return str(module.extra_repr())
     except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
         return ""
+    finally:
+        if before is not None:
+            if torch.equal(torch.get_rng_state(), before):
+                _drawing_nothing.add(kind)
+            else:  # it describes what it makes of random tensors
+                torch.set_rng_state(before)
 
 
 def _find_unregistered(others: list[tuple[str, Any]], seen: set[int]) -> Iterator[tuple[str, nn.Module]]:

@@ -165,6 +165,23 @@ def test_generators_go_on_where_they_were() -> None:
             assert seed_after[1:] == expected[1:]
 
 
+class _DescribesRandomTensors(nn.Module):
+    """It builds an example of what it makes to say what that is, as flows do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+    def extra_repr(self) -> str:
+        return f"makes {torch.randn(3).shape}"
+
+
+@pytest.mark.parametrize("engine", ["auto", "real", "static"])
+def test_a_description_that_draws_random_numbers_leaves_the_generator(engine: Any) -> None:
+    before = torch.get_rng_state()
+    ModelSummary(nn.Sequential(_DescribesRandomTensors()), (2, 2), engine=engine)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_draws_of_another_thread_are_not_taken_back() -> None:
     """Fakes draw nothing, so what torch's generator did meanwhile was somebody else's doing."""
     drawn = threading.Event()

@@ -214,7 +214,7 @@ def _write(path: str, value: Any, seen: set[int], found: dict[str, Any]) -> list
     if isinstance(value, type):
         return _write_class(path, value, found)
     if isinstance(value, Mapping) and not isinstance(value, weakref.WeakKeyDictionary):
-        found[f"{path} keys"] = [repr(key)[:200] if isinstance(key, _ATOMS) else id(key) for key in value]
+        found[f"{path} keys"] = [repr(key)[:200] if isinstance(key, _ATOMS) else id(key) for key in list(value.keys())]
         return [(f"{path}[{str(key)[:60]!r}]", item) for key, item in value.items()]
     if isinstance(value, (list, tuple, deque)):
         found[f"{path} length"] = len(value)

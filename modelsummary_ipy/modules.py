@@ -437,7 +437,10 @@ _drawing_nothing: weakref.WeakSet[type[nn.Module]] = weakref.WeakSet()
 
 
 def _read_extra_repr(module: nn.Module) -> str:
+    """Ask the user's own module to describe itself, unless it makes what it is asked for: a weight that is a sample."""
     kind = type(module)
+    if not str(getattr(kind.__getattr__, "__module__", "")).startswith("torch."):
+        return ""
     before = None if kind in _drawing_nothing else torch.get_rng_state()
     try:
         return str(module.extra_repr())

@@ -443,7 +443,7 @@ def _list_used(namespace: dict[str, Any]) -> list[str]:
             used[value.__name__] = None
         elif isinstance(value, (types.FunctionType, type, _LRU_CACHE)):
             used[value.__module__] = None
-    return [name for name in used if isinstance(name, str)]
+    return [name for name in used if name in sys.modules]
 
 
 def _is_users(module_name: str | None) -> bool:

@@ -38,7 +38,8 @@ KINDS: dict[str, str] = {
     "parametrizations, old weight and spectral norm": "weight_norm spectral_norm orthogonal SharedParametrization "
     "old_weight_norm old_spectral_norm",
     "pruning": "pruned",
-    "quantized": "quantized_dynamic QuantizedLstm quantized_static packed_weights",
+    "quantized": "quantized_dynamic QuantizedLstm quantized_static packed_weights "
+    "weight_of_another_class",
     "LoRA-like wrappers": "lora",
     "Lightning-style modules": "Lightning OwnTrain",
     "tensors and layers in lists, dicts, deques, slots, objects, closures, globals": "InContainers "

@@ -28,6 +28,7 @@ from modelsummary_ipy.infer import ask_parameters, list_candidates
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.interrupts import Holding
 from modelsummary_ipy.isolation import deep_stack, quiet_output
+from modelsummary_ipy.kernels import NOT_KEPT
 from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, parameter_names, prepare_inputs
 from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiece
@@ -253,7 +254,13 @@ def _run_fake(
 def _minds_measuring(error: BaseException) -> bool:
     """Tell whether a forward differentiates, which it can't without grad, or with hooks on what autograd saves."""
     words = str(error)
-    return "yet support saved tensor hooks" in words or "does not require grad" in words
+    return "yet support saved tensor hooks" in words or "does not require grad" in words or NOT_KEPT in words
+
+
+def _minds_grad(error: BaseException) -> bool:
+    """Tell whether a forward does what autograd forbids: whoever runs it does so under ``no_grad``."""
+    words = str(error)
+    return "requires grad" in words or "support the deepcopy protocol" in words
 
 
 def _confirm(result: TraceResult) -> tuple[TraceResult, str]:
@@ -449,17 +456,20 @@ def _run_real(
     work: Workpiece = build_real_workpiece(model, shadow.tree, device=device, mode=mode)
     if ranges is None:
         ranges = _guess_ranges(shadow)
-    goes_backward = False
-    for attempt in (1, 2, 3):
+    goes_backward = minds_grad = False
+    for attempt in (1, 2, 3, 4):
         prepared = prepare_inputs(inputs, work, dtypes, ranges, method=method)
-        result = trace(work, prepared, shadow.tree, method=method, observer=observer, keep_saved=goes_backward)
-        if result.error is None or attempt == 3:
+        with torch.no_grad() if minds_grad else nullcontext():
+            result = trace(work, prepared, shadow.tree, method=method, observer=observer, keep_saved=goes_backward)
+        if result.error is None or attempt == 4:
             break
         better = correct_dtypes(inputs, names, dtypes, prepared, result.trace)
         if better is not None:
             dtypes[:] = better
         elif not goes_backward and _minds_measuring(result.error):
             goes_backward = True
+        elif not minds_grad and _minds_grad(result.error):
+            minds_grad = True
         else:
             break
         work = build_real_workpiece(model, shadow.tree, device=device, mode=mode)

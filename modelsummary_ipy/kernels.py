@@ -20,7 +20,7 @@ from modelsummary_ipy.leaves import name_dtype
 from modelsummary_ipy.mult_adds import find_formula
 from modelsummary_ipy.zero_ops import is_zero_by_name
 
-__all__ = ["KernelLog"]
+__all__ = ["NOT_KEPT", "KernelLog"]
 
 
 class KernelLog:
@@ -50,7 +50,7 @@ class KernelLog:
         self._live_bytes = 0
         self._peak_bytes = 0
         self._was_unpacked = False
-        self._hears_saved = False
+        self._hears_saved = self._with_grad = False
         self._fake_mode: FakeMode | None = None
 
     @property
@@ -102,7 +102,8 @@ class KernelLog:
     def recording(self, fake_mode: FakeMode | None) -> Iterator[KernelLog]:
         """Record while the block runs; enters ``fake_mode`` if the tensors are fake."""
         self._fake_mode = fake_mode
-        self._hears_saved = fake_mode is not None and torch.is_grad_enabled()
+        self._with_grad = torch.is_grad_enabled()
+        self._hears_saved = fake_mode is not None and self._with_grad
         with ExitStack() as stack:
             if fake_mode is not None:
                 fake_mode.listener = self._hear
@@ -111,6 +112,8 @@ class KernelLog:
                 if self._measures_bytes and self._hears_saved:
                     stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._save, self._give_back))
             else:
+                if self._with_grad and not self._keeps_saved:
+                    stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_let_go, _refuse))
                 stack.enter_context(_RealProbe(self._hear))
             yield self
 
@@ -129,7 +132,7 @@ class KernelLog:
             record.kernels.append(_find_kernel(plan, args, kwargs, output))
         if self._measures_bytes:
             if isinstance(output, Tensor):
-                if not (func is _CLONE and not kwargs and self._hears_saved and _is_autograds_clone(args, record)):
+                if not (func is _CLONE and not kwargs and self._with_grad and _is_autograds_clone(args, record)):
                     self._follow(output, record)
             elif isinstance(output, (tuple, list)):
                 for item in output:
@@ -250,6 +253,18 @@ def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
         return tensor.untyped_storage()
     except (NotImplementedError, RuntimeError, ValueError):  # sparse, nested, opaque and lazy ones have none
         return None
+
+
+#: What a real pass says whose forward goes backward itself: it is to be made once more, with ``keep_saved``.
+NOT_KEPT = "what autograd saves was not kept"
+
+
+def _let_go(_: Tensor) -> None:
+    """Let autograd keep nothing of a real pass, which nobody goes backward through."""
+
+
+def _refuse(_: None) -> Tensor:
+    raise RuntimeError(NOT_KEPT)
 
 
 _CLONE = torch.ops.aten.clone.default

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from modelsummary_ipy.looks import Look, look_at
+from modelsummary_ipy.others import is_alone
 
 __all__ = ["EMPTY", "MACHINERY", "LayerKind", "Leaf", "Offset", "find_kind", "read_extra_repr", "read_settings"]
 
@@ -224,9 +226,26 @@ def read_settings(module: nn.Module, attributes: Mapping[str, Any]) -> Mapping[s
     return MappingProxyType(settings)
 
 
+#: Classes whose ``extra_repr`` was seen to draw no random numbers.
+_drawing_nothing: weakref.WeakSet[type[nn.Module]] = weakref.WeakSet()
+
+
 def read_extra_repr(module: nn.Module) -> str:
-    """Read what a module says of itself in ``repr``; ``""`` if it can't."""
+    """Read what a module says of itself in ``repr``; ``""`` if it can't.
+
+    One that makes what it is asked for is not asked: a weight that is a sample.
+    """
+    kind = type(module)
+    if not str(getattr(kind.__getattr__, "__module__", "")).startswith("torch."):
+        return ""
+    before = None if kind in _drawing_nothing else torch.get_rng_state()
     try:
         return str(module.extra_repr())
     except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
         return ""
+    finally:
+        if before is not None:
+            if torch.equal(torch.get_rng_state(), before):
+                _drawing_nothing.add(kind)
+            elif is_alone():  # it describes what it makes of random tensors
+                torch.set_rng_state(before)

@@ -93,7 +93,8 @@ def look_at(tensor: Tensor) -> Look:
 
 def is_plain(tensor: Tensor) -> bool:
     """Tell whether a size and a stride describe a tensor: dense, of torch's own class, neither quantized nor nested."""
-    plain_class = type(tensor) in _PLAIN_CLASSES or isinstance(tensor, nn.Parameter)
+    kind = type(tensor)  # a parameter of another class passes for a Parameter among instances, not among classes
+    plain_class = kind in _PLAIN_CLASSES or issubclass(kind, nn.Parameter)
     return plain_class and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
 
 

@@ -12,9 +12,9 @@ import sys
 import sysconfig
 import threading
 import types
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -129,9 +129,11 @@ class Namespaces:
 
     @contextlib.contextmanager
     def _far_caches_cleared(self) -> Iterator[None]:
-        """Empty the caches of libraries that hold something of ours afterwards; hundreds of them never do."""
-        caches = [cache for namespace in self._far for cache in _list_caches(namespace)]
+        """Let libraries keep nothing of ours in their caches and tables; hundreds of them never do."""
+        caches = [cache for library in self._far for cache in library.caches]
         misses = [cache.cache_info().misses for cache in caches]
+        tables = [table for library in self._far for table in library.tables]
+        lengths = list(map(len, tables))
         try:
             yield
         finally:
@@ -140,6 +142,9 @@ class Namespaces:
                     _holds_ours(held, _DEEP) for held in gc.get_referents(cache)
                 ):
                     cache.cache_clear()
+            for table, length in zip(tables, lengths, strict=True):
+                if len(table) > length:
+                    _clean(table)
 
     @contextlib.contextmanager
     def _class_attributes_kept(self) -> Iterator[None]:
@@ -240,13 +245,8 @@ class _Held:
         for container, before, is_whole in self._containers:
             if is_whole and alone:
                 _put_back(container, before)
-            elif isinstance(container, dict):
-                _clean_dict(container, before)
-            elif isinstance(container, set):
-                for item in [item for item in _copy(container) if _holds_ours(item, _DEEP)]:
-                    set.discard(container, item)
             else:
-                _clean_list(container, before)
+                _clean(container, before)
         written = {id(tensor) for tensor, version in self._versions if tensor._version != version}
         for tensor, bits in self._bits:
             if id(tensor) in written or tensor.is_inference():
@@ -295,6 +295,17 @@ def _put_back(container: Any, before: Any) -> None:
     base.extend(container, before)
 
 
+def _clean(container: Any, before: Any = ()) -> None:
+    """Take what is ours out of a container; what it held before comes back if it was replaced."""
+    if isinstance(container, dict):
+        _clean_dict(container, before or {})
+    elif isinstance(container, set):
+        for item in [item for item in _copy(container) if _holds_ours(item, _DEEP)]:
+            set.discard(container, item)
+    else:
+        _clean_list(container, list(before))
+
+
 def _clean_dict(container: dict[Any, Any], before: dict[Any, Any]) -> None:
     for key, value in _copy(container).items():
         if value is before.get(key) or not _holds_ours(value, _DEEP):
@@ -334,47 +345,105 @@ def _holds_ours(value: Any, depth: int) -> bool:
     return type(state) is dict and _is_users(type(value).__module__) and _holds_ours(state, depth - 1)
 
 
-def _find_namespaces(names: set[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the globals of modules by name, and of the modules whose functions and classes they use.
+def _find_namespaces(names: set[str]) -> tuple[list[dict[str, Any]], list[_Library]]:
+    """Return the globals of modules by name, and what is kept in the modules whose functions and classes they use.
 
     Returns:
-        Those named, with what is written beside them; and what belongs to installed packages.
+        Those named, with what is written beside them; and what belongs to installed packages: the modules that are
+        used, those that these use in their own package, and so on.
     """
+    known = _found.get(key := tuple(sorted(names)))
+    if known is not None and all(len(namespace) == size for namespace, size in known.sizes):
+        return known.near, known.far
     near = dict.fromkeys(sorted(names))
     far: dict[str, None] = {}
     for name in list(near):
-        for value in list(vars(sys.modules[name]).values()) if name in sys.modules else ():
-            if isinstance(value, types.ModuleType):
-                far.setdefault(value.__name__)
-            elif isinstance(value, (types.FunctionType, type, _LRU_CACHE)):
-                far.setdefault(value.__module__)
+        far.update(dict.fromkeys(_list_used(vars(sys.modules[name])) if name in sys.modules else ()))
     for name in [name for name in far if name in sys.modules and _is_users(name) and name not in near]:
         if not str(getattr(sys.modules[name], "__file__", "")).startswith(_INSTALLED):
             near[name] = None
-    return (
+    libraries: dict[str, _Library] = {}
+    packages = {name.partition(".")[0] for name in (*near, *far)}
+    work = deque([*near, *far])
+    while work and len(libraries) < _MOST_MODULES:
+        name = work.popleft()
+        if name not in libraries and name in sys.modules and _is_users(name):
+            library = libraries[name] = _read_library(name)
+            work += [used for used in library.used if used.partition(".")[0] in packages]
+    found = _found[key] = _Found(
         [vars(sys.modules[name]) for name in near if name in sys.modules],
-        [vars(sys.modules[name]) for name in far if name not in near and name in sys.modules and _is_users(name)],
+        [library for name, library in libraries.items() if name not in near],
+        [(vars(sys.modules[name]), library.size) for name, library in libraries.items()],
     )
+    return found.near, found.far
 
 
 _INSTALLED = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib", "stdlib"))
-_caches_of: dict[str, tuple[int, list[Any]]] = {}
+#: Most modules that are looked into.
+_MOST_MODULES = 250
 
 
-def _list_caches(namespace: dict[str, Any]) -> list[Any]:
-    """List the cached functions of an installed module; they are looked for again when it has grown."""
-    name = namespace.get("__name__", "")
-    known = _caches_of.get(name)
-    if known is None or known[0] != len(namespace):
-        values = list(namespace.values())
-        values += [inner for value in values if isinstance(value, type) for inner in list(vars(value).values())]
-        cells: dict[int, types.CellType] = {}
-        for value in values:
-            _collect_cells(_unwrap(value), cells)
-        values = [*map(_unwrap, values), *(cell.cell_contents for cell in cells.values())]
-        caches = list({id(value): value for value in values if isinstance(value, _LRU_CACHE)}.values())
-        known = _caches_of[name] = len(namespace), caches
-    return known[1]
+class _Library(NamedTuple):
+    """What functions of a module may keep things in.
+
+    Attributes:
+        size: How many globals it had when it was read; it is read again when it has grown.
+        caches: Its ``lru_cache``d functions.
+        tables: Dicts, lists and sets among its globals, on its classes, and closed over by its functions.
+        used: The modules whose functions, classes and globals it uses.
+    """
+
+    size: int
+    caches: list[Any]
+    tables: list[Any]
+    used: tuple[str, ...]
+
+
+_libraries: dict[str, _Library] = {}
+
+
+class _Found(NamedTuple):
+    """What was found last time, and the sizes of all namespaces that were looked into for it."""
+
+    near: list[dict[str, Any]]
+    far: list[_Library]
+    sizes: list[tuple[dict[str, Any], int]]
+
+
+_found: dict[tuple[str, ...], _Found] = {}
+
+
+def _read_library(name: str) -> _Library:
+    namespace = vars(sys.modules[name])
+    known = _libraries.get(name)
+    if known is not None and known.size == len(namespace):
+        return known
+    cells: dict[int, types.CellType] = {}
+    values = list(namespace.values())
+    own = [value for value in values if isinstance(value, type) and value.__module__ == name]
+    values += [_unwrap(inner) for kind in own for inner in list(vars(kind).values())]
+    for value in values:
+        _collect_cells(value, cells)
+    values += [cell.cell_contents for cell in cells.values()]
+    distinct = list({id(value): value for value in values}.values())
+    caches = [value for value in distinct if type(value) is _LRU_CACHE]
+    tables = [value for value in distinct if type(value) in _TABLES and value is not namespace.get("__builtins__")]
+    library = _libraries[name] = _Library(len(namespace), caches, tables, tuple(_list_used(namespace)))
+    return library
+
+
+_TABLES = (dict, list, set, OrderedDict, defaultdict)
+
+
+def _list_used(namespace: dict[str, Any]) -> list[str]:
+    """Name the modules that a module imported, or whose functions and classes it has."""
+    used: dict[str, None] = {}
+    for value in list(namespace.values()):
+        if isinstance(value, types.ModuleType):
+            used[value.__name__] = None
+        elif isinstance(value, (types.FunctionType, type, _LRU_CACHE)):
+            used[value.__module__] = None
+    return [name for name in used if name in sys.modules]
 
 
 def _is_users(module_name: str | None) -> bool:

@@ -239,7 +239,8 @@ def _replace(value: Any, fresh: Mapping[int, Tensor], depth: int) -> Any:
         for key, item in list(value.items()):
             replaced = _replace(item, fresh, depth + 1)
             if replaced is not item:
-                value[key] = replaced  # type: ignore[index]
+                with contextlib.suppress(Exception):  # one that checks sizes, or takes no other value, keeps its own
+                    value[key] = replaced  # type: ignore[index]
     elif hasattr(value, "__dict__"):
         for key, item in list(vars(value).items()):
             replaced = _replace(item, fresh, depth + 1)

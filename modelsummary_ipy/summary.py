@@ -64,9 +64,8 @@ class ModelSummary:
             input decides.
         device: Where the trace pretends to be: ``"cpu"``, ``"cuda"``, ``"meta"``. The model is not moved.
         mode: ``"same"``, ``"train"`` or ``"eval"``.
-        engine: ``"fake"`` never runs the model; ``"real"`` runs a copy of it under ``no_grad``; ``"auto"`` begins with
-            fakes and goes on to a real run if the forward needs values and the run is short; ``"static"`` shows the
-            module tree.
+        engine: ``"fake"`` never runs the model; ``"real"`` runs a copy of it; ``"auto"`` begins with fakes and goes
+            on to a real run if the forward needs values and the run is short; ``"static"`` shows the module tree.
         expect: Sizes you declare, by path: ``{"conv0": "B 16 H W", "": "B 10"}``.
         ignore: Ids of rules not to ask: ``["grown-map"]``.
         memory: Memory budget of a card one need not have: ``"24GB"`` or bytes.

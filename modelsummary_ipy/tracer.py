@@ -142,8 +142,6 @@ def trace(
         log = stack.enter_context(tracer.kernels.recording(work.fake_mode)) if measure else None
         if log is None and work.fake_mode is not None:
             stack.enter_context(work.fake_mode)
-        if work.fake_mode is None and not keep_saved:
-            stack.enter_context(torch.no_grad())
         tracer.tag_inputs(inputs)
         if work.is_late:
             stack.enter_context(lending_hook_dicts())

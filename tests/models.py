@@ -629,6 +629,19 @@ class GoesBackward(nn.Module):
         return self.layer(x)
 
 
+@case("grad", (2, 8))
+class AsksForGrad(nn.Module):
+    """It takes another path where autograd records, as kernels of Gaussian processes do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.recorded = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x)
+        return self.recorded(x) if x.requires_grad else x
+
+
 class _RunsAgain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: nn.Module) -> Tensor:
@@ -1178,6 +1191,43 @@ def pruned() -> nn.Module:
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     prune.l1_unstructured(model[0], "weight", amount=0.5)
     prune.random_structured(model[2], "weight", amount=1, dim=0)
+    return model
+
+
+class _Scaled(Tensor):
+    """A weight of small integers and a scale that passes for one of floats."""
+
+    integers: Tensor
+    scale: Tensor
+
+    @staticmethod
+    def __new__(cls, integers: Tensor, scale: Tensor) -> _Scaled:
+        made: Any = Tensor._make_wrapper_subclass(cls, integers.size(), dtype=scale.dtype)  # type: ignore[attr-defined]
+        return made  # type: ignore[no-any-return]
+
+    def __init__(self, integers: Tensor, scale: Tensor) -> None:
+        self.integers, self.scale = integers, scale
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["integers", "scale"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner: dict[str, Tensor], _: None, size: Any, stride: Any) -> _Scaled:
+        return _Scaled(inner["integers"], inner["scale"])
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.detach.default, torch.ops.aten.clone.default):
+            return cls(func(args[0].integers), func(args[0].scale))
+        plain = [arg.integers * arg.scale if isinstance(arg, cls) else arg for arg in args]
+        return func(*plain, **(kwargs or {}))
+
+
+@case("quantized", (2, 8))
+def weight_of_another_class() -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    integers = torch.arange(32, dtype=torch.int8).view(4, 8)
+    model[0].weight = nn.Parameter(_Scaled(integers, torch.tensor(0.5)), requires_grad=False)
     return model
 
 

@@ -224,7 +224,7 @@ def _write(path: str, value: Any, seen: set[int], found: dict[str, Any]) -> list
     if isinstance(value, type):
         return _write_class(path, value, found)
     if isinstance(value, Mapping) and not isinstance(value, weakref.WeakKeyDictionary):
-        found[f"{path} keys"] = [repr(key)[:200] if isinstance(key, _ATOMS) else id(key) for key in value]
+        found[f"{path} keys"] = [repr(key)[:200] if isinstance(key, _ATOMS) else id(key) for key in list(value.keys())]
         return [(f"{path}[{str(key)[:60]!r}]", item) for key, item in value.items()]
     if isinstance(value, (list, tuple, deque)):
         found[f"{path} length"] = len(value)
@@ -251,8 +251,11 @@ def _write_tensor(path: str, tensor: Tensor, found: dict[str, Any]) -> list[tupl
     if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
         found[f"{path} facts"] = (*facts, "lazy", tensor._version)
         return [(f"{path}.{name}", item) for name, item in tensor.__dict__.items()]
-    found[f"{path} facts"] = (*facts, tuple(tensor.shape), str(tensor.dtype), tensor._version, str(tensor.grad_fn))
+    version = None if tensor.is_inference() else tensor._version
+    found[f"{path} facts"] = (*facts, tuple(tensor.shape), str(tensor.dtype), version, str(tensor.grad_fn))
     found[f"{path} hooks"] = str(tensor._backward_hooks)
+    if hasattr(tensor, "__tensor_flatten__"):  # a subclass that holds others: a quantized weight and its scales
+        return [(f"{path}.{name}", getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0]]  # type: ignore[attr-defined]
     if tensor.device.type != "meta":
         found[f"{path} bits"] = _hash(tensor)
     return [(f"{path}.{name}", item) for name, item in tensor.__dict__.items()]

@@ -310,6 +310,22 @@ def test_the_table_of_the_batch_holds_the_sizes_at_one_more() -> None:
     assert ms[""].outputs[2].shape == (6,)
 
 
+class _ThreeRows(dict[str, Tensor]):
+    """A batch that says how many rows it has, and takes no tensor of others."""
+
+    def __setitem__(self, name: str, tensor: Tensor) -> None:
+        if len(tensor) != 3:
+            raise RuntimeError(f"3 rows, not {len(tensor)}")
+        super().__setitem__(name, tensor)
+
+
+def test_a_batch_that_takes_no_other_size_costs_the_formulas_only() -> None:
+    model = Net(lambda f, batch: f(batch["x"]), nn.Linear(4, 2))
+    ms = ModelSummary(model, input_data=_ThreeRows(x=torch.ones(3, 4)))
+    assert ms.flags == ()
+    assert ms["layers.0"].outputs[0].shape == (3, 2)
+
+
 #: Architectures with different kinds of layers; ``python -m benchmarks.formulas`` asks the whole zoo, for a minute.
 FEW = (
     "ResNetForImageClassification", "SwinModel", "SegformerForSemanticSegmentation", "BertForSequenceClassification",

@@ -147,6 +147,54 @@ def test_a_cached_function_gives_the_same_again_in_a_trace(engine: Any) -> None:
     _look_up.cache_clear()
 
 
+def _install(name: str, source: str) -> Any:
+    """Make a module of an installed package."""
+    module: Any = type(sys)(name)
+    module.__file__ = str(Path(torch.__file__).parent.parent / name.replace(".", "/")) + ".py"
+    sys.modules[name] = module
+    exec(source, vars(module))
+    return module
+
+
+def test_no_fake_hides_where_a_library_keeps_what_its_functions_made() -> None:
+    """In a cache or a table of a module that the library uses, and the model does not."""
+
+    class Asks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return globals()["_quadrature"](x)  # type: ignore[no-any-return]
+
+    names = ("some_flows.tables", "some_flows.utils", "some_flows.transforms")
+    tables = _install(
+        names[0],
+        "import functools, torch\n"
+        "kept = {}\n"
+        "class Nodes:\n"
+        "    make = staticmethod(functools.lru_cache(lambda size: torch.ones(size)))\n"
+        "def weights(size):\n"
+        "    if size not in kept:\n"
+        "        kept[size] = torch.ones(size)\n"
+        "    return kept[size]\n",
+    )
+    _install(
+        names[1],
+        "from some_flows.tables import Nodes, weights\n"
+        "def integrate(x):\n"
+        "    return x * Nodes.make(x.shape[-1]) * weights(x.shape[-1])\n",
+    )
+    transforms = _install(
+        names[2], "from some_flows.utils import integrate\ndef quadrature(x):\n    return integrate(x)\n"
+    )
+    globals()["_quadrature"] = transforms.quadrature
+    try:
+        ModelSummary(Asks(), (2, 3))
+        assert tables.kept == {}
+        assert type(Asks()(torch.ones(2, 3))) is Tensor
+    finally:
+        for name in names:
+            del sys.modules[name]
+        del globals()["_quadrature"]
+
+
 def test_no_fake_hides_in_a_library_cache() -> None:
     @functools.lru_cache
     def table(size: int) -> Tensor:
@@ -182,6 +230,51 @@ def test_generators_go_on_where_they_were() -> None:
             seed_after = (torch.rand(3), random.random(), np.random.rand())
             assert torch.equal(seed_after[0], expected[0])
             assert seed_after[1:] == expected[1:]
+
+
+class _DescribesRandomTensors(nn.Module):
+    """It builds an example of what it makes to say what that is, as flows do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+    def extra_repr(self) -> str:
+        return f"makes {torch.randn(3).shape}"
+
+
+@pytest.mark.parametrize("engine", ["auto", "real", "static"])
+def test_a_description_that_draws_random_numbers_leaves_the_generator(engine: Any) -> None:
+    before = torch.get_rng_state()
+    ModelSummary(nn.Sequential(_DescribesRandomTensors()), (2, 2), engine=engine)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class _SampledWeight(nn.Module):
+    """Its weight is drawn when it is asked for, and it keeps count: a layer of a Bayesian net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            self.drawn.append(1)
+            return torch.ones(2, 2)
+        return super().__getattr__(name)
+
+    def extra_repr(self) -> str:
+        return f"weight={tuple(self.weight.shape)}"
+
+
+@pytest.mark.parametrize("engine", ["auto", "real", "static"])
+def test_what_is_made_when_it_is_asked_for_is_not_asked_for(engine: Any) -> None:
+    model = nn.Sequential(_SampledWeight())
+    ms = ModelSummary(model, (2, 2), engine=engine)
+    assert ms.error is None
+    assert model[0].drawn == []
 
 
 def test_draws_of_another_thread_are_not_taken_back() -> None:

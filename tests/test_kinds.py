@@ -25,7 +25,7 @@ KINDS: dict[str, str] = {
     "full_transformer",
     "checkpointing, both ways": "checkpointed checkpointed_reentrant CheckpointedSequence",
     "autocast, no_grad and gradients inside forward": "Autocast NoGrad Inference Gradients GoesBackward "
-    "LayerInBackward",
+    "LayerInBackward AsksForGrad",
     "recurrent nets and PackedSequence": "Recurrent Cells Packed TakesPacked PacksFixed",
     "nested and sparse tensors": "NestedStrided NestedJagged NestedEvenly SparseGraph",
     "dicts, dataclasses, graph data, lists, None": "TakesDict TakesDataclass TakesGraph GraphNet TakesList Nones "
@@ -38,7 +38,8 @@ KINDS: dict[str, str] = {
     "parametrizations, old weight and spectral norm": "weight_norm spectral_norm orthogonal SharedParametrization "
     "old_weight_norm old_spectral_norm",
     "pruning": "pruned",
-    "quantized": "quantized_dynamic QuantizedLstm quantized_static packed_weights",
+    "quantized": "quantized_dynamic QuantizedLstm quantized_static packed_weights "
+    "weight_of_another_class",
     "LoRA-like wrappers": "lora",
     "Lightning-style modules": "Lightning OwnTrain",
     "tensors and layers in lists, dicts, deques, slots, objects, closures, globals": "InContainers "

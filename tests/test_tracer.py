@@ -73,6 +73,25 @@ def test_parents_come_before_children_and_depth_counts_them(case: Case) -> None:
             assert row.depth == rows[row.parent].depth + 1
 
 
+class _WithoutGrad(nn.Module):
+    """It must be run under ``no_grad``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.layer(x).numpy())
+
+
+@pytest.mark.parametrize("engine", ["auto", "real"])
+def test_what_runs_without_grad_only_is_run_without_it(engine: Any) -> None:
+    ms = ModelSummary(_WithoutGrad(), (2, 8), engine=engine)
+    assert ms.error is None
+    assert ms.engine == "real"
+    assert [row.path for row in ms.rows if row.kind == "module"] == ["", "layer"]
+
+
 def test_a_real_run_says_why_fakes_did_not_do() -> None:
     ms = summarize(by_name("Items"))
     assert ms.engine == "real"

@@ -2,7 +2,7 @@
 // searched for, scrolled to and stood on stays. The page before is out of the document and still says how it was left.
 ((holder) => {
   "use strict";
-  const root = holder.querySelector(".ms-root");
+  const root = holder && holder.querySelector(".ms-root"); // another page may have come before this one was heard
   if (!root) return;
   const keep = (holder.msKeep ||= { opened: new Map(), shown: new Map(), top: 0, search: null, focus: null });
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Page, expect
+from torch import nn
 
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.page import live_page
 from tests.browser.conftest import open_pages
 from tests.browser.hosts import PATIENCE, Notebook, Server, find_row, find_violations
 
@@ -178,3 +181,12 @@ def test_the_table_stays_scrolled_after_another_run(browser: Browser, server: Se
         expect(found.locator(".ms-given")).to_contain_text("B=7", timeout=PATIENCE)
         scrolled = "() => document.querySelector('.jupyter-widgets .ms-body').scrollTop === 120"
         page.wait_for_function(scrolled, timeout=PATIENCE)
+
+
+def test_a_page_that_is_replaced_before_it_is_heard_is_no_error(new_page: Callable[..., Page]) -> None:
+    """Its style is loaded when it has no parent any more; ``new_page`` fails on any error of a script."""
+    page = new_page()
+    page.set_content("<div id=place></div>")
+    put = "text => { for (const page of [text, '', text]) document.getElementById('place').innerHTML = page }"
+    page.evaluate(put, live_page(ModelSummary(nn.Linear(2, 3), (1, 2)).to_html()))
+    expect(page.locator(".ms-bar")).to_have_count(1)

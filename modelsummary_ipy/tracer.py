@@ -251,7 +251,7 @@ class _Tracer:
         self._sources: dict[Place, Source] = {}
         self._stack: list[_Record] = []
         self._leaf_depth = 0
-        self._calls_of: dict[tuple[Any, ...], int] = {}
+        self._calls_of: dict[int | tuple[Any, ...], int] = {}
         self._error: BaseException | None = None
         self._culprit: _Record | None = None
         self._culprit_name = ""
@@ -339,7 +339,7 @@ class _Tracer:
                 type_name=fact.type_name,
                 parent=parent.index,
                 depth=parent.depth + 1,
-                call_index=self._count_call(("module", module)),
+                call_index=self._count_call(module),
                 module=module,
                 inputs=answer.inputs,
                 outputs=answer.outputs,
@@ -384,7 +384,7 @@ class _Tracer:
         fact = self._modules[index]
         path = self._choose_path(fact, parent)
         type_name = fact.type_name if not fact.lazy else type(module).__name__  # which changes at its first call
-        record = self._add(_Record(len(self._records), "module", path, type_name, parent, index), ("module", index))
+        record = self._add(_Record(len(self._records), "module", path, type_name, parent, index), index)
         record.begin()
         record.lazy = fact.lazy and record.call_index == 0
         record.places = find_lines(sys._getframe(2), self._stop, 1) if parent is not None else ()
@@ -537,13 +537,13 @@ class _Tracer:
 
     # -- writing down -------------------------------------------------------------------------------------------------
 
-    def _add(self, record: _Record, key: tuple[Any, ...]) -> _Record:
+    def _add(self, record: _Record, key: int | tuple[Any, ...]) -> _Record:
         record.call_index = self._count_call(key)
         record.index = len(self._records)
         self._records.append(record)
         return record
 
-    def _count_call(self, key: tuple[Any, ...]) -> int:
+    def _count_call(self, key: int | tuple[Any, ...]) -> int:
         count = self._calls_of.get(key, 0)
         self._calls_of[key] = count + 1
         return count

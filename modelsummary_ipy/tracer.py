@@ -249,6 +249,7 @@ class _Tracer:
         self._made_modules: set[int] = set()  # ids of modules that it made, or that have nothing to copy
         self._records: list[_Record | Call] = []
         self._sources: dict[Place, Source] = {}
+        self._last_links: tuple[Link | None, ...] = ()
         self._stack: list[_Record] = []
         self._leaf_depth = 0
         self._calls_of: dict[int | tuple[Any, ...], int] = {}
@@ -331,6 +332,11 @@ class _Tracer:
         places = find_lines(sys._getframe(2), self._stop, 1)
         link = Link(index, 0)
         param_of = self._work.param_of
+        input_params = tuple([param_of.get(id(tensor)) for tensor in tensors])
+        input_links = tuple([tensor.__dict__.get(TAG) for tensor in tensors])
+        if input_links == self._last_links:  # what one layer gave is mostly what the next one gets
+            input_links = self._last_links
+        output_links = self._last_links = (link,)
         self._records.append(
             Call(
                 index=index,
@@ -343,9 +349,9 @@ class _Tracer:
                 module=module,
                 inputs=answer.inputs,
                 outputs=answer.outputs,
-                input_links=tuple([tensor.__dict__.get(TAG) for tensor in tensors]),
-                output_links=(link,),
-                input_params=tuple([param_of.get(id(tensor)) for tensor in tensors]),
+                input_links=input_links,
+                output_links=output_links,
+                input_params=_NO_PARAM if input_params == _NO_PARAM else input_params,
                 arguments=answer.arguments,
                 params=repeats.list_weights(answer, layer, fact.params) if answer.weights else (),
                 kernels=answer.kernels,
@@ -692,6 +698,8 @@ class _Tracer:
         return Failure(culprit, type(error).__name__, str(error), source, read_line(source))
 
 
+#: That the one input of a layer is no parameter.
+_NO_PARAM: tuple[int | None, ...] = (None,)
 _REAL_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer})
 #: What runs the user's code.
 _RUNNERS = frozenset({_Tracer.call_module.__code__, _Tracer._call_hooked.__code__})

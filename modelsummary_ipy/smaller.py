@@ -126,6 +126,18 @@ def _resize(args: Sequence[Any]) -> Layout | None:
     return size, (channels * height * width, 1, width * channels, channels), data.dtype
 
 
+def _sample_grid(args: Sequence[Any]) -> Layout | None:
+    """A map that is sampled at a grid has a value for each of the grid's points; torch works it out in 300 steps."""
+    data, grid, mode, padding = args[:4]
+    fits = data.dim() == grid.dim() == 4 and data.shape[0] == grid.shape[0] and grid.shape[-1] == 2
+    if not fits or data.dtype != grid.dtype or not data.is_floating_point() or min(data.shape) < 1:
+        return None
+    if data.device != grid.device or min(grid.shape) < 1 or mode not in (0, 1, 2) or padding not in (0, 1, 2):
+        return None
+    size = [*data.shape[:2], *grid.shape[1:3]]
+    return size, _rows(size), data.dtype
+
+
 _ATEN = torch.ops.aten
 _SMALLER: dict[Any, Callable[[Sequence[Any]], Smaller | None]] = {
     _ATEN.native_batch_norm.default: _norm_channels,
@@ -141,4 +153,5 @@ _PLAIN_TO_SEE: dict[Any, Callable[[Sequence[Any]], Layout | None]] = {
     _ATEN.upsample_bicubic2d.default: _resize,
     _ATEN.upsample_linear1d.default: _resize,
     _ATEN.upsample_trilinear3d.default: _resize,
+    _ATEN.grid_sampler_2d.default: _sample_grid,
 }

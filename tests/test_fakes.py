@@ -242,6 +242,18 @@ def test_a_view_of_a_later_step_is_not_worked_out_again(monkeypatch: pytest.Monk
     assert asked.count(torch.ops.aten.unsqueeze.default) <= 1
 
 
+def test_a_map_sampled_at_a_grid_is_not_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    whole = FakeMode._dispatch_whole
+    monkeypatch.setattr(
+        FakeMode, "_dispatch_whole", lambda self, func, *rest: asked.append(func) or whole(self, func, *rest)
+    )
+    with torch.no_grad(), FakeMode() as mode:
+        data, grid = make_fake(torch.zeros(3, 5, 9, 13), mode), make_fake(torch.zeros(3, 11, 17, 2), mode)
+        F.grid_sample(data, grid, align_corners=False)
+    assert torch.ops.aten.grid_sampler_2d.default not in asked
+
+
 # -- calls that are heard ----------------------------------------------------------------------------------------------
 
 
@@ -314,6 +326,11 @@ def ones(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
         (lambda x: ATEN.upsample_linear1d(x, [9], False), (ones(2, 3, 5),)),
         (lambda x: ATEN.upsample_trilinear3d(x, [9, 4, 2], False), (ones(2, 3, 5, 6, 4),)),
         (lambda x: ATEN.upsample_trilinear3d(x, [9, 4, 2], False), (ones(2, 3, 5, 6, 4).to(memory_format=LAST_3D),)),
+        (lambda x: ATEN.grid_sampler_2d(x, ones(2, 4, 7, 2), 0, 0, False), (ones(2, 3, 5, 6),)),
+        (lambda x: ATEN.grid_sampler_2d(x, ones(2, 1, 1, 2).bfloat16(), 1, 1, True), (ones(2, 3, 5, 6).bfloat16(),)),
+        (lambda x: ATEN.grid_sampler_2d(x, ones(2, 7, 4, 2), 2, 2, False), (ones(2, 3, 6, 5).transpose(2, 3),)),
+        (lambda x: ATEN.grid_sampler_2d(x, ones(2, 4, 7, 2), 0, 0, False), (ones(2, 4, 5, 6).to(memory_format=LAST),)),
+        (lambda x: ATEN.grid_sampler_2d(x, ones(2, 2, 7, 4).mT[..., :2], 0, 0, False), (ones(2, 1, 5, 6),)),
     ],
 )  # fmt: skip
 def test_what_is_known_from_a_smaller_size_is_what_torch_makes(
@@ -342,6 +359,9 @@ def test_what_is_known_from_a_smaller_size_is_what_torch_makes(
         lambda: ATEN.native_group_norm(torch.empty(3, 4, 7, 5), None, None, 3, 4, 35, 3, 1e-5),
         lambda: ATEN.upsample_bilinear2d(torch.empty(2, 3, 5, 6), [0, 4], False),
         lambda: ATEN.upsample_bilinear2d(torch.empty(2, 3, 5), [9, 4], False),
+        lambda: ATEN.grid_sampler_2d(torch.empty(2, 3, 5, 6), torch.empty(1, 4, 7, 2), 0, 0, False),
+        lambda: ATEN.grid_sampler_2d(torch.empty(2, 3, 5, 6), torch.empty(2, 4, 7, 3), 0, 0, False),
+        lambda: ATEN.grid_sampler_2d(torch.empty(2, 3, 5, 6), torch.empty(2, 0, 7, 2), 0, 0, False),
     ],
 )
 def test_what_does_not_fit_is_left_to_torch(ask: Callable[[], Any]) -> None:

@@ -438,7 +438,7 @@ _drawing_nothing: weakref.WeakSet[type[nn.Module]] = weakref.WeakSet()
 
 def _read_extra_repr(module: nn.Module) -> str:
     """Ask the user's own module to describe itself, unless it makes what it is asked for: a weight that is a sample."""
-    kind = type(module)
+    kind = module.__class__  # of a proxy, the class of what it stands for
     if not str(getattr(kind.__getattr__, "__module__", "")).startswith("torch."):
         return ""
     before = None if kind in _drawing_nothing else torch.get_rng_state()

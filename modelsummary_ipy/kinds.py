@@ -235,7 +235,7 @@ def read_extra_repr(module: nn.Module) -> str:
 
     One that makes what it is asked for is not asked: a weight that is a sample.
     """
-    kind = type(module)
+    kind = module.__class__  # of a proxy, the class of what it stands for
     if not str(getattr(kind.__getattr__, "__module__", "")).startswith("torch."):
         return ""
     before = None if kind in _drawing_nothing else torch.get_rng_state()

@@ -349,8 +349,8 @@ def _find_namespaces(names: set[str]) -> tuple[list[dict[str, Any]], list[_Libra
     """Return the globals of modules by name, and what is kept in the modules whose functions and classes they use.
 
     Returns:
-        Those named, with what is written beside them; and what belongs to installed packages: the modules that are
-        used, those that these use in their own package, and so on.
+        Those named, with what is written beside them; and what is kept in modules of installed packages: in these, in
+        those that they use, in those that these use in their own package, and so on.
     """
     known = _found.get(key := tuple(sorted(names)))
     if known is not None and all(len(namespace) == size for namespace, size in known.sizes):
@@ -363,17 +363,24 @@ def _find_namespaces(names: set[str]) -> tuple[list[dict[str, Any]], list[_Libra
         if not str(getattr(sys.modules[name], "__file__", "")).startswith(_INSTALLED):
             near[name] = None
     libraries: dict[str, _Library] = {}
+    sizes: dict[str, int] = {}
     packages = {name.partition(".")[0] for name in (*near, *far)}
     work = deque([*near, *far])
-    while work and len(libraries) < _MOST_MODULES:
+    while work and len(sizes) < _MOST_MODULES:
         name = work.popleft()
-        if name not in libraries and name in sys.modules and _is_users(name):
-            library = libraries[name] = _read_library(name)
-            work += [used for used in library.used if used.partition(".")[0] in packages]
+        if name in sizes or name not in sys.modules or not _is_users(name):
+            continue
+        sizes[name] = len(vars(sys.modules[name]))
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(_INSTALLED):
+            used = (library := _read_library(name)).used
+            libraries[name] = library
+        else:  # what the user's own modules hold is not to be kept alive here
+            used = _list_used(vars(sys.modules[name]))
+        work += [inner for inner in used if inner.partition(".")[0] in packages]
     found = _found[key] = _Found(
         [vars(sys.modules[name]) for name in near if name in sys.modules],
-        [library for name, library in libraries.items() if name not in near],
-        [(vars(sys.modules[name]), library.size) for name, library in libraries.items()],
+        list(libraries.values()),
+        [(vars(sys.modules[name]), size) for name, size in sizes.items()],
     )
     return found.near, found.far
 
@@ -396,7 +403,7 @@ class _Library(NamedTuple):
     size: int
     caches: list[Any]
     tables: list[Any]
-    used: tuple[str, ...]
+    used: list[str]
 
 
 _libraries: dict[str, _Library] = {}
@@ -428,7 +435,7 @@ def _read_library(name: str) -> _Library:
     distinct = list({id(value): value for value in values}.values())
     caches = [value for value in distinct if type(value) is _LRU_CACHE]
     tables = [value for value in distinct if type(value) in _TABLES and value is not namespace.get("__builtins__")]
-    library = _libraries[name] = _Library(len(namespace), caches, tables, tuple(_list_used(namespace)))
+    library = _libraries[name] = _Library(len(namespace), caches, tables, _list_used(namespace))
     return library
 
 

@@ -227,7 +227,7 @@ def _write(path: str, value: Any, seen: set[int], found: dict[str, Any]) -> list
         found[f"{path} keys"] = [repr(key)[:200] if isinstance(key, _ATOMS) else id(key) for key in list(value.keys())]
         return [(f"{path}[{str(key)[:60]!r}]", item) for key, item in value.items()]
     if isinstance(value, (list, tuple, deque)):
-        found[f"{path} length"] = len(value)
+        found[f"{path} length"] = sum(1 for _ in value)  # a tuple of somebody's may refuse len()
         return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
     if isinstance(value, (set, frozenset, weakref.WeakSet)):
         found[f"{path} members"] = sorted(id(item) for item in value)

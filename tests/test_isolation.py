@@ -157,10 +157,15 @@ def _install(name: str, source: str) -> Any:
 
 
 def test_no_fake_hides_where_a_library_keeps_what_its_functions_made() -> None:
-    """In a cache or a table of a module that the library uses, and the model does not."""
+    """In a cache or a table of a module that the library uses, and the model does not; or of one of its classes."""
 
     class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.identity = transforms.Identity()
+
         def forward(self, x: Tensor) -> Tensor:
+            x = self.identity(x)
             return globals()["_quadrature"](x)  # type: ignore[no-any-return]
 
     names = ("some_flows.tables", "some_flows.utils", "some_flows.transforms")
@@ -182,7 +187,15 @@ def test_no_fake_hides_where_a_library_keeps_what_its_functions_made() -> None:
         "    return x * Nodes.make(x.shape[-1]) * weights(x.shape[-1])\n",
     )
     transforms = _install(
-        names[2], "from some_flows.utils import integrate\ndef quadrature(x):\n    return integrate(x)\n"
+        names[2],
+        "import functools, torch\n"
+        "from some_flows.utils import integrate\n"
+        "def quadrature(x):\n"
+        "    return integrate(x) * Beside.make(x.shape[-1])\n"
+        "class Beside:\n"
+        "    make = staticmethod(functools.lru_cache(lambda size: torch.ones(size)))\n"
+        "class Identity(torch.nn.Identity):\n"
+        "    pass\n",
     )
     globals()["_quadrature"] = transforms.quadrature
     try:

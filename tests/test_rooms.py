@@ -60,8 +60,8 @@ ROOMS: dict[str, set[str]] = {
     "checks": {"facts"},
     "infer": {"facts", "inputs", "sizes"},
     "engines": {
-        "arguments", "checks", "errors", "facts", "fakes", "infer", "inputs", "interrupts", "isolation", "leaves",
-        "prepare", "shadow", "source", "tracer",
+        "arguments", "checks", "errors", "facts", "fakes", "infer", "inputs", "interrupts", "isolation", "kernels",
+        "leaves", "prepare", "shadow", "source", "tracer",
     },
     "watch": {"calls", "clone", "inputs", "leaves"},
     # what is made of it

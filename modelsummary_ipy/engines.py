@@ -241,7 +241,8 @@ def _run_fake(
                 guard=check_operation,
                 measure_bytes=not lean,
             )
-        if lean != "grad" and result.error is not None and _minds_measuring(result.error):
+        minds = result.error is not None and _minds_measuring(result.error)
+        if lean != "grad" and (minds or (lean and result.asks_for_grad and torch.is_grad_enabled())):
             lean = "grad"
             continue
         better = correct_dtypes(inputs, names, dtypes, prepared, result.trace) if passes < most else None

@@ -93,6 +93,7 @@ class TraceResult:
         operands: ``(function, args, kwargs)`` of a failed torch function, to be tried again for real; tensors inside
             are the copy's.
         is_unread: Whether a mask was passed on that would have been skipped for some values, and nobody knew its.
+        asks_for_grad: Whether the model's own code asked a tensor whether autograd records it.
     """
 
     trace: Trace
@@ -100,6 +101,7 @@ class TraceResult:
     culprit: str = ""
     operands: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None = None
     is_unread: bool = False
+    asks_for_grad: bool = False
 
 
 def trace(
@@ -159,7 +161,8 @@ def trace(
             error = raised
         finally:
             gate.is_open = False
-    return replace(tracer.finish(error, inputs, method), is_unread=bool(surroundings.unread))
+    result = tracer.finish(error, inputs, method)
+    return replace(result, is_unread=bool(surroundings.unread), asks_for_grad=tracer.asks_for_grad)
 
 
 class _FunctionMode(TorchFunctionMode):
@@ -258,6 +261,7 @@ class _Tracer:
         self._culprit_name = ""
         self._culprit_operands: Any = None
         self._stop: CodeType = _Tracer.call_module.__code__
+        self.asks_for_grad = False
         self.kernels = make_log(self._current)
         self.repeats: Repeats | None = None
         self.gate = Gate()
@@ -526,6 +530,8 @@ class _Tracer:
     def _call_question(self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if info.reads_data and self._stack and id(args[0]) in self._work.param_of:
             self._stack[-1].params.append(self._work.param_of[id(args[0])])
+        if info.name in _OF_AUTOGRAD and not self._leaf_depth:
+            self.asks_for_grad = True
         try:
             return func(*args, **kwargs)
         except BaseException as error:
@@ -698,6 +704,8 @@ class _Tracer:
         return Failure(culprit, type(error).__name__, str(error), source, read_line(source))
 
 
+#: What a tensor tells of autograd.
+_OF_AUTOGRAD = frozenset({"requires_grad", "grad_fn", "is_leaf"})
 #: That the one input of a layer is no parameter.
 _NO_PARAM: tuple[int | None, ...] = (None,)
 _REAL_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer})

@@ -48,7 +48,17 @@ _HINTS = (
     "num_input_channels",
     "num_frames",
     "frames_per_clip",
+    "in_channels",
+    "sample_size",
+    "sample_frames",
+    "pooled_projection_dim",
 )
+#: What it calls the width of the text that a denoiser is told, the surest first.
+_TEXTS = ("caption_channels", "joint_attention_dim", "text_dim", "text_embed_dim", "cross_attention_dim")
+#: What a denoiser takes besides what it is to free from noise, also where its signature does without.
+_CONDITIONS = ("timestep", "encoder_hidden_states", "pooled_projections", "class_labels", "img_ids", "txt_ids")
+#: The same where its signature asks for it.
+_REQUIRED_CONDITIONS = (*_CONDITIONS, "encoder_attention_mask", "controlnet_cond")
 
 
 def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str], dict[str, int]]:
@@ -62,9 +72,13 @@ def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str],
     config = getattr(model, "config", None)
     said: dict[str, int] = {}
     for part in (config, *_find_parts(config)):
-        for name in _HINTS:
+        for name in (*_HINTS, *_TEXTS):
             if type(value := getattr(part, name, None)) is int:
                 said.setdefault(name, value)
+    denoised = next((p.name for p in positional[:1] if p.name in ("sample", "hidden_states")), "")
+    if denoised and "timestep" in parameters and set(required) <= {denoised, *_REQUIRED_CONDITIONS}:
+        told = dict.fromkeys([denoised, *(name for name in _CONDITIONS if name in parameters), *required])
+        return [], list(told), said
     main = str(getattr(model, "main_input_name", ""))  # how transformers' models say it
     if not required and main in parameters:
         sees = getattr(config, "vision_config", None) is not None or "image_size" in said
@@ -104,11 +118,15 @@ def list_candidates(
     sizes = list(dict.fromkeys(_list_sizes(modules, _find_widths(modules, params))))
     if main:
         # All that matter, then the first alone: a text without a picture, where the two must agree.
-        for names in (main, main[:1]) if len(main) > 1 else (main,):
+        offered: set[tuple[tuple[str, Size], ...]] = set()
+        unclassed = [name for name in main if name != "class_labels"]  # nets without classes refuse any
+        for names in (unclassed, main, main[:1]):
             for size in sizes[: _MOST // 2]:
                 for known in _list_known(main[0], size, hints or {}):
-                    rest = {name: _fit(name, size, hints or {}) for name in names[1:]}
-                    yield ModelInputs((), {main[0]: known, **rest})
+                    given = {main[0]: known, **{name: _fit(name, size, hints or {}) for name in names[1:]}}
+                    if (key := tuple(given.items())) not in offered:
+                        offered.add(key)
+                        yield ModelInputs((), given)
         return
     if len(required) <= 1:
         named = [said for name in required for said in _list_known(name, sizes[0], hints or {})]
@@ -131,6 +149,8 @@ def _fit(name: str, size: Size, hints: Mapping[str, int]) -> Size:
 
 def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:
     """List sizes for a parameter whose name says what it is; the size at hand for any other."""
+    if found := _list_of_denoiser(name, hints):
+        return found
     if name.rpartition("_")[2] in _COUNTED:
         return [Size((_B, _T), dtype="int64")]
     width = hints.get("image_size", hints.get("crop_size"))
@@ -148,6 +168,31 @@ def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:
         rest = (hints["num_input_channels"],) if "num_input_channels" in hints else ()
         return [Size((_B, hints["context_length"], *rest)), size]
     return [size]
+
+
+def _list_of_denoiser(name: str, hints: Mapping[str, int]) -> list[Size]:
+    """List sizes of what a denoiser takes: a map, a film or a sequence of latents, a step, and what it is told."""
+    if name == "timestep":
+        return [Size((_B,))]
+    if name == "class_labels":
+        return [Size((_B,), dtype="int64")]
+    if name == "encoder_hidden_states" and (widths := [hints[width] for width in _TEXTS if width in hints]):
+        return [Size((_B, _T, widths[0]))]
+    if name == "pooled_projections" and "pooled_projection_dim" in hints:
+        return [Size((_B, hints["pooled_projection_dim"]))]
+    if name in ("img_ids", "txt_ids"):
+        return [Size((_T, 3))]
+    if name == "encoder_attention_mask":
+        return [Size((_B, _T))]
+    if name == "controlnet_cond":  # a picture, of which the latents are an eighth
+        return [Size((_B, 3, *(8 * hints.get("sample_size", 32),) * 2))]
+    channels = hints.get("in_channels")
+    if name in ("sample", "hidden_states") and channels:
+        width, frames = hints.get("sample_size", 32), hints.get("sample_frames", hints.get("num_frames", 4))
+        maps = [Size((_B, channels, width, width)), Size((_B, channels, frames, width, width))]
+        sequence, film = Size((_B, _T, channels)), Size((_B, frames, channels, width, width))
+        return [*maps, sequence, film] if "sample_size" in hints else [sequence, *maps, film]
+    return []
 
 
 def _list_choices(name: str, size: Size, sizes: list[Size], hints: Mapping[str, int], *, first: bool) -> list[Size]:

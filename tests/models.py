@@ -1451,6 +1451,7 @@ class Iterators(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.first = nn.Linear(8, 8)
         self.layers = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
         self.turns = itertools.cycle(list(self.layers))
         self.steps = itertools.count(1)
@@ -1460,6 +1461,7 @@ class Iterators(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.turn.set(self.turn.get() + 1)
+        x = self.first(x)
         for _ in range(3):
             x = next(self.turns)(x)
         return x * next(self.rest) * next(self.steps)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from tests.models import CASES, Case
@@ -271,3 +273,51 @@ def test_an_inferred_size_carries_no_warning_about_sizes() -> None:
         nn.GRU(4, 4, batch_first=True),
     ):
         assert [flag for flag in ModelSummary(model).flags if flag.severity != "note"] == []
+
+
+class Denoiser(nn.Module):
+    """A net that frees latents from noise, with the names and the configuration that such nets have."""
+
+    def __init__(self, latents: str, is_classed: bool = False, **config: int) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(in_channels=4, **config)
+        self.latents = latents
+        self.enter = nn.Conv2d(4, 8, 3, padding=1) if latents == "map" else nn.Linear(4, 8)
+        self.time = nn.Linear(1, 8)
+        self.text = nn.Linear(self.config.joint_attention_dim, 8)
+        self.classes = nn.Embedding(10, 8) if is_classed else None
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        timestep: Tensor | None = None,
+        class_labels: Tensor | None = None,
+    ) -> Tensor:
+        assert timestep is not None
+        assert encoder_hidden_states is not None
+        assert (class_labels is None) == (self.classes is None)
+        told = self.time(timestep[:, None]) + self.text(encoder_hidden_states).mean(1)
+        if self.classes is not None:
+            told = told + self.classes(class_labels)
+        x = self.enter(hidden_states)
+        assert x.dim() == (4 if self.latents == "map" else 3)
+        return x + (told[:, :, None, None] if self.latents == "map" else told[:, None])
+
+
+@pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (lambda: Denoiser("map", sample_size=16, joint_attention_dim=12), [(2, 4, 16, 16), (2,), (2, 16, 12)]),
+        (lambda: Denoiser("sequence", joint_attention_dim=12), [(2, 16, 4), (2,), (2, 16, 12)]),
+        (
+            lambda: Denoiser("sequence", is_classed=True, joint_attention_dim=12),
+            [(2, 16, 4), (2,), (2, 16, 12), (2,)],
+        ),
+    ],
+    ids=["map", "sequence", "of classes"],
+)
+def test_a_denoiser_is_told_the_step_and_the_text(make: Callable[[], nn.Module], shapes: list[Any]) -> None:
+    summary = ModelSummary(make())
+    assert summary.error is None
+    assert [fact.spec.shape for fact in summary.story.trace.inputs] == shapes

@@ -169,6 +169,8 @@ class Cloner:
             return self._clone_namespace
         if isinstance(value, np.ndarray):
             return self._clone_array
+        if isinstance(value, functools.partial):
+            return self._clone_partial
         if isinstance(value, (type, enum.Enum)) or kind.__module__.partition(".")[0] in _SHARED_PACKAGES:
             return self._share
         return self._clone_object if _has_python_state(kind) else self._share
@@ -221,13 +223,16 @@ class Cloner:
                 for name, kind in EMPTY.items():
                     if name not in target:
                         target[name] = kind()
+        self._copy_slots(value, clone)
+        return clone
+
+    def _copy_slots(self, value: Any, clone: Any) -> None:
         for slot in _slots(type(value)):  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
             try:
                 item = slot.__get__(value)
             except AttributeError:  # a slot that was never filled
                 continue
             slot.__set__(clone, self(item))
-        return clone
 
     def _clone_leaf(self, leaf: Leaf) -> Any:
         assert self._make_layer is not None
@@ -300,10 +305,12 @@ class Cloner:
         return self._remember(value, types.MethodType(self(value.__func__), owner))
 
     def _clone_partial(self, value: functools.partial[Any]) -> Any:
-        clone = functools.partial(
-            self(value.func), *map(self, value.args), **{k: self(v) for k, v in value.keywords.items()}
-        )
-        return self._remember(value, clone)
+        """What a class of a user's own makes of ``func`` does not matter: ``partial`` itself says what is called."""
+        blank: Any = functools.partial.__new__(type(value), print)
+        clone = self._remember(value, blank)
+        functools.partial.__setstate__(clone, self(functools.partial.__reduce__(value)[2]))  # type: ignore[attr-defined]
+        self._copy_slots(value, clone)
+        return clone
 
     def _clone_function(self, value: types.FunctionType) -> Any:
         """A function is its code, but one that closes over a module, a tensor or a list would reach the original's.
@@ -411,7 +418,8 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 @functools.lru_cache(maxsize=1024)
 def _slots(kind: Any) -> tuple[types.MemberDescriptorType, ...]:
     """List the slots of a class and its bases, themselves and not by name: a class may hide one of its base's."""
-    return tuple(item for base in kind.__mro__ for item in vars(base).values() if type(item) is _SLOT)
+    bases = [base for base in kind.__mro__ if base is not functools.partial]  # whose members are no slots
+    return tuple(item for base in bases for item in vars(base).values() if type(item) is _SLOT)
 
 
 _SLOT = types.MemberDescriptorType

@@ -93,6 +93,9 @@ class Leaf:
         self.first = first
         self.training = training
 
+    def __call__(self) -> None:
+        """Do nothing: in a template this stands where only what can be called may, in a ``partial`` say."""
+
 
 class _Shape:
     """The names of the attributes of an instance of one of torch's layers, in their order.

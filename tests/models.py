@@ -1540,6 +1540,30 @@ class Closures(nn.Module):
         return self.bound(self.default(self.method(self.partial(self.run(x), x))))
 
 
+class OwnPartial(functools.partial[Any]):
+    """A partial that hides the one that it was made of."""
+
+    __slots__ = ("func",)
+
+    def __init__(self, func: Any) -> None:
+        self.func = func
+
+
+@case("holders", (2, 8))
+class Partials(nn.Module):
+    """A partial of a layer itself, and one of a class of the user's own that holds what counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.run = functools.partial(self.layer)
+        self.counts = OwnPartial(functools.partial(operator.iadd, [0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.counts([1])
+        return self.run(x)[:, : len(self.counts.func.args[0])]
+
+
 _GLOBAL = nn.BatchNorm1d(8)
 
 

@@ -43,7 +43,7 @@ KINDS: dict[str, str] = {
     "LoRA-like wrappers": "lora",
     "Lightning-style modules": "Lightning OwnTrain",
     "tensors and layers in lists, dicts, deques, slots, objects, closures, globals": "InContainers "
-    "InANamespace WeakAndBytes Iterators ProxiesAndArrays TensorsAside Closures Globals",
+    "InANamespace WeakAndBytes Iterators ProxiesAndArrays TensorsAside Closures Partials Globals",
     "caches, counts and tables beside the model": "Caches CachesInDecorators CountsAside WritesAside",
     "custom __setattr__": "OwnSetattr",
     "the user's own hooks and prints": "Hooked Prints",

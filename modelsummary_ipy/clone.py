@@ -312,6 +312,10 @@ class Cloner:
         self._copy_slots(value, clone)
         return clone
 
+    def _clone_cache(self, value: Any) -> Any:
+        """What a function gave before is the user's: a cache that a model holds begins empty."""
+        return self._remember(value, functools.lru_cache(**value.cache_parameters())(self(value.__wrapped__)))
+
     def _clone_function(self, value: types.FunctionType) -> Any:
         """A function is its code, but one that closes over a module, a tensor or a list would reach the original's.
 
@@ -451,6 +455,7 @@ _WAYS: dict[type, Callable[[Cloner, Any], Any]] = cast(
         types.FunctionType: Cloner._clone_function,
         types.MethodType: Cloner._clone_method,
         functools.partial: Cloner._clone_partial,
+        functools._lru_cache_wrapper: Cloner._clone_cache,
         weakref.ReferenceType: Cloner._clone_weakref,
         weakref.ProxyType: Cloner._clone_proxy,
         weakref.CallableProxyType: Cloner._clone_proxy,

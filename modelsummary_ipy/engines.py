@@ -255,7 +255,8 @@ def _run_fake(
 def _minds_measuring(error: BaseException) -> bool:
     """Tell whether a forward differentiates, which it can't without grad, or with hooks on what autograd saves."""
     words = str(error)
-    return "yet support saved tensor hooks" in words or "does not require grad" in words or NOT_KEPT in words
+    asks = ("yet support saved tensor hooks", "does not require grad", "doesn't require grad", "requires_grad=False")
+    return any(part in words for part in (*asks, NOT_KEPT))
 
 
 def _minds_grad(error: BaseException) -> bool:

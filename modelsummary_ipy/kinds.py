@@ -241,14 +241,20 @@ def read_extra_repr(module: nn.Module) -> str:
     kind = module.__class__  # of a proxy, the class of what it stands for
     if not str(getattr(kind.__getattr__, "__module__", "")).startswith("torch."):
         return ""
-    before = None if kind in _drawing_nothing else torch.get_rng_state()
+    before = None if kind in _drawing_nothing else _read_generator()
     try:
         return str(module.extra_repr())
     except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
         return ""
     finally:
         if before is not None:
-            if torch.equal(torch.get_rng_state(), before):
-                _drawing_nothing.add(kind)
-            elif is_alone():  # it describes what it makes of random tensors
-                torch.set_rng_state(before)
+            with torch._C._DisableTorchDispatch():
+                if torch.equal(_read_generator(), before):
+                    _drawing_nothing.add(kind)
+                elif is_alone():  # it describes what it makes of random tensors
+                    torch.set_rng_state(before)
+
+
+def _read_generator() -> Tensor:
+    with torch._C._DisableTorchDispatch():  # a forward that makes modules may be running, and a fake tells nothing
+        return torch.get_rng_state()

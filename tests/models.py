@@ -1698,6 +1698,25 @@ def make_slopes(width: int) -> Tensor:
 
 
 @case("holders", (2, 8))
+class OwnCaches(nn.Module):
+    """Results of a method and of a function kept by caches that the model itself holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.counted = 0
+        self.count = functools.lru_cache(maxsize=None)(self.count)  # type: ignore[method-assign]
+        self.ones = functools.lru_cache(maxsize=4)(lambda num: torch.ones(num))
+
+    def count(self, num: int) -> Tensor:
+        self.counted += 1
+        return self.layer.weight.sum() + num
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + self.count(x.shape[0]) + self.ones(x.shape[1])
+
+
+@case("holders", (2, 8))
 class CachesInDecorators(nn.Module):
     """Results kept by decorators, on a static method and on a function."""
 

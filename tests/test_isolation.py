@@ -262,6 +262,25 @@ def test_a_description_that_draws_random_numbers_leaves_the_generator(engine: An
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("draws", [False, True])
+def test_a_class_that_is_first_met_in_a_forward_is_described_without_fakes(draws: bool) -> None:
+    class Fresh(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + 1
+
+        def extra_repr(self) -> str:
+            return f"makes {torch.randn(3).shape}" if draws else ""
+
+    class Makes(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return Fresh()(x)
+
+    before = torch.get_rng_state()
+    ms = ModelSummary(Makes(), (2, 2))
+    assert ms.engine == "fake"
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 class _SampledWeight(nn.Module):
     """Its weight is drawn when it is asked for, and it keeps count: a layer of a Bayesian net."""
 

@@ -44,7 +44,7 @@ KINDS: dict[str, str] = {
     "Lightning-style modules": "Lightning OwnTrain",
     "tensors and layers in lists, dicts, deques, slots, objects, closures, globals": "InContainers "
     "InANamespace WeakAndBytes Iterators ProxiesAndArrays TensorsAside Closures Partials Globals",
-    "caches, counts and tables beside the model": "Caches CachesInDecorators CountsAside WritesAside",
+    "caches, counts and tables beside the model": "Caches OwnCaches CachesInDecorators CountsAside WritesAside",
     "custom __setattr__": "OwnSetattr",
     "the user's own hooks and prints": "Hooked Prints",
     "tied weights, frozen parts": "Tied part_frozen",

@@ -145,6 +145,21 @@ def test_a_forward_that_turns_grad_on_gets_layers_with_a_history() -> None:
     assert ms.rows[0].outputs[0].shape == (2, 4)
 
 
+@pytest.mark.parametrize(
+    "ask", [Tensor.retain_grad, lambda x: x.register_hook(lambda grad: grad)], ids=["retain_grad", "register_hook"]
+)
+def test_a_forward_that_keeps_what_only_autograd_gives_runs_with_grad(ask: Any) -> None:
+    class Keeps(Stack):
+        def forward(self, x: Tensor) -> Tensor:
+            x = super().forward(x)
+            ask(x)
+            return x
+
+    ms = ModelSummary(Keeps(*alike()), (2, 4))
+    assert ms.error is None
+    assert ms.engine == "fake"
+
+
 def test_under_autocast_layers_run_themselves() -> None:
     class Casting(Stack):
         def forward(self, x: Tensor) -> Tensor:

@@ -33,7 +33,8 @@
 
   const words = keep.search ? keep.search.value : "";
   const body = root.querySelector(".ms-body");
-  body.scrollTop = keep.top;
+  if (keep.top) body.scrollTop = keep.top;
+  else keep.top = body.scrollTop; // who was quick has scrolled already
   body.addEventListener("scroll", () => (keep.top = body.scrollTop));
   keep.search = root.querySelector(".ms-bar input");
   if (words && keep.search) {

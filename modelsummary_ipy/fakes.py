@@ -15,10 +15,9 @@ from torch._ops import HigherOrderOperator
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.nn.parameter import UninitializedTensorMixin as _Uninitialized  # type: ignore[attr-defined]
 
 from modelsummary_ipy.clone import Stub
-from modelsummary_ipy.looks import Look, find_look, is_plain
+from modelsummary_ipy.looks import Look, look_at
 from modelsummary_ipy.memo import MISSED, Memo
 from modelsummary_ipy.smaller import Layout, find_smaller, write_down
 
@@ -324,7 +323,7 @@ def describe_tensor(tensor: Tensor, look: Look | None = None, *, keep: bool = Tr
         is_own: Whether it belongs to the model, and is no input.
     """
     if look is None:
-        look = find_look(tensor, lazy=isinstance(tensor, _Uninitialized), plain=is_plain(tensor))
+        look = look_at(tensor)
     is_result = look.requires_grad and not tensor.is_leaf
     stub = Stub(type(tensor), look, is_result, tensor if look.stride is None and look.size is not None else None)
     if keep and type(tensor) is Tensor and look.stride is not None and look.device.type == "cpu":

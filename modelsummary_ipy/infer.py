@@ -55,6 +55,8 @@ _HINTS = (
 )
 #: What it calls the width of the text that a denoiser is told, the surest first.
 _TEXTS = ("caption_channels", "joint_attention_dim", "text_dim", "text_embed_dim", "cross_attention_dim")
+#: What it calls what it is to free from noise.
+_LATENTS = ("sample", "hidden_states")
 #: What a denoiser takes besides what it is to free from noise, also where its signature does without.
 _CONDITIONS = ("timestep", "encoder_hidden_states", "pooled_projections", "class_labels", "img_ids", "txt_ids")
 #: The same where its signature asks for it.
@@ -75,7 +77,7 @@ def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str],
         for name in (*_HINTS, *_TEXTS):
             if type(value := getattr(part, name, None)) is int:
                 said.setdefault(name, value)
-    denoised = next((p.name for p in positional[:1] if p.name in ("sample", "hidden_states")), "")
+    denoised = next((p.name for p in positional[:1] if p.name in _LATENTS), "")
     if denoised and "timestep" in parameters and set(required) <= {denoised, *_REQUIRED_CONDITIONS}:
         told = dict.fromkeys([denoised, *(name for name in _CONDITIONS if name in parameters), *required])
         return [], list(told), said
@@ -150,7 +152,7 @@ def _fit(name: str, size: Size, hints: Mapping[str, int]) -> Size:
 def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:
     """List sizes for a parameter whose name says what it is; the size at hand for any other."""
     if found := _list_of_denoiser(name, hints):
-        return found
+        return [*found, size] if name in _LATENTS else found
     if name.rpartition("_")[2] in _COUNTED:
         return [Size((_B, _T), dtype="int64")]
     width = hints.get("image_size", hints.get("crop_size"))
@@ -187,7 +189,7 @@ def _list_of_denoiser(name: str, hints: Mapping[str, int]) -> list[Size]:
     if name == "controlnet_cond":  # a picture, of which the latents are an eighth
         return [Size((_B, 3, *(8 * hints.get("sample_size", 32),) * 2))]
     channels = hints.get("in_channels")
-    if name in ("sample", "hidden_states") and channels:
+    if name in _LATENTS and channels:
         width, frames = hints.get("sample_size", 32), hints.get("sample_frames", hints.get("num_frames", 4))
         maps = [Size((_B, channels, width, width)), Size((_B, channels, frames, width, width))]
         sequence, film = Size((_B, _T, channels)), Size((_B, frames, channels, width, width))

@@ -27,16 +27,12 @@ def build_layer(leaf: Leaf, find: Callable[[int], Any]) -> nn.Module:
         leaf: What it is to be.
         find: Gives the weight of a number.
     """
-    kind, first = leaf.kind, leaf.first
-    layer: nn.Module = object.__new__(kind.cls)
     state = {name: make() for name, make in _FRESH}
-    state.update(kind.state)
-    state["training"] = leaf.training
-    for store, weights in (("_parameters", kind.params), ("_buffers", kind.buffers)):
-        state[store] = {name: None if place is None else find(first + place) for name, place in weights.items()}
-    state["_modules"] = {}
-    _set_state(layer, state)
-    return layer
+    state.update(leaf.kind.state)
+    first = leaf.first
+    return _fill(
+        leaf, state, lambda weights: {n: None if place is None else find(first + place) for n, place in weights.items()}
+    )
 
 
 def build_bare(leaf: Leaf, make: Callable[[int], Any]) -> nn.Module:
@@ -46,13 +42,16 @@ def build_bare(leaf: Leaf, make: Callable[[int], Any]) -> nn.Module:
         leaf: What it is to be.
         make: Makes the weight of a number.
     """
-    kind, first = leaf.kind, leaf.first
+    first = leaf.first
+    return _fill(leaf, leaf.kind.state.copy(), lambda weights: LateWeights(weights, first, make) if weights else {})
+
+
+def _fill(leaf: Leaf, state: dict[str, Any], store: Callable[[dict[str, Any]], dict[str, Any]]) -> nn.Module:
+    """Make a layer of what its ``__dict__`` begins with, and of what makes its dicts of weights."""
+    kind = leaf.kind
     layer: nn.Module = object.__new__(kind.cls)
-    state = kind.state.copy()
     state["training"] = leaf.training
-    state["_parameters"] = LateWeights(kind.params, first, make) if kind.params else {}
-    state["_buffers"] = LateWeights(kind.buffers, first, make) if kind.buffers else {}
-    state["_modules"] = {}
+    state["_parameters"], state["_buffers"], state["_modules"] = store(kind.params), store(kind.buffers), {}
     _set_state(layer, state)
     return layer
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import functools
 import gc
 import sys
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from operator import itemgetter
-from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from modelsummary_ipy.looks import Look, look_at
-from modelsummary_ipy.others import is_alone
+from modelsummary_ipy.reprs import ATOM_TYPES, is_short_tuple, read_extra_repr, read_settings
 
-__all__ = ["EMPTY", "MACHINERY", "LayerKind", "Leaf", "Offset", "find_kind", "read_extra_repr", "read_settings"]
+__all__ = ["EMPTY", "MACHINERY", "LayerKind", "Leaf", "Offset", "find_kind"]
 
 #: Attributes every module has, which say nothing of what it does.
 MACHINERY = frozenset(vars(nn.Module()))
@@ -26,12 +23,7 @@ MACHINERY = frozenset(vars(nn.Module()))
 EMPTY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
 _CONSTANTS = {name: value for name, value in vars(nn.Module()).items() if name not in EMPTY}
 _STORES: dict[str, Any] = dict.fromkeys(("_parameters", "_buffers", "_modules"))
-_ATOMS = (bool, int, float, str, type(None))
-_ATOM_TYPES = frozenset(_ATOMS)
-_EXACT_TYPES = _ATOM_TYPES - {float}
-#: What else tells how a module is set up, as far as it holds nothing but atoms.
-_SETTING_TYPES = (*_ATOMS, tuple, list, torch.dtype, torch.device)
-_MOST_SETTINGS = 8
+_EXACT_TYPES = ATOM_TYPES - {float}
 _MOST_KINDS = 10_000
 
 
@@ -147,7 +139,8 @@ def find_kind(module: nn.Module) -> LayerKind | None:
             key += (kind, value)
         elif kind is float:
             key += (kind, repr(value))  # -0.0 equals 0.0 and reads otherwise
-        elif kind is tuple and len(value) <= _MOST_SETTINGS and _ATOM_TYPES.issuperset(inner := [*map(type, value)]):
+        elif is_short_tuple(value):
+            inner = [*map(type, value)]
             key += (*inner, repr(value) if float in inner else value)
         else:
             return None
@@ -209,52 +202,3 @@ def _is_torchs_layer(cls: type[nn.Module]) -> bool:
         and not issubclass(cls, LazyModuleMixin)
         and getattr(sys.modules.get(name), cls.__name__, None) is cls
     )
-
-
-def read_settings(module: nn.Module, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read how a module is set up from those of its attributes that are numbers, strings or short lists of these."""
-    settings: dict[str, Any] = {}
-    for name, value in attributes.items():
-        if name.startswith("_") or not isinstance(value, _SETTING_TYPES):
-            continue
-        if isinstance(value, _ATOMS):
-            settings[name] = value
-        elif isinstance(value, (tuple, list)):
-            if len(value) <= _MOST_SETTINGS and all(isinstance(v, _ATOMS) for v in value):
-                settings[name] = tuple(value)
-        else:
-            settings[name] = str(value).removeprefix("torch.")
-    if isinstance(module, nn.modules.conv._ConvNd):
-        settings["transposed"] = bool(getattr(module, "transposed", False))
-    return MappingProxyType(settings)
-
-
-#: Classes whose ``extra_repr`` was seen to draw no random numbers.
-_drawing_nothing: weakref.WeakSet[type[nn.Module]] = weakref.WeakSet()
-
-
-def read_extra_repr(module: nn.Module) -> str:
-    """Read what a module says of itself in ``repr``; ``""`` if it can't.
-
-    One that makes what it is asked for is not asked: a weight that is a sample.
-    """
-    kind = module.__class__  # of a proxy, the class of what it stands for
-    if not str(getattr(kind.__getattr__, "__module__", "")).startswith("torch."):
-        return ""
-    before = None if kind in _drawing_nothing else _read_generator()
-    try:
-        return str(module.extra_repr())
-    except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
-        return ""
-    finally:
-        if before is not None:
-            with torch._C._DisableTorchDispatch():
-                if torch.equal(_read_generator(), before):
-                    _drawing_nothing.add(kind)
-                elif is_alone():  # it describes what it makes of random tensors
-                    torch.set_rng_state(before)
-
-
-def _read_generator() -> Tensor:
-    with torch._C._DisableTorchDispatch():  # a forward that makes modules may be running, and a fake tells nothing
-        return torch.get_rng_state()

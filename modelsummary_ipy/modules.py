@@ -16,16 +16,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.facts import ModuleFact, ParamFact
-from modelsummary_ipy.kinds import MACHINERY, LayerKind, Leaf, find_kind, read_extra_repr, read_settings
+from modelsummary_ipy.kinds import MACHINERY, LayerKind, Leaf, find_kind
 from modelsummary_ipy.looks import Look, find_storage, look_at
 from modelsummary_ipy.reads import find_reads
+from modelsummary_ipy.reprs import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
 
 __all__ = ["ModuleTree", "read_params", "read_tree"]
 
 _NO_SETTINGS = MACHINERY | {"_compiled_call_impl"}
-_ATOMS = (bool, int, float, str, type(None))
-_ATOM_TYPES = frozenset(_ATOMS)
-_MOST_SETTINGS = 8
 _MAX_SEARCH = 4
 _MAX_ITEMS = 10_000
 
@@ -141,7 +139,7 @@ class _Found:
         tensors: ``(name, tensor, kind)`` of what is registered directly on it.
         first: The number of its first weight, where these are numbered one after the other and are its alone, or where
             it has none; else -1.
-        plain: Unless it has a kind: its numbers, strings, lists and tuples, by name.
+        plain: Unless it has a kind: its attributes, without what every module has, by name.
         others: Everything that may hold a tensor or a module, by name.
     """
 
@@ -160,13 +158,9 @@ class _Found:
         if self.kind is not None:
             return
         for name, value in [item for item in list(vars(module).items()) if item[0] not in _NO_SETTINGS]:
-            kind = type(value)
-            if kind in _ATOM_TYPES:
-                self.plain[name] = value
-                continue
-            if kind is not tuple or len(value) > _MOST_SETTINGS or not _ATOM_TYPES.issuperset(map(type, value)):
-                self.others.append((name, value))
             self.plain[name] = value
+            if type(value) not in ATOM_TYPES and not is_short_tuple(value):
+                self.others.append((name, value))
 
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, str]]:
@@ -377,11 +371,11 @@ def _search(value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple
     if isinstance(value, nn.Module):
         yield name, value
         return
-    if depth >= _MAX_SEARCH or isinstance(value, (*_ATOMS, Tensor, type)) or id(value) in seen:
+    if depth >= _MAX_SEARCH or isinstance(value, (*ATOMS, Tensor, type)) or id(value) in seen:
         return
     seen.add(id(value))
     for suffix, item, steps in _contents(value):
-        if not isinstance(item, _ATOMS):
+        if not isinstance(item, ATOMS):
             yield from _search(item, name + suffix, depth + steps, seen)
 
 

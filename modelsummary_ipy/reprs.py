@@ -1,0 +1,77 @@
+"""What a module says of itself: its plain attributes, and the words of its ``repr``."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy.others import is_alone
+
+__all__ = ["ATOMS", "ATOM_TYPES", "is_short_tuple", "read_extra_repr", "read_settings"]
+
+#: Numbers, strings and ``None``: what they say is said by their value.
+ATOMS = (bool, int, float, str, type(None))
+ATOM_TYPES = frozenset(ATOMS)
+#: Most items of a list or a tuple that says how a module is set up.
+_MOST_SETTINGS = 8
+#: What else tells how a module is set up, as far as it holds nothing but atoms.
+_SETTING_TYPES = (*ATOMS, tuple, list, torch.dtype, torch.device)
+
+
+def is_short_tuple(value: Any) -> bool:
+    """Tell whether a value is a short tuple of atoms."""
+    return type(value) is tuple and len(value) <= _MOST_SETTINGS and ATOM_TYPES.issuperset(map(type, value))
+
+
+def read_settings(module: nn.Module, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read how a module is set up from those of its attributes that are numbers, strings or short lists of these."""
+    settings: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if name.startswith("_") or not isinstance(value, _SETTING_TYPES):
+            continue
+        if isinstance(value, ATOMS):
+            settings[name] = value
+        elif isinstance(value, (tuple, list)):
+            if len(value) <= _MOST_SETTINGS and all(isinstance(v, ATOMS) for v in value):
+                settings[name] = tuple(value)
+        else:
+            settings[name] = str(value).removeprefix("torch.")
+    if isinstance(module, nn.modules.conv._ConvNd):
+        settings["transposed"] = bool(getattr(module, "transposed", False))
+    return MappingProxyType(settings)
+
+
+#: Classes whose ``extra_repr`` was seen to draw no random numbers.
+_drawing_nothing: weakref.WeakSet[type[nn.Module]] = weakref.WeakSet()
+
+
+def read_extra_repr(module: nn.Module) -> str:
+    """Read what a module says of itself in ``repr``; ``""`` if it can't.
+
+    One that makes what it is asked for is not asked: a weight that is a sample.
+    """
+    kind = module.__class__  # of a proxy, the class of what it stands for
+    if not str(getattr(kind.__getattr__, "__module__", "")).startswith("torch."):
+        return ""
+    before = None if kind in _drawing_nothing else _read_generator()
+    try:
+        return str(module.extra_repr())
+    except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
+        return ""
+    finally:
+        if before is not None:
+            with torch._C._DisableTorchDispatch():
+                if torch.equal(_read_generator(), before):
+                    _drawing_nothing.add(kind)
+                elif is_alone():  # it describes what it makes of random tensors
+                    torch.set_rng_state(before)
+
+
+def _read_generator() -> Tensor:
+    with torch._C._DisableTorchDispatch():  # a forward that makes modules may be running, and a fake tells nothing
+        return torch.get_rng_state()

@@ -28,7 +28,6 @@ from modelsummary_ipy.infer import ask_parameters, list_candidates
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.interrupts import Holding
 from modelsummary_ipy.isolation import deep_stack, quiet_output
-from modelsummary_ipy.kernels import NOT_KEPT
 from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, parameter_names, prepare_inputs
 from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiece
@@ -256,7 +255,7 @@ def _minds_measuring(error: BaseException) -> bool:
     """Tell whether a forward differentiates, which it can't without grad, or with hooks on what autograd saves."""
     words = str(error)
     asks = ("yet support saved tensor hooks", "does not require grad", "doesn't require grad", "requires_grad=False")
-    return any(part in words for part in (*asks, NOT_KEPT))
+    return any(part in words for part in asks)
 
 
 def _minds_grad(error: BaseException) -> bool:
@@ -468,7 +467,7 @@ def _run_real(
         better = correct_dtypes(inputs, names, dtypes, prepared, result.trace)
         if better is not None:
             dtypes[:] = better
-        elif not goes_backward and _minds_measuring(result.error):
+        elif not goes_backward and (result.goes_backward or _minds_measuring(result.error)):
             goes_backward = True
         elif not minds_grad and _minds_grad(result.error):
             minds_grad = True

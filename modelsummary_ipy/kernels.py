@@ -20,7 +20,7 @@ from modelsummary_ipy.leaves import name_dtype
 from modelsummary_ipy.mult_adds import find_formula
 from modelsummary_ipy.zero_ops import is_zero_by_name
 
-__all__ = ["NOT_KEPT", "KernelLog"]
+__all__ = ["KernelLog"]
 
 
 class KernelLog:
@@ -51,6 +51,8 @@ class KernelLog:
         self._peak_bytes = 0
         self._was_unpacked = False
         self._hears_saved = self._with_grad = False
+        #: Whether a real pass asked for what autograd saved: it is to be made once more, with ``keep_saved``.
+        self.goes_backward = False
         self._fake_mode: FakeMode | None = None
 
     @property
@@ -113,9 +115,13 @@ class KernelLog:
                     stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._save, self._give_back))
             else:
                 if self._with_grad and not self._keeps_saved:
-                    stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_let_go, _refuse))
+                    stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_let_go, self._refuse))
                 stack.enter_context(_RealProbe(self._hear))
             yield self
+
+    def _refuse(self, _: None) -> Tensor:
+        self.goes_backward = True
+        raise RuntimeError("what autograd saves was not kept")
 
     def _hear(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         plan = _plans.get(func)
@@ -255,16 +261,8 @@ def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
         return None
 
 
-#: What a real pass says whose forward goes backward itself: it is to be made once more, with ``keep_saved``.
-NOT_KEPT = "what autograd saves was not kept"
-
-
 def _let_go(_: Tensor) -> None:
     """Let autograd keep nothing of a real pass, which nobody goes backward through."""
-
-
-def _refuse(_: None) -> Tensor:
-    raise RuntimeError(NOT_KEPT)
 
 
 _CLONE = torch.ops.aten.clone.default

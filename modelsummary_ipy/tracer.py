@@ -93,6 +93,7 @@ class TraceResult:
         operands: ``(function, args, kwargs)`` of a failed torch function, to be tried again for real; tensors inside
             are the copy's.
         is_unread: Whether a mask was passed on that would have been skipped for some values, and nobody knew its.
+        goes_backward: Whether a real pass that kept nothing was asked for what autograd saves.
         asks_for_grad: Whether the model's own code asked a tensor whether autograd records it.
     """
 
@@ -102,6 +103,7 @@ class TraceResult:
     operands: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None = None
     is_unread: bool = False
     asks_for_grad: bool = False
+    goes_backward: bool = False
 
 
 def trace(
@@ -162,7 +164,12 @@ def trace(
         finally:
             gate.is_open = False
     result = tracer.finish(error, inputs, method)
-    return replace(result, is_unread=bool(surroundings.unread), asks_for_grad=tracer.asks_for_grad)
+    return replace(
+        result,
+        is_unread=bool(surroundings.unread),
+        asks_for_grad=tracer.asks_for_grad,
+        goes_backward=tracer.kernels.goes_backward,
+    )
 
 
 class _FunctionMode(TorchFunctionMode):

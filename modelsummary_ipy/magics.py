@@ -20,7 +20,7 @@ from IPython.core.magic import (
 from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, CaselessStrEnum, Int, List, Unicode
 
-from modelsummary_ipy import completion
+import modelsummary_ipy.completion as completion
 from modelsummary_ipy.command import read_words, split_line
 from modelsummary_ipy.errors import InputError
 from modelsummary_ipy.options import check_name, is_silenced, part_options, read_dtypes, read_expect, split_names

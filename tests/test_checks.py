@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy import checks
+import modelsummary_ipy.checks as checks
 from modelsummary_ipy.checks import UnknownError, check_operation, replay
 from modelsummary_ipy.fakes import FakeMode
 from modelsummary_ipy.inputs import Size

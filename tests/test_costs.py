@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from modelsummary_ipy import zero_ops
+import modelsummary_ipy.zero_ops as zero_ops
 from modelsummary_ipy.costs import count_costs
 from modelsummary_ipy.errors import InputError
 from modelsummary_ipy.facts import Cost, Kernel

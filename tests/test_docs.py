@@ -20,7 +20,8 @@ from IPython.utils.capture import capture_output
 from torch import Tensor, nn
 from traitlets.config import Config
 
-from modelsummary_ipy import ModelSummary, rules
+import modelsummary_ipy.rules as rules
+from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.form import SummaryForm
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelsummary_ipy import facts
+import modelsummary_ipy.facts as facts
 from modelsummary_ipy.quick import quick
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from modelsummary_ipy import ModelSummary, engines
+import modelsummary_ipy.engines as engines
+from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs import ModelInputs
 from tests.reference import (
     count_params,

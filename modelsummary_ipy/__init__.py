@@ -11,8 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelsummary_ipy.errors import CheckError, ForwardError, InputError, ModelSummaryError
-    from modelsummary_ipy.facts import Cost, Flag, Memory, Row, TensorSpec
+    from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
+    from modelsummary_ipy.records.trace import Cost, Flag, Memory, Row, TensorSpec
     from modelsummary_ipy.mult_adds import register_mult_adds
     from modelsummary_ipy.sizes import Size
     from modelsummary_ipy.summary import ModelSummary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from modelsummary_ipy.facts import Call, Trace
+from modelsummary_ipy.records.trace import Call, Trace
 
 __all__ = ["align_calls"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.records.errors import InputError
 
 __all__ = [
     "check_device",

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.utils._pytree import tree_leaves, tree_map
 
-from modelsummary_ipy.facts import Call, Link, Trace
+from modelsummary_ipy.records.trace import Call, Link, Trace
 
 __all__ = ["check_operation", "find_overrun", "overrun_guard", "replay"]
 

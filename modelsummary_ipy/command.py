@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from numbers import Number
 from typing import Any
 
-from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.records.errors import InputError
 
 __all__ = ["evaluate", "parse", "read_words", "split_line", "unquote"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsummary_ipy.engines import collector_paused
-from modelsummary_ipy.facts import Trace
+from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.formulas import Formulas, FormulaTable
 from modelsummary_ipy.notation import evaluate
 from modelsummary_ipy.points import Points, prime_factors

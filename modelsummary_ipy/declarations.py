@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.rules import RULES
 from modelsummary_ipy.rules.declared import parse_declared
 

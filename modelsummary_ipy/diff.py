@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from modelsummary_ipy.facts import Change, Flag, Row, Story, Trace
+from modelsummary_ipy.records.trace import Change, Flag, Row, Story, Trace
 from modelsummary_ipy.names import name_dims
 from modelsummary_ipy.notation import evaluate
 

@@ -22,7 +22,7 @@ from modelsummary_ipy.checks import (
     overrun_guard,
     replay,
 )
-from modelsummary_ipy.facts import Trace
+from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
 from modelsummary_ipy.infer import ask_parameters, list_candidates
 from modelsummary_ipy.inputs import ModelInputs

@@ -9,8 +9,8 @@ from typing import Any
 import ipywidgets as widgets
 import torch
 
-from modelsummary_ipy.errors import InputError
-from modelsummary_ipy.facts import COLUMNS, View
+from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.trace import COLUMNS, View
 from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.memory import read_budget
 from modelsummary_ipy.settings import Settings, dtype_of, read_leaf, write_size

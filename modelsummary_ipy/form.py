@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from modelsummary_ipy.engines import collector_paused
-from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.fields import Fields, button, say_alert, show
 from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.page import live_page, static_page

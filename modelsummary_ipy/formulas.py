@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from modelsummary_ipy.algebra import Expr, constant, symbol
 from modelsummary_ipy.align import align_calls
 from modelsummary_ipy.engines import collector_paused
-from modelsummary_ipy.facts import Call, Formula, Link, Retrace, Row, TensorSpec, Trace
+from modelsummary_ipy.records.trace import Call, Formula, Link, Retrace, Row, TensorSpec, Trace
 from modelsummary_ipy.fit import Fitter, Known, Values
 from modelsummary_ipy.names import name_dims
 from modelsummary_ipy.notation import write

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.facts import ModuleFact, ParamFact
+from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.sizes import Size
 

@@ -26,7 +26,7 @@ from modelsummary_ipy.arguments import (
     write_example,
     write_line,
 )
-from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.sizes import Size, is_flat, read_dtype
 from modelsummary_ipy.structure import Leaf, list_items, map_leaves, rebuild, walk_leaves, write_value
 

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modelsummary_ipy.facts import Kernel
+from modelsummary_ipy.records.trace import Kernel
 from modelsummary_ipy.fakes import FakeMode, build_fake
 from modelsummary_ipy.leaves import name_dtype
 from modelsummary_ipy.mult_adds import find_formula

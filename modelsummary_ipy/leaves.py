@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 
-from modelsummary_ipy.facts import TensorSpec
+from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["TAG", "build_spec", "find_argument_leaves", "find_leaves", "name_device", "name_dtype", "read_shape"]
 

@@ -22,12 +22,12 @@ from traitlets import Bool, CaselessStrEnum, Int, List, Unicode
 
 import modelsummary_ipy.completion as completion
 from modelsummary_ipy.command import read_words, split_line
-from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.options import check_name, is_silenced, part_options, read_dtypes, read_expect, split_names
 
 if TYPE_CHECKING:
     from modelsummary_ipy.autoshow import AutoShow
-    from modelsummary_ipy.facts import InputFact
+    from modelsummary_ipy.records.trace import InputFact
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = ["SummaryMagics", "load", "unload"]

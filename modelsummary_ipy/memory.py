@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from modelsummary_ipy.costs import sum_saved
-from modelsummary_ipy.errors import InputError
-from modelsummary_ipy.facts import Memory, ParamFact, TensorSpec, Trace
+from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.trace import Memory, ParamFact, TensorSpec, Trace
 
 __all__ = [
     "OPTIMIZERS",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.facts import ModuleFact, ParamFact
+from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.kinds import MACHINERY, LayerKind, Leaf, find_kind
 from modelsummary_ipy.looks import Look, find_storage, look_at
 from modelsummary_ipy.reads import find_reads

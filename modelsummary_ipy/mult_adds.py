@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from modelsummary_ipy.errors import InputError
-from modelsummary_ipy.facts import Kernel
+from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.trace import Kernel
 
 __all__ = ["Formula", "count_kernel", "find_formula", "register_mult_adds"]
 

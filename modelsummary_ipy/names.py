@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from modelsummary_ipy.facts import Call, InputFact, Trace
+from modelsummary_ipy.records.trace import Call, InputFact, Trace
 
 __all__ = ["FEATURE_NAMES", "InputNames", "name_dims"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.clone import Cloner
-from modelsummary_ipy.facts import Call, InputFact, ParamFact, Trace
+from modelsummary_ipy.records.trace import Call, InputFact, ParamFact, Trace
 from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.leaves import build_spec, find_argument_leaves, name_dtype
 from modelsummary_ipy.shadow import Workpiece

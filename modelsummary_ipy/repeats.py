@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from modelsummary_ipy.facts import TensorSpec
+from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.fakes import FakeMode, build_fake
 from modelsummary_ipy.kinds import LayerKind, Leaf, Offset
 from modelsummary_ipy.leaves import build_spec

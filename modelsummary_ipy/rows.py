@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.facts import Call, ModuleFact, Row, Source, Status, Trace
+from modelsummary_ipy.records.trace import Call, ModuleFact, Row, Source, Status, Trace
 
 __all__ = ["build_rows", "format_arguments"]
 

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.clone import Cloner, Stub
-from modelsummary_ipy.facts import ParamFact
+from modelsummary_ipy.records.trace import ParamFact
 from modelsummary_ipy.fakes import FakeMode, describe_tensor, make_fake
 from modelsummary_ipy.isolation import deep_stack
 from modelsummary_ipy.kinds import Leaf

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.records.errors import InputError
 
 __all__ = ["Size", "is_flat", "read_dtype"]
 

@@ -10,7 +10,7 @@ import threading
 import traceback
 from types import CodeType, FrameType, TracebackType
 
-from modelsummary_ipy.facts import Source
+from modelsummary_ipy.records.trace import Source
 
 __all__ = ["find_lines", "format_source", "read_line", "to_source", "trim_error"]
 

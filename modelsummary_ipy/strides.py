@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from modelsummary_ipy.algebra import Expr, floor_of
-from modelsummary_ipy.facts import Call, Trace
+from modelsummary_ipy.records.trace import Call, Trace
 
 __all__ = ["predict_windows"]
 

@@ -19,8 +19,8 @@ from modelsummary_ipy.constraints import find_constraints
 from modelsummary_ipy.costs import count_costs, list_operations, sum_mult_adds
 from modelsummary_ipy.declarations import check_expect, check_ignore
 from modelsummary_ipy.engines import Engine, Traced, collector_paused, run_engine, trace_bytes
-from modelsummary_ipy.errors import CheckError, ForwardError, InputError
-from modelsummary_ipy.facts import Cost, Flag, Formula, Memory, Row, Story, Trace, View
+from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError
+from modelsummary_ipy.records.trace import Cost, Flag, Formula, Memory, Row, Story, Trace, View
 from modelsummary_ipy.failure import explain
 from modelsummary_ipy.formulas import BatchFacts, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
@@ -661,7 +661,7 @@ def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Colle
     Raises:
         InputError: If a column is not known or the depth is negative.
     """
-    from modelsummary_ipy.facts import COLUMNS
+    from modelsummary_ipy.records.trace import COLUMNS
 
     if columns is not None:
         strange = [column for column in columns if column not in COLUMNS]

@@ -13,7 +13,7 @@ from torch import nn
 
 from modelsummary_ipy.arguments import say_type
 from modelsummary_ipy.command import evaluate, parse
-from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.records.errors import InputError
 
 __all__ = ["Target", "find_target"]
 

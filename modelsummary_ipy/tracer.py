@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from modelsummary_ipy.calls import hearing_calls
-from modelsummary_ipy.facts import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
+from modelsummary_ipy.records.trace import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
 from modelsummary_ipy.fake_rules import COPIED, find_rule
 from modelsummary_ipy.interrupts import Gate, Holding, find_gate
 from modelsummary_ipy.isolation import Surroundings

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from modelsummary_ipy.facts import (
+from modelsummary_ipy.records.trace import (
     Call,
     Cost,
     Failure,

@@ -20,8 +20,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from torch import Tensor, nn
 from traitlets.config import Config
 
-from modelsummary_ipy.errors import CheckError, ForwardError
-from modelsummary_ipy.facts import (
+from modelsummary_ipy.records.errors import CheckError, ForwardError
+from modelsummary_ipy.records.trace import (
     Call,
     Failure,
     InputFact,

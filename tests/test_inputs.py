@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from modelsummary_ipy import ModelSummary, Size
-from modelsummary_ipy.errors import InputError
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.inputs import ModelInputs, check_device, read_call, read_inputs, set_dtypes
 from modelsummary_ipy.leaves import find_argument_leaves
 

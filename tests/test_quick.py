@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import modelsummary_ipy.facts as facts
+import modelsummary_ipy.records.trace as facts
 from modelsummary_ipy.quick import quick
 
 

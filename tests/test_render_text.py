@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelsummary_ipy.facts import Story, View
+from modelsummary_ipy.records.trace import Story, View
 from modelsummary_ipy.render.text import render_text
 from tests import stories
 from tests.stories import StoryBuilder

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy.facts import Flag
+from modelsummary_ipy.records.trace import Flag
 from modelsummary_ipy.rules.memory import find_memory_explosions
 from modelsummary_ipy.summary import ModelSummary
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 
-from modelsummary_ipy.facts import Call
+from modelsummary_ipy.records.trace import Call
 
-from .code import name_member
-from .lines import change_call, change_operation, read_unpacking, wrap_attribute, write_loop
-from .numbers import write_shape
-from .repair import fix_argument
-from .scene import ANYWHERE, RESHAPE, Diagnosis, Scene
+from modelsummary_ipy.failure.code import name_member
+from modelsummary_ipy.failure.lines import change_call, change_operation, read_unpacking, wrap_attribute, write_loop
+from modelsummary_ipy.failure.numbers import write_shape
+from modelsummary_ipy.failure.repair import fix_argument
+from modelsummary_ipy.failure.scene import ANYWHERE, RESHAPE, Diagnosis, Scene
 
 __all__ = ["explain_arguments"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.facts import Call, TensorSpec
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
-from .code import name_member, write_change, write_module
-from .combining import find_clashes
-from .kinds import FLOATING, cast, retype_input
-from .lines import change_call
-from .numbers import write_shape
-from .repair import fix_argument, fix_creation
-from .scene import RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.failure.code import name_member, write_change, write_module
+from modelsummary_ipy.failure.combining import find_clashes
+from modelsummary_ipy.failure.kinds import FLOATING, cast, retype_input
+from modelsummary_ipy.failure.lines import change_call
+from modelsummary_ipy.failure.numbers import write_shape
+from modelsummary_ipy.failure.repair import fix_argument, fix_creation
+from modelsummary_ipy.failure.scene import RESHAPE, Diagnosis, Part, Scene
 
 __all__ = ["explain_attention"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelsummary_ipy.facts import ModuleFact, Trace
+from modelsummary_ipy.records.trace import ModuleFact, Trace
 
 __all__ = ["name_member", "write_change", "write_module"]
 

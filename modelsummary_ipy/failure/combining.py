@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from modelsummary_ipy.facts import Call, Link
+from modelsummary_ipy.records.trace import Call, Link
 
-from .code import write_change
-from .lines import change_operation
-from .numbers import write_shape
-from .repair import fix_operand, fix_setting, resize_param
-from .scene import ANYWHERE, STEER, STEP, Diagnosis, Part, Scene
-from .strides import find_lost, find_stride, write_lost
+from modelsummary_ipy.failure.code import write_change
+from modelsummary_ipy.failure.lines import change_operation
+from modelsummary_ipy.failure.numbers import write_shape
+from modelsummary_ipy.failure.repair import fix_operand, fix_setting, resize_param
+from modelsummary_ipy.failure.scene import ANYWHERE, STEER, STEP, Diagnosis, Part, Scene
+from modelsummary_ipy.failure.strides import find_lost, find_stride, write_lost
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelsummary_ipy.facts import Call
+from modelsummary_ipy.records.trace import Call
 
-from .numbers import write_shape
-from .repair import fix_argument, fix_module
-from .scene import GROW, RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.failure.numbers import write_shape
+from modelsummary_ipy.failure.repair import fix_argument, fix_module
+from modelsummary_ipy.failure.scene import GROW, RESHAPE, Diagnosis, Part, Scene
 
 __all__ = ["explain_convolution", "move_to_channels"]
 

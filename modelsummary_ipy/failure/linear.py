@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.facts import Call, TensorSpec
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
-from .lines import change_operation
-from .numbers import factor_like, product, write_product, write_shape
-from .repair import find_line, fix_argument, fix_module, fix_operand
-from .scene import RESHAPE, STEER, Diagnosis, Part, Scene, write_source
+from modelsummary_ipy.failure.lines import change_operation
+from modelsummary_ipy.failure.numbers import factor_like, product, write_product, write_shape
+from modelsummary_ipy.failure.repair import find_line, fix_argument, fix_module, fix_operand
+from modelsummary_ipy.failure.scene import RESHAPE, STEER, Diagnosis, Part, Scene, write_source
 
 __all__ = ["explain_linear", "find_source_map", "move_to_end"]
 

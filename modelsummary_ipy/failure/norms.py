@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelsummary_ipy.facts import Call
+from modelsummary_ipy.records.trace import Call
 
-from .linear import move_to_end
-from .numbers import product, write_product, write_shape
-from .repair import fix_argument, fix_module, fix_setting
-from .scene import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
+from modelsummary_ipy.failure.linear import move_to_end
+from modelsummary_ipy.failure.numbers import product, write_product, write_shape
+from modelsummary_ipy.failure.repair import fix_argument, fix_module, fix_setting
+from modelsummary_ipy.failure.scene import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
 
 __all__ = ["explain_norm"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from modelsummary_ipy.facts import TensorSpec
+from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["factor_like", "product", "write_input", "write_product", "write_shape"]
 

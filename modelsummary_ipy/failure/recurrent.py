@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.facts import TensorSpec
+from modelsummary_ipy.records.trace import TensorSpec
 
-from .linear import last_axis
-from .numbers import write_shape
-from .repair import fix_argument, fix_creation, fix_module
-from .scene import RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.failure.linear import last_axis
+from modelsummary_ipy.failure.numbers import write_shape
+from modelsummary_ipy.failure.repair import fix_argument, fix_creation, fix_module
+from modelsummary_ipy.failure.scene import RESHAPE, Diagnosis, Part, Scene
 
 __all__ = ["explain_recurrent"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import linecache
 import re
 
-from modelsummary_ipy.facts import Call, Source
+from modelsummary_ipy.records.trace import Call, Source
 
-from .code import name_member, write_change, write_module
-from .lines import change_operation, set_argument, splice_argument, wrap_argument
-from .scene import Part, Scene, drop_remark, write_source
+from modelsummary_ipy.failure.code import name_member, write_change, write_module
+from modelsummary_ipy.failure.lines import change_operation, set_argument, splice_argument, wrap_argument
+from modelsummary_ipy.failure.scene import Part, Scene, drop_remark, write_source
 
 __all__ = [
     "find_earlier",

@@ -6,13 +6,13 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.facts import Call, TensorSpec
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
-from .code import write_change, write_module
-from .lines import change_operation
-from .numbers import factor_like, product, write_product, write_shape
-from .repair import resize_param
-from .scene import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
+from modelsummary_ipy.failure.code import write_change, write_module
+from modelsummary_ipy.failure.lines import change_operation
+from modelsummary_ipy.failure.numbers import factor_like, product, write_product, write_shape
+from modelsummary_ipy.failure.repair import resize_param
+from modelsummary_ipy.failure.scene import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
 
 __all__ = ["explain_axis", "explain_reshape", "explain_split"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from modelsummary_ipy.facts import Call, Source, TensorSpec, Trace
+from modelsummary_ipy.records.trace import Call, Source, TensorSpec, Trace
 
-from .scene import Diagnosis, Scene
+from modelsummary_ipy.failure.scene import Diagnosis, Scene
 
 __all__ = ["Probe", "Specs", "find_sizes"]
 

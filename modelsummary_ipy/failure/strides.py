@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelsummary_ipy.facts import Call, Link
+from modelsummary_ipy.records.trace import Call, Link
 
-from .scene import Part, Scene
+from modelsummary_ipy.failure.scene import Part, Scene
 
 __all__ = ["Lost", "find_lost", "find_stride", "write_lost"]
 

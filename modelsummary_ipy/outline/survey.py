@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..facts import Flag, Row, Story, View
+from modelsummary_ipy.records.trace import Flag, Row, Story, View
 
 
 class Survey:

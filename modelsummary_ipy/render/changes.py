@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from modelsummary_ipy.facts import Change, Row, Story
+from modelsummary_ipy.records.trace import Change, Row, Story
 from modelsummary_ipy.render.words import plain
 
 __all__ = ["render_changes_html", "render_changes_text"]

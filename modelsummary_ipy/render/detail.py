@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..facts import Formula, Row, Story, TensorSpec
-from . import sizes, words
-from .words import plain
+from modelsummary_ipy.records.trace import Formula, Row, Story, TensorSpec
+from modelsummary_ipy.render import sizes, words
+from modelsummary_ipy.render.words import plain
 
 __all__ = ["Operations", "find_detail"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..facts import Formula, Story
-from .words import plain
+from modelsummary_ipy.records.trace import Formula, Story
+from modelsummary_ipy.render.words import plain
 
 __all__ = ["MEANINGS", "Names", "find_names"]
 

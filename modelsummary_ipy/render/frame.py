@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..facts import Cost, Formula, Row, Story, TensorSpec
+from modelsummary_ipy.records.trace import Cost, Formula, Row, Story, TensorSpec
 
 if TYPE_CHECKING:
     import pandas as pd

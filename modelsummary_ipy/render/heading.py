@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..facts import Flag, Memory, Story
-from ..outline import Outline
-from .words import format_bytes, format_short, plain, plural
+from modelsummary_ipy.records.trace import Flag, Memory, Story
+from modelsummary_ipy.outline import Outline
+from modelsummary_ipy.render.words import format_bytes, format_short, plain, plural
 
 
 @dataclass(frozen=True, slots=True)

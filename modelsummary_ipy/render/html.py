@@ -11,13 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ..facts import Story, View
-from ..outline import Outline, build_outline
-from . import heading, labels, words
-from .detail import Operations, find_detail
-from .dims import MEANINGS, Names, find_names
-from .icicle import Bar, Share, build_icicle, find_shares
-from .parts import Part, Parts, markup_detail
+from modelsummary_ipy.records.trace import Story, View
+from modelsummary_ipy.outline import Outline, build_outline
+from modelsummary_ipy.render import heading, labels, words
+from modelsummary_ipy.render.detail import Operations, find_detail
+from modelsummary_ipy.render.dims import MEANINGS, Names, find_names
+from modelsummary_ipy.render.icicle import Bar, Share, build_icicle, find_shares
+from modelsummary_ipy.render.parts import Part, Parts, markup_detail
 
 __all__ = ["render_html"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..facts import Row, Story
-from ..outline import GroupNode, HiddenNode, Node, Outline, RowNode
-from . import labels, words
+from modelsummary_ipy.records.trace import Row, Story
+from modelsummary_ipy.outline import GroupNode, HiddenNode, Node, Outline, RowNode
+from modelsummary_ipy.render import labels, words
 
 __all__ = ["Bar", "Share", "build_icicle", "find_shares"]
 

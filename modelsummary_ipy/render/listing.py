@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from ..annotate import Line, Listing, Variant
-from ..facts import Flag, Formula
-from .words import plain
+from modelsummary_ipy.annotate import Line, Listing, Variant
+from modelsummary_ipy.records.trace import Flag, Formula
+from modelsummary_ipy.render.words import plain
 
 __all__ = ["Annotated", "build_details", "format_dims", "render_listings"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..facts import Story, View
-from ..outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
-from . import heading, labels, words
+from modelsummary_ipy.records.trace import Story, View
+from modelsummary_ipy.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
+from modelsummary_ipy.render import heading, labels, words
 
 __all__ = ["render_markdown"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from ..facts import Cost, Row, Story, View
-from ..outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
-from . import heading, labels, sizes, words
-from .dims import Names
+from modelsummary_ipy.records.trace import Cost, Row, Story, View
+from modelsummary_ipy.outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
+from modelsummary_ipy.render import heading, labels, sizes, words
+from modelsummary_ipy.render.dims import Names
 
 __all__ = ["Part", "Parts", "markup_detail"]
 

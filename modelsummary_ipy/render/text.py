@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..facts import Story, View
-from ..outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
-from . import heading, labels, words
+from modelsummary_ipy.records.trace import Story, View
+from modelsummary_ipy.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
+from modelsummary_ipy.render import heading, labels, words
 
 __all__ = ["render_text"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
-from modelsummary_ipy.facts import Flag, Story
+from modelsummary_ipy.records.trace import Flag, Story
 from modelsummary_ipy.rules import (
     batch_sizes,
     declared,

@@ -10,7 +10,7 @@ import math
 import weakref
 from collections.abc import Callable, Sequence
 
-from modelsummary_ipy.facts import Call, Link
+from modelsummary_ipy.records.trace import Call, Link
 from modelsummary_ipy.rules.reading import Reading, Size, argument, dims_argument, einsum_labels
 
 __all__ = ["Axes", "Axis", "Dim", "Layout", "follow_axes", "regroup", "roots"]

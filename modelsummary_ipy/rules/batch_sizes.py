@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelsummary_ipy.facts import Call, Flag, Link, Retrace, Severity, Story, Trace
+from modelsummary_ipy.records.trace import Call, Flag, Link, Retrace, Severity, Story, Trace
 from modelsummary_ipy.rules.layers import (
     ATTENTIONS,
     FACTORIES,

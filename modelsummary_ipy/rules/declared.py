@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from modelsummary_ipy.facts import Flag, Row, Story, TensorSpec
+from modelsummary_ipy.records.trace import Flag, Row, Story, TensorSpec
 from modelsummary_ipy.rules.reading import Size, write_size
 
 __all__ = ["RULES", "find_broken_declarations", "parse_declared"]

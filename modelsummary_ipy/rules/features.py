@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelsummary_ipy.facts import Call, Flag, Severity, Story
+from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
 from modelsummary_ipy.rules.axes import Axes, follow_axes
 from modelsummary_ipy.rules.layers import CONVOLUTIONS, LINEARS, spatial_rank
 from modelsummary_ipy.rules.reading import Reading, argument, read, write_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from modelsummary_ipy.facts import Call, Flag, Link, Story
+from modelsummary_ipy.records.trace import Call, Flag, Link, Story
 from modelsummary_ipy.rules.layers import ATTENTIONS, CONVOLUTIONS, RECURRENTS, spatial_rank
 from modelsummary_ipy.rules.reading import Reading, read, write_size
 

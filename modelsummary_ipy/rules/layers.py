@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.facts import Call
+from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.rules.reading import Reading
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from modelsummary_ipy.facts import Call, Flag, Story, TensorSpec
+from modelsummary_ipy.records.trace import Call, Flag, Story, TensorSpec
 
 __all__ = ["RULES", "find_memory_explosions"]
 

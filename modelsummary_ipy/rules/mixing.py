@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelsummary_ipy.facts import Call, Flag, Link, Severity, Story
+from modelsummary_ipy.records.trace import Call, Flag, Link, Severity, Story
 from modelsummary_ipy.rules.layers import (
     ELEMENTWISE,
     REDUCTIONS,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from modelsummary_ipy.facts import Call, Flag, Link, Story
+from modelsummary_ipy.records.trace import Call, Flag, Link, Story
 from modelsummary_ipy.rules.layers import (
     CONVOLUTIONS,
     RECURRENTS,

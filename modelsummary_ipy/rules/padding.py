@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from modelsummary_ipy.facts import Call, Flag, Story
+from modelsummary_ipy.records.trace import Call, Flag, Story
 from modelsummary_ipy.rules.reading import Reading, Size, read
 from modelsummary_ipy.rules.spatial import is_cropped, read_convolution
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 
-from modelsummary_ipy.facts import Call, Flag, Severity, Story
+from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
 from modelsummary_ipy.rules.layers import RESHAPES
 from modelsummary_ipy.rules.reading import Reading, Size, argument, read, write_size
 

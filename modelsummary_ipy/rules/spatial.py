@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from modelsummary_ipy.facts import Call, Flag, Severity, Story
+from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
 from modelsummary_ipy.rules.layers import CONVOLUTIONS, POOLS, REDUCTIONS, spatial_rank
 from modelsummary_ipy.rules.reading import Reading, Size, read
 

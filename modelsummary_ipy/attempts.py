@@ -11,7 +11,7 @@ import torch
 from modelsummary_ipy.checks import check_operation, find_overrun, overrun_guard
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import InputFact, TensorSpec, Trace
-from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.isolation import quiet_output
 from modelsummary_ipy.prepare import prepare_inputs
 from modelsummary_ipy.shadow import Shadow

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from modelsummary_ipy.arguments import write_example
+from modelsummary_ipy.inputs.signature import write_example
 from modelsummary_ipy.checks import (
     UnknownError,
     check_operation,
@@ -24,8 +24,8 @@ from modelsummary_ipy.checks import (
 )
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
-from modelsummary_ipy.infer import ask_parameters, list_candidates
-from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.inputs.infer import ask_parameters, list_candidates
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.interrupts import Holding
 from modelsummary_ipy.isolation import deep_stack, quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves

@@ -19,7 +19,7 @@ from modelsummary_ipy.shadow import Shadow
 from modelsummary_ipy.strides import predict_windows
 
 if TYPE_CHECKING:
-    from modelsummary_ipy.inputs import ModelInputs
+    from modelsummary_ipy.inputs.model_inputs import ModelInputs
 
 __all__ = ["BatchFacts", "Formulas", "find_batch", "find_formulas", "trace_again"]
 

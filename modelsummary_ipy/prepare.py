@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.clone import Cloner
 from modelsummary_ipy.records.trace import Call, InputFact, ParamFact, Trace
-from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.leaves import build_spec, find_argument_leaves, name_dtype
 from modelsummary_ipy.shadow import Workpiece
 from modelsummary_ipy.tracer import Prepared

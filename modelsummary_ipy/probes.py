@@ -22,7 +22,7 @@ from modelsummary_ipy.shadow import Shadow, Workpiece
 from modelsummary_ipy.tracer import Prepared, TraceEndedError, trace
 
 if TYPE_CHECKING:
-    from modelsummary_ipy.inputs import ModelInputs
+    from modelsummary_ipy.inputs.model_inputs import ModelInputs
 
 __all__ = ["Probe", "Prober", "Sizes"]
 

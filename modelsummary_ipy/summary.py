@@ -23,7 +23,7 @@ from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.records.trace import Cost, Flag, Formula, Memory, Row, Story, Trace, View
 from modelsummary_ipy.failure import explain
 from modelsummary_ipy.formulas import BatchFacts, find_batch, find_formulas, trace_again
-from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags, find_questions

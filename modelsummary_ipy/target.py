@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.arguments import say_type
+from modelsummary_ipy.inputs.signature import say_type
 from modelsummary_ipy.command import evaluate, parse
 from modelsummary_ipy.records.errors import InputError
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.clone import Cloner
-from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.leaves import name_dtype
 
 __all__ = ["SeenCall", "find_failed_call", "watch_calls"]

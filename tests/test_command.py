@@ -12,7 +12,7 @@ from torch import nn
 
 from modelsummary_ipy import InputError, Size
 from modelsummary_ipy.command import evaluate, read_words, split_line
-from modelsummary_ipy.inputs import ModelInputs, read_arguments
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, read_arguments
 
 
 @pytest.mark.parametrize(

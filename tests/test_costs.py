@@ -25,7 +25,7 @@ import modelsummary_ipy.zero_ops as zero_ops
 from modelsummary_ipy.costs import count_costs
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import Cost, Kernel
-from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.mult_adds import count_kernel, find_formula, register_mult_adds
 from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.zero_ops import is_zero_by_name

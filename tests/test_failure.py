@@ -34,7 +34,7 @@ from modelsummary_ipy.records.trace import (
     Trace,
 )
 from modelsummary_ipy.failure import explain
-from modelsummary_ipy.inputs import Size
+from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.summary import ModelSummary
 from tests import failing_models
 from tests.failing_cases import CASES, Failing

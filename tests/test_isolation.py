@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.engines import Traced, collector_paused, run_engine
-from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.others import Alone, is_alone
 from tests import models
 from tests.models import CASES, Case, by_name

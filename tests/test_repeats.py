@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from tests.models import CASES, Case
 from tests.reference import count_params, difference, fingerprint, list_module_calls, quietly, seed, watch_with_hooks
 from tests.zoo import ZOO, Animal

@@ -13,7 +13,7 @@ from IPython.testing.globalipapp import start_ipython
 from torch import nn
 
 from modelsummary_ipy import InputError, ModelSummary, Size
-from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.settings import Settings, read_leaf, read_suggestion, write_size
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelsummary_ipy import InputError, Size
-from modelsummary_ipy.sizes import is_flat, read_dtype
+from modelsummary_ipy.inputs.size import is_flat, read_dtype
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True)
 dtypes = st.sampled_from([None, "float32", "int64", "bfloat16", "bool", "complex64"])

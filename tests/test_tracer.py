@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.tracer import TraceCancelled
 from tests.models import CASES, Case, by_name
 from tests.reference import count_params, list_module_calls, quietly, seed, watch_with_hooks

@@ -9,7 +9,7 @@ import torch
 
 import modelsummary_ipy.engines as engines
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.inputs import ModelInputs
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from tests.reference import (
     count_params,
     difference,
@@ -82,7 +82,7 @@ def find(name: str) -> Animal:
 
 @EVERY_ANIMAL
 def test_sizes_alone_give_the_same_rows_where_no_value_is_asked_for(animal: Animal) -> None:
-    from modelsummary_ipy.inputs import Size
+    from modelsummary_ipy.inputs.model_inputs import Size
 
     if animal.needs_values or animal.name in VALUES_MATTER:
         return

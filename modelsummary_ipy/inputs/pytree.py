@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.sizes import Size
+from modelsummary_ipy.inputs.size import Size
 
 __all__ = ["Leaf", "list_items", "map_leaves", "rebuild", "walk_leaves", "write_value"]
 

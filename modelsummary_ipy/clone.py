@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.kinds import EMPTY, Leaf
-from modelsummary_ipy.looks import Look
+from modelsummary_ipy.model.layer_spec import EMPTY, Leaf
+from modelsummary_ipy.model.tensor_meta import Look
 
 __all__ = ["Cloner", "Stub"]
 

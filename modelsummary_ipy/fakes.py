@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from modelsummary_ipy.clone import Stub
-from modelsummary_ipy.looks import Look, look_at
+from modelsummary_ipy.model.tensor_meta import Look, look_at
 from modelsummary_ipy.memo import MISSED, Memo
 from modelsummary_ipy.smaller import Layout, find_smaller, write_down
 

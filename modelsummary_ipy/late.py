@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from typing import Any
 
-from modelsummary_ipy.kinds import Offset
+from modelsummary_ipy.model.layer_spec import Offset
 
 __all__ = ["LateWeights"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.kinds import EMPTY, Leaf
+from modelsummary_ipy.model.layer_spec import EMPTY, Leaf
 from modelsummary_ipy.late import LateWeights
 
 __all__ = ["build_bare", "build_layer", "lending_hook_dicts"]

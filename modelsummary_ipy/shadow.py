@@ -14,10 +14,10 @@ from modelsummary_ipy.clone import Cloner, Stub
 from modelsummary_ipy.records.trace import ParamFact
 from modelsummary_ipy.fakes import FakeMode, describe_tensor, make_fake
 from modelsummary_ipy.isolation import deep_stack
-from modelsummary_ipy.kinds import Leaf
+from modelsummary_ipy.model.layer_spec import Leaf
 from modelsummary_ipy.layers import build_bare, build_layer
-from modelsummary_ipy.looks import is_plain
-from modelsummary_ipy.modules import ModuleTree, read_tree
+from modelsummary_ipy.model.tensor_meta import is_plain
+from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
 
 __all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
 

@@ -25,7 +25,7 @@ from modelsummary_ipy.isolation import Surroundings
 from modelsummary_ipy.kernels import KernelLog
 from modelsummary_ipy.layers import lending_hook_dicts
 from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
-from modelsummary_ipy.modules import ModuleTree, read_params, read_tree
+from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tree
 from modelsummary_ipy.ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.repeats import Answer, Repeats
 from modelsummary_ipy.shadow import Workpiece

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.kinds import find_kind
+from modelsummary_ipy.model.layer_spec import find_kind
 from modelsummary_ipy.layers import build_bare, build_layer, lending_hook_dicts
-from modelsummary_ipy.looks import find_storage
-from modelsummary_ipy.modules import read_tree
+from modelsummary_ipy.model.tensor_meta import find_storage
+from modelsummary_ipy.model.module_tree import read_tree
 
 
 def with_hook(layer: nn.Module) -> nn.Module:
@@ -183,7 +183,7 @@ def test_tensors_of_one_storage_have_one_number(monkeypatch: pytest.MonkeyPatch)
     x = torch.zeros(4, 4)
     expected = x.untyped_storage()._cdata
     assert find_storage(x) == find_storage(x[1:]) == expected != find_storage(torch.zeros(4, 4))
-    monkeypatch.setattr("modelsummary_ipy.looks._find_address", None)
+    monkeypatch.setattr("modelsummary_ipy.model.tensor_meta._find_address", None)
     assert find_storage(x) == find_storage(x.t()) == expected
 
 

@@ -300,7 +300,7 @@ def test_a_weight_is_there_however_it_is_read() -> None:
 
 
 def test_weights_that_nobody_reads_are_never_made() -> None:
-    from modelsummary_ipy.kinds import Offset
+    from modelsummary_ipy.model.layer_spec import Offset
     from modelsummary_ipy.shadow import Shadow
 
     made = Shadow(nn.Sequential(*alike())).build_fake_workpiece(late=True)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
-from modelsummary_ipy.kinds import MACHINERY, LayerKind, Leaf, find_kind
-from modelsummary_ipy.looks import Look, find_storage, look_at
-from modelsummary_ipy.reads import find_reads
-from modelsummary_ipy.reprs import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
+from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, Leaf, find_kind
+from modelsummary_ipy.model.tensor_meta import Look, find_storage, look_at
+from modelsummary_ipy.model.attribute_reads import find_reads
+from modelsummary_ipy.model.module_repr import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
 
 __all__ = ["ModuleTree", "read_params", "read_tree"]
 

@@ -23,7 +23,7 @@ from modelsummary_ipy.checks import (
     replay,
 )
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.fakes import FAKE_ONLY_ERRORS
+from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS
 from modelsummary_ipy.inputs.infer import ask_parameters, list_candidates
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.interrupts import Holding

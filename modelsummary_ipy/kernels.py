@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelsummary_ipy.records.trace import Kernel
-from modelsummary_ipy.fakes import FakeMode, build_fake
+from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.leaves import name_dtype
 from modelsummary_ipy.mult_adds import find_formula
 from modelsummary_ipy.zero_ops import is_zero_by_name

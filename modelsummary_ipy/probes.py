@@ -13,7 +13,7 @@ from torch import Tensor
 
 from modelsummary_ipy.checks import find_overrun
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.fakes import give_values
+from modelsummary_ipy.fake.fake_mode import give_values
 from modelsummary_ipy.isolation import quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.names import FEATURE_NAMES, InputNames

@@ -12,7 +12,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.clone import Cloner, Stub
 from modelsummary_ipy.records.trace import ParamFact
-from modelsummary_ipy.fakes import FakeMode, describe_tensor, make_fake
+from modelsummary_ipy.fake.fake_mode import FakeMode, describe_tensor, make_fake
 from modelsummary_ipy.isolation import deep_stack
 from modelsummary_ipy.model.layer_spec import Leaf
 from modelsummary_ipy.layers import build_bare, build_layer

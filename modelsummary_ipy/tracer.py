@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.records.trace import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
-from modelsummary_ipy.fake_rules import COPIED, find_rule
+from modelsummary_ipy.fake.op_overrides import COPIED, find_rule
 from modelsummary_ipy.interrupts import Gate, Holding, find_gate
 from modelsummary_ipy.isolation import Surroundings
 from modelsummary_ipy.kernels import KernelLog

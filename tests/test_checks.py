@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import modelsummary_ipy.checks as checks
 from modelsummary_ipy.checks import UnknownError, check_operation, replay
-from modelsummary_ipy.fakes import FakeMode
+from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.ops import describe_op
 from modelsummary_ipy.summary import ModelSummary

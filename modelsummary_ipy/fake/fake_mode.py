@@ -18,8 +18,8 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from modelsummary_ipy.clone import Stub
 from modelsummary_ipy.model.tensor_meta import Look, look_at
-from modelsummary_ipy.memo import MISSED, Memo
-from modelsummary_ipy.smaller import Layout, find_smaller, write_down
+from modelsummary_ipy.fake.shape_cache import MISSED, Memo
+from modelsummary_ipy.fake.shape_shortcuts import Layout, find_smaller, write_down
 
 __all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "build_fake", "describe_tensor", "give_values", "make_fake"]
 

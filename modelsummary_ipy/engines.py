@@ -26,11 +26,11 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS
 from modelsummary_ipy.inputs.infer import ask_parameters, list_candidates
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.interrupts import Holding
-from modelsummary_ipy.isolation import deep_stack, quiet_output
+from modelsummary_ipy.isolation.interrupts import Holding
+from modelsummary_ipy.isolation.global_state import deep_stack, quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
 from modelsummary_ipy.prepare import correct_dtypes, find_ranges, guess_dtypes, parameter_names, prepare_inputs
-from modelsummary_ipy.shadow import Mode, Shadow, Workpiece, build_real_workpiece
+from modelsummary_ipy.isolation.shadow import Mode, Shadow, Workpiece, build_real_workpiece
 from modelsummary_ipy.source import format_source, trim_error
 from modelsummary_ipy.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
 

@@ -15,7 +15,7 @@ from modelsummary_ipy.names import name_dims
 from modelsummary_ipy.notation import write
 from modelsummary_ipy.points import Points, choose_points, choose_points_of_failed
 from modelsummary_ipy.probes import Prober, Sizes
-from modelsummary_ipy.shadow import Shadow
+from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.strides import predict_windows
 
 if TYPE_CHECKING:

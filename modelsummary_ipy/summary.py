@@ -28,7 +28,7 @@ from modelsummary_ipy.memory import check_optimizer, estimate_memory, fit_batch,
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags, find_questions
 from modelsummary_ipy.series import Series
-from modelsummary_ipy.shadow import Mode
+from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.tracer import Observer
 from modelsummary_ipy.watch import watch_calls
 

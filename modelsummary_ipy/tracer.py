@@ -20,15 +20,15 @@ from torch.overrides import TorchFunctionMode
 from modelsummary_ipy.calls import hearing_calls
 from modelsummary_ipy.records.trace import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
 from modelsummary_ipy.fake.op_overrides import COPIED, find_rule
-from modelsummary_ipy.interrupts import Gate, Holding, find_gate
-from modelsummary_ipy.isolation import Surroundings
+from modelsummary_ipy.isolation.interrupts import Gate, Holding, find_gate
+from modelsummary_ipy.isolation.global_state import Surroundings
 from modelsummary_ipy.kernels import KernelLog
-from modelsummary_ipy.layers import lending_hook_dicts
+from modelsummary_ipy.isolation.lean_layers import lending_hook_dicts
 from modelsummary_ipy.leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
 from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tree
 from modelsummary_ipy.ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.repeats import Answer, Repeats
-from modelsummary_ipy.shadow import Workpiece
+from modelsummary_ipy.isolation.shadow import Workpiece
 from modelsummary_ipy.source import Place, find_lines, read_line, to_source
 
 __all__ = ["Observer", "Prepared", "TraceCancelled", "TraceEndedError", "TraceResult", "hearing_progress", "trace"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.calls import hearing_calls
-from modelsummary_ipy.clone import Cloner
+from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.leaves import name_dtype
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.model.layer_spec import find_kind
-from modelsummary_ipy.layers import build_bare, build_layer, lending_hook_dicts
+from modelsummary_ipy.isolation.lean_layers import build_bare, build_layer, lending_hook_dicts
 from modelsummary_ipy.model.tensor_meta import find_storage
 from modelsummary_ipy.model.module_tree import read_tree
 
@@ -158,7 +158,7 @@ class Meddler(nn.Module):
 
 
 def test_a_forward_that_meddles_with_thousands_of_layers_sees_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.shadow.MANY_MODULES", 0)
+    monkeypatch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", 0)
     before = set(vars(nn.Module))
     ms = ModelSummary(Meddler(), (2, 4), engine="fake")
     assert ms.error is None

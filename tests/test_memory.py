@@ -377,7 +377,7 @@ def test_bytes_are_known_where_the_user_turned_grad_off() -> None:
 def test_many_modules_are_measured_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = block(), torch.randn(8, 16)
     expected = summarise(model, x)
-    monkeypatch.setattr("modelsummary_ipy.shadow.MANY_MODULES", 2)
+    monkeypatch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", 2)
     ms = summarise(model, x)
     assert not ms.story.trace.knows_saved
     assert ms.total_mult_adds == expected.total_mult_adds

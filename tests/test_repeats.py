@@ -18,7 +18,7 @@ from tests.zoo import ZOO, Animal
 
 @pytest.fixture(autouse=True)
 def every_model_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.shadow.MANY_MODULES", 0)
+    monkeypatch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", 0)
 
 
 def tell(ms: ModelSummary) -> list[tuple[Any, ...]]:
@@ -34,7 +34,7 @@ def tell(ms: ModelSummary) -> list[tuple[Any, ...]]:
 
 def run_in_full(model: nn.Module, *inputs: Any, **keywords: Any) -> ModelSummary:
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr("modelsummary_ipy.shadow.MANY_MODULES", 5_000)
+        patch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", 5_000)
         return ModelSummary(model, *inputs, **keywords)
 
 
@@ -204,7 +204,7 @@ def test_layers_whose_numbers_are_equal_and_of_another_type_keep_their_own_words
 
 
 def test_what_a_layer_has_beside_its_settings_is_in_its_copy() -> None:
-    from modelsummary_ipy.shadow import Shadow
+    from modelsummary_ipy.isolation.shadow import Shadow
 
     plain, hooked, counting, held = nn.Linear(4, 4), nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)
     hooked.register_forward_hook(print)
@@ -224,7 +224,7 @@ def test_what_a_layer_has_beside_its_settings_is_in_its_copy() -> None:
 
 @pytest.mark.parametrize("most", [0, 5_000], ids=["large", "small"])
 def test_a_trace_leaves_nothing_for_the_garbage_collector(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr("modelsummary_ipy.shadow.MANY_MODULES", most)
+    monkeypatch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", most)
     model = nn.Sequential(nn.Sequential(*alike()), nn.BatchNorm1d(4), nn.Linear(4, 2))
     kept = ModelSummary(model, (2, 4), engine="fake")  # what is imported and compiled by the first one stays
     gc.collect()
@@ -301,7 +301,7 @@ def test_a_weight_is_there_however_it_is_read() -> None:
 
 def test_weights_that_nobody_reads_are_never_made() -> None:
     from modelsummary_ipy.model.layer_spec import Offset
-    from modelsummary_ipy.shadow import Shadow
+    from modelsummary_ipy.isolation.shadow import Shadow
 
     made = Shadow(nn.Sequential(*alike())).build_fake_workpiece(late=True)
     stored = [value for layer in made.module for value in dict.items(layer._parameters)]

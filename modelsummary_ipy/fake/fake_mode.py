@@ -16,7 +16,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from modelsummary_ipy.clone import Stub
+from modelsummary_ipy.isolation.object_cloner import Stub
 from modelsummary_ipy.model.tensor_meta import Look, look_at
 from modelsummary_ipy.fake.shape_cache import MISSED, Memo
 from modelsummary_ipy.fake.shape_shortcuts import Layout, find_smaller, write_down

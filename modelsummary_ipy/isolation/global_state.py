@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 import torch
 
-from modelsummary_ipy.interrupts import Holding
-from modelsummary_ipy.namespaces import Namespaces
+from modelsummary_ipy.isolation.interrupts import Holding
+from modelsummary_ipy.isolation.module_globals import Namespaces
 
 __all__ = ["Surroundings", "deep_stack", "quiet_output"]
 

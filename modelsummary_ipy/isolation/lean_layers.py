@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from modelsummary_ipy.model.layer_spec import EMPTY, Leaf
-from modelsummary_ipy.late import LateWeights
+from modelsummary_ipy.isolation.lazy_weights import LateWeights
 
 __all__ = ["build_bare", "build_layer", "lending_hook_dicts"]
 

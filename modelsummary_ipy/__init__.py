@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
     from modelsummary_ipy.records.trace import Cost, Flag, Memory, Row, TensorSpec
-    from modelsummary_ipy.mult_adds import register_mult_adds
+    from modelsummary_ipy.costs.mac_formulas import register_mult_adds
     from modelsummary_ipy.inputs.size import Size
     from modelsummary_ipy.summary import ModelSummary
 

@@ -21,14 +21,14 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-import modelsummary_ipy.zero_ops as zero_ops
-from modelsummary_ipy.costs import count_costs
+import modelsummary_ipy.costs.zero_mac_ops as zero_ops
+from modelsummary_ipy.costs.row_costs import count_costs
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import Cost, Kernel
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.mult_adds import count_kernel, find_formula, register_mult_adds
+from modelsummary_ipy.costs.mac_formulas import count_kernel, find_formula, register_mult_adds
 from modelsummary_ipy.summary import ModelSummary
-from modelsummary_ipy.zero_ops import is_zero_by_name
+from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from tests.models import CASES, Case
 
 
@@ -572,7 +572,7 @@ def own_op() -> Iterator[Any]:
 
 
 def test_an_own_operation_is_unknown_until_it_is_told(own_op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.mult_adds._formulas", {})
+    monkeypatch.setattr("modelsummary_ipy.costs.mac_formulas._formulas", {})
     model, x, weight = Does(lambda x, w: own_op(x, w, 3)), torch.zeros(5, 4), torch.zeros(4, 6)
     assert summarise(model, x, weight).unknown_ops == ("ms_costs::fused",)
 
@@ -590,7 +590,7 @@ def test_an_own_operation_is_unknown_until_it_is_told(own_op: Any, monkeypatch: 
 
 
 def test_a_mistake_in_an_own_formula_is_shown_not_swallowed(own_op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.mult_adds._formulas", {})
+    monkeypatch.setattr("modelsummary_ipy.costs.mac_formulas._formulas", {})
     register_mult_adds(own_op, lambda kernel: kernel.inputs[9][0])
     ms = summarise(Does(lambda x: own_op(x, x, 1)), torch.zeros(4, 4))
     with pytest.raises(IndexError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from modelsummary_ipy.costs import sum_saved
+from modelsummary_ipy.costs.row_costs import sum_saved
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import Memory, ParamFact, TensorSpec, Trace
 

@@ -1,0 +1,1 @@
+"""What a trace costs: multiply-adds and bytes, per row and in all."""

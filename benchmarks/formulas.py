@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from modelsummary_ipy.notation import evaluate
+from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.summary import ModelSummary
 from tests.reference import watch_with_hooks
 from tests.zoo import ZOO, Animal

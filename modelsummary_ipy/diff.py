@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.records.trace import Change, Flag, Row, Story, Trace
-from modelsummary_ipy.names import name_dims
-from modelsummary_ipy.notation import evaluate
+from modelsummary_ipy.shapes.dim_names import name_dims
+from modelsummary_ipy.shapes.expr_text import evaluate
 
 __all__ = ["find_changes", "find_otherwise", "flag_unexpected"]
 

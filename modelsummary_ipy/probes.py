@@ -16,7 +16,7 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.fake.fake_mode import give_values
 from modelsummary_ipy.isolation.global_state import quiet_output
 from modelsummary_ipy.leaves import find_argument_leaves
-from modelsummary_ipy.names import FEATURE_NAMES, InputNames
+from modelsummary_ipy.shapes.dim_names import FEATURE_NAMES, InputNames
 from modelsummary_ipy.prepare import prepare_inputs
 from modelsummary_ipy.isolation.shadow import Shadow, Workpiece
 from modelsummary_ipy.tracer import Prepared, TraceEndedError, trace

@@ -15,14 +15,14 @@ from torch import nn
 
 from modelsummary_ipy.annotate import annotate
 from modelsummary_ipy.attempts import Attempts
-from modelsummary_ipy.constraints import find_constraints
+from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.costs.row_costs import count_costs, list_operations, sum_mult_adds
 from modelsummary_ipy.declarations import check_expect, check_ignore
 from modelsummary_ipy.engines import Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.records.trace import Cost, Flag, Formula, Memory, Row, Story, Trace, View
 from modelsummary_ipy.failure import explain
-from modelsummary_ipy.formulas import BatchFacts, find_batch, find_formulas, trace_again
+from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
 from modelsummary_ipy.rows import build_rows

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsummary_ipy.algebra import Expr, constant, floor_of, is_same, is_whole, symbol
-from modelsummary_ipy.notation import evaluate, write
+from modelsummary_ipy.shapes.expr import Expr, constant, floor_of, is_same, is_whole, symbol
+from modelsummary_ipy.shapes.expr_text import evaluate, write
 
 B, H, W, T = map(symbol, "BHWT")
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy.constraints import find_constraints
+from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.engines import run_engine
-from modelsummary_ipy.formulas import Formulas, find_formulas
+from modelsummary_ipy.shapes.formulas import Formulas, find_formulas
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.summary import ModelSummary

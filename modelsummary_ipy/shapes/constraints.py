@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from modelsummary_ipy.engines import collector_paused
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.formulas import Formulas, FormulaTable
-from modelsummary_ipy.notation import evaluate
-from modelsummary_ipy.points import Points, prime_factors
+from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
+from modelsummary_ipy.shapes.expr_text import evaluate
+from modelsummary_ipy.shapes.sample_sizes import Points, prime_factors
 from modelsummary_ipy.probes import Prober
 
 __all__ = ["Constraint", "find_constraints"]

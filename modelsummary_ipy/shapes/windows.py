@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from modelsummary_ipy.algebra import Expr, floor_of
+from modelsummary_ipy.shapes.expr import Expr, floor_of
 from modelsummary_ipy.records.trace import Call, Trace
 
 __all__ = ["predict_windows"]

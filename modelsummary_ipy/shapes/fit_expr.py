@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
 
-from modelsummary_ipy.algebra import Expr, constant, floor_of, is_same, is_whole, symbol
+from modelsummary_ipy.shapes.expr import Expr, constant, floor_of, is_same, is_whole, symbol
 
 __all__ = ["Fitter", "Known", "Values"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modelsummary_ipy.source import format_source, read_line, to_source
+from modelsummary_ipy.tracing.source_lines import format_source, read_line, to_source
 
 __all__ = ["find_caller", "list_causes", "run_inside"]
 

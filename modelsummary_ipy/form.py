@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from modelsummary_ipy.engines import collector_paused
+from modelsummary_ipy.tracing.engine import collector_paused
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.fields import Fields, button, say_alert, show
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
@@ -20,7 +20,7 @@ from modelsummary_ipy.page import live_page, static_page
 from modelsummary_ipy.render.words import format_short
 from modelsummary_ipy.reports import compare, list_offers, write_moved
 from modelsummary_ipy.settings import Settings, write_line
-from modelsummary_ipy.tracer import TraceCancelled, hearing_progress
+from modelsummary_ipy.tracing.tracer import TraceCancelled, hearing_progress
 from modelsummary_ipy.worker import TorchState, Worker
 
 if TYPE_CHECKING:

@@ -247,7 +247,7 @@ class SummaryMagics(Magics):
         """Trace again, without running it, the outermost module call in the last traceback."""
         from modelsummary_ipy.cells import find_caller, list_causes
         from modelsummary_ipy.summary import ModelSummary
-        from modelsummary_ipy.watch import find_failed_call
+        from modelsummary_ipy.tracing.watch import find_failed_call
 
         check_name(options.out)
         last: BaseException | None = getattr(sys, "last_value", None)

@@ -18,7 +18,7 @@ from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.costs.row_costs import count_costs, list_operations, sum_mult_adds
 from modelsummary_ipy.declarations import check_expect, check_ignore
-from modelsummary_ipy.engines import Engine, Traced, collector_paused, run_engine, trace_bytes
+from modelsummary_ipy.tracing.engine import Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.records.trace import Cost, Flag, Formula, Memory, Row, Story, Trace, View
 from modelsummary_ipy.failure import explain
@@ -29,8 +29,8 @@ from modelsummary_ipy.rows import build_rows
 from modelsummary_ipy.rules import find_flags, find_questions
 from modelsummary_ipy.series import Series
 from modelsummary_ipy.isolation.shadow import Mode
-from modelsummary_ipy.tracer import Observer
-from modelsummary_ipy.watch import watch_calls
+from modelsummary_ipy.tracing.tracer import Observer
+from modelsummary_ipy.tracing.watch import watch_calls
 
 if TYPE_CHECKING:
     from pandas import DataFrame

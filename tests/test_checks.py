@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import modelsummary_ipy.checks as checks
-from modelsummary_ipy.checks import UnknownError, check_operation, replay
+import modelsummary_ipy.tracing.real_op_checks as checks
+from modelsummary_ipy.tracing.real_op_checks import UnknownError, check_operation, replay
 from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.inputs.model_inputs import Size
-from modelsummary_ipy.ops import describe_op
+from modelsummary_ipy.tracing.function_ops import describe_op
 from modelsummary_ipy.summary import ModelSummary
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)

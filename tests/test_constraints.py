@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy.shapes.constraints import find_constraints
-from modelsummary_ipy.engines import run_engine
+from modelsummary_ipy.tracing.engine import run_engine
 from modelsummary_ipy.shapes.formulas import Formulas, find_formulas
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.rows import build_rows

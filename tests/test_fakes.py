@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from modelsummary_ipy.calls import hearing_calls
+from modelsummary_ipy.tracing.module_calls import hearing_calls
 from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS, FakeMode, build_fake, make_fake
 
 CPU = torch.device("cpu")

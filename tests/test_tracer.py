@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.tracer import TraceCancelled
+from modelsummary_ipy.tracing.tracer import TraceCancelled
 from tests.models import CASES, Case, by_name
 from tests.reference import count_params, list_module_calls, quietly, seed, watch_with_hooks
 
@@ -278,7 +278,7 @@ def test_dims_of_size_zero_and_batch_of_none_pass() -> None:
 
 
 def test_whoever_hears_progress_hears_of_every_pass_and_may_end_it() -> None:
-    from modelsummary_ipy.tracer import hearing_progress
+    from modelsummary_ipy.tracing.tracer import hearing_progress
 
     ms = ModelSummary(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (2, 1, 16, 16))
     heard: list[str] = []

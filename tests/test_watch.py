@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.watch import find_failed_call, note_inputs, watch_calls
+from modelsummary_ipy.tracing.watch import find_failed_call, note_inputs, watch_calls
 
 
 class Net(nn.Module):

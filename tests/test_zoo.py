@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-import modelsummary_ipy.engines as engines
+import modelsummary_ipy.tracing.engine as engines
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from tests.reference import (

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.leaves import TAG
+from modelsummary_ipy.tracing.tensor_leaves import TAG
 from modelsummary_ipy.others import Alone
 
 __all__ = ["Namespaces"]

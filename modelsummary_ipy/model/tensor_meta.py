@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.leaves import name_device, name_dtype
+from modelsummary_ipy.tracing.tensor_leaves import name_device, name_dtype
 
 __all__ = ["Look", "find_look", "find_storage", "is_plain", "look_at"]
 

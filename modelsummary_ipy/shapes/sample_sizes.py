@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.probes import Prober, Sizes
+from modelsummary_ipy.tracing.retracer import Prober, Sizes
 
 __all__ = ["Points", "choose_points", "choose_points_of_failed", "prime_factors"]
 

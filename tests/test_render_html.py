@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsummary_ipy.records.trace import COLUMNS, Cost, Story, View
-from modelsummary_ipy.outline import build_outline, walk
+from modelsummary_ipy.display.outline import build_outline, walk
 from modelsummary_ipy.render.html import render_html
 from modelsummary_ipy.render.text import render_text
 from tests import stories

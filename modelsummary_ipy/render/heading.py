@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from modelsummary_ipy.records.trace import Flag, Memory, Story
-from modelsummary_ipy.outline import Outline
+from modelsummary_ipy.display.outline import Outline
 from modelsummary_ipy.render.words import format_bytes, format_short, plain, plural
 
 

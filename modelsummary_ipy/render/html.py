@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from modelsummary_ipy.records.trace import Story, View
-from modelsummary_ipy.outline import Outline, build_outline
+from modelsummary_ipy.display.outline import Outline, build_outline
 from modelsummary_ipy.render import heading, labels, words
 from modelsummary_ipy.render.detail import Operations, find_detail
 from modelsummary_ipy.render.dims import MEANINGS, Names, find_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelsummary_ipy.records.trace import Cost, Row, Story, View
-from modelsummary_ipy.outline import GroupNode, HiddenNode, RowNode, Totals
+from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
 from modelsummary_ipy.render.sizes import Line, format_formula, format_leaf, format_leaves
 from modelsummary_ipy.render.words import format_bytes, format_count, format_short, plain, plural
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.records.trace import Story, View
-from modelsummary_ipy.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
+from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
 from modelsummary_ipy.render import heading, labels, words
 
 __all__ = ["render_markdown"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from modelsummary_ipy.records.trace import Cost, Row, Story, View
-from modelsummary_ipy.outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
+from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
 from modelsummary_ipy.render import heading, labels, sizes, words
 from modelsummary_ipy.render.dims import Names
 

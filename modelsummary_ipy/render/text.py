@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modelsummary_ipy.records.trace import Story, View
-from modelsummary_ipy.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
+from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
 from modelsummary_ipy.render import heading, labels, words
 
 __all__ = ["render_text"]

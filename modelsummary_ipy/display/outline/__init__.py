@@ -4,8 +4,8 @@ What repeats is one node, what is flagged, failed or different stands by itself,
 is missing. No strings for people are made here but the names that folding itself needs (``layer.0–11``).
 """
 
-from modelsummary_ipy.outline.build import build_outline
-from modelsummary_ipy.outline.nodes import GroupNode, HiddenNode, Node, Outline, RowNode, Step, Totals, visible, walk
+from modelsummary_ipy.display.outline.build import build_outline
+from modelsummary_ipy.display.outline.nodes import GroupNode, HiddenNode, Node, Outline, RowNode, Step, Totals, visible, walk
 
 __all__ = [
     "GroupNode",

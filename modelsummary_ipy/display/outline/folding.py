@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from modelsummary_ipy.outline.survey import Survey
+from modelsummary_ipy.display.outline.survey import Survey
 
 #: Longest pattern of siblings that is looked for when they take turns: ``norm, attn, norm, mlp`` twelve times.
 _LONGEST_PATTERN = 8

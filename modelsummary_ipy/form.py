@@ -17,7 +17,7 @@ from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.fields import Fields, button, say_alert, show
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.page import live_page, static_page
-from modelsummary_ipy.render.words import format_short
+from modelsummary_ipy.display.render.formatting import format_short
 from modelsummary_ipy.reports import compare, list_offers, write_moved
 from modelsummary_ipy.settings import Settings, write_line
 from modelsummary_ipy.tracing.tracer import TraceCancelled, hearing_progress

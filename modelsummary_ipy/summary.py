@@ -384,31 +384,31 @@ class ModelSummary:
     @property
     def summary(self) -> DataFrame:
         """The leaf modules as a DataFrame with the columns ``Name, Type, InSz, OutSz, Params``."""
-        from modelsummary_ipy.render.frame import seed_frame
+        from modelsummary_ipy.display.render.frame import seed_frame
 
         return seed_frame(self._story)
 
     def to_frame(self) -> DataFrame:
         """Return every row and every column as a DataFrame of raw numbers."""
-        from modelsummary_ipy.render.frame import to_frame
+        from modelsummary_ipy.display.render.frame import to_frame
 
         return to_frame(self._full_story())
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that is known as plain values, ready for JSON."""
-        from modelsummary_ipy.render.frame import to_dict
+        from modelsummary_ipy.display.render.frame import to_dict
 
         return to_dict(self._full_story())
 
     def to_text(self) -> str:
         """Return the summary as text."""
-        from modelsummary_ipy.render.text import render_text
+        from modelsummary_ipy.display.render.text import render_text
 
         return render_text(self._full_story(), self.view, **self._words())
 
     def to_markdown(self) -> str:
         """Return the summary as markdown."""
-        from modelsummary_ipy.render.markdown import render_markdown
+        from modelsummary_ipy.display.render.markdown import render_markdown
 
         return render_markdown(self._full_story(), self.view, **self._words())
 
@@ -421,8 +421,8 @@ class ModelSummary:
             formulas: Whether to trace for formulas and for which sizes work, if nobody has asked for them before; most
                 of the time goes into them. A forward that failed is explained with them whatever is said here.
         """
-        from modelsummary_ipy.render.html import render_html
-        from modelsummary_ipy.render.listing import build_details
+        from modelsummary_ipy.display.render.html import render_html
+        from modelsummary_ipy.display.render.source_listing import build_details
 
         words = self._words()
         story = self._full_story(formulas=formulas)
@@ -444,7 +444,7 @@ class ModelSummary:
         Raises:
             KeyError: If no traced function with a readable source is of ``only``.
         """
-        from modelsummary_ipy.render.listing import Annotated, render_listings
+        from modelsummary_ipy.display.render.source_listing import Annotated, render_listings
 
         self._find_formulas()
         listings = annotate(self.story, only)
@@ -468,7 +468,7 @@ class ModelSummary:
         Raises:
             InputError: If the ending is none of these.
         """
-        from modelsummary_ipy.render.frame import render_csv, render_json
+        from modelsummary_ipy.display.render.frame import render_csv, render_json
 
         target = Path(path)
         writers: dict[str, Callable[[], str]] = {

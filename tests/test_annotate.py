@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor, nn
 
 from modelsummary_ipy.annotate import annotate
-from modelsummary_ipy.render.listing import render_listings
+from modelsummary_ipy.display.render.source_listing import render_listings
 from modelsummary_ipy.summary import ModelSummary
 
 SOURCE = '''

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelsummary_ipy.records.trace import Row, Story
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node, Outline, RowNode
-from modelsummary_ipy.render import labels, words
+from modelsummary_ipy.display.render import labels, words
 
 __all__ = ["Bar", "Share", "build_icicle", "find_shares"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from modelsummary_ipy.annotate import Line, Listing, Variant
 from modelsummary_ipy.records.trace import Flag, Formula
-from modelsummary_ipy.render.words import plain
+from modelsummary_ipy.display.render.formatting import plain
 
 __all__ = ["Annotated", "build_details", "format_dims", "render_listings"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.records.trace import Story, View
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
-from modelsummary_ipy.render import heading, labels, words
+from modelsummary_ipy.display.render import heading, labels, words
 
 __all__ = ["render_markdown"]
 

@@ -9,8 +9,8 @@ from markupsafe import Markup, escape
 
 from modelsummary_ipy.records.trace import Cost, Row, Story, View
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
-from modelsummary_ipy.render import heading, labels, sizes, words
-from modelsummary_ipy.render.dims import Names
+from modelsummary_ipy.display.render import heading, labels, sizes, words
+from modelsummary_ipy.display.render.dim_colours import Names
 
 __all__ = ["Part", "Parts", "markup_detail"]
 

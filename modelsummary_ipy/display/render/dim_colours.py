@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from modelsummary_ipy.records.trace import Formula, Story
-from modelsummary_ipy.render.words import plain
+from modelsummary_ipy.display.render.formatting import plain
 
 __all__ = ["MEANINGS", "Names", "find_names"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.records.trace import Formula, Row, Story, TensorSpec
-from modelsummary_ipy.render import sizes, words
-from modelsummary_ipy.render.words import plain
+from modelsummary_ipy.display.render import sizes, words
+from modelsummary_ipy.display.render.formatting import plain
 
 __all__ = ["Operations", "find_detail"]
 

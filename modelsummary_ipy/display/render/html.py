@@ -13,11 +13,11 @@ from markupsafe import Markup, escape
 
 from modelsummary_ipy.records.trace import Story, View
 from modelsummary_ipy.display.outline import Outline, build_outline
-from modelsummary_ipy.render import heading, labels, words
-from modelsummary_ipy.render.detail import Operations, find_detail
-from modelsummary_ipy.render.dims import MEANINGS, Names, find_names
-from modelsummary_ipy.render.icicle import Bar, Share, build_icicle, find_shares
-from modelsummary_ipy.render.parts import Part, Parts, markup_detail
+from modelsummary_ipy.display.render import heading, labels, words
+from modelsummary_ipy.display.render.detail import Operations, find_detail
+from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_names
+from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
+from modelsummary_ipy.display.render.row_views import Part, Parts, markup_detail
 
 __all__ = ["render_html"]
 

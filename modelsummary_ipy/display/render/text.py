@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from modelsummary_ipy.records.trace import Story, View
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
-from modelsummary_ipy.render import heading, labels, words
+from modelsummary_ipy.display.render import heading, labels, words
 
 __all__ = ["render_text"]
 

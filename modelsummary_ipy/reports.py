@@ -10,7 +10,7 @@ from modelsummary_ipy.display.render.formatting import format_bytes, format_coun
 from modelsummary_ipy.settings import Settings, read_suggestion
 
 if TYPE_CHECKING:
-    from modelsummary_ipy.comparison import Comparison
+    from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = ["Offer", "compare", "list_offers", "write_moved"]

@@ -25,9 +25,9 @@ from modelsummary_ipy.failure import explain
 from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
-from modelsummary_ipy.rows import build_rows
+from modelsummary_ipy.display.rows import build_rows
 from modelsummary_ipy.rules import find_flags, find_questions
-from modelsummary_ipy.series import Series
+from modelsummary_ipy.display.series import Series
 from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.tracing.tracer import Observer
 from modelsummary_ipy.tracing.watch import watch_calls
@@ -35,7 +35,7 @@ from modelsummary_ipy.tracing.watch import watch_calls
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from modelsummary_ipy.comparison import Comparison
+    from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.form import SummaryForm
 
 __all__ = ["ModelSummary"]
@@ -587,7 +587,7 @@ class ModelSummary:
             >>> [(change.path, change.what) for change in new.diff(old).changes]
             [('', 'size'), ('0', 'params'), ('0', 'size')]
         """
-        from modelsummary_ipy.comparison import Comparison
+        from modelsummary_ipy.display.comparison import Comparison
 
         return Comparison(other._full_story(), self._full_story())
 

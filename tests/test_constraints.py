@@ -14,7 +14,7 @@ from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.tracing.engine import run_engine
 from modelsummary_ipy.shapes.formulas import Formulas, find_formulas
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
-from modelsummary_ipy.rows import build_rows
+from modelsummary_ipy.display.rows import build_rows
 from modelsummary_ipy.summary import ModelSummary
 from tests.reference import quietly
 

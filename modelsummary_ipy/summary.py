@@ -21,7 +21,7 @@ from modelsummary_ipy.declarations import check_expect, check_ignore
 from modelsummary_ipy.tracing.engine import Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.records.trace import Cost, Flag, Formula, Memory, Row, Story, Trace, View
-from modelsummary_ipy.failure import explain
+from modelsummary_ipy.diagnosis.failures import explain
 from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch, find_formulas, trace_again
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget

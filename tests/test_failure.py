@@ -33,7 +33,7 @@ from modelsummary_ipy.records.trace import (
     TensorSpec,
     Trace,
 )
-from modelsummary_ipy.failure import explain
+from modelsummary_ipy.diagnosis.failures import explain
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.summary import ModelSummary
 from tests import failing_models

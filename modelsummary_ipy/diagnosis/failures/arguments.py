@@ -7,11 +7,11 @@ import re
 
 from modelsummary_ipy.records.trace import Call
 
-from modelsummary_ipy.failure.code import name_member
-from modelsummary_ipy.failure.lines import change_call, change_operation, read_unpacking, wrap_attribute, write_loop
-from modelsummary_ipy.failure.numbers import write_shape
-from modelsummary_ipy.failure.repair import fix_argument
-from modelsummary_ipy.failure.scene import ANYWHERE, RESHAPE, Diagnosis, Scene
+from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, read_unpacking, wrap_attribute, write_loop
+from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, RESHAPE, Diagnosis, Scene
 
 __all__ = ["explain_arguments"]
 

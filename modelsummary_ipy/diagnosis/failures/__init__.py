@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.failure.explain import explain
+from modelsummary_ipy.diagnosis.failures.explain import explain
 
 __all__ = ["explain"]

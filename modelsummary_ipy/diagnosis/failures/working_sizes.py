@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from modelsummary_ipy.records.trace import Call, Source, TensorSpec, Trace
 
-from modelsummary_ipy.failure.scene import Diagnosis, Scene
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, Scene
 
 __all__ = ["Probe", "Specs", "find_sizes"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
-from modelsummary_ipy.failure.lines import add_keyword, change_operation, find_operands
-from modelsummary_ipy.failure.repair import find_line, fix_argument, fix_module, fix_operand
-from modelsummary_ipy.failure.scene import STEER, Diagnosis, Part, Scene, write_source
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
+from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
+from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, Part, Scene, write_source
 
 __all__ = ["explain_device", "explain_dtype", "explain_index_range"]
 

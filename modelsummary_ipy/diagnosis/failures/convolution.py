@@ -6,9 +6,9 @@ from typing import Any
 
 from modelsummary_ipy.records.trace import Call
 
-from modelsummary_ipy.failure.numbers import write_shape
-from modelsummary_ipy.failure.repair import fix_argument, fix_module
-from modelsummary_ipy.failure.scene import GROW, RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
+from modelsummary_ipy.diagnosis.failures.context import GROW, RESHAPE, Diagnosis, Part, Scene
 
 __all__ = ["explain_convolution", "move_to_channels"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from modelsummary_ipy.records.trace import Call, Link
 
-from modelsummary_ipy.failure.scene import Part, Scene
+from modelsummary_ipy.diagnosis.failures.context import Part, Scene
 
 __all__ = ["Lost", "find_lost", "find_stride", "write_lost"]
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from benchmarks.textbook import ORIGINALS, Original
-from modelsummary_ipy.rules import RULES
+from modelsummary_ipy.diagnosis.rules import RULES
 from modelsummary_ipy.summary import ModelSummary
 
 #: Operations whose dim is changed.

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.rules import RULES
-from modelsummary_ipy.rules.declared import parse_declared
+from modelsummary_ipy.diagnosis.rules import RULES
+from modelsummary_ipy.diagnosis.rules.declared import parse_declared
 
 __all__ = ["check_expect", "check_ignore"]
 

@@ -26,7 +26,7 @@ from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch, find_formul
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
 from modelsummary_ipy.display.rows import build_rows
-from modelsummary_ipy.rules import find_flags, find_questions
+from modelsummary_ipy.diagnosis.rules import find_flags, find_questions
 from modelsummary_ipy.display.series import Series
 from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.tracing.tracer import Observer

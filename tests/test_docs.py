@@ -20,7 +20,7 @@ from IPython.utils.capture import capture_output
 from torch import Tensor, nn
 from traitlets.config import Config
 
-import modelsummary_ipy.rules as rules
+import modelsummary_ipy.diagnosis.rules as rules
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.form import SummaryForm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelsummary_ipy.rules import QUESTIONS, RULES
+from modelsummary_ipy.diagnosis.rules import QUESTIONS, RULES
 from modelsummary_ipy.summary import ModelSummary
 from tests.corpus import BUGS, CLEAN, Bug, Clean
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelsummary_ipy.rules import QUESTIONS, RULES
+from modelsummary_ipy.diagnosis.rules import QUESTIONS, RULES
 
 PAGES = Path(__file__).parents[1] / "docs" / "rules"
 

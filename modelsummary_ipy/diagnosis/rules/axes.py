@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from modelsummary_ipy.records.trace import Call, Link
-from modelsummary_ipy.rules.reading import Reading, Size, argument, dims_argument, einsum_labels
+from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, argument, dims_argument, einsum_labels
 
 __all__ = ["Axes", "Axis", "Dim", "Layout", "follow_axes", "regroup", "roots"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelsummary_ipy.records.trace import Call, Flag, Link, Story
-from modelsummary_ipy.rules.layers import (
+from modelsummary_ipy.diagnosis.rules.torch_names import (
     CONVOLUTIONS,
     RECURRENTS,
     REDUCTIONS,
@@ -23,7 +23,7 @@ from modelsummary_ipy.rules.layers import (
     batch_dim,
     is_weighted,
 )
-from modelsummary_ipy.rules.reading import (
+from modelsummary_ipy.diagnosis.rules.evidence import (
     Reading,
     Size,
     argument,

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator, Mapping
 
 from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
-from modelsummary_ipy.rules.layers import RESHAPES
-from modelsummary_ipy.rules.reading import Reading, Size, argument, read, write_size
+from modelsummary_ipy.diagnosis.rules.torch_names import RESHAPES
+from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, argument, read, write_size
 
 __all__ = ["QUESTIONS", "RULES", "ask_for_more_steps", "find_swaps"]
 

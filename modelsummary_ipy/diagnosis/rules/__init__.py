@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
 from modelsummary_ipy.records.trace import Flag, Story
-from modelsummary_ipy.rules import (
+from modelsummary_ipy.diagnosis.rules import (
     batch_sizes,
     declared,
     features,

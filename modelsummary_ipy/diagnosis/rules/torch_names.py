@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.records.trace import Call
-from modelsummary_ipy.rules.reading import Reading
+from modelsummary_ipy.diagnosis.rules.evidence import Reading
 
 __all__ = [
     "ATTENTIONS",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from modelsummary_ipy.records.trace import Call, Flag, Story
-from modelsummary_ipy.rules.reading import Reading, Size, read
-from modelsummary_ipy.rules.spatial import is_cropped, read_convolution
+from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, read
+from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
 
 __all__ = ["RULES", "find_uneven_paddings"]
 

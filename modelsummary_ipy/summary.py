@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from modelsummary_ipy.annotate import annotate
+from modelsummary_ipy.diagnosis.annotate import annotate
 from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.costs.row_costs import count_costs, list_operations, sum_mult_adds
-from modelsummary_ipy.declarations import check_expect, check_ignore
+from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.tracing.engine import Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.records.trace import Cost, Flag, Formula, Memory, Row, Story, Trace, View

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from modelsummary_ipy.annotate import annotate
+from modelsummary_ipy.diagnosis.annotate import annotate
 from modelsummary_ipy.display.render.source_listing import render_listings
 from modelsummary_ipy.summary import ModelSummary
 

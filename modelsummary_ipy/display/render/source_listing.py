@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from modelsummary_ipy.annotate import Line, Listing, Variant
+from modelsummary_ipy.diagnosis.annotate import Line, Listing, Variant
 from modelsummary_ipy.records.trace import Flag, Formula
 from modelsummary_ipy.display.render.formatting import plain
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from modelsummary_ipy import ModelSummary, Size
-from modelsummary_ipy.form import SummaryForm
+from modelsummary_ipy.notebook.form.form import SummaryForm
 
 WARM = 120  # the list of runs is full from the hundredth on
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from modelsummary_ipy.display.comparison import Comparison
-    from modelsummary_ipy.form import SummaryForm
+    from modelsummary_ipy.notebook.form.form import SummaryForm
 
 __all__ = ["ModelSummary"]
 
@@ -601,8 +601,8 @@ class ModelSummary:
         Raises:
             InputError: If the model is gone, or the summary was made without inputs.
         """
-        from modelsummary_ipy.form import SummaryForm
-        from modelsummary_ipy.settings import Settings, dtype_of, write_size
+        from modelsummary_ipy.notebook.form.form import SummaryForm
+        from modelsummary_ipy.notebook.form.settings import Settings, dtype_of, write_size
 
         alive = model if model is not None else self._model()
         if alive is None:

@@ -22,7 +22,7 @@ from traitlets.config import Config
 
 import modelsummary_ipy.diagnosis.rules as rules
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.form import SummaryForm
+from modelsummary_ipy.notebook.form.form import SummaryForm
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from modelsummary_ipy import InputError, ModelSummary, Size
-from modelsummary_ipy.form import SummaryForm
-from modelsummary_ipy.page import live_page
+from modelsummary_ipy.notebook.form.form import SummaryForm
+from modelsummary_ipy.notebook.form.live_html import live_page
 
 
 class Net(nn.Module):

@@ -6,7 +6,7 @@ import lxml.html
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.page import live_page, static_page
+from modelsummary_ipy.notebook.form.live_html import live_page, static_page
 
 EVIL = '"><img src=x onerror=alert(1)><style onload=alert(2)>'
 

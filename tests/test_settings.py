@@ -14,7 +14,7 @@ from torch import nn
 
 from modelsummary_ipy import InputError, ModelSummary, Size
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.settings import Settings, read_leaf, read_suggestion, write_size
+from modelsummary_ipy.notebook.form.settings import Settings, read_leaf, read_suggestion, write_size
 
 
 class Two(nn.Module):

@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from modelsummary_ipy.worker import TorchState, Worker
+from modelsummary_ipy.notebook.form.worker import TorchState, Worker
 
 
 def test_the_newest_request_wins_and_the_running_one_is_cancelled() -> None:

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.page import live_page
+from modelsummary_ipy.notebook.form.live_html import live_page
 from tests.browser.conftest import open_pages
 from tests.browser.hosts import PATIENCE, Notebook, Server, find_row, find_violations
 

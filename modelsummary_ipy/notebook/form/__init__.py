@@ -1,0 +1,1 @@
+"""The form of widgets that summarises a model again with other settings."""

@@ -66,13 +66,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(ipython: Any) -> None:
     """Register ``%summary``; called by ``%load_ext modelsummary_ipy``."""
-    from modelsummary_ipy.magics import load
+    from modelsummary_ipy.notebook.magics import load
 
     load(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
     """Take ``%summary`` away and leave nothing behind; called by ``%unload_ext modelsummary_ipy``."""
-    from modelsummary_ipy.magics import unload
+    from modelsummary_ipy.notebook.magics import unload
 
     unload(ipython)

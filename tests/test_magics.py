@@ -204,7 +204,7 @@ def test_config_sets_the_defaults(shell: InteractiveShell) -> None:
 
 def test_help_documents_every_option(shell: InteractiveShell) -> None:
     shown = shell.find_line_magic("summary").__doc__
-    from modelsummary_ipy.magics import SummaryMagics
+    from modelsummary_ipy.notebook.magics import SummaryMagics
 
     for action in SummaryMagics.summary.parser._actions:
         assert action.help
@@ -214,7 +214,7 @@ def test_help_documents_every_option(shell: InteractiveShell) -> None:
 
 def test_every_option_is_a_keyword_of_the_constructor_or_of_show(shell: InteractiveShell) -> None:
     from modelsummary_ipy import ModelSummary
-    from modelsummary_ipy.magics import SummaryMagics
+    from modelsummary_ipy.notebook.magics import SummaryMagics
 
     keywords = {*inspect.signature(ModelSummary).parameters, *inspect.signature(ModelSummary.show).parameters}
     actions = SummaryMagics.summary.parser._actions

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from modelsummary_ipy import InputError
-from modelsummary_ipy.command import split_line
-from modelsummary_ipy.target import Target, find_target
+from modelsummary_ipy.notebook.line_syntax import split_line
+from modelsummary_ipy.notebook.target import Target, find_target
 
 
 class Net(nn.Module):

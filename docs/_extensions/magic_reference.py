@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 
 
 def read_parser() -> argparse.ArgumentParser:
-    from modelsummary_ipy.magics import SummaryMagics
+    from modelsummary_ipy.notebook.magics import SummaryMagics
 
     parser: argparse.ArgumentParser = SummaryMagics.summary.parser  # type: ignore[attr-defined]
     return parser
@@ -47,7 +47,7 @@ class MagicSettings(Directive):
     """A definition list of what ``%config SummaryMagics`` takes."""
 
     def run(self) -> list[nodes.Node]:
-        from modelsummary_ipy.magics import SummaryMagics
+        from modelsummary_ipy.notebook.magics import SummaryMagics
 
         listed = nodes.definition_list()
         for name, trait in sorted(SummaryMagics.class_traits(config=True).items()):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelsummary_ipy.command import evaluate, unquote
+from modelsummary_ipy.notebook.line_syntax import evaluate, unquote
 from modelsummary_ipy.records.errors import InputError
 
 __all__ = ["check_name", "is_silenced", "part_options", "read_dtypes", "read_expect", "split_names"]

@@ -20,13 +20,13 @@ from IPython.core.magic import (
 from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, CaselessStrEnum, Int, List, Unicode
 
-import modelsummary_ipy.completion as completion
-from modelsummary_ipy.command import read_words, split_line
+import modelsummary_ipy.notebook.completion as completion
+from modelsummary_ipy.notebook.line_syntax import read_words, split_line
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.options import check_name, is_silenced, part_options, read_dtypes, read_expect, split_names
+from modelsummary_ipy.notebook.options import check_name, is_silenced, part_options, read_dtypes, read_expect, split_names
 
 if TYPE_CHECKING:
-    from modelsummary_ipy.autoshow import AutoShow
+    from modelsummary_ipy.notebook.autoshow import AutoShow
     from modelsummary_ipy.records.trace import InputFact
     from modelsummary_ipy.summary import ModelSummary
 
@@ -152,7 +152,7 @@ class SummaryMagics(Magics):
     def _summarise(self, options: Any, words: list[str], names: dict[str, Any], line: str) -> Any:
         from modelsummary_ipy.inputs.model_inputs import read_arguments, read_call, set_dtypes, write_line
         from modelsummary_ipy.summary import ModelSummary
-        from modelsummary_ipy.target import find_target
+        from modelsummary_ipy.notebook.target import find_target
 
         check_name(options.out)
         target = find_target(words, names)
@@ -218,9 +218,9 @@ class SummaryMagics(Magics):
         __tracebackhide__ = True
         from IPython.display import display
 
-        from modelsummary_ipy.cells import run_inside
+        from modelsummary_ipy.notebook.cells import run_inside
         from modelsummary_ipy.summary import ModelSummary
-        from modelsummary_ipy.target import find_target
+        from modelsummary_ipy.notebook.target import find_target
 
         check_name(options.out)
         target = find_target(words, names) if words else None
@@ -245,7 +245,7 @@ class SummaryMagics(Magics):
 
     def _summarise_failure(self, options: Any) -> Any:
         """Trace again, without running it, the outermost module call in the last traceback."""
-        from modelsummary_ipy.cells import find_caller, list_causes
+        from modelsummary_ipy.notebook.cells import find_caller, list_causes
         from modelsummary_ipy.summary import ModelSummary
         from modelsummary_ipy.tracing.watch import find_failed_call
 
@@ -269,7 +269,7 @@ class SummaryMagics(Magics):
     # -- the table of any module --------------------------------------------------------------------------------------
 
     def _set_auto(self, on: bool, words: list[str]) -> None:
-        from modelsummary_ipy.autoshow import AutoShow
+        from modelsummary_ipy.notebook.autoshow import AutoShow
 
         if words:
             raise InputError(f"--auto with {' '.join(words)!r}", "--auto on or --auto off alone")

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from modelsummary_ipy.inputs.signature import say_type
-from modelsummary_ipy.command import evaluate, parse
+from modelsummary_ipy.notebook.line_syntax import evaluate, parse
 from modelsummary_ipy.records.errors import InputError
 
 __all__ = ["Target", "find_target"]

@@ -28,7 +28,7 @@ import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.tracing.engine import Traced, collector_paused, run_engine
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.others import Alone, is_alone
+from modelsummary_ipy.isolation.threads import Alone, is_alone
 from tests import models
 from tests.models import CASES, Case, by_name
 from tests.reference import difference, fingerprint, quietly, seed
@@ -670,7 +670,7 @@ def test_a_cell_that_ran_meanwhile_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_a_shell_only_the_main_thread_knows_that_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.others.is_alone", lambda: True)
+    monkeypatch.setattr("modelsummary_ipy.isolation.threads.is_alone", lambda: True)
     told: list[bool] = []
     thread = threading.Thread(target=lambda: told.append(Alone().holds()))
     thread.start()

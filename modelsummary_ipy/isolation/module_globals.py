@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.tracing.tensor_leaves import TAG
-from modelsummary_ipy.others import Alone
+from modelsummary_ipy.isolation.threads import Alone
 
 __all__ = ["Namespaces"]
 

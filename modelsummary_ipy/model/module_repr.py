@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.others import is_alone
+from modelsummary_ipy.isolation.threads import is_alone
 
 __all__ = ["ATOMS", "ATOM_TYPES", "is_short_tuple", "read_extra_repr", "read_settings"]
 

@@ -11,10 +11,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
-    from modelsummary_ipy.records.trace import Cost, Flag, Memory, Row, TensorSpec
     from modelsummary_ipy.costs.mac_formulas import register_mult_adds
     from modelsummary_ipy.inputs.size import Size
+    from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
+    from modelsummary_ipy.records.trace import Cost, Flag, Memory, Row, TensorSpec
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = [
@@ -36,26 +36,26 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_ROOMS = {
-    "CheckError": "errors",
-    "Cost": "facts",
-    "Flag": "facts",
-    "ForwardError": "errors",
-    "InputError": "errors",
-    "Memory": "facts",
+_HOMES = {
+    "CheckError": "records.errors",
+    "Cost": "records.trace",
+    "Flag": "records.trace",
+    "ForwardError": "records.errors",
+    "InputError": "records.errors",
+    "Memory": "records.trace",
     "ModelSummary": "summary",
-    "ModelSummaryError": "errors",
-    "Row": "facts",
-    "Size": "sizes",
-    "TensorSpec": "facts",
-    "register_mult_adds": "mult_adds",
+    "ModelSummaryError": "records.errors",
+    "Row": "records.trace",
+    "Size": "inputs.size",
+    "TensorSpec": "records.trace",
+    "register_mult_adds": "costs.mac_formulas",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

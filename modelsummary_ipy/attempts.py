@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun, overrun_guard
-from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.trace import InputFact, TensorSpec, Trace
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.isolation.global_state import quiet_output
-from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.isolation.shadow import Shadow
+from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.trace import InputFact, TensorSpec, Trace
+from modelsummary_ipy.tracing.example_inputs import prepare_inputs
+from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun, overrun_guard
 from modelsummary_ipy.tracing.tracer import TraceEndedError, trace
 
 __all__ = ["Attempts"]

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from modelsummary_ipy.diagnosis.annotate import annotate
 from modelsummary_ipy.attempts import Attempts
-from modelsummary_ipy.shapes.constraints import find_constraints
+from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
 from modelsummary_ipy.costs.row_costs import count_costs, list_operations, sum_mult_adds
+from modelsummary_ipy.diagnosis.annotate import annotate
 from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
-from modelsummary_ipy.tracing.engine import Engine, Traced, collector_paused, run_engine, trace_bytes
+from modelsummary_ipy.diagnosis.failures import explain
+from modelsummary_ipy.diagnosis.rules import find_flags, find_questions
+from modelsummary_ipy.display.rows import build_rows
+from modelsummary_ipy.display.series import Series
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
+from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError
 from modelsummary_ipy.records.trace import Cost, Flag, Formula, Memory, Row, Story, Trace, View
-from modelsummary_ipy.diagnosis.failures import explain
+from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch, find_formulas, trace_again
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
-from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
-from modelsummary_ipy.display.rows import build_rows
-from modelsummary_ipy.diagnosis.rules import find_flags, find_questions
-from modelsummary_ipy.display.series import Series
-from modelsummary_ipy.isolation.shadow import Mode
+from modelsummary_ipy.tracing.engine import Engine, Traced, collector_paused, run_engine, trace_bytes
 from modelsummary_ipy.tracing.tracer import Observer
 from modelsummary_ipy.tracing.watch import watch_calls
 

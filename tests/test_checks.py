@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import modelsummary_ipy.tracing.real_op_checks as checks
-from modelsummary_ipy.tracing.real_op_checks import UnknownError, check_operation, replay
 from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.inputs.model_inputs import Size
-from modelsummary_ipy.tracing.function_ops import describe_op
 from modelsummary_ipy.summary import ModelSummary
+from modelsummary_ipy.tracing import real_op_checks as checks
+from modelsummary_ipy.tracing.function_ops import describe_op
+from modelsummary_ipy.tracing.real_op_checks import UnknownError, check_operation, replay
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy.shapes.constraints import find_constraints
-from modelsummary_ipy.tracing.engine import run_engine
-from modelsummary_ipy.shapes.formulas import Formulas, find_formulas
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.display.rows import build_rows
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.shapes.constraints import find_constraints
+from modelsummary_ipy.shapes.formulas import Formulas, find_formulas
 from modelsummary_ipy.summary import ModelSummary
+from modelsummary_ipy.tracing.engine import run_engine
 from tests.reference import quietly
 
 

@@ -21,14 +21,14 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-import modelsummary_ipy.costs.zero_mac_ops as zero_ops
+from modelsummary_ipy.costs import zero_mac_ops as zero_ops
+from modelsummary_ipy.costs.mac_formulas import count_kernel, find_formula, register_mult_adds
 from modelsummary_ipy.costs.row_costs import count_costs
+from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import Cost, Kernel
-from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.costs.mac_formulas import count_kernel, find_formula, register_mult_adds
 from modelsummary_ipy.summary import ModelSummary
-from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from tests.models import CASES, Case
 
 

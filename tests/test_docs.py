@@ -20,8 +20,8 @@ from IPython.utils.capture import capture_output
 from torch import Tensor, nn
 from traitlets.config import Config
 
-import modelsummary_ipy.diagnosis.rules as rules
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.diagnosis import rules as rules
 from modelsummary_ipy.notebook.form.form import SummaryForm
 
 ROOT = Path(__file__).parent.parent

@@ -20,6 +20,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from torch import Tensor, nn
 from traitlets.config import Config
 
+from modelsummary_ipy.diagnosis.failures import explain
+from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.records.errors import CheckError, ForwardError
 from modelsummary_ipy.records.trace import (
     Call,
@@ -33,8 +35,6 @@ from modelsummary_ipy.records.trace import (
     TensorSpec,
     Trace,
 )
-from modelsummary_ipy.diagnosis.failures import explain
-from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.summary import ModelSummary
 from tests import failing_models
 from tests.failing_cases import CASES, Failing

@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 
 from modelsummary_ipy.shapes.expr import floor_of, symbol
-from modelsummary_ipy.shapes.fit_expr import Fitter, Known
 from modelsummary_ipy.shapes.expr_text import evaluate, write
+from modelsummary_ipy.shapes.fit_expr import Fitter, Known
 
 POINTS = (
     {"B": 8, "H": 224, "W": 224, "T": 12},

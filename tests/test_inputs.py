@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from modelsummary_ipy import ModelSummary, Size
-from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, read_call, read_inputs, set_dtypes
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 
 X = torch.ones(2, 3)

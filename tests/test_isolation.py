@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.tracing.engine import Traced, collector_paused, run_engine
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.isolation.threads import Alone, is_alone
+from modelsummary_ipy.tracing.engine import Traced, collector_paused, run_engine
 from tests import models
 from tests.models import CASES, Case, by_name
 from tests.reference import difference, fingerprint, quietly, seed

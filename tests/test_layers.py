@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.model.layer_spec import find_kind
 from modelsummary_ipy.isolation.lean_layers import build_bare, build_layer, lending_hook_dicts
-from modelsummary_ipy.model.tensor_meta import find_storage
+from modelsummary_ipy.model.layer_spec import find_kind
 from modelsummary_ipy.model.module_tree import read_tree
+from modelsummary_ipy.model.tensor_meta import find_storage
 
 
 def with_hook(layer: nn.Module) -> nn.Module:

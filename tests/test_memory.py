@@ -20,10 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
+from modelsummary_ipy.costs.memory import find_largest_batch, read_budget
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import Memory
-from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.costs.memory import find_largest_batch, read_budget
 from modelsummary_ipy.summary import ModelSummary
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelsummary_ipy.records.trace import Story, View
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node, Outline, RowNode, build_outline, visible, walk
+from modelsummary_ipy.records.trace import Story, View
 from tests import stories
 from tests.stories import StoryBuilder
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import modelsummary_ipy.records.trace as facts
 from modelsummary_ipy.quick import quick
+from modelsummary_ipy.records import trace as facts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.model.module_tree import read_tree
 from modelsummary_ipy.model.attribute_reads import find_reads
+from modelsummary_ipy.model.module_tree import read_tree
 from modelsummary_ipy.summary import ModelSummary
 
 

@@ -14,10 +14,10 @@ from bs4 import BeautifulSoup, NavigableString, Tag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelsummary_ipy.records.trace import COLUMNS, Cost, Story, View
 from modelsummary_ipy.display.outline import build_outline, walk
 from modelsummary_ipy.display.render.html import render_html
 from modelsummary_ipy.display.render.text import render_text
+from modelsummary_ipy.records.trace import COLUMNS, Cost, Story, View
 from tests import stories
 from tests.stories import StoryBuilder
 

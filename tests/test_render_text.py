@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelsummary_ipy.records.trace import Story, View
 from modelsummary_ipy.display.render.text import render_text
+from modelsummary_ipy.records.trace import Story, View
 from tests import stories
 from tests.stories import StoryBuilder
 

@@ -300,8 +300,8 @@ def test_a_weight_is_there_however_it_is_read() -> None:
 
 
 def test_weights_that_nobody_reads_are_never_made() -> None:
-    from modelsummary_ipy.model.layer_spec import Offset
     from modelsummary_ipy.isolation.shadow import Shadow
+    from modelsummary_ipy.model.layer_spec import Offset
 
     made = Shadow(nn.Sequential(*alike())).build_fake_workpiece(late=True)
     stored = [value for layer in made.module for value in dict.items(layer._parameters)]

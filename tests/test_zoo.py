@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-import modelsummary_ipy.tracing.engine as engines
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.tracing import engine as engines
 from tests.reference import (
     count_params,
     difference,

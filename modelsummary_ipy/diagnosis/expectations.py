@@ -9,9 +9,9 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.diagnosis.rules import RULES
 from modelsummary_ipy.diagnosis.rules.declared import parse_declared
+from modelsummary_ipy.records.errors import InputError
 
 __all__ = ["check_expect", "check_ignore"]
 

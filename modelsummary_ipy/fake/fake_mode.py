@@ -16,10 +16,10 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from modelsummary_ipy.isolation.object_cloner import Stub
-from modelsummary_ipy.model.tensor_meta import Look, look_at
 from modelsummary_ipy.fake.shape_cache import MISSED, Memo
 from modelsummary_ipy.fake.shape_shortcuts import Layout, find_smaller, write_down
+from modelsummary_ipy.isolation.object_cloner import Stub
+from modelsummary_ipy.model.tensor_meta import Look, look_at
 
 __all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "build_fake", "describe_tensor", "give_values", "make_fake"]
 

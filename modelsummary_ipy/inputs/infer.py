@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.size import Size
+from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 
 __all__ = ["ask_parameters", "list_candidates"]
 

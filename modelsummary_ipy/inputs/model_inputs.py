@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from modelsummary_ipy.inputs.pytree import Leaf, list_items, map_leaves, rebuild, walk_leaves, write_value
 from modelsummary_ipy.inputs.signature import (
     check_device,
     check_fit,
@@ -26,9 +27,8 @@ from modelsummary_ipy.inputs.signature import (
     write_example,
     write_line,
 )
-from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.inputs.size import Size, is_flat, read_dtype
-from modelsummary_ipy.inputs.pytree import Leaf, list_items, map_leaves, rebuild, walk_leaves, write_value
+from modelsummary_ipy.records.errors import InputError
 
 __all__ = [
     "ModelInputs",

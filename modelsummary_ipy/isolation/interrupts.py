@@ -53,7 +53,7 @@ class Gate:
         return True
 
 
-_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _gate = Gate()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.model.layer_spec import EMPTY, Leaf
 from modelsummary_ipy.isolation.lazy_weights import LateWeights
+from modelsummary_ipy.model.layer_spec import EMPTY, Leaf
 
 __all__ = ["build_bare", "build_layer", "lending_hook_dicts"]
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.tracing.tensor_leaves import TAG
 from modelsummary_ipy.isolation.threads import Alone
+from modelsummary_ipy.tracing.tensor_leaves import TAG
 
 __all__ = ["Namespaces"]
 

@@ -12,7 +12,7 @@ __all__ = ["Alone", "is_alone"]
 
 _LIBRARIES = (
     *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib")),
-    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
     "<frozen",
 )
 #: What waits in these may begin with the user's code at any time.

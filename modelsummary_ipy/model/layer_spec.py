@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from modelsummary_ipy.model.tensor_meta import Look, look_at
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_extra_repr, read_settings
+from modelsummary_ipy.model.tensor_meta import Look, look_at
 
 __all__ = ["EMPTY", "MACHINERY", "LayerKind", "Leaf", "Offset", "find_kind"]
 

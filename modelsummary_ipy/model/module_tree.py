@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.records.trace import ModuleFact, ParamFact
-from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, Leaf, find_kind
-from modelsummary_ipy.model.tensor_meta import Look, find_storage, look_at
 from modelsummary_ipy.model.attribute_reads import find_reads
+from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, Leaf, find_kind
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
+from modelsummary_ipy.model.tensor_meta import Look, find_storage, look_at
+from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 
 __all__ = ["ModuleTree", "read_params", "read_tree"]
 

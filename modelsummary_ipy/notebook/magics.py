@@ -20,10 +20,17 @@ from IPython.core.magic import (
 from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, CaselessStrEnum, Int, List, Unicode
 
-import modelsummary_ipy.notebook.completion as completion
+from modelsummary_ipy.notebook import completion as completion
 from modelsummary_ipy.notebook.line_syntax import read_words, split_line
+from modelsummary_ipy.notebook.options import (
+    check_name,
+    is_silenced,
+    part_options,
+    read_dtypes,
+    read_expect,
+    split_names,
+)
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.notebook.options import check_name, is_silenced, part_options, read_dtypes, read_expect, split_names
 
 if TYPE_CHECKING:
     from modelsummary_ipy.notebook.autoshow import AutoShow
@@ -151,8 +158,8 @@ class SummaryMagics(Magics):
 
     def _summarise(self, options: Any, words: list[str], names: dict[str, Any], line: str) -> Any:
         from modelsummary_ipy.inputs.model_inputs import read_arguments, read_call, set_dtypes, write_line
-        from modelsummary_ipy.summary import ModelSummary
         from modelsummary_ipy.notebook.target import find_target
+        from modelsummary_ipy.summary import ModelSummary
 
         check_name(options.out)
         target = find_target(words, names)
@@ -219,8 +226,8 @@ class SummaryMagics(Magics):
         from IPython.display import display
 
         from modelsummary_ipy.notebook.cells import run_inside
-        from modelsummary_ipy.summary import ModelSummary
         from modelsummary_ipy.notebook.target import find_target
+        from modelsummary_ipy.summary import ModelSummary
 
         check_name(options.out)
         target = find_target(words, names) if words else None

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from modelsummary_ipy.shapes.expr import Expr, floor_of
 from modelsummary_ipy.records.trace import Call, Trace
+from modelsummary_ipy.shapes.expr import Expr, floor_of
 
 __all__ = ["predict_windows"]
 

@@ -13,7 +13,21 @@ from typing import Literal
 import torch
 from torch import nn
 
+from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS
+from modelsummary_ipy.inputs.infer import ask_parameters, list_candidates
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.signature import write_example
+from modelsummary_ipy.isolation.global_state import deep_stack, quiet_output
+from modelsummary_ipy.isolation.interrupts import Holding
+from modelsummary_ipy.isolation.shadow import Mode, Shadow, Workpiece, build_real_workpiece
+from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.tracing.example_inputs import (
+    correct_dtypes,
+    find_ranges,
+    guess_dtypes,
+    parameter_names,
+    prepare_inputs,
+)
 from modelsummary_ipy.tracing.real_op_checks import (
     UnknownError,
     check_operation,
@@ -22,16 +36,8 @@ from modelsummary_ipy.tracing.real_op_checks import (
     overrun_guard,
     replay,
 )
-from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS
-from modelsummary_ipy.inputs.infer import ask_parameters, list_candidates
-from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.isolation.interrupts import Holding
-from modelsummary_ipy.isolation.global_state import deep_stack, quiet_output
-from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
-from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes, parameter_names, prepare_inputs
-from modelsummary_ipy.isolation.shadow import Mode, Shadow, Workpiece, build_real_workpiece
 from modelsummary_ipy.tracing.source_lines import format_source, trim_error
+from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
 
 __all__ = ["Engine", "Traced", "collector_paused", "run_engine", "trace_at", "trace_bytes"]

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
-from modelsummary_ipy.model.layer_spec import LayerKind, Leaf, Offset
-from modelsummary_ipy.tracing.tensor_leaves import build_spec
-from modelsummary_ipy.model.tensor_meta import find_look
 from modelsummary_ipy.fake.shape_cache import Made, add_part, is_fresh
+from modelsummary_ipy.model.layer_spec import LayerKind, Leaf, Offset
+from modelsummary_ipy.model.tensor_meta import find_look
+from modelsummary_ipy.records.trace import TensorSpec
+from modelsummary_ipy.tracing.tensor_leaves import build_spec
 
 __all__ = ["Answer", "Repeats"]
 

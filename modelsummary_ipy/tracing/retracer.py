@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.tracing.real_op_checks import find_overrun
-from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.fake.fake_mode import give_values
 from modelsummary_ipy.isolation.global_state import quiet_output
-from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
+from modelsummary_ipy.isolation.shadow import Shadow, Workpiece
+from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.dim_names import FEATURE_NAMES, InputNames
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
-from modelsummary_ipy.isolation.shadow import Shadow, Workpiece
+from modelsummary_ipy.tracing.real_op_checks import find_overrun
+from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared, TraceEndedError, trace
 
 if TYPE_CHECKING:

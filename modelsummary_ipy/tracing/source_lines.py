@@ -17,7 +17,7 @@ __all__ = ["find_lines", "format_source", "read_line", "to_source", "trim_error"
 #: A place in code, cheap to take and without text: turned into a ``Source`` when the trace is over.
 Place = tuple[CodeType, int]
 
-_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
 _PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))
 

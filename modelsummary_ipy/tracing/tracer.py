@@ -17,19 +17,29 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from modelsummary_ipy.tracing.module_calls import hearing_calls
-from modelsummary_ipy.records.trace import Call, Failure, InputFact, Link, ModuleFact, ParamFact, Source, TensorSpec, Trace
 from modelsummary_ipy.fake.op_overrides import COPIED, find_rule
-from modelsummary_ipy.isolation.interrupts import Gate, Holding, find_gate
 from modelsummary_ipy.isolation.global_state import Surroundings
-from modelsummary_ipy.tracing.aten_log import KernelLog
+from modelsummary_ipy.isolation.interrupts import Gate, Holding, find_gate
 from modelsummary_ipy.isolation.lean_layers import lending_hook_dicts
-from modelsummary_ipy.tracing.tensor_leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
+from modelsummary_ipy.isolation.shadow import Workpiece
 from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tree
+from modelsummary_ipy.records.trace import (
+    Call,
+    Failure,
+    InputFact,
+    Link,
+    ModuleFact,
+    ParamFact,
+    Source,
+    TensorSpec,
+    Trace,
+)
+from modelsummary_ipy.tracing.aten_log import KernelLog
 from modelsummary_ipy.tracing.function_ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.tracing.layer_cache import Answer, Repeats
-from modelsummary_ipy.isolation.shadow import Workpiece
+from modelsummary_ipy.tracing.module_calls import hearing_calls
 from modelsummary_ipy.tracing.source_lines import Place, find_lines, read_line, to_source
+from modelsummary_ipy.tracing.tensor_leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
 
 __all__ = ["Observer", "Prepared", "TraceCancelled", "TraceEndedError", "TraceResult", "hearing_progress", "trace"]
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 
-from modelsummary_ipy.records.trace import Call
-
-from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, read_unpacking, wrap_attribute, write_loop
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, RESHAPE, Diagnosis, Scene
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.source_edits import (
+    change_call,
+    change_operation,
+    read_unpacking,
+    wrap_attribute,
+    write_loop,
+)
+from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_arguments"]
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.records.trace import Call, TensorSpec
-
-from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
 from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import find_clashes
-from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation
 from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation
+from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_attention"]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from modelsummary_ipy.records.trace import Call, Link
-
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, STEP, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, resize_param
+from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
-from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, resize_param
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, STEP, Diagnosis, Part, Scene
-from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
+from modelsummary_ipy.records.trace import Call, Link
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
 

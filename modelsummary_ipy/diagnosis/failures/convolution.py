@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelsummary_ipy.records.trace import Call
-
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
 from modelsummary_ipy.diagnosis.failures.context import GROW, RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
+from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_convolution", "move_to_channels"]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.records.trace import Call, TensorSpec
-
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
-from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
 from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, Part, Scene, write_source
+from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_device", "explain_dtype", "explain_index_range"]
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from modelsummary_ipy.records.errors import ForwardError
-from modelsummary_ipy.records.trace import Story
-
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import explain_broadcast, explain_cat, explain_matmul
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, Diagnosis, Part, Scene, build_scene, write_source
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
-from modelsummary_ipy.diagnosis.failures.linear import explain_linear
-from modelsummary_ipy.diagnosis.failures.source_edits import find_operands
-from modelsummary_ipy.diagnosis.failures.norms import explain_norm
-from modelsummary_ipy.diagnosis.failures.formatting import write_input, write_shape
-from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.fixes import find_earlier
+from modelsummary_ipy.diagnosis.failures.formatting import write_input, write_shape
+from modelsummary_ipy.diagnosis.failures.linear import explain_linear
+from modelsummary_ipy.diagnosis.failures.norms import explain_norm
+from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_reshape, explain_split
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, Diagnosis, Part, Scene, build_scene, write_source
-from modelsummary_ipy.diagnosis.failures.working_sizes import Probe, Specs, find_sizes
+from modelsummary_ipy.diagnosis.failures.source_edits import find_operands
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
+from modelsummary_ipy.diagnosis.failures.working_sizes import Probe, Specs, find_sizes
+from modelsummary_ipy.records.errors import ForwardError
+from modelsummary_ipy.records.trace import Story
 
 __all__ = ["explain"]
 

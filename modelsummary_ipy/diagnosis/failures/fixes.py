@@ -5,11 +5,15 @@ from __future__ import annotations
 import linecache
 import re
 
-from modelsummary_ipy.records.trace import Call, Source
-
-from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument, splice_argument, wrap_argument
 from modelsummary_ipy.diagnosis.failures.context import Part, Scene, drop_remark, write_source
+from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
+from modelsummary_ipy.diagnosis.failures.source_edits import (
+    change_operation,
+    set_argument,
+    splice_argument,
+    wrap_argument,
+)
+from modelsummary_ipy.records.trace import Call, Source
 
 __all__ = [
     "find_earlier",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.records.trace import Call, TensorSpec
-
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.failures.formatting import factor_like, product, write_product, write_shape
-from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
 from modelsummary_ipy.diagnosis.failures.context import RESHAPE, STEER, Diagnosis, Part, Scene, write_source
+from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
+from modelsummary_ipy.diagnosis.failures.formatting import factor_like, product, write_product, write_shape
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_linear", "find_source_map", "move_to_end"]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelsummary_ipy.records.trace import Call, Link
-
 from modelsummary_ipy.diagnosis.failures.context import Part, Scene
+from modelsummary_ipy.records.trace import Call, Link
 
 __all__ = ["Lost", "find_lost", "find_stride", "write_lost"]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelsummary_ipy.records.trace import Call
-
-from modelsummary_ipy.diagnosis.failures.linear import move_to_end
-from modelsummary_ipy.diagnosis.failures.formatting import product, write_product, write_shape
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting
+from modelsummary_ipy.diagnosis.failures.formatting import product, write_product, write_shape
+from modelsummary_ipy.diagnosis.failures.linear import move_to_end
+from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_norm"]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.records.trace import TensorSpec
-
-from modelsummary_ipy.diagnosis.failures.linear import last_axis
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module
 from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module
+from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.diagnosis.failures.linear import last_axis
+from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["explain_recurrent"]
 

@@ -6,13 +6,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.records.trace import Call, TensorSpec
-
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.fixes import resize_param
+from modelsummary_ipy.diagnosis.failures.formatting import factor_like, product, write_product, write_shape
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.failures.formatting import factor_like, product, write_product, write_shape
-from modelsummary_ipy.diagnosis.failures.fixes import resize_param
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_axis", "explain_reshape", "explain_split"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.convolution import find_window, read_tuple
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.convolution import find_window, read_tuple
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 
 __all__ = ["explain_window"]
 

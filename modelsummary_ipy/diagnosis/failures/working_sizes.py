@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from modelsummary_ipy.records.trace import Call, Source, TensorSpec, Trace
-
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, Scene
+from modelsummary_ipy.records.trace import Call, Source, TensorSpec, Trace
 
 __all__ = ["Probe", "Specs", "find_sizes"]
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
-from modelsummary_ipy.records.trace import Flag, Story
 from modelsummary_ipy.diagnosis.rules import (
+    batch_flow,
+    batch_mixing,
     batch_sizes,
     declared,
-    features,
-    kinds,
+    dtype_device,
     memory,
-    mixing,
-    outputs,
     padding,
     reshape,
     sequence,
     spatial,
     wiring,
+    wrong_axis,
 )
+from modelsummary_ipy.records.trace import Flag, Story
 
 __all__ = ["QUESTIONS", "RULES", "find_flags", "find_questions"]
 
@@ -28,16 +28,16 @@ Question = Callable[[Story], Iterable[Mapping[str, int]]]
 
 #: Every rule by its id, in the order they are asked.
 RULES: dict[str, Rule] = {
-    **outputs.RULES,
+    **batch_flow.RULES,
     **batch_sizes.RULES,
-    **mixing.RULES,
+    **batch_mixing.RULES,
     **reshape.RULES,
     **sequence.RULES,
     **spatial.RULES,
     **padding.RULES,
-    **features.RULES,
+    **wrong_axis.RULES,
     **wiring.RULES,
-    **kinds.RULES,
+    **dtype_device.RULES,
     **declared.RULES,
     **memory.RULES,
 }

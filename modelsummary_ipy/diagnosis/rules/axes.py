@@ -10,8 +10,8 @@ import math
 import weakref
 from collections.abc import Callable, Sequence
 
-from modelsummary_ipy.records.trace import Call, Link
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, argument, dims_argument, einsum_labels
+from modelsummary_ipy.records.trace import Call, Link
 
 __all__ = ["Axes", "Axis", "Dim", "Layout", "follow_axes", "regroup", "roots"]
 

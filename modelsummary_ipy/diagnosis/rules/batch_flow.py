@@ -12,17 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from modelsummary_ipy.records.trace import Call, Flag, Link, Story
-from modelsummary_ipy.diagnosis.rules.torch_names import (
-    CONVOLUTIONS,
-    RECURRENTS,
-    REDUCTIONS,
-    RESHAPES,
-    SOFTMAXES,
-    TRANSPOSES,
-    batch_dim,
-    is_weighted,
-)
 from modelsummary_ipy.diagnosis.rules.evidence import (
     Reading,
     Size,
@@ -33,6 +22,17 @@ from modelsummary_ipy.diagnosis.rules.evidence import (
     read,
     write_size,
 )
+from modelsummary_ipy.diagnosis.rules.torch_names import (
+    CONVOLUTIONS,
+    RECURRENTS,
+    REDUCTIONS,
+    RESHAPES,
+    SOFTMAXES,
+    TRANSPOSES,
+    batch_dim,
+    is_weighted,
+)
+from modelsummary_ipy.records.trace import Call, Flag, Link, Story
 
 __all__ = ["RULES", "find_folded_batches", "find_lost_batches", "find_moved_batches"]
 

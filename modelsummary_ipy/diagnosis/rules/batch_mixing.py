@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelsummary_ipy.records.trace import Call, Flag, Link, Severity, Story
+from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, read, write_size
 from modelsummary_ipy.diagnosis.rules.torch_names import (
     ELEMENTWISE,
     REDUCTIONS,
@@ -13,7 +13,7 @@ from modelsummary_ipy.diagnosis.rules.torch_names import (
     batch_dim,
     is_weighted,
 )
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, read, write_size
+from modelsummary_ipy.records.trace import Call, Flag, Link, Severity, Story
 
 __all__ = ["RULES", "find_paired_batches", "find_softmaxes_over_batch"]
 

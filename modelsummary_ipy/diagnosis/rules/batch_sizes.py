@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelsummary_ipy.records.trace import Call, Flag, Link, Retrace, Severity, Story, Trace
+from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, asked_size, read, write_size
 from modelsummary_ipy.diagnosis.rules.torch_names import (
     ATTENTIONS,
     FACTORIES,
@@ -17,7 +17,7 @@ from modelsummary_ipy.diagnosis.rules.torch_names import (
     batch_dim,
     is_weighted,
 )
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, asked_size, read, write_size
+from modelsummary_ipy.records.trace import Call, Flag, Link, Retrace, Severity, Story, Trace
 
 __all__ = [
     "QUESTIONS",

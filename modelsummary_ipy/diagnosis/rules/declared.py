@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from modelsummary_ipy.records.trace import Flag, Row, Story, TensorSpec
 from modelsummary_ipy.diagnosis.rules.evidence import Size, write_size
+from modelsummary_ipy.records.trace import Flag, Row, Story, TensorSpec
 
 __all__ = ["RULES", "find_broken_declarations", "parse_declared"]
 

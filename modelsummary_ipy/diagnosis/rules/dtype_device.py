@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from modelsummary_ipy.records.trace import Call, Flag, Link, Story
-from modelsummary_ipy.diagnosis.rules.torch_names import ATTENTIONS, CONVOLUTIONS, RECURRENTS, spatial_rank
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, read, write_size
+from modelsummary_ipy.diagnosis.rules.torch_names import ATTENTIONS, CONVOLUTIONS, RECURRENTS, spatial_rank
+from modelsummary_ipy.records.trace import Call, Flag, Link, Story
 
 __all__ = ["RULES", "find_batchless_inputs", "find_device_hops", "find_strange_dtypes"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
 from modelsummary_ipy.diagnosis.rules.axes import Axes, Dim, Layout, follow_axes, roots
-from modelsummary_ipy.diagnosis.rules.torch_names import LINEARS, RECURRENTS, REDUCTIONS, TRANSPOSES, spatial_rank
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, dims_argument, read, write_size
+from modelsummary_ipy.diagnosis.rules.torch_names import LINEARS, RECURRENTS, REDUCTIONS, TRANSPOSES, spatial_rank
+from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
 
 __all__ = ["RULES", "find_swapped_sequences"]
 

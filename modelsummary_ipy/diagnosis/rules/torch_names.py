@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.diagnosis.rules.evidence import Reading
+from modelsummary_ipy.records.trace import Call
 
 __all__ = [
     "ATTENTIONS",

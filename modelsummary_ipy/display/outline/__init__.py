@@ -5,7 +5,17 @@ is missing. No strings for people are made here but the names that folding itsel
 """
 
 from modelsummary_ipy.display.outline.build import build_outline
-from modelsummary_ipy.display.outline.nodes import GroupNode, HiddenNode, Node, Outline, RowNode, Step, Totals, visible, walk
+from modelsummary_ipy.display.outline.nodes import (
+    GroupNode,
+    HiddenNode,
+    Node,
+    Outline,
+    RowNode,
+    Step,
+    Totals,
+    visible,
+    walk,
+)
 
 __all__ = [
     "GroupNode",

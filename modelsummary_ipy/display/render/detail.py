@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from modelsummary_ipy.records.trace import Formula, Row, Story, TensorSpec
-from modelsummary_ipy.display.render import sizes, words
+from modelsummary_ipy.display.render import formatting, size_cells
 from modelsummary_ipy.display.render.formatting import plain
+from modelsummary_ipy.records.trace import Formula, Row, Story, TensorSpec
 
 __all__ = ["Operations", "find_detail"]
 
@@ -47,11 +47,11 @@ def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> 
     lines = []
     for at, spec in enumerate(specs):
         formula = formulas[at] if at < len(formulas) else None
-        size = sizes.format_size(spec.shape)
+        size = size_cells.format_size(spec.shape)
         said = [
             plain(spec.name),
             size,
-            f"= {sizes.format_formula(formula)}" if formula else "",
+            f"= {size_cells.format_formula(formula)}" if formula else "",
             spec.dtype,
             spec.device,
         ]
@@ -66,7 +66,7 @@ def _weights(story: Story, row: Row) -> list[str]:
     for index in story.trace.modules[row.module].params:
         fact = story.trace.params[index]
         name = fact.names[0].rpartition(".")[2] if fact.names else "not registered"
-        size = "no size yet" if fact.lazy else sizes.format_size(fact.shape)
+        size = "no size yet" if fact.lazy else size_cells.format_size(fact.shape)
         what = "buffer" if fact.kind == "buffer" else "" if fact.trainable else "frozen"
         tied = f"also {plain(fact.names[1])}" if len(fact.names) > 1 else ""
         count = f"{fact.num:,}" if len(fact.shape) != 1 else ""
@@ -78,7 +78,7 @@ def _mult_adds(story: Story, row: Row, operations: Operations, total: int | None
     cost = story.costs.get(row.index)
     lines = []
     if cost is not None and cost.mult_adds:
-        share = words.format_percent(cost.mult_adds, total or 0)
+        share = formatting.format_percent(cost.mult_adds, total or 0)
         lines.append(f"{cost.mult_adds:,} ({share} of the model)")
     elif cost is not None and cost.mult_adds is None:
         lines.append("unknown")
@@ -93,7 +93,8 @@ def _kept(story: Story, row: Row) -> list[str]:
         return []
     about = "about " if cost.approximate else ""
     return [
-        f"{about}{words.format_bytes(cost.activation_bytes)} for the backward pass ({cost.activation_bytes:,} bytes)"
+        f"{about}{formatting.format_bytes(cost.activation_bytes)} for the backward pass "
+        f"({cost.activation_bytes:,} bytes)"
     ]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from modelsummary_ipy.records.trace import Formula, Story
 from modelsummary_ipy.display.render.formatting import plain
+from modelsummary_ipy.records.trace import Formula, Story
 
 __all__ = ["MEANINGS", "Names", "find_names"]
 

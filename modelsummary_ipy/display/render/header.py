@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from modelsummary_ipy.records.trace import Flag, Memory, Story
 from modelsummary_ipy.display.outline import Outline
 from modelsummary_ipy.display.render.formatting import format_bytes, format_short, plain, plural
+from modelsummary_ipy.records.trace import Flag, Memory, Story
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from modelsummary_ipy.records.trace import Story, View
 from modelsummary_ipy.display.outline import Outline, build_outline
-from modelsummary_ipy.display.render import heading, labels, words
+from modelsummary_ipy.display.render import formatting, header, labels
 from modelsummary_ipy.display.render.detail import Operations, find_detail
 from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_names
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
 from modelsummary_ipy.display.render.row_views import Part, Parts, markup_detail
+from modelsummary_ipy.records.trace import Story, View
 
 __all__ = ["render_html"]
 
@@ -55,13 +55,13 @@ def render_html(
         passes: How many times the model was traced, if known.
         failure_text, failure_reason, failure_fix: The words for a failure, if somebody has them.
     """
-    failing = heading.Failing(failure_text, failure_reason, failure_fix)
+    failing = header.Failing(failure_text, failure_reason, failure_fix)
     names = find_names(story)
     outline, parts = _fit(story, view, names, failing)
     num_left_out = _add_details(story, parts, details or {}, operations or {})
-    footer = [*heading.find_footer(story, outline, passes)]
+    footer = [*header.find_footer(story, outline, passes)]
     if num_left_out:
-        footer.append(f"details of {words.plural(num_left_out, 'row')} left out")
+        footer.append(f"details of {formatting.plural(num_left_out, 'row')} left out")
     failed_is_shown = any(part.fail for part in parts)
     template = _environment().get_template("page.html.j2" if standalone else "summary.html.j2")
     return template.render(
@@ -70,17 +70,17 @@ def render_html(
         script=_asset("script.js"),
         parts=parts,
         many=len(parts) > 2 * _MANY_ROWS,
-        fail=() if failed_is_shown else heading.failing_lines(story, failing),
+        fail=() if failed_is_shown else header.failing_lines(story, failing),
         footer=footer,
-        found=heading.count_flags(story.flags),
-        gravest=heading.gravest_severity(story.flags),
+        found=header.count_flags(story.flags),
+        gravest=header.gravest_severity(story.flags),
         legend=[(name, names.colour(name), MEANINGS.get(name, "")) for name in names.names],
         **_header(story, outline, names),
         **_columns(view),
     )
 
 
-def _fit(story: Story, view: View, names: Names, failing: heading.Failing) -> tuple[Outline, list[Part]]:
+def _fit(story: Story, view: View, names: Names, failing: header.Failing) -> tuple[Outline, list[Part]]:
     """Outline and parts of as many rows as fit; what is left of the room goes to operations that stand hidden."""
     room = _MOST_BYTES - _FRAME_BYTES
     most = min(view.max_rows, room // _LEAST_ROW_BYTES)
@@ -108,21 +108,21 @@ def _weigh(parts: Iterable[Part]) -> int:
 
 
 def _header(story: Story, outline: Outline, names: Names) -> dict[str, Any]:
-    given = heading.find_given(story)
+    given = header.find_given(story)
     lines = [_given_markup(leaf, names) for leaf in given]
     if len(lines) > 8:
         lines = [*lines[:7], escape(f"… {len(given) - 7} more inputs")]
     return {
-        "headline": heading.find_headline(story),
-        "failed": heading.find_failed(story),
-        "title": heading.find_title(story),
+        "headline": header.find_headline(story),
+        "failed": header.find_failed(story),
+        "title": header.find_title(story),
         "given": lines,
         "totals": _totals(story, outline),
-        "caveats": heading.find_caveats(story),
+        "caveats": header.find_caveats(story),
     }
 
 
-def _given_markup(given: heading.Given, names: Names) -> Markup:
+def _given_markup(given: header.Given, names: Names) -> Markup:
     """An input with its named dims in their colours: ``[B=8, 3]``."""
     dims = []
     for name, size in given.dims:
@@ -152,8 +152,8 @@ class _Total:
 def _totals(story: Story, outline: Outline) -> list[_Total]:
     totals = []
     for words_of, what, label in (
-        (heading.find_params(story), "params", "share of parameters"),
-        (heading.find_macs(story), "macs", "share of MACs"),
+        (header.find_params(story), "params", "share of parameters"),
+        (header.find_macs(story), "macs", "share of MACs"),
     ):
         if words_of:
             sign, _, rest = words_of.partition(" ") if words_of.startswith("≥") else ("", "", words_of)
@@ -165,9 +165,9 @@ def _totals(story: Story, outline: Outline) -> list[_Total]:
             shares = find_shares(story, outline, what)
             bars = build_icicle(story, what)
             totals.append(_Total(number, rest, label, bars, shares if bars or len(shares) > 1 else ()))
-    memory = heading.find_memory(story)
+    memory = header.find_memory(story)
     if memory:
-        parts = tuple(Share(name, value, "") for name, value in heading.find_memory_parts(story))
+        parts = tuple(Share(name, value, "") for name, value in header.find_memory_parts(story))
         number, _, rest = memory.partition(" to ")
         bars = build_icicle(story, "activation")
         totals.append(
@@ -190,7 +190,7 @@ def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str]
     """Give rows their details while there is room, rows that stand out first; returns how many got none."""
     room = _MOST_BYTES - _FRAME_BYTES - _weigh(parts)
     rows = [part for part in parts if part.what == "open"]
-    total = heading.total_mult_adds(story)
+    total = header.total_mult_adds(story)
     left_out = 0
     for part in sorted(rows, key=lambda part: (not (part.flags or part.fail), part.is_hidden)):
         if room <= 0:
@@ -198,7 +198,7 @@ def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str]
             continue
         if part.row >= 0:
             pairs = find_detail(story, story.rows[part.row], operations, total)
-            extra = "\n".join(map(words.plain, details.get(part.row, "").splitlines()))
+            extra = "\n".join(map(formatting.plain, details.get(part.row, "").splitlines()))
             part.detail = markup_detail(pairs, extra)
         room -= len(part.detail.encode("utf-8", "replace")) + 90
     return left_out
@@ -207,7 +207,7 @@ def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str]
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("modelsummary_ipy", "render/templates"),
+        loader=PackageLoader("modelsummary_ipy.display.render"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -218,5 +218,5 @@ def _environment() -> Environment:
 @lru_cache(maxsize=2)
 def _asset(name: str) -> Markup:
     """A stylesheet or script of this package without its indentation; nothing of a user's goes into it."""
-    text = (files("modelsummary_ipy") / "render" / name).read_text(encoding="utf-8")
+    text = (files("modelsummary_ipy.display.render") / name).read_text(encoding="utf-8")
     return Markup("\n".join(line.strip() for line in text.splitlines() if line.strip()))

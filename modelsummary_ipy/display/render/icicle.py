@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from modelsummary_ipy.records.trace import Row, Story
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node, Outline, RowNode
-from modelsummary_ipy.display.render import labels, words
+from modelsummary_ipy.display.render import formatting, labels
+from modelsummary_ipy.records.trace import Row, Story
 
 __all__ = ["Bar", "Share", "build_icicle", "find_shares"]
 
@@ -72,9 +72,9 @@ def build_icicle(story: Story, what: str) -> tuple[Bar, ...]:
         if not level or len(bars) + len(level) > _MOST_BARS:
             break
         for place in level:
-            share = words.format_percent(measure(place.row), whole)
-            path = words.plain(place.row.path or place.row.type_name)
-            label = words.plain(place.label)
+            share = formatting.format_percent(measure(place.row), whole)
+            path = formatting.plain(place.row.path or place.row.type_name)
+            label = formatting.plain(place.label)
             fits = place.width * _PIXELS_PER_PERCENT >= 7 * len(label) + 6
             title = f"{path}: {show(measure(place.row))}, {share}"
             bars.append(
@@ -135,10 +135,10 @@ def find_shares(story: Story, outline: Outline, what: str, most: int = 6) -> tup
     sized = sorted((part for part in sized if part[0]), key=lambda part: -part[0])
     if not whole or not sized:
         return ()
-    shares = [Share(name, show(value), words.format_percent(value, whole)) for value, name in sized[:most]]
+    shares = [Share(name, show(value), formatting.format_percent(value, whole)) for value, name in sized[:most]]
     rest = whole - sum(value for value, _ in sized[:most])
     if 1000 * rest > whole:
-        shares.append(Share("everything else", show(rest), words.format_percent(rest, whole)))
+        shares.append(Share("everything else", show(rest), formatting.format_percent(rest, whole)))
     return tuple(shares)
 
 
@@ -152,11 +152,11 @@ def _value(story: Story, node: RowNode | GroupNode, what: str, measure: Measure)
 def _part_name(story: Story, node: RowNode | GroupNode) -> str:
     if isinstance(node, GroupNode):
         above = story.rows[node.members[0][0]].parent
-        path = words.plain(story.rows[above].path) if above is not None else ""
+        path = formatting.plain(story.rows[above].path) if above is not None else ""
         name, types = labels.format_group(node)
         return f"{path}.{name} · {types}".lstrip(".")
     row = story.rows[node.row]
-    return words.plain(row.path if row.kind == "module" else row.type_name)
+    return formatting.plain(row.path if row.kind == "module" else row.type_name)
 
 
 def _children(story: Story, row: Row) -> tuple[int, ...]:
@@ -168,7 +168,9 @@ def _last(row: Row) -> str:
 
 
 def _formatter(what: str) -> Callable[[int], str]:
-    return {"params": words.format_count, "macs": words.format_short, "activation": words.format_bytes}[what]
+    return {"params": formatting.format_count, "macs": formatting.format_short, "activation": formatting.format_bytes}[
+        what
+    ]
 
 
 def _number(value: float) -> str:

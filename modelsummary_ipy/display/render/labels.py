@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelsummary_ipy.records.trace import Cost, Row, Story, View
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
-from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
 from modelsummary_ipy.display.render.formatting import format_bytes, format_count, format_short, plain, plural
+from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
+from modelsummary_ipy.records.trace import Cost, Row, Story, View
 
 #: Columns of numbers, in the order they are shown, with their heads.
 NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from modelsummary_ipy.records.trace import Story, View
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
-from modelsummary_ipy.display.render import heading, labels, words
+from modelsummary_ipy.display.render import formatting, header, labels
+from modelsummary_ipy.records.trace import Story, View
 
 __all__ = ["render_markdown"]
 
@@ -38,23 +38,23 @@ def render_markdown(
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
     blocks = ["\n".join(_header(story)), "\n".join(_table(story, view, outline))]
-    failing = heading.failing_lines(story, heading.Failing(failure_text, failure_reason, failure_fix))
+    failing = header.failing_lines(story, header.Failing(failure_text, failure_reason, failure_fix))
     if failing:
         blocks.append("\n".join("    " + line for line in failing))
     found = "\n".join(_findings(story))
     blocks += [found] if found else []
-    blocks.append("<sub>" + "<br>".join(map(_escape, heading.find_footer(story, outline, passes))) + "</sub>")
+    blocks.append("<sub>" + "<br>".join(map(_escape, header.find_footer(story, outline, passes))) + "</sub>")
     return "\n\n".join(blocks) + "\n"
 
 
 def _header(story: Story) -> Iterator[str]:
-    headline = heading.find_headline(story)
-    for line in (headline, heading.find_failed(story)):
+    headline = header.find_headline(story)
+    for line in (headline, header.find_failed(story)):
         if line:
             yield f"*{_escape(line)}*\n"
-    yield " · ".join([f"**{_escape(heading.find_title(story))}**", *map(_escape, heading.find_totals(story))])
-    given = [f"- input {_escape(str(leaf))}" for leaf in heading.find_given(story)]
-    caveats = [f"- {_escape(line)}" for line in heading.find_caveats(story)]
+    yield " · ".join([f"**{_escape(header.find_title(story))}**", *map(_escape, header.find_totals(story))])
+    given = [f"- input {_escape(str(leaf))}" for leaf in header.find_given(story)]
+    caveats = [f"- {_escape(line)}" for line in header.find_caveats(story)]
     if given or caveats:
         yield "\n" + "\n".join(given + caveats)
 
@@ -100,13 +100,13 @@ def _name(story: Story, step: Step, node: RowNode) -> str:
     note = labels.format_note(story, row, step.in_group is not None)
     said += f" ({note})" if note else ""
     if not node.is_open and node.num_inside:
-        said += f" (+{words.plural(node.num_inside, 'row')})"
+        said += f" (+{formatting.plural(node.num_inside, 'row')})"
     return mark + said
 
 
 def _findings(story: Story) -> Iterator[str]:
     for flag in story.flags:
-        said, fix = heading.flag_lines(flag)
+        said, fix = header.flag_lines(flag)
         severity, rest = said.split(" ", 1)
         where = _code(flag.path) + " " if flag.path else ""
         yield f"- ⚠️ {where}**{severity}** {_escape(rest)}" + (f"; fix: {_escape(fix)}" if fix else "")
@@ -126,4 +126,4 @@ def _escape(text: str) -> str:
 
 def _code(text: str) -> str:
     """A path in a code span where that is safe, escaped where it is not."""
-    return f"`{text}`" if re.fullmatch(r"[\w.]+", text) else _escape(words.plain(text))
+    return f"`{text}`" if re.fullmatch(r"[\w.]+", text) else _escape(formatting.plain(text))

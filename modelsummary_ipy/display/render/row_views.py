@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from modelsummary_ipy.records.trace import Cost, Row, Story, View
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
-from modelsummary_ipy.display.render import heading, labels, sizes, words
+from modelsummary_ipy.display.render import formatting, header, labels, size_cells
 from modelsummary_ipy.display.render.dim_colours import Names
+from modelsummary_ipy.records.trace import Cost, Row, Story, View
 
 __all__ = ["Part", "Parts", "markup_detail"]
 
@@ -69,7 +69,7 @@ class Parts:
     """
 
     def __init__(
-        self, story: Story, view: View, outline: Outline, names: Names, failing: heading.Failing, max_ops: int
+        self, story: Story, view: View, outline: Outline, names: Names, failing: header.Failing, max_ops: int
     ) -> None:
         self.story = story
         self.view = view
@@ -77,7 +77,7 @@ class Parts:
         self.names = names
         self.failing = failing
         self.ops_left = max_ops
-        self.failed_row = heading.failed_row(story)
+        self.failed_row = header.failed_row(story)
         self.whole = self._whole()
         self.columns = [column for column, _ in labels.NUMBERS if column in view.columns]
         self._sizes: dict[object, Markup] = {}
@@ -124,12 +124,12 @@ class Parts:
         name, kind = labels.format_name(node, row)
         name, kind = (name, kind) if name else (kind, "")
         note = labels.format_note(self.story, row, step.in_group is not None)
-        fail = heading.failing_lines(self.story, self.failing) if node.row == self.failed_row else ()
+        fail = header.failing_lines(self.story, self.failing) if node.row == self.failed_row else ()
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, note,
             self._arrow(row), self._title(row), self._numbers(self.story.costs.get(row.index), row.num_params),
             tuple(
-                (flag.severity, words.plain(flag.rule), words.plain(flag.message), words.plain(flag.fix))
+                (flag.severity, formatting.plain(flag.rule), formatting.plain(flag.message), formatting.plain(flag.fix))
                 for flag in node.flags
             ),
             fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, name or kind,
@@ -167,7 +167,7 @@ class Parts:
         saved = [cost.own_activation_bytes or 0 for cost in self.story.costs.values()]
         return {
             "params": self.story.total_params,
-            "macs": heading.total_mult_adds(self.story) or 0,
+            "macs": header.total_mult_adds(self.story) or 0,
             "activation": sum(saved),
         }
 
@@ -176,7 +176,7 @@ class Parts:
         cells: list[str] = []
         for column in self.columns:
             if column == "params":
-                text, value = words.format_count(num_params) if num_params else "", num_params
+                text, value = formatting.format_count(num_params) if num_params else "", num_params
             elif column == "macs":
                 text, value = labels.format_macs(cost), (cost.mult_adds or 0) if cost else 0
             else:
@@ -188,7 +188,7 @@ class Parts:
     def _title(self, row: Row) -> str:
         sides = []
         for formulas in (self.story.input_formulas.get(row.index), self.story.formulas.get(row.index)):
-            known = [sizes.format_formula(formula) for formula in formulas or () if formula]
+            known = [size_cells.format_formula(formula) for formula in formulas or () if formula]
             if known:
                 sides.append(", ".join(known[:6]))
         return " → ".join(sides)
@@ -219,7 +219,7 @@ class Parts:
             lines = before + [f"→ {line}" if before else line for line in after]
         return Markup("<br>".join(lines + extra))
 
-    def _leaf(self, line: sizes.Line) -> str:
+    def _leaf(self, line: size_cells.Line) -> str:
         dims = ["ragged" if size == -1 else str(size) for size in line.shape]
         colours = self.names.colours(line.formula)
         if colours or True in line.bold:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.records.trace import Formula, TensorSpec
 from modelsummary_ipy.display.render.formatting import plain
+from modelsummary_ipy.records.trace import Formula, TensorSpec
 
 #: From this many leaves on, neighbours that differ in a number of their key share a line.
 _MANY_LEAVES = 5

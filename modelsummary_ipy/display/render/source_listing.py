@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 from modelsummary_ipy.diagnosis.annotate import Line, Listing, Variant
-from modelsummary_ipy.records.trace import Flag, Formula
 from modelsummary_ipy.display.render.formatting import plain
+from modelsummary_ipy.records.trace import Flag, Formula
 
 __all__ = ["Annotated", "build_details", "format_dims", "render_listings"]
 

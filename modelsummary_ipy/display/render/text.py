@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from modelsummary_ipy.records.trace import Story, View
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
-from modelsummary_ipy.display.render import heading, labels, words
+from modelsummary_ipy.display.render import formatting, header, labels
+from modelsummary_ipy.records.trace import Story, View
 
 __all__ = ["render_text"]
 
@@ -56,37 +56,37 @@ def render_text(
         Lines without a newline at the end; no line is wider than ``width`` unless one word is.
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
-    failing = heading.Failing(failure_text, failure_reason, failure_fix)
+    failing = header.Failing(failure_text, failure_reason, failure_fix)
     entries = list(_entries(story, view, visible(outline), failing))
     heads = labels.number_heads(view)
     lines = list(_header(story, width))
     if not any(entry.mark == "✗" and entry.under for entry in entries):
-        lines += _wrap(heading.failing_lines(story, failing), width, "  ")
+        lines += _wrap(header.failing_lines(story, failing), width, "  ")
     lines += ["", *_table(entries, heads, view, width), ""]
-    for line in heading.find_footer(story, outline, passes):
+    for line in header.find_footer(story, outline, passes):
         lines += _wrap([line], width)
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
 def _header(story: Story, width: int | None) -> Iterator[str]:
-    headline = heading.find_headline(story)
-    for line in (headline, heading.find_failed(story)):
+    headline = header.find_headline(story)
+    for line in (headline, header.find_failed(story)):
         yield from _wrap([line] if line else [], width)
-    yield from _wrap([heading.find_title(story)], width)
-    given = heading.find_given(story)
+    yield from _wrap([header.find_title(story)], width)
+    given = header.find_given(story)
     for leaf in given[:8]:
         yield from _wrap([f"input {leaf}"], width, "  ")
     if len(given) > 8:
-        yield f"  … {words.plural(len(given) - 8, 'more input')}"
-    yield from _wrap([" · ".join(heading.find_totals(story))], width, "  ")
-    for line in heading.find_caveats(story):
+        yield f"  … {formatting.plural(len(given) - 8, 'more input')}"
+    yield from _wrap([" · ".join(header.find_totals(story))], width, "  ")
+    for line in header.find_caveats(story):
         yield from _wrap([line], width, "  ")
-    found = heading.count_flags(story.flags)
+    found = header.count_flags(story.flags)
     if found:
         yield f"  {found}"
 
 
-def _entries(story: Story, view: View, steps: Iterator[Step], failing: heading.Failing) -> Iterator[_Entry]:
+def _entries(story: Story, view: View, steps: Iterator[Step], failing: header.Failing) -> Iterator[_Entry]:
     for step in steps:
         node = step.node
         if isinstance(node, HiddenNode):
@@ -103,7 +103,7 @@ def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entr
     return _Entry("", f"{name} ·", types, labels.group_sizes(story, view, node), numbers, depth)
 
 
-def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: heading.Failing) -> _Entry:
+def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: header.Failing) -> _Entry:
     row = story.rows[node.row]
     name, type_name = labels.format_name(node, row)
     if row.kind == "op":
@@ -111,12 +111,12 @@ def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: hea
     note = labels.format_note(story, row, step.in_group is not None)
     type_name += f" ({note})" if note else ""
     if not node.is_open and node.num_inside:
-        type_name += f" (+{words.plural(node.num_inside, 'row')})"
+        type_name += f" (+{formatting.plural(node.num_inside, 'row')})"
     under: list[str] = []
-    if node.row == heading.failed_row(story):
-        under += heading.failing_lines(story, failing)
+    if node.row == header.failed_row(story):
+        under += header.failing_lines(story, failing)
     for flag in node.flags:
-        said, fix = heading.flag_lines(flag)
+        said, fix = header.flag_lines(flag)
         under += [said] + ([f"fix: {fix}"] if fix else [])
     mark = "✗" if row.status == "failed" else "!" if node.flags else ""
     sizes = (*labels.format_arrow(story, row, view), *labels.extra_lines(story, row, view))

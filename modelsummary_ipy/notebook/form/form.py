@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from modelsummary_ipy.tracing.engine import collector_paused
-from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.notebook.form.fields import Fields, button, say_alert, show
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
-from modelsummary_ipy.notebook.form.live_html import live_page, static_page
 from modelsummary_ipy.display.render.formatting import format_short
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.notebook.form.fields import Fields, button, say_alert, show
+from modelsummary_ipy.notebook.form.live_html import live_page, static_page
 from modelsummary_ipy.notebook.form.reports import compare, list_offers, write_moved
 from modelsummary_ipy.notebook.form.settings import Settings, write_line
-from modelsummary_ipy.tracing.tracer import TraceCancelled, hearing_progress
 from modelsummary_ipy.notebook.form.worker import TorchState, Worker
+from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.tracing.engine import collector_paused
+from modelsummary_ipy.tracing.tracer import TraceCancelled, hearing_progress
 
 if TYPE_CHECKING:
     from modelsummary_ipy.summary import ModelSummary

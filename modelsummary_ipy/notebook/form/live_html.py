@@ -38,5 +38,5 @@ def static_page(page: str) -> str:
 
 @lru_cache(maxsize=1)
 def _keeper() -> str:
-    text = (files("modelsummary_ipy") / "form.js").read_text(encoding="utf-8")
+    text = (files("modelsummary_ipy.notebook.form") / "form.js").read_text(encoding="utf-8")
     return "\n".join(line for line in text.splitlines() if not line.startswith("//"))

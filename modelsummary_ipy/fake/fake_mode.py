@@ -1,6 +1,6 @@
 """Fake tensors, and the mode they live in: all that is private in torch about them stands here.
 
-``tests/test_fakes.py`` would notice a change.
+``tests/fake/test_fake_mode.py`` would notice a change.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What the user gave, read into ``ModelInputs``: sizes, signatures, nested values, and inputs found where none were given."""
+"""What the user gave, read into ``ModelInputs``; and inputs that are found where none were given."""

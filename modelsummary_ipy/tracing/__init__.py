@@ -1,1 +1,1 @@
-"""One pass of the shadow, written down: calls, aten operations, storages, source lines; and the same pass at other inputs."""
+"""One trace of the shadow: calls, aten operations, storages, source lines; and the same at other inputs."""

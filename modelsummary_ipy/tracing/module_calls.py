@@ -1,7 +1,7 @@
 """Who hears module calls: one handler a thread, reached through a class attribute that ``nn.Module.__call__`` asks for.
 
 So modules made during a forward are met too, no hook is put on any module, and other threads pass by. The attribute is
-private in torch (``.compile()`` keeps its compiled call there): ``tests/test_fakes.py`` would notice a change.
+private in torch (``.compile()`` keeps its compiled call there): ``tests/fake/test_fake_mode.py`` would notice a change.
 """
 
 from __future__ import annotations

@@ -498,7 +498,7 @@ def shell() -> Iterator[InteractiveShell]:
 
 def find_examples() -> list[str]:
     """The reasons that the page on errors shows."""
-    page = (Path(__file__).parent.parent / "docs" / "errors.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
     reasons = page.partition("## Reasons")[2].partition("## Fake")[0]
     return re.findall(r"^\| [^|]+ \| `(.+)` \|$", reasons, re.MULTILINE)
 

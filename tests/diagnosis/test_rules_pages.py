@@ -9,7 +9,7 @@ import pytest
 
 from modelsummary_ipy.diagnosis.rules import QUESTIONS, RULES
 
-PAGES = Path(__file__).parents[1] / "docs" / "rules"
+PAGES = Path(__file__).parents[2] / "docs" / "rules"
 
 
 def test_rules_and_pages_are_the_same() -> None:

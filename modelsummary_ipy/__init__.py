@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from modelsummary_ipy.costs.mac_formulas import register_mult_adds
     from modelsummary_ipy.inputs.size import Size
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
-    from modelsummary_ipy.records.trace import Cost, Flag, Memory, Row, TensorSpec
+    from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row
+    from modelsummary_ipy.records.trace import TensorSpec
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = [
@@ -38,14 +39,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CheckError": "records.errors",
-    "Cost": "records.trace",
-    "Flag": "records.trace",
+    "Cost": "records.summary",
+    "Flag": "records.summary",
     "ForwardError": "records.errors",
     "InputError": "records.errors",
-    "Memory": "records.trace",
+    "Memory": "records.summary",
     "ModelSummary": "summary",
     "ModelSummaryError": "records.errors",
-    "Row": "records.trace",
+    "Row": "records.summary",
     "Size": "inputs.size",
     "TensorSpec": "records.trace",
     "register_mult_adds": "costs.mac_formulas",

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from modelsummary_ipy.attempts import Attempts
 from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
 from modelsummary_ipy.costs.row_costs import count_costs, list_operations, sum_mult_adds
 from modelsummary_ipy.diagnosis.annotate import annotate
@@ -23,12 +22,16 @@ from modelsummary_ipy.diagnosis.rules import find_flags, find_questions
 from modelsummary_ipy.display.rows import build_rows
 from modelsummary_ipy.display.series import Series
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
+from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError
-from modelsummary_ipy.records.trace import Cost, Flag, Formula, Memory, Row, Story, Trace, View
+from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
+from modelsummary_ipy.records.trace import Formula, Trace
+from modelsummary_ipy.records.view import View, make_view
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch, find_formulas, trace_again
-from modelsummary_ipy.tracing.engine import Engine, Traced, collector_paused, run_engine, trace_bytes
+from modelsummary_ipy.tracing.attempts import Attempts
+from modelsummary_ipy.tracing.engine import Engine, Traced, run_engine, trace_bytes
 from modelsummary_ipy.tracing.tracer import Observer
 from modelsummary_ipy.tracing.watch import watch_calls
 
@@ -653,28 +656,6 @@ class ModelSummary:
         bundle = {"text/plain": self.to_text(), "text/html": self.to_html(), "text/markdown": self.to_markdown()}
         kept = {key: value for key, value in bundle.items() if not include or key in include}
         return {key: value for key, value in kept.items() if not exclude or key not in exclude}
-
-
-def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Collection[str] | None) -> View:
-    """Return ``base`` with what was said changed.
-
-    Raises:
-        InputError: If a column is not known or the depth is negative.
-    """
-    from modelsummary_ipy.records.trace import COLUMNS
-
-    if columns is not None:
-        strange = [column for column in columns if column not in COLUMNS]
-        if strange:
-            raise InputError(
-                f"no column {strange[0]!r}", f"some of {', '.join(COLUMNS)}", "columns=['input', 'params']"
-            )
-        base = replace(base, columns=tuple(column for column in COLUMNS if column in columns))
-    if depth is not None:
-        if depth < 0:
-            raise InputError(f"depth {depth}", "0 or more levels", "depth=2")
-        base = replace(base, depth=depth)
-    return base if ops is None else replace(base, ops=ops)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

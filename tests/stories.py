@@ -11,20 +11,16 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import (
     Call,
-    Cost,
     Failure,
-    Flag,
     Formula,
     InputFact,
     Kernel,
-    Memory,
     ModuleFact,
     ParamFact,
-    Row,
     Source,
-    Story,
     TensorSpec,
     Trace,
 )

@@ -12,7 +12,8 @@ import torch
 
 from modelsummary_ipy.costs.row_costs import sum_saved
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.trace import Memory, ParamFact, TensorSpec, Trace
+from modelsummary_ipy.records.summary import Memory
+from modelsummary_ipy.records.trace import ParamFact, TensorSpec, Trace
 
 __all__ = [
     "OPTIMIZERS",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.costs.mac_formulas import count_kernel
-from modelsummary_ipy.records.trace import Call, Cost, Row, Trace
+from modelsummary_ipy.records.summary import Cost, Row
+from modelsummary_ipy.records.trace import Call, Trace
 
 __all__ = ["count_costs", "list_operations", "sum_mult_adds", "sum_saved"]
 

@@ -13,7 +13,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from modelsummary_ipy.records.trace import Call, Flag, Formula, Source, Story, TensorSpec
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call, Formula, Source, TensorSpec
 
 __all__ = ["Leaf", "Line", "Listing", "Variant", "annotate"]
 

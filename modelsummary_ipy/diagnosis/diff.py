@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from modelsummary_ipy.records.trace import Change, Flag, Row, Story, Trace
+from modelsummary_ipy.records.summary import Change, Flag, Row, Story
+from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.dim_names import name_dims
 from modelsummary_ipy.shapes.expr_text import evaluate
 

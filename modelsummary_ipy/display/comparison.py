@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.diff import find_changes, find_otherwise, flag_unexpected
 from modelsummary_ipy.display.render.diff_table import render_changes_html, render_changes_text
-from modelsummary_ipy.records.trace import Change, Flag, Story
+from modelsummary_ipy.records.summary import Change, Flag, Story
 
 __all__ = ["Comparison"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.records.trace import Call, ModuleFact, Row, Source, Status, Trace
+from modelsummary_ipy.records.summary import Row
+from modelsummary_ipy.records.trace import Call, ModuleFact, Source, Status, Trace
 
 __all__ = ["build_rows", "format_arguments"]
 

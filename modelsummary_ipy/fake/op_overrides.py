@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from modelsummary_ipy.fake.fake_mode import build_fake, give_values
+from modelsummary_ipy.fake.fake_mode import build_fake
+from modelsummary_ipy.fake.known_values import give_values
 
 __all__ = ["COPIED", "find_rule"]
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import random
 import sys
 import threading
 import types
 from collections.abc import Iterator
-from typing import Any, TextIO
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-from modelsummary_ipy.isolation.interrupts import Holding
 from modelsummary_ipy.isolation.module_globals import Namespaces
 
-__all__ = ["Surroundings", "deep_stack", "quiet_output"]
+__all__ = ["Surroundings", "collector_paused", "deep_stack"]
 
 _FAKE_LOGGER = "torch._subclasses.fake_tensor"
 
@@ -190,39 +191,28 @@ def _validation_off() -> Iterator[None]:
         library.Distribution._validate_args = before
 
 
-class _ThreadWriter:
-    """Writes of one thread go to ``catch``, those of all others where they always went."""
-
-    def __init__(self, catch: list[str], passed_to: TextIO, thread: int) -> None:
-        self._catch = catch
-        self._passed_to = passed_to
-        self._thread = thread
-
-    def write(self, text: str) -> int:
-        if threading.get_ident() != self._thread:
-            return self._passed_to.write(text)
-        self._catch.append(text)
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._passed_to, name)
+#: From so many new objects on, looking through them would cost more than it could find.
+_MANY_OBJECTS = 20_000
 
 
-class quiet_output(Holding):  # a block, as contextlib names its own
-    """Catch what this thread prints; other threads print as before. Gives the list that fills with the text.
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """A trace makes a hundred thousand objects that all live on; looking for garbage among them doubles its time.
 
-    An interrupt waits for its end, but for the user's forward: it must find the output where it was.
+    Nor are they looked through when it is over: they join the oldest objects as they are. Freezing puts every object
+    aside and unfreezing puts it there; whoever has frozen objects of his own keeps these.
     """
-
-    def __enter__(self) -> list[str]:  # type: ignore[override]
-        super().__enter__()
-        caught: list[str] = []
-        self._before = sys.stdout
-        self._writer: Any = _ThreadWriter(caught, self._before, threading.get_ident())
-        sys.stdout = self._writer
-        return caught
-
-    def __exit__(self, *error: Any) -> None:
-        if sys.stdout is self._writer:
-            sys.stdout = self._before
-        super().__exit__(*error)
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            try:
+                if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
+                    try:
+                        gc.freeze()
+                    finally:  # also if somebody interrupts right here
+                        gc.unfreeze()
+            finally:
+                gc.enable()

@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.isolation.threads import Alone
-from modelsummary_ipy.tracing.tensor_leaves import TAG
+from modelsummary_ipy.model.tensor_meta import TAG
 
 __all__ = ["Namespaces"]
 

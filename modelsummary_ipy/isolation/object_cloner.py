@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.model.layer_spec import EMPTY, Leaf
-from modelsummary_ipy.model.tensor_meta import Look
+from modelsummary_ipy.model.tensor_meta import Stub
 
-__all__ = ["Cloner", "Stub"]
+__all__ = ["Cloner"]
 
 _ATOMS: frozenset[type] = frozenset(
     {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, type, types.BuiltinFunctionType}
@@ -67,35 +67,6 @@ _NOT_CLONED_OF_COMPILED = _NOT_CLONED | {"forward", "_forward", "dynamo_ctx", "_
 
 #: Dicts that every module has for itself alone: nothing else refers to them, so they need no place in the memo.
 _REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
-
-
-class Stub:
-    """What a tensor was, without the tensor: a pristine copy of a model holds these and pins nobody's memory.
-
-    Attributes:
-        look: Its size, stride, dtype, device and whether it requires grad.
-        kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
-        shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
-        extras: The clone of its own ``__dict__``; ``None`` if that is empty.
-        is_result: Whether autograd recorded how it was made: such a tensor may be written to, a leaf may not.
-        values: A copy of the tensor itself, where it is small and counts something; else ``None``.
-    """
-
-    # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
-    __slots__ = ("__weakref__", "extras", "is_result", "kind", "look", "shared", "values")
-
-    def __init__(self, kind: type[Tensor], look: Look, is_result: bool = False, shared: Tensor | None = None) -> None:
-        self.kind = kind
-        self.look = look
-        self.is_result = is_result
-        self.shared = shared
-        self.extras: dict[str, Any] | None = None
-        self.values: Tensor | None = None
-
-    @property
-    def is_lazy(self) -> bool:
-        """Whether it had no size yet."""
-        return self.look.size is None
 
 
 class Cloner:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.fake.fake_mode import FakeMode, describe_tensor, make_fake
+from modelsummary_ipy.fake.fake_mode import FakeMode
+from modelsummary_ipy.fake.fake_tensors import describe_tensor, make_fake
 from modelsummary_ipy.isolation.global_state import deep_stack
 from modelsummary_ipy.isolation.lean_layers import build_bare, build_layer
-from modelsummary_ipy.isolation.object_cloner import Cloner, Stub
+from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.layer_spec import Leaf
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
-from modelsummary_ipy.model.tensor_meta import is_plain
+from modelsummary_ipy.model.tensor_meta import Stub, is_plain
 from modelsummary_ipy.records.trace import ParamFact
 
 __all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]

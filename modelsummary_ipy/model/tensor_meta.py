@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.tracing.tensor_leaves import name_device, name_dtype
-
-__all__ = ["Look", "find_look", "find_storage", "is_plain", "look_at"]
+__all__ = ["TAG", "Look", "Stub", "find_look", "find_storage", "is_plain", "look_at", "name_device", "name_dtype"]
 
 _PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
 _MOST_LOOKS = 10_000
@@ -107,3 +105,58 @@ def find_storage(tensor: Tensor) -> int:
 
 
 _find_address: Callable[[Tensor], int] | None = getattr(torch._C, "_storage_address", None)  # private
+
+
+class Stub:
+    """What a tensor was, without the tensor: a pristine copy of a model holds these and pins nobody's memory.
+
+    Attributes:
+        look: Its size, stride, dtype, device and whether it requires grad.
+        kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
+        shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
+        extras: The clone of its own ``__dict__``; ``None`` if that is empty.
+        is_result: Whether autograd recorded how it was made: such a tensor may be written to, a leaf may not.
+        values: A copy of the tensor itself, where it is small and counts something; else ``None``.
+    """
+
+    # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
+    __slots__ = ("__weakref__", "extras", "is_result", "kind", "look", "shared", "values")
+
+    def __init__(self, kind: type[Tensor], look: Look, is_result: bool = False, shared: Tensor | None = None) -> None:
+        self.kind = kind
+        self.look = look
+        self.is_result = is_result
+        self.shared = shared
+        self.extras: dict[str, Any] | None = None
+        self.values: Tensor | None = None
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether it had no size yet."""
+        return self.look.size is None
+
+
+#: In a tensor's ``__dict__``: which call of the trace made it.
+TAG = "_ms_link"
+
+
+_dtype_names: dict[torch.dtype, str] = {}
+
+
+_device_names: dict[torch.device, str] = {}
+
+
+def name_dtype(dtype: torch.dtype) -> str:
+    """Return ``"float32"`` for ``torch.float32``."""
+    name = _dtype_names.get(dtype)
+    if name is None:
+        name = _dtype_names[dtype] = str(dtype).removeprefix("torch.")
+    return name
+
+
+def name_device(device: torch.device) -> str:
+    """Return ``"cpu"`` or ``"cuda:0"``."""
+    name = _device_names.get(device)
+    if name is None:
+        name = _device_names[device] = str(device)
+    return name

@@ -211,7 +211,7 @@ class SummaryMagics(Magics):
         }
 
     def _view(self, made: ModelSummary, options: Any) -> None:
-        from modelsummary_ipy.summary import make_view
+        from modelsummary_ipy.records.view import make_view
 
         columns = split_names(options.columns) if options.columns else tuple(self.columns)
         depth = options.depth if options.depth is not None else self.depth

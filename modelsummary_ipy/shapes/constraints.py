@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.sample_sizes import Points, prime_factors
-from modelsummary_ipy.tracing.engine import collector_paused
 from modelsummary_ipy.tracing.retracer import Prober
 
 __all__ = ["Constraint", "find_constraints"]

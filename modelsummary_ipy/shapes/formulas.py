@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.shadow import Shadow
-from modelsummary_ipy.records.trace import Call, Formula, Link, Retrace, Row, TensorSpec, Trace
+from modelsummary_ipy.records.summary import Retrace, Row
+from modelsummary_ipy.records.trace import Call, Formula, Link, TensorSpec, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.dim_names import name_dims
 from modelsummary_ipy.shapes.expr import Expr, constant, symbol
@@ -15,7 +17,6 @@ from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.fit_expr import Fitter, Known, Values
 from modelsummary_ipy.shapes.sample_sizes import Points, choose_points, choose_points_of_failed
 from modelsummary_ipy.shapes.windows import predict_windows
-from modelsummary_ipy.tracing.engine import collector_paused
 from modelsummary_ipy.tracing.retracer import Prober, Sizes
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from modelsummary_ipy.costs.mac_formulas import find_formula
 from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
+from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.records.trace import Kernel
-from modelsummary_ipy.tracing.tensor_leaves import name_dtype
 
 __all__ = ["KernelLog"]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,8 +16,9 @@ from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS
 from modelsummary_ipy.inputs.infer import ask_parameters, list_candidates
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.signature import write_example
-from modelsummary_ipy.isolation.global_state import deep_stack, quiet_output
+from modelsummary_ipy.isolation.global_state import collector_paused, deep_stack
 from modelsummary_ipy.isolation.interrupts import Holding
+from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Mode, Shadow, Workpiece, build_real_workpiece
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.tracing.example_inputs import (
@@ -40,7 +40,7 @@ from modelsummary_ipy.tracing.source_lines import format_source, trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
 
-__all__ = ["Engine", "Traced", "collector_paused", "run_engine", "trace_at", "trace_bytes"]
+__all__ = ["Engine", "Traced", "run_engine", "trace_at", "trace_bytes"]
 
 Engine = Literal["auto", "fake", "real", "static"]
 
@@ -104,33 +104,6 @@ def run_engine(
     if traced.error is not None:
         trim_error(traced.error)
     return traced
-
-
-#: From so many new objects on, looking through them would cost more than it could find.
-_MANY_OBJECTS = 20_000
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """A trace makes a hundred thousand objects that all live on; looking for garbage among them doubles its time.
-
-    Nor are they looked through when it is over: they join the oldest objects as they are. Freezing puts every object
-    aside and unfreezing puts it there; whoever has frozen objects of his own keeps these.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            try:
-                if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
-                    try:
-                        gc.freeze()
-                    finally:  # also if somebody interrupts right here
-                        gc.unfreeze()
-            finally:
-                gc.enable()
 
 
 def _run_engine(

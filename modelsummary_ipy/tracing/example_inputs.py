@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.isolation.shadow import Workpiece
+from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.records.trace import Call, InputFact, ParamFact, Trace
-from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves, name_dtype
+from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared
 
 __all__ = ["correct_dtypes", "find_ranges", "guess_dtypes", "parameter_names", "prepare_inputs"]

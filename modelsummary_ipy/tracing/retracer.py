@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.fake.fake_mode import give_values
-from modelsummary_ipy.isolation.global_state import quiet_output
+from modelsummary_ipy.fake.known_values import give_values
+from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow, Workpiece
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.dim_names import FEATURE_NAMES, InputNames

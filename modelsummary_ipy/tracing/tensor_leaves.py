@@ -10,35 +10,16 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 
+from modelsummary_ipy.model.tensor_meta import name_device, name_dtype
 from modelsummary_ipy.records.trace import TensorSpec
 
-__all__ = ["TAG", "build_spec", "find_argument_leaves", "find_leaves", "name_device", "name_dtype", "read_shape"]
+__all__ = ["build_spec", "find_argument_leaves", "find_leaves", "read_shape"]
 
 Leaf = tuple[str, Tensor]
 
-#: In a tensor's ``__dict__``: which call of the trace made it.
-TAG = "_ms_link"
 
 _MAX_DEPTH = 12
-_dtype_names: dict[torch.dtype, str] = {}
-_device_names: dict[torch.device, str] = {}
 _specs: dict[tuple[str, Any, torch.dtype, torch.device], TensorSpec] = {}
-
-
-def name_dtype(dtype: torch.dtype) -> str:
-    """Return ``"float32"`` for ``torch.float32``."""
-    name = _dtype_names.get(dtype)
-    if name is None:
-        name = _dtype_names[dtype] = str(dtype).removeprefix("torch.")
-    return name
-
-
-def name_device(device: torch.device) -> str:
-    """Return ``"cpu"`` or ``"cuda:0"``."""
-    name = _device_names.get(device)
-    if name is None:
-        name = _device_names[device] = str(device)
-    return name
 
 
 def build_spec(name: str, tensor: Tensor) -> TensorSpec:

@@ -23,6 +23,7 @@ from modelsummary_ipy.isolation.interrupts import Gate, Holding, find_gate
 from modelsummary_ipy.isolation.lean_layers import lending_hook_dicts
 from modelsummary_ipy.isolation.shadow import Workpiece
 from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tree
+from modelsummary_ipy.model.tensor_meta import TAG, name_dtype
 from modelsummary_ipy.records.trace import (
     Call,
     Failure,
@@ -39,7 +40,7 @@ from modelsummary_ipy.tracing.function_ops import OpInfo, describe_op, name_argu
 from modelsummary_ipy.tracing.layer_cache import Answer, Repeats
 from modelsummary_ipy.tracing.module_calls import hearing_calls
 from modelsummary_ipy.tracing.source_lines import Place, find_lines, read_line, to_source
-from modelsummary_ipy.tracing.tensor_leaves import TAG, build_spec, find_argument_leaves, find_leaves, name_dtype
+from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves, find_leaves
 
 __all__ = ["Observer", "Prepared", "TraceCancelled", "TraceEndedError", "TraceResult", "hearing_progress", "trace"]
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
+from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.tracing.module_calls import hearing_calls
-from modelsummary_ipy.tracing.tensor_leaves import name_dtype
 
 __all__ = ["SeenCall", "find_failed_call", "watch_calls"]
 

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from modelsummary_ipy.costs.memory import find_largest_batch, read_budget
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.trace import Memory
+from modelsummary_ipy.records.summary import Memory
 from modelsummary_ipy.summary import ModelSummary
 
 

@@ -27,7 +27,8 @@ from modelsummary_ipy.costs.row_costs import count_costs
 from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.trace import Cost, Kernel
+from modelsummary_ipy.records.summary import Cost
+from modelsummary_ipy.records.trace import Kernel
 from modelsummary_ipy.summary import ModelSummary
 from tests.models import CASES, Case
 

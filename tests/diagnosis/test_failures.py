@@ -23,18 +23,8 @@ from traitlets.config import Config
 from modelsummary_ipy.diagnosis.failures import explain
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.records.errors import CheckError, ForwardError
-from modelsummary_ipy.records.trace import (
-    Call,
-    Failure,
-    InputFact,
-    Link,
-    ModuleFact,
-    Row,
-    Source,
-    Story,
-    TensorSpec,
-    Trace,
-)
+from modelsummary_ipy.records.summary import Row, Story
+from modelsummary_ipy.records.trace import Call, Failure, InputFact, Link, ModuleFact, Source, TensorSpec, Trace
 from modelsummary_ipy.summary import ModelSummary
 from tests import failing_models
 from tests.failing_cases import CASES, Failing

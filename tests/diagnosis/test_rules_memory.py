@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy.diagnosis.rules.memory import find_memory_explosions
-from modelsummary_ipy.records.trace import Flag
+from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.summary import ModelSummary
 
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsummary_ipy.display.render.frame import render_csv, render_json, seed_frame, to_dict, to_frame
-from modelsummary_ipy.records.trace import Story, TensorSpec
+from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.trace import TensorSpec
 from tests import stories
 from tests.stories import StoryBuilder
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from modelsummary_ipy.display.outline import build_outline, walk
 from modelsummary_ipy.display.render.html import render_html
 from modelsummary_ipy.display.render.text import render_text
-from modelsummary_ipy.records.trace import COLUMNS, Cost, Story, View
+from modelsummary_ipy.records.summary import Cost, Story
+from modelsummary_ipy.records.view import COLUMNS, View
 from tests import stories
 from tests.stories import StoryBuilder
 
@@ -394,7 +395,7 @@ def test_a_standalone_page_is_complete_and_an_output_is_only_a_part() -> None:
 
 def test_style_and_script_are_within_what_a_notebook_should_carry() -> None:
     for name in ("style.css", "script.js"):
-        assert b"</" not in (files("modelsummary_ipy") / "render" / name).read_bytes()
+        assert b"</" not in (files("modelsummary_ipy.display.render") / name).read_bytes()
     html = render_html(stories.two_convs(), View())
     (style,) = re.findall(r"<style>(.*?)</style>", html, flags=re.S)
     (script,) = re.findall(r"<script>(.*?)</script>", html, flags=re.S)

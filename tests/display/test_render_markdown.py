@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from modelsummary_ipy.display.outline import RowNode, build_outline, visible
 from modelsummary_ipy.display.render.markdown import render_markdown
 from modelsummary_ipy.display.render.text import render_text
-from modelsummary_ipy.records.trace import Story, View
+from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.view import View
 from tests import stories
 
 STORIES: dict[str, Callable[[], Story]] = {

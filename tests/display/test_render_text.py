@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsummary_ipy.display.render.text import render_text
-from modelsummary_ipy.records.trace import Story, View
+from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.view import View
 from tests import stories
 from tests.stories import StoryBuilder
 

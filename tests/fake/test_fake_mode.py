@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS, FakeMode, build_fake, make_fake
+from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS, FakeMode, build_fake
+from modelsummary_ipy.fake.fake_tensors import make_fake
 from modelsummary_ipy.tracing.module_calls import hearing_calls
 
 CPU = torch.device("cpu")

@@ -27,8 +27,9 @@ from torch import Tensor, nn
 import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.threads import Alone, is_alone
-from modelsummary_ipy.tracing.engine import Traced, collector_paused, run_engine
+from modelsummary_ipy.tracing.engine import Traced, run_engine
 from tests import models
 from tests.models import CASES, Case, by_name
 from tests.reference import difference, fingerprint, quietly, seed
@@ -714,7 +715,7 @@ def test_the_collector_is_as_it_was_after_a_summary_and_after_a_failure() -> Non
 
 @pytest.mark.usefixtures("collects")
 def test_what_joins_the_oldest_objects_is_still_found_when_it_is_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.tracing.engine._MANY_OBJECTS", 0)
+    monkeypatch.setattr("modelsummary_ipy.isolation.global_state._MANY_OBJECTS", 0)
     gc.collect()
     with collector_paused():
         ring: list[Any] = []
@@ -730,7 +731,7 @@ def test_what_joins_the_oldest_objects_is_still_found_when_it_is_garbage(monkeyp
 
 @pytest.mark.usefixtures("collects")
 def test_what_somebody_has_frozen_stays_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.tracing.engine._MANY_OBJECTS", 0)
+    monkeypatch.setattr("modelsummary_ipy.isolation.global_state._MANY_OBJECTS", 0)
     gc.freeze()
     try:
         count = gc.get_freeze_count()

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from modelsummary_ipy.quick import quick
+from modelsummary_ipy.records import summary
 from modelsummary_ipy.records import trace as facts
+from modelsummary_ipy.records.quick import quick
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def test_it_is_called_as_before() -> None:
     assert Quick.__init__.__annotations__ == Slow.__init__.__annotations__
 
 
-@pytest.mark.parametrize("kind", [facts.Call, facts.Row, facts.ModuleFact, facts.ParamFact, facts.Kernel])
+@pytest.mark.parametrize("kind", [facts.Call, summary.Row, facts.ModuleFact, facts.ParamFact, facts.Kernel])
 def test_the_facts_take_their_fields_in_order(kind: Any) -> None:
     names = [field.name for field in dataclasses.fields(kind)]
     made = kind(*range(len(names)))

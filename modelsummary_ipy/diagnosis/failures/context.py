@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, Story, TensorSpec, Trace
+from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, TensorSpec, Trace
 
 __all__ = ["ANYWHERE", "GROW", "RESHAPE", "STEER", "STEP", "Diagnosis", "Part", "Scene", "build_scene", "write_source"]
 

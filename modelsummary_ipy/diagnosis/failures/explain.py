@@ -20,7 +20,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import find_operands
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import Probe, Specs, find_sizes
 from modelsummary_ipy.records.errors import ForwardError
-from modelsummary_ipy.records.trace import Story
+from modelsummary_ipy.records.summary import Story
 
 __all__ = ["explain"]
 

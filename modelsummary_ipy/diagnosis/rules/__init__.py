@@ -19,7 +19,7 @@ from modelsummary_ipy.diagnosis.rules import (
     wiring,
     wrong_axis,
 )
-from modelsummary_ipy.records.trace import Flag, Story
+from modelsummary_ipy.records.summary import Flag, Story
 
 __all__ = ["QUESTIONS", "RULES", "find_flags", "find_questions"]
 

@@ -32,7 +32,8 @@ from modelsummary_ipy.diagnosis.rules.torch_names import (
     batch_dim,
     is_weighted,
 )
-from modelsummary_ipy.records.trace import Call, Flag, Link, Story
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call, Link
 
 __all__ = ["RULES", "find_folded_batches", "find_lost_batches", "find_moved_batches"]
 

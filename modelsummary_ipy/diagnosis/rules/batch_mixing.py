@@ -13,7 +13,8 @@ from modelsummary_ipy.diagnosis.rules.torch_names import (
     batch_dim,
     is_weighted,
 )
-from modelsummary_ipy.records.trace import Call, Flag, Link, Severity, Story
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call, Link, Severity
 
 __all__ = ["RULES", "find_paired_batches", "find_softmaxes_over_batch"]
 

@@ -17,7 +17,8 @@ from modelsummary_ipy.diagnosis.rules.torch_names import (
     batch_dim,
     is_weighted,
 )
-from modelsummary_ipy.records.trace import Call, Flag, Link, Retrace, Severity, Story, Trace
+from modelsummary_ipy.records.summary import Flag, Retrace, Story
+from modelsummary_ipy.records.trace import Call, Link, Severity, Trace
 
 __all__ = [
     "QUESTIONS",

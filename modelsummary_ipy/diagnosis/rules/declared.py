@@ -10,7 +10,8 @@ from fractions import Fraction
 from typing import Any
 
 from modelsummary_ipy.diagnosis.rules.evidence import Size, write_size
-from modelsummary_ipy.records.trace import Flag, Row, Story, TensorSpec
+from modelsummary_ipy.records.summary import Flag, Row, Story
+from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["RULES", "find_broken_declarations", "parse_declared"]
 

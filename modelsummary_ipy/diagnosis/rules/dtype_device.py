@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, read, write_size
 from modelsummary_ipy.diagnosis.rules.torch_names import ATTENTIONS, CONVOLUTIONS, RECURRENTS, spatial_rank
-from modelsummary_ipy.records.trace import Call, Flag, Link, Story
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call, Link
 
 __all__ = ["RULES", "find_batchless_inputs", "find_device_hops", "find_strange_dtypes"]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
-from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Retrace, Story, TensorSpec
+from modelsummary_ipy.records.summary import Retrace, Story
+from modelsummary_ipy.records.trace import Call, Link, ModuleFact, TensorSpec
 
 __all__ = ["Dims", "Reading", "Size", "argument", "asked_size", "dims_argument", "einsum_labels", "read", "write_size"]
 

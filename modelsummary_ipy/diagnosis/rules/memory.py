@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from modelsummary_ipy.records.trace import Call, Flag, Story, TensorSpec
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["RULES", "find_memory_explosions"]
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, read
 from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
-from modelsummary_ipy.records.trace import Call, Flag, Story
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call
 
 __all__ = ["RULES", "find_uneven_paddings"]
 

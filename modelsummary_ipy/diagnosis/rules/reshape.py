@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, argument, read, write_size
 from modelsummary_ipy.diagnosis.rules.torch_names import RESHAPES
-from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["QUESTIONS", "RULES", "ask_for_more_steps", "find_swaps"]
 

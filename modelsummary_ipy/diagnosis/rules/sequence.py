@@ -9,7 +9,8 @@ from functools import cached_property
 from modelsummary_ipy.diagnosis.rules.axes import Axes, Dim, Layout, follow_axes, roots
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, dims_argument, read, write_size
 from modelsummary_ipy.diagnosis.rules.torch_names import LINEARS, RECURRENTS, REDUCTIONS, TRANSPOSES, spatial_rank
-from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["RULES", "find_swapped_sequences"]
 

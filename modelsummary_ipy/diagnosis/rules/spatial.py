@@ -8,7 +8,8 @@ from typing import Any
 
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, read
 from modelsummary_ipy.diagnosis.rules.torch_names import CONVOLUTIONS, POOLS, REDUCTIONS, spatial_rank
-from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["RULES", "find_collapsed_maps", "find_grown_maps", "find_odd_maps", "is_cropped", "read_convolution"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, read, write_size
-from modelsummary_ipy.records.trace import Call, Flag, ModuleFact, Row, Severity, Story
+from modelsummary_ipy.records.summary import Flag, Row, Story
+from modelsummary_ipy.records.trace import Call, ModuleFact, Severity
 
 __all__ = ["RULES", "find_repeated_layers", "find_reused_layers", "find_unregistered_layers", "find_unused_layers"]
 

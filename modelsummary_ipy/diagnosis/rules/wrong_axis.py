@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.rules.axes import Axes, follow_axes
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, read, write_size
 from modelsummary_ipy.diagnosis.rules.torch_names import CONVOLUTIONS, LINEARS, spatial_rank
-from modelsummary_ipy.records.trace import Call, Flag, Severity, Story
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["RULES", "find_wrong_axes"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from modelsummary_ipy.display.outline.folding import find_shapes, split_runs
 from modelsummary_ipy.display.outline.nodes import GroupNode, HiddenNode, Node, Outline, RowNode, Totals
 from modelsummary_ipy.display.outline.survey import Survey
-from modelsummary_ipy.records.trace import Row, Story, View
+from modelsummary_ipy.records.summary import Row, Story
+from modelsummary_ipy.records.view import View
 
 
 def build_outline(story: Story, view: View, *, open_rows: int = 40) -> Outline:

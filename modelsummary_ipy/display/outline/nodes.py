@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from modelsummary_ipy.records.trace import Flag
+from modelsummary_ipy.records.summary import Flag
 
 
 @dataclass(frozen=True, slots=True)

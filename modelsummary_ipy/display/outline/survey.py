@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.records.trace import Flag, Row, Story, View
+from modelsummary_ipy.records.summary import Flag, Row, Story
+from modelsummary_ipy.records.view import View
 
 
 class Survey:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.display.render import formatting, size_cells
 from modelsummary_ipy.display.render.formatting import plain
-from modelsummary_ipy.records.trace import Formula, Row, Story, TensorSpec
+from modelsummary_ipy.records.summary import Row, Story
+from modelsummary_ipy.records.trace import Formula, TensorSpec
 
 __all__ = ["Operations", "find_detail"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from modelsummary_ipy.display.render.formatting import plain
-from modelsummary_ipy.records.trace import Change, Row, Story
+from modelsummary_ipy.records.summary import Change, Row, Story
 
 __all__ = ["render_changes_html", "render_changes_text"]
 

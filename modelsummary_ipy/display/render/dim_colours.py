@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from modelsummary_ipy.display.render.formatting import plain
-from modelsummary_ipy.records.trace import Formula, Story
+from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.trace import Formula
 
 __all__ = ["MEANINGS", "Names", "find_names"]
 

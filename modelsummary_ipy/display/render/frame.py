@@ -7,7 +7,8 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from modelsummary_ipy.records.trace import Cost, Formula, Row, Story, TensorSpec
+from modelsummary_ipy.records.summary import Cost, Row, Story
+from modelsummary_ipy.records.trace import Formula, TensorSpec
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import Outline
 from modelsummary_ipy.display.render.formatting import format_bytes, format_short, plain, plural
-from modelsummary_ipy.records.trace import Flag, Memory, Story
+from modelsummary_ipy.records.summary import Flag, Memory, Story
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from modelsummary_ipy.display.render.detail import Operations, find_detail
 from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_names
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
 from modelsummary_ipy.display.render.row_views import Part, Parts, markup_detail
-from modelsummary_ipy.records.trace import Story, View
+from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.view import View
 
 __all__ = ["render_html"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node, Outline, RowNode
 from modelsummary_ipy.display.render import formatting, labels
-from modelsummary_ipy.records.trace import Row, Story
+from modelsummary_ipy.records.summary import Row, Story
 
 __all__ = ["Bar", "Share", "build_icicle", "find_shares"]
 

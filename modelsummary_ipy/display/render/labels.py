@@ -7,7 +7,8 @@ from dataclasses import replace
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
 from modelsummary_ipy.display.render.formatting import format_bytes, format_count, format_short, plain, plural
 from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
-from modelsummary_ipy.records.trace import Cost, Row, Story, View
+from modelsummary_ipy.records.summary import Cost, Row, Story
+from modelsummary_ipy.records.view import View
 
 #: Columns of numbers, in the order they are shown, with their heads.
 NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))

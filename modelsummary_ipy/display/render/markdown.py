@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
-from modelsummary_ipy.records.trace import Story, View
+from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.view import View
 
 __all__ = ["render_markdown"]
 

@@ -10,7 +10,8 @@ from markupsafe import Markup, escape
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
 from modelsummary_ipy.display.render import formatting, header, labels, size_cells
 from modelsummary_ipy.display.render.dim_colours import Names
-from modelsummary_ipy.records.trace import Cost, Row, Story, View
+from modelsummary_ipy.records.summary import Cost, Row, Story
+from modelsummary_ipy.records.view import View
 
 __all__ = ["Part", "Parts", "markup_detail"]
 

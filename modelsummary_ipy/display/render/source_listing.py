@@ -8,7 +8,8 @@ from typing import Any
 
 from modelsummary_ipy.diagnosis.annotate import Line, Listing, Variant
 from modelsummary_ipy.display.render.formatting import plain
-from modelsummary_ipy.records.trace import Flag, Formula
+from modelsummary_ipy.records.summary import Flag
+from modelsummary_ipy.records.trace import Formula
 
 __all__ = ["Annotated", "build_details", "format_dims", "render_listings"]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
-from modelsummary_ipy.records.trace import Story, View
+from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.view import View
 
 __all__ = ["render_text"]
 

@@ -13,7 +13,7 @@ from modelsummary_ipy.costs.memory import read_budget
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.notebook.form.settings import Settings, dtype_of, read_leaf, write_size
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.trace import COLUMNS, View
+from modelsummary_ipy.records.view import COLUMNS, View
 
 __all__ = ["Fields", "button", "say_alert", "show"]
 

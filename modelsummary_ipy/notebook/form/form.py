@@ -14,13 +14,13 @@ import ipywidgets as widgets
 
 from modelsummary_ipy.display.render.formatting import format_short
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.notebook.form.fields import Fields, button, say_alert, show
 from modelsummary_ipy.notebook.form.live_html import live_page, static_page
 from modelsummary_ipy.notebook.form.reports import compare, list_offers, write_moved
 from modelsummary_ipy.notebook.form.settings import Settings, write_line
 from modelsummary_ipy.notebook.form.worker import TorchState, Worker
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.tracing.engine import collector_paused
 from modelsummary_ipy.tracing.tracer import TraceCancelled, hearing_progress
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class SummaryForm:
         self._show(summary, rendered, moved)
 
     def _trace(self, inputs: ModelInputs, settings: Settings) -> ModelSummary:
-        from modelsummary_ipy.summary import make_view
+        from modelsummary_ipy.records.view import make_view
 
         summary = self._make(inputs, **settings.keywords())
         summary.view = make_view(summary.view, depth=settings.depth, ops=settings.ops, columns=settings.columns or None)

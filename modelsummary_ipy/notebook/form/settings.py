@@ -9,7 +9,7 @@ from typing import Any
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size, check_names
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.trace import View
+from modelsummary_ipy.records.view import View
 
 __all__ = ["Settings", "dtype_of", "read_leaf", "read_suggestion", "write_line", "write_size"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
-from modelsummary_ipy.isolation.global_state import quiet_output
+from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import InputFact, TensorSpec, Trace

@@ -1,0 +1,110 @@
+"""Which values an integer fake knows: counted, uniform and picked ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch._dynamo.utils
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+__all__ = ["MOST_OWN_VALUES", "MOST_VALUES", "UNFILLED_LIKE", "find_values", "give_values", "may_know_values"]
+
+
+#: Tensors up to this size keep their values where these are known: lengths, masks and offsets decide how a forward
+#: goes on. The mask of an image of 512² has as many.
+MOST_VALUES = 1 << 18
+
+
+#: The same for tensors of the model itself, where tables of positions are more often looked up than looked at.
+MOST_OWN_VALUES = 64
+
+
+def may_know_values(tensor: Tensor, most: int = MOST_VALUES) -> bool:
+    """Tell whether a tensor is of integers or booleans, and small enough for its values to be kept."""
+    return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= most
+
+
+def find_values(fake: FakeTensor, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Give the result of an operation its values, where the operation counts, fills or picks known ones."""
+    if func in _COUNTING:
+        _find_counted(fake, func, args, kwargs)
+    if func in _UNIFORM:
+        _find_uniform(fake, _UNIFORM[func], args)
+    elif func in _PICKING and fake.constant is None:
+        _find_picked(fake, args[0])
+
+
+#: What makes a tensor like another one, without values.
+UNFILLED_LIKE = frozenset(
+    {
+        torch.ops.aten.empty_like.default,
+        torch.ops.aten.new_empty.default,
+        torch.ops.aten.new_empty_strided.default,
+        torch.ops.aten.resize_.default,
+    }
+)
+
+
+#: What counts from numbers alone: positions, which decide what is masked.
+_COUNTING = frozenset({torch.ops.aten.arange.default, torch.ops.aten.arange.start, torch.ops.aten.arange.start_step})
+
+
+def _find_counted(fake: FakeTensor, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Let a few counted integers know their values, if they were counted from plain numbers."""
+    if (
+        not all(type(value) in (int, float) for value in args)
+        or fake.fake_device.type != "cpu"
+        or not may_know_values(fake)
+    ):
+        return
+    with torch._C._DisableTorchDispatch():
+        give_values(fake, func(*args, **kwargs))
+
+
+#: What makes a tensor of one value, and that value; ``None`` where it is an argument.
+_UNIFORM: dict[Any, int | None] = {
+    torch.ops.aten.ones.default: 1,
+    torch.ops.aten.zeros.default: 0,
+    torch.ops.aten.full.default: None,
+    torch.ops.aten.ones_like.default: 1,
+    torch.ops.aten.zeros_like.default: 0,
+    torch.ops.aten.full_like.default: None,
+    torch.ops.aten.new_ones.default: 1,
+    torch.ops.aten.new_zeros.default: 0,
+    torch.ops.aten.new_full.default: None,
+}
+
+
+def _find_uniform(fake: FakeTensor, value: Any, args: Sequence[Any]) -> None:
+    """Let a small mask of one value know it: integers and booleans, and ones of any dtype, as masks often are made."""
+    value = args[1] if value is None else value
+    if not isinstance(value, (bool, int, float)) or fake.numel() > MOST_VALUES or fake.fake_device.type != "cpu":
+        return
+    if may_know_values(fake) or (value == 1 and fake.dim() > 1 and fake.is_floating_point()):
+        with torch._C._DisableTorchDispatch():
+            values = torch.full(fake.shape, value, dtype=fake.dtype, device="cpu")
+        give_values(fake, values)
+
+
+#: What picks values of its first argument, at places that may be unknown: drawn at random, say.
+_PICKING = frozenset({torch.ops.aten.index.Tensor, torch.ops.aten.index_select.default, torch.ops.aten.gather.default})
+
+
+def _find_picked(fake: FakeTensor, source: Any) -> None:
+    """Let what was picked of a tensor of one value know that value: it is the same wherever it was picked."""
+    values = getattr(source, "constant", None)
+    if values is None or values.numel() == 0 or values.is_floating_point() or values.is_complex():
+        return
+    with torch._C._DisableTorchDispatch():
+        first = values.flatten()[0]
+        uniform = first.item() if bool((values == first).all()) else None
+    if uniform is not None:
+        _find_uniform(fake, uniform, ())
+
+
+def give_values(fake: Any, values: Tensor) -> None:
+    """Let a fake know its values; the tensor that holds them is its own from now on."""
+    fake.constant = values
+    fake.fake_mode.fake_tensor_converter.add_constant_storage_mapping(fake)

@@ -1,0 +1,286 @@
+"""What a summary holds: rows, costs, flags, changes, and all of them together as a ``Story``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from modelsummary_ipy.records.quick import quick
+from modelsummary_ipy.records.trace import Formula, Kind, Link, Severity, Status, TensorSpec, Trace
+
+__all__ = ["Change", "Cost", "Flag", "Memory", "Retrace", "Row", "Story"]
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the summary: a call, or a module that was not called.
+
+    Attributes:
+        index: Position in the summary.
+        path: Path of the module; for an operation the path of the module whose code called it.
+        type_name: Class name, or the operation's name.
+        kind: ``"module"`` or ``"op"``.
+        depth: How deep it is nested in ``parent`` rows; 0 for the model.
+        call_index: 0 for the first call of this module.
+        inputs, outputs: Tensors in and out; empty for a row that did not run.
+        own_params: Scalars of parameters registered directly on the module; 0 for an operation.
+        num_params: Scalars of parameters in the subtree, each counted once; 0 for an operation.
+        trainable_params: Those of ``num_params`` that require grad.
+        status: ``"ran"``, ``"failed"``, ``"unreached"`` (the forward failed before it) or ``"uncalled"``.
+        source: ``"net.py:41"``, ``"In [5] line 3"``, or ``None``.
+        parent: Index of the row it is nested in, ``None`` for the model.
+        call: Index into ``Trace.calls``; ``None`` for a module that was not called.
+        module: Index into ``Trace.modules``; for an operation the module whose code called it.
+        extra_repr: What the module says of itself; for an operation its plain arguments.
+    """
+
+    index: int
+    path: str
+    type_name: str
+    kind: Kind
+    depth: int
+    call_index: int = 0
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    own_params: int = 0
+    num_params: int = 0
+    trainable_params: int = 0
+    status: Status = "ran"
+    source: str | None = None
+    parent: int | None = None
+    call: int | None = None
+    module: int | None = None
+    extra_repr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one row costs.
+
+    Attributes:
+        mult_adds: Multiply-adds of the call and all in it; ``None`` if any part is unknown.
+        own_mult_adds: Without its children.
+        activation_bytes: What it makes autograd save for backward, children included; ``None`` if unknown.
+        own_activation_bytes: Without its children.
+        approximate: Whether a backend's workspace or autocast makes ``activation_bytes`` approximate.
+    """
+
+    mult_adds: int | None = None
+    own_mult_adds: int | None = None
+    activation_bytes: int | None = None
+    own_activation_bytes: int | None = None
+    approximate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where the memory goes, in bytes; ``None`` is unknown.
+
+    Attributes:
+        param_bytes, buffer_bytes: What parameters and buffers take, each storage once.
+        input_bytes: The storages that the forward is called with.
+        activation_bytes: What autograd saves for backward, each storage once, parameters left out.
+        gradient_bytes: One gradient per parameter that requires grad, of its dtype.
+        optimizer_bytes: State the optimizer keeps beside them, on the same device.
+        forward_peak_bytes: The largest sum of live tensor storages during a forward without autograd, inputs included,
+            parameters, buffers and workspaces of kernels left out.
+        optimizer: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
+        approximate: Whether a backend's workspace or autocast makes ``activation_bytes`` approximate.
+        saved_input_bytes: Those of ``activation_bytes`` that are storages of the input.
+        budget_bytes: What there is: ``--memory``, or the memory of the device the model is on; ``None`` if not asked.
+        batch: Size of the batch that was traced, ``None`` if the input has none.
+        most_for_inference, most_for_training: The largest batch that fits the budget, found by tracing; 0 if not even
+            one does, ``None`` if unknown or not asked.
+    """
+
+    param_bytes: int
+    buffer_bytes: int
+    input_bytes: int
+    activation_bytes: int | None = None
+    gradient_bytes: int = 0
+    optimizer_bytes: int = 0
+    forward_peak_bytes: int | None = None
+    optimizer: str = "adamw"
+    approximate: bool = False
+    saved_input_bytes: int = 0
+    budget_bytes: int | None = None
+    batch: int | None = None
+    most_for_inference: int | None = None
+    most_for_training: int | None = None
+
+    @property
+    def inference_bytes(self) -> int | None:
+        """Parameters, buffers and the peak of live tensors during the forward (the input is one of them)."""
+        if self.forward_peak_bytes is None:
+            return None
+        return self.param_bytes + self.buffer_bytes + self.forward_peak_bytes
+
+    @property
+    def training_bytes(self) -> int | None:
+        """Parameters, buffers, input, saved activations (an input that is saved counts once), gradients, optimizer."""
+        if self.activation_bytes is None:
+            return None
+        fixed = self.param_bytes + self.buffer_bytes + self.gradient_bytes + self.optimizer_bytes
+        return fixed + self.input_bytes + self.activation_bytes - self.saved_input_bytes
+
+    @property
+    def breakdown(self) -> Mapping[str, tuple[int, float]]:
+        """Bits and megabytes (of 10⁶ bytes) of a training step: ``parameters, input, forward_backward, total``.
+
+        As ``pytorch_modelsize`` broke it down; to its words come ``buffers`` and ``optimizer``. ``forward_backward`` is
+        what autograd saves besides the input, and the gradients. What is unknown, and then the total, is left out.
+        """
+        parts = {
+            "parameters": self.param_bytes,
+            "buffers": self.buffer_bytes,
+            "input": self.input_bytes,
+            "forward_backward": None
+            if self.activation_bytes is None
+            else self.activation_bytes - self.saved_input_bytes + self.gradient_bytes,
+            "optimizer": self.optimizer_bytes,
+            "total": self.training_bytes,
+        }
+        return {name: (8 * nbytes, nbytes / 1e6) for name, nbytes in parts.items() if nbytes is not None}
+
+    @property
+    def fits_inference(self) -> bool | None:
+        """Whether the forward fits the budget; ``None`` if either is unknown."""
+        return _fits(self.inference_bytes, self.budget_bytes)
+
+    @property
+    def fits_training(self) -> bool | None:
+        """Whether a training step fits the budget; ``None`` if either is unknown."""
+        return _fits(self.training_bytes, self.budget_bytes)
+
+
+def _fits(needed: int | None, budget: int | None) -> bool | None:
+    return None if needed is None or budget is None else needed <= budget
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A finding on a row.
+
+    Attributes:
+        rule: Its id in kebab-case, ``"grown-map"``.
+        severity: ``"error"``, ``"warning"`` or ``"note"``.
+        row: Index of the row it stands on.
+        path: That row's path.
+        message: What was seen, with the numbers.
+        fix: What to change, in code; ``""`` where there is nothing to say.
+    """
+
+    rule: str
+    severity: Severity
+    row: int
+    path: str
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What differs in one row between two summaries: see ``diff.py``.
+
+    Attributes:
+        path: Path of the row.
+        what: ``"added"``, ``"removed"``, ``"type"``, ``"params"``, ``"size"`` or ``"moved"`` (a size that moved as
+            its formula predicts).
+        old, new: Row indices in the older and the newer summary, ``None`` where it is absent.
+        expected: Whether the formula predicted it; ``None`` where there is no formula.
+    """
+
+    path: str
+    what: Literal["added", "removed", "type", "params", "size", "moved"]
+    old: int | None
+    new: int | None
+    expected: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrace:
+    """The same forward at other sizes.
+
+    Attributes:
+        sizes: What was changed, by name of a dim: ``{"B": 9}``; all else stayed.
+        trace: What that pass wrote down, also if it failed; it has no kernels.
+        partners: Per call of the first trace the index of the same call in this one, ``None`` where it has none.
+    """
+
+    sizes: Mapping[str, int]
+    trace: Trace
+    partners: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that is known of one trace. What is derived from the trace is a table keyed by row index.
+
+    Attributes:
+        trace: What the pass wrote down.
+        rows: What it means, in execution order.
+        formulas: Per row, per output leaf, a formula or ``None``; empty until computed.
+        input_formulas: The same for input leaves.
+        costs: Per row; empty until computed.
+        memory: ``None`` until computed.
+        flags: What the rules found.
+        expect: Declared sizes by path, ``{"conv0": "B 16 H W"}``.
+        batch: Per row index, per output leaf, its whole size when the dim named ``B`` became B + 1 and all else
+            stayed (``None`` where the row or leaf was not there then): what differs from the leaf's own size moves
+            with the batch. Empty if that trace was not made or failed; then ``failed_at`` says why.
+        constraints: Which sizes work, in words: ``("H and W divisible by 16",)``.
+        failed_at: Sizes at which a re-trace failed, with the reason in words.
+        retraces: The passes at other sizes that the rules read; the one at B + 1 comes first, also if it failed.
+        unknown_ops: Operations whose mult-adds are not known.
+    """
+
+    trace: Trace
+    rows: tuple[Row, ...]
+    formulas: Mapping[int, tuple[Formula | None, ...]] = field(default_factory=dict)
+    input_formulas: Mapping[int, tuple[Formula | None, ...]] = field(default_factory=dict)
+    costs: Mapping[int, Cost] = field(default_factory=dict)
+    memory: Memory | None = None
+    flags: tuple[Flag, ...] = ()
+    expect: Mapping[str, Any] = field(default_factory=dict)
+    batch: Mapping[int, tuple[tuple[int, ...] | None, ...]] = field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
+    failed_at: tuple[tuple[str, str], ...] = ()
+    retraces: tuple[Retrace, ...] = ()
+    unknown_ops: tuple[str, ...] = ()
+
+    @cached_property
+    def row_of_call(self) -> Mapping[int, int]:
+        """Row index by call index."""
+        return {row.call: row.index for row in self.rows if row.call is not None}
+
+    @cached_property
+    def children(self) -> Mapping[int, tuple[int, ...]]:
+        """Row indices by the row they are nested in, in order."""
+        found: dict[int, list[int]] = {}
+        for row in self.rows:
+            if row.parent is not None:
+                found.setdefault(row.parent, []).append(row.index)
+        return {parent: tuple(rows) for parent, rows in found.items()}
+
+    @cached_property
+    def users(self) -> Mapping[Link, tuple[int, ...]]:
+        """Indices of the calls that read a tensor, by where it was made."""
+        found: dict[Link, list[int]] = {}
+        for call in self.trace.calls:
+            for link in call.input_links:
+                if link is not None and call.index not in (readers := found.setdefault(link, [])):
+                    readers.append(call.index)
+        return {link: tuple(calls) for link, calls in found.items()}
+
+    @cached_property
+    def total_params(self) -> int:
+        """Scalars of all registered parameters, each counted once."""
+        return sum(p.num for p in self.trace.params if p.kind == "parameter" and p.names)
+
+    @cached_property
+    def trainable_params(self) -> int:
+        """Those of ``total_params`` that require grad."""
+        return sum(p.num for p in self.trace.params if p.kind == "parameter" and p.names and p.trainable)

@@ -1,0 +1,53 @@
+"""How to look at a summary; a view never changes what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from modelsummary_ipy.records.errors import InputError
+
+__all__ = ["COLUMNS", "View", "make_view"]
+
+
+#: Columns that a view may show, in the order they are shown.
+COLUMNS = ("input", "output", "formula", "params", "macs", "activation", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How to look at a story; it never changes what is known.
+
+    Attributes:
+        depth: Levels that stand open, the model being level 0; ``None`` lets the outline choose.
+        ops: Whether operation rows are shown.
+        columns: Which of ``COLUMNS`` to show.
+        max_rows: Most rows that are sent to a page; what is left out is said.
+        fold: Whether identical siblings are one row.
+    """
+
+    depth: int | None = None
+    ops: bool = False
+    columns: tuple[str, ...] = ("input", "output", "params", "macs")
+    max_rows: int = 2000
+    fold: bool = True
+
+
+def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Collection[str] | None) -> View:
+    """Return ``base`` with what was said changed.
+
+    Raises:
+        InputError: If a column is not known or the depth is negative.
+    """
+    if columns is not None:
+        strange = [column for column in columns if column not in COLUMNS]
+        if strange:
+            raise InputError(
+                f"no column {strange[0]!r}", f"some of {', '.join(COLUMNS)}", "columns=['input', 'params']"
+            )
+        base = replace(base, columns=tuple(column for column in COLUMNS if column in columns))
+    if depth is not None:
+        if depth < 0:
+            raise InputError(f"depth {depth}", "0 or more levels", "depth=2")
+        base = replace(base, depth=depth)
+    return base if ops is None else replace(base, ops=ops)

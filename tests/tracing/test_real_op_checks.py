@@ -176,7 +176,7 @@ def test_what_fails_with_fakes_only_is_run_for_real() -> None:
     ms = ModelSummary(ByteMask(), (2, 4))
     assert ms.error is None
     assert ms.engine == "real"
-    assert ms.engine_reason.startswith("where() at test_checks.py:")
+    assert ms.engine_reason.startswith("where() at test_real_op_checks.py:")
 
 
 def test_what_fails_with_fakes_only_is_no_reason_to_run_where_only_fakes_were_asked_for() -> None:

@@ -4,7 +4,8 @@
 #   make lab       JupyterLab on the notebooks
 #   make test      the tests; those in a browser run where a Chromium is found
 #   make browser   Debian's Chromium and axe-core for them (as root)
-#   make check     ruff (lint, format) and mypy strict
+#   make check     ruff (lint, format), mypy strict, and which package may import which
+#   make arrows    which package imports which, and in how many files
 #   make docs      the documentation, warnings as errors, in build/docs
 #   make pictures  the pictures of the documentation
 #   make bench     speeds beside the peers, bugs found, false alarms, mutants flagged, formulas
@@ -66,6 +67,11 @@ check: $(VENV)/.has-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+
+.PHONY: arrows
+arrows: $(VENV)/.has-dev
+	$(BIN)/python -m benchmarks.arrows
 
 .PHONY: test
 test: $(VENV)/.has-test

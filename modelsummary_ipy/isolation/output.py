@@ -1,4 +1,4 @@
-"""What a forward prints shows once: output of a thread held back while it is traced again."""
+"""What a forward prints shows once: a thread's output is held back while the model is traced again."""
 
 from __future__ import annotations
 
@@ -11,22 +11,32 @@ from modelsummary_ipy.isolation.interrupts import Holding
 __all__ = ["quiet_output"]
 
 
-class _ThreadWriter:
-    """Writes of one thread go to ``catch``, those of all others where they always went."""
+class _Router:
+    """Stands for ``sys.stdout`` while any thread holds its output back; other threads print as before.
 
-    def __init__(self, catch: list[str], passed_to: TextIO, thread: int) -> None:
-        self._catch = catch
-        self._passed_to = passed_to
-        self._thread = thread
+    There is one for all threads, so that blocks of several threads may end in any order.
+
+    Attributes:
+        passed_to: What ``sys.stdout`` was.
+        caught: By thread, the lists that its open blocks fill, the innermost last.
+    """
+
+    def __init__(self, passed_to: TextIO) -> None:
+        self.passed_to = passed_to
+        self.caught: dict[int, list[list[str]]] = {}
 
     def write(self, text: str) -> int:
-        if threading.get_ident() != self._thread:
-            return self._passed_to.write(text)
-        self._catch.append(text)
+        blocks = self.caught.get(threading.get_ident())
+        if not blocks:
+            return self.passed_to.write(text)
+        blocks[-1].append(text)
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._passed_to, name)
+        return getattr(self.passed_to, name)
+
+
+_lock = threading.Lock()
 
 
 class quiet_output(Holding):  # a block, as contextlib names its own
@@ -38,12 +48,22 @@ class quiet_output(Holding):  # a block, as contextlib names its own
     def __enter__(self) -> list[str]:  # type: ignore[override]
         super().__enter__()
         caught: list[str] = []
-        self._before = sys.stdout
-        self._writer: Any = _ThreadWriter(caught, self._before, threading.get_ident())
-        sys.stdout = self._writer
+        with _lock:
+            # Whoever put its own writer there meanwhile is caught too; ours may have been put back by such a one.
+            current: Any = sys.stdout
+            self._router = current if isinstance(current, _Router) else _Router(current)
+            self._router.caught.setdefault(threading.get_ident(), []).append(caught)
+            sys.stdout = self._router
+        self._caught = caught
         return caught
 
     def __exit__(self, *error: Any) -> None:
-        if sys.stdout is self._writer:
-            sys.stdout = self._before
+        thread = threading.get_ident()
+        with _lock:
+            blocks = self._router.caught[thread]
+            blocks[:] = [block for block in blocks if block is not self._caught]
+            if not blocks:
+                del self._router.caught[thread]
+            if not self._router.caught and sys.stdout is self._router:
+                sys.stdout = self._router.passed_to
         super().__exit__(*error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, RESHAPE, Diagnosis, Scene
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, RESHAPE, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
 from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
@@ -30,132 +30,132 @@ _NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+
 _CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
 
 
-def explain_arguments(scene: Scene) -> Diagnosis | None:
+def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
     """Explain what Python refused before any tensor was looked at."""
-    if scene.call is None:
+    if ctx.call is None:
         return None
     return (
-        _explain_signature(scene)
-        or _explain_container_call(scene)
-        or _explain_nested(scene)
-        or _explain_attribute(scene)
-        or _explain_operands(scene)
-        or _explain_unpacking(scene)
+        _explain_signature(ctx)
+        or _explain_container_call(ctx)
+        or _explain_nested(ctx)
+        or _explain_attribute(ctx)
+        or _explain_operands(ctx)
+        or _explain_unpacking(ctx)
     )
 
 
-def _explain_signature(scene: Scene) -> Diagnosis | None:
-    if scene.failure.error_type != "TypeError" or scene.call is None:
+def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
+    if ctx.failure.error_type != "TypeError" or ctx.call is None:
         return None
-    message = scene.failure.message
-    is_root = scene.call.parent is None
-    names = ("forward", scene.trace.method)
+    message = ctx.failure.message
+    is_root = ctx.call.parent is None
+    names = ("forward", ctx.trace.method)
     if (found := _MISSING.search(message)) and found[1] in names:
         missing = re.findall(r"'(\w+)'", found[2])
-        return _explain_missing(scene, missing, is_root)
+        return _explain_missing(ctx, missing, is_root)
     if (found := _SURPLUS.search(message)) and found[1] in names:
-        return _explain_surplus(scene, int(found[2]) - 1, int(found[3]) - 1, is_root)
+        return _explain_surplus(ctx, int(found[2]) - 1, int(found[3]) - 1, is_root)
     if (found := _KEYWORD.search(message)) and found[1] in names:
-        return _explain_keyword(scene, found[2], is_root)
+        return _explain_keyword(ctx, found[2], is_root)
     return None
 
 
-def _explain_missing(scene: Scene, missing: list[str], is_root: bool) -> Diagnosis:
-    assert scene.call is not None
+def _explain_missing(ctx: FailureContext, missing: list[str], is_root: bool) -> Diagnosis:
+    assert ctx.call is not None
     words = " and ".join(f"'{name}'" for name in missing)
     verb = "was" if len(missing) == 1 else "were"
-    reason = f"{scene.call.type_name}.forward needs {words}, which {verb} not given"
+    reason = f"{ctx.call.type_name}.forward needs {words}, which {verb} not given"
     if is_root:
         return Diagnosis(reason, f"a value for {words}")
 
     def edit(arguments: list[str], keywords: dict[str, str]) -> str:
         return ", ".join([*arguments, *missing, *[f"{name}={text}" for name, text in keywords.items()]])
 
-    fix = change_call(scene.line, name_member(scene.call.path), edit)
+    fix = change_call(ctx.line, name_member(ctx.call.path), edit)
     return Diagnosis(reason, f"a value for {words}", fix)
 
 
-def _explain_surplus(scene: Scene, taken: int, given: int, is_root: bool) -> Diagnosis:
-    assert scene.call is not None
+def _explain_surplus(ctx: FailureContext, taken: int, given: int, is_root: bool) -> Diagnosis:
+    assert ctx.call is not None
     plural = "argument" if taken == 1 else "arguments"
-    reason = f"{scene.call.type_name}.forward takes {taken} {plural}, {given} were given"
+    reason = f"{ctx.call.type_name}.forward takes {taken} {plural}, {given} were given"
     if is_root:
         return Diagnosis(reason, f"{taken} {plural}")
 
     def edit(arguments: list[str], keywords: dict[str, str]) -> str:
         return ", ".join([*arguments[:taken], *[f"{name}={text}" for name, text in keywords.items()]])
 
-    fix = change_call(scene.line, name_member(scene.call.path), edit)
+    fix = change_call(ctx.line, name_member(ctx.call.path), edit)
     return Diagnosis(reason, f"{taken} {plural}", fix)
 
 
-def _explain_keyword(scene: Scene, stranger: str, is_root: bool) -> Diagnosis:
-    assert scene.call is not None
-    reason = f"{scene.call.type_name}.forward has no argument '{stranger}'"
+def _explain_keyword(ctx: FailureContext, stranger: str, is_root: bool) -> Diagnosis:
+    assert ctx.call is not None
+    reason = f"{ctx.call.type_name}.forward has no argument '{stranger}'"
     if is_root:
         return Diagnosis(reason, f"a call without {stranger}=")
 
     def edit(arguments: list[str], keywords: dict[str, str]) -> str:
         return ", ".join([*arguments, *[f"{name}={text}" for name, text in keywords.items() if name != stranger]])
 
-    fix = change_call(scene.line, name_member(scene.call.path), edit)
+    fix = change_call(ctx.line, name_member(ctx.call.path), edit)
     return Diagnosis(reason, f"a call without {stranger}=", fix)
 
 
-def _explain_container_call(scene: Scene) -> Diagnosis | None:
-    assert scene.call is not None
-    if scene.call.type_name not in ("ModuleList", "ModuleDict") or scene.failure.error_type != "NotImplementedError":
+def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
+    assert ctx.call is not None
+    if ctx.call.type_name not in ("ModuleList", "ModuleDict") or ctx.failure.error_type != "NotImplementedError":
         return None
-    reason = f"a {scene.call.type_name} holds layers and does not run them"
-    fix = write_loop(scene.line, name_member(scene.call.path))
+    reason = f"a {ctx.call.type_name} holds layers and does not run them"
+    fix = write_loop(ctx.line, name_member(ctx.call.path))
     return Diagnosis(reason, "nn.Sequential, or a loop over it", fix)
 
 
-def _explain_nested(scene: Scene) -> Diagnosis | None:
+def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     """A layer or function got a tuple, list, dict or ``None`` instead of a tensor."""
-    assert scene.call is not None
-    if scene.failure.error_type != "TypeError" and not (scene.is_torch_layer or scene.call.kind == "op"):
+    assert ctx.call is not None
+    if ctx.failure.error_type != "TypeError" and not (ctx.is_torch_layer or ctx.call.kind == "op"):
         return None
-    nested = next((i for i, spec in enumerate(scene.call.inputs) if "[" in spec.name or "." in spec.name), None)
-    found = _NO_TENSOR.search(scene.failure.message)
+    nested = next((i for i, spec in enumerate(ctx.call.inputs) if "[" in spec.name or "." in spec.name), None)
+    found = _NO_TENSOR.search(ctx.failure.message)
     kind = next((word for word in (found[1], found[2]) if word), "") if found else ""
-    if kind not in _CONTAINERS and not (scene.is_torch_layer and nested is not None and _reads_one(scene)):
+    if kind not in _CONTAINERS and not (ctx.is_torch_layer and nested is not None and _reads_one(ctx)):
         return None
     if kind == "NoneType":
-        return _explain_none(scene)
-    giver = _find_giver(scene, nested if scene.is_torch_layer else None)
+        return _explain_none(ctx)
+    giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
     key, words = _choose_leaf(giver, kind)
     name = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"a {kind or 'tuple'} came"
-    reason = f"{name}, {scene.owner if scene.call.kind == 'module' else scene.function} takes one tensor"
-    return Diagnosis(reason, "one tensor", fix_argument(scene, f"{{}}{key}"))
+    reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} takes one tensor"
+    return Diagnosis(reason, "one tensor", fix_argument(ctx, f"{{}}{key}"))
 
 
-def _reads_one(scene: Scene) -> bool:
-    return scene.function not in ("lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell") and scene.function != ""
+def _reads_one(ctx: FailureContext) -> bool:
+    return ctx.function not in ("lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell") and ctx.function != ""
 
 
-def _find_giver(scene: Scene, nested: int | None) -> Call | None:
+def _find_giver(ctx: FailureContext, nested: int | None) -> Call | None:
     """Return the module whose output holds several tensors, or none, and was passed on."""
-    assert scene.call is not None
-    if nested is not None and (link := scene.call.input_links[nested]) is not None and link.call >= 0:
-        inner = scene.trace.calls[link.call]
-        for call in (inner, *_callers(scene, inner)):
+    assert ctx.call is not None
+    if nested is not None and (link := ctx.call.input_links[nested]) is not None and link.call >= 0:
+        inner = ctx.trace.calls[link.call]
+        for call in (inner, *_callers(ctx, inner)):
             if len(call.outputs) > 1 or (call.outputs and call.outputs[0].name):
                 return call
-    parent = scene.call.index if scene.call.kind == "module" and not scene.is_torch_layer else scene.call.parent
-    before = [c for c in scene.trace.calls if c.parent == parent and c.index < _end(scene) and c.kind == "module"]
+    parent = ctx.call.index if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.parent
+    before = [c for c in ctx.trace.calls if c.parent == parent and c.index < _end(ctx) and c.kind == "module"]
     return next((call for call in reversed(before) if call.outputs and call.outputs[0].name), None)
 
 
-def _end(scene: Scene) -> int:
-    assert scene.call is not None
-    return len(scene.trace.calls) if scene.call.kind == "module" and not scene.is_torch_layer else scene.call.index
+def _end(ctx: FailureContext) -> int:
+    assert ctx.call is not None
+    return len(ctx.trace.calls) if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.index
 
 
-def _callers(scene: Scene, call: Call) -> list[Call]:
+def _callers(ctx: FailureContext, call: Call) -> list[Call]:
     found = []
     while call.parent is not None:
-        call = scene.trace.calls[call.parent]
+        call = ctx.trace.calls[call.parent]
         found.append(call)
     return found
 
@@ -176,53 +176,53 @@ def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
     return key, f"{what} of {len(outer)}: {', '.join(outer[:4])}"
 
 
-def _explain_none(scene: Scene) -> Diagnosis:
-    assert scene.call is not None
-    before = [c for c in scene.trace.calls if c.kind == "module" and c.index < scene.call.index and not c.outputs]
+def _explain_none(ctx: FailureContext) -> Diagnosis:
+    assert ctx.call is not None
+    before = [c for c in ctx.trace.calls if c.kind == "module" and c.index < ctx.call.index and not c.outputs]
     silent = next((call for call in reversed(before) if call.status == "ran"), None)
     if silent is None:
-        return Diagnosis(f"None came, {scene.owner} takes a tensor", "a tensor")
-    fact = scene.module_of(silent)
+        return Diagnosis(f"None came, {ctx.owner} takes a tensor", "a tensor")
+    fact = ctx.module_of(silent)
     place = f" ({fact.forward_file.rpartition('/')[2]}:{fact.forward_line})" if fact and fact.forward_line else ""
     reason = f"'{silent.path}' ({silent.type_name}) gave None: its forward has no return"
     return Diagnosis(reason, "a tensor", f"return the result at the end of {silent.type_name}.forward{place}")
 
 
-def _explain_attribute(scene: Scene) -> Diagnosis | None:
-    assert scene.call is not None
-    found = _NO_ATTRIBUTE.search(scene.failure.message)
-    if scene.failure.error_type != "AttributeError" or found is None:
+def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
+    assert ctx.call is not None
+    found = _NO_ATTRIBUTE.search(ctx.failure.message)
+    if ctx.failure.error_type != "AttributeError" or found is None:
         return None
     owner, attribute = found[1], found[2]
-    line = scene.line
+    line = ctx.line
     if owner in _CONTAINERS:
         if owner == "NoneType":
-            return _explain_none(scene)
-        giver = _find_giver(scene, None)
+            return _explain_none(ctx)
+        giver = _find_giver(ctx, None)
         key, words = _choose_leaf(giver, owner)
         name = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"it is a {owner}"
         fix = wrap_attribute(line, attribute, f"{{}}{key}")
         return Diagnosis(f"{name}, and .{attribute} is a tensor's", "one tensor", fix)
-    if owner != scene.call.type_name or scene.fact is None:
+    if owner != ctx.call.type_name or ctx.fact is None:
         return None
-    names = [scene.trace.modules[child].path.rpartition(".")[2] for child in scene.fact.children]
-    params = [scene.trace.params[index] for index in scene.fact.params]
-    names += [*scene.fact.settings, *[name.rpartition(".")[2] for param in params for name in param.names]]
+    names = [ctx.trace.modules[child].path.rpartition(".")[2] for child in ctx.fact.children]
+    params = [ctx.trace.params[index] for index in ctx.fact.params]
+    names += [*ctx.fact.settings, *[name.rpartition(".")[2] for param in params for name in param.names]]
     near = difflib.get_close_matches(attribute, names, 1, 0.6)
-    reason = f"{scene.owner} has no '{attribute}'" + (f"; it has '{near[0]}'" if near else "")
+    reason = f"{ctx.owner} has no '{attribute}'" + (f"; it has '{near[0]}'" if near else "")
     fix = re.sub(rf"\.{attribute}\b", f".{near[0]}", line) if near else ""
     return Diagnosis(reason, "an attribute that __init__ sets", fix)
 
 
-def _explain_operands(scene: Scene) -> Diagnosis | None:
-    found = _OPERANDS.search(scene.failure.message)
+def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
+    found = _OPERANDS.search(ctx.failure.message)
     if found is None or not {found[2], found[3]} & set(_CONTAINERS):
         return None
     sign = found[1].rstrip(":")
     name = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul", "+=": "add_", "-=": "sub_"}.get(sign, "")
     place = 1 if found[3] in _CONTAINERS else 0
     kind = found[2 + place]
-    giver = _find_giver(scene, None)
+    giver = _find_giver(ctx, None)
     key, words = _choose_leaf(giver, kind)
     reason = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"one side is a {kind}"
 
@@ -231,32 +231,32 @@ def _explain_operands(scene: Scene) -> Diagnosis | None:
             return None
         return str(write("\0".join(f"{item}{key}" if i == place else item for i, item in enumerate(items))))
 
-    fix = change_operation(scene.line, name, edit) if name else ""
+    fix = change_operation(ctx.line, name, edit) if name else ""
     return Diagnosis(f"{reason}; {sign} takes tensors", "a tensor on both sides", fix)
 
 
-def _explain_unpacking(scene: Scene) -> Diagnosis | None:
-    found = _NO_UNPACK.search(scene.failure.message)
-    if scene.failure.error_type != "ValueError" or found is None:
+def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
+    found = _NO_UNPACK.search(ctx.failure.message)
+    if ctx.failure.error_type != "ValueError" or found is None:
         return None
-    read = read_unpacking(scene.line)
+    read = read_unpacking(ctx.line)
     if read is None:
-        return Diagnosis(scene.failure.message, f"{found[2]} values", "", ANYWHERE)
+        return Diagnosis(ctx.failure.message, f"{found[2]} values", "", ANYWHERE)
     names, source = read
     came = found[3] or "more"
     if source.endswith((".shape", ".size()")):
         tensor = source.rpartition(".")[0]
         reason = f"{tensor} has {came} axes, the line names {found[2]}: {', '.join(names)}"
-        shapes = dict.fromkeys(part.shape for part in scene.data)
+        shapes = dict.fromkeys(x.shape for x in ctx.data)
         if len(shapes) == 1:
             shape = next(iter(shapes))
             reason = f"{tensor} has {came} axes of {write_shape(shape)}; the line names {found[2]}: {', '.join(names)}"
         return Diagnosis(reason, f"{found[2]} axes", "", RESHAPE)
     reason = f"{source} gives {came} values, the line names {found[2]}"
     fix = ""
-    inner = [call for call in scene.inner_calls() if call.kind == "module"]
+    inner = [call for call in ctx.inner_calls() if call.kind == "module"]
     if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
         reason = f"'{inner[-1].path}' ({inner[-1].type_name}) gives one state, not the two of an LSTM"
         first = names[1].strip("()").partition(",")[0]
-        fix = scene.line.replace(names[1], first, 1)
+        fix = ctx.line.replace(names[1], first, 1)
     return Diagnosis(reason, f"{found[2]} values", fix, () if fix else ANYWHERE)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import find_clashes
-from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation
 from modelsummary_ipy.diagnosis.failures.formatting import write_shape
@@ -17,37 +17,45 @@ from modelsummary_ipy.records.trace import Call, TensorSpec
 __all__ = ["explain_attention"]
 
 
-def explain_attention(scene: Scene) -> Diagnosis | None:
+def explain_attention(ctx: FailureContext) -> Diagnosis | None:
     """Explain attention that does not take the size of its queries, keys, values or masks."""
-    if scene.function == "scaled_dot_product_attention":
-        return _explain_product(scene)
-    call = find_heads(scene)
+    if ctx.function == "scaled_dot_product_attention":
+        return _explain_product(ctx)
+    call = find_heads(ctx)
     if call is None:
         return None
-    parts = {part.spec.name: part for part in scene.parts_of(call)}
-    query = parts.get("query")
+    operands = {x.spec.name: x for x in ctx.operands_of(call)}
+    query = operands.get("query")
     if query is None:
         return None
-    return _Heads(scene, call, parts, query, parts.get("key", query), parts.get("value", query)).explain()
+    return _Heads(ctx, call, operands, query, operands.get("key", query), operands.get("value", query)).explain()
 
 
-def find_heads(scene: Scene) -> Call | None:
+def find_heads(ctx: FailureContext) -> Call | None:
     """Return the call of the ``nn.MultiheadAttention`` that failed, or that the failed function is the inside of."""
-    call = scene.call if scene.call is not None and scene.call.kind == "module" else scene.parent
-    fact = scene.module_of(call)
+    call = ctx.call if ctx.call is not None and ctx.call.kind == "module" else ctx.parent
+    fact = ctx.module_of(call)
     is_heads = fact is not None and fact.type_name == "MultiheadAttention" and fact.type_module.startswith("torch.")
-    return call if is_heads and (call is scene.call or scene.function == "multi_head_attention_forward") else None
+    return call if is_heads and (call is ctx.call or ctx.function == "multi_head_attention_forward") else None
 
 
 class _Heads:
     """A ``nn.MultiheadAttention`` that failed."""
 
-    def __init__(self, scene: Scene, call: Call, parts: dict[str, Part], query: Part, key: Part, value: Part) -> None:
-        self.scene = scene
+    def __init__(
+        self,
+        ctx: FailureContext,
+        call: Call,
+        operands: dict[str, Operand],
+        query: Operand,
+        key: Operand,
+        value: Operand,
+    ) -> None:
+        self.ctx = ctx
         self.call = call
-        self.parts = parts
+        self.operands = operands
         self.query, self.key, self.value = query, key, value
-        fact = scene.module_of(call)
+        fact = ctx.module_of(call)
         assert fact is not None
         self.fact = fact
         self.settings = fact.settings
@@ -58,19 +66,19 @@ class _Heads:
 
     def _explain_dtype(self) -> Diagnosis | None:
         """What came has another dtype than the weights, or a mask one that no mask has."""
-        weights = [self.scene.trace.params[index].dtype for index in self.fact.params]
+        weights = [self.ctx.trace.params[index].dtype for index in self.fact.params]
         wanted = weights[0] if weights else self.query.spec.dtype
         odd = next((p for p in (self.query, self.key, self.value) if p.spec.dtype != wanted), None)
         if odd is not None and self.call.autocast is None:
             reason = f"{odd.spec.dtype} came, {self.call.path!r} has {wanted} weights"
-            fix = _change_all(self.scene, self.call, cast(wanted))
-            candidates = retype_input(self.scene, odd, wanted)
+            fix = _change_all(self.ctx, self.call, cast(wanted))
+            candidates = retype_input(self.ctx, odd, wanted)
             return Diagnosis(reason, f"{wanted}, as the weights are", fix, candidates=candidates)
         for name in ("attn_mask", "key_padding_mask"):
-            mask = self.parts.get(name)
+            mask = self.operands.get(name)
             if mask is not None and mask.spec.dtype not in ("bool", *FLOATING):
                 reason = f"{name} is {mask.spec.dtype}: a mask holds booleans, or floats that are added"
-                candidates = retype_input(self.scene, mask, "bool", alone=True)
+                candidates = retype_input(self.ctx, mask, "bool", alone=True)
                 return Diagnosis(reason, f"{name} of bool", self._fix_mask(name), candidates=candidates)
         return None
 
@@ -81,31 +89,31 @@ class _Heads:
             keywords = {**keywords, name: f"{keywords[name]}.bool()"}
             return ", ".join([*arguments, *[f"{key}={text}" for key, text in keywords.items()]])
 
-        return change_call(self.scene.line, name_member(self.call.path), edit)
+        return change_call(self.ctx.line, name_member(self.call.path), edit)
 
     def _write(self, **changes: Any) -> str:
-        return write_change(self.fact.path, write_module(self.fact, self.scene.trace, **changes))
+        return write_change(self.fact.path, write_module(self.fact, self.ctx.trace, **changes))
 
     def _explain_features(self) -> Diagnosis | None:
         embed = self.settings.get("embed_dim")
-        for name, part, setting in (("query", self.query, "embed_dim"), ("key", self.key, "kdim"),
+        for name, x, setting in (("query", self.query, "embed_dim"), ("key", self.key, "kdim"),
                                     ("value", self.value, "vdim")):  # fmt: skip
             wanted = self.settings.get(setting) or embed
-            if not isinstance(wanted, int) or not part.shape or part.shape[-1] == wanted:
+            if not isinstance(wanted, int) or not x.shape or x.shape[-1] == wanted:
                 continue
             expected = f"{name} with a last axis of {wanted} ({setting})"
-            reason = f"the {name} has {part.shape[-1]} features, {self.call.path!r} takes {wanted}"
-            if part.rank == 3 and part.shape[1] == wanted and self._same_everywhere():
-                reason = f"axis 1 of the {name} has the {wanted} features and the last one {part.shape[2]}"
-                fix = _change_all(self.scene, self.call, ".transpose(1, 2)")
+            reason = f"the {name} has {x.shape[-1]} features, {self.call.path!r} takes {wanted}"
+            if x.rank == 3 and x.shape[1] == wanted and self._same_everywhere():
+                reason = f"axis 1 of the {name} has the {wanted} features and the last one {x.shape[2]}"
+                fix = _change_all(self.ctx, self.call, ".transpose(1, 2)")
                 return Diagnosis(reason, expected, fix)
             heads = self.settings.get("num_heads", 1)
-            changes: dict[str, Any] = {setting: part.shape[-1]}
+            changes: dict[str, Any] = {setting: x.shape[-1]}
             if setting == "embed_dim":
-                changes = {"embed_dim": part.shape[-1], "kdim": None, "vdim": None}
-                if part.shape[-1] % heads:
-                    changes["num_heads"] = max(n for n in range(1, heads + 1) if part.shape[-1] % n == 0)
-            search = RESHAPE if self.scene.is_like_input(part) else ()
+                changes = {"embed_dim": x.shape[-1], "kdim": None, "vdim": None}
+                if x.shape[-1] % heads:
+                    changes["num_heads"] = max(n for n in range(1, heads + 1) if x.shape[-1] % n == 0)
+            search = RESHAPE if self.ctx.is_like_input(x) else ()
             return Diagnosis(reason, expected, self._write(**changes), search)
         return None
 
@@ -136,69 +144,69 @@ class _Heads:
         target, source = self.query.shape[steps], self.key.shape[steps]
         batch = self.query.shape[0 if self.batch_first else 1] if batched else 1
         heads = int(self.settings.get("num_heads", 1))
-        mask = self.parts.get("attn_mask")
+        mask = self.operands.get("attn_mask")
         if mask is not None:
             wanted: tuple[int, ...] = (target, source) if mask.rank != 3 else (batch * heads, target, source)
             if mask.shape != wanted:
                 reason = f"attn_mask is {write_shape(mask.shape)}: {target} queries look at {source} keys"
                 words = f"attn_mask {write_shape((target, source))} or {write_shape((batch * heads, target, source))}"
                 return self._mask_diagnosis(mask, wanted, reason, words)
-        padding = self.parts.get("key_padding_mask")
+        padding = self.operands.get("key_padding_mask")
         wanted = (batch, source) if batched else (source,)
         if padding is not None and padding.shape != wanted:
             reason = f"key_padding_mask is {write_shape(padding.shape)}: {batch} samples of {source} keys each"
             return self._mask_diagnosis(padding, wanted, reason, f"key_padding_mask {write_shape(wanted)}")
         return None
 
-    def _mask_diagnosis(self, mask: Part, wanted: tuple[int, ...], reason: str, expected: str) -> Diagnosis:
-        fix = fix_creation(self.scene, mask, wanted)
-        return Diagnosis(reason, expected, fix, candidates=resize_input(self.scene, mask, wanted))
+    def _mask_diagnosis(self, mask: Operand, wanted: tuple[int, ...], reason: str, expected: str) -> Diagnosis:
+        fix = fix_creation(self.ctx, mask, wanted)
+        return Diagnosis(reason, expected, fix, candidates=resize_input(self.ctx, mask, wanted))
 
 
-def resize_input(scene: Scene, part: Part, shape: tuple[int, ...]) -> tuple[tuple[TensorSpec, ...], ...]:
-    """Return the model's inputs with one of them of another size, if ``part`` is one of them."""
-    if part.link is None or part.link.call >= 0:
+def resize_input(ctx: FailureContext, x: Operand, shape: tuple[int, ...]) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Return the model's inputs with one of them of another size, if ``x`` is one of them."""
+    if x.link is None or x.link.call >= 0:
         return ()
-    specs = [fact.spec for fact in scene.trace.inputs]
-    specs[part.link.leaf] = replace(specs[part.link.leaf], shape=shape)
+    specs = [fact.spec for fact in ctx.trace.inputs]
+    specs[x.link.leaf] = replace(specs[x.link.leaf], shape=shape)
     return (tuple(specs),)
 
 
-def _change_all(scene: Scene, call: Call, change: str) -> str:
+def _change_all(ctx: FailureContext, call: Call, change: str) -> str:
     """Change query, key and value where the line passes them on: ``"self.attn(x.float(), x.float(), x.float())"``."""
 
     def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
         words = [f"{text}{change}" for text in arguments[:3]] + arguments[3:]
         return ", ".join([*words, *[f"{name}={text}" for name, text in keywords.items()]])
 
-    return change_call(scene.line, name_member(call.path), edit)
+    return change_call(ctx.line, name_member(call.path), edit)
 
 
-def _explain_product(scene: Scene) -> Diagnosis | None:
-    if len(scene.parts) < 3:
+def _explain_product(ctx: FailureContext) -> Diagnosis | None:
+    if len(ctx.operands) < 3:
         return None
-    query, key, value = scene.parts[:3]
+    query, key, value = ctx.operands[:3]
     if query.rank < 2 or key.rank < 2 or value.rank < 2:
         return Diagnosis("attention reads [… , steps, features]", "at least 2 axes each", "", RESHAPE)
     if query.shape[-1] != key.shape[-1]:
         reason = f"the query has {query.shape[-1]} features, the key {key.shape[-1]}: their product needs as many"
-        fix = fix_argument(scene, "{}.transpose(-2, -1)", position=1) if key.shape[-2] == query.shape[-1] else ""
+        fix = fix_argument(ctx, "{}.transpose(-2, -1)", position=1) if key.shape[-2] == query.shape[-1] else ""
         return Diagnosis(reason, f"key with a last axis of {query.shape[-1]}", fix)
     if key.shape[-2] != value.shape[-2]:
         reason = f"{key.shape[-2]} keys and {value.shape[-2]} values: each key has one value"
         return Diagnosis(reason, f"value of {key.shape[-2]} steps", "", RESHAPE)
-    for name, part in (("key", key), ("value", value)):
-        if find_clashes(query.shape[:-2], part.shape[:-2]):
-            sizes = [write_shape(query.shape[:-2]), write_shape(part.shape[:-2])]
+    for name, x in (("key", key), ("value", value)):
+        if find_clashes(query.shape[:-2], x.shape[:-2]):
+            sizes = [write_shape(query.shape[:-2]), write_shape(x.shape[:-2])]
             reason = f"the query's batch and heads are {sizes[0]}, the {name}'s {sizes[1]}"
             return Diagnosis(reason, "equal batch and heads", "", RESHAPE)
-    if len(scene.parts) > 3:
-        mask = scene.parts[3]
+    if len(ctx.operands) > 3:
+        mask = ctx.operands[3]
         wanted = (*query.shape[:-1], key.shape[-2])
         if find_clashes(mask.shape, wanted) or mask.rank > len(wanted):
             reason = f"attn_mask is {write_shape(mask.shape)}: {wanted[-2]} queries look at {wanted[-1]} keys"
             small = wanted[-2:]
-            fix = fix_creation(scene, mask, small)
+            fix = fix_creation(ctx, mask, small)
             expected = f"attn_mask that stretches to {write_shape(wanted)}"
-            return Diagnosis(reason, expected, fix, candidates=resize_input(scene, mask, small))
+            return Diagnosis(reason, expected, fix, candidates=resize_input(ctx, mask, small))
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, STEP, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, STEP, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, resize_param
 from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
@@ -22,15 +22,15 @@ _ELEMENTWISE = frozenset(
 )
 
 
-def explain_broadcast(scene: Scene) -> Diagnosis | None:
+def explain_broadcast(ctx: FailureContext) -> Diagnosis | None:
     """Explain two tensors whose sizes can't be stretched to one another."""
-    if scene.function not in _ELEMENTWISE or len(scene.parts) < 2:
+    if ctx.function not in _ELEMENTWISE or len(ctx.operands) < 2:
         return None
-    for index, left in enumerate(scene.parts):
-        for other, right in enumerate(scene.parts[index + 1 :], index + 1):
+    for index, left in enumerate(ctx.operands):
+        for other, right in enumerate(ctx.operands[index + 1 :], index + 1):
             axes = find_clashes(left.shape, right.shape)
             if axes:
-                return _explain_pair(scene, (index, other), left, right, axes)
+                return _explain_pair(ctx, (index, other), left, right, axes)
     return None
 
 
@@ -40,23 +40,25 @@ def find_clashes(left: Sequence[int], right: Sequence[int]) -> list[int]:
     return [-i for i in range(1, shared + 1) if left[-i] != right[-i] and 1 not in (left[-i], right[-i])]
 
 
-def _explain_pair(scene: Scene, places: tuple[int, int], left: Part, right: Part, axes: list[int]) -> Diagnosis:
+def _explain_pair(
+    ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
+) -> Diagnosis:
     rank = max(left.rank, right.rank)
     expected = "equal sizes, or 1, on every axis"
     if left.rank != right.rank:
-        found = _explain_missing_axes(scene, places, left, right)
+        found = _explain_missing_axes(ctx, places, left, right)
         if found is not None:
             return found
-    table = _find_table(scene, (left, right))
+    table = _find_table(ctx, (left, right))
     if table is not None and len(axes) == 1:
-        return _explain_table(scene, left, right, table, axes[0])
+        return _explain_table(ctx, left, right, table, axes[0])
     spatial = [axis for axis in axes if rank + axis >= 2] if rank > 2 else []
     if spatial and left.rank == right.rank:
-        halved = explain_half_pixel(scene, places, left, right, spatial)
+        halved = explain_half_pixel(ctx, places, left, right, spatial)
         if halved is not None and len(spatial) == len(axes):
             return halved
     if left.rank == right.rank:
-        residual = _explain_residual(scene, places, left, right, axes)
+        residual = _explain_residual(ctx, places, left, right, axes)
         if residual is not None:
             return residual
     words = " and ".join(
@@ -65,7 +67,9 @@ def _explain_pair(scene: Scene, places: tuple[int, int], left: Part, right: Part
     return Diagnosis(words, expected, "", ANYWHERE)
 
 
-def _explain_missing_axes(scene: Scene, places: tuple[int, int], left: Part, right: Part) -> Diagnosis | None:
+def _explain_missing_axes(
+    ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand
+) -> Diagnosis | None:
     """One tensor has fewer axes, and one more of size 1 in the right place would do."""
     small, big, place = (left, right, places[0]) if left.rank < right.rank else (right, left, places[1])
     missing = big.rank - small.rank
@@ -86,18 +90,18 @@ def _explain_missing_axes(scene: Scene, places: tuple[int, int], left: Part, rig
         f"{write_shape(small.shape)} is aligned with the last axes of {write_shape(big.shape)}; "
         f"{write_shape(sizes)} would be stretched"
     )
-    return Diagnosis(reason, f"{write_shape(sizes)}", fix_operand(scene, place, template))
+    return Diagnosis(reason, f"{write_shape(sizes)}", fix_operand(ctx, place, template))
 
 
-def _find_table(scene: Scene, parts: tuple[Part, Part]) -> Part | None:
+def _find_table(ctx: FailureContext, operands: tuple[Operand, Operand]) -> Operand | None:
     """Return the tensor that comes from a parameter or buffer and not from the input: positions, a mask."""
-    for part, other in (parts, parts[::-1]):
-        if _comes_from_input(scene, other.link) and not _comes_from_input(scene, part.link):
-            return part
+    for x, other in (operands, operands[::-1]):
+        if _comes_from_input(ctx, other.link) and not _comes_from_input(ctx, x.link):
+            return x
     return None
 
 
-def _comes_from_input(scene: Scene, link: Link | None) -> bool:
+def _comes_from_input(ctx: FailureContext, link: Link | None) -> bool:
     """Tell whether the values of a tensor depend on the model's input."""
     seen: set[int] = set()
     work = [link]
@@ -109,15 +113,15 @@ def _comes_from_input(scene: Scene, link: Link | None) -> bool:
             return True
         if at.call not in seen:
             seen.add(at.call)
-            work.extend(scene.trace.calls[at.call].input_links)
+            work.extend(ctx.trace.calls[at.call].input_links)
     return False
 
 
-def _explain_table(scene: Scene, left: Part, right: Part, table: Part, axis: int) -> Diagnosis:
+def _explain_table(ctx: FailureContext, left: Operand, right: Operand, table: Operand, axis: int) -> Diagnosis:
     data = right if table is left else left
     which = 1 if table is left else 0
     came, most = data.shape[axis], table.shape[axis]
-    name, fix = _name_table(scene, table, axis, came)
+    name, fix = _name_table(ctx, table, axis, came)
     reason = f"{came} positions came, {name} has {most}"
 
     def measure(call: Call) -> int | None:
@@ -127,49 +131,49 @@ def _explain_table(scene: Scene, left: Part, right: Part, table: Part, axis: int
     return Diagnosis(reason, f"at most {most} on axis {data.rank + axis}", fix, STEER, (measure, most))
 
 
-def _name_table(scene: Scene, table: Part, axis: int, came: int) -> tuple[str, str]:
+def _name_table(ctx: FailureContext, table: Operand, axis: int, came: int) -> tuple[str, str]:
     param = table.param
     link = table.link
-    for call in scene.walk_back(link, 4):
+    for call in ctx.walk_back(link, 4):
         if param is None:
             param = next((index for index in call.input_params if index is not None), None)
-    if param is None or not scene.trace.params[param].names:
+    if param is None or not ctx.trace.params[param].names:
         return "the other tensor", ""
-    name = scene.trace.params[param].names[0]
-    return f"'{name}'", resize_param(scene, replace(table, param=param), axis, came)
+    name = ctx.trace.params[param].names[0]
+    return f"'{name}'", resize_param(ctx, replace(table, param=param), axis, came)
 
 
 def explain_half_pixel(
-    scene: Scene, places: tuple[int, int], left: Part, right: Part, axes: list[int]
+    ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
 ) -> Diagnosis | None:
     """Two maps that were one: on one way down and up again half a pixel was dropped."""
     gaps = [abs(left.shape[axis] - right.shape[axis]) for axis in axes]
     if not all(0 < gap <= max(2, left.shape[axis] // 4) for gap, axis in zip(gaps, axes, strict=True)):
         return None
-    found = find_lost(scene, left, right, axes[0])
+    found = find_lost(ctx, left, right, axes[0])
     if found is None:
         return None
     lost, came_from_left = found
     up, other = (places[0], places[1]) if came_from_left else (places[1], places[0])
     kept = right if came_from_left else left
-    sides = [" × ".join(str(part.shape[axis]) for axis in sorted(axes)) for part in (left, right)]
+    sides = [" × ".join(str(x.shape[axis]) for axis in sorted(axes)) for x in (left, right)]
     where = " and ".join(str(left.rank + axis) for axis in sorted(axes))
     reason = f"{sides[0]} against {sides[1]} on axis {where}: {write_lost(lost)}"
-    fix = fix_operand(scene, up, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
+    fix = fix_operand(ctx, up, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
     return Diagnosis(reason, f"two maps of {write_shape(kept.shape[2:])}", fix, STEP)
 
 
 def _explain_residual(
-    scene: Scene, places: tuple[int, int], left: Part, right: Part, axes: list[int]
+    ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
 ) -> Diagnosis | None:
     """A skip past layers that changed the channels or strided: it needs a layer of its own."""
-    assert scene.call is not None
+    assert ctx.call is not None
     rank = left.rank
-    made = [part.link.call if part.link is not None else -2 for part in (left, right)]
+    made = [x.link.call if x.link is not None else -2 for x in (left, right)]
     skip, main, place = (left, right, places[0]) if made[0] < made[1] else (right, left, places[1])
     channels = rank + axes[-1] == 1 or -(rank - 1) in axes
-    path = f"{scene.call.path}.shortcut" if scene.call.path else "shortcut"
-    if rank == 4 or (rank == 3 and _is_convolved(scene, main)):
+    path = f"{ctx.call.path}.shortcut" if ctx.call.path else "shortcut"
+    if rank == 4 or (rank == 3 and _is_convolved(ctx, main)):
         strides = {find_stride(skip.shape[axis], main.shape[axis]) for axis in axes if rank + axis >= 2}
         if None in strides or len(strides) > 1:
             return None
@@ -190,74 +194,74 @@ def _explain_residual(
         reason = f"the skip has {skip.shape[-1]} features, {main.shape[-1]} came out of the layers it passes by"
     else:
         return None
-    if not _comes_from_input(scene, skip.link):
+    if not _comes_from_input(ctx, skip.link):
         return None
-    line = fix_operand(scene, place, "self.shortcut({})")
+    line = fix_operand(ctx, place, "self.shortcut({})")
     fix = f"{write_change(path, layer)}; {line}" if line else write_change(path, layer)
     return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
 
 
-def _is_convolved(scene: Scene, part: Part) -> bool:
-    return any("Conv" in call.type_name or call.type_name.startswith("conv") for call in scene.walk_back(part.link, 8))
+def _is_convolved(ctx: FailureContext, x: Operand) -> bool:
+    return any("Conv" in call.type_name or call.type_name.startswith("conv") for call in ctx.walk_back(x.link, 8))
 
 
-def explain_cat(scene: Scene) -> Diagnosis | None:
+def explain_cat(ctx: FailureContext) -> Diagnosis | None:
     """Explain tensors that can't be put side by side or upon one another."""
-    if scene.function not in ("cat", "concat", "concatenate", "stack", "hstack", "vstack") or len(scene.parts) < 2:
+    if ctx.function not in ("cat", "concat", "concatenate", "stack", "hstack", "vstack") or len(ctx.operands) < 2:
         return None
-    first = scene.parts[0]
-    dim = scene.arguments.get("dim", 0)
-    joins = scene.function.startswith(("cat", "con")) and isinstance(dim, int) and first.rank > 0
+    first = ctx.operands[0]
+    dim = ctx.arguments.get("dim", 0)
+    joins = ctx.function.startswith(("cat", "con")) and isinstance(dim, int) and first.rank > 0
     along = dim % first.rank if joins else None
-    for place, part in enumerate(scene.parts[1:], 1):
-        if part.rank != first.rank:
-            return _explain_cat_rank(scene, place, part, along)
-        axes = [a for a in range(part.rank) if a != along and part.shape[a] != first.shape[a]]
+    for place, x in enumerate(ctx.operands[1:], 1):
+        if x.rank != first.rank:
+            return _explain_cat_rank(ctx, place, x, along)
+        axes = [a for a in range(x.rank) if a != along and x.shape[a] != first.shape[a]]
         if axes:
-            return _explain_cat_axes(scene, place, part, axes, along)
+            return _explain_cat_axes(ctx, place, x, axes, along)
     return None
 
 
-def _explain_cat_rank(scene: Scene, place: int, part: Part, along: int | None) -> Diagnosis:
-    first = scene.parts[0]
-    small, big, at = (part, first, place) if part.rank < first.rank else (first, part, 0)
+def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | None) -> Diagnosis:
+    first = ctx.operands[0]
+    small, big, at = (x, first, place) if x.rank < first.rank else (first, x, 0)
     reason = f"{write_shape(small.shape)} has {small.rank} axes, {write_shape(big.shape)} has {big.rank}"
     for axis in range(big.rank):
         grown = (*small.shape[:axis], 1, *small.shape[axis:])
         if len(grown) == big.rank and all(
-            x == y for a, (x, y) in enumerate(zip(grown, big.shape, strict=True)) if a != along
+            one == other for a, (one, other) in enumerate(zip(grown, big.shape, strict=True)) if a != along
         ):
-            return Diagnosis(reason, "tensors of one rank", fix_operand(scene, at, f"{{}}.unsqueeze({axis})"))
+            return Diagnosis(reason, "tensors of one rank", fix_operand(ctx, at, f"{{}}.unsqueeze({axis})"))
     return Diagnosis(reason, "tensors of one rank", "", ANYWHERE)
 
 
-def _explain_cat_axes(scene: Scene, place: int, part: Part, axes: list[int], along: int | None) -> Diagnosis:
-    first = scene.parts[0]
+def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[int], along: int | None) -> Diagnosis:
+    first = ctx.operands[0]
     rank = first.rank
     if rank > 2 and all(axis >= 2 for axis in axes):
-        halved = explain_half_pixel(scene, (0, place), first, part, [axis - rank for axis in reversed(axes)])
+        halved = explain_half_pixel(ctx, (0, place), first, x, [axis - rank for axis in reversed(axes)])
         if halved is not None:
             return halved
-    words = " and ".join(f"{first.shape[axis]} against {part.shape[axis]} on axis {axis}" for axis in axes)
-    joins = f"{scene.function} joins along axis {along}" if along is not None else f"{scene.function} takes equal sizes"
+    words = " and ".join(f"{first.shape[axis]} against {x.shape[axis]} on axis {axis}" for axis in axes)
+    joins = f"{ctx.function} joins along axis {along}" if along is not None else f"{ctx.function} takes equal sizes"
     reason = f"{words}; {joins}"
     fix = ""
     if along is not None and len(axes) == 1 and (rank < 4 or axes[0] < 2):
         reason = f"{words}, but {joins}"
-        fix = fix_setting(scene, scene.function, "dim", 1, axes[0])
+        fix = fix_setting(ctx, ctx.function, "dim", 1, axes[0])
     return Diagnosis(reason, "equal sizes on every other axis", fix, () if fix else ANYWHERE)
 
 
-def explain_matmul(scene: Scene) -> Diagnosis | None:
+def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
     """Explain a matrix product whose inner axes differ."""
-    if scene.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(scene.parts) < 2:
+    if ctx.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(ctx.operands) < 2:
         return None
-    left, right = scene.parts[-2:]
+    left, right = ctx.operands[-2:]
     if not left.shape or not right.shape:
         return None
-    if scene.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
+    if ctx.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
         reason = f"bmm takes two tensors of 3 axes, {write_shape(left.shape)} and {write_shape(right.shape)} came"
-        fix = change_operation(scene.line, scene.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
+        fix = change_operation(ctx.line, ctx.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
         return Diagnosis(reason, "3 axes each", fix, () if fix else ANYWHERE)
     inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
     if inner_left == inner_right:
@@ -265,21 +269,21 @@ def explain_matmul(scene: Scene) -> Diagnosis | None:
             return None
         reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
         return Diagnosis(reason, "equal leading axes", "", ANYWHERE)
-    return _explain_inner(scene, left, right, inner_left, inner_right)
+    return _explain_inner(ctx, left, right, inner_left, inner_right)
 
 
-def _explain_inner(scene: Scene, left: Part, right: Part, inner_left: int, inner_right: int) -> Diagnosis:
+def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_left: int, inner_right: int) -> Diagnosis:
     expected = f"{inner_left} on the second tensor's axis {max(right.rank - 2, 0)}"
-    last = len(scene.parts) - 1
-    sides = [" × ".join(map(str, part.shape[-2:])) for part in (left, right)]
+    last = len(ctx.operands) - 1
+    sides = [" × ".join(map(str, x.shape[-2:])) for x in (left, right)]
     reason = f"[{sides[0]}] @ [{sides[1]}]: the inner {inner_left} and {inner_right} differ"
     if right.rank > 1 and right.shape[-1] == inner_left:
         turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
         reason += f"; transposed, the second has {inner_left} there"
-        return Diagnosis(reason, expected, fix_operand(scene, last, turn))
+        return Diagnosis(reason, expected, fix_operand(ctx, last, turn))
     if left.rank > 1 and left.shape[-2] == inner_right:
         reason += f"; transposed, the first has {inner_right} there"
-        return Diagnosis(reason, expected, fix_operand(scene, last - 1, "{}.transpose(-2, -1)"))
+        return Diagnosis(reason, expected, fix_operand(ctx, last - 1, "{}.transpose(-2, -1)"))
 
     def measure(call: Call) -> int | None:
         return call.inputs[-2].shape[-1] if len(call.inputs) > 1 and call.inputs[-2].shape else None

@@ -12,7 +12,18 @@ from typing import Any
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, TensorSpec, Trace
 
-__all__ = ["ANYWHERE", "GROW", "RESHAPE", "STEER", "STEP", "Diagnosis", "Part", "Scene", "build_scene", "write_source"]
+__all__ = [
+    "ANYWHERE",
+    "GROW",
+    "RESHAPE",
+    "STEER",
+    "STEP",
+    "Diagnosis",
+    "FailureContext",
+    "Operand",
+    "build_context",
+    "write_source",
+]
 
 #: Where to look for inputs that work, in this order: at what the failed call wants, at other ranks and orders of axes,
 #: at the nearest sizes, at larger ones, at those that settings name.
@@ -65,7 +76,7 @@ _FUNCTIONS = {
 
 
 @dataclass(frozen=True)
-class Part:
+class Operand:
     """A tensor that took part in what failed.
 
     Attributes:
@@ -121,7 +132,7 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
-class Scene:
+class FailureContext:
     """The failed call with what is around it.
 
     Attributes:
@@ -168,11 +179,11 @@ class Scene:
         )
 
     @cached_property
-    def parts(self) -> tuple[Part, ...]:
+    def operands(self) -> tuple[Operand, ...]:
         """The tensors that went into the failed call."""
-        return self.parts_of(self.call) if self.call is not None else ()
+        return self.operands_of(self.call) if self.call is not None else ()
 
-    def parts_of(self, call: Call) -> tuple[Part, ...]:
+    def operands_of(self, call: Call) -> tuple[Operand, ...]:
         """Return the tensors that went into a call."""
         formulas = self.story.input_formulas.get(self.story.row_of_call.get(call.index, -1), ())
         found = []
@@ -180,7 +191,7 @@ class Scene:
             link = call.input_links[index] if index < len(call.input_links) else None
             param = call.input_params[index] if index < len(call.input_params) else None
             formula = formulas[index] if index < len(formulas) else None
-            found.append(Part(spec, link, param, formula or self.formula_of(link)))
+            found.append(Operand(spec, link, param, formula or self.formula_of(link)))
         return tuple(found)
 
     def formula_of(self, link: Link | None) -> Formula | None:
@@ -192,15 +203,15 @@ class Scene:
         return formulas[link.leaf] if link.leaf < len(formulas) else None
 
     @cached_property
-    def data(self) -> tuple[Part, ...]:
+    def data(self) -> tuple[Operand, ...]:
         """The tensors that went in and are no parameters."""
-        return tuple(part for part in self.parts if part.param is None)
+        return tuple(x for x in self.operands if x.param is None)
 
     @cached_property
     def weights(self) -> tuple[TensorSpec, ...]:
         """The parameters and buffers that took part: of an operation its arguments, of a layer all it has."""
         if self.call is not None and self.call.kind == "op":
-            return tuple(part.spec for part in self.parts if part.param is not None)
+            return tuple(x.spec for x in self.operands if x.param is not None)
         facts = [self.trace.params[index] for index in self.fact.params] if self.fact is not None else []
         return tuple(TensorSpec(p.names[0] if p.names else "", p.shape, p.dtype, p.device) for p in facts)
 
@@ -218,36 +229,36 @@ class Scene:
         """The failed call's own plain arguments by name."""
         return dict(self.call.arguments) if self.call is not None else {}
 
-    def producer(self, part: Part | None) -> Call | None:
+    def producer(self, x: Operand | None) -> Call | None:
         """Return the call that made a tensor; ``None`` for inputs, parameters and constants."""
-        if part is None or part.link is None or part.link.call < 0:
+        if x is None or x.link is None or x.link.call < 0:
             return None
-        return self.trace.calls[part.link.call]
+        return self.trace.calls[x.link.call]
 
-    def is_input(self, part: Part) -> bool:
+    def is_input(self, x: Operand) -> bool:
         """Tell whether a tensor is the model's own input."""
-        return part.link is not None and part.link.call < 0
+        return x.link is not None and x.link.call < 0
 
-    def is_like_input(self, part: Part) -> bool:
+    def is_like_input(self, x: Operand) -> bool:
         """Tell whether a tensor is the model's own input or was made of it without a change of size."""
-        link = part.link
+        link = x.link
         for call in self.walk_back(link):
-            if not call.inputs or call.inputs[0].shape != part.shape:
+            if not call.inputs or call.inputs[0].shape != x.shape:
                 return False
             link = call.input_links[0]
         return link is not None and link.call < 0
 
-    def find_origin(self, part: Part, axis: int) -> Call | None:
+    def find_origin(self, x: Operand, axis: int) -> Call | None:
         """Return the call that gave an axis its size: past activations, norms and dropouts that only hand it on.
 
         Args:
-            part: The tensor.
+            x: The tensor.
             axis: Counted from the end, a negative number.
         """
-        size = part.shape[axis]
-        for call in self.walk_back(part.link):
+        size = x.shape[axis]
+        for call in self.walk_back(x.link):
             before = call.inputs[0].shape if call.inputs else ()
-            handed_on = len(before) == part.rank and before[axis] == size and before[:1] == part.shape[:1]
+            handed_on = len(before) == x.rank and before[axis] == size and before[:1] == x.shape[:1]
             if not handed_on or self._gives(call, size):
                 return call
         return None
@@ -258,13 +269,13 @@ class Scene:
         names = ("out_features", "out_channels", "embedding_dim", "hidden_size", "embed_dim")
         return fact is not None and any(fact.settings.get(name) == size for name in names)
 
-    def describe_giver(self, part: Part, axis: int) -> str:
+    def describe_giver(self, x: Operand, axis: int) -> str:
         """Write who gave an axis its size: ``"'fc1' (Linear) gives"``, ``"the model's input has"``."""
-        if self.is_input(part):
+        if self.is_input(x):
             return "the model's input has"
-        origin = self.find_origin(part, axis)
+        origin = self.find_origin(x, axis)
         if origin is None:
-            return "the input has" if self.is_like_input(part) else "there are"
+            return "the input has" if self.is_like_input(x) else "there are"
         return (
             f"'{origin.path}' ({origin.type_name}) gives" if origin.kind == "module" else f"{origin.type_name}() gives"
         )
@@ -303,14 +314,14 @@ class Scene:
         return [call for call in self.trace.calls if call.parent == self.call.index]
 
 
-def build_scene(story: Story) -> Scene | None:
+def build_context(story: Story) -> FailureContext | None:
     """Look at the place of the failure; ``None`` if nothing failed."""
     failure = story.trace.failure
     if failure is None:
         return None
     call = story.trace.calls[failure.call] if failure.call is not None else None
     row = story.row_of_call.get(call.index) if call is not None else None
-    return Scene(story, failure, call, row)
+    return FailureContext(story, failure, call, row)
 
 
 def write_source(source: Source | None) -> str | None:

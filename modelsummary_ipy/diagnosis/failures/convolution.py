@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelsummary_ipy.diagnosis.failures.context import GROW, RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.context import GROW, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
 from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 from modelsummary_ipy.records.trace import Call
@@ -14,34 +14,34 @@ __all__ = ["explain_convolution", "move_to_channels"]
 _AXES = {1: "[N, C, L]", 2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}
 
 
-def explain_convolution(scene: Scene) -> Diagnosis | None:
+def explain_convolution(ctx: FailureContext) -> Diagnosis | None:
     """Explain a convolution that does not take its input's size."""
-    if not scene.function.startswith("conv") or not scene.parts or scene.call is None:
+    if not ctx.function.startswith("conv") or not ctx.operands or ctx.call is None:
         return None
-    spatial = int(scene.function[-2])
-    part = scene.parts[0]
-    channels = _find_channels(scene)
+    spatial = int(ctx.function[-2])
+    x = ctx.operands[0]
+    channels = _find_channels(ctx)
     if channels is None:
         return None
-    if part.rank not in (spatial + 1, spatial + 2):
-        return _explain_rank(scene, part, channels, spatial)
-    axis = part.rank - spatial - 1
-    if part.shape[axis] != channels:
-        return _explain_channels(scene, part, channels, spatial)
-    return _explain_window(scene, part, spatial)
+    if x.rank not in (spatial + 1, spatial + 2):
+        return _explain_rank(ctx, x, channels, spatial)
+    axis = x.rank - spatial - 1
+    if x.shape[axis] != channels:
+        return _explain_channels(ctx, x, channels, spatial)
+    return _explain_window(ctx, x, spatial)
 
 
-def _find_channels(scene: Scene) -> int | None:
+def _find_channels(ctx: FailureContext) -> int | None:
     """Return the channels that the convolution takes."""
-    assert scene.call is not None
-    if scene.call.kind == "module":
-        channels = scene.setting("in_channels")
+    assert ctx.call is not None
+    if ctx.call.kind == "module":
+        channels = ctx.setting("in_channels")
         return channels if isinstance(channels, int) and channels > 0 else None  # a lazy one takes what comes
-    if len(scene.parts) < 2 or len(scene.parts[1].shape) < 3:
+    if len(ctx.operands) < 2 or len(ctx.operands[1].shape) < 3:
         return None
-    weight = scene.parts[1].shape
-    groups = scene.arguments.get("groups", 1)
-    if scene.function.startswith("conv_transpose"):
+    weight = ctx.operands[1].shape
+    groups = ctx.arguments.get("groups", 1)
+    if ctx.function.startswith("conv_transpose"):
         return weight[0]
     return weight[1] * groups if isinstance(groups, int) else None
 
@@ -65,89 +65,91 @@ def channel_axis(spatial: int) -> Any:
     return measure
 
 
-def _explain_rank(scene: Scene, part: Part, channels: int, spatial: int) -> Diagnosis:
+def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
     expected = f"{_AXES[spatial]} with C = {channels}"
-    reason = f"{write_shape(part.shape)} has {part.rank} axes, a {spatial}-d convolution reads {spatial + 2}"
+    reason = f"{write_shape(x.shape)} has {x.rank} axes, a {spatial}-d convolution reads {spatial + 2}"
     fix = ""
-    if part.rank == spatial + 3:
+    if x.rank == spatial + 3:
         reason += ": fold the first two into one batch"
-        fix = fix_argument(scene, "{}.flatten(0, 1)")
-    elif part.rank == spatial and channels == 1:
+        fix = fix_argument(ctx, "{}.flatten(0, 1)")
+    elif x.rank == spatial and channels == 1:
         reason += ": the batch and the channel are missing"
-        fix = fix_argument(scene, "{}[None, None]")
+        fix = fix_argument(ctx, "{}[None, None]")
     return Diagnosis(reason, expected, fix, RESHAPE, (channel_axis(spatial), channels))
 
 
-def _explain_channels(scene: Scene, part: Part, channels: int, spatial: int) -> Diagnosis:
-    axis = part.rank - spatial - 1
-    got = part.shape[axis]
-    where = "no batch axis" if part.rank == spatial + 1 else "axis 1"
+def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
+    axis = x.rank - spatial - 1
+    got = x.shape[axis]
+    where = "no batch axis" if x.rank == spatial + 1 else "axis 1"
     expected = f"{_AXES[spatial]} with C = {channels} (in_channels)"
-    like_input = scene.is_like_input(part)
+    like_input = ctx.is_like_input(x)
     search = RESHAPE if like_input else ()
     goal = (channel_axis(spatial), channels)
-    if part.shape[-1] == channels and (like_input or not _is_map(scene, part)):
-        reason = f"the last axis has the {channels} channels: {write_shape(part.shape)} is channels-last"
-        fix = fix_argument(scene, move_to_channels(part.rank, spatial))
+    if x.shape[-1] == channels and (like_input or not _is_map(ctx, x)):
+        reason = f"the last axis has the {channels} channels: {write_shape(x.shape)} is channels-last"
+        fix = fix_argument(ctx, move_to_channels(x.rank, spatial))
         return Diagnosis(reason, expected, fix, search, goal)
-    if part.rank == spatial + 1 and channels == 1:
-        reason = f"{write_shape(part.shape)} has {part.rank} axes, so axis 0 was taken for the channels: one is missing"
-        return Diagnosis(reason, expected, fix_argument(scene, "{}.unsqueeze(1)"), search, goal)
-    maker = scene.producer(part)
+    if x.rank == spatial + 1 and channels == 1:
+        reason = f"{write_shape(x.shape)} has {x.rank} axes, so axis 0 was taken for the channels: one is missing"
+        return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(1)"), search, goal)
+    maker = ctx.producer(x)
     plural = "channel" if got == 1 else "channels"
-    giver = f"{scene.describe_giver(part, axis - part.rank)} {got} {plural}"
+    giver = f"{ctx.describe_giver(x, axis - x.rank)} {got} {plural}"
     if maker is not None and maker.type_name in ("cat", "concat", "concatenate"):
         sizes = [spec.shape[axis] for spec in maker.inputs if len(spec.shape) > axis]
         giver = f"cat gives {' + '.join(map(str, sizes))} = {got} channels"
-    if part.rank == spatial + 1:
-        giver += f" ({where}: {write_shape(part.shape)})"
-    reason = f"{giver}, {scene.owner} takes {channels}"
-    groups = scene.setting("groups", 1)
+    if x.rank == spatial + 1:
+        giver += f" ({where}: {write_shape(x.shape)})"
+    reason = f"{giver}, {ctx.owner} takes {channels}"
+    groups = ctx.setting("groups", 1)
     changes: dict[str, Any] = {"in_channels": got}
     if isinstance(groups, int) and groups > 1:
         changes["groups"] = got if groups == channels else groups
         if got % changes["groups"]:
             return Diagnosis(reason, expected, "", search, goal)
-        if groups == channels and scene.setting("out_channels") == channels:
+        if groups == channels and ctx.setting("out_channels") == channels:
             changes["out_channels"] = got
-    return Diagnosis(reason, expected, fix_module(scene, **changes), search, goal)
+    return Diagnosis(reason, expected, fix_module(ctx, **changes), search, goal)
 
 
 _MAP_MAKERS = ("Conv", "conv", "cat", "concat", "interpolate", "Upsample", "BatchNorm", "batch_norm", "GroupNorm")
 
 
-def _is_map(scene: Scene, part: Part) -> bool:
+def _is_map(ctx: FailureContext, x: Operand) -> bool:
     """Tell whether a tensor came out of layers that keep channels on axis 1."""
-    for call in scene.walk_back(part.link):
+    for call in ctx.walk_back(x.link):
         if call.type_name.startswith(_MAP_MAKERS) or "ool" in call.type_name:
             return True
-        if not call.inputs or call.inputs[0].shape != part.shape:
+        if not call.inputs or call.inputs[0].shape != x.shape:
             return False
     return False
 
 
-def _explain_window(scene: Scene, part: Part, spatial: int) -> Diagnosis | None:
-    found = find_window(scene, part.shape[-spatial:], spatial)
+def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis | None:
+    found = find_window(ctx, x.shape[-spatial:], spatial)
     if found is None:
         return None
     axis, size, padding, reach, kernel, dilation = found
     padded = f"{size} + 2 × {padding} = {size + 2 * padding}" if padding else str(size)
     spread = f" ({kernel} spread by dilation {dilation})" if dilation > 1 else ""
-    reason = f"axis {part.rank - spatial + axis} has {padded}, the window is {reach} wide{spread}"
+    reason = f"axis {x.rank - spatial + axis} has {padded}, the window is {reach} wide{spread}"
     return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", GROW)
 
 
-def find_window(scene: Scene, sizes: tuple[int, ...], spatial: int) -> tuple[int, int, int, int, int, int] | None:
+def find_window(
+    ctx: FailureContext, sizes: tuple[int, ...], spatial: int
+) -> tuple[int, int, int, int, int, int] | None:
     """Find the axis on which a window is wider than what it slides over.
 
     Returns:
         ``(axis, size, padding, reach, kernel, dilation)``; ``None`` if it fits everywhere.
     """
-    kernel = read_tuple(scene, "kernel_size", spatial, None)
-    if kernel is None and scene.call is not None and scene.call.kind == "op" and len(scene.parts) > 1:
-        kernel = scene.parts[1].shape[-spatial:]
-    padding, dilation = read_tuple(scene, "padding", spatial, 0), read_tuple(scene, "dilation", spatial, 1)
-    if kernel is None or padding is None or dilation is None or scene.function.startswith("conv_transpose"):
+    kernel = read_tuple(ctx, "kernel_size", spatial, None)
+    if kernel is None and ctx.call is not None and ctx.call.kind == "op" and len(ctx.operands) > 1:
+        kernel = ctx.operands[1].shape[-spatial:]
+    padding, dilation = read_tuple(ctx, "padding", spatial, 0), read_tuple(ctx, "dilation", spatial, 1)
+    if kernel is None or padding is None or dilation is None or ctx.function.startswith("conv_transpose"):
         return None
     for axis, size in enumerate(sizes):
         reach = dilation[axis] * (kernel[axis] - 1) + 1
@@ -156,10 +158,10 @@ def find_window(scene: Scene, sizes: tuple[int, ...], spatial: int) -> tuple[int
     return None
 
 
-def read_tuple(scene: Scene, name: str, length: int, default: int | None) -> tuple[int, ...] | None:
+def read_tuple(ctx: FailureContext, name: str, length: int, default: int | None) -> tuple[int, ...] | None:
     """Read a setting of a layer, or an argument of a function, that is a number or one a dimension."""
-    assert scene.call is not None
-    source = scene.fact.settings if scene.call.kind == "module" and scene.fact is not None else scene.arguments
+    assert ctx.call is not None
+    source = ctx.fact.settings if ctx.call.kind == "module" and ctx.fact is not None else ctx.arguments
     value = source.get(name, default)
     if type(value) is int:
         return (value,) * length

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, Part, Scene, write_source
+from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, write_source
 from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
 from modelsummary_ipy.records.trace import Call, TensorSpec
@@ -20,17 +20,17 @@ _WEIGHTED = ("linear", "conv", "bilinear", "lstm", "gru", "rnn", "_norm", "matmu
 _LOOKUPS = ("embedding", "embedding_bag", "one_hot")
 
 
-def explain_dtype(scene: Scene) -> Diagnosis | None:
+def explain_dtype(ctx: FailureContext) -> Diagnosis | None:
     """Explain tensors whose dtypes an operation does not take together, or at all."""
-    if scene.call is None or (not scene.data and not scene.parts):
+    if ctx.call is None or (not ctx.data and not ctx.operands):
         return None
-    if scene.function in _LOOKUPS:
-        return _explain_lookup(scene)
-    if scene.function in ("sub", "sub_", "neg", "rsub"):
-        return _explain_boolean(scene)
-    if any(word in scene.function for word in _WEIGHTED):
-        return _explain_mix(scene)
-    return _explain_whole(scene)
+    if ctx.function in _LOOKUPS:
+        return _explain_lookup(ctx)
+    if ctx.function in ("sub", "sub_", "neg", "rsub"):
+        return _explain_boolean(ctx)
+    if any(word in ctx.function for word in _WEIGHTED):
+        return _explain_mix(ctx)
+    return _explain_whole(ctx)
 
 
 def cast(dtype: str) -> str:
@@ -38,37 +38,37 @@ def cast(dtype: str) -> str:
     return f".{_CASTS[dtype]}()" if dtype in _CASTS else f".to(torch.{dtype})"
 
 
-def _explain_lookup(scene: Scene) -> Diagnosis | None:
-    part = scene.parts[0]
-    if part.spec.dtype in ("int64", "int32"):
+def _explain_lookup(ctx: FailureContext) -> Diagnosis | None:
+    x = ctx.operands[0]
+    if x.spec.dtype in ("int64", "int32"):
         return None
-    reason = f"a table is read by whole numbers, {part.spec.dtype} came"
-    return Diagnosis(
-        reason, "int64 indices", fix_argument(scene, "{}.long()"), candidates=retype_input(scene, part, "int64")
-    )
+    reason = f"a table is read by whole numbers, {x.spec.dtype} came"
+    return Diagnosis(reason, "int64 indices", fix_argument(ctx, "{}.long()"), candidates=retype_input(ctx, x, "int64"))
 
 
-def retype_input(scene: Scene, part: Part, dtype: str, *, alone: bool = False) -> tuple[tuple[TensorSpec, ...], ...]:
-    """Return the model's inputs with one of another dtype, if ``part`` is one of them.
+def retype_input(
+    ctx: FailureContext, x: Operand, dtype: str, *, alone: bool = False
+) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Return the model's inputs with one of another dtype, if ``x`` is one of them.
 
     Args:
-        scene: The failure.
-        part: The tensor.
+        ctx: The failure.
+        x: The tensor.
         dtype: What it is to be.
         alone: Whether inputs of the same dtype as it had stay what they are.
     """
-    if part.link is None or part.link.call >= 0:
+    if x.link is None or x.link.call >= 0:
         return ()
-    specs = [fact.spec for fact in scene.trace.inputs]
-    leaf, old = part.link.leaf, specs[part.link.leaf].dtype
+    specs = [fact.spec for fact in ctx.trace.inputs]
+    leaf, old = x.link.leaf, specs[x.link.leaf].dtype
     same = [index == leaf or (not alone and spec.dtype == old) for index, spec in enumerate(specs)]
     return (tuple(replace(spec, dtype=dtype) if to else spec for spec, to in zip(specs, same, strict=True)),)
 
 
-def _explain_boolean(scene: Scene) -> Diagnosis | None:
-    if not any(part.spec.dtype == "bool" for part in scene.parts):
+def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:
+    if not any(x.spec.dtype == "bool" for x in ctx.operands):
         return None
-    line = scene.line
+    line = ctx.line
 
     def edit(items: list[str], write: Any) -> str | None:
         if len(items) == 2 and items[0] in ("(1)", "(1.0)"):
@@ -77,44 +77,44 @@ def _explain_boolean(scene: Scene) -> Diagnosis | None:
 
     fix = change_operation(line, "sub", edit)
     if not fix:
-        at = next(index for index, part in enumerate(scene.parts) if part.spec.dtype == "bool")
-        fix = fix_operand(scene, at, "{}.float()") if len(scene.parts) > 1 else ""
+        at = next(index for index, x in enumerate(ctx.operands) if x.spec.dtype == "bool")
+        fix = fix_operand(ctx, at, "{}.float()") if len(ctx.operands) > 1 else ""
     reason = "booleans can't be subtracted; ~mask turns a mask round"
     return Diagnosis(reason, "numbers, or ~ on a mask", fix)
 
 
-def _explain_mix(scene: Scene) -> Diagnosis | None:
-    weights = [spec for spec in scene.weights if spec.dtype in FLOATING]
-    data = scene.data or scene.parts
+def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
+    weights = [spec for spec in ctx.weights if spec.dtype in FLOATING]
+    data = ctx.data or ctx.operands
     if weights:
         wanted = weights[0].dtype
-        odd = next((part for part in data if part.spec.dtype != wanted and not _is_mask(part)), None)
-        against = f"{scene.owner} has {wanted} weights"
+        odd = next((x for x in data if x.spec.dtype != wanted and not _is_mask(x)), None)
+        against = f"{ctx.owner} has {wanted} weights"
     else:
-        dtypes = [part.spec.dtype for part in data if not _is_mask(part)]
+        dtypes = [x.spec.dtype for x in data if not _is_mask(x)]
         floating = [dtype for dtype in dtypes if dtype in FLOATING]
         if not floating or len(set(dtypes)) < 2:
             return None
         wanted = min(floating, key=FLOATING.index)
-        odd = next(part for part in data if part.spec.dtype != wanted and not _is_mask(part))
+        odd = next(x for x in data if x.spec.dtype != wanted and not _is_mask(x))
         against = f"the other tensor is {wanted}"
-    if odd is None or scene.call is None or (scene.call.autocast is not None and odd.spec.dtype in FLOATING[2:]):
+    if odd is None or ctx.call is None or (ctx.call.autocast is not None and odd.spec.dtype in FLOATING[2:]):
         return None
     reason = f"{odd.spec.dtype} came, {against}"
-    maker = scene.producer(odd)
+    maker = ctx.producer(odd)
     if maker is not None and maker.kind == "op" and maker.type_name in ("double", "half", "float", "bfloat16", "to"):
         place = write_source(maker.source)
         reason += f": .{maker.type_name}() at {place} made it" if place else f": .{maker.type_name}() made it"
-    elif scene.is_input(odd):
+    elif ctx.is_input(odd):
         reason += "; it is the model's input"
-    position = data.index(odd) if scene.call.kind == "module" else scene.parts.index(odd)
-    fix = fix_argument(scene, f"{{}}{cast(wanted)}", position=position)
-    candidates = retype_input(scene, odd, wanted) if odd.spec.dtype != "bool" else ()
+    position = data.index(odd) if ctx.call.kind == "module" else ctx.operands.index(odd)
+    fix = fix_argument(ctx, f"{{}}{cast(wanted)}", position=position)
+    candidates = retype_input(ctx, odd, wanted) if odd.spec.dtype != "bool" else ()
     return Diagnosis(reason, f"{wanted}, as the weights are" if weights else "one dtype", fix, candidates=candidates)
 
 
-def _is_mask(part: Part) -> bool:
-    return "mask" in part.spec.name and part.spec.dtype == "bool"
+def _is_mask(x: Operand) -> bool:
+    return "mask" in x.spec.name and x.spec.dtype == "bool"
 
 
 _REFUSES_WHOLE = frozenset(
@@ -124,112 +124,112 @@ _REFUSES_WHOLE = frozenset(
 )
 
 
-def _explain_whole(scene: Scene) -> Diagnosis | None:
+def _explain_whole(ctx: FailureContext) -> Diagnosis | None:
     """An operation that needs fractions, given whole numbers or booleans."""
-    assert scene.call is not None
-    part = scene.parts[0]
-    if part.spec.dtype in FLOATING:
+    assert ctx.call is not None
+    x = ctx.operands[0]
+    if x.spec.dtype in FLOATING:
         return None
-    if scene.function in ("mul_", "div_", "add_", "sub_", "pow_"):
-        reason = f"the result is floating and is to be written into {part.spec.dtype}"
-        line = scene.line
-        sign = {"mul_": "*", "div_": "/", "add_": "+", "sub_": "-", "pow_": "**"}[scene.function]
+    if ctx.function in ("mul_", "div_", "add_", "sub_", "pow_"):
+        reason = f"the result is floating and is to be written into {x.spec.dtype}"
+        line = ctx.line
+        sign = {"mul_": "*", "div_": "/", "add_": "+", "sub_": "-", "pow_": "**"}[ctx.function]
         left, found, right = line.partition(f" {sign}= ")
         fix = f"{left} = {left} {sign} {right}" if found else ""
         return Diagnosis(reason, "a floating tensor to write into", fix)
-    if scene.function not in _REFUSES_WHOLE:
+    if ctx.function not in _REFUSES_WHOLE:
         return None
-    reason = f"{scene.function} is made for fractions, {part.spec.dtype} came"
-    fix = fix_argument(scene, "{}.float()")
-    return Diagnosis(reason, "a floating dtype", fix, candidates=retype_input(scene, part, "float32"))
+    reason = f"{ctx.function} is made for fractions, {x.spec.dtype} came"
+    fix = fix_argument(ctx, "{}.float()")
+    return Diagnosis(reason, "a floating dtype", fix, candidates=retype_input(ctx, x, "float32"))
 
 
-def explain_device(scene: Scene) -> Diagnosis | None:
+def explain_device(ctx: FailureContext) -> Diagnosis | None:
     """Explain tensors that are not on one device."""
-    if scene.call is None:
+    if ctx.call is None:
         return None
     places: dict[str, list[str]] = {}
-    for part in scene.parts:
-        if part.shape or part.spec.device != "cpu":  # a number on the CPU goes with everything
-            places.setdefault(part.spec.device, []).append(_name_part(scene, part))
-    for weight in scene.weights if scene.call.kind == "module" else ():
+    for x in ctx.operands:
+        if x.shape or x.spec.device != "cpu":  # a number on the CPU goes with everything
+            places.setdefault(x.spec.device, []).append(_name_operand(ctx, x))
+    for weight in ctx.weights if ctx.call.kind == "module" else ():
         places.setdefault(weight.device, []).append(f"'{weight.name}'")
     if len(places) < 2:
         return None
-    main = _main_device(scene)
+    main = _main_device(ctx)
     reason = "; ".join(f"{' and '.join(dict.fromkeys(names))} on {device}" for device, names in places.items())
-    odd = next((part for part in scene.parts if part.spec.device != main and part.param is None), None)
-    fix = _fix_device(scene, odd, main) if odd is not None else f"model.to({main!r})"
+    odd = next((x for x in ctx.operands if x.spec.device != main and x.param is None), None)
+    fix = _fix_device(ctx, odd, main) if odd is not None else f"model.to({main!r})"
     return Diagnosis(reason, f"everything on {main}", fix)
 
 
-def _main_device(scene: Scene) -> str:
+def _main_device(ctx: FailureContext) -> str:
     counts: dict[str, int] = {}
-    for param in scene.trace.params:
+    for param in ctx.trace.params:
         counts[param.device] = counts.get(param.device, 0) + max(param.num, 1)
-    return max(counts, key=lambda name: counts[name]) if counts else scene.parts[0].spec.device
+    return max(counts, key=lambda name: counts[name]) if counts else ctx.operands[0].spec.device
 
 
-def _name_part(scene: Scene, part: Part) -> str:
-    if part.param is not None:
-        names = scene.trace.params[part.param].names
+def _name_operand(ctx: FailureContext, x: Operand) -> str:
+    if x.param is not None:
+        names = ctx.trace.params[x.param].names
         return f"'{names[0]}'" if names else "a parameter"
-    if scene.is_input(part):
+    if ctx.is_input(x):
         return "the model's input"
-    maker = scene.producer(part)
+    maker = ctx.producer(x)
     if maker is None:
         return "a tensor that is no buffer"
     place = write_source(maker.source)
     return f"{maker.type_name}() at {place}" if place and maker.kind == "op" else f"the output of '{maker.path}'"
 
 
-def _fix_device(scene: Scene, odd: Part, main: str) -> str:
+def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> str:
     """Make the stray tensor where the others are."""
-    maker = scene.producer(odd)
+    maker = ctx.producer(odd)
     if maker is not None and maker.type_name in ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "tensor",
                                                  "eye", "linspace"):  # fmt: skip
-        line = find_line(scene, maker)
-        new = add_keyword(line, maker.type_name, "device", _device_of(scene, odd, main))
-        if new and maker.source == scene.failure.source:
+        line = find_line(ctx, maker)
+        new = add_keyword(line, maker.type_name, "device", _device_of(ctx, odd, main))
+        if new and maker.source == ctx.failure.source:
             return new
         return f"at {write_source(maker.source)}: {new}" if new else ""
-    position = scene.parts.index(odd)
-    return fix_argument(scene, f"{{}}.to({main!r})", position=position)
+    position = ctx.operands.index(odd)
+    return fix_argument(ctx, f"{{}}.to({main!r})", position=position)
 
 
-def _device_of(scene: Scene, odd: Part, main: str) -> str:
+def _device_of(ctx: FailureContext, odd: Operand, main: str) -> str:
     """Write where the others are, as the failing line can say it."""
-    line = scene.line
-    if scene.call is not None:
-        operands = find_operands(line, scene.call.type_name)
-        for part, text in zip(scene.parts, operands, strict=False):
-            if part is not odd and part.spec.device == main and text.isidentifier():
+    line = ctx.line
+    if ctx.call is not None:
+        operands = find_operands(line, ctx.call.type_name)
+        for x, text in zip(ctx.operands, operands, strict=False):
+            if x is not odd and x.spec.device == main and text.isidentifier():
                 return f"{text}.device"
     return repr(main)
 
 
-def explain_index_range(scene: Scene) -> Diagnosis | None:
+def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
     """Explain an index beyond the end of an embedding's table."""
-    if scene.function not in _LOOKUPS or scene.failure.error_type != "IndexError" or not scene.parts:
+    if ctx.function not in _LOOKUPS or ctx.failure.error_type != "IndexError" or not ctx.operands:
         return None
-    rows = scene.setting("num_embeddings")
-    if scene.call is not None and scene.call.kind == "op" and len(scene.parts) > 1:
-        rows = scene.parts[1].shape[0]
+    rows = ctx.setting("num_embeddings")
+    if ctx.call is not None and ctx.call.kind == "op" and len(ctx.operands) > 1:
+        rows = ctx.operands[1].shape[0]
     if not isinstance(rows, int):
         return None
-    words = scene.failure.message.partition("in self: ")[2].split()
+    words = ctx.failure.message.partition("in self: ")[2].split()
     most = int(words[0]) if words and words[0].isdigit() else None
     came = f"{most} came" if most is not None else "a larger or a negative one came"
     reason = f"the table has rows 0 … {rows - 1}, {came}"
-    counted = next((call for call in scene.walk_back(scene.parts[0].link, 8) if call.type_name == "arange"), None)
+    counted = next((call for call in ctx.walk_back(ctx.operands[0].link, 8) if call.type_name == "arange"), None)
     goal = None
     if counted is not None and most is not None:
-        count = max(scene.parts[0].shape, default=1)
+        count = max(ctx.operands[0].shape, default=1)
         first = most + 1 - count
         came = f"{count} positions came" + (f", counted from {first}" if first else "")
-        reason = f"{came}, {scene.owner} has {rows}"
+        reason = f"{came}, {ctx.owner} has {rows}"
         goal = (_longest, rows - first)
-    fix = fix_module(scene, num_embeddings=most + 1) if most is not None else ""
+    fix = fix_module(ctx, num_embeddings=most + 1) if most is not None else ""
     return Diagnosis(reason, f"indices 0 … {rows - 1}", fix, STEER if goal is not None else (), goal)
 
 

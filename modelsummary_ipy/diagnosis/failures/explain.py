@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import explain_broadcast, explain_cat, explain_matmul
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, Diagnosis, Part, Scene, build_scene, write_source
+from modelsummary_ipy.diagnosis.failures.context import (
+    ANYWHERE,
+    Diagnosis,
+    FailureContext,
+    Operand,
+    build_context,
+    write_source,
+)
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
 from modelsummary_ipy.diagnosis.failures.fixes import find_earlier
@@ -24,7 +31,7 @@ from modelsummary_ipy.records.summary import Story
 
 __all__ = ["explain"]
 
-Family = Callable[[Scene], "Diagnosis | None"]
+Family = Callable[[FailureContext], "Diagnosis | None"]
 
 #: What looks at sizes.
 _SIZES: tuple[Family, ...] = (
@@ -63,23 +70,23 @@ def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs]
     Raises:
         ValueError: If the forward did not fail.
     """
-    scene = build_scene(story)
-    if scene is None:
+    ctx = build_context(story)
+    if ctx is None:
         raise ValueError("the forward did not fail")
-    diagnosis = _diagnose(scene)
-    found, search = _search(scene, diagnosis, probe)
+    diagnosis = _diagnose(ctx)
+    found, search = _search(ctx, diagnosis, probe)
     sizes = tuple(dict.fromkeys(write(specs) for specs in found))
     reason = diagnosis.reason.rstrip(".")
     if search in ("steer", "grow", "settings"):
-        reason += _tell_need(scene, found[0])
-    earlier = find_earlier(scene)
-    if earlier is not None and earlier.inputs and scene.parts and earlier.inputs[0].shape != scene.parts[0].shape:
+        reason += _tell_need(ctx, found[0])
+    earlier = find_earlier(ctx)
+    if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call took {write_shape(earlier.inputs[0].shape)}"
-    place = write_source(scene.failure.source)
+    place = write_source(ctx.failure.source)
     return ForwardError(
-        _write_message(scene, diagnosis, reason, sizes, place),
-        path=scene.call.path if scene.call is not None else "",
-        row=scene.row,
+        _write_message(ctx, diagnosis, reason, sizes, place),
+        path=ctx.call.path if ctx.call is not None else "",
+        row=ctx.row,
         source=place,
         reason=reason,
         fix=diagnosis.fix,
@@ -87,27 +94,27 @@ def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs]
     )
 
 
-def _search(scene: Scene, diagnosis: Diagnosis, probe: Probe | None) -> tuple[list[Specs], str]:
+def _search(ctx: FailureContext, diagnosis: Diagnosis, probe: Probe | None) -> tuple[list[Specs], str]:
     try:
-        return find_sizes(scene, diagnosis, probe) if probe is not None else ([], "")
+        return find_sizes(ctx, diagnosis, probe) if probe is not None else ([], "")
     except _TRIPPED:
         return [], ""
 
 
-def _diagnose(scene: Scene) -> Diagnosis:
+def _diagnose(ctx: FailureContext) -> Diagnosis:
     """Ask the families; one that trips over a case it was not made for is passed by, for an error must be told."""
-    words = scene.failure.message
+    words = ctx.failure.message
     kinds_first = any(word in words for word in ("dtype", "scalar type", "not implemented for", "device", "Input type"))
     order = (explain_arguments, *(_KINDS + _SIZES if kinds_first else _SIZES + _KINDS))
     for family in order:
         try:
-            diagnosis = family(scene)
+            diagnosis = family(ctx)
         except _TRIPPED:
             continue
         if diagnosis is not None:
             return diagnosis
-    may_be_size = scene.failure.error_type in ("RuntimeError", "ValueError", "IndexError", "AssertionError")
-    return Diagnosis(_first_line(words) or scene.failure.error_type, search=ANYWHERE if may_be_size else ())
+    may_be_size = ctx.failure.error_type in ("RuntimeError", "ValueError", "IndexError", "AssertionError")
+    return Diagnosis(_first_line(words) or ctx.failure.error_type, search=ANYWHERE if may_be_size else ())
 
 
 def _first_line(words: str) -> str:
@@ -118,10 +125,10 @@ def _first_line(words: str) -> str:
 _SIDES = {4: ("B", "", "H", "W"), 5: ("B", "", "D", "H", "W"), 3: ("B", "", ""), 2: ("B", "T")}
 
 
-def _tell_need(scene: Scene, specs: Specs) -> str:
+def _tell_need(ctx: FailureContext, specs: Specs) -> str:
     """``"; needs H = W = 32, you gave 40"``: the dims that have to change, by name."""
     changed: dict[str, tuple[int, int]] = {}
-    for fact, spec in zip(scene.trace.inputs, specs, strict=False):
+    for fact, spec in zip(ctx.trace.inputs, specs, strict=False):
         old = fact.spec.shape
         if len(old) != len(spec.shape):
             return ""
@@ -146,39 +153,41 @@ def _tell_need(scene: Scene, specs: Specs) -> str:
 # -- the message ------------------------------------------------------------------------------------------------------
 
 
-def _write_message(scene: Scene, diagnosis: Diagnosis, reason: str, sizes: Sequence[str], place: str | None) -> str:
-    lines = [_write_head(scene, place)]
+def _write_message(
+    ctx: FailureContext, diagnosis: Diagnosis, reason: str, sizes: Sequence[str], place: str | None
+) -> str:
+    lines = [_write_head(ctx, place)]
 
     def add(label: str, text: str) -> None:
         if text:
             lines.append(f"  {label:<8}  {text}")
 
-    add("line", scene.failure.source_text)
-    for index, text in enumerate(_write_parts(scene)):
+    add("line", ctx.failure.source_text)
+    for index, text in enumerate(_write_operands(ctx)):
         add("received" if index == 0 else "", text)
     add("expected", diagnosis.expected)
     add("reason", reason)
     add("fix", diagnosis.fix)
     for index, size in enumerate(sizes):
         add("sizes" if index == 0 else "", size)
-    words = _first_line(scene.failure.message)
-    add("torch" if _is_torchs(scene) else "raised", f"{scene.failure.error_type}: {words}" if words else "")
+    words = _first_line(ctx.failure.message)
+    add("torch" if _is_torchs(ctx) else "raised", f"{ctx.failure.error_type}: {words}" if words else "")
     return "\n".join(lines)
 
 
-def _is_torchs(scene: Scene) -> bool:
-    return scene.failure.error_type in ("RuntimeError", "NotImplementedError", "IndexError") and bool(scene.function)
+def _is_torchs(ctx: FailureContext) -> bool:
+    return ctx.failure.error_type in ("RuntimeError", "NotImplementedError", "IndexError") and bool(ctx.function)
 
 
-def _write_head(scene: Scene, place: str | None) -> str:
+def _write_head(ctx: FailureContext, place: str | None) -> str:
     where = f", at {place}" if place else ""
-    call = scene.call
+    call = ctx.call
     if call is None:
-        return f"{scene.trace.method} failed{where}"
+        return f"{ctx.trace.method} failed{where}"
     name = f"'{call.path}'" if call.path else "the model"
     what = f"{name} ({call.type_name})" if call.kind == "module" else f"{call.type_name}() in {name}"
     again = f", its {write_ordinal(call.call_index + 1)}" if call.kind == "module" and call.call_index else ""
-    return f"{scene.trace.method} failed in {what}, call {call.index + 1}{again}{where}"
+    return f"{ctx.trace.method} failed in {what}, call {call.index + 1}{again}{where}"
 
 
 def write_ordinal(number: int) -> str:
@@ -187,51 +196,51 @@ def write_ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
-_MOST_PARTS = 8
+_MOST_OPERANDS = 8
 _LONGEST_NAME = 32
 
 
-def _write_parts(scene: Scene) -> list[str]:
+def _write_operands(ctx: FailureContext) -> list[str]:
     """One line per tensor that took part: its name, dtype, size, formula and where it came from."""
-    parts, labels = _choose_parts(scene)
-    texts = [_write_part(scene, part) for part in parts[:_MOST_PARTS]]
-    width = max((len(label) for label in labels[:_MOST_PARTS]), default=0)
+    operands, labels = _choose_operands(ctx)
+    texts = [_write_operand(ctx, x) for x in operands[:_MOST_OPERANDS]]
+    width = max((len(label) for label in labels[:_MOST_OPERANDS]), default=0)
     lines = [f"{label:<{width}}  {text}" if width else text for label, text in zip(labels, texts, strict=False)]
-    if len(parts) > _MOST_PARTS:
-        lines.append(f"… {len(parts) - _MOST_PARTS} more")
+    if len(operands) > _MOST_OPERANDS:
+        lines.append(f"… {len(operands) - _MOST_OPERANDS} more")
     return lines
 
 
-def _choose_parts(scene: Scene) -> tuple[Sequence[Part], list[str]]:
+def _choose_operands(ctx: FailureContext) -> tuple[Sequence[Operand], list[str]]:
     """Choose the tensors to show, named as the failing line does, or as the layer's parameters are named."""
-    call = scene.call
+    call = ctx.call
     if call is None or call.kind == "module":
-        return scene.parts, [part.spec.name for part in scene.parts]
-    if (heads := find_heads(scene)) is not None:  # its inside is torch's business
-        parts = scene.parts_of(heads)
-        return parts, [part.spec.name for part in parts]
-    operands = find_operands(scene.failure.source_text, call.type_name) if len(scene.parts) > 1 else []
-    if len(operands) >= len(scene.parts) and all(len(text) <= _LONGEST_NAME for text in operands):
-        return scene.parts, operands[: len(scene.parts)]
-    return scene.parts, [""] * len(scene.parts)
+        return ctx.operands, [x.spec.name for x in ctx.operands]
+    if (heads := find_heads(ctx)) is not None:  # its inside is torch's business
+        operands = ctx.operands_of(heads)
+        return operands, [x.spec.name for x in operands]
+    texts = find_operands(ctx.failure.source_text, call.type_name) if len(ctx.operands) > 1 else []
+    if len(texts) >= len(ctx.operands) and all(len(text) <= _LONGEST_NAME for text in texts):
+        return ctx.operands, texts[: len(ctx.operands)]
+    return ctx.operands, [""] * len(ctx.operands)
 
 
-def _write_part(scene: Scene, part: Part) -> str:
-    text = f"{part.spec.dtype} {write_shape(part.shape)}"
-    if part.formula and any(not item.isdigit() for item in part.formula):
-        text += f" = [{', '.join(part.formula)}]"
-    if len({other.spec.device for other in scene.parts}) > 1:
-        text += f" on {part.spec.device}"
-    return text + _write_origin(scene, part)
+def _write_operand(ctx: FailureContext, x: Operand) -> str:
+    text = f"{x.spec.dtype} {write_shape(x.shape)}"
+    if x.formula and any(not item.isdigit() for item in x.formula):
+        text += f" = [{', '.join(x.formula)}]"
+    if len({other.spec.device for other in ctx.operands}) > 1:
+        text += f" on {x.spec.device}"
+    return text + _write_origin(ctx, x)
 
 
-def _write_origin(scene: Scene, part: Part) -> str:
-    if part.param is not None:
-        names = scene.trace.params[part.param].names
+def _write_origin(ctx: FailureContext, x: Operand) -> str:
+    if x.param is not None:
+        names = ctx.trace.params[x.param].names
         return f" '{names[0]}'" if names else ""
-    if scene.is_input(part):
+    if ctx.is_input(x):
         return " the model's input"
-    maker = scene.producer(part)
+    maker = ctx.producer(x)
     if maker is None:
         return ""
     return f" from '{maker.path}'" if maker.kind == "module" else f" from {maker.type_name}()"

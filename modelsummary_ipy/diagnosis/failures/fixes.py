@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import re
 
-from modelsummary_ipy.diagnosis.failures.context import Part, Scene, drop_remark, write_source
+from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand, drop_remark, write_source
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_operation,
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 
-def fix_argument(scene: Scene, template: str, around: str = "{}", position: int = 0) -> str:
+def fix_argument(ctx: FailureContext, template: str, around: str = "{}", position: int = 0) -> str:
     """Change what the failing line passes on.
 
     Args:
-        scene: The failure.
+        ctx: The failure.
         template: What becomes of the argument: ``"{}.flatten(1)"``.
         around: What becomes of the result: ``"{}.transpose(1, 2)"``.
         position: Which argument.
@@ -40,28 +40,28 @@ def fix_argument(scene: Scene, template: str, around: str = "{}", position: int 
     Returns:
         The new line, or ``"x.flatten(1) before 'head.3'"`` where the line does not name the layer.
     """
-    call = scene.call
+    call = ctx.call
     if call is None:
         return ""
-    line = scene.line
+    line = ctx.line
     if call.kind == "module":
         new = wrap_argument(line, name_member(call.path), template, position, around)
     else:
-        new = fix_operand(scene, position, template, around)
+        new = fix_operand(ctx, position, template, around)
     if new and new != line:
         return new
     if call.kind == "op" or not call.path:
         return ""
     after = f" and {around.format('y')} after it" if around != "{}" else ""
-    return f"{template.format('x')} before {scene.owner}{after}"
+    return f"{template.format('x')} before {ctx.owner}{after}"
 
 
-def fix_operand(scene: Scene, position: int, template: str, around: str = "{}") -> str:
+def fix_operand(ctx: FailureContext, position: int, template: str, around: str = "{}") -> str:
     """Change one operand of the failing operation, where the line holds it once; ``""`` otherwise.
 
     In the template ``{}`` is the operand, ``{0}`` and ``{1}`` the first and second.
     """
-    if scene.call is None:
+    if ctx.call is None:
         return ""
     where = re.sub(r"\{\}", f"{{{position}}}", template)
 
@@ -71,34 +71,34 @@ def fix_operand(scene: Scene, position: int, template: str, around: str = "{}") 
         items = [where.format(*operands) if i == position else item for i, item in enumerate(operands)]
         return around.format(write("\0".join(items)))
 
-    return change_operation(scene.line, scene.call.type_name, edit)
+    return change_operation(ctx.line, ctx.call.type_name, edit)
 
 
-def fix_module(scene: Scene, **changes: object) -> str:
+def fix_module(ctx: FailureContext, **changes: object) -> str:
     """Write the failed layer with other settings: ``"fc = nn.Linear(784, 10)"``; ``""`` if it is not torch's."""
-    fact = scene.fact
-    if fact is None or scene.call is None or find_earlier(scene) is not None:
+    fact = ctx.fact
+    if fact is None or ctx.call is None or find_earlier(ctx) is not None:
         return ""
-    return write_change(fact.path, write_module(fact, scene.trace, **changes))
+    return write_change(fact.path, write_module(fact, ctx.trace, **changes))
 
 
-def find_earlier(scene: Scene) -> Call | None:
+def find_earlier(ctx: FailureContext) -> Call | None:
     """Return an earlier call of the failed layer that ran: changing the layer would break that one."""
-    if scene.call is None or scene.call.kind != "module":
+    if ctx.call is None or ctx.call.kind != "module":
         return None
-    calls = scene.trace.calls[: scene.call.index]
-    return next((c for c in calls if c.kind == "module" and c.module == scene.call.module and c.status == "ran"), None)
+    calls = ctx.trace.calls[: ctx.call.index]
+    return next((c for c in calls if c.kind == "module" and c.module == ctx.call.module and c.status == "ran"), None)
 
 
-def resize_param(scene: Scene, part: Part, axis: int, size: int) -> str:
+def resize_param(ctx: FailureContext, x: Operand, axis: int, size: int) -> str:
     """Write a parameter with another size on one axis: ``"pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
 
     Returns:
         ``""`` if the tensor is no parameter, or a layer's weight.
     """
-    if part.param is None:
+    if x.param is None:
         return ""
-    fact = scene.trace.params[part.param]
+    fact = ctx.trace.params[x.param]
     if not fact.names or fact.kind != "parameter" or len(fact.shape) < -axis:
         return ""
     sizes = list(fact.shape)
@@ -106,9 +106,9 @@ def resize_param(scene: Scene, part: Part, axis: int, size: int) -> str:
     return write_change(fact.names[0], f"nn.Parameter(torch.zeros({', '.join(map(str, sizes))}))")
 
 
-def fix_setting(scene: Scene, function: str, name: str, position: int, value: object) -> str:
+def fix_setting(ctx: FailureContext, function: str, name: str, position: int, value: object) -> str:
     """Set one plain argument of a function that the failing line calls: ``dim=1``."""
-    return set_argument(scene.line, function, name, position, repr(value))
+    return set_argument(ctx.line, function, name, position, repr(value))
 
 
 _CREATORS = frozenset({"zeros", "ones", "full", "empty", "rand", "randn", "arange", "new_zeros", "new_ones", "eye"})
@@ -118,13 +118,13 @@ _CARRIERS = frozenset(
 )
 
 
-def fix_creation(scene: Scene, part: Part, size: tuple[int, ...]) -> str:
+def fix_creation(ctx: FailureContext, x: Operand, size: tuple[int, ...]) -> str:
     """Give a tensor that the forward makes another size, on the line that makes it.
 
     Returns:
         ``"at net.py:12: h = torch.zeros(2, 4, 16)"``; ``""`` if it is not made with a size that the line tells.
     """
-    for call in scene.walk_back(part.link, 6):
+    for call in ctx.walk_back(x.link, 6):
         if call.type_name in _CREATORS:
             line = read_line(call.source)
             old = call.outputs[0].shape if call.outputs else ()
@@ -142,6 +142,6 @@ def read_line(source: Source | None) -> str:
     return drop_remark(linecache.getline(source.filename, source.line).strip())
 
 
-def find_line(scene: Scene, call: Call | None) -> str:
+def find_line(ctx: FailureContext, call: Call | None) -> str:
     """Return the user's line that made a call."""
     return read_line(call.source) if call is not None else ""

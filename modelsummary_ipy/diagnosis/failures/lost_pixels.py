@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelsummary_ipy.diagnosis.failures.context import Part, Scene
+from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
 from modelsummary_ipy.records.trace import Call, Link
 
 __all__ = ["Lost", "find_lost", "find_stride", "write_lost"]
@@ -34,11 +34,11 @@ def find_stride(before: int, after: int) -> int | None:
     return None
 
 
-def find_lost(scene: Scene, left: Part, right: Part, axis: int) -> tuple[Lost, bool] | None:
+def find_lost(ctx: FailureContext, left: Operand, right: Operand, axis: int) -> tuple[Lost, bool] | None:
     """Find the call that divided an odd size on the way to one of two maps that should be equal.
 
     Args:
-        scene: The failure.
+        ctx: The failure.
         left, right: The two maps.
         axis: The axis they differ on, counted from the end.
 
@@ -47,21 +47,21 @@ def find_lost(scene: Scene, left: Part, right: Part, axis: int) -> tuple[Lost, b
         ``left``; ``None`` if none did.
     """
     found: list[tuple[bool, Lost, bool]] = []
-    for part, other, is_left in ((left, right, True), (right, left, False)):
-        for call in _ancestors(scene, part.link):
+    for x, other, is_left in ((left, right, True), (right, left, False)):
+        for call in _ancestors(ctx, x.link):
             lost = _read(call, axis)
-            if lost is not None and call.index not in _made_by(scene, other):
+            if lost is not None and call.index not in _made_by(ctx, other):
                 found.append((lost.before == other.shape[axis], lost, is_left))
     best = max(found, key=lambda item: (item[0], item[1].call.index), default=None)
     return (best[1], best[2]) if best is not None else None
 
 
-def _made_by(scene: Scene, part: Part) -> set[int]:
+def _made_by(ctx: FailureContext, x: Operand) -> set[int]:
     """Return the calls that led to a tensor."""
-    return {call.index for call in _ancestors(scene, part.link)}
+    return {call.index for call in _ancestors(ctx, x.link)}
 
 
-def _ancestors(scene: Scene, link: Link | None) -> list[Call]:
+def _ancestors(ctx: FailureContext, link: Link | None) -> list[Call]:
     """Return every call that led to a tensor, latest first."""
     seen: set[int] = set()
     work = [link]
@@ -69,8 +69,8 @@ def _ancestors(scene: Scene, link: Link | None) -> list[Call]:
         at = work.pop()
         if at is not None and at.call >= 0 and at.call not in seen:
             seen.add(at.call)
-            work.extend(scene.trace.calls[at.call].input_links)
-    return [scene.trace.calls[index] for index in sorted(seen, reverse=True)]
+            work.extend(ctx.trace.calls[at.call].input_links)
+    return [ctx.trace.calls[index] for index in sorted(seen, reverse=True)]
 
 
 def _read(call: Call, axis: int) -> Lost | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module
 from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 from modelsummary_ipy.diagnosis.failures.linear import last_axis
@@ -11,66 +11,66 @@ from modelsummary_ipy.records.trace import TensorSpec
 __all__ = ["explain_recurrent"]
 
 
-def explain_recurrent(scene: Scene) -> Diagnosis | None:
+def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
     """Explain an RNN, LSTM, GRU or one of their cells that does not take its input's or state's size."""
-    if scene.function not in ("lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell") or not scene.data:
+    if ctx.function not in ("lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell") or not ctx.data:
         return None
-    if scene.call is None or scene.call.kind != "module":
+    if ctx.call is None or ctx.call.kind != "module":
         return None
-    part, states = scene.data[0], scene.data[1:]
-    taken, hidden = scene.setting("input_size"), scene.setting("hidden_size")
+    x, states = ctx.data[0], ctx.data[1:]
+    taken, hidden = ctx.setting("input_size"), ctx.setting("hidden_size")
     if not isinstance(taken, int) or not isinstance(hidden, int):
         return None
-    is_cell = scene.function.endswith("_cell")
+    is_cell = ctx.function.endswith("_cell")
     ranks = (1, 2) if is_cell else (2, 3)
-    if part.rank not in ranks:
-        return _explain_rank(scene, part, ranks)
-    if part.shape[-1] != taken:
-        return _explain_features(scene, part, taken)
+    if x.rank not in ranks:
+        return _explain_rank(ctx, x, ranks)
+    if x.shape[-1] != taken:
+        return _explain_features(ctx, x, taken)
     for state in states:
-        wanted = _find_state_size(scene, part, state, hidden, is_cell)
+        wanted = _find_state_size(ctx, x, state, hidden, is_cell)
         if state.shape != wanted:
-            return _explain_state(scene, state, wanted, is_cell)
+            return _explain_state(ctx, state, wanted, is_cell)
     return None
 
 
-def _explain_rank(scene: Scene, part: Part, ranks: tuple[int, int]) -> Diagnosis:
-    reason = f"{write_shape(part.shape)} has {part.rank} axes"
+def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Diagnosis:
+    reason = f"{write_shape(x.shape)} has {x.rank} axes"
     fix = ""
-    if part.rank == 4:
+    if x.rank == 4:
         reason += ": a map is no sequence yet; its places become the steps"
-        fix = fix_argument(scene, "{}.flatten(2).transpose(1, 2)")
+        fix = fix_argument(ctx, "{}.flatten(2).transpose(1, 2)")
     expected = f"[batch, features] or [features], {ranks[1]} or {ranks[0]} axes" if ranks == (1, 2) else (
         f"{ranks[1]} axes with a batch, {ranks[0]} without"
     )  # fmt: skip
     return Diagnosis(reason, expected, fix, RESHAPE)
 
 
-def _explain_features(scene: Scene, part: Part, taken: int) -> Diagnosis:
+def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     expected = f"last axis {taken} (input_size)"
-    search = RESHAPE if scene.is_like_input(part) else ()
+    search = RESHAPE if ctx.is_like_input(x) else ()
     goal = (last_axis, taken)
-    if part.rank == 3 and part.shape[1] == taken:
-        reason = f"axis 1 has the {taken} features and the last one {part.shape[2]}; features come last"
-        return Diagnosis(reason, expected, fix_argument(scene, "{}.transpose(1, 2)"), search, goal)
-    reason = f"{scene.describe_giver(part, -1)} {part.shape[-1]} features a step, {scene.owner} takes {taken}"
-    return Diagnosis(reason, expected, fix_module(scene, input_size=part.shape[-1]), search, goal)
+    if x.rank == 3 and x.shape[1] == taken:
+        reason = f"axis 1 has the {taken} features and the last one {x.shape[2]}; features come last"
+        return Diagnosis(reason, expected, fix_argument(ctx, "{}.transpose(1, 2)"), search, goal)
+    reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features a step, {ctx.owner} takes {taken}"
+    return Diagnosis(reason, expected, fix_module(ctx, input_size=x.shape[-1]), search, goal)
 
 
-def _find_state_size(scene: Scene, part: Part, state: Part, hidden: int, is_cell: bool) -> tuple[int, ...]:
+def _find_state_size(ctx: FailureContext, x: Operand, state: Operand, hidden: int, is_cell: bool) -> tuple[int, ...]:
     if is_cell:
-        return (*part.shape[:-1], hidden)
-    layers = int(scene.setting("num_layers", 1)) * (2 if scene.setting("bidirectional") else 1)
-    projected = scene.setting("proj_size", 0)
-    if projected and scene.function == "lstm" and not state.spec.name.endswith("[1]"):
+        return (*x.shape[:-1], hidden)
+    layers = int(ctx.setting("num_layers", 1)) * (2 if ctx.setting("bidirectional") else 1)
+    projected = ctx.setting("proj_size", 0)
+    if projected and ctx.function == "lstm" and not state.spec.name.endswith("[1]"):
         hidden = int(projected)
-    if part.rank == 2:
+    if x.rank == 2:
         return (layers, hidden)
-    return (layers, part.shape[0 if scene.setting("batch_first") else 1], hidden)
+    return (layers, x.shape[0 if ctx.setting("batch_first") else 1], hidden)
 
 
-def _explain_state(scene: Scene, state: Part, wanted: tuple[int, ...], is_cell: bool) -> Diagnosis:
-    layers, directions = scene.setting("num_layers", 1), 2 if scene.setting("bidirectional") else 1
+def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...], is_cell: bool) -> Diagnosis:
+    layers, directions = ctx.setting("num_layers", 1), 2 if ctx.setting("bidirectional") else 1
     what = "cell" if state.spec.name.endswith("[1]") else "hidden"
     if is_cell:
         expected = f"{what} state {write_shape(wanted)}: [batch, hidden_size]"
@@ -80,12 +80,12 @@ def _explain_state(scene: Scene, state: Part, wanted: tuple[int, ...], is_cell: 
     reason = f"the {what} state is {write_shape(state.shape)}, {write_shape(wanted)} belongs to this input"
     if sorted(state.shape) == sorted(wanted) and len(wanted) == 3:
         reason += ": its axes are in another order"
-        if scene.setting("batch_first"):
+        if ctx.setting("batch_first"):
             reason += " (batch_first moves the batch of the input, not of the state)"
-    fix = fix_creation(scene, state, wanted)
+    fix = fix_creation(ctx, state, wanted)
     candidates: tuple[tuple[TensorSpec, ...], ...] = ()
-    if scene.is_input(state) and state.link is not None:
-        specs = [fact.spec for fact in scene.trace.inputs]
+    if ctx.is_input(state) and state.link is not None:
+        specs = [fact.spec for fact in ctx.trace.inputs]
         old = specs[state.link.leaf]
         specs[state.link.leaf] = TensorSpec(old.name, wanted, old.dtype, old.device)
         candidates = (tuple(specs),)

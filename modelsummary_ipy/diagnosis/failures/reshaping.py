@@ -6,7 +6,15 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, STEER, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.context import (
+    ANYWHERE,
+    GROW,
+    RESHAPE,
+    STEER,
+    Diagnosis,
+    FailureContext,
+    Operand,
+)
 from modelsummary_ipy.diagnosis.failures.fixes import resize_param
 from modelsummary_ipy.diagnosis.failures.formatting import factor_like, product, write_product, write_shape
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_module
@@ -16,39 +24,37 @@ from modelsummary_ipy.records.trace import Call, TensorSpec
 __all__ = ["explain_axis", "explain_reshape", "explain_split"]
 
 
-def explain_reshape(scene: Scene) -> Diagnosis | None:
+def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
     """Explain a view or reshape to a size of another number of elements."""
-    if scene.function not in ("view", "reshape", "unflatten", "_unsafe_view", "expand", "pixel_shuffle"):
+    if ctx.function not in ("view", "reshape", "unflatten", "_unsafe_view", "expand", "pixel_shuffle"):
         return None
-    if not scene.parts or scene.call is None:
+    if not ctx.operands or ctx.call is None:
         return None
-    part = scene.parts[0]
-    if scene.function == "pixel_shuffle":
-        return _explain_shuffle(scene, part)
-    wanted = _read_target(scene)
+    x = ctx.operands[0]
+    if ctx.function == "pixel_shuffle":
+        return _explain_shuffle(ctx, x)
+    wanted = _read_target(ctx)
     if wanted is None:
         return None
-    if scene.function == "expand":
-        return _explain_expand(scene, part, wanted)
+    if ctx.function == "expand":
+        return _explain_expand(ctx, x, wanted)
     fixed = product([size for size in wanted if size != -1])
-    total = part.numel
+    total = x.numel
     if (fixed and total % fixed == 0 and -1 in wanted) or total == fixed:
-        return _explain_strides(scene, part, wanted)
+        return _explain_strides(ctx, x, wanted)
     return (
-        _explain_heads(scene, part, wanted)
-        or _explain_batch(scene, part, wanted, fixed)
-        or _explain_total(scene, part, wanted, fixed)
+        _explain_heads(ctx, x, wanted) or _explain_batch(ctx, x, wanted, fixed) or _explain_total(ctx, x, wanted, fixed)
     )
 
 
-def _read_target(scene: Scene) -> tuple[int, ...] | None:
-    value = scene.arguments.get("size", scene.arguments.get("shape", scene.arguments.get("sizes")))
+def _read_target(ctx: FailureContext) -> tuple[int, ...] | None:
+    value = ctx.arguments.get("size", ctx.arguments.get("shape", ctx.arguments.get("sizes")))
     if isinstance(value, int):
         value = (value,)
-    if scene.function == "unflatten" and scene.call is not None:
-        sizes = scene.setting("unflattened_size") if scene.call.kind == "module" else scene.arguments.get("sizes")
-        dim = scene.setting("dim") if scene.call.kind == "module" else scene.arguments.get("dim")
-        shape = scene.parts[0].shape
+    if ctx.function == "unflatten" and ctx.call is not None:
+        sizes = ctx.setting("unflattened_size") if ctx.call.kind == "module" else ctx.arguments.get("sizes")
+        dim = ctx.setting("dim") if ctx.call.kind == "module" else ctx.arguments.get("dim")
+        shape = ctx.operands[0].shape
         if not isinstance(sizes, tuple) or not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
             return None
         value = (*shape[: dim % len(shape)], *sizes, *shape[dim % len(shape) + 1 :])
@@ -62,90 +68,90 @@ def numel(call: Call) -> int | None:
     return product(call.inputs[0].shape) if call.inputs else None
 
 
-def _explain_strides(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagnosis | None:
-    if scene.function != "view":
+def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
+    if ctx.function != "view":
         return None
-    maker = scene.producer(part)
+    maker = ctx.producer(x)
     after = f" after {maker.type_name}" if maker is not None and maker.kind == "op" else ""
     reason = f"the numbers don't lie in that order in memory{after}: view never copies, reshape does"
 
     def edit(items: list[str], write: Any) -> str:
         return re.sub(r"\.view\(", ".reshape(", write("\0".join(items)), count=1)
 
-    fix = change_operation(scene.line, "view", edit)
+    fix = change_operation(ctx.line, "view", edit)
     return Diagnosis(reason, "a contiguous tensor", fix)
 
 
-def _explain_heads(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagnosis | None:
+def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
     """The last axis was to be split into heads that don't divide it."""
-    if len(wanted) != part.rank + 1 or part.rank < 2 or -1 in wanted[-2:]:
+    if len(wanted) != x.rank + 1 or x.rank < 2 or -1 in wanted[-2:]:
         return None
-    features = part.shape[-1]
+    features = x.shape[-1]
     heads, each = wanted[-2:]
     lead = wanted[:-2]
-    same = all(w in (-1, s) for w, s in zip(lead, part.shape[:-1], strict=True))
+    same = all(w in (-1, s) for w, s in zip(lead, x.shape[:-1], strict=True))
     if not same or heads < 2 or features // heads != each or heads * each == features:
         return None
     reason = f"{features} features don't divide into {heads} heads of {each}: {heads} × {each} = {heads * each}"
     fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
     near = min(fitting, key=lambda n: (abs(n - heads), n))
     fix = ""
-    if scene.fact is not None and scene.call is not None:
-        names = [name for name, value in scene.fact.settings.items() if value == heads and type(value) is int]
+    if ctx.fact is not None and ctx.call is not None:
+        names = [name for name, value in ctx.fact.settings.items() if value == heads and type(value) is int]
         if len(names) == 1:
-            path = f"{scene.call.path}.{names[0]}" if scene.call.path else f"model.{names[0]}"
+            path = f"{ctx.call.path}.{names[0]}" if ctx.call.path else f"model.{names[0]}"
             fix = write_change(path, str(near))
     words = ", ".join(map(str, fitting))
     return Diagnosis(reason, f"a number of heads among {words}", fix)
 
 
-def _explain_batch(scene: Scene, part: Part, wanted: tuple[int, ...], fixed: int) -> Diagnosis | None:
+def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fixed: int) -> Diagnosis | None:
     """A batch size was written into the target, and another came."""
-    if part.rank < 1 or len(wanted) < 2 or wanted[0] in (-1, part.shape[0]):
+    if x.rank < 1 or len(wanted) < 2 or wanted[0] in (-1, x.shape[0]):
         return None
     rest = wanted[1:]
-    batch = part.shape[0]
-    each = part.numel // batch if batch else 0
+    batch = x.shape[0]
+    each = x.numel // batch if batch else 0
     inner = product([size for size in rest if size != -1])
     if not ((-1 in rest and inner and each % inner == 0) or inner == each):
         return None
-    reason = f"the target holds a batch of {wanted[0]}, and {batch} came: {write_product(part.shape)}"
+    reason = f"the target holds a batch of {wanted[0]}, and {batch} came: {write_product(x.shape)}"
 
     def edit(items: list[str], write: Any) -> str | None:
         if len(items) < 2 or items[1].strip("()") != str(wanted[0]):
             return None
         return str(write("\0".join([items[0], f"{items[0]}.size(0)", *items[2:]])))
 
-    fix = change_operation(scene.line, scene.function, edit)
-    return Diagnosis(reason, write_shape(wanted), fix, candidates=_change_batch(scene, wanted[0]))
+    fix = change_operation(ctx.line, ctx.function, edit)
+    return Diagnosis(reason, write_shape(wanted), fix, candidates=_change_batch(ctx, wanted[0]))
 
 
-def _change_batch(scene: Scene, batch: int) -> tuple[tuple[TensorSpec, ...], ...]:
+def _change_batch(ctx: FailureContext, batch: int) -> tuple[tuple[TensorSpec, ...], ...]:
     """Return the model's inputs with another batch."""
-    specs = [fact.spec for fact in scene.trace.inputs]
+    specs = [fact.spec for fact in ctx.trace.inputs]
     if not specs or not specs[0].shape:
         return ()
     old = specs[0].shape[0]
     return (tuple(replace(s, shape=(batch, *s.shape[1:])) if s.shape[:1] == (old,) else s for s in specs),)
 
 
-def _explain_total(scene: Scene, part: Part, wanted: tuple[int, ...], fixed: int) -> Diagnosis:
+def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fixed: int) -> Diagnosis:
     known = [size for size in wanted if size != -1]
-    came = write_product(part.shape)
+    came = write_product(x.shape)
     asked = write_product(known) if len(known) > 1 else str(fixed)
-    inner = part.shape[1:]
+    inner = x.shape[1:]
     fitting = factor_like(fixed, inner[0], len(inner) - 1) if len(inner) > 1 else None
     if fitting is not None and len(known) == 1:
         asked = f"{fixed} = {' × '.join(map(str, fitting))}"
     verb = f"is not divisible by {asked}" if -1 in wanted else f"is not {asked}"
     fix = ""
-    if len(wanted) == 2 and part.rank > 2:
-        fix = change_operation(scene.line, scene.function, lambda items, _: f"{items[0]}.flatten(1)")
-        reader = next((fact for fact in scene.trace.modules if fact.settings.get("in_features") == fixed), None)
+    if len(wanted) == 2 and x.rank > 2:
+        fix = change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)")
+        reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)
         if fix and reader is not None:
-            layer = write_module(reader, scene.trace, in_features=product(part.shape[1:]))
+            layer = write_module(reader, ctx.trace, in_features=product(x.shape[1:]))
             fix = f"{fix}; {write_change(reader.path, layer)}"
-    measure: Any = _per_sample if -1 in wanted and part.rank > 1 else numel
+    measure: Any = _per_sample if -1 in wanted and x.rank > 1 else numel
     return Diagnosis(f"{came} {verb}", write_shape(wanted), fix, GROW, (measure, fixed))
 
 
@@ -153,17 +159,17 @@ def _per_sample(call: Call) -> int | None:
     return product(call.inputs[0].shape[1:]) if call.inputs else None
 
 
-def _explain_expand(scene: Scene, part: Part, wanted: tuple[int, ...]) -> Diagnosis | None:
-    if len(wanted) < part.rank:
-        reason = f"expand adds axes in front and never takes one away: {part.rank} axes to {len(wanted)}"
-        return Diagnosis(reason, f"at least {part.rank} sizes", "", ANYWHERE)
-    for axis in range(1, part.rank + 1):
-        if wanted[-axis] not in (-1, part.shape[-axis]) and part.shape[-axis] != 1:
+def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
+    if len(wanted) < x.rank:
+        reason = f"expand adds axes in front and never takes one away: {x.rank} axes to {len(wanted)}"
+        return Diagnosis(reason, f"at least {x.rank} sizes", "", ANYWHERE)
+    for axis in range(1, x.rank + 1):
+        if wanted[-axis] not in (-1, x.shape[-axis]) and x.shape[-axis] != 1:
             at = len(wanted) - axis
-            asked = f"axis {at} is {part.shape[-axis]} and was asked to be {wanted[-axis]}"
+            asked = f"axis {at} is {x.shape[-axis]} and was asked to be {wanted[-axis]}"
             reason = f"expand stretches axes of 1 only: {asked}"
-            goal = (_asked_at(at), part.shape[-axis])
-            fix = resize_param(scene, part, -axis, wanted[-axis])
+            goal = (_asked_at(at), x.shape[-axis])
+            fix = resize_param(ctx, x, -axis, wanted[-axis])
             return Diagnosis(reason, "1, or the size asked for, on every axis", fix, STEER if fix else ANYWHERE, goal)
     return None
 
@@ -178,66 +184,66 @@ def _asked_at(at: int) -> Any:
     return measure
 
 
-def _explain_shuffle(scene: Scene, part: Part) -> Diagnosis | None:
-    assert scene.call is not None
-    kept = scene.setting("upscale_factor") if scene.call.kind == "module" else scene.arguments.get("upscale_factor")
-    if type(kept) is not int or part.rank < 3 or part.shape[-3] % (kept * kept) == 0:
+def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    assert ctx.call is not None
+    kept = ctx.setting("upscale_factor") if ctx.call.kind == "module" else ctx.arguments.get("upscale_factor")
+    if type(kept) is not int or x.rank < 3 or x.shape[-3] % (kept * kept) == 0:
         return None
-    channels = part.shape[-3]
+    channels = x.shape[-3]
     reason = f"{channels} channels are not divisible by {kept} × {kept} = {kept * kept}"
-    maker = scene.producer(part)
-    fact = scene.module_of(maker)
+    maker = ctx.producer(x)
+    fact = ctx.module_of(maker)
     fix = ""
     if fact is not None and fact.settings.get("out_channels") == channels:
         more = -(-channels // (kept * kept)) * kept * kept
-        fix = write_change(fact.path, write_module(fact, scene.trace, out_channels=more))
+        fix = write_change(fact.path, write_module(fact, ctx.trace, out_channels=more))
     return Diagnosis(reason, f"channels divisible by {kept * kept}", fix)
 
 
-def explain_axis(scene: Scene) -> Diagnosis | None:
+def explain_axis(ctx: FailureContext) -> Diagnosis | None:
     """Explain an axis or an index that is not there."""
-    if scene.call is None or not scene.parts:
+    if ctx.call is None or not ctx.operands:
         return None
-    part = scene.parts[0]
-    if scene.function == "permute":
-        order = scene.arguments.get("dims")
-        if isinstance(order, tuple) and len(order) != part.rank:
-            reason = f"permute names {len(order)} axes, {write_shape(part.shape)} has {part.rank}"
+    x = ctx.operands[0]
+    if ctx.function == "permute":
+        order = ctx.arguments.get("dims")
+        if isinstance(order, tuple) and len(order) != x.rank:
+            reason = f"permute names {len(order)} axes, {write_shape(x.shape)} has {x.rank}"
             return Diagnosis(reason, f"{len(order)} axes", "", RESHAPE)
-    if scene.function == "getitem":
-        return _explain_index(scene, part)
+    if ctx.function == "getitem":
+        return _explain_index(ctx, x)
     asked = [
         (name, value)
-        for name, value in scene.arguments.items()
+        for name, value in ctx.arguments.items()
         if name in ("dim", "dim0", "dim1", "start_dim", "end_dim", "axis") and type(value) is int
     ]
     for name, value in asked:
-        rank = part.rank + (scene.function in ("unsqueeze", "stack"))
+        rank = x.rank + (ctx.function in ("unsqueeze", "stack"))
         if not -rank <= value < max(rank, 1):
-            reason = f"{name}={value}, and {write_shape(part.shape)} has {part.rank} axes: {-rank} … {rank - 1}"
+            reason = f"{name}={value}, and {write_shape(x.shape)} has {x.rank} axes: {-rank} … {rank - 1}"
             return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} axes", "", RESHAPE)
     return None
 
 
-def _explain_index(scene: Scene, part: Part) -> Diagnosis | None:
-    index = scene.arguments.get("1", scene.arguments.get("key", scene.arguments.get("idx")))
+def _explain_index(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    index = ctx.arguments.get("1", ctx.arguments.get("key", ctx.arguments.get("idx")))
     items = index if isinstance(index, tuple) else (index,)
     if not items or any(item is ... for item in items):
         return None
     used = [item for item in items if item is not None and item != "..."]
-    if len(used) > part.rank:
-        reason = f"{len(used)} indices for the {part.rank} axes of {write_shape(part.shape)}"
+    if len(used) > x.rank:
+        reason = f"{len(used)} indices for the {x.rank} axes of {write_shape(x.shape)}"
         return Diagnosis(reason, f"at least {len(used)} axes", "", ANYWHERE)
     axis = 0
     for item in items:
         if item is None:
             continue
         if item == "...":
-            axis = part.rank - (len(used) - used.index(item) if item in used else 0)
+            axis = x.rank - (len(used) - used.index(item) if item in used else 0)
             continue
-        if type(item) is int and axis < part.rank and not -part.shape[axis] <= item < part.shape[axis]:
-            most = part.shape[axis] - 1
-            reason = f"index {item} on axis {axis} of {write_shape(part.shape)}: the last one is {most}"
+        if type(item) is int and axis < x.rank and not -x.shape[axis] <= item < x.shape[axis]:
+            most = x.shape[axis] - 1
+            reason = f"index {item} on axis {axis} of {write_shape(x.shape)}: the last one is {most}"
             needed = item + 1 if item >= 0 else -item
             return Diagnosis(reason, f"at least {needed} on axis {axis}", "", ANYWHERE, (_axis_of(axis), needed))
         axis += 1
@@ -253,21 +259,21 @@ def _axis_of(axis: int) -> Any:
     return measure
 
 
-def explain_split(scene: Scene) -> Diagnosis | None:
+def explain_split(ctx: FailureContext) -> Diagnosis | None:
     """Explain pieces that don't add up to the axis that is split."""
-    if scene.function not in ("split", "split_with_sizes") or not scene.parts:
+    if ctx.function not in ("split", "split_with_sizes") or not ctx.operands:
         return None
-    part = scene.parts[0]
+    x = ctx.operands[0]
     names = ("split_sizes", "split_size_or_sections", "split_size")
-    sizes = next((scene.arguments[name] for name in names if name in scene.arguments), None)
-    dim = scene.arguments.get("dim", 0)
-    if not isinstance(sizes, tuple) or type(dim) is not int or not -part.rank <= dim < part.rank:
+    sizes = next((ctx.arguments[name] for name in names if name in ctx.arguments), None)
+    dim = ctx.arguments.get("dim", 0)
+    if not isinstance(sizes, tuple) or type(dim) is not int or not -x.rank <= dim < x.rank:
         return None
-    if sum(sizes) == part.shape[dim]:
+    if sum(sizes) == x.shape[dim]:
         return None
-    reason = f"{' + '.join(map(str, sizes))} = {sum(sizes)}, and axis {dim % part.rank} has {part.shape[dim]}"
+    reason = f"{' + '.join(map(str, sizes))} = {sum(sizes)}, and axis {dim % x.rank} has {x.shape[dim]}"
 
     def measure(call: Call) -> int | None:
-        return call.inputs[0].shape[dim] if call.inputs and len(call.inputs[0].shape) == part.rank else None
+        return call.inputs[0].shape[dim] if call.inputs and len(call.inputs[0].shape) == x.rank else None
 
-    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % part.rank}", "", STEER, (measure, sum(sizes)))
+    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % x.rank}", "", STEER, (measure, sum(sizes)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, Diagnosis, Part, Scene
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.convolution import find_window, read_tuple
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
 from modelsummary_ipy.diagnosis.failures.formatting import write_shape
@@ -10,39 +10,39 @@ from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 __all__ = ["explain_window"]
 
 
-def explain_window(scene: Scene) -> Diagnosis | None:
+def explain_window(ctx: FailureContext) -> Diagnosis | None:
     """Explain a pool or a padding that does not take its input's size."""
-    if not scene.parts or not scene.function:
+    if not ctx.operands or not ctx.function:
         return None
-    part = scene.parts[0]
-    if scene.function == "pad":
-        return _explain_padding(scene, part)
-    if "_pool" not in scene.function or not scene.function[-2:-1].isdigit():
+    x = ctx.operands[0]
+    if ctx.function == "pad":
+        return _explain_padding(ctx, x)
+    if "_pool" not in ctx.function or not ctx.function[-2:-1].isdigit():
         return None
-    spatial = int(scene.function[-2])
-    if part.rank not in (spatial + 1, spatial + 2):
-        reason = f"{write_shape(part.shape)} has {part.rank} axes, a {spatial}-d pool reads {spatial + 2}"
+    spatial = int(ctx.function[-2])
+    if x.rank not in (spatial + 1, spatial + 2):
+        reason = f"{write_shape(x.shape)} has {x.rank} axes, a {spatial}-d pool reads {spatial + 2}"
         fix = ""
-        if part.rank == spatial + 3:
-            fix = fix_argument(scene, "{}.flatten(0, 1)")
+        if x.rank == spatial + 3:
+            fix = fix_argument(ctx, "{}.flatten(0, 1)")
         return Diagnosis(reason, f"{spatial + 2} axes with a batch, {spatial + 1} without", fix, RESHAPE)
-    if 0 in part.shape[1:]:
-        return Diagnosis(f"{write_shape(part.shape)} is empty", "a map with places in it", "", GROW)
-    found = find_window(scene, part.shape[-spatial:], spatial)
+    if 0 in x.shape[1:]:
+        return Diagnosis(f"{write_shape(x.shape)} is empty", "a map with places in it", "", GROW)
+    found = find_window(ctx, x.shape[-spatial:], spatial)
     if found is None:
-        return _explain_half_window(scene, part, spatial)
+        return _explain_half_window(ctx, x, spatial)
     axis, size, padding, reach, _, _ = found
-    times = _count_halvings(scene, part)
+    times = _count_halvings(ctx, x)
     before = f" after {times} layers that made it smaller" if times > 1 else ""
     padded = f"{size} + 2 × {padding}" if padding else str(size)
-    reason = f"axis {part.rank - spatial + axis} is {padded}{before}, the window is {reach} wide: nothing would be left"
+    reason = f"axis {x.rank - spatial + axis} is {padded}{before}, the window is {reach} wide: nothing would be left"
     return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", GROW)
 
 
-def _count_halvings(scene: Scene, part: Part) -> int:
+def _count_halvings(ctx: FailureContext, x: Operand) -> int:
     """Count the calls on the way that made the map smaller."""
     count = 0
-    for call in scene.walk_back(part.link):
+    for call in ctx.walk_back(x.link):
         if not call.inputs or not call.outputs or call.type_name in ("flatten", "view", "reshape", "mean"):
             continue
         before, after = call.inputs[0].shape, call.outputs[0].shape
@@ -51,9 +51,9 @@ def _count_halvings(scene: Scene, part: Part) -> int:
     return count
 
 
-def _explain_half_window(scene: Scene, part: Part, spatial: int) -> Diagnosis | None:
-    kernel = read_tuple(scene, "kernel_size", spatial, None)
-    padding = read_tuple(scene, "padding", spatial, 0)
+def _explain_half_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis | None:
+    kernel = read_tuple(ctx, "kernel_size", spatial, None)
+    padding = read_tuple(ctx, "padding", spatial, 0)
     if kernel is None or padding is None:
         return None
     for size, pad in zip(kernel, padding, strict=True):
@@ -62,18 +62,18 @@ def _explain_half_window(scene: Scene, part: Part, spatial: int) -> Diagnosis | 
     return None
 
 
-def _explain_padding(scene: Scene, part: Part) -> Diagnosis | None:
-    padding = scene.setting("padding") if scene.call is not None and scene.call.kind == "module" else None
-    padding = scene.arguments.get("pad", padding)
+def _explain_padding(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    padding = ctx.setting("padding") if ctx.call is not None and ctx.call.kind == "module" else None
+    padding = ctx.arguments.get("pad", padding)
     if not isinstance(padding, tuple) or not all(type(size) is int for size in padding):
         return None
     for place in range(len(padding) // 2):
-        axis = part.rank - 1 - place
+        axis = x.rank - 1 - place
         most = max(padding[2 * place : 2 * place + 2])
-        if axis >= 0 and most >= part.shape[axis]:
-            reason = f"axis {axis} has {part.shape[axis]}, and {most} are mirrored from it: it takes more than {most}"
+        if axis >= 0 and most >= x.shape[axis]:
+            reason = f"axis {axis} has {x.shape[axis]}, and {most} are mirrored from it: it takes more than {most}"
             return Diagnosis(reason, f"more than {most} on axis {axis}", "", GROW)
-    if len(padding) // 2 > part.rank - 1:
-        reason = f"{len(padding) // 2} axes are padded, {write_shape(part.shape)} has {part.rank}"
+    if len(padding) // 2 > x.rank - 1:
+        reason = f"{len(padding) // 2} axes are padded, {write_shape(x.shape)} has {x.rank}"
         return Diagnosis(reason, f"{len(padding) // 2 + 2} axes", "", ANYWHERE)
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.context import Diagnosis, Scene
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.records.trace import Call, Source, TensorSpec, Trace
 
 __all__ = ["Probe", "Specs", "find_sizes"]
@@ -22,30 +22,30 @@ _MOST_ALIKE = 20
 _GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
 
 
-def find_sizes(scene: Scene, diagnosis: Diagnosis, probe: Probe) -> tuple[list[Specs], str]:
+def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, probe: Probe) -> tuple[list[Specs], str]:
     """Find inputs at which the model runs, nearest to the given one first.
 
     Args:
-        scene: The failure.
+        ctx: The failure.
         diagnosis: What is known of it.
         probe: Traces the model at other inputs.
 
     Returns:
         At most two, each of them traced to its end; and which search found them, ``""`` if none did.
     """
-    asker = _Asker(scene, probe)
-    base = tuple(fact.spec for fact in scene.trace.inputs)
+    asker = _Asker(ctx, probe)
+    base = tuple(fact.spec for fact in ctx.trace.inputs)
     if not base:
         return [], ""
     for specs in diagnosis.candidates:
         if asker.works(specs):
             return [specs], "candidates"
     searches: dict[str, Callable[[], Iterator[Specs]]] = {
-        "steer": lambda: _steer(scene, diagnosis, base, asker),
-        "reshape": lambda: _restructure(scene, diagnosis, base),
+        "steer": lambda: _steer(ctx, diagnosis, base, asker),
+        "reshape": lambda: _restructure(ctx, diagnosis, base),
         "step": lambda: _step(base),
         "grow": lambda: _grow(base, asker),
-        "settings": lambda: _read_settings(scene, base),
+        "settings": lambda: _read_settings(ctx, base),
     }
     for name in diagnosis.search:
         found = _keep_working(searches[name](), base, asker, 2 if name == "step" else 1)
@@ -68,14 +68,14 @@ def _keep_working(proposed: Iterator[Specs], base: Specs, asker: _Asker, most: i
 class _Asker:
     """Traces at other inputs, each once, and no more than a search is worth."""
 
-    def __init__(self, scene: Scene, probe: Probe) -> None:
-        self._scene = scene
+    def __init__(self, ctx: FailureContext, probe: Probe) -> None:
+        self._ctx = ctx
         self._probe = probe
         self._known: dict[Specs, Trace | None] = {}
         self._traces_left = _MOST_TRACES
-        self._calls_left = max(_MOST_CALLS, 4 * len(scene.trace.calls))
+        self._calls_left = max(_MOST_CALLS, 4 * len(ctx.trace.calls))
         self._alike = 0
-        self._words = scene.failure.message
+        self._words = ctx.failure.message
 
     @property
     def is_spent(self) -> bool:
@@ -91,7 +91,7 @@ class _Asker:
             self._traces_left -= 1
             if trace is not None and trace.failure is not None and trace.failure.message == self._words:
                 self._alike += 1
-            self._calls_left -= len(trace.calls) if trace is not None else len(self._scene.trace.calls)
+            self._calls_left -= len(trace.calls) if trace is not None else len(self._ctx.trace.calls)
         return self._known[specs]
 
     def works(self, specs: Specs) -> bool:
@@ -147,9 +147,9 @@ def _move(base: Specs, move: Move, value: int) -> Specs:
 # -- steering ---------------------------------------------------------------------------------------------------------
 
 
-def _steer(scene: Scene, diagnosis: Diagnosis, base: Specs, asker: _Asker) -> Iterator[Specs]:
+def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, asker: _Asker) -> Iterator[Specs]:
     """Look for the smallest size at which the failed call reads what it wants; what it reads grows with the input."""
-    key = _find_key(scene)
+    key = _find_key(ctx)
     if key is None or diagnosis.goal is None:
         return
     measure, wanted = diagnosis.goal
@@ -184,12 +184,12 @@ def _steer(scene: Scene, diagnosis: Diagnosis, base: Specs, asker: _Asker) -> It
 Key = tuple[str, str, str, "Source | None", int]
 
 
-def _find_key(scene: Scene) -> Key | None:
+def _find_key(ctx: FailureContext) -> Key | None:
     """Say which call failed in a way that finds it in another trace too."""
-    call = scene.call
+    call = ctx.call
     if call is None:
         return None
-    same = [other for other in scene.trace.calls[: call.index] if _alike(other, call)]
+    same = [other for other in ctx.trace.calls[: call.index] if _alike(other, call)]
     return call.kind, call.path, call.type_name, call.source, len(same)
 
 
@@ -210,9 +210,9 @@ def _find_again(trace: Trace, key: Key) -> Call | None:
 # -- guessing ---------------------------------------------------------------------------------------------------------
 
 
-def _restructure(scene: Scene, diagnosis: Diagnosis, base: Specs) -> Iterator[Specs]:
+def _restructure(ctx: FailureContext, diagnosis: Diagnosis, base: Specs) -> Iterator[Specs]:
     """Other ranks and orders: a batch in front, channels in their place, the channels the first layer takes."""
-    channels, features = _first_channels(scene)
+    channels, features = _first_channels(ctx)
     if diagnosis.goal is not None:
         channels, features = [diagnosis.goal[1], *channels], [diagnosis.goal[1], *features]
     yield from _harmonise(base)
@@ -265,15 +265,15 @@ def _reshape(shape: tuple[int, ...], rank: int, channels: list[int], features: l
     yield (1, 1, *shape)
 
 
-def _first_channels(scene: Scene) -> tuple[list[int], list[int]]:
+def _first_channels(ctx: FailureContext) -> tuple[list[int], list[int]]:
     """Return the channels and the features that layers take: the failed one first, then those reached, then all."""
     channels: list[int] = []
     features: list[int] = []
-    reached = [call.module for call in scene.trace.calls if call.kind == "module" and call.module is not None]
-    if scene.call is not None and scene.call.module is not None:
-        reached.insert(0, scene.call.module)
-    for index in [*reached[:200], *range(min(len(scene.trace.modules), 50))]:
-        settings = scene.trace.modules[index].settings
+    reached = [call.module for call in ctx.trace.calls if call.kind == "module" and call.module is not None]
+    if ctx.call is not None and ctx.call.module is not None:
+        reached.insert(0, ctx.call.module)
+    for index in [*reached[:200], *range(min(len(ctx.trace.modules), 50))]:
+        settings = ctx.trace.modules[index].settings
         for name, kept in (("in_channels", channels), ("num_channels", channels), ("num_features", channels),
                            ("in_features", features), ("input_size", features), ("embed_dim", features)):  # fmt: skip
             value = settings.get(name)
@@ -335,10 +335,10 @@ def _grow(base: Specs, asker: _Asker) -> Iterator[Specs]:
                 return
 
 
-def _read_settings(scene: Scene, base: Specs) -> Iterator[Specs]:
+def _read_settings(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
     """Sides and lengths that the model's own settings name."""
     values: list[int] = []
-    for fact in scene.trace.modules:
+    for fact in ctx.trace.modules:
         for name in ("image_size", "img_size", "input_size", "input_resolution", "max_len", "max_length", "seq_len",
                      "block_size", "context_length", "max_position_embeddings", "num_embeddings"):  # fmt: skip
             value = fact.settings.get(name)

@@ -41,11 +41,16 @@ def _find_loose_layers(reading: Reading) -> Iterator[Flag]:
         if call is not None:
             groups.setdefault((fact.parent, _container_name(fact.found)), []).append((fact, call))
     for (_, name), members in groups.items():
-        trainable = [fact for fact, _ in members if reading.trains(fact.index)]
+        # A layer may be reached another way while its parameters are registered: these an optimizer does see.
+        unseen = {
+            fact.index: {index for index in reading.params_below(fact.index) if not reading.params[index].names}
+            for fact, _ in members
+        }
+        trainable = [fact for fact, _ in members if unseen[fact.index]]
         if not trainable:
             continue
         call = next(call for fact, call in members if fact.index == trainable[0].index)
-        count = sum(reading.count_trainable(fact.index) for fact in trainable)
+        count = sum(reading.params[index].num for index in set().union(*unseen.values()))
         grave = "[" in trainable[0].found and len(trainable) > 1
         what = f"{len(trainable)} {'layers' if len(trainable) > 1 else 'layer'} kept in {name}"
         message = (

@@ -1,0 +1,52 @@
+"""What the rules about wiring say where the corpus, which knows warnings only, can't tell."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy import ModelSummary
+
+
+class View(nn.Module):
+    """Shares the layers of another module, as tensordict's views of a sequence do."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class UsesAView(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(4, 4)
+        self.__dict__["view"] = View(self.net)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.view(x)
+
+
+class UsesAViewAndMore(UsesAView):
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__["view"] = View(nn.Sequential(self.net, nn.Linear(4, 4)))
+
+
+def test_a_layer_whose_parameters_are_registered_elsewhere_is_not_unregistered() -> None:
+    assert ModelSummary(UsesAView(), (2, 4)).flags == ()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # from torch.export itself
+def test_an_unflattened_export_has_no_unregistered_layers() -> None:
+    exported = torch.export.export(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), (torch.randn(2, 4),))
+    ms = ModelSummary(torch.export.unflatten(exported), torch.randn(2, 4))
+    assert [flag for flag in ms.flags if flag.rule == "unregistered-layer"] == []
+
+
+def test_only_parameters_that_no_optimizer_sees_are_counted() -> None:
+    (flag,) = (flag for flag in ModelSummary(UsesAViewAndMore(), (2, 4)).flags if flag.rule == "unregistered-layer")
+    assert "no optimizer sees 20 parameters" in flag.message

@@ -320,7 +320,7 @@ class _Near:
         first = taken[0][1] if taken else None
         self._hints: dict[int, list[Expr]] = {}
         if first is not None and call is not None:
-            for dim, expr in predict_windows(trace, call, first, steps).items():
+            for dim, expr in predict_windows(call, trace.modules, first, steps).items():
                 self._hints.setdefault(dim, []).append(expr)
         if call is not None and call.type_name in ("cat", "concat", "concatenate", "hstack", "vstack"):
             self._add_sums([dims for _, dims in taken if dims is not None])

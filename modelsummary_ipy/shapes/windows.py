@@ -1,68 +1,187 @@
-"""What a sliding window does to a size: convolutions, their transposes and pools, as expressions of the size."""
+"""What a sliding window makes of a size: convolutions, their transposes and pools, as numbers and as expressions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
-from modelsummary_ipy.records.trace import Call, Trace
+from modelsummary_ipy.records.trace import Call, ModuleFact
 from modelsummary_ipy.shapes.expr import Expr, floor_of
 
-__all__ = ["predict_windows"]
+__all__ = ["Window", "predict_windows", "read_windows"]
+
+_USUAL = {"padding": 0, "dilation": 1, "output_padding": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window that slides along one dim, by torch's own settings.
+
+    Attributes:
+        kernel, stride, dilation: As in torch; a stride that torch takes from the kernel is given as a number here.
+        padding: On each side; ``"same"`` and ``"valid"`` as torch's convolutions take them.
+        output_padding: Of a transposed convolution.
+        ceil_mode: Of a pool: whether the last window may begin in the input and end beyond it.
+        transposed: Whether the window is spread over the output instead.
+
+    Example:
+        >>> Window(3, padding=5).output_size(256)
+        264
+        >>> Window(3, stride=2, padding=1).input_sizes(112)
+        range(223, 225)
+    """
+
+    kernel: int
+    stride: int = 1
+    padding: int | Literal["same", "valid"] = 0
+    dilation: int = 1
+    output_padding: int = 0
+    ceil_mode: bool = False
+    transposed: bool = False
+
+    @property
+    def extent(self) -> int:
+        """Dims from the first to the last element that the kernel touches: 5 for a kernel of 3 dilated by 2."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def total_padding(self) -> int:
+        """What is padded on both sides together."""
+        if isinstance(self.padding, str):
+            return self.extent - 1 if self.padding == "same" else 0
+        return 2 * self.padding
+
+    @property
+    def same_padding(self) -> tuple[int, int]:
+        """The padding before and after that keeps a size at stride 1, and leaves ``⌈size/stride⌉`` at others.
+
+        The two differ by 1 where no one number keeps it: that of an even kernel. For a transposed convolution it is
+        what keeps a size at stride 1.
+        """
+        total = self.extent - 1 + (self.output_padding if self.transposed else 0)
+        return total // 2, total - total // 2
+
+    @property
+    def most_pool_padding(self) -> int:
+        """The most padding that torch's pools take with this kernel."""
+        return self.kernel // 2
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether torch takes these settings for an input of any size; a pool's padding is limited further."""
+        if min(self.kernel, self.stride, self.dilation) < 1 or self.output_padding < 0:
+            return False
+        if isinstance(self.padding, str):
+            return not self.transposed and (self.padding == "valid" or self.stride == 1)
+        if self.padding < 0:
+            return False
+        return not self.transposed or self.output_padding < max(self.stride, self.dilation)
+
+    @property
+    def _line(self) -> tuple[int, int]:
+        """``(slope, offset)`` of ``slope·size + offset`` if transposed, else of ``⌊(size + offset)/slope⌋``."""
+        if self.transposed:
+            return self.stride, self.extent - self.total_padding + self.output_padding - self.stride
+        offset = self.total_padding - self.extent + self.stride
+        if self.ceil_mode:
+            # A window that would begin in the padding behind the input is dropped.
+            offset = min(offset, self.total_padding // 2) + self.stride - 1
+        return self.stride, offset
+
+    def output_size(self, size: int) -> int | None:
+        """Return what it makes of ``size``, ``None`` if torch refuses it."""
+        if size < 1 or not self.is_allowed:
+            return None
+        slope, offset = self._line
+        made = slope * size + offset if self.transposed else (size + offset) // slope
+        return made if made > 0 else None
+
+    def output_expr(self, size: Expr, steps: Mapping[str, int] | None = None) -> Expr:
+        """Return what it makes of ``size``, which fits.
+
+        Args:
+            size: The size of the dim.
+            steps: By name, what every size that works is a multiple of.
+        """
+        slope, offset = self._line
+        if self.transposed:
+            return size.scaled(slope) + offset
+        return floor_of((size + offset).scaled(Fraction(1, slope)), steps)
+
+    def input_sizes(self, output: int) -> range:
+        """Return the sizes of which it makes ``output``; empty if there is none."""
+        if output < 1 or not self.is_allowed:
+            return range(0)
+        slope, offset = self._line
+        if self.transposed:
+            size, rest = divmod(output - offset, slope)
+            return range(size, size + 1) if size > 0 and not rest else range(0)
+        first = slope * output - offset
+        return range(max(first, 1), max(first + slope, 1))
+
+    @property
+    def smallest_input(self) -> int | None:
+        """The smallest size that fits; ``None`` if the settings are not allowed."""
+        if not self.is_allowed:
+            return None
+        slope, offset = self._line
+        return max(1, -((offset - 1) // slope) if self.transposed else slope - offset)
+
+
+def read_windows(call: Call, modules: Sequence[ModuleFact]) -> tuple[Window | None, ...]:
+    """Read the settings of a layer or an operation that slides a window.
+
+    Args:
+        call: A module's call or an operation; it may have failed.
+        modules: Those of its trace.
+
+    Returns:
+        A window per spatial dim, ``None`` for one whose settings are no plain numbers; ``()`` if ``call`` slides none.
+    """
+    settings = _read_settings(call, modules)
+    kernel = settings.get("kernel_size")
+    rank = _count_spatial(call, kernel)
+    if kernel is None or rank is None:
+        return ()
+    stride = settings.get("stride")
+    if stride in (None, ()):
+        stride = 1 if "conv" in call.type_name.lower() else kernel
+    given = {"kernel": kernel, "stride": stride, **{name: settings.get(name, usual) for name, usual in _USUAL.items()}}
+    flags = {name: bool(settings.get(name)) for name in ("ceil_mode", "transposed")}
+    per_dim = {name: _per_dim(value, rank) for name, value in given.items()}
+    return tuple(_build({name: values[axis] for name, values in per_dim.items()} | flags) for axis in range(rank))
 
 
 def predict_windows(
-    trace: Trace, call: Call, sizes: Sequence[Expr | None], steps: Mapping[str, int]
+    call: Call, modules: Sequence[ModuleFact], sizes: Sequence[Expr | None], steps: Mapping[str, int]
 ) -> dict[int, Expr]:
     """Predict the spatial dims of a layer's first output from its settings.
 
     Args:
-        trace: What the pass wrote down.
         call: A module's call or an operation.
+        modules: Those of its trace.
         sizes: Expressions of the dims of its first input, ``None`` where unknown.
         steps: By name, what every size that works is a multiple of.
 
     Returns:
         Expressions by dim of the output; empty for a layer that is no sliding window.
     """
-    settings = _read_settings(trace, call)
-    kernel = settings.get("kernel_size")
-    if kernel is None or not call.inputs or not call.outputs:
+    windows = read_windows(call, modules)
+    if not call.outputs or len(windows) >= len(sizes) or len(call.outputs[0].shape) != len(sizes):
         return {}
-    rank = _count_spatial(call, kernel)
-    if rank is None or rank > len(sizes) - 1 or len(call.outputs[0].shape) != len(sizes):
-        return {}
-    windows = _list(kernel, rank)
-    strides = _list(settings.get("stride"), rank) if settings.get("stride") not in (None, ()) else windows
-    if "conv" in call.type_name.lower() and settings.get("stride") is None:
-        strides = (1,) * rank
-    dilations = _list(settings.get("dilation", 1), rank)
-    padding = settings.get("padding", 0)
-    predicted: dict[int, Expr] = {}
-    for axis in range(rank):
-        dim = len(sizes) - rank + axis
-        size = sizes[dim]
-        parts = (windows[axis], strides[axis], dilations[axis])
-        if size is None or not all(isinstance(part, int) for part in parts):
-            continue
-        reach = dilations[axis] * (windows[axis] - 1)
-        if isinstance(padding, str):
-            around = reach if padding == "same" else 0
-        else:
-            around = 2 * _list(padding, rank)[axis]
-        if settings.get("transposed"):
-            extra = _list(settings.get("output_padding", 0), rank)[axis]
-            predicted[dim] = (size - 1).scaled(strides[axis]) + (reach - around + extra + 1)
-            continue
-        more = strides[axis] - 1 if settings.get("ceil_mode") else 0
-        predicted[dim] = floor_of((size + (around - reach - 1 + more)).scaled(Fraction(1, strides[axis])), steps) + 1
-    return predicted
+    first = len(sizes) - len(windows)
+    return {
+        dim: window.output_expr(size, steps)
+        for dim, (window, size) in enumerate(zip(windows, sizes[first:], strict=True), first)
+        if window is not None and size is not None
+    }
 
 
-def _read_settings(trace: Trace, call: Call) -> Mapping[str, Any]:
+def _read_settings(call: Call, modules: Sequence[ModuleFact]) -> Mapping[str, Any]:
     if call.kind == "module":
-        return trace.modules[call.module].settings if call.module is not None else {}
+        return modules[call.module].settings if call.module is not None else {}
     arguments = dict(call.arguments)
     if call.type_name.startswith("conv") and len(call.inputs) > 1:
         arguments["kernel_size"] = call.inputs[1].shape[2:]
@@ -78,7 +197,15 @@ def _count_spatial(call: Call, kernel: Any) -> int | None:
     return len(kernel) if isinstance(kernel, tuple) and 0 < len(kernel) <= 3 else None
 
 
-def _list(value: Any, rank: int) -> tuple[Any, ...]:
+def _per_dim(value: Any, rank: int) -> tuple[Any, ...]:
+    """Spread a setting over the spatial dims; ``None`` for each if it is one a dim of another number of dims."""
     if isinstance(value, tuple):
-        return value if len(value) == rank else (value * rank)[:rank] if len(value) == 1 else (None,) * rank
+        return value if len(value) == rank else value * rank if len(value) == 1 else (None,) * rank
     return (value,) * rank
+
+
+def _build(settings: dict[str, Any]) -> Window | None:
+    numbers = [value for value in settings.values() if value not in ("same", "valid")]
+    if not all(isinstance(number, int) for number in numbers) or settings["stride"] == 0:
+        return None
+    return Window(**settings)

@@ -8,6 +8,7 @@ from modelsummary_ipy.diagnosis.failures.context import GROW, RESHAPE, Diagnosis
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
 from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.shapes.windows import Window, read_windows
 
 __all__ = ["explain_convolution", "move_to_channels"]
 
@@ -127,44 +128,28 @@ def _is_map(ctx: FailureContext, x: Operand) -> bool:
 
 
 def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis | None:
-    found = find_window(ctx, x.shape[-spatial:], spatial)
+    found = find_window(ctx, x.shape[-spatial:])
     if found is None:
         return None
-    axis, size, padding, reach, kernel, dilation = found
+    axis, size, window = found
+    padding = window.total_padding // 2
     padded = f"{size} + 2 × {padding} = {size + 2 * padding}" if padding else str(size)
-    spread = f" ({kernel} spread by dilation {dilation})" if dilation > 1 else ""
-    reason = f"axis {x.rank - spatial + axis} has {padded}, the window is {reach} wide{spread}"
-    return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", GROW)
+    spread = f" ({window.kernel} spread by dilation {window.dilation})" if window.dilation > 1 else ""
+    reason = f"axis {x.rank - spatial + axis} has {padded}, the window is {window.extent} wide{spread}"
+    return Diagnosis(reason, f"at least {window.extent - 2 * padding} on that axis", "", GROW)
 
 
-def find_window(
-    ctx: FailureContext, sizes: tuple[int, ...], spatial: int
-) -> tuple[int, int, int, int, int, int] | None:
+def find_window(ctx: FailureContext, sizes: tuple[int, ...]) -> tuple[int, int, Window] | None:
     """Find the axis on which a window is wider than what it slides over.
 
     Returns:
-        ``(axis, size, padding, reach, kernel, dilation)``; ``None`` if it fits everywhere.
+        ``(axis, size, window)``; ``None`` if it fits everywhere.
     """
-    kernel = read_tuple(ctx, "kernel_size", spatial, None)
-    if kernel is None and ctx.call is not None and ctx.call.kind == "op" and len(ctx.operands) > 1:
-        kernel = ctx.operands[1].shape[-spatial:]
-    padding, dilation = read_tuple(ctx, "padding", spatial, 0), read_tuple(ctx, "dilation", spatial, 1)
-    if kernel is None or padding is None or dilation is None or ctx.function.startswith("conv_transpose"):
-        return None
-    for axis, size in enumerate(sizes):
-        reach = dilation[axis] * (kernel[axis] - 1) + 1
-        if size + 2 * padding[axis] < reach:
-            return axis, size, padding[axis], reach, kernel[axis], dilation[axis]
-    return None
-
-
-def read_tuple(ctx: FailureContext, name: str, length: int, default: int | None) -> tuple[int, ...] | None:
-    """Read a setting of a layer, or an argument of a function, that is a number or one a dimension."""
     assert ctx.call is not None
-    source = ctx.fact.settings if ctx.call.kind == "module" and ctx.fact is not None else ctx.arguments
-    value = source.get(name, default)
-    if type(value) is int:
-        return (value,) * length
-    if isinstance(value, tuple) and len(value) == length and all(type(item) is int for item in value):
-        return value
-    return (default,) * length if default is not None and value is None else None
+    windows = read_windows(ctx.call, ctx.trace.modules)
+    if len(windows) != len(sizes):
+        return None
+    for axis, (size, window) in enumerate(zip(sizes, windows, strict=True)):
+        if window is not None and not window.transposed and size + window.total_padding < window.extent:
+            return axis, size, window
+    return None

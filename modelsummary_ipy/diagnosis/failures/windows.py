@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.convolution import find_window, read_tuple
+from modelsummary_ipy.diagnosis.failures.convolution import find_window
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
 from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.shapes.windows import read_windows
 
 __all__ = ["explain_window"]
 
@@ -28,15 +29,17 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
         return Diagnosis(reason, f"{spatial + 2} axes with a batch, {spatial + 1} without", fix, RESHAPE)
     if 0 in x.shape[1:]:
         return Diagnosis(f"{write_shape(x.shape)} is empty", "a map with places in it", "", GROW)
-    found = find_window(ctx, x.shape[-spatial:], spatial)
+    found = find_window(ctx, x.shape[-spatial:])
     if found is None:
-        return _explain_half_window(ctx, x, spatial)
-    axis, size, padding, reach, _, _ = found
+        return _explain_half_window(ctx)
+    axis, size, window = found
+    padding = window.total_padding // 2
     times = _count_halvings(ctx, x)
     before = f" after {times} layers that made it smaller" if times > 1 else ""
     padded = f"{size} + 2 × {padding}" if padding else str(size)
-    reason = f"axis {x.rank - spatial + axis} is {padded}{before}, the window is {reach} wide: nothing would be left"
-    return Diagnosis(reason, f"at least {reach - 2 * padding} on that axis", "", GROW)
+    reason = f"axis {x.rank - spatial + axis} is {padded}{before}, the window is {window.extent} wide"
+    reason += ": nothing would be left"
+    return Diagnosis(reason, f"at least {window.extent - 2 * padding} on that axis", "", GROW)
 
 
 def _count_halvings(ctx: FailureContext, x: Operand) -> int:
@@ -51,14 +54,13 @@ def _count_halvings(ctx: FailureContext, x: Operand) -> int:
     return count
 
 
-def _explain_half_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis | None:
-    kernel = read_tuple(ctx, "kernel_size", spatial, None)
-    padding = read_tuple(ctx, "padding", spatial, 0)
-    if kernel is None or padding is None:
-        return None
-    for size, pad in zip(kernel, padding, strict=True):
-        if pad > size // 2:
-            return Diagnosis(f"padding {pad} is more than half of the window {size}", f"at most {size // 2}", "")
+def _explain_half_window(ctx: FailureContext) -> Diagnosis | None:
+    assert ctx.call is not None
+    for window in read_windows(ctx.call, ctx.trace.modules):
+        if window is not None and window.total_padding // 2 > window.most_pool_padding:
+            most = window.most_pool_padding
+            reason = f"padding {window.padding} is more than half of the window {window.kernel}"
+            return Diagnosis(reason, f"at most {most}", "")
     return None
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, read
 from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.shapes.windows import Window
 
 __all__ = ["RULES", "find_uneven_paddings"]
 
@@ -20,29 +21,40 @@ _FEWEST_SIBLINGS = 3
 
 @dataclass(frozen=True)
 class _Slide:
-    """One convolution of a map: per spatial dim what it reaches and what it made."""
+    """One convolution of a map: per spatial dim its window and what it made."""
 
     call: Call
-    kernel: Size
-    stride: Size
-    padding: Any
-    reach: Size
+    windows: tuple[Window, ...]
     before: Size
     after: Size
 
     @property
+    def kernel(self) -> Size:
+        """The kernel's size per spatial dim."""
+        return tuple(window.kernel for window in self.windows)
+
+    @property
+    def stride(self) -> Size:
+        """The stride per spatial dim."""
+        return tuple(window.stride for window in self.windows)
+
+    @property
+    def borders(self) -> Size:
+        """What it takes from a dim without padding, at stride 1: 0 for a kernel of 1."""
+        return tuple(window.extent - 1 for window in self.windows)
+
+    @property
     def border(self) -> Border:
         """What its padding does to a stride-1 map: keeps it, trims it, gives all there is, or something between."""
-        pairs = [
-            (new - old, reach) for new, old, reach in zip(self.after, self.before, self.reach, strict=True) if reach
-        ]
-        if all(abs(change) <= reach % 2 for change, reach in pairs):
+        changes = zip(self.after, self.before, self.borders, strict=True)
+        pairs = [(new - old, border) for new, old, border in changes if border]
+        if all(abs(change) <= border % 2 for change, border in pairs):
             return "keeps"
-        if all(change == -reach for change, reach in pairs):
+        if all(change == -border for change, border in pairs):
             return "trims"
-        if all(change in (reach, 0) for change, reach in pairs):
+        if all(change in (border, 0) for change, border in pairs):
             return "full"
-        return "keeps" if all(change in (0, -reach) for change, reach in pairs) else "between"
+        return "keeps" if all(change in (0, -border) for change, border in pairs) else "between"
 
     @property
     def loses(self) -> bool:
@@ -52,7 +64,7 @@ class _Slide:
 
 
 def find_uneven_paddings(story: Story) -> Iterator[Flag]:
-    """Find convolutions whose padding is neither none, nor half, nor all of what the kernel reaches: a note.
+    """Find convolutions whose padding is neither none, nor half, nor all of what the kernel takes: a note.
 
     Finds ``padding=1`` for a kernel of 5, the one convolution that trims a map which its siblings keep, a stride of 2
     that leaves more than half, or less where its twin leaves half. Leaves alone nets whose convolutions all trim,
@@ -60,27 +72,22 @@ def find_uneven_paddings(story: Story) -> Iterator[Flag]:
     """
     reading = read(story)
     slides = [slide for slide in (_read_slide(reading, step) for step in reading.steps) if slide is not None]
-    plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.reach) > 0]
+    plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.borders) > 0]
     told: set[int | None] = set()
     for slide in slides:
         words = _judge(reading, slide, slides, plain)
         if words and (slide.call.module if slide.call.kind == "module" else None) not in told:
             told.add(slide.call.module if slide.call.kind == "module" else -1)
-            same = tuple(reach // 2 for reach in slide.reach)
+            same = tuple(window.same_padding[0] for window in slide.windows)
             fix = f"padding={same[0] if len(set(same)) == 1 else same} goes with this kernel"
             yield Flag("uneven-padding", "note", reading.row(slide.call), slide.call.path, words, fix)
 
 
 def _read_slide(reading: Reading, step: Call) -> _Slide | None:
-    read = read_convolution(reading, step)
-    if read is None:
+    windows = read_convolution(reading, step)
+    if not windows:
         return None
-    kernel, stride, padding, dilation = read
-    rank = len(kernel)
-    reach = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-    return _Slide(
-        step, kernel, stride, padding, reach, step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
-    )  # fmt: skip
+    return _Slide(step, windows, *(spec.shape[-len(windows) :] for spec in (step.inputs[0], step.outputs[0])))
 
 
 def _is_twin(slide: _Slide, other: _Slide) -> bool:
@@ -100,7 +107,7 @@ def _judge(reading: Reading, slide: _Slide, slides: list[_Slide], plain: list[_S
         ]
         return f"{sizes}: {more[0]}, more than its share (kernel {kernel}, padding {_pad(slide)})" if more else ""
     grown = any(new > old for new, old in zip(slide.after, slide.before, strict=True))
-    if max(slide.reach) == 0 or (grown and not is_cropped(reading, slide.call, len(slide.kernel))):
+    if max(slide.borders) == 0 or (grown and not is_cropped(reading, slide.call, len(slide.kernel))):
         return ""  # what grows a map for good is told by another rule
     if slide.border == "between":
         return (
@@ -114,9 +121,8 @@ def _judge(reading: Reading, slide: _Slide, slides: list[_Slide], plain: list[_S
 
 
 def _pad(slide: _Slide) -> str:
-    if not isinstance(slide.padding, tuple):
-        return str(slide.padding)
-    return str(slide.padding[0]) if len(set(slide.padding)) == 1 else " × ".join(map(str, slide.padding))
+    paddings = [str(window.padding) for window in slide.windows]
+    return paddings[0] if len(set(paddings)) == 1 else " × ".join(paddings)
 
 
 RULES = {"uneven-padding": find_uneven_paddings}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, read
 from modelsummary_ipy.diagnosis.rules.torch_names import CONVOLUTIONS, POOLS, REDUCTIONS, spatial_rank
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.trace import Call, Severity
+from modelsummary_ipy.shapes.windows import Window, read_windows
 
 __all__ = ["RULES", "find_collapsed_maps", "find_grown_maps", "find_odd_maps", "is_cropped", "read_convolution"]
 
@@ -34,46 +34,33 @@ def find_grown_maps(story: Story) -> Iterator[Flag]:
     """
     reading = read(story)
     for step in reading.steps:
-        slides = read_convolution(reading, step)
-        if slides is None:
+        windows = read_convolution(reading, step)
+        if not windows:
             continue
-        kernel, stride, padding, dilation = slides
-        rank = len(kernel)
+        rank = len(windows)
         before, after = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
-        grown = [axis for axis in range(rank) if after[axis] > before[axis] and stride[axis] == 1]
-        if not grown or any(size > 1 for size in stride) or is_cropped(reading, step, rank):
+        grown = [axis for axis in range(rank) if after[axis] > before[axis]]
+        if not grown or any(window.stride > 1 for window in windows) or is_cropped(reading, step, rank):
             continue
-        reach = tuple(d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-        even = all(reach[axis] % 2 == 1 and after[axis] == before[axis] + 1 for axis in grown)
+        even = all(windows[axis].extent % 2 == 0 and after[axis] == before[axis] + 1 for axis in grown)
         severity: Severity = "note" if even or _had_size(reading, step, after) else "warning"
-        yield _write_growth(reading, step, kernel, padding, reach, severity)
+        yield _write_growth(reading, step, windows, severity)
 
 
-def read_convolution(reading: Reading, step: Call) -> tuple[Size, Size, Any, Size] | None:
-    """Return kernel, stride, padding and dilation of a plain convolution of a map; ``None`` for anything else."""
+def read_convolution(reading: Reading, step: Call) -> tuple[Window, ...]:
+    """Return the windows of a plain convolution of a map, one per spatial dim; ``()`` for anything else."""
     if step.type_name not in CONVOLUTIONS or "ranspose" in step.type_name or not step.inputs or not step.outputs:
-        return None
-    rank = spatial_rank(step)
-    if len(step.inputs[0].shape) < rank + 1:
-        return None
-    if step.kind == "op":
-        weight = step.inputs[1].shape if len(step.inputs) > 1 else ()
-        kernel: Any = weight[-rank:] if len(weight) == rank + 2 else None
-    else:
-        kernel = reading.setting(step, "kernel_size")
-    stride, dilation = reading.setting(step, "stride", 1), reading.setting(step, "dilation", 1)
-    sizes = [_spread(value, rank) for value in (kernel, stride, dilation)]
-    if any(size is None for size in sizes):
-        return None
-    padding = reading.setting(step, "padding", 0)
-    return sizes[0] or (), sizes[1] or (), padding, sizes[2] or ()
+        return ()
+    if len(step.inputs[0].shape) < spatial_rank(step) + 1:
+        return ()
+    return _windows(reading, step)
 
 
-def _spread(value: Any, rank: int) -> Size | None:
-    """One number for every spatial dim."""
-    listed = value if isinstance(value, tuple) else (value,) * rank
-    listed = listed * rank if len(listed) == 1 else listed
-    return listed if len(listed) == rank and all(isinstance(size, int) for size in listed) else None
+def _windows(reading: Reading, step: Call) -> tuple[Window, ...]:
+    """The windows of a convolution or a pool; ``()`` if one of them is unknown."""
+    windows = read_windows(step, reading.modules)
+    known = tuple(window for window in windows if window is not None)
+    return known if len(known) == len(windows) else ()
 
 
 def is_cropped(reading: Reading, step: Call, rank: int) -> bool:
@@ -104,18 +91,15 @@ def _had_size(reading: Reading, step: Call, after: Size) -> bool:
     return False
 
 
-def _write_growth(reading: Reading, step: Call, kernel: Size, padding: Any, reach: Size, severity: Severity) -> Flag:
-    rank = len(kernel)
-    before, after = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
-    same = tuple(size // 2 for size in reach)
-    listed = padding if isinstance(padding, tuple) else (padding,)
-    shown = padding if isinstance(padding, str) else _shorten(listed)
+def _write_growth(reading: Reading, step: Call, windows: tuple[Window, ...], severity: Severity) -> Flag:
+    before, after = (spec.shape[-len(windows) :] for spec in (step.inputs[0], step.outputs[0]))
+    kernel, padding = _shorten([window.kernel for window in windows]), _shorten([window.padding for window in windows])
     sizes = f"{_times(before)} became {_times(after)}"
-    message = f"a stride-1 convolution grew the map: {sizes} (kernel {_shorten(kernel)}, padding {shown})"
-    odd = all(size % 2 == 0 for size in reach)
-    fix = (
-        f"padding={same[0] if len(set(same)) == 1 else same} keeps the size" if odd else "padding='same' keeps the size"
-    )
+    message = f"a stride-1 convolution grew the map: {sizes} (kernel {kernel}, padding {padding})"
+    sides = [window.same_padding for window in windows]
+    same = tuple(left for left, _ in sides)
+    number = same[0] if len(set(same)) == 1 else same
+    fix = f"padding={number if all(left == right for left, right in sides) else repr('same')} keeps the size"
     return Flag("grown-map", severity, reading.row(step), step.path, message, fix)
 
 
@@ -123,7 +107,7 @@ def _times(sizes: Size) -> str:
     return " × ".join(map(str, sizes))
 
 
-def _shorten(values: tuple[Any, ...]) -> str:
+def _shorten(values: Sequence[object]) -> str:
     return str(values[0]) if len(set(values)) == 1 else " × ".join(map(str, values))
 
 
@@ -143,8 +127,8 @@ def find_collapsed_maps(story: Story) -> Iterator[Flag]:
         slides = step.type_name in CONVOLUTIONS or step.type_name in POOLS
         if not slides or rank < 2 or "ranspose" in step.type_name or "daptive" in step.type_name or not step.inputs:
             continue
-        kernel = _kernel(reading, step, rank)
-        if kernel is None or math.prod(kernel) == 1 or len(step.inputs[0].shape) < rank + 1:
+        kernel = [window.kernel for window in _windows(reading, step)]
+        if math.prod(kernel) == 1 or len(step.inputs[0].shape) < rank + 1:
             continue
         if any(size != 1 for size in step.inputs[0].shape[-rank:]):
             continue
@@ -163,13 +147,6 @@ def find_collapsed_maps(story: Story) -> Iterator[Flag]:
         return  # every layer after it sees the same
 
 
-def _kernel(reading: Reading, step: Call, rank: int) -> Size | None:
-    if step.kind == "op" and step.type_name in CONVOLUTIONS:
-        weight = step.inputs[1].shape if len(step.inputs) > 1 else ()
-        return weight[-rank:] if len(weight) == rank + 2 else None
-    return _spread(reading.setting(step, "kernel_size"), rank)
-
-
 def _find_collapse(reading: Reading, step: Call, rank: int) -> Call | None:
     """Walk back to the step that left 1 × 1 by its stride; ``None`` if the map was pooled to it, or came so."""
     link = step.input_links[0]
@@ -183,19 +160,20 @@ def _find_collapse(reading: Reading, step: Call, rank: int) -> Call | None:
         if len(maker.inputs[0].shape) != len(maker.outputs[0].shape):
             return None
         if any(size != 1 for size in before):
-            return maker if _strides(reading, maker, rank, before) else None
+            return maker if _strides(reading, maker, before) else None
         link = maker.input_links[0]
 
 
-def _strides(reading: Reading, maker: Call, rank: int, before: Size) -> bool:
+def _strides(reading: Reading, maker: Call, before: Size) -> bool:
     """Tell whether a step made 1 × 1 by striding, not by a kernel as large as the map."""
     if maker.type_name not in CONVOLUTIONS and maker.type_name not in POOLS:
         return False
-    kernel, stride = _kernel(reading, maker, rank), reading.setting(maker, "stride", 1)
-    spread = _spread(stride if stride is not None else kernel, rank)
-    if kernel is None or spread is None or max(spread) < 2:
+    windows = _windows(reading, maker)
+    if max((window.stride for window in windows), default=1) < 2:
         return False
-    return all(size <= 2 for size in before) or any(k < size for k, size in zip(kernel, before, strict=True))
+    return all(size <= 2 for size in before) or any(
+        window.kernel < size for window, size in zip(windows, before, strict=True)
+    )
 
 
 def _entry_size(reading: Reading, rank: int) -> Size:

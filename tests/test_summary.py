@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
+import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,91 @@ def test_show_displays_another_view_and_leaves_the_summary(capsys: pytest.Captur
         ms.show(columns=["price"])
     with pytest.raises(InputError, match="depth -1"):
         ms.show(depth=-1)
+
+
+def test_two_threads_show_different_views_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ms = ModelSummary(nn.Sequential(nn.Sequential(nn.Linear(2, 2)), nn.ReLU()), (4, 2))
+    wanted: list[dict[str, Any]] = [
+        {"depth": 1, "columns": ["params"], "memory": "1GB"},
+        {"depth": 2, "columns": ["output", "macs"], "optimizer": "sgd"},
+    ]
+    pages: dict[int, set[str]] = {}
+    for options in wanted:
+        monkeypatch.setattr("sys.stdout", out := io.StringIO())
+        ms.show(**options)
+        pages[len(pages)] = {out.getvalue()}
+    assert pages[0] != pages[1]
+
+    outs: dict[int, io.StringIO] = {}
+    together = threading.Barrier(2)
+
+    class PerThread(io.StringIO):
+        def write(self, text: str) -> int:
+            return outs[threading.get_ident()].write(text)
+
+    def show(number: int) -> None:
+        for _ in range(20):
+            outs[threading.get_ident()] = io.StringIO()
+            together.wait(60)
+            ms.show(**wanted[number])
+            pages[number].add(outs[threading.get_ident()].getvalue())
+
+    before = (ms.view, ms.memory, ms.to_text())
+    monkeypatch.setattr("sys.stdout", PerThread())
+    threads = [threading.Thread(target=show, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.undo()
+    assert {number: len(texts) for number, texts in pages.items()} == {0: 1, 1: 1}
+    assert (ms.view, ms.memory, ms.to_text()) == before
+
+
+def test_a_stage_is_computed_once_however_many_threads_need_it() -> None:
+    ms = ModelSummary(Example(), Size("B=2 1 H=32 W=32"))
+    together = threading.Barrier(4)
+    found: list[Any] = []
+
+    def read() -> None:
+        together.wait(60)
+        found.append((ms.formulas, ms.flags, ms.memory, ms.constraints))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert all(one is other for first in found for one, other in zip(first, found[0], strict=True))
+
+
+QUESTIONS: dict[str, Callable[[ModelSummary], object]] = {
+    "flags": lambda ms: ms.flags,
+    "formulas": lambda ms: ms.formulas,
+    "constraints": lambda ms: ms.constraints,
+    "costs": lambda ms: ms.costs,
+    "mult-adds": lambda ms: ms.total_mult_adds,
+    "memory": lambda ms: ms.memory,
+    "error": lambda ms: str(ms.error),
+    "text": lambda ms: ms.to_text(),
+    "page": lambda ms: ms.to_html(),
+    "values": lambda ms: ms.to_dict(),
+}
+
+
+@pytest.mark.parametrize("first", QUESTIONS)
+@pytest.mark.parametrize("case", ["runs", "fails", "many modules"])
+def test_what_is_read_first_changes_nothing_that_is_read_later(
+    case: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case == "many modules":
+        monkeypatch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", 2)
+    size = Size("N=2 3 H=16 W=16" if case == "fails" else "N=2 1 H=16 W=16")
+    expected = {name: read(ModelSummary(Example(), size)) for name, read in QUESTIONS.items()}
+    ms = ModelSummary(Example(), size)
+    QUESTIONS[first](ms)
+    assert {name: read(ms) for name, read in QUESTIONS.items()} == expected
 
 
 def test_check_is_one_line_for_a_test() -> None:

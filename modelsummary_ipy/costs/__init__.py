@@ -1,1 +1,17 @@
-"""What a trace costs: multiply-adds and bytes, per row and in all."""
+"""Costs: multiply-adds and bytes of every row, and what a training step takes."""
+
+from modelsummary_ipy.costs.mac_formulas import register_mult_adds
+from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
+from modelsummary_ipy.costs.row_costs import count_costs, list_operations, sum_mult_adds
+
+__all__ = [
+    "check_optimizer",
+    "count_costs",
+    "estimate_memory",
+    "fit_batch",
+    "list_operations",
+    "read_budget",
+    "register_mult_adds",
+    "sum_mult_adds",
+    "write_budget",
+]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["COLUMNS", "View", "make_view"]
+__all__ = ["COLUMNS", "View", "WhenFormulas", "make_view"]
 
+#: When formulas are found for a display: ``"usual"`` leaves them out where the trace has thousands of calls.
+WhenFormulas = Literal["never", "usual", "always"]
 
 #: Columns that a view may show, in the order they are shown.
 COLUMNS = ("input", "output", "formula", "params", "macs", "activation", "source")

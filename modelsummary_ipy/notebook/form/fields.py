@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as widgets
 import torch
 
-from modelsummary_ipy.costs.memory import read_budget
+from modelsummary_ipy.costs import read_budget
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.notebook.form.settings import Settings, dtype_of, read_leaf, write_size
 from modelsummary_ipy.records.errors import InputError

@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from modelsummary_ipy.costs import write_budget
 from modelsummary_ipy.display.render.formatting import format_short
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
-from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.notebook.form.fields import Fields, button, say_alert, show
 from modelsummary_ipy.notebook.form.live_html import live_page, static_page
 from modelsummary_ipy.notebook.form.reports import compare, list_offers, write_moved
-from modelsummary_ipy.notebook.form.settings import Settings, write_line
+from modelsummary_ipy.notebook.form.settings import Settings, dtype_of, write_line, write_size
 from modelsummary_ipy.notebook.form.worker import TorchState, Worker
+from modelsummary_ipy.pipeline import TraceCancelled, observed
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.tracing.tracer import TraceCancelled, hearing_progress
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["Run", "SummaryForm"]
+__all__ = ["Run", "SummaryForm", "open_form"]
 
 _log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.1
@@ -257,7 +259,7 @@ class SummaryForm:
         before, shown = self.summary, self._output.value
         began = time.monotonic()
         try:
-            with self._state.entered(), hearing_progress(self._make_observer(before, stopped)), collector_paused():
+            with self._state.entered(), observed(self._make_observer(before, stopped)):
                 summary = self._trace(inputs, settings)
                 summary.flags  # noqa: B018  # asked for in steps, so that a cancel is heard between them
                 is_slow = time.monotonic() - began > _PATIENCE_SECONDS or self._took > _WHOLE_PATIENCE_SECONDS
@@ -356,6 +358,48 @@ class SummaryForm:
             f'<details><summary role="alert">the form itself failed: {said}</summary><pre>{text}</pre></details>',
         )
         self._cancel_button.disabled = True
+
+
+def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> SummaryForm:
+    """Return the form of a summary; see ``ModelSummary.form``.
+
+    Raises:
+        InputError: If the model is gone, or the summary was made without inputs.
+    """
+    request, assumed = summary.pipeline.request, summary.assumed
+    alive = model if model is not None else summary.pipeline.model()
+    if alive is None:
+        raise InputError("the model is gone", "the model kept under a name, or given", "ms.form(model=model)")
+    if request.inputs is None:
+        raise InputError(
+            "a summary without inputs", "a size to begin with", "ModelSummary(model, (1, 3, 224, 224)).form()"
+        )
+    fixed = {
+        "method": request.method,
+        "expect": request.expect,
+        "ignore": request.ignore,
+        "optimizer": assumed.optimizer,
+    }
+
+    def make(inputs: ModelInputs, **keywords: Any) -> ModelSummary:
+        return type(summary)(alive, inputs, **{**fixed, **keywords})
+
+    leaves = [leaf for _, leaf in request.inputs.leaves()]
+    settings = Settings(
+        tuple(map(write_size, leaves)),
+        tuple(map(dtype_of, leaves)),
+        "" if request.device is None else str(request.device),
+        request.mode,
+        request.engine,
+        "" if assumed.budget is None else write_budget(assumed.budget),
+        summary.view.depth,
+        summary.view.ops,
+        summary.view.columns,
+    )
+    options = [("ignore", ",".join(request.ignore))] if request.ignore else []
+    options += [("optimizer", assumed.optimizer)] if assumed.optimizer != "adamw" else []
+    called = name if request.method == "forward" else f"{name}.{request.method}"
+    return SummaryForm(request.inputs, make, summary, called, settings, options)
 
 
 def _walk(widget: Any) -> list[Any]:

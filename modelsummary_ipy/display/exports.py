@@ -1,0 +1,158 @@
+"""What a summary is turned into: text, markdown, HTML, a DataFrame, plain values, a file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelsummary_ipy.diagnosis.annotate import annotate
+from modelsummary_ipy.records.errors import ForwardError, InputError
+from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.view import View, WhenFormulas
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Exports"]
+
+
+class Exports(ABC):
+    """The outputs of a summary; what they show comes from the class that inherits them."""
+
+    view: View
+
+    @property
+    @abstractmethod
+    def error(self) -> ForwardError | None:
+        """How the forward failed."""
+
+    @abstractmethod
+    def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
+        """All that is displayed."""
+
+    @property
+    @abstractmethod
+    def _passes(self) -> int | None:
+        """How many times the forward's Python ran."""
+
+    @property
+    @abstractmethod
+    def _operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:
+        """Per row index, the operations that ran directly in it, with their mult-adds."""
+
+    def _options(self) -> dict[str, Any]:
+        """What the renderers of a page take besides the story and the view."""
+        error = self.error
+        return {"passes": self._passes, "failure_text": "" if error is None else error.message}
+
+    def to_frame(self) -> DataFrame:
+        """Return every row and every column as a DataFrame of raw numbers."""
+        from modelsummary_ipy.display.render.frame import to_frame
+
+        return to_frame(self._build_story())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that is known as plain values, ready for JSON."""
+        from modelsummary_ipy.display.render.frame import to_dict
+
+        return to_dict(self._build_story())
+
+    def to_text(self) -> str:
+        """Return the summary as text."""
+        from modelsummary_ipy.display.render.text import render_text
+
+        return render_text(self._build_story(), self.view, **self._options())
+
+    def to_markdown(self) -> str:
+        """Return the summary as markdown."""
+        from modelsummary_ipy.display.render.markdown import render_markdown
+
+        return render_markdown(self._build_story(), self.view, **self._options())
+
+    def to_html(self, *, standalone: bool = False, formulas: bool = True, flags: Sequence[Flag] = ()) -> str:
+        """Return the summary as HTML.
+
+        Args:
+            flags: Findings to show besides the summary's own.
+            standalone: Whether to return a complete page instead of a notebook's output.
+            formulas: Whether to trace for formulas and for which sizes work, if nobody has asked for them before; most
+                of the time goes into them. A forward that failed is explained with them whatever is said here.
+        """
+        from modelsummary_ipy.display.render.html import render_html
+        from modelsummary_ipy.display.render.source_listing import build_details
+
+        options = self._options()
+        story = self._build_story("usual" if formulas else "never")
+        story = replace(story, flags=(*story.flags, *flags)) if flags else story
+        details = build_details(annotate(story))
+        return render_html(
+            story, self.view, standalone=standalone, details=details, operations=self._operations, **options
+        )
+
+    def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:
+        """Return the source of every traced function, and beside each line what it made: ``# B 32 16 = 8 32 16``.
+
+        Calls that made different things stand side by side, flags below their line. The notes are comments, so a part
+        can be pasted back as it is.
+
+        Args:
+            only: A path or a class: only functions that such a module ran.
+            sizes: Whether the sizes of this trace follow the formulas.
+
+        Raises:
+            KeyError: If no traced function with a readable source is of ``only``.
+        """
+        from modelsummary_ipy.display.render.source_listing import Annotated, render_listings
+
+        story = self._build_story("always")
+        listings = annotate(story, only)
+        if only is not None and not listings:
+            raise KeyError(f"no readable source ran in {only!r}; it takes a path or a class: {_name_classes(story)}")
+        return Annotated(render_listings(listings, sizes=sizes))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the summary to a file; its ending says how: ``.html .txt .md .json .csv``.
+
+        Raises:
+            InputError: If the ending is none of these.
+        """
+        from modelsummary_ipy.display.render.frame import render_csv, render_json
+
+        target = Path(path)
+        writers: dict[str, Callable[[], str]] = {
+            ".html": lambda: self.to_html(standalone=True),
+            ".txt": self.to_text,
+            ".md": self.to_markdown,
+            ".json": lambda: render_json(self._build_story()),
+            ".csv": lambda: render_csv(self._build_story()),
+        }
+        if target.suffix not in writers:
+            raise InputError(
+                f"can't save as {target.name!r}", f"an ending among {' '.join(writers)}", "ms.save('net.html')"
+            )
+        target.write_text(writers[target.suffix](), encoding="utf-8")
+        return target
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        bundle = {"text/plain": self.to_text(), "text/html": self.to_html(), "text/markdown": self.to_markdown()}
+        kept = {key: value for key, value in bundle.items() if not include or key in include}
+        return {key: value for key, value in kept.items() if not exclude or key not in exclude}
+
+
+def _name_classes(story: Story) -> str:
+    types = dict.fromkeys(name for listing in annotate(story) for name in listing.type_names)
+    return ", ".join(list(types)[:8])

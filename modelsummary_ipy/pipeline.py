@@ -1,0 +1,491 @@
+"""The stages of one summary, from a trace to all that is shown of it; each is computed once, when first needed."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+import warnings
+import weakref
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
+
+from modelsummary_ipy.costs import (
+    check_optimizer,
+    count_costs,
+    estimate_memory,
+    fit_batch,
+    list_operations,
+    read_budget,
+    sum_mult_adds,
+)
+from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
+from modelsummary_ipy.diagnosis.failures import explain
+from modelsummary_ipy.diagnosis.rules import find_flags, find_questions
+from modelsummary_ipy.display.rows import build_rows
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
+from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.isolation.shadow import Mode
+from modelsummary_ipy.records.errors import ForwardError, InputError
+from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
+from modelsummary_ipy.records.trace import Formula, Trace
+from modelsummary_ipy.records.view import WhenFormulas
+from modelsummary_ipy.shapes.constraints import find_constraints
+from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
+from modelsummary_ipy.tracing.attempts import Attempts
+from modelsummary_ipy.tracing.engine import Engine, Traced, run_engine, trace_bytes
+from modelsummary_ipy.tracing.tracer import Observer, TraceCancelled, hearing_progress
+
+__all__ = [
+    "Assumptions",
+    "Facts",
+    "Pipeline",
+    "Request",
+    "TraceCancelled",
+    "observed",
+    "read_assumptions",
+    "read_request",
+    "trace_model",
+]
+
+T = TypeVar("T")
+
+#: A trace of more calls than this is shown without formulas, unless they are asked for by name.
+_MANY_CALLS = 5000
+_MODES = ("same", "train", "eval")
+_ENGINES = ("auto", "fake", "real", "static")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, checked, and without the model.
+
+    Attributes:
+        inputs: What to pass; ``None`` if nothing was given.
+        method, mode, engine: As ``ModelSummary`` takes them.
+        device: As it was given.
+        expect: Declared sizes by path.
+        ignore: Ids of rules that do not run.
+    """
+
+    inputs: ModelInputs | None
+    method: str
+    device: Any
+    mode: Mode
+    engine: Engine
+    expect: Mapping[str, Any]
+    ignore: tuple[str, ...]
+
+
+class Assumptions(NamedTuple):
+    """What the memory estimate assumes: an optimizer, and a budget in bytes or ``None``."""
+
+    optimizer: str = "adamw"
+    budget: int | None = None
+
+
+_USUAL = Assumptions()
+
+
+def read_assumptions(memory: str | int | None, optimizer: str | None, base: Assumptions = _USUAL) -> Assumptions:
+    """Read a memory budget and an optimizer; what is ``None`` stays as in ``base``.
+
+    Raises:
+        InputError: If the optimizer is not known, or the budget can't be read.
+    """
+    if optimizer is not None:
+        check_optimizer(optimizer)
+    budget = read_budget(memory)
+    return Assumptions(optimizer or base.optimizer, base.budget if budget is None else budget)
+
+
+def read_request(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    input_size: Any,
+    input_data: Any,
+    method: str,
+    dtypes: Any,
+    device: Any,
+    mode: Mode,
+    engine: Engine,
+    expect: Mapping[str, Any] | None,
+    ignore: Collection[str],
+) -> Request:
+    """Read the arguments of ``ModelSummary``.
+
+    Raises:
+        InputError: If they make no sense.
+    """
+    check_model(model)
+    _check_choice("mode", mode, _MODES)
+    _check_choice("engine", engine, _ENGINES)
+    declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
+    ignored = check_ignore(ignore)
+    given = inputs if isinstance(inputs, ModelInputs) else None
+    if given is None and (inputs is not None or input_size is not None or input_data is not None):
+        given = read_inputs(model, inputs, input_size=input_size, input_data=input_data, method=method, dtypes=dtypes)
+    return Request(given, method, device, mode, engine, declared, ignored)
+
+
+def trace_model(model: nn.Module, request: Request, observer: Observer | None = None) -> Pipeline:
+    """Trace a model as requested: the first stage of its summary."""
+    device = check_device(request.device) if request.device is not None else None
+    given = request.inputs
+    with collector_paused():
+        traced = run_engine(
+            model,
+            given,
+            method=request.method,
+            device=device,
+            mode=request.mode,
+            engine=request.engine,
+            observer=observer,
+        )
+        rows = build_rows(traced.trace)
+    if given is None:
+        return Pipeline(model, traced, rows, replace(request, inputs=traced.inputs))
+    forget = traced.shadow.forget_values  # the user's data is not kept
+    known = replace(given, args=forget(given.args), kwargs=forget(given.kwargs))
+    return Pipeline(model, traced, rows, replace(request, inputs=known))
+
+
+@contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Report to ``observer`` every trace that this thread makes in the block; it may cancel them."""
+    with hearing_progress(observer), collector_paused():
+        yield
+
+
+class stage(cached_property[T]):  # reads as the decorator that it is
+    """A property that one thread computes, once, while others that need it wait.
+
+    An exception leaves it to be computed again: a form that cancels takes nothing from a cell that waits.
+    """
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> T:  # type: ignore[override]  # never of a class
+        with instance.lock:
+            value: T = super().__get__(instance, owner)
+            return value
+
+
+class Found(NamedTuple):
+    """Formulas and constraints; see ``Story``."""
+
+    outputs: FormulaTable
+    inputs: FormulaTable
+    constraints: tuple[str, ...]
+
+
+class Counted(NamedTuple):
+    """Costs by row index, and the operations whose multiply-adds are not known."""
+
+    costs: Mapping[int, Cost]
+    unknown_ops: tuple[str, ...]
+
+
+class Pipeline:
+    """The stages of one summary; what is read first changes no other.
+
+    Args:
+        model: The model; only a weak reference to it is kept.
+        traced: What the engine found.
+        rows: Its rows.
+        request: What was asked for; its inputs hold no values.
+    """
+
+    def __init__(self, model: nn.Module, traced: Traced, rows: tuple[Row, ...], request: Request) -> None:
+        self.lock = threading.RLock()
+        self.model = weakref.ref(model)  # a summary in Out[] keeps no model alive
+        self.traced = traced
+        self.rows = rows
+        self.request = request
+        self.bare = Story(traced.trace, rows, expect=request.expect)  # before any other stage
+        self._memories: dict[Assumptions, Memory] = {}
+
+    @property
+    def is_short(self) -> bool:
+        """Whether formulas are found without being asked for by name."""
+        return len(self.traced.trace.calls) <= _MANY_CALLS
+
+    # -- what rules and explanations read -----------------------------------------------------------------------------
+
+    @stage
+    def batch(self) -> BatchFacts:
+        """One more trace, with one more in the batch."""
+        traced, method = self.traced, self.request.method
+        return find_batch(traced.shadow, self.request.inputs, list(traced.dtypes), method, traced.trace, self.rows)
+
+    @stage
+    def _named(self) -> Story:
+        """The trace with its dims named, and the trace at one more in the batch."""
+        trace, found = self.traced.trace, self.batch
+        inputs = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, found.names, strict=True)]
+        return replace(
+            self.bare,
+            trace=replace(trace, inputs=tuple(inputs)),
+            batch=found.batch,
+            failed_at=found.failed_at,
+            retraces=() if found.retrace is None else (found.retrace,),
+        )
+
+    @stage
+    def _judged(self) -> Story:
+        """The same with the traces that settle what the rules suspect, most models give rise to none, and the flags."""
+        story, ignore = self._named, self.request.ignore
+        with collector_paused():
+            for sizes in find_questions(self._name_batch(story), ignore):
+                again = trace_again(self.batch, story.trace, sizes)
+                if again is not None:
+                    story = replace(story, retraces=(*story.retraces, again))
+            return replace(story, flags=find_flags(self._name_batch(story), ignore))
+
+    def _name_batch(self, story: Story) -> Story:
+        """Call the batch ``B``, as the rules do, whatever the user calls it."""
+        name, trace = self.batch.batch_name, story.trace
+        if name in ("", "B"):
+            return story
+        inputs = [replace(fact, dims=tuple("B" if dim == name else dim for dim in fact.dims)) for fact in trace.inputs]
+        return replace(story, trace=replace(trace, inputs=tuple(inputs)))
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """What the rules found, in row order."""
+        return self._judged.flags
+
+    @stage
+    def found(self) -> Found:
+        """Traces at some more sizes: formulas, and which sizes work."""
+        traced, story, inputs, method = self.traced, self._judged, self.request.inputs, self.request.method
+        try:
+            with collector_paused():
+                found = find_formulas(
+                    traced.shadow, inputs, list(traced.dtypes), method, story.trace, story.rows, self.batch
+                )
+                limits = find_constraints(story.trace, found)
+        except Exception as error:  # noqa: BLE001  # our own mistake must not cost the user the rows
+            warnings.warn(f"no formulas, for {type(error).__name__}: {error}; please report it", stacklevel=4)
+            return Found({}, {}, ())
+        if found.prober is not None:
+            found.prober.forget()
+        return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits))
+
+    @stage
+    def error(self) -> ForwardError | None:
+        """How the forward failed and which inputs would work: the search traces again, with fakes only."""
+        traced, inputs, story = self.traced, self.request.inputs, self._judged
+        trace = story.trace
+        if trace.failure is None:
+            return None
+        if self.is_short:
+            story = _with_formulas(story, self.found)
+        if inputs is None:
+            error = explain(story)
+        else:
+            retry = Attempts(traced.shadow, inputs, trace.inputs, traced.dtypes, self.request.method, len(trace.calls))
+            error = explain(story, probe=retry.ask, write=retry.write)
+        error.__cause__ = traced.error
+        return error
+
+    # -- what it costs ------------------------------------------------------------------------------------------------
+
+    @stage
+    def measured(self) -> Trace:
+        """A trace with bytes: the first one, or if it did without them one more, with grad."""
+        first, traced, inputs = self.traced.trace, self.traced, self.request.inputs
+        if first.engine == "fake" and first.failure is None and not first.knows_saved and inputs is not None:
+            again = trace_bytes(traced.shadow, inputs, list(traced.dtypes), self.request.method).trace
+            if again.failure is None and len(again.calls) == len(first.calls):
+                return again
+        return first
+
+    @stage
+    def counted(self) -> Counted:
+        """Costs by the first trace: of many modules it knows no bytes."""
+        with collector_paused():
+            return Counted(*count_costs(self.traced.trace, self.rows))
+
+    @stage
+    def weighed(self) -> Counted:
+        """Costs with bytes."""
+        if self.measured is self.traced.trace:
+            return self.counted
+        with collector_paused():
+            return Counted(*count_costs(self.measured, self.rows))
+
+    @stage
+    def operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:
+        """Per row index, the operations that ran directly in it, with their multiply-adds."""
+        return list_operations(self.traced.trace, self.rows)
+
+    def memory(self, assumed: Assumptions) -> Memory:
+        """Where the memory goes; with a budget, the largest batch that fits it, found by tracing."""
+        with self.lock:
+            if assumed not in self._memories:
+                self._memories[assumed] = self._estimate_memory(assumed)
+            return self._memories[assumed]
+
+    def _estimate_memory(self, assumed: Assumptions) -> Memory:
+        optimizer, budget = assumed
+        cost = self.weighed.costs.get(0)
+        about = cost is not None and cost.approximate
+        memory = estimate_memory(self.measured, optimizer=optimizer, approximate=about, budget=budget)
+        if budget is None:
+            return memory
+        size, prober = self.batch.base.get("B"), self.batch.prober
+        if prober is None or size is None:
+            return replace(memory, batch=size)
+
+        def measure(other: int) -> Memory | None:
+            again = prober.measure({"B": other})
+            if again is None or again.failure is not None:
+                return None
+            return estimate_memory(again, optimizer=optimizer, budget=budget)
+
+        return fit_batch(memory, size, measure)
+
+    # -- all together -------------------------------------------------------------------------------------------------
+
+    def known(self, assumed: Assumptions) -> Story:
+        """The trace with its flags, and what else was computed before."""
+        story, computed = self._judged, vars(self)
+        if "found" in computed:
+            story = _with_formulas(story, self.found)
+        for name in ("weighed", "counted"):
+            if name in computed:
+                counted: Counted = computed[name]
+                story = replace(story, costs=counted.costs, unknown_ops=counted.unknown_ops)
+                break
+        return replace(story, memory=self._memories.get(assumed))
+
+    def shown(self, assumed: Assumptions, formulas: WhenFormulas, *, with_bytes: bool) -> Story:
+        """All that is displayed.
+
+        Args:
+            assumed: What the memory estimate assumes.
+            formulas: When to find formulas; those found before are there in any case.
+            with_bytes: Whether to measure bytes also where the first trace did without.
+        """
+        if formulas == "always" or (formulas == "usual" and self.is_short):
+            self.found  # noqa: B018  # computes them
+        story = _with_formulas(self._judged, self.found) if "found" in vars(self) else self._judged
+        if with_bytes or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
+            costs, unknown = self.weighed
+            return replace(story, costs=costs, unknown_ops=unknown, memory=self.memory(assumed))
+        costs, unknown = self.counted
+        return replace(story, costs=costs, unknown_ops=unknown)
+
+
+class Facts:
+    """What is known of a summary, stage by stage, as its user reads it.
+
+    Args:
+        pipeline: The stages.
+        assumed: What the memory estimate assumes.
+    """
+
+    def __init__(self, pipeline: Pipeline, assumed: Assumptions) -> None:
+        self.pipeline = pipeline
+        self.assumed = assumed
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every call in execution order, parents before children, and the modules that were not called."""
+        return self.pipeline.rows
+
+    def __getitem__(self, path: str) -> Row:
+        """Return the first row of a path.
+
+        Raises:
+            KeyError: If no row has it; the message names the nearest paths.
+        """
+        for row in self.rows:
+            if row.path == path:
+                return row
+        near = difflib.get_close_matches(path, {row.path for row in self.rows}, 3, 0.5)
+        raise KeyError(f"no row {path!r}" + (f"; did you mean {', '.join(map(repr, near))}?" if near else ""))
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """What the rules found, in row order."""
+        return self.pipeline.flags
+
+    @property
+    def formulas(self) -> Mapping[int, tuple[Formula | None, ...]]:
+        """Per row index, per output leaf, its shape as a formula of the input's: ``("B", "16", "H + 8", "W + 8")``.
+
+        A leaf has ``None`` where no formula predicts every trace that was made at other sizes.
+        """
+        return self.pipeline.found.outputs
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """Which sizes work, in words, each tried on both sides: ``("H and W divisible by 16", "C = 3")``."""
+        return self.pipeline.found.constraints
+
+    @property
+    def costs(self) -> Mapping[int, Cost]:
+        """Per row index, its multiply-adds and the bytes autograd saves in it, with all in it and by itself.
+
+        ``None`` stands where a number is unknown. Of more than 5,000 modules bytes are measured when asked for here.
+        """
+        return self.pipeline.weighed.costs
+
+    @property
+    def total_mult_adds(self) -> int | None:
+        """Multiply-adds of one forward, batch included; what ``unknown_ops`` names is left out. ``None`` untraced."""
+        return sum_mult_adds(self.pipeline.counted.costs)
+
+    @property
+    def unknown_ops(self) -> tuple[str, ...]:
+        """Operations whose multiply-adds are unknown, as ``register_mult_adds`` takes them: ``"mylib::fused_mlp"``."""
+        return self.pipeline.counted.unknown_ops
+
+    @property
+    def memory(self) -> Memory:
+        """Where the memory goes, what a training step takes, and, with a budget, the largest batch that fits it."""
+        return self.pipeline.memory(self.assumed)
+
+    @property
+    def error(self) -> ForwardError | None:
+        """How the forward failed, ``None`` if it did not."""
+        return self.pipeline.error
+
+    @property
+    def engine(self) -> str:
+        """What traced it: ``"fake"``, ``"real"`` or ``"static"``."""
+        return self.pipeline.bare.trace.engine
+
+    @property
+    def engine_reason(self) -> str:
+        """Why it was not the fake engine, ``""`` if it was."""
+        return self.pipeline.bare.trace.engine_reason
+
+    @property
+    def total_params(self) -> int:
+        """Scalars of all parameters, each tensor counted once whatever its names."""
+        return self.pipeline.bare.total_params
+
+    @property
+    def trainable_params(self) -> int:
+        """Those of ``total_params`` that require grad."""
+        return self.pipeline.bare.trainable_params
+
+    @property
+    def story(self) -> Story:
+        """All facts behind the summary, with the flags; formulas only if they were asked for before."""
+        return self.pipeline.known(self.assumed)
+
+
+def _with_formulas(story: Story, found: Found) -> Story:
+    return replace(story, formulas=found.outputs, input_formulas=found.inputs, constraints=found.constraints)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}={value!r}", f"one of {', '.join(map(repr, choices))}", f"{name}={choices[0]!r}")

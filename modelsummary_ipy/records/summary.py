@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from modelsummary_ipy.records.quick import quick
-from modelsummary_ipy.records.trace import Formula, Kind, Link, Severity, Status, TensorSpec, Trace
+from modelsummary_ipy.records.trace import Formula, Kind, Severity, Status, TensorSpec, Trace
 
 __all__ = ["Change", "Cost", "Flag", "Memory", "Retrace", "Row", "Story"]
 
@@ -264,16 +264,6 @@ class Story:
             if row.parent is not None:
                 found.setdefault(row.parent, []).append(row.index)
         return {parent: tuple(rows) for parent, rows in found.items()}
-
-    @cached_property
-    def users(self) -> Mapping[Link, tuple[int, ...]]:
-        """Indices of the calls that read a tensor, by where it was made."""
-        found: dict[Link, list[int]] = {}
-        for call in self.trace.calls:
-            for link in call.input_links:
-                if link is not None and call.index not in (readers := found.setdefault(link, [])):
-                    readers.append(call.index)
-        return {link: tuple(calls) for link, calls in found.items()}
 
     @cached_property
     def total_params(self) -> int:

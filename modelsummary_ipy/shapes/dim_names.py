@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from modelsummary_ipy.records.trace import Call, InputFact, Trace
+from modelsummary_ipy.records.dataflow import Dataflow
+from modelsummary_ipy.records.trace import Call, InputFact, Link, Trace
 
 __all__ = ["FEATURE_NAMES", "InputNames", "name_dims"]
 
@@ -178,28 +179,28 @@ class _Readers:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._users: dict[tuple[int, int], list[tuple[Call, int]]] = {}
-        parents = {call.parent for call in trace.calls}
-        for call in trace.calls:
-            if call.kind == "module" and call.index in parents and not _is_torch_layer(trace, call):
-                continue  # a container hands its input on
-            for position, link in enumerate(call.input_links):
-                if link is not None:
-                    self._users.setdefault((link.call, link.leaf), []).append((call, position))
+        self._flow = Dataflow(trace)
+        self._parents = {call.parent for call in trace.calls}
+
+    def _readers(self, link: Link) -> Iterator[tuple[Call, int]]:
+        """Who reads a tensor, and as which input; a container of the user's hands it on."""
+        for call, position in self._flow.reads.get(link, ()):
+            if call.kind == "op" or call.index not in self._parents or _is_torch_layer(self._trace, call):
+                yield call, position
 
     def find(self, leaf: int) -> tuple[Call, tuple[int, ...]] | None:
         """Return the layer and, per dim that it sees, the leaf's axis (-1 for a new one); ``None`` if none says."""
         rank = len(self._trace.inputs[leaf].spec.shape)
-        edge: list[tuple[tuple[int, int], tuple[int, ...]]] = [((-1, leaf), tuple(range(rank)))]
+        edge: list[tuple[Link, tuple[int, ...]]] = [(Link(-1, leaf), tuple(range(rank)))]
         for _ in range(_MOST_STEPS):
-            following: list[tuple[tuple[int, int], tuple[int, ...]]] = []
+            following: list[tuple[Link, tuple[int, ...]]] = []
             for link, axes in edge:
-                for call, position in self._users.get(link, ()):
+                for call, position in self._readers(link):
                     if position == 0 and _names_by_reader(call, rank, ()):
                         return call, self._order(call, axes)
                     moved = _move_axes(call, position, axes)
                     if moved is not None:
-                        following.append(((call.index, 0), moved))
+                        following.append((Link(call.index, 0), moved))
             if not following:
                 return None
             edge = following
@@ -235,14 +236,15 @@ class _Readers:
         return False
 
     def _after(self, layer: Call) -> Iterator[Call]:
-        seen = {layer.index}
-        for call in self._trace.calls[layer.index + 1 :]:
-            if any(link is not None and link.call in seen for link in call.input_links):
-                if call.type_name in ("transpose", "permute", "swapaxes"):
-                    return  # from here on the order is another
-                yield call
-                if call.outputs and len(call.outputs[0].shape) == 3:
-                    seen.add(call.index)
+        """What follows with three dims, up to where they change places."""
+        for call in self._flow.after(layer, len(self._trace.calls), until=_leaves_three_dims, containers=True):
+            if call.type_name in ("transpose", "permute", "swapaxes"):
+                return  # from here on the order is another
+            yield call
+
+
+def _leaves_three_dims(call: Call) -> bool:
+    return not call.outputs or len(call.outputs[0].shape) != 3
 
 
 def _is_torch_layer(trace: Trace, call: Call) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 
 from modelsummary_ipy.diagnosis.rules import QUESTIONS, RULES
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.summary import ModelSummary
 from tests.corpus import BUGS, CLEAN, Bug, Clean
 
 
 def summarise(case: Bug | Clean) -> ModelSummary:
-    """Summarise a case, and ask every rule once more where nothing catches what it raises."""
+    """Summarise a case, and run every rule once more where nothing catches what it raises."""
     ms = ModelSummary(case.make(), case.inputs, **case.options)
     assert ms.error is None, ms.error
-    for ask in (*RULES.values(), *QUESTIONS.values()):
-        list(ask(ms.story))
+    evidence = Evidence(ms.story)
+    for rule in (*RULES.values(), *QUESTIONS.values()):
+        list(rule(evidence))
     return ms
 
 

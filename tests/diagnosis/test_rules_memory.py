@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.memory import find_memory_explosions
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.summary import ModelSummary
@@ -129,4 +130,4 @@ def test_without_a_measured_peak_nothing_is_said() -> None:
     from dataclasses import replace
 
     story = replace(ms.story, trace=replace(ms.story.trace, peak_bytes=None))
-    assert list(find_memory_explosions(story)) == []
+    assert list(find_memory_explosions(Evidence(story))) == []

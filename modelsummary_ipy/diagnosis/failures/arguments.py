@@ -7,7 +7,6 @@ import re
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, RESHAPE, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_call,
@@ -16,6 +15,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     wrap_attribute,
     write_loop,
 )
+from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_arguments"]
@@ -182,7 +182,7 @@ def _explain_none(ctx: FailureContext) -> Diagnosis:
     silent = next((call for call in reversed(before) if call.status == "ran"), None)
     if silent is None:
         return Diagnosis(f"None came, {ctx.owner} takes a tensor", "a tensor")
-    fact = ctx.module_of(silent)
+    fact = ctx.flow.module_of(silent)
     place = f" ({fact.forward_file.rpartition('/')[2]}:{fact.forward_line})" if fact and fact.forward_line else ""
     reason = f"'{silent.path}' ({silent.type_name}) gave None: its forward has no return"
     return Diagnosis(reason, "a tensor", f"return the result at the end of {silent.type_name}.forward{place}")

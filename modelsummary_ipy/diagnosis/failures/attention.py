@@ -9,9 +9,9 @@ from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import find_clashe
 from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call
+from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_attention"]
@@ -34,7 +34,7 @@ def explain_attention(ctx: FailureContext) -> Diagnosis | None:
 def find_heads(ctx: FailureContext) -> Call | None:
     """Return the call of the ``nn.MultiheadAttention`` that failed, or that the failed function is the inside of."""
     call = ctx.call if ctx.call is not None and ctx.call.kind == "module" else ctx.parent
-    fact = ctx.module_of(call)
+    fact = ctx.flow.module_of(call)
     is_heads = fact is not None and fact.type_name == "MultiheadAttention" and fact.type_module.startswith("torch.")
     return call if is_heads and (call is ctx.call or ctx.function == "multi_head_attention_forward") else None
 
@@ -55,7 +55,7 @@ class _Heads:
         self.call = call
         self.operands = operands
         self.query, self.key, self.value = query, key, value
-        fact = ctx.module_of(call)
+        fact = ctx.flow.module_of(call)
         assert fact is not None
         self.fact = fact
         self.settings = fact.settings

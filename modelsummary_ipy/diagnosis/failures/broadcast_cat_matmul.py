@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, STEP, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, resize_param
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.records.trace import Call, Link
+from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
 
@@ -96,25 +96,9 @@ def _explain_missing_axes(
 def _find_table(ctx: FailureContext, operands: tuple[Operand, Operand]) -> Operand | None:
     """Return the tensor that comes from a parameter or buffer and not from the input: positions, a mask."""
     for x, other in (operands, operands[::-1]):
-        if _comes_from_input(ctx, other.link) and not _comes_from_input(ctx, x.link):
+        if ctx.flow.sources(other.link) and not ctx.flow.sources(x.link):
             return x
     return None
-
-
-def _comes_from_input(ctx: FailureContext, link: Link | None) -> bool:
-    """Tell whether the values of a tensor depend on the model's input."""
-    seen: set[int] = set()
-    work = [link]
-    while work:
-        at = work.pop()
-        if at is None:
-            continue
-        if at.call < 0:
-            return True
-        if at.call not in seen:
-            seen.add(at.call)
-            work.extend(ctx.trace.calls[at.call].input_links)
-    return False
 
 
 def _explain_table(ctx: FailureContext, left: Operand, right: Operand, table: Operand, axis: int) -> Diagnosis:
@@ -134,7 +118,7 @@ def _explain_table(ctx: FailureContext, left: Operand, right: Operand, table: Op
 def _name_table(ctx: FailureContext, table: Operand, axis: int, came: int) -> tuple[str, str]:
     param = table.param
     link = table.link
-    for call in ctx.walk_back(link, 4):
+    for call in ctx.flow.walk_back(link, 4):
         if param is None:
             param = next((index for index in call.input_params if index is not None), None)
     if param is None or not ctx.trace.params[param].names:
@@ -194,7 +178,7 @@ def _explain_residual(
         reason = f"the skip has {skip.shape[-1]} features, {main.shape[-1]} came out of the layers it passes by"
     else:
         return None
-    if not _comes_from_input(ctx, skip.link):
+    if not ctx.flow.sources(skip.link):
         return None
     line = fix_operand(ctx, place, "self.shortcut({})")
     fix = f"{write_change(path, layer)}; {line}" if line else write_change(path, layer)
@@ -202,7 +186,7 @@ def _explain_residual(
 
 
 def _is_convolved(ctx: FailureContext, x: Operand) -> bool:
-    return any("Conv" in call.type_name or call.type_name.startswith("conv") for call in ctx.walk_back(x.link, 8))
+    return any("Conv" in call.type_name or call.type_name.startswith("conv") for call in ctx.flow.walk_back(x.link, 8))
 
 
 def explain_cat(ctx: FailureContext) -> Diagnosis | None:

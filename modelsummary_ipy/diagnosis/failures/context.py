@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import tokenize
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, TensorSpec, Trace
 
@@ -103,11 +104,13 @@ class Operand:
 
     @property
     def numel(self) -> int:
-        """How many numbers it holds."""
-        product = 1
-        for size in self.spec.shape:
-            product *= size
-        return product
+        """How many scalars it holds."""
+        return math.prod(self.spec.shape)
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is the model's own input."""
+        return self.link is not None and self.link.call < 0
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,11 @@ class FailureContext:
     def trace(self) -> Trace:
         """What the pass wrote down."""
         return self.story.trace
+
+    @cached_property
+    def flow(self) -> Dataflow:
+        """Which call made each tensor, and which read it."""
+        return Dataflow(self.trace)
 
     @cached_property
     def fact(self) -> ModuleFact | None:
@@ -229,70 +237,18 @@ class FailureContext:
         """The failed call's own plain arguments by name."""
         return dict(self.call.arguments) if self.call is not None else {}
 
-    def producer(self, x: Operand | None) -> Call | None:
-        """Return the call that made a tensor; ``None`` for inputs, parameters and constants."""
-        if x is None or x.link is None or x.link.call < 0:
-            return None
-        return self.trace.calls[x.link.call]
-
-    def is_input(self, x: Operand) -> bool:
-        """Tell whether a tensor is the model's own input."""
-        return x.link is not None and x.link.call < 0
-
     def is_like_input(self, x: Operand) -> bool:
         """Tell whether a tensor is the model's own input or was made of it without a change of size."""
-        link = x.link
-        for call in self.walk_back(link):
-            if not call.inputs or call.inputs[0].shape != x.shape:
-                return False
-            link = call.input_links[0]
-        return link is not None and link.call < 0
-
-    def find_origin(self, x: Operand, axis: int) -> Call | None:
-        """Return the call that gave an axis its size: past activations, norms and dropouts that only hand it on.
-
-        Args:
-            x: The tensor.
-            axis: Counted from the end, a negative number.
-        """
-        size = x.shape[axis]
-        for call in self.walk_back(x.link):
-            before = call.inputs[0].shape if call.inputs else ()
-            handed_on = len(before) == x.rank and before[axis] == size and before[:1] == x.shape[:1]
-            if not handed_on or self._gives(call, size):
-                return call
-        return None
-
-    def _gives(self, call: Call, size: int) -> bool:
-        """Tell whether a layer's own settings say that it gives this size."""
-        fact = self.module_of(call)
-        names = ("out_features", "out_channels", "embedding_dim", "hidden_size", "embed_dim")
-        return fact is not None and any(fact.settings.get(name) == size for name in names)
+        return self.flow.is_like_input(x.link, x.shape)
 
     def describe_giver(self, x: Operand, axis: int) -> str:
         """Write who gave an axis its size: ``"'fc1' (Linear) gives"``, ``"the model's input has"``."""
-        if self.is_input(x):
+        if x.is_input:
             return "the model's input has"
-        origin = self.find_origin(x, axis)
+        origin = self.flow.find_origin(x.link, x.shape, axis)
         if origin is None:
             return "the input has" if self.is_like_input(x) else "there are"
-        return (
-            f"'{origin.path}' ({origin.type_name}) gives" if origin.kind == "module" else f"{origin.type_name}() gives"
-        )
-
-    def walk_back(self, link: Link | None, most: int = 400) -> Iterator[Call]:
-        """Yield the calls that led to a tensor, nearest first, along the first tensor that each read."""
-        while link is not None and link.call >= 0 and most:
-            call = self.trace.calls[link.call]
-            yield call
-            link = call.input_links[0] if call.input_links else None
-            most -= 1
-
-    def module_of(self, call: Call | None) -> ModuleFact | None:
-        """Return the module of a module's call."""
-        if call is None or call.kind != "module" or call.module is None:
-            return None
-        return self.trace.modules[call.module]
+        return f"{name_call(origin)} gives"
 
     @cached_property
     def parent(self) -> Call | None:
@@ -312,6 +268,11 @@ class FailureContext:
         if self.call is None:
             return []
         return [call for call in self.trace.calls if call.parent == self.call.index]
+
+
+def name_call(call: Call) -> str:
+    """``"'fc1' (Linear)"`` for a module, ``"cat()"`` for an operation."""
+    return f"'{call.path}' ({call.type_name})" if call.kind == "module" else f"{call.type_name}()"
 
 
 def build_context(story: Story) -> FailureContext | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import GROW, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
@@ -94,7 +94,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     if x.rank == spatial + 1 and channels == 1:
         reason = f"{write_shape(x.shape)} has {x.rank} axes, so axis 0 was taken for the channels: one is missing"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(1)"), search, goal)
-    maker = ctx.producer(x)
+    maker = ctx.flow.producer(x.link)
     plural = "channel" if got == 1 else "channels"
     giver = f"{ctx.describe_giver(x, axis - x.rank)} {got} {plural}"
     if maker is not None and maker.type_name in ("cat", "concat", "concatenate"):
@@ -119,7 +119,7 @@ _MAP_MAKERS = ("Conv", "conv", "cat", "concat", "interpolate", "Upsample", "Batc
 
 def _is_map(ctx: FailureContext, x: Operand) -> bool:
     """Tell whether a tensor came out of layers that keep channels on axis 1."""
-    for call in ctx.walk_back(x.link):
+    for call in ctx.flow.walk_back(x.link):
         if call.type_name.startswith(_MAP_MAKERS) or "ool" in call.type_name:
             return True
         if not call.inputs or call.inputs[0].shape != x.shape:

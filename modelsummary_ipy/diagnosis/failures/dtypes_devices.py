@@ -101,11 +101,11 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
     if odd is None or ctx.call is None or (ctx.call.autocast is not None and odd.spec.dtype in FLOATING[2:]):
         return None
     reason = f"{odd.spec.dtype} came, {against}"
-    maker = ctx.producer(odd)
+    maker = ctx.flow.producer(odd.link)
     if maker is not None and maker.kind == "op" and maker.type_name in ("double", "half", "float", "bfloat16", "to"):
         place = write_source(maker.source)
         reason += f": .{maker.type_name}() at {place} made it" if place else f": .{maker.type_name}() made it"
-    elif ctx.is_input(odd):
+    elif odd.is_input:
         reason += "; it is the model's input"
     position = data.index(odd) if ctx.call.kind == "module" else ctx.operands.index(odd)
     fix = fix_argument(ctx, f"{{}}{cast(wanted)}", position=position)
@@ -174,9 +174,9 @@ def _name_operand(ctx: FailureContext, x: Operand) -> str:
     if x.param is not None:
         names = ctx.trace.params[x.param].names
         return f"'{names[0]}'" if names else "a parameter"
-    if ctx.is_input(x):
+    if x.is_input:
         return "the model's input"
-    maker = ctx.producer(x)
+    maker = ctx.flow.producer(x.link)
     if maker is None:
         return "a tensor that is no buffer"
     place = write_source(maker.source)
@@ -185,7 +185,7 @@ def _name_operand(ctx: FailureContext, x: Operand) -> str:
 
 def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> str:
     """Make the stray tensor where the others are."""
-    maker = ctx.producer(odd)
+    maker = ctx.flow.producer(odd.link)
     if maker is not None and maker.type_name in ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "tensor",
                                                  "eye", "linspace"):  # fmt: skip
         line = find_line(ctx, maker)
@@ -221,7 +221,7 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
     most = int(words[0]) if words and words[0].isdigit() else None
     came = f"{most} came" if most is not None else "a larger or a negative one came"
     reason = f"the table has rows 0 … {rows - 1}, {came}"
-    counted = next((call for call in ctx.walk_back(ctx.operands[0].link, 8) if call.type_name == "arange"), None)
+    counted = next((call for call in ctx.flow.walk_back(ctx.operands[0].link, 8) if call.type_name == "arange"), None)
     goal = None
     if counted is not None and most is not None:
         count = max(ctx.operands[0].shape, default=1)

@@ -18,7 +18,6 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
 from modelsummary_ipy.diagnosis.failures.fixes import find_earlier
-from modelsummary_ipy.diagnosis.failures.formatting import write_input, write_shape
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
@@ -26,6 +25,7 @@ from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_
 from modelsummary_ipy.diagnosis.failures.source_edits import find_operands
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import Probe, Specs, find_sizes
+from modelsummary_ipy.diagnosis.formatting import write_input, write_shape
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Story
 
@@ -238,9 +238,9 @@ def _write_origin(ctx: FailureContext, x: Operand) -> str:
     if x.param is not None:
         names = ctx.trace.params[x.param].names
         return f" '{names[0]}'" if names else ""
-    if ctx.is_input(x):
+    if x.is_input:
         return " the model's input"
-    maker = ctx.producer(x)
+    maker = ctx.flow.producer(x.link)
     if maker is None:
         return ""
     return f" from '{maker.path}'" if maker.kind == "module" else f" from {maker.type_name}()"

@@ -124,7 +124,7 @@ def fix_creation(ctx: FailureContext, x: Operand, size: tuple[int, ...]) -> str:
     Returns:
         ``"at net.py:12: h = torch.zeros(2, 4, 16)"``; ``""`` if it is not made with a size that the line tells.
     """
-    for call in ctx.walk_back(x.link, 6):
+    for call in ctx.flow.walk_back(x.link, 6):
         if call.type_name in _CREATORS:
             line = read_line(call.source)
             old = call.outputs[0].shape if call.outputs else ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from modelsummary_ipy.diagnosis.failures.context import RESHAPE, STEER, Diagnosis, FailureContext, Operand, write_source
 from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
-from modelsummary_ipy.diagnosis.failures.formatting import factor_like, product, write_product, write_shape
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
+from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_linear", "find_source_map", "move_to_end"]
@@ -57,7 +59,7 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     """The trailing axes multiply to what is taken, or one of them is it."""
     shape, rank = x.shape, x.rank
     for start in range(1, rank - 1):
-        if product(shape[start:]) == taken:
+        if math.prod(shape[start:]) == taken:
             reason = f"{write_product(shape[start:])}: the map was not flattened"
             return Diagnosis(reason, expected, fix_argument(ctx, f"{{}}.flatten({start})"))
     if taken not in shape[1:-1]:
@@ -70,7 +72,7 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
 
 def find_source_map(ctx: FailureContext, x: Operand) -> TensorSpec | None:
     """Return the tensor that was flattened into this one."""
-    call = ctx.producer(x)
+    call = ctx.flow.producer(x.link)
     if call is None or call.type_name not in _FLATTENERS or not call.inputs:
         return None
     return call.inputs[0]
@@ -82,11 +84,11 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
         return None
     goal = (last_axis, taken)
     inner = before.shape[1:]
-    if x.rank == 1 and product(inner) == taken:
+    if x.rank == 1 and math.prod(inner) == taken:
         reason = f"the batch was flattened too: {write_product(before.shape)}, of which {taken} are one sample's"
         return Diagnosis(reason, expected, _fix_flatten(ctx, x))
-    if product(inner) != x.shape[-1]:
-        if product(inner[1:]) == x.shape[-1] and x.rank == 2:
+    if math.prod(inner) != x.shape[-1]:
+        if math.prod(inner[1:]) == x.shape[-1] and x.rank == 2:
             reason = (
                 f"the map {write_shape(before.shape)} has no batch axis, so its {before.shape[0]} channels were taken "
                 f"for one and {write_product(inner)} features are left"
@@ -101,7 +103,7 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
 
 def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> str:
     """Let the line that flattens keep the batch."""
-    maker = ctx.producer(x)
+    maker = ctx.flow.producer(x.link)
     if maker is None or maker.kind != "op":
         return ""
     line = find_line(ctx, maker)
@@ -112,7 +114,7 @@ def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> str:
 
 
 def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis:
-    maker = ctx.producer(x)
+    maker = ctx.flow.producer(x.link)
     got = x.shape[-1]
     fix = fix_module(ctx, in_features=got)
     reason = f"{ctx.describe_giver(x, -1)} {got} features, {ctx.owner} takes {taken}"
@@ -131,8 +133,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
 
 
 def _find_bidirectional(ctx: FailureContext, x: Operand) -> str:
-    for call in ctx.walk_back(x.link, 6):
-        fact = ctx.module_of(call)
+    for call in ctx.flow.walk_back(x.link, 6):
+        fact = ctx.flow.module_of(call)
         if fact is not None and fact.type_name in ("LSTM", "GRU", "RNN"):
             return f"'{call.path}'" if fact.settings.get("bidirectional") else ""
     return ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
-from modelsummary_ipy.records.trace import Call, Link
+from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand, name_call
+from modelsummary_ipy.records.trace import Call
 
 __all__ = ["Lost", "find_lost", "find_stride", "write_lost"]
 
@@ -48,29 +48,12 @@ def find_lost(ctx: FailureContext, left: Operand, right: Operand, axis: int) -> 
     """
     found: list[tuple[bool, Lost, bool]] = []
     for x, other, is_left in ((left, right, True), (right, left, False)):
-        for call in _ancestors(ctx, x.link):
+        for call in sorted(ctx.flow.before(x.link), key=lambda call: -call.index):
             lost = _read(call, axis)
-            if lost is not None and call.index not in _made_by(ctx, other):
+            if lost is not None and not ctx.flow.leads_to(call, other.link):
                 found.append((lost.before == other.shape[axis], lost, is_left))
     best = max(found, key=lambda item: (item[0], item[1].call.index), default=None)
     return (best[1], best[2]) if best is not None else None
-
-
-def _made_by(ctx: FailureContext, x: Operand) -> set[int]:
-    """Return the calls that led to a tensor."""
-    return {call.index for call in _ancestors(ctx, x.link)}
-
-
-def _ancestors(ctx: FailureContext, link: Link | None) -> list[Call]:
-    """Return every call that led to a tensor, latest first."""
-    seen: set[int] = set()
-    work = [link]
-    while work:
-        at = work.pop()
-        if at is not None and at.call >= 0 and at.call not in seen:
-            seen.add(at.call)
-            work.extend(ctx.trace.calls[at.call].input_links)
-    return [ctx.trace.calls[index] for index in sorted(seen, reverse=True)]
 
 
 def _read(call: Call, axis: int) -> Lost | None:
@@ -88,7 +71,5 @@ def _read(call: Call, axis: int) -> Lost | None:
 
 def write_lost(lost: Lost) -> str:
     """``"'down1' (MaxPool2d) made 12 of 25, and 25 / 2 is no whole number"``."""
-    name = f"'{lost.call.path}' ({lost.call.type_name})" if lost.call.kind == "module" else f"{lost.call.type_name}()"
-    return (
-        f"{name} made {lost.after} of {lost.before}, and {lost.before} / {lost.stride} is {lost.before / lost.stride:g}"
-    )
+    divided = f"{lost.before} / {lost.stride} is {lost.before / lost.stride:g}"
+    return f"{name_call(lost.call)} made {lost.after} of {lost.before}, and {divided}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import (
@@ -14,8 +15,8 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting
-from modelsummary_ipy.diagnosis.failures.formatting import product, write_product, write_shape
 from modelsummary_ipy.diagnosis.failures.linear import move_to_end
+from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
 from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_norm"]
@@ -48,7 +49,7 @@ def _explain_channels(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     has_weights = bool(ctx.weights)
     if isinstance(features, int) and x.shape[1] != features and has_weights:
         return _explain_features(ctx, x, features)
-    values = x.shape[0] * product(x.shape[2:])
+    values = x.shape[0] * math.prod(x.shape[2:])
     if ctx.function == "batch_norm" and values == 1 and (ctx.fact is None or ctx.fact.training):
         places = write_product((x.shape[0], *x.shape[2:]))
         reason = f"in train mode a variance is taken over batch and places, and {places} value a channel has none"
@@ -56,7 +57,7 @@ def _explain_channels(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         candidates = (specs,) if len(specs) == len(ctx.trace.inputs) else ()
         expected = "more than one value a channel in train mode"
         return Diagnosis(reason, expected, "model.eval()", candidates=candidates)
-    if ctx.function == "instance_norm" and product(x.shape[2:]) == 1:
+    if ctx.function == "instance_norm" and math.prod(x.shape[2:]) == 1:
         reason = f"a variance is taken over the places of one map, and {write_shape(x.shape)} has one place"
         return Diagnosis(reason, "more than one place a channel", "", GROW)
     return None

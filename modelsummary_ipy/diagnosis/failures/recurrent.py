@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
 from modelsummary_ipy.diagnosis.failures.linear import last_axis
+from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["explain_recurrent"]
@@ -84,7 +84,7 @@ def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...],
             reason += " (batch_first moves the batch of the input, not of the state)"
     fix = fix_creation(ctx, state, wanted)
     candidates: tuple[tuple[TensorSpec, ...], ...] = ()
-    if ctx.is_input(state) and state.link is not None:
+    if state.is_input and state.link is not None:
         specs = [fact.spec for fact in ctx.trace.inputs]
         old = specs[state.link.leaf]
         specs[state.link.leaf] = TensorSpec(old.name, wanted, old.dtype, old.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -16,9 +17,9 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import resize_param
-from modelsummary_ipy.diagnosis.failures.formatting import factor_like, product, write_product, write_shape
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
+from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_axis", "explain_reshape", "explain_split"]
@@ -38,7 +39,7 @@ def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
         return None
     if ctx.function == "expand":
         return _explain_expand(ctx, x, wanted)
-    fixed = product([size for size in wanted if size != -1])
+    fixed = math.prod([size for size in wanted if size != -1])
     total = x.numel
     if (fixed and total % fixed == 0 and -1 in wanted) or total == fixed:
         return _explain_strides(ctx, x, wanted)
@@ -65,13 +66,13 @@ def _read_target(ctx: FailureContext) -> tuple[int, ...] | None:
 
 def numel(call: Call) -> int | None:
     """Count the numbers a call reads."""
-    return product(call.inputs[0].shape) if call.inputs else None
+    return math.prod(call.inputs[0].shape) if call.inputs else None
 
 
 def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
     if ctx.function != "view":
         return None
-    maker = ctx.producer(x)
+    maker = ctx.flow.producer(x.link)
     after = f" after {maker.type_name}" if maker is not None and maker.kind == "op" else ""
     reason = f"the numbers don't lie in that order in memory{after}: view never copies, reshape does"
 
@@ -112,7 +113,7 @@ def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     rest = wanted[1:]
     batch = x.shape[0]
     each = x.numel // batch if batch else 0
-    inner = product([size for size in rest if size != -1])
+    inner = math.prod([size for size in rest if size != -1])
     if not ((-1 in rest and inner and each % inner == 0) or inner == each):
         return None
     reason = f"the target holds a batch of {wanted[0]}, and {batch} came: {write_product(x.shape)}"
@@ -149,14 +150,14 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         fix = change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)")
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)
         if fix and reader is not None:
-            layer = write_module(reader, ctx.trace, in_features=product(x.shape[1:]))
+            layer = write_module(reader, ctx.trace, in_features=math.prod(x.shape[1:]))
             fix = f"{fix}; {write_change(reader.path, layer)}"
     measure: Any = _per_sample if -1 in wanted and x.rank > 1 else numel
     return Diagnosis(f"{came} {verb}", write_shape(wanted), fix, GROW, (measure, fixed))
 
 
 def _per_sample(call: Call) -> int | None:
-    return product(call.inputs[0].shape[1:]) if call.inputs else None
+    return math.prod(call.inputs[0].shape[1:]) if call.inputs else None
 
 
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
@@ -191,8 +192,8 @@ def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         return None
     channels = x.shape[-3]
     reason = f"{channels} channels are not divisible by {kept} × {kept} = {kept * kept}"
-    maker = ctx.producer(x)
-    fact = ctx.module_of(maker)
+    maker = ctx.flow.producer(x.link)
+    fact = ctx.flow.module_of(maker)
     fix = ""
     if fact is not None and fact.settings.get("out_channels") == channels:
         more = -(-channels // (kept * kept)) * kept * kept

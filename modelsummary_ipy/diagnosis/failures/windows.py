@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.convolution import find_window
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
-from modelsummary_ipy.diagnosis.failures.formatting import write_shape
+from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.shapes.windows import read_windows
 
 __all__ = ["explain_window"]
@@ -45,7 +45,7 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
 def _count_halvings(ctx: FailureContext, x: Operand) -> int:
     """Count the calls on the way that made the map smaller."""
     count = 0
-    for call in ctx.walk_back(x.link):
+    for call in ctx.flow.walk_back(x.link):
         if not call.inputs or not call.outputs or call.type_name in ("flatten", "view", "reshape", "mean"):
             continue
         before, after = call.inputs[0].shape, call.outputs[0].shape

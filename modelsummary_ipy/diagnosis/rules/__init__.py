@@ -1,8 +1,8 @@
-"""The rules: each a small pure function from a story to flags, grouped by what it watches."""
+"""The rules: each a small pure function from the evidence of a story to flags, grouped by what it watches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from modelsummary_ipy.diagnosis.rules import (
@@ -19,14 +19,15 @@ from modelsummary_ipy.diagnosis.rules import (
     wiring,
     wrong_axis,
 )
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Flag, Story
 
 __all__ = ["QUESTIONS", "RULES", "find_flags", "find_questions"]
 
-Rule = Callable[[Story], Iterable[Flag]]
-Question = Callable[[Story], Iterable[Mapping[str, int]]]
+Rule = Callable[[Evidence], Iterable[Flag]]
+Question = Callable[[Evidence], Iterable[Mapping[str, int]]]
 
-#: Every rule by its id, in the order they are asked.
+#: Every rule by its id, in the order they run.
 RULES: dict[str, Rule] = {
     **batch_flow.RULES,
     **batch_sizes.RULES,
@@ -55,26 +56,28 @@ def find_questions(story: Story, ignore: Collection[str] = ()) -> tuple[Mapping[
 
     Args:
         story: What is known, the trace at B + 1 included.
-        ignore: Ids of rules that are not asked.
+        ignore: Ids of rules that are not run.
     """
-    wanted = [sizes for name, ask in QUESTIONS.items() if name not in ignore for sizes in _ask(ask, story)]
+    wanted = _run(QUESTIONS, story, ignore)
     return tuple({tuple(sorted(sizes.items())): sizes for sizes in wanted}.values())
 
 
 def find_flags(story: Story, ignore: Collection[str] = ()) -> tuple[Flag, ...]:
-    """Ask every rule that is not ignored; the flags come in row order, the gravest first on each row.
+    """Run every rule that is not ignored; the flags come in row order, the gravest first on each row.
 
     Args:
         story: What is known.
-        ignore: Ids of rules that are not asked.
+        ignore: Ids of rules that are not run.
     """
-    found = [flag for name, rule in RULES.items() if name not in ignore for flag in _ask(rule, story)]
-    return tuple(sorted(dict.fromkeys(found), key=lambda flag: (flag.row, _ORDER[flag.severity], flag.rule)))
+    found = dict.fromkeys(_run(RULES, story, ignore))
+    return tuple(sorted(found, key=lambda flag: (flag.row, _ORDER[flag.severity], flag.rule)))
 
 
-def _ask(rule: Callable[[Story], Iterable[T]], story: Story) -> list[T]:
-    """Ask one rule; one that fails on a story nobody thought of has nothing to say, and takes no summary with it."""
-    try:
-        return list(rule(story))
-    except Exception:  # noqa: BLE001  # the summary is worth more than any one flag; tests ask the rules without this
-        return []
+def _run(rules: Mapping[str, Callable[[Evidence], Iterable[T]]], story: Story, ignore: Collection[str]) -> Iterator[T]:
+    evidence = Evidence(story)
+    for name, rule in rules.items():
+        if name not in ignore:
+            try:
+                yield from list(rule(evidence))
+            except Exception:  # noqa: BLE001  # the summary is worth more than any one flag; tests run rules without this
+                continue

@@ -7,13 +7,13 @@ or resized lives on in its parts; a dim that several axes were merged into lists
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Sequence
 
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, argument, dims_argument, einsum_labels
+from modelsummary_ipy.diagnosis.call_arguments import Size, argument, dims_argument, einsum_labels
+from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.trace import Call, Link
 
-__all__ = ["Axes", "Axis", "Dim", "Layout", "follow_axes", "regroup", "roots"]
+__all__ = ["Axes", "Axis", "Dim", "Layout", "regroup", "roots"]
 
 
 class Axis:
@@ -47,16 +47,6 @@ class Axis:
 Dim = tuple[Axis, ...]
 Layout = tuple[Dim, ...]
 
-_cache: weakref.WeakKeyDictionary[Reading, Axes] = weakref.WeakKeyDictionary()
-
-
-def follow_axes(reading: Reading) -> Axes:
-    """Follow the axes of a whole trace; done once a reading."""
-    axes = _cache.get(reading)
-    if axes is None:
-        axes = _cache[reading] = Axes(reading)
-    return axes
-
 
 def roots(dim: Dim) -> set[int]:
     """Identities of the axes a dim goes back to."""
@@ -66,15 +56,15 @@ def roots(dim: Dim) -> set[int]:
 class Axes:
     """The layout of every tensor of a trace."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, flow: Dataflow) -> None:
         self._layouts: dict[Link, Layout] = {}
         self._params: dict[int, Layout] = {}
-        for leaf, fact in enumerate(reading.inputs):
+        for leaf, fact in enumerate(flow.trace.inputs):
             dims = tuple((Axis(size, None, -1, dim),) for dim, size in enumerate(fact.spec.shape))
             self._layouts[Link(-1, leaf)] = dims
-        for call in reading.steps:
+        for call in flow.steps:
             taken = [self.of_input(call, leaf) for leaf in range(len(call.inputs))]
-            for leaf, layout in enumerate(_apply(reading, call, taken)):
+            for leaf, layout in enumerate(_apply(flow, call, taken)):
                 self._layouts[Link(call.index, leaf)] = layout
 
     def of(self, link: Link | None) -> Layout | None:
@@ -124,14 +114,14 @@ def _resized(dim: Dim, size: int, call: int, at: int) -> Dim:
 
 # -- what steps do to axes --------------------------------------------------------------------------------------------
 
-_Handler = Callable[[Reading, Call, list[Layout]], "list[Layout] | None"]
+_Handler = Callable[[Dataflow, Call, list[Layout]], "list[Layout] | None"]
 
 
-def _apply(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout]:
+def _apply(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout]:
     made: list[Layout] | None = None
     handler = _HANDLERS.get(call.type_name)
     if handler is not None and taken and call.outputs:
-        made = handler(reading, call, taken)
+        made = handler(flow, call, taken)
     if made is None:
         made = [_keep(call, leaf, taken) for leaf in range(len(call.outputs))]
     # Whatever a handler believed, the sizes are facts: a dim that does not fit them gets an axis of its own.
@@ -169,7 +159,7 @@ def _keep(call: Call, leaf: int, taken: list[Layout]) -> Layout:
     return tuple(dims)
 
 
-def _regroup(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout]:
+def _regroup(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout]:
     """View, reshape, flatten, squeeze: the same scalars in the same order, cut into other dims."""
     return [regroup(taken[0], call.outputs[0].shape, call.index)]
 
@@ -199,7 +189,7 @@ def regroup(layout: Layout, shape: Size, call: int) -> Layout:
     return tuple(dims)
 
 
-def _squeeze(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout]:
+def _squeeze(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout]:
     layout, shape = taken[0], call.inputs[0].shape
     if call.type_name == "unsqueeze":
         at = argument(call, "dim", "axis", "0", default=0) % (len(layout) + 1)
@@ -208,7 +198,7 @@ def _squeeze(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout]:
     return [tuple(dim for at, dim in enumerate(layout) if at not in dims or shape[at] != 1)]
 
 
-def _permute(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _permute(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     layout = taken[0]
     order = _order(call, len(layout))
     return None if order is None else [tuple(layout[dim] for dim in order)]
@@ -239,7 +229,7 @@ def _order(call: Call, rank: int) -> list[int] | None:
     return order
 
 
-def _reduce(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _reduce(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     layout, shape = taken[0], call.outputs[0].shape
     dims = dims_argument(call, len(layout))
     if dims is None or len(shape) == len(layout):
@@ -248,7 +238,7 @@ def _reduce(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] |
     return [kept] * len(call.outputs)
 
 
-def _index(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _index(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     layout = taken[0]
     index = argument(call, "1", "index", "indices")
     parts = index if isinstance(index, tuple) else (index,)
@@ -273,7 +263,7 @@ def _index(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | 
     return [(*dims, *layout[at:])]
 
 
-def _select(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _select(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     dims = dims_argument(call, len(taken[0])) or ((0,) if call.type_name == "unbind" else None)
     if dims is None:
         return None
@@ -281,7 +271,7 @@ def _select(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] |
     return [kept] * len(call.outputs)
 
 
-def _stack(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _stack(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     at = argument(call, "dim", default=0)
     rank = len(taken[0]) + 1
     if not isinstance(at, int) or not -rank <= at < rank:
@@ -291,7 +281,7 @@ def _stack(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | 
     return [(*taken[0][:at], (Axis(size, None, call.index, at),), *taken[0][at:])]
 
 
-def _matmul(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _matmul(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     operands = taken[-2:] if call.type_name in ("baddbmm", "addmm", "addbmm") else taken[:2]
     if len(operands) < 2 or any(len(layout) < 2 for layout in operands):
         return None
@@ -302,23 +292,23 @@ def _matmul(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] |
     return [(*lead, left[-2], right[-1])]
 
 
-def _einsum(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _einsum(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     labels = einsum_labels(call)
     if labels is None:
-        return _make(reading, call, taken)
+        return _make(flow, call, taken)
     known = {
         letter: dim for one, dims in zip(labels[0], taken, strict=False) for letter, dim in zip(one, dims, strict=False)
     }
     return [tuple(known.get(letter, ()) for letter in labels[1])]
 
 
-def _linear(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _linear(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     shape = call.outputs[0].shape
     last = (Axis(shape[-1], None, call.index, len(shape) - 1),) if shape else ()
     return [(*taken[0][: len(shape) - 1], last)] if shape else None
 
 
-def _convolve(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _convolve(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     layout, shape = taken[0], call.outputs[0].shape
     rank = _spatial_rank(call)
     channel = len(shape) - rank - 1
@@ -334,18 +324,18 @@ def _spatial_rank(call: Call) -> int:
     return int(digit)
 
 
-def _embed(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _embed(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     shape = call.outputs[0].shape
     if len(shape) != len(taken[0]) + 1:
         return None
     return [(*taken[0], (Axis(shape[-1], None, call.index, len(shape) - 1),))]
 
 
-def _recur(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _recur(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     layout = taken[0]
     if len(layout) != 3 or not call.outputs or len(call.outputs[0].shape) != 3:
         return None
-    batch = layout[0] if reading.setting(call, "batch_first") else layout[1]
+    batch = layout[0] if flow.setting(call, "batch_first") else layout[1]
     features = Axis(call.outputs[0].shape[-1], None, call.index, 2)
     made: list[Layout] = [(layout[0], layout[1], (features,))]
     for leaf in call.outputs[1:]:
@@ -353,7 +343,7 @@ def _recur(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | 
     return made
 
 
-def _attend(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _attend(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     if not taken or len(taken[0]) != len(call.outputs[0].shape):
         return None
     shape = call.outputs[0].shape
@@ -362,11 +352,11 @@ def _attend(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] |
     return made + [_fresh(call.index, leaf.shape) for leaf in call.outputs[1:]]
 
 
-def _make(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout]:
+def _make(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout]:
     return [_fresh(call.index, leaf.shape) for leaf in call.outputs]
 
 
-def _repeat(reading: Reading, call: Call, taken: list[Layout]) -> list[Layout] | None:
+def _repeat(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     layout, shape = taken[0], call.outputs[0].shape
     pad = len(shape) - len(layout)
     if pad < 0:

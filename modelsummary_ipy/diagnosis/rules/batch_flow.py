@@ -12,16 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from modelsummary_ipy.diagnosis.rules.evidence import (
-    Reading,
-    Size,
-    argument,
-    asked_size,
-    dims_argument,
-    einsum_labels,
-    read,
-    write_size,
-)
+from modelsummary_ipy.diagnosis.call_arguments import Size, argument, asked_size, dims_argument, einsum_labels
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.torch_names import (
     CONVOLUTIONS,
     RECURRENTS,
@@ -32,7 +25,7 @@ from modelsummary_ipy.diagnosis.rules.torch_names import (
     batch_dim,
     is_weighted,
 )
-from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link
 
 __all__ = ["RULES", "find_folded_batches", "find_lost_batches", "find_moved_batches"]
@@ -61,22 +54,22 @@ class _Outcome:
     factor: int = 1
 
 
-def _home(reading: Reading) -> int | None:
+def _home(evidence: Evidence) -> int | None:
     """Which dim of the model's input is the batch."""
-    return next((fact.dims.index("B") for fact in reading.inputs if "B" in fact.dims), None)
+    return next((fact.dims.index("B") for fact in evidence.inputs if "B" in fact.dims), None)
 
 
-def _outcomes(reading: Reading) -> list[_Outcome]:
+def _outcomes(evidence: Evidence) -> list[_Outcome]:
     """Say of every output leaf that holds more than one number what became of the batch."""
-    home = _home(reading)
-    if home is None or not reading.batch_works or not reading.calls:
+    home = _home(evidence)
+    if home is None or not evidence.batch_works or not evidence.calls:
         return []
-    root = reading.calls[0]
+    root = evidence.calls[0]
     found: list[_Outcome] = []
     for leaf, (spec, link) in enumerate(zip(root.outputs, root.output_links, strict=True)):
         if link is None or math.prod(spec.shape) <= 1:
             continue
-        moving = reading.moving_out(root, leaf)
+        moving = evidence.moving_out(root, leaf)
         if moving is None:
             found.append(_Outcome(link, spec.shape, "other"))
         elif not moving:
@@ -84,7 +77,7 @@ def _outcomes(reading: Reading) -> list[_Outcome]:
         elif len(moving) > 1:
             found.append(_Outcome(link, spec.shape, "pairs"))
         else:
-            factor = reading.factor(root, leaf, moving[0])
+            factor = evidence.factor_out(root, leaf, moving[0])
             fate: Fate = "other" if not factor else "folded" if factor > 1 else "kept"
             if fate == "kept" and moving[0] != home:
                 fate = "moved"
@@ -95,7 +88,7 @@ def _outcomes(reading: Reading) -> list[_Outcome]:
 # -- lost -------------------------------------------------------------------------------------------------------------
 
 
-def find_lost_batches(story: Story) -> Iterator[Flag]:
+def find_lost_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find the step at which the samples of a batch become one.
 
     Finds ``x.mean(0)`` where ``mean(1)`` was meant, ``out[-1]`` of a batch-first layer, statistics over ``(0, 2, 3)``
@@ -103,40 +96,39 @@ def find_lost_batches(story: Story) -> Iterator[Flag]:
     covariance matrices, anything beside an output that kept its batch; what a softmax over the same dim weighed, steps
     of a sequence-first net or a bag of instances, is a note.
     """
-    reading = read(story)
-    if not reading.batch_works or not reading.batch:
+    if not evidence.batch_works or not evidence.batch:
         return
-    outcomes = _outcomes(reading)
+    outcomes = _outcomes(evidence)
     at_output = bool(outcomes) and all(outcome.fate == "lost" for outcome in outcomes)
     culprits: dict[int, Call] = {}
     if at_output:
         for outcome in outcomes:
-            step = _find_loser(reading, outcome.link)
+            step = _find_loser(evidence, outcome.link)
             if step is not None:
                 culprits[step.index] = step
-    for step in reading.steps:
-        if step.index not in culprits and _loses(reading, step) and _feeds_weights(reading, step):
+    for step in evidence.flow.steps:
+        if step.index not in culprits and _loses(evidence, step) and _feeds_weights(evidence, step):
             culprits[step.index] = step
     for step in culprits.values():
-        flag = _judge_loss(reading, step, at_output)
+        flag = _judge_loss(evidence, step, at_output)
         if flag is not None:
             yield flag
 
 
-def _loses(reading: Reading, step: Call) -> bool:
+def _loses(evidence: Evidence, step: Call) -> bool:
     """Tell whether a reduction or an index made of a tensor with a batch one without."""
     if not step.inputs or not step.outputs:
         return False
     if step.type_name == "einsum":
-        return _sums_alone(reading, step) and reading.moving_out(step) == ()
+        return _sums_alone(evidence, step) and evidence.moving_out(step) == ()
     if step.type_name not in REDUCTIONS and step.type_name not in _PICKS:
         return False
-    return bool(reading.moving_in(step)) and reading.moving_out(step) == ()
+    return bool(evidence.moving_in(step)) and evidence.moving_out(step) == ()
 
 
-def _sums_alone(reading: Reading, step: Call) -> bool:
+def _sums_alone(evidence: Evidence, step: Call) -> bool:
     """Tell whether an einsum sums the batch of its first operand that no other operand shares: no product over it."""
-    labels, moving = einsum_labels(step), reading.moving_in(step)
+    labels, moving = einsum_labels(step), evidence.moving_in(step)
     return (
         labels is not None
         and bool(moving)
@@ -144,26 +136,26 @@ def _sums_alone(reading: Reading, step: Call) -> bool:
     )
 
 
-def _find_loser(reading: Reading, link: Link) -> Call | None:
+def _find_loser(evidence: Evidence, link: Link) -> Call | None:
     """Walk back from a leaf without a batch to the step that read one with it."""
 
     def had_batch(step: Call) -> bool:
-        return any(reading.moving_in(step, leaf) for leaf in range(len(step.inputs)))
+        return any(evidence.moving_in(step, leaf) for leaf in range(len(step.inputs)))
 
-    for step in reading.before(link, had_batch):
+    for step in evidence.flow.before(link, had_batch):
         if had_batch(step):
-            return step if _loses(reading, step) else None
+            return step if _loses(evidence, step) else None
     return None
 
 
-def _feeds_weights(reading: Reading, step: Call) -> bool:
+def _feeds_weights(evidence: Evidence, step: Call) -> bool:
     """Tell whether weights are applied to what a step made while it still has no batch."""
     edge, seen = [step], {step.index}
     while edge:
         call = edge.pop()
         for leaf in range(len(call.outputs)):
-            for user in reading.users_of(call, leaf):
-                if user.index in seen or any(reading.moving_out(user, i) for i in range(len(user.outputs))):
+            for user in evidence.flow.readers(call, leaf):
+                if user.index in seen or any(evidence.moving_out(user, i) for i in range(len(user.outputs))):
                     continue
                 if is_weighted(user) and user.input_links[0] == Link(call.index, leaf):
                     return True
@@ -172,47 +164,45 @@ def _feeds_weights(reading: Reading, step: Call) -> bool:
     return False
 
 
-def _judge_loss(reading: Reading, step: Call, at_output: bool) -> Flag | None:
+def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
     before, after = step.inputs[0].shape, step.outputs[0].shape
-    moving = reading.moving_in(step)
+    moving = evidence.moving_in(step)
     if not moving or math.prod(after) <= 1 or len(moving) > 1:
         return None
     at, rank = moving[0], len(before)
     picks = step.type_name in _PICKS
     if picks and (step.input_links[0] is None or step.input_links[0].call < 0):
         return None  # an index into the model's input: a tensor that stands for a list
-    weighted = any(is_weighted(call) for call in reading.before(step.input_links[0]))
+    weighted = any(is_weighted(call) for call in evidence.flow.before(step.input_links[0]))
     labels = einsum_labels(step)
     only_batch = picks or dims_argument(step, rank) == (at,)
     only_batch = only_batch or (labels is not None and set(labels[0][0]) - set(labels[1]) == {labels[0][0][at]})
-    weights = list(itertools.islice(reading.before(step.input_links[0]), 12))
-    sure = _is_sure(reading, step, at) and not any(_weighs_batch(reading, call) for call in weights)
-    grave = weighted and sure and (only_batch or _feeds_weights(reading, step))
+    weights = list(itertools.islice(evidence.flow.before(step.input_links[0]), 12))
+    sure = _is_sure(evidence, step, at) and not any(_weighs_batch(evidence, call) for call in weights)
+    grave = weighted and sure and (only_batch or _feeds_weights(evidence, step))
     if not at_output and not grave:
         return None
     written = _write_step(step)
-    count = reading.batch * reading.factor_in(step, 0, at)
+    count = evidence.batch * evidence.factor_in(step, 0, at)
     gone = f"takes one of the {count} samples" if picks else f"runs over the batch of {count}"
     message = f"{written} {gone}: {write_size(before)} became {write_size(after)}"
-    return Flag(
-        "batch-lost", "warning" if grave else "note", reading.row(step), step.path, message, _fix_loss(step, at, rank)
-    )
+    return evidence.flag("batch-lost", "warning" if grave else "note", step, message, _fix_loss(step, at, rank))
 
 
-def _weighs_batch(reading: Reading, step: Call) -> bool:
+def _weighs_batch(evidence: Evidence, step: Call) -> bool:
     """Tell whether a softmax runs over the dim that moves: it is a list to be weighed, of steps or of instances."""
     if step.type_name not in SOFTMAXES or not step.inputs:
         return False
-    dim, rank = reading.setting(step, "dim"), len(step.inputs[0].shape)
-    return isinstance(dim, int) and -rank <= dim < rank and reading.moving_in(step) == (dim % rank,)
+    dim, rank = evidence.flow.setting(step, "dim"), len(step.inputs[0].shape)
+    return isinstance(dim, int) and -rank <= dim < rank and evidence.moving_in(step) == (dim % rank,)
 
 
-def _is_sure(reading: Reading, step: Call, at: int) -> bool:
+def _is_sure(evidence: Evidence, step: Call, at: int) -> bool:
     """Tell whether the dim that moves is a batch and not a list of nodes or instances: a layer or the rank says so."""
-    if any(len(fact.spec.shape) > 2 for fact in reading.inputs) or (at == 0 and len(step.inputs[0].shape) > 2):
+    if any(len(fact.spec.shape) > 2 for fact in evidence.inputs) or (at == 0 and len(step.inputs[0].shape) > 2):
         return True
-    contracts = ((call, batch_dim(reading, call)) for call in reading.before(step.input_links[0]))
-    return any(dim is not None and reading.moving_in(call) == (dim,) for call, dim in contracts)
+    contracts = ((call, batch_dim(evidence.flow, call)) for call in evidence.flow.before(step.input_links[0]))
+    return any(dim is not None and evidence.moving_in(call) == (dim,) for call, dim in contracts)
 
 
 def _fix_loss(step: Call, at: int, rank: int) -> str:
@@ -255,29 +245,28 @@ def _write_index(index: object) -> str:
 # -- folded and multiplied --------------------------------------------------------------------------------------------
 
 
-def find_folded_batches(story: Story) -> Iterator[Flag]:
+def find_folded_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find the step after which the output has several rows for each sample.
 
     Finds ``view(-1, 400)`` of a map that holds 800 numbers a sample, ``cat`` of a sample's branches along the batch.
     Leaves alone what is unfolded again (windows, time-distributed layers, channel shuffle), two inputs or two views of
     them side by side; whole axes folded with their features intact (``(B, T, V)`` to ``(B·T, V)``) are a note.
     """
-    reading = read(story)
-    if reading.failed_then is not None and reading.failed_then[0].type_name in RESHAPES:
-        flag = _judge_division(reading, *reading.failed_then)
+    if evidence.failed_then is not None and evidence.failed_then[0].type_name in RESHAPES:
+        flag = _judge_division(evidence, *evidence.failed_then)
         if flag is not None:
             yield flag
-    outcomes = _outcomes(reading)
+    outcomes = _outcomes(evidence)
     beside = any(outcome.fate in ("kept", "pairs", "moved") for outcome in outcomes)
     seen: set[int] = set()
     for outcome in outcomes:
         if outcome.fate != "folded":
             continue
-        step = _find_folder(reading, outcome)
+        step = _find_folder(evidence, outcome)
         if step is None or step.index in seen:
             continue
         seen.add(step.index)
-        flag = _judge_cat(reading, step) if step.type_name in _CATS else _judge_fold(reading, step, outcome)
+        flag = _judge_cat(evidence, step) if step.type_name in _CATS else _judge_fold(evidence, step, outcome)
         # Beside a leaf that kept its batch, rows may be what that leaf is for: then only what can't be meant is said.
         if flag is not None and not (beside and flag.severity == "note"):
             yield flag
@@ -286,73 +275,72 @@ def find_folded_batches(story: Story) -> Iterator[Flag]:
 _CATS = frozenset({"cat", "concat", "concatenate"})
 
 
-def _judge_division(reading: Reading, step: Call, other: Call) -> Flag | None:
+def _judge_division(evidence: Evidence, step: Call, other: Call) -> Flag | None:
     """A ``view(-1, n)`` whose n is no divisor of a sample's numbers."""
     asked = asked_size(step)
     if asked is None or asked != asked_size(other) or asked[0] != -1 or len(asked) < 2:
         return None
-    if reading.moving_in(step) != (0,) or step.inputs[0].shape[0] != reading.batch:
+    if evidence.moving_in(step) != (0,) or step.inputs[0].shape[0] != evidence.batch:
         return None
     row, sample = math.prod(asked[1:]), math.prod(step.inputs[0].shape[1:])
     if sample % row == 0 or (row % sample == 0 and len(asked) > 2):
         return None
-    weighted = any(is_weighted(call) for call in reading.after(step, 200))
+    weighted = any(is_weighted(call) for call in evidence.flow.after(step, 200))
     sure = len(step.inputs[0].shape) > 2 and weighted
     before, after = write_size(step.inputs[0].shape), write_size(step.outputs[0].shape)
     message = (
-        f"{before} became {after}: a sample holds {sample} numbers, a row {row}; a batch of {reading.batch + 1} fails"
+        f"{before} became {after}: a sample holds {sample} numbers, a row {row}; a batch of {evidence.batch + 1} fails"
     )
     fix = f"flatten(1) keeps a row a sample, in_features={sample}"
-    return Flag("batch-folded", "warning" if sure else "note", reading.row(step), step.path, message, fix)
+    return evidence.flag("batch-folded", "warning" if sure else "note", step, message, fix)
 
 
-def _find_folder(reading: Reading, outcome: _Outcome) -> Call | None:
+def _find_folder(evidence: Evidence, outcome: _Outcome) -> Call | None:
     """Walk back to the step that read one row a sample and made several."""
     link: Link | None = outcome.link
     for _ in range(10_000):
-        step = reading.maker(link)
+        step = evidence.flow.producer(link)
         if step is None or link is None:
             return None
-        factors = [(reading.single_factor_in(step, leaf), leaf) for leaf in range(len(step.inputs))]
+        factors = [(evidence.single_factor_in(step, leaf), leaf) for leaf in range(len(step.inputs))]
         most, leaf = max(factors, default=(0, 0), key=lambda pair: pair[0])
         if most < 1:
             return None
-        if most < reading.single_factor_out(step, link.leaf):
+        if most < evidence.single_factor_out(step, link.leaf):
             return step
         link = step.input_links[leaf]
     return None
 
 
-def _judge_fold(reading: Reading, step: Call, outcome: _Outcome) -> Flag | None:
+def _judge_fold(evidence: Evidence, step: Call, outcome: _Outcome) -> Flag | None:
     if step.type_name not in RESHAPES:
         return None
     before, after = step.inputs[0].shape, step.outputs[0].shape
-    moving = reading.moving_in(step)
+    moving = evidence.moving_in(step)
     if not moving or len(moving) != 1:
         return None
-    rows = reading.single_factor_out(step, 0)
-    how = _read_fold(before, after, moving[0], rows // max(reading.single_factor_in(step, 0), 1))
-    feeds = any(is_weighted(call) for call in reading.after(step, 200))
+    rows = evidence.single_factor_out(step, 0)
+    how = _read_fold(before, after, moving[0], rows // max(evidence.single_factor_in(step, 0), 1))
+    feeds = any(is_weighted(call) for call in evidence.flow.after(step, 200))
     grave = (
         how == "cut"
         or (how == "split" and feeds)
-        or (how == "regrouped" and feeds and len(after) == 2 and _is_map(reading, step))
+        or (how == "regrouped" and feeds and len(after) == 2 and _is_map(evidence, step))
     )
-    held = math.prod(before) // reading.batch
-    message = f"{write_size(before)} became {write_size(after)}: {rows} rows for each of the {reading.batch} samples"
+    held = math.prod(before) // evidence.batch
+    message = f"{write_size(before)} became {write_size(after)}: {rows} rows for each of the {evidence.batch} samples"
     if how in ("cut", "split"):
         message += f", cut through an axis ({held} numbers a sample, {math.prod(after[1:])} a row)"
     fix = "flatten(1)" if len(after) == 2 else f"{step.type_name}(x.shape[0], …)"
     wide = f" and in_features={held}" if grave and feeds and len(after) == 2 else ""
-    return Flag(
-        "batch-folded", "warning" if grave else "note", reading.row(step), step.path, message,
+    return evidence.flag("batch-folded", "warning" if grave else "note", step, message,
         f"{fix} keeps a row a sample{wide}" if wide == "" else f"{fix}{wide} keep a row a sample",
     )  # fmt: skip
 
 
-def _is_map(reading: Reading, step: Call) -> bool:
+def _is_map(evidence: Evidence, step: Call) -> bool:
     """Tell whether a step reads what a convolution made, its dims where they were."""
-    for earlier in reading.before(step.input_links[0], lambda call: call.type_name in CONVOLUTIONS | TRANSPOSES):
+    for earlier in evidence.flow.before(step.input_links[0], lambda call: call.type_name in CONVOLUTIONS | TRANSPOSES):
         if earlier.type_name in CONVOLUTIONS:
             return len(earlier.outputs[0].shape) == len(step.inputs[0].shape)
         if earlier.type_name in TRANSPOSES or is_weighted(earlier):
@@ -378,13 +366,13 @@ def _read_fold(before: Size, after: Size, at: int, rows: int) -> Literal["intact
     return "intact" if taken == rows else "cut"
 
 
-def _judge_cat(reading: Reading, step: Call) -> Flag | None:
+def _judge_cat(evidence: Evidence, step: Call) -> Flag | None:
     """A sample's own branches side by side in the batch; parts that come from different inputs are meant."""
     pieces = [link for link in step.input_links if link is not None]
     if len(pieces) < 2 or len(set(pieces)) < 2:
         return None
-    sources = [reading.sources(link) for link in pieces]
-    layers = [{call.module for call in reading.before(link) if is_weighted(call)} for link in pieces]
+    sources = [evidence.flow.sources(link) for link in pieces]
+    layers = [{call.module for call in evidence.flow.before(link) if is_weighted(call)} for link in pieces]
     same = len({frozenset(found) for found in sources}) == 1 and len(sources[0]) == 1
     branched = all(layers) and len({frozenset(found) for found in layers}) == len(layers)
     shapes = [spec.shape for spec in step.inputs]
@@ -392,86 +380,85 @@ def _judge_cat(reading: Reading, step: Call) -> Flag | None:
     message = f"cat along the batch: {count} × {write_size(shapes[0])} became {write_size(step.outputs[0].shape)}"
     if same and branched:
         fix = "torch.cat(…, dim=1) puts a sample's branches side by side"
-        return Flag("batch-folded", "warning", reading.row(step), step.path, message, fix)
-    return Flag("batch-folded", "note", reading.row(step), step.path, message, "")
+        return evidence.flag("batch-folded", "warning", step, message, fix)
+    return evidence.flag("batch-folded", "note", step, message, "")
 
 
 # -- moved ------------------------------------------------------------------------------------------------------------
 
 
-def find_moved_batches(story: Story) -> Iterator[Flag]:
+def find_moved_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find the transpose, or the ``stack`` in front, after which the output's batch is not where the input's was.
 
     Finds a transpose left standing, ``torch.stack(steps)`` over the time of a batch-first input. Leaves alone nets
     that are sequence-first throughout and the states of recurrent layers; sequence-first answers for a CTC loss and
     stacks of a model's exits are a note, and so is the attention over a bag, which a softmax runs over.
     """
-    reading = read(story)
-    outcomes = _outcomes(reading)
+    outcomes = _outcomes(evidence)
     if not outcomes or any(outcome.fate != "moved" for outcome in outcomes[:1]):
         return
     if any(outcome.fate in ("kept", "pairs") for outcome in outcomes):
         return
-    home = _home(reading)
+    home = _home(evidence)
     seen: set[int] = set()
     for outcome in outcomes:
         if outcome.fate != "moved" or home is None:
             continue
-        step = _find_mover(reading, outcome.link, home)
+        step = _find_mover(evidence, outcome.link, home)
         if step is None or step.index in seen:
             continue
         seen.add(step.index)
-        flag = _judge_move(reading, step, outcome, home)
+        flag = _judge_move(evidence, step, outcome, home)
         if flag is not None:
             yield flag
 
 
-def _find_mover(reading: Reading, link: Link | None, home: int) -> Call | None:
+def _find_mover(evidence: Evidence, link: Link | None, home: int) -> Call | None:
     """Walk back to the step that read the batch at home and made it elsewhere."""
     for _ in range(10_000):
-        step = reading.maker(link)
+        step = evidence.flow.producer(link)
         if step is None or link is None or (step.type_name in RECURRENTS and link.leaf > 0):
             return None
-        moved = [leaf for leaf in range(len(step.inputs)) if reading.moving_in(step, leaf)]
+        moved = [leaf for leaf in range(len(step.inputs)) if evidence.moving_in(step, leaf)]
         if not moved:
             return None
-        if any(reading.moving_in(step, leaf) == (home,) for leaf in moved):
+        if any(evidence.moving_in(step, leaf) == (home,) for leaf in moved):
             return step
         link = step.input_links[moved[0]]
     return None
 
 
-def _judge_move(reading: Reading, step: Call, outcome: _Outcome, home: int) -> Flag | None:
+def _judge_move(evidence: Evidence, step: Call, outcome: _Outcome, home: int) -> Flag | None:
     before, after = step.inputs[0].shape, step.outputs[0].shape
     if step.type_name == "stack":
-        steps = _are_time_steps(reading, step)
+        steps = _are_time_steps(evidence, step)
         message = f"stack put {len(step.inputs)} in front of the batch: {write_size(before)} became {write_size(after)}"
         fix = f"torch.stack(…, dim={home + 1}) keeps the batch first"
-        return Flag("batch-moved", "warning" if steps else "note", reading.row(step), step.path, message, fix)
+        return evidence.flag("batch-moved", "warning" if steps else "note", step, message, fix)
     if step.type_name not in TRANSPOSES and einsum_labels(step) is None:
         return None
-    following = list(reading.after(step, 500))
+    following = list(evidence.flow.after(step, 500))
     weighted = any(is_weighted(call) for call in following)
-    by_contract = any(batch_dim(reading, call) == outcome.dim for call in following)
+    by_contract = any(batch_dim(evidence.flow, call) == outcome.dim for call in following)
     probable = any(call.type_name in ("log_softmax", "LogSoftmax") for call in following)
-    image = any(len(fact.spec.shape) > 3 for fact in reading.inputs)
+    image = any(len(fact.spec.shape) > 3 for fact in evidence.inputs)
     sequence = len(outcome.shape) == 3 and outcome.dim == 1
     grave = weighted and not (sequence and (probable or image)) and not (by_contract and len(outcome.shape) != 3)
-    grave = grave or (len(outcome.shape) == 2 and any(map(is_weighted, reading.before(step.input_links[0]))))
-    root = reading.calls[0]
-    beside_one = any(reading.moving_out(root, leaf) == () for leaf in range(len(root.outputs)))
-    grave = grave and not beside_one and not any(_weighs_batch(reading, call) for call in following)
-    message = f"the batch of {reading.batch} left dim {home} for dim {outcome.dim} here and never came back: "
+    grave = grave or (len(outcome.shape) == 2 and any(map(is_weighted, evidence.flow.before(step.input_links[0]))))
+    root = evidence.calls[0]
+    beside_one = any(evidence.moving_out(root, leaf) == () for leaf in range(len(root.outputs)))
+    grave = grave and not beside_one and not any(_weighs_batch(evidence, call) for call in following)
+    message = f"the batch of {evidence.batch} left dim {home} for dim {outcome.dim} here and never came back: "
     message += f"{write_size(before)} became {write_size(after)}, the output is {write_size(outcome.shape)}"
     fix = f"transpose({home}, {outcome.dim}) before the return"
-    return Flag("batch-moved", "warning" if grave else "note", reading.row(step), step.path, message, fix)
+    return evidence.flag("batch-moved", "warning" if grave else "note", step, message, fix)
 
 
-def _are_time_steps(reading: Reading, stack: Call) -> bool:
+def _are_time_steps(evidence: Evidence, stack: Call) -> bool:
     """Tell whether the stacked tensors are computed from steps 0, 1, 2 … of dim 1 of one tensor."""
     picked: set[int] = set()
     for link in stack.input_links:
-        for call in reading.before(link):
+        for call in evidence.flow.before(link):
             index = argument(call, "1", "index") if call.type_name in _PICKS else None
             if call.type_name == "select" and dims_argument(call, len(call.inputs[0].shape)) == (1,):
                 index = (slice(None), index)

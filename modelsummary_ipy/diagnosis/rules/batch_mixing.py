@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, read, write_size
+from modelsummary_ipy.diagnosis.call_arguments import argument
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.torch_names import (
     ELEMENTWISE,
     REDUCTIONS,
@@ -13,7 +15,7 @@ from modelsummary_ipy.diagnosis.rules.torch_names import (
     batch_dim,
     is_weighted,
 )
-from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 
 __all__ = ["RULES", "find_paired_batches", "find_softmaxes_over_batch"]
@@ -24,98 +26,94 @@ _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "and", "or"})
 # -- softmax ----------------------------------------------------------------------------------------------------------
 
 
-def find_softmaxes_over_batch(story: Story) -> Iterator[Flag]:
+def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
     """Find a softmax that runs over the samples of the batch.
 
     Finds ``nn.Softmax(dim=0)`` on ``(B, C)``, ``F.softmax(x)`` that chose dim 0 of ``(B, T, C)`` by itself. Leaves
     alone attention over a bag (the same dim is summed afterwards), pairs of samples, a sequence-first net's time,
     experts that choose their tokens.
     """
-    reading = read(story)
-    if reading.again is None or reading.batch < 1:
+    if evidence.again is None or evidence.batch < 1:
         return
-    for step in reading.steps:
-        if step.type_name not in SOFTMAXES or not step.inputs or reading.partner(step) is None:
+    for step in evidence.flow.steps:
+        if step.type_name not in SOFTMAXES or not step.inputs or evidence.partner(step) is None:
             continue
         rank = len(step.inputs[0].shape)
-        dim = _softmax_dim(reading, step, rank)
-        if dim is None or reading.moving_in(step) != (dim,) or reading.factor_in(step, 0, dim) != 1:
+        dim = _softmax_dim(evidence, step, rank)
+        if dim is None or evidence.moving_in(step) != (dim,) or evidence.factor_in(step, 0, dim) != 1:
             continue
-        if _is_pooled(reading, step):
+        if _is_pooled(evidence, step):
             continue
-        grave = rank > 1 and _is_a_batch(reading, step)
+        grave = rank > 1 and _is_a_batch(evidence, step)
         before = write_size(step.inputs[0].shape)
-        by_itself = "" if _told_dim(reading, step) is not None else ", the dim it takes when it is told none"
+        by_itself = "" if _told_dim(evidence, step) is not None else ", the dim it takes when it is told none"
         message = (
-            f"{step.type_name} over dim {dim} of {before} makes the {reading.batch} samples add up to 1{by_itself}"
+            f"{step.type_name} over dim {dim} of {before} makes the {evidence.batch} samples add up to 1{by_itself}"
         )
         severity: Severity = "warning" if grave else "note"
         fix = "dim=-1" if rank != 4 else "dim=1"
-        yield Flag(
-            "softmax-over-batch", severity, reading.row(step), step.path, message, f"{fix} stays within a sample"
-        )
+        yield evidence.flag("softmax-over-batch", severity, step, message, f"{fix} stays within a sample")
 
 
-def _told_dim(reading: Reading, step: Call) -> int | None:
-    dim = reading.setting(step, "dim")
+def _told_dim(evidence: Evidence, step: Call) -> int | None:
+    dim = evidence.flow.setting(step, "dim")
     return dim if isinstance(dim, int) and not isinstance(dim, bool) else None
 
 
-def _softmax_dim(reading: Reading, step: Call, rank: int) -> int | None:
-    dim = _told_dim(reading, step)
+def _softmax_dim(evidence: Evidence, step: Call, rank: int) -> int | None:
+    dim = _told_dim(evidence, step)
     if dim is None:
         return 0 if rank in (0, 1, 3) else 1  # torch's own choice where none is given
     return dim % rank if rank and -rank <= dim < rank else None
 
 
-def _is_pooled(reading: Reading, step: Call) -> bool:
+def _is_pooled(evidence: Evidence, step: Call) -> bool:
     """Tell whether a later step sums over the samples, or picks among them: then the weights are meant for that."""
-    for user in reading.after(step, 40):
+    for user in evidence.flow.after(step, 40):
         for leaf in range(len(user.inputs)):
-            moving = reading.moving_in(user, leaf)
+            moving = evidence.moving_in(user, leaf)
             link = user.input_links[leaf]
-            if moving and link is not None and reading.moving_out(user) == ():
+            if moving and link is not None and evidence.moving_out(user) == ():
                 return True
     return False
 
 
-def _is_a_batch(reading: Reading, step: Call) -> bool:
+def _is_a_batch(evidence: Evidence, step: Call) -> bool:
     """Tell whether the dim that moves is surely samples: a layer says so, or the other dim is a layer's features."""
-    if any(batch_dim(reading, call) == 0 for call in reading.before(step.input_links[0])):
+    if any(batch_dim(evidence.flow, call) == 0 for call in evidence.flow.before(step.input_links[0])):
         return True
     if len(step.inputs[0].shape) > 2:
         return True
-    return any(is_weighted(call) for call in reading.before(step.input_links[0])) and len(reading.inputs) == 1
+    return any(is_weighted(call) for call in evidence.flow.before(step.input_links[0])) and len(evidence.inputs) == 1
 
 
 # -- broadcast --------------------------------------------------------------------------------------------------------
 
 
-def find_paired_batches(story: Story) -> Iterator[Flag]:
+def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find an elementwise operation whose silent padding of ranks lays the batch along another dim.
 
     Finds ``(B, 1) - (B,)`` that makes ``(B, B)``, ``(B, C) - x.mean(1)`` that only fits because B = C. Leaves alone
     pairs that were asked for (``x[:, None] - x[None]``, ``cdist`` by hand), biases, masks and positional terms.
     """
-    reading = read(story)
-    if reading.again is None or reading.batch < 1:
+    if evidence.again is None or evidence.batch < 1:
         return
-    for step in reading.steps:
+    for step in evidence.flow.steps:
         if step.type_name.rstrip("_") in ELEMENTWISE and len(step.inputs) > 1 and step.outputs:
-            pair = _find_pair(reading, step)
-            if pair is not None and not _is_asked_for(reading, step, *pair):
-                sure = len(step.inputs[pair[0]].shape) == 2 or _share_a_source(reading, step)
-                yield _write_pair(reading, step, *pair, "warning" if sure else "note")
-    failed = reading.failed_then
+            pair = _find_pair(evidence, step)
+            if pair is not None and not _is_asked_for(evidence, step, *pair):
+                sure = len(step.inputs[pair[0]].shape) == 2 or _share_a_source(evidence, step)
+                yield _write_pair(evidence, step, *pair, "warning" if sure else "note")
+    failed = evidence.failed_then
     if failed is not None and failed[0].type_name.rstrip("_") in ELEMENTWISE:
-        pair = _find_accident(reading, *failed)
+        pair = _find_accident(evidence, *failed)
         if pair is not None:
-            yield _write_pair(reading, failed[0], *pair, "warning")
+            yield _write_pair(evidence, failed[0], *pair, "warning")
 
 
-def _find_pair(reading: Reading, step: Call) -> tuple[int, int] | None:
+def _find_pair(evidence: Evidence, step: Call) -> tuple[int, int] | None:
     """Return the leaves ``(longer, shorter)`` whose one batch dim each became two dims that move."""
-    moving = [(leaf, reading.moving_in(step, leaf) or ()) for leaf in range(len(step.inputs))]
+    moving = [(leaf, evidence.moving_in(step, leaf) or ()) for leaf in range(len(step.inputs))]
     # From the operands and not the output: a loss gives the mean of its pairs, one number.
     rank = max(len(spec.shape) for spec in step.inputs)
     made = {dim + rank - len(step.inputs[leaf].shape) for leaf, dims in moving for dim in dims}
@@ -129,47 +127,47 @@ def _find_pair(reading: Reading, step: Call) -> tuple[int, int] | None:
     return None
 
 
-def _find_accident(reading: Reading, step: Call, other: Call) -> tuple[int, int] | None:
+def _find_accident(evidence: Evidence, step: Call, other: Call) -> tuple[int, int] | None:
     """The same for a step that failed at B + 1: the batch of one operand met another dim of equal size."""
     if len(step.inputs) != 2 or len(other.inputs) != 2:
         return None
     for longer, shorter in ((0, 1), (1, 0)):
         one, two = other.inputs[longer].shape, other.inputs[shorter].shape
         offset = len(one) - len(two)
-        moves, its = reading.moving_in(step, longer), reading.moving_in(step, shorter)
+        moves, its = evidence.moving_in(step, longer), evidence.moving_in(step, shorter)
         if offset <= 0 or not its or len(its) != 1 or not moves or its[0] + offset in moves:
             continue
         meets = step.inputs[longer].shape[its[0] + offset]
-        if meets == reading.batch and _share_a_source(reading, step):
+        if meets == evidence.batch and _share_a_source(evidence, step):
             return longer, shorter
     return None
 
 
-def _share_a_source(reading: Reading, step: Call) -> bool:
+def _share_a_source(evidence: Evidence, step: Call) -> bool:
     """Tell whether both operands are computed from one and the same input of the model."""
-    sources = [reading.sources(link) for link in step.input_links[:2] if link is not None]
+    sources = [evidence.flow.sources(link) for link in step.input_links[:2] if link is not None]
     return len(sources) == 2 and bool(sources[0] & sources[1])
 
 
-def _is_asked_for(reading: Reading, step: Call, longer: int, shorter: int) -> bool:
+def _is_asked_for(evidence: Evidence, step: Call, longer: int, shorter: int) -> bool:
     """Tell whether somebody wanted pairs: of a tensor with itself, or to go with other pairs."""
     if step.type_name in _COMPARISONS:
         return True
-    put_in = _unsqueezed_from(reading, step.input_links[longer])
+    put_in = _unsqueezed_from(evidence, step.input_links[longer])
     if put_in is not None:
-        same = put_in == step.input_links[shorter] or _unsqueezed_from(reading, step.input_links[shorter]) == put_in
+        same = put_in == step.input_links[shorter] or _unsqueezed_from(evidence, step.input_links[shorter]) == put_in
         return same or len(step.inputs[shorter].shape) > 1
-    makers = [reading.maker(step.input_links[leaf]) for leaf in (longer, shorter)]
+    makers = [evidence.flow.producer(step.input_links[leaf]) for leaf in (longer, shorter)]
     if all(maker is not None and maker.type_name in REDUCTIONS for maker in makers):
         keeps = makers[0] is not None and argument(makers[0], "keepdim") is True
-        followed = any(_brings_pairs(reading, user, step) for user in reading.after(step, 6))
+        followed = any(_brings_pairs(evidence, user, step) for user in evidence.flow.after(step, 6))
         return keeps and followed
-    return any(_brings_pairs(reading, user, step) for user in reading.after(step, 3))
+    return any(_brings_pairs(evidence, user, step) for user in evidence.flow.after(step, 3))
 
 
-def _unsqueezed_from(reading: Reading, link: Link | None) -> Link | None:
+def _unsqueezed_from(evidence: Evidence, link: Link | None) -> Link | None:
     """The tensor that a dim of 1 was put into on purpose to make this one; ``None`` if none was."""
-    maker = reading.maker(link)
+    maker = evidence.flow.producer(link)
     if maker is None or not maker.inputs or not maker.outputs:
         return None
     index = argument(maker, "1", "index")
@@ -179,35 +177,34 @@ def _unsqueezed_from(reading: Reading, link: Link | None) -> Link | None:
     return maker.input_links[0] if maker.type_name == "unsqueeze" or by_index or by_view else None
 
 
-def _brings_pairs(reading: Reading, user: Call, step: Call) -> bool:
+def _brings_pairs(evidence: Evidence, user: Call, step: Call) -> bool:
     """Tell whether a later step meets the pairs with pairs from elsewhere, a matmul's say."""
     for leaf in range(len(user.inputs)):
         link = user.input_links[leaf]
-        moving = reading.moving_in(user, leaf)
+        moving = evidence.moving_in(user, leaf)
         if moving is None or len(moving) < 2 or link is None or link.call == step.index:
             continue
-        if not any(call.index == step.index for call in reading.before(link)):
+        if not evidence.flow.leads_to(step, link):
             return True
     return False
 
 
-def _write_pair(reading: Reading, step: Call, longer: int, shorter: int, severity: Severity) -> Flag:
+def _write_pair(evidence: Evidence, step: Call, longer: int, shorter: int, severity: Severity) -> Flag:
     one, two = step.inputs[longer].shape, step.inputs[shorter].shape
     padded = (1,) * (len(one) - len(two)) + two
-    moves = reading.moving_in(step, shorter) or (0,)
+    moves = evidence.moving_in(step, shorter) or (0,)
     against = moves[0] + len(one) - len(two)
     message = (
         f"{step.type_name} of {write_size(one)} and {write_size(two)}: the shorter one is read as {write_size(padded)}"
-    )
-    message += (
-        f", so its batch of {reading.batch} lies along dim {against} and not dim 0: {write_size(step.outputs[0].shape)}"
+        f", so its batch of {evidence.batch} lies along dim {against} and not dim 0: "
+        f"{write_size(step.outputs[0].shape)}"
     )
     fix = (
         "squeeze(-1) on the longer one"
         if one[-1] == 1 and len(one) == 2
         else f"unsqueeze({len(two)}) on the shorter one"
     )
-    return Flag("batch-broadcast", severity, reading.row(step), step.path, message, f"{fix} lines the samples up")
+    return evidence.flag("batch-broadcast", severity, step, message, f"{fix} lines the samples up")
 
 
 RULES = {"softmax-over-batch": find_softmaxes_over_batch, "batch-broadcast": find_paired_batches}

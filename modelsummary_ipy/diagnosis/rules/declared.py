@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from modelsummary_ipy.diagnosis.rules.evidence import Size, write_size
+from modelsummary_ipy.diagnosis.call_arguments import Size
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Flag, Row, Story
 from modelsummary_ipy.records.trace import TensorSpec
 
@@ -129,12 +131,13 @@ def _work_out(node: ast.expr, sizes: Mapping[str, int]) -> Fraction | None:
     raise SyntaxError(ast.dump(node))
 
 
-def find_broken_declarations(story: Story) -> Iterator[Flag]:
+def find_broken_declarations(evidence: Evidence) -> Iterator[Flag]:
     """Find rows whose sizes are not what was declared of them; an error, for somebody said what is right.
 
     A name that the input has stands for its size there, ``B`` also with one sample more; any other name for one and
     the same size wherever it is declared. Leaves alone what nobody declared.
     """
+    story = evidence.story
     names = {
         name: size
         for fact in story.trace.inputs

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, read, write_size
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.torch_names import ATTENTIONS, CONVOLUTIONS, RECURRENTS, spatial_rank
-from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link
 
 __all__ = ["RULES", "find_batchless_inputs", "find_device_hops", "find_strange_dtypes"]
@@ -19,25 +20,24 @@ _CASTS = frozenset({"to", "double", "float", "half", "bfloat16", "type", "type_a
 # -- dtype ------------------------------------------------------------------------------------------------------------
 
 
-def find_strange_dtypes(story: Story) -> Iterator[Flag]:
+def find_strange_dtypes(evidence: Evidence) -> Iterator[Flag]:
     """Find the step that mixes in a wider constant, after which the model's output has another dtype than the model.
 
     Finds float64 from a numpy constant, float32 from a constant in a bfloat16 model. Leaves alone casts that were
     written down, what is cast back before the end, norms and rotary terms inside a block, autocast, whole models of
     another dtype, integers and masks.
     """
-    reading = read(story)
-    if not reading.calls:
+    if not evidence.calls:
         return
-    home = _model_dtype(reading)
+    home = _model_dtype(evidence)
     if home is None:
         return
     seen: set[int] = set()
-    root = reading.calls[0]
+    root = evidence.calls[0]
     for spec, link in zip(root.outputs, root.output_links, strict=False):
         if link is None or _WIDTH.get(spec.dtype, 0) <= _WIDTH[home]:
             continue
-        step = _find_widener(reading, link, _WIDTH[home])
+        step = _find_widener(evidence, link, _WIDTH[home])
         if step is None or step.index in seen:
             continue
         seen.add(step.index)
@@ -46,41 +46,34 @@ def find_strange_dtypes(story: Story) -> Iterator[Flag]:
         message = f"{step.type_name} of {kinds} made {made} and the output stays {spec.dtype}, the model is {home}:"
         message += f" {_WIDTH[made] // _WIDTH[home]} times the bytes of {write_size(step.outputs[0].shape)}"
         fix = f"make the constant with dtype=torch.{home}, or .to(x.dtype)"
-        yield Flag("strange-dtype", "warning", reading.row(step), step.path, message, fix)
+        yield evidence.flag("strange-dtype", "warning", step, message, fix)
 
 
-def _model_dtype(reading: Reading) -> str | None:
+def _model_dtype(evidence: Evidence) -> str | None:
     """The floating dtype of most of the model's numbers; of its inputs if it has none."""
     counts: Counter[str] = Counter()
-    for param in reading.params:
+    for param in evidence.params:
         if param.kind == "parameter" and param.dtype in _WIDTH:
             counts[param.dtype] += max(param.num, 1)
     if not counts:
-        counts.update(fact.spec.dtype for fact in reading.inputs if fact.spec.dtype in _WIDTH)
-    if any(_WIDTH.get(fact.spec.dtype, 0) > _WIDTH[home] for home in counts for fact in reading.inputs):
+        counts.update(fact.spec.dtype for fact in evidence.inputs if fact.spec.dtype in _WIDTH)
+    if any(_WIDTH.get(fact.spec.dtype, 0) > _WIDTH[home] for home in counts for fact in evidence.inputs):
         return None  # the input is wider than the model: what comes of it was asked for
     return counts.most_common(1)[0][0] if counts else None
 
 
-def _find_widener(reading: Reading, link: Link, width: int) -> Call | None:
+def _find_widener(evidence: Evidence, link: Link, width: int) -> Call | None:
     """Walk back from a wide output to the step that made it of the model's own data and a wide constant."""
+    flow = evidence.flow
     queue, seen = [link], {link}
     while queue:
-        step = reading.maker(queue.pop())
+        step = flow.producer(queue.pop())
         if step is None or step.type_name in _CASTS or step.autocast is not None:
             continue
-        wide = [
-            (leaf, source)
-            for leaf, source in enumerate(step.input_links)
-            if _WIDTH.get(step.inputs[leaf].dtype, 0) > width
-        ]
-        from_data = [source for _, source in wide if source is not None and reading.sources(source)]
-        narrow = [
-            source
-            for leaf, source in enumerate(step.input_links)
-            if 0 < _WIDTH.get(step.inputs[leaf].dtype, 0) <= width and source is not None and reading.sources(source)
-        ]
-        if wide and not from_data and narrow:
+        widths = [_WIDTH.get(spec.dtype, 0) for spec in step.inputs]
+        data = [(size, source) for size, source in zip(widths, step.input_links, strict=True) if flow.sources(source)]
+        from_data = [source for size, source in data if size > width and source is not None]
+        if max(widths, default=0) > width and not from_data and any(0 < size <= width for size, _ in data):
             return step
         for source in from_data:
             if source not in seen:
@@ -92,13 +85,12 @@ def _find_widener(reading: Reading, link: Link, width: int) -> Call | None:
 # -- device -----------------------------------------------------------------------------------------------------------
 
 
-def find_device_hops(story: Story) -> Iterator[Flag]:
+def find_device_hops(evidence: Evidence) -> Iterator[Flag]:
     """Find the first step that brings a tensor to another kind of device in the middle of the forward: a note.
 
     Leaves alone models that are spread over cards of one kind, and the copy of an input to where the model is.
     """
-    reading = read(story)
-    for step in reading.steps:
+    for step in evidence.flow.steps:
         if not step.inputs or not step.outputs or step.input_links[0] is None or step.input_links[0].call < 0:
             continue
         before, after = step.inputs[0].device.partition(":")[0], step.outputs[0].device.partition(":")[0]
@@ -106,21 +98,20 @@ def find_device_hops(story: Story) -> Iterator[Flag]:
             message = (
                 f"{step.type_name} brings {write_size(step.inputs[0].shape)} from {before} to {after} in mid-forward"
             )
-            yield Flag("device-hop", "note", reading.row(step), step.path, message, "")
+            yield evidence.flag("device-hop", "note", step, message, "")
             return
 
 
 # -- input ------------------------------------------------------------------------------------------------------------
 
 
-def find_batchless_inputs(story: Story) -> Iterator[Flag]:
+def find_batchless_inputs(evidence: Evidence) -> Iterator[Flag]:
     """Find a layer that silently reads a tensor of one dim less as one sample without a batch: a note.
 
     Finds a picture ``(3, 224, 224)`` that Conv2d accepts, a sequence ``(T, F)`` that an LSTM does. Leaves alone what
     has its batch.
     """
-    reading = read(story)
-    for call in reading.calls:
+    for call in evidence.calls:
         if not call.inputs or call.status != "ran":
             continue
         rank = len(call.inputs[0].shape)
@@ -136,7 +127,7 @@ def find_batchless_inputs(story: Story) -> Iterator[Flag]:
                 f"{call.type_name} takes {size} for one sample without a batch: it has {rank} dims, not {expected}"
             )
             fix = "x.unsqueeze(0) gives it a batch of 1"
-            yield Flag("batchless-input", "note", reading.row(call), call.path, message, fix)
+            yield evidence.flag("batchless-input", "note", call, message, fix)
             return  # the layers after it read the same
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 from typing import Literal
 
+from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag, Story
-from modelsummary_ipy.records.trace import Call, TensorSpec
+from modelsummary_ipy.records.trace import Call, Severity, TensorSpec
 
 __all__ = ["RULES", "find_memory_explosions"]
 
@@ -19,7 +23,7 @@ _PRODUCTS = frozenset({"matmul", "bmm", "baddbmm", "einsum"})
 _LOOKUPS = frozenset({"Embedding", "EmbeddingBag", "embedding", "embedding_bag"})
 
 
-def find_memory_explosions(story: Story) -> Iterator[Flag]:
+def find_memory_explosions(evidence: Evidence) -> Iterator[Flag]:
     """Find a call that makes most of the forward's peak by itself.
 
     Finds ``a @ b`` of ``(40000, 1)`` and ``(1, 40000)``, a difference of every row with every row by a ``squeeze`` that
@@ -28,7 +32,7 @@ def find_memory_explosions(story: Story) -> Iterator[Flag]:
     it: the scores of a large vocabulary.
     Leaves alone all that is small, layers whose own parameters make their output large, and lookups.
     """
-    peak = story.trace.peak_bytes
+    story, peak = evidence.story, evidence.story.trace.peak_bytes
     if not peak:
         return
     told: set[object] = set()
@@ -41,15 +45,14 @@ def find_memory_explosions(story: Story) -> Iterator[Flag]:
             continue
         larger = _far_larger(story, call)
         if 4 * made >= peak and larger == "intermediate":
-            severity = "warning"
+            severity: Severity = "warning"
         elif 2 * made >= peak and (made >= _SMALLEST or larger):
             severity = "note"
         else:
             continue
         told.add(place)
-        row = story.rows[story.row_of_call[call.index]]
-        fix = _advise(story, call) if severity == "warning" else ""
-        yield Flag("memory-explosion", severity, row.index, row.path, _describe(call, peak), fix)  # type: ignore[arg-type]
+        fix = _advise(evidence.flow, call) if severity == "warning" else ""
+        yield evidence.flag("memory-explosion", severity, call, _describe(call, peak), fix)
 
 
 def _far_larger(story: Story, call: Call) -> Literal["", "output", "intermediate"]:
@@ -69,16 +72,16 @@ def _sum_bytes(specs: tuple[TensorSpec, ...]) -> int:
 def _describe(call: Call, peak: int) -> str:
     inputs = _sum_bytes(call.inputs)
     whole = next((spec for spec in call.outputs if spec.nbytes == call.made_bytes), None)
-    size = f": {' × '.join(f'{size:,}' for size in whole.shape)} {whole.dtype}" if whole is not None else ""
+    size = f": {write_times([f'{size:,}' for size in whole.shape])} {whole.dtype}" if whole is not None else ""
     of = f" of {_write_bytes(inputs)}" if inputs else ""
     share = min(100, round(100 * call.made_bytes / peak))
     return f"{call.type_name} makes {_write_bytes(call.made_bytes)}{of}{size}; {share}% of the forward's peak memory"
 
 
-def _advise(story: Story, call: Call) -> str:
+def _advise(flow: Dataflow, call: Call) -> str:
     if call.type_name in _ATTENTIVE:
         return "need_weights=False keeps no weights of every position for every other"
-    if call.type_name in _PRODUCTS and _feeds_softmax(story, call):
+    if call.type_name in _PRODUCTS and _feeds_softmax(flow, call):
         return "F.scaled_dot_product_attention keeps no scores of every position for every other"
     if call.type_name == "cdist":
         return "cdist of one chunk of rows after the other"
@@ -86,26 +89,17 @@ def _advise(story: Story, call: Call) -> str:
     if len(sizes) == 2 and call.outputs:
         left, right = sizes
         if call.type_name in ("matmul", "mm", "bmm", "outer", "einsum"):
-            return f"every row of {_write_size(left)} meets every column of {_write_size(right)}: is that meant?"
+            return f"every row of {write_shape(left)} meets every column of {write_shape(right)}: is that meant?"
         if max(map(len, sizes)) and call.outputs[0].shape not in sizes:
-            return f"{_write_size(left)} and {_write_size(right)} were broadcast against each other: squeeze one"
+            return f"{write_shape(left)} and {write_shape(right)} were broadcast against each other: squeeze one"
     return ""
 
 
-def _feeds_softmax(story: Story, call: Call) -> bool:
+def _feeds_softmax(flow: Dataflow, call: Call) -> bool:
     """Tell whether a softmax follows within a few steps: scaling, a mask, a cast."""
-    readers = [call.index]
-    for other in story.trace.calls[call.index + 1 : call.index + 24]:
-        if any(link is not None and link.call in readers for link in other.input_links):
-            if other.type_name in ("softmax", "Softmax", "log_softmax"):
-                return True
-            if other.kind == "op":
-                readers.append(other.index)
-    return False
-
-
-def _write_size(shape: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, shape))}]"
+    following = flow.after(call, until=lambda step: step.kind != "op")
+    near = itertools.takewhile(lambda step: step.index < call.index + 24, following)
+    return any(step.type_name in ("softmax", "Softmax", "log_softmax") for step in near)
 
 
 def _write_bytes(number: int) -> str:
@@ -115,4 +109,4 @@ def _write_bytes(number: int) -> str:
     return f"{number} B"
 
 
-RULES: dict[str, Callable[[Story], Iterator[Flag]]] = {"memory-explosion": find_memory_explosions}
+RULES = {"memory-explosion": find_memory_explosions}

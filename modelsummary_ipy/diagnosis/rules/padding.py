@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, read
+from modelsummary_ipy.diagnosis.call_arguments import Size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
-from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.shapes.windows import Window
 
@@ -63,28 +64,27 @@ class _Slide:
         return any(new < old // stride for new, old, stride in pairs)
 
 
-def find_uneven_paddings(story: Story) -> Iterator[Flag]:
+def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
     """Find convolutions whose padding is neither none, nor half, nor all of what the kernel takes: a note.
 
     Finds ``padding=1`` for a kernel of 5, the one convolution that trims a map which its siblings keep, a stride of 2
     that leaves more than half, or less where its twin leaves half. Leaves alone nets whose convolutions all trim,
     kernels of 1, padding by hand.
     """
-    reading = read(story)
-    slides = [slide for slide in (_read_slide(reading, step) for step in reading.steps) if slide is not None]
+    slides = [slide for slide in (_read_slide(evidence, step) for step in evidence.flow.steps) if slide is not None]
     plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.borders) > 0]
     told: set[int | None] = set()
     for slide in slides:
-        words = _judge(reading, slide, slides, plain)
+        words = _judge(evidence, slide, slides, plain)
         if words and (slide.call.module if slide.call.kind == "module" else None) not in told:
             told.add(slide.call.module if slide.call.kind == "module" else -1)
             same = tuple(window.same_padding[0] for window in slide.windows)
             fix = f"padding={same[0] if len(set(same)) == 1 else same} goes with this kernel"
-            yield Flag("uneven-padding", "note", reading.row(slide.call), slide.call.path, words, fix)
+            yield evidence.flag("uneven-padding", "note", slide.call, words, fix)
 
 
-def _read_slide(reading: Reading, step: Call) -> _Slide | None:
-    windows = read_convolution(reading, step)
+def _read_slide(evidence: Evidence, step: Call) -> _Slide | None:
+    windows = read_convolution(evidence.flow, step)
     if not windows:
         return None
     return _Slide(step, windows, *(spec.shape[-len(windows) :] for spec in (step.inputs[0], step.outputs[0])))
@@ -94,7 +94,7 @@ def _is_twin(slide: _Slide, other: _Slide) -> bool:
     return slide is not other and (slide.kernel, slide.stride) == (other.kernel, other.stride)
 
 
-def _judge(reading: Reading, slide: _Slide, slides: list[_Slide], plain: list[_Slide]) -> str:
+def _judge(evidence: Evidence, slide: _Slide, slides: list[_Slide], plain: list[_Slide]) -> str:
     sizes = f"{' × '.join(map(str, slide.before))} became {' × '.join(map(str, slide.after))}"
     kernel = " × ".join(map(str, slide.kernel if len(set(slide.kernel)) > 1 else slide.kernel[:1]))
     if max(slide.stride) > 1 and slide.loses and any(_is_twin(slide, other) and not other.loses for other in slides):
@@ -107,7 +107,7 @@ def _judge(reading: Reading, slide: _Slide, slides: list[_Slide], plain: list[_S
         ]
         return f"{sizes}: {more[0]}, more than its share (kernel {kernel}, padding {_pad(slide)})" if more else ""
     grown = any(new > old for new, old in zip(slide.after, slide.before, strict=True))
-    if max(slide.borders) == 0 or (grown and not is_cropped(reading, slide.call, len(slide.kernel))):
+    if max(slide.borders) == 0 or (grown and not is_cropped(evidence.flow, slide.call, len(slide.kernel))):
         return ""  # what grows a map for good is told by another rule
     if slide.border == "between":
         return (

@@ -6,9 +6,11 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, argument, read, write_size
+from modelsummary_ipy.diagnosis.call_arguments import Size, argument
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.torch_names import RESHAPES
-from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["QUESTIONS", "RULES", "ask_for_more_steps", "find_swaps"]
@@ -19,7 +21,7 @@ _EDGES = frozenset({"pad", "cat", "concat", "narrow", "ZeroPad2d", "ConstantPad2
 _MOST_DIMS = 12
 
 
-def find_swaps(story: Story) -> Iterator[Flag]:
+def find_swaps(evidence: Evidence) -> Iterator[Flag]:
     """Find a ``view`` that gives the sizes of a transpose but the numbers in the old order.
 
     Finds ``(B, T, C)`` viewed as ``(B, C, T)``, a map's channels viewed as last, the layers of a state viewed as part
@@ -27,35 +29,34 @@ def find_swaps(story: Story) -> Iterator[Flag]:
     sizes that are a swap only by chance: one trace at another size tells; views that skew scores between a pad and a
     cut.
     """
-    reading = read(story)
-    for step in reading.steps:
+    for step in evidence.flow.steps:
         if step.type_name not in RESHAPES or not step.inputs or not step.outputs:
             continue
         before, after = step.inputs[0].shape, step.outputs[0].shape
         if len(before) < 2 or len(after) < 2 or before == after:
             continue
-        if _mixes_samples(reading, step):
-            yield _write_swap(reading, step, "the rows mix several samples", "warning")
+        if _mixes_samples(evidence, step):
+            yield _write_swap(evidence, step, "the rows mix several samples", "warning")
             continue
-        swap = _find_swap_within(reading, step)
-        if swap is None or _is_skew(reading, step):
+        swap = _find_swap_within(evidence, step)
+        if swap is None or _is_skew(evidence, step):
             continue
-        severity = _judge(reading, step, *swap)
+        severity = _judge(evidence, step, *swap)
         if severity is not None:
-            yield _write_swap(reading, step, f"{_write(swap[0])} became {_write(swap[1])}", severity)
+            yield _write_swap(evidence, step, f"{_write(swap[0])} became {_write(swap[1])}", severity)
 
 
-def _find_swap_within(reading: Reading, step: Call) -> tuple[Size, Size] | None:
+def _find_swap_within(evidence: Evidence, step: Call) -> tuple[Size, Size] | None:
     """Find a swap among the dims of one sample: what becomes of the batch is for other rules to say."""
-    moving = reading.moving_in(step)
+    moving = evidence.moving_in(step)
     at = moving[0] if moving else 0
     return find_swap(step.inputs[0].shape, step.outputs[0].shape, at)
 
 
-def _is_skew(reading: Reading, step: Call) -> bool:
+def _is_skew(evidence: Evidence, step: Call) -> bool:
     """Tell whether a view stands between a padding and a cut: that shifts the rows of scores on purpose."""
-    maker = reading.maker(step.input_links[0])
-    neighbours = [call for call in (maker, *reading.users_of(step)) if call is not None]
+    maker = evidence.flow.producer(step.input_links[0])
+    neighbours = [call for call in (maker, *evidence.flow.readers(step)) if call is not None]
     return any(call.type_name in _EDGES or (call.type_name == "getitem" and _cuts(call)) for call in neighbours)
 
 
@@ -66,12 +67,12 @@ def _cuts(call: Call) -> bool:
     return any(isinstance(part, slice) and part not in (slice(None), slice(0, None)) for part in parts)
 
 
-def _mixes_samples(reading: Reading, step: Call) -> bool:
+def _mixes_samples(evidence: Evidence, step: Call) -> bool:
     """Tell whether the batch changed places with the dims before it, one row a sample before and after."""
-    moving, made = reading.moving_in(step), reading.moving_out(step)
+    moving, made = evidence.moving_in(step), evidence.moving_out(step)
     if not moving or not made or len(moving) > 1 or len(made) > 1:
         return False
-    if reading.factor_in(step, 0, moving[0]) != 1 or reading.factor(step, 0, made[0]) != 1:
+    if evidence.factor_in(step, 0, moving[0]) != 1 or evidence.factor_out(step, 0, made[0]) != 1:
         return False
     return math.prod(step.inputs[0].shape[: moving[0]]) != math.prod(step.outputs[0].shape[: made[0]])
 
@@ -161,16 +162,16 @@ def _is_regrouping(one: Size, two: Size) -> bool:
     return all(b % a == 0 for a, b in itertools.pairwise(cuts))
 
 
-def _judge(reading: Reading, step: Call, one: Size, two: Size) -> Severity | None:
+def _judge(evidence: Evidence, step: Call, one: Size, two: Size) -> Severity | None:
     if not _is_regrouping(one, two):
         return "warning"
-    told = [retrace for retrace in reading.retraces if "B" not in retrace.sizes and retrace.trace.failure is None]
+    told = [retrace for retrace in evidence.retraces if "B" not in retrace.sizes and retrace.trace.failure is None]
     for retrace in told:
         index = retrace.partners[step.index]
         other = None if index is None else retrace.trace.calls[index]
         if other is None or not other.outputs or other.inputs[0].shape == step.inputs[0].shape:
             continue
-        swap = find_swap(other.inputs[0].shape, other.outputs[0].shape, (reading.moving_in(step) or (0,))[0])
+        swap = find_swap(other.inputs[0].shape, other.outputs[0].shape, (evidence.moving_in(step) or (0,))[0])
         if swap is None:
             return None
         if not _is_regrouping(*swap):
@@ -178,19 +179,18 @@ def _judge(reading: Reading, step: Call, one: Size, two: Size) -> Severity | Non
     return "note"
 
 
-def ask_for_more_steps(story: Story) -> Iterator[Mapping[str, int]]:
+def ask_for_more_steps(evidence: Evidence) -> Iterator[Mapping[str, int]]:
     """Ask for another length or another map where sizes may be a swap or a regrouping."""
-    reading = read(story)
     unsure = False
-    for step in reading.steps:
+    for step in evidence.flow.steps:
         if step.type_name in RESHAPES and step.inputs and step.outputs and not unsure:
-            swap = _find_swap_within(reading, step)
+            swap = _find_swap_within(evidence, step)
             unsure = swap is not None and _is_regrouping(*swap)
     if not unsure:
         return
     names = {
         name: size
-        for fact in reading.inputs
+        for fact in evidence.inputs
         for name, size in zip(fact.dims, fact.spec.shape, strict=False)
         if name and name != "B" and name[0] not in "CF"
     }
@@ -203,18 +203,17 @@ def _write(sizes: Size) -> str:
     return " × ".join(map(str, sizes))
 
 
-def _write_swap(reading: Reading, step: Call, what: str, severity: Severity) -> Flag:
+def _write_swap(evidence: Evidence, step: Call, what: str, severity: Severity) -> Flag:
     before, after = step.inputs[0].shape, step.outputs[0].shape
     message = (
         f"{step.type_name} made {write_size(after)} of {write_size(before)}: {what}, but the numbers kept their order"
     )
     moved = " (a reshape deals them out row by row, a transpose moves them)"
-    return Flag(
-        "reshape-swap", severity, reading.row(step), step.path, message + moved, _write_fix(reading, step)
+    return evidence.flag("reshape-swap", severity, step, message + moved, _write_fix(evidence, step)
     )  # fmt: skip
 
 
-def _write_fix(reading: Reading, step: Call) -> str:
+def _write_fix(evidence: Evidence, step: Call) -> str:
     before, after = step.inputs[0].shape, step.outputs[0].shape
     if len(before) == len(after):
         moved = [dim for dim in range(len(before)) if before[dim] != after[dim]]

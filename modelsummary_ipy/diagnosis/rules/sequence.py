@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from modelsummary_ipy.diagnosis.rules.axes import Axes, Dim, Layout, follow_axes, roots
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, dims_argument, read, write_size
+from modelsummary_ipy.diagnosis.call_arguments import argument, dims_argument
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.axes import Dim, Layout, roots
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.torch_names import LINEARS, RECURRENTS, REDUCTIONS, TRANSPOSES, spatial_rank
-from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.dataflow import Dataflow
+from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["RULES", "find_swapped_sequences"]
@@ -18,7 +21,7 @@ _LAYERS = RECURRENTS | {"MultiheadAttention"}
 _CATS = frozenset({"cat", "concat", "concatenate"})
 
 
-def find_swapped_sequences(story: Story) -> Iterator[Flag]:
+def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
     """Find recurrent layers, attention and encoders that read a batch-first tensor as sequence-first, or the reverse.
 
     ``batch_first=False`` is torch's default, and a wrong order runs: samples talk to each other. It is a warning only
@@ -26,67 +29,62 @@ def find_swapped_sequences(story: Story) -> Iterator[Flag]:
     batch, convolutions made it. Leaves alone nets that are sequence-first on purpose: a transpose in front, time pooled
     over dim 0; where nothing speaks for either it is a note.
     """
-    reading = read(story)
-    layers = [call for call in reading.calls if _is_sequence_layer(reading, call)]
+    flow = evidence.flow
+    layers = [call for call in evidence.calls if _is_sequence_layer(flow, call)]
     if not layers:
         return
-    evidence = _Evidence(reading)
+    time = _TimeEvidence(evidence)
     seen: set[int] = set()
     for layer in layers:
-        row = _outermost(reading, layer)
-        if row.index in seen:
-            continue
-        flag = _judge(reading, evidence, layer, row)
-        if flag is not None:
+        row = _outermost(flow, layer)
+        found = _judge(flow, time, layer, row) if row.index not in seen else None
+        if found is not None:
             seen.add(row.index)
-            yield flag
+            yield evidence.flag("sequence-order", found[0], row, *found[1:])
 
 
-def _is_sequence_layer(reading: Reading, call: Call) -> bool:
+def _is_sequence_layer(flow: Dataflow, call: Call) -> bool:
     if call.kind != "module" or call.type_name not in _LAYERS or not call.inputs or call.status != "ran":
         return False
-    fact = reading.module_of(call)
+    fact = flow.module_of(call)
     torches = fact is not None and fact.type_module.startswith("torch.nn.")
     return torches and len(call.inputs[0].shape) == 3
 
 
-def _outermost(reading: Reading, call: Call) -> Call:
+def _outermost(flow: Dataflow, call: Call) -> Call:
     """The whole encoder or decoder of torch's that an attention stands in."""
     while call.parent is not None:
-        above = reading.calls[call.parent]
-        fact = reading.module_of(above)
+        above = flow.trace.calls[call.parent]
+        fact = flow.module_of(above)
         if fact is None or not fact.type_module.startswith("torch.nn.modules.transformer"):
             break
         call = above
     return call
 
 
-def _judge(reading: Reading, evidence: _Evidence, layer: Call, row: Call) -> Flag | None:
-    layout = evidence.axes.of_input(layer)
+def _judge(flow: Dataflow, time: _TimeEvidence, layer: Call, row: Call) -> tuple[Severity, str, str] | None:
+    """Return severity, message and fix; ``None`` where the order seems right."""
+    layout = time.axes.of_input(layer)
     first, second = roots(layout[0]), roots(layout[1])
     shape = layer.inputs[0].shape
     if not first or not second or first & second:
         return None
-    for_second = evidence.says_time(layer, second, first)
-    for_first = evidence.says_time(layer, first, second)
-    if reading.setting(layer, "batch_first"):
-        if evidence.is_batch(layer, second) is None or evidence.is_batch(layer, first) is not None or for_second:
+    for_second = time.says_time(layer, second, first)
+    for_first = time.says_time(layer, first, second)
+    if flow.setting(layer, "batch_first"):
+        reason = time.is_batch(layer, second)
+        if reason is None or time.is_batch(layer, first) is not None or for_second:
             return None
-        reason = evidence.is_batch(layer, second)
         message = f"batch_first=True reads {write_size(shape)} as {shape[0]} samples of {shape[1]} steps, but {reason}"
-        return _flag(reading, row, "warning", message, "transpose(0, 1) before it, or batch_first=False")
-    for_first = for_first or evidence.was_turned(layer, first, second)
+        return "warning", message, "transpose(0, 1) before it, or batch_first=False"
+    for_first = for_first or time.was_turned(layer, first, second)
     if for_first and not for_second:
         return None
     message = f"batch_first=False reads {write_size(shape)} as {shape[0]} steps of {shape[1]} samples"
+    fix = f"{row.type_name}(…, batch_first=True)"
     if for_second:
-        severity: Severity = "note" if for_first else "warning"
-        return _flag(reading, row, severity, f"{message}, but {for_second}", f"{row.type_name}(…, batch_first=True)")
-    return _flag(reading, row, "note", message, f"{row.type_name}(…, batch_first=True) if the batch comes first")
-
-
-def _flag(reading: Reading, row: Call, severity: Severity, message: str, fix: str) -> Flag:
-    return Flag("sequence-order", severity, reading.row(row), row.path, message, fix)
+        return "note" if for_first else "warning", f"{message}, but {for_second}", fix
+    return "note", message, f"{fix} if the batch comes first"
 
 
 @dataclass(frozen=True)
@@ -106,17 +104,17 @@ class _Event:
     words: str
 
 
-class _Evidence:
+class _TimeEvidence:
     """What the rest of the net says about which axis is which."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-        self.axes: Axes = follow_axes(reading)
+    def __init__(self, evidence: Evidence) -> None:
+        self._flow = evidence.flow
+        self.axes = evidence.axes
 
     def says_time(self, layer: Call, time: set[int], batch: set[int]) -> str:
         """Return what speaks for ``time`` being the steps and ``batch`` the samples; ``""`` if nothing does."""
         for event in self._events:
-            inside = event.call == layer.index or self._reading.calls[event.call].parent == layer.index
+            inside = event.call == layer.index or self._flow.trace.calls[event.call].parent == layer.index
             if not inside and event.time & time and event.batch & batch:
                 return event.words
         return self.is_batch(layer, batch) or ""
@@ -130,7 +128,7 @@ class _Evidence:
 
     def was_turned(self, layer: Call, first: set[int], second: set[int]) -> str:
         """Return where a transpose in front of a layer put one axis before the other; ``""`` if none did."""
-        for step in self._reading.before(layer.input_links[0]):
+        for step in self._flow.before(layer.input_links[0]):
             if step.type_name not in TRANSPOSES or len(step.inputs[0].shape) < 3 or self._is_torches(step):
                 continue
             before, after = self.axes.of_input(step), self.axes.of_output(step)
@@ -142,7 +140,7 @@ class _Evidence:
     def _batches(self) -> list[tuple[int, frozenset[int], str]]:
         """Axes that another layer takes for the batch, with the words for it."""
         found: list[tuple[int, frozenset[int], str]] = []
-        for call in self._reading.calls:
+        for call in self._flow.trace.calls:
             if not call.inputs or self._is_torches(call):
                 continue
             rank = len(call.inputs[0].shape)
@@ -153,7 +151,7 @@ class _Evidence:
                 found.append(
                     (call.index, frozenset(roots(layout[0])), f"{name} ({call.type_name}) has dim 0 as the batch")
                 )
-            elif _is_sequence_layer(self._reading, call) and self._reading.setting(call, "batch_first"):
+            elif _is_sequence_layer(self._flow, call) and self._flow.setting(call, "batch_first"):
                 layout = self.axes.of_input(call)
                 words = f"{call.path} is batch_first and reads the same dim as the batch"
                 found.append((call.index, frozenset(roots(layout[0])), words))
@@ -163,13 +161,13 @@ class _Evidence:
         """Tell whether an operation is written inside one of torch's own modules: it says nothing of the user's."""
         if call.kind == "module":
             return False
-        fact = self._reading.modules[call.module] if call.module is not None else None
+        fact = self._flow.trace.modules[call.module] if call.module is not None else None
         return fact is not None and fact.type_module.startswith("torch.")
 
     @cached_property
     def _events(self) -> list[_Event]:
         found: list[_Event] = []
-        for step in self._reading.steps:
+        for step in self._flow.steps:
             if step.inputs and step.outputs and not self._is_torches(step):
                 found += self._read_step(step)
         return found
@@ -209,7 +207,7 @@ class _Evidence:
         if at is None or at > 1 or any(part != slice(None) for part in parts[:at]) or len(step.inputs) > 1:
             return
         if at == 0 and step.input_links[0] is not None and step.input_links[0].call >= 0:
-            maker = self._reading.maker(step.input_links[0])
+            maker = self._flow.producer(step.input_links[0])
             if maker is not None and maker.type_name in RECURRENTS and step.input_links[0].leaf > 0:
                 return  # a state's layers, not steps
         words = f"{name_step(step)} takes a step of dim {at}"
@@ -222,7 +220,7 @@ class _Evidence:
                 return
             shape, positions = step.inputs[leaf].shape, step.inputs[other].shape
             link = step.input_links[other]
-            from_input = link is not None and bool(self._reading.sources(link))
+            from_input = link is not None and bool(self._flow.sources(link))
             is_param = step.input_params[other] is not None or link is not None
             if len(shape) != 3 or not is_param or from_input or shape[0] == 1 or shape[1] == 1:
                 continue
@@ -246,7 +244,7 @@ class _Evidence:
         for leaf in (0, 1):
             link = step.input_links[1 - leaf]
             token = step.inputs[1 - leaf].shape[at] == 1 and step.inputs[leaf].shape[at] > 1
-            if token and (link is None or not self._reading.sources(link)):
+            if token and (link is None or not self._flow.sources(link)):
                 layout = self.axes.of_input(step, leaf)
                 yield _event(step, layout, at, [layout[1 - at]], f"a token is put in front along dim {at}")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, Size, read
+from modelsummary_ipy.diagnosis.call_arguments import Size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.torch_names import CONVOLUTIONS, POOLS, REDUCTIONS, spatial_rank
-from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.dataflow import Dataflow
+from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
@@ -25,48 +27,48 @@ _TINY = 16
 # -- grown ------------------------------------------------------------------------------------------------------------
 
 
-def find_grown_maps(story: Story) -> Iterator[Flag]:
+def find_grown_maps(evidence: Evidence) -> Iterator[Flag]:
     """Find stride-1 convolutions that make the map larger than it came.
 
     Finds ``Conv2d(1, 16, 3, padding=5)``: 256 becomes 264. Leaves alone transposed convolutions, whose job it is, and
     a map that is cropped later (causal nets pad and cut, FCN pads by 100 and crops at the end) or that a valid
     convolution takes back. An even kernel that grows it by one, and a map that grows back to a size it had, are a note.
     """
-    reading = read(story)
-    for step in reading.steps:
-        windows = read_convolution(reading, step)
+    flow = evidence.flow
+    for step in flow.steps:
+        windows = read_convolution(flow, step)
         if not windows:
             continue
         rank = len(windows)
         before, after = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
         grown = [axis for axis in range(rank) if after[axis] > before[axis]]
-        if not grown or any(window.stride > 1 for window in windows) or is_cropped(reading, step, rank):
+        if not grown or any(window.stride > 1 for window in windows) or is_cropped(flow, step, rank):
             continue
         even = all(windows[axis].extent % 2 == 0 and after[axis] == before[axis] + 1 for axis in grown)
-        severity: Severity = "note" if even or _had_size(reading, step, after) else "warning"
-        yield _write_growth(reading, step, windows, severity)
+        severity: Severity = "note" if even or _had_size(flow, step, after) else "warning"
+        yield _write_growth(evidence, step, windows, severity)
 
 
-def read_convolution(reading: Reading, step: Call) -> tuple[Window, ...]:
+def read_convolution(flow: Dataflow, step: Call) -> tuple[Window, ...]:
     """Return the windows of a plain convolution of a map, one per spatial dim; ``()`` for anything else."""
     if step.type_name not in CONVOLUTIONS or "ranspose" in step.type_name or not step.inputs or not step.outputs:
         return ()
     if len(step.inputs[0].shape) < spatial_rank(step) + 1:
         return ()
-    return _windows(reading, step)
+    return _windows(flow, step)
 
 
-def _windows(reading: Reading, step: Call) -> tuple[Window, ...]:
+def _windows(flow: Dataflow, step: Call) -> tuple[Window, ...]:
     """The windows of a convolution or a pool; ``()`` if one of them is unknown."""
-    windows = read_windows(step, reading.modules)
+    windows = read_windows(step, flow.trace.modules)
     known = tuple(window for window in windows if window is not None)
     return known if len(known) == len(windows) else ()
 
 
-def is_cropped(reading: Reading, step: Call, rank: int) -> bool:
+def is_cropped(flow: Dataflow, step: Call, rank: int) -> bool:
     """Tell whether a later step cuts off what the convolution grew, or a valid one takes it back."""
     came, grown = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
-    for later in reading.after(step):
+    for later in flow.after(step):
         if not later.outputs or not later.inputs:
             continue
         before, after = later.inputs[0].shape, later.outputs[0].shape
@@ -81,17 +83,17 @@ def is_cropped(reading: Reading, step: Call, rank: int) -> bool:
     return False
 
 
-def _had_size(reading: Reading, step: Call, after: Size) -> bool:
+def _had_size(flow: Dataflow, step: Call, after: Size) -> bool:
     """Tell whether the map had the grown size somewhere before: a decoder that grows back."""
     rank = len(after)
-    for earlier in reading.before(step.input_links[0]):
+    for earlier in flow.before(step.input_links[0]):
         for spec in (*earlier.inputs[:1], *earlier.outputs[:1]):
             if len(spec.shape) > rank and spec.shape[-rank:] == after:
                 return True
     return False
 
 
-def _write_growth(reading: Reading, step: Call, windows: tuple[Window, ...], severity: Severity) -> Flag:
+def _write_growth(evidence: Evidence, step: Call, windows: tuple[Window, ...], severity: Severity) -> Flag:
     before, after = (spec.shape[-len(windows) :] for spec in (step.inputs[0], step.outputs[0]))
     kernel, padding = _shorten([window.kernel for window in windows]), _shorten([window.padding for window in windows])
     sizes = f"{_times(before)} became {_times(after)}"
@@ -100,7 +102,7 @@ def _write_growth(reading: Reading, step: Call, windows: tuple[Window, ...], sev
     same = tuple(left for left, _ in sides)
     number = same[0] if len(set(same)) == 1 else same
     fix = f"padding={number if all(left == right for left, right in sides) else repr('same')} keeps the size"
-    return Flag("grown-map", severity, reading.row(step), step.path, message, fix)
+    return evidence.flag("grown-map", severity, step, message, fix)
 
 
 def _times(sizes: Size) -> str:
@@ -114,44 +116,44 @@ def _shorten(values: Sequence[object]) -> str:
 # -- collapsed --------------------------------------------------------------------------------------------------------
 
 
-def find_collapsed_maps(story: Story) -> Iterator[Flag]:
+def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
     """Find the first layer that slides a kernel over a map of which strides have left 1 × 1.
 
     Finds a deep backbone on a picture of 32 × 32. Leaves alone what works on a globally pooled map (gates, pyramid
     pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1 themselves; of a tiny input, and where the
     map is grown again, it is a note.
     """
-    reading = read(story)
-    for step in reading.steps:
+    flow = evidence.flow
+    for step in flow.steps:
         rank = spatial_rank(step)
         slides = step.type_name in CONVOLUTIONS or step.type_name in POOLS
         if not slides or rank < 2 or "ranspose" in step.type_name or "daptive" in step.type_name or not step.inputs:
             continue
-        kernel = [window.kernel for window in _windows(reading, step)]
+        kernel = [window.kernel for window in _windows(flow, step)]
         if math.prod(kernel) == 1 or len(step.inputs[0].shape) < rank + 1:
             continue
         if any(size != 1 for size in step.inputs[0].shape[-rank:]):
             continue
-        first = _find_collapse(reading, step, rank)
+        first = _find_collapse(flow, step, rank)
         if first is None:
             continue
-        entry = _entry_size(reading, rank)
-        doubled = any(later.type_name in _DOUBLERS for later in reading.after(step))
+        entry = _entry_size(flow, rank)
+        doubled = any(later.type_name in _DOUBLERS for later in flow.after(step))
         severity: Severity = "warning" if min(entry, default=0) >= _TINY and not doubled else "note"
         message = (
             f"the map is {_times((1,) * rank)} since {first.path or first.type_name}: a kernel of {_shorten(kernel)}"
         )
         message += f" sees one number and its own padding (the input is {_times(entry)})"
         fix = "a larger input, or one stride less"
-        yield Flag("collapsed-map", severity, reading.row(step), step.path, message, fix)
+        yield evidence.flag("collapsed-map", severity, step, message, fix)
         return  # every layer after it sees the same
 
 
-def _find_collapse(reading: Reading, step: Call, rank: int) -> Call | None:
+def _find_collapse(flow: Dataflow, step: Call, rank: int) -> Call | None:
     """Walk back to the step that left 1 × 1 by its stride; ``None`` if the map was pooled to it, or came so."""
     link = step.input_links[0]
     while True:
-        maker = reading.maker(link)
+        maker = flow.producer(link)
         if maker is None or not maker.inputs or not maker.outputs:
             return None
         if "daptive" in maker.type_name or maker.type_name in REDUCTIONS or len(maker.inputs[0].shape) < rank + 1:
@@ -160,15 +162,15 @@ def _find_collapse(reading: Reading, step: Call, rank: int) -> Call | None:
         if len(maker.inputs[0].shape) != len(maker.outputs[0].shape):
             return None
         if any(size != 1 for size in before):
-            return maker if _strides(reading, maker, before) else None
+            return maker if _strides(flow, maker, before) else None
         link = maker.input_links[0]
 
 
-def _strides(reading: Reading, maker: Call, before: Size) -> bool:
+def _strides(flow: Dataflow, maker: Call, before: Size) -> bool:
     """Tell whether a step made 1 × 1 by striding, not by a kernel as large as the map."""
     if maker.type_name not in CONVOLUTIONS and maker.type_name not in POOLS:
         return False
-    windows = _windows(reading, maker)
+    windows = _windows(flow, maker)
     if max((window.stride for window in windows), default=1) < 2:
         return False
     return all(size <= 2 for size in before) or any(
@@ -176,32 +178,32 @@ def _strides(reading: Reading, maker: Call, before: Size) -> bool:
     )
 
 
-def _entry_size(reading: Reading, rank: int) -> Size:
+def _entry_size(flow: Dataflow, rank: int) -> Size:
     """The spatial size of the model's largest map."""
-    sizes = [fact.spec.shape[-rank:] for fact in reading.inputs if len(fact.spec.shape) > rank]
+    sizes = [fact.spec.shape[-rank:] for fact in flow.trace.inputs if len(fact.spec.shape) > rank]
     return max(sizes, key=math.prod, default=())
 
 
 # -- odd --------------------------------------------------------------------------------------------------------------
 
 
-def find_odd_maps(story: Story) -> Iterator[Flag]:
+def find_odd_maps(evidence: Evidence) -> Iterator[Flag]:
     """Find the step that halved an odd size which later, doubled, has to meet its other half.
 
     It is a note as long as a crop, a padding or a resize mends it: at such sizes border pixels are made up or lost.
     Leaves alone sizes that divide, and decoders that resize to the size they meet.
     """
-    reading = read(story)
+    flow = evidence.flow
     seen: set[int] = set()
-    for step in reading.steps:
+    for step in flow.steps:
         if step.type_name not in _JOINS or len(step.inputs) < 2:
             continue
         for link in step.input_links:
-            mended = _find_mend(reading, reading.maker(link))
+            mended = _find_mend(flow, flow.producer(link))
             if mended is None:
                 continue
             axis, size = mended
-            halver = _find_halver(reading, step, axis, size)
+            halver = _find_halver(flow, step, axis, size)
             if halver is not None and halver.index not in seen:
                 seen.add(halver.index)
                 made = halver.outputs[0].shape[axis]
@@ -209,10 +211,10 @@ def find_odd_maps(story: Story) -> Iterator[Flag]:
                     f"{size} was halved to {made} here; doubled again it is {2 * made} and is mended to meet {size}"
                 )
                 fix = "an input size that divides as often as the map is halved"
-                yield Flag("odd-map", "note", reading.row(halver), halver.path, message, fix)
+                yield evidence.flag("odd-map", "note", halver, message, fix)
 
 
-def _find_mend(reading: Reading, maker: Call | None) -> tuple[int, int] | None:
+def _find_mend(flow: Dataflow, maker: Call | None) -> tuple[int, int] | None:
     """Return ``(axis, odd size)`` if a step made a doubled map one larger or smaller."""
     if maker is None or maker.type_name not in _CROPS | {"interpolate"} or not maker.inputs or not maker.outputs:
         return None
@@ -223,23 +225,23 @@ def _find_mend(reading: Reading, maker: Call | None) -> tuple[int, int] | None:
         if abs(after[axis] - before[axis]) == 1 and after[axis] % 2 == 1:
             doubled = any(
                 earlier.type_name in _DOUBLERS and earlier.inputs[0].shape[axis:][:1] == (before[axis] // 2,)
-                for earlier in _nearest(reading, maker)
+                for earlier in _nearest(flow, maker)
                 if earlier.inputs and len(earlier.inputs[0].shape) == len(before)
             )
             return (axis, after[axis]) if doubled else None
     return None
 
 
-def _nearest(reading: Reading, step: Call, most: int = 8) -> Iterator[Call]:
-    for count, earlier in enumerate(reading.before(step.input_links[0])):
+def _nearest(flow: Dataflow, step: Call, most: int = 8) -> Iterator[Call]:
+    for count, earlier in enumerate(flow.before(step.input_links[0])):
         if count >= most:
             return
         yield earlier
 
 
-def _find_halver(reading: Reading, join: Call, axis: int, size: int) -> Call | None:
+def _find_halver(flow: Dataflow, join: Call, axis: int, size: int) -> Call | None:
     for link in join.input_links:
-        for earlier in reading.before(link):
+        for earlier in flow.before(link):
             if not earlier.inputs or not earlier.outputs or earlier.type_name not in CONVOLUTIONS | POOLS:
                 continue
             before, after = earlier.inputs[0].shape, earlier.outputs[0].shape
@@ -252,7 +254,7 @@ def _find_halver(reading: Reading, join: Call, axis: int, size: int) -> Call | N
     return None
 
 
-RULES: dict[str, Callable[[Story], Iterator[Flag]]] = {
+RULES = {
     "grown-map": find_grown_maps,
     "collapsed-map": find_collapsed_maps,
     "odd-map": find_odd_maps,

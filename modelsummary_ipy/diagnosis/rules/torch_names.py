@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.rules.evidence import Reading
+from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.trace import Call
 
 __all__ = [
@@ -79,7 +79,7 @@ def spatial_rank(call: Call) -> int:
     return 0
 
 
-def batch_dim(reading: Reading, call: Call) -> int | None:
+def batch_dim(flow: Dataflow, call: Call) -> int | None:
     """Which dim of its first input a layer takes for the batch; ``None`` if any dim may be.
 
     Convolutions, poolings and batch norms say so by their contract, recurrent layers and attention by ``batch_first``.
@@ -93,9 +93,9 @@ def batch_dim(reading: Reading, call: Call) -> int | None:
         is_batched = rank == spatial + 2 or (rank == 2 and call.type_name == "BatchNorm1d")
         return 0 if is_batched else None
     if call.type_name in RECURRENTS and rank == 3:
-        return 0 if reading.setting(call, "batch_first") else 1
+        return 0 if flow.setting(call, "batch_first") else 1
     if call.type_name == "MultiheadAttention" and rank == 3:
-        return 0 if reading.setting(call, "batch_first") else 1
+        return 0 if flow.setting(call, "batch_first") else 1
     if call.type_name == "multi_head_attention_forward" and rank == 3:
         return 1
     return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, read, write_size
-from modelsummary_ipy.records.summary import Flag, Row, Story
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.records.summary import Flag, Row
 from modelsummary_ipy.records.trace import Call, ModuleFact, Severity
 
 __all__ = ["RULES", "find_repeated_layers", "find_reused_layers", "find_unregistered_layers", "find_unused_layers"]
@@ -18,39 +19,38 @@ _ACTIVATIONS = frozenset({"PReLU", "RReLU", "Swish", "Snake"})
 # -- unregistered -----------------------------------------------------------------------------------------------------
 
 
-def find_unregistered_layers(story: Story) -> Iterator[Flag]:
+def find_unregistered_layers(evidence: Evidence) -> Iterator[Flag]:
     """Find layers and parameters that the forward uses and no ``parameters()`` knows.
 
     Finds ``self.layers = [nn.Linear(…), …]``, a dict of them, a list of ``nn.Parameter``, layers made anew in every
     forward. Leaves alone what is frozen (a teacher kept out of the way), and a single module hidden on purpose
     (``[module]``, an attribute of a config), which is a note if it trains.
     """
-    reading = read(story)
-    yield from _find_loose_layers(reading)
-    yield from _find_loose_params(reading)
-    yield from _find_made_layers(reading)
+    yield from _find_loose_layers(evidence)
+    yield from _find_loose_params(evidence)
+    yield from _find_made_layers(evidence)
 
 
-def _find_loose_layers(reading: Reading) -> Iterator[Flag]:
+def _find_loose_layers(evidence: Evidence) -> Iterator[Flag]:
     groups: dict[tuple[int | None, str], list[tuple[ModuleFact, Call]]] = {}
-    for fact in reading.modules:
-        above = reading.modules[fact.parent] if fact.parent is not None else None
+    for fact in evidence.modules:
+        above = evidence.modules[fact.parent] if fact.parent is not None else None
         if fact.paths or fact.made or not fact.found or (above is not None and not above.paths):
             continue
-        call = reading.first_call_in(fact.index)
+        call = evidence.first_call_in(fact.index)
         if call is not None:
             groups.setdefault((fact.parent, _container_name(fact.found)), []).append((fact, call))
     for (_, name), members in groups.items():
         # A layer may be reached another way while its parameters are registered: these an optimizer does see.
         unseen = {
-            fact.index: {index for index in reading.params_below(fact.index) if not reading.params[index].names}
+            fact.index: {index for index in evidence.params_below(fact.index) if not evidence.params[index].names}
             for fact, _ in members
         }
         trainable = [fact for fact, _ in members if unseen[fact.index]]
         if not trainable:
             continue
         call = next(call for fact, call in members if fact.index == trainable[0].index)
-        count = sum(reading.params[index].num for index in set().union(*unseen.values()))
+        count = sum(evidence.params[index].num for index in set().union(*unseen.values()))
         grave = "[" in trainable[0].found and len(trainable) > 1
         what = f"{len(trainable)} {'layers' if len(trainable) > 1 else 'layer'} kept in {name}"
         message = (
@@ -61,7 +61,7 @@ def _find_loose_layers(reading: Reading) -> Iterator[Flag]:
         attribute = name.rpartition(".")[2]
         fix = f"self.{attribute} = {holder}(…)" if grave else ""
         severity: Severity = "warning" if grave else "note"
-        yield Flag("unregistered-layer", severity, reading.row(call), call.path, message, fix)
+        yield evidence.flag("unregistered-layer", severity, call, message, fix)
 
 
 def _container_name(found: str) -> str:
@@ -69,105 +69,103 @@ def _container_name(found: str) -> str:
     return found.partition("[")[0]
 
 
-def _find_loose_params(reading: Reading) -> Iterator[Flag]:
-    for fact in reading.modules:
-        used = [(place, index) for place, index in fact.loose if index in reading.touched]
+def _find_loose_params(evidence: Evidence) -> Iterator[Flag]:
+    for fact in evidence.modules:
+        used = [(place, index) for place, index in fact.loose if index in evidence.touched]
         if not used or not fact.paths:
             continue
-        call = next((call for call in reading.calls if call.kind == "op" and used[0][1] in call.params), None)
-        call = call or reading.first_call_of(fact.index)
+        call = next((call for call in evidence.calls if call.kind == "op" and used[0][1] in call.params), None)
+        call = call or evidence.first_call_of(fact.index)
         if call is None:
             continue
         names = list(dict.fromkeys(_container_name(place) for place, _ in used))
-        count = sum(reading.params[index].num for _, index in used)
+        count = sum(evidence.params[index].num for _, index in used)
         places = ", ".join(f"self.{name}" for name in names)
         message = (
             f"{len(used)} trainable tensors in {places} are not registered: no optimizer sees {count:,} parameters"
         )
         listed = "[" in used[0][0]
         fix = f"self.{names[0]} = nn.Parameter{'List' if listed else ''}(…)"
-        yield Flag("unregistered-layer", "warning", reading.row(call), call.path, message, fix)
+        yield evidence.flag("unregistered-layer", "warning", call, message, fix)
 
 
-def _find_made_layers(reading: Reading) -> Iterator[Flag]:
+def _find_made_layers(evidence: Evidence) -> Iterator[Flag]:
     seen: set[int] = set()
     # A wrapper made in the forward around a layer of the model brings no weights of its own.
-    kept = {index for fact in reading.modules if not fact.made for index in fact.params}
-    for call in reading.calls:
-        fact = reading.module_of(call)
-        if fact is None or not fact.made or fact.index in seen or not reading.params_below(fact.index) - kept:
+    kept = {index for fact in evidence.modules if not fact.made for index in fact.params}
+    for call in evidence.calls:
+        fact = evidence.flow.module_of(call)
+        if fact is None or not fact.made or fact.index in seen or not evidence.params_below(fact.index) - kept:
             continue
-        above = reading.modules[fact.parent] if fact.parent is not None else None
+        above = evidence.modules[fact.parent] if fact.parent is not None else None
         if above is not None and above.made:
             continue
         seen.add(fact.index)
-        count = sum(reading.params[index].num for index in reading.params_below(fact.index) - kept)
+        count = sum(evidence.params[index].num for index in evidence.params_below(fact.index) - kept)
         message = (
             f"the forward makes this {fact.type_name} anew at every call: {count:,} fresh random weights, never trained"
         )
         fix = f"make it once, in __init__: self.layer = nn.{fact.type_name}(…)"
-        yield Flag("unregistered-layer", "warning", reading.row(call), call.path, message, fix)
+        yield evidence.flag("unregistered-layer", "warning", call, message, fix)
 
 
 # -- unused -----------------------------------------------------------------------------------------------------------
 
 
-def find_unused_layers(story: Story) -> Iterator[Flag]:
+def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
     """Find layers whose parameters no operation touched although what stands beside them ran.
 
     A warning where no line that the forward leads to even names them, in train mode, and for the one member of a list
     that was left out; else a note: a branch not taken, a method not called. Leaves alone frozen teachers, weights used
     by hand (``F.linear(x, self.fc.weight)``), tied weights, single parameters (mask tokens), poolers.
     """
-    reading = read(story)
-    if reading.failed or story.trace.engine == "static" or not reading.calls:
+    story = evidence.story
+    if story.trace.failure is not None or story.trace.engine == "static" or not evidence.calls:
         return
-    rows = {row.module: row for row in reversed(story.rows) if row.kind == "module"}
-    for fact in _unused(reading):
+    rows = _first_rows(evidence)
+    for fact in _unused(evidence):
         row = rows.get(fact.index)
-        owner, attribute = reading.owner_of(fact)
-        if row is None or owner is None or reading.first_call_of(owner.index) is None:
+        owner, attribute = evidence.owner_of(fact)
+        if row is None or owner is None or evidence.first_call_of(owner.index) is None:
             continue
-        severity = _judge_unused(reading, story, fact, owner, attribute)
+        severity = _judge_unused(evidence, fact, owner, attribute)
         if severity is None:
             continue
-        count = reading.count_trainable(fact.index)
+        count = evidence.count_trainable(fact.index)
         message = f"none of its {count:,} parameters took part: {_say_why(owner, attribute)}"
         yield Flag("unused-layer", severity, row.index, row.path, message, "")
 
 
-def _unused(reading: Reading) -> Iterator[ModuleFact]:
+def _unused(evidence: Evidence) -> Iterator[ModuleFact]:
     """The topmost modules with trainable parameters of which none was touched."""
     idle = {
         fact.index
-        for fact in reading.modules
-        if fact.paths and reading.trains(fact.index) and not reading.params_below(fact.index) & reading.touched
+        for fact in evidence.modules
+        if fact.paths and evidence.trains(fact.index) and not evidence.params_below(fact.index) & evidence.touched
     }
     for index in sorted(idle):
-        fact = reading.modules[index]
-        if fact.index and fact.parent not in idle and reading.first_call_in(fact.index) is None:
+        fact = evidence.modules[index]
+        if fact.index and fact.parent not in idle and evidence.first_call_in(fact.index) is None:
             yield fact
 
 
-def _judge_unused(
-    reading: Reading, story: Story, fact: ModuleFact, owner: ModuleFact, attribute: str
-) -> Severity | None:
+def _judge_unused(evidence: Evidence, fact: ModuleFact, owner: ModuleFact, attribute: str) -> Severity | None:
     if "pooler" in fact.path:
         return None
-    if not fact.training or story.trace.method != "forward":
+    if not fact.training or evidence.story.trace.method != "forward":
         return "note"
-    if _is_left_out(reading, fact):
+    if _is_left_out(evidence, fact):
         return "warning"
     known = owner.reads is not None and attribute not in owner.reads
     return "warning" if known and attribute not in owner.reads_elsewhere else "note"
 
 
-def _is_left_out(reading: Reading, fact: ModuleFact) -> bool:
+def _is_left_out(evidence: Evidence, fact: ModuleFact) -> bool:
     """Tell whether a module is the last of a list of which all others ran, three at least."""
-    above = reading.modules[fact.parent] if fact.parent is not None else None
+    above = evidence.modules[fact.parent] if fact.parent is not None else None
     if above is None or above.type_name != "ModuleList" or above.children[-1] != fact.index:
         return False
-    ran = [child for child in above.children if reading.first_call_in(child) is not None]
+    ran = [child for child in above.children if evidence.first_call_in(child) is not None]
     return len(ran) >= 3 and len(ran) == len(above.children) - 1
 
 
@@ -185,28 +183,27 @@ def _say_why(owner: ModuleFact, attribute: str) -> str:
 # -- repeated and reused ----------------------------------------------------------------------------------------------
 
 
-def find_repeated_layers(story: Story) -> Iterator[Flag]:
+def find_repeated_layers(evidence: Evidence) -> Iterator[Flag]:
     """Find one instance that stands several times in one container: ``[block] * 6`` shares its weights.
 
     A warning in a Sequential, where six layers were meant; a note in a ModuleList, where heads are shared on purpose.
     Leaves alone ties between different parents, and sharing by calling a layer again.
     """
-    reading = read(story)
     inside: set[int] = set()
-    rows = _first_rows(story)
-    for fact in reading.modules:
-        if len(fact.paths) < 2 or not reading.trains(fact.index) or fact.type_name in _ACTIVATIONS:
+    rows = _first_rows(evidence)
+    for fact in evidence.modules:
+        if len(fact.paths) < 2 or not evidence.trains(fact.index) or fact.type_name in _ACTIVATIONS:
             continue
         inside.update(fact.children)
         if fact.index in inside:
             inside.update(fact.children)
             continue
-        found = _find_container(reading, fact)
+        found = _find_container(evidence, fact)
         if found is None or fact.index not in rows:
             continue
         container, times = found
         grave = container.type_name == "Sequential"
-        count = reading.count_trainable(fact.index)
+        count = evidence.count_trainable(fact.index)
         where = container.path or "the Sequential"
         message = f"one and the same {fact.type_name} stands {times} times in {where}:"
         message += f" {count:,} parameters, not {times * count:,}"
@@ -219,11 +216,11 @@ def find_repeated_layers(story: Story) -> Iterator[Flag]:
         yield Flag("repeated-layer", "warning" if grave else "note", row.index, row.path, message, fix)
 
 
-def _first_rows(story: Story) -> dict[int | None, Row]:
-    return {row.module: row for row in reversed(story.rows) if row.kind == "module"}
+def _first_rows(evidence: Evidence) -> dict[int | None, Row]:
+    return {row.module: row for row in reversed(evidence.story.rows) if row.kind == "module"}
 
 
-def _find_container(reading: Reading, fact: ModuleFact) -> tuple[ModuleFact, int] | None:
+def _find_container(evidence: Evidence, fact: ModuleFact) -> tuple[ModuleFact, int] | None:
     """The container that holds a module more than once, and how often."""
     counts: dict[str, int] = {}
     for path in fact.paths:
@@ -231,37 +228,36 @@ def _find_container(reading: Reading, fact: ModuleFact) -> tuple[ModuleFact, int
     base, times = max(counts.items(), key=lambda item: item[1])
     if times < 2:
         return None
-    above = next((other for other in reading.modules if base in other.paths), None)
+    above = next((other for other in evidence.modules if base in other.paths), None)
     return (above, times) if above is not None and above.type_name in _CONTAINERS else None
 
 
-def find_reused_layers(story: Story) -> Iterator[Flag]:
+def find_reused_layers(evidence: Evidence) -> Iterator[Flag]:
     """Find layers that were called with maps or features of different sizes: a note, once a layer.
 
     Leaves alone calls that differ in the batch or the length only, and everything inside a reused block.
     """
-    reading = read(story)
     seen: set[int] = set()
     calls: dict[int, Call] = {}
-    for call in reading.calls:
-        fact = reading.module_of(call)
-        if fact is None or not call.inputs or not reading.trains(fact.index):
+    for call in evidence.calls:
+        fact = evidence.flow.module_of(call)
+        if fact is None or not call.inputs or not evidence.trains(fact.index):
             continue
         first = calls.setdefault(fact.index, call)
-        if first is call or fact.index in seen or _has_flagged_parent(reading, call, seen):
+        if first is call or fact.index in seen or _has_flagged_parent(evidence, call, seen):
             continue
         one, two = first.inputs[0].shape, call.inputs[0].shape
         if len(one) < 4 or len(one) != len(two) or one[2:] == two[2:]:
             continue
         seen.add(fact.index)
         message = f"called with {write_size(one)} before and {write_size(two)} here: one set of weights for both"
-        yield Flag("reused-layer", "note", reading.row(call), call.path, message, "")
+        yield evidence.flag("reused-layer", "note", call, message)
 
 
-def _has_flagged_parent(reading: Reading, call: Call, seen: set[int]) -> bool:
+def _has_flagged_parent(evidence: Evidence, call: Call, seen: set[int]) -> bool:
     parent = call.parent
     while parent is not None:
-        above = reading.calls[parent]
+        above = evidence.calls[parent]
         if above.module in seen and above.kind == "module":
             return True
         parent = above.parent

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.rules.axes import Axes, follow_axes
-from modelsummary_ipy.diagnosis.rules.evidence import Reading, argument, read, write_size
+from modelsummary_ipy.diagnosis.call_arguments import argument
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.torch_names import CONVOLUTIONS, LINEARS, spatial_rank
-from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["RULES", "find_wrong_axes"]
@@ -16,23 +17,20 @@ _EMBEDDINGS = frozenset({"Embedding", "embedding"})
 _NORMS = frozenset({"LayerNorm", "layer_norm", "RMSNorm", "rms_norm"})
 
 
-def find_wrong_axes(story: Story) -> Iterator[Flag]:
+def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
     """Find a Linear or LayerNorm over the last spatial dim of a map whose channels are just as wide.
 
     Finds ``nn.Linear(16, 10)`` on a map ``(B, 16, 16, 16)``, ``nn.LayerNorm(32)`` on ``(B, 32, 32)`` of a Conv1d.
     Leaves alone nets that permute first, that mix tokens or frequencies on purpose (the widths differ, or
     a Linear made the last dim), and sizes that are all one number, which say nothing.
     """
-    reading = read(story)
-    axes: Axes | None = None
-    for step in reading.steps:
+    for step in evidence.flow.steps:
         if (step.type_name not in LINEARS and step.type_name not in _NORMS) or not step.inputs or not step.outputs:
             continue
         shape = step.inputs[0].shape
-        if len(shape) < 3 or shape[-1] != shape[1] or shape[0] == shape[1] or not _is_one_wide(reading, step):
+        if len(shape) < 3 or shape[-1] != shape[1] or shape[0] == shape[1] or not _is_one_wide(evidence, step):
             continue
-        axes = axes or follow_axes(reading)
-        maker = _find_map(reading, axes, step)
+        maker = _find_map(evidence, step)
         if maker is None:
             continue
         kind = "in_features" if step.type_name in LINEARS else "normalized_shape"
@@ -42,28 +40,29 @@ def find_wrong_axes(story: Story) -> Iterator[Flag]:
         message += f" it reads dim {len(shape) - 1}, {maker.path or maker.type_name} made the channels in dim 1"
         fix = _write_fix(len(shape), step)
         severity: Severity = "warning"
-        yield Flag("wrong-axis", severity, reading.row(step), step.path, message, fix)
+        yield evidence.flag("wrong-axis", severity, step, message, fix)
 
 
-def _is_one_wide(reading: Reading, step: Call) -> bool:
+def _is_one_wide(evidence: Evidence, step: Call) -> bool:
     """Tell whether a layer works on one dim alone."""
     if step.type_name in LINEARS:
         return True
-    shape = reading.setting(step, "normalized_shape") or argument(step, "normalized_shape")
+    shape = evidence.flow.setting(step, "normalized_shape") or argument(step, "normalized_shape")
     return isinstance(shape, tuple) and len(shape) == 1
 
 
-def _find_map(reading: Reading, axes: Axes, step: Call) -> Call | None:
+def _find_map(evidence: Evidence, step: Call) -> Call | None:
     """Return the convolution whose map the layer reads with its dims where the convolution left them."""
+    axes = evidence.axes
     layout = axes.of_input(step)
     if len(layout[1]) != 1 or len(layout[-1]) != 1:
         return None
     channel, last = layout[1][0].root, layout[-1][0].root
     if channel.call < 0 or channel is last:
         return None
-    if last.call >= 0 and reading.calls[last.call].type_name in LINEARS | _EMBEDDINGS:
+    if last.call >= 0 and evidence.calls[last.call].type_name in LINEARS | _EMBEDDINGS:
         return None  # the last dim was made as features: the convolution of kernel 1 mixes tokens
-    maker = reading.calls[channel.call]
+    maker = evidence.calls[channel.call]
     is_map = maker.type_name in CONVOLUTIONS and len(maker.outputs[0].shape) == spatial_rank(maker) + 2
     if not is_map or channel.dim != 1 or len(maker.outputs[0].shape) != len(layout):
         return None

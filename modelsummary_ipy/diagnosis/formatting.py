@@ -1,4 +1,4 @@
-"""Numbers and sizes as people write them: products, factors, shapes."""
+"""Shapes, sizes and products as people write them, for flags and explanations."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.records.trace import TensorSpec
 
-__all__ = ["factor_like", "product", "write_input", "write_product", "write_shape"]
-
-
-def product(sizes: Sequence[int]) -> int:
-    """Multiply; 1 for none."""
-    return math.prod(sizes)
+__all__ = [
+    "factor_like",
+    "write_input",
+    "write_product",
+    "write_shape",
+    "write_size",
+    "write_times",
+    "write_window",
+]
 
 
 def write_shape(shape: Sequence[int]) -> str:
@@ -20,11 +23,24 @@ def write_shape(shape: Sequence[int]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
+def write_size(sizes: Sequence[int]) -> str:
+    """``(8, 64)``, as flags write a shape."""
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+
+
+def write_times(sizes: Sequence[object]) -> str:
+    """``7 × 7``."""
+    return " × ".join(map(str, sizes))
+
+
+def write_window(sizes: Sequence[object]) -> str:
+    """``3`` for a kernel, a stride or a padding of ``(3, 3)``, ``3 × 5`` where they differ."""
+    return str(sizes[0]) if len(set(sizes)) == 1 else write_times(sizes)
+
+
 def write_product(sizes: Sequence[int]) -> str:
     """``64 × 7 × 7 = 3136``; one number stands alone."""
-    if len(sizes) == 1:
-        return str(sizes[0])
-    return f"{' × '.join(map(str, sizes))} = {product(sizes)}"
+    return str(sizes[0]) if len(sizes) == 1 else f"{write_times(sizes)} = {math.prod(sizes)}"
 
 
 def factor_like(total: int, channels: int, num_spatial: int) -> tuple[int, ...] | None:

@@ -1,0 +1,171 @@
+"""Where each tensor of a trace was made and which calls read it: built once of a trace, for whoever asks.
+
+It stands beside the records and not in ``diagnosis``, because the names of dims (``shapes``) are found by it too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Trace
+
+__all__ = ["Dataflow"]
+
+Predicate = Callable[[Call], bool]
+#: Settings of torch's layers that are the size of a dim of their output.
+_OUTPUT_SETTINGS = ("out_features", "out_channels", "embedding_dim", "hidden_size", "embed_dim")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataflow:
+    """The graph of calls and tensors of one trace.
+
+    A *step* is a call that made a tensor itself: an operation, or a module without a call inside that was seen.
+    Containers are no steps, for what goes in and out of them is made by the steps in them.
+
+    Attributes:
+        trace: The trace; it is not changed.
+    """
+
+    trace: Trace
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def steps(self) -> tuple[Call, ...]:
+        """The calls that made a tensor themselves, in order."""
+        return tuple(call for call in self.trace.calls if self.is_step(call))
+
+    def is_step(self, call: Call) -> bool:
+        """Tell whether the call made what it gave, rather than a call in it."""
+        return call.kind == "op" or call.index not in self._containers
+
+    @cached_property
+    def _containers(self) -> frozenset[int]:
+        inside = {call.parent for call in self.trace.calls if call.parent is not None}
+        handed_on = {
+            call.index
+            for call in self.trace.calls
+            if call.kind == "module" and any(link is not None and link.call != call.index for link in call.output_links)
+        }
+        return frozenset(inside | handed_on)
+
+    def module_of(self, call: Call | None) -> ModuleFact | None:
+        """The facts of the module that a call is of; ``None`` for an operation."""
+        if call is None or call.kind != "module" or call.module is None:
+            return None
+        return self.trace.modules[call.module]
+
+    def setting(self, call: Call, name: str, default: Any = None) -> Any:
+        """A setting of a module call, else the argument of an operation."""
+        fact = self.module_of(call)
+        if fact is not None:
+            return fact.settings.get(name, default)
+        return next((value for given, value in call.arguments if given == name), default)
+
+    # -- who reads it -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def reads(self) -> Mapping[Link, tuple[tuple[Call, int], ...]]:
+        """Every read of a tensor by where it was made, in order: the call, containers too, and which of its inputs."""
+        found: dict[Link, list[tuple[Call, int]]] = {}
+        for call in self.trace.calls:
+            for position, link in enumerate(call.input_links):
+                if link is not None:
+                    found.setdefault(link, []).append((call, position))
+        return {link: tuple(pairs) for link, pairs in found.items()}
+
+    def readers(self, call: Call, leaf: int = 0) -> tuple[Call, ...]:
+        """The steps that read what a step made, in order, each once."""
+        found = (reader for reader, _ in self.reads.get(Link(call.index, leaf), ()))
+        return tuple({reader.index: reader for reader in found if self.is_step(reader)}.values())
+
+    def after(
+        self, call: Call, most: int = 2000, *, until: Predicate | None = None, containers: bool = False
+    ) -> Iterator[Call]:
+        """Every step that what a step made flows into, in order, each once.
+
+        Args:
+            call: The step.
+            most: So many of them at most.
+            until: Ends a way at the step it is true of.
+            containers: Whether the containers that it is handed to are among them.
+        """
+        seen = {call.index}
+        for later in self.trace.calls[call.index + 1 :]:
+            if not containers and not self.is_step(later):
+                continue
+            if any(link is not None and link.call in seen for link in later.input_links):
+                if until is None or not until(later):
+                    seen.add(later.index)
+                yield later
+                if len(seen) > most:
+                    return
+
+    # -- where it came from -------------------------------------------------------------------------------------------
+
+    def producer(self, link: Link | None) -> Call | None:
+        """The step that made a tensor; ``None`` for the model's input, parameters, constants and the unknown."""
+        return None if link is None or link.call < 0 else self.trace.calls[link.call]
+
+    def before(self, link: Link | None, until: Predicate | None = None) -> Iterator[Call]:
+        """Every step that flowed into a tensor, nearest first; ``until`` ends a way at the step it is true of."""
+        queue: deque[Link | None] = deque([link])
+        seen: set[int] = set()
+        while queue:
+            step = self.producer(queue.popleft())
+            if step is None or step.index in seen:
+                continue
+            seen.add(step.index)
+            yield step
+            if until is None or not until(step):
+                queue.extend(step.input_links)
+
+    def walk_back(self, link: Link | None, most: int = 400) -> Iterator[Call]:
+        """The steps that led to a tensor, nearest first, along the first tensor that each read."""
+        step = self.producer(link)
+        while step is not None and most:
+            yield step
+            step = self.producer(step.input_links[0] if step.input_links else None)
+            most -= 1
+
+    def sources(self, link: Link | None) -> frozenset[int]:
+        """Leaves of the model's input that flowed into a tensor."""
+        found = {link.leaf} if link is not None and link.call < 0 else set()
+        for call in self.before(link):
+            found |= {source.leaf for source in call.input_links if source is not None and source.call < 0}
+        return frozenset(found)
+
+    def leads_to(self, call: Call, link: Link | None) -> bool:
+        """Tell whether a path leads from what a call made to a tensor."""
+        return any(step.index == call.index for step in self.before(link))
+
+    def is_like_input(self, link: Link | None, shape: tuple[int, ...]) -> bool:
+        """Tell whether a tensor is the model's own input, or was made of it by steps that all kept its shape."""
+        for call in self.walk_back(link):
+            if not call.inputs or call.inputs[0].shape != shape:
+                return False
+            link = call.input_links[0]
+        return link is not None and link.call < 0
+
+    def find_origin(self, link: Link | None, shape: tuple[int, ...], axis: int) -> Call | None:
+        """Return the step that gave a dim its size: past activations, norms and dropouts that only hand it on.
+
+        Args:
+            link: Where the tensor was made.
+            shape: The tensor's shape.
+            axis: The dim, counted from the end: a negative number.
+        """
+        size = shape[axis]
+        for call in self.walk_back(link):
+            before = call.inputs[0].shape if call.inputs else ()
+            handed_on = len(before) == len(shape) and before[axis] == size and before[:1] == shape[:1]
+            fact = self.module_of(call)
+            gives = fact is not None and any(fact.settings.get(name) == size for name in _OUTPUT_SETTINGS)
+            if gives or not handed_on:
+                return call
+        return None

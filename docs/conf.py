@@ -39,7 +39,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(torch|pandas|pd|IPython|traitlets|ipywidgets|collections|pathlib|types|typing)\..*"),
     ("py:.*", r"(nn\.Module|Module|Tensor|DataFrame|Path|Any|Mapping|Collection|Callable|Iterator|Sequence)"),
     # What is inside, and shown in signatures only.
-    ("py:.*", r"(modelsummary_ipy\.\w+\.)?(ModelInputs|Settings|_\w+)"),
-    # Literals and aliases of facts.py: they are written out where they are used.
-    ("py:.*", r"(modelsummary_ipy\.facts\.)?(Kind|Status|Severity|EngineName|Formula|Mode|Engine)"),
+    ("py:.*", r"(modelsummary_ipy\.(\w+\.)+)?(ModelInputs|Settings|_\w+)"),
+    # Literals and aliases of the records: they are written out where they are used.
+    ("py:.*", r"(modelsummary_ipy\.(\w+\.)+)?(Kind|Status|Severity|EngineName|Formula|Mode|Engine)"),
 ]

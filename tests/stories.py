@@ -146,7 +146,7 @@ class StoryBuilder:
             InputFact(leaf, dims[position] if position < len(dims) else ()) for position, leaf in enumerate(root.inputs)
         )
         modules = tuple(
-            replace(module, children=tuple(self._children.get(module.index, ()))) for module in self.modules
+            module._replace(children=tuple(self._children.get(module.index, ()))) for module in self.modules
         )
         trace = Trace(
             tuple(self.calls), modules, tuple(self.params), inputs, root.outputs,
@@ -258,8 +258,8 @@ class StoryBuilder:
         for row in self.rows:
             if row.kind == "module" and row.module is not None:
                 facts = [self.params[p] for p in owned[row.module] if self.params[p].kind == "parameter"]
-                row = replace(
-                    row, num_params=sum(p.num for p in facts), trainable_params=sum(p.num for p in facts if p.trainable)
+                row = row._replace(
+                    num_params=sum(p.num for p in facts), trainable_params=sum(p.num for p in facts if p.trainable)
                 )
             rows.append(row)
         return tuple(rows)
@@ -320,7 +320,8 @@ def bert_like(num_layers: int = 12, *, flagged: int | None = None, width: int = 
     size, inner = (8, 128, width), (8, 128, 4 * width)
     tokens = {"input_ids": (8, 128), "attention_mask": (8, 128)}
     build = StoryBuilder("BertModel", tokens, {".last_hidden_state": size, ".pooler_output": (8, width)})
-    build.rows[0] = replace(build.rows[0], inputs=tuple(replace(leaf, dtype="int64") for leaf in build.rows[0].inputs))
+    ids = tuple(leaf._replace(dtype="int64") for leaf in build.rows[0].inputs)
+    build.rows[0] = build.rows[0]._replace(inputs=ids)
     embed = build.module("embeddings", "BertEmbeddings", spec((8, 128), dtype="int64"), size)
     build.module(
         "embeddings.word_embeddings", "Embedding", spec((8, 128), dtype="int64"), size, parent=embed,

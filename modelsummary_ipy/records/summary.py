@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from modelsummary_ipy.records.quick import quick
 from modelsummary_ipy.records.trace import Formula, Kind, Severity, Status, TensorSpec, Trace
 
 __all__ = ["Change", "Cost", "Flag", "Memory", "Retrace", "Row", "Story"]
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One line of the summary: a call, or a module that was not called.
 
     Attributes:
@@ -37,7 +34,7 @@ class Row:
         extra_repr: What the module says of itself; for an operation its plain arguments.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing asks a record for
     path: str
     type_name: str
     kind: Kind

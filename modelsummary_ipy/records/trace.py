@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
-
-from modelsummary_ipy.records.quick import quick
+from typing import Any, Literal, NamedTuple
 
 __all__ = [
     "Call",
@@ -40,9 +38,7 @@ Formula = tuple[str, ...]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """One tensor that went in or out of a call.
 
     Attributes:
@@ -70,9 +66,7 @@ def _itemsize(dtype: str) -> int:
     return max(int(bits.group()) // 8, 1) if bits else 1
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """Where a tensor was made: the index of the call and the index of the leaf among that call's outputs.
 
     ``call`` is -1 for a leaf of the model's own input; then ``leaf`` counts the input leaves of the trace.
@@ -82,9 +76,7 @@ class Link:
     leaf: int
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A line of the user's code.
 
     Attributes:
@@ -100,9 +92,7 @@ class Source:
     filename: str = ""
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(NamedTuple):
     """One aten operation that ran inside a call, what MACs are counted on.
 
     Attributes:
@@ -121,9 +111,7 @@ class Kernel:
     dtype: str = "float32"
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class ParamFact:
+class ParamFact(NamedTuple):
     """One parameter or buffer, by identity: tied weights are one ``ParamFact`` with several names.
 
     Attributes:
@@ -138,7 +126,7 @@ class ParamFact:
         lazy: Whether it had no size when the tree was read.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing asks a record for
     names: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str
@@ -150,9 +138,7 @@ class ParamFact:
     lazy: bool = False
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class ModuleFact:
+class ModuleFact(NamedTuple):
     """One module instance of the model, by identity.
 
     Attributes:
@@ -178,14 +164,14 @@ class ModuleFact:
         forward_file: ``co_filename`` of its ``forward``, and ``forward_line`` its first line; ``""`` and 0 if unknown.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing asks a record for
     paths: tuple[str, ...]
     type_name: str
     type_module: str = ""
     parent: int | None = None
     children: tuple[int, ...] = ()
     params: tuple[int, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    settings: Mapping[str, Any] = _EMPTY
     extra_repr: str = ""
     training: bool = False
     found: str = ""
@@ -203,9 +189,7 @@ class ModuleFact:
         return self.paths[0] if self.paths else self.found
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One execution of a module or of an operation.
 
     Attributes:
@@ -242,7 +226,7 @@ class Call:
         lazy: Whether the module had parameters without a size when the call began.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing asks a record for
     kind: Kind
     path: str
     type_name: str

@@ -261,7 +261,7 @@ class _Tracer:
         self._observer = observer
         self._guard = guard
         self._modules: list[ModuleFact] = [
-            fact if fact.training == module.training else replace(fact, training=bool(module.training))
+            fact if fact.training == module.training else fact._replace(training=bool(module.training))
             for module, fact in _pair(work, tree)
         ]
         self._strangers: list[nn.Module] = []  # an id in index_of must not be reused
@@ -463,13 +463,12 @@ class _Tracer:
         for param, tensor in zip(tree.params, tree.tensors, strict=True):
             if id(tensor) not in param_of:
                 param_of[id(tensor)] = len(self._tree.params) + len(self._new_params)
-                self._new_params.append((replace(param, index=param_of[id(tensor)], names=()), tensor))
+                self._new_params.append((param._replace(index=param_of[id(tensor)], names=()), tensor))
         for inner in new:
             fact = tree.modules[tree.module_index[id(inner)]]
             parents = [] if fact.parent is None else [index_of[id(tree.objects[fact.parent])]]
             self._modules.append(
-                replace(
-                    fact,
+                fact._replace(
                     index=index_of[id(inner)],
                     paths=(),
                     made=made,
@@ -488,7 +487,7 @@ class _Tracer:
         for stranger in self._strangers:
             index = self._work.index_of[id(stranger)]
             if self._modules[index].made and id(stranger) in kept:
-                self._modules[index] = replace(self._modules[index], made=False)
+                self._modules[index] = self._modules[index]._replace(made=False)
 
     def call_function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.gate.is_pending:
@@ -529,7 +528,7 @@ class _Tracer:
         else:  # it answered with a number: no step of the forward, but what it ran counts for its caller
             for place, inner in enumerate(self._records[record.index :], record.index):
                 if isinstance(inner, Call):
-                    self._records[place] = replace(inner, depth=inner.depth - 1)
+                    self._records[place] = inner._replace(depth=inner.depth - 1)
                     continue
                 inner.depth -= 1  # a module that a backward() called again
                 if inner.parent is record:

@@ -95,7 +95,7 @@ def test_what_differs_in_any_way_is_not_folded(what: str) -> None:
     story = siblings(*["Linear"] * 6)
     rows = list(story.rows)
     value = {"type_name": "Other", "extra_repr": "bias=False", "status": "uncalled"}.get(what, 7)
-    rows[3] = replace(rows[3], **{what: value})
+    rows[3] = rows[3]._replace(**{what: value})
     outline = build_outline(replace(story, rows=tuple(rows)), View())
     assert [len(group.members) for group in find_groups(outline)] == [3]
     assert "2" in {node.name for node in find_rows(outline)}
@@ -139,10 +139,10 @@ def test_parameters_that_blocks_share_count_once_in_the_group() -> None:
     story = stories.bert_like(num_layers=2, width=16)
     params = list(story.trace.params)
     shared = params[3]
-    params[3] = replace(shared, names=(*shared.names, "elsewhere"))
+    params[3] = shared._replace(names=(*shared.names, "elsewhere"))
     second = next(module for module in story.trace.modules if module.path == "encoder.layer.1.query")
     modules = list(story.trace.modules)
-    modules[second.index] = replace(second, params=(3, *second.params[1:]))
+    modules[second.index] = second._replace(params=(3, *second.params[1:]))
     tied = replace(story, trace=replace(story.trace, params=tuple(params), modules=tuple(modules)))
     (group,) = find_groups(build_outline(tied, View()))
     assert group.totals.num_params == 2 * (3 * 272 + 1088 + 1040) - shared.num

@@ -220,7 +220,7 @@ def test_a_failure_opens_its_row_and_all_above_it_and_greys_what_was_not_reached
 
 def test_a_failure_outside_every_row_is_told_in_the_header() -> None:
     story = stories.failed_unet()
-    rows = tuple(replace(row, status="unreached") for row in story.rows)
+    rows = tuple(row._replace(status="unreached") for row in story.rows)
     failure = replace(story.trace.failure, call=None)  # type: ignore[type-var]
     soup = page(replace(story, rows=rows, trace=replace(story.trace, failure=failure)), failure_text="no such argument")
     assert words_of(soup.select_one(".ms-head .ms-fail")) == "no such argument"

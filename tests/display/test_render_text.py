@@ -108,7 +108,7 @@ def test_a_failure_without_words_of_its_own_says_the_line_the_reason_and_the_fix
 def test_a_failure_outside_every_call_is_told_above_the_table() -> None:
     story = stories.failed_unet()
     failure = replace(story.trace.failure, call=None)  # type: ignore[type-var]
-    rows = tuple(replace(row, status="unreached") for row in story.rows)
+    rows = tuple(row._replace(status="unreached") for row in story.rows)
     lost = replace(story, rows=rows, trace=replace(story.trace, failure=failure))
     text = render_text(lost, View(), failure_text="ForwardError: forward() takes 1 argument")
     assert text.index("ForwardError: forward() takes 1 argument") < text.index("layer")

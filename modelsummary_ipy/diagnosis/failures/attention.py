@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import find_clashes
@@ -168,7 +167,7 @@ def resize_input(ctx: FailureContext, x: Operand, shape: tuple[int, ...]) -> tup
     if x.link is None or x.link.call >= 0:
         return ()
     specs = [fact.spec for fact in ctx.trace.inputs]
-    specs[x.link.leaf] = replace(specs[x.link.leaf], shape=shape)
+    specs[x.link.leaf] = specs[x.link.leaf]._replace(shape=shape)
     return (tuple(specs),)
 
 

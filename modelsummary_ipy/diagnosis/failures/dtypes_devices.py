@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, write_source
@@ -62,7 +61,7 @@ def retype_input(
     specs = [fact.spec for fact in ctx.trace.inputs]
     leaf, old = x.link.leaf, specs[x.link.leaf].dtype
     same = [index == leaf or (not alone and spec.dtype == old) for index, spec in enumerate(specs)]
-    return (tuple(replace(spec, dtype=dtype) if to else spec for spec, to in zip(specs, same, strict=True)),)
+    return (tuple(spec._replace(dtype=dtype) if to else spec for spec, to in zip(specs, same, strict=True)),)
 
 
 def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
@@ -53,7 +52,7 @@ def _explain_channels(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     if ctx.function == "batch_norm" and values == 1 and (ctx.fact is None or ctx.fact.training):
         places = write_product((x.shape[0], *x.shape[2:]))
         reason = f"in train mode a variance is taken over batch and places, and {places} value a channel has none"
-        specs = tuple(replace(f.spec, shape=(2, *f.spec.shape[1:])) for f in ctx.trace.inputs if f.spec.shape)
+        specs = tuple(f.spec._replace(shape=(2, *f.spec.shape[1:])) for f in ctx.trace.inputs if f.spec.shape)
         candidates = (specs,) if len(specs) == len(ctx.trace.inputs) else ()
         expected = "more than one value a channel in train mode"
         return Diagnosis(reason, expected, "model.eval()", candidates=candidates)

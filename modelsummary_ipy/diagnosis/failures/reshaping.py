@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import (
@@ -133,7 +132,7 @@ def _change_batch(ctx: FailureContext, batch: int) -> tuple[tuple[TensorSpec, ..
     if not specs or not specs[0].shape:
         return ()
     old = specs[0].shape[0]
-    return (tuple(replace(s, shape=(batch, *s.shape[1:])) if s.shape[:1] == (old,) else s for s in specs),)
+    return (tuple(s._replace(shape=(batch, *s.shape[1:])) if s.shape[:1] == (old,) else s for s in specs),)
 
 
 def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fixed: int) -> Diagnosis:

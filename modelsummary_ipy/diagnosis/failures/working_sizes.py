@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.records.trace import Call, Source, TensorSpec, Trace
@@ -140,7 +139,7 @@ def _move(base: Specs, move: Move, value: int) -> Specs:
     specs = list(base)
     for leaf, axis in move:
         shape = specs[leaf].shape
-        specs[leaf] = replace(specs[leaf], shape=(*shape[:axis], value, *shape[axis + 1 :]))
+        specs[leaf] = specs[leaf]._replace(shape=(*shape[:axis], value, *shape[axis + 1 :]))
     return tuple(specs)
 
 
@@ -233,7 +232,7 @@ def _harmonise(base: Specs) -> Iterator[Specs]:
 
 
 def _put(base: Specs, leaf: int, shape: tuple[int, ...]) -> Specs:
-    return (*base[:leaf], replace(base[leaf], shape=shape), *base[leaf + 1 :])
+    return (*base[:leaf], base[leaf]._replace(shape=shape), *base[leaf + 1 :])
 
 
 def _reshape(shape: tuple[int, ...], rank: int, channels: list[int], features: list[int]) -> Iterator[tuple[int, ...]]:
@@ -312,7 +311,7 @@ def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:
         )
         if 0 in shape:
             return None
-        specs.append(replace(spec, shape=shape))
+        specs.append(spec._replace(shape=shape))
     return tuple(specs) if tuple(specs) != base else None
 
 

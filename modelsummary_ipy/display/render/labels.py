@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
 from modelsummary_ipy.display.render.formatting import format_bytes, format_count, format_short, plain, plural
 from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
@@ -80,7 +78,7 @@ def _has_run_inside(story: Story, row: Row) -> bool:
 def group_row(story: Story, node: GroupNode) -> Row:
     """What one block of a group takes and gives, as one row."""
     first, last = story.rows[node.members[0][0]], story.rows[node.members[0][-1]]
-    return last if first is last else replace(last, inputs=first.inputs)
+    return last if first is last else last._replace(inputs=first.inputs)
 
 
 def group_sizes(story: Story, view: View, node: GroupNode, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:

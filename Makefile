@@ -2,7 +2,8 @@
 #
 #   make demo      the quickstart notebook, executed, and a standalone page, in build/
 #   make lab       JupyterLab on the notebooks
-#   make test      the tests; those in a browser run where a Chromium is found
+#   make quick     the tests that need no torch, and a smoke of the magic: under a minute
+#   make test      all tests; those in a browser run where a Chromium is found
 #   make browser   Debian's Chromium and axe-core for them (as root)
 #   make check     ruff (lint, format), mypy strict, and which package may import which
 #   make arrows    which package imports which, and in how many files
@@ -72,6 +73,11 @@ check: $(VENV)/.has-dev
 .PHONY: arrows
 arrows: $(VENV)/.has-dev
 	$(BIN)/python -m benchmarks.arrows
+
+.PHONY: quick
+quick: $(VENV)/.has-test
+	$(BIN)/python -m tests.pure --quiet -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest --quiet -k "typed_line or makes_no_sense or loading" tests/notebook/test_magics.py tests/test_imports.py
 
 .PHONY: test
 test: $(VENV)/.has-test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import numbers
 import operator
@@ -10,21 +11,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
 from modelsummary_ipy.records.errors import InputError
 
 __all__ = ["Size", "is_flat", "read_dtype"]
 
 _EXAMPLE = "(1, 3, 224, 224) or (B=8, 3, H=224, W=224)"
 _TOKEN = re.compile(r"\s*(?:(?P<name>[^\W\d]\w*)\s*=\s*)?(?P<number>[+-]?\w+(?:\.\w+)?)\s*(?:,|\s|$)")
-_DTYPES = {
-    name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype) and not name.startswith("_")
-}
-_DTYPES |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 #: Most numbers in a tensor: torch counts them in 64 bits, and an overflow inside it is no message for a user.
 _MOST = 2**63 - 1
-#: What is offered for a misspelt dtype; torch also has sub-byte ones that hardly any operation takes.
+#: What is offered for a misspelt dtype, and read without torch; it also has sub-byte ones that few operations take.
 _USUAL = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64")
 
 
@@ -185,15 +180,26 @@ def read_dtype(dtype: Any) -> str:
     Raises:
         InputError: If torch has no such dtype; the nearest names are said.
     """
-    if isinstance(dtype, torch.dtype):
-        return str(dtype).removeprefix("torch.")
     if isinstance(dtype, type) and dtype.__module__ == "numpy":
         dtype = dtype.__name__
     name = str(dtype).removeprefix("torch.").strip()
-    if name not in _DTYPES:
+    if name in _USUAL:
+        return name
+    known = _list_dtypes()
+    if name not in known:
         near = difflib.get_close_matches(name, _USUAL, 3, 0.5)
         raise InputError(f"dtype {name!r}", f"a dtype of torch such as {', '.join(near or ['float32', 'int64'])}")
-    return str(_DTYPES[name]).removeprefix("torch.")
+    return known[name]
+
+
+@functools.cache
+def _list_dtypes() -> dict[str, str]:
+    """Every name that a dtype has in torch, and the usual short ones -> the name torch writes."""
+    import torch
+
+    known = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+    known |= {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
+    return {name: str(value).removeprefix("torch.") for name, value in known.items() if not name.startswith("_")}
 
 
 def is_flat(value: Any) -> bool:

@@ -1,0 +1,127 @@
+"""What is said of a failure, on records made by hand: without a model, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelsummary_ipy.diagnosis.failures import explain
+from modelsummary_ipy.records.summary import Row, Story
+from modelsummary_ipy.records.trace import Call, Failure, InputFact, Link, ModuleFact, Source, TensorSpec, Trace
+
+
+def make_story(
+    *calls: Call, modules: tuple[ModuleFact, ...], message: str, line: str = "", error_type: str = "RuntimeError"
+) -> Story:
+    """Tell of a forward whose last call failed, without a model."""
+    source = Source("net.py", 41, "forward")
+    failure = Failure(len(calls) - 1, error_type, message, source, line)
+    inputs = (InputFact(calls[0].inputs[0], ("B", "", "H", "W")),)
+    trace = Trace(calls, modules, inputs=inputs, failure=failure)
+    rows = tuple(
+        Row(c.index, c.path, c.type_name, c.kind, c.depth, inputs=c.inputs, status=c.status, call=c.index)
+        for c in calls
+    )
+    return Story(trace, rows)
+
+
+def spec(*shape: int) -> TensorSpec:
+    return TensorSpec("", shape, "float32", "cpu")
+
+
+NET = ModuleFact(0, ("",), "Net")
+POOL = ModuleFact(1, ("pool",), "MaxPool2d", "torch.nn.modules.pooling", parent=0)
+HEAD = ModuleFact(
+    2, ("head.proj",), "Linear", "torch.nn.modules.linear", parent=0,
+    settings={"in_features": 3136, "out_features": 10},
+)  # fmt: skip
+
+
+def unflattened() -> Story:
+    return make_story(
+        Call(0, "module", "", "Net", None, 0, module=0, inputs=(spec(32, 1, 28, 28),), status="failed"),
+        Call(1, "module", "pool", "MaxPool2d", 0, 1, module=1, inputs=(spec(32, 64, 14, 14),),
+             outputs=(spec(32, 64, 7, 7),), output_links=(Link(1, 0),)),
+        Call(2, "module", "head.proj", "Linear", 0, 1, module=2, inputs=(spec(32, 64, 7, 7),),
+             input_links=(Link(1, 0),), status="failed"),
+        modules=(NET, POOL, HEAD),
+        message="mat1 and mat2 shapes cannot be multiplied (14336x7 and 3136x10)",
+        line="return self.proj(x)  # logits",
+    )  # fmt: skip
+
+
+def test_the_message_is_in_the_form_of_the_house() -> None:
+    assert explain(unflattened()).message == (
+        "forward failed in 'head.proj' (Linear), call 3, at net.py:41\n"
+        "  line      return self.proj(x)  # logits\n"
+        "  received  float32 [32, 64, 7, 7] from 'pool'\n"
+        "  expected  last axis 3136 (in_features)\n"
+        "  reason    64 × 7 × 7 = 3136: the map was not flattened\n"
+        "  fix       return self.proj(x.flatten(1))\n"
+        "  torch     RuntimeError: mat1 and mat2 shapes cannot be multiplied (14336x7 and 3136x10)"
+    )
+
+
+def test_a_formula_stands_beside_the_size_it_explains() -> None:
+    story = replace(unflattened(), formulas={1: (("B", "64", "⌊H/4⌋", "⌊W/4⌋"),)})
+    assert "received  float32 [32, 64, 7, 7] = [B, 64, ⌊H/4⌋, ⌊W/4⌋] from 'pool'" in explain(story).message
+
+
+def test_a_failure_nobody_knows_is_told_in_torchs_own_words() -> None:
+    story = make_story(
+        Call(0, "module", "", "Net", None, 0, module=0, inputs=(spec(2, 3),), status="failed"),
+        Call(1, "op", "", "polygamma", 0, 1, module=0, inputs=(spec(2, 3),), input_links=(Link(-1, 0),),
+             status="failed"),
+        modules=(NET,),
+        message="polygamma(n, x) does not support negative n.",
+        line="y = torch.polygamma(-1, x)",
+    )  # fmt: skip
+    error = explain(story)
+    assert (error.path, error.row, error.source) == ("", 1, "net.py:41")
+    assert error.reason == "polygamma(n, x) does not support negative n"
+    assert error.fix == ""
+    assert error.message == (
+        "forward failed in polygamma() in the model, call 2, at net.py:41\n"
+        "  line      y = torch.polygamma(-1, x)\n"
+        "  received  float32 [2, 3] the model's input\n"
+        "  reason    polygamma(n, x) does not support negative n\n"
+        "  torch     RuntimeError: polygamma(n, x) does not support negative n."
+    )
+
+
+def test_a_forward_that_failed_outside_every_call_is_told_too() -> None:
+    failure = Failure(None, "TypeError", "unhashable type", None, "")
+    error = explain(Story(Trace((), (NET,), failure=failure), ()))
+    assert error.message == "forward failed\n  reason    unhashable type\n  raised    TypeError: unhashable type"
+    assert (error.path, error.row, error.source, error.sizes) == ("", None, None, ())
+
+
+def test_only_what_failed_is_explained() -> None:
+    with pytest.raises(ValueError, match="did not fail"):
+        explain(Story(Trace((), (NET,)), ()))
+
+
+def test_a_size_is_offered_only_if_the_model_ran_at_it() -> None:
+    story = make_story(
+        Call(0, "module", "", "Net", None, 0, module=0, inputs=(spec(2, 16),), status="failed"),
+        Call(1, "module", "head.proj", "Linear", 0, 1, module=2, inputs=(spec(2, 16),), input_links=(Link(-1, 0),),
+             status="failed"),
+        modules=(NET, POOL, HEAD),
+        message="mat1 and mat2 shapes cannot be multiplied (2x16 and 3136x10)",
+    )  # fmt: skip
+    asked: list[tuple[int, ...]] = []
+
+    def fail(specs: tuple[TensorSpec, ...]) -> Trace:
+        asked.append(specs[0].shape)
+        return story.trace
+
+    def run(specs: tuple[TensorSpec, ...]) -> Trace:
+        return replace(story.trace, failure=None) if specs[0].shape == (2, 3136) else story.trace
+
+    assert explain(story).sizes == ()
+    assert explain(story, probe=fail).sizes == ()
+    assert (2, 3136) in asked
+    assert len(asked) == len(set(asked)) <= 60
+    assert explain(story, probe=run).sizes == ("(2, 3136)",)
+    assert explain(story, probe=lambda _: None).sizes == ()

@@ -1,0 +1,42 @@
+"""The tests that need no torch: ``python -m tests.pure`` runs them where importing torch is an error.
+
+What they hold is decided on records made by hand: the rules, the explanations of failures, the renderers, the outline,
+the algebra of shapes and the grammar of sizes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import pytest
+
+PURE = (
+    "tests/diagnosis/test_explain.py",
+    "tests/diagnosis/test_rules_by_hand.py",
+    "tests/diagnosis/test_rules_pages.py",
+    "tests/display",
+    "tests/inputs/test_size.py",
+    "tests/records",
+    "tests/shapes/test_expr.py",
+    "tests/shapes/test_fit_expr.py",
+)
+
+
+class TorchBlocker(MetaPathFinder):
+    """Refuse to import torch."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == "torch":
+            raise ImportError("a test in tests/pure.py's list imports torch")
+        return None
+
+
+if __name__ == "__main__":
+    sys.meta_path.insert(0, TorchBlocker())
+    sys.exit(pytest.main([*PURE, *sys.argv[1:]]))

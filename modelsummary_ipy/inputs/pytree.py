@@ -1,7 +1,11 @@
-"""Containers of sizes and tensors: their leaves by name, a twin with other leaves, and how they are written."""
+"""Nested arguments and results: their leaves by key path, the same containers with other leaves, and as text.
+
+Not ``torch.utils._pytree``: it opens no dataclass that was not registered, and its key paths are no Python.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -12,29 +16,31 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.inputs.size import Size
 
-__all__ = ["Leaf", "list_items", "map_leaves", "rebuild", "walk_leaves", "write_value"]
+__all__ = ["Leaf", "list_items", "map_leaves", "rebuild", "replace_tensors", "walk_leaves", "write_value"]
 
 Leaf = Size | Tensor
 
-
-def walk_leaves(value: Any, name: str) -> Iterator[tuple[str, Leaf]]:
-    """Yield the sizes and tensors in ``value`` under their key paths; ``name`` is the path of ``value`` itself."""
-    if isinstance(value, (Size, Tensor)):
-        yield name, value
-        return
-    for key, item in list_items(value):
-        yield from walk_leaves(item, name + key)
+_PLAIN = (int, float, str, bool, type(None), type, nn.Module)
+#: Nothing is nested so deep but a structure that contains itself.
+_MAX_DEPTH = 12
 
 
 def list_items(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what is directly inside a container with the text that reaches it; ``leaves.py`` names alike."""
+    """Yield what is directly inside a container with the text that reaches it.
+
+    Opens tuples, lists, mappings, named tuples and dataclasses; not sets, other objects or modules.
+
+    Example:
+        >>> list(list_items({"logits": 1})), list(list_items([2, 3]))
+        ([("['logits']", 1)], [('[0]', 2), ('[1]', 3)])
+    """
     if isinstance(value, (type, nn.Module)):
         return
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value):  # before Mapping: transformers' ModelOutput is both, and read by attribute
         for part in dataclasses.fields(value):
             yield f".{part.name}", getattr(value, part.name, None)
     elif isinstance(value, Mapping):
-        for key, item in value.items():
+        for key, item in list(value.items()):
             yield f"[{key!r}]", item
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
         for name in value._fields:
@@ -44,11 +50,26 @@ def list_items(value: Any) -> Iterator[tuple[str, Any]]:
             yield f"[{index}]", item
 
 
+def walk_leaves(
+    value: Any, name: str = "", kinds: tuple[type, ...] = (Tensor, Size), depth: int = 0
+) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors and sizes in ``value`` under their key paths; ``name`` is the path of ``value`` itself."""
+    if isinstance(value, kinds):
+        yield name, value
+    elif not isinstance(value, _PLAIN) and depth <= _MAX_DEPTH:
+        for key, item in list_items(value):
+            yield from walk_leaves(item, name + key, kinds, depth + 1)
+
+
 def map_leaves(value: Any, name: str, change: Callable[[str, Leaf], Leaf]) -> Any:
     """Return ``value`` with every leaf changed by ``change(name, leaf)``; what holds no changed leaf is itself."""
     if isinstance(value, (Size, Tensor)):
         return change(name, value)
-    items = [(item, map_leaves(item, name + key, change)) for key, item in list_items(value)]
+    return _map_items(value, lambda key, item: map_leaves(item, name + key, change))
+
+
+def _map_items(value: Any, change: Callable[[str, Any], Any]) -> Any:
+    items = [(item, change(key, item)) for key, item in list_items(value)]
     return value if all(new is old for old, new in items) else rebuild(value, [new for _, new in items])
 
 
@@ -67,8 +88,30 @@ def rebuild(value: Any, items: list[Any]) -> Any:
             twin[key] = item
         return twin
     if isinstance(value, tuple):
-        return tuple.__new__(type(value), items)
+        is_structseq = hasattr(value, "n_sequence_fields")  # what torch.max returns
+        return type(value)(items) if is_structseq else tuple.__new__(type(value), items)
     return items
+
+
+def replace_tensors(value: Any, fresh: Mapping[int, Tensor], depth: int = 0) -> Any:
+    """Return ``value`` with other tensors, by the id of those they stand for.
+
+    Objects that are no containers, such as graph data or a cache, are changed in place, so ``value`` must be a clone.
+    A container that takes no such tensor, as one that checks sizes, keeps its own.
+    """
+    if isinstance(value, Tensor):
+        return fresh.get(id(value), value)
+    if isinstance(value, _PLAIN) or depth > _MAX_DEPTH:
+        return value
+    with contextlib.suppress(Exception):
+        value = _map_items(value, lambda _, item: replace_tensors(item, fresh, depth + 1))
+    is_object = hasattr(value, "__dict__") and not isinstance(value, Mapping) and not dataclasses.is_dataclass(value)
+    for name, item in list(vars(value).items()) if is_object else ():
+        new = replace_tensors(item, fresh, depth + 1)
+        if new is not item:
+            with contextlib.suppress(AttributeError, TypeError):
+                object.__setattr__(value, name, new)
+    return value
 
 
 def write_value(value: Any) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.fake.known_values import give_values
+from modelsummary_ipy.inputs.pytree import replace_tensors
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow, Workpiece
 from modelsummary_ipy.records.trace import Trace
@@ -201,8 +202,8 @@ def resize(prepared: Prepared, work: Workpiece, names: tuple[tuple[str, ...], ..
         if values is not None:  # lengths, offsets: as many more as there are rows now, the last one again
             give_values(made, _extend(values, shape))
         fresh[id(tensor)] = made.requires_grad_(tensor.requires_grad)
-    args = tuple(_replace(value, fresh, 0) for value in prepared.args)
-    kwargs = {name: _replace(value, fresh, 0) for name, value in prepared.kwargs.items()}
+    args = tuple(replace_tensors(value, fresh) for value in prepared.args)
+    kwargs = {name: replace_tensors(value, fresh) for name, value in prepared.kwargs.items()}
     placed = {id(tensor) for _, tensor in find_argument_leaves(args, kwargs)}
     if not all(id(tensor) in placed for tensor in fresh.values()):
         return None
@@ -216,41 +217,3 @@ def _extend(values: Tensor, shape: tuple[int, ...]) -> Tensor:
             places = torch.arange(size).clamp(max=values.shape[dim] - 1)
             values = values.index_select(dim, places)
         return values.clone()
-
-
-_MAX_DEPTH = 12
-
-
-def _replace(value: Any, fresh: Mapping[int, Tensor], depth: int) -> Any:
-    """Return ``value`` with tensors replaced by identity; containers other than tuples are changed in place."""
-    if isinstance(value, Tensor):
-        return fresh.get(id(value), value)
-    if value is None or isinstance(value, (int, float, str, bool, type, torch.nn.Module)) or depth > _MAX_DEPTH:
-        return value
-    if isinstance(value, tuple):
-        items = [_replace(item, fresh, depth + 1) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if isinstance(value, list):
-        value[:] = [_replace(item, fresh, depth + 1) for item in value]
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            _set(value, field.name, _replace(getattr(value, field.name, None), fresh, depth + 1))
-    elif isinstance(value, Mapping):
-        for key, item in list(value.items()):
-            replaced = _replace(item, fresh, depth + 1)
-            if replaced is not item:
-                with contextlib.suppress(Exception):  # one that checks sizes, or takes no other value, keeps its own
-                    value[key] = replaced  # type: ignore[index]
-    elif hasattr(value, "__dict__"):
-        for key, item in list(vars(value).items()):
-            replaced = _replace(item, fresh, depth + 1)
-            if replaced is not item:
-                _set(value, key, replaced)
-    return value
-
-
-def _set(value: Any, name: str, item: Any) -> None:
-    if getattr(value, name, None) is item:
-        return
-    with contextlib.suppress(AttributeError, TypeError):
-        object.__setattr__(value, name, item)  # frozen dataclasses too: this copy is ours

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
 
+from modelsummary_ipy.inputs.pytree import walk_leaves
 from modelsummary_ipy.model.tensor_meta import name_device, name_dtype
 from modelsummary_ipy.records.trace import TensorSpec
 
@@ -17,8 +17,7 @@ __all__ = ["build_spec", "find_argument_leaves", "find_leaves", "read_shape"]
 
 Leaf = tuple[str, Tensor]
 
-
-_MAX_DEPTH = 12
+_TENSORS = (Tensor,)
 _specs: dict[tuple[str, Any, torch.dtype, torch.device], TensorSpec] = {}
 
 
@@ -67,39 +66,7 @@ def find_leaves(value: Any) -> list[Leaf]:
 
     Sets, arbitrary objects and modules are not opened.
     """
-    if isinstance(value, Tensor):
-        return [("", value)]
-    found: list[Leaf] = []
-    _collect(value, "", found, 0)
-    return found
-
-
-def _collect(value: Any, name: str, found: list[Leaf], depth: int) -> None:
-    if isinstance(value, Tensor):
-        found.append((name, value))
-        return
-    if value is None or isinstance(value, (int, float, str, bool)) or depth > _MAX_DEPTH:
-        return
-    for key, item in _items(value):
-        _collect(item, name + key, found, depth + 1)
-
-
-def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what is directly inside a container with the text that reaches it."""
-    if isinstance(value, type):
-        return
-    if dataclasses.is_dataclass(value):  # before dict: a transformers ModelOutput is both, and read by attribute
-        for field in dataclasses.fields(value):
-            yield f".{field.name}", getattr(value, field.name, None)
-    elif isinstance(value, Mapping):
-        for key, item in list(value.items()):
-            yield f"[{key!r}]", item
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        for field_name in value._fields:
-            yield f".{field_name}", getattr(value, field_name)
-    elif isinstance(value, (tuple, list)):
-        for index, item in enumerate(value):
-            yield f"[{index}]", item
+    return [("", value)] if isinstance(value, Tensor) else list(walk_leaves(value, "", _TENSORS))
 
 
 def find_argument_leaves(args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...] = ()) -> list[Leaf]:
@@ -117,10 +84,10 @@ def find_argument_leaves(args: tuple[Any, ...], kwargs: Mapping[str, Any], names
     found: list[Leaf] = []
     for index, value in enumerate(args):
         if value is not None:
-            _collect(value, names[index] if index < len(names) else f"[{index}]", found, 0)
+            found += walk_leaves(value, names[index] if index < len(names) else f"[{index}]", _TENSORS)
     for key, value in kwargs.items():
         if value is not None:
-            _collect(value, key, found, 0)
+            found += walk_leaves(value, key, _TENSORS)
     if not found:
         for index, value in enumerate((*args, *kwargs.values())):
             _collect_object(value, names[index] if index < len(names) else f"[{index}]", found)
@@ -139,6 +106,6 @@ def _collect_object(value: Any, name: str, found: list[Leaf]) -> None:
         attributes = {slot: getattr(value, slot, None) for slot in slots}
     for key, item in list(attributes.items()):
         if isinstance(item, Mapping) and key.startswith("_"):
-            _collect(item, name, found, 1)  # storage behind properties, as graph libraries keep it
+            found += walk_leaves(item, name, _TENSORS)  # storage behind properties, as graph libraries keep it
         elif not key.startswith("_"):
-            _collect(item, f"{name}.{key}", found, 1)
+            found += walk_leaves(item, f"{name}.{key}", _TENSORS)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.pytree import list_items
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.tracing.module_calls import hearing_calls
@@ -97,10 +98,11 @@ def _same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, Tensor):
         return bool(one.shape == other.shape and one.dtype == other.dtype)
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(_same, one, other))
+    items, others = list(list_items(one)), list(list_items(other))
+    if items or others:
+        return [key for key, _ in items] == [key for key, _ in others] and all(
+            _same(item, twin) for (_, item), (_, twin) in zip(items, others, strict=True)
+        )
     state = getattr(one, "__dict__", None)
     if state is not None and not isinstance(one, (Size, type, nn.Module)) and not callable(one):
         return _same(dict(state), dict(vars(other)))

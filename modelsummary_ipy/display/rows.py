@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.records.summary import Row
-from modelsummary_ipy.records.trace import Call, ModuleFact, Source, Status, Trace
+from modelsummary_ipy.records.trace import Call, ModuleFact, Status, Trace
 
 __all__ = ["build_rows", "format_arguments"]
 
@@ -91,7 +91,7 @@ class _Builder:
                 num_params=num,
                 trainable_params=trainable,
                 status=call.status,
-                source=_write_source(call.source),
+                source=call.source.text if call.source is not None else None,
                 parent=parent,
                 call=call.index,
                 module=call.module,
@@ -239,12 +239,6 @@ def _collect_params(
 
 def _has_params(trace: Trace, fact: ModuleFact) -> bool:
     return bool(fact.params) and max(fact.params) < len(trace.params)
-
-
-def _write_source(source: Source | None) -> str | None:
-    if source is None:
-        return None
-    return f"{source.file} line {source.line}" if source.file.startswith("In [") else f"{source.file}:{source.line}"
 
 
 def format_arguments(arguments: tuple[tuple[str, object], ...]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modelsummary_ipy.tracing.source_lines import format_source, read_line, to_source
+from modelsummary_ipy.tracing.source_lines import read_line, to_source
 
 __all__ = ["find_caller", "list_causes", "run_inside"]
 
@@ -72,4 +72,4 @@ def find_caller(error: BaseException) -> str:
     if caller is None or entry is None:
         return ""
     source = to_source((caller.tb_frame.f_code, caller.tb_lineno))
-    return ": ".join(filter(None, [format_source(source), read_line(source)]))
+    return ": ".join(filter(None, [source.text, read_line(source)]))

@@ -91,6 +91,11 @@ class Source(NamedTuple):
     function: str = ""
     filename: str = ""
 
+    @property
+    def text(self) -> str:
+        """The line as people read it: ``"net.py:41"``, ``"In [5] line 3"``."""
+        return f"{self.file} line {self.line}" if self.file.startswith("In [") else f"{self.file}:{self.line}"
+
 
 class Kernel(NamedTuple):
     """One aten operation that ran inside a call, what MACs are counted on.

@@ -36,7 +36,7 @@ from modelsummary_ipy.tracing.real_op_checks import (
     overrun_guard,
     replay,
 )
-from modelsummary_ipy.tracing.source_lines import format_source, trim_error
+from modelsummary_ipy.tracing.source_lines import trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
 
@@ -353,7 +353,7 @@ def _write_place(result: TraceResult) -> str:
     """Write which function fakes could not pass, and where: ``".item() at net.py:41"``."""
     failure = result.trace.failure
     assert failure is not None
-    place = format_source(failure.source)
+    place = failure.source.text if failure.source is not None else ""
     what = _write_function(result.culprit) if result.culprit else failure.error_type
     what = "a scripted function" if _IN_SCRIPT in failure.message and not result.culprit else what
     return f"{what} at {place}" if place else what

@@ -12,7 +12,7 @@ from types import CodeType, FrameType, TracebackType
 
 from modelsummary_ipy.records.trace import Source
 
-__all__ = ["find_lines", "format_source", "read_line", "to_source", "trim_error"]
+__all__ = ["find_lines", "read_line", "to_source", "trim_error"]
 
 #: A place in code, cheap to take and without text: turned into a ``Source`` when the trace is over.
 Place = tuple[CodeType, int]
@@ -79,15 +79,6 @@ def _name_cell(filename: str) -> str:
         return ""
     number = str(named[1]).removeprefix("In[").removesuffix("]")
     return f"In [{number}]"
-
-
-def format_source(source: Source | None) -> str | None:
-    """Write a source as people read it: ``"net.py:41"`` or ``"In [5] line 3"``."""
-    if source is None:
-        return None
-    if source.file.startswith("In ["):
-        return f"{source.file} line {source.line}"
-    return f"{source.file}:{source.line}"
 
 
 def read_line(source: Source | None) -> str:

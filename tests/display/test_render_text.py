@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelsummary_ipy.diagnosis.rules.sequence import name_step
+from modelsummary_ipy.display.render.frame import to_dict
+from modelsummary_ipy.display.render.header import find_failed
 from modelsummary_ipy.display.render.text import render_text
 from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.trace import Source
 from modelsummary_ipy.records.view import View
 from tests import stories
 from tests.stories import StoryBuilder
@@ -103,6 +107,17 @@ def test_a_failure_without_words_of_its_own_says_the_line_the_reason_and_the_fix
     assert "line    x = torch.cat([x, skip], dim=1)" in text
     assert "reason  65 is odd" in text
     assert "fix     pad to 80" in text
+
+
+def test_a_line_of_a_cell_is_named_alike_wherever_it_is_shown() -> None:
+    story = stories.failed_unet()
+    failure = replace(story.trace.failure, source=Source("In [5]", 3, "forward"))  # type: ignore[type-var]
+    failed = replace(story, trace=replace(story.trace, failure=failure))
+    assert find_failed(failed).endswith(" at In [5] line 3")
+    assert "RuntimeError at In [5] line 3: Sizes" in render_text(failed, View())
+    assert to_dict(failed)["failure"]["source"] == "In [5] line 3"
+    cat = next(call for call in failed.trace.calls if call.type_name == "cat")
+    assert name_step(cat._replace(source=Source("In [5]", 3))) == "cat at In [5] line 3"
 
 
 def test_a_failure_outside_every_call_is_told_above_the_table() -> None:

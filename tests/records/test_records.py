@@ -74,6 +74,11 @@ def test_wrong_arguments_are_refused(record: Any) -> None:
         record._replace(another=4)
 
 
+def test_a_line_is_written_as_people_read_it() -> None:
+    assert Source("net.py", 41, "forward", "/home/me/net.py").text == "net.py:41"
+    assert Source("In [5]", 3).text == "In [5] line 3"
+
+
 def test_what_is_not_said_has_its_default() -> None:
     assert (CALL.status, CALL.kernels, CALL.source, CALL.grad, CALL.live_bytes) == ("ran", (), None, False, None)
     assert (ROW.status, ROW.call_index, ROW.inputs, ROW.parent, ROW.extra_repr) == ("ran", 0, (), None, "")

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Story
-from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, TensorSpec, Trace
+from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, TensorSpec, Trace
 
 __all__ = [
     "ANYWHERE",
@@ -23,7 +23,6 @@ __all__ = [
     "FailureContext",
     "Operand",
     "build_context",
-    "write_source",
 ]
 
 #: Where to look for inputs that work, in this order: at what the failed call wants, at other ranks and orders of axes,
@@ -283,13 +282,6 @@ def build_context(story: Story) -> FailureContext | None:
     call = story.trace.calls[failure.call] if failure.call is not None else None
     row = story.row_of_call.get(call.index) if call is not None else None
     return FailureContext(story, failure, call, row)
-
-
-def write_source(source: Source | None) -> str | None:
-    """Write a line of code as people read it: ``"net.py:41"``, ``"In [5] line 3"``."""
-    if source is None:
-        return None
-    return f"{source.file} line {source.line}" if source.file.startswith("In [") else f"{source.file}:{source.line}"
 
 
 def drop_remark(line: str) -> str:

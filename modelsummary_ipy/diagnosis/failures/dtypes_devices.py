@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, write_source
+from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
 from modelsummary_ipy.records.trace import Call, TensorSpec
@@ -102,8 +102,8 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
     reason = f"{odd.spec.dtype} came, {against}"
     maker = ctx.flow.producer(odd.link)
     if maker is not None and maker.kind == "op" and maker.type_name in ("double", "half", "float", "bfloat16", "to"):
-        place = write_source(maker.source)
-        reason += f": .{maker.type_name}() at {place} made it" if place else f": .{maker.type_name}() made it"
+        place = f" at {maker.source.text}" if maker.source is not None else ""
+        reason += f": .{maker.type_name}(){place} made it"
     elif odd.is_input:
         reason += "; it is the model's input"
     position = data.index(odd) if ctx.call.kind == "module" else ctx.operands.index(odd)
@@ -178,8 +178,9 @@ def _name_operand(ctx: FailureContext, x: Operand) -> str:
     maker = ctx.flow.producer(x.link)
     if maker is None:
         return "a tensor that is no buffer"
-    place = write_source(maker.source)
-    return f"{maker.type_name}() at {place}" if place and maker.kind == "op" else f"the output of '{maker.path}'"
+    if maker.kind == "op" and maker.source is not None:
+        return f"{maker.type_name}() at {maker.source.text}"
+    return f"the output of '{maker.path}'"
 
 
 def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> str:
@@ -191,7 +192,7 @@ def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> str:
         new = add_keyword(line, maker.type_name, "device", _device_of(ctx, odd, main))
         if new and maker.source == ctx.failure.source:
             return new
-        return f"at {write_source(maker.source)}: {new}" if new else ""
+        return f"at {maker.source.text}: {new}" if new and maker.source is not None else ""
     position = ctx.operands.index(odd)
     return fix_argument(ctx, f"{{}}.to({main!r})", position=position)
 

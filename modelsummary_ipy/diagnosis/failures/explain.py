@@ -13,7 +13,6 @@ from modelsummary_ipy.diagnosis.failures.context import (
     FailureContext,
     Operand,
     build_context,
-    write_source,
 )
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
@@ -82,7 +81,8 @@ def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs]
     earlier = find_earlier(ctx)
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call took {write_shape(earlier.inputs[0].shape)}"
-    place = write_source(ctx.failure.source)
+    source = ctx.failure.source
+    place = source.text if source is not None else None
     return ForwardError(
         _write_message(ctx, diagnosis, reason, sizes, place),
         path=ctx.call.path if ctx.call is not None else "",

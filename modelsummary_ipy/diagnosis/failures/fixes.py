@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import re
 
-from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand, drop_remark, write_source
+from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand, drop_remark
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_operation,
@@ -129,7 +129,7 @@ def fix_creation(ctx: FailureContext, x: Operand, size: tuple[int, ...]) -> str:
             line = read_line(call.source)
             old = call.outputs[0].shape if call.outputs else ()
             new = splice_argument(line, call.type_name, old, size) if line else ""
-            return f"at {write_source(call.source)}: {new}" if new and new != line else ""
+            return f"at {call.source.text}: {new}" if call.source is not None and new and new != line else ""
         if call.kind != "op" or call.type_name not in _CARRIERS:
             return ""
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from modelsummary_ipy.diagnosis.failures.context import RESHAPE, STEER, Diagnosis, FailureContext, Operand, write_source
+from modelsummary_ipy.diagnosis.failures.context import RESHAPE, STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape
@@ -110,7 +110,7 @@ def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> str:
     new = change_operation(line, maker.type_name, lambda items, _: f"{items[0]}.flatten({start})")
     if maker.source == ctx.failure.source:
         return new
-    return f"at {write_source(maker.source)}: {new}" if new else ""
+    return f"at {maker.source.text}: {new}" if new and maker.source is not None else ""
 
 
 def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis:

@@ -270,7 +270,7 @@ def _event(step: Call, layout: Layout, at: int, others: list[Dim], words: str) -
 
 def name_step(step: Call) -> str:
     """Name an operation with the line it stands on."""
-    line = f" at {step.source.file}:{step.source.line}" if step.source is not None else ""
+    line = f" at {step.source.text}" if step.source is not None else ""
     return f"{'an index' if step.type_name == 'getitem' else step.type_name}{line}"
 
 

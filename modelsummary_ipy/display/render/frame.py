@@ -173,7 +173,7 @@ def to_dict(story: Story) -> dict[str, Any]:
         "failure": None if failure is None else {
             "row": None if failure.call is None else story.row_of_call.get(failure.call),
             "error_type": failure.error_type, "message": failure.message,
-            "source": f"{failure.source.file}:{failure.source.line}" if failure.source else None,
+            "source": failure.source.text if failure.source else None,
             "source_text": failure.source_text,
         },
         "rows": [_row(story, row) for row in story.rows],

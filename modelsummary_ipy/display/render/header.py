@@ -52,7 +52,7 @@ def find_failed(story: Story) -> str:
         row = story.rows[index]
         path, inner = plain(row.path) or "the model", row.type_name
         where = f" in {path} ({plain(inner)})" if inner else f" in {path}"
-    at = f" at {plain(failure.source.file)}:{failure.source.line}" if failure.source else ""
+    at = f" at {plain(failure.source.text)}" if failure.source else ""
     return f"the forward failed{where}{at}"
 
 
@@ -206,7 +206,7 @@ def failing_lines(story: Story, failing: Failing) -> tuple[str, ...]:
         return tuple(plain(line) for line in failing.text.splitlines())
     if failure is None:
         return ()
-    where = f" at {plain(failure.source.file)}:{failure.source.line}" if failure.source else ""
+    where = f" at {plain(failure.source.text)}" if failure.source else ""
     lines = [f"{plain(failure.error_type)}{where}: {plain(failure.message)}"]
     if failure.source_text:
         lines.append(f"line    {plain(failure.source_text)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -118,6 +120,7 @@ class Exports(ABC):
 
         Raises:
             InputError: If the ending is none of these.
+            OSError: If the file can't be written; one that was there before is then as it was.
         """
         from modelsummary_ipy.display.render.frame import render_csv, render_json
 
@@ -133,7 +136,7 @@ class Exports(ABC):
             raise InputError(
                 f"can't save as {target.name!r}", f"an ending among {' '.join(writers)}", "ms.save('net.html')"
             )
-        target.write_text(writers[target.suffix](), encoding="utf-8")
+        _write_whole(target, writers[target.suffix]())
         return target
 
     def __str__(self) -> str:
@@ -151,6 +154,20 @@ class Exports(ABC):
         bundle = {"text/plain": self.to_text(), "text/html": self.to_html(), "text/markdown": self.to_markdown()}
         kept = {key: value for key, value in bundle.items() if not include or key in include}
         return {key: value for key, value in kept.items() if not exclude or key not in exclude}
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file beside ``path`` and put it in its place: a full disk leaves no part of one."""
+    target = path.resolve()  # a link stays one
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with draft.open("x", encoding="utf-8") as file:
+            file.write(text)
+        if target.exists():
+            shutil.copymode(target, draft)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _name_classes(story: Story) -> str:

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from modelsummary_ipy import ModelSummary
+
+#: A process that may write no file of more than 100 bytes, as on a disk that is full.
+NO_ROOM = """
+import resource, signal, sys
+from torch import nn
+from modelsummary_ipy import ModelSummary
+ms = ModelSummary(nn.Linear(4, 2), (8, 4))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    ms.save(sys.argv[1])
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_a_save_that_fails_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "net.html"
+    file.write_text("the old page")
+    done = subprocess.run([sys.executable, "-c", NO_ROOM, file], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["OSError"]
+    assert file.read_text() == "the old page"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_save_keeps_links_and_permissions(tmp_path: Path) -> None:
+    file, link = tmp_path / "net.txt", tmp_path / "latest.txt"
+    file.write_text("old")
+    file.chmod(0o600)
+    link.symlink_to(file.name)
+    ModelSummary(nn.Linear(4, 2), (8, 4)).save(link)
+    assert link.is_symlink()
+    assert "Linear" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_new_file_has_the_permissions_that_files_get_here(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        saved = ModelSummary(nn.Linear(4, 2), (8, 4)).save(tmp_path / "net.csv")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o640

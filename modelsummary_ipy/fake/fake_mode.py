@@ -1,45 +1,41 @@
-"""Fake tensors, and the mode they live in: all that is private in torch about them stands here.
-
-``tests/fake/test_fake_mode.py`` would notice a change.
-"""
+"""The mode that fake tensors live in, and how one is made."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch._dynamo.utils  # the first fake mode imports it, and with it warning filters of sympy's: no trace's doing
 from torch import Tensor
-from torch._ops import HigherOrderOperator
-from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, find_values
 from modelsummary_ipy.fake.shape_cache import MISSED, Memo
 from modelsummary_ipy.fake.shape_shortcuts import Layout, find_smaller, write_down
-
-__all__ = ["FAKE_ONLY_ERRORS", "FakeMode", "build_fake"]
-
-#: What torch raises when an operation needs values, or has no rule for sizes alone: never the user's mistake.
-FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = (
-    fake_tensor.DataDependentOutputException,
-    fake_tensor.DynamicOutputShapeException,
-    fake_tensor.UnsupportedFakeTensorException,
-    fake_tensor.UnsupportedMutationAliasingException,
-    fake_tensor.UnsupportedOperatorException,
+from modelsummary_ipy.torch_compat.fakes import (
+    OVERRIDES_FAKE_MODE,
+    FakeTensor,
+    FakeTensorMode,
+    OpOverload,
+    TorchDispatchMode,
+    UnsupportedOperatorException,
+    constant_of,
+    disable_dispatch,
+    find_operator,
+    higher_order_rule,
+    make_bare_fake,
+    make_first_fake,
+    schema_of,
 )
 
-#: Hears ``(operation, args, kwargs, result)`` of every aten operation, once it ran.
+__all__ = ["FakeMode", "build_fake", "make_fake_mode"]
+
+#: Gets ``(operation, args, kwargs, result)`` of every aten operation, once it ran.
 Listener = Callable[[Any, Sequence[Any], Mapping[str, Any], Any], None]
 
 
 class FakeMode(FakeTensorMode):
-    """A fake mode that lets a listener hear every operation: cheaper than a second dispatch mode on top.
-
-    Small integer tensors whose values are known keep them (what was given as data, ``torch.ones`` as a mask), and
-    operations on them alone are really done. What writes to a tensor that is not fake (one of a module's globals, say)
-    writes to a fake of it.
+    """Torch's fake mode with a listener for the operations that run in it.
 
     It has no fallback kernels: torch would run an operation that has no shape rule on zeros, and that is arithmetic.
     Such a model goes to the real engine, which says so.
@@ -48,12 +44,68 @@ class FakeMode(FakeTensorMode):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_non_fake_inputs=True, allow_fallback_kernels=False, **options)
         self.listener: Listener | None = None
+        self.templates: dict[torch.device, tuple[torch.device, dict[str, Any]]] = {}
+
+
+def make_fake_mode() -> FakeMode:
+    """Make the mode of a trace."""
+    return FastFakeMode() if OVERRIDES_FAKE_MODE else StockFakeMode()
+
+
+class StockFakeMode(FakeMode):
+    """A fake mode whose operations a second dispatch mode observes: without torch's private hooks, and slower."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._observers: list[Any] = []
+        self.is_observed = False
+
+    def __enter__(self) -> Any:
+        super().__enter__()
+        # Torch enters the mode again for the parts of an operation that it decomposes: these are not observed.
+        self._observers.append(contextlib.nullcontext() if self.is_observed else _Observer(self))
+        self._observers[-1].__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._observers.pop().__exit__(*error)
+        super().__exit__(*error)
+
+
+class _Observer(TorchDispatchMode):
+    def __init__(self, mode: StockFakeMode) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
+        self._mode = mode
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        mode = self._mode
+        was_observed, mode.is_observed = mode.is_observed, True
+        try:
+            output = func(*args, **(kwargs or {}))
+        finally:
+            mode.is_observed = was_observed
+        if mode.listener is not None and not was_observed:
+            mode.listener(func, args, kwargs or {}, output)
+        return output
+
+
+class FastFakeMode(FakeMode):
+    """A fake mode that passes every operation to the listener itself: cheaper than a second dispatch mode on top.
+
+    Small integer tensors whose values are known keep them (what was given as data, ``torch.ones`` as a mask), and
+    operations on them alone are really done. What writes to a tensor that is not fake (one of a module's globals, say)
+    writes to a fake of it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._is_unfilled = False
         self._inside = False
         self._memo = _MEMO if self.shape_env is None else None
         # torch's own cache lives as long as the process, and holds a generator for each trace of a model that has one.
         self.cache_enabled = self.cache_enabled and self._memo is None
-        self.templates: dict[torch.device, tuple[torch.device, dict[str, Any]]] = {}
 
     supports_higher_order_operators = True  # they ask for a rule by the mode's exact class, which is torch's own
 
@@ -67,16 +119,16 @@ class FakeMode(FakeTensorMode):
         """Run ``func`` on fakes; an operation that torch decomposes is heard as the whole that was called."""
         if func is _DEVICE and not self.in_kernel_invocation:
             return args[0].fake_device
-        if func in UNFILLED_LIKE and getattr(args[0], "constant", None) is not None:
+        if func in UNFILLED_LIKE and type(args[0]) is FakeTensor and constant_of(args[0]) is not None:
             return self._make_unfilled(func, types, args, kwargs or {})
         if self._inside or self.in_kernel_invocation:
             return self.dispatch(func, types, args, kwargs or {})
         kwargs = kwargs or {}
-        if isinstance(func, HigherOrderOperator):
+        if not isinstance(func, OpOverload):
             return self._run_higher_order(func, args, kwargs)
         key, output = self._memo.find(self, func, args, kwargs) if self._memo is not None else (None, MISSED)
         if output is MISSED:
-            if func._schema.is_mutable:
+            if schema_of(func).is_mutable:
                 args, kwargs = self._spare_real(args, kwargs)
             output = self._ask_smaller(func, types, args, kwargs) if key is not None else MISSED
             if output is MISSED:
@@ -114,7 +166,7 @@ class FakeMode(FakeTensorMode):
         smaller = find_smaller(func, args)
         if smaller is None:
             return MISSED
-        with torch._C._DisableTorchDispatch():
+        with disable_dispatch():
             meta = torch.empty(smaller.size, dtype=args[0].dtype, device="meta", memory_format=smaller.memory_format)
             asked = (build_fake(self, meta, args[0].fake_device), *smaller.rest)
         key, outputs = self._memo.find(self, func, asked, kwargs)
@@ -129,7 +181,7 @@ class FakeMode(FakeTensorMode):
 
     def _make_fresh(self, layout: Layout, like: FakeTensor) -> FakeTensor:
         size, stride, dtype = layout
-        with torch._C._DisableTorchDispatch():
+        with disable_dispatch():
             meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
             return build_fake(self, meta, like.fake_device)
 
@@ -163,9 +215,9 @@ class FakeMode(FakeTensorMode):
         return output
 
     def _run_higher_order(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        rule = func.python_key_table.get(FakeTensorMode)
+        rule = higher_order_rule(func)
         if rule is None:
-            raise fake_tensor.UnsupportedOperatorException(func)
+            raise UnsupportedOperatorException(func)
         was_inside, self._inside = self._inside, True
         try:
             output = rule(self, *args, **kwargs)
@@ -183,7 +235,7 @@ class FakeMode(FakeTensorMode):
                 return type(value)(map(spare, value)) if any(isinstance(item, Tensor) for item in value) else value
             if not isinstance(value, Tensor) or isinstance(value, FakeTensor):
                 return value
-            return self.fake_tensor_converter.from_real_tensor(self, value)
+            return self.from_tensor(value)
 
         return tuple(map(spare, args)), {name: spare(value) for name, value in kwargs.items()}
 
@@ -202,22 +254,15 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
     The first of a mode and device is made by torch's constructor; what that set on it is set on all later ones, which
     cost a quarter (a forward of 10,000 small layers makes 40,000).
     """
-    template = mode.templates.get(device) if isinstance(mode, FakeMode) else None
-    if template is None:
-        fake = FakeTensor(mode, meta, device, requires_grad=requires_grad)
+    template = mode.templates.get(device) if make_bare_fake is not None and isinstance(mode, FakeMode) else None
+    if template is None or make_bare_fake is None:
+        fake: FakeTensor = make_first_fake(mode, meta, device, requires_grad=requires_grad)
         if isinstance(mode, FakeMode):
             # Without the mode: it would hold itself.
             rest = {name: value for name, value in fake.__dict__.items() if value is not mode}
             mode.templates[device] = fake.fake_device, rest
         return fake
-    fake = Tensor._make_subclass(
-        FakeTensor,
-        meta,
-        requires_grad,
-        dispatch_device=True,
-        device_for_backend_keys=template[0],
-    )
-    torch._C._set_throw_on_mutable_data_ptr(fake)
+    fake = make_bare_fake(meta, template[0], requires_grad)
     fake.__dict__.update(template[1], fake_mode=mode)
     return fake
 
@@ -227,8 +272,6 @@ _MEMO = Memo(build_fake)
 
 
 #: Whose rule for sizes takes one dtype, and the others that its kernels take: the experts of a mixture in float32.
-_NARROW: dict[Any, tuple[torch.dtype, tuple[torch.dtype, ...]]] = (
-    {torch.ops.aten._grouped_mm.default: (torch.bfloat16, (torch.float32, torch.float16))}
-    if hasattr(torch.ops.aten, "_grouped_mm")
-    else {}
-)
+_NARROW: dict[Any, tuple[torch.dtype, tuple[torch.dtype, ...]]] = {
+    find_operator("_grouped_mm.default"): (torch.bfloat16, (torch.float32, torch.float16))
+}

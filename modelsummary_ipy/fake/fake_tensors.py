@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch._dynamo.utils
+import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from modelsummary_ipy.fake.fake_mode import build_fake
-from modelsummary_ipy.fake.known_values import MOST_OWN_VALUES, MOST_VALUES, give_values, may_know_values
+from modelsummary_ipy.fake.known_values import MOST_OWN_VALUES, MOST_VALUES, may_know_values
 from modelsummary_ipy.model.tensor_meta import Look, Stub, look_at
+from modelsummary_ipy.torch_compat.fakes import (
+    FakeTensorMode,
+    disable_dispatch,
+    disable_function,
+    give_constant,
+    mark_parameter,
+)
 
 __all__ = ["describe_tensor", "make_fake"]
 
@@ -54,9 +60,9 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
     meta = torch.empty_strided(look.size, look.stride, dtype=look.dtype, device="meta")
     fake = build_fake(mode, meta, where, look.requires_grad)
     if issubclass(stub.kind, nn.Parameter):
-        fake._is_param = True
+        fake = mark_parameter(fake)
     if stub.values is not None and where.type == "cpu":
-        give_values(fake, stub.values.clone())
+        give_constant(fake, stub.values.clone())
     if stub.is_result:
         with mode, torch.enable_grad():
             return fake.clone()
@@ -73,9 +79,8 @@ def _make_fake_of_subclass(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
 def _make_lazy(stub: Stub, mode: FakeTensorMode, device: torch.device) -> Tensor:
     is_buffer = issubclass(stub.kind, UninitializedBuffer)
     dtype, requires_grad = stub.look.dtype, stub.look.requires_grad
-    empty = torch.empty(0, dtype=dtype)
-    kind = _LazyBuffer if is_buffer else _LazyParameter
-    lazy: Any = Tensor._make_subclass(kind, empty, requires_grad)
+    kind: Any = _LazyBuffer if is_buffer else _LazyParameter
+    lazy = kind(requires_grad=requires_grad, dtype=dtype)
     lazy.ms_fake = (mode, device, dtype, requires_grad, not is_buffer)
     return lazy  # type: ignore[no-any-return]
 
@@ -84,11 +89,11 @@ def _materialize_fake(lazy: Any, shape: Any, device: Any = None, dtype: Any = No
     """Become a fake of ``shape``, in place: the module keeps the object that it was given when it was built."""
     mode, own_device, own_dtype, requires_grad, is_param = lazy.ms_fake
     # The forward is running: with its modes on, the meta tensor would be a fake, and a step of the forward.
-    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+    with disable_function(), disable_dispatch():
         meta = torch.empty(shape, dtype=dtype or own_dtype, device="meta")
         fake = build_fake(mode, meta, torch.device(device or own_device), requires_grad)
         if is_param:
-            fake._is_param = True
+            fake = mark_parameter(fake)
         torch.utils.swap_tensors(lazy, fake)
 
 

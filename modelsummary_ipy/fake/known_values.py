@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch._dynamo.utils
+import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
-__all__ = ["MOST_OWN_VALUES", "MOST_VALUES", "UNFILLED_LIKE", "find_values", "give_values", "may_know_values"]
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch, give_constant
+
+__all__ = ["MOST_OWN_VALUES", "MOST_VALUES", "UNFILLED_LIKE", "find_values", "may_know_values"]
 
 
 #: Tensors up to this size keep their values where these are known: lengths, masks and offsets decide how a forward
@@ -32,7 +33,7 @@ def find_values(fake: FakeTensor, func: Any, args: Sequence[Any], kwargs: Mappin
         _find_counted(fake, func, args, kwargs)
     if func in _UNIFORM:
         _find_uniform(fake, _UNIFORM[func], args)
-    elif func in _PICKING and fake.constant is None:
+    elif func in _PICKING and constant_of(fake) is None:
         _find_picked(fake, args[0])
 
 
@@ -59,8 +60,8 @@ def _find_counted(fake: FakeTensor, func: Any, args: Sequence[Any], kwargs: Mapp
         or not may_know_values(fake)
     ):
         return
-    with torch._C._DisableTorchDispatch():
-        give_values(fake, func(*args, **kwargs))
+    with disable_dispatch():
+        give_constant(fake, func(*args, **kwargs))
 
 
 #: What makes a tensor of one value, and that value; ``None`` where it is an argument.
@@ -83,9 +84,9 @@ def _find_uniform(fake: FakeTensor, value: Any, args: Sequence[Any]) -> None:
     if not isinstance(value, (bool, int, float)) or fake.numel() > MOST_VALUES or fake.fake_device.type != "cpu":
         return
     if may_know_values(fake) or (value == 1 and fake.dim() > 1 and fake.is_floating_point()):
-        with torch._C._DisableTorchDispatch():
+        with disable_dispatch():
             values = torch.full(fake.shape, value, dtype=fake.dtype, device="cpu")
-        give_values(fake, values)
+        give_constant(fake, values)
 
 
 #: What picks values of its first argument, at places that may be unknown: drawn at random, say.
@@ -94,17 +95,11 @@ _PICKING = frozenset({torch.ops.aten.index.Tensor, torch.ops.aten.index_select.d
 
 def _find_picked(fake: FakeTensor, source: Any) -> None:
     """Let what was picked of a tensor of one value know that value: it is the same wherever it was picked."""
-    values = getattr(source, "constant", None)
+    values = constant_of(source) if isinstance(source, FakeTensor) else None
     if values is None or values.numel() == 0 or values.is_floating_point() or values.is_complex():
         return
-    with torch._C._DisableTorchDispatch():
+    with disable_dispatch():
         first = values.flatten()[0]
         uniform = first.item() if bool((values == first).all()) else None
     if uniform is not None:
         _find_uniform(fake, uniform, ())
-
-
-def give_values(fake: Any, values: Tensor) -> None:
-    """Let a fake know its values; the tensor that holds them is its own from now on."""
-    fake.constant = values
-    fake.fake_mode.fake_tensor_converter.add_constant_storage_mapping(fake)

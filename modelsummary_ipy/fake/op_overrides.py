@@ -11,10 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from modelsummary_ipy.fake.fake_mode import build_fake
-from modelsummary_ipy.fake.known_values import give_values
+from modelsummary_ipy.torch_compat.fakes import (
+    FakeTensor,
+    constant_of,
+    decomposition_of,
+    disable_dispatch,
+    disable_function,
+    give_constant,
+    mark_parameter,
+    variable_function,
+)
 
 __all__ = ["COPIED", "find_rule"]
 
@@ -23,7 +31,8 @@ COPIED = "_ms_copied"
 
 Rule = Callable[..., Any]
 
-_VF: Any = torch._VF
+_pack_padded = variable_function("_pack_padded_sequence")
+_pad_packed = variable_function("_pad_packed_sequence")
 
 
 def find_rule(func: Callable[..., Any]) -> Rule | None:
@@ -33,15 +42,15 @@ def find_rule(func: Callable[..., Any]) -> Rule | None:
 
 def _read_values(tensor: Any) -> Tensor | None:
     """Return the values that a fake knows, as a real tensor."""
-    return tensor.constant if isinstance(tensor, FakeTensor) else None
+    return constant_of(tensor) if isinstance(tensor, FakeTensor) else None
 
 
 def _make_known(values: Tensor, like: FakeTensor) -> FakeTensor:
     """Make a fake on the CPU that knows its values."""
-    with torch._C._DisableTorchDispatch():
+    with disable_dispatch():
         meta = torch.empty_strided(values.size(), values.stride(), dtype=values.dtype, device="meta")
     fake = build_fake(like.fake_mode, meta, torch.device("cpu"))
-    give_values(fake, values)
+    give_constant(fake, values)
     return fake
 
 
@@ -49,11 +58,11 @@ def _pack(data: Tensor, lengths: Tensor, batch_first: bool) -> Any:
     """Do as ``_pack_padded_sequence``: ``(data of all steps one after the other, batch size of every step)``."""
     known = _read_values(lengths)
     if known is None or not isinstance(data, FakeTensor):
-        return _VF._pack_padded_sequence(data, lengths, batch_first)
-    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        return _pack_padded(data, lengths, batch_first)
+    with disable_function(), disable_dispatch():
         # Zeros of the same batch and steps: what is wrong with the lengths is told in torch's own words.
         stand_in = torch.zeros(1).expand(*data.shape[:2], 1)
-        sizes = _VF._pack_padded_sequence(stand_in, known, batch_first)[1]
+        sizes = _pack_padded(stand_in, known, batch_first)[1]
         total = int(sizes.sum())
     steps = (data.transpose(0, 1) if batch_first else data).flatten(0, 1)
     return torch.cat([steps.narrow(0, 0, total)]), _make_known(sizes, data)
@@ -63,29 +72,28 @@ def _pad(data: Tensor, batch_sizes: Tensor, batch_first: bool, padding_value: fl
     """Do as ``_pad_packed_sequence``: ``(padded data, lengths)``."""
     known = _read_values(batch_sizes)
     if known is None or not isinstance(data, FakeTensor):
-        return _VF._pad_packed_sequence(data, batch_sizes, batch_first, padding_value, total_length)
-    with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        return _pad_packed(data, batch_sizes, batch_first, padding_value, total_length)
+    with disable_function(), disable_dispatch():
         stand_in = torch.zeros(1).expand(data.shape[0], 1)
-        padded, lengths = _VF._pad_packed_sequence(stand_in, known, False, 0.0, total_length)
+        padded, lengths = _pad_packed(stand_in, known, False, 0.0, total_length)
         steps, batch = padded.shape[:2]
     out = data.new_full((steps, batch, *data.shape[1:]), padding_value)
     out.flatten(0, 1).narrow(0, 0, data.shape[0]).copy_(data)
     return out.transpose(0, 1) if batch_first else out, _make_known(lengths, data)
 
 
-def _recur(name: str, decomposition: str) -> Rule:
-    original = getattr(_VF, name)
-
+def _recur(original: Callable[..., Any], decomposition: str) -> Rule:
     def run(data: Tensor, second: Any, *rest: Any) -> Any:
         """Run a recurrent layer step by step, as torch's own decomposition does, if it was given packed data."""
         known = _read_values(second)
         if known is None or len(rest) < 2 or isinstance(rest[1], bool):  # not packed: (data, state, weights, bias, …)
             return original(data, second, *rest)
-        from torch._decomp import decompositions  # private, and heavy to import
-
-        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        by_step = decomposition_of(decomposition)
+        if by_step is None:
+            return original(data, second, *rest)
+        with disable_function(), disable_dispatch():
             batch_sizes = [int(size) for size in known]
-        return getattr(decompositions, decomposition)(data, batch_sizes, *rest)
+        return by_step(data, batch_sizes, *rest)
 
     return run
 
@@ -95,14 +103,14 @@ def _copy(tensor: Any, memo: dict[int, Any]) -> Any:
     if not isinstance(tensor, FakeTensor) or not tensor.is_leaf:
         return Tensor.__deepcopy__(tensor, memo)  # type: ignore[no-untyped-call]
     if id(tensor) not in memo:
-        known = tensor.constant
-        with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+        known = constant_of(tensor)
+        with disable_function(), disable_dispatch():
             meta = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
             copy: Any = build_fake(tensor.fake_mode, meta, tensor.fake_device, tensor.requires_grad)
             if known is not None:
-                give_values(copy, known.clone())
+                give_constant(copy, known.clone())
         if isinstance(tensor, nn.Parameter):
-            copy._is_param = True
+            copy = mark_parameter(copy)
         copy.__dict__[COPIED] = True
         memo[id(tensor)] = copy
     return memo[id(tensor)]
@@ -110,10 +118,16 @@ def _copy(tensor: Any, memo: dict[int, Any]) -> Any:
 
 _RULES: dict[Any, Rule] = {
     Tensor.__deepcopy__: _copy,
-    _VF._pack_padded_sequence: _pack,
-    _VF._pad_packed_sequence: _pad,
-    _VF.lstm: _recur("lstm", "lstm_data_impl"),
-    _VF.gru: _recur("gru", "gru_impl_data"),
-    _VF.rnn_tanh: _recur("rnn_tanh", "rnn_tanh_data"),
-    _VF.rnn_relu: _recur("rnn_relu", "rnn_relu_data"),
+    _pack_padded: _pack,
+    _pad_packed: _pad,
+    **{
+        layer: _recur(layer, decomposition)
+        for name, decomposition in (
+            ("lstm", "lstm_data_impl"),
+            ("gru", "gru_impl_data"),
+            ("rnn_tanh", "rnn_tanh_data"),
+            ("rnn_relu", "rnn_relu_data"),
+        )
+        if (layer := variable_function(name)) is not None
+    },
 }

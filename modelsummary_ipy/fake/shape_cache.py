@@ -12,7 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from modelsummary_ipy.torch_compat.fakes import (
+    FakeTensor,
+    FakeTensorMode,
+    constant_of,
+    find_operator,
+    is_composite,
+    schema_of,
+)
+from modelsummary_ipy.torch_compat.modules import storage_address
 
 __all__ = ["MISSED", "Made", "Memo", "add_part", "is_fresh"]
 
@@ -40,6 +49,7 @@ _PLACED = frozenset(
         torch.ops.aten.view_as_real.default,
     }
 )
+_UNSAFE_VIEW = find_operator("_unsafe_view.default")
 _MOST = 50_000
 
 
@@ -141,7 +151,7 @@ class Memo:
         if way == "self":
             return Made(tensor, way) if tensor is first else None
         if way == "view":
-            if first is None or first.untyped_storage()._cdata != tensor.untyped_storage()._cdata:
+            if first is None or storage_address(first) != storage_address(tensor):
                 return None
             return Made(tensor, way, int(tensor.storage_offset() - first.storage_offset()))
         return Made(tensor, way) if is_fresh(tensor, args) else None
@@ -149,8 +159,8 @@ class Memo:
 
 def is_fresh(tensor: Tensor, args: Sequence[Any]) -> bool:
     """Tell whether a result lies at the beginning of a storage that none of the arguments has."""
-    storage = tensor.untyped_storage()._cdata
-    shared = any(isinstance(value, Tensor) and value.untyped_storage()._cdata == storage for value in _flat(args))
+    storage = storage_address(tensor)
+    shared = any(isinstance(value, Tensor) and storage_address(value) == storage for value in _flat(args))
     return not shared and not tensor.storage_offset()
 
 
@@ -162,18 +172,16 @@ def _find_way(func: Any) -> str:
     """Return ``"fresh"``, ``"view"`` or ``"self"``; ``""`` for what must run every time."""
     if getattr(func, "namespace", "") != "aten" or any(tag in func.tags for tag in _UNSAFE_TAGS):
         return ""
-    if func is torch.ops.aten._unsafe_view.default:
+    if func is _UNSAFE_VIEW:
         return "view"  # its schema hides that: half of what a linear layer without bias makes of a sequence
-    schema = func._schema
+    schema = schema_of(func)
     if schema.name.partition("::")[2] in _UNSAFE_NAMES or any(str(r.type) != "Tensor" for r in schema.returns):
         return ""
     aliases = [r.alias_info for r in schema.returns]
     if all(alias is None for alias in aliases):
         written = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
         return "" if written or not aliases else "fresh"
-    if len(aliases) != 1 or torch._C._dispatch_has_kernel_for_dispatch_key(
-        func.name(), torch._C.DispatchKey.CompositeImplicitAutograd
-    ):
+    if len(aliases) != 1 or is_composite(func):
         return ""
     first = schema.arguments[0].alias_info
     if first is None:
@@ -184,7 +192,7 @@ def _find_way(func: Any) -> str:
 
 def _is_plain(tensor: FakeTensor) -> bool:
     return (
-        tensor.constant is None
+        constant_of(tensor) is None
         and tensor.layout is torch.strided
         and not tensor.is_conj()
         and not tensor.is_neg()

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.torch_compat.fakes import find_operator
+
 __all__ = ["Layout", "Smaller", "find_smaller", "write_down"]
 
 #: Size, stride and dtype of a result.
@@ -141,9 +143,9 @@ def _sample_grid(args: Sequence[Any]) -> Layout | None:
 _ATEN = torch.ops.aten
 _SMALLER: dict[Any, Callable[[Sequence[Any]], Smaller | None]] = {
     _ATEN.native_batch_norm.default: _norm_channels,
-    _ATEN._native_batch_norm_legit.default: _norm_channels,
-    _ATEN._native_batch_norm_legit.no_stats: _norm_channels,
-    _ATEN._native_batch_norm_legit_no_training.default: _norm_channels,
+    find_operator("_native_batch_norm_legit.default"): _norm_channels,
+    find_operator("_native_batch_norm_legit.no_stats"): _norm_channels,
+    find_operator("_native_batch_norm_legit_no_training.default"): _norm_channels,
     _ATEN.cudnn_batch_norm.default: _norm_channels,
     _ATEN.native_layer_norm.default: _norm_last,
     _ATEN.native_group_norm.default: _norm_groups,

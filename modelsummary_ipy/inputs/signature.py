@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.torch_compat.modules import CONV_TYPES, find_wrapped, has_pre_hooks
 
 __all__ = [
     "check_device",
@@ -87,9 +88,8 @@ def say_type(value: Any) -> str:
 
 def read_signature(model: nn.Module, method: str) -> inspect.Signature | None:
     """Return what ``method`` takes, without ``self``; ``None`` where nobody can tell (a ScriptModule)."""
-    compiled = getattr(model, "_orig_mod", None)
-    if isinstance(compiled, nn.Module) and method == "forward":
-        model = compiled  # torch.compile's own forward takes anything
+    if method == "forward":
+        model = find_wrapped(model) or model  # a compiled module's own forward takes anything
     try:
         return inspect.signature(getattr(model, method))
     except (TypeError, ValueError):
@@ -164,7 +164,7 @@ def _may_add_arguments(model: nn.Module, method: str) -> bool:
     """Tell whether a decorator or a hook may add what is missing: then the forward itself will say."""
     function = inspect.unwrap(getattr(model, method))
     wrapped = getattr(function, "__func__", function) is not getattr(getattr(model, method), "__func__", function)
-    return wrapped or (method == "forward" and bool(model._forward_pre_hooks))
+    return wrapped or (method == "forward" and has_pre_hooks(model))
 
 
 def _write_parameters(signature: inspect.Signature) -> str:
@@ -229,7 +229,7 @@ def _guess_size(model: nn.Module, name: str) -> str:
 
 
 def _size_of_layer(module: nn.Module, name: str) -> tuple[int, ...]:
-    if isinstance(module, nn.modules.conv._ConvNd):
+    if isinstance(module, CONV_TYPES):
         return (1, module.in_channels or 3, *[64] * len(module.kernel_size))
     if isinstance(module, nn.Linear):
         return (1, module.in_features or 16)

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from modelsummary_ipy.isolation.module_globals import Namespaces
+from modelsummary_ipy.torch_compat.fakes import FAKE_LOGGER, FakeTensor, constant_of
+from modelsummary_ipy.torch_compat.modules import compiler_is_loaded, default_validation
 
 __all__ = ["Surroundings", "collector_paused", "deep_stack"]
-
-_FAKE_LOGGER = "torch._subclasses.fake_tensor"
 
 
 _deep_stacks: list[int] = []  # the limit that was there before; one entry for each block that runs
@@ -119,7 +119,7 @@ def _is_freshly_seeded(state: torch.Tensor) -> bool:
 @contextlib.contextmanager
 def _switches_kept() -> Iterator[None]:
     """Set torch's switches for a trace, and put back these and those that a forward may leave turned."""
-    logger = logging.getLogger(_FAKE_LOGGER)
+    logger = logging.getLogger(FAKE_LOGGER)
     was_disabled, logger.disabled = logger.disabled, True  # or every failing shape rule prints
     fast_path = torch.backends.mha.get_fastpath_enabled()
     # The fused path of attention and encoder layers hides their submodules and adds an output nobody sees.
@@ -143,7 +143,7 @@ def _switches_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _compilation_off() -> Iterator[None]:
-    if "torch._dynamo.eval_frame" in sys.modules:
+    if compiler_is_loaded():
         with torch.compiler.set_stance("force_eager"):
             yield
     else:
@@ -163,7 +163,7 @@ def _masks_read(unread: list[torch.Size]) -> Iterator[None]:
         return
 
     def is_unknown(value: Any) -> bool:
-        if not ask(value) or getattr(value, "constant", None) is not None:
+        if not ask(value) or (isinstance(value, FakeTensor) and constant_of(value) is not None):
             return False
         if value.dtype == torch.bool:
             unread.append(value.shape)
@@ -183,12 +183,12 @@ def _validation_off() -> Iterator[None]:
     if library is None:
         yield
         return
-    before = library.Distribution._validate_args
+    before = default_validation(library.Distribution)
     library.Distribution.set_default_validate_args(False)
     try:
         yield
     finally:
-        library.Distribution._validate_args = before
+        library.Distribution.set_default_validate_args(before)
 
 
 #: From so many new objects on, looking through them would cost more than it could find.

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.isolation.threads import Alone
 from modelsummary_ipy.model.tensor_meta import TAG
+from modelsummary_ipy.torch_compat.fakes import FakeTensor
+from modelsummary_ipy.torch_compat.modules import set_version, version_of
 
 __all__ = ["Namespaces"]
 
@@ -189,7 +190,7 @@ class _Held:
         self._alone = Alone()
         self._is_installed = False
         self._containers: list[tuple[Any, Any, bool]] = []
-        self._versions: list[tuple[Tensor, int]] = []
+        self._versions: list[tuple[Tensor, Any]] = []
         self._bits: list[tuple[Tensor, Tensor]] = []
         self._bytes = 0
         self._seen: set[int] = set()
@@ -233,7 +234,7 @@ class _Held:
 
     def _keep_tensor(self, tensor: Tensor) -> None:
         if not tensor.is_inference():  # such a one counts no writes
-            self._versions.append((tensor, tensor._version))
+            self._versions.append((tensor, version_of(tensor)))
         if not self._real or tensor.layout != torch.strided or isinstance(tensor, UninitializedTensorMixin):
             return
         self._bytes += tensor.numel() * tensor.element_size()
@@ -247,15 +248,15 @@ class _Held:
                 _put_back(container, before)
             else:
                 _clean(container, before)
-        written = {id(tensor) for tensor, version in self._versions if tensor._version != version}
+        written = {id(tensor) for tensor, version in self._versions if version_of(tensor) != version}
         for tensor, bits in self._bits:
             if id(tensor) in written or tensor.is_inference():
                 with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
                     tensor.copy_(bits)
         for tensor, version in self._versions:
             tensor.__dict__.pop(TAG, None)
-            if id(tensor) in written and _set_version is not None:
-                _set_version((tensor,), (version,))
+            if id(tensor) in written:
+                set_version((tensor,), (version,))
 
 
 def _copy(container: Any) -> Any:
@@ -268,12 +269,6 @@ def _copy(container: Any) -> Any:
 
 _ATOMS = frozenset({bool, int, float, str, bytes, type(None)})
 _SIMPLE = _ATOMS | {types.FunctionType, types.ModuleType, type}
-
-
-#: Private in torch; without it, a tensor that was written to and put back counts two writes more.
-_set_version: Callable[[tuple[Tensor, ...], tuple[int, ...]], None] | None = getattr(
-    torch._C._autograd, "_unsafe_set_version_counter", None
-)
 
 
 def _put_back(container: Any, before: Any) -> None:

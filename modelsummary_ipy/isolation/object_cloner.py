@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.model.layer_spec import EMPTY, Leaf
 from modelsummary_ipy.model.tensor_meta import Stub
+from modelsummary_ipy.torch_compat.modules import COMPILED_MODULE_STATE, COMPILED_STATE, original_of_compiled
 
 __all__ = ["Cloner"]
 
@@ -60,11 +61,6 @@ _SHARED_PACKAGES = frozenset(
         "_weakref",
     ]
 )
-#: What may live in an instance's ``__dict__`` but belongs to the user's own object only: a trace runs eagerly.
-_NOT_CLONED = frozenset({"_compiled_call_impl"})
-_NOT_CLONED_OF_COMPILED = _NOT_CLONED | {"forward", "_forward", "dynamo_ctx", "_torchdynamo_orig_callable"}
-
-
 #: Dicts that every module has for itself alone: nothing else refers to them, so they need no place in the memo.
 _REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
 
@@ -176,7 +172,7 @@ class Cloner:
         if is_module:
             self.modules.append((value, clone))
         state = getattr(value, "__dict__", None)
-        dropped = _NOT_CLONED_OF_COMPILED if type(value).__name__ == "OptimizedModule" else _NOT_CLONED
+        dropped = COMPILED_MODULE_STATE if type(value).__name__ == "OptimizedModule" else COMPILED_STATE
         if state is not None:
             target = clone.__dict__
             items = list(state.items())
@@ -292,8 +288,9 @@ class Cloner:
 
         A compiled function is cloned as what it was compiled from: a trace runs eagerly.
         """
-        if "_torchdynamo_orig_callable" in value.__dict__:
-            return self._remember(value, self(value.__dict__["_torchdynamo_orig_callable"]))
+        original = original_of_compiled(value)
+        if original is not None:
+            return self._remember(value, self(original))
         if not value.__closure__ and not value.__dict__:
             return self._share(value)
         self._remember(value, value)  # stands for itself while its own closure is looked at

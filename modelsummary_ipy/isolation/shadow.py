@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.fake.fake_mode import FakeMode
+from modelsummary_ipy.fake.fake_mode import FakeMode, make_fake_mode
 from modelsummary_ipy.fake.fake_tensors import describe_tensor, make_fake
 from modelsummary_ipy.isolation.global_state import deep_stack
 from modelsummary_ipy.isolation.lean_layers import build_bare, build_layer
@@ -19,6 +18,8 @@ from modelsummary_ipy.model.layer_spec import Leaf
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
 from modelsummary_ipy.model.tensor_meta import Stub, is_plain
 from modelsummary_ipy.records.trace import ParamFact
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
+from modelsummary_ipy.torch_compat.modules import find_wrapped, storage_key, wrap_script_module
 
 __all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
 
@@ -77,7 +78,7 @@ class Workpiece:
             made: Addresses of the storages that the forward made, if tensors are real.
         """
         if id(module) not in self._adopted:
-            with torch._C._DisableTorchDispatch():  # the forward is running: nothing here is a step of it
+            with disable_dispatch():  # the forward is running: nothing here is a step of it
                 tensors = [*module.parameters(), *module.buffers()]
                 is_users = bool(tensors) and not any(self._is_own(tensor, made) for tensor in tensors)
                 self._adopted[id(module)] = (module, Cloner(self._convert)(module) if is_users else module)
@@ -90,7 +91,7 @@ class Workpiece:
             return isinstance(tensor, FakeTensor)
         if tensor.layout != torch.strided:
             return False
-        address = tensor.untyped_storage()._cdata
+        address = storage_key(tensor.untyped_storage())
         return address in made or address in self._storages
 
     def copy_data(self, value: Any) -> Any:
@@ -137,7 +138,7 @@ class Shadow:
         ready = {
             id(self.tree.objects[i]): leaf for i, leaf in enumerate(leaves) if leaf is not None and leaf.first >= 0
         }
-        cloner = Cloner(describe, _wrap_script_module, is_template=True, ready=ready)
+        cloner = Cloner(describe, wrap_script_module, is_template=True, ready=ready)
         self._pristine = cloner(model)
         number_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
@@ -174,7 +175,7 @@ class Shadow:
         def make_late(number: int) -> Any:
             tensor = tensors.get(number)
             if tensor is None:
-                with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():  # no step of the forward
+                with disable_function(), disable_dispatch():  # no step of the forward
                     tensor = tensors[number] = convert(self._find_stub(number))
                 param_of[id(tensor)] = number
             return tensor
@@ -184,7 +185,7 @@ class Shadow:
                 return build_bare(leaf, make_late)
             return build_layer(leaf, lambda number: cloner(self._find_stub(number)))
 
-        cloner = Cloner(convert, _wrap_script_module, make_layer=make_layer)
+        cloner = Cloner(convert, wrap_script_module, make_layer=make_layer)
         with deep_stack():
             module = cloner(self._pristine)
         new_of = {id(old): new for old, new in cloner.modules}
@@ -218,7 +219,7 @@ class Shadow:
 
     def _own_mode(self) -> FakeMode:
         if self._fake_mode is None:
-            self._fake_mode = FakeMode()
+            self._fake_mode = make_fake_mode()
         return self._fake_mode
 
 
@@ -246,7 +247,7 @@ def build_real_workpiece(model: nn.Module, tree: ModuleTree, *, device: torch.de
     tensors = {index: cloner.tensors[id(t)] for index, t in enumerate(fresh.tensors) if id(t) in cloner.tensors}
     _unwrap_all(module, [new for _, new in modules])
     set_mode(module, mode)
-    own = frozenset(storage._cdata for storage in storages.values())
+    own = frozenset(storage_key(storage) for storage in storages.values())
     return Workpiece(module, modules, tensors, None, device or _main_device(fresh), convert, own)
 
 
@@ -281,9 +282,10 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
             copy = copy.to(device) if device is not None else copy
         else:
             storage = tensor.untyped_storage()
-            copied = storages.get(storage._cdata)
+            key = storage_key(storage)
+            copied = storages.get(key)
             if copied is None:
-                copied = storages[storage._cdata] = storage.clone()
+                copied = storages[key] = storage.clone()
             copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
             copy.set_(copied, tensor.storage_offset(), tensor.size(), tensor.stride())
     if isinstance(tensor, nn.Parameter):
@@ -291,21 +293,9 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
     return copy.requires_grad_(tensor.requires_grad) if copy.is_floating_point() else copy
 
 
-def _wrap_script_module(module: Any) -> Any:
-    """Make a second Python face of a ScriptModule: our hooks go on it, the compiled module behind it is shared."""
-    wrap = getattr(torch.jit._recursive, "wrap_cpp_module", None)  # private; without it the module itself is used
-    return wrap(module._c) if wrap is not None else module
-
-
 def _unwrap_all(root: nn.Module, modules: list[nn.Module]) -> None:
     """Let compiled and distributed wrappers call what they wrap: a trace runs eagerly, in one process."""
     for module in modules:
-        name = type(module).__name__
-        if name == "OptimizedModule" and "_orig_mod" in module._modules:
-            inner = module._modules["_orig_mod"]
-            assert inner is not None
-            module.__dict__["forward"] = inner.__call__
-        elif name in ("DistributedDataParallel", "DataParallel") and "module" in module._modules:
-            inner = module._modules["module"]
-            assert inner is not None
+        inner = find_wrapped(module)
+        if inner is not None:
             module.__dict__["forward"] = inner.__call__

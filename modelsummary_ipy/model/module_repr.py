@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.isolation.threads import is_alone
+from modelsummary_ipy.torch_compat.fakes import disable_dispatch
+from modelsummary_ipy.torch_compat.modules import CONV_TYPES
 
 __all__ = ["ATOMS", "ATOM_TYPES", "is_short_tuple", "read_extra_repr", "read_settings"]
 
@@ -41,7 +43,7 @@ def read_settings(module: nn.Module, attributes: Mapping[str, Any]) -> Mapping[s
                 settings[name] = tuple(value)
         else:
             settings[name] = str(value).removeprefix("torch.")
-    if isinstance(module, nn.modules.conv._ConvNd):
+    if isinstance(module, CONV_TYPES):
         settings["transposed"] = bool(getattr(module, "transposed", False))
     return MappingProxyType(settings)
 
@@ -65,7 +67,7 @@ def read_extra_repr(module: nn.Module) -> str:
         return ""
     finally:
         if before is not None:
-            with torch._C._DisableTorchDispatch():
+            with disable_dispatch():
                 if torch.equal(_read_generator(), before):
                     _drawing_nothing.add(kind)
                 elif is_alone():  # it describes what it makes of random tensors
@@ -73,5 +75,5 @@ def read_extra_repr(module: nn.Module) -> str:
 
 
 def _read_generator() -> Tensor:
-    with torch._C._DisableTorchDispatch():  # a forward that makes modules may be running, and a fake tells nothing
+    with disable_dispatch():  # a forward that makes modules may be running, and a fake tells nothing
         return torch.get_rng_state()

@@ -18,12 +18,13 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from modelsummary_ipy.model.attribute_reads import find_reads
 from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, Leaf, find_kind
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
-from modelsummary_ipy.model.tensor_meta import Look, find_storage, look_at
+from modelsummary_ipy.model.tensor_meta import Look, look_at
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
+from modelsummary_ipy.torch_compat.modules import COMPILED_STATE, storage_address
 
 __all__ = ["ModuleTree", "read_params", "read_tree"]
 
-_NO_SETTINGS = MACHINERY | {"_compiled_call_impl"}
+_NO_SETTINGS = MACHINERY | COMPILED_STATE
 _MAX_SEARCH = 4
 _MAX_ITEMS = 10_000
 
@@ -263,7 +264,7 @@ def _read_bytes(tensor: Tensor, size: int, before: dict[int, int]) -> int:
         return sum(_read_bytes(part, int(part.numel()) * part.itemsize, before) for part in parts)
     if not known or tensor.layout is not torch.strided:
         return size
-    address = find_storage(tensor)
+    address = storage_address(tensor)
     taken = before.get(address)
     if taken is None and tensor.is_contiguous() and tensor.data_ptr():  # all of it is there
         before[address] = size

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-__all__ = ["TAG", "Look", "Stub", "find_look", "find_storage", "is_plain", "look_at", "name_device", "name_dtype"]
+from modelsummary_ipy.torch_compat.fakes import FakeTensor
+
+__all__ = ["TAG", "Look", "Stub", "find_look", "is_plain", "look_at", "name_device", "name_dtype"]
 
 _PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
 _MOST_LOOKS = 10_000
@@ -94,17 +94,6 @@ def is_plain(tensor: Tensor) -> bool:
     kind = type(tensor)  # a parameter of another class passes for a Parameter among instances, not among classes
     plain_class = kind in _PLAIN_CLASSES or issubclass(kind, nn.Parameter)
     return plain_class and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
-
-
-def find_storage(tensor: Tensor) -> int:
-    """Return a number that tensors of one storage share.
-
-    ``untyped_storage()`` would do too, and leave an object on every storage that it was asked of.
-    """
-    return _find_address(tensor) if _find_address is not None else tensor.untyped_storage()._cdata
-
-
-_find_address: Callable[[Tensor], int] | None = getattr(torch._C, "_storage_address", None)  # private
 
 
 class Stub:

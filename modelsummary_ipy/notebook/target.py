@@ -14,6 +14,7 @@ from torch import nn
 from modelsummary_ipy.inputs.signature import say_type
 from modelsummary_ipy.notebook.line_syntax import evaluate, parse
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES
 
 __all__ = ["Target", "find_target"]
 
@@ -175,7 +176,7 @@ def _name_method(value: Any) -> str:
     name = getattr(value, "__name__", "")
     if not isinstance(owner, nn.Module) or not callable(value):
         return ""
-    if name == "forward" or value in (owner.__call__, owner._call_impl):
+    if name == "forward" or getattr(value, "__code__", None) in MODULE_CALL_CODES:
         return "forward"
     if hasattr(nn.Module, name) or _gives_module(value) or getattr(owner, name, None) != value:
         return ""

@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelsummary_ipy.costs.mac_formulas import find_formula
 from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.records.trace import Kernel
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, schema_of
+from modelsummary_ipy.torch_compat.modules import storage_key
 
 __all__ = ["KernelLog"]
 
@@ -98,7 +97,7 @@ class KernelLog:
     def _exclude(self, tensor: Tensor) -> None:
         storage = _storage_of(tensor)
         if storage is not None:
-            self._excluded[storage._cdata] = storage
+            self._excluded[storage_key(storage)] = storage
 
     @contextmanager
     def recording(self, fake_mode: FakeMode | None) -> Iterator[KernelLog]:
@@ -158,7 +157,7 @@ class KernelLog:
         storage = _storage_of(tensor)
         if storage is None:
             return None
-        address = storage._cdata
+        address = storage_key(storage)
         known = self._storages.get(address)
         if known is not None:
             if known.counted != (nbytes := storage.nbytes()) and counts:
@@ -184,9 +183,9 @@ class KernelLog:
         """Take a view of a fake that knows its values for the view it is: torch gives it a storage of its own."""
         base = self._follow(viewed, None) if isinstance(viewed, Tensor) else None
         storage = view.untyped_storage()
-        if base is not None and storage._cdata not in self._storages:
-            known = self._storages[storage._cdata] = _Storage(storage, self._forget)
-            known.address, known.nbytes, known.number, known.base = storage._cdata, base.nbytes, base.number, base
+        if base is not None and storage_key(storage) not in self._storages:
+            known = self._storages[storage_key(storage)] = _Storage(storage, self._forget)
+            known.address, known.nbytes, known.number, known.base = storage_key(storage), base.nbytes, base.number, base
             known.counted = 0
 
     def _is_late_param(self, address: int) -> bool:
@@ -315,7 +314,7 @@ class _Plan:
         if not isinstance(func, OpOverload):  # a higher-order operation
             self.is_view, self.counts = False, True
             return
-        schema = func._schema
+        schema = schema_of(func)
         self.arguments = tuple((argument.name, "Tensor" in str(argument.type)) for argument in schema.arguments)
         self.is_view = _is_view(func)
         is_known = find_formula(self.name) is not None and not self.is_outer
@@ -329,7 +328,7 @@ _OUTER_PRODUCTS = frozenset({"outer", "ger", "kron", "einsum"})
 
 
 def _is_view(func: OpOverload) -> bool:
-    aliases = [result.alias_info for result in func._schema.returns]
+    aliases = [result.alias_info for result in schema_of(func).returns]
     only_views = bool(aliases) and all(alias is not None and not alias.is_write for alias in aliases)
     # ``lift_fresh`` is where a tensor made of Python numbers is first seen.
     return func.namespace == "prim" or (only_views and "lift_fresh" not in func.name())
@@ -337,7 +336,7 @@ def _is_view(func: OpOverload) -> bool:
 
 def _is_zero(func: OpOverload) -> bool:
     """Tell by its schema whether an operation counts nothing: a view, a factory, or element by element."""
-    schema = func._schema
+    schema = schema_of(func)
     if _is_view(func) or not any("Tensor" in str(argument.type) for argument in schema.arguments):
         return func.namespace in ("aten", "prim", "prims")
     if torch.Tag.pointwise in func.tags:
@@ -433,7 +432,7 @@ def _read_size(tensor: Tensor) -> tuple[int, ...]:
 
 def _name_layout(tensor: Tensor) -> str:
     """``" (sparse)"`` if zeros are left out, and with them the products that a dense formula would count."""
-    if tensor.layout is torch.strided or tensor.layout is torch._mkldnn or tensor.is_nested:  # type: ignore[attr-defined]
+    if tensor.layout is torch.strided or tensor.is_mkldnn or tensor.is_nested:
         return ""
     return " (sparse)"
 

@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS
 from modelsummary_ipy.inputs.infer import ask_parameters, list_candidates
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.signature import write_example
@@ -21,6 +20,7 @@ from modelsummary_ipy.isolation.interrupts import Holding
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Mode, Shadow, Workpiece, build_real_workpiece
 from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes
 from modelsummary_ipy.tracing.example_inputs import (
     correct_dtypes,
     find_ranges,
@@ -271,7 +271,7 @@ def _speak_of_tensors(result: TraceResult) -> TraceResult:
     failure, error = result.trace.failure, result.error
     assert failure is not None
     assert error is not None
-    kind = next(kind for kind in type(error).__mro__ if not kind.__module__.startswith("torch._subclasses"))
+    kind = next(kind for kind in type(error).__mro__ if not from_torchs_fakes(kind))
     error.args = tuple(arg.replace("FakeTensor", "Tensor") if isinstance(arg, str) else arg for arg in error.args)
     told = replace(failure, error_type=kind.__name__, message=failure.message.replace("FakeTensor", "Tensor"))
     return replace(result, trace=replace(result.trace, failure=told))

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.torch_compat.fakes import schema_of
+
 __all__ = ["OpInfo", "describe_op", "name_arguments", "simplify_argument"]
 
 #: Attributes of a tensor that make another tensor; all others are only looked at.
@@ -214,7 +216,7 @@ def _schema_names(name: str, kinds: tuple[str, ...]) -> tuple[str, ...]:
         return ()
     best: tuple[str, ...] = ()
     for overload in packet.overloads():
-        schema = getattr(packet, overload)._schema
+        schema = schema_of(getattr(packet, overload))
         arguments = [argument for argument in schema.arguments if not argument.kwarg_only]
         if _fits(kinds, [str(argument.type) for argument in arguments]):
             return tuple(argument.name for argument in arguments)[: max(len(kinds), 1)]

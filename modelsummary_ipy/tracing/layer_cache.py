@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.fake.shape_cache import Made, add_part, is_fresh
 from modelsummary_ipy.model.layer_spec import LayerKind, Leaf, Offset
 from modelsummary_ipy.model.tensor_meta import find_look
 from modelsummary_ipy.records.trace import TensorSpec
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, count_modes, disable_dispatch
 from modelsummary_ipy.tracing.tensor_leaves import build_spec
 
 __all__ = ["Answer", "Repeats"]
@@ -90,7 +90,7 @@ class Repeats:
         made = answer.made
         if made.way == "self":
             return args[0]
-        with torch._C._DisableTorchDispatch():
+        with disable_dispatch():
             meta = torch.empty_strided(made.size, made.stride, dtype=made.dtype, device="meta")
             return build_fake(self._mode, meta, made.device)
 
@@ -168,6 +168,6 @@ def _list_weights(module: nn.Module) -> list[tuple[str, Any]]:
     return [(name, tensor) for store in stores for name, tensor in dict.items(store) if tensor is not None]
 
 
-def _count_modes() -> tuple[int, int]:
+def _count_modes() -> Any:
     """Count the modes that look at functions and operations: a forward that puts on one of its own is let run."""
-    return torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
+    return count_modes()

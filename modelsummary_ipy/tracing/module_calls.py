@@ -1,7 +1,7 @@
 """Who hears module calls: one handler a thread, reached through a class attribute that ``nn.Module.__call__`` asks for.
 
 So modules made during a forward are met too, no hook is put on any module, and other threads pass by. The attribute is
-private in torch (``.compile()`` keeps its compiled call there): ``tests/fake/test_fake_mode.py`` would notice a change.
+private in torch; ``torch_compat`` does without it where it is missing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from types import MethodType
 from typing import Any
 
 from torch import nn
+
+from modelsummary_ipy.torch_compat.modules import set_module_call
 
 __all__ = ["hearing_calls"]
 
@@ -50,7 +52,7 @@ def hearing_calls(handler: Handler) -> Iterator[None]:
     with _lock:
         outer = _handlers.get(thread)
         _handlers[thread] = handler
-        nn.Module._compiled_call_impl = _EAR
+        set_module_call(_EAR)
     try:
         yield
     finally:
@@ -60,4 +62,4 @@ def hearing_calls(handler: Handler) -> Iterator[None]:
             else:
                 _handlers[thread] = outer
             if not _handlers:
-                nn.Module._compiled_call_impl = None
+                set_module_call(None)

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
-from torch.utils._pytree import tree_leaves, tree_map
 
+from modelsummary_ipy.inputs.pytree import map_leaves, walk_leaves
 from modelsummary_ipy.records.trace import Call, Link, Trace
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, unset_fake
 
 __all__ = ["check_operation", "find_overrun", "overrun_guard", "replay"]
 
@@ -170,7 +170,7 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
         What it raised, ``None`` if it ran, an ``UnknownError`` if it could not be tried. torch's generators are
         afterwards as they were.
     """
-    fakes = {id(leaf): leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)}
+    fakes = {id(leaf): leaf for _, leaf in walk_leaves((args, dict(kwargs)), "") if isinstance(leaf, Tensor)}
     device = _find_device(list(fakes.values()))
     if device is None or sum(tensor.numel() for tensor in fakes.values()) > _MOST_NUMBERS:
         return UnknownError()
@@ -179,7 +179,7 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
             made = {key: _make_zeros(fake, device) for key, fake in fakes.items()}
         except (RuntimeError, NotImplementedError):
             return UnknownError()
-        real_args, real_kwargs = tree_map(lambda leaf: made.get(id(leaf), leaf), (args, dict(kwargs)))
+        real_args, real_kwargs = map_leaves((args, dict(kwargs)), "", lambda _, leaf: made.get(id(leaf), leaf))
         try:
             func(*real_args, **real_kwargs)
         except Exception as error:  # noqa: BLE001  # the answer that is asked for
@@ -190,7 +190,7 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
 @contextlib.contextmanager
 def _real_world() -> Iterator[None]:
     identity = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged)
-    with unset_fake_temporarily(), torch.random.fork_rng(devices=[]), warnings.catch_warnings(), identity:
+    with unset_fake(), torch.random.fork_rng(devices=[]), warnings.catch_warnings(), identity:
         warnings.simplefilter("ignore")
         yield
 
@@ -215,8 +215,8 @@ def _find_device(tensors: list[Tensor]) -> torch.device | None:
 def _make_zeros(fake: Tensor, device: torch.device) -> Tensor:
     if not isinstance(fake, FakeTensor):
         return fake.detach().clone()
-    if fake.constant is not None:  # lengths and sizes: as zeros they would be refused
-        return fake.constant.clone()
+    if (known := constant_of(fake)) is not None:  # lengths and sizes: as zeros they would be refused
+        return known.clone()
     if fake.layout != torch.strided or fake.is_nested:
         raise NotImplementedError
     size, stride = tuple(map(int, fake.shape)), tuple(map(int, fake.stride()))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.fake.known_values import give_values
 from modelsummary_ipy.inputs.pytree import replace_tensors
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow, Workpiece
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.dim_names import FEATURE_NAMES, InputNames
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch, give_constant
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.real_op_checks import find_overrun
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
@@ -198,9 +198,9 @@ def resize(prepared: Prepared, work: Workpiece, names: tuple[tuple[str, ...], ..
             return None
         with work.fake_mode:
             made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
-        values = getattr(tensor, "constant", None)
+        values = constant_of(tensor) if isinstance(tensor, FakeTensor) else None
         if values is not None:  # lengths, offsets: as many more as there are rows now, the last one again
-            give_values(made, _extend(values, shape))
+            give_constant(made, _extend(values, shape))
         fresh[id(tensor)] = made.requires_grad_(tensor.requires_grad)
     args = tuple(replace_tensors(value, fresh) for value in prepared.args)
     kwargs = {name: replace_tensors(value, fresh) for name, value in prepared.kwargs.items()}
@@ -212,7 +212,7 @@ def resize(prepared: Prepared, work: Workpiece, names: tuple[tuple[str, ...], ..
 
 def _extend(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Repeat the last of every dim up to ``shape``, or cut."""
-    with torch._C._DisableTorchDispatch():
+    with disable_dispatch():
         for dim, size in enumerate(shape):
             places = torch.arange(size).clamp(max=values.shape[dim] - 1)
             values = values.index_select(dim, places)

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import is_fake
 
 from modelsummary_ipy.inputs.pytree import walk_leaves
 from modelsummary_ipy.model.tensor_meta import name_device, name_dtype
 from modelsummary_ipy.records.trace import TensorSpec
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
 
 __all__ = ["build_spec", "find_argument_leaves", "find_leaves", "read_shape"]
 
@@ -43,9 +43,10 @@ def read_shape(tensor: Tensor) -> tuple[int, ...]:
         return tuple(tensor.shape)
     if tensor.layout == torch.jagged:
         return _read_jagged(tensor)
-    sizes = tensor._nested_tensor_size()  # the only way to ask a strided nested tensor
-    columns = sizes.t().tolist()
-    return (sizes.shape[0], *(column[0] if len(set(column)) == 1 else -1 for column in columns))
+    with torch.no_grad(), disable_function(), disable_dispatch():  # reading a shape is no step of the forward
+        shapes = [part.shape for part in tensor.unbind()]
+    columns = zip(*shapes, strict=True)
+    return (len(shapes), *(column[0] if len(set(column)) == 1 else -1 for column in columns))
 
 
 def _read_jagged(tensor: Any) -> tuple[int, ...]:
@@ -54,8 +55,8 @@ def _read_jagged(tensor: Any) -> tuple[int, ...]:
     Only of real ones are the lengths of the parts known.
     """
     ragged = -1
-    if not (tensor.offsets().is_meta or is_fake(tensor.offsets())):
-        with torch._C._DisableTorchDispatch():  # looking is no step of the forward
+    if not (tensor.offsets().is_meta or isinstance(tensor.offsets(), FakeTensor)):
+        with disable_dispatch():  # looking is no step of the forward
             lengths = set((tensor.offsets().diff() if tensor.lengths() is None else tensor.lengths()).tolist())
         ragged = lengths.pop() if len(lengths) == 1 else -1
     return tuple(size if type(size) is int else ragged for size in tensor.shape)

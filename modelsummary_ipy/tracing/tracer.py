@@ -35,6 +35,8 @@ from modelsummary_ipy.records.trace import (
     TensorSpec,
     Trace,
 )
+from modelsummary_ipy.torch_compat.fakes import disable_function
+from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pre_hooks, storage_key, view_base
 from modelsummary_ipy.tracing.aten_log import KernelLog
 from modelsummary_ipy.tracing.function_ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.tracing.layer_cache import Answer, Repeats
@@ -304,7 +306,7 @@ class _Tracer:
     def call_module(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], method: str = "forward"
     ) -> Any:
-        with torch._C.DisableTorchFunction():
+        with disable_function():
             index = self._work.index_of.get(id(module))
             if index is None:
                 adopted = self._work.adopt(module, self._made)
@@ -313,7 +315,7 @@ class _Tracer:
                 module = adopted
             repeats = self.repeats if index is not None and self._stack and self._stack[-1].kind == "module" else None
             if repeats is not None and index is not None:
-                answer = repeats.find(index, module, args, kwargs) if not _has_hooks(module) else None
+                answer = repeats.find(index, module, args, kwargs) if not has_hooks(module) else None
                 if answer is not None:
                     return self._answer(answer, repeats, index, module, args)
                 key = repeats.take_key()
@@ -322,7 +324,7 @@ class _Tracer:
         try:
             if method != "forward":
                 output = getattr(module, method)(*args, **kwargs)
-            elif _has_hooks(module):
+            elif has_hooks(module):
                 output = self._call_hooked(record, module, args, kwargs)
             else:
                 output = module.forward(*args, **kwargs)
@@ -330,7 +332,7 @@ class _Tracer:
             self._fail(record, error)
             raise
         else:
-            with torch._C.DisableTorchFunction():
+            with disable_function():
                 if repeats is not None and key is not None:
                     repeats.keep(key, module, args, output, record, _write_arguments(*record.arguments))
                 self._end_module(record, module, output, bool(is_leaf))
@@ -389,16 +391,16 @@ class _Tracer:
 
     def _call_hooked(self, record: _Record, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a module with the user's hooks; what went in is what they left of it."""
-        if not module._forward_pre_hooks:
-            return module._call_impl(*args, **kwargs)
+        if not has_pre_hooks(module):
+            return call_module(module, *args, **kwargs)
 
         def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            with torch._C.DisableTorchFunction():
+            with disable_function():
                 self._write_inputs(record, find_argument_leaves(args, kwargs, _parameter_names(module, "forward")))
 
         handle = module.register_forward_pre_hook(look, with_kwargs=True)
         try:
-            return module._call_impl(*args, **kwargs)
+            return call_module(module, *args, **kwargs)
         finally:
             handle.remove()
 
@@ -542,7 +544,7 @@ class _Tracer:
 
     def _note_made(self, output: Any) -> None:
         if isinstance(output, Tensor) and output.layout == torch.strided and not output.is_nested:
-            self._made.add(output.untyped_storage()._cdata)
+            self._made.add(storage_key(output.untyped_storage()))
 
     def _call_question(self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if info.reads_data and self._stack and id(args[0]) in self._work.param_of:
@@ -616,8 +618,8 @@ class _Tracer:
                 continue
             link = Link(record.index, index)
             tensor.__dict__[TAG] = link
-            if record.inplace and tensor._base is not None:
-                tensor._base.__dict__[TAG] = link  # writing into a view writes into what it is a view of
+            if record.inplace and (base := view_base(tensor)) is not None:
+                base.__dict__[TAG] = link  # writing into a view writes into what it is a view of
             links.append(link)
         record.output_links = tuple(links)
 
@@ -745,15 +747,6 @@ def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:
     if isinstance(module, torch.jit.ScriptModule):
         return True
     return not has_children and type(module).__module__.startswith("torch.")
-
-
-#: Hooks on a module, and hooks on all modules: these dicts are torch's, filled and emptied in place.
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_EVERYONES = tuple(getattr(torch.nn.modules.module, f"_global{name}") for name in _HOOKS)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return any(map(module.__dict__.get, _HOOKS)) or any(_EVERYONES)
 
 
 def _write_arguments(positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

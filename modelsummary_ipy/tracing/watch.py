@@ -15,6 +15,7 @@ from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.inputs.pytree import list_items
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.tensor_meta import name_dtype
+from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES, call_module
 from modelsummary_ipy.tracing.module_calls import hearing_calls
 
 __all__ = ["SeenCall", "find_failed_call", "watch_calls"]
@@ -71,11 +72,11 @@ def watch_calls(model: nn.Module) -> Iterator[list[SeenCall]]:
         nonlocal running
         __tracebackhide__ = True
         if module is not model or running:
-            return module._call_impl(*args, **kwargs)
+            return call_module(module, *args, **kwargs)
         _add(seen, model, note_inputs(args, kwargs))
         running = True
         try:
-            return module._call_impl(*args, **kwargs)
+            return call_module(module, *args, **kwargs)
         finally:
             running = False
 
@@ -119,10 +120,9 @@ def find_failed_call(error: BaseException) -> SeenCall | None:
         The call, or ``None`` if no module was being called.
     """
     entry: TracebackType | None = error.__traceback__
-    codes = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
     while entry is not None:
         frame = entry.tb_frame
-        if frame.f_code in codes:
+        if frame.f_code in MODULE_CALL_CODES:
             held = frame.f_locals
             return SeenCall(held["self"], note_inputs(tuple(held["args"]), dict(held["kwargs"])))
         entry = entry.tb_next

@@ -1,4 +1,4 @@
-"""What is private in torch and stands in ``fakes.py``, ``memo.py`` and ``calls.py``: a change of torch shows here."""
+"""How fakes are made, what they know and what is remembered of them: a change of torch shows here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from modelsummary_ipy.fake.fake_mode import FAKE_ONLY_ERRORS, FakeMode, build_fake
+from modelsummary_ipy.fake.fake_mode import FastFakeMode, build_fake, make_fake_mode
 from modelsummary_ipy.fake.fake_tensors import make_fake
+from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensor, FakeTensorMode
 from modelsummary_ipy.tracing.module_calls import hearing_calls
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def facts(tensor: Tensor) -> tuple[Any, ...]:
 @pytest.mark.parametrize("requires_grad", [False, True])
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_a_fake_made_from_a_template_is_as_the_constructor_makes_it(device: str, requires_grad: bool) -> None:
-    mode, where = FakeMode(), torch.device(device)
+    mode, where = make_fake_mode(), torch.device(device)
     build_fake(mode, empty(1), where)  # the template
     ours = build_fake(mode, empty(2, 3), where, requires_grad)
     theirs = FakeTensor(mode, empty(2, 3), where, requires_grad=requires_grad)
@@ -49,7 +49,7 @@ def test_a_fake_made_from_a_template_is_as_the_constructor_makes_it(device: str,
 
 
 def test_the_fake_of_a_parameter_is_a_parameter() -> None:
-    fake = make_fake(nn.Parameter(torch.ones(2, 3)), FakeMode())
+    fake = make_fake(nn.Parameter(torch.ones(2, 3)), make_fake_mode())
     assert isinstance(fake, FakeTensor)
     assert isinstance(fake, nn.Parameter)
     assert fake.requires_grad
@@ -57,7 +57,7 @@ def test_the_fake_of_a_parameter_is_a_parameter() -> None:
 
 
 def test_the_fake_of_a_result_may_be_written_to_as_the_result_may() -> None:
-    mode = FakeMode()
+    mode = make_fake_mode()
     leaf, result = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2)) * 2
     with mode:
         make_fake(result, mode).add_(1)
@@ -66,7 +66,7 @@ def test_the_fake_of_a_result_may_be_written_to_as_the_result_may() -> None:
 
 
 def test_a_lazy_parameter_becomes_a_fake_in_place() -> None:
-    mode = FakeMode()
+    mode = make_fake_mode()
     lazy = make_fake(nn.LazyLinear(3).weight, mode)
     with mode:
         lazy.materialize((3, 4))
@@ -77,14 +77,14 @@ def test_a_lazy_parameter_becomes_a_fake_in_place() -> None:
 
 def test_memory_of_a_fake_is_never_read() -> None:
     with pytest.raises(RuntimeError):
-        build_fake(FakeMode(), empty(2), CPU).numpy()
+        build_fake(make_fake_mode(), empty(2), CPU).numpy()
 
 
 # -- values that are known ---------------------------------------------------------------------------------------------
 
 
 def in_mode(ask: Callable[[], Any]) -> Any:
-    with FakeMode():
+    with make_fake_mode():
         return ask()
 
 
@@ -168,7 +168,7 @@ def test_a_remembered_result_is_what_torch_makes_anew(name: str) -> None:
             theirs = stock.from_tensor(real)
             expected = describe(operation(theirs), theirs)
         for _ in range(3):  # in modes of their own: what was remembered in one serves the next
-            with FakeMode() as mode:
+            with make_fake_mode() as mode:
                 ours = make_fake(real, mode)
                 assert describe(operation(ours), ours) == expected
 
@@ -182,24 +182,24 @@ def test_a_remembered_result_has_the_history_of_one_that_torch_makes(operation: 
 
     expected = tell(lambda: torch.zeros(2, 4, 8, requires_grad=True))
     for _ in range(2):
-        with FakeMode() as mode:
+        with make_fake_mode() as mode:
             assert tell(lambda: make_fake(torch.zeros(2, 4, 8, requires_grad=True), mode)) == expected
 
 
 def test_a_layer_without_bias_is_remembered_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its product is reshaped by an operation whose schema hides that it is a view: 960 of them in a Llama of 70B."""
     asked: list[str] = []
-    whole = FakeMode._dispatch_whole
+    whole = FastFakeMode._dispatch_whole
 
-    def hear(self: FakeMode, func: Any, *rest: Any) -> Any:
+    def hear(self: FastFakeMode, func: Any, *rest: Any) -> Any:
         asked.append(str(func))
         return whole(self, func, *rest)
 
-    monkeypatch.setattr(FakeMode, "_dispatch_whole", hear)
+    monkeypatch.setattr(FastFakeMode, "_dispatch_whole", hear)
     real = torch.zeros(3, 5, 7)
     for _ in range(2):
         asked.clear()
-        with torch.no_grad(), FakeMode() as mode:
+        with torch.no_grad(), make_fake_mode() as mode:
             assert F.linear(make_fake(real, mode), make_fake(torch.zeros(9, 7), mode)).shape == (3, 5, 9)
     assert asked == []
 
@@ -220,7 +220,7 @@ PLACES: dict[str, Callable[[Tensor], Any]] = {
 @pytest.mark.parametrize("name", PLACES)
 def test_a_remembered_view_begins_where_its_tensor_does(name: str) -> None:
     operation, real = PLACES[name], torch.zeros(5, 2, 8)
-    with torch.no_grad(), FakeTensorMode() as stock, FakeMode() as mode:
+    with torch.no_grad(), FakeTensorMode() as stock, make_fake_mode() as mode:
         ours, theirs = make_fake(real, mode), stock.from_tensor(real)
         for step in range(5):  # the steps of a scan
             with stock:
@@ -231,11 +231,11 @@ def test_a_remembered_view_begins_where_its_tensor_does(name: str) -> None:
 
 def test_a_view_of_a_later_step_is_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    whole = FakeMode._dispatch_whole
+    whole = FastFakeMode._dispatch_whole
     monkeypatch.setattr(
-        FakeMode, "_dispatch_whole", lambda self, func, *rest: asked.append(func) or whole(self, func, *rest)
+        FastFakeMode, "_dispatch_whole", lambda self, func, *rest: asked.append(func) or whole(self, func, *rest)
     )
-    with torch.no_grad(), FakeMode() as mode:
+    with torch.no_grad(), make_fake_mode() as mode:
         steps = make_fake(torch.zeros(5, 3, 7, 11), mode)
         for step in range(5):
             steps[step].transpose(0, 1).unsqueeze(1)
@@ -245,11 +245,11 @@ def test_a_view_of_a_later_step_is_not_worked_out_again(monkeypatch: pytest.Monk
 
 def test_a_map_sampled_at_a_grid_is_not_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    whole = FakeMode._dispatch_whole
+    whole = FastFakeMode._dispatch_whole
     monkeypatch.setattr(
-        FakeMode, "_dispatch_whole", lambda self, func, *rest: asked.append(func) or whole(self, func, *rest)
+        FastFakeMode, "_dispatch_whole", lambda self, func, *rest: asked.append(func) or whole(self, func, *rest)
     )
-    with torch.no_grad(), FakeMode() as mode:
+    with torch.no_grad(), make_fake_mode() as mode:
         data, grid = make_fake(torch.zeros(3, 5, 9, 13), mode), make_fake(torch.zeros(3, 11, 17, 2), mode)
         F.grid_sample(data, grid, align_corners=False)
     assert torch.ops.aten.grid_sampler_2d.default not in asked
@@ -286,7 +286,7 @@ def test_a_norm_of_channels_makes_what_torch_makes(
             made = torch.ops.aten.native_batch_norm(*fakes, training, 0.1, 1e-5)
         return [(tuple(part.shape), part.stride(), part.dtype, part.device) for part in made]
 
-    ours = FakeMode()
+    ours = make_fake_mode()
     theirs = ask(FakeTensorMode())
     assert ask(ours) == theirs
     assert ask(ours) == theirs  # remembered
@@ -341,7 +341,7 @@ def test_what_is_known_from_a_smaller_size_is_what_torch_makes(
         parts = made if isinstance(made, tuple) else (made,)
         return [(tuple(part.shape), part.stride(), part.dtype, part.device.type) for part in parts]
 
-    ours, theirs = FakeMode(), FakeTensorMode()
+    ours, theirs = make_fake_mode(), FakeTensorMode()
     with theirs:
         wanted = facts_of(ask(*map(theirs.from_tensor, given)))
     with ours:
@@ -374,11 +374,11 @@ def test_what_does_not_fit_is_left_to_torch(ask: Callable[[], Any]) -> None:
             return type(error)
         return [(tuple(part.shape), part.stride()) for part in (made if isinstance(made, tuple) else (made,))]
 
-    assert try_in(FakeMode()) == try_in(FakeTensorMode())
+    assert try_in(make_fake_mode()) == try_in(FakeTensorMode())
 
 
 def test_a_norm_of_channels_that_do_not_fit_fails_as_torch_fails() -> None:
-    with FakeMode(), pytest.raises(RuntimeError) as ours:
+    with make_fake_mode(), pytest.raises(RuntimeError) as ours:
         torch.ops.aten.native_batch_norm(*(torch.ones(*s) for s in ((2, 3, 8, 8), *[(4,)] * 4)), True, 0.1, 1e-5)
     with FakeTensorMode(), pytest.raises(RuntimeError) as theirs:
         torch.ops.aten.native_batch_norm(*(torch.ones(*s) for s in ((2, 3, 8, 8), *[(4,)] * 4)), True, 0.1, 1e-5)
@@ -431,7 +431,7 @@ def test_a_grouped_product_has_a_fake_wherever_it_has_a_kernel(dtype: torch.dtyp
         left, right = left.to(dtype), right.to(dtype)
         at = None if left.dim() == right.dim() == 3 else ends
         real = torch._grouped_mm(left, right, at)
-        with FakeMode() as mode:
+        with make_fake_mode() as mode:
             fake = torch._grouped_mm(
                 *(make_fake(value, mode) if value is not None else None for value in (left, right, at))
             )
@@ -445,5 +445,5 @@ def test_a_grouped_product_that_fails_for_real_fails_as_a_fake(rows: int, column
     left, right, ends = torch.randn(8, 16), torch.randn(2, rows, columns), torch.tensor([4, 8], dtype=torch.int32)
     with pytest.raises(RuntimeError, match=r"contraction|stride"):
         torch._grouped_mm(left, right, ends)
-    with FakeMode() as mode, pytest.raises(RuntimeError, match=r"contraction|stride"):
+    with make_fake_mode() as mode, pytest.raises(RuntimeError, match=r"contraction|stride"):
         torch._grouped_mm(make_fake(left, mode), make_fake(right, mode), make_fake(ends, mode))

@@ -15,7 +15,8 @@ from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.isolation.lean_layers import build_bare, build_layer, lending_hook_dicts
 from modelsummary_ipy.model.layer_spec import find_kind
 from modelsummary_ipy.model.module_tree import read_tree
-from modelsummary_ipy.model.tensor_meta import find_storage
+from modelsummary_ipy.torch_compat import FALLBACKS
+from modelsummary_ipy.torch_compat.modules import storage_address, storage_key
 
 
 def with_hook(layer: nn.Module) -> nn.Module:
@@ -179,12 +180,13 @@ def test_another_threads_modules_have_their_own_hook_dicts() -> None:
     assert seen == [True]
 
 
-def test_tensors_of_one_storage_have_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_of_one_storage_have_one_number() -> None:
     x = torch.zeros(4, 4)
-    expected = x.untyped_storage()._cdata
-    assert find_storage(x) == find_storage(x[1:]) == expected != find_storage(torch.zeros(4, 4))
-    monkeypatch.setattr("modelsummary_ipy.model.tensor_meta._find_address", None)
-    assert find_storage(x) == find_storage(x.t()) == expected
+    expected = storage_key(x.untyped_storage())
+    assert storage_address(x) == storage_address(x[1:]) == expected != storage_address(torch.zeros(4, 4))
+    assert FALLBACKS["storage_address"](x) == FALLBACKS["storage_address"](x.t()) == expected
+    key = FALLBACKS["storage_key"]
+    assert key(x.untyped_storage()) == key(x.t().untyped_storage()) != key(torch.zeros(1).untyped_storage())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy.fake.fake_mode import FakeMode
+from modelsummary_ipy.fake.fake_mode import make_fake_mode
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.tracing import real_op_checks as checks
@@ -74,7 +74,7 @@ def raises(function: Callable[..., Any], *tensors: tuple[tuple[int, ...], torch.
         warnings.simplefilter("ignore")
         try:
             if fake:
-                with FakeMode(), _Guarded():
+                with make_fake_mode(), _Guarded():
                     function(*[torch.zeros(shape, dtype=dtype) for shape, dtype in tensors])
             else:
                 function(*[torch.zeros(shape, dtype=dtype) for shape, dtype in tensors])
@@ -129,7 +129,7 @@ def test_a_mix_that_the_kernel_knows_is_asked_for_once(monkeypatch: pytest.Monke
 
 
 def fakes(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    with FakeMode():
+    with make_fake_mode():
         return [torch.zeros(shape, dtype=dtype) for shape in shapes]
 
 
@@ -142,7 +142,7 @@ def test_replay_returns_what_the_real_operation_raises() -> None:
 
 def test_replay_keeps_strides_so_that_a_view_fails_as_it_should() -> None:
     (x,) = fakes((2, 3, 4))
-    with FakeMode():
+    with make_fake_mode():
         x = torch.zeros(2, 3, 4).transpose(1, 2)
     assert "view size is not compatible" in str(replay(Tensor.view, (x, 2, 12), {}))
     assert replay(Tensor.reshape, (x, 2, 12), {}) is None
@@ -156,7 +156,7 @@ def test_replay_leaves_the_generator_as_it_was() -> None:
 
 def test_replay_refuses_what_is_too_large_or_has_no_zeros() -> None:
     assert isinstance(replay(torch.relu, tuple(fakes((1 << 13, 1 << 12))), {}), UnknownError)
-    with FakeMode():
+    with make_fake_mode():
         mixed = torch.zeros(2), torch.zeros(2, device="meta")
     assert isinstance(replay(torch.add, mixed, {}), UnknownError)
 

@@ -1,0 +1,266 @@
+"""Private names of torch around fake tensors, modes and aten operations."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from modelsummary_ipy.torch_compat import prefer
+
+__all__ = [
+    "FAKE_LOGGER", "FAKE_ONLY_ERRORS", "OVERRIDES_FAKE_MODE", "FakeTensor", "FakeTensorMode", "OpOverload",
+    "TorchDispatchMode", "UnsupportedOperatorException", "constant_of", "count_modes", "decomposition_of",
+    "disable_dispatch", "disable_function", "find_operator", "from_torchs_fakes", "give_constant",
+    "higher_order_rule", "is_composite", "make_bare_fake", "make_first_fake", "mark_parameter", "schema_of",
+    "unset_fake", "variable_function",
+]  # fmt: skip
+
+# -- modes ------------------------------------------------------------------------------------------------------------
+
+#: Turns function modes off in a block: what is looked up there is no operation of the forward.
+disable_function: Any = torch._C.DisableTorchFunction
+
+
+def _find_count_modes() -> Callable[[], Any]:
+    functions, dispatches = torch._C._len_torch_function_stack, torch._C._len_torch_dispatch_stack
+    functions(), dispatches()
+    return lambda: (functions(), dispatches())
+
+
+#: Counts the modes that are on; two counts differ if a forward put one on. Without it no two counts are equal.
+count_modes: Callable[[], Any] = prefer("count_modes", _find_count_modes, object)
+
+
+# -- fake tensors ------------------------------------------------------------------------------------------------------
+
+#: The logger to which every failing shape rule of torch writes.
+FAKE_LOGGER = FakeTensor.__module__
+
+#: What torch raises when an operation needs values, or has no shape rule: never the user's mistake. 2.6 lacks one.
+FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = tuple(
+    getattr(fake_tensor, name)
+    for name in (
+        "DataDependentOutputException",
+        "DynamicOutputShapeException",
+        "UnsupportedFakeTensorException",
+        "UnsupportedMutationAliasingException",
+        "UnsupportedOperatorException",
+    )
+    if hasattr(fake_tensor, name)
+)
+
+
+class _NoShapeRule(RuntimeError):
+    """Stands for torch's exception where a release has none of that name."""
+
+
+#: Raised for an operation that has no shape rule; its argument is the operation.
+UnsupportedOperatorException: type[Exception] = getattr(fake_tensor, "UnsupportedOperatorException", _NoShapeRule)
+if UnsupportedOperatorException is _NoShapeRule:
+    FAKE_ONLY_ERRORS += (_NoShapeRule,)
+
+
+def from_torchs_fakes(kind: type) -> bool:
+    """Tell whether an exception's class is one of those that only fakes raise: the user has no ``FakeTensor``."""
+    return kind.__module__.startswith("torch._subclasses")
+
+
+def _make_in_mode(mode: Any, meta: Tensor, device: torch.device, requires_grad: bool = False) -> Any:
+    """Make a fake of the sizes and strides of ``meta`` as a forward would, by a factory function in the mode.
+
+    It is entered as torch's own class does, past a listener of ours: this is no operation of the forward.
+    """
+    with contextlib.ExitStack() as stack:
+        FakeTensorMode.__enter__(mode)
+        stack.callback(FakeTensorMode.__exit__, mode, None, None, None)
+        stack.enter_context(torch.enable_grad())
+        return torch.empty_strided(
+            meta.size(), meta.stride(), dtype=meta.dtype, device=device, requires_grad=requires_grad
+        )
+
+
+def _construct(mode: Any, meta: Tensor, device: torch.device, requires_grad: bool = False) -> Any:
+    return FakeTensor(mode, meta, device, requires_grad=requires_grad)
+
+
+def _find_construct() -> Any:
+    meta = torch.empty(2, 3, device="meta")
+    fake = _construct(FakeTensorMode(), meta, torch.device("cpu"), True)
+    serves = fake.shape == (2, 3) and fake.fake_device.type == "cpu" and fake.requires_grad and fake.is_leaf
+    return _construct if serves and fake.untyped_storage()._cdata == meta.untyped_storage()._cdata else None
+
+
+#: Makes a fake of an empty meta tensor: ``(mode, meta, device, requires_grad)``. Only torch's constructor makes one of
+#: the meta tensor's own storage, as views need; without it shapes are not remembered (``OVERRIDES_FAKE_MODE``).
+make_first_fake: Callable[..., Any] = prefer("make_first_fake", _find_construct, _make_in_mode)
+
+
+def _make_bare(meta: Tensor, device: torch.device, requires_grad: bool) -> Any:
+    fake = Tensor._make_subclass(FakeTensor, meta, requires_grad, dispatch_device=True, device_for_backend_keys=device)
+    torch._C._set_throw_on_mutable_data_ptr(fake)
+    return fake
+
+
+def _find_bare() -> Any:
+    meta, device = torch.empty(2, 3, device="meta"), torch.device("cpu")
+    whole, bare = _construct(FakeTensorMode(), meta, device), _make_bare(meta, device, False)
+    return _make_bare if torch._C._dispatch_keys(bare) == torch._C._dispatch_keys(whole) else None
+
+
+#: Makes a fake without what its constructor sets on it, at a quarter of the cost; ``None``: always by the constructor.
+make_bare_fake: Callable[[Tensor, torch.device, bool], Any] | None = prefer("make_bare_fake", _find_bare, None)
+
+
+def _find_fake_mode() -> bool | None:
+    mode: Any = FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False)
+    members = ("dispatch", "may_turn_const", "in_kernel_invocation", "cache_enabled", "shape_env", "__torch_dispatch__")
+    return True if all(hasattr(mode, name) for name in members) and make_first_fake is _construct else None
+
+
+#: Whether a subclass may take over a fake mode's dispatch; if not, a second dispatch mode on top of the stock one
+#: observes the operations, no shape is remembered, and fewer values are known (``fake/fake_mode.py``).
+OVERRIDES_FAKE_MODE: bool = prefer("OVERRIDES_FAKE_MODE", _find_fake_mode, False)
+
+
+def _find_constant() -> Any:
+    with FakeTensorMode():
+        known, unknown = torch.tensor(3), torch.empty(1)
+    serves = int(cast(Any, known).constant) == 3 and cast(Any, unknown).constant is None
+    return operator.attrgetter("constant") if serves else None
+
+
+#: Returns the values that a fake knows, as a real tensor. Without it none are known, and the real engine runs instead.
+constant_of: Callable[[Any], Tensor | None] = prefer("constant_of", _find_constant, lambda fake: None)
+
+
+def _give_constant(fake: Any, values: Tensor) -> None:
+    fake.constant = values
+    fake.fake_mode.fake_tensor_converter.add_constant_storage_mapping(fake)
+
+
+def _forget_constant(fake: Any, values: Tensor) -> None:
+    """Leave the values unknown."""
+
+
+def _find_give_constant() -> Any:
+    mode = FakeTensorMode()
+    fake = make_first_fake(mode, torch.empty(1, dtype=torch.int64, device="meta"), torch.device("cpu"))
+    _give_constant(fake, torch.ones(1, dtype=torch.int64))
+    with mode:
+        fake.add_(torch.empty(1, dtype=torch.int64))  # what is written to is not known any longer
+    return _give_constant if fake.constant is None else None
+
+
+#: Lets a fake know its values until something unknown is written to it: ``(fake, real tensor)``.
+give_constant: Callable[[Any, Tensor], None] = prefer("give_constant", _find_give_constant, _forget_constant)
+
+
+def _mark(fake: Any) -> Any:
+    fake._is_param = True
+    return fake
+
+
+def _find_mark() -> Any:
+    serves = isinstance(_mark(torch.empty(0).as_subclass(_Marked)), nn.Parameter)
+    return _mark if serves else None
+
+
+class _Marked(Tensor):
+    """A tensor subclass to try ``_is_param`` on."""
+
+
+#: Makes a parameter of a fake, and returns it: ``nn.Parameter`` detaches it first, which costs an operation each.
+mark_parameter: Callable[[Any], Any] = prefer(
+    "mark_parameter", _find_mark, lambda fake: nn.Parameter(fake, requires_grad=fake.requires_grad)
+)
+
+
+def _find_disable_dispatch() -> Any:
+    with torch._C._DisableTorchDispatch():
+        torch.empty(0)
+    # The fallbacks of these two run an operation on a fake, and fakes are off with the modes.
+    return torch._C._DisableTorchDispatch if (make_first_fake, mark_parameter) == (_construct, _mark) else None
+
+
+@contextlib.contextmanager
+def _leave_modes() -> Iterator[None]:
+    """Take every dispatch mode off the stack for a block; fakes stay on."""
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with _disable_current_modes():
+        yield
+
+
+#: Turns dispatch modes and fakes off in a block: tensors made there are real ones.
+disable_dispatch: Any = prefer("disable_dispatch", _find_disable_dispatch, _leave_modes)
+
+#: The same for a block that runs operations on real tensors, modes of their own included.
+unset_fake: Any = prefer("unset_fake", lambda: fake_tensor.unset_fake_temporarily, disable_dispatch)
+
+
+# -- aten operations ---------------------------------------------------------------------------------------------------
+
+OpOverload: Any = type(torch.ops.aten.add.Tensor)
+
+
+def find_operator(name: str) -> Any:
+    """Return an aten overload (``"view.default"``), ``None`` where this torch has none of that name."""
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet, None), overload, None)
+
+
+def _find_schema() -> Any:
+    serves = torch.ops.aten.add_.Tensor._schema.is_mutable and not torch.ops.aten.add.Tensor._schema.is_mutable
+    return operator.attrgetter("_schema") if serves else None
+
+
+def _schema_by_name(func: Any) -> Any:
+    name, _, overload = func.name().partition(".")
+    return torch._C._get_schema(name, overload)
+
+
+#: Returns the schema of an overload: what it writes to, what aliases what.
+schema_of: Callable[[Any], Any] = prefer("schema_of", _find_schema, _schema_by_name)
+
+
+def _find_composite() -> Any:
+    has_kernel, key = torch._C._dispatch_has_kernel_for_dispatch_key, torch._C.DispatchKey.CompositeImplicitAutograd
+
+    def is_composite(func: Any) -> bool:
+        return bool(has_kernel(func.name(), key))
+
+    aten = torch.ops.aten
+    return is_composite if is_composite(aten.linear.default) and not is_composite(aten.mm.default) else None
+
+
+#: Tells whether torch decomposes an operation for every backend. Without it all count as such, and none is remembered.
+is_composite: Callable[[Any], bool] = prefer("is_composite", _find_composite, lambda func: True)
+
+
+def higher_order_rule(func: Any) -> Callable[..., Any] | None:
+    """Return the rule for sizes of a higher-order operator (``cond``, ``scan``); ``None`` if it has none."""
+    rule: Callable[..., Any] | None = getattr(func, "python_key_table", {}).get(FakeTensorMode)
+    return rule
+
+
+def variable_function(name: str) -> Any:
+    """Return a function behind recurrent layers and packed sequences, as ``torch.nn`` calls it; ``None`` without."""
+    return getattr(getattr(torch, "_VF", torch), name, None)
+
+
+def decomposition_of(name: str) -> Callable[..., Any] | None:
+    """Return the step-by-step form of a recurrent layer of packed data; ``None``: it has to be run for real."""
+    from importlib import import_module
+
+    try:
+        return cast("Callable[..., Any]", getattr(import_module("torch._decomp.decompositions"), name))
+    except (ImportError, AttributeError):
+        return None

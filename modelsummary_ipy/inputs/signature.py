@@ -37,8 +37,9 @@ _SHOWN = 6
 
 
 def check_model(model: Any) -> None:
-    """Raise ``InputError`` unless ``model`` is an instance of ``torch.nn.Module``."""
+    """Raise ``InputError`` unless ``model`` is an instance of ``torch.nn.Module``, with all its layers initialised."""
     if isinstance(model, nn.Module):
+        _check_initialised(model)
         return
     if isinstance(model, type) and issubclass(model, nn.Module):
         name = model.__name__
@@ -46,6 +47,24 @@ def check_model(model: Any) -> None:
     raise InputError(
         f"model is {say_type(model)}", "an instance of torch.nn.Module", "ModelSummary(model, (1, 3, 224, 224))"
     )
+
+
+def _check_initialised(model: nn.Module) -> None:
+    todo, seen = [model], {id(model)}
+    while todo:
+        module = todo.pop()
+        layers = vars(module).get("_modules")
+        if layers is None and type(module).__getattr__ is nn.Module.__getattr__:  # else it may stand for another module
+            name = type(module).__name__
+            raise InputError(
+                f"{name} was not initialised: its __init__ does not call super().__init__()",
+                "a call of it as the first line of __init__",
+                "super().__init__()",
+            )
+        for layer in (layers or {}).values():
+            if layer is not None and id(layer) not in seen:
+                seen.add(id(layer))
+                todo.append(layer)
 
 
 def check_method(model: nn.Module, method: str) -> None:

@@ -163,6 +163,7 @@ class SummaryMagics(Magics):
 
         check_name(options.out)
         target = find_target(words, names)
+        check_name(options.out, target.expression)
         try:
             inputs = None
             dtypes = read_dtypes(options.dtype)
@@ -231,6 +232,7 @@ class SummaryMagics(Magics):
 
         check_name(options.out)
         target = find_target(words, names) if words else None
+        check_name(options.out, target.expression if target is not None else "")
         if target is None or target.words or target.call is not None or target.method != "forward":
             raise InputError("%%summary " + " ".join(words), "one model whose calls to show", "%%summary model")
         with ModelSummary.watch(target.model, **self._keywords(options)) as calls:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 from collections.abc import Mapping
@@ -83,10 +84,28 @@ def read_expect(texts: list[str] | None, names: Mapping[str, Any]) -> dict[str, 
     return declared
 
 
-def check_name(name: str | None) -> None:
-    """Raise ``InputError`` if a summary can't be stored under that name."""
-    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+#: Names that IPython itself gives a meaning.
+_IPYTHONS = frozenset({"In", "Out", "_", "__", "___", "exit", "quit", "get_ipython", "display"})
+
+
+def check_name(name: str | None, model: str = "") -> None:
+    """Check that a summary can be stored under a name and takes nothing away there.
+
+    Args:
+        name: What stands behind ``--out``.
+        model: The expression of the model: ``"net.encoder"``.
+
+    Raises:
+        InputError: If it is no name, a built-in one, one of IPython's, or the model's own.
+    """
+    if name is None:
+        return
+    if not name.isidentifier() or keyword.iskeyword(name):
         raise InputError(f"--out {name}", "a name", "--out ms")
+    if name in _IPYTHONS or hasattr(builtins, name):
+        raise InputError(f"--out {name}, a name that Python or IPython uses", "another name", "--out ms")
+    if name == re.split(r"\W", model, maxsplit=1)[0]:
+        raise InputError(f"--out {name}, the name of the model", "another name", "--out ms")
 
 
 def is_silenced(line: str) -> bool:

@@ -272,6 +272,22 @@ def test_what_is_no_module_is_refused(value: Any, word: str) -> None:
     assert error.expected == "an instance of torch.nn.Module"
 
 
+class ForgotSuper(nn.Module):
+    def __init__(self) -> None:
+        self.size = 3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_a_module_whose_init_forgot_super_is_told_so() -> None:
+    alone = str(refuse(ForgotSuper(), (1, 2)))
+    assert alone.startswith("ForgotSuper was not initialised: its __init__ does not call super().__init__()")
+    inside = nn.Sequential(nn.Linear(2, 2))
+    inside._modules["1"] = ForgotSuper()
+    assert str(refuse(inside, (1, 2))) == alone
+
+
 def test_a_method_that_is_not_there_is_answered_with_the_nearest() -> None:
     error = refuse(Net(), (1, 2), method="encod")
     assert str(error) == "method='encod'; expected a method of Net such as encode; for example method='encode'"

@@ -137,6 +137,13 @@ def test_an_assignment_and_out_keep_the_summary(shell: InteractiveShell) -> None
     assert "expected a name" in refuse(shell, "%summary model x --out 3x")
 
 
+@pytest.mark.parametrize("name", ["In", "Out", "print", "model"])
+def test_out_takes_no_name_that_is_in_use_by_ipython_python_or_the_model(shell: InteractiveShell, name: str) -> None:
+    before = run(shell, name)
+    assert "expected another name" in refuse(shell, f"%summary model x --out {name}")
+    assert run(shell, name) is before
+
+
 def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
     with capture_output() as said:
         assert shell.run_cell("%summary model x;", store_history=True).result is None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from modelsummary_ipy.costs.flop_registry import find_flop_formula
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import Kernel
 
@@ -56,7 +57,8 @@ def _name_op(op: Any) -> str:
 def find_formula(op: str) -> Formula | None:
     """Find the formula of ``"aten.addmm_.default"``: its overload's own, else its name's; in place counts alike.
 
-    There is none where a tensor is sparse, ``"aten.mm.default (sparse)"``: sizes do not tell what is left out.
+    For an operation that is not aten's, torch's own registry of FLOPs comes last. There is no formula where a tensor is
+    sparse, ``"aten.mm.default (sparse)"``: sizes do not tell what is left out.
     """
     if op.endswith(")"):
         return None
@@ -66,7 +68,7 @@ def find_formula(op: str) -> Formula | None:
     if own is not None:
         return own
     name = op.rpartition(".")[0] or op
-    return _formulas.get(name) or _formulas.get(name.rstrip("_"))
+    return _formulas.get(name) or _formulas.get(name.rstrip("_")) or find_flop_formula(op)
 
 
 def count_kernel(kernel: Kernel) -> int | None:
@@ -108,15 +110,17 @@ def _argument(kernel: Kernel, name: str) -> Any:
 
 @_formula("mm", "bmm", "_int_mm", "_scaled_mm", "_scaled_mm_v2", "dot", "vdot", "mv")
 def _count_product(kernel: Kernel) -> int:
-    """``(…, n, k) @ (…, k, m)``: every element of the left matrix meets every column of the right one."""
-    right = _size(kernel, 1)
-    return math.prod(_size(kernel, 0)) * (right[-1] if len(right) > 1 else 1)
+    return _multiply(_size(kernel, 0), _size(kernel, 1))
 
 
 @_formula("addmm", "baddbmm", "addbmm", "_addmm_activation", "addmv")
 def _count_added_product(kernel: Kernel) -> int:
-    right = _size(kernel, 2)
-    return math.prod(_size(kernel, 1)) * (right[-1] if len(right) > 1 else 1)
+    return _multiply(_size(kernel, 1), _size(kernel, 2))
+
+
+def _multiply(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    """``(…, n, k) @ (…, k, m)``: every element of the left matrix meets every column of the right one."""
+    return math.prod(left) * (right[-1] if len(right) > 1 else 1)
 
 
 @_formula("_embedding_bag", "_embedding_bag_forward_only")
@@ -132,7 +136,7 @@ def _count_added_outer(kernel: Kernel) -> int:
 
 @_formula("aten.mul.Tensor")
 def _count_outer(kernel: Kernel) -> int:
-    """Only heard inside ``outer``, ``kron`` and ``einsum``: an outer product makes more than either factor has."""
+    """Only logged inside ``outer``, ``kron`` and ``einsum``: an outer product makes more than either factor has."""
     made = math.prod(kernel.outputs[0])
     return made if made > max(math.prod(_size(kernel, 0)), math.prod(_size(kernel, 1))) else 0
 
@@ -276,14 +280,9 @@ def _count_trilinear(kernel: Kernel) -> int:
     return math.prod(max(lengths) if min(lengths) else 0 for lengths in zip(*sizes, strict=True))
 
 
-@_formula("_cdist_forward", "_euclidean_dist")
+@_formula("_cdist_forward", "_euclidean_dist", "_pdist_forward")
 def _count_distances(kernel: Kernel) -> int:
     """One vector's length per pair, whichever way they are computed."""
-    return math.prod(kernel.outputs[0]) * _size(kernel, 0)[-1]
-
-
-@_formula("_pdist_forward")
-def _count_own_distances(kernel: Kernel) -> int:
     return math.prod(kernel.outputs[0]) * _size(kernel, 0)[-1]
 
 

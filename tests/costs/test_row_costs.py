@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils import flop_counter
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 from modelsummary_ipy.costs import zero_mac_ops as zero_ops
 from modelsummary_ipy.costs.mac_formulas import count_kernel, find_formula, register_mult_adds
@@ -596,6 +597,66 @@ def test_a_mistake_in_an_own_formula_is_shown_not_swallowed(own_op: Any, monkeyp
     ms = summarise(Does(lambda x: own_op(x, x, 1)), torch.zeros(4, 4))
     with pytest.raises(IndexError):
         _ = ms.total_mult_adds
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelsummary_ipy.costs.mac_formulas._formulas", {})
+    monkeypatch.setattr(flop_counter, "flop_registry", dict(flop_counter.flop_registry))
+
+
+def test_a_formula_of_torchs_registry_counts_an_own_operation(own_op: Any, registry: None) -> None:
+    model, x, weight = Does(lambda x, w: own_op(x, w, 3)), torch.zeros(5, 4), torch.zeros(4, 6)
+    assert summarise(model, x, weight).unknown_ops == ("ms_costs::fused",)
+
+    @register_flop_formula(own_op)
+    def count_flops(left: Any, right: Any, times: int, *, out_shape: Any) -> int:
+        assert (left, right, out_shape) == ((5, 4), (4, 6), (5, 6))
+        return 2 * left[0] * left[1] * right[1] * times
+
+    ms = summarise(model, x, weight)
+    assert (ms.total_mult_adds, ms.unknown_ops) == (5 * 4 * 6 * 3, ())
+    with FlopCounterMode(display=False) as counter:
+        model(x, weight)
+    assert counter.get_total_flops() == 2 * 5 * 4 * 6 * 3
+    register_mult_adds(own_op, lambda kernel: 7)
+    assert count(model, x, weight) == 7
+
+
+def test_a_formula_that_was_registered_for_raw_tensors_gets_tensors_without_values(own_op: Any, registry: None) -> None:
+    model, x = Does(lambda x: own_op(x, x, 1)), torch.zeros(4, 4, dtype=torch.float64)
+
+    @register_flop_formula(own_op, get_raw=True)
+    def count_flops(left: Any, right: Any, times: int, out_val: Any = None) -> int:
+        return int(left.numel() * out_val.shape[1] * left.element_size())
+
+    assert count(model, x) == 4 * 4 * 4 * 8 // 2
+    flop_counter.flop_registry[own_op] = lambda left, *args, out_val: int(left.sum().item())
+    assert summarise(model, x).unknown_ops == ("ms_costs::fused",)
+
+
+def test_lists_options_and_what_is_not_given_reach_a_formula_of_torchs_registry(registry: None) -> None:
+    library = torch.library.Library("ms_lists", "DEF")
+    library.define("mix(Tensor x, Tensor[] others, Tensor? bias=None, *, float scale=1.0) -> Tensor")
+    library.impl("mix", lambda x, others, bias=None, scale=1.0: x.clone(), "CompositeExplicitAutograd")
+    torch.library.register_fake("ms_lists::mix", lambda x, others, bias=None, scale=1.0: x.new_empty(3), lib=library)
+    seen: list[Any] = []
+
+    @register_flop_formula(torch.ops.ms_lists.mix)
+    def count_flops(*args: Any, out_shape: Any, **named: Any) -> int:
+        seen.append((args, named, out_shape))
+        return 10
+
+    x = torch.zeros(3)
+    assert count(Does(lambda x: torch.ops.ms_lists.mix(x, [x[:1], x[:2]], scale=2.0)), x) == 5
+    assert seen[0] == (((3,), [(1,), (2,)], None), {"scale": 2.0}, (3,))
+    library._destroy()
+
+
+def test_a_mistake_in_a_formula_of_torchs_registry_is_shown(own_op: Any, registry: None) -> None:
+    register_flop_formula(own_op)(lambda left, right: left[9])
+    with pytest.raises(TypeError):
+        _ = summarise(Does(lambda x: own_op(x, x, 1)), torch.zeros(4, 4)).total_mult_adds
 
 
 @pytest.mark.parametrize("op", ["fused", "a::b::c::d", "my lib::fused", 3, None])

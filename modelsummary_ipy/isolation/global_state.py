@@ -16,10 +16,17 @@ from typing import Any
 import torch
 
 from modelsummary_ipy.isolation.module_globals import Namespaces
-from modelsummary_ipy.torch_compat.fakes import FAKE_LOGGER, FakeTensor, constant_of
+from modelsummary_ipy.isolation.threads import Alone
+from modelsummary_ipy.torch_compat.fakes import (
+    FAKE_LOGGER,
+    FakeTensor,
+    constant_of,
+    disable_dispatch,
+    disable_function,
+)
 from modelsummary_ipy.torch_compat.modules import compiler_is_loaded, default_validation
 
-__all__ = ["Surroundings", "collector_paused", "deep_stack"]
+__all__ = ["Surroundings", "collector_paused", "deep_stack", "draws_undone"]
 
 
 _deep_stacks: list[int] = []  # the limit that was there before; one entry for each block that runs
@@ -101,6 +108,23 @@ def _generators_kept(real: bool) -> Iterator[None]:
             torch.set_rng_state(torch_state)
         if cuda_states is not None:
             torch.cuda.set_rng_state_all(cuda_states)
+
+
+@contextlib.contextmanager
+def draws_undone() -> Iterator[None]:
+    """Set torch's generator back if the block draws from it, unless another thread may have drawn meanwhile.
+
+    For code of the user's that describes a module: it may build an example of what it makes. A forward may be running.
+    """
+    alone = Alone()
+    with disable_function(), disable_dispatch():  # a fake of the state would say nothing
+        before = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        with disable_function(), disable_dispatch():
+            if not torch.equal(torch.get_rng_state(), before) and alone.holds():
+                torch.set_rng_state(before)
 
 
 def _restore_numpy(numpy_random: types.ModuleType, before: Any) -> None:

@@ -11,7 +11,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, make_fake_mode
 from modelsummary_ipy.fake.fake_tensors import describe_tensor, make_fake
-from modelsummary_ipy.isolation.global_state import deep_stack
+from modelsummary_ipy.isolation.global_state import deep_stack, draws_undone
 from modelsummary_ipy.isolation.lean_layers import build_bare, build_layer
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.layer_spec import Leaf
@@ -94,12 +94,8 @@ class Workpiece:
         address = storage_key(tensor.untyped_storage())
         return address in made or address in self._storages
 
-    def copy_data(self, value: Any) -> Any:
-        """Return the user's input with every tensor in it converted as the model's were; nested structure is kept."""
-        return Cloner(self._convert)(value)
-
     def fill_in(self, value: Any, make: Callable[[Any], Any], leaf_type: type) -> Any:
-        """Do as ``copy_data``, and put what ``make`` gives in the place of every ``leaf_type`` object."""
+        """Return the user's input with tensors converted as the model's were, and each ``leaf_type`` by ``make``."""
 
         def convert(leaf: Any) -> Any:
             return make(leaf) if type(leaf) is leaf_type else self._convert(leaf)
@@ -121,7 +117,8 @@ class Shadow:
     """
 
     def __init__(self, model: nn.Module, *, device: torch.device | None = None, mode: Mode = "same") -> None:
-        self.tree: ModuleTree = read_tree(model)
+        with draws_undone():
+            self.tree: ModuleTree = read_tree(model)
         self.device = device or _main_device(self.tree)
         self._moved_to = device
         index_of, looks = self.tree.param_index, self.tree.looks
@@ -235,7 +232,8 @@ def build_real_workpiece(model: nn.Module, tree: ModuleTree, *, device: torch.de
     Raises:
         RuntimeError: If memory does not suffice for the copy.
     """
-    fresh = read_tree(model)
+    with draws_undone():
+        fresh = read_tree(model)
     storages: dict[int, torch.UntypedStorage] = {}
 
     def convert(tensor: Any) -> Any:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from modelsummary_ipy.isolation.threads import is_alone
-from modelsummary_ipy.torch_compat.fakes import disable_dispatch
 from modelsummary_ipy.torch_compat.modules import CONV_TYPES
 
 __all__ = ["ATOMS", "ATOM_TYPES", "is_short_tuple", "read_extra_repr", "read_settings"]
@@ -48,32 +45,16 @@ def read_settings(module: nn.Module, attributes: Mapping[str, Any]) -> Mapping[s
     return MappingProxyType(settings)
 
 
-#: Classes whose ``extra_repr`` was seen to draw no random numbers.
-_drawing_nothing: weakref.WeakSet[type[nn.Module]] = weakref.WeakSet()
-
-
 def read_extra_repr(module: nn.Module) -> str:
     """Read what a module says of itself in ``repr``; ``""`` if it can't.
 
-    One that makes what it is asked for is not asked: a weight that is a sample.
+    Not of one that computes attributes when they are read, a weight that is a sample say. What it draws meanwhile is
+    its caller's to undo: ``isolation.global_state.draws_undone``.
     """
     kind = module.__class__  # of a proxy, the class of what it stands for
     if not str(getattr(kind.__getattr__, "__module__", "")).startswith("torch."):
         return ""
-    before = None if kind in _drawing_nothing else _read_generator()
     try:
         return str(module.extra_repr())
     except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
         return ""
-    finally:
-        if before is not None:
-            with disable_dispatch():
-                if torch.equal(_read_generator(), before):
-                    _drawing_nothing.add(kind)
-                elif is_alone():  # it describes what it makes of random tensors
-                    torch.set_rng_state(before)
-
-
-def _read_generator() -> Tensor:
-    with disable_dispatch():  # a forward that makes modules may be running, and a fake tells nothing
-        return torch.get_rng_state()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from modelsummary_ipy.fake.op_overrides import COPIED, find_rule
-from modelsummary_ipy.isolation.global_state import Surroundings
+from modelsummary_ipy.isolation.global_state import Surroundings, draws_undone
 from modelsummary_ipy.isolation.interrupts import Gate, Holding, find_gate
 from modelsummary_ipy.isolation.lean_layers import lending_hook_dicts
 from modelsummary_ipy.isolation.shadow import Workpiece
@@ -454,7 +454,8 @@ class _Tracer:
 
     def _meet_stranger(self, module: nn.Module, parent: _Record | None) -> int:
         """Give facts to a module that no search found: made during the forward, or kept among globals or on a class."""
-        tree = read_tree(module)
+        with draws_undone():
+            tree = read_tree(module)
         fresh = [tensor for tensor in tree.tensors if COPIED not in tensor.__dict__]
         made = id(module) in self._made_modules and bool(fresh)
         base = f"{parent.path}." if parent is not None and parent.path else ""

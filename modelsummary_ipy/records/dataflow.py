@@ -6,7 +6,7 @@ It stands beside the records and not in ``diagnosis``, because the names of dims
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,8 +16,6 @@ from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Trace
 __all__ = ["Dataflow"]
 
 Predicate = Callable[[Call], bool]
-#: Settings of torch's layers that are the size of a dim of their output.
-_OUTPUT_SETTINGS = ("out_features", "out_channels", "embedding_dim", "hidden_size", "embed_dim")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,20 +150,23 @@ class Dataflow:
             link = call.input_links[0]
         return link is not None and link.call < 0
 
-    def find_origin(self, link: Link | None, shape: tuple[int, ...], axis: int) -> Call | None:
+    def find_origin(
+        self, link: Link | None, shape: tuple[int, ...], axis: int, settings: Collection[str]
+    ) -> Call | None:
         """Return the step that gave a dim its size: past activations, norms and dropouts that only hand it on.
 
         Args:
             link: Where the tensor was made.
             shape: The tensor's shape.
             axis: The dim, counted from the end: a negative number.
+            settings: Those of layers that are the size of a dim of their output.
         """
         size = shape[axis]
         for call in self.walk_back(link):
             before = call.inputs[0].shape if call.inputs else ()
             handed_on = len(before) == len(shape) and before[axis] == size and before[:1] == shape[:1]
             fact = self.module_of(call)
-            gives = fact is not None and any(fact.settings.get(name) == size for name in _OUTPUT_SETTINGS)
+            gives = fact is not None and any(fact.settings.get(name) == size for name in settings)
             if gives or not handed_on:
                 return call
         return None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
@@ -17,7 +18,7 @@ __all__ = ["Constraint", "find_constraints"]
 #: Above this no limit is looked for: tables of positions are shorter.
 _LARGEST = 200_000
 _MOST_HALVINGS = 9
-_RECURRENT = frozenset({"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell", "lstm", "gru", "rnn_tanh", "rnn_relu"})
+_RECURRENT = names_of("recurrent", "recurrent cell")
 
 
 @dataclass(frozen=True)

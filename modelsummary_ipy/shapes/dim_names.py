@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from modelsummary_ipy.model.torch_layers import classes_of, names_of, spatial_dims
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.trace import Call, InputFact, Link, Trace
 
@@ -13,16 +14,9 @@ __all__ = ["FEATURE_NAMES", "InputNames", "name_dims"]
 #: Dims that a layer's weights fix; they are numbers in a formula unless the model works with others.
 FEATURE_NAMES = frozenset({"C", "F"})
 
-_CONV_RANKS = {
-    "Conv1d": 1, "ConvTranspose1d": 1, "conv1d": 1, "conv_transpose1d": 1, "BatchNorm1d": 1,
-    "MaxPool1d": 1, "AvgPool1d": 1, "max_pool1d": 1, "avg_pool1d": 1,
-    "Conv2d": 2, "ConvTranspose2d": 2, "conv2d": 2, "conv_transpose2d": 2, "BatchNorm2d": 2,
-    "MaxPool2d": 2, "AvgPool2d": 2, "max_pool2d": 2, "avg_pool2d": 2, "InstanceNorm2d": 2, "interpolate": 2,
-    "Conv3d": 3, "ConvTranspose3d": 3, "conv3d": 3, "conv_transpose3d": 3, "BatchNorm3d": 3,
-    "MaxPool3d": 3, "AvgPool3d": 3, "max_pool3d": 3, "avg_pool3d": 3,
-}  # fmt: skip
-_RECURRENT = frozenset({"RNN", "LSTM", "GRU"})
-_ATTENTIVE = frozenset({"MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"})
+#: Layers whose first dims are the batch and the channels, the rest a map's.
+_MAP_LAYERS = names_of("convolution", "transposed convolution", "pool", "batch norm", "instance norm")
+_SEQUENCE_LAYERS = classes_of("recurrent", "attention", "transformer layer")
 _SPATIAL = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
 #: Operations that hand a tensor on with its dims where they were.
 _SAME_DIMS = frozenset(
@@ -31,7 +25,7 @@ _SAME_DIMS = frozenset(
 )  # fmt: skip
 _INDEX_DTYPES = ("int64", "int32", "int16", "int8", "uint8", "bool")
 #: Layers that say how many dims a row has, but not which of the leading ones is the batch.
-_BY_RANK = frozenset({"Embedding", "embedding"})
+_BY_RANK = names_of("embedding")
 _MOST_STEPS = 12
 
 
@@ -162,16 +156,23 @@ def _names_by_rank(shape: tuple[int, ...], dtype: str) -> tuple[str, ...]:
 def _names_by_reader(call: Call, rank: int, shape: tuple[int, ...]) -> tuple[str, ...]:
     """Name the dims as the layer sees them; ``()`` if it says nothing of them."""
     seen = len(call.inputs[0].shape) if call.inputs else rank
-    spatial = _CONV_RANKS.get(call.type_name)
-    if spatial is not None and seen in (spatial + 1, spatial + 2):
+    spatial = _count_spatial(call)
+    if spatial and seen in (spatial + 1, spatial + 2):
         return (*(("B",) if seen == spatial + 2 else ()), "C", *_SPATIAL[spatial])
-    if call.type_name in _RECURRENT | _ATTENTIVE and seen == 3:
+    if call.type_name in _SEQUENCE_LAYERS and seen == 3:
         return ("B", "T", "F")  # sequence-first is found out by ``_Readers``
-    if call.type_name in ("Linear", "linear", "LayerNorm", "layer_norm", "RMSNorm") and seen in (1, 2, 3):
+    if call.type_name in names_of("linear", "layer norm") and seen in (1, 2, 3):
         return (("F",), ("B", "F"), ("B", "T", "F"))[seen - 1]
-    if call.type_name in ("Embedding", "embedding") and seen in (1, 2):
+    if call.type_name in _BY_RANK and seen in (1, 2):
         return (("B",), ("B", "T"))[seen - 1]
     return ()
+
+
+def _count_spatial(call: Call) -> int:
+    """How many spatial dims a layer of maps works over; an ``interpolate`` of no size is a picture's."""
+    return (
+        2 if call.type_name == "interpolate" else spatial_dims(call.type_name) if call.type_name in _MAP_LAYERS else 0
+    )
 
 
 class _Readers:
@@ -208,7 +209,7 @@ class _Readers:
 
     def _order(self, call: Call, axes: tuple[int, ...]) -> tuple[int, ...]:
         """Swap the first two dims if the layer reads sequence-first and nothing after it says otherwise."""
-        if call.type_name not in _RECURRENT | _ATTENTIVE or len(axes) != 3 or self._is_batch_first(call):
+        if call.type_name not in _SEQUENCE_LAYERS or len(axes) != 3 or self._is_batch_first(call):
             return axes
         return axes if self._contradicted(call) else (axes[1], axes[0], axes[2])
 
@@ -231,7 +232,7 @@ class _Readers:
                 return True
             if call.type_name in ("mean", "sum", "max", "amax", "select") and arguments.get("dim") in (1, (1,), -2):
                 return True
-            if call.type_name in _RECURRENT | _ATTENTIVE and call.kind == "module" and self._is_batch_first(call):
+            if call.type_name in _SEQUENCE_LAYERS and call.kind == "module" and self._is_batch_first(call):
                 return True
         return False
 
@@ -248,7 +249,7 @@ def _leaves_three_dims(call: Call) -> bool:
 
 
 def _is_torch_layer(trace: Trace, call: Call) -> bool:
-    known = call.type_name in _CONV_RANKS or call.type_name in _RECURRENT | _ATTENTIVE
+    known = _count_spatial(call) > 0 or call.type_name in _SEQUENCE_LAYERS
     return known and call.module is not None and trace.modules[call.module].type_module.startswith("torch.nn.")
 
 

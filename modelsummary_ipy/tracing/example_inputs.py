@@ -13,6 +13,7 @@ from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.isolation.shadow import Workpiece
 from modelsummary_ipy.model.tensor_meta import name_dtype
+from modelsummary_ipy.model.torch_layers import functions_of, names_of
 from modelsummary_ipy.records.trace import Call, InputFact, ParamFact, Trace
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared
@@ -23,8 +24,8 @@ __all__ = ["correct_dtypes", "find_ranges", "guess_dtypes", "parameter_names", "
 _INTEGER_NAMES = ("ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx", "edge_index")
 _MASK_NAMES = ("attention_mask", "padding_mask")
 _LENGTH_NAMES = ("len", "lens", "length", "lengths")
-_EMBEDDINGS = frozenset({"Embedding", "EmbeddingBag", "embedding", "embedding_bag", "one_hot"})
-_WEIGHTED = frozenset({"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "bmm", "addmm", "bilinear"})
+_LOOKUPS = names_of("embedding", "embedding bag") | {"one_hot"}
+_WEIGHTED = functions_of("linear", "convolution", "bilinear") | {"matmul", "mm", "bmm", "addmm"}
 
 
 def list_sizes(inputs: ModelInputs, names: tuple[str, ...]) -> list[tuple[str, Size]]:
@@ -197,7 +198,7 @@ def _wanted_dtype(trace: Trace, leaf: int, guess: str) -> str | None:
         for position, link in enumerate(call.input_links):
             if link is None or link.call != -1 or link.leaf != leaf or call.inputs[position].dtype != guess:
                 continue
-            if call.type_name in _EMBEDDINGS:
+            if call.type_name in _LOOKUPS:
                 is_index = position == 0
                 return "int64" if is_index and guess not in ("int64", "int32") else None
             own = _weight_dtype(trace, call)
@@ -236,7 +237,7 @@ def find_ranges(trace: Trace, facts: tuple[InputFact, ...]) -> dict[int, int]:
 
 
 def _embedding_rows(trace: Trace, call: Call) -> int | None:
-    if call.type_name not in _EMBEDDINGS:
+    if call.type_name not in _LOOKUPS:
         return None
     if call.kind == "module" and call.module is not None:
         rows = trace.modules[call.module].settings.get("num_embeddings")

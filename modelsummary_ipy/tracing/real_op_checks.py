@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.inputs.pytree import map_leaves, walk_leaves
+from modelsummary_ipy.model.torch_layers import classes_of, functions_of
 from modelsummary_ipy.records.trace import Call, Link, Trace
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, unset_fake
 
@@ -265,9 +266,9 @@ def find_overrun(trace: Trace, largest: Callable[[int], int | None]) -> tuple[in
 
 def _is_lookup(call: Call, trace: Trace) -> bool:
     if call.kind == "op":
-        return call.type_name == "embedding"
+        return call.type_name in functions_of("embedding")
     fact = trace.modules[call.module] if call.module is not None else None
-    return fact is not None and fact.type_name == "Embedding" and fact.type_module.startswith("torch.")
+    return fact is not None and fact.type_name in classes_of("embedding") and fact.type_module.startswith("torch.")
 
 
 def _count_rows(call: Call, trace: Trace) -> int | None:

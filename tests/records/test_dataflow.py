@@ -63,7 +63,7 @@ def test_a_tensor_is_walked_back_to_the_inputs_it_was_made_of(flow: Dataflow) ->
 
 
 def test_the_origin_of_a_dim_is_the_layer_whose_setting_it_is(flow: Dataflow) -> None:
-    origin = flow.find_origin(Link(2, 0), (2, 8), -1)
+    origin = flow.find_origin(Link(2, 0), (2, 8), -1, ("out_features",))
     assert origin is flow.trace.calls[1]
     assert flow.is_like_input(Link(2, 0), (2, 8))
     assert not flow.is_like_input(Link(4, 0), (2, 8))

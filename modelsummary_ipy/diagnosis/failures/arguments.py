@@ -16,6 +16,8 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     write_loop,
 )
 from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
+from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_arguments"]
@@ -131,7 +133,7 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _reads_one(ctx: FailureContext) -> bool:
-    return ctx.function not in ("lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell") and ctx.function != ""
+    return ctx.function not in functions_of("recurrent", "recurrent cell") and ctx.function != ""
 
 
 def _find_giver(ctx: FailureContext, nested: int | None) -> Call | None:
@@ -168,9 +170,9 @@ def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
     first = re.match(r"\[[^\]]*\]|\.\w+", name)
     key = first[0] if first else "[0]"
     outer = list(dict.fromkeys((re.match(r"\[[^\]]*\]|\.\w+", spec.name) or [spec.name])[0] for spec in giver.outputs))
-    if giver.type_name in ("LSTM", "GRU", "RNN"):
+    if giver.type_name in RECURRENTS:
         return key, "(output, state)"
-    if giver.type_name == "MultiheadAttention":
+    if giver.type_name in ATTENTIONS:
         return key, "(output, weights)"
     what = {"list": "a list", "dict": "a dict"}.get(kind, "a tuple" if key.startswith("[") else "an object")
     return key, f"{what} of {len(outer)}: {', '.join(outer[:4])}"

@@ -11,6 +11,7 @@ from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stri
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
 from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
@@ -186,7 +187,7 @@ def _explain_residual(
 
 
 def _is_convolved(ctx: FailureContext, x: Operand) -> bool:
-    return any("Conv" in call.type_name or call.type_name.startswith("conv") for call in ctx.flow.walk_back(x.link, 8))
+    return any(call.type_name in CONVOLUTIONS for call in ctx.flow.walk_back(x.link, 8))
 
 
 def explain_cat(ctx: FailureContext) -> Diagnosis | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from modelsummary_ipy.model.torch_layers import LAYERS, OUTPUT_SETTINGS
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, TensorSpec, Trace
@@ -32,47 +33,6 @@ STEP = ("step",)
 RESHAPE = ("reshape", "steer")
 GROW = ("steer", "grow", "step")
 ANYWHERE = ("steer", "settings", "step", "reshape", "grow")
-
-#: The torch function behind a layer of torch's, by the layer's class.
-_FUNCTIONS = {
-    "Linear": "linear",
-    "NonDynamicallyQuantizableLinear": "linear",
-    "LazyLinear": "linear",
-    "Bilinear": "bilinear",
-    "Embedding": "embedding",
-    "EmbeddingBag": "embedding_bag",
-    "BatchNorm1d": "batch_norm",
-    "BatchNorm2d": "batch_norm",
-    "BatchNorm3d": "batch_norm",
-    "SyncBatchNorm": "batch_norm",
-    "InstanceNorm1d": "instance_norm",
-    "InstanceNorm2d": "instance_norm",
-    "InstanceNorm3d": "instance_norm",
-    "LayerNorm": "layer_norm",
-    "RMSNorm": "rms_norm",
-    "GroupNorm": "group_norm",
-    "LSTM": "lstm",
-    "GRU": "gru",
-    "RNN": "rnn",
-    "LSTMCell": "lstm_cell",
-    "GRUCell": "gru_cell",
-    "RNNCell": "rnn_cell",
-    "Upsample": "interpolate",
-    "PixelShuffle": "pixel_shuffle",
-    "Unflatten": "unflatten",
-    "Softmax": "softmax",
-    "LogSoftmax": "log_softmax",
-    **{f"Conv{n}d": f"conv{n}d" for n in (1, 2, 3)},
-    **{f"LazyConv{n}d": f"conv{n}d" for n in (1, 2, 3)},
-    **{f"ConvTranspose{n}d": f"conv_transpose{n}d" for n in (1, 2, 3)},
-    **{f"MaxPool{n}d": f"max_pool{n}d" for n in (1, 2, 3)},
-    **{f"AvgPool{n}d": f"avg_pool{n}d" for n in (1, 2, 3)},
-    **{f"AdaptiveAvgPool{n}d": f"adaptive_avg_pool{n}d" for n in (1, 2, 3)},
-    **{f"AdaptiveMaxPool{n}d": f"adaptive_max_pool{n}d" for n in (1, 2, 3)},
-    **{f"ReflectionPad{n}d": "pad" for n in (1, 2, 3)},
-    **{f"ReplicationPad{n}d": "pad" for n in (1, 2, 3)},
-    **{f"CircularPad{n}d": "pad" for n in (1, 2, 3)},
-}
 
 
 @dataclass(frozen=True)
@@ -173,7 +133,8 @@ class FailureContext:
             return ""
         if self.call.kind == "op":
             return self.call.type_name
-        return _FUNCTIONS.get(self.call.type_name, "") if self.is_torch_layer else ""
+        layer = LAYERS.get(self.call.type_name) if self.is_torch_layer else None
+        return layer.function if layer is not None else ""
 
     @property
     def is_torch_layer(self) -> bool:
@@ -244,7 +205,7 @@ class FailureContext:
         """Write who gave an axis its size: ``"'fc1' (Linear) gives"``, ``"the model's input has"``."""
         if x.is_input:
             return "the model's input has"
-        origin = self.flow.find_origin(x.link, x.shape, axis)
+        origin = self.flow.find_origin(x.link, x.shape, axis, OUTPUT_SETTINGS)
         if origin is None:
             return "the input has" if self.is_like_input(x) else "there are"
         return f"{name_call(origin)} gives"

@@ -7,6 +7,7 @@ from typing import Any
 from modelsummary_ipy.diagnosis.failures.context import GROW, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
 from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.torch_names import CATS, MAP_LAYERS
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
@@ -97,7 +98,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     maker = ctx.flow.producer(x.link)
     plural = "channel" if got == 1 else "channels"
     giver = f"{ctx.describe_giver(x, axis - x.rank)} {got} {plural}"
-    if maker is not None and maker.type_name in ("cat", "concat", "concatenate"):
+    if maker is not None and maker.type_name in CATS:
         sizes = [spec.shape[axis] for spec in maker.inputs if len(spec.shape) > axis]
         giver = f"cat gives {' + '.join(map(str, sizes))} = {got} channels"
     if x.rank == spatial + 1:
@@ -114,13 +115,10 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     return Diagnosis(reason, expected, fix_module(ctx, **changes), search, goal)
 
 
-_MAP_MAKERS = ("Conv", "conv", "cat", "concat", "interpolate", "Upsample", "BatchNorm", "batch_norm", "GroupNorm")
-
-
 def _is_map(ctx: FailureContext, x: Operand) -> bool:
     """Tell whether a tensor came out of layers that keep channels on axis 1."""
     for call in ctx.flow.walk_back(x.link):
-        if call.type_name.startswith(_MAP_MAKERS) or "ool" in call.type_name:
+        if call.type_name in MAP_LAYERS or call.type_name in CATS:
             return True
         if not call.inputs or call.inputs[0].shape != x.shape:
             return False

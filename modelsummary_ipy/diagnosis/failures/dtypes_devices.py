@@ -7,6 +7,8 @@ from typing import Any
 from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
+from modelsummary_ipy.diagnosis.torch_names import FACTORIES
+from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_device", "explain_dtype", "explain_index_range"]
@@ -14,9 +16,12 @@ __all__ = ["explain_device", "explain_dtype", "explain_index_range"]
 _CASTS = {"float32": "float", "float64": "double", "float16": "half", "bfloat16": "bfloat16", "int64": "long",
           "bool": "bool"}  # fmt: skip
 FLOATING = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
-_WEIGHTED = ("linear", "conv", "bilinear", "lstm", "gru", "rnn", "_norm", "matmul", "mm", "bmm", "addmm", "baddbmm",
-             "scaled_dot", "prelu", "embedding_bag", "einsum", "grid_sample", "mv", "dot")  # fmt: skip
-_LOOKUPS = ("embedding", "embedding_bag", "one_hot")
+_WEIGHTED = functions_of(
+    "linear", "bilinear", "convolution", "transposed convolution", "recurrent", "recurrent cell", "batch norm",
+    "instance norm", "group norm", "layer norm", "local norm", "embedding bag",
+) | {"matmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "mv", "addmv", "dot", "vdot", "einsum", "tensordot",
+     "scaled_dot_product_attention", "prelu", "grid_sample"}  # fmt: skip
+_LOOKUPS = functions_of("embedding", "embedding bag") | {"one_hot"}
 
 
 def explain_dtype(ctx: FailureContext) -> Diagnosis | None:
@@ -27,7 +32,7 @@ def explain_dtype(ctx: FailureContext) -> Diagnosis | None:
         return _explain_lookup(ctx)
     if ctx.function in ("sub", "sub_", "neg", "rsub"):
         return _explain_boolean(ctx)
-    if any(word in ctx.function for word in _WEIGHTED):
+    if ctx.function in _WEIGHTED:
         return _explain_mix(ctx)
     return _explain_whole(ctx)
 
@@ -186,8 +191,7 @@ def _name_operand(ctx: FailureContext, x: Operand) -> str:
 def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> str:
     """Make the stray tensor where the others are."""
     maker = ctx.flow.producer(odd.link)
-    if maker is not None and maker.type_name in ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "tensor",
-                                                 "eye", "linspace"):  # fmt: skip
+    if maker is not None and maker.type_name in FACTORIES:
         line = find_line(ctx, maker)
         new = add_keyword(line, maker.type_name, "device", _device_of(ctx, odd, main))
         if new and maker.source == ctx.failure.source:

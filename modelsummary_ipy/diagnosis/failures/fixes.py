@@ -13,6 +13,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     splice_argument,
     wrap_argument,
 )
+from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
 from modelsummary_ipy.records.trace import Call, Source
 
 __all__ = [
@@ -111,7 +112,6 @@ def fix_setting(ctx: FailureContext, function: str, name: str, position: int, va
     return set_argument(ctx.line, function, name, position, repr(value))
 
 
-_CREATORS = frozenset({"zeros", "ones", "full", "empty", "rand", "randn", "arange", "new_zeros", "new_ones", "eye"})
 #: They hand a tensor on in the size it was made.
 _CARRIERS = frozenset(
     {"to", "triu", "tril", "bool", "float", "masked_fill", "masked_fill_", "logical_not", "zeros_like"}
@@ -125,7 +125,7 @@ def fix_creation(ctx: FailureContext, x: Operand, size: tuple[int, ...]) -> str:
         ``"at net.py:12: h = torch.zeros(2, 4, 16)"``; ``""`` if it is not made with a size that the line tells.
     """
     for call in ctx.flow.walk_back(x.link, 6):
-        if call.type_name in _CREATORS:
+        if call.type_name in SIZED_FACTORIES:
             line = read_line(call.source)
             old = call.outputs[0].shape if call.outputs else ()
             new = splice_argument(line, call.type_name, old, size) if line else ""

@@ -8,6 +8,7 @@ from modelsummary_ipy.diagnosis.failures.context import RESHAPE, STEER, Diagnosi
 from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape
+from modelsummary_ipy.diagnosis.torch_names import CATS, RECURRENTS
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_linear", "find_source_map", "move_to_end"]
@@ -120,7 +121,7 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     reason = f"{ctx.describe_giver(x, -1)} {got} features, {ctx.owner} takes {taken}"
     if got == 2 * taken and (name := _find_bidirectional(ctx, x)):
         reason = f"{name} is bidirectional: 2 × {taken} = {got} features arrive"
-    elif maker is not None and maker.type_name in ("cat", "concat", "concatenate") and maker.outputs:
+    elif maker is not None and maker.type_name in CATS and maker.outputs:
         sizes = [spec.shape[-1] for spec in maker.inputs if spec.shape]
         if sum(sizes) == got:
             reason = f"cat puts {' + '.join(map(str, sizes))} = {got} features side by side, {ctx.owner} takes {taken}"
@@ -135,6 +136,6 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
 def _find_bidirectional(ctx: FailureContext, x: Operand) -> str:
     for call in ctx.flow.walk_back(x.link, 6):
         fact = ctx.flow.module_of(call)
-        if fact is not None and fact.type_name in ("LSTM", "GRU", "RNN"):
+        if fact is not None and fact.type_name in RECURRENTS:
             return f"'{call.path}'" if fact.settings.get("bidirectional") else ""
     return ""

@@ -4,47 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.trace import ModuleFact, Trace
 
 __all__ = ["name_member", "write_change", "write_module"]
-
-#: Constructor arguments by class: positional ones, then those with the default that is not written.
-_POSITIONAL = {
-    "Linear": ("in_features", "out_features"),
-    "NonDynamicallyQuantizableLinear": ("in_features", "out_features"),
-    "Bilinear": ("in1_features", "in2_features", "out_features"),
-    "Embedding": ("num_embeddings", "embedding_dim"),
-    "LayerNorm": ("normalized_shape",),
-    "RMSNorm": ("normalized_shape",),
-    "GroupNorm": ("num_groups", "num_channels"),
-    "MultiheadAttention": ("embed_dim", "num_heads"),
-    "PixelShuffle": ("upscale_factor",),
-    **{f"Conv{n}d": ("in_channels", "out_channels", "kernel_size") for n in (1, 2, 3)},
-    **{f"ConvTranspose{n}d": ("in_channels", "out_channels", "kernel_size") for n in (1, 2, 3)},
-    **{f"BatchNorm{n}d": ("num_features",) for n in (1, 2, 3)},
-    **{f"InstanceNorm{n}d": ("num_features",) for n in (1, 2, 3)},
-    **{f"MaxPool{n}d": ("kernel_size",) for n in (1, 2, 3)},
-    **{f"AvgPool{n}d": ("kernel_size",) for n in (1, 2, 3)},
-    **dict.fromkeys(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"), ("input_size", "hidden_size")),
-}
-_CONV = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
-_POOL = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
-_RECURRENT = {"num_layers": 1, "nonlinearity": "tanh", "batch_first": False, "dropout": 0.0, "bidirectional": False,
-              "proj_size": 0}  # fmt: skip
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "LayerNorm": {"elementwise_affine": True},
-    "RMSNorm": {"elementwise_affine": True},
-    "MultiheadAttention": {"dropout": 0.0, "kdim": None, "vdim": None, "batch_first": False},
-    "Embedding": {"padding_idx": None, "max_norm": None},
-    **{f"Conv{n}d": _CONV for n in (1, 2, 3)},
-    **{f"ConvTranspose{n}d": _CONV for n in (1, 2, 3)},
-    **{f"BatchNorm{n}d": {"affine": True, "track_running_stats": True} for n in (1, 2, 3)},
-    **{f"InstanceNorm{n}d": {"affine": False, "track_running_stats": False} for n in (1, 2, 3)},
-    **{f"MaxPool{n}d": _POOL for n in (1, 2, 3)},
-    **{f"AvgPool{n}d": _POOL for n in (1, 2, 3)},
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), _RECURRENT),
-}
-_WITH_BIAS = ("Linear", "Conv", "Bilinear", "LSTM", "GRU", "RNN", "NonDynamically")
 
 
 def write_module(fact: ModuleFact, trace: Trace, **changes: Any) -> str:
@@ -53,14 +16,14 @@ def write_module(fact: ModuleFact, trace: Trace, **changes: Any) -> str:
     Returns:
         ``"nn.Conv2d(16, 32, 3, padding=1)"``; ``""`` for a class that is not known here.
     """
-    positional = _POSITIONAL.get(fact.type_name)
-    if positional is None or not fact.type_module.startswith("torch."):
+    layer = LAYERS.get(fact.type_name)
+    if layer is None or not layer.arguments or not fact.type_module.startswith("torch."):
         return ""
     settings = {**fact.settings, **changes}
-    if any(name not in settings for name in positional):
+    if any(name not in settings for name in layer.arguments):
         return ""
-    words = [_write_value(settings[name]) for name in positional]
-    for name, default in _OPTIONS.get(fact.type_name, {}).items():
+    words = [_write_value(settings[name]) for name in layer.arguments]
+    for name, default in layer.options.items():
         value = _collapse(settings.get(name, default))
         is_same = value == default
         if name == "stride" and default is None:  # a pool's stride is its window unless said otherwise
@@ -69,7 +32,7 @@ def write_module(fact: ModuleFact, trace: Trace, **changes: Any) -> str:
             is_same = value in (None, settings.get("embed_dim"))
         if not is_same:
             words.append(f"{name}={value!r}")
-    if fact.type_name.startswith(_WITH_BIAS) and not _has_bias(fact, trace):
+    if layer.has_bias and not _has_bias(fact, trace):
         words.append("bias=False")
     name = "Linear" if fact.type_name.startswith("NonDynamically") else fact.type_name
     return f"nn.{name}({', '.join(words)})"

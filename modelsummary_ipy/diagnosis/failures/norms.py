@@ -16,12 +16,12 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting
 from modelsummary_ipy.diagnosis.failures.linear import move_to_end
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
+from modelsummary_ipy.model.torch_layers import LAYERS, classes_of
 from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_norm"]
 
-_RANKS = {"BatchNorm1d": (2, 3), "BatchNorm2d": (4,), "BatchNorm3d": (5,), "InstanceNorm1d": (2, 3),
-          "InstanceNorm2d": (3, 4), "InstanceNorm3d": (4, 5)}  # fmt: skip
+_RANKS = {name: LAYERS[name].ranks for name in classes_of("batch norm", "instance norm") if LAYERS[name].arguments}
 
 
 def explain_norm(ctx: FailureContext) -> Diagnosis | None:

@@ -6,6 +6,7 @@ from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, Fail
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module
 from modelsummary_ipy.diagnosis.failures.linear import last_axis
 from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["explain_recurrent"]
@@ -13,7 +14,7 @@ __all__ = ["explain_recurrent"]
 
 def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
     """Explain an RNN, LSTM, GRU or one of their cells that does not take its input's or state's size."""
-    if ctx.function not in ("lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell") or not ctx.data:
+    if ctx.function not in functions_of("recurrent", "recurrent cell") or not ctx.data:
         return None
     if ctx.call is None or ctx.call.kind != "module":
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
+from modelsummary_ipy.model.torch_layers import CHANNEL_SETTINGS, FEATURE_SETTINGS
 from modelsummary_ipy.records.trace import Call, Source, TensorSpec, Trace
 
 __all__ = ["Probe", "Specs", "find_sizes"]
@@ -273,8 +274,8 @@ def _first_channels(ctx: FailureContext) -> tuple[list[int], list[int]]:
         reached.insert(0, ctx.call.module)
     for index in [*reached[:200], *range(min(len(ctx.trace.modules), 50))]:
         settings = ctx.trace.modules[index].settings
-        for name, kept in (("in_channels", channels), ("num_channels", channels), ("num_features", channels),
-                           ("in_features", features), ("input_size", features), ("embed_dim", features)):  # fmt: skip
+        named = [(name, channels) for name in CHANNEL_SETTINGS] + [(name, features) for name in FEATURE_SETTINGS]
+        for name, kept in named:
             value = settings.get(name)
             if type(value) is int and value > 0 and value not in kept:
                 kept.append(value)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument, dims_argument, einsum_labels
+from modelsummary_ipy.model.torch_layers import classes_of, names_of, spatial_dims
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.trace import Call, Link
 
@@ -310,18 +311,13 @@ def _linear(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | N
 
 def _convolve(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
     layout, shape = taken[0], call.outputs[0].shape
-    rank = _spatial_rank(call)
+    rank = spatial_dims(call.type_name)
     channel = len(shape) - rank - 1
     if len(layout) != len(shape) or channel < 0:
         return None
     dims = list(layout)
     dims[channel] = (Axis(shape[channel], None, call.index, channel),)
     return [tuple(dims)]
-
-
-def _spatial_rank(call: Call) -> int:
-    digit = next((char for char in reversed(call.type_name) if char.isdigit()), "2")
-    return int(digit)
 
 
 def _embed(flow: Dataflow, call: Call, taken: list[Layout]) -> list[Layout] | None:
@@ -389,16 +385,12 @@ _HANDLERS: dict[str, _Handler] = {
     **_table("select unbind", _select),
     **_table("stack", _stack),
     **_table("matmul bmm mm baddbmm addmm", _matmul),
-    **_table("Linear linear LazyLinear Bilinear bilinear", _linear),
-    **_table(
-        "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d conv1d conv2d conv3d conv_transpose1d "
-        "conv_transpose2d conv_transpose3d",
-        _convolve,
-    ),
-    **_table("Embedding embedding one_hot", _embed),
-    **_table("RNN LSTM GRU", _recur),
-    **_table("MultiheadAttention multi_head_attention_forward scaled_dot_product_attention", _attend),
+    **dict.fromkeys(names_of("linear", "bilinear"), _linear),
+    **dict.fromkeys(names_of("convolution", "transposed convolution"), _convolve),
+    **dict.fromkeys([*names_of("embedding"), "one_hot"], _embed),
+    **dict.fromkeys(classes_of("recurrent"), _recur),
+    **dict.fromkeys([*names_of("attention"), "scaled_dot_product_attention"], _attend),
     **_table("einsum", _einsum),
-    **_table("cdist outer kron tensordot EmbeddingBag embedding_bag", _make),
+    **dict.fromkeys([*names_of("embedding bag"), "cdist", "outer", "kron", "tensordot"], _make),
     **_table("expand repeat tile expand_as broadcast_to", _repeat),
 }

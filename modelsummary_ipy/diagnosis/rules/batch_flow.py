@@ -15,7 +15,8 @@ from typing import Literal
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument, asked_size, dims_argument, einsum_labels
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.rules.torch_names import (
+from modelsummary_ipy.diagnosis.torch_names import (
+    CATS,
     CONVOLUTIONS,
     RECURRENTS,
     REDUCTIONS,
@@ -266,13 +267,10 @@ def find_folded_batches(evidence: Evidence) -> Iterator[Flag]:
         if step is None or step.index in seen:
             continue
         seen.add(step.index)
-        flag = _judge_cat(evidence, step) if step.type_name in _CATS else _judge_fold(evidence, step, outcome)
+        flag = _judge_cat(evidence, step) if step.type_name in CATS else _judge_fold(evidence, step, outcome)
         # Beside a leaf that kept its batch, rows may be what that leaf is for: then only what can't be meant is said.
         if flag is not None and not (beside and flag.severity == "note"):
             yield flag
-
-
-_CATS = frozenset({"cat", "concat", "concatenate"})
 
 
 def _judge_division(evidence: Evidence, step: Call, other: Call) -> Flag | None:

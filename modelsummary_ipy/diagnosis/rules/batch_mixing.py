@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.rules.torch_names import (
+from modelsummary_ipy.diagnosis.torch_names import (
     ELEMENTWISE,
     REDUCTIONS,
     RESHAPES,

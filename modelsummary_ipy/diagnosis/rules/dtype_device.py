@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.rules.torch_names import ATTENTIONS, CONVOLUTIONS, RECURRENTS, spatial_rank
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, CONVOLUTIONS, RECURRENTS, spatial_rank
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, LOOKUPS
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.trace import Call, Severity, TensorSpec
@@ -18,9 +19,7 @@ _SMALLEST_PAIRED = 64 << 20
 _SMALLEST = 1 << 30
 #: How many times all that goes in and out an intermediate must be.
 _FAR_LARGER = 8
-_ATTENTIVE = frozenset({"MultiheadAttention", "multi_head_attention_forward"})
 _PRODUCTS = frozenset({"matmul", "bmm", "baddbmm", "einsum"})
-_LOOKUPS = frozenset({"Embedding", "EmbeddingBag", "embedding", "embedding_bag"})
 
 
 def find_memory_explosions(evidence: Evidence) -> Iterator[Flag]:
@@ -57,7 +56,7 @@ def find_memory_explosions(evidence: Evidence) -> Iterator[Flag]:
 
 def _far_larger(story: Story, call: Call) -> Literal["", "output", "intermediate"]:
     """Tell whether a call makes far more than it and the model take, and whether the model gives it back."""
-    if call.type_name in _LOOKUPS or (call.params and call.type_name not in _ATTENTIVE):
+    if call.type_name in LOOKUPS or (call.params and call.type_name not in ATTENTIONS):
         return ""
     taken = max(_sum_bytes(call.inputs), _sum_bytes(tuple(fact.spec for fact in story.trace.inputs)))
     if call.made_bytes < _FAR_LARGER * taken:
@@ -79,7 +78,7 @@ def _describe(call: Call, peak: int) -> str:
 
 
 def _advise(flow: Dataflow, call: Call) -> str:
-    if call.type_name in _ATTENTIVE:
+    if call.type_name in ATTENTIONS:
         return "need_weights=False keeps no weights of every position for every other"
     if call.type_name in _PRODUCTS and _feeds_softmax(flow, call):
         return "F.scaled_dot_product_attention keeps no scores of every position for every other"

@@ -10,15 +10,15 @@ from modelsummary_ipy.diagnosis.call_arguments import argument, dims_argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.axes import Dim, Layout, roots
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.rules.torch_names import LINEARS, RECURRENTS, REDUCTIONS, TRANSPOSES, spatial_rank
+from modelsummary_ipy.diagnosis.torch_names import CATS, LINEARS, RECURRENTS, REDUCTIONS, TRANSPOSES, spatial_rank
+from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["RULES", "find_swapped_sequences"]
 
-_LAYERS = RECURRENTS | {"MultiheadAttention"}
-_CATS = frozenset({"cat", "concat", "concatenate"})
+_LAYERS = classes_of("recurrent", "attention")
 
 
 def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
@@ -179,7 +179,7 @@ class _TimeEvidence:
         elif name == "getitem" or name == "select":
             yield from self._read_index(step)
         elif name in ("add", "add_", "cat", "concat"):
-            yield from self._read_positions(step) if name not in _CATS else self._read_cat(step)
+            yield from self._read_positions(step) if name not in CATS else self._read_cat(step)
         elif name in ("bmm", "matmul") and len(step.inputs) > 1:
             yield from self._read_pooling_product(step)
         elif name in LINEARS:

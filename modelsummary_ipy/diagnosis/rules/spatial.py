@@ -7,7 +7,16 @@ from collections.abc import Iterator, Sequence
 
 from modelsummary_ipy.diagnosis.call_arguments import Size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.rules.torch_names import CONVOLUTIONS, POOLS, REDUCTIONS, spatial_rank
+from modelsummary_ipy.diagnosis.torch_names import (
+    CATS,
+    CONVOLUTIONS,
+    POOLS,
+    REDUCTIONS,
+    TRANSPOSED_CONVOLUTIONS,
+    UPSAMPLERS,
+    spatial_rank,
+)
+from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
@@ -16,10 +25,11 @@ from modelsummary_ipy.shapes.windows import Window, read_windows
 __all__ = ["RULES", "find_collapsed_maps", "find_grown_maps", "find_odd_maps", "is_cropped", "read_convolution"]
 
 _CROPS = frozenset({"getitem", "narrow", "pad", "slice", "center_crop", "crop"})
-_JOINS = frozenset({"cat", "concat", "concatenate", "add", "add_", "sub", "mul"})
-_DOUBLERS = frozenset({"Upsample", "interpolate", "UpsamplingNearest2d", "UpsamplingBilinear2d"}) | {
-    name for name in CONVOLUTIONS if "ranspose" in name
-}
+_JOINS = CATS | {"add", "add_", "sub", "mul"}
+_PLAIN_CONVOLUTIONS = CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS
+_SLIDING = _PLAIN_CONVOLUTIONS | names_of("pool")
+#: What makes one number of a whole map.
+_WHOLE = REDUCTIONS | names_of("adaptive pool")
 #: A map this small was made to try the model out: what collapses says nothing of the model.
 _TINY = 16
 
@@ -51,7 +61,7 @@ def find_grown_maps(evidence: Evidence) -> Iterator[Flag]:
 
 def read_convolution(flow: Dataflow, step: Call) -> tuple[Window, ...]:
     """Return the windows of a plain convolution of a map, one per spatial dim; ``()`` for anything else."""
-    if step.type_name not in CONVOLUTIONS or "ranspose" in step.type_name or not step.inputs or not step.outputs:
+    if step.type_name not in _PLAIN_CONVOLUTIONS or not step.inputs or not step.outputs:
         return ()
     if len(step.inputs[0].shape) < spatial_rank(step) + 1:
         return ()
@@ -126,8 +136,7 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
     flow = evidence.flow
     for step in flow.steps:
         rank = spatial_rank(step)
-        slides = step.type_name in CONVOLUTIONS or step.type_name in POOLS
-        if not slides or rank < 2 or "ranspose" in step.type_name or "daptive" in step.type_name or not step.inputs:
+        if rank < 2 or step.type_name not in _SLIDING or not step.inputs:
             continue
         kernel = [window.kernel for window in _windows(flow, step)]
         if math.prod(kernel) == 1 or len(step.inputs[0].shape) < rank + 1:
@@ -138,7 +147,7 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
         if first is None:
             continue
         entry = _entry_size(flow, rank)
-        doubled = any(later.type_name in _DOUBLERS for later in flow.after(step))
+        doubled = any(later.type_name in UPSAMPLERS for later in flow.after(step))
         severity: Severity = "warning" if min(entry, default=0) >= _TINY and not doubled else "note"
         message = (
             f"the map is {_times((1,) * rank)} since {first.path or first.type_name}: a kernel of {_shorten(kernel)}"
@@ -156,7 +165,7 @@ def _find_collapse(flow: Dataflow, step: Call, rank: int) -> Call | None:
         maker = flow.producer(link)
         if maker is None or not maker.inputs or not maker.outputs:
             return None
-        if "daptive" in maker.type_name or maker.type_name in REDUCTIONS or len(maker.inputs[0].shape) < rank + 1:
+        if maker.type_name in _WHOLE or len(maker.inputs[0].shape) < rank + 1:
             return None
         before = maker.inputs[0].shape[-rank:]
         if len(maker.inputs[0].shape) != len(maker.outputs[0].shape):
@@ -224,7 +233,7 @@ def _find_mend(flow: Dataflow, maker: Call | None) -> tuple[int, int] | None:
     for axis in range(-1, -len(after) + 1, -1):
         if abs(after[axis] - before[axis]) == 1 and after[axis] % 2 == 1:
             doubled = any(
-                earlier.type_name in _DOUBLERS and earlier.inputs[0].shape[axis:][:1] == (before[axis] // 2,)
+                earlier.type_name in UPSAMPLERS and earlier.inputs[0].shape[axis:][:1] == (before[axis] // 2,)
                 for earlier in _nearest(flow, maker)
                 if earlier.inputs and len(earlier.inputs[0].shape) == len(before)
             )

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag, Row
 from modelsummary_ipy.records.trace import Call, ModuleFact, Severity
 
 __all__ = ["RULES", "find_repeated_layers", "find_reused_layers", "find_unregistered_layers", "find_unused_layers"]
 
-_CONTAINERS = frozenset({"ModuleList", "ModuleDict", "Sequential"})
 #: Shared activations are a habit, and their one parameter is no layer.
-_ACTIVATIONS = frozenset({"PReLU", "RReLU", "Swish", "Snake"})
+_ACTIVATIONS = classes_of("activation") | {"Swish", "Snake"}
 
 
 # -- unregistered -----------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def _find_container(evidence: Evidence, fact: ModuleFact) -> tuple[ModuleFact, i
     if times < 2:
         return None
     above = next((other for other in evidence.modules if base in other.paths), None)
-    return (above, times) if above is not None and above.type_name in _CONTAINERS else None
+    return (above, times) if above is not None and above.type_name in classes_of("container") else None
 
 
 def find_reused_layers(evidence: Evidence) -> Iterator[Flag]:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.rules.torch_names import CONVOLUTIONS, LINEARS, spatial_rank
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, EMBEDDINGS, LINEARS, spatial_rank
+from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["RULES", "find_wrong_axes"]
 
-_EMBEDDINGS = frozenset({"Embedding", "embedding"})
-_NORMS = frozenset({"LayerNorm", "layer_norm", "RMSNorm", "rms_norm"})
+_NORMS = names_of("layer norm")
 
 
 def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
@@ -60,7 +60,7 @@ def _find_map(evidence: Evidence, step: Call) -> Call | None:
     channel, last = layout[1][0].root, layout[-1][0].root
     if channel.call < 0 or channel is last:
         return None
-    if last.call >= 0 and evidence.calls[last.call].type_name in LINEARS | _EMBEDDINGS:
+    if last.call >= 0 and evidence.calls[last.call].type_name in LINEARS | EMBEDDINGS:
         return None  # the last dim was made as features: the convolution of kernel 1 mixes tokens
     maker = evidence.calls[channel.call]
     is_map = maker.type_name in CONVOLUTIONS and len(maker.outputs[0].shape) == spatial_rank(maker) + 2

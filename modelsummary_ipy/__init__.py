@@ -12,24 +12,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelsummary_ipy.costs.mac_formulas import register_mult_adds
+    from modelsummary_ipy.display.comparison import Comparison
+    from modelsummary_ipy.display.series import Series
     from modelsummary_ipy.inputs.size import Size
+    from modelsummary_ipy.notebook.form.form import Run, SummaryForm
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
-    from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row
-    from modelsummary_ipy.records.trace import TensorSpec
+    from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
+    from modelsummary_ipy.records.trace import Kernel, TensorSpec
+    from modelsummary_ipy.records.view import View
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = [
+    "Change",
     "CheckError",
+    "Comparison",
     "Cost",
     "Flag",
     "ForwardError",
     "InputError",
+    "Kernel",
     "Memory",
     "ModelSummary",
     "ModelSummaryError",
     "Row",
+    "Run",
+    "Series",
     "Size",
+    "SummaryForm",
     "TensorSpec",
+    "View",
     "load_ipython_extension",
     "register_mult_adds",
     "unload_ipython_extension",
@@ -38,17 +49,24 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Change": "records.summary",
     "CheckError": "records.errors",
+    "Comparison": "display.comparison",
     "Cost": "records.summary",
     "Flag": "records.summary",
     "ForwardError": "records.errors",
     "InputError": "records.errors",
+    "Kernel": "records.trace",
     "Memory": "records.summary",
     "ModelSummary": "summary",
     "ModelSummaryError": "records.errors",
     "Row": "records.summary",
+    "Run": "notebook.form.form",
+    "Series": "display.series",
     "Size": "inputs.size",
+    "SummaryForm": "notebook.form.form",
     "TensorSpec": "records.trace",
+    "View": "records.view",
     "register_mult_adds": "costs.mac_formulas",
 }
 

@@ -26,8 +26,8 @@ from modelsummary_ipy.costs import (
 from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.diagnosis.failures import explain
 from modelsummary_ipy.diagnosis.rules import find_flags, find_questions
-from modelsummary_ipy.display.rows import build_rows
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, check_model, read_inputs
+from modelsummary_ipy.display import build_rows
+from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.records.errors import ForwardError, InputError

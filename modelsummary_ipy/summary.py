@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from modelsummary_ipy.display.exports import Exports
-from modelsummary_ipy.display.series import Series
-from modelsummary_ipy.inputs.model_inputs import check_model
+from modelsummary_ipy.display import Comparison, Exports, Series
+from modelsummary_ipy.inputs import check_model
 from modelsummary_ipy.pipeline import Facts, read_assumptions, read_request, trace_model
 from modelsummary_ipy.records.errors import CheckError
 from modelsummary_ipy.records.summary import Story
@@ -22,7 +21,6 @@ from modelsummary_ipy.tracing.watch import watch_calls
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.isolation.shadow import Mode
     from modelsummary_ipy.notebook.form.form import SummaryForm
     from modelsummary_ipy.tracing.engine import Engine
@@ -214,8 +212,6 @@ class ModelSummary(Facts, Exports):
             >>> [(change.path, change.what) for change in new.diff(old).changes]
             [('', 'size'), ('0', 'params'), ('0', 'size')]
         """
-        from modelsummary_ipy.display.comparison import Comparison
-
         return Comparison(other._build_story(), self._build_story())
 
     def form(self, *, name: str = "model", model: nn.Module | None = None) -> SummaryForm:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import modelsummary_ipy
 
 PUBLIC = [
+    "Change",
     "CheckError",
+    "Comparison",
     "Cost",
     "Flag",
     "ForwardError",
     "InputError",
+    "Kernel",
     "Memory",
     "ModelSummary",
     "ModelSummaryError",
     "Row",
+    "Run",
+    "Series",
     "Size",
+    "SummaryForm",
     "TensorSpec",
+    "View",
     "load_ipython_extension",
     "register_mult_adds",
     "unload_ipython_extension",
@@ -40,12 +49,26 @@ def test_a_public_name_is_there_documented_and_listed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_name_is_the_rooms_own(name: str) -> None:
+def test_a_public_name_is_found_where_it_is_written(name: str) -> None:
     """What users see in a traceback is where the thing is written."""
     value = getattr(modelsummary_ipy, name)
-    room = value.__module__
-    assert room.startswith("modelsummary_ipy")
-    assert getattr(sys.modules[room], name) is value
+    home = value.__module__
+    assert home.startswith("modelsummary_ipy")
+    assert getattr(sys.modules[home], name) is value
+
+
+def test_no_page_shows_a_path_inside_the_package() -> None:
+    """What a page shows is typed: inside, files may move."""
+    root = Path(__file__).parent.parent
+    pages = [root / "README.md", root / "CHANGELOG.md", *(root / "notebooks").glob("*.ipynb")]
+    pages += [page for page in (root / "docs").rglob("*.md") if page.parent.name != "design"]
+    found = {
+        (page.name, name)
+        for page in pages
+        for name in re.findall(r"\bmodelsummary_ipy\.(\w+)", page.read_text(encoding="utf-8"))
+        if name not in PUBLIC
+    }
+    assert found == set()
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -1,1 +1,46 @@
-"""What the user gave, read into ``ModelInputs``; and inputs that are found where none were given."""
+"""What the user gave, read into ``ModelInputs``; and inputs that are found where none were given.
+
+A ``Size`` needs no torch; all else is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from modelsummary_ipy.inputs.size import Size
+
+if TYPE_CHECKING:
+    from modelsummary_ipy.inputs.model_inputs import (
+        ModelInputs,
+        check_names,
+        read_arguments,
+        read_call,
+        read_inputs,
+        set_dtypes,
+    )
+    from modelsummary_ipy.inputs.signature import check_device, check_model, say_type, write_example, write_line
+
+__all__ = [
+    "ModelInputs",
+    "Size",
+    "check_device",
+    "check_model",
+    "check_names",
+    "read_arguments",
+    "read_call",
+    "read_inputs",
+    "say_type",
+    "set_dtypes",
+    "write_example",
+    "write_line",
+]
+
+_OF_SIGNATURE = ("check_device", "check_model", "say_type", "write_example", "write_line")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "signature" if name in _OF_SIGNATURE else "model_inputs"
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.tracing.watch import note_inputs
 
 __all__ = ["AutoShow"]

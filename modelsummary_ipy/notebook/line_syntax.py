@@ -123,7 +123,7 @@ def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = 
     code = compile(ast.fix_missing_locations(ast.Expression(node)), "<%summary>", "eval")
     known = dict(names)
     if "Size" in code.co_names and "Size" not in known:
-        from modelsummary_ipy.inputs.size import Size
+        from modelsummary_ipy.inputs import Size
 
         known["Size"] = Size
     try:
@@ -221,7 +221,7 @@ def _read_brackets(text: str, dtype: str | None, names: Mapping[str, Any]) -> tu
             items.append(item)
     ints = bool(items) and all(isinstance(item, Number) for item in items)
     if named or (ints and (any(dims) or dtype is not None)):
-        from modelsummary_ipy.inputs.size import Size
+        from modelsummary_ipy.inputs import Size
 
         return (Size(items, dims, dtype),)
     return (items if text[0] == "[" else tuple(items),)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.inputs.signature import say_type
+from modelsummary_ipy.inputs import say_type
 from modelsummary_ipy.notebook.line_syntax import evaluate, parse
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 import torch
 
 from modelsummary_ipy.costs import read_budget
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.notebook.form.settings import Settings, dtype_of, read_leaf, write_size
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.view import COLUMNS, View

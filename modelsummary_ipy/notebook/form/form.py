@@ -14,7 +14,7 @@ import ipywidgets as widgets
 
 from modelsummary_ipy.costs import write_budget
 from modelsummary_ipy.display.render.formatting import format_short
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.notebook.form.fields import Fields, button, say_alert, show
 from modelsummary_ipy.notebook.form.live_html import live_page, static_page
 from modelsummary_ipy.notebook.form.reports import compare, list_offers, write_moved

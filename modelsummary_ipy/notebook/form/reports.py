@@ -6,7 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from modelsummary_ipy.display.render.formatting import format_bytes, format_count, format_short, plural
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.notebook.form.settings import Settings, read_suggestion
 
 if TYPE_CHECKING:

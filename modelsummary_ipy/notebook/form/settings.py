@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size, check_names
+from modelsummary_ipy.inputs import ModelInputs, Size, check_names
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.view import View
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, find_values
+from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
 from modelsummary_ipy.fake.shape_cache import MISSED, Memo
 from modelsummary_ipy.fake.shape_shortcuts import Layout, find_smaller, write_down
 from modelsummary_ipy.torch_compat.fakes import (
@@ -144,6 +144,22 @@ class FastFakeMode(FakeMode):
         if self.listener is not None:
             self.listener(func, args, kwargs, output)
         return output
+
+    def dispatch(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        """Run an operation as torch does, without the known values of its arguments if its result would be large."""
+        kwargs = kwargs or {}
+        if isinstance(func, OpOverload) and exceeds_limit(func, args, kwargs):
+            args = tuple(self._without_values(value) for value in args)
+            kwargs = {name: self._without_values(value) for name, value in kwargs.items()}
+        return super().dispatch(func, types, args, kwargs)
+
+    def _without_values(self, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._without_values, value))
+        if not isinstance(value, FakeTensor) or constant_of(value) is None:
+            return value
+        meta = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        return build_fake(self, meta, value.fake_device)
 
     def _dispatch_whole(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         self._inside = True

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch, give_constant
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch, give_constant, schema_of
 
-__all__ = ["MOST_OWN_VALUES", "MOST_VALUES", "UNFILLED_LIKE", "find_values", "may_know_values"]
+__all__ = ["MOST_OWN_VALUES", "MOST_VALUES", "UNFILLED_LIKE", "exceeds_limit", "find_values", "may_know_values"]
 
 
 #: Tensors up to this size keep their values where these are known: lengths, masks and offsets decide how a forward
-#: goes on. The mask of an image of 512² has as many.
-MOST_VALUES = 1 << 18
+#: goes on. The causal mask of 256 tokens, and the mask of an image of 256², have as many.
+MOST_VALUES = 1 << 16
 
 
 #: The same for tensors of the model itself, where tables of positions are more often looked up than looked at.
@@ -25,6 +26,39 @@ MOST_OWN_VALUES = 64
 def may_know_values(tensor: Tensor, most: int = MOST_VALUES) -> bool:
     """Tell whether a tensor is of integers or booleans, and small enough for its values to be kept."""
     return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= most
+
+
+def exceeds_limit(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether an operation on known values would make more of them than are kept.
+
+    Torch does such operations for real: this tells before it does, so that no mask of 40,000 × 40,000 is made.
+    """
+    given: list[Any] = []
+    for value in (*args, *kwargs.values()):
+        given.extend(value if isinstance(value, (list, tuple)) else (value,))
+    known = [constant_of(value) for value in given if isinstance(value, FakeTensor)]
+    constants = [constant for constant in known if constant is not None]
+    if not constants or len(constants) < len(known) or func.is_view or schema_of(func).is_mutable:
+        return False
+    if torch.Tag.pointwise in func.tags:
+        shapes = [value.shape for value in given if isinstance(value, Tensor)]
+        return int(math.prod(torch.broadcast_shapes(*shapes))) > MOST_VALUES
+    with disable_dispatch():
+        if func is torch.ops.aten.repeat_interleave.Tensor:
+            return int(constants[0].sum()) > MOST_VALUES
+        try:
+            made = func(*map(_to_meta, args), **{name: _to_meta(value) for name, value in kwargs.items()})
+        except (NotImplementedError, RuntimeError):  # how much depends on the values, and is no more than was given
+            return False
+    results = made if isinstance(made, (list, tuple)) else [made]
+    return any(isinstance(result, Tensor) and result.numel() > MOST_VALUES for result in results)
+
+
+def _to_meta(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_to_meta, value))
+    constant = constant_of(value) if isinstance(value, FakeTensor) else value
+    return constant.to("meta") if isinstance(constant, Tensor) else value
 
 
 def find_values(fake: FakeTensor, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

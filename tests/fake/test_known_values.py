@@ -1,0 +1,93 @@
+"""Which values fakes know, and that what would be large is never made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modelsummary_ipy.fake.fake_mode import make_fake_mode
+from modelsummary_ipy.fake.known_values import MOST_VALUES
+from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensor, constant_of
+
+#: Operations that make more values than they read, as functions of how many they read.
+GROWING: dict[str, Callable[[int], Tensor]] = {
+    "compare": lambda n: torch.arange(n)[:, None] <= torch.arange(n)[None, :],
+    "where": lambda n: torch.where(torch.arange(n)[:, None] > 3, torch.arange(n), -torch.arange(n)),
+    "repeat": lambda n: torch.arange(n).repeat(n, 1),
+    "tile": lambda n: torch.arange(n).tile(n),
+    "expand and clone": lambda n: torch.arange(n).expand(n, n).clone(),
+    "expand and add": lambda n: torch.arange(n).expand(n, n) + 1,
+    "pad": lambda n: F.pad(torch.arange(n)[None], (0, 0, 0, n - 1)),
+    "repeat_interleave": lambda n: torch.repeat_interleave(torch.arange(n), n),
+    "repeat_interleave by a tensor": lambda n: torch.repeat_interleave(torch.full((n,), n)),
+    "diag": lambda n: torch.diag(torch.arange(n)),
+    "diag_embed": lambda n: torch.diag_embed(torch.arange(n)),
+    "outer": lambda n: torch.outer(torch.arange(n), torch.arange(n)),
+    "stack": lambda n: torch.stack([torch.arange(n)] * n),
+    "cat": lambda n: torch.cat([torch.arange(n)] * n),
+    "index": lambda n: torch.arange(n)[torch.arange(n).expand(n, n)],
+    "meshgrid": lambda n: torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")[0] + 1,
+    "tril of ones": lambda n: torch.ones(n, n, dtype=torch.bool).tril(),
+}
+
+
+def run(name: str, size: int) -> FakeTensor:
+    with make_fake_mode():
+        made = GROWING[name](size)
+    assert isinstance(made, FakeTensor)
+    return made
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_what_an_operation_makes_of_a_few_known_values_is_known_and_true(name: str) -> None:
+    values = constant_of(run(name, 5))
+    assert values is not None
+    assert torch.equal(values, GROWING[name](5))
+
+
+@pytest.mark.parametrize("name", [name for name in GROWING if name != "repeat_interleave by a tensor"])
+def test_what_would_be_large_has_its_shape_and_no_values(name: str) -> None:
+    size = int(MOST_VALUES**0.5) + 1
+    made, real = run(name, size), GROWING[name](size)
+    assert (made.shape, made.dtype, constant_of(made)) == (real.shape, real.dtype, None)
+
+
+def test_repeats_whose_number_is_large_are_not_made() -> None:
+    size = int(MOST_VALUES**0.5) + 1
+    with pytest.raises(FAKE_ONLY_ERRORS):
+        run("repeat_interleave by a tensor", size)
+
+
+def test_a_mask_of_forty_thousand_tokens_takes_no_memory() -> None:
+    """Each mask would take 1.6 GB for real."""
+    code = """
+import resource
+import torch
+from torch import nn
+from modelsummary_ipy import ModelSummary
+
+class Causal(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(100, 8)
+    def forward(self, ids):
+        steps = torch.arange(ids.shape[1])
+        hidden = steps[:, None] < steps[None, :]
+        near = hidden.logical_not() & (steps[:, None] - steps[None, :] < 64)
+        return self.embed(ids).masked_fill(near[:, :1], 0)
+
+ModelSummary(Causal(), (1, 8))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ms = ModelSummary(Causal(), (1, 40_000))
+assert ms.engine == "fake" and ms.error is None, ms
+str(ms)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100

@@ -36,8 +36,8 @@ from modelsummary_ipy.records.trace import Formula, Trace
 from modelsummary_ipy.records.view import WhenFormulas
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
-from modelsummary_ipy.tracing.attempts import Attempts
-from modelsummary_ipy.tracing.engine import Engine, Traced, run_engine, trace_bytes
+from modelsummary_ipy.tracing.engine import Engine, Traced, run_engine
+from modelsummary_ipy.tracing.retracer import Retracer
 from modelsummary_ipy.tracing.tracer import Observer, TraceCancelled, hearing_progress
 
 __all__ = [
@@ -148,10 +148,7 @@ def trace_model(model: nn.Module, request: Request, observer: Observer | None = 
             observer=observer,
         )
         rows = build_rows(traced.trace)
-    if given is None:
-        return Pipeline(model, traced, rows, replace(request, inputs=traced.inputs))
-    forget = traced.shadow.forget_values  # the user's data is not kept
-    known = replace(given, args=forget(given.args), kwargs=forget(given.kwargs))
+    known = traced.request.inputs if traced.request is not None else None
     return Pipeline(model, traced, rows, replace(request, inputs=known))
 
 
@@ -218,14 +215,13 @@ class Pipeline:
     @stage
     def batch(self) -> BatchFacts:
         """One more trace, with one more in the batch."""
-        traced, method = self.traced, self.request.method
-        return find_batch(traced.shadow, self.request.inputs, list(traced.dtypes), method, traced.trace, self.rows)
+        return find_batch(self.traced.request, self.traced.trace, self.rows)
 
     @stage
     def _named(self) -> Story:
         """The trace with its dims named, and the trace at one more in the batch."""
         trace, found = self.traced.trace, self.batch
-        inputs = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, found.names, strict=True)]
+        inputs = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, found.names.dims, strict=True)]
         return replace(
             self.bare,
             trace=replace(trace, inputs=tuple(inputs)),
@@ -247,7 +243,7 @@ class Pipeline:
 
     def _name_batch(self, story: Story) -> Story:
         """Call the batch ``B``, as the rules do, whatever the user calls it."""
-        name, trace = self.batch.batch_name, story.trace
+        name, trace = self.batch.names.batch, story.trace
         if name in ("", "B"):
             return story
         inputs = [replace(fact, dims=tuple("B" if dim == name else dim for dim in fact.dims)) for fact in trace.inputs]
@@ -261,35 +257,28 @@ class Pipeline:
     @stage
     def found(self) -> Found:
         """Traces at some more sizes: formulas, and which sizes work."""
-        traced, story, inputs, method = self.traced, self._judged, self.request.inputs, self.request.method
+        story = self._judged
         try:
             with collector_paused():
-                found = find_formulas(
-                    traced.shadow, inputs, list(traced.dtypes), method, story.trace, story.rows, self.batch
-                )
+                found = find_formulas(self.batch, story.trace, story.rows)
                 limits = find_constraints(story.trace, found)
         except Exception as error:  # noqa: BLE001  # our own mistake must not cost the user the rows
             warnings.warn(f"no formulas, for {type(error).__name__}: {error}; please report it", stacklevel=4)
             return Found({}, {}, ())
-        if found.prober is not None:
-            found.prober.forget()
+        if found.retracer is not None:
+            found.retracer.forget()
         return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits))
 
     @stage
     def error(self) -> ForwardError | None:
         """How the forward failed and which inputs would work: the search traces again, with fakes only."""
-        traced, inputs, story = self.traced, self.request.inputs, self._judged
-        trace = story.trace
-        if trace.failure is None:
+        story, request = self._judged, self.traced.request
+        if story.trace.failure is None:
             return None
         if self.is_short:
             story = _with_formulas(story, self.found)
-        if inputs is None:
-            error = explain(story)
-        else:
-            retry = Attempts(traced.shadow, inputs, trace.inputs, traced.dtypes, self.request.method, len(trace.calls))
-            error = explain(story, probe=retry.ask, write=retry.write)
-        error.__cause__ = traced.error
+        error = explain(story, Retracer(request, story.trace) if request is not None else None)
+        error.__cause__ = self.traced.error
         return error
 
     # -- what it costs ------------------------------------------------------------------------------------------------
@@ -297,10 +286,10 @@ class Pipeline:
     @stage
     def measured(self) -> Trace:
         """A trace with bytes: the first one, or if it did without them one more, with grad."""
-        first, traced, inputs = self.traced.trace, self.traced, self.request.inputs
-        if first.engine == "fake" and first.failure is None and not first.knows_saved and inputs is not None:
-            again = trace_bytes(traced.shadow, inputs, list(traced.dtypes), self.request.method).trace
-            if again.failure is None and len(again.calls) == len(first.calls):
+        first, request = self.traced.trace, self.traced.request
+        if first.engine == "fake" and first.failure is None and not first.knows_saved and request is not None:
+            again = Retracer(request, first).measure()
+            if again is not None and again.failure is None and len(again.calls) == len(first.calls):
                 return again
         return first
 
@@ -337,12 +326,12 @@ class Pipeline:
         memory = estimate_memory(self.measured, optimizer=optimizer, approximate=about, budget=budget)
         if budget is None:
             return memory
-        size, prober = self.batch.base.get("B"), self.batch.prober
-        if prober is None or size is None:
+        size, retracer = self.batch.base.get("B"), self.batch.retracer
+        if retracer is None or size is None:
             return replace(memory, batch=size)
 
         def measure(other: int) -> Memory | None:
-            again = prober.measure({"B": other})
+            again = retracer.measure({self.batch.names.batch: other})
             if again is None or again.failure is not None:
                 return None
             return estimate_memory(again, optimizer=optimizer, budget=budget)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from modelsummary_ipy.records.trace import TensorSpec
-
 __all__ = [
     "factor_like",
-    "write_input",
     "write_product",
     "write_shape",
     "write_size",
@@ -59,18 +56,3 @@ def factor_like(total: int, channels: int, num_spatial: int) -> tuple[int, ...] 
     rest = total // channels
     side = round(rest ** (1 / num_spatial))
     return (channels, *([side] * num_spatial)) if side**num_spatial == rest and side > 0 else None
-
-
-def write_input(specs: Sequence[TensorSpec]) -> str:
-    """Write the model's inputs as the magic takes them: ``"(1, 3, 32, 32)"``, ``"ids=(1, 128):int64"``.
-
-    Args:
-        specs: One per input leaf.
-    """
-    words = []
-    for spec in specs:
-        shape = f"({spec.shape[0]},)" if len(spec.shape) == 1 else "(" + ", ".join(map(str, spec.shape)) + ")"
-        dtype = "" if spec.dtype == "float32" else f":{spec.dtype}"
-        name = f"{spec.name}=" if spec.name.isidentifier() else ""
-        words.append(f"{name}{shape}{dtype}")
-    return " ".join(words)

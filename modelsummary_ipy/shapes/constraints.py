@@ -10,8 +10,8 @@ from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
-from modelsummary_ipy.shapes.sample_sizes import Points, prime_factors
-from modelsummary_ipy.tracing.retracer import Prober
+from modelsummary_ipy.shapes.sample_sizes import SampleSizes, prime_factors
+from modelsummary_ipy.tracing.retracer import Retracer
 
 __all__ = ["Constraint", "find_constraints"]
 
@@ -44,48 +44,49 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
     Returns:
         In the order: multiples, equal dims, limits above and below, fixed dims, the batch.
     """
-    if formulas.prober is None or formulas.points is None or trace.failure is not None:
+    if formulas.retracer is None or formulas.samples is None or trace.failure is not None:
         return ()
     with collector_paused():
-        return tuple(_Finder(trace, formulas, formulas.prober, formulas.points).find())
+        return tuple(_Finder(trace, formulas, formulas.retracer, formulas.samples).find())
 
 
 class _Finder:
-    def __init__(self, trace: Trace, formulas: Formulas, prober: Prober, points: Points) -> None:
+    def __init__(self, trace: Trace, formulas: Formulas, retracer: Retracer, samples: SampleSizes) -> None:
         self._trace = trace
-        self._prober = prober
-        self._points = points
-        self._base = points.base
+        self._retracer = retracer
+        self._samples = samples
+        self._names = formulas.names
+        self._base = samples.base
         self._texts = _distinct_texts((formulas.outputs, formulas.inputs))
         self._limits: list[int] = []  # upper ones, as they are found
 
     def find(self) -> Iterable[Constraint]:
         yield from self._find_multiples()
-        for one, two in self._points.tied:
-            alone = [{one: sizes[one]} for sizes in self._points.sizes if sizes[one] != self._base[one]]
+        for one, two in self._samples.tied:
+            alone = [{one: sizes[one]} for sizes in self._samples.sizes if sizes[one] != self._base[one]]
             if alone and all(self._fails(sizes) for sizes in alone):
                 yield self._say(f"{one} = {two}", alone[0])
         yield from self._find_upper_limits()
         yield from self._find_lower_limits()
-        for name in self._points.rigid:
+        for name in self._samples.rigid:
             yield from self._find_fixed(name)
 
     def _works(self, sizes: dict[str, int]) -> bool:
-        return self._prober.ask(sizes).works
+        return self._retracer.at(sizes).works
 
     def _fails(self, sizes: dict[str, int]) -> bool:
         """Tell whether the model was tried and failed: what was given up tells nothing."""
-        return all(size > 0 for size in sizes.values()) and self._prober.ask(sizes).failed
+        return all(size > 0 for size in sizes.values()) and self._retracer.at(sizes).failed
 
     def _say(self, text: str, *sizes: dict[str, int]) -> Constraint:
         told = []
         for at in sizes:
             where = ", ".join(f"{name} = {size}" for name, size in at.items())
-            told.append((where, self._prober.ask(at).reason))
+            told.append((where, self._retracer.at(at).reason))
         return Constraint(text, tuple(told))
 
     def _step(self, name: str) -> int:
-        return self._points.strides.get(name, 1)
+        return self._samples.strides.get(name, 1)
 
     # -- multiples ----------------------------------------------------------------------------------------------------
 
@@ -93,8 +94,8 @@ class _Finder:
         """Every size that differs by less than the step was found to fail, those that differ by it to work."""
         groups: dict[tuple[int, int], list[str]] = {}
         evidence: dict[str, dict[str, int]] = {}
-        for name, step in self._points.strides.items():
-            partners = [name, *(b if a == name else a for a, b in self._points.tied if name in (a, b))]
+        for name, step in self._samples.strides.items():
+            partners = [name, *(b if a == name else a for a, b in self._samples.tied if name in (a, b))]
             tried = [dict.fromkeys(partners, self._base[name] + step // p) for p in set(prime_factors(step))]
             if tried and all(self._fails(sizes) for sizes in tried):
                 groups.setdefault((step, self._base[name] % step), []).append(name)
@@ -107,10 +108,8 @@ class _Finder:
 
     def _find_upper_limits(self) -> Iterable[Constraint]:
         groups: dict[int, list[str]] = {}
-        for name in self._points.free:
-            limit = (
-                None if name == self._prober.batch or self._prober.is_feature(name) else self._find_upper_limit(name)
-            )
+        for name in self._samples.free:
+            limit = None if name == self._names.batch or self._names.is_feature(name) else self._find_upper_limit(name)
             if limit is None or not self._works(self._with_partner(name, limit)):
                 continue
             if self._fails(self._with_partner(name, limit + self._step(name))):
@@ -120,10 +119,10 @@ class _Finder:
             yield self._say(f"{_join(names)} ≤ {limit}", {names[0]: limit + self._step(names[0])})
 
     def _find_upper_limit(self, name: str) -> int | None:
-        if name in self._points.capped:
+        if name in self._samples.capped:
             return self._base[name]
-        if self._prober.is_spatial(name):
-            far = self._points.narrow.get(name)
+        if self._names.is_spatial(name):
+            far = self._samples.narrow.get(name)
             return self._search_map_limit(name, far) if far and not self._works({name: far}) else None
         return None if self._unrolls() else self._search_limit(name)
 
@@ -163,7 +162,7 @@ class _Finder:
         """Tell whether a longer sequence is more work even without numbers: then 30,000 steps are not tried."""
         if any(call.type_name in _RECURRENT for call in self._trace.calls):
             return True
-        return any(len(other.calls) > len(self._trace.calls) * 1.2 + 10 for other in self._points.traces)
+        return any(len(other.calls) > len(self._trace.calls) * 1.2 + 10 for other in self._samples.traces)
 
     def _search_limit(self, name: str) -> int | None:
         """Find the size of a table that ends the sequence: among the sizes of parameters and settings."""
@@ -175,7 +174,7 @@ class _Finder:
         far = known[-1] + step if known else size
         if not known or self._works({name: far}):
             return None
-        overrun = self._prober.ask({name: far}).overrun
+        overrun = self._retracer.at({name: far}).overrun
         if overrun and size <= far - overrun and (far - overrun - size) % step == 0:
             return far - overrun
         low, high = -1, len(known) - 1  # known[low] works, one step above known[high] fails
@@ -205,12 +204,12 @@ class _Finder:
 
     def _find_lower_limits(self) -> Iterable[Constraint]:
         """Try the smallest sizes that leave nothing empty, all together first: mostly they work."""
-        names = [name for name in self._points.free if name != self._prober.batch and not self._prober.is_feature(name)]
+        names = [name for name in self._samples.free if name != self._names.batch and not self._names.is_feature(name)]
         lowest = {name: self._smallest_by_formula(name) for name in names}
-        for one, two in self._points.tied:
+        for one, two in self._samples.tied:
             lowest[one] = lowest[two] = max(lowest[one], lowest[two])
-        batch_name = self._prober.batch
-        batch = {batch_name: self._step(batch_name)} if batch_name in self._points.free else {}
+        batch_name = self._names.batch
+        batch = {batch_name: self._step(batch_name)} if batch_name in self._samples.free else {}
         if (names or batch) and not self._works({**lowest, **batch}):
             if batch and not self._works(batch):
                 yield from self._find_smallest_batch(batch_name, batch[batch_name])
@@ -231,7 +230,7 @@ class _Finder:
             yield self._say(f"{_join(alike)} ≥ {low}", {alike[0]: low - self._step(alike[0])})
 
     def _with_partner(self, name: str, size: int) -> dict[str, int]:
-        partners = [b if a == name else a for a, b in self._points.tied if name in (a, b)]
+        partners = [b if a == name else a for a, b in self._samples.tied if name in (a, b)]
         return dict.fromkeys([name, *partners], size)
 
     def _smallest_by_formula(self, name: str) -> int:
@@ -255,7 +254,7 @@ class _Finder:
         if smallest is None:
             return
         training = any(fact.training for fact in self._trace.modules)
-        works_in_eval = training and self._prober.ask({name: tried}, training=False).works
+        works_in_eval = training and self._retracer.at({name: tried}, training=False).works
         yield self._say(f"{name} > {smallest - 1}{' in train mode' if works_in_eval else ''}", {name: smallest - 1})
 
     def _find_fixed(self, name: str) -> Iterable[Constraint]:

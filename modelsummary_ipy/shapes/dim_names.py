@@ -9,14 +9,15 @@ from modelsummary_ipy.model.torch_layers import classes_of, names_of, spatial_di
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.trace import Call, InputFact, Link, Trace
 
-__all__ = ["FEATURE_NAMES", "InputNames", "name_dims"]
+__all__ = ["InputNames", "name_dims"]
 
 #: Dims that a layer's weights fix; they are numbers in a formula unless the model works with others.
-FEATURE_NAMES = frozenset({"C", "F"})
+_FEATURES = frozenset({"C", "F"})
 
 #: Layers whose first dims are the batch and the channels, the rest a map's.
 _MAP_LAYERS = names_of("convolution", "transposed convolution", "pool", "batch norm", "instance norm")
 _SEQUENCE_LAYERS = classes_of("recurrent", "attention", "transformer layer")
+_SPATIAL_NAMES = frozenset({"H", "W", "L", "D"})
 _SPATIAL = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
 #: Operations that hand a tensor on with its dims where they were.
 _SAME_DIMS = frozenset(
@@ -46,6 +47,14 @@ class InputNames:
     def role(self, name: str) -> str:
         """Return what a dim is, as one letter: ``"T"`` of ``T2``."""
         return self.roles.get(name, name).rstrip("0123456789")
+
+    def is_feature(self, name: str) -> bool:
+        """Tell whether a dim is one that a layer's weights usually fix."""
+        return self.role(name) in _FEATURES
+
+    def is_spatial(self, name: str) -> bool:
+        """Tell whether a dim is one of a feature map, an image or a signal."""
+        return self.role(name) in _SPATIAL_NAMES
 
 
 def name_dims(trace: Trace) -> InputNames:
@@ -129,7 +138,7 @@ def _names_by_size(shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str, 
     """Name a mask's dims after the dims of the other inputs that they match, the batch first."""
     names: list[str] = []
     for axis, size in enumerate(shape):
-        matches = [name for name, known in sizes.items() if known == size and name not in FEATURE_NAMES]
+        matches = [name for name, known in sizes.items() if known == size and name not in _FEATURES]
         ordered = sorted(matches, key=lambda name: (name != "B") if axis == 0 and len(shape) != 2 else (name == "B"))
         if len(shape) == 2 and axis == 0 and "B" in matches and (size != shape[1] or len(matches) < 2):
             ordered = ["B"]

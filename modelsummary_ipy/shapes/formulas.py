@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from modelsummary_ipy.isolation.global_state import collector_paused
-from modelsummary_ipy.isolation.shadow import Shadow
+from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.summary import Retrace, Row
 from modelsummary_ipy.records.trace import Call, Formula, Link, TensorSpec, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
-from modelsummary_ipy.shapes.dim_names import name_dims
+from modelsummary_ipy.shapes.dim_names import InputNames, name_dims
 from modelsummary_ipy.shapes.expr import Expr, constant, symbol
 from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.fit_expr import Fitter, Known, Values
-from modelsummary_ipy.shapes.sample_sizes import Points, choose_points, choose_points_of_failed
+from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes, choose_sample_sizes_of_failed
 from modelsummary_ipy.shapes.windows import predict_windows
-from modelsummary_ipy.tracing.retracer import Prober, Sizes
-
-if TYPE_CHECKING:
-    from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.tracing.request import TraceRequest
+from modelsummary_ipy.tracing.retracer import Retracer
 
 __all__ = ["BatchFacts", "Formulas", "find_batch", "find_formulas", "trace_again"]
 
@@ -30,25 +27,23 @@ FormulaTable = Mapping[int, tuple[Formula | None, ...]]
 
 @dataclass(frozen=True)
 class BatchFacts:
-    """What a second trace with one more in the batch told.
+    """What a second trace with one more in the batch shows.
 
     Attributes:
-        names: Per input leaf, a name per dim, ``""`` for a plain number.
+        names: Of the input's dims.
         base: The sizes the user gave, by name; the batch's by ``"B"`` too.
-        batch_name: What the batch is called, ``""`` if there is none.
         batch: Per row, per output leaf, its size at ``B + 1``; ``None`` where the row has no partner in that trace.
         failed_at: ``(("B = 9", reason),)`` if the model does not run with one more.
-        retrace: The pass at ``B + 1``, also if it failed; ``None`` if none was made.
-        prober: Asks the model again; ``None`` where it can't be asked.
+        retrace: The trace at ``B + 1``, also if it failed; ``None`` if none was made.
+        retracer: Traces the model again; ``None`` where it can't be traced with fakes.
     """
 
-    names: tuple[tuple[str, ...], ...] = ()
+    names: InputNames
     base: Sizes = field(default_factory=dict)
-    batch_name: str = ""
     batch: Table = field(default_factory=dict)
     failed_at: tuple[tuple[str, str], ...] = ()
     retrace: Retrace | None = None
-    prober: Prober | None = None
+    retracer: Retracer | None = None
 
 
 @dataclass(frozen=True)
@@ -56,66 +51,55 @@ class Formulas:
     """Every size as a formula.
 
     Attributes:
+        names: Of the model's input's dims.
         outputs: Per row, per output leaf, a formula or ``None``.
         inputs: The same for input leaves.
-        names: Per input leaf of the model, a name per dim.
-        batch: As in ``BatchFacts``.
-        failed_at: Sizes at which the model does not run, and why.
-        points: Which sizes were traced, and what is known of the dims.
-        prober: Asks the model again.
+        samples: Which sizes were traced, and what is known of the dims.
+        retracer: Traces the model again.
     """
 
+    names: InputNames
     outputs: FormulaTable = field(default_factory=dict)
     inputs: FormulaTable = field(default_factory=dict)
-    names: tuple[tuple[str, ...], ...] = ()
-    batch: Table = field(default_factory=dict)
-    failed_at: tuple[tuple[str, str], ...] = ()
-    points: Points | None = None
-    prober: Prober | None = None
+    samples: SampleSizes | None = None
+    retracer: Retracer | None = None
 
 
-def find_batch(
-    shadow: Shadow, inputs: ModelInputs | None, dtypes: list[str], method: str, trace: Trace, rows: tuple[Row, ...]
-) -> BatchFacts:
+def find_batch(request: TraceRequest | None, trace: Trace, rows: tuple[Row, ...]) -> BatchFacts:
     """Name the input's dims and trace once more with one more in the batch.
 
     Args:
-        shadow: The pristine copy that ``trace`` was made of.
-        inputs: What the user gave.
-        dtypes: The dtypes that the sizes among it got.
-        method: What was called.
-        trace: The first trace; only one made with fakes that came to its end is asked for the batch.
+        request: What ``trace`` was made of; ``None`` if there was no input.
+        trace: The first trace; only one made with fakes that came to its end is traced again here.
         rows: Its rows.
     """
-    found = name_dims(trace)
-    names = found.dims
+    names = name_dims(trace)
     base = {
         name: size
-        for dims, fact in zip(names, trace.inputs, strict=True)
+        for dims, fact in zip(names.dims, trace.inputs, strict=True)
         for name, size in zip(dims, fact.spec.shape, strict=True)
         if name
     }
-    told = {**base, "B": base[found.batch]} if found.batch else base
-    first = BatchFacts(names, told, found.batch)
-    if inputs is None or trace.engine != "fake" or not trace.calls:
+    first = BatchFacts(names, {**base, "B": base[names.batch]} if names.batch else base)
+    if request is None or trace.engine != "fake" or not trace.calls:
         return first
-    prober = Prober(shadow, inputs, dtypes, method, found, base, len(trace.calls))
-    first = replace(first, prober=prober)
-    if not found.batch or trace.failure is not None:
+    retracer = Retracer(request, trace, names.dims)
+    first = replace(first, retracer=retracer)
+    if not names.batch or trace.failure is not None:
         return first
-    one_more = base[found.batch] + 1
+    one_more = base[names.batch] + 1
     with collector_paused():
-        probe = prober.ask({"B": one_more})
-    if not probe.works:
-        first = replace(first, failed_at=((f"{found.batch} = {one_more}", probe.reason),))
-    if probe.trace is None:
+        found = retracer.at({names.batch: one_more})
+    if not found.works:
+        first = replace(first, failed_at=((f"{names.batch} = {one_more}", found.reason),))
+    if found.trace is None:
         return first
-    partners = align_calls(trace, probe.trace)
-    retrace = Retrace({"B": one_more}, probe.trace, partners)
-    if not probe.works:
+    partners = align_calls(trace, found.trace)
+    retrace = Retrace({"B": one_more}, found.trace, partners)
+    if not found.works:
         return replace(first, retrace=retrace)
     table = {
-        row.index: _read_sizes(trace.calls[row.call], partners[row.call], probe.trace)
+        row.index: _read_sizes(trace.calls[row.call], partners[row.call], found.trace)
         for row in rows
         if row.call is not None
     }
@@ -123,11 +107,12 @@ def find_batch(
 
 
 def trace_again(batch: BatchFacts, trace: Trace, sizes: Sizes) -> Retrace | None:
-    """Trace once more at sizes that a rule asks for; ``None`` if the model can't be asked."""
-    if batch.prober is None or not set(sizes) <= set(batch.base):
+    """Trace once more at sizes that a rule needs, the batch by ``"B"``; ``None`` if that can't be traced."""
+    if batch.retracer is None or not set(sizes) <= set(batch.base):
         return None
-    probe = batch.prober.ask(sizes)
-    return None if probe.trace is None else Retrace(dict(sizes), probe.trace, align_calls(trace, probe.trace))
+    own = {batch.names.batch if name == "B" and batch.names.batch else name: size for name, size in sizes.items()}
+    found = batch.retracer.at(own).trace
+    return None if found is None else Retrace(dict(sizes), found, align_calls(trace, found))
 
 
 def _read_sizes(call: Call, partner: int | None, other: Trace) -> tuple[tuple[int, ...] | None, ...]:
@@ -135,39 +120,34 @@ def _read_sizes(call: Call, partner: int | None, other: Trace) -> tuple[tuple[in
     return tuple(shapes.get(spec.name) for spec in call.outputs)
 
 
-def find_formulas(
-    shadow: Shadow,
-    inputs: ModelInputs | None,
-    dtypes: list[str],
-    method: str,
-    trace: Trace,
-    rows: tuple[Row, ...],
-    first: BatchFacts | None = None,
-) -> Formulas:
-    """Find a formula for every leaf of every row; see ``find_batch`` for the arguments.
+def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> Formulas:
+    """Find a formula for every leaf of every row.
 
     Args:
-        first: What ``find_batch`` found, if it was asked before.
+        batch: What ``find_batch`` found.
+        trace: The first trace.
+        rows: Its rows.
 
     Returns:
-        Formulas that predict every trace made, one of them at sizes that no fit looked at.
+        Formulas that predict every trace made, one of them at sizes that no fit used.
     """
-    first = first or find_batch(shadow, inputs, dtypes, method, trace, rows)
-    if first.prober is None:
-        return Formulas(names=first.names, batch=first.batch, failed_at=first.failed_at)
+    names, retracer = batch.names, batch.retracer
+    if retracer is None:
+        return Formulas(names)
+    base = {name: size for name, size in batch.base.items() if any(name in dims for dims in names.dims)}
     with collector_paused():
         if trace.failure is None:
-            points = choose_points(first.prober, works_at_one_more=bool(first.batch))
+            samples = choose_sample_sizes(retracer, names, base, works_at_one_more=bool(batch.batch))
         else:
-            points = choose_points_of_failed(first.prober, len(trace.calls))
-        finder = _Finder(trace, points, first.names)
+            samples = choose_sample_sizes_of_failed(retracer, names, base, len(trace.calls))
+        finder = _Finder(trace, samples, names.dims)
         finder.run()
     outputs = {row.index: finder.outputs[row.call] for row in rows if row.call is not None}
     taken = {row.index: finder.inputs[row.call] for row in rows if row.call is not None}
-    return Formulas(outputs, taken, first.names, first.batch, first.failed_at, points, first.prober)
+    return Formulas(names, outputs, taken, samples, retracer)
 
 
-#: A leaf at every point: its size there, ``None`` where it was not.
+#: A leaf at the given and at every other size: its shape there, ``None`` where it was not.
 _Shapes = tuple["tuple[int, ...] | None", ...]
 _Dims = tuple[Expr, ...]
 
@@ -175,30 +155,32 @@ _Dims = tuple[Expr, ...]
 class _Finder:
     """Walks the calls in order, so that what a layer reads is known before what it makes."""
 
-    def __init__(self, trace: Trace, points: Points, names: tuple[tuple[str, ...], ...]) -> None:
+    def __init__(self, trace: Trace, samples: SampleSizes, names: tuple[tuple[str, ...], ...]) -> None:
         self._trace = trace
-        self._steps = points.steps
-        self._others = points.traces
-        self._partners = [align_calls(trace, other) for other in points.traces]
-        sizes = (points.base, *points.sizes)
-        degenerate = any(size == 1 for name, size in points.base.items() if name in points.free)
-        self._fitter = Fitter(sizes, held=len(sizes) - 1, steps=points.steps, must_agree=not degenerate)
-        self._given = self._read_given(points, names)
+        self._steps = samples.steps
+        self._others = samples.traces
+        self._partners = [align_calls(trace, other) for other in samples.traces]
+        sizes = (samples.base, *samples.sizes)
+        degenerate = any(size == 1 for name, size in samples.base.items() if name in samples.free)
+        self._fitter = Fitter(sizes, held=len(sizes) - 1, steps=samples.steps, must_agree=not degenerate)
+        self._given = self._read_given(samples, names)
         self._made: list[tuple[tuple[_Shapes, _Dims | None], ...]] = [()] * len(trace.calls)
         self._cache: dict[tuple[object, ...], _Dims | None] = {}
         self._written: dict[Expr, str] = {}
-        self._order = list(points.base)
+        self._order = list(samples.base)
         self.outputs: list[tuple[Formula | None, ...]] = [(None,) * len(call.outputs) for call in trace.calls]
         self.inputs: list[tuple[Formula | None, ...]] = [(None,) * len(call.inputs) for call in trace.calls]
 
-    def _read_given(self, points: Points, names: tuple[tuple[str, ...], ...]) -> tuple[tuple[_Shapes, _Dims], ...]:
+    def _read_given(
+        self, samples: SampleSizes, names: tuple[tuple[str, ...], ...]
+    ) -> tuple[tuple[_Shapes, _Dims], ...]:
         """Write the model's own input as names, with numbers for dims that do not move."""
         given: list[tuple[_Shapes, _Dims]] = []
-        twin = {two: one for one, two in points.tied}
+        twin = {two: one for one, two in samples.tied}
         for dims, fact in zip(names, self._trace.inputs, strict=True):
             pairs = list(zip(dims, fact.spec.shape, strict=True))
-            shapes = tuple(tuple(at.get(name, size) for name, size in pairs) for at in (points.base, *points.sizes))
-            exprs = (symbol(twin.get(name, name)) if name in points.free else constant(size) for name, size in pairs)
+            shapes = tuple(tuple(at.get(name, size) for name, size in pairs) for at in (samples.base, *samples.sizes))
+            exprs = (symbol(twin.get(name, name)) if name in samples.free else constant(size) for name, size in pairs)
             given.append((shapes, tuple(exprs)))
         return tuple(given)
 
@@ -343,7 +325,7 @@ class _Near:
 
 
 def _values_of(shapes: _Shapes, axis: int, rank: int) -> Values:
-    """Return one dim of a leaf at every point; a leaf of another rank there is another leaf."""
+    """Return one dim of a leaf at every sample; a leaf of another rank there is another leaf."""
     return tuple(None if shape is None or len(shape) != rank else shape[axis] for shape in shapes)
 
 

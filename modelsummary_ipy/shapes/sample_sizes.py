@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.tracing.retracer import Prober, Sizes
+from modelsummary_ipy.shapes.dim_names import InputNames
+from modelsummary_ipy.tracing.retracer import Retracer
 
-__all__ = ["Points", "choose_points", "choose_points_of_failed", "prime_factors"]
+__all__ = ["SampleSizes", "choose_sample_sizes", "choose_sample_sizes_of_failed", "prime_factors"]
 
 #: What is added to the batch in the further traces (the one at ``B + 1`` came before): to the next multiple of 16, so
 #: that batches near one another ask for the same sizes, whose answers are remembered; or to the batch itself.
@@ -24,7 +26,7 @@ _OTHER_STEPS = (64,)
 
 
 @dataclass(frozen=True)
-class Points:
+class SampleSizes:
     """The sizes that were traced, and what the search for them told.
 
     Attributes:
@@ -67,33 +69,38 @@ def prime_factors(number: int) -> list[int]:
     return [*found, number] if number > 1 else found
 
 
-def choose_points(prober: Prober, *, works_at_one_more: bool) -> Points:
+def choose_sample_sizes(retracer: Retracer, names: InputNames, base: Sizes, *, works_at_one_more: bool) -> SampleSizes:
     """Find sizes at which the model runs, that differ in every dim that may move.
 
     Args:
-        prober: Asks the model.
+        retracer: Traces the model.
+        names: Of the input's dims.
+        base: The sizes that the user gave, by name.
         works_at_one_more: Whether it ran at ``B + 1``.
     """
-    return _Chooser(prober, works_at_one_more).choose()
+    return _Chooser(retracer, names, base, works_at_one_more).choose()
 
 
-def choose_points_of_failed(prober: Prober, num_calls: int) -> Points:
+def choose_sample_sizes_of_failed(retracer: Retracer, names: InputNames, base: Sizes, num_calls: int) -> SampleSizes:
     """Choose sizes for a model that fails: what ran before it fails has formulas too.
 
     Args:
-        prober: Asks the model.
+        retracer: Traces the model.
+        names: Of the input's dims.
+        base: The sizes that the user gave, by name.
         num_calls: Calls of the first trace; other sizes are to lead about as far.
     """
-    return _Chooser(prober, works_at_one_more=False).choose_any(num_calls)
+    return _Chooser(retracer, names, base, works_at_one_more=False).choose_any(num_calls)
 
 
 class _Chooser:
-    def __init__(self, prober: Prober, works_at_one_more: bool) -> None:
-        self._prober = prober
-        self._base = dict(prober.base)
-        self._batch = prober.batch
-        self._is_feature = prober.is_feature
-        self._is_spatial = prober.is_spatial
+    def __init__(self, retracer: Retracer, names: InputNames, base: Sizes, works_at_one_more: bool) -> None:
+        self._retracer = retracer
+        self._names = names
+        self._base = dict(base)
+        self._batch = names.batch
+        self._is_feature = names.is_feature
+        self._is_spatial = names.is_spatial
         self._strides: dict[str, int] = {}
         self._capped: set[str] = set()
         self._rigid: list[str] = []
@@ -103,7 +110,7 @@ class _Chooser:
         self._little: dict[str, int] = {}
         self._works_at_one_more = works_at_one_more
 
-    def choose(self) -> Points:
+    def choose(self) -> SampleSizes:
         if self._works_at_one_more:
             size = self._base[self._batch]
             self._plans[self._batch] = tuple((size // 16 + 1) * 16 + more for more in _BATCH)
@@ -126,7 +133,7 @@ class _Chooser:
                 self._try_feature(name)
         return self._trace_all()
 
-    def choose_any(self, num_calls: int) -> Points:
+    def choose_any(self, num_calls: int) -> SampleSizes:
         """Choose sizes that lead as far as the first trace went, wherever they end."""
         moving = [name for name in self._base if not self._is_feature(name)]
         wide = self._plan([name for name in moving if name != self._batch])
@@ -137,16 +144,16 @@ class _Chooser:
             self._plans = dict(plans)
             if self._batch in moving:
                 self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _LITTLE_BATCH)
-            probes = [self._prober.ask(self._at(turn)) for turn in range(4)] if self._plans else []
-            if sum(probe.trace is not None and len(probe.trace.calls) * 2 > num_calls for probe in probes) >= 3:
+            tried = [self._retracer.at(self._at(turn)) for turn in range(4)] if self._plans else []
+            if sum(found.trace is not None and len(found.trace.calls) * 2 > num_calls for found in tried) >= 3:
                 break
-        kept = [turn for turn, probe in enumerate(probes) if probe.trace is not None]
-        traces = tuple(trace for turn in kept if (trace := probes[turn].trace) is not None)
+        kept = [turn for turn, found in enumerate(tried) if found.trace is not None]
+        traces = tuple(trace for turn in kept if (trace := tried[turn].trace) is not None)
         sizes = tuple({**self._base, **self._at(turn)} for turn in kept)
-        return Points(self._base, sizes, traces, tuple(self._plans))
+        return SampleSizes(self._base, sizes, traces, tuple(self._plans))
 
     def _works(self, sizes: Sizes) -> bool:
-        return self._prober.ask(sizes).works
+        return self._retracer.at(sizes).works
 
     def _at(self, turn: int) -> dict[str, int]:
         return {name: plan[turn] for name, plan in self._plans.items()}
@@ -180,7 +187,7 @@ class _Chooser:
         square = dict(wide)
         tied: list[tuple[str, str]] = []
         for partner, name in pairwise(names):
-            roles = self._prober.names.role(partner), self._prober.names.role(name)
+            roles = self._names.role(partner), self._names.role(name)
             if roles == ("H", "W") and self._base[partner] == self._base[name]:
                 square[name] = square[partner]
                 tied.append((partner, name))
@@ -314,7 +321,7 @@ class _Chooser:
                 chosen.append(self._at(turn))
         return chosen
 
-    def _trace_all(self) -> Points:
+    def _trace_all(self) -> SampleSizes:
         """Trace the planned sizes together; if too few work together, dim by dim."""
         chosen = self._choose_together()
         if len(chosen) < 3 + self._works_at_one_more and self._repair():
@@ -327,11 +334,11 @@ class _Chooser:
         kept: list[dict[str, int]] = []
         for sizes in chosen:
             full = {**self._base, **sizes}
-            probe = self._prober.ask(full)
-            if probe.trace is not None and probe.works and full not in kept:
-                traces.append(probe.trace)
+            found = self._retracer.at(full)
+            if found.trace is not None and found.works and full not in kept:
+                traces.append(found.trace)
                 kept.append(full)
-        return Points(
+        return SampleSizes(
             self._base,
             tuple(kept),
             tuple(traces),

@@ -1,20 +1,22 @@
-"""What the user gave, made into arguments of the copy's own tensors; the dtype of a size comes from who reads it."""
+"""What the user gave, made into arguments of the copy's own tensors; a size gets the dtype of the layer it goes to."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.isolation.shadow import Workpiece
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.model.torch_layers import functions_of, names_of
-from modelsummary_ipy.records.trace import Call, InputFact, ParamFact, Trace
+from modelsummary_ipy.records.trace import Call, InputFact, Trace
+from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared
 
@@ -28,8 +30,9 @@ _LOOKUPS = names_of("embedding", "embedding bag") | {"one_hot"}
 _WEIGHTED = functions_of("linear", "convolution", "bilinear") | {"matmul", "mm", "bmm", "addmm"}
 
 
-def list_sizes(inputs: ModelInputs, names: tuple[str, ...]) -> list[tuple[str, Size]]:
+def list_sizes(request: TraceRequest) -> list[tuple[str, Size]]:
     """List the sizes among the arguments, by the name of the parameter they go to."""
+    inputs, names = request.inputs, request.names
     found: list[tuple[str, Size]] = []
     named = [(names[i] if i < len(names) else str(i), value) for i, value in enumerate(inputs.args)]
     for name, value in (*named, *inputs.kwargs.items()):
@@ -52,48 +55,36 @@ def _sizes_in(value: Any) -> list[Size]:
     return found
 
 
-def guess_dtypes(inputs: ModelInputs, names: tuple[str, ...], params: tuple[ParamFact, ...]) -> list[str]:
-    """Guess a dtype for every size: its own if it says one, by its parameter's name, else the model's floating dtype.
-
-    Returns:
-        One dtype per size, in the order the sizes stand in the arguments.
-    """
+def guess_dtypes(request: TraceRequest) -> TraceRequest:
+    """Guess a dtype for every size: its own if it has one, by its parameter's name, else the model's floating dtype."""
+    params = request.shadow.tree.params
     floating = next((p.dtype for p in params if p.kind == "parameter" and _is_floating(p.dtype)), None)
     default = floating or name_dtype(torch.get_default_dtype())
     guesses: list[str] = []
-    for name, size in list_sizes(inputs, names):
+    for name, size in list_sizes(request):
         if size.dtype is not None:
             guesses.append(str(size.dtype).removeprefix("torch."))
         elif name in _MASK_NAMES or name.rpartition("_")[2] in (*_INTEGER_NAMES, *_LENGTH_NAMES):
             guesses.append("int64")
         else:
             guesses.append(default)
-    return guesses
+    return replace(request, dtypes=tuple(guesses))
 
 
 def _is_floating(dtype: str) -> bool:
     return dtype in ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
 
 
-def prepare_inputs(
-    inputs: ModelInputs,
-    work: Workpiece,
-    dtypes: list[str],
-    ranges: Mapping[int, int] | None = None,
-    *,
-    method: str = "forward",
-) -> Prepared:
-    """Make the arguments of a forward for one copy of the model.
+def prepare_inputs(request: TraceRequest, work: Workpiece, ranges: Mapping[int, int] | None = None) -> Prepared:
+    """Make the arguments of a forward for one copy of the model; a mask hides nothing, a length is the whole one.
 
     Args:
-        inputs: What the user gave; sizes become tensors of that size, live data is converted as the model's tensors.
+        request: Its sizes become tensors of that size; data is converted as the model's tensors were.
         work: The copy they are for.
-        dtypes: One per size, from ``guess_dtypes``.
         ranges: For a real run: by size, the number of values an integer may take (rows of the embedding it goes to).
-        method: What they are for: a mask hides nothing, and a length is that of the whole sequence.
     """
-    sizes = list_sizes(inputs, parameter_names(work.module, method))
-    maker = _Maker(work, dtypes, ranges or {}, [_find_fill(name, size, sizes) for name, size in sizes])
+    inputs, sizes = request.inputs, list_sizes(request)
+    maker = _Maker(work, request.dtypes, ranges or {}, [_find_fill(name, size, sizes) for name, size in sizes])
     args = tuple(maker.make(value) for value in inputs.args)
     kwargs = {name: maker.make(value) for name, value in inputs.kwargs.items()}
     facts = []
@@ -127,7 +118,9 @@ def _find_fill(name: str, size: Size, sizes: list[tuple[str, Size]]) -> int | No
 
 
 class _Maker:
-    def __init__(self, work: Workpiece, dtypes: list[str], ranges: Mapping[int, int], fills: list[int | None]) -> None:
+    def __init__(
+        self, work: Workpiece, dtypes: tuple[str, ...], ranges: Mapping[int, int], fills: list[int | None]
+    ) -> None:
         self._work = work
         self._dtypes = dtypes
         self._ranges = ranges
@@ -164,24 +157,20 @@ class _Maker:
         return torch.randint(0, max(most, 1), shape, generator=self._generator, device="cpu").to(dtype)
 
 
-def correct_dtypes(
-    inputs: ModelInputs, names: tuple[str, ...], dtypes: list[str], prepared: Prepared, trace: Trace
-) -> list[str] | None:
+def correct_dtypes(request: TraceRequest, prepared: Prepared, trace: Trace) -> TraceRequest | None:
     """Compare guessed dtypes with the layers that read the inputs.
 
     Args:
-        inputs: What the user gave.
-        names: The method's parameter names.
-        dtypes: The guesses the trace was made with.
-        prepared: The arguments it was made with.
-        trace: What came of it; it may have failed.
+        request: What was traced.
+        prepared: The arguments that were made of it.
+        trace: The trace; it may have failed.
 
     Returns:
-        Better guesses, or ``None`` if none is called for.
+        The request with better guesses, ``None`` if the guesses will do.
     """
-    better = list(dtypes)
+    better = list(request.dtypes)
     number = 0
-    sizes = list_sizes(inputs, names)
+    sizes = list_sizes(request)
     for leaf, fact in enumerate(prepared.facts):
         if fact.given != "size":
             continue
@@ -189,7 +178,7 @@ def correct_dtypes(
         if size.dtype is None and (wanted := _wanted_dtype(trace, leaf, better[number])) is not None:
             better[number] = wanted
         number += 1
-    return better if better != dtypes else None
+    return replace(request, dtypes=tuple(better)) if tuple(better) != request.dtypes else None
 
 
 def _wanted_dtype(trace: Trace, leaf: int, guess: str) -> str | None:

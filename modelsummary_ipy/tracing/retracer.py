@@ -1,219 +1,240 @@
-"""A model asked again at other sizes: which sizes it takes, and what every call makes of them."""
+"""The same forward traced again: at other sizes, with other dtypes, or with everything measured."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from modelsummary_ipy.inputs.pytree import replace_tensors
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.output import quiet_output
-from modelsummary_ipy.isolation.shadow import Shadow, Workpiece
+from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.retraced import Budget, Retraced, Sizes, Specs
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.shapes.dim_names import FEATURE_NAMES, InputNames
-from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch, give_constant
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
-from modelsummary_ipy.tracing.real_op_checks import find_overrun
-from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
-from modelsummary_ipy.tracing.tracer import Prepared, TraceEndedError, trace
+from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun
+from modelsummary_ipy.tracing.request import TraceRequest
+from modelsummary_ipy.tracing.resized_inputs import resize_inputs
+from modelsummary_ipy.tracing.tracer import Prepared, TraceEndedError, TraceResult, trace
 
-if TYPE_CHECKING:
-    from modelsummary_ipy.inputs.model_inputs import ModelInputs
-
-__all__ = ["Probe", "Prober", "Sizes"]
-
-#: Sizes by name of a dim.
-Sizes = Mapping[str, int]
+__all__ = ["Retracer", "trace_fake"]
 
 #: A trace at other sizes may make this many times the torch calls of the first one, then it is given up.
 _MOST_TIMES = 4
 _MOST_EXTRA = 2000
-#: All traces together may make this many calls, or this many times those of the first one; counted, not timed, so that
-#: the same model always gets the same answer.
+#: What all traces of one retracer may take by default; of a model with many calls at least five traces.
 _MOST_CALLS = 30_000
 _LEAST_TRACES = 5
 _MOST_TRACES = 80
-_SPATIAL = frozenset({"H", "W", "L", "D"})
 
 
-@dataclasses.dataclass(frozen=True)
-class Probe:
-    """What a trace at other sizes gave.
-
-    Attributes:
-        trace: The facts; ``None`` if it was given up or could not be asked.
-        reason: Why it failed, in the words of the failure; ``""`` if it did not.
-        overrun: How far an index lay beyond the end of a table; 0 if none did.
-    """
-
-    trace: Trace | None
-    reason: str = ""
-    overrun: int = 0
-
-    @property
-    def works(self) -> bool:
-        """Whether the forward came to its end."""
-        return self.trace is not None and not self.reason
-
-    @property
-    def failed(self) -> bool:
-        """Whether the model was asked and failed; neither is true of a trace that was given up."""
-        return self.trace is not None and bool(self.reason)
-
-
-class Prober:
-    """Asks one model at other sizes; each size is asked once.
+class Retracer:
+    """Traces one model again with fakes; at each sizes once.
 
     Args:
-        shadow: The pristine copy.
-        inputs: What the user gave.
-        dtypes: The dtypes that the sizes among it got.
-        method: What is called.
-        names: What the dims of the input are called; whoever asks may call the batch ``"B"``.
-        base: The sizes that the user gave, by name.
-        num_calls: Calls of the first trace.
+        request: What the first trace was made of.
+        first: The first trace.
+        dims: Per input leaf, a name per dim, ``""`` for one that keeps its size.
+        budget: What its traces may take together.
     """
 
     def __init__(
         self,
-        shadow: Shadow,
-        inputs: ModelInputs,
-        dtypes: list[str],
-        method: str,
-        names: InputNames,
-        base: Sizes,
-        num_calls: int,
+        request: TraceRequest,
+        first: Trace,
+        dims: tuple[tuple[str, ...], ...] = (),
+        budget: Budget | None = None,
     ) -> None:
-        self._shadow = shadow
-        self._inputs = inputs
-        self._dtypes = dtypes
-        self._method = method
-        self.names = names
-        self.batch = names.batch
-        self.base = dict(base)
-        self._most = _MOST_TIMES * num_calls + _MOST_EXTRA
-        self._allowance = max(_MOST_CALLS, _LEAST_TRACES * num_calls)
-        self._known: dict[tuple[Any, ...], Probe] = {}
-        #: How many forwards were run.
-        self.passes = 0
+        self.budget = budget or Budget(max(_MOST_CALLS, _LEAST_TRACES * len(first.calls)), _MOST_TRACES)
+        self._request = request
+        self._first = first
+        self._specs = tuple(fact.spec for fact in first.inputs)
+        self._dims = dims
+        self._most = _MOST_TIMES * len(first.calls) + _MOST_EXTRA
+        self._known: dict[Hashable, Retraced] = {}
 
-    def is_feature(self, name: str) -> bool:
-        """Tell whether a dim is one that a layer's weights usually fix."""
-        return self.names.role(name) in FEATURE_NAMES
+    def within(self, budget: Budget) -> Retracer:
+        """Return a retracer of the same forward with a budget of its own."""
+        return Retracer(self._request, self._first, self._dims, budget)
 
-    def is_spatial(self, name: str) -> bool:
-        """Tell whether a dim is one of a map or of a signal."""
-        return self.names.role(name) in _SPATIAL
-
-    def ask(self, sizes: Sizes, *, training: bool | None = None) -> Probe:
-        """Trace at ``sizes``; what they don't name stays as the user gave it.
+    def at(self, where: Sizes | Specs, *, training: bool | None = None) -> Retraced:
+        """Trace at other inputs.
 
         Args:
-            sizes: By name.
+            where: Sizes by name, what they don't name as it was; or size and dtype of every input leaf.
             training: Put the model in train or eval mode; ``None`` leaves the mode that was asked for.
         """
-        full = self._complete(sizes)
-        key = (tuple(sorted(full.items())), training)
+        shapes = self._shapes_at(where) if isinstance(where, Mapping) else None
+        key = (where if shapes is None else shapes, training)
         if key not in self._known:
-            if self._allowance <= 0 or self.passes >= _MOST_TRACES:
-                return Probe(None, "it was asked at many sizes before")
-            probe = self._known[key] = self._run(full, training)
-            self._allowance -= len(probe.trace.calls) if probe.trace is not None else self._most
+            if self.budget.is_spent:
+                return Retraced(None, "it was traced at many sizes before")
+            if isinstance(where, Mapping):
+                found = self._run(self._request, self._changed(where), training=training)
+            else:
+                found = self._run_changed(where)
+            self._known[key] = found
         return self._known[key]
 
-    def measure(self, sizes: Sizes) -> Trace | None:
-        """Trace at ``sizes`` with grad, following what is saved and what lives; ``None`` if that can't be asked."""
-        with torch.inference_mode(False), torch.enable_grad():
-            return self._run(self._complete(sizes), None, measure=True).trace
+    def measure(self, sizes: Sizes | None = None) -> Trace | None:
+        """Trace with grad, following what autograd saves and what lives; outside the budget.
 
-    def _complete(self, sizes: Sizes) -> dict[str, int]:
-        named = {self.batch if name == "B" and self.batch else name: size for name, size in sizes.items()}
-        return {**self.base, **named}
+        A forward that goes backward itself is traced once more, with autograd keeping what it saves.
+
+        Args:
+            sizes: By name, what they don't name as it was.
+
+        Returns:
+            The facts, ``None`` if no such inputs can be made or the trace was given up.
+        """
+        shapes = self._changed(sizes) if sizes else {}
+        with torch.inference_mode(False), torch.enable_grad(), collector_paused():
+            found = self._run(self._request, shapes, measure=True).trace
+            if found is not None and found.failure is None and not found.knows_saved:
+                found = self._run(self._request, shapes, measure=True, keep_saved=True).trace
+        return found
 
     def forget(self) -> None:
-        """Let go of all traces; what is asked again is traced again."""
+        """Let go of all traces; what is asked for again is traced again."""
         self._known.clear()
 
-    def _run(self, sizes: Sizes, training: bool | None, *, measure: bool = False) -> Probe:
-        self.passes += 1
+    def write(self, specs: Specs) -> str:
+        """Write inputs as the magic takes them: ``"(1, 3, 32, 32)"``, ``"ids=(1, 128):int64"``."""
+        changed = self._change_inputs(specs)
+        return changed.inputs.as_line() if changed is not None else ""
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def _shapes_at(self, sizes: Sizes) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            tuple(sizes.get(name, size) if name else size for name, size in zip(dims, spec.shape, strict=True))
+            for dims, spec in zip(self._dims, self._specs, strict=True)
+        )
+
+    def _changed(self, sizes: Sizes) -> dict[int, tuple[int, ...]]:
+        pairs = enumerate(zip(self._shapes_at(sizes), self._specs, strict=True))
+        return {leaf: shape for leaf, (shape, spec) in pairs if shape != spec.shape}
+
+    def _change_inputs(self, specs: Specs) -> TraceRequest | None:
+        """Put sizes in the place of leaves that differ; ``None`` where that can't be said."""
+        leaves = self._request.inputs.leaves()
+        if not len(specs) == len(leaves) == len(self._specs):
+            return None
+        changes: dict[str, Size] = {}
+        dtypes: list[str] = []
+        guesses = iter(self._request.dtypes)
+        for spec, old, (name, leaf) in zip(specs, self._specs, leaves, strict=True):
+            size = leaf if isinstance(leaf, Size) else None
+            guess = next(guesses, spec.dtype) if size is not None else None
+            if (spec.shape, spec.dtype) == (old.shape, old.dtype):
+                dtypes += [guess] if guess is not None else []
+                continue
+            dtypes.append(spec.dtype)
+            is_written = spec.dtype != old.dtype or (size is None and spec.dtype != "float32")
+            dtype = spec.dtype if is_written else size.dtype if size is not None else None
+            dims = size.dims if size is not None and len(size.dims) == len(spec.shape) else None
+            try:
+                changes[name] = Size(spec.shape, dims, dtype)
+            except InputError:
+                return None
+        try:
+            inputs: ModelInputs = self._request.inputs.with_sizes(changes)
+        except InputError:
+            return None
+        return replace(self._request, inputs=inputs, dtypes=tuple(dtypes))
+
+    # -- traces -------------------------------------------------------------------------------------------------------
+
+    def _run_changed(self, specs: Specs) -> Retraced:
+        changed = self._change_inputs(specs)
+        if changed is None or any(min(spec.shape, default=1) < 1 for spec in specs):
+            return Retraced(None, "no such inputs can be made")
+        try:
+            return self._run(changed, {}, check=check_operation)
+        except RuntimeError:  # a size that no tensor can have
+            return Retraced(None, "no such inputs can be made")
+
+    def _run(
+        self,
+        request: TraceRequest,
+        shapes: Mapping[int, tuple[int, ...]],
+        *,
+        training: bool | None = None,
+        check: Callable[..., None] | None = None,
+        measure: bool = False,
+        keep_saved: bool = False,
+    ) -> Retraced:
         counted = 0
 
-        def count(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        def guard(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
             nonlocal counted
             counted += 1
             if counted > self._most:
                 raise TraceEndedError
+            if check is not None:
+                check(func, name, args, kwargs)
 
         with quiet_output(), warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
-            work = self._shadow.build_fake_workpiece(late=not measure and self._shadow.is_large)
-            if training is not None:
-                work.module.train(training)
-            prepared = prepare_inputs(self._inputs, work, self._dtypes, method=self._method)
-            resized = resize(prepared, work, self.names.dims, sizes)
-            if resized is None:
-                return Probe(None, "the input holds tensors that can't be made anew at other sizes")
             if not measure:
                 stack.enter_context(torch.no_grad())  # only sizes are asked for: a quarter faster
             try:
-                result = trace(work, resized, self._shadow.tree, method=self._method, guard=count, measure=measure)
+                made = trace_fake(
+                    request, shapes, lean=not measure and request.shadow.is_large, training=training,
+                    guard=guard, measure=measure, keep_saved=keep_saved,
+                )  # fmt: skip
             except TraceEndedError:
-                return Probe(None, f"more than {self._most} operations")
-        failure = result.trace.failure
-        if failure is not None:
-            return Probe(result.trace, f"{failure.error_type}: {failure.message}")
-        overrun = find_overrun(result.trace, lambda leaf: None)  # sizes of other inputs hold no values
-        if overrun is not None:
-            _, index, rows = overrun
-            return Probe(result.trace, f"IndexError: index {index} in a table of {rows} rows", index - rows + 1)
-        return Probe(result.trace)
+                self.budget.spend(counted)
+                return Retraced(None, f"more than {self._most} operations")
+        if made is None:
+            return Retraced(None, "the input holds tensors that can't be made anew at other sizes")
+        found = made[0].trace
+        if not measure:
+            self.budget.spend(len(found.calls))
+        return _judge(found)
 
 
-def resize(prepared: Prepared, work: Workpiece, names: tuple[tuple[str, ...], ...], sizes: Sizes) -> Prepared | None:
-    """Put tensors of other sizes in the place of the input's leaves.
+def _judge(found: Trace) -> Retraced:
+    if found.failure is not None:
+        return Retraced(found, f"{found.failure.error_type}: {found.failure.message}")
+    overrun = find_overrun(found, lambda leaf: None)  # sizes of other inputs hold no values
+    if overrun is not None:
+        _, index, rows = overrun
+        return Retraced(found, f"IndexError: index {index} in a table of {rows} rows", index - rows + 1)
+    return Retraced(found)
+
+
+def trace_fake(
+    request: TraceRequest,
+    shapes: Mapping[int, tuple[int, ...]] | None = None,
+    *,
+    lean: bool = False,
+    training: bool | None = None,
+    **options: Any,
+) -> tuple[TraceResult, Prepared] | None:
+    """Trace a fresh copy with fakes.
 
     Args:
-        prepared: Arguments made for ``work``; they are used up.
-        work: The copy of the model.
-        names: Per leaf, a name per dim.
-        sizes: By name.
+        request: What to trace.
+        shapes: Other sizes by number of the input leaf.
+        lean: Whether weights are made only when they are read.
+        training: Put the copy in train or eval mode; ``None`` leaves it.
+        options: As ``trace`` takes them.
 
     Returns:
-        The arguments at other sizes; ``None`` if a leaf is not a plain dense fake, or not where it can be replaced.
+        What came of it and its arguments; ``None`` if the arguments can't be made at these sizes.
     """
-    leaves = find_argument_leaves(prepared.args, prepared.kwargs)
-    if len(leaves) != len(names) or work.fake_mode is None:
+    work = request.shadow.build_fake_workpiece(late=lean)
+    if training is not None:
+        work.module.train(training)
+    prepared: Prepared | None = prepare_inputs(request, work)
+    if shapes and prepared is not None:
+        prepared = resize_inputs(prepared, work, shapes)
+    if prepared is None:
         return None
-    fresh: dict[int, Tensor] = {}
-    for (_, tensor), dims in zip(leaves, names, strict=True):
-        shape = tuple(sizes.get(name, size) if name else size for name, size in zip(dims, tensor.shape, strict=True))
-        if shape == tuple(tensor.shape):
-            continue
-        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
-            return None
-        with work.fake_mode:
-            made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
-        values = constant_of(tensor) if isinstance(tensor, FakeTensor) else None
-        if values is not None:  # lengths, offsets: as many more as there are rows now, the last one again
-            give_constant(made, _extend(values, shape))
-        fresh[id(tensor)] = made.requires_grad_(tensor.requires_grad)
-    args = tuple(replace_tensors(value, fresh) for value in prepared.args)
-    kwargs = {name: replace_tensors(value, fresh) for name, value in prepared.kwargs.items()}
-    placed = {id(tensor) for _, tensor in find_argument_leaves(args, kwargs)}
-    if not all(id(tensor) in placed for tensor in fresh.values()):
-        return None
-    return Prepared(args, kwargs, prepared.facts)
-
-
-def _extend(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Repeat the last of every dim up to ``shape``, or cut."""
-    with disable_dispatch():
-        for dim, size in enumerate(shape):
-            places = torch.arange(size).clamp(max=values.shape[dim] - 1)
-            values = values.index_select(dim, places)
-        return values.clone()
+    return trace(work, prepared, request.shadow.tree, method=request.method, **options), prepared

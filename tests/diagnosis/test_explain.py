@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from modelsummary_ipy.diagnosis.failures import explain
+from modelsummary_ipy.records.retraced import Budget, Retraced
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Call, Failure, InputFact, Link, ModuleFact, Source, TensorSpec, Trace
 
@@ -102,6 +104,28 @@ def test_only_what_failed_is_explained() -> None:
         explain(Story(Trace((), (NET,)), ()))
 
 
+class Retracer:
+    """Answers by the shape of the one input, without a model."""
+
+    def __init__(self, answer: Callable[[tuple[int, ...]], Retraced]) -> None:
+        self.answer = answer
+        self.traced: list[tuple[int, ...]] = []
+        self.budget = Budget(0, 0)
+
+    def within(self, budget: Budget) -> Retracer:
+        self.budget = budget
+        return self
+
+    def at(self, where: tuple[TensorSpec, ...]) -> Retraced:
+        self.traced.append(where[0].shape)
+        found = self.answer(where[0].shape)
+        self.budget.spend(len(found.trace.calls) if found.trace is not None else 1)
+        return found
+
+    def write(self, specs: tuple[TensorSpec, ...]) -> str:
+        return str(specs[0].shape)
+
+
 def test_a_size_is_offered_only_if_the_model_ran_at_it() -> None:
     story = make_story(
         Call(0, "module", "", "Net", None, 0, module=0, inputs=(spec(2, 16),), status="failed"),
@@ -110,18 +134,12 @@ def test_a_size_is_offered_only_if_the_model_ran_at_it() -> None:
         modules=(NET, POOL, HEAD),
         message="mat1 and mat2 shapes cannot be multiplied (2x16 and 3136x10)",
     )  # fmt: skip
-    asked: list[tuple[int, ...]] = []
-
-    def fail(specs: tuple[TensorSpec, ...]) -> Trace:
-        asked.append(specs[0].shape)
-        return story.trace
-
-    def run(specs: tuple[TensorSpec, ...]) -> Trace:
-        return replace(story.trace, failure=None) if specs[0].shape == (2, 3136) else story.trace
+    fails, works = Retraced(story.trace, "RuntimeError"), Retraced(replace(story.trace, failure=None))
+    always_failing = Retracer(lambda shape: fails)
 
     assert explain(story).sizes == ()
-    assert explain(story, probe=fail).sizes == ()
-    assert (2, 3136) in asked
-    assert len(asked) == len(set(asked)) <= 60
-    assert explain(story, probe=run).sizes == ("(2, 3136)",)
-    assert explain(story, probe=lambda _: None).sizes == ()
+    assert explain(story, always_failing).sizes == ()
+    assert (2, 3136) in always_failing.traced
+    assert len(always_failing.traced) == len(set(always_failing.traced)) <= 60
+    assert explain(story, Retracer(lambda shape: works if shape == (2, 3136) else fails)).sizes == ("(2, 3136)",)
+    assert explain(story, Retracer(lambda shape: Retraced(None))).sizes == ()

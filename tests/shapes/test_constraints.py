@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from modelsummary_ipy.display.rows import build_rows
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.shapes.constraints import find_constraints
-from modelsummary_ipy.shapes.formulas import Formulas, find_formulas
+from modelsummary_ipy.shapes.formulas import Formulas, find_batch, find_formulas
 from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.tracing.engine import run_engine
 from tests.reference import quietly
@@ -125,8 +125,7 @@ def find(model: nn.Module, *shape: int) -> tuple[Any, Formulas]:
     given = ModelInputs((Size(shape),))
     traced = run_engine(model, given)
     rows = build_rows(traced.trace)
-    found = find_formulas(traced.shadow, given, list(traced.dtypes), "forward", traced.trace, rows)
-    return traced, found
+    return traced, find_formulas(find_batch(traced.request, traced.trace, rows), traced.trace, rows)
 
 
 def test_a_constraint_names_the_nearest_size_that_fails_and_why() -> None:
@@ -154,5 +153,5 @@ def test_a_recurrent_net_is_not_tried_at_thirty_thousand_steps() -> None:
     model = Net(lambda embed, rnn, x: rnn(embed(x))[0], nn.Embedding(30_000, 4), nn.GRU(4, 4, batch_first=True))
     traced, found = find(model, 2, 6)
     assert find_constraints(traced.trace, found) == ()
-    assert found.points is not None
-    assert max(sizes["T"] for sizes in found.points.sizes) < 100
+    assert found.samples is not None
+    assert max(sizes["T"] for sizes in found.samples.sizes) < 100

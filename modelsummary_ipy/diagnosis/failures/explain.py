@@ -23,9 +23,10 @@ from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_reshape, explain_split
 from modelsummary_ipy.diagnosis.failures.source_edits import find_operands
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
-from modelsummary_ipy.diagnosis.failures.working_sizes import Probe, Specs, find_sizes
-from modelsummary_ipy.diagnosis.formatting import write_input, write_shape
+from modelsummary_ipy.diagnosis.failures.working_sizes import SizeTracer, find_sizes
+from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
+from modelsummary_ipy.records.retraced import Specs
 from modelsummary_ipy.records.summary import Story
 
 __all__ = ["explain"]
@@ -55,13 +56,12 @@ _KINDS: tuple[Family, ...] = (explain_index_range, explain_device, explain_dtype
 _TRIPPED = (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration, TypeError, ValueError)
 
 
-def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs], str] = write_input) -> ForwardError:
+def explain(story: Story, retracer: SizeTracer | None = None) -> ForwardError:
     """Say why a forward failed, what to change and which inputs would work.
 
     Args:
         story: All that is known of the trace.
-        probe: Traces the model at other inputs; without it no sizes are looked for.
-        write: Writes inputs as the magic takes them.
+        retracer: Traces the model at other inputs; without it no sizes are looked for.
 
     Returns:
         The error, without a cause.
@@ -73,8 +73,8 @@ def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs]
     if ctx is None:
         raise ValueError("the forward did not fail")
     diagnosis = _diagnose(ctx)
-    found, search = _search(ctx, diagnosis, probe)
-    sizes = tuple(dict.fromkeys(write(specs) for specs in found))
+    found, search = _search(ctx, diagnosis, retracer)
+    sizes = tuple(dict.fromkeys(retracer.write(specs) for specs in found)) if retracer is not None else ()
     reason = diagnosis.reason.rstrip(".")
     if search in ("steer", "grow", "settings"):
         reason += _tell_need(ctx, found[0])
@@ -94,9 +94,9 @@ def explain(story: Story, *, probe: Probe | None = None, write: Callable[[Specs]
     )
 
 
-def _search(ctx: FailureContext, diagnosis: Diagnosis, probe: Probe | None) -> tuple[list[Specs], str]:
+def _search(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer | None) -> tuple[list[Specs], str]:
     try:
-        return find_sizes(ctx, diagnosis, probe) if probe is not None else ([], "")
+        return find_sizes(ctx, diagnosis, retracer) if retracer is not None else ([], "")
     except _TRIPPED:
         return [], ""
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.model.torch_layers import CHANNEL_SETTINGS, FEATURE_SETTINGS
-from modelsummary_ipy.records.trace import Call, Source, TensorSpec, Trace
+from modelsummary_ipy.records.retraced import Budget, Retraced, Specs
+from modelsummary_ipy.records.trace import Call, Source, Trace
 
-__all__ = ["Probe", "Specs", "find_sizes"]
-
-Specs = tuple[TensorSpec, ...]
-#: Traces the model at other inputs, one ``TensorSpec`` per leaf; ``None`` if that can't be asked.
-Probe = Callable[[Specs], "Trace | None"]
+__all__ = ["SizeTracer", "find_sizes"]
 
 #: Calls that all traces of one search may make together: about a second.
 _MOST_CALLS = 2500
@@ -22,82 +20,95 @@ _MOST_ALIKE = 20
 _GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
 
 
-def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, probe: Probe) -> tuple[list[Specs], str]:
+class SizeTracer(Protocol):
+    """What traces the model at other inputs: a ``Retracer``, without the torch that it loads."""
+
+    budget: Budget
+
+    def within(self, budget: Budget) -> SizeTracer:
+        """Return one of the same forward with a budget of its own."""
+
+    def at(self, where: Specs) -> Retraced:
+        """Trace at other inputs."""
+
+    def write(self, specs: Specs) -> str:
+        """Write inputs as the magic takes them."""
+
+
+def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) -> tuple[list[Specs], str]:
     """Find inputs at which the model runs, nearest to the given one first.
 
     Args:
         ctx: The failure.
         diagnosis: What is known of it.
-        probe: Traces the model at other inputs.
+        retracer: Traces the model at other inputs.
 
     Returns:
         At most two, each of them traced to its end; and which search found them, ``""`` if none did.
     """
-    asker = _Asker(ctx, probe)
+    search = _Search(ctx, retracer)
     base = tuple(fact.spec for fact in ctx.trace.inputs)
     if not base:
         return [], ""
     for specs in diagnosis.candidates:
-        if asker.works(specs):
+        if search.works(specs):
             return [specs], "candidates"
     searches: dict[str, Callable[[], Iterator[Specs]]] = {
-        "steer": lambda: _steer(ctx, diagnosis, base, asker),
+        "steer": lambda: _steer(ctx, diagnosis, base, search),
         "reshape": lambda: _restructure(ctx, diagnosis, base),
         "step": lambda: _step(base),
-        "grow": lambda: _grow(base, asker),
+        "grow": lambda: _grow(base, search),
         "settings": lambda: _read_settings(ctx, base),
     }
     for name in diagnosis.search:
-        found = _keep_working(searches[name](), base, asker, 2 if name == "step" else 1)
+        found = _keep_working(searches[name](), base, search, 2 if name == "step" else 1)
         if found:
             return found, name
     return [], ""
 
 
-def _keep_working(proposed: Iterator[Specs], base: Specs, asker: _Asker, most: int) -> list[Specs]:
+def _keep_working(proposed: Iterator[Specs], base: Specs, search: _Search, most: int) -> list[Specs]:
     """Return the first proposals that work."""
     found: list[Specs] = []
     for specs in proposed:
-        if specs != base and specs not in found and asker.works(specs):
+        if specs != base and specs not in found and search.works(specs):
             found.append(specs)
-        if len(found) == most or asker.is_spent:
+        if len(found) == most or search.is_spent:
             break
     return found
 
 
-class _Asker:
+class _Search:
     """Traces at other inputs, each once, and no more than a search is worth."""
 
-    def __init__(self, ctx: FailureContext, probe: Probe) -> None:
-        self._ctx = ctx
-        self._probe = probe
-        self._known: dict[Specs, Trace | None] = {}
-        self._traces_left = _MOST_TRACES
-        self._calls_left = max(_MOST_CALLS, 4 * len(ctx.trace.calls))
-        self._alike = 0
-        self._words = ctx.failure.message
+    def __init__(self, ctx: FailureContext, retracer: SizeTracer) -> None:
+        calls = max(_MOST_CALLS, 4 * len(ctx.trace.calls))
+        self._retracer = retracer.within(Budget(calls, _MOST_TRACES))
+        self._message = ctx.failure.message
+        self._known: dict[Specs, Retraced] = {}
 
     @property
     def is_spent(self) -> bool:
-        """Whether no more is asked."""
-        return self._traces_left <= 0 or self._calls_left <= 0 or self._alike >= _MOST_ALIKE
+        """Whether no more is traced."""
+        return self._retracer.budget.is_spent or sum(map(self._is_alike, self._known.values())) >= _MOST_ALIKE
 
-    def ask(self, specs: Specs) -> Trace | None:
+    def _is_alike(self, found: Retraced) -> bool:
+        if found.overrun:
+            return "out of range" in self._message
+        failure = found.trace.failure if found.trace is not None else None
+        return failure is not None and failure.message == self._message
+
+    def at(self, specs: Specs) -> Retraced:
         """Trace at ``specs``."""
         if specs not in self._known:
-            if self.is_spent or any(min(spec.shape, default=1) < 1 for spec in specs):
-                return None
-            trace = self._known[specs] = self._probe(specs)
-            self._traces_left -= 1
-            if trace is not None and trace.failure is not None and trace.failure.message == self._words:
-                self._alike += 1
-            self._calls_left -= len(trace.calls) if trace is not None else len(self._ctx.trace.calls)
+            if self.is_spent:
+                return Retraced(None)
+            self._known[specs] = self._retracer.at(specs)
         return self._known[specs]
 
     def works(self, specs: Specs) -> bool:
         """Tell whether the forward comes to its end."""
-        trace = self.ask(specs)
-        return trace is not None and trace.failure is None
+        return self.at(specs).works
 
 
 # -- moves: dims that change together ---------------------------------------------------------------------------------
@@ -147,7 +158,7 @@ def _move(base: Specs, move: Move, value: int) -> Specs:
 # -- steering ---------------------------------------------------------------------------------------------------------
 
 
-def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, asker: _Asker) -> Iterator[Specs]:
+def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Search) -> Iterator[Specs]:
     """Look for the smallest size at which the failed call reads what it wants; what it reads grows with the input."""
     key = _find_key(ctx)
     if key is None or diagnosis.goal is None:
@@ -155,7 +166,7 @@ def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, asker: _Asker
     measure, wanted = diagnosis.goal
 
     def value_at(specs: Specs) -> int | None:
-        trace = asker.ask(specs)
+        trace = search.at(specs).trace
         call = _find_again(trace, key) if trace is not None else None
         value = measure(call) if call is not None else None
         return value if type(value) is int else None
@@ -169,9 +180,9 @@ def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, asker: _Asker
         if probe_value is None or now is None or probe_value == now:
             continue
         low, high = 1, start + max(start, 16)
-        while (value_at(_move(base, move, high)) or 0) < wanted and high < 1 << 14 and not asker.is_spent:
+        while (value_at(_move(base, move, high)) or 0) < wanted and high < 1 << 14 and not search.is_spent:
             low, high = high, high * 2
-        while low < high and not asker.is_spent:
+        while low < high and not search.is_spent:
             middle = (low + high) // 2
             if (value_at(_move(base, move, middle)) or 0) < wanted:
                 low = middle + 1
@@ -316,18 +327,18 @@ def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:
     return tuple(specs) if tuple(specs) != base else None
 
 
-def _grow(base: Specs, asker: _Asker) -> Iterator[Specs]:
+def _grow(base: Specs, search: _Search) -> Iterator[Specs]:
     """The smallest of some usual sides that is large enough."""
     for move in _list_moves(base)[:3]:
         start = base[move[0][0]].shape[move[0][1]]
         for side in _GROWTH if len(base[0].shape) > 3 else _GROWTH[:6]:
             if side <= start:
                 continue
-            if asker.works(_move(base, move, side)):
+            if search.works(_move(base, move, side)):
                 low, high = start + 1, side
-                while low < high and not asker.is_spent:
+                while low < high and not search.is_spent:
                     middle = (low + high) // 2
-                    if asker.works(_move(base, move, middle)):
+                    if search.works(_move(base, move, middle)):
                         high = middle
                     else:
                         low = middle + 1

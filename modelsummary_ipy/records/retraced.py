@@ -1,0 +1,63 @@
+"""What came of tracing a forward again, and how often that may be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelsummary_ipy.records.trace import TensorSpec, Trace
+
+__all__ = ["Budget", "Retraced", "Sizes", "Specs"]
+
+#: Sizes by name of a dim.
+Sizes = Mapping[str, int]
+#: Size and dtype of every input leaf.
+Specs = tuple[TensorSpec, ...]
+
+
+@dataclass
+class Budget:
+    """How much may be traced: counted, not timed, so that the same model always gets the same answer.
+
+    Attributes:
+        calls: Torch calls that all traces together may still make.
+        traces: Traces that may still be made.
+    """
+
+    calls: int
+    traces: int
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no more is traced."""
+        return self.calls <= 0 or self.traces <= 0
+
+    def spend(self, calls: int) -> None:
+        """Take off one trace of so many calls."""
+        self.calls -= calls
+        self.traces -= 1
+
+
+@dataclass(frozen=True)
+class Retraced:
+    """What came of tracing again.
+
+    Attributes:
+        trace: The facts; ``None`` if the trace was given up or not made.
+        reason: Why the forward failed, as its exception says; ``""`` if it did not.
+        overrun: How far an index lay beyond the end of a table; 0 if none did.
+    """
+
+    trace: Trace | None
+    reason: str = ""
+    overrun: int = 0
+
+    @property
+    def works(self) -> bool:
+        """Whether the forward came to its end."""
+        return self.trace is not None and not self.reason
+
+    @property
+    def failed(self) -> bool:
+        """Whether the forward was run and failed; neither is true of a trace that was given up."""
+        return self.trace is not None and bool(self.reason)

@@ -1,0 +1,122 @@
+"""Why a forward failed on fakes: for values that they don't have, or as it would for real."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes
+from modelsummary_ipy.tracing.real_op_checks import UnknownError, is_about_history, replay
+from modelsummary_ipy.tracing.tracer import TraceResult
+
+__all__ = ["confirm_failure", "differentiates", "find_need_of_values", "forbids_grad"]
+
+
+def differentiates(error: BaseException) -> bool:
+    """Tell whether a forward differentiates, which it can't without grad, or with hooks on what autograd saves."""
+    message = str(error)
+    messages = (
+        "yet support saved tensor hooks",
+        "does not require grad",
+        "doesn't require grad",
+        "requires_grad=False",
+    )
+    return any(part in message for part in messages)
+
+
+def forbids_grad(error: BaseException) -> bool:
+    """Tell whether a forward does what autograd forbids: whoever runs it does so under ``no_grad``."""
+    message = str(error)
+    return "requires grad" in message or "support the deepcopy protocol" in message
+
+
+def confirm_failure(result: TraceResult) -> tuple[TraceResult, str]:
+    """Run the operation that failed for real, on zeros of the same sizes: fakes refuse some that run.
+
+    Returns:
+        The result, with the message of the real failure; and why fakes could not go on, ``""`` if it really fails.
+    """
+    failure = result.trace.failure
+    assert failure is not None
+    assert result.error is not None
+    if _needed_values(result.error):
+        return result, _write_place(result)
+    if result.operands is None or is_about_history(failure.message):
+        return _name_plain_tensors(result), ""
+    real = replay(*result.operands)
+    if real is None:
+        return result, _write_place(result)
+    if isinstance(real, (UnknownError, *FAKE_ONLY_ERRORS)):
+        return _name_plain_tensors(result), ""
+    real = real.with_traceback(result.error.__traceback__)
+    renamed = replace(failure, error_type=type(real).__name__, message=str(real))
+    return replace(result, error=real, trace=replace(result.trace, failure=renamed)), ""
+
+
+def _name_plain_tensors(result: TraceResult) -> TraceResult:
+    """Say ``Tensor`` where a message says ``FakeTensor``: the user has none."""
+    failure, error = result.trace.failure, result.error
+    assert failure is not None
+    assert error is not None
+    kind = next(kind for kind in type(error).__mro__ if not from_torchs_fakes(kind))
+    error.args = tuple(arg.replace("FakeTensor", "Tensor") if isinstance(arg, str) else arg for arg in error.args)
+    renamed = replace(failure, error_type=kind.__name__, message=failure.message.replace("FakeTensor", "Tensor"))
+    return replace(result, trace=replace(result.trace, failure=renamed))
+
+
+def _needed_values(error: BaseException) -> bool:
+    """Tell whether the model's own code caught what only fakes raise, and raised something else."""
+    for _ in range(8):
+        inner = error.__cause__ or error.__context__
+        if inner is None:
+            return False
+        if isinstance(inner, FAKE_ONLY_ERRORS):
+            return True
+        error = inner
+    return False
+
+
+_IN_SCRIPT = "failed in the TorchScript interpreter"
+
+
+def find_need_of_values(result: TraceResult) -> str:
+    """Say why fakes could not go on: ``".item() at net.py:41"``; ``""`` if the failure is the model's own."""
+    error = result.error
+    failure = result.trace.failure
+    assert failure is not None
+    if isinstance(error, FAKE_ONLY_ERRORS):
+        return _write_place(result)
+    message = failure.message
+    needs_memory = any(
+        text in message
+        for text in (
+            "Cannot access data pointer",
+            "data pointer of FakeTensor",
+            ".numpy() is not supported for tensor subclasses",
+            "Tensor that doesn't have storage",
+            "DataDependent",
+            "doesn't have a fake",
+            "fake impl",
+            "meta tensors",
+            "Meta tensors",
+            "shape_env must not be None",  # jagged tensors: torch counts their ragged dim in symbols
+            "'Meta' backend",
+            _IN_SCRIPT,  # a scripted function says only in its message what its own fakes could not pass
+        )
+    )
+    return _write_place(result) if needs_memory else ""
+
+
+def _write_place(result: TraceResult) -> str:
+    """Write which function fakes could not pass, and where: ``".item() at net.py:41"``."""
+    failure = result.trace.failure
+    assert failure is not None
+    place = failure.source.text if failure.source is not None else ""
+    what = _write_function(result.culprit) if result.culprit else failure.error_type
+    what = "a scripted function" if _IN_SCRIPT in failure.message and not result.culprit else what
+    return f"{what} at {place}" if place else what
+
+
+def _write_function(name: str) -> str:
+    if name in ("getitem", "setitem"):
+        return "an index by a mask"
+    return f".{name}()" if name in ("item", "tolist", "numpy", "nonzero", "bool", "int", "float") else f"{name}()"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lxml.html
-import nbformat
 import pytest
-from transformers import BertConfig, BertModel, ResNetConfig, ResNetForImageClassification
+
+if TYPE_CHECKING:
+    import nbformat
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -28,7 +30,13 @@ def execute(name: str, folder: Path) -> nbformat.NotebookNode:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert str(folder / name) in done.stdout
-    return nbformat.read(folder / name, as_version=4)
+    return read(folder / name)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    import nbformat  # 1.5 s, for its checker of schemas: not while tests are collected
+
+    return nbformat.read(path, as_version=4)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,7 @@ def read_output(notebook: nbformat.NotebookNode, start: str, mime: str = "text/p
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in read(path).cells:
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
@@ -78,6 +86,8 @@ def test_the_data_frame_is_the_seeds(quickstart: nbformat.NotebookNode) -> None:
 
 
 def test_the_totals_are_those_of_the_models(quickstart: nbformat.NotebookNode) -> None:
+    from transformers import BertConfig, BertModel, ResNetConfig, ResNetForImageClassification
+
     resnet = ResNetForImageClassification(ResNetConfig(num_labels=1000))
     bert = BertModel(BertConfig())
     for model, start in ((resnet, "resnet_summary = %summary"), (bert, "%summary bert(**batch)")):

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbformat.v4 import new_code_cell, new_notebook, new_output
 from playwright.sync_api import Locator, Page, expect
 
 #: A kernel that imports torch on a busy machine needs its time; nothing waits this long when all is well.
@@ -42,6 +40,9 @@ class Server:
 
     def write(self, name: str, cells: Sequence[str], outputs: Sequence[dict[str, str] | None] = ()) -> str:
         """Write a notebook; outputs are what a colleague's saved file has: there, and not trusted."""
+        import nbformat  # 1.5 s, for its checker of schemas: not while tests are collected
+        from nbformat.v4 import new_code_cell, new_notebook, new_output
+
         notebook = new_notebook(metadata={"kernelspec": KERNELSPEC})
         for source, data in zip(cells, [*outputs, *[None] * len(cells)], strict=False):
             cell = new_code_cell(source)

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lxml.html
-import nbformat
 import pytest
-from nbconvert import HTMLExporter
 from playwright.sync_api import Locator, Page, expect
 from torch import nn
 
@@ -102,6 +100,9 @@ def test_in_voila_it_is_shown_and_folds(page: Page, server: Server, axe: Path) -
 def test_in_a_page_that_nbconvert_made_it_folds(
     page: Page, server: Server, summary: ModelSummary, axe: Path, tmp_path: Path
 ) -> None:
+    import nbformat
+    from nbconvert import HTMLExporter
+
     name = server.write("converted.ipynb", [CELLS[-1]], [summary._repr_mimebundle_()])
     html, _ = HTMLExporter().from_notebook_node(nbformat.read(server.root / name, as_version=4))
     (tmp_path / "converted.html").write_text(html, encoding="utf-8")

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, rnn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-__all__ = ["CASES", "Case", "by_name"]
+__all__ = ["CASES", "Case", "by_name", "empty_caches"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,17 @@ CASES: list[Case] = []
 def by_name(name: str) -> Case:
     """Return the case of that name."""
     return next(case for case in CASES if case.name == name)
+
+
+def empty_caches() -> None:
+    """Forget what the models here keep in globals, in classes and in cached functions."""
+    _ANGLES.clear()
+    _SEEN.clear()
+    _STORE.entries.clear()
+    _STORE.last = None
+    Caches.tables.clear()
+    positions.cache_clear()
+    Caches.mask.cache_clear()
 
 
 def case(kind: str, *args: Any, infer: bool | None = None, **options: Any) -> Callable[[Any], Any]:

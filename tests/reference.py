@@ -189,6 +189,16 @@ def fingerprint(model: nn.Module, *others: Any) -> dict[str, Any]:
     return found
 
 
+def _copy_iterator(value: Iterator[Any]) -> Iterator[Any]:
+    """Copy an iterator; a copied ``cycle`` shares the iterator and the list inside it, so these are copied too."""
+    if isinstance(value, itertools.cycle):
+        kind, (inner,), (saved, is_later) = value.__reduce__()  # type: ignore[misc,str-unpack]
+        twin = kind(copy.copy(inner))
+        twin.__setstate__((list(saved), is_later))
+        return twin
+    return copy.copy(value)
+
+
 def _write(path: str, value: Any, seen: set[int], found: dict[str, Any]) -> list[tuple[str, Any]]:
     """Write one value down and return what it reaches."""
     if isinstance(value, _ATOMS):
@@ -214,7 +224,7 @@ def _write(path: str, value: Any, seen: set[int], found: dict[str, Any]) -> list
         return []
     if isinstance(value, Iterator) and not isinstance(value, types.GeneratorType):
         with contextlib.suppress(TypeError):
-            found[f"{path} comes to"] = [*map(repr, itertools.islice(copy.copy(value), 4))]
+            found[f"{path} comes to"] = [*map(repr, itertools.islice(_copy_iterator(value), 4))]
         return []
     if isinstance(value, torch.Generator):
         found[f"{path} state"] = hashlib.sha256(value.get_state().numpy().tobytes()).hexdigest()

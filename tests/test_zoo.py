@@ -11,15 +11,14 @@ from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.tracing import engine as engines
 from tests.reference import (
-    count_params,
     difference,
     fingerprint,
     list_module_calls,
     quietly,
-    seed,
     watch_with_hooks,
 )
-from tests.zoo import ZOO, Animal
+from tests.traced import hook_animal, trace_animal
+from tests.zoo import ZOO, Animal, find_animal
 
 EVERY_ANIMAL = pytest.mark.parametrize("animal", ZOO, ids=lambda animal: animal.name)
 
@@ -27,25 +26,19 @@ EVERY_ANIMAL = pytest.mark.parametrize("animal", ZOO, ids=lambda animal: animal.
 @EVERY_ANIMAL
 @pytest.mark.parametrize("engine", ["auto", "real"])
 def test_an_architecture_is_told_as_hooks_see_it_and_left_as_it_was(animal: Animal, engine: Any) -> None:
-    with quietly():
-        model = animal.build()
-    inputs = animal.inputs()
-    seed()
-    before = fingerprint(model, inputs)
-    with quietly():
-        ms = ModelSummary(model, ModelInputs((), inputs), engine=engine)
-    assert difference(before, fingerprint(model, inputs)) == []
+    traced = trace_animal(animal.name, engine)
+    ms = traced.ms
+    assert traced.changed == []
     assert ms.error is None
     assert ms.engine == ("real" if engine == "real" or animal.needs_values else "fake")
-    assert ms.total_params == count_params(model)
-    seed()
-    seen, _ = watch_with_hooks(model, "forward", (), inputs)
-    assert list_module_calls(ms.story.trace, ms.rows) == seen
+    hooked = hook_animal(animal.name)
+    assert ms.total_params == hooked.num_params
+    assert list_module_calls(ms.story.trace, ms.rows) == hooked.calls
 
 
 def test_a_doubtful_mask_is_passed_on_where_no_real_run_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "REAL_BYTES", 0)
-    animal = find("Pix2StructVisionModel")
+    animal = find_animal("Pix2StructVisionModel")
     with quietly():
         ms = ModelSummary(animal.build(), ModelInputs((), animal.inputs()))
     assert (ms.engine, ms.engine_reason, ms.error) == ("fake", "", None)
@@ -59,7 +52,7 @@ def test_a_doubtful_mask_is_passed_on_where_no_real_run_is_made(monkeypatch: pyt
 def test_a_decoder_without_a_cache_is_told_as_hooks_see_it(name: str, engine: Any) -> None:
     # Without a cache the library looks whether positions are those of several sequences, and masks them if so.
     with quietly():
-        model = find(name).build()
+        model = find_animal(name).build()
     inputs = {"input_ids": torch.randint(3, 50, (2, 8)), "use_cache": False}
     with quietly():
         ms = ModelSummary(model, ModelInputs((), inputs), engine=engine)
@@ -76,25 +69,21 @@ def test_the_zoo_has_forty_architectures_of_every_family() -> None:
     }  # fmt: skip
 
 
-def find(name: str) -> Animal:
-    return next(animal for animal in ZOO if animal.name == name)
-
-
 @EVERY_ANIMAL
 def test_sizes_alone_give_the_same_rows_where_no_value_is_asked_for(animal: Animal) -> None:
     from modelsummary_ipy.inputs.model_inputs import Size
 
     if animal.needs_values or animal.name in VALUES_MATTER:
         return
-    given = animal.inputs()
     sizes = {
-        name: Size(tuple(value.shape), dtype=str(value.dtype).removeprefix("torch.")) for name, value in given.items()
+        name: Size(tuple(value.shape), dtype=str(value.dtype).removeprefix("torch."))
+        for name, value in animal.inputs().items()
     }
     with quietly():
-        model = animal.build()
-        by_data, by_size = (ModelSummary(model, ModelInputs((), kwargs)) for kwargs in (given, sizes))
+        by_size = ModelSummary(animal.build(), ModelInputs((), sizes))
     assert by_size.error is None
     assert by_size.engine == "fake"
+    by_data = trace_animal(animal.name, "auto").ms
     ours, theirs = (list_module_calls(ms.story.trace, ms.rows) for ms in (by_size, by_data))
     assert ours == theirs
 
@@ -106,7 +95,7 @@ VALUES_MATTER = {"BertForSequenceClassification", "MistralModel", "LlavaForCondi
 @pytest.mark.parametrize("name", ["GPT2LMHeadModel", "LlamaForCausalLM", "MambaForCausalLM"])
 def test_a_model_with_its_own_cache_is_summarised_one_token_on(name: str) -> None:
     with quietly():
-        model = find(name).build()
+        model = find_animal(name).build()
         ids = torch.randint(3, 50, (1, 6))
         kept = model(ids, use_cache=True)
         cache = (
@@ -125,7 +114,7 @@ def test_a_model_with_its_own_cache_is_summarised_one_token_on(name: str) -> Non
 @pytest.mark.parametrize("name", ["GPT2LMHeadModel", "T5ForConditionalGeneration"])
 def test_generate_is_summarised_token_by_token(name: str) -> None:
     with quietly():
-        model = find(name).build()
+        model = find_animal(name).build()
         ids = torch.randint(3, 50, (1, 6))
         settings = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
         before = fingerprint(model, ids)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ZOO", "Animal"]
+__all__ = ["ZOO", "Animal", "find_animal"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,12 @@ class Animal:
 
 
 ZOO: list[Animal] = []
+
+
+def find_animal(name: str) -> Animal:
+    """Return the architecture of that name."""
+    return next(animal for animal in ZOO if animal.name == name)
+
 
 _SMALL: dict[str, Any] = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50,

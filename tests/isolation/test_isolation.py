@@ -33,6 +33,7 @@ from modelsummary_ipy.tracing.engine import Traced, run_engine
 from tests import models
 from tests.models import CASES, Case, by_name
 from tests.reference import difference, fingerprint, quietly, seed
+from tests.traced import trace_case
 
 EVERY_KIND = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 #: How often the soak summarises every model; 100 is what a release is tried with.
@@ -42,15 +43,9 @@ FAULTS = int(os.environ.get("MODELSUMMARY_FAULTS", "3"))
 
 
 @pytest.fixture(autouse=True)
-def empty_caches() -> None:
+def caches_are_empty() -> None:
     """Begin with nothing in the caches among the test models' globals."""
-    models._ANGLES.clear()
-    models._SEEN.clear()
-    models._STORE.entries.clear()
-    models._STORE.last = None
-    models.Caches.tables.clear()
-    models.positions.cache_clear()
-    models.Caches.mask.cache_clear()
+    models.empty_caches()
 
 
 def trace(case: Case, model: nn.Module, inputs: Any, engine: str = "auto") -> ModelSummary:
@@ -65,12 +60,9 @@ def trace(case: Case, model: nn.Module, inputs: Any, engine: str = "auto") -> Mo
 @EVERY_KIND
 @pytest.mark.parametrize("engine", ["auto", "real"])
 def test_a_summary_leaves_everything_as_it_was(case: Case, engine: str) -> None:
-    model, inputs = case.build(), case.inputs()
-    seed()
-    before = fingerprint(model, inputs)
-    ms = trace(case, model, inputs, engine)
-    assert ms.error is None
-    assert difference(before, fingerprint(model, inputs)) == []
+    traced = trace_case(case.name, engine)
+    assert traced.ms.error is None
+    assert traced.changed == []
 
 
 @pytest.mark.parametrize(
@@ -373,7 +365,7 @@ def run(case: Case, model: nn.Module, inputs: Any, engine: Any) -> Traced:
 @EVERY_KIND
 @pytest.mark.parametrize("engine", ["auto", "real"])
 def test_a_fault_at_any_hook_leaves_everything_as_it_was(case: Case, engine: str) -> None:
-    first = run(case, case.build(), case.inputs(), engine).trace
+    first = trace_case(case.name, engine).ms.story.trace
     made = [call for call in first.calls if call.kind == "module"]
     calls = len(made) - (case.method != "forward")  # no hook sees a method
     ended = calls - sum(call.status == "failed" for call in made)

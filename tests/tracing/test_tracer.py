@@ -11,46 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.tracing.tracer import TraceCancelled
 from tests.models import CASES, Case, by_name
-from tests.reference import count_params, list_module_calls, quietly, seed, watch_with_hooks
+from tests.reference import list_module_calls
+from tests.traced import hook_case, trace_case
 
 EVERY_KIND = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def summarize(case: Case, engine: Any = "auto") -> ModelSummary:
-    model, (args, kwargs) = case.build(), case.inputs()
-    seed()
-    with quietly():
-        return ModelSummary(model, ModelInputs(args, kwargs), method=case.method, engine=engine)
-
-
-def count_before_or_after(case: Case) -> int:
-    """Count the parameters that the model has; those of lazy layers after a real run."""
-    model, (args, kwargs) = case.build(), case.inputs()
-    if case.kind == "lazy":
-        with quietly():
-            model(*args, **kwargs)
-    return count_params(model)
+    return trace_case(case.name, engine).ms
 
 
 @EVERY_KIND
 @pytest.mark.parametrize("engine", ["auto", "real"])
 def test_rows_equal_what_hooks_see_of_a_real_run(case: Case, engine: str) -> None:
-    ms = summarize(case, engine)
+    ms = trace_case(case.name, engine).ms
     assert ms.error is None
     assert ms.engine == ("real" if case.needs_values or engine == "real" else "fake")
-    model, (args, kwargs) = case.build(), case.inputs()
-    seed()
-    seen, _ = watch_with_hooks(model, case.method, args, kwargs)
-    assert list_module_calls(ms.story.trace, ms.rows) == seen
-    assert ms.total_params == count_before_or_after(case)
+    hooked = hook_case(case.name)
+    assert list_module_calls(ms.story.trace, ms.rows) == hooked.calls
+    assert ms.total_params == hooked.num_params
 
 
 @EVERY_KIND
 def test_a_called_row_is_named_as_named_modules_names_it(case: Case) -> None:
-    ms = summarize(case)
+    ms = trace_case(case.name, "auto").ms
     names = dict(case.build().named_modules(remove_duplicate=False))
     for row in ms.rows:
         if row.kind == "module" and row.module is not None and ms.story.trace.modules[row.module].paths:
@@ -65,7 +51,7 @@ def _become(kind: type) -> str:
 
 @EVERY_KIND
 def test_parents_come_before_children_and_depth_counts_them(case: Case) -> None:
-    for row in (rows := summarize(case).rows):
+    for row in (rows := trace_case(case.name, "auto").ms.rows):
         if row.parent is None:
             assert (row.index, row.depth) == (0, 0)
         else:

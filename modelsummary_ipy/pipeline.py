@@ -21,7 +21,6 @@ from modelsummary_ipy.costs import (
     fit_batch,
     list_operations,
     read_budget,
-    sum_mult_adds,
 )
 from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.diagnosis.failures import explain
@@ -342,15 +341,9 @@ class Pipeline:
 
     def known(self, assumed: Assumptions) -> Story:
         """The trace with its flags, and what else was computed before."""
-        story, computed = self._judged, vars(self)
-        if "found" in computed:
-            story = _with_formulas(story, self.found)
-        for name in ("weighed", "counted"):
-            if name in computed:
-                counted: Counted = computed[name]
-                story = replace(story, costs=counted.costs, unknown_ops=counted.unknown_ops)
-                break
-        return replace(story, memory=self._memories.get(assumed))
+        computed = vars(self)
+        counted = computed.get("weighed") or computed.get("counted")
+        return self._build_story(counted, self._memories.get(assumed))
 
     def shown(self, assumed: Assumptions, formulas: WhenFormulas, *, with_bytes: bool) -> Story:
         """All that is displayed.
@@ -362,12 +355,16 @@ class Pipeline:
         """
         if formulas == "always" or (formulas == "usual" and self.is_short):
             self.found  # noqa: B018  # computes them
-        story = _with_formulas(self._judged, self.found) if "found" in vars(self) else self._judged
         if with_bytes or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
-            costs, unknown = self.weighed
-            return replace(story, costs=costs, unknown_ops=unknown, memory=self.memory(assumed))
-        costs, unknown = self.counted
-        return replace(story, costs=costs, unknown_ops=unknown)
+            return self._build_story(self.weighed, self.memory(assumed))
+        return self._build_story(self.counted, None)
+
+    def _build_story(self, counted: Counted | None, memory: Memory | None) -> Story:
+        story = self._judged
+        if "found" in vars(self):
+            story = _with_formulas(story, self.found)
+        costs, unknown = counted or Counted({}, ())
+        return replace(story, costs=costs, unknown_ops=unknown, memory=memory)
 
 
 class Facts:
@@ -428,7 +425,7 @@ class Facts:
     @property
     def total_mult_adds(self) -> int | None:
         """Multiply-adds of one forward, batch included; what ``unknown_ops`` names is left out. ``None`` untraced."""
-        return sum_mult_adds(self.pipeline.counted.costs)
+        return replace(self.pipeline.bare, costs=self.pipeline.counted.costs).total_mult_adds
 
     @property
     def unknown_ops(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from modelsummary_ipy.costs.mac_formulas import register_mult_adds
 from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
-from modelsummary_ipy.costs.row_costs import count_costs, list_operations, sum_mult_adds
+from modelsummary_ipy.costs.row_costs import count_costs, list_operations
 
 __all__ = [
     "check_optimizer",
@@ -12,6 +12,5 @@ __all__ = [
     "list_operations",
     "read_budget",
     "register_mult_adds",
-    "sum_mult_adds",
     "write_budget",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from modelsummary_ipy.costs.mac_formulas import count_kernel
 from modelsummary_ipy.records.summary import Cost, Row
 from modelsummary_ipy.records.trace import Call, Trace
 
-__all__ = ["count_costs", "list_operations", "sum_mult_adds", "sum_saved"]
+__all__ = ["count_costs", "list_operations", "sum_saved"]
 
 #: Kernels that keep for backward what only the real backend knows the size of.
 _INEXACT = ("aten.mkldnn_rnn_layer.", "aten._cudnn_rnn.", "aten.miopen_rnn.", "aten._embedding_bag")
@@ -149,12 +149,6 @@ def _add_up(rows: Sequence[Row], own: Sequence[Cost]) -> dict[int, Cost]:
 
 def _add(left: int | None, right: int | None) -> int | None:
     return None if left is None or right is None else left + right
-
-
-def sum_mult_adds(costs: Mapping[int, Cost]) -> int | None:
-    """Sum the known multiply-adds of all rows; ``None`` if there are no costs at all."""
-    known = [cost.own_mult_adds for cost in costs.values() if cost.own_mult_adds is not None]
-    return sum(known) if known else None
 
 
 def sum_saved(trace: Trace) -> int | None:

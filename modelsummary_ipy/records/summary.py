@@ -263,6 +263,12 @@ class Story:
         return {parent: tuple(rows) for parent, rows in found.items()}
 
     @cached_property
+    def total_mult_adds(self) -> int | None:
+        """Multiply-adds of all rows as far as they are known; ``None`` if none were counted."""
+        known = [cost.own_mult_adds for cost in self.costs.values() if cost.own_mult_adds is not None]
+        return sum(known) if known else None
+
+    @cached_property
     def total_params(self) -> int:
         """Scalars of all registered parameters, each counted once."""
         return sum(p.num for p in self.trace.params if p.kind == "parameter" and p.names)

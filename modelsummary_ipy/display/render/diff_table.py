@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from modelsummary_ipy.display.render import labels
 from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.summary import Change, Row, Story
 
@@ -86,6 +87,6 @@ def _say(what: str, row: Row | None) -> str:
     if what == "type":
         return plain(row.type_name)
     if row.status != "ran":
-        return {"failed": "failed", "unreached": "not reached", "uncalled": "not called"}[row.status]
+        return labels.STATUSES[row.status]
     sizes = ", ".join(str(list(spec.shape)) for spec in row.outputs)
     return sizes if what == "size" else f"{plain(row.type_name)} {sizes}".strip()

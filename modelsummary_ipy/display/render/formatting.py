@@ -1,4 +1,4 @@
-"""How counts, bytes and names read, the same in every rendering."""
+"""How counts, bytes and names are written, the same in every rendering."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def _write_out(match: re.Match[str]) -> str:
     if unicodedata.category(char) not in _INVISIBLE or char in _KEPT_FORMAT:
         return char
     return char.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def format_dim(size: int) -> str:
+    """A dim as a number; ``ragged`` for that of a nested tensor, which has several."""
+    return "ragged" if size == -1 else str(size)
 
 
 def format_count(number: int) -> str:

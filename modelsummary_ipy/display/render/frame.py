@@ -160,7 +160,7 @@ def to_dict(story: Story) -> dict[str, Any]:
         "inputs": [{**_leaf(fact.spec, None), "dims": list(fact.dims), "given": fact.given} for fact in trace.inputs],
         "total_params": story.total_params,
         "trainable_params": story.trainable_params,
-        "total_mult_adds": _total_mult_adds(story),
+        "total_mult_adds": story.total_mult_adds,
         "unknown_ops": list(story.unknown_ops),
         "memory": None if memory is None else _memory(story),
         "constraints": list(story.constraints),
@@ -178,11 +178,6 @@ def to_dict(story: Story) -> dict[str, Any]:
         },
         "rows": [_row(story, row) for row in story.rows],
     }  # fmt: skip
-
-
-def _total_mult_adds(story: Story) -> int | None:
-    known = [cost.own_mult_adds for cost in story.costs.values() if cost.own_mult_adds is not None]
-    return sum(known) if known else None
 
 
 def _memory(story: Story) -> dict[str, Any]:

@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import Outline
-from modelsummary_ipy.display.render.formatting import format_bytes, format_short, plain, plural
+from modelsummary_ipy.display.render.formatting import format_bytes, format_dim, format_short, plain, plural
 from modelsummary_ipy.records.summary import Flag, Memory, Story
-
-
-@dataclass(frozen=True, slots=True)
-class Failing:
-    """How a failure is worded, by the room that knows.
-
-    Attributes:
-        text: Everything in the words of the house, several lines; ``""`` to say what the trace itself says.
-        reason, fix: Why, and what to change.
-    """
-
-    text: str = ""
-    reason: str = ""
-    fix: str = ""
 
 
 def find_title(story: Story) -> str:
@@ -76,21 +61,15 @@ def find_given(story: Story) -> tuple[Given, ...]:
         dims = []
         for at, size in enumerate(fact.spec.shape):
             name = fact.dims[at] if at < len(fact.dims) else ""
-            dims.append((plain(name), "ragged" if size == -1 else str(size)))
+            dims.append((plain(name), format_dim(size)))
         rest = plain(fact.spec.dtype) + (" (inferred)" if fact.given == "inferred" else "")
         given.append(Given(plain(fact.spec.name), tuple(dims), rest))
     return tuple(given)
 
 
-def total_mult_adds(story: Story) -> int | None:
-    """Mult-adds of the whole trace as far as they are known; ``None`` where none were counted."""
-    own = [cost.own_mult_adds for cost in story.costs.values() if cost.own_mult_adds is not None]
-    return sum(own) if own else None
-
-
 def find_macs(story: Story) -> str:
     """``1.81 G MACs``, ``≥ 1.81 G MACs`` where operations are unknown; ``""`` where none were counted."""
-    total = total_mult_adds(story)
+    total = story.total_mult_adds
     if total is None:
         return ""
     unsure = story.unknown_ops or any(cost.mult_adds is None for cost in story.costs.values())
@@ -102,12 +81,10 @@ def find_macs(story: Story) -> str:
 def find_params(story: Story) -> str:
     """``25,557,032 parameters``, with what trains where that is not all of them."""
     total, trains = story.total_params, story.trainable_params
-    words = plural(total, "parameter")
+    count = plural(total, "parameter")
     if total and trains == 0:
-        return f"{words}, all frozen"
-    if trains < total:
-        return f"{words}, {trains:,} trainable"
-    return words
+        return f"{count}, all frozen"
+    return f"{count}, {trains:,} trainable" if trains < total else count
 
 
 def find_memory(story: Story) -> str:
@@ -179,7 +156,7 @@ def find_caveats(story: Story) -> tuple[str, ...]:
     if any(("is_causal", True) in kernel.arguments for call in story.trace.calls for kernel in call.kernels):
         lines.append("attention under a causal mask is counted in full")
     if story.constraints:
-        lines.append("works for " + "; ".join(plain(words) for words in story.constraints))
+        lines.append("works for " + "; ".join(plain(limit) for limit in story.constraints))
     lines += [f"fails at {plain(sizes)}: {plain(reason)}" for sizes, reason in story.failed_at]
     return tuple(lines)
 
@@ -199,26 +176,22 @@ def find_footer(story: Story, outline: Outline, passes: int | None) -> tuple[str
     return tuple(lines)
 
 
-def failing_lines(story: Story, failing: Failing) -> tuple[str, ...]:
-    """What is said at the row that failed; the trace's own words where nobody has better ones."""
+def failing_lines(story: Story, failure_text: str) -> tuple[str, ...]:
+    """The lines at the row that failed: the explanation, or torch's own message where there is none."""
     failure = story.trace.failure
-    if failing.text:
-        return tuple(plain(line) for line in failing.text.splitlines())
+    if failure_text:
+        return tuple(plain(line) for line in failure_text.splitlines())
     if failure is None:
         return ()
     where = f" at {plain(failure.source.text)}" if failure.source else ""
     lines = [f"{plain(failure.error_type)}{where}: {plain(failure.message)}"]
     if failure.source_text:
         lines.append(f"line    {plain(failure.source_text)}")
-    if failing.reason:
-        lines.append(f"reason  {plain(failing.reason)}")
-    if failing.fix:
-        lines.append(f"fix     {plain(failing.fix)}")
     return tuple(lines)
 
 
 def failed_row(story: Story) -> int | None:
-    """Index of the innermost row that failed: where the failure is worded."""
+    """Index of the innermost row that failed: where the failure is explained."""
     failure = story.trace.failure
     if failure is not None and failure.call is not None and failure.call in story.row_of_call:
         return story.row_of_call[failure.call]

@@ -42,10 +42,8 @@ def render_html(
     operations: Operations | None = None,
     passes: int | None = None,
     failure_text: str = "",
-    failure_reason: str = "",
-    failure_fix: str = "",
 ) -> str:
-    """Write the page of a story; the same for equal input, byte by byte.
+    """Render a summary as a page; the same for equal input, byte by byte.
 
     Args:
         story: Everything known.
@@ -54,11 +52,10 @@ def render_html(
         details: By row index, lines of plain text to put at the end of that row's detail (its annotated source, say).
         operations: By row index, the operations that ran directly in it, with their mult-adds.
         passes: How many times the model was traced, if known.
-        failure_text, failure_reason, failure_fix: The words for a failure, if somebody has them.
+        failure_text: The explanation of a failure, ``""`` for the trace's own message.
     """
-    failing = header.Failing(failure_text, failure_reason, failure_fix)
     names = find_names(story)
-    outline, parts = _fit(story, view, names, failing)
+    outline, parts = _fit(story, view, names, failure_text)
     num_left_out = _add_details(story, parts, details or {}, operations or {})
     footer = [*header.find_footer(story, outline, passes)]
     if num_left_out:
@@ -71,7 +68,7 @@ def render_html(
         script=_asset("script.js"),
         parts=parts,
         many=len(parts) > 2 * _MANY_ROWS,
-        fail=() if failed_is_shown else header.failing_lines(story, failing),
+        fail=() if failed_is_shown else header.failing_lines(story, failure_text),
         footer=footer,
         found=header.count_flags(story.flags),
         gravest=header.gravest_severity(story.flags),
@@ -81,18 +78,18 @@ def render_html(
     )
 
 
-def _fit(story: Story, view: View, names: Names, failing: header.Failing) -> tuple[Outline, list[Part]]:
-    """Outline and parts of as many rows as fit; what is left of the room goes to operations that stand hidden."""
-    room = _MOST_BYTES - _FRAME_BYTES
-    most = min(view.max_rows, room // _LEAST_ROW_BYTES)
+def _fit(story: Story, view: View, names: Names, failure_text: str) -> tuple[Outline, list[Part]]:
+    """Outline and parts of as many rows as fit; what space is left goes to operations that stand hidden."""
+    space = _MOST_BYTES - _FRAME_BYTES
+    most = min(view.max_rows, space // _LEAST_ROW_BYTES)
     while True:
         outline = build_outline(story, replace(view, max_rows=most), open_rows=_OPEN_ROWS)
-        max_ops = max(0, min(view.max_rows, room // _LEAST_ROW_BYTES) - outline.num_nodes)
-        parts = list(Parts(story, view, outline, names, failing, max_ops))
+        max_ops = max(0, min(view.max_rows, space // _LEAST_ROW_BYTES) - outline.num_nodes)
+        parts = list(Parts(story, view, outline, names, failure_text, max_ops))
         size = _weigh(parts)
-        if size <= room or most < 2:
+        if size <= space or most < 2:
             return outline, parts
-        most = min(most - 1, outline.num_nodes * room // size)
+        most = min(most - 1, outline.num_nodes * space // size)
 
 
 def _weigh(parts: Iterable[Part]) -> int:
@@ -152,14 +149,14 @@ class _Total:
 
 def _totals(story: Story, outline: Outline) -> list[_Total]:
     totals = []
-    for words_of, what, label in (
+    for total, what, label in (
         (header.find_params(story), "params", "share of parameters"),
         (header.find_macs(story), "macs", "share of MACs"),
     ):
-        if words_of:
-            sign, _, rest = words_of.partition(" ") if words_of.startswith("≥") else ("", "", words_of)
+        if total:
+            sign, _, rest = total.partition(" ") if total.startswith("≥") else ("", "", total)
             number, _, rest = rest.partition(" ")
-            if what == "macs" and rest != "MACs" and not words_of.startswith("MACs"):
+            if what == "macs" and rest != "MACs" and not total.startswith("MACs"):
                 unit, _, rest = rest.partition(" ")
                 number = f"{number} {unit}"
             number = f"{sign} {number}".strip()
@@ -188,20 +185,20 @@ def _columns(view: View) -> dict[str, Any]:
 
 
 def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str], operations: Operations) -> int:
-    """Give rows their details while there is room, rows that stand out first; returns how many got none."""
-    room = _MOST_BYTES - _FRAME_BYTES - _weigh(parts)
+    """Give rows their details while there is space, rows that stand out first; returns how many got none."""
+    space = _MOST_BYTES - _FRAME_BYTES - _weigh(parts)
     rows = [part for part in parts if part.what == "open"]
-    total = header.total_mult_adds(story)
+    total = story.total_mult_adds
     left_out = 0
     for part in sorted(rows, key=lambda part: (not (part.flags or part.fail), part.is_hidden)):
-        if room <= 0:
+        if space <= 0:
             left_out += 1
             continue
         if part.row >= 0:
             pairs = find_detail(story, story.rows[part.row], operations, total)
             extra = "\n".join(map(formatting.plain, details.get(part.row, "").splitlines()))
             part.detail = markup_detail(pairs, extra)
-        room -= len(part.detail.encode("utf-8", "replace")) + 90
+        space -= len(part.detail.encode("utf-8", "replace")) + 90
     return left_out
 
 

@@ -1,4 +1,4 @@
-"""A row of the outline -> the words of its cells, without markup."""
+"""A row of the outline -> the text of its cells, without markup."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from modelsummary_ipy.records.view import View
 
 #: Columns of numbers, in the order they are shown, with their heads.
 NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))
+STATUSES = {"ran": "", "failed": "failed", "unreached": "not reached", "uncalled": "not called"}
 
 
 def size_head(view: View) -> str:
     """``input → output``."""
-    return " → ".join(word for word in ("input", "output") if word in view.columns)
+    return " → ".join(column for column in ("input", "output") if column in view.columns)
 
 
 def format_arrow(story: Story, row: Row, view: View, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ def format_status(row: Row, story: Story) -> str:
     """
     if row.status == "uncalled" and (story.trace.engine == "static" or _has_run_inside(story, row)):
         return ""
-    return {"ran": "", "failed": "failed", "unreached": "not reached", "uncalled": "not called"}[row.status]
+    return STATUSES[row.status]
 
 
 def _has_run_inside(story: Story, row: Row) -> bool:
@@ -137,30 +138,24 @@ def number_heads(view: View) -> tuple[str, ...]:
 
 
 def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
-    """A row's numbers, in the order of ``number_heads``."""
-    cost = story.costs.get(row.index)
-    cells = {
-        "params": format_params(row),
-        "macs": format_macs(cost),
-        "activation": format_activation(cost),
-    }
-    return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
+    """A row's numbers, in the order of ``number_heads``; later calls of a module repeat no parameters."""
+    num_params = row.num_params if row.kind == "module" else 0
+    return format_numbers(view, num_params, story.costs.get(row.index))
 
 
 def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
     """What all blocks of a group add up to."""
-    totals = node.totals if story.costs else None
+    return format_numbers(view, node.totals.num_params, node.totals if story.costs else None)
+
+
+def format_numbers(view: View, num_params: int, cost: Cost | Totals | None) -> tuple[str, ...]:
+    """The number columns that a view shows; zeros are left empty."""
     cells = {
-        "params": format_count(node.totals.num_params) if node.totals.num_params else "",
-        "macs": format_macs(totals),
-        "activation": format_activation(totals),
+        "params": format_count(num_params) if num_params else "",
+        "macs": format_macs(cost),
+        "activation": format_activation(cost),
     }
     return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
-
-
-def format_params(row: Row) -> str:
-    """``1,234``, empty for rows without parameters and for later calls of the same module."""
-    return format_count(row.num_params) if row.num_params and row.kind == "module" else ""
 
 
 def format_macs(cost: Cost | Totals | None) -> str:

@@ -26,20 +26,18 @@ def render_markdown(
     *,
     passes: int | None = None,
     failure_text: str = "",
-    failure_reason: str = "",
-    failure_fix: str = "",
 ) -> str:
-    """Say in markdown what the page says: a paragraph, a table, and the findings as a list.
+    """Render a summary as markdown: a paragraph, a table, and the findings as a list.
 
     Args:
         story: Everything known.
         view: How to look at it.
         passes: How many times the model was traced, if known.
-        failure_text, failure_reason, failure_fix: The words for a failure, if somebody has them.
+        failure_text: The explanation of a failure, ``""`` for the trace's own message.
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
     blocks = ["\n".join(_header(story)), "\n".join(_table(story, view, outline))]
-    failing = header.failing_lines(story, header.Failing(failure_text, failure_reason, failure_fix))
+    failing = header.failing_lines(story, failure_text)
     if failing:
         blocks.append("\n".join("    " + line for line in failing))
     found = "\n".join(_findings(story))

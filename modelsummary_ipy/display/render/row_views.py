@@ -65,18 +65,18 @@ class Parts:
     Args:
         story, view, outline: What to show.
         names: Dim names and colours.
-        failing: The words for a failure.
+        failure_text: The explanation of a failure.
         max_ops: How many hidden operations may go along; they cost bytes but are seen only when asked for.
     """
 
     def __init__(
-        self, story: Story, view: View, outline: Outline, names: Names, failing: header.Failing, max_ops: int
+        self, story: Story, view: View, outline: Outline, names: Names, failure_text: str, max_ops: int
     ) -> None:
         self.story = story
         self.view = view
         self.outline = outline
         self.names = names
-        self.failing = failing
+        self.failure_text = failure_text
         self.ops_left = max_ops
         self.failed_row = header.failed_row(story)
         self.whole = self._whole()
@@ -125,7 +125,7 @@ class Parts:
         name, kind = labels.format_name(node, row)
         name, kind = (name, kind) if name else (kind, "")
         note = labels.format_note(self.story, row, step.in_group is not None)
-        fail = header.failing_lines(self.story, self.failing) if node.row == self.failed_row else ()
+        fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, note,
             self._arrow(row), self._title(row), self._numbers(self.story.costs.get(row.index), row.num_params),
@@ -168,21 +168,20 @@ class Parts:
         saved = [cost.own_activation_bytes or 0 for cost in self.story.costs.values()]
         return {
             "params": self.story.total_params,
-            "macs": header.total_mult_adds(self.story) or 0,
+            "macs": self.story.total_mult_adds or 0,
             "activation": sum(saved),
         }
 
     def _numbers(self, cost: Cost | None, num_params: int) -> Markup:
         """The number cells: digits and units alone, so that nothing needs escaping."""
+        values = {
+            "params": num_params,
+            "macs": (cost.mult_adds or 0) if cost else 0,
+            "activation": (cost.activation_bytes or 0) if cost else 0,
+        }
         cells: list[str] = []
-        for column in self.columns:
-            if column == "params":
-                text, value = formatting.format_count(num_params) if num_params else "", num_params
-            elif column == "macs":
-                text, value = labels.format_macs(cost), (cost.mult_adds or 0) if cost else 0
-            else:
-                text, value = labels.format_activation(cost), (cost.activation_bytes or 0) if cost else 0
-            share = _share(value, self.whole[column])
+        for column, text in zip(self.columns, labels.format_numbers(self.view, num_params, cost), strict=True):
+            share = _share(values[column], self.whole[column])
             cells.append(f"<td>{text} <meter value={share}></meter></td>" if share else f"<td>{text}</td>")
         return Markup("".join(cells))
 
@@ -221,7 +220,7 @@ class Parts:
         return Markup("<br>".join(lines + extra))
 
     def _leaf(self, line: size_cells.Line) -> str:
-        dims = ["ragged" if size == -1 else str(size) for size in line.shape]
+        dims = size_cells.format_dims(line.shape)
         colours = self.names.colours(line.formula)
         if colours or True in line.bold:
             for at, text in enumerate(dims):
@@ -255,7 +254,7 @@ def markup_detail(pairs: Sequence[tuple[str, Sequence[str]]], extra: str = "") -
 
 
 def _indent(depth: int) -> int:
-    """Pixels: full steps for eight levels, then small ones, and none where a narrow page would have no room left."""
+    """Pixels: full steps for eight levels, then small ones, and none where a narrow page has no width left."""
     return 14 * min(depth, 8) + 5 * max(0, min(depth, 20) - 8)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.display.render.formatting import plain
+from modelsummary_ipy.display.render.formatting import format_dim, plain
 from modelsummary_ipy.records.trace import Formula, TensorSpec
 
 #: From this many leaves on, neighbours that differ in a number of their key share a line.
@@ -14,9 +14,14 @@ _MANY_LEAVES = 5
 _DIGITS = re.compile(r"\d+")
 
 
+def format_dims(shape: Sequence[int]) -> list[str]:
+    """Every dim as text."""
+    return list(map(format_dim, shape))
+
+
 def format_size(shape: Sequence[int]) -> str:
     """``[1, 3, 224, 224]``; the ragged dim of a nested tensor reads ``ragged``."""
-    return "[" + ", ".join("ragged" if size == -1 else str(size) for size in shape) + "]"
+    return "[" + ", ".join(format_dims(shape)) + "]"
 
 
 def format_formula(formula: Formula) -> str:
@@ -106,8 +111,8 @@ def changed_dims(leaf: TensorSpec, against: Sequence[TensorSpec]) -> tuple[bool,
 def format_leaf(line: Line, *, mark: tuple[str, str] = ("", "")) -> str:
     """``.logits [8, 10]``; ``mark`` goes around dims that changed."""
     dims = [
-        f"{mark[0]}{word}{mark[1]}" if at < len(line.bold) and line.bold[at] else word
-        for at, word in enumerate("ragged" if size == -1 else str(size) for size in line.shape)
+        f"{mark[0]}{dim}{mark[1]}" if at < len(line.bold) and line.bold[at] else dim
+        for at, dim in enumerate(format_dims(line.shape))
     ]
     size = "[" + ", ".join(dims) + "]"
     times = f"{line.times} × " if line.times > 1 else ""

@@ -41,28 +41,25 @@ def render_text(
     width: int | None = None,
     passes: int | None = None,
     failure_text: str = "",
-    failure_reason: str = "",
-    failure_fix: str = "",
 ) -> str:
-    """Say in plain text what the page says.
+    """Render a summary as plain text.
 
     Args:
         story: Everything known.
         view: How to look at it.
         width: Columns of the terminal; ``None`` for as wide as it needs to be.
         passes: How many times the model was traced, if known.
-        failure_text, failure_reason, failure_fix: The words for a failure, if somebody has them.
+        failure_text: The explanation of a failure, ``""`` for the trace's own message.
 
     Returns:
         Lines without a newline at the end; no line is wider than ``width`` unless one word is.
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
-    failing = header.Failing(failure_text, failure_reason, failure_fix)
-    entries = list(_entries(story, view, visible(outline), failing))
+    entries = list(_entries(story, view, visible(outline), failure_text))
     heads = labels.number_heads(view)
     lines = list(_header(story, width))
     if not any(entry.mark == "✗" and entry.under for entry in entries):
-        lines += _wrap(header.failing_lines(story, failing), width, "  ")
+        lines += _wrap(header.failing_lines(story, failure_text), width, "  ")
     lines += ["", *_table(entries, heads, view, width), ""]
     for line in header.find_footer(story, outline, passes):
         lines += _wrap([line], width)
@@ -87,7 +84,7 @@ def _header(story: Story, width: int | None) -> Iterator[str]:
         yield f"  {found}"
 
 
-def _entries(story: Story, view: View, steps: Iterator[Step], failing: header.Failing) -> Iterator[_Entry]:
+def _entries(story: Story, view: View, steps: Iterator[Step], failure_text: str) -> Iterator[_Entry]:
     for step in steps:
         node = step.node
         if isinstance(node, HiddenNode):
@@ -95,7 +92,7 @@ def _entries(story: Story, view: View, steps: Iterator[Step], failing: header.Fa
         elif isinstance(node, GroupNode):
             yield _group_entry(story, view, node, step.depth)
         else:
-            yield _row_entry(story, view, step, node, failing)
+            yield _row_entry(story, view, step, node, failure_text)
 
 
 def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entry:
@@ -104,7 +101,7 @@ def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entr
     return _Entry("", f"{name} ·", types, labels.group_sizes(story, view, node), numbers, depth)
 
 
-def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: header.Failing) -> _Entry:
+def _row_entry(story: Story, view: View, step: Step, node: RowNode, failure_text: str) -> _Entry:
     row = story.rows[node.row]
     name, type_name = labels.format_name(node, row)
     if row.kind == "op":
@@ -115,7 +112,7 @@ def _row_entry(story: Story, view: View, step: Step, node: RowNode, failing: hea
         type_name += f" (+{formatting.plural(node.num_inside, 'row')})"
     under: list[str] = []
     if node.row == header.failed_row(story):
-        under += header.failing_lines(story, failing)
+        under += header.failing_lines(story, failure_text)
     for flag in node.flags:
         said, fix = header.flag_lines(flag)
         under += [said] + ([f"fix: {fix}"] if fix else [])

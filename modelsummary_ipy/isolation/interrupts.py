@@ -1,59 +1,90 @@
-"""Ctrl-C while a trace runs: it stops the user's forward at once, and waits while switches are set or put back."""
+"""Signals while a trace runs: handlers run at once in the user's forward, and wait while state is set or put back.
+
+Ctrl-C is one of them; others are a test runner's alarm and a scheduler's SIGTERM. A handler may raise wherever Python
+looks for signals. Between two steps of ours that would leave a switch turned, and in code that torch calls from C++ it
+would end the process.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from threading import get_ident
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
+import torch
+
 __all__ = ["Gate", "Holding", "find_gate"]
 
 
 class Gate:
-    """Whether an interrupt may come through now; the main thread's, for no other ever gets one.
+    """Whether signal handlers may run now; the main thread's, for Python runs them in no other.
 
     Attributes:
-        is_open: Whether the forward runs. It is set and cleared by plain assignments: Python looks for interrupts when
+        is_open: Whether the forward runs. It is set and cleared by plain assignments: Python looks for signals when
             a function is called or returns, so one can't come between.
-        runners: Code of ours that runs the user's: what it calls may be interrupted, all else of ours may not, for
-            torch calls it from C++ where an exception ends the process.
-        is_pending: Whether one arrived that could not come through yet.
+        runners: Code of ours that runs the user's: in what it calls handlers run, in all else of ours they wait.
+        before: By signal, the handler that was there before.
+        pending: Signals that arrived and wait for their handler, in order.
+        raised: The last exception that a handler raised in the forward: it is not the model's.
     """
 
     def __init__(self) -> None:
         self.is_open = True
         self.runners: frozenset[CodeType] = frozenset()
         self.depth = 0
-        self.before: Any = None
-        self.is_pending = False
+        self.before: dict[int, Any] = {}
+        self.pending: list[int] = []
+        self.raised: BaseException | None = None
 
     def deliver(self) -> None:
-        """Raise what arrived in the meantime."""
-        if self.is_pending:
-            self.is_pending = False
-            self.before(signal.SIGINT, None)
+        """Run the handlers of what arrived in the meantime."""
+        while self.pending:
+            self._handle(self.pending.pop(0), sys._getframe(1))
 
     def arrive(self, number: int, frame: FrameType | None) -> None:
-        """Take an interrupt: pass it on, or keep it."""
+        """Take a signal: run its handler, or keep it."""
         if self.is_open and self._is_users_turn(frame):
-            self.before(number, frame)
-        else:
-            self.is_pending = True
+            self._handle(number, frame)
+        elif number not in self.pending:
+            self.pending.append(number)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self.before[number](number, frame)
+        except BaseException as error:
+            self.raised = error
+            raise
+
+    def find_raised(self, error: BaseException) -> BaseException | None:
+        """Return what a handler raised, if ``error`` is that or came of it."""
+        chain: BaseException | None = error
+        for _ in range(20):
+            if chain is None or self.raised is None:
+                return None
+            if chain is self.raised:
+                return chain
+            chain = chain.__cause__ or chain.__context__
+        return None
 
     def _is_users_turn(self, frame: FrameType | None) -> bool:
         while frame is not None:
             if frame.f_code in self.runners:
                 return True
-            if frame.f_code.co_filename.startswith(_OWN_FOLDER):
+            if frame.f_code.co_filename.startswith(_UNINTERRUPTED):
                 return False
             frame = frame.f_back
         return True
 
 
-_OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: Code that is called from C++ where an exception would end the process: ours, and what torch keeps private.
+_UNINTERRUPTED = (
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    os.path.join(os.path.dirname(torch.__file__), "_"),
+)
 _gate = Gate()
 
 
@@ -63,7 +94,7 @@ def find_gate() -> Gate:
 
 
 class Holding:
-    """In the block an interrupt waits, but for the user's code, which runs with the gate open."""
+    """In the block signal handlers wait, but for the user's code, which runs with the gate open."""
 
     def __init__(self) -> None:
         self._holds = False
@@ -73,11 +104,14 @@ class Holding:
         if get_ident() != threading.main_thread().ident:
             return self
         if not _gate.depth:
-            before = signal.getsignal(signal.SIGINT)
-            if not callable(before):  # ignored, or not Python's to handle
-                return self
-            _gate.before, _gate.is_open, _gate.is_pending = before, False, False
-            signal.signal(signal.SIGINT, _gate.arrive)
+            _gate.is_open, _gate.pending, _gate.raised, _gate.before = False, [], None, {}
+            try:
+                for number in _find_handled():
+                    _gate.before[number] = signal.getsignal(number)
+                    signal.signal(number, _gate.arrive)
+            except BaseException:  # a handler that is not held yet raised
+                _put_back()
+                raise
             self._was_open = True
         else:
             self._was_open, _gate.is_open = _gate.is_open, False
@@ -91,8 +125,20 @@ class Holding:
         if not self._holds:
             return
         _gate.depth -= 1
-        if not _gate.depth and signal.getsignal(signal.SIGINT) == _gate.arrive:
-            signal.signal(signal.SIGINT, _gate.before)
+        if not _gate.depth:
+            _put_back()
         _gate.is_open = self._was_open
         if self._was_open:
             _gate.deliver()
+
+
+def _find_handled() -> list[int]:
+    """List the signals that have a handler written in Python."""
+    return [number for number in sorted(signal.valid_signals()) if callable(signal.getsignal(number))]
+
+
+def _put_back() -> None:
+    for number, handler in reversed(list(_gate.before.items())):
+        if signal.getsignal(number) == _gate.arrive:  # else the forward set one of its own
+            signal.signal(number, handler)
+    _gate.raised = None

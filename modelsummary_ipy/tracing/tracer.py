@@ -173,6 +173,9 @@ def trace(
             gate.is_open = True
             contextvars.copy_context().run(tracer.run, method, inputs)  # what it sets there is its own
         except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, told in the summary
+            foreign = gate.find_raised(raised)
+            if foreign is not None:  # a signal handler's: an alarm, say
+                raise foreign from None
             error = raised
         finally:
             gate.is_open = False
@@ -343,7 +346,7 @@ class _Tracer:
 
     def _answer(self, answer: Answer, repeats: Repeats, module: int, layer: nn.Module, args: tuple[Any, ...]) -> Any:
         """Write down a call of a layer that one like it has been run for, and give what it would give."""
-        if self.gate.is_pending:
+        if self.gate.pending:
             self.gate.deliver()
         parent = self._stack[-1]
         fact = self._modules[module]
@@ -493,7 +496,7 @@ class _Tracer:
                 self._modules[index] = self._modules[index]._replace(made=False)
 
     def call_function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.gate.is_pending:
+        if self.gate.pending:
             self.gate.deliver()
         info = describe_op(func)
         if self._work.fake_mode is not None:

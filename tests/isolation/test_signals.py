@@ -1,0 +1,168 @@
+"""Handlers of signals that raise, as a test runner's alarm does: nothing is left behind and nothing is swallowed."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import modelsummary_ipy
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.tracing.engine import run_engine
+from tests.models import by_name
+from tests.reference import difference, fingerprint, seed
+
+OWN = str(Path(modelsummary_ipy.__file__).parent)
+
+
+class TimeUp(Exception):
+    """What the alarm's handler raises."""
+
+
+class Stop(BaseException):
+    """The same, past ``except Exception``."""
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, FrameType | None], Any], number: int = signal.SIGALRM) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def raising(error: type[BaseException]) -> Callable[[int, FrameType | None], None]:
+    def handler(number: int, frame: FrameType | None) -> None:
+        raise error
+
+    return handler
+
+
+def alarm_at(number: int, error: type[BaseException]) -> int:
+    """Let an alarm arrive when a function of ours begins or ends for that time; returns how often one did."""
+    case = by_name("Caches")
+    model, (args, kwargs) = case.build(), case.inputs()
+    seed()
+    before = fingerprint(model, args)
+    count = 0
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal count
+        if event in ("call", "return") and frame.f_code.co_filename.startswith(OWN):
+            count += 1
+            if count == number:
+                signal.raise_signal(signal.SIGALRM)
+
+    raised: BaseException | None = None
+    sys.setprofile(watch)
+    try:
+        run_engine(model, ModelInputs(args, kwargs))
+    except (TimeUp, Stop) as arrived:
+        raised = arrived
+    finally:
+        sys.setprofile(None)
+    assert isinstance(raised, error) == (number > 0), f"alarm at {number}"
+    assert difference(before, fingerprint(model, args)) == [], f"alarm at {number}"
+    return count
+
+
+@pytest.mark.parametrize("error", [TimeUp, Stop])
+def test_an_alarm_between_any_two_steps_of_ours_leaves_everything_as_it_was(error: type[BaseException]) -> None:
+    with handling(raising(error)):
+        alarm_at(-1, error)  # the first time caches of Python's and ours are filled
+        total = alarm_at(-1, error)
+        assert total > 500
+        for number in range(1, total, max(1, total // 60)):
+            alarm_at(number, error)
+
+
+def test_what_a_handler_raises_is_not_the_models_failure() -> None:
+    class Slow(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                signal.raise_signal(signal.SIGALRM)
+            except TimeUp as error:
+                raise ValueError("the model's own words") from error
+            return x
+
+    with handling(raising(TimeUp)), pytest.raises(TimeUp):
+        ModelSummary(Slow(), (2, 3))
+
+
+def test_a_handler_runs_at_once_in_the_users_code_and_the_trace_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    # What a forward keeps in a list is taken back; what it prints is shown once.
+
+    class Beats(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            signal.raise_signal(signal.SIGALRM)
+            print("forward")
+            return x + 1
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        assert frame is not None
+        print(f"handler in {frame.f_code.co_name}")
+
+    with handling(handler):
+        ms = ModelSummary(Beats(), (2, 3))
+        assert signal.getsignal(signal.SIGALRM) is handler
+        assert ms.error is None
+    assert capsys.readouterr().out.splitlines() == ["handler in forward", "forward"]
+
+
+def test_a_handler_that_the_forward_sets_stays() -> None:
+    def other(number: int, frame: FrameType | None) -> None: ...
+
+    class Sets(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            signal.signal(signal.SIGALRM, other)
+            return x
+
+    with handling(raising(TimeUp)):
+        ModelSummary(Sets(), (2, 3))
+        assert signal.getsignal(signal.SIGALRM) is other
+
+
+def test_signals_without_a_handler_of_pythons_are_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    class Looks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            print(signal.getsignal(signal.SIGUSR1).name, signal.getsignal(signal.SIGUSR2).name)
+            return x
+
+    before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        ModelSummary(Looks(), (2, 3))
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert capsys.readouterr().out == "SIG_DFL SIG_IGN\n"
+
+
+def test_after_an_alarm_a_model_trains_as_before() -> None:
+    net, x = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)), torch.randn(16, 4)
+    with handling(raising(TimeUp)):
+        for delay in (0.0005, 0.001, 0.002, 0.004, 0.008):
+            signal.setitimer(signal.ITIMER_REAL, delay)
+            try:
+                ModelSummary(net, (16, 4))
+            except TimeUp as error:
+                kept = error  # as a notebook's last error is kept
+                assert kept is not None
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    before = [param.detach().clone() for param in net.parameters()]
+    for _ in range(3):
+        optimizer.zero_grad()
+        ((net(x) - 1) ** 2).mean().backward()
+        optimizer.step()
+    assert all(param.grad is not None for param in net.parameters())
+    assert not any(torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import threading
-import warnings
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.records.errors import ForwardError, InputError
+from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import Formula, Trace
 from modelsummary_ipy.records.view import WhenFormulas
@@ -203,6 +203,7 @@ class Pipeline:
         self.request = request
         self.bare = Story(traced.trace, rows, expect=request.expect)  # before any other stage
         self._memories: dict[Assumptions, Memory] = {}
+        self._errors: list[str] = []  # what of this package failed
 
     @property
     def is_short(self) -> bool:
@@ -234,11 +235,11 @@ class Pipeline:
         """The same with the traces that settle what the rules suspect, most models give rise to none, and the flags."""
         story, ignore = self._named, self.request.ignore
         with collector_paused():
-            for sizes in find_questions(self._name_batch(story), ignore):
+            for sizes in find_questions(self._name_batch(story), ignore, self._errors):
                 again = trace_again(self.batch, story.trace, sizes)
                 if again is not None:
                     story = replace(story, retraces=(*story.retraces, again))
-            return replace(story, flags=find_flags(self._name_batch(story), ignore))
+            return replace(story, flags=find_flags(self._name_batch(story), ignore, self._errors))
 
     def _name_batch(self, story: Story) -> Story:
         """Call the batch ``B``, as the rules do, whatever the user calls it."""
@@ -256,14 +257,13 @@ class Pipeline:
     @stage
     def found(self) -> Found:
         """Traces at some more sizes: formulas, and which sizes work."""
+        return attempt("finding formulas", self._errors, self._find_formulas, Found({}, {}, ()))
+
+    def _find_formulas(self) -> Found:
         story = self._judged
-        try:
-            with collector_paused():
-                found = find_formulas(self.batch, story.trace, story.rows)
-                limits = find_constraints(story.trace, found)
-        except Exception as error:  # noqa: BLE001  # our own mistake must not cost the user the rows
-            warnings.warn(f"no formulas, for {type(error).__name__}: {error}; please report it", stacklevel=4)
-            return Found({}, {}, ())
+        with collector_paused():
+            found = find_formulas(self.batch, story.trace, story.rows)
+            limits = find_constraints(story.trace, found)
         if found.retracer is not None:
             found.retracer.forget()
         return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits))
@@ -276,7 +276,7 @@ class Pipeline:
             return None
         if self.is_short:
             story = _with_formulas(story, self.found)
-        error = explain(story, Retracer(request, story.trace) if request is not None else None)
+        error = explain(story, Retracer(request, story.trace) if request is not None else None, self._errors)
         error.__cause__ = self.traced.error
         return error
 
@@ -295,16 +295,19 @@ class Pipeline:
     @stage
     def counted(self) -> Counted:
         """Costs by the first trace: of many modules it knows no bytes."""
-        with collector_paused():
-            return Counted(*count_costs(self.traced.trace, self.rows))
+        return self._count(self.traced.trace)
 
     @stage
     def weighed(self) -> Counted:
         """Costs with bytes."""
-        if self.measured is self.traced.trace:
-            return self.counted
+        return self.counted if self.measured is self.traced.trace else self._count(self.measured)
+
+    def _count(self, trace: Trace) -> Counted:
+        def count() -> Counted:
+            return Counted(*count_costs(trace, self.rows))
+
         with collector_paused():
-            return Counted(*count_costs(self.measured, self.rows))
+            return attempt("counting costs", self._errors, count, Counted({}, ()))
 
     @stage
     def operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:
@@ -356,15 +359,19 @@ class Pipeline:
         if formulas == "always" or (formulas == "usual" and self.is_short):
             self.found  # noqa: B018  # computes them
         if with_bytes or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
-            return self._build_story(self.weighed, self.memory(assumed))
-        return self._build_story(self.counted, None)
+            counted, memory = self.weighed, self.memory(assumed)
+        else:
+            counted, memory = self.counted, None
+        self.error  # noqa: B018  # explains a failure, which may fail too
+        return self._build_story(counted, memory)
 
     def _build_story(self, counted: Counted | None, memory: Memory | None) -> Story:
         story = self._judged
         if "found" in vars(self):
             story = _with_formulas(story, self.found)
         costs, unknown = counted or Counted({}, ())
-        return replace(story, costs=costs, unknown_ops=unknown, memory=memory)
+        errors = tuple(self._errors)
+        return replace(story, costs=costs, unknown_ops=unknown, memory=memory, internal_errors=errors)
 
 
 class Facts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -55,6 +56,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason, count in _not_run.items():
         terminalreporter.section("BROWSER TESTS DID NOT RUN", sep="!", red=True, bold=True)
         terminalreporter.line(f"{count} browser tests were skipped. {reason.removeprefix('Skipped: ')}", red=True)
+
+
+class _Records(logging.Handler):
+    """Keeps the lines that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def internal_errors() -> Iterator[list[str]]:
+    """What the package logged as its own mistake: a test fails by it unless it takes the lines out of the list."""
+    records, log = _Records(), logging.getLogger("modelsummary_ipy")
+    log.addHandler(records)
+    yield records.lines
+    log.removeHandler(records)
+    assert records.lines == [], "\n".join(records.lines)
 
 
 @pytest.fixture

@@ -232,6 +232,7 @@ class Story:
         failed_at: Sizes at which a re-trace failed, with the reason in words.
         retraces: The passes at other sizes that the rules read; the one at B + 1 comes first, also if it failed.
         unknown_ops: Operations whose mult-adds are not known.
+        internal_errors: What of this package failed, ``"rule grown-map failed: please report it"``.
     """
 
     trace: Trace
@@ -247,6 +248,7 @@ class Story:
     failed_at: tuple[tuple[str, str], ...] = ()
     retraces: tuple[Retrace, ...] = ()
     unknown_ops: tuple[str, ...] = ()
+    internal_errors: tuple[str, ...] = ()
 
     @cached_property
     def row_of_call(self) -> Mapping[int, int]:

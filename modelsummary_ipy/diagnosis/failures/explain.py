@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
@@ -26,6 +27,7 @@ from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import SizeTracer, find_sizes
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
+from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Specs
 from modelsummary_ipy.records.summary import Story
 
@@ -52,16 +54,13 @@ _SIZES: tuple[Family, ...] = (
 _KINDS: tuple[Family, ...] = (explain_index_range, explain_device, explain_dtype)
 
 
-#: What a mistake of ours raises; a failure is told all the same, in plainer words.
-_TRIPPED = (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration, TypeError, ValueError)
-
-
-def explain(story: Story, retracer: SizeTracer | None = None) -> ForwardError:
+def explain(story: Story, retracer: SizeTracer | None = None, errors: list[str] | None = None) -> ForwardError:
     """Say why a forward failed, what to change and which inputs would work.
 
     Args:
         story: All that is known of the trace.
         retracer: Traces the model at other inputs; without it no sizes are looked for.
+        errors: Where an explanation that raises is reported; the failure is explained in plainer words then.
 
     Returns:
         The error, without a cause.
@@ -72,8 +71,13 @@ def explain(story: Story, retracer: SizeTracer | None = None) -> ForwardError:
     ctx = build_context(story)
     if ctx is None:
         raise ValueError("the forward did not fail")
-    diagnosis = _diagnose(ctx)
-    found, search = _search(ctx, diagnosis, retracer)
+    errors = [] if errors is None else errors
+    diagnosis = _diagnose(ctx, errors)
+    found: list[Specs] = []
+    search = ""
+    if retracer is not None:
+        find = partial(find_sizes, ctx, diagnosis, retracer)
+        found, search = attempt("the search for sizes that work", errors, find, (found, search))
     sizes = tuple(dict.fromkeys(retracer.write(specs) for specs in found)) if retracer is not None else ()
     reason = diagnosis.reason.rstrip(".")
     if search in ("steer", "grow", "settings"):
@@ -94,23 +98,13 @@ def explain(story: Story, retracer: SizeTracer | None = None) -> ForwardError:
     )
 
 
-def _search(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer | None) -> tuple[list[Specs], str]:
-    try:
-        return find_sizes(ctx, diagnosis, retracer) if retracer is not None else ([], "")
-    except _TRIPPED:
-        return [], ""
-
-
-def _diagnose(ctx: FailureContext) -> Diagnosis:
-    """Ask the families; one that trips over a case it was not made for is passed by, for an error must be told."""
+def _diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
+    """Return what the first family that knows the failure says of it, else torch's own words."""
     words = ctx.failure.message
     kinds_first = any(word in words for word in ("dtype", "scalar type", "not implemented for", "device", "Input type"))
-    order = (explain_arguments, *(_KINDS + _SIZES if kinds_first else _SIZES + _KINDS))
-    for family in order:
-        try:
-            diagnosis = family(ctx)
-        except _TRIPPED:
-            continue
+    for family in (explain_arguments, *(_KINDS + _SIZES if kinds_first else _SIZES + _KINDS)):
+        what = f"explanation {family.__name__.removeprefix('explain_')}"
+        diagnosis = attempt(what, errors, partial(family, ctx), None)
         if diagnosis is not None:
             return diagnosis
     may_be_size = ctx.failure.error_type in ("RuntimeError", "ValueError", "IndexError", "AssertionError")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from modelsummary_ipy.diagnosis.rules import (
@@ -20,6 +21,7 @@ from modelsummary_ipy.diagnosis.rules import (
     wrong_axis,
 )
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.summary import Flag, Story
 
 __all__ = ["QUESTIONS", "RULES", "find_flags", "find_questions"]
@@ -51,33 +53,40 @@ T = TypeVar("T")
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
-def find_questions(story: Story, ignore: Collection[str] = ()) -> tuple[Mapping[str, int], ...]:
+def find_questions(story: Story, ignore: Collection[str], errors: list[str]) -> tuple[Mapping[str, int], ...]:
     """Find the sizes that one more trace would settle a suspicion at, each once; ``()`` for most models.
 
     Args:
         story: What is known, the trace at B + 1 included.
         ignore: Ids of rules that are not run.
+        errors: Where a rule that raises is reported.
     """
-    wanted = _run(QUESTIONS, story, ignore)
+    wanted = _run(QUESTIONS, story, ignore, errors)
     return tuple({tuple(sorted(sizes.items())): sizes for sizes in wanted}.values())
 
 
-def find_flags(story: Story, ignore: Collection[str] = ()) -> tuple[Flag, ...]:
+def find_flags(story: Story, ignore: Collection[str], errors: list[str]) -> tuple[Flag, ...]:
     """Run every rule that is not ignored; the flags come in row order, the gravest first on each row.
 
     Args:
         story: What is known.
         ignore: Ids of rules that are not run.
+        errors: Where a rule that raises is reported.
     """
-    found = dict.fromkeys(_run(RULES, story, ignore))
+    found = dict.fromkeys(_run(RULES, story, ignore, errors))
     return tuple(sorted(found, key=lambda flag: (flag.row, _ORDER[flag.severity], flag.rule)))
 
 
-def _run(rules: Mapping[str, Callable[[Evidence], Iterable[T]]], story: Story, ignore: Collection[str]) -> Iterator[T]:
+def _run(
+    rules: Mapping[str, Callable[[Evidence], Iterable[T]]], story: Story, ignore: Collection[str], errors: list[str]
+) -> list[T]:
     evidence = Evidence(story)
+    found: list[T] = []
     for name, rule in rules.items():
         if name not in ignore:
-            try:
-                yield from list(rule(evidence))
-            except Exception:  # noqa: BLE001  # the summary is worth more than any one flag; tests run rules without this
-                continue
+            found += attempt(f"rule {name}", errors, partial(_list, rule, evidence), [])
+    return found
+
+
+def _list(rule: Callable[[Evidence], Iterable[T]], evidence: Evidence) -> list[T]:
+    return list(rule(evidence))

@@ -162,7 +162,7 @@ def find_caveats(story: Story) -> tuple[str, ...]:
 
 
 def find_footer(story: Story, outline: Outline, passes: int | None) -> tuple[str, ...]:
-    """Engine and passes, and what this view leaves out."""
+    """Engine and passes, what this view leaves out, and what of this package failed."""
     engine = {
         "fake": "traced with fake tensors: nothing was computed, nothing of the model was touched",
         "real": "traced by running it",
@@ -173,7 +173,7 @@ def find_footer(story: Story, outline: Outline, passes: int | None) -> tuple[str
         lines.append(f"{plural(outline.num_ops, 'operation')} not shown (ops=True shows them)")
     if outline.num_hidden:
         lines.append(f"{plural(outline.num_hidden, 'row')} of {outline.num_rows:,} not shown: to_frame() has them all")
-    return tuple(lines)
+    return (*lines, *map(plain, story.internal_errors))
 
 
 def failing_lines(story: Story, failure_text: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from modelsummary_ipy.records.trace import Kernel
+from modelsummary_ipy.torch_compat.fakes import schema_of
 
 __all__ = ["find_flop_formula"]
 
@@ -25,7 +26,7 @@ def find_flop_formula(op: str) -> Callable[[Kernel], int | None] | None:
         return None
     packet = getattr(getattr(torch.ops, space), name, None)
     formula = counter.flop_registry.get(packet)
-    return None if formula is None else _Halved(formula, getattr(packet, overload)._schema)
+    return None if formula is None else _Halved(formula, schema_of(getattr(packet, overload)))
 
 
 class _Halved:

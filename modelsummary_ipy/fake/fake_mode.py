@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
-from modelsummary_ipy.fake.shape_cache import MISSED, Memo
+from modelsummary_ipy.fake.shape_cache import MISSED, ShapeCache
 from modelsummary_ipy.fake.shape_shortcuts import Layout, find_smaller, write_down
 from modelsummary_ipy.torch_compat.fakes import (
     OVERRIDES_FAKE_MODE,
@@ -103,9 +103,9 @@ class FastFakeMode(FakeMode):
         super().__init__(**options)
         self._is_unfilled = False
         self._inside = False
-        self._memo = _MEMO if self.shape_env is None else None
+        self._cache = _SHAPE_CACHE if self.shape_env is None else None
         # torch's own cache lives as long as the process, and holds a generator for each trace of a model that has one.
-        self.cache_enabled = self.cache_enabled and self._memo is None
+        self.cache_enabled = self.cache_enabled and self._cache is None
 
     supports_higher_order_operators = True  # they ask for a rule by the mode's exact class, which is torch's own
 
@@ -126,20 +126,20 @@ class FastFakeMode(FakeMode):
         kwargs = kwargs or {}
         if not isinstance(func, OpOverload):
             return self._run_higher_order(func, args, kwargs)
-        key, output = self._memo.find(self, func, args, kwargs) if self._memo is not None else (None, MISSED)
+        key, output = self._cache.find(self, func, args, kwargs) if self._cache is not None else (None, MISSED)
         if output is MISSED:
             if schema_of(func).is_mutable:
                 args, kwargs = self._spare_real(args, kwargs)
-            output = self._ask_smaller(func, types, args, kwargs) if key is not None else MISSED
+            output = self._derive(func, types, args, kwargs) if key is not None else MISSED
             if output is MISSED:
                 output = self._dispatch_whole(func, types, args, kwargs)
             if type(output) is FakeTensor:
                 find_values(output, func, args, kwargs)
             if key is not None:
-                assert self._memo is not None
-                self._memo.keep(key, func, args, output)
+                assert self._cache is not None
+                self._cache.keep(key, func, args, output)
                 # torch keeps weak references to the fakes it makes, and ``.to()`` of a module can't swap these.
-                made = self._memo.recall(self, key, args)
+                made = self._cache.recall(self, key, args)
                 output = output if made is MISSED else made
         if self.listener is not None:
             self.listener(func, args, kwargs, output)
@@ -171,9 +171,9 @@ class FastFakeMode(FakeMode):
         finally:
             self._inside = False
 
-    def _ask_smaller(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _derive(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Ask what an operation makes of a smaller input, where that tells what it makes of this one."""
-        assert self._memo is not None
+        assert self._cache is not None
         if not args or not isinstance(args[0], FakeTensor):
             return MISSED
         plain = write_down(func, args)
@@ -185,12 +185,12 @@ class FastFakeMode(FakeMode):
         with disable_dispatch():
             meta = torch.empty(smaller.size, dtype=args[0].dtype, device="meta", memory_format=smaller.memory_format)
             asked = (build_fake(self, meta, args[0].fake_device), *smaller.rest)
-        key, outputs = self._memo.find(self, func, asked, kwargs)
+        key, outputs = self._cache.find(self, func, asked, kwargs)
         if key is None:
             return MISSED
         if outputs is MISSED:
-            self._memo.keep(key, func, asked, self._dispatch_whole(func, types, asked, kwargs))
-            outputs = self._memo.recall(self, key, asked)
+            self._cache.keep(key, func, asked, self._dispatch_whole(func, types, asked, kwargs))
+            outputs = self._cache.recall(self, key, asked)
         if outputs is MISSED:
             return MISSED
         return tuple(self._make_fresh(layout, args[0]) for layout in smaller.grow(outputs))
@@ -284,7 +284,7 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
 
 
 _DEVICE = torch.ops.prim.device.default
-_MEMO = Memo(build_fake)
+_SHAPE_CACHE = ShapeCache(build_fake)
 
 
 #: Whose rule for sizes takes one dtype, and the others that its kernels take: the experts of a mixture in float32.

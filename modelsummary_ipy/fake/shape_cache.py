@@ -23,7 +23,7 @@ from modelsummary_ipy.torch_compat.fakes import (
 )
 from modelsummary_ipy.torch_compat.modules import storage_address
 
-__all__ = ["MISSED", "Made", "Memo", "add_part", "is_fresh"]
+__all__ = ["MISSED", "Recipe", "ShapeCache", "add_part", "is_fresh"]
 
 #: Makes a fake of an empty meta tensor: ``(mode, meta, device) -> FakeTensor``.
 Make = Callable[[Any, Tensor, torch.device], FakeTensor]
@@ -53,7 +53,7 @@ _UNSAFE_VIEW = find_operator("_unsafe_view.default")
 _MOST = 50_000
 
 
-class Made:
+class Recipe:
     """How to make one result again: a fresh tensor, a view of the first argument, or the first argument itself.
 
     Args:
@@ -73,7 +73,7 @@ class Made:
         self.device = tensor.device
 
 
-class Memo:
+class ShapeCache:
     """Results by operation and arguments; one memo serves every fake mode of the process, for it holds no tensor.
 
     Args:
@@ -83,7 +83,7 @@ class Memo:
     def __init__(self, make: Make) -> None:
         self._make_fake = make
         self._ways: dict[Any, str] = {}
-        self._results: dict[Any, tuple[Made, ...] | Made] = {}
+        self._results: dict[Any, tuple[Recipe, ...] | Recipe] = {}
 
     def find(self, mode: FakeTensorMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
         """Look a result up.
@@ -122,7 +122,7 @@ class Memo:
         """Remember a result that ``find`` missed, if it is as plain as it looks."""
         many = isinstance(output, tuple)
         tensors = output if many else (output,)
-        made: list[Made] = []
+        made: list[Recipe] = []
         for tensor in tensors:
             if type(tensor) is not FakeTensor or not _is_plain(tensor):
                 return
@@ -134,7 +134,7 @@ class Memo:
             self._results.clear()
         self._results[key] = tuple(made) if many else made[0]
 
-    def _make(self, made: Made, mode: FakeTensorMode, args: Sequence[Any]) -> Any:
+    def _make(self, made: Recipe, mode: FakeTensorMode, args: Sequence[Any]) -> Any:
         if made.way == "self":
             return args[0]
         if made.way == "fresh":
@@ -145,16 +145,16 @@ class Memo:
             meta.set_(args[0].untyped_storage(), offset, made.size, made.stride)
         return self._make_fake(mode, meta, made.device)
 
-    def _describe(self, func: Any, args: Sequence[Any], tensor: FakeTensor) -> Made | None:
+    def _describe(self, func: Any, args: Sequence[Any], tensor: FakeTensor) -> Recipe | None:
         way = self._ways[func]
         first = args[0] if args and isinstance(args[0], Tensor) else None
         if way == "self":
-            return Made(tensor, way) if tensor is first else None
+            return Recipe(tensor, way) if tensor is first else None
         if way == "view":
             if first is None or storage_address(first) != storage_address(tensor):
                 return None
-            return Made(tensor, way, int(tensor.storage_offset() - first.storage_offset()))
-        return Made(tensor, way) if is_fresh(tensor, args) else None
+            return Recipe(tensor, way, int(tensor.storage_offset() - first.storage_offset()))
+        return Recipe(tensor, way) if is_fresh(tensor, args) else None
 
 
 def is_fresh(tensor: Tensor, args: Sequence[Any]) -> bool:

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from modelsummary_ipy.isolation.module_globals import Namespaces
-from modelsummary_ipy.isolation.threads import Alone
+from modelsummary_ipy.isolation.module_globals import ModuleGlobals
+from modelsummary_ipy.isolation.threads import AloneWatch
 from modelsummary_ipy.torch_compat.fakes import (
     FAKE_LOGGER,
     FakeTensor,
@@ -26,7 +26,7 @@ from modelsummary_ipy.torch_compat.fakes import (
 )
 from modelsummary_ipy.torch_compat.modules import compiler_is_loaded, default_validation
 
-__all__ = ["Surroundings", "collector_paused", "deep_stack", "draws_undone"]
+__all__ = ["GlobalState", "collector_paused", "deep_stack", "draws_undone"]
 
 
 _deep_stacks: list[int] = []  # the limit that was there before; one entry for each block that runs
@@ -53,7 +53,7 @@ def deep_stack() -> Iterator[None]:
 _one_at_a_time = threading.RLock()
 
 
-class Surroundings:
+class GlobalState:
     """All that a forward can reach beyond its model.
 
     Args:
@@ -64,7 +64,7 @@ class Surroundings:
     """
 
     def __init__(self, module_types: set[type]) -> None:
-        self._namespaces = Namespaces(module_types)
+        self._namespaces = ModuleGlobals(module_types)
         self.unread: list[torch.Size] = []
 
     @contextlib.contextmanager
@@ -116,7 +116,7 @@ def draws_undone() -> Iterator[None]:
 
     For code of the user's that describes a module: it may build an example of what it makes. A forward may be running.
     """
-    alone = Alone()
+    alone = AloneWatch()
     with disable_function(), disable_dispatch():  # a fake of the state would say nothing
         before = torch.get_rng_state()
     try:

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["Gate", "Holding", "find_gate"]
+__all__ = ["InterruptGate", "InterruptsDeferred", "find_gate"]
 
 
-class Gate:
+class InterruptGate:
     """Whether signal handlers may run now; the main thread's, for Python runs them in no other.
 
     Attributes:
@@ -85,22 +85,22 @@ _UNINTERRUPTED = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
     os.path.join(os.path.dirname(torch.__file__), "_"),
 )
-_gate = Gate()
+_gate = InterruptGate()
 
 
-def find_gate() -> Gate:
+def find_gate() -> InterruptGate:
     """Return the gate of this thread: to be opened around the user's code, and closed in a ``finally``."""
-    return _gate if get_ident() == threading.main_thread().ident and _gate.depth else Gate()
+    return _gate if get_ident() == threading.main_thread().ident and _gate.depth else InterruptGate()
 
 
-class Holding:
+class InterruptsDeferred:
     """In the block signal handlers wait, but for the user's code, which runs with the gate open."""
 
     def __init__(self) -> None:
         self._holds = False
         self._was_open = True
 
-    def __enter__(self) -> Holding:
+    def __enter__(self) -> InterruptsDeferred:
         if get_ident() != threading.main_thread().ident:
             return self
         if not _gate.depth:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from modelsummary_ipy.isolation.lazy_weights import LateWeights
-from modelsummary_ipy.model.layer_spec import EMPTY, Leaf
+from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec
 
 __all__ = ["build_bare", "build_layer", "lending_hook_dicts"]
 
@@ -20,37 +20,37 @@ _FRESH = tuple(_LENT.items())
 _set_state = vars(nn.Module)["__dict__"].__set__  # an attribute that is set goes through the module's own __setattr__
 
 
-def build_layer(leaf: Leaf, find: Callable[[int], Any]) -> nn.Module:
+def build_layer(spec: LayerSpec, find: Callable[[int], Any]) -> nn.Module:
     """Make a layer.
 
     Args:
-        leaf: What it is to be.
+        spec: What it is to be.
         find: Gives the weight of a number.
     """
     state = {name: make() for name, make in _FRESH}
-    state.update(leaf.kind.state)
-    first = leaf.first
+    state.update(spec.kind.state)
+    first = spec.first
     return _fill(
-        leaf, state, lambda weights: {n: None if place is None else find(first + place) for n, place in weights.items()}
+        spec, state, lambda weights: {n: None if place is None else find(first + place) for n, place in weights.items()}
     )
 
 
-def build_bare(leaf: Leaf, make: Callable[[int], Any]) -> nn.Module:
+def build_bare(spec: LayerSpec, make: Callable[[int], Any]) -> nn.Module:
     """Make a layer that has no hook dicts, to be run while these are lent, and whose weights are made when read.
 
     Args:
-        leaf: What it is to be.
+        spec: What it is to be.
         make: Makes the weight of a number.
     """
-    first = leaf.first
-    return _fill(leaf, leaf.kind.state.copy(), lambda weights: LateWeights(weights, first, make) if weights else {})
+    first = spec.first
+    return _fill(spec, spec.kind.state.copy(), lambda weights: LateWeights(weights, first, make) if weights else {})
 
 
-def _fill(leaf: Leaf, state: dict[str, Any], store: Callable[[dict[str, Any]], dict[str, Any]]) -> nn.Module:
+def _fill(spec: LayerSpec, state: dict[str, Any], store: Callable[[dict[str, Any]], dict[str, Any]]) -> nn.Module:
     """Make a layer of what its ``__dict__`` begins with, and of what makes its dicts of weights."""
-    kind = leaf.kind
+    kind = spec.kind
     layer: nn.Module = object.__new__(kind.cls)
-    state["training"] = leaf.training
+    state["training"] = spec.training
     state["_parameters"], state["_buffers"], state["_modules"] = store(kind.params), store(kind.buffers), {}
     _set_state(layer, state)
     return layer

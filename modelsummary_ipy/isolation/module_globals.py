@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.isolation.threads import Alone
+from modelsummary_ipy.isolation.threads import AloneWatch
 from modelsummary_ipy.model.tensor_meta import TAG
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 from modelsummary_ipy.torch_compat.modules import set_version, version_of
 
-__all__ = ["Namespaces"]
+__all__ = ["ModuleGlobals"]
 
 #: Packages whose globals no user's forward writes to, besides Python's own.
 _FOREIGN = frozenset(sys.stdlib_module_names) | {
@@ -54,7 +54,7 @@ _STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 _tracing: set[int] = set()
 
 
-class Namespaces:
+class ModuleGlobals:
     """The classes of a model, the modules they were written in, and the modules whose functions these use.
 
     Args:
@@ -164,7 +164,7 @@ class Namespaces:
     @contextlib.contextmanager
     def _globals_kept(self, real: bool) -> Iterator[None]:
         """Take tensors of ours out of the globals and of what these and the classes hold."""
-        held = _Held(real)
+        held = _Snapshot(real)
         for namespace in self._namespaces:
             held.begin(namespace)
             held.add(namespace, depth=3, is_namespace=True)
@@ -182,12 +182,12 @@ class Namespaces:
                     namespace[name] = value
 
 
-class _Held:
+class _Snapshot:
     """Shallow copies of containers, how often tensors were written to, and their bits if they may be."""
 
     def __init__(self, real: bool) -> None:
         self._real = real
-        self._alone = Alone()
+        self._alone = AloneWatch()
         self._is_installed = False
         self._containers: list[tuple[Any, Any, bool]] = []
         self._versions: list[tuple[Tensor, Any]] = []

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.model.layer_spec import EMPTY, Leaf
-from modelsummary_ipy.model.tensor_meta import Stub
+from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec
+from modelsummary_ipy.model.tensor_meta import TensorTemplate
 from modelsummary_ipy.torch_compat.modules import COMPILED_MODULE_STATE, COMPILED_STATE, original_of_compiled
 
 __all__ = ["Cloner"]
@@ -76,11 +76,11 @@ class Cloner:
         leaf_types: Types that are converted too; two places that hold one such object get an object each.
         is_template: Whether the clone is only ever cloned again.
         ready: Clones that are there already, by ``id`` of the original.
-        make_layer: Makes the layer that a ``Leaf`` stands for in a template.
+        make_layer: Makes the layer that a ``LayerSpec`` stands for in a template.
 
     Attributes:
         modules: ``(original, clone)`` of every module that was cloned, in the order they were met; of a layer that was
-            made of a leaf, the leaf.
+            made of a ``LayerSpec``, that.
         tensors: ``id`` of the original to the clone's tensor.
     """
 
@@ -92,7 +92,7 @@ class Cloner:
         leaf_types: frozenset[type] = frozenset(),
         is_template: bool = False,
         ready: Mapping[int, Any] | None = None,
-        make_layer: Callable[[Leaf, Cloner], nn.Module] | None = None,
+        make_layer: Callable[[LayerSpec, Cloner], nn.Module] | None = None,
     ) -> None:
         self._make_layer = make_layer
         self._is_template = is_template
@@ -155,9 +155,9 @@ class Cloner:
         self._remember(value, clone)
         self.tensors[id(value)] = clone
         kind = type(value)
-        extras = value.extras if kind is Stub else value.__dict__ if kind in _PLAIN_TENSORS else None
+        extras = value.extras if kind is TensorTemplate else value.__dict__ if kind in _PLAIN_TENSORS else None
         if extras and clone is not value:
-            if type(clone) is Stub:
+            if type(clone) is TensorTemplate:
                 target = clone.extras = clone.extras or {}
             else:
                 target = clone.__dict__
@@ -201,10 +201,10 @@ class Cloner:
                 continue
             slot.__set__(clone, self(item))
 
-    def _clone_leaf(self, leaf: Leaf) -> Any:
+    def _clone_layer(self, spec: LayerSpec) -> Any:
         assert self._make_layer is not None
-        layer = self._memo[id(leaf)] = self._make_layer(leaf, self)
-        self.modules.append((leaf, layer))
+        layer = self._memo[id(spec)] = self._make_layer(spec, self)
+        self.modules.append((spec, layer))
         return layer
 
     def _clone_script_module(self, value: torch.jit.ScriptModule) -> Any:
@@ -410,12 +410,12 @@ _ITERATORS: tuple[Any, ...] = (
 _WAYS: dict[type, Callable[[Cloner, Any], Any]] = cast(
     dict[type, Callable[[Cloner, Any], Any]],
     {
-        Stub: Cloner._clone_tensor,
+        TensorTemplate: Cloner._clone_tensor,
         Tensor: Cloner._clone_tensor,
         nn.Parameter: Cloner._clone_tensor,
         dict: Cloner._clone_dict,
         OrderedDict: Cloner._clone_ordered,
-        Leaf: Cloner._clone_leaf,
+        LayerSpec: Cloner._clone_layer,
         list: Cloner._clone_list,
         tuple: Cloner._clone_tuple,
         set: Cloner._clone_set,

@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
-from modelsummary_ipy.isolation.interrupts import Holding
+from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 
 __all__ = ["quiet_output"]
 
@@ -39,7 +39,7 @@ class _Router:
 _lock = threading.Lock()
 
 
-class quiet_output(Holding):  # a block, as contextlib names its own
+class quiet_output(InterruptsDeferred):  # a block, as contextlib names its own
     """Catch what this thread prints; other threads print as before. Gives the list that fills with the text.
 
     An interrupt waits for its end, but for the user's forward: it must find the output where it was.

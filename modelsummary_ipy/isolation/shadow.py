@@ -14,24 +14,24 @@ from modelsummary_ipy.fake.fake_tensors import describe_tensor, make_fake
 from modelsummary_ipy.isolation.global_state import deep_stack, draws_undone
 from modelsummary_ipy.isolation.lean_layers import build_bare, build_layer
 from modelsummary_ipy.isolation.object_cloner import Cloner
-from modelsummary_ipy.model.layer_spec import Leaf
+from modelsummary_ipy.model.layer_spec import LayerSpec
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
-from modelsummary_ipy.model.tensor_meta import Stub, is_plain
+from modelsummary_ipy.model.tensor_meta import TensorTemplate, is_plain
 from modelsummary_ipy.records.trace import ParamFact
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
 from modelsummary_ipy.torch_compat.modules import find_wrapped, storage_key, wrap_script_module
 
-__all__ = ["Mode", "Shadow", "Workpiece", "build_real_workpiece"]
+__all__ = ["Mode", "Shadow", "ShadowTemplate", "build_real_shadow"]
 
 Mode = Literal["same", "train", "eval"]
 
-#: From so many modules on, passes are lean: without grad and bytes (measured when first asked for), weights made late,
+#: From so many modules on, traces are lean: without grad and bytes (measured when first asked for), weights made late,
 #: and layers that are alike run once.
 MANY_MODULES = 5_000
 
 
-class Workpiece:
-    """One copy of the model, made to be run once and thrown away.
+class Shadow:
+    """A clone of the model with fake tensors or real copies: traced once and thrown away.
 
     Attributes:
         module: The copy.
@@ -97,14 +97,14 @@ class Workpiece:
     def fill_in(self, value: Any, make: Callable[[Any], Any], leaf_type: type) -> Any:
         """Return the user's input with tensors converted as the model's were, and each ``leaf_type`` by ``make``."""
 
-        def convert(leaf: Any) -> Any:
-            return make(leaf) if type(leaf) is leaf_type else self._convert(leaf)
+        def convert(value: Any) -> Any:
+            return make(value) if type(value) is leaf_type else self._convert(value)
 
         return Cloner(convert, leaf_types=frozenset({leaf_type}))(value)
 
 
-class Shadow:
-    """A pristine copy of a model that holds no tensor: what is traced, now and at other sizes, is made from it.
+class ShadowTemplate:
+    """A clone of a model that holds no tensor: every shadow, now and at other sizes, is made from it.
 
     Args:
         model: The user's model; it is read, never run or changed.
@@ -121,38 +121,38 @@ class Shadow:
             self.tree: ModuleTree = read_tree(model)
         self.device = device or _main_device(self.tree)
         self._moved_to = device
-        index_of, looks = self.tree.param_index, self.tree.looks
+        index_of, metas = self.tree.param_index, self.tree.metas
         # Batch norm adds to a counter at every call in train mode: with its value known, that would be real arithmetic.
         counters = {fact.index for fact in self.tree.params if fact.kind == "buffer" and _is_counter(fact)}
 
-        def describe(tensor: Any) -> Stub:
+        def describe(tensor: Any) -> TensorTemplate:
             index = index_of.get(id(tensor))
             if index is None:
                 return describe_tensor(tensor, is_own=True)
-            return describe_tensor(tensor, looks[index], keep=index not in counters, is_own=True)
+            return describe_tensor(tensor, metas[index], keep=index not in counters, is_own=True)
 
-        leaves = self.tree.leaves
-        ready = {
-            id(self.tree.objects[i]): leaf for i, leaf in enumerate(leaves) if leaf is not None and leaf.first >= 0
-        }
+        specs = self.tree.specs
+        ready = {id(self.tree.objects[i]): spec for i, spec in enumerate(specs) if spec is not None and spec.first >= 0}
         cloner = Cloner(describe, wrap_script_module, is_template=True, ready=ready)
         self._pristine = cloner(model)
         number_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
         self._modules = [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
         made = [cloner.tensors.get(id(tensor)) for tensor in self.tree.tensors]
-        self._stubs: list[Stub | None] = made  # by number; those of leaves are made when they are asked for
-        self._number_of = {id(stub): index for index, stub in enumerate(made) if stub is not None}
+        self._templates: list[TensorTemplate | None] = (
+            made  # by number; those of leaves are made when they are asked for
+        )
+        self._number_of = {id(template): index for index, template in enumerate(made) if template is not None}
         self.tree.forget_objects()
         self.mode = mode
         self._fake_mode: FakeMode | None = None
 
     @property
     def is_large(self) -> bool:
-        """Whether passes are to be lean."""
+        """Whether traces are to be lean."""
         return len(self.tree.modules) > MANY_MODULES
 
-    def build_fake_workpiece(self, fake_mode: FakeMode | None = None, *, late: bool = False) -> Workpiece:
+    def build_fake_shadow(self, fake_mode: FakeMode | None = None, *, late: bool = False) -> Shadow:
         """Make a copy whose tensors are fake: its forward's Python runs, and no arithmetic is done.
 
         Args:
@@ -164,7 +164,7 @@ class Shadow:
         def convert(tensor: Any) -> Any:
             return make_fake(tensor, mode, self._moved_to)
 
-        # Not the workpiece itself: it would be kept alive by the weights it holds.
+        # Not the shadow itself: it would be kept alive by the weights it holds.
         number_of = self._number_of
         param_of: dict[int, int] = {}
         tensors: dict[int, Tensor] = {}
@@ -173,34 +173,34 @@ class Shadow:
             tensor = tensors.get(number)
             if tensor is None:
                 with disable_function(), disable_dispatch():  # no step of the forward
-                    tensor = tensors[number] = convert(self._find_stub(number))
+                    tensor = tensors[number] = convert(self._find_template(number))
                 param_of[id(tensor)] = number
             return tensor
 
-        def make_layer(leaf: Leaf, cloner: Cloner) -> nn.Module:
+        def make_layer(spec: LayerSpec, cloner: Cloner) -> nn.Module:
             if late:
-                return build_bare(leaf, make_late)
-            return build_layer(leaf, lambda number: cloner(self._find_stub(number)))
+                return build_bare(spec, make_late)
+            return build_layer(spec, lambda number: cloner(self._find_template(number)))
 
         cloner = Cloner(convert, wrap_script_module, make_layer=make_layer)
         with deep_stack():
             module = cloner(self._pristine)
         new_of = {id(old): new for old, new in cloner.modules}
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
-        modules += [(index, new_of[id(leaf)]) for index, leaf in enumerate(self.tree.leaves) if id(leaf) in new_of]
+        modules += [(index, new_of[id(spec)]) for index, spec in enumerate(self.tree.specs) if id(spec) in new_of]
         tensors.update((number_of[key], made) for key, made in cloner.tensors.items() if key in number_of)
-        work = Workpiece(module, modules, tensors, mode, self.device, convert, late=param_of if late else None)
+        work = Shadow(module, modules, tensors, mode, self.device, convert, late=param_of if late else None)
         _unwrap_all(module, [new for _, new in modules])
         set_mode(module, self.mode)
         return work
 
-    def _find_stub(self, number: int) -> Stub:
-        stub = self._stubs[number]
-        if stub is None:  # a weight of a leaf, which is all in its look
+    def _find_template(self, number: int) -> TensorTemplate:
+        template = self._templates[number]
+        if template is None:  # a weight of a layer of torch, of which there is no more to know
             kind = nn.Parameter if self.tree.params[number].kind == "parameter" else Tensor
-            stub = self._stubs[number] = Stub(kind, self.tree.looks[number])
-            self._number_of[id(stub)] = number
-        return stub
+            template = self._templates[number] = TensorTemplate(kind, self.tree.metas[number])
+            self._number_of[id(template)] = number
+        return template
 
     def forget_values(self, value: Any) -> Any:
         """Return an input with fakes in the place of the user's tensors, so that none of these is kept alive.
@@ -209,8 +209,8 @@ class Shadow:
         """
 
         def convert(tensor: Any) -> Any:
-            stub = describe_tensor(tensor)
-            return make_fake(stub, self._own_mode()) if stub.values is None else stub.values
+            template = describe_tensor(tensor)
+            return make_fake(template, self._own_mode()) if template.values is None else template.values
 
         return Cloner(convert)(value)
 
@@ -220,12 +220,12 @@ class Shadow:
         return self._fake_mode
 
 
-def build_real_workpiece(model: nn.Module, tree: ModuleTree, *, device: torch.device | None, mode: Mode) -> Workpiece:
+def build_real_shadow(model: nn.Module, tree: ModuleTree, *, device: torch.device | None, mode: Mode) -> Shadow:
     """Make a copy with real tensors, each storage copied once: what runs may write to anything it holds.
 
     Args:
         model: The user's model.
-        tree: Its facts, as ``Shadow`` read them; the model must not have been edited since.
+        tree: Its facts, as ``ShadowTemplate`` read them; the model must not have been edited since.
         device: Where the copy goes; ``None`` leaves each tensor where it is.
         mode: ``"same"``, ``"train"`` or ``"eval"``.
 
@@ -246,7 +246,7 @@ def build_real_workpiece(model: nn.Module, tree: ModuleTree, *, device: torch.de
     _unwrap_all(module, [new for _, new in modules])
     set_mode(module, mode)
     own = frozenset(storage_key(storage) for storage in storages.values())
-    return Workpiece(module, modules, tensors, None, device or _main_device(fresh), convert, own)
+    return Shadow(module, modules, tensors, None, device or _main_device(fresh), convert, own)
 
 
 def set_mode(module: nn.Module, mode: Mode) -> None:

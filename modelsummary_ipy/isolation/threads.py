@@ -8,7 +8,7 @@ import sysconfig
 import threading
 from types import FrameType
 
-__all__ = ["Alone", "is_alone"]
+__all__ = ["AloneWatch", "is_alone"]
 
 _LIBRARIES = (
     *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib")),
@@ -19,7 +19,7 @@ _LIBRARIES = (
 _POOLS = (os.path.join("concurrent", "futures", "thread.py"), os.path.join("multiprocessing", "pool.py"))
 
 
-class Alone:
+class AloneWatch:
     """Watches from its making on whether this thread is the only one that runs the user's code."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-__all__ = ["Reads", "find_reads"]
+__all__ = ["AttributeReads", "find_reads"]
 
 #: Who uses one of these may reach any attribute by its name.
 _DYNAMIC = frozenset(
@@ -20,7 +20,7 @@ _SETTING_UP = ("init", "reset_param", "load", "save", "extra_repr", "__repr__", 
 
 
 @dataclass(frozen=True)
-class Reads:
+class AttributeReads:
     """What a class's code reads.
 
     Attributes:
@@ -34,7 +34,7 @@ class Reads:
 
 
 @functools.lru_cache(maxsize=4096)
-def find_reads(cls: type, base: type, method: str = "forward") -> Reads:
+def find_reads(cls: type, base: type, method: str = "forward") -> AttributeReads:
     """Find what the code of a class reads.
 
     Args:
@@ -54,20 +54,20 @@ def find_reads(cls: type, base: type, method: str = "forward") -> Reads:
     todo, seen = [method, "__call__"], {method, "__call__"}
     while todo:
         for code in methods.get(todo.pop(), ()):
-            for word in _words(code):
-                reached.add(word)
-                if word in methods and word not in seen:
-                    seen.add(word)
-                    todo.append(word)
+            for name in _list_names(code):
+                reached.add(name)
+                if name in methods and name not in seen:
+                    seen.add(name)
+                    todo.append(name)
     others = {
-        word
+        name
         for name, codes in methods.items()
         if name not in seen and not any(part in name for part in _SETTING_UP)
         for code in codes
-        for word in _words(code)
+        for name in _list_names(code)
     }
     unknown = not methods.get(method) or bool(reached & _DYNAMIC)
-    return Reads(None if unknown else frozenset(reached), frozenset(others))
+    return AttributeReads(None if unknown else frozenset(reached), frozenset(others))
 
 
 def _find_code(value: Any) -> list[CodeType]:
@@ -95,7 +95,7 @@ def _find_code(value: Any) -> list[CodeType]:
     return found
 
 
-def _words(code: CodeType) -> Iterator[str]:
+def _list_names(code: CodeType) -> Iterator[str]:
     """Every name in code, and every text that could be one, nested functions included."""
     yield from code.co_names
     for constant in code.co_consts:
@@ -103,4 +103,4 @@ def _words(code: CodeType) -> Iterator[str]:
             if constant.isidentifier():
                 yield constant
         elif isinstance(constant, CodeType):
-            yield from _words(constant)
+            yield from _list_names(constant)

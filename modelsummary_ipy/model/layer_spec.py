@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_extra_repr, read_settings
-from modelsummary_ipy.model.tensor_meta import Look, look_at
+from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 
-__all__ = ["EMPTY", "MACHINERY", "LayerKind", "Leaf", "Offset", "find_kind"]
+__all__ = ["EMPTY", "MACHINERY", "LayerKind", "LayerSpec", "Offset", "find_kind"]
 
 #: Attributes every module has, which say nothing of what it does.
 MACHINERY = frozenset(vars(nn.Module()))
@@ -49,19 +49,19 @@ class LayerKind:
         attributes: What one has besides weights, mode and what every module has: numbers, strings and tuples of these.
         state: What a layer's ``__dict__`` holds, without what it has for itself alone and without empty hook dicts.
         settings, extra_repr: As ``ModuleFact`` has them.
-        params, buffers: What is registered under which name: an ``Offset`` into ``looks``, or ``None``.
-        looks: What its weights look like, parameters first.
+        params, buffers: What is registered under which name: an ``Offset`` into ``metas``, or ``None``.
+        metas: Size, dtype and so on of its weights, parameters first.
     """
 
-    __slots__ = ("attributes", "buffers", "cls", "extra_repr", "looks", "params", "settings", "state")
+    __slots__ = ("attributes", "buffers", "cls", "extra_repr", "metas", "params", "settings", "state")
 
-    def __init__(self, module: nn.Module, attributes: dict[str, Any], looks: tuple[Look, ...]) -> None:
+    def __init__(self, module: nn.Module, attributes: dict[str, Any], metas: tuple[TensorMeta, ...]) -> None:
         self.cls: type[nn.Module] = type(module)
         self.attributes = attributes
         self.state = {**_CONSTANTS, **_STORES, **attributes}
         self.settings = read_settings(module, attributes)
         self.extra_repr = read_extra_repr(module)
-        self.looks = looks
+        self.metas = metas
         offsets = iter(_OFFSETS)
         self.params, self.buffers = (
             {name: None if tensor is None else next(offsets) for name, tensor in vars(module)[store].items()}
@@ -69,8 +69,8 @@ class LayerKind:
         )
 
 
-class Leaf:
-    """All that is to be said of one layer that has a kind.
+class LayerSpec:
+    """One layer of torch's: its kind and what it has for itself.
 
     Attributes:
         kind: What it has in common with those like it.
@@ -117,7 +117,7 @@ def find_kind(module: nn.Module) -> LayerKind | None:
 
     Returns:
         The same object for layers that are alike; ``None`` for what is no layer of torch's, has hooks, children or
-        attributes of other types, or holds a weight of which more is to be said than its look.
+        attributes of other types, or holds a weight that is more than a size and a dtype.
     """
     cls: Any = type(module)
     if not _is_torchs_layer(cls):
@@ -149,25 +149,25 @@ def find_kind(module: nn.Module) -> LayerKind | None:
         if param is None:
             key += (name, None)
         elif type(param) is nn.Parameter and param.is_leaf and not _has_attributes(param):
-            key += (name, look_at(param))
+            key += (name, read_meta(param))
         else:
             return None
     for name, buffer in [*buffers.items()]:
         if buffer is None:
             key += (name, None)
-        elif _is_told_by_look(name, buffer):
-            key += (name, look_at(buffer))
+        elif _is_described_by_meta(name, buffer):
+            key += (name, read_meta(buffer))
         else:
             return None
     known = tuple(key)
     found = _kinds.get(known)
     if found is None:
-        looks = tuple([part for part in key if type(part) is Look])
-        if any(look.stride is None for look in looks) or len(looks) > len(_OFFSETS):
+        metas = tuple([part for part in key if type(part) is TensorMeta])
+        if any(meta.stride is None for meta in metas) or len(metas) > len(_OFFSETS):
             return None
         if len(_kinds) > _MOST_KINDS:
             _kinds.clear()
-        found = _kinds[known] = LayerKind(module, dict(zip(shape.own, own, strict=True)), looks)
+        found = _kinds[known] = LayerKind(module, dict(zip(shape.own, own, strict=True)), metas)
     return found
 
 
@@ -180,7 +180,7 @@ def _find_shape(cls: Any, names: tuple[str, ...]) -> _Shape | None:
     return shape
 
 
-def _is_told_by_look(name: str, buffer: Any) -> bool:
+def _is_described_by_meta(name: str, buffer: Any) -> bool:
     """Tell whether nobody needs the values of a buffer: numbers that steer a forward are integers, or single."""
     if type(buffer) is not Tensor or buffer.requires_grad or _has_attributes(buffer):
         return False

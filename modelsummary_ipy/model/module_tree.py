@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.model.attribute_reads import find_reads
-from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, Leaf, find_kind
+from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, LayerSpec, find_kind
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
-from modelsummary_ipy.model.tensor_meta import Look, look_at
+from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.torch_compat.modules import COMPILED_STATE, storage_address
 
@@ -39,8 +39,8 @@ class ModuleTree:
         param_index: Index by ``id`` of the parameter or buffer.
         objects: The modules themselves, by index.
         tensors: The parameters and buffers themselves, by index.
-        looks: What each of them looks like, by index.
-        leaves: What is to be said of a layer of torch's, by index; ``None`` for any other module.
+        metas: Size, dtype and so on of each of them, by index.
+        specs: The layers of torch's, by index; ``None`` for any other module.
     """
 
     def __init__(self) -> None:
@@ -50,8 +50,8 @@ class ModuleTree:
         self.param_index: dict[int, int] = {}
         self.objects: list[nn.Module] = []
         self.tensors: list[Tensor] = []
-        self.looks: list[Look] = []
-        self.leaves: list[Leaf | None] = []
+        self.metas: list[TensorMeta] = []
+        self.specs: list[LayerSpec | None] = []
 
     def forget_objects(self) -> None:
         """Let go of the modules and tensors and of their ``id``: facts outlive a trace, the user's model must not."""
@@ -84,7 +84,7 @@ def read_tree(model: nn.Module) -> ModuleTree:
         kept = unregistered.get(index, ())
         loose = tuple((place, number_of[id(tensor)]) for place, tensor in kept) if kept else ()
         kind = one.kind
-        tree.leaves.append(None if kind is None else Leaf(kind, one.first, vars(one.module)["training"]))
+        tree.specs.append(None if kind is None else LayerSpec(kind, one.first, vars(one.module)["training"]))
         tree.modules.append(_read_module(tree, one, kind, index, own, loose))
     return tree
 
@@ -183,14 +183,14 @@ def _number_params(tree: ModuleTree, found: list[_Found]) -> None:
     for one in found:
         first = len(tensors)
         if one.tensors:
-            looks = one.kind.looks if one.kind is not None else ()
+            metas = one.kind.metas if one.kind is not None else ()
             bases = [f"{path}." if path else "" for path in one.paths]
             for place, (name, tensor, kind) in enumerate(one.tensors):
                 number = number_of.get(id(tensor))
                 if number is None:
                     number_of[id(tensor)] = len(tensors)
                     tensors.append(tensor)
-                    tree.looks.append(looks[place] if looks else look_at(tensor))
+                    tree.metas.append(metas[place] if metas else read_meta(tensor))
                     names.append([base + name for base in bases])
                     kinds.append(kind)
                 else:
@@ -198,7 +198,7 @@ def _number_params(tree: ModuleTree, found: list[_Found]) -> None:
         one.first = first if len(tensors) == first + len(one.tensors) else -1
     before: dict[int, int] = {}
     for number, tensor in enumerate(tensors):
-        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], before, tree.looks[number]))
+        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], before, tree.metas[number]))
 
 
 def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple[str, Tensor]]]:
@@ -211,9 +211,9 @@ def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple
                 if id(tensor) not in tree.param_index:
                     tree.param_index[id(tensor)] = len(tree.tensors)
                     tree.tensors.append(tensor)
-                    look = look_at(tensor)
-                    tree.looks.append(look)
-                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", before, look))
+                    meta = read_meta(tensor)
+                    tree.metas.append(meta)
+                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", before, meta))
                 if not tree.params[tree.param_index[id(tensor)]].names:
                     loose.setdefault(index, []).append((place, tensor))
     return loose
@@ -232,20 +232,20 @@ def _find_trainable(value: Any, name: str, depth: int) -> Iterator[tuple[str, Te
 
 
 def _read_param(
-    tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, before: dict[int, int], look: Look
+    tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, before: dict[int, int], meta: TensorMeta
 ) -> ParamFact:
-    num = look.num
+    num = meta.num
     return ParamFact(
         index,
         names,
-        look.shape,
-        look.dtype_name,
-        look.device_name,
+        meta.shape,
+        meta.dtype_name,
+        meta.device_name,
         num,
-        0 if look.size is None else _read_bytes(tensor, look.nbytes, before),
-        look.requires_grad,
+        0 if meta.size is None else _read_bytes(tensor, meta.nbytes, before),
+        meta.requires_grad,
         kind,
-        look.size is None,
+        meta.size is None,
     )
 
 
@@ -281,7 +281,7 @@ _PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
 def read_params(params: Sequence[ParamFact], tensors: Mapping[int, Tensor]) -> list[ParamFact]:
     """Read again the parameters that were lazy, from the tensors that the shadow made of them, by index."""
     return [
-        _read_param(tensor := tensors[fact.index], fact.index, fact.names, fact.kind, {}, look_at(tensor))
+        _read_param(tensor := tensors[fact.index], fact.index, fact.names, fact.kind, {}, read_meta(tensor))
         if fact.lazy and fact.index in tensors
         else fact
         for fact in params
@@ -297,13 +297,13 @@ def _read_module(
     loose: tuple[tuple[str, int], ...],
 ) -> ModuleFact:
     module = found.module
-    words = _read_class(type(module))  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
+    facts = _read_class(type(module))  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
     inner = list(module._modules.values()) if module._modules else []
     return ModuleFact(
         index=index,
         paths=tuple(found.paths),
-        type_name=_name_type(module) if kind is None else words.name,
-        type_module=words.module,
+        type_name=_name_type(module) if kind is None else facts.name,
+        type_module=facts.module,
         parent=found.parent,
         children=_unique(tuple(tree.module_index[id(child)] for child in inner if child is not None)) if inner else (),
         params=params,
@@ -313,14 +313,14 @@ def _read_module(
         found=found.where,
         lazy=kind is None and any(isinstance(tensor, UninitializedTensorMixin) for _, tensor, _ in found.tensors),
         loose=loose,
-        reads=words.reads,
-        reads_elsewhere=words.reads_elsewhere,
-        forward_file=words.file,
-        forward_line=words.line,
+        reads=facts.reads,
+        reads_elsewhere=facts.reads_elsewhere,
+        forward_file=facts.file,
+        forward_line=facts.line,
     )
 
 
-class _ClassWords(NamedTuple):
+class _ClassFacts(NamedTuple):
     """What every module of a class has in common, as ``ModuleFact`` has it."""
 
     name: str
@@ -332,14 +332,14 @@ class _ClassWords(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def _read_class(cls: type[nn.Module]) -> _ClassWords:
+def _read_class(cls: type[nn.Module]) -> _ClassFacts:
     code = _find_forward(cls)
     file, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
     # Who is a container of its own reaches its children by their index.
     if code is None or issubclass(cls, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
-        return _ClassWords(cls.__name__, cls.__module__, None, frozenset(), file, line)
+        return _ClassFacts(cls.__name__, cls.__module__, None, frozenset(), file, line)
     reads = find_reads(cls, nn.Module)  # type: ignore[arg-type]  # as everywhere
-    return _ClassWords(cls.__name__, cls.__module__, reads.forward, reads.elsewhere, file, line)
+    return _ClassFacts(cls.__name__, cls.__module__, reads.forward, reads.elsewhere, file, line)
 
 
 def _find_forward(cls: type[nn.Module]) -> CodeType | None:

@@ -1,4 +1,4 @@
-"""What a tensor looks like, without the tensor: the 20,000 weights of a large net share a few dozen looks."""
+"""A tensor's size, stride, dtype and device without it: the 20,000 weights of a model share a few dozen of these."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 
-__all__ = ["TAG", "Look", "Stub", "find_look", "is_plain", "look_at", "name_device", "name_dtype"]
+__all__ = ["TAG", "TensorMeta", "TensorTemplate", "find_meta", "is_plain", "name_device", "name_dtype", "read_meta"]
 
 _PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
-_MOST_LOOKS = 10_000
+_MOST_METAS = 10_000
 
 
-class Look:
+class TensorMeta:
     """A tensor's size, stride, dtype, device and whether it requires grad; two that are equal are mostly one object.
 
     Attributes:
@@ -61,11 +61,11 @@ class Look:
         self.device_name = name_device(device)
 
 
-_looks: dict[tuple[Any, ...], Look] = {}
+_metas: dict[tuple[Any, ...], TensorMeta] = {}
 
 
-def find_look(tensor: Tensor, *, lazy: bool = False, plain: bool = True) -> Look:
-    """Find the look of a tensor, or make it.
+def find_meta(tensor: Tensor, *, lazy: bool = False, plain: bool = True) -> TensorMeta:
+    """Read a tensor's size, stride, dtype and device; equal ones are one object.
 
     Args:
         tensor: A real one, lazy ones too.
@@ -75,18 +75,18 @@ def find_look(tensor: Tensor, *, lazy: bool = False, plain: bool = True) -> Look
     size = None if lazy else tensor.size()
     stride = tensor.stride() if plain and not lazy else None
     key = (size, stride, tensor.dtype, tensor.device, tensor.requires_grad)
-    look = _looks.get(key)
-    if look is None:
-        if len(_looks) > _MOST_LOOKS:
-            _looks.clear()
-        look = _looks[key] = Look(*key)
-    return look
+    meta = _metas.get(key)
+    if meta is None:
+        if len(_metas) > _MOST_METAS:
+            _metas.clear()
+        meta = _metas[key] = TensorMeta(*key)
+    return meta
 
 
-def look_at(tensor: Tensor) -> Look:
-    """Find the look of any tensor, lazy and exotic ones too."""
+def read_meta(tensor: Tensor) -> TensorMeta:
+    """Do as ``find_meta``, of lazy tensors and of unusual subclasses too."""
     lazy = type(tensor) not in _PLAIN_CLASSES and isinstance(tensor, UninitializedTensorMixin)
-    return find_look(tensor, lazy=lazy, plain=is_plain(tensor))
+    return find_meta(tensor, lazy=lazy, plain=is_plain(tensor))
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -96,11 +96,11 @@ def is_plain(tensor: Tensor) -> bool:
     return plain_class and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
 
 
-class Stub:
-    """What a tensor was, without the tensor: a pristine copy of a model holds these and pins nobody's memory.
+class TensorTemplate:
+    """What a tensor was, without the tensor: a ``ShadowTemplate`` holds these and pins nobody's memory.
 
     Attributes:
-        look: Its size, stride, dtype, device and whether it requires grad.
+        meta: Its size, stride, dtype, device and whether it requires grad.
         kind: The class it had: ``Tensor``, ``Parameter``, an uninitialised class, or a subclass.
         shared: A tensor that can't be described by a size and a stride (sparse, quantized, a subclass): itself.
         extras: The clone of its own ``__dict__``; ``None`` if that is empty.
@@ -109,11 +109,13 @@ class Stub:
     """
 
     # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
-    __slots__ = ("__weakref__", "extras", "is_result", "kind", "look", "shared", "values")
+    __slots__ = ("__weakref__", "extras", "is_result", "kind", "meta", "shared", "values")
 
-    def __init__(self, kind: type[Tensor], look: Look, is_result: bool = False, shared: Tensor | None = None) -> None:
+    def __init__(
+        self, kind: type[Tensor], meta: TensorMeta, is_result: bool = False, shared: Tensor | None = None
+    ) -> None:
         self.kind = kind
-        self.look = look
+        self.meta = meta
         self.is_result = is_result
         self.shared = shared
         self.extras: dict[str, Any] | None = None
@@ -122,7 +124,7 @@ class Stub:
     @property
     def is_lazy(self) -> bool:
         """Whether it had no size yet."""
-        return self.look.size is None
+        return self.meta.size is None
 
 
 #: In a tensor's ``__dict__``: which call of the trace made it.

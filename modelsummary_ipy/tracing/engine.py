@@ -16,9 +16,9 @@ from modelsummary_ipy.inputs.infer import ask_parameters, list_candidates
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.signature import write_example
 from modelsummary_ipy.isolation.global_state import collector_paused, deep_stack
-from modelsummary_ipy.isolation.interrupts import Holding
+from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
-from modelsummary_ipy.isolation.shadow import Mode, Shadow, build_real_workpiece
+from modelsummary_ipy.isolation.shadow import Mode, ShadowTemplate, build_real_shadow
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.tracing.example_inputs import (
     correct_dtypes,
@@ -65,7 +65,7 @@ class Traced:
 
     trace: Trace
     error: BaseException | None
-    shadow: Shadow
+    shadow: ShadowTemplate
     request: TraceRequest | None = None
     passes: int = 0
     advice: str = ""
@@ -122,8 +122,8 @@ def run_engine(
     Raises:
         TraceCancelled: If the observer asked to stop.
     """
-    with Holding(), collector_paused(), deep_stack():
-        shadow = Shadow(model, device=device, mode=mode)
+    with InterruptsDeferred(), collector_paused(), deep_stack():
+        shadow = ShadowTemplate(model, device=device, mode=mode)
         request = TraceRequest(shadow, inputs or ModelInputs(), (), method, parameter_names(model, method))
         job = _Job(model, device, observer, request)
         if engine == "static":
@@ -299,7 +299,7 @@ def _run_real(job: _Job, ranges: dict[int, int]) -> tuple[TraceResult, TraceRequ
     request, tree = job.request, job.request.shadow.tree
     goes_backward = without_grad = False
     for attempt in (1, 2, 3, 4):
-        work = build_real_workpiece(job.model, tree, device=job.device, mode=request.shadow.mode)
+        work = build_real_shadow(job.model, tree, device=job.device, mode=request.shadow.mode)
         prepared = prepare_inputs(request, work, ranges)
         with torch.no_grad() if without_grad else nullcontext():
             result = trace(work, prepared, tree, method=request.method, observer=job.observer, keep_saved=goes_backward)
@@ -317,14 +317,14 @@ def _run_real(job: _Job, ranges: dict[int, int]) -> tuple[TraceResult, TraceRequ
     return result, request
 
 
-def _guess_ranges(shadow: Shadow) -> dict[int, int]:
+def _guess_ranges(shadow: ShadowTemplate) -> dict[int, int]:
     """Without a fake trace to tell which embedding reads an input, stay below the smallest."""
     rows = [fact.settings.get("num_embeddings") for fact in shadow.tree.modules]
     smallest = min((row for row in rows if isinstance(row, int)), default=2)
     return dict.fromkeys(range(64), smallest)
 
 
-def _static_trace(shadow: Shadow, method: str, reason: str) -> Trace:
+def _static_trace(shadow: ShadowTemplate, method: str, reason: str) -> Trace:
     tree = shadow.tree
     return Trace(
         calls=(),

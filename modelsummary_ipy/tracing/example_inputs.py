@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
-from modelsummary_ipy.isolation.shadow import Workpiece
+from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.model.torch_layers import functions_of, names_of
 from modelsummary_ipy.records.trace import Call, InputFact, Trace
@@ -75,7 +75,7 @@ def _is_floating(dtype: str) -> bool:
     return dtype in ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
 
 
-def prepare_inputs(request: TraceRequest, work: Workpiece, ranges: Mapping[int, int] | None = None) -> Prepared:
+def prepare_inputs(request: TraceRequest, work: Shadow, ranges: Mapping[int, int] | None = None) -> Prepared:
     """Make the arguments of a forward for one copy of the model; a mask hides nothing, a length is the whole one.
 
     Args:
@@ -119,7 +119,7 @@ def _find_fill(name: str, size: Size, sizes: list[tuple[str, Size]]) -> int | No
 
 class _Maker:
     def __init__(
-        self, work: Workpiece, dtypes: tuple[str, ...], ranges: Mapping[int, int], fills: list[int | None]
+        self, work: Shadow, dtypes: tuple[str, ...], ranges: Mapping[int, int], fills: list[int | None]
     ) -> None:
         self._work = work
         self._dtypes = dtypes

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
-from modelsummary_ipy.fake.shape_cache import Made, add_part, is_fresh
-from modelsummary_ipy.model.layer_spec import LayerKind, Leaf, Offset
-from modelsummary_ipy.model.tensor_meta import find_look
+from modelsummary_ipy.fake.shape_cache import Recipe, add_part, is_fresh
+from modelsummary_ipy.model.layer_spec import LayerKind, LayerSpec, Offset
+from modelsummary_ipy.model.tensor_meta import find_meta
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, count_modes, disable_dispatch
 from modelsummary_ipy.tracing.tensor_leaves import build_spec
@@ -40,7 +40,7 @@ class Answer:
 
     def __init__(
         self,
-        made: Made,
+        made: Recipe,
         weights: list[str],
         outputs: tuple[TensorSpec, ...],
         record: Any,
@@ -68,7 +68,7 @@ class Repeats:
         leaves: What is to be said of each layer, by index; ``None`` for other modules.
     """
 
-    def __init__(self, mode: FakeMode, param_of: Mapping[int, int], leaves: Sequence[Leaf | None]) -> None:
+    def __init__(self, mode: FakeMode, param_of: Mapping[int, int], leaves: Sequence[LayerSpec | None]) -> None:
         self._mode = mode
         self._leaves = leaves
         self._param_of = param_of
@@ -114,7 +114,7 @@ class Repeats:
             return
         weights_read = [tensor for _, tensor in _list_weights(module)]
         if is_same or is_fresh(output, [*args, *weights_read]):
-            made = Made(output, "self" if is_same else "fresh")
+            made = Recipe(output, "self" if is_same else "fresh")
             outputs = (build_spec("", output),)
             self._answers[key] = Answer(made, weights, outputs, record, arguments, module.__dict__.get("inplace"))
 
@@ -147,7 +147,7 @@ class Repeats:
             elif type(value) is not Offset:
                 if type(value) is not FakeTensor or not add_part([], value, self._mode):
                     return False
-                if value.is_inference() or value.storage_offset() or find_look(value) is not kind.looks[place]:
+                if value.is_inference() or value.storage_offset() or find_meta(value) is not kind.metas[place]:
                     return False
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.isolation.shadow import Shadow
+from modelsummary_ipy.isolation.shadow import ShadowTemplate
 
 __all__ = ["TraceRequest"]
 
@@ -22,7 +22,7 @@ class TraceRequest:
         names: The method's positional parameters.
     """
 
-    shadow: Shadow
+    shadow: ShadowTemplate
     inputs: ModelInputs
     dtypes: tuple[str, ...] = ()
     method: str = "forward"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.inputs.pytree import replace_tensors
-from modelsummary_ipy.isolation.shadow import Workpiece
+from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch, give_constant
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared
@@ -16,7 +16,7 @@ from modelsummary_ipy.tracing.tracer import Prepared
 __all__ = ["resize_inputs"]
 
 
-def resize_inputs(prepared: Prepared, work: Workpiece, shapes: Mapping[int, tuple[int, ...]]) -> Prepared | None:
+def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[int, ...]]) -> Prepared | None:
     """Put fake tensors of other sizes in the place of some of the input's leaves.
 
     Args:

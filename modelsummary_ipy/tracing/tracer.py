@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from modelsummary_ipy.fake.op_overrides import COPIED, find_rule
-from modelsummary_ipy.isolation.global_state import Surroundings, draws_undone
-from modelsummary_ipy.isolation.interrupts import Gate, Holding, find_gate
+from modelsummary_ipy.isolation.global_state import GlobalState, draws_undone
+from modelsummary_ipy.isolation.interrupts import InterruptGate, InterruptsDeferred, find_gate
 from modelsummary_ipy.isolation.lean_layers import lending_hook_dicts
-from modelsummary_ipy.isolation.shadow import Workpiece
+from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tree
 from modelsummary_ipy.model.tensor_meta import TAG, name_dtype
 from modelsummary_ipy.records.trace import (
@@ -120,7 +120,7 @@ class TraceResult:
 
 
 def trace(
-    work: Workpiece,
+    work: Shadow,
     inputs: Prepared,
     tree: ModuleTree,
     *,
@@ -152,9 +152,9 @@ def trace(
     """
     make_log = functools.partial(KernelLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
     tracer = _Tracer(work, tree, observer or _observers.get(threading.get_ident()), guard, make_log)
-    surroundings = Surroundings({type(module) for module in work.modules})
+    global_state = GlobalState({type(module) for module in work.modules})
     error: BaseException | None = None
-    with Holding(), surroundings.kept(real=work.fake_mode is None), ExitStack() as stack:
+    with InterruptsDeferred(), global_state.kept(real=work.fake_mode is None), ExitStack() as stack:
         stack.callback(tracer.kernels.close)
         log = stack.enter_context(tracer.kernels.recording(work.fake_mode)) if measure else None
         if log is None and work.fake_mode is not None:
@@ -168,7 +168,7 @@ def trace(
         gate.runners = _RUNNERS
         gate.deliver()
         if work.fake_mode is not None and work.is_late:
-            tracer.repeats = Repeats(work.fake_mode, work.param_of, tree.leaves)
+            tracer.repeats = Repeats(work.fake_mode, work.param_of, tree.specs)
         try:
             gate.is_open = True
             contextvars.copy_context().run(tracer.run, method, inputs)  # what it sets there is its own
@@ -182,7 +182,7 @@ def trace(
     result = tracer.finish(error, inputs, method)
     return replace(
         result,
-        is_unread=bool(surroundings.unread),
+        is_unread=bool(global_state.unread),
         asks_for_grad=tracer.asks_for_grad,
         goes_backward=tracer.kernels.goes_backward,
     )
@@ -255,7 +255,7 @@ class _Tracer:
 
     def __init__(
         self,
-        work: Workpiece,
+        work: Shadow,
         tree: ModuleTree,
         observer: Observer | None,
         guard: Guard | None,
@@ -287,7 +287,7 @@ class _Tracer:
         self.asks_for_grad = False
         self.kernels = make_log(self._current)
         self.repeats: Repeats | None = None
-        self.gate = Gate()
+        self.gate = InterruptGate()
 
     def _current(self) -> _Record | None:
         return self._stack[-1] if self._stack else None
@@ -736,7 +736,7 @@ _REAL_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer})
 _RUNNERS = frozenset({_Tracer.call_module.__code__, _Tracer._call_hooked.__code__})
 
 
-def _pair(work: Workpiece, tree: ModuleTree) -> list[tuple[nn.Module, ModuleFact]]:
+def _pair(work: Shadow, tree: ModuleTree) -> list[tuple[nn.Module, ModuleFact]]:
     found: dict[int, nn.Module] = {}
     for module in work.modules:
         found[work.index_of[id(module)]] = module

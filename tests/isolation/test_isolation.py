@@ -28,7 +28,7 @@ import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.isolation.global_state import collector_paused
-from modelsummary_ipy.isolation.threads import Alone, is_alone
+from modelsummary_ipy.isolation.threads import AloneWatch, is_alone
 from modelsummary_ipy.tracing.engine import Traced, run_engine
 from tests import models
 from tests.models import CASES, Case, by_name
@@ -624,7 +624,7 @@ def test_what_another_thread_writes_to_it_meanwhile_stays() -> None:
 
 def test_a_thread_is_alone_while_no_other_runs_the_users_code() -> None:
     assert is_alone()
-    assert Alone().holds()
+    assert AloneWatch().holds()
     told: list[bool] = []
     thread = threading.Thread(target=lambda: told.append(is_alone()))
     thread.start()
@@ -656,7 +656,7 @@ def test_a_thread_is_not_alone_where_others_may_begin_with_the_users_code() -> N
 def test_a_cell_that_ran_meanwhile_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = types.SimpleNamespace(execution_count=3)
     monkeypatch.setattr("IPython.get_ipython", lambda: shell)
-    watch = Alone()
+    watch = AloneWatch()
     assert watch.holds()
     shell.execution_count += 1
     assert not watch.holds()
@@ -665,7 +665,7 @@ def test_a_cell_that_ran_meanwhile_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 def test_without_a_shell_only_the_main_thread_knows_that_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelsummary_ipy.isolation.threads.is_alone", lambda: True)
     told: list[bool] = []
-    thread = threading.Thread(target=lambda: told.append(Alone().holds()))
+    thread = threading.Thread(target=lambda: told.append(AloneWatch().holds()))
     thread.start()
     thread.join()
     assert told == [False]

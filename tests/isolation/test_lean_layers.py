@@ -108,15 +108,15 @@ def without_values(state: dict[str, Any]) -> dict[str, Any]:
 def test_a_layer_that_is_made_has_all_that_a_layer_has(name: str) -> None:
     given = ALIKE[name]().eval()
     tree = read_tree(given)
-    leaf = tree.leaves[0]
-    assert leaf is not None
-    made = build_layer(leaf, tree.tensors.__getitem__)
+    spec = tree.specs[0]
+    assert spec is not None
+    made = build_layer(spec, tree.tensors.__getitem__)
     assert type(made) is type(given)
     assert without_values(vars(made)) == without_values(vars(given))
     assert [type(value) for value in vars(made).values()] == [type(vars(given)[name]) for name in vars(made)]
     assert repr(made) == repr(given)
     with lending_hook_dicts():
-        bare = build_bare(leaf, tree.tensors.__getitem__)
+        bare = build_bare(spec, tree.tensors.__getitem__)
         assert not hasattr(nn.Module, "_forward_hooks")
         for attribute in vars(given):
             getattr(bare, attribute)
@@ -125,10 +125,10 @@ def test_a_layer_that_is_made_has_all_that_a_layer_has(name: str) -> None:
 
 def test_lent_hook_dicts_are_each_layers_own_and_gone_after() -> None:
     before = set(vars(nn.Module))
-    leaf = read_tree(nn.ReLU()).leaves[0]
-    assert leaf is not None
+    spec = read_tree(nn.ReLU()).specs[0]
+    assert spec is not None
     with lending_hook_dicts(), lending_hook_dicts():
-        one, other = build_bare(leaf, int), build_bare(leaf, int)
+        one, other = build_bare(spec, int), build_bare(spec, int)
         handle = one.register_forward_hook(lambda module, args, output: output + 1)
         assert not other._forward_hooks
         assert one(torch.zeros(1)).item() == 1

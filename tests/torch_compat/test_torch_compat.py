@@ -63,7 +63,9 @@ def test_a_summary_without_a_private_name_says_the_same(
                 monkeypatch.setattr(module, absent, FALLBACKS[absent])
                 users += 1
         assert users > 1, "nobody uses it"
-    monkeypatch.setattr(fake_mode, "_MEMO", shape_cache.Memo(fake_mode.build_fake))  # nothing is remembered from before
+    monkeypatch.setattr(
+        fake_mode, "_SHAPE_CACHE", shape_cache.ShapeCache(fake_mode.build_fake)
+    )  # nothing is remembered from before
     monkeypatch.setattr(aten_log, "_plans", {})
     for model in MODELS:
         *sure, costs = summarise(model)

@@ -204,13 +204,13 @@ def test_layers_whose_numbers_are_equal_and_of_another_type_keep_their_own_words
 
 
 def test_what_a_layer_has_beside_its_settings_is_in_its_copy() -> None:
-    from modelsummary_ipy.isolation.shadow import Shadow
+    from modelsummary_ipy.isolation.shadow import ShadowTemplate
 
     plain, hooked, counting, held = nn.Linear(4, 4), nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)
     hooked.register_forward_hook(print)
     held.note = [1, 2]
     held.weight.mark = "mine"
-    made = Shadow(nn.Sequential(plain, hooked, counting, held)).build_fake_workpiece().module
+    made = ShadowTemplate(nn.Sequential(plain, hooked, counting, held)).build_fake_shadow().module
     for old, new in zip((plain, hooked, counting, held), made, strict=True):
         assert type(new) is type(old)
         assert {name: len(value) if isinstance(value, dict) else value for name, value in vars(old).items()} == {
@@ -300,10 +300,10 @@ def test_a_weight_is_there_however_it_is_read() -> None:
 
 
 def test_weights_that_nobody_reads_are_never_made() -> None:
-    from modelsummary_ipy.isolation.shadow import Shadow
+    from modelsummary_ipy.isolation.shadow import ShadowTemplate
     from modelsummary_ipy.model.layer_spec import Offset
 
-    made = Shadow(nn.Sequential(*alike())).build_fake_workpiece(late=True)
+    made = ShadowTemplate(nn.Sequential(*alike())).build_fake_shadow(late=True)
     stored = [value for layer in made.module for value in dict.items(layer._parameters)]
     assert {type(value) for _, value in stored} == {Offset}
     assert made.module[1].weight.shape == (4, 4)

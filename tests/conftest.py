@@ -1,4 +1,4 @@
-"""What every test may ask for: golden files, a clean Jupyter, and a loud word about browser tests that did not run."""
+"""What every test may ask for: golden files, a clean Jupyter, and a loud notice of browser tests that did not run."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever lies in tests/browser needs a browser; it runs last, when everything cheaper has passed."""
+    """Mark what needs a browser or a server's kernels; tests in a browser run last, when all cheaper ones passed."""
     for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("kernel")
         if "browser" in item.path.parts:
             item.add_marker("browser")
             if find_chromium() is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +53,6 @@ def read_output(notebook: nbformat.NotebookNode, start: str, mime: str = "text/p
     shown = [out for out in find_cell(notebook, start).outputs if "data" in out]
     assert len(shown) == 1
     return str(shown[0]["data"][mime])
-
-
-@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
-    for cell in read(path).cells:
-        if cell.cell_type == "code":
-            assert cell.outputs == []
-            assert cell.execution_count is None
 
 
 def test_no_cell_of_the_quickstart_fails_or_writes_to_stderr(quickstart: nbformat.NotebookNode) -> None:

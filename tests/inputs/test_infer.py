@@ -29,6 +29,7 @@ def test_nine_in_ten_models_are_summarised_without_a_size() -> None:
     assert len(found) >= 0.9 * len(cases), sorted({case.name for case in cases} - set(found))
 
 
+@pytest.mark.slow
 def test_nine_in_ten_architectures_are_summarised_without_a_size() -> None:
     found = []
     for animal in ZOO:

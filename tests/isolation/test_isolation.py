@@ -459,6 +459,7 @@ def count_hooks() -> int:
     )
 
 
+@pytest.mark.slow
 def test_a_hundred_summaries_hold_no_more_than_two() -> None:
     """Memory, hooks and threads are steady; a few in the suite, a hundred of each model where it is asked for."""
     with quietly():

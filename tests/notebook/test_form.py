@@ -267,6 +267,7 @@ def test_a_form_needs_inputs_and_a_living_model(net: Net) -> None:
         summary.form()
 
 
+@pytest.mark.slow
 def test_many_runs_leave_no_threads_and_no_fakes(form: SummaryForm) -> None:
     from torch._subclasses.fake_tensor import FakeTensor
 
@@ -320,6 +321,7 @@ def test_the_largest_batch_that_fits_is_one_click(form: SummaryForm) -> None:
     assert used <= budget
 
 
+@pytest.mark.slow
 def test_a_run_that_let_go_of_its_table_runs_again(form: SummaryForm) -> None:
     for number in range(12):
         form.fields.sizes[0].value = f"B={number + 1}, 3, H=8, W=8"

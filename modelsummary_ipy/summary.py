@@ -1,4 +1,4 @@
-"""``ModelSummary``: a façade over the stages of ``pipeline.py`` and the outputs of ``display/``."""
+"""``ModelSummary``: a façade over the stages of ``pipeline/`` and the outputs of ``display/``."""
 
 from __future__ import annotations
 

@@ -2,134 +2,45 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
 from modelsummary_ipy.costs import (
-    check_optimizer,
     count_costs,
     estimate_memory,
     fit_batch,
     list_operations,
-    read_budget,
 )
-from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.diagnosis.failures import explain
 from modelsummary_ipy.diagnosis.rules import find_flags, find_questions
 from modelsummary_ipy.display import build_rows
-from modelsummary_ipy.inputs import ModelInputs, check_device, check_model, read_inputs
+from modelsummary_ipy.inputs import check_device
 from modelsummary_ipy.isolation.global_state import collector_paused
-from modelsummary_ipy.isolation.shadow import Mode
-from modelsummary_ipy.records.errors import ForwardError, InputError
+from modelsummary_ipy.pipeline.request import Assumptions, Request
+from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
-from modelsummary_ipy.records.trace import Formula, Trace
+from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.records.view import WhenFormulas
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
-from modelsummary_ipy.tracing.engine import Engine, Traced, run_engine
+from modelsummary_ipy.tracing.engine import Traced, run_engine
 from modelsummary_ipy.tracing.retracer import Retracer
-from modelsummary_ipy.tracing.tracer import Observer, TraceCancelled, hearing_progress
+from modelsummary_ipy.tracing.tracer import Observer, hearing_progress
 
-__all__ = [
-    "Assumptions",
-    "Facts",
-    "Pipeline",
-    "Request",
-    "TraceCancelled",
-    "observed",
-    "read_assumptions",
-    "read_request",
-    "trace_model",
-]
+__all__ = ["Pipeline", "observed", "trace_model"]
 
 T = TypeVar("T")
 
 #: A trace of more calls than this is shown without formulas, unless they are asked for by name.
 _MANY_CALLS = 5000
-_MODES = ("same", "train", "eval")
-_ENGINES = ("auto", "fake", "real", "static")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for, checked, and without the model.
-
-    Attributes:
-        inputs: What to pass; ``None`` if nothing was given.
-        method, mode, engine: As ``ModelSummary`` takes them.
-        device: As it was given.
-        expect: Declared sizes by path.
-        ignore: Ids of rules that do not run.
-    """
-
-    inputs: ModelInputs | None
-    method: str
-    device: Any
-    mode: Mode
-    engine: Engine
-    expect: Mapping[str, Any]
-    ignore: tuple[str, ...]
-
-
-class Assumptions(NamedTuple):
-    """What the memory estimate assumes: an optimizer, and a budget in bytes or ``None``."""
-
-    optimizer: str = "adamw"
-    budget: int | None = None
-
-
-_USUAL = Assumptions()
-
-
-def read_assumptions(memory: str | int | None, optimizer: str | None, base: Assumptions = _USUAL) -> Assumptions:
-    """Read a memory budget and an optimizer; what is ``None`` stays as in ``base``.
-
-    Raises:
-        InputError: If the optimizer is not known, or the budget can't be read.
-    """
-    if optimizer is not None:
-        check_optimizer(optimizer)
-    budget = read_budget(memory)
-    return Assumptions(optimizer or base.optimizer, base.budget if budget is None else budget)
-
-
-def read_request(
-    model: nn.Module,
-    inputs: Any,
-    *,
-    input_size: Any,
-    input_data: Any,
-    method: str,
-    dtypes: Any,
-    device: Any,
-    mode: Mode,
-    engine: Engine,
-    expect: Mapping[str, Any] | None,
-    ignore: Collection[str],
-) -> Request:
-    """Read the arguments of ``ModelSummary``.
-
-    Raises:
-        InputError: If they make no sense.
-    """
-    check_model(model)
-    _check_choice("mode", mode, _MODES)
-    _check_choice("engine", engine, _ENGINES)
-    declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
-    ignored = check_ignore(ignore)
-    given = inputs if isinstance(inputs, ModelInputs) else None
-    if given is None and (inputs is not None or input_size is not None or input_data is not None):
-        given = read_inputs(model, inputs, input_size=input_size, input_data=input_data, method=method, dtypes=dtypes)
-    return Request(given, method, device, mode, engine, declared, ignored)
 
 
 def trace_model(model: nn.Module, request: Request, observer: Observer | None = None) -> Pipeline:
@@ -374,111 +285,5 @@ class Pipeline:
         return replace(story, costs=costs, unknown_ops=unknown, memory=memory, internal_errors=errors)
 
 
-class Facts:
-    """What is known of a summary, stage by stage, as its user reads it.
-
-    Args:
-        pipeline: The stages.
-        assumed: What the memory estimate assumes.
-    """
-
-    def __init__(self, pipeline: Pipeline, assumed: Assumptions) -> None:
-        self.pipeline = pipeline
-        self.assumed = assumed
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """Every call in execution order, parents before children, and the modules that were not called."""
-        return self.pipeline.rows
-
-    def __getitem__(self, path: str) -> Row:
-        """Return the first row of a path.
-
-        Raises:
-            KeyError: If no row has it; the message names the nearest paths.
-        """
-        for row in self.rows:
-            if row.path == path:
-                return row
-        near = difflib.get_close_matches(path, {row.path for row in self.rows}, 3, 0.5)
-        raise KeyError(f"no row {path!r}" + (f"; did you mean {', '.join(map(repr, near))}?" if near else ""))
-
-    @property
-    def flags(self) -> tuple[Flag, ...]:
-        """What the rules found, in row order."""
-        return self.pipeline.flags
-
-    @property
-    def formulas(self) -> Mapping[int, tuple[Formula | None, ...]]:
-        """Per row index, per output leaf, its shape as a formula of the input's: ``("B", "16", "H + 8", "W + 8")``.
-
-        A leaf has ``None`` where no formula predicts every trace that was made at other sizes.
-        """
-        return self.pipeline.found.outputs
-
-    @property
-    def constraints(self) -> tuple[str, ...]:
-        """Which sizes work, in words, each tried on both sides: ``("H and W divisible by 16", "C = 3")``."""
-        return self.pipeline.found.constraints
-
-    @property
-    def costs(self) -> Mapping[int, Cost]:
-        """Per row index, its multiply-adds and the bytes autograd saves in it, with all in it and by itself.
-
-        ``None`` stands where a number is unknown. Of more than 5,000 modules bytes are measured when asked for here.
-        """
-        return self.pipeline.weighed.costs
-
-    @property
-    def total_mult_adds(self) -> int | None:
-        """Multiply-adds of one forward, batch included; what ``unknown_ops`` names is left out. ``None`` untraced."""
-        return replace(self.pipeline.bare, costs=self.pipeline.counted.costs).total_mult_adds
-
-    @property
-    def unknown_ops(self) -> tuple[str, ...]:
-        """Operations whose multiply-adds are unknown, as ``register_mult_adds`` takes them: ``"mylib::fused_mlp"``."""
-        return self.pipeline.counted.unknown_ops
-
-    @property
-    def memory(self) -> Memory:
-        """Where the memory goes, what a training step takes, and, with a budget, the largest batch that fits it."""
-        return self.pipeline.memory(self.assumed)
-
-    @property
-    def error(self) -> ForwardError | None:
-        """How the forward failed, ``None`` if it did not."""
-        return self.pipeline.error
-
-    @property
-    def engine(self) -> str:
-        """What traced it: ``"fake"``, ``"real"`` or ``"static"``."""
-        return self.pipeline.bare.trace.engine
-
-    @property
-    def engine_reason(self) -> str:
-        """Why it was not the fake engine, ``""`` if it was."""
-        return self.pipeline.bare.trace.engine_reason
-
-    @property
-    def total_params(self) -> int:
-        """Scalars of all parameters, each tensor counted once whatever its names."""
-        return self.pipeline.bare.total_params
-
-    @property
-    def trainable_params(self) -> int:
-        """Those of ``total_params`` that require grad."""
-        return self.pipeline.bare.trainable_params
-
-    @property
-    def story(self) -> Story:
-        """All facts behind the summary, with the flags; formulas only if they were asked for before."""
-        return self.pipeline.known(self.assumed)
-
-
 def _with_formulas(story: Story, found: Found) -> Story:
     return replace(story, formulas=found.outputs, input_formulas=found.inputs, constraints=found.constraints)
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}={value!r}", f"one of {', '.join(map(repr, choices))}", f"{name}={choices[0]!r}")

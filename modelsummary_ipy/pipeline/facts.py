@@ -1,0 +1,116 @@
+"""What is known of a summary, as its user reads it: a property for each stage."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from modelsummary_ipy.pipeline.request import Assumptions
+from modelsummary_ipy.pipeline.stages import Pipeline
+from modelsummary_ipy.records.errors import ForwardError
+from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
+from modelsummary_ipy.records.trace import Formula
+
+__all__ = ["Facts"]
+
+
+class Facts:
+    """What is known of a summary, stage by stage, as its user reads it.
+
+    Args:
+        pipeline: The stages.
+        assumed: What the memory estimate assumes.
+    """
+
+    def __init__(self, pipeline: Pipeline, assumed: Assumptions) -> None:
+        self.pipeline = pipeline
+        self.assumed = assumed
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every call in execution order, parents before children, and the modules that were not called."""
+        return self.pipeline.rows
+
+    def __getitem__(self, path: str) -> Row:
+        """Return the first row of a path.
+
+        Raises:
+            KeyError: If no row has it; the message names the nearest paths.
+        """
+        for row in self.rows:
+            if row.path == path:
+                return row
+        near = difflib.get_close_matches(path, {row.path for row in self.rows}, 3, 0.5)
+        raise KeyError(f"no row {path!r}" + (f"; did you mean {', '.join(map(repr, near))}?" if near else ""))
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """What the rules found, in row order."""
+        return self.pipeline.flags
+
+    @property
+    def formulas(self) -> Mapping[int, tuple[Formula | None, ...]]:
+        """Per row index, per output leaf, its shape as a formula of the input's: ``("B", "16", "H + 8", "W + 8")``.
+
+        A leaf has ``None`` where no formula predicts every trace that was made at other sizes.
+        """
+        return self.pipeline.found.outputs
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """Which sizes work, in words, each tried on both sides: ``("H and W divisible by 16", "C = 3")``."""
+        return self.pipeline.found.constraints
+
+    @property
+    def costs(self) -> Mapping[int, Cost]:
+        """Per row index, its multiply-adds and the bytes autograd saves in it, with all in it and by itself.
+
+        ``None`` stands where a number is unknown. Of more than 5,000 modules bytes are measured when asked for here.
+        """
+        return self.pipeline.weighed.costs
+
+    @property
+    def total_mult_adds(self) -> int | None:
+        """Multiply-adds of one forward, batch included; what ``unknown_ops`` names is left out. ``None`` untraced."""
+        return replace(self.pipeline.bare, costs=self.pipeline.counted.costs).total_mult_adds
+
+    @property
+    def unknown_ops(self) -> tuple[str, ...]:
+        """Operations whose multiply-adds are unknown, as ``register_mult_adds`` takes them: ``"mylib::fused_mlp"``."""
+        return self.pipeline.counted.unknown_ops
+
+    @property
+    def memory(self) -> Memory:
+        """Where the memory goes, what a training step takes, and, with a budget, the largest batch that fits it."""
+        return self.pipeline.memory(self.assumed)
+
+    @property
+    def error(self) -> ForwardError | None:
+        """How the forward failed, ``None`` if it did not."""
+        return self.pipeline.error
+
+    @property
+    def engine(self) -> str:
+        """What traced it: ``"fake"``, ``"real"`` or ``"static"``."""
+        return self.pipeline.bare.trace.engine
+
+    @property
+    def engine_reason(self) -> str:
+        """Why it was not the fake engine, ``""`` if it was."""
+        return self.pipeline.bare.trace.engine_reason
+
+    @property
+    def total_params(self) -> int:
+        """Scalars of all parameters, each tensor counted once whatever its names."""
+        return self.pipeline.bare.total_params
+
+    @property
+    def trainable_params(self) -> int:
+        """Those of ``total_params`` that require grad."""
+        return self.pipeline.bare.trainable_params
+
+    @property
+    def story(self) -> Story:
+        """All facts behind the summary, with the flags; formulas only if they were asked for before."""
+        return self.pipeline.known(self.assumed)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.display.series import Series
     from modelsummary_ipy.inputs.size import Size
-    from modelsummary_ipy.notebook.form.form import Run, SummaryForm
+    from modelsummary_ipy.notebook.form.form import SummaryForm
+    from modelsummary_ipy.notebook.form.runs import Run
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
     from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
     from modelsummary_ipy.records.trace import Kernel, TensorSpec
@@ -61,7 +62,7 @@ _HOMES = {
     "ModelSummary": "summary",
     "ModelSummaryError": "records.errors",
     "Row": "records.summary",
-    "Run": "notebook.form.form",
+    "Run": "notebook.form.runs",
     "Series": "display.series",
     "Size": "inputs.size",
     "SummaryForm": "notebook.form.form",

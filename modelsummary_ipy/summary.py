@@ -224,6 +224,6 @@ class ModelSummary(Facts, Exports):
         Raises:
             InputError: If the model is gone, or the summary was made without inputs.
         """
-        from modelsummary_ipy.notebook.form.form import open_form
+        from modelsummary_ipy.notebook.form.open import open_form
 
         return open_form(self, name, model)

@@ -128,7 +128,7 @@ class SummaryMagics(Magics):
         except InputError as wrong:
             # The error that it stands in the way of stays in reach: `%summary` alone asks for the last one.
             last = getattr(sys, "last_value", None)
-            raise UsageError(_say(wrong)) from (last.__cause__ if isinstance(last, UsageError) else last)
+            raise UsageError(_format_error(wrong)) from (last.__cause__ if isinstance(last, UsageError) else last)
         return None if cell is None and is_silenced(line) and not self._is_assigned() else given
 
     def _is_assigned(self) -> bool:
@@ -308,7 +308,7 @@ def _move_by_name(one: InputFact, other: InputFact) -> bool:
     return all(name or before == after for name, before, after in sizes)
 
 
-def _say(wrong: InputError) -> str:
+def _format_error(wrong: InputError) -> str:
     """Write an error in one line, with an option as the magic takes it: ``--device cpu`` for ``device='cpu'``."""
     option = re.fullmatch(r"(\w+)=['\"]?([^'\"]*)['\"]?", wrong.example)
     example = f"--{option[1]} {option[2]}" if option else wrong.example

@@ -22,9 +22,9 @@ def test_the_newest_request_wins_and_the_running_one_is_cancelled() -> None:
             seen.append(request)
 
     worker = Worker(work, seen.append, delay=0.0)
-    worker.ask("first", now=True)
+    worker.submit("first", now=True)
     assert started.wait(10)
-    worker.ask("second")
+    worker.submit("second")
     assert worker.wait(10)
     assert seen == ["first was cancelled", "second"]
 
@@ -33,7 +33,7 @@ def test_requests_within_the_delay_are_one() -> None:
     seen = []
     worker = Worker(lambda request, stopped: seen.append(request), seen.append, delay=0.2)
     for request in "abc":
-        worker.ask(request)
+        worker.submit(request)
     assert worker.wait(10)
     assert seen == ["c"]
 
@@ -48,7 +48,7 @@ def test_no_two_requests_run_at_once() -> None:
         running.pop()
 
     worker = Worker(work, most.append, delay=0.0)
-    threads = [threading.Thread(target=worker.ask, args=(number,), kwargs={"now": True}) for number in range(20)]
+    threads = [threading.Thread(target=worker.submit, args=(number,), kwargs={"now": True}) for number in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -60,7 +60,7 @@ def test_no_two_requests_run_at_once() -> None:
 def test_the_thread_ends_when_there_is_nothing_to_do() -> None:
     worker = Worker(lambda request, stopped: None, print, delay=0.0)
     before = threading.active_count()
-    worker.ask("x", now=True)
+    worker.submit("x", now=True)
     assert worker.wait(10)
     for thread in threading.enumerate():
         if thread.name == "modelsummary-form":
@@ -72,7 +72,7 @@ def test_the_thread_ends_when_there_is_nothing_to_do() -> None:
 def test_cancelling_drops_what_waits() -> None:
     seen = []
     worker = Worker(lambda request, stopped: seen.append(request), seen.append, delay=5.0)
-    worker.ask("never")
+    worker.submit("never")
     worker.cancel()
     assert worker.wait(10)
     assert seen == []
@@ -87,9 +87,9 @@ def test_an_exception_is_reported_and_the_next_request_still_runs() -> None:
         seen.append(request)
 
     worker = Worker(work, lambda error: seen.append(type(error).__name__), delay=0.0)
-    worker.ask("bad", now=True)
+    worker.submit("bad", now=True)
     assert worker.wait(10)
-    worker.ask("good", now=True)
+    worker.submit("good", now=True)
     assert worker.wait(10)
     assert seen == ["ValueError", "good"]
 

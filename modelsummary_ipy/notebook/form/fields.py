@@ -1,9 +1,10 @@
-"""The fields of the form: widgets in, ``Settings`` out; what is wrong with a field is said under it."""
+"""The fields of the form: widgets in, ``Settings`` out; what is wrong with a field stands under it."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets as widgets
@@ -15,7 +16,7 @@ from modelsummary_ipy.notebook.form.settings import Settings, dtype_of, read_lea
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.view import COLUMNS, View
 
-__all__ = ["Fields", "button", "say_alert", "show"]
+__all__ = ["Fields", "button", "format_alert", "show"]
 
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool", "uint8", "complex64")
 _MODES = [("as the model is", "same"), ("train", "train"), ("eval", "eval")]
@@ -113,12 +114,12 @@ class Fields:
 
     def read(self) -> Settings | None:
         """Read all fields; ``None`` if one of them can't be read, and under it stands why."""
-        well = True
+        is_valid = True
         for text, dtype, error in zip(self.sizes, self.dtypes, self.errors, strict=True):
-            well &= _check_field(error, lambda text=text, dtype=dtype: read_leaf(text.value, dtype.value))  # type: ignore[misc]
-        well &= _check_field(self.memory_error, lambda: read_budget(self.memory.value.strip() or None))
-        well &= _check_field(self.depth_error, lambda: _read_depth(self.depth.value))
-        if not well:
+            is_valid &= _check_field(error, lambda text=text, dtype=dtype: read_leaf(text.value, dtype.value))  # type: ignore[misc]
+        is_valid &= _check_field(self.memory_error, lambda: read_budget(self.memory.value.strip() or None))
+        is_valid &= _check_field(self.depth_error, lambda: _read_depth(self.depth.value))
+        if not is_valid:
             return None
         settings = Settings(
             tuple(field.value for field in self.sizes),
@@ -136,28 +137,35 @@ class Fields:
         return settings
 
     def restore(self, settings: Settings) -> None:
-        """Set every field; nothing is told of it."""
-        self._quiet = True
-        for field, value in zip((*self.sizes, *self.dtypes), (*settings.sizes, *settings.dtypes), strict=True):
-            field.value = value
-        self.device.value, self.mode.value, self.engine.value = settings.device, settings.mode, settings.engine
-        self.memory.value, self.ops.value = settings.memory, settings.ops
-        self.depth.value = "" if settings.depth is None else str(settings.depth)
-        for name, box in self.columns.items():
-            box.value = name in settings.columns
-        self._quiet = False
+        """Set every field, without a run."""
+        with self._setting():
+            for field, value in zip((*self.sizes, *self.dtypes), (*settings.sizes, *settings.dtypes), strict=True):
+                field.value = value
+            self.device.value, self.mode.value, self.engine.value = settings.device, settings.mode, settings.engine
+            self.memory.value, self.ops.value = settings.memory, settings.ops
+            self.depth.value = "" if settings.depth is None else str(settings.depth)
+            for name, box in self.columns.items():
+                box.value = name in settings.columns
         self._follow_dims()
         self.read()
 
     def fill(self, sizes: tuple[Size, ...]) -> None:
-        """Write one size into each size field; nothing is told of it."""
-        self._quiet = True
-        for field, dtype, size in zip(self.sizes, self.dtypes, sizes, strict=True):
-            field.value = write_size(size)
-            if size.dtype is not None and size.dtype in {value for _, value in dtype.options}:
-                dtype.value = size.dtype
-        self._quiet = False
+        """Write one size into each size field, without a run."""
+        with self._setting():
+            for field, dtype, size in zip(self.sizes, self.dtypes, sizes, strict=True):
+                field.value = write_size(size)
+                if size.dtype is not None and size.dtype in {value for _, value in dtype.options}:
+                    dtype.value = size.dtype
         self._follow_dims()
+
+    @contextmanager
+    def _setting(self) -> Iterator[None]:
+        """Set fields in the block without running."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -167,12 +175,12 @@ class Fields:
             self._edited()
 
     def _on_message(self, widget: Any, content: Any, buffers: Any) -> None:
-        """Run when Enter is pressed in a text field: its front end says so by a message of its own."""
+        """Run when Enter is pressed in a text field: its front end sends a message of its own."""
         if isinstance(content, dict) and content.get("event") == "submit":
             self._entered()
 
     def _follow_dims(self) -> None:
-        """Show a number for every named dim; the sizes say what there is."""
+        """Show a number for every named dim of the sizes."""
         found: dict[str, int] = {}
         for text in (field.value for field in self.sizes):
             try:
@@ -180,7 +188,10 @@ class Fields:
             except InputError:
                 return
             found.update({name: number for name, number in zip(size.dims, size.shape, strict=True) if name})
-        was, self._quiet = self._quiet, True
+        with self._setting():
+            self._set_dims(found)
+
+    def _set_dims(self, found: dict[str, int]) -> None:
         if list(found) != list(self.dims):
             self.spare += self.dims.values()
             self.dims = {name: self.spare.pop() if self.spare else self._make_dim() for name in found}
@@ -189,7 +200,6 @@ class Fields:
             self.dim_box.children = tuple(self.dims.values())
         for name, number in found.items():
             self.dims[name].value = min(number, self.dims[name].max)
-        self._quiet = was
 
     def _make_dim(self) -> Any:
         field = widgets.BoundedIntText(value=1, min=1, max=1 << 30, style=_FIT, layout={"width": "110px"})
@@ -201,15 +211,14 @@ class Fields:
         if self._quiet:
             return
         name, number = field.description, field.value
-        self._quiet = True
-        for text in self.sizes:
-            size = Size(text.value)
-            shape = tuple(number if dim == name else old for dim, old in zip(size.dims, size.shape, strict=True))
-            try:
-                text.value = write_size(size.with_shape(shape))
-            except InputError:
-                break  # too much for torch to count: the field keeps what it had
-        self._quiet = False
+        with self._setting():
+            for text in self.sizes:
+                size = Size(text.value)
+                shape = tuple(number if dim == name else old for dim, old in zip(size.dims, size.shape, strict=True))
+                try:
+                    text.value = write_size(size.with_shape(shape))
+                except InputError:
+                    break  # too much for torch to count: the field keeps what it had
         self._follow_dims()
         self._edited()
 
@@ -240,11 +249,11 @@ def _read_depth(text: str) -> int | None:
 
 
 def _check_field(error: Any, read: Callable[[], Any]) -> bool:
-    """Read a field; what is wrong with it is shown in ``error``. Returns whether it is well."""
+    """Read a field, show in ``error`` what is wrong with it, and return whether it is valid."""
     try:
         read()
     except InputError as wrong:
-        show(error, say_alert(f"{wrong.received}; expected {wrong.expected}" if wrong.expected else wrong.received))
+        show(error, format_alert(f"{wrong.received}; expected {wrong.expected}" if wrong.expected else wrong.received))
         return False
     show(error, "")
     return True
@@ -265,8 +274,8 @@ def button(label: str, tooltip: str, act: Callable[[], None]) -> Any:
     return made
 
 
-def say_alert(text: str) -> str:
-    """Write a line that a screen reader says at once."""
+def format_alert(text: str) -> str:
+    """Write a line that a screen reader reads at once."""
     return f'<span role="alert" style="color:var(--jp-error-color1,#b42318)">{html.escape(text)}</span>'
 
 

@@ -7,28 +7,24 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from modelsummary_ipy.costs import write_budget
-from modelsummary_ipy.display.render.formatting import format_short
 from modelsummary_ipy.inputs import ModelInputs, Size
-from modelsummary_ipy.notebook.form.fields import Fields, button, say_alert, show
+from modelsummary_ipy.notebook.form.fields import Fields, button, format_alert, show
 from modelsummary_ipy.notebook.form.live_html import live_page, static_page
 from modelsummary_ipy.notebook.form.reports import compare, list_offers, write_moved
-from modelsummary_ipy.notebook.form.settings import Settings, dtype_of, write_line, write_size
+from modelsummary_ipy.notebook.form.runs import Run, build_run
+from modelsummary_ipy.notebook.form.settings import Settings, write_line
 from modelsummary_ipy.notebook.form.worker import TorchState, Worker
 from modelsummary_ipy.pipeline import TraceCancelled, observed
 from modelsummary_ipy.records.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["Run", "SummaryForm", "open_form"]
+__all__ = ["SummaryForm"]
 
 _log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.1
@@ -40,38 +36,6 @@ _WHOLE_PATIENCE_SECONDS = 0.2
 _MOST_RUNS = 100
 _MOST_TABLES = 10
 _MOST_OFFERS = 8
-
-
-@dataclass
-class Run:
-    """One run of the form.
-
-    Attributes:
-        settings: What it was run with.
-        inputs: The inputs that were, as text.
-        line: The magic's line that gives the same.
-        outcome: ``"ran"``, ``"2 findings"`` or ``"failed in 'fc'"``.
-        total_params, total_mult_adds: As of its summary.
-        summary: What came of it; ``None`` once ten more have run: going back to it runs it again.
-    """
-
-    settings: Settings
-    inputs: str
-    line: str
-    outcome: str
-    total_params: int
-    total_mult_adds: int | None
-    summary: ModelSummary | None
-
-    @property
-    def words(self) -> str:
-        """The run in a line."""
-        settings = self.settings
-        chosen = [
-            value for value in (settings.device, settings.mode, settings.engine) if value not in ("", "same", "auto")
-        ]
-        macs = "" if self.total_mult_adds is None else f"{format_short(self.total_mult_adds)} MACs"
-        return " · ".join(part for part in (self.inputs, *chosen, settings.memory, macs, self.outcome) if part)
 
 
 class SummaryForm:
@@ -148,8 +112,8 @@ class SummaryForm:
         self._progress = widgets.HTML(layout={"display": "none"})
         self._offers = [button("", "", lambda number=number: self._take(number)) for number in range(_MOST_OFFERS)]  # type: ignore[misc]
         self._offered: list[tuple[Size, ...]] = []
-        self._offer_words = widgets.HTML(layout={"display": "none"})
-        self._offer_box = widgets.HBox([self._offer_words, *self._offers], layout={**row, "display": "none"})
+        self._offer_label = widgets.HTML(layout={"display": "none"})
+        self._offer_box = widgets.HBox([self._offer_label, *self._offers], layout={**row, "display": "none"})
         self._moved = widgets.HTML(layout={"display": "none"})
         self._output = widgets.HTML()
         self.fields.options_box.layout.display = "none"
@@ -207,7 +171,7 @@ class SummaryForm:
     # -- events -------------------------------------------------------------------------------------------------------
 
     def _on_edit(self) -> None:
-        """Run what was edited; what runs for an older text has nothing left to tell."""
+        """Run what was edited; a run of an older text is cancelled."""
         if self.fields.read() is None:
             self._worker.cancel()
         elif self._auto.value:
@@ -241,7 +205,7 @@ class SummaryForm:
         settings = self.fields.read()
         if settings is not None:
             self._cancel_button.disabled = False
-            self._worker.ask(settings, now=now)
+            self._worker.submit(settings, now=now)
 
     def cancel(self) -> None:
         """Stop the run; the table stays as it was."""
@@ -261,7 +225,7 @@ class SummaryForm:
         try:
             with self._state.entered(), observed(self._make_observer(before, stopped)):
                 summary = self._trace(inputs, settings)
-                summary.flags  # noqa: B018  # asked for in steps, so that a cancel is heard between them
+                summary.flags  # noqa: B018  # computed in steps: a cancel stops between them
                 is_slow = time.monotonic() - began > _PATIENCE_SECONDS or self._took > _WHOLE_PATIENCE_SECONDS
                 if is_slow and not stopped():
                     self._output.value = live_page(summary.to_html(formulas=False))
@@ -273,7 +237,7 @@ class SummaryForm:
         except TraceCancelled:
             return
         except InputError as wrong:
-            show(self._progress, say_alert(str(wrong)))
+            show(self._progress, format_alert(str(wrong)))
             self._cancel_button.disabled = True
             return
         if stopped():
@@ -291,16 +255,16 @@ class SummaryForm:
         return summary
 
     def _make_observer(self, before: ModelSummary, stopped: Callable[[], bool]) -> Callable[[int, str], bool]:
-        """Return what hears of every layer of every pass: tells the user ten times a second, and stops when asked."""
+        """Return an observer of every layer of every pass: it shows progress ten times a second, and may cancel."""
         expected = sum(call.kind == "module" for call in before.story.trace.calls)
-        told = time.monotonic()
+        shown_at = time.monotonic()
         passes = seen = last = 0
 
         def observe(count: int, path: str) -> bool:
-            nonlocal told, passes, seen, last
+            nonlocal shown_at, passes, seen, last
             passes, seen, last = (passes, seen + 1, count) if count > last else (passes + 1, 1, count)
-            if time.monotonic() - told > _PROGRESS_SECONDS and not stopped():
-                told = time.monotonic()
+            if time.monotonic() - shown_at > _PROGRESS_SECONDS and not stopped():
+                shown_at = time.monotonic()
                 where = f"layer {seen}{f' of {expected}' if seen <= expected else ''}"
                 why = f" · pass {passes + 1}, at other sizes" if passes else ""
                 show(self._progress, f"{where}: {html.escape(path)}{why}")
@@ -309,23 +273,18 @@ class SummaryForm:
         return observe
 
     def _keep(self, settings: Settings, inputs: ModelInputs, summary: ModelSummary) -> None:
-        line = write_line(self._name, inputs, settings, self._fixed)
-        count = sum(flag.severity != "note" for flag in summary.flags)
-        outcome = f"{count} finding{'s' if count > 1 else ''}" if count else "ran"
-        if summary.error is not None:
-            outcome = f"failed in {summary.error.path or 'the model'!r}"
-        macs = summary.total_mult_adds
-        self.history.append(Run(settings, inputs.as_line(), line, outcome, summary.total_params, macs, summary))
+        run = build_run(settings, inputs, summary, write_line(self._name, inputs, settings, self._fixed))
+        self.history.append(run)
         del self.history[:-_MOST_RUNS]
         for old in self.history[:-_MOST_TABLES]:
             old.summary = None
         self._quiet = True
         self._history_list.options = [
-            (f"{number}: {run.words}", number - 1) for number, run in enumerate(self.history, 1)
+            (f"{number}: {run.title}", number - 1) for number, run in enumerate(self.history, 1)
         ]
         self._history_list.value = len(self.history) - 1
         self._quiet = False
-        self._code.value = line
+        self._code.value = run.line
 
     # -- showing ------------------------------------------------------------------------------------------------------
 
@@ -338,68 +297,26 @@ class SummaryForm:
 
     def _offer(self, summary: ModelSummary) -> None:
         """Offer sizes as buttons."""
-        words, offers = list_offers(summary, self.fields.read(), self._inputs)
+        label, offers = list_offers(summary, self.fields.read(), self._inputs)
         offers = offers[:_MOST_OFFERS]
         self._offered = [sizes for _, sizes in offers]
         for number, made in enumerate(self._offers):
             made.layout.display = "" if number < len(offers) else "none"
             made.description = offers[number][0] if number < len(offers) else ""
             made.tooltip = f"Run with {made.description}" if made.description else ""
-        show(self._offer_words, html.escape(words) if offers else "")
+        show(self._offer_label, html.escape(label) if offers else "")
         self._offer_box.layout.display = "flex" if offers else "none"
 
     def _show_own_error(self, error: BaseException) -> None:
-        """Show an error of ours, folded, and log it: it is a bug, and nobody should have to guess that it happened."""
+        """Show an error of ours, folded, and log it: it is a bug."""
         _log.error("the form failed", exc_info=error)
         text = html.escape("".join(traceback.format_exception(error)))
-        said = html.escape(str(error) or type(error).__name__)
+        message = html.escape(str(error) or type(error).__name__)
         show(
             self._progress,
-            f'<details><summary role="alert">the form itself failed: {said}</summary><pre>{text}</pre></details>',
+            f'<details><summary role="alert">the form itself failed: {message}</summary><pre>{text}</pre></details>',
         )
         self._cancel_button.disabled = True
-
-
-def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> SummaryForm:
-    """Return the form of a summary; see ``ModelSummary.form``.
-
-    Raises:
-        InputError: If the model is gone, or the summary was made without inputs.
-    """
-    request, assumed = summary.pipeline.request, summary.assumed
-    alive = model if model is not None else summary.pipeline.model()
-    if alive is None:
-        raise InputError("the model is gone", "the model kept under a name, or given", "ms.form(model=model)")
-    if request.inputs is None:
-        raise InputError(
-            "a summary without inputs", "a size to begin with", "ModelSummary(model, (1, 3, 224, 224)).form()"
-        )
-    fixed = {
-        "method": request.method,
-        "expect": request.expect,
-        "ignore": request.ignore,
-        "optimizer": assumed.optimizer,
-    }
-
-    def make(inputs: ModelInputs, **keywords: Any) -> ModelSummary:
-        return type(summary)(alive, inputs, **{**fixed, **keywords})
-
-    leaves = [leaf for _, leaf in request.inputs.leaves()]
-    settings = Settings(
-        tuple(map(write_size, leaves)),
-        tuple(map(dtype_of, leaves)),
-        "" if request.device is None else str(request.device),
-        request.mode,
-        request.engine,
-        "" if assumed.budget is None else write_budget(assumed.budget),
-        summary.view.depth,
-        summary.view.ops,
-        summary.view.columns,
-    )
-    options = [("ignore", ",".join(request.ignore))] if request.ignore else []
-    options += [("optimizer", assumed.optimizer)] if assumed.optimizer != "adamw" else []
-    called = name if request.method == "forward" else f"{name}.{request.method}"
-    return SummaryForm(request.inputs, make, summary, called, settings, options)
 
 
 def _walk(widget: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from importlib.resources import files
 __all__ = ["live_page", "static_page"]
 
 #: Where the same cell's output holds a form, the table that is saved beside it is not shown a second time. Without
-#: the form (a saved notebook, a host without widgets) nobody hides it.
+#: the form (a saved notebook, a host without widgets) nothing hides it.
 _HIDE_TWIN = ".jp-OutputArea-child:has(.ms-beside):has(+ .jp-OutputArea-child .ms-root){display:none}"
 _SENTENCE = (
     "A form to change sizes belongs to this table. It needs a running kernel and ipywidgets; the table does not."

@@ -1,4 +1,4 @@
-"""What a run of the form has to say beside its table: what moved since the run before, and sizes to go on with."""
+"""What the form shows beside the table of a run: what moved since the run before, and sizes to try next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Offer", "compare", "list_offers", "write_moved"]
 
-#: Words for a button, and what it fills in: a size for every input leaf.
+#: Label of a button, and what it fills in: a size for every input leaf.
 Offer = tuple[str, tuple[Size, ...]]
 
 
@@ -25,7 +25,7 @@ def compare(before: ModelSummary, after: ModelSummary) -> Comparison | None:
 
 
 def write_moved(before: ModelSummary, after: ModelSummary, changes: Comparison | None) -> str:
-    """Say in a line how the totals moved and how many rows did; what was edited in the model stands in a table.
+    """Write in a line how the totals moved and how many rows did, and in a table what was edited in the model.
 
     Rows that moved otherwise than their formula says are flagged in the page.
     """
@@ -39,26 +39,24 @@ def write_moved(before: ModelSummary, after: ModelSummary, changes: Comparison |
         ("to run", before.memory.inference_bytes, after.memory.inference_bytes, format_bytes),
         ("to train", before.memory.training_bytes, after.memory.training_bytes, format_bytes),
     )
-    for word, was, now, write in totals:
+    for name, was, now, write in totals:
         if was is not None and now is not None and was != now:
             times = f" (× {now / was:.3g})" if was else ""
-            parts.append(f"{word} {write(was)} → {write(now)}{times}")
-    said = [f"since the run before: {' · '.join(parts)}"] if parts else []
+            parts.append(f"{name} {write(was)} → {write(now)}{times}")
+    lines = [f"since the run before: {' · '.join(parts)}"] if parts else []
     moved, otherwise = sum(change.what == "moved" for change in changes.changes), len(changes.otherwise)
-    said += [f"{plural(moved, 'row')} moved as predicted"] if moved else []
-    said += (
-        [f"{plural(otherwise, 'row')} moved otherwise than their formula says: flagged where it begins"]
-        if otherwise
-        else []
-    )
+    if moved:
+        lines.append(f"{plural(moved, 'row')} moved as predicted")
+    if otherwise:
+        lines.append(f"{plural(otherwise, 'row')} moved otherwise than their formula says: flagged where it begins")
     table = changes._repr_html_() if len(changes.unexpected) > otherwise else ""
-    if not said and not table:
+    if not lines and not table:
         return ""
-    return f'<div role="status"><div>{html.escape("; ".join(said))}</div>{table}</div>'
+    return f'<div role="status"><div>{html.escape("; ".join(lines))}</div>{table}</div>'
 
 
 def list_offers(summary: ModelSummary, settings: Settings | None, inputs: ModelInputs) -> tuple[str, list[Offer]]:
-    """List sizes that work where a run fails, or the largest batches that fit a budget, and words to go before them.
+    """List sizes that work where a run fails, or the largest batches that fit a budget, and a label for them.
 
     Args:
         summary: What came of the run.

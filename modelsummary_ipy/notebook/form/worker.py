@@ -20,8 +20,8 @@ class Worker(Generic[Request]):
     """Runs requests in a thread that lives only while there is something to do.
 
     Args:
-        work: Does one request; it is given a function to ask whether it should stop.
-        failed: Hears of an exception that ``work`` raised, in the thread.
+        work: Does one request; it gets a function that returns whether it should stop.
+        failed: Called in the thread with an exception that ``work`` raised.
         delay: Seconds of quiet that a request waits for, so that typing is one request and not ten.
     """
 
@@ -45,7 +45,7 @@ class Worker(Generic[Request]):
         with self._changed:
             return self._thread is not None
 
-    def ask(self, request: Request, *, now: bool = False) -> None:
+    def submit(self, request: Request, *, now: bool = False) -> None:
         """Do ``request`` after the delay, or at once; what runs is cancelled, what waits is dropped."""
         with self._changed:
             self._pending = (request, time.monotonic() + (0.0 if now else self._delay))

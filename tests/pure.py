@@ -23,6 +23,7 @@ PURE = (
     "tests/records",
     "tests/shapes/test_expr.py",
     "tests/shapes/test_fit_expr.py",
+    "tests/shapes/test_size_search.py",
 )
 
 

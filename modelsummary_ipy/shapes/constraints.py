@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelsummary_ipy.isolation.global_state import collector_paused
@@ -10,14 +10,14 @@ from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
-from modelsummary_ipy.shapes.sample_sizes import SampleSizes, prime_factors
+from modelsummary_ipy.shapes.sample_sizes import SampleSizes
+from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors
 from modelsummary_ipy.tracing.retracer import Retracer
 
 __all__ = ["Constraint", "find_constraints"]
 
 #: Above this no limit is looked for: tables of positions are shorter.
 _LARGEST = 200_000
-_MOST_HALVINGS = 9
 _RECURRENT = names_of("recurrent", "recurrent cell")
 
 
@@ -137,26 +137,14 @@ class _Finder:
         for size in (size for size in self._limits if size in ends):  # where another dim of the map ended
             if self._works({name: size}) and not self._works({name: size + step}):
                 return size
-        low, high = -1, len(ends) - 1  # ends[low] works, or the given size does; what is beyond ends[high] fails
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._works({name: ends[middle]}):
-                low = middle
-            else:
-                high = middle - 1
-        found = ends[low] if low >= 0 else base
-        if not self._works({name: found + step}):
-            return found
-        beyond = ends[low + 1] if low + 1 < len(ends) else fails
-        return self._halve(name, found + step, beyond)
+        return self._last_between(name, base, ends, fails)
 
     def _last_alike(self, name: str, text: str, below: int) -> int:
         """Return the last size, in steps from the given one, at which a dim has the value that it has there."""
         base, step = self._base[name], self._step(name)
         value = _value(text, self._base)
-        most = (below - base) // step
-        moved = _first_true(1, most, 1, lambda count: _value(text, {**self._base, name: base + count * step}) != value)
-        return base + (moved - 1) * step if most > 0 else base
+        sizes = range(base, base + (below - base) // step * step, step)
+        return last_true(sizes, lambda size: _value(text, {**self._base, name: size}) == value) or base
 
     def _unrolls(self) -> bool:
         """Tell whether a longer sequence is more work even without numbers: then 30,000 steps are not tried."""
@@ -177,30 +165,17 @@ class _Finder:
         overrun = self._retracer.at({name: far}).overrun
         if overrun and size <= far - overrun and (far - overrun - size) % step == 0:
             return far - overrun
-        low, high = -1, len(known) - 1  # known[low] works, one step above known[high] fails
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._works({name: known[middle]}):
-                low = middle
-            else:
-                high = middle - 1
-        if low >= 0 and not self._works({name: known[low] + step}):
-            return known[low]
-        return self._halve(name, known[low] if low >= 0 else size, (known[low + 1 :] or [known[-1] + step])[0])
+        return self._last_between(name, size, known, far)
 
-    def _halve(self, name: str, works: int, fails: int) -> int | None:
-        """Find the last size that works between one that does and one that doesn't."""
+    def _last_between(self, name: str, works: int, likely: list[int], fails: int) -> int:
+        """Find the last size that works between one that does and one that doesn't, mostly one of the likely ones."""
         step = self._step(name)
-        for _ in range(_MOST_HALVINGS + 6):
-            count = (fails - works) // step
-            if abs(count) <= 1:
-                return works
-            middle = works + int(count / 2) * step
-            if self._works({name: middle}):
-                works = middle
-            else:
-                fails = middle
-        return None
+        found = last_true(likely, lambda size: self._works({name: size})) or works
+        beyond = next((size for size in likely if size > found), fails)
+        return self._last_in_steps(name, found, beyond, step) if self._works({name: found + step}) else found
+
+    def _last_in_steps(self, name: str, works: int, fails: int, step: int) -> int:
+        return last_true(range(works + step, fails, step), lambda size: self._works({name: size})) or works
 
     def _find_lower_limits(self) -> Iterable[Constraint]:
         """Try the smallest sizes that leave nothing empty, all together first: mostly they work."""
@@ -215,8 +190,7 @@ class _Finder:
                 yield from self._find_smallest_batch(batch_name, batch[batch_name])
             for name in names:
                 if not self._works(self._with_partner(name, lowest[name])):
-                    found = self._halve(name, self._base[name], lowest[name])
-                    lowest[name] = found if found is not None else 0
+                    lowest[name] = self._last_in_steps(name, self._base[name], lowest[name], -self._step(name))
         groups: dict[int, list[str]] = {}
         for name in names:
             below = lowest[name] - self._step(name)
@@ -242,8 +216,8 @@ class _Finder:
             sizes = {**self._base, name: size}
             return all(_value(text, sizes) >= 1 for text in texts)
 
-        low = self._base[name] % step or step
-        return _first_true(low, self._base[name], step, is_whole)
+        base = self._base[name]
+        return first_true(range(base % step or step, base, step), is_whole) or base
 
     # -- the batch and what is fixed ----------------------------------------------------------------------------------
 
@@ -281,18 +255,6 @@ def _value(text: str, sizes: Mapping[str, int]) -> int:
         return evaluate(text, sizes)
     except ValueError:  # no whole number at a size that the model may not take
         return 1
-
-
-def _first_true(low: int, high: int, step: int, holds: Callable[[int], bool]) -> int:
-    """Find the smallest of ``low, low + step, …, high`` at which ``holds``, which it does at ``high``."""
-    below, above = -1, (high - low) // step
-    while above - below > 1:
-        middle = (below + above) // 2
-        if holds(low + middle * step):
-            above = middle
-        else:
-            below = middle
-    return low + above * step
 
 
 def _join(names: list[str]) -> str:

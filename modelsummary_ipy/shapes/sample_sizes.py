@@ -9,9 +9,10 @@ from itertools import pairwise
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.dim_names import InputNames
+from modelsummary_ipy.shapes.size_search import prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
-__all__ = ["SampleSizes", "choose_sample_sizes", "choose_sample_sizes_of_failed", "prime_factors"]
+__all__ = ["SampleSizes", "choose_sample_sizes", "choose_sample_sizes_of_failed"]
 
 #: What is added to the batch in the further traces (the one at ``B + 1`` came before): to the next multiple of 16, so
 #: that batches near one another ask for the same sizes, whose answers are remembered; or to the batch itself.
@@ -55,18 +56,6 @@ class SampleSizes:
     def steps(self) -> dict[str, int]:
         """By name, what every size that works is a multiple of."""
         return {name: step for name, step in self.strides.items() if self.base[name] % step == 0}
-
-
-def prime_factors(number: int) -> list[int]:
-    """Return the prime factors of ``number`` in order, each as often as it divides."""
-    found: list[int] = []
-    divisor = 2
-    while divisor * divisor <= number:
-        while number % divisor == 0:
-            found.append(divisor)
-            number //= divisor
-        divisor += 1
-    return [*found, number] if number > 1 else found
 
 
 def choose_sample_sizes(retracer: Retracer, names: InputNames, base: Sizes, *, works_at_one_more: bool) -> SampleSizes:
@@ -280,29 +269,15 @@ class _Chooser:
         common = math.gcd(*(self._base[name] for name in names))
         for start in (common, *(() if quickly else _OTHER_STEPS)):
             if self._moves(names, start):
-                return self._shrink(names, start, 1)
+                return smallest_step(start, lambda step: self._moves(names, step))
         for factor in dict.fromkeys(() if quickly else prime_factors(common)):
             if self._moves(names, -(common // factor)):
-                return -self._shrink(names, common // factor, -1)
+                return -smallest_step(common // factor, lambda step: self._moves(names, -step))
         return 0
 
     def _moves(self, names: list[str], step: int) -> bool:
         sizes = {name: self._base[name] + step for name in names}
         return min(sizes.values()) > 0 and self._works(sizes)
-
-    def _shrink(self, names: list[str], step: int, sign: int) -> int:
-        """Take out of a step that works, prime by prime, the highest power that it does without."""
-        for prime in dict.fromkeys(prime_factors(step)):
-            power = prime_factors(step).count(prime)
-            low, high = 0, power  # the step without this many of the prime works
-            while low < high:
-                middle = (low + high + 1) // 2
-                if self._moves(names, sign * (step // prime**middle)):
-                    low = middle
-                else:
-                    high = middle - 1
-            step //= prime**low
-        return step
 
     def _try_feature(self, name: str) -> None:
         size = self._base[name]

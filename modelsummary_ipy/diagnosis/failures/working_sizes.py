@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.model.torch_layers import CHANNEL_SETTINGS, FEATURE_SETTINGS
 from modelsummary_ipy.records.retraced import Budget, Retraced, Specs
 from modelsummary_ipy.records.trace import Call, Source, Trace
+from modelsummary_ipy.shapes.size_search import first_true
 
 __all__ = ["SizeTracer", "find_sizes"]
 
@@ -171,6 +173,9 @@ def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Sear
         value = measure(call) if call is not None else None
         return value if type(value) is int else None
 
+    def reaches(move: Move, size: int) -> bool:
+        return (value_at(_move(base, move, size)) or 0) >= wanted
+
     now = value_at(base)
     for move in _list_moves(base):
         start = base[move[0][0]].shape[move[0][1]]
@@ -180,16 +185,11 @@ def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Sear
         if probe_value is None or now is None or probe_value == now:
             continue
         low, high = 1, start + max(start, 16)
-        while (value_at(_move(base, move, high)) or 0) < wanted and high < 1 << 14 and not search.is_spent:
+        while not reaches(move, high) and high < 1 << 14 and not search.is_spent:
             low, high = high, high * 2
-        while low < high and not search.is_spent:
-            middle = (low + high) // 2
-            if (value_at(_move(base, move, middle)) or 0) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        if value_at(_move(base, move, low)) == wanted:
-            yield _move(base, move, low)
+        smallest = first_true(range(low, high + 1), partial(reaches, move))
+        if smallest is not None and value_at(_move(base, move, smallest)) == wanted:
+            yield _move(base, move, smallest)
 
 
 Key = tuple[str, str, str, "Source | None", int]
@@ -329,20 +329,17 @@ def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:
 
 def _grow(base: Specs, search: _Search) -> Iterator[Specs]:
     """The smallest of some usual sides that is large enough."""
+
+    def works(move: Move, size: int) -> bool:
+        return search.works(_move(base, move, size))
+
     for move in _list_moves(base)[:3]:
         start = base[move[0][0]].shape[move[0][1]]
         for side in _GROWTH if len(base[0].shape) > 3 else _GROWTH[:6]:
             if side <= start:
                 continue
-            if search.works(_move(base, move, side)):
-                low, high = start + 1, side
-                while low < high and not search.is_spent:
-                    middle = (low + high) // 2
-                    if search.works(_move(base, move, middle)):
-                        high = middle
-                    else:
-                        low = middle + 1
-                yield _move(base, move, low)
+            if works(move, side):
+                yield _move(base, move, first_true(range(start + 1, side), partial(works, move)) or side)
                 return
 
 

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+
+class Built(nn.Module):
+    """A model whose layers are made by the functions that its class is given, by the attribute they become."""
+
+    def __init_subclass__(cls, **makers: Callable[[], Any]) -> None:
+        cls.makers = makers
+
+    makers: dict[str, Callable[[], Any]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, make in self.makers.items():
+            setattr(self, name, make())
+
+
 # -- linear -----------------------------------------------------------------------------------------------------------
 
 
-class LinearAfterFlatten(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 6, 5)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc = nn.Linear(400, 10)
-
+class LinearAfterFlatten(
+    Built, conv1=lambda: nn.Conv2d(1, 6, 5), conv2=lambda: nn.Conv2d(6, 16, 5), fc=lambda: nn.Linear(400, 10)
+):
     def forward(self, x):
         x = F.max_pool2d(self.conv1(x).relu(), 2)
         x = F.max_pool2d(self.conv2(x).relu(), 2)
@@ -23,98 +37,58 @@ class LinearAfterFlatten(nn.Module):
         return self.fc(x)  # ✗
 
 
-class LinearWithoutFlatten(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.fc = nn.Linear(392, 10)
-
+class LinearWithoutFlatten(Built, conv=lambda: nn.Conv2d(3, 8, 3, padding=1), fc=lambda: nn.Linear(392, 10)):
     def forward(self, x):
         x = self.conv(x)
         return self.fc(x)  # ✗
 
 
-class LinearChain(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(20, 50)
-        self.fc2 = nn.Linear(64, 10, bias=False)
-
+class LinearChain(Built, fc1=lambda: nn.Linear(20, 50), fc2=lambda: nn.Linear(64, 10, bias=False)):
     def forward(self, x):
         x = self.fc1(x).relu()
         return self.fc2(x)  # ✗
 
 
-class LinearOnChannelsFirst(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(4, 12, 3)
-        self.fc = nn.Linear(12, 3)
-
+class LinearOnChannelsFirst(Built, conv=lambda: nn.Conv1d(4, 12, 3), fc=lambda: nn.Linear(12, 3)):
     def forward(self, x):
         h = self.conv(x)
         return self.fc(h)  # ✗
 
 
-class LinearOnChannelsFirstMap(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 12, 3)
-        self.fc = nn.Linear(12, 3)
-
+class LinearOnChannelsFirstMap(Built, conv=lambda: nn.Conv2d(3, 12, 3), fc=lambda: nn.Linear(12, 3)):
     def forward(self, x):
         return self.fc(self.conv(x))  # ✗
 
 
-class FlattenedBatch(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 4, 3, padding=1)
-        self.fc = nn.Linear(256, 10)
-
+class FlattenedBatch(Built, conv=lambda: nn.Conv2d(1, 4, 3, padding=1), fc=lambda: nn.Linear(256, 10)):
     def forward(self, x):
         x = self.conv(x)
         x = x.flatten()
         return self.fc(x)  # ✗
 
 
-class Bidirectional(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(8, 16, batch_first=True, bidirectional=True)
-        self.fc = nn.Linear(16, 2)
-
+class Bidirectional(
+    Built, lstm=lambda: nn.LSTM(8, 16, batch_first=True, bidirectional=True), fc=lambda: nn.Linear(16, 2)
+):
     def forward(self, x):
         out, _ = self.lstm(x)
         return self.fc(out[:, -1])  # ✗
 
 
-class WeightTransposed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(20, 5))
-
+class WeightTransposed(Built, weight=lambda: nn.Parameter(torch.zeros(20, 5))):
     def forward(self, x):
         return F.linear(x, self.weight)  # ✗
 
 
-class ConcatenatedFeatures(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.left = nn.Linear(6, 8)
-        self.right = nn.Linear(6, 4)
-        self.fc = nn.Linear(8, 2)
-
+class ConcatenatedFeatures(
+    Built, left=lambda: nn.Linear(6, 8), right=lambda: nn.Linear(6, 4), fc=lambda: nn.Linear(8, 2)
+):
     def forward(self, x):
         both = torch.cat([self.left(x), self.right(x)], dim=-1)
         return self.fc(both)  # ✗
 
 
-class InputFeatures(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(20, 5)
-
+class InputFeatures(Built, fc=lambda: nn.Linear(20, 5)):
     def forward(self, x):
         return self.fc(x)  # ✗
 
@@ -126,12 +100,11 @@ def sequential_linear() -> nn.Module:
 # -- convolution ------------------------------------------------------------------------------------------------------
 
 
-class ConvChannels(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1)
-        self.conv2 = nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False)
-
+class ConvChannels(
+    Built,
+    conv1=lambda: nn.Conv2d(3, 16, 3, padding=1),
+    conv2=lambda: nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False),
+):
     def forward(self, x):
         x = self.conv1(x)
         return self.conv2(x)  # ✗
@@ -155,64 +128,42 @@ class OneConv1d(nn.Module):
         return self.conv(x)  # ✗
 
 
-class Video(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3)
-
+class Video(Built, conv=lambda: nn.Conv2d(3, 8, 3)):
     def forward(self, clip):
         return self.conv(clip)  # ✗
 
 
-class ConcatenatedSkip(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Conv2d(3, 8, 3, padding=1)
-        self.b = nn.Conv2d(8, 8, 3, padding=1)
-        self.c = nn.Conv2d(8, 4, 1)
-
+class ConcatenatedSkip(
+    Built,
+    a=lambda: nn.Conv2d(3, 8, 3, padding=1),
+    b=lambda: nn.Conv2d(8, 8, 3, padding=1),
+    c=lambda: nn.Conv2d(8, 4, 1),
+):
     def forward(self, x):
         a = self.a(x)
         b = self.b(a)
         return self.c(torch.cat([a, b], 1))  # ✗
 
 
-class ConvTransposed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.down = nn.Conv2d(1, 8, 3, stride=2, padding=1)
-        self.up = nn.ConvTranspose2d(16, 4, 2, stride=2)
-
+class ConvTransposed(
+    Built, down=lambda: nn.Conv2d(1, 8, 3, stride=2, padding=1), up=lambda: nn.ConvTranspose2d(16, 4, 2, stride=2)
+):
     def forward(self, x):
         return self.up(self.down(x))  # ✗
 
 
-class TooSmallForKernel(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 4, 5)
-        self.conv2 = nn.Conv2d(4, 4, 7)
-
+class TooSmallForKernel(Built, conv1=lambda: nn.Conv2d(1, 4, 5), conv2=lambda: nn.Conv2d(4, 4, 7)):
     def forward(self, x):
         x = self.conv1(x)
         return self.conv2(x)  # ✗
 
 
-class Depthwise(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.point = nn.Conv2d(3, 12, 1)
-        self.depth = nn.Conv2d(8, 8, 3, groups=8, padding=1)
-
+class Depthwise(Built, point=lambda: nn.Conv2d(3, 12, 1), depth=lambda: nn.Conv2d(8, 8, 3, groups=8, padding=1)):
     def forward(self, x):
         return self.depth(self.point(x))  # ✗
 
 
-class FunctionalConv(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(8, 3, 3, 3))
-
+class FunctionalConv(Built, weight=lambda: nn.Parameter(torch.zeros(8, 3, 3, 3))):
     def forward(self, x):
         return F.conv2d(x, self.weight, padding=1)  # ✗
 
@@ -220,20 +171,15 @@ class FunctionalConv(nn.Module):
 # -- pools ------------------------------------------------------------------------------------------------------------
 
 
-class TooManyPools(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stages = nn.Sequential(*[nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.MaxPool2d(2)) for _ in range(5)])
-
+class TooManyPools(
+    Built,
+    stages=lambda: nn.Sequential(*[nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.MaxPool2d(2)) for _ in range(5)]),
+):
     def forward(self, x):
         return self.stages(x)  # ✗
 
 
-class ReflectionTooSmall(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = nn.AvgPool2d(4)
-
+class ReflectionTooSmall(Built, pool=lambda: nn.AvgPool2d(4)):
     def forward(self, x):
         x = self.pool(x)
         return F.pad(x, (3, 3, 3, 3), mode="reflect")  # ✗
@@ -242,19 +188,18 @@ class ReflectionTooSmall(nn.Module):
 # -- skips ------------------------------------------------------------------------------------------------------------
 
 
-class UNetCat(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.enc1 = nn.Conv2d(1, 4, 3, padding=1)
-        self.pool1 = nn.MaxPool2d(2)
-        self.enc2 = nn.Conv2d(4, 8, 3, padding=1)
-        self.pool2 = nn.MaxPool2d(2)
-        self.mid = nn.Conv2d(8, 8, 3, padding=1)
-        self.up2 = nn.ConvTranspose2d(8, 8, 2, stride=2)
-        self.dec2 = nn.Conv2d(16, 8, 3, padding=1)
-        self.up1 = nn.ConvTranspose2d(8, 4, 2, stride=2)
-        self.dec1 = nn.Conv2d(8, 1, 3, padding=1)
-
+class UNetCat(
+    Built,
+    enc1=lambda: nn.Conv2d(1, 4, 3, padding=1),
+    pool1=lambda: nn.MaxPool2d(2),
+    enc2=lambda: nn.Conv2d(4, 8, 3, padding=1),
+    pool2=lambda: nn.MaxPool2d(2),
+    mid=lambda: nn.Conv2d(8, 8, 3, padding=1),
+    up2=lambda: nn.ConvTranspose2d(8, 8, 2, stride=2),
+    dec2=lambda: nn.Conv2d(16, 8, 3, padding=1),
+    up1=lambda: nn.ConvTranspose2d(8, 4, 2, stride=2),
+    dec1=lambda: nn.Conv2d(8, 1, 3, padding=1),
+):
     def forward(self, x):
         a = self.enc1(x)
         b = self.enc2(self.pool1(a))
@@ -264,95 +209,61 @@ class UNetCat(nn.Module):
         return self.dec1(torch.cat([self.up1(d), a], dim=1))
 
 
-class UNetAdd(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.enc = nn.Conv2d(1, 4, 3, padding=1)
-        self.down = nn.Conv2d(4, 4, 3, stride=2, padding=1)
-        self.up = nn.Upsample(scale_factor=2)
-
+class UNetAdd(
+    Built,
+    enc=lambda: nn.Conv2d(1, 4, 3, padding=1),
+    down=lambda: nn.Conv2d(4, 4, 3, stride=2, padding=1),
+    up=lambda: nn.Upsample(scale_factor=2),
+):
     def forward(self, x):
         skip = self.enc(x)
         y = self.up(self.down(skip))
         return y + skip  # ✗
 
 
-class ResidualAcrossStride(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(8, 16, 3, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(16, 16, 3, padding=1)
-
+class ResidualAcrossStride(
+    Built, conv1=lambda: nn.Conv2d(8, 16, 3, stride=2, padding=1), conv2=lambda: nn.Conv2d(16, 16, 3, padding=1)
+):
     def forward(self, x):
         y = self.conv2(self.conv1(x).relu())
         return y + x  # ✗
 
 
-class ResidualChannels(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Conv2d(8, 24, 3, padding=1)
-
+class ResidualChannels(Built, body=lambda: nn.Conv2d(8, 24, 3, padding=1)):
     def forward(self, x):
         out = self.body(x)
         out += x  # ✗
         return out
 
 
-class ResidualFeatures(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 32))
-
+class ResidualFeatures(Built, mlp=lambda: nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 32))):
     def forward(self, x):
         return x + self.mlp(x)  # ✗
 
 
-class CatAlongTheWrongAxis(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Linear(6, 8)
-        self.b = nn.Linear(6, 4)
-
+class CatAlongTheWrongAxis(Built, a=lambda: nn.Linear(6, 8), b=lambda: nn.Linear(6, 4)):
     def forward(self, x):
         return torch.cat([self.a(x), self.b(x)])  # ✗
 
 
-class CatOfRanks(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.token = nn.Parameter(torch.zeros(1, 8))
-
+class CatOfRanks(Built, token=lambda: nn.Parameter(torch.zeros(1, 8))):
     def forward(self, x):
         first = self.token.expand(x.size(0), 8)
         return torch.cat([first, x], dim=1)  # ✗
 
 
-class GateWithoutAxes(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(8, 8)
-
+class GateWithoutAxes(Built, fc=lambda: nn.Linear(8, 8)):
     def forward(self, x):
         gate = self.fc(x.mean((2, 3))).sigmoid()
         return x * gate  # ✗
 
 
-class StepWithoutAxis(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(8, 8)
-
+class StepWithoutAxis(Built, fc=lambda: nn.Linear(8, 8)):
     def forward(self, x, step):
         return x + self.fc(step)  # ✗
 
 
-class PositionParameter(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(4, 8)
-        self.pos = nn.Parameter(torch.zeros(1, 32, 8))
-
+class PositionParameter(Built, embed=lambda: nn.Linear(4, 8), pos=lambda: nn.Parameter(torch.zeros(1, 32, 8))):
     def forward(self, x):
         return self.embed(x) + self.pos  # ✗
 
@@ -368,12 +279,7 @@ class PositionBuffer(nn.Module):
         return h + self.table[:, : ids.shape[1]]  # ✗
 
 
-class PositionEmbedding(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(100, 8)
-        self.pos = nn.Embedding(32, 8)
-
+class PositionEmbedding(Built, embed=lambda: nn.Embedding(100, 8), pos=lambda: nn.Embedding(32, 8)):
     def forward(self, ids):
         where = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
         return self.embed(ids) + self.pos(where)  # ✗
@@ -382,22 +288,13 @@ class PositionEmbedding(nn.Module):
 # -- products ---------------------------------------------------------------------------------------------------------
 
 
-class AttentionWithoutTranspose(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.q = nn.Linear(8, 8)
-        self.k = nn.Linear(8, 8)
-
+class AttentionWithoutTranspose(Built, q=lambda: nn.Linear(8, 8), k=lambda: nn.Linear(8, 8)):
     def forward(self, x):
         q, k = self.q(x), self.k(x)
         return (q @ k).softmax(-1)  # ✗
 
 
-class MatmulFunction(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(5, 12))
-
+class MatmulFunction(Built, weight=lambda: nn.Parameter(torch.zeros(5, 12))):
     def forward(self, x):
         return torch.matmul(x, self.weight)  # ✗
 
@@ -407,11 +304,7 @@ class BmmOfFour(nn.Module):
         return torch.bmm(x, x.transpose(-2, -1))  # ✗
 
 
-class LeftTransposed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix = nn.Parameter(torch.zeros(7, 3))
-
+class LeftTransposed(Built, mix=lambda: nn.Parameter(torch.zeros(7, 3))):
     def forward(self, x):
         return self.mix @ x  # ✗
 
@@ -419,13 +312,9 @@ class LeftTransposed(nn.Module):
 # -- views ------------------------------------------------------------------------------------------------------------
 
 
-class ViewThatCannotDivide(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 6, 5)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc = nn.Linear(400, 10)
-
+class ViewThatCannotDivide(
+    Built, conv1=lambda: nn.Conv2d(1, 6, 5), conv2=lambda: nn.Conv2d(6, 16, 5), fc=lambda: nn.Linear(400, 10)
+):
     def forward(self, x):
         x = F.max_pool2d(self.conv1(x).relu(), 2)
         x = F.max_pool2d(self.conv2(x).relu(), 2)
@@ -433,22 +322,13 @@ class ViewThatCannotDivide(nn.Module):
         return self.fc(x)
 
 
-class ViewWithBatch(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 4, 3, padding=1)
-
+class ViewWithBatch(Built, conv=lambda: nn.Conv2d(1, 4, 3, padding=1)):
     def forward(self, x):
         x = self.conv(x)
         return x.view(32, -1, 49)  # ✗
 
 
-class HeadsThatDontDivide(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.heads = 6
-        self.q = nn.Linear(64, 64)
-
+class HeadsThatDontDivide(Built, heads=lambda: 6, q=lambda: nn.Linear(64, 64)):
     def forward(self, x):
         b, t, d = x.shape
         q = self.q(x)
@@ -462,40 +342,23 @@ class ViewAfterTranspose(nn.Module):
         return x.view(b, t * d)  # ✗
 
 
-class ReshapeFixed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(12, 60)
-
+class ReshapeFixed(Built, fc=lambda: nn.Linear(12, 60)):
     def forward(self, x):
         x = self.fc(x)
         return x.reshape(-1, 8, 8)  # ✗
 
 
-class PermuteOfFour(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(3, 3)
-
+class PermuteOfFour(Built, fc=lambda: nn.Linear(3, 3)):
     def forward(self, x):
         return self.fc(x.permute(0, 2, 3, 1))  # ✗
 
 
-class ShuffledChannels(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 10, 3, padding=1)
-        self.shuffle = nn.PixelShuffle(2)
-
+class ShuffledChannels(Built, conv=lambda: nn.Conv2d(3, 10, 3, padding=1), shuffle=lambda: nn.PixelShuffle(2)):
     def forward(self, x):
         return self.shuffle(self.conv(x))  # ✗
 
 
-class SplitUneven(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(8, 8)
-
+class SplitUneven(Built, fc=lambda: nn.Linear(8, 8)):
     def forward(self, x):
         a, b = x.split([4, 6], dim=-1)  # ✗
         return self.fc(torch.cat([a, b], dim=-1)[..., :8])
@@ -504,72 +367,37 @@ class SplitUneven(nn.Module):
 # -- norms ------------------------------------------------------------------------------------------------------------
 
 
-class BatchNormChannels(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 16, 3)
-        self.bn = nn.BatchNorm2d(32)
-
+class BatchNormChannels(Built, conv=lambda: nn.Conv2d(3, 16, 3), bn=lambda: nn.BatchNorm2d(32)):
     def forward(self, x):
         return self.bn(self.conv(x))  # ✗
 
 
-class BatchNormOnSequence(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(6, 12)
-        self.bn = nn.BatchNorm1d(12)
-
+class BatchNormOnSequence(Built, fc=lambda: nn.Linear(6, 12), bn=lambda: nn.BatchNorm1d(12)):
     def forward(self, x):
         return self.bn(self.fc(x))  # ✗
 
 
-class BatchNormWithoutBatch(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3)
-        self.bn = nn.BatchNorm2d(8)
-
+class BatchNormWithoutBatch(Built, conv=lambda: nn.Conv2d(3, 8, 3), bn=lambda: nn.BatchNorm2d(8)):
     def forward(self, x):
         return self.bn(self.conv(x))  # ✗
 
 
-class BatchOfOne(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(6, 4)
-        self.bn = nn.BatchNorm1d(4)
-
+class BatchOfOne(Built, fc=lambda: nn.Linear(6, 4), bn=lambda: nn.BatchNorm1d(4)):
     def forward(self, x):
         return self.bn(self.fc(x))  # ✗
 
 
-class LayerNormFeatures(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(6, 12)
-        self.norm = nn.LayerNorm(16)
-
+class LayerNormFeatures(Built, fc=lambda: nn.Linear(6, 12), norm=lambda: nn.LayerNorm(16)):
     def forward(self, x):
         return self.norm(self.fc(x))  # ✗
 
 
-class LayerNormOnMap(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 12, 3)
-        self.norm = nn.LayerNorm(12)
-
+class LayerNormOnMap(Built, conv=lambda: nn.Conv2d(3, 12, 3), norm=lambda: nn.LayerNorm(12)):
     def forward(self, x):
         return self.norm(self.conv(x))  # ✗
 
 
-class GroupsThatDontDivide(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 20, 3)
-        self.norm = nn.GroupNorm(8, 32)
-
+class GroupsThatDontDivide(Built, conv=lambda: nn.Conv2d(3, 20, 3), norm=lambda: nn.GroupNorm(8, 32)):
     def forward(self, x):
         return self.norm(self.conv(x))  # ✗
 
@@ -577,63 +405,38 @@ class GroupsThatDontDivide(nn.Module):
 # -- recurrent --------------------------------------------------------------------------------------------------------
 
 
-class RecurrentFeatures(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(50, 12)
-        self.lstm = nn.LSTM(16, 20, num_layers=2, batch_first=True)
-
+class RecurrentFeatures(
+    Built, embed=lambda: nn.Embedding(50, 12), lstm=lambda: nn.LSTM(16, 20, num_layers=2, batch_first=True)
+):
     def forward(self, ids):
         return self.lstm(self.embed(ids))[0]  # ✗
 
 
-class RecurrentChannelsFirst(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(3, 12, 3)
-        self.gru = nn.GRU(12, 20, batch_first=True)
-
+class RecurrentChannelsFirst(Built, conv=lambda: nn.Conv1d(3, 12, 3), gru=lambda: nn.GRU(12, 20, batch_first=True)):
     def forward(self, x):
         h = self.conv(x)
         return self.gru(h)[0]  # ✗
 
 
-class HiddenSize(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru = nn.GRU(8, 16, num_layers=2, batch_first=True)
-
+class HiddenSize(Built, gru=lambda: nn.GRU(8, 16, num_layers=2, batch_first=True)):
     def forward(self, x):
         h = torch.zeros(1, x.size(0), 16)
         return self.gru(x, h)[0]  # ✗
 
 
-class CellState(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(8, 16)
-
+class CellState(Built, lstm=lambda: nn.LSTM(8, 16)):
     def forward(self, x):
         h = torch.zeros(1, x.size(1), 16)
         c = torch.zeros(1, x.size(1), 8)
         return self.lstm(x, (h, c))[0]  # ✗
 
 
-class CellHidden(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.cell = nn.GRUCell(8, 16)
-
+class CellHidden(Built, cell=lambda: nn.GRUCell(8, 16)):
     def forward(self, x, h):
         return self.cell(x, h)  # ✗
 
 
-class TupleIntoLinear(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru = nn.GRU(8, 16, batch_first=True)
-        self.fc = nn.Linear(16, 2)
-
+class TupleIntoLinear(Built, gru=lambda: nn.GRU(8, 16, batch_first=True), fc=lambda: nn.Linear(16, 2)):
     def forward(self, x):
         h = self.gru(x)
         return self.fc(h)  # ✗
@@ -643,21 +446,13 @@ def tuple_in_sequential() -> nn.Module:
     return nn.Sequential(nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 2))
 
 
-class TupleAttribute(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn = nn.RNN(8, 16, batch_first=True)
-
+class TupleAttribute(Built, rnn=lambda: nn.RNN(8, 16, batch_first=True)):
     def forward(self, x):
         h = self.rnn(x)
         return h.mean(1)  # ✗
 
 
-class StateOfGru(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru = nn.GRU(8, 16, batch_first=True)
-
+class StateOfGru(Built, gru=lambda: nn.GRU(8, 16, batch_first=True)):
     def forward(self, x):
         out, (h, c) = self.gru(x)  # ✗  # noqa: RUF059  # what is not there is the point
         return h
@@ -666,99 +461,60 @@ class StateOfGru(nn.Module):
 # -- attention --------------------------------------------------------------------------------------------------------
 
 
-class TupleFromAttention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(16, 4, batch_first=True)
-        self.norm = nn.LayerNorm(16)
-
+class TupleFromAttention(
+    Built, attn=lambda: nn.MultiheadAttention(16, 4, batch_first=True), norm=lambda: nn.LayerNorm(16)
+):
     def forward(self, x):
         return self.norm(x + self.attn(x, x, x))  # ✗
 
 
-class TupleIntoNorm(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(16, 4, batch_first=True)
-        self.norm = nn.LayerNorm(16)
-
+class TupleIntoNorm(Built, attn=lambda: nn.MultiheadAttention(16, 4, batch_first=True), norm=lambda: nn.LayerNorm(16)):
     def forward(self, x):
         y = self.attn(x, x, x)
         return self.norm(y)  # ✗
 
 
-class AttentionFeatures(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(8, 24)
-        self.attn = nn.MultiheadAttention(16, 4, batch_first=True)
-
+class AttentionFeatures(
+    Built, fc=lambda: nn.Linear(8, 24), attn=lambda: nn.MultiheadAttention(16, 4, batch_first=True)
+):
     def forward(self, x):
         x = self.fc(x)
         return self.attn(x, x, x)[0]  # ✗
 
 
-class AttentionBatchFirst(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(16, 4)
-
+class AttentionBatchFirst(Built, attn=lambda: nn.MultiheadAttention(16, 4)):
     def forward(self, x, memory):
         return self.attn(x, memory, memory)[0]  # ✗
 
 
-class MaskSize(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(16, 4, batch_first=True)
-
+class MaskSize(Built, attn=lambda: nn.MultiheadAttention(16, 4, batch_first=True)):
     def forward(self, x):
         mask = torch.ones(10, 10, dtype=torch.bool).triu(1)
         return self.attn(x, x, x, attn_mask=mask)[0]  # ✗
 
 
-class PaddingMaskSize(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(16, 4, batch_first=True)
-
+class PaddingMaskSize(Built, attn=lambda: nn.MultiheadAttention(16, 4, batch_first=True)):
     def forward(self, x, mask):
         return self.attn(x, x, x, key_padding_mask=mask)[0]  # ✗
 
 
-class HalfAttention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(16, 4, batch_first=True)
-
+class HalfAttention(Built, attn=lambda: nn.MultiheadAttention(16, 4, batch_first=True)):
     def forward(self, x):
         x = x.half()
         return self.attn(x, x, x)[0]  # ✗
 
 
-class WholeMask(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(16, 4, batch_first=True)
-
+class WholeMask(Built, attn=lambda: nn.MultiheadAttention(16, 4, batch_first=True)):
     def forward(self, x, mask):
         return self.attn(x, x, x, key_padding_mask=mask)[0]  # ✗
 
 
-class DepthOfSource(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
-
+class DepthOfSource(Built, body=lambda: nn.Transformer(8, 2, 1, 1, 16, batch_first=True)):
     def forward(self, source, target):
         return self.body(source, target)  # ✗
 
 
-class ProductMask(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(16, 48)
-
+class ProductMask(Built, qkv=lambda: nn.Linear(16, 48)):
     def forward(self, x):
         q, k, v = (t.unflatten(-1, (4, 4)).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
         mask = torch.zeros(9, 9)
@@ -768,41 +524,25 @@ class ProductMask(nn.Module):
 # -- dtypes and devices -----------------------------------------------------------------------------------------------
 
 
-class EmbeddingOfFloats(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(10, 4)
-
+class EmbeddingOfFloats(Built, embed=lambda: nn.Embedding(10, 4)):
     def forward(self, x):
         x = x / 2
         return self.embed(x)  # ✗
 
 
-class DoubleInside(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(4, 4)
-
+class DoubleInside(Built, fc=lambda: nn.Linear(4, 4)):
     def forward(self, x):
         x = x.double()
         return self.fc(x)  # ✗
 
 
-class HalfConv(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 4, 3)
-
+class HalfConv(Built, conv=lambda: nn.Conv2d(1, 4, 3)):
     def forward(self, x):
         x = x.half()
         return self.conv(x)  # ✗
 
 
-class IntoLinear(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(4, 4)
-
+class IntoLinear(Built, fc=lambda: nn.Linear(4, 4)):
     def forward(self, x):
         return self.fc(x)  # ✗
 
@@ -835,11 +575,7 @@ class MatmulMix(nn.Module):
         return x @ self.basis  # ✗
 
 
-class OtherDevice(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(4, 4, device="meta")
-
+class OtherDevice(Built, fc=lambda: nn.Linear(4, 4, device="meta")):
     def forward(self, x):
         h = self.fc(x)
         return h + torch.zeros(4, device="cpu")  # ✗
@@ -848,120 +584,70 @@ class OtherDevice(nn.Module):
 # -- arguments --------------------------------------------------------------------------------------------------------
 
 
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(4, 4)
-
+class Block(Built, fc=lambda: nn.Linear(4, 4)):
     def forward(self, x, skip):
         return self.fc(x) + skip
 
 
-class Missing(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = Block()
-
+class Missing(Built, block=lambda: Block()):
     def forward(self, x):
         skip = x
         return self.block(x) + skip  # ✗
 
 
-class Surplus(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(4, 4))
-
+class Surplus(Built, body=lambda: nn.Sequential(nn.Linear(4, 4))):
     def forward(self, x):
         skip = x
         return self.body(x, skip)  # ✗
 
 
-class StrangeKeyword(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = Block()
-
+class StrangeKeyword(Built, block=lambda: Block()):
     def forward(self, x):
         return self.block(x, x, mask=None)  # ✗
 
 
-class ListCalled(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
-
+class ListCalled(Built, layers=lambda: nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])):
     def forward(self, x):
         x = self.layers(x)  # ✗
         return x
 
 
-class Features(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(4, 4)
-
+class Features(Built, fc=lambda: nn.Linear(4, 4)):
     def forward(self, x):
         return {"map": self.fc(x), "raw": x}
 
 
-class DictIntoLinear(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = Features()
-        self.head = nn.Linear(4, 2)
-
+class DictIntoLinear(Built, features=lambda: Features(), head=lambda: nn.Linear(4, 2)):
     def forward(self, x):
         f = self.features(x)
         return self.head(f)  # ✗
 
 
-class UnpackedShape(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-
+class UnpackedShape(Built, conv=lambda: nn.Conv2d(3, 4, 3)):
     def forward(self, x):
         b, c, h, w = x.shape  # ✗  # noqa: RUF059  # what is not there is the point
         return self.conv(x)
 
 
-class Misspelt(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Linear(4, 4)
-
+class Misspelt(Built, encoder=lambda: nn.Linear(4, 4)):
     def forward(self, x):
         return self.encodr(x)  # ✗
 
 
-class OwnWords(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 4, stride=4)
-
+class OwnWords(Built, conv=lambda: nn.Conv2d(3, 4, 4, stride=4)):
     def forward(self, x):
         if x.shape[-1] % 16:
             raise ValueError(f"width {x.shape[-1]} is no multiple of 16")  # ✗
         return self.conv(x)
 
 
-class ImageSize(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.image_size = 48
-        self.conv = nn.Conv2d(3, 4, 16, stride=16)
-
+class ImageSize(Built, image_size=lambda: 48, conv=lambda: nn.Conv2d(3, 4, 16, stride=16)):
     def forward(self, x):
         assert x.shape[2:] == (self.image_size, self.image_size), "wrong image size"  # ✗
         return self.conv(x)
 
 
-class Sliced(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(4, 4)
-
+class Sliced(Built, fc=lambda: nn.Linear(4, 4)):
     def forward(self, x):
         x = self.fc(x)
         return x[:, 7]  # ✗
@@ -972,41 +658,24 @@ class SoftmaxAxis(nn.Module):
         return x.softmax(dim=2)  # ✗
 
 
-class Expanded(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.query = nn.Parameter(torch.zeros(1, 6, 8))
-
+class Expanded(Built, query=lambda: nn.Parameter(torch.zeros(1, 6, 8))):
     def forward(self, x):
         query = self.query.expand(x.size(0), x.size(1), 8)  # ✗
         return query + x
 
 
-class Nothing(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(4, 4)
-
+class Nothing(Built, fc=lambda: nn.Linear(4, 4)):
     def forward(self, x):
         x = self.fc(x)
 
 
-class NoReturn(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = Nothing()
-        self.head = nn.Linear(4, 2)
-
+class NoReturn(Built, body=lambda: Nothing(), head=lambda: nn.Linear(4, 2)):
     def forward(self, x):
         x = self.body(x)
         return self.head(x)  # ✗
 
 
-class Shared(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(8, 6)
-
+class Shared(Built, fc=lambda: nn.Linear(8, 6)):
     def forward(self, x):
         x = self.fc(x)
         return self.fc(x)  # ✗
@@ -1016,21 +685,16 @@ def _helper(x: Tensor, weight: Tensor) -> Tensor:
     return x @ weight  # ✗
 
 
-class InHelper(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(3, 5))
-
+class InHelper(Built, weight=lambda: nn.Parameter(torch.zeros(3, 5))):
     def forward(self, x):
         return _helper(x, self.weight)
 
 
-class Deep(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.stages = nn.ModuleList([nn.ModuleDict({"block": ConvChannels()})])
-
+class Deep(
+    Built,
+    stem=lambda: nn.Conv2d(3, 8, 3, padding=1),
+    stages=lambda: nn.ModuleList([nn.ModuleDict({"block": ConvChannels()})]),
+):
     def forward(self, x):
         x = self.stem(x)[:, :3]
         for stage in self.stages:

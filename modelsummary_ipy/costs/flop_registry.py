@@ -38,7 +38,7 @@ class _Halved:
 
     def __init__(self, formula: Callable[..., int], schema: Any) -> None:
         self._formula = formula
-        self._schema = schema
+        self._signature = schema
 
     def __call__(self, kernel: Kernel) -> int | None:
         sizes = [*kernel.inputs, *kernel.outputs]
@@ -58,7 +58,7 @@ class _Halved:
 
     def _build_arguments(self, kernel: Kernel, dtype: Any) -> tuple[list[Any], dict[str, Any]] | None:
         """Put the call together again; ``None`` if its record does not tell which size belongs to which argument."""
-        kinds = [str(argument.type) for argument in self._schema.arguments]
+        kinds = [str(argument.type) for argument in self._signature.arguments]
         num_lists = sum(_is_list(kind) for kind in kinds)
         num_single = sum("Tensor" in kind for kind in kinds) - num_lists
         length = len(kernel.inputs) - num_single
@@ -68,7 +68,7 @@ class _Halved:
         plain = dict(kernel.arguments)
         positional: list[Any] = []
         named: dict[str, Any] = {}
-        for argument, kind in zip(self._schema.arguments, kinds, strict=True):
+        for argument, kind in zip(self._signature.arguments, kinds, strict=True):
             if _is_list(kind):
                 value: Any = [next(tensors) for _ in range(length)]
             elif "Tensor" in kind:

@@ -40,7 +40,7 @@ from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pr
 from modelsummary_ipy.tracing.aten_log import KernelLog
 from modelsummary_ipy.tracing.function_ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.tracing.layer_cache import Answer, Repeats
-from modelsummary_ipy.tracing.module_calls import hearing_calls
+from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.source_lines import Place, find_lines, read_line, to_source
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves, find_leaves
 
@@ -162,7 +162,7 @@ def trace(
         tracer.tag_inputs(inputs)
         if work.is_late:
             stack.enter_context(lending_hook_dicts())
-        stack.enter_context(hearing_calls(tracer.call_module))
+        stack.enter_context(observe_calls(tracer.call_module))
         stack.enter_context(_FunctionMode(tracer))
         gate = tracer.gate = find_gate()
         gate.runners = _RUNNERS

@@ -15,8 +15,8 @@ from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.inputs.pytree import list_items
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.tensor_meta import name_dtype
-from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES, call_module
-from modelsummary_ipy.tracing.module_calls import hearing_calls
+from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES
+from modelsummary_ipy.tracing.module_calls import observe_calls
 
 __all__ = ["SeenCall", "find_failed_call", "watch_calls"]
 
@@ -58,9 +58,9 @@ def _note_tensor(tensor: Any) -> Any:
 
 @contextmanager
 def watch_calls(model: nn.Module) -> Iterator[list[SeenCall]]:
-    """Write down the arguments of every outermost call of ``model`` made in the block by this thread.
+    """Write down the arguments of every outermost call of ``model`` made in the block by this thread or task.
 
-    No hook is put on the model: ``nn.Module.__call__`` asks a class attribute, which stands for the block only.
+    No hook is put on the model: see ``observe_calls``.
 
     Yields:
         The list that fills with the calls; equal calls in a row are one entry.
@@ -68,19 +68,20 @@ def watch_calls(model: nn.Module) -> Iterator[list[SeenCall]]:
     seen: list[SeenCall] = []
     running = False
 
-    def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def observe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal running
         __tracebackhide__ = True
         if module is not model or running:
-            return call_module(module, *args, **kwargs)
+            return observer.pass_on(module, args, kwargs)
         _add(seen, model, note_inputs(args, kwargs))
         running = True
         try:
-            return call_module(module, *args, **kwargs)
+            return observer.pass_on(module, args, kwargs)
         finally:
             running = False
 
-    with hearing_calls(hear):
+    observer = observe_calls(observe)
+    with observer:
         yield seen
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from modelsummary_ipy.fake.fake_mode import FastFakeMode, build_fake, make_fake_mode
 from modelsummary_ipy.fake.fake_tensors import make_fake
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensor, FakeTensorMode
-from modelsummary_ipy.tracing.module_calls import hearing_calls
+from modelsummary_ipy.tracing.module_calls import observe_calls
 
 CPU = torch.device("cpu")
 
@@ -394,7 +394,7 @@ def test_a_call_of_any_module_is_heard_in_its_thread_alone() -> None:
 
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     x = torch.zeros(1, 2)
-    with hearing_calls(hear):
+    with observe_calls(hear):
         net(x)
         other = threading.Thread(target=net, args=(x,))
         other.start()

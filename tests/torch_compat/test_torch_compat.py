@@ -13,7 +13,7 @@ from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.fake import fake_mode, shape_cache
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.torch_compat import FALLBACKS, MISSING, fakes, modules
-from modelsummary_ipy.tracing import aten_log
+from modelsummary_ipy.tracing import aten_log, module_calls
 from tests.models import by_name
 from tests.reference import quietly, seed
 
@@ -26,6 +26,7 @@ TOGETHER = {
     "set_module_call": ("call_module",),
     "call_module": ("set_module_call",),
 }
+USUAL_SET = modules.set_module_call
 
 
 @pytest.mark.parametrize("name", FALLBACKS)
@@ -67,12 +68,17 @@ def test_a_summary_without_a_private_name_says_the_same(
         fake_mode, "_SHAPE_CACHE", shape_cache.ShapeCache(fake_mode.build_fake)
     )  # nothing is remembered from before
     monkeypatch.setattr(aten_log, "_plans", {})
+    set_before = modules.set_module_call
+    for set_call in {set_before, FALLBACKS["set_module_call"], USUAL_SET}:  # only the one in use may be in place
+        set_call(None)
+    monkeypatch.setattr(module_calls, "_is_installed", False)
     for model in MODELS:
         *sure, costs = summarise(model)
         *as_usual, usual_costs = expected[model]
         assert sure == as_usual
         assert costs in (usual_costs, None)
         assert costs is not None or model == "Packed"  # which needs the values of its lengths
+    set_before(None)
 
 
 # -- names that are looked up where they are used ----------------------------------------------------------------------

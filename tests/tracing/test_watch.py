@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import gc
+import pickle
 import threading
 import weakref
 from typing import Any
@@ -12,7 +15,9 @@ import torch
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.tracing.watch import find_failed_call, note_inputs, watch_calls
+from modelsummary_ipy.torch_compat.modules import call_module
+from modelsummary_ipy.tracing.module_calls import observe_calls
+from modelsummary_ipy.tracing.watch import SeenCall, find_failed_call, note_inputs, watch_calls
 
 
 class Net(nn.Module):
@@ -148,3 +153,84 @@ def test_options_reach_every_summary() -> None:
         net(torch.zeros(2, 4))
     assert not calls[0].story.trace.modules[0].training
     assert net.training
+
+
+# -- tasks, nesting, and what a block leaves ---------------------------------------------------------------------------
+
+
+def test_two_asyncio_tasks_each_see_their_own_calls() -> None:
+    """Their blocks do not end in the order in which nested ones would."""
+    net = Net()
+
+    async def work(rows: int, pauses: int) -> list[int]:
+        with ModelSummary.watch(net) as calls:
+            for _ in range(3):
+                net(torch.zeros(rows, 4))
+                for _ in range(pauses):
+                    await asyncio.sleep(0)
+        assert calls[0].rows[0].inputs[0].shape == (rows, 4)
+        return calls.times
+
+    async def both() -> list[list[int]]:
+        return await asyncio.gather(work(2, 1), work(5, 3))
+
+    assert asyncio.run(both()) == [[3], [3]]
+
+
+def test_a_task_that_outlives_its_block_is_observed_no_longer() -> None:
+    net = Net()
+
+    async def call_later() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        net(torch.zeros(2, 4))
+
+    async def run() -> list[SeenCall]:
+        with watch_calls(net) as seen:
+            task = asyncio.create_task(call_later())
+            net(torch.zeros(1, 4))
+        await task
+        return seen
+
+    assert [call.times for call in asyncio.run(run())] == [1]
+
+
+def test_blocks_nest_and_each_sees_the_calls() -> None:
+    one, two = Net(), Net()
+    with watch_calls(one) as outer, watch_calls(two) as inner, watch_calls(one) as again:
+        one(torch.zeros(1, 4))
+        two(torch.zeros(2, 4))
+    assert [len(seen) for seen in (outer, inner, again)] == [1, 1, 1]
+
+
+def test_what_a_block_referred_to_is_let_go_also_by_a_task_that_goes_on() -> None:
+    class Kept:
+        pass
+
+    async def run() -> None:
+        kept = Kept()
+        gone = weakref.ref(kept)
+        with observe_calls(lambda module, args, kwargs, kept=kept: call_module(module, *args, **kwargs)):
+            task = asyncio.create_task(asyncio.sleep(0.01))
+        del kept
+        gc.collect()
+        assert gone() is None
+        await task
+
+    asyncio.run(run())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of torch.jit
+@pytest.mark.parametrize("transform", ["deepcopy", "pickle", "trace", "export", "fx", "compile"])
+def test_a_model_is_transformed_as_before_after_a_summary(transform: str) -> None:
+    net, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.randn(2, 4)
+    ModelSummary(net, (2, 4))
+    made: Any = {
+        "deepcopy": lambda: copy.deepcopy(net),
+        "pickle": lambda: pickle.loads(pickle.dumps(net)),
+        "trace": lambda: torch.jit.trace(net, x),
+        "export": lambda: torch.export.export(net, (x,)).module(),
+        "fx": lambda: torch.fx.symbolic_trace(net),
+        "compile": lambda: torch.compile(net, backend="eager", fullgraph=True),
+    }[transform]()
+    assert torch.equal(made(x), net(x))

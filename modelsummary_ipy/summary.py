@@ -50,14 +50,14 @@ class ModelSummary(Facts, Exports):
         engine: ``"fake"`` never runs the model; ``"real"`` runs a copy of it; ``"auto"`` begins with fakes and goes
             on to a real run if the forward needs values and the run is short; ``"static"`` shows the module tree.
         expect: Sizes you declare, by path: ``{"conv0": "B 16 H W", "": "B 10"}``.
-        ignore: Ids of rules not to ask: ``["grown-map"]``.
+        ignore: Ids of rules not to run: ``["grown-map"]``.
         memory: Memory budget of a card one need not have: ``"24GB"`` or bytes.
         optimizer: What the training estimate assumes: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
-        observer: Hears ``(calls so far, path)`` at every module call; a true answer cancels with ``TraceCancelled``.
+        observer: Called with ``(calls so far, path)`` at every module call; a true result cancels.
 
     Raises:
         InputError: If the arguments make no sense, before anything is traced. That the *model* fails is no error of the
-            arguments: it is told in ``error``, and ``rows`` holds all that ran.
+            arguments: ``error`` holds it, and ``rows`` all that ran.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU())
@@ -176,7 +176,7 @@ class ModelSummary(Facts, Exports):
 
         Args:
             model: The model to watch.
-            options: Keywords of the constructor, except those that say the inputs.
+            options: Keywords of the constructor, except those for inputs.
 
         Yields:
             A list that holds, after the block, one summary for every run of equal calls.
@@ -204,7 +204,7 @@ class ModelSummary(Facts, Exports):
     def diff(self, other: ModelSummary) -> Comparison:
         """Return what changed from ``other``, the older summary, to this one.
 
-        Sizes that moved as their formula predicts are told apart from those that did not.
+        Shapes that moved as their formula predicts are kept apart from those that did not.
 
         Example:
             >>> old = ModelSummary(nn.Sequential(nn.Linear(4, 2)), (8, 4))
@@ -219,7 +219,7 @@ class ModelSummary(Facts, Exports):
 
         Args:
             name: What the model is called in the line that "Insert as code" writes.
-            model: The model, if nobody else keeps it; a summary does not.
+            model: The model, if nothing else keeps it; a summary does not.
 
         Raises:
             InputError: If the model is gone, or the summary was made without inputs.

@@ -57,7 +57,7 @@ class _Halved:
         return int(flops) // 2
 
     def _build_arguments(self, kernel: Kernel, dtype: Any) -> tuple[list[Any], dict[str, Any]] | None:
-        """Put the call together again; ``None`` if its record does not tell which size belongs to which argument."""
+        """Put the call together again; ``None`` if its record leaves open which size is which."""
         kinds = [str(argument.type) for argument in self._signature.arguments]
         num_lists = sum(_is_list(kind) for kind in kinds)
         num_single = sum("Tensor" in kind for kind in kinds) - num_lists

@@ -12,19 +12,19 @@ from modelsummary_ipy.records.trace import Kernel
 
 __all__ = ["Formula", "count_kernel", "find_formula", "register_mult_adds"]
 
-#: Counts the multiply-adds of one kernel; ``None`` if its sizes do not tell.
+#: Counts the multiply-adds of one kernel; ``None`` if its shapes do not determine it.
 Formula = Callable[[Kernel], "int | None"]
 
 _formulas: dict[str, Formula] = {}
 
 
 def register_mult_adds(op: Any, formula: Formula | None = None) -> Any:
-    """Say how many multiply-adds an operation does: your own custom op, or one that a summary calls unknown.
+    """Register how many multiply-adds an operation does: your own custom op, or one that a summary calls unknown.
 
     Args:
         op: The operation, ``torch.ops.mylib.fused_mlp``, one overload of it, or its name, ``"mylib::fused_mlp"``.
         formula: Takes the ``Kernel`` (``inputs`` and ``outputs`` are sizes in order, ``arguments`` the plain ones) and
-            returns the count, or ``None`` where the sizes do not tell. Without it, a decorator is returned.
+            returns the count, or ``None`` where the shapes do not determine it. Without it, a decorator is returned.
 
     Raises:
         InputError: If ``op`` is no operation, or ``formula`` can't be called.
@@ -58,7 +58,7 @@ def find_formula(op: str) -> Formula | None:
     """Find the formula of ``"aten.addmm_.default"``: its overload's own, else its name's; in place counts alike.
 
     For an operation that is not aten's, torch's own registry of FLOPs comes last. There is no formula where a tensor is
-    sparse, ``"aten.mm.default (sparse)"``: sizes do not tell what is left out.
+    sparse, ``"aten.mm.default (sparse)"``: shapes do not show what is left out.
     """
     if op.endswith(")"):
         return None
@@ -72,7 +72,7 @@ def find_formula(op: str) -> Formula | None:
 
 
 def count_kernel(kernel: Kernel) -> int | None:
-    """Count the multiply-adds of one kernel; ``None`` if there is no formula or its sizes do not tell."""
+    """Count the multiply-adds of one kernel; ``None`` if there is no formula or its shapes do not determine it."""
     formula = find_formula(kernel.op)
     if formula is None:
         return None
@@ -193,7 +193,7 @@ def _count_conv_tbc(kernel: Kernel) -> int:
 def _count_convolution_backward(kernel: Kernel) -> int:
     """The gradients of input and weight each take as many as the forward: for forwards that differentiate."""
     outer = _size(kernel, 1) if _argument(kernel, "transposed") else _size(kernel, 0)
-    wanted = sum(bool(asked) for asked in _argument(kernel, "output_mask")[:2])
+    wanted = sum(bool(mask) for mask in _argument(kernel, "output_mask")[:2])
     return wanted * math.prod(outer) * math.prod(_size(kernel, 2)[1:])
 
 

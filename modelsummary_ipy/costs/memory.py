@@ -66,7 +66,7 @@ def read_budget(memory: Any) -> int | None:
 
 
 def write_budget(nbytes: int) -> str:
-    """Write an amount as ``read_budget`` takes it, in the largest unit that says it exactly.
+    """Write an amount as ``read_budget`` takes it, in the largest unit that is exact.
 
     Example:
         >>> write_budget(24_000_000_000), write_budget(1_610_612_736), write_budget(7)
@@ -96,7 +96,7 @@ def check_optimizer(optimizer: object) -> None:
 def estimate_memory(
     trace: Trace, *, optimizer: str = "adamw", approximate: bool = False, budget: int | None = None
 ) -> Memory:
-    """Say where the memory goes, for a forward and for a training step.
+    """Estimate where the memory goes, for a forward and for a training step.
 
     Args:
         trace: A trace that measured bytes; what it did not measure is unknown.
@@ -151,17 +151,17 @@ def fit_batch(memory: Memory, batch: int, measure: Callable[[int], Memory | None
     assert memory.budget_bytes is not None
     known: dict[int, Memory | None] = {batch: memory}
 
-    def ask(size: int) -> Memory | None:
+    def find(size: int) -> Memory | None:
         if size not in known:
             known[size] = measure(size)
         return known[size]
 
     def inference(size: int) -> int | None:
-        found = ask(size)
+        found = find(size)
         return found.inference_bytes if found is not None else None
 
     def training(size: int) -> int | None:
-        found = ask(size)
+        found = find(size)
         return found.training_bytes if found is not None else None
 
     return replace(
@@ -175,7 +175,7 @@ def fit_batch(memory: Memory, batch: int, measure: Callable[[int], Memory | None
 def find_largest_batch(measure: Callable[[int], int | None], budget: int, start: int) -> int | None:
     """Find the largest batch that fits: it was traced and fits, and one more was traced and does not.
 
-    Memory grows with the batch nearly always along a line, so a line through two traces says where to look.
+    Memory grows with the batch nearly always along a line, so a line through two traces predicts where to look.
 
     Args:
         measure: Bytes that a batch needs; ``None`` if that is unknown.
@@ -183,7 +183,7 @@ def find_largest_batch(measure: Callable[[int], int | None], budget: int, start:
         start: Where to begin; that size is known to run.
 
     Returns:
-        The batch; 0 if not even one example fits; ``None`` if a size that had to be asked does not run, or if
+        The batch; 0 if not even one example fits; ``None`` if a size that had to be traced does not run, or if
         memory does not grow with the batch.
     """
     fits, too_much = 0, _MOST_BATCH

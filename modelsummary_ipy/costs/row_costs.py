@@ -29,7 +29,7 @@ def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tup
         rows: Its rows, parents before children.
 
     Returns:
-        A ``Cost`` by row index (none for a static trace), and the operations whose multiply-adds nobody told, as
+        A ``Cost`` by row index (none for a static trace), and the operations whose multiply-adds are unknown, as
         ``register_mult_adds`` takes them: ``"mylib::fused_mlp"``.
     """
     if trace.engine == "static":
@@ -52,7 +52,7 @@ def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tup
 def list_operations(trace: Trace, rows: Sequence[Row]) -> dict[int, list[tuple[str, int | None]]]:
     """List, by row index, the operations that ran in a row itself and multiply and add, with how often they do.
 
-    Equal operations of one row are one entry; ``None`` stands for what nobody told.
+    Equal operations of one row are one entry; ``None`` stands for what is unknown.
     """
     found: dict[int, list[tuple[str, int | None]]] = {}
     for row in rows:
@@ -121,7 +121,7 @@ def _estimate_workspaces(call: Call) -> int:
 
 
 def _is_approximate(trace: Trace, call: Call) -> bool:
-    """Tell whether a real run may save other bytes: by its backend, autocast's cache, packing or TorchScript."""
+    """Return whether a real run may save other bytes: by its backend, autocast's cache, packing or TorchScript."""
     if call.autocast is not None or any(kernel.op.startswith(_INEXACT) for kernel in call.kernels):
         return True
     if call.type_name in _PACKED or any(spec.name.endswith("batch_sizes") for spec in call.inputs):

@@ -1,7 +1,7 @@
 """Aten operations that count no multiply-adds by convention, by name.
 
-Element-wise operations, views and factories are known by their schema and need not stand here. ``docs/costs.md`` tells
-the same in words.
+Element-wise operations, views and factories are known by their schema and need not stand here. ``docs/costs.md`` lists
+them by kind.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ _OTHERS = """
     torchvision.nms torchvision.roi_align torchvision.roi_pool torchvision.ps_roi_align torchvision.ps_roi_pool
 """
 
-#: They ask, or move data between processes.
+#: They query, or move data between processes.
 _SPACES = frozenset({"prim", "profiler", "c10d", "_c10d_functional", "c10d_functional"})
 
 
@@ -124,7 +124,7 @@ _ENDINGS = ("_backward_data", "_dense_backward", "_backward", "_elemt", "_reduce
 
 
 def is_zero_by_name(op: str) -> bool:
-    """Tell whether ``"aten.native_layer_norm.default"`` counts 0 by convention, as far as a name can tell.
+    """Return whether ``"aten.native_layer_norm.default"`` counts 0 by convention, judged by its name.
 
     The backward of what counts 0 counts 0; so do lists of element-wise operations, and views made tensors of their own.
     """

@@ -1,4 +1,4 @@
-"""What changed between two summaries, ready to be asked and shown."""
+"""What changed between two summaries, to be read and shown."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Comparison:
 
     @property
     def otherwise(self) -> tuple[Change, ...]:
-        """Those whose sizes moved otherwise than the formula of the row says."""
+        """Those whose shapes moved otherwise than the formula of the row predicts."""
         return find_otherwise(self._old, self._new, self.changes)
 
     @property
     def flags(self) -> tuple[Flag, ...]:
-        """A finding on every row where sizes begin to move otherwise than their formula says."""
+        """A finding on every row where shapes begin to move otherwise than their formula predicts."""
         return flag_unexpected(self._old, self._new, self.changes)
 
     def __bool__(self) -> bool:

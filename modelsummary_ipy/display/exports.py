@@ -80,8 +80,8 @@ class Exports(ABC):
         Args:
             flags: Findings to show besides the summary's own.
             standalone: Whether to return a complete page instead of a notebook's output.
-            formulas: Whether to trace for formulas and for which sizes work, if nobody has asked for them before; most
-                of the time goes into them. A forward that failed is explained with them whatever is said here.
+            formulas: Whether to trace for formulas and for which sizes work, if they were not found before; most
+                of the time goes into them. A forward that failed is explained with them in any case.
         """
         from modelsummary_ipy.display.render.html import render_html
         from modelsummary_ipy.display.render.source_listing import build_details

@@ -1,6 +1,6 @@
 """A size that may work where none was given: from the layers that come first, and from the names of the parameters.
 
-Nothing here knows that a size works: whoever asks traces the candidates, the likeliest first, and keeps one that runs.
+Nothing here knows that a size works: the caller traces the candidates, the likeliest first, and keeps one that runs.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _VOLUMES = ((16, 64, 64), (32, 32, 32), (16, 112, 112), (8, 224, 224))
 _FIRST = 3  # how many consumers are looked at
 _MOST = 48  # how many candidates are offered at the most
 
-#: Attributes that say which picture a layer is for.
+#: Attributes that hold the size of the image that a layer is for.
 _PICTURES = ("img_size", "image_size", "input_size", "input_resolution", "resolution")
 _COUNTED = ("ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx")
 _STEPS = ("t", "time", "times", "timestep", "timesteps", "step", "steps", "sigma", "noise_level")
 _MASKS = ("mask", "masks", "attention_mask", "padding_mask")
 
 
-#: What the configuration of a model may say of its inputs.
+#: What the configuration of a model may hold about its inputs.
 _HINTS = (
     "image_size",
     "crop_size",
@@ -53,7 +53,7 @@ _HINTS = (
     "sample_frames",
     "pooled_projection_dim",
 )
-#: What it calls the width of the text that a denoiser is told, the surest first.
+#: What it calls the width of the text that conditions a denoiser, the surest first.
 _TEXTS = ("caption_channels", "joint_attention_dim", "text_dim", "text_embed_dim", "cross_attention_dim")
 #: What it calls what it is to free from noise.
 _LATENTS = ("sample", "hidden_states")
@@ -64,7 +64,7 @@ _REQUIRED_CONDITIONS = (*_CONDITIONS, "encoder_attention_mask", "controlnet_cond
 
 
 def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str], dict[str, int]]:
-    """Return the parameters a forward can't do without, those that matter if all are optional, and what config says."""
+    """Return the parameters a forward can't do without, those that matter if all are optional, and its config."""
     try:
         parameters = inspect.signature(getattr(model, method)).parameters
     except (TypeError, ValueError):  # a ScriptModule's forward has no signature
@@ -79,9 +79,9 @@ def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str],
                 said.setdefault(name, value)
     denoised = next((p.name for p in positional[:1] if p.name in _LATENTS), "")
     if denoised and "timestep" in parameters and set(required) <= {denoised, *_REQUIRED_CONDITIONS}:
-        told = dict.fromkeys([denoised, *(name for name in _CONDITIONS if name in parameters), *required])
-        return [], list(told), said
-    main = str(getattr(model, "main_input_name", ""))  # how transformers' models say it
+        main_names = dict.fromkeys([denoised, *(name for name in _CONDITIONS if name in parameters), *required])
+        return [], list(main_names), said
+    main = str(getattr(model, "main_input_name", ""))  # what transformers' models call it
     if not required and main in parameters:
         sees = getattr(config, "vision_config", None) is not None or "image_size" in said
         more = ["input_ids", "pixel_values"] if sees else []
@@ -93,7 +93,7 @@ def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str],
 
 def _find_parts(config: Any, depth: int = 3) -> list[Any]:
     """List the configurations inside a configuration: of its vision, its text, its encoder."""
-    held = getattr(config, "__dict__", None)  # some libraries keep a dict, which says nothing of its own
+    held = getattr(config, "__dict__", None)  # some libraries keep a dict, which has no attributes of its own
     if type(held) is not dict or depth == 0:
         return []
     inner = [value for value in held.values() if isinstance(getattr(value, "model_type", None), str)]
@@ -114,8 +114,8 @@ def list_candidates(
         required: Names of the parameters that forward can't do without, in order; the first one if it has only optional
             ones.
         main: The parameters that matter of a model whose parameters are all optional; they are given by keyword.
-        hints: Numbers that a model's configuration says: ``image_size``, ``num_channels``, ``num_mel_bins``.
-        params: The model's parameters and buffers: tables of positions among them say how many patches there are.
+        hints: Numbers of the model's configuration: ``image_size``, ``num_channels``, ``num_mel_bins``.
+        params: The model's parameters and buffers: tables of positions among them show how many patches there are.
     """
     sizes = list(dict.fromkeys(_list_sizes(modules, _find_widths(modules, params))))
     if main:
@@ -150,7 +150,7 @@ def _fit(name: str, size: Size, hints: Mapping[str, int]) -> Size:
 
 
 def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:
-    """List sizes for a parameter whose name says what it is; the size at hand for any other."""
+    """List sizes for a parameter whose name is known; the size at hand for any other."""
     if found := _list_of_denoiser(name, hints):
         return [*found, size] if name in _LATENTS else found
     if name.rpartition("_")[2] in _COUNTED:
@@ -173,7 +173,7 @@ def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:
 
 
 def _list_of_denoiser(name: str, hints: Mapping[str, int]) -> list[Size]:
-    """List sizes of what a denoiser takes: a map, a film or a sequence of latents, a step, and what it is told."""
+    """List sizes of what a denoiser takes: feature maps, a video or a sequence of latents, a step, and a condition."""
     if name == "timestep":
         return [Size((_B,))]
     if name == "class_labels":
@@ -215,16 +215,16 @@ def _list_choices(name: str, size: Size, sizes: list[Size], hints: Mapping[str, 
     return [size, *others[:2], Size((_B,), dtype="int64")]
 
 
-def _list_sizes(modules: Sequence[ModuleFact], told: Sequence[tuple[int, int]]) -> Iterator[Size]:
+def _list_sizes(modules: Sequence[ModuleFact], image_sizes: Sequence[tuple[int, int]]) -> Iterator[Size]:
     """List sizes that the first layers take, the first layer's first."""
-    consumers = [sizes for fact in modules if (sizes := list(_sizes_of(fact, told)))]
+    consumers = [sizes for fact in modules if (sizes := list(_sizes_of(fact, image_sizes)))]
     for sizes in consumers[:_FIRST]:
         yield from sizes
     yield from (Size((_B, 3, 64, 64)), Size((_B, _T, 8)), Size((_B, 8)), Size((_B, _T), dtype="int64"))
 
 
 def _find_widths(modules: Sequence[ModuleFact], params: Sequence[ParamFact]) -> list[tuple[int, int]]:
-    """Find the sizes of picture that layers say they are for, or that a table of positions has patches for."""
+    """Find the image sizes that layers are made for, or that a table of positions has patches for."""
     found: list[tuple[int, int]] = []
     patch = 0
     for fact in modules:
@@ -261,7 +261,7 @@ def _read_pictures(features: int) -> Iterator[tuple[int, int]]:
             yield channels, side
 
 
-def _sizes_of(fact: ModuleFact, told: Sequence[tuple[int, int]]) -> Iterator[Size]:
+def _sizes_of(fact: ModuleFact, image_sizes: Sequence[tuple[int, int]]) -> Iterator[Size]:
     """List inputs that one layer takes; none for a layer that takes anything, or is made of others."""
     settings = fact.settings
     kernel = settings.get("kernel_size")
@@ -269,12 +269,12 @@ def _sizes_of(fact: ModuleFact, told: Sequence[tuple[int, int]]) -> Iterator[Siz
         channels = channels or 3  # a lazy one takes any number
         rank = len(kernel) if isinstance(kernel, tuple) else 2
         if rank == 2:
-            yield from (Size((_B, channels, *sides)) for sides in told)
+            yield from (Size((_B, channels, *sides)) for sides in image_sizes)
         yield from _maps(channels, rank, transposed=bool(settings.get("transposed")))
     elif (
         isinstance(features := settings.get("in_features"), int) and fact.type_name != "NonDynamicallyQuantizableLinear"
     ):
-        yield from _features(features or 8, told)
+        yield from _features(features or 8, image_sizes)
     elif isinstance(settings.get("num_embeddings"), int):
         yield Size((_B, _T), dtype="int64")
         yield Size((_B,), dtype="int64")
@@ -282,7 +282,7 @@ def _sizes_of(fact: ModuleFact, told: Sequence[tuple[int, int]]) -> Iterator[Siz
         yield Size((_B, _T, *shape))
         yield Size((_B, *shape))
         if len(shape) == 1:
-            yield from _patches(shape[0], told)
+            yield from _patches(shape[0], image_sizes)
     elif isinstance(width := settings.get("input_size"), int) and width and "hidden_size" in settings:
         yield from (Size((_B, _T, width)), Size((_B, width)))
     elif isinstance(width := settings.get("embed_dim", settings.get("d_model")), int):
@@ -302,21 +302,21 @@ def _maps(channels: int, rank: int, *, transposed: bool) -> Iterator[Size]:
         yield from (Size((_B, channels, width, width)) for width in _WIDTHS)
 
 
-def _features(features: int, told: Sequence[tuple[int, int]]) -> Iterator[Size]:
+def _features(features: int, image_sizes: Sequence[tuple[int, int]]) -> Iterator[Size]:
     """A vector, a sequence of vectors, or a picture that is flattened, whole or in patches, into so many features."""
     yield Size((_B, features))
     for channels, width in _read_pictures(features):
         if width > 3:
             yield Size((_B, channels, width, width))
     yield Size((_B, _T, features))
-    yield from _patches(features, told)
+    yield from _patches(features, image_sizes)
 
 
-def _patches(features: int, told: Sequence[tuple[int, int]]) -> Iterator[Size]:
+def _patches(features: int, image_sizes: Sequence[tuple[int, int]]) -> Iterator[Size]:
     """Pictures whose patches have so many features."""
     for channels, side in _read_pictures(features):
         widths = [(width, width) for width in _WIDTHS if width > side and width % side == 0]
-        for sides in (*told, *widths[:4]):
+        for sides in (*image_sizes, *widths[:4]):
             yield Size((_B, channels, *sides))
 
 

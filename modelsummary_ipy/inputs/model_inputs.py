@@ -84,10 +84,10 @@ class ModelInputs:
         Raises:
             InputError: If no leaf has one of the names.
         """
-        strangers = set(changes) - {name for name, _ in self.leaves()}
-        if strangers:
+        unknown = set(changes) - {name for name, _ in self.leaves()}
+        if unknown:
             known = ", ".join(repr(name) for name, _ in self.leaves()) or "nothing to change"
-            raise InputError(f"no input named {', '.join(map(repr, sorted(strangers)))}", known)
+            raise InputError(f"no input named {', '.join(map(repr, sorted(unknown)))}", known)
 
         def change(name: str, leaf: Leaf) -> Leaf:
             return changes.get(name, leaf)
@@ -229,7 +229,7 @@ class _Reader:
         self._code = getattr(inspect.unwrap(getattr(model, method)), "__code__", None)
 
     def arrange(self, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Tell positional arguments and keywords."""
+        """Part positional arguments and keywords."""
         if self._kind != "data" and is_flat(given):
             return (Size(given),), {}
         if isinstance(given, Mapping) and not dataclasses.is_dataclass(given):
@@ -296,7 +296,7 @@ class _Reader:
         return value
 
     def _read_array(self, value: Any, parameter: inspect.Parameter | None) -> Any:
-        """Make a tensor of an array, unless the method asks for an array or torch has no such dtype."""
+        """Make a tensor of an array, unless the method takes an array or torch has no such dtype."""
         wants_array = parameter is not None and "ndarray" in str(parameter.annotation)
         if value.dtype.kind not in "biufc" or wants_array or "from_numpy" in getattr(self._code, "co_names", ()):
             return value
@@ -331,7 +331,7 @@ def _read_text(text: str) -> Any:
 
 
 def _wants_ints(parameter: inspect.Parameter | None) -> bool:
-    """Tell whether a parameter takes ints in a row, as its annotation or its default says."""
+    """Return whether a parameter takes ints in a row, by its annotation or its default."""
     if parameter is None:
         return False
     if isinstance(parameter.default, (list, tuple)) and is_flat(parameter.default):
@@ -357,9 +357,9 @@ def set_dtypes(found: ModelInputs, dtypes: Any) -> ModelInputs:
     if isinstance(dtypes, Mapping):
         roots = {name: re.split(r"[.\[]", name, maxsplit=1)[0] for name, _ in sizes}
         known = {*roots, *roots.values()}
-        strangers = [name for name in dtypes if name not in known]
-        if strangers:
-            raise InputError(f"dtypes for {', '.join(map(repr, strangers))}", f"names among {', '.join(sorted(known))}")
+        unknown = [name for name in dtypes if name not in known]
+        if unknown:
+            raise InputError(f"dtypes for {', '.join(map(repr, unknown))}", f"names among {', '.join(sorted(known))}")
         wanted = [dtypes.get(name, dtypes.get(roots[name])) for name, _ in sizes]
     elif isinstance(dtypes, (list, tuple)):
         if len(dtypes) != len(sizes):

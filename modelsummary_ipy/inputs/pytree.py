@@ -131,4 +131,4 @@ def write_value(value: Any) -> str:
         return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' * (len(value) == 1)})"
     plain = isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, type(None)))
     text = repr(value) if plain else ""
-    return text if plain and len(text) <= 60 else f"<{type(value).__name__}>"  # an address in a repr says nothing
+    return text if plain and len(text) <= 60 else f"<{type(value).__name__}>"  # an address in a repr means nothing

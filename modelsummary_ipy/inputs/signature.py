@@ -1,4 +1,4 @@
-"""What a model's method takes, and what to say when something else came."""
+"""What a model's method takes, and the errors when something else came."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def say_type(value: Any) -> str:
 
 
 def read_signature(model: nn.Module, method: str) -> inspect.Signature | None:
-    """Return what ``method`` takes, without ``self``; ``None`` where nobody can tell (a ScriptModule)."""
+    """Return what ``method`` takes, without ``self``; ``None`` where it is unknown (a ScriptModule)."""
     if method == "forward":
         model = find_wrapped(model) or model  # a compiled module's own forward takes anything
     try:
@@ -128,7 +128,7 @@ def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapp
         method: What will be called.
         args: Positional arguments.
         kwargs: Keyword arguments.
-        described: The arguments in words.
+        described: The arguments as text.
 
     Raises:
         InputError: If a call with them would raise a ``TypeError``.
@@ -143,7 +143,7 @@ def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapp
 
 
 def find_misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Say in words why arguments do not fit a signature; ``""`` if they do."""
+    """Write why arguments do not fit a signature; ``""`` if they do."""
     try:
         signature.bind(*args, **kwargs)
     except TypeError:
@@ -152,18 +152,18 @@ def find_misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Map
         return ""
     parameters = signature.parameters
     positional = list_positional(signature)
-    strangers = [
+    unknown = [
         name for name in kwargs if name not in parameters or parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY
     ]
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    if strangers and not takes_any:
-        near = difflib.get_close_matches(strangers[0], [n for n in parameters if n not in kwargs], 1, 0.5)
+    if unknown and not takes_any:
+        near = difflib.get_close_matches(unknown[0], [n for n in parameters if n not in kwargs], 1, 0.5)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"no parameter {', '.join(map(repr, strangers))}{hint}"
+        return f"no parameter {', '.join(map(repr, unknown))}{hint}"
     spread = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
     if len(args) > len(positional) and not spread:
         return f"{_count(len(args), 'positional input')}, at most {len(positional)} are taken"
-    twice = [p.name for p in positional[: len(args)] if p.name in kwargs and p.name not in strangers]
+    twice = [p.name for p in positional[: len(args)] if p.name in kwargs and p.name not in unknown]
     if twice:
         return f"{twice[0]!r} is given twice"
     given = {p.name for p in positional[: len(args)]} | set(kwargs)
@@ -180,7 +180,7 @@ def _required(signature: inspect.Signature) -> list[inspect.Parameter]:
 
 
 def _may_add_arguments(model: nn.Module, method: str) -> bool:
-    """Tell whether a decorator or a hook may add what is missing: then the forward itself will say."""
+    """Return whether a decorator or a hook may add what is missing: then the forward itself will raise."""
     function = inspect.unwrap(getattr(model, method))
     wrapped = getattr(function, "__func__", function) is not getattr(getattr(model, method), "__func__", function)
     return wrapped or (method == "forward" and has_pre_hooks(model))
@@ -233,7 +233,7 @@ def _suggest(model: nn.Module, method: str) -> Iterator[tuple[str, str]]:
 
 
 def _guess_size(model: nn.Module, name: str) -> str:
-    """Guess a size from what the model says of itself, else from the first layer that says anything."""
+    """Guess a size from the model's own attributes, else from the first layer that has any."""
     config = getattr(model, "config", None)
     side, channels = getattr(config, "image_size", None), getattr(config, "num_channels", 3)
     if isinstance(side, int) and ("pixel" in name or not name):

@@ -178,7 +178,7 @@ def read_dtype(dtype: Any) -> str:
     """Return the name of a dtype given as ``torch.int64``, ``"int64"``, ``"long"``, ``"torch.int64"`` or ``np.int64``.
 
     Raises:
-        InputError: If torch has no such dtype; the nearest names are said.
+        InputError: If torch has no such dtype; the message has the nearest names.
     """
     if isinstance(dtype, type) and dtype.__module__ == "numpy":
         dtype = dtype.__name__
@@ -203,7 +203,7 @@ def _list_dtypes() -> dict[str, str]:
 
 
 def is_flat(value: Any) -> bool:
-    """Tell whether ``value`` is a sequence of numbers, which is read as one size.
+    """Return whether ``value`` is a sequence of numbers, which is read as one size.
 
     ``(1, 3, -1)`` and ``(1, 2.5)`` are sizes with a mistake in them, not arguments of a forward.
     """

@@ -59,5 +59,5 @@ class AutoShow:
 
 
 def _has_front_end(shell: Any) -> bool:
-    """Tell whether output goes to a page; a terminal shows text alone."""
+    """Return whether output goes to a page; a terminal shows text alone."""
     return getattr(shell, "kernel", None) is not None

@@ -33,7 +33,7 @@ def run_inside(shell: Any, cell: str) -> Any:
         for name in ("showtraceback", "showsyntaxerror", "showindentationerror"):
             stack.enter_context(_replaced(shell, name, lambda *args, **kwargs: None))
         stack.enter_context(_replaced(compiler, "cache", cache_under_number))
-        # IPython asks the outer cell's text whether a `;` keeps the last value from being shown.
+        # IPython reads in the outer cell's text whether a `;` keeps the last value from being shown.
         stack.enter_context(_replaced(hook, "quiet", lambda: hook.semicolon_at_end_of_expression(cell)))
         try:
             return shell.run_cell(cell, store_history=False)

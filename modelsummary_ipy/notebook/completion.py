@@ -15,7 +15,7 @@ _ASSIGNED = re.compile(r"[^%#]*=\s*%summary\s")
 
 
 def hook(shell: Any, completer: Any) -> None:
-    """Let the shell ask ``completer`` behind ``%summary``, ``%%summary`` and ``ms = %summary``."""
+    """Let the shell call ``completer`` behind ``%summary``, ``%%summary`` and ``ms = %summary``."""
     for key in _KEYS:
         shell.set_hook("complete_command", completer, str_key=key)
     shell.strdispatchers["complete_command"].add_re(_ASSIGNED, completer.__get__(shell), 50)

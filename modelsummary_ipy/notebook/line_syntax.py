@@ -1,4 +1,4 @@
-"""The magic's line: words, and the inputs that they say."""
+"""The magic's line: words, and the inputs that they are."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = 
         shown: What to call it in an error, if not by its text.
 
     Raises:
-        InputError: If a name is not defined (the nearest ones are said), or whatever the expression raises, in a line.
+        InputError: If a name is not defined (the message has the nearest), or the expression raises.
     """
     node = parse(expression) if isinstance(expression, str) else expression
     text = shown or (expression if isinstance(expression, str) else ast.unparse(node))
@@ -128,7 +128,7 @@ def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = 
         known["Size"] = Size
     try:
         return eval(code, known)
-    except Exception as error:  # whatever the user's expression raises is said in one line
+    except Exception as error:  # whatever the user's expression raises becomes one line
         name = getattr(error, "name", None)
         if isinstance(error, NameError) and name and name not in known:
             typed = [key for key in names if not key.startswith("_") and not hasattr(builtins, key)]
@@ -194,7 +194,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _is_bracketed(text: str) -> bool:
-    """Tell whether the bracket that a text begins with closes at its end: ``(1, 2)``, not ``(1, 2) + (3,)``."""
+    """Return whether the bracket that a text begins with closes at its end: ``(1, 2)``, not ``(1, 2) + (3,)``."""
     closes = [
         place
         for place, (letter, depth, quoted) in enumerate(_scan(text))
@@ -228,7 +228,7 @@ def _read_brackets(text: str, dtype: str | None, names: Mapping[str, Any]) -> tu
 
 
 def _is_element(part: str) -> bool:
-    """Tell whether a text can stand in a tuple: a comprehension is one thing with its brackets."""
+    """Return whether a text can stand in a tuple: a comprehension is one thing with its brackets."""
     with_dtype = _WITH_DTYPE.fullmatch(part.strip())
     text = with_dtype[1].strip() if with_dtype is not None else part.strip()
     if text[:1] in _OPENING and _is_bracketed(text):

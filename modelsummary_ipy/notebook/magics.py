@@ -126,18 +126,18 @@ class SummaryMagics(Magics):
         try:
             given = self._run(line, cell, {**self._ip.user_ns, **(local_ns or {})})
         except InputError as wrong:
-            # The error that it stands in the way of stays in reach: `%summary` alone asks for the last one.
+            # The error that it stands in the way of stays in reach: `%summary` alone reads the last one.
             last = getattr(sys, "last_value", None)
             raise UsageError(_format_error(wrong)) from (last.__cause__ if isinstance(last, UsageError) else last)
         return None if cell is None and is_silenced(line) and not self._is_assigned() else given
 
     def _is_assigned(self) -> bool:
-        """Tell whether the running cell keeps what this magic returns: then a ``;`` takes nothing away."""
+        """Return whether the running cell keeps what this magic returns: then a ``;`` takes nothing away."""
         running = self._ip.displayhook.exec_result
         typed = running.info.raw_cell if running is not None else ""
         return bool(re.search(r"=\s*%summary\b", typed))
 
-    # -- what a line asks for -----------------------------------------------------------------------------------------
+    # -- what a line summarises ----------------------------------------------------------------------------------------
 
     def _run(self, line: str, cell: str | None, names: dict[str, Any]) -> Any:
         __tracebackhide__ = True
@@ -186,7 +186,7 @@ class SummaryMagics(Magics):
         return self._give(made, target.model, target.expression, options, quiet=quiet)
 
     def _give(self, made: ModelSummary, model: Any, expression: str, options: Any, *, quiet: bool = False) -> Any:
-        """Store, show what changed since the same expression was summarised last, and open the form if asked."""
+        """Store, show what changed since the same expression was summarised last, and open the form if wanted."""
         from IPython.display import display
 
         if options.out:
@@ -194,7 +194,7 @@ class SummaryMagics(Magics):
         before, self._last[expression] = self._last.get(expression), made
         if before is not None and not quiet and _are_comparable(before, made):
             changes = made.diff(before)
-            if changes.unexpected:  # what moved as its formula says is no news
+            if changes.unexpected:  # what moved as its formula predicts is no news
                 display(changes)
         if options.interactive:
             return made.form(name=expression, model=model)
@@ -288,7 +288,7 @@ class SummaryMagics(Magics):
 
 
 def _are_comparable(old: ModelSummary, new: ModelSummary) -> bool:
-    """Tell whether two summaries are of one model, or of one that was edited in between, and a formula can judge.
+    """Return whether two summaries are of one model, or of one that was edited in between, and a formula can judge.
 
     A dim that has no name is a number in every formula: of another size there, no formula predicts anything.
     """

@@ -1,4 +1,4 @@
-"""What the magic's options say, as the constructor takes it."""
+"""The magic's options, read as the constructor takes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DECLARED = re.compile(r"([\w.\[\]]*)=(.*)", re.DOTALL)
 
 
 def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[list[str], list[str]]:
-    """Tell options from words: they may stand in any order, and a word is never cut.
+    """Part options and words: they may stand in any order, and a word is never cut.
 
     Args:
         words: From ``split_line``.
@@ -41,7 +41,7 @@ def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[lis
                 value = next(rest, None)
                 options += [] if value is None else [value]
         elif word.startswith("--") or re.fullmatch(r"-[a-zA-Z]", word):
-            options.append(word)  # unknown: the parser says so
+            options.append(word)  # unknown: the parser raises
         else:
             others.append(word)
     return options, others
@@ -109,5 +109,5 @@ def check_name(name: str | None, model: str = "") -> None:
 
 
 def is_silenced(line: str) -> bool:
-    """Tell whether a line ends with ``;``, a comment apart."""
+    """Return whether a line ends with ``;``, a comment apart."""
     return re.search(r";\s*(#.*)?$", line) is not None

@@ -1,4 +1,4 @@
-"""What the magic's line asks about: a model, or a call as it was written, which is taken apart and not made."""
+"""What the magic's line summarises: a model, or a call as it was written, which is taken apart and not made."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Target:
         expression: The text that names the model: ``"model"``, ``"vae"``.
         model: What it evaluates to.
         method: ``"forward"``, or the method of a call as it was written.
-        call: ``(args, kwargs)`` of a call as it was written, ``None`` if the words that follow say the inputs.
+        call: ``(args, kwargs)`` of a call as it was written, ``None`` if the words that follow are the inputs.
         words: The words that follow.
     """
 
@@ -44,7 +44,7 @@ class Target:
 
 
 def find_target(words: list[str], names: Mapping[str, Any]) -> Target:
-    """Find what a line asks about; its words may be a line of code with ``%summary`` in front.
+    """Find what a line summarises; its words may be a line of code with ``%summary`` in front.
 
     A call of a module, or of a method of its own class, is what is traced: ``model(**batch)``, ``vae.encode(x)``,
     ``loss = F.mse_loss(model(x), y)``. What it is called with is evaluated, the call is not. ``make_model(3)``,
@@ -184,7 +184,7 @@ def _name_method(value: Any) -> str:
 
 
 def _gives_module(function: Any) -> bool:
-    """Tell whether a method says that it returns a module: ``get_input_embeddings``."""
+    """Return whether a method is annotated to return a module: ``get_input_embeddings``."""
     try:
         given = inspect.signature(function).return_annotation
     except (TypeError, ValueError):

@@ -59,14 +59,14 @@ class Facts:
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """Which sizes work, in words, each tried on both sides: ``("H and W divisible by 16", "C = 3")``."""
+        """Which sizes work, as text, each tried on both sides: ``("H and W divisible by 16", "C = 3")``."""
         return self.pipeline.found.constraints
 
     @property
     def costs(self) -> Mapping[int, Cost]:
         """Per row index, its multiply-adds and the bytes autograd saves in it, with all in it and by itself.
 
-        ``None`` stands where a number is unknown. Of more than 5,000 modules bytes are measured when asked for here.
+        ``None`` stands where a number is unknown. Of more than 5,000 modules bytes are measured when this is read.
         """
         return self.pipeline.weighed.costs
 
@@ -112,5 +112,5 @@ class Facts:
 
     @property
     def story(self) -> Story:
-        """All facts behind the summary, with the flags; formulas only if they were asked for before."""
+        """All facts behind the summary, with the flags; formulas only if they were found before."""
         return self.pipeline.known(self.assumed)

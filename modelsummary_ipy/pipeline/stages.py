@@ -39,7 +39,7 @@ __all__ = ["Pipeline", "observed", "trace_model"]
 
 T = TypeVar("T")
 
-#: A trace of more calls than this is shown without formulas, unless they are asked for by name.
+#: A trace of more calls than this is shown without formulas, unless they are read by name.
 _MANY_CALLS = 5000
 
 
@@ -118,7 +118,7 @@ class Pipeline:
 
     @property
     def is_short(self) -> bool:
-        """Whether formulas are found without being asked for by name."""
+        """Whether formulas are found without being read by name."""
         return len(self.traced.trace.calls) <= _MANY_CALLS
 
     # -- what rules and explanations read -----------------------------------------------------------------------------

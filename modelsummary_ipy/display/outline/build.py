@@ -114,7 +114,7 @@ class _Builder:
                     above = above.parent
 
     def _worth_opening(self, draft: _Draft) -> bool:
-        """A group of single leaves says all there is to say in its own row."""
+        """A group of single leaves shows all there is in its own row."""
         if draft.is_cut:
             return bool(self._rows_inside(draft))
         if not draft.members:

@@ -107,5 +107,5 @@ def _spans(numbers: Sequence[int]) -> str:
             pieces[-1] = [pieces[-1][0], number]
         else:
             pieces.append([number])
-    words = ["–".join(map(str, piece)) for piece in pieces]
-    return ", ".join(words if len(words) <= 6 else [*words[:3], "…", *words[-2:]])
+    texts = ["–".join(map(str, piece)) for piece in pieces]
+    return ", ".join(texts if len(texts) <= 6 else [*texts[:3], "…", *texts[-2:]])

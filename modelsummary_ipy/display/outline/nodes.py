@@ -26,7 +26,7 @@ class RowNode:
     Attributes:
         row: Index of the row.
         name: Its path below the row it is nested in; for an operation its name; ``""`` for the model itself.
-        is_open: Whether what is in it is shown without being asked for.
+        is_open: Whether what is in it stands open.
         children: What is nested in it.
         flags: Findings on this row.
         num_inside: Rows of the story below it that the view could show, folded and hidden ones too.
@@ -54,7 +54,7 @@ class GroupNode:
         members: Row indices, a tuple per block.
         same_module: Whether the blocks are calls of the same modules.
         totals: Of all blocks.
-        is_open: Whether the block is shown without being asked for.
+        is_open: Whether the block stands open.
         block: The first block, as an example of all.
         num_inside: Rows of the story that this node stands for.
     """

@@ -1,4 +1,4 @@
-"""A row -> everything known of it, as pairs of a word and lines."""
+"""A row -> everything known of it, as pairs of a term and lines."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ Operations = Mapping[int, Sequence[tuple[str, int | None]]]
 def find_detail(
     story: Story, row: Row, operations: Operations, total_mult_adds: int | None
 ) -> list[tuple[str, list[str]]]:
-    """Collect what a row's detail says: path, settings, leaves, own parameters, costs, operations, source.
+    """Collect what a row's detail shows: path, settings, leaves, own parameters, costs, operations, source.
 
     Args:
         story: Everything known.
         row: The row.
         operations: By row index, what ran directly in it.
-        total_mult_adds: Those of the whole model, to say the share.
+        total_mult_adds: Those of the whole model, for the share.
 
     Returns:
-        ``(word, lines)`` pairs in reading order; what is not known has no pair.
+        ``(term, lines)`` pairs in reading order; what is not known has no pair.
     """
     pairs: list[tuple[str, list[str]]] = [("path", [plain(row.path)] if row.path else [])]
-    said = f"{plain(row.type_name)}({plain(row.extra_repr)})"
-    pairs.append(("module" if row.kind == "module" else "operation", [said] if row.extra_repr else []))
+    call = f"{plain(row.type_name)}({plain(row.extra_repr)})"
+    pairs.append(("module" if row.kind == "module" else "operation", [call] if row.extra_repr else []))
     pairs.append(("in", _leaves(row.inputs, story.input_formulas.get(row.index, ()))))
     pairs.append(("out", _leaves(row.outputs, story.formulas.get(row.index, ()))))
     pairs.append(("weights", _weights(story, row)))
     pairs.append(("MACs", _mult_adds(story, row, operations, total_mult_adds)))
     pairs.append(("kept", _kept(story, row)))
     pairs.append(("source", [plain(row.source)] if row.source else []))
-    return [(word, _capped(lines)) for word, lines in pairs if lines]
+    return [(term, _capped(lines)) for term, lines in pairs if lines]
 
 
 def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> list[str]:
@@ -49,14 +49,14 @@ def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> 
     for at, spec in enumerate(specs):
         formula = formulas[at] if at < len(formulas) else None
         size = size_cells.format_size(spec.shape)
-        said = [
+        parts = [
             plain(spec.name),
             size,
             f"= {size_cells.format_formula(formula)}" if formula else "",
             spec.dtype,
             spec.device,
         ]
-        lines.append(" ".join(filter(None, said)))
+        lines.append(" ".join(filter(None, parts)))
     return lines
 
 

@@ -11,7 +11,7 @@ from modelsummary_ipy.records.summary import Change, Row, Story
 
 __all__ = ["render_changes_html", "render_changes_text"]
 
-_WORDS = {
+_KINDS = {
     "added": "added",
     "removed": "removed",
     "type": "another type",
@@ -21,19 +21,19 @@ _WORDS = {
 
 
 def render_changes_text(old: Story, new: Story, changes: Sequence[Change]) -> str:
-    """Say in plain text what changed from ``old`` to ``new``."""
-    lines = [_say_totals(old, new)]
+    """Write as plain text what changed from ``old`` to ``new``."""
+    lines = [_format_totals(old, new)]
     cells = _list_cells(old, new, changes)
     wide, words = (max((len(row[at]) for row in cells), default=0) for at in (0, 1))
     for path, word, was, now in cells:
         lines.append(f"{path:<{wide}}  {word:<{words}}  {' → '.join(part for part in (was, now) if part)}")
-    moved = _say_moved(changes)
+    moved = _format_moved(changes)
     return "\n".join(line for line in [*lines, moved] if line) or "nothing changed"
 
 
 def render_changes_html(old: Story, new: Story, changes: Sequence[Change]) -> str:
-    """Say as HTML what changed from ``old`` to ``new``; every word of the model is escaped."""
-    parts = [f"<p>{escape(line)}</p>" for line in (_say_totals(old, new), _say_moved(changes)) if line]
+    """Write as HTML what changed from ``old`` to ``new``; every text of the model is escaped."""
+    parts = [f"<p>{escape(line)}</p>" for line in (_format_totals(old, new), _format_moved(changes)) if line]
     rows = _list_cells(old, new, changes)
     if rows:
         head = "".join(
@@ -50,13 +50,13 @@ def render_changes_html(old: Story, new: Story, changes: Sequence[Change]) -> st
     return f'<div class="ms-changes">{inner}</div>'
 
 
-def _say_totals(old: Story, new: Story) -> str:
+def _format_totals(old: Story, new: Story) -> str:
     if old.total_params == new.total_params:
         return ""
     return f"parameters {old.total_params:,} → {new.total_params:,}"
 
 
-def _say_moved(changes: Sequence[Change]) -> str:
+def _format_moved(changes: Sequence[Change]) -> str:
     moved = sum(change.what == "moved" for change in changes)
     if not moved:
         return ""
@@ -72,14 +72,16 @@ def _list_cells(old: Story, new: Story, changes: Sequence[Change]) -> list[tuple
             continue
         before = old.rows[change.old] if change.old is not None else None
         after = new.rows[change.new] if change.new is not None else None
-        word = _WORDS[change.what]
+        word = _KINDS[change.what]
         if change.what == "size" and change.expected is False and not same:
             word += ", against its formula" if before is not None and before.status == "ran" else ""
-        cells.append((plain(change.path) or "model", word, _say(change.what, before), _say(change.what, after)))
+        cells.append(
+            (plain(change.path) or "model", word, _format_row(change.what, before), _format_row(change.what, after))
+        )
     return cells
 
 
-def _say(what: str, row: Row | None) -> str:
+def _format_row(what: str, row: Row | None) -> str:
     if row is None:
         return ""
     if what == "params":

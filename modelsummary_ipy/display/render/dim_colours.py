@@ -30,20 +30,20 @@ class Names:
         free = [number for number in range(_NUM_COLOURS) if number not in {_FIXED.get(name) for name in names}]
         free = free or list(range(_NUM_COLOURS))
         self._colours: dict[str, int] = {}
-        strangers = 0
+        num_others = 0
         for name in names:
             if name in _FIXED:
                 self._colours[name] = _FIXED[name]
             else:
-                self._colours[name] = free[strangers % len(free)]
-                strangers += 1
+                self._colours[name] = free[num_others % len(free)]
+                num_others += 1
         self._known: dict[str, int | None] = {}
 
     def colour(self, dim: str) -> int | None:
         """Number of the colour of a dim's formula: that of the first name in it; ``None`` for a plain number."""
         if dim not in self._known:
-            dim_said = plain(dim)
-            found = [self._colours[word] for word in (dim_said, *_WORD.findall(dim_said)) if word in self._colours]
+            text = plain(dim)
+            found = [self._colours[word] for word in (text, *_WORD.findall(text)) if word in self._colours]
             self._known[dim] = found[0] if found else None
         return self._known[dim]
 

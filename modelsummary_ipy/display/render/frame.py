@@ -149,7 +149,7 @@ def _flags_by_row(story: Story) -> list[tuple[str, ...]]:
 
 
 def to_dict(story: Story) -> dict[str, Any]:
-    """Everything that a summary says, as what JSON knows: dicts, lists, strings, numbers and ``None``."""
+    """Everything in a summary, as what JSON knows: dicts, lists, strings, numbers and ``None``."""
     trace, memory = story.trace, story.memory
     failure = trace.failure
     return {

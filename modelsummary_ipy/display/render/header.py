@@ -42,7 +42,7 @@ def find_failed(story: Story) -> str:
 
 
 class Given(NamedTuple):
-    """One tensor of the model's input: its key, a name (or ``""``) and a size per dim, and what else is to say."""
+    """One tensor of the model's input: its key, a name (or ``""``) and a size per dim, and its dtype."""
 
     label: str
     dims: tuple[tuple[str, str], ...]

@@ -28,7 +28,7 @@ _MOST_BYTES = 1_000_000
 _MANY_ROWS = 300
 #: Style, script, header and charts.
 _FRAME_BYTES = 60_000
-#: What a row takes before anything is said in it.
+#: What an empty row takes.
 _LEAST_ROW_BYTES = 315
 _OPEN_ROWS = 32
 
@@ -49,7 +49,7 @@ def render_html(
         story: Everything known.
         view: How to look at it.
         standalone: Whether to write a complete page, that follows the system's light or dark.
-        details: By row index, lines of plain text to put at the end of that row's detail (its annotated source, say).
+        details: By row index, lines of plain text to put at the end of that row's detail (its annotated source).
         operations: By row index, the operations that ran directly in it, with their mult-adds.
         passes: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
@@ -125,8 +125,8 @@ def _given_markup(given: header.Given, names: Names) -> Markup:
     dims = []
     for name, size in given.dims:
         colour = names.colour(name) if name else None
-        said = f"{escape(name)}={size}" if name else size
-        dims.append(said if colour is None else f'<b class="ms-{colour}">{said}</b>')
+        dim = f"{escape(name)}={size}" if name else size
+        dims.append(dim if colour is None else f'<b class="ms-{colour}">{dim}</b>')
     label = escape(f"{given.label} ") if given.label else ""
     return Markup(f"{label}[{', '.join(dims)}] {escape(given.rest)}")
 

@@ -1,4 +1,4 @@
-"""Where parameters, MACs or memory are: an icicle chart as inline SVG, and the same said in words."""
+"""Where parameters, MACs or memory are: an icicle chart as inline SVG, and the same as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelsummary_ipy.records.summary import Row, Story
 __all__ = ["Bar", "Share", "build_icicle", "find_shares"]
 
 _LEVELS = 4
-#: Narrower bars can't be told apart; what is left out leaves its place empty.
+#: Narrower bars can't be seen; what is left out leaves its place empty.
 _NARROWEST = 0.4
 _MOST_BARS = 90
 #: A label is left out where it would be cut in a page of usual width.
@@ -23,7 +23,7 @@ Measure = Callable[[Row], int]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: its place in percent of the width, its level, its colour, its words (no label where none fits)."""
+    """One bar: its place in percent of the width, its level, its colour, its texts (no label where none fits)."""
 
     x: str
     width: str
@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One part of the whole, in words."""
+    """One part of the whole, as text."""
 
     name: str
     value: str

@@ -19,7 +19,7 @@ def size_head(view: View) -> str:
 
 
 def format_arrow(story: Story, row: Row, view: View, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
-    """Lines that say what went in and what came out, or why nothing did.
+    """What went in and what came out, or why nothing did, in lines.
 
     One tensor each way is one line, ``[8, 3] → [8, 10]``; else every leaf has its own, outputs after an arrow.
     """
@@ -59,7 +59,7 @@ def extra_lines(story: Story, row: Row, view: View) -> list[str]:
 def format_status(row: Row, story: Story) -> str:
     """``failed``, ``not reached``, ``not called``; nothing for a row that ran, or where nothing was run at all.
 
-    A list of modules is never called itself: nothing is said of one in which something ran.
+    A list of modules is never called itself: one in which something ran has no status.
     """
     if row.status == "uncalled" and (story.trace.engine == "static" or _has_run_inside(story, row)):
         return ""
@@ -91,9 +91,9 @@ def group_sizes(story: Story, view: View, node: GroupNode, *, mark: tuple[str, s
 
 
 def format_name(node: RowNode, row: Row) -> tuple[str, str]:
-    """The two words of a row: its name and its type; either may be empty.
+    """The name and the type of a row; either may be empty.
 
-    The model has no name but its type, an operation no type but its arguments; ``call 2`` is said of later calls.
+    The model has no name but its type, an operation no type but its arguments; later calls read ``call 2``.
     """
     again = f"call {row.call_index + 1}" if row.call_index and row.kind == "module" else ""
     if row.kind == "op":

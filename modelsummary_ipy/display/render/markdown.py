@@ -91,22 +91,22 @@ def _name(story: Story, step: Step, node: RowNode) -> str:
     name, type_name = labels.format_name(node, row)
     mark = "❌ " if row.status == "failed" else "⚠️ " if node.flags else ""
     if row.kind == "op":
-        said = f"*{_escape(name)}*{_escape(type_name)}"
+        text = f"*{_escape(name)}*{_escape(type_name)}"
     elif name:
-        said = f"**{_escape(name)}** {_escape(type_name)}"
+        text = f"**{_escape(name)}** {_escape(type_name)}"
     else:
-        said = f"**{_escape(type_name)}**"
+        text = f"**{_escape(type_name)}**"
     note = labels.format_note(story, row, step.in_group is not None)
-    said += f" ({note})" if note else ""
+    text += f" ({note})" if note else ""
     if not node.is_open and node.num_inside:
-        said += f" (+{formatting.plural(node.num_inside, 'row')})"
-    return mark + said
+        text += f" (+{formatting.plural(node.num_inside, 'row')})"
+    return mark + text
 
 
 def _findings(story: Story) -> Iterator[str]:
     for flag in story.flags:
-        said, fix = header.flag_lines(flag)
-        severity, rest = said.split(" ", 1)
+        finding, fix = header.flag_lines(flag)
+        severity, rest = finding.split(" ", 1)
         where = _code(flag.path) + " " if flag.path else ""
         yield f"- ⚠️ {where}**{severity}** {_escape(rest)}" + (f"; fix: {_escape(fix)}" if fix else "")
 

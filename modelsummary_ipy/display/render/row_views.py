@@ -25,9 +25,9 @@ class Part:
     Attributes:
         what: ``"open"``, ``"close"``, or ``"more"`` for rows that are left out.
         row: Index of the row, -1 for a group.
-        classes: Class words of the row.
+        classes: CSS classes of the row.
         indent: Pixels that the name is set in.
-        name, kind: The two words of the row, and a third one behind.
+        name, kind, note: The texts of its name cell.
         sizes: Lines, with their markup.
         title: Formulas, for the pointer that rests on the sizes.
         numbers: The number cells.
@@ -36,7 +36,7 @@ class Part:
         inside: Findings on rows below.
         is_open, is_hidden, is_leaf: How it stands.
         about: What its detail is of.
-        detail: What is said when it is opened.
+        detail: What is shown when it is opened.
     """
 
     what: str
@@ -66,7 +66,7 @@ class Parts:
         story, view, outline: What to show.
         names: Dim names and colours.
         failure_text: The explanation of a failure.
-        max_ops: How many hidden operations may go along; they cost bytes but are seen only when asked for.
+        max_ops: How many hidden operations may go along; they cost bytes and stand hidden.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Parts:
         return " → ".join(sides)
 
     def _arrow(self, row: Row) -> Markup:
-        """What ``labels.format_arrow`` says, with markup: muted input, bold dims that changed, coloured names."""
+        """``labels.format_arrow`` with markup: muted input, bold dims that changed, coloured names."""
         key = (
             row.inputs, row.outputs, row.status,
             self.story.input_formulas.get(row.index), self.story.formulas.get(row.index),
@@ -244,13 +244,13 @@ def markup_detail(pairs: Sequence[tuple[str, Sequence[str]]], extra: str = "") -
     if not pairs:
         return Markup(f'<pre class="ms-x">{escape(extra)}</pre>') if extra else _NOTHING
     text = "\x02".join([f"{word}\x01" + "\n".join(lines) for word, lines in pairs])
-    said = str(escape(text))
+    html = str(escape(text))
     if pairs[0][0] == "path":
-        head, _, tail = said.partition("\x02")
-        said = head.replace("\x01", '\x01<code class="ms-p">') + "</code>" + ("\x02" + tail if tail else "")
-    said = said.replace("\x02", "</dd><dt>").replace("\x01", "</dt><dd>").replace("\n", "<br>")
+        head, _, tail = html.partition("\x02")
+        html = head.replace("\x01", '\x01<code class="ms-p">') + "</code>" + ("\x02" + tail if tail else "")
+    html = html.replace("\x02", "</dd><dt>").replace("\x01", "</dt><dd>").replace("\n", "<br>")
     below = f'<pre class="ms-x">{escape(extra)}</pre>' if extra else ""
-    return Markup(f'<dl class="ms-d"><dt>{said}</dd></dl>{below}')
+    return Markup(f'<dl class="ms-d"><dt>{html}</dd></dl>{below}')
 
 
 def _indent(depth: int) -> int:

@@ -79,7 +79,7 @@ def format_leaves(
 
 
 def changed_dims(leaf: TensorSpec, against: Sequence[TensorSpec]) -> tuple[bool, ...]:
-    """Say per dim of an output whether the row changed it.
+    """Find per dim of an output whether the row changed it.
 
     The output is held against the input of the same name, else the most similar one of the same rank, else the first.
     With another rank, what stands between the common head and the common tail is what changed.

@@ -76,8 +76,8 @@ def _format_paths(variant: Variant) -> str:
     times = f"{len(variant.rows)} calls" if len(variant.rows) > 1 else ""
     if not paths:
         return times or "the model"
-    said = ", ".join(paths) if len(paths) < 3 else f"{paths[0]} … {paths[-1]}"
-    return f"{said} ({times})" if times else said
+    text = ", ".join(paths) if len(paths) < 3 else f"{paths[0]} … {paths[-1]}"
+    return f"{text} ({times})" if times else text
 
 
 def _render_lines(listing: Listing, variants: Sequence[Variant], sizes: bool) -> list[str]:
@@ -107,18 +107,18 @@ def _indent(code: str) -> str:
 def _note(line: Line, listing: Listing, variants: Sequence[Variant], sizes: bool) -> str:
     """Write what a line made; calls that differ side by side, and then without their sizes."""
     sizes = sizes and len(variants) == 1
-    said: list[str] = []
+    notes: list[str] = []
     for variant in variants:
         if line is listing.lines[0]:
-            said.append(", ".join(_format_leaf(leaf, sizes, named=len(variant.given) > 1) for leaf in variant.given))
+            notes.append(", ".join(_format_leaf(leaf, sizes, named=len(variant.given) > 1) for leaf in variant.given))
         else:
             rounds = [_format_made(made, sizes) for made in variant.made.get(line.number, ())]
-            said.append(" then ".join(filter(None, rounds)))
-    if not any(said):
+            notes.append(" then ".join(filter(None, rounds)))
+    if not any(notes):
         return ""
-    if len(set(said)) == 1:
-        return said[0]
-    return "  ".join(f"{at}: {text or '-'}" for at, text in enumerate(said, 1))
+    if len(set(notes)) == 1:
+        return notes[0]
+    return "  ".join(f"{at}: {text or '-'}" for at, text in enumerate(notes, 1))
 
 
 def _format_made(made: Sequence[object], sizes: bool) -> str:
@@ -133,10 +133,10 @@ def _format_leaf(leaf: tuple[object, Formula | None], sizes: bool, *, named: boo
     shape = getattr(spec, "shape", ())
     name = plain(getattr(spec, "name", ""))
     numbers = " ".join(map(str, shape)) or "scalar"
-    said = format_dims(formula) if formula else numbers
-    if sizes and formula and said != numbers:
-        said = f"{said} = {numbers}"
-    return f"{name}: {said}" if named and name else said
+    text = format_dims(formula) if formula else numbers
+    if sizes and formula and text != numbers:
+        text = f"{text} = {numbers}"
+    return f"{name}: {text}" if named and name else text
 
 
 def format_dims(formula: Formula) -> str:

@@ -14,7 +14,7 @@ from modelsummary_ipy.records.view import View
 
 __all__ = ["render_text"]
 
-#: Rows that stand open where the view does not say how deep: about two screens.
+#: Rows that stand open where the view sets no depth: about two screens.
 _OPEN_ROWS = 80
 _GAP = "  "
 #: Below this width for names and sizes together, sizes go on lines of their own.
@@ -114,8 +114,8 @@ def _row_entry(story: Story, view: View, step: Step, node: RowNode, failure_text
     if node.row == header.failed_row(story):
         under += header.failing_lines(story, failure_text)
     for flag in node.flags:
-        said, fix = header.flag_lines(flag)
-        under += [said] + ([f"fix: {fix}"] if fix else [])
+        finding, fix = header.flag_lines(flag)
+        under += [finding] + ([f"fix: {fix}"] if fix else [])
     mark = "✗" if row.status == "failed" else "!" if node.flags else ""
     sizes = (*labels.format_arrow(story, row, view), *labels.extra_lines(story, row, view))
     return _Entry(
@@ -215,7 +215,7 @@ def _label(entry: _Entry) -> str:
 
 
 def _shorten(entry: _Entry, width: int) -> str:
-    """Name and type within a width: the type is cut first, a long name in the middle, where it says least."""
+    """Name and type within a width: the type is cut first, a long name in the middle, where it matters least."""
     text = _label(entry)
     if _width(text) <= width:
         return text

@@ -20,14 +20,14 @@ Offer = tuple[str, tuple[Size, ...]]
 
 
 def compare(before: ModelSummary, after: ModelSummary) -> Comparison | None:
-    """Compare two runs; ``None`` if one failed: how far a forward came says nothing about how it moves."""
+    """Compare two runs; ``None`` if one failed: how far a forward came does not show how it moves."""
     return after.diff(before) if before.error is None and after.error is None and before is not after else None
 
 
 def write_moved(before: ModelSummary, after: ModelSummary, changes: Comparison | None) -> str:
     """Write in a line how the totals moved and how many rows did, and in a table what was edited in the model.
 
-    Rows that moved otherwise than their formula says are flagged in the page.
+    Rows that moved otherwise than their formula predicts are flagged in the page.
     """
     if changes is None:
         return ""

@@ -1,4 +1,4 @@
-"""What a run of the form depends on, as plain values: the inputs it asks for, and the line that gives the same."""
+"""What a run of the form depends on, as plain values: its inputs, and the line that gives the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Settings:
     """Everything a run depends on; plain values, so that a run can be gone back to.
 
     Attributes:
-        sizes: Per input leaf what its field says.
+        sizes: Per input leaf the text of its field.
         dtypes: Per input leaf the name of its dtype, ``""`` for what the layer wants.
         device, mode, engine: As the constructor takes them; a device of ``""`` is where the model is.
         memory: The budget as it was typed, ``""`` for none.
@@ -88,7 +88,7 @@ def dtype_of(value: Any) -> str:
 
 
 def read_suggestion(text: str, inputs: ModelInputs) -> tuple[Size, ...] | None:
-    """Read a line of inputs that would work as one size per leaf; ``None`` if it says more than sizes.
+    """Read a line of inputs that would work as one size per leaf; ``None`` if it holds more than sizes.
 
     What was read is written again and compared, so a text that holds something else is never half taken.
 

@@ -26,7 +26,7 @@ TOGETHER = {
     "set_module_call": ("call_module",),
     "call_module": ("set_module_call",),
 }
-USUAL_SET = modules.set_module_call
+SET_MODULE_CALL = modules.set_module_call
 
 
 @pytest.mark.parametrize("name", FALLBACKS)
@@ -68,17 +68,23 @@ def test_a_summary_without_a_private_name_says_the_same(
         fake_mode, "_SHAPE_CACHE", shape_cache.ShapeCache(fake_mode.build_fake)
     )  # nothing is remembered from before
     monkeypatch.setattr(aten_log, "_plans", {})
-    set_before = modules.set_module_call
-    for set_call in {set_before, FALLBACKS["set_module_call"], USUAL_SET}:  # only the one in use may be in place
+    take_call_away()
+    try:
+        for model in MODELS:
+            *sure, costs = summarise(model)
+            *as_usual, usual_costs = expected[model]
+            assert sure == as_usual
+            assert costs in (usual_costs, None)
+            assert costs is not None or model == "Packed"  # which needs the values of its lengths
+    finally:
+        take_call_away()
+
+
+def take_call_away() -> None:
+    """Let the next trace install what observes module calls anew, whichever way that is done."""
+    for set_call in (SET_MODULE_CALL, FALLBACKS["set_module_call"]):
         set_call(None)
-    monkeypatch.setattr(module_calls, "_is_installed", False)
-    for model in MODELS:
-        *sure, costs = summarise(model)
-        *as_usual, usual_costs = expected[model]
-        assert sure == as_usual
-        assert costs in (usual_costs, None)
-        assert costs is not None or model == "Packed"  # which needs the values of its lengths
-    set_before(None)
+    module_calls._is_installed = False
 
 
 # -- names that are looked up where they are used ----------------------------------------------------------------------

@@ -18,11 +18,13 @@ PURE = (
     "tests/diagnosis/test_explain.py",
     "tests/diagnosis/test_rules_by_hand.py",
     "tests/diagnosis/test_rules_pages.py",
-    "tests/display",
+    *("tests/display/test_outline.py", "tests/display/test_render_frame.py", "tests/display/test_render_html.py"),
+    *("tests/display/test_render_markdown.py", "tests/display/test_render_text.py"),
     "tests/inputs/test_size.py",
     "tests/records",
     "tests/shapes/test_expr.py",
     "tests/shapes/test_fit_expr.py",
+    "tests/shapes/test_size_search.py",
     "tests/shapes/test_size_search.py",
 )
 
@@ -34,7 +36,7 @@ class TorchBlocker(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname == "torch":
-            raise ImportError("a test in tests/pure.py's list imports torch")
+            raise ImportError("a test on the list of tests/pure.py imports torch")
         return None
 
 

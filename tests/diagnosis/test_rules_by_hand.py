@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.rules import RULES, find_flags
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Call, InputFact, Link, ModuleFact, ParamFact, TensorSpec, Trace
 
@@ -65,7 +66,7 @@ def tell(
 
 
 def ask(rule: str, story: Story) -> list[tuple[str, int, str]]:
-    return [(flag.severity, flag.row, flag.message) for flag in RULES[rule](story)]
+    return [(flag.severity, flag.row, flag.message) for flag in RULES[rule](Evidence(story))]
 
 
 # -- sizes ------------------------------------------------------------------------------------------------------------
@@ -183,10 +184,12 @@ def test_a_matrix_of_every_row_with_every_column_is_an_explosion() -> None:
 
 def test_flags_come_in_the_order_of_rows_and_those_that_are_ignored_do_not_come() -> None:
     story = replace(convolve(5, 264), expect={"": "B 1"})
-    assert [flag.rule for flag in find_flags(story)] == ["declared-size", "grown-map"]
-    assert [flag.rule for flag in find_flags(story, ignore=("declared-size",))] == ["grown-map"]
+    errors: list[str] = []
+    assert [flag.rule for flag in find_flags(story, (), errors)] == ["declared-size", "grown-map"]
+    assert [flag.rule for flag in find_flags(story, ("declared-size",), errors)] == ["grown-map"]
+    assert errors == []
 
 
 def test_no_rule_fails_on_a_story_of_one_step() -> None:
     story = tell(step(1, "relu", [(2, 6)], (2, 6)), dims=("B", ""))
-    assert [list(rule(story)) for rule in RULES.values()] == [[]] * len(RULES)
+    assert [list(rule(Evidence(story))) for rule in RULES.values()] == [[]] * len(RULES)

@@ -1,16 +1,45 @@
-"""A layer's weights, made when they are first read: most layers of a large net are never looked into."""
+"""Layers made of what their kind says; in a large model their weights are made when they are first read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from typing import Any
 
-from modelsummary_ipy.model.layer_spec import Offset
+from torch import nn
 
-__all__ = ["LateWeights"]
+from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec, Offset
+
+__all__ = ["LazyWeights", "build_layer"]
+
+_set_state = vars(nn.Module)["__dict__"].__set__  # an attribute that is set goes through the module's own __setattr__
+_EMPTY_DICTS = tuple(EMPTY.items())
 
 
-class LateWeights(dict[str, Any]):
+def build_layer(spec: LayerSpec, make: Callable[[int], Any], *, lazy: bool) -> nn.Module:
+    """Make a layer.
+
+    Args:
+        spec: What it is to be.
+        make: Makes the weight of a number; asked twice for one, it gives the same tensor.
+        lazy: Whether its weights are made when they are first read.
+    """
+    kind, first = spec.kind, spec.first
+
+    def store(weights: Mapping[str, Any]) -> dict[str, Any]:
+        if lazy and weights:
+            return LazyWeights(weights, first, make)
+        return {name: None if place is None else make(first + place) for name, place in weights.items()}
+
+    layer: nn.Module = object.__new__(kind.cls)
+    state = {name: empty() for name, empty in _EMPTY_DICTS}
+    state.update(kind.state)
+    state["training"] = spec.training
+    state["_parameters"], state["_buffers"], state["_modules"] = store(kind.params), store(kind.buffers), {}
+    _set_state(layer, state)
+    return layer
+
+
+class LazyWeights(dict[str, Any]):
     """Stands for ``_parameters`` or ``_buffers`` of a layer; an offset among its values is replaced when it is read.
 
     Whatever Python code reads it by gives the tensor: also ``dict(weights)``, for a dict with an ``__iter__`` of its

@@ -12,7 +12,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from modelsummary_ipy.fake.fake_mode import FakeMode, make_fake_mode
 from modelsummary_ipy.fake.fake_tensors import describe_tensor, make_fake
 from modelsummary_ipy.isolation.global_state import deep_stack, draws_undone
-from modelsummary_ipy.isolation.lean_layers import build_bare, build_layer
+from modelsummary_ipy.isolation.lazy_weights import build_layer
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.layer_spec import LayerSpec
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
@@ -25,8 +25,8 @@ __all__ = ["Mode", "Shadow", "ShadowTemplate", "build_real_shadow"]
 
 Mode = Literal["same", "train", "eval"]
 
-#: From so many modules on, traces are lean: without grad and bytes (measured when first asked for), weights made late,
-#: and layers that are alike run once.
+#: From so many modules on, traces are lean: without grad and bytes (measured when first asked for), weights made when
+#: they are first read, and layers that are alike run once (``docs/design/0010``).
 MANY_MODULES = 5_000
 
 
@@ -40,7 +40,7 @@ class Shadow:
         param_tensors: The copy's parameters and buffers by index, as far as they are made.
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
         device: Where made-up inputs go if nothing says otherwise.
-        is_late: Whether weights are made when they are read.
+        has_lazy_weights: Whether weights are made when they are read.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Shadow:
         device: torch.device,
         convert: Callable[[Any], Any],
         storages: frozenset[int] = frozenset(),
-        late: dict[int, int] | None = None,
+        lazy_param_of: dict[int, int] | None = None,
     ) -> None:
         self.module = module
         self.index_of = {id(copy): index for index, copy in modules}
         self.modules = [copy for _, copy in modules]
-        self.is_late = late is not None
-        self.param_of: dict[int, int] = {} if late is None else late
+        self.has_lazy_weights = lazy_param_of is not None
+        self.param_of: dict[int, int] = {} if lazy_param_of is None else lazy_param_of
         self.param_of.update((id(tensor), index) for index, tensor in tensors.items())
         self.param_tensors = tensors
         self.fake_mode = fake_mode
@@ -152,12 +152,12 @@ class ShadowTemplate:
         """Whether traces are to be lean."""
         return len(self.tree.modules) > MANY_MODULES
 
-    def build_fake_shadow(self, fake_mode: FakeMode | None = None, *, late: bool = False) -> Shadow:
+    def build_fake_shadow(self, fake_mode: FakeMode | None = None, *, lazy: bool = False) -> Shadow:
         """Make a copy whose tensors are fake: its forward's Python runs, and no arithmetic is done.
 
         Args:
             fake_mode: The mode to make them in; one mode of its own serves all traces of this shadow by default.
-            late: Whether weights are made only when they are read.
+            lazy: Whether weights are made only when they are read.
         """
         mode = fake_mode or self._own_mode()
 
@@ -169,7 +169,7 @@ class ShadowTemplate:
         param_of: dict[int, int] = {}
         tensors: dict[int, Tensor] = {}
 
-        def make_late(number: int) -> Any:
+        def make_lazily(number: int) -> Any:
             tensor = tensors.get(number)
             if tensor is None:
                 with disable_function(), disable_dispatch():  # no step of the forward
@@ -178,9 +178,8 @@ class ShadowTemplate:
             return tensor
 
         def make_layer(spec: LayerSpec, cloner: Cloner) -> nn.Module:
-            if late:
-                return build_bare(spec, make_late)
-            return build_layer(spec, lambda number: cloner(self._find_template(number)))
+            make = make_lazily if lazy else lambda number: cloner(self._find_template(number))
+            return build_layer(spec, make, lazy=lazy)
 
         cloner = Cloner(convert, wrap_script_module, make_layer=make_layer)
         with deep_stack():
@@ -189,7 +188,7 @@ class ShadowTemplate:
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
         modules += [(index, new_of[id(spec)]) for index, spec in enumerate(self.tree.specs) if id(spec) in new_of]
         tensors.update((number_of[key], made) for key, made in cloner.tensors.items() if key in number_of)
-        work = Shadow(module, modules, tensors, mode, self.device, convert, late=param_of if late else None)
+        work = Shadow(module, modules, tensors, mode, self.device, convert, lazy_param_of=param_of if lazy else None)
         _unwrap_all(module, [new for _, new in modules])
         set_mode(module, self.mode)
         return work

@@ -7,7 +7,9 @@ look at the layer's settings and sizes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -15,15 +17,17 @@ from torch import nn
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.fake.shape_cache import Recipe, add_part, is_fresh
-from modelsummary_ipy.model.layer_spec import LayerKind, LayerSpec, Offset
+from modelsummary_ipy.model.layer_spec import EMPTY, LayerKind, LayerSpec, Offset
 from modelsummary_ipy.model.tensor_meta import find_meta
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, count_modes, disable_dispatch
 from modelsummary_ipy.tracing.tensor_leaves import build_spec
 
-__all__ = ["Answer", "Repeats"]
+__all__ = ["Answer", "LayerCache"]
 
 _STORES = ("_parameters", "_buffers")
+#: What a layer has besides the state of its kind.
+_NUM_HOOK_DICTS = len(EMPTY) - len((*_STORES, "_modules"))
 
 
 class Answer:
@@ -56,7 +60,7 @@ class Answer:
         self.inplace = bool(inplace)
 
 
-class Repeats:
+class LayerCache:
     """Answers of one pass, by class, settings, sizes of weights and sizes of inputs.
 
     A pass with grad must not use it, for what it makes has no history; neither must one that follows storages. Whoever
@@ -65,24 +69,25 @@ class Repeats:
     Args:
         mode: The mode of the pass's fakes.
         param_of: Index of a parameter's facts by ``id`` of its tensor.
-        leaves: What is to be said of each layer, by index; ``None`` for other modules.
+        specs: What is to be said of each layer, by index; ``None`` for other modules.
     """
 
-    def __init__(self, mode: FakeMode, param_of: Mapping[int, int], leaves: Sequence[LayerSpec | None]) -> None:
+    def __init__(self, mode: FakeMode, param_of: Mapping[int, int], specs: Sequence[LayerSpec | None]) -> None:
         self._mode = mode
-        self._leaves = leaves
+        self._specs = specs
         self._param_of = param_of
         self._answers: dict[Any, Answer] = {}
         self._modes = _count_modes()
+        self._patched: dict[type[nn.Module], bool] = {}
         self._last_key: Any = None
 
     def find(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
         """Look up what a layer like this one made of inputs like these; what ``keep`` is given next is this layer's."""
-        leaf = self._leaves[index] if index < len(self._leaves) else None
+        spec = self._specs[index] if index < len(self._specs) else None
         self._last_key = None
-        if leaf is None or leaf.first < 0 or kwargs or torch.is_grad_enabled():
+        if spec is None or spec.first < 0 or kwargs or torch.is_grad_enabled() or self._is_patched(spec.kind.cls):
             return None
-        key = self._last_key = self._find_key(leaf.kind, module, args)
+        key = self._last_key = self._find_key(spec.kind, module, args)
         return None if key is None else self._answers.get(key)
 
     def make(self, answer: Answer, args: tuple[Any, ...]) -> Any:
@@ -118,15 +123,23 @@ class Repeats:
             outputs = (build_spec("", output),)
             self._answers[key] = Answer(made, weights, outputs, record, arguments, module.__dict__.get("inplace"))
 
+    def _is_patched(self, cls: type[nn.Module]) -> bool:
+        """Tell whether somebody has replaced a method of a class: what that does may differ from call to call."""
+        patched = self._patched.get(cls)
+        if patched is None:
+            patched = self._patched[cls] = not all(map(_is_as_written, cls.__mro__[: cls.__mro__.index(nn.Module)]))
+        return patched
+
     def _find_key(self, kind: LayerKind, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Write down all that an answer depends on; ``None`` if that is more than settings and sizes."""
         if _count_modes() != self._modes or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             return None
         state, mode = module.__dict__, self._mode
-        if not (len(state) == len(kind.state) and not state["_modules"] and kind.attributes.items() <= state.items()):
+        is_whole = len(state) == len(kind.state) + _NUM_HOOK_DICTS and kind.attributes.items() <= state.items()
+        if not is_whole or state["_modules"]:
             return None  # the forward has changed it
         for store, weights in ((kind.params, state["_parameters"]), (kind.buffers, state["_buffers"])):
-            # Asked of the kind's dict, and not of the weights': nobody has read these yet, for the most part.
+            # The comparison of dict itself, for the weights' own would make them: mostly they are not read yet.
             if not dict.__eq__(store, weights) and not self._are_as_they_were(kind, store, weights):
                 return None
         parts = [kind, state["training"], torch.get_default_dtype(), torch.is_inference_mode_enabled()]
@@ -166,6 +179,18 @@ class Repeats:
 def _list_weights(module: nn.Module) -> list[tuple[str, Any]]:
     stores = (module.__dict__[store] for store in _STORES)
     return [(name, tensor) for store in stores for name, tensor in dict.items(store) if tensor is not None]
+
+
+def _is_as_written(cls: type) -> bool:
+    """Tell whether all functions of a class are written in the file that defines it."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    for name, value in vars(cls).items():
+        if isinstance(value, FunctionType):
+            if value.__code__.co_filename != file:
+                return False
+        elif name == "forward":
+            return False
+    return True
 
 
 def _count_modes() -> Any:

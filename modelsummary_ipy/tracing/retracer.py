@@ -229,7 +229,7 @@ def trace_fake(
     Returns:
         What came of it and its arguments; ``None`` if the arguments can't be made at these sizes.
     """
-    work = request.shadow.build_fake_shadow(late=lean)
+    work = request.shadow.build_fake_shadow(lazy=lean)
     if training is not None:
         work.module.train(training)
     prepared: Prepared | None = prepare_inputs(request, work)

@@ -20,7 +20,6 @@ from torch.overrides import TorchFunctionMode
 from modelsummary_ipy.fake.op_overrides import COPIED, find_rule
 from modelsummary_ipy.isolation.global_state import GlobalState, draws_undone
 from modelsummary_ipy.isolation.interrupts import InterruptGate, InterruptsDeferred, find_gate
-from modelsummary_ipy.isolation.lean_layers import lending_hook_dicts
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tree
 from modelsummary_ipy.model.tensor_meta import TAG, name_dtype
@@ -39,7 +38,7 @@ from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pre_hooks, storage_key, view_base
 from modelsummary_ipy.tracing.aten_log import KernelLog
 from modelsummary_ipy.tracing.function_ops import OpInfo, describe_op, name_arguments, simplify_argument
-from modelsummary_ipy.tracing.layer_cache import Answer, Repeats
+from modelsummary_ipy.tracing.layer_cache import Answer, LayerCache
 from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.source_lines import Place, find_lines, read_line, to_source
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves, find_leaves
@@ -160,15 +159,13 @@ def trace(
         if log is None and work.fake_mode is not None:
             stack.enter_context(work.fake_mode)
         tracer.tag_inputs(inputs)
-        if work.is_late:
-            stack.enter_context(lending_hook_dicts())
         stack.enter_context(observe_calls(tracer.call_module))
         stack.enter_context(_FunctionMode(tracer))
         gate = tracer.gate = find_gate()
         gate.runners = _RUNNERS
         gate.deliver()
-        if work.fake_mode is not None and work.is_late:
-            tracer.repeats = Repeats(work.fake_mode, work.param_of, tree.specs)
+        if work.fake_mode is not None and work.has_lazy_weights:
+            tracer.cache = LayerCache(work.fake_mode, work.param_of, tree.specs)
         try:
             gate.is_open = True
             contextvars.copy_context().run(tracer.run, method, inputs)  # what it sets there is its own
@@ -286,7 +283,7 @@ class _Tracer:
         self._stop: CodeType = _Tracer.call_module.__code__
         self.asks_for_grad = False
         self.kernels = make_log(self._current)
-        self.repeats: Repeats | None = None
+        self.cache: LayerCache | None = None
         self.gate = InterruptGate()
 
     def _current(self) -> _Record | None:
@@ -316,12 +313,12 @@ class _Tracer:
                 if adopted is module:
                     self._made_modules.add(id(module))
                 module = adopted
-            repeats = self.repeats if index is not None and self._stack and self._stack[-1].kind == "module" else None
-            if repeats is not None and index is not None:
-                answer = repeats.find(index, module, args, kwargs) if not has_hooks(module) else None
+            cache = self.cache if index is not None and self._stack and self._stack[-1].kind == "module" else None
+            if cache is not None and index is not None:
+                answer = cache.find(index, module, args, kwargs) if not has_hooks(module) else None
                 if answer is not None:
-                    return self._answer(answer, repeats, index, module, args)
-                key = repeats.take_key()
+                    return self._answer(answer, cache, index, module, args)
+                key = cache.take_key()
             record, is_leaf = self._begin_module(module, args, kwargs, method)
         self._leaf_depth += is_leaf
         try:
@@ -336,15 +333,15 @@ class _Tracer:
             raise
         else:
             with disable_function():
-                if repeats is not None and key is not None:
-                    repeats.keep(key, module, args, output, record, _write_arguments(*record.arguments))
+                if cache is not None and key is not None:
+                    cache.keep(key, module, args, output, record, _write_arguments(*record.arguments))
                 self._end_module(record, module, output, bool(is_leaf))
             return output
         finally:
             self._leaf_depth -= is_leaf
             self._stack.pop()
 
-    def _answer(self, answer: Answer, repeats: Repeats, module: int, layer: nn.Module, args: tuple[Any, ...]) -> Any:
+    def _answer(self, answer: Answer, cache: LayerCache, module: int, layer: nn.Module, args: tuple[Any, ...]) -> Any:
         """Write down a call of a layer that one like it has been run for, and give what it would give."""
         if self.gate.pending:
             self.gate.deliver()
@@ -380,7 +377,7 @@ class _Tracer:
                 output_links=output_links,
                 input_params=_NO_PARAM if input_params == _NO_PARAM else input_params,
                 arguments=answer.arguments,
-                params=repeats.list_weights(answer, layer, fact.params) if answer.weights else (),
+                params=cache.list_weights(answer, layer, fact.params) if answer.weights else (),
                 kernels=answer.kernels,
                 source=self._find_source(places[0]) if places else None,
                 inplace=answer.inplace,
@@ -388,7 +385,7 @@ class _Tracer:
         )
         if self._observer is not None and self._observer(index + 1, path):
             raise TraceCancelled
-        output = repeats.make(answer, args)
+        output = cache.make(answer, args)
         output.__dict__[TAG] = link
         return output
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.tracing.layer_cache import LayerCache
 from tests.models import CASES, Case
 from tests.reference import count_params, difference, fingerprint, list_module_calls, quietly, seed, watch_with_hooks
 from tests.zoo import ZOO, Animal
@@ -83,25 +84,59 @@ def alike() -> list[nn.Module]:
     return [nn.Linear(4, 4) for _ in range(3)]
 
 
-def count_runs(monkeypatch: pytest.MonkeyPatch, kind: type[nn.Module]) -> list[int]:
-    runs: list[int] = []
-    forward: Any = kind.forward
+def count_runs(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Note the layers that are run: that no earlier one answers for."""
+    runs: list[nn.Module] = []
+    find: Any = LayerCache.find
 
-    def run(self: nn.Module, *args: Any) -> Any:
-        runs.append(1)
-        return forward(self, *args)
+    def look_up(self: Any, index: int, module: nn.Module, *args: Any) -> Any:
+        found = find(self, index, module, *args)
+        runs.extend([module] if found is None else [])
+        return found
 
-    monkeypatch.setattr(kind, "forward", run)
+    monkeypatch.setattr(LayerCache, "find", look_up)
     return runs
 
 
 def test_layers_that_are_alike_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = count_runs(monkeypatch, nn.Linear)
+    runs = count_runs(monkeypatch)
     ms = ModelSummary(Stack(*alike()), (2, 4))
     assert len(runs) == 1
     assert [row.outputs[0].shape for row in layers_of(ms)] == [(2, 4)] * 3
     assert ms.total_mult_adds == 3 * 2 * 4 * 4
     assert [call.params for call in ms.story.trace.calls[1:]] == [(0, 1), (2, 3), (4, 5)]
+
+
+class Doubles:
+    """A forward put in the place of a class's own, which gives another size at every call."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, *args: Tensor) -> Tensor:
+        self.times += 1
+        return torch.cat([args[-1]] * self.times)
+
+
+@pytest.mark.parametrize("name", ["forward", "__call__"])
+@pytest.mark.parametrize("as_function", [True, False], ids=["a function", "an object"])
+def test_layers_of_a_class_whose_methods_were_replaced_run_each_by_itself(
+    monkeypatch: pytest.MonkeyPatch, name: str, as_function: bool
+) -> None:
+    double = Doubles()
+    monkeypatch.setattr(nn.Linear, name, (lambda *args: double(*args)) if as_function else double)
+    ms = ModelSummary(Stack(*alike()), (2, 4), engine="fake")
+    assert ms.error is None
+    assert ms.rows[0].outputs[0].shape == (12, 4)
+    if name == "forward":
+        assert [row.outputs[0].shape for row in layers_of(ms)] == [(2, 4), (4, 4), (12, 4)]
+
+
+def test_layers_run_each_by_itself_where_a_method_behind_forward_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    double = Doubles()
+    monkeypatch.setattr(nn.Conv1d, "_conv_forward", lambda layer, x, *_: double(x))
+    ms = ModelSummary(Stack(*(nn.Conv1d(4, 4, 1) for _ in range(3))), (2, 4, 4), engine="fake")
+    assert [row.outputs[0].shape for row in layers_of(ms)] == [(2, 4, 4), (4, 4, 4), (12, 4, 4)]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +149,7 @@ def test_layers_that_are_alike_run_once(monkeypatch: pytest.MonkeyPatch) -> None
     ids=["no bias", "another dtype", "another size"],
 )
 def test_a_layer_that_differs_runs_itself(monkeypatch: pytest.MonkeyPatch, different: nn.Module) -> None:
-    runs = count_runs(monkeypatch, nn.Linear)
+    runs = count_runs(monkeypatch)
     ModelSummary(Stack(*alike(), different), (2, 4), engine="fake")
     assert len(runs) == 2
 
@@ -303,7 +338,7 @@ def test_weights_that_nobody_reads_are_never_made() -> None:
     from modelsummary_ipy.isolation.shadow import ShadowTemplate
     from modelsummary_ipy.model.layer_spec import Offset
 
-    made = ShadowTemplate(nn.Sequential(*alike())).build_fake_shadow(late=True)
+    made = ShadowTemplate(nn.Sequential(*alike())).build_fake_shadow(lazy=True)
     stored = [value for layer in made.module for value in dict.items(layer._parameters)]
     assert {type(value) for _, value in stored} == {Offset}
     assert made.module[1].weight.shape == (4, 4)

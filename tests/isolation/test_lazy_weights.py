@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.isolation.lean_layers import build_bare, build_layer, lending_hook_dicts
+from modelsummary_ipy.isolation.lazy_weights import LazyWeights, build_layer
 from modelsummary_ipy.model.layer_spec import find_kind
 from modelsummary_ipy.model.module_tree import read_tree
 from modelsummary_ipy.torch_compat import FALLBACKS
@@ -104,40 +103,19 @@ def without_values(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, **names}
 
 
+@pytest.mark.parametrize("lazy", [False, True], ids=["whole", "lazy"])
 @pytest.mark.parametrize("name", ALIKE)
-def test_a_layer_that_is_made_has_all_that_a_layer_has(name: str) -> None:
+def test_a_layer_that_is_made_has_all_that_a_layer_has(name: str, lazy: bool) -> None:
     given = ALIKE[name]().eval()
     tree = read_tree(given)
     spec = tree.specs[0]
     assert spec is not None
-    made = build_layer(spec, tree.tensors.__getitem__)
+    made = build_layer(spec, tree.tensors.__getitem__, lazy=lazy)
     assert type(made) is type(given)
     assert without_values(vars(made)) == without_values(vars(given))
-    assert [type(value) for value in vars(made).values()] == [type(vars(given)[name]) for name in vars(made)]
+    types = [dict if type(value) is LazyWeights else type(value) for value in vars(made).values()]
+    assert types == [type(vars(given)[name]) for name in vars(made)]
     assert repr(made) == repr(given)
-    with lending_hook_dicts():
-        bare = build_bare(spec, tree.tensors.__getitem__)
-        assert not hasattr(nn.Module, "_forward_hooks")
-        for attribute in vars(given):
-            getattr(bare, attribute)
-        assert without_values(vars(bare)) == without_values(vars(given))
-
-
-def test_lent_hook_dicts_are_each_layers_own_and_gone_after() -> None:
-    before = set(vars(nn.Module))
-    spec = read_tree(nn.ReLU()).specs[0]
-    assert spec is not None
-    with lending_hook_dicts(), lending_hook_dicts():
-        one, other = build_bare(spec, int), build_bare(spec, int)
-        handle = one.register_forward_hook(lambda module, args, output: output + 1)
-        assert not other._forward_hooks
-        assert one(torch.zeros(1)).item() == 1
-        assert other(torch.zeros(1)).item() == 0
-        handle.remove()
-        assert one(torch.zeros(1)).item() == 0
-        copied = copy.deepcopy(other)
-        assert copied(torch.zeros(1)).item() == 0
-    assert set(vars(nn.Module)) == before
 
 
 class Meddler(nn.Module):
@@ -167,17 +145,6 @@ def test_a_forward_that_meddles_with_thousands_of_layers_sees_whole_ones(monkeyp
         *((2, 4), (4, 4), (4, 4), (4, 4)),
     ]
     assert set(vars(nn.Module)) == before
-
-
-def test_another_threads_modules_have_their_own_hook_dicts() -> None:
-    seen: list[Any] = []
-    with lending_hook_dicts():
-        layer = nn.Linear(2, 2)
-        own = vars(layer)["_forward_hooks"]
-        thread = threading.Thread(target=lambda: seen.append(layer._forward_hooks is own))
-        thread.start()
-        thread.join()
-    assert seen == [True]
 
 
 def test_tensors_of_one_storage_have_one_number() -> None:

@@ -1,4 +1,4 @@
-"""Which sizes work, in words; whatever is said was tried on both sides of it."""
+"""Which sizes work, as text; every limit was traced on both sides of it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from modelsummary_ipy.tracing.retracer import Retracer
 
 __all__ = ["Constraint", "find_constraints"]
 
-#: Above this no limit is looked for: tables of positions are shorter.
+#: Above this no limit is searched: tables of positions are shorter.
 _LARGEST = 200_000
 _RECURRENT = names_of("recurrent", "recurrent cell")
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """One thing that the model asks of its sizes.
+    """One condition on the model's sizes.
 
     Attributes:
-        text: In words: ``"T ≤ 512"``.
+        text: As it is displayed: ``"T ≤ 512"``.
         failed_at: The nearest sizes that were tried and failed, and why: ``(("T = 513", reason),)``.
     """
 
@@ -42,7 +42,7 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
         formulas: What was found of it at other sizes.
 
     Returns:
-        In the order: multiples, equal dims, limits above and below, fixed dims, the batch.
+        In this order: multiples, equal dims, limits above and below, fixed dims, the batch.
     """
     if formulas.retracer is None or formulas.samples is None or trace.failure is not None:
         return ()
@@ -65,7 +65,7 @@ class _Finder:
         for one, two in self._samples.tied:
             alone = [{one: sizes[one]} for sizes in self._samples.sizes if sizes[one] != self._base[one]]
             if alone and all(self._fails(sizes) for sizes in alone):
-                yield self._say(f"{one} = {two}", alone[0])
+                yield self._build(f"{one} = {two}", alone[0])
         yield from self._find_upper_limits()
         yield from self._find_lower_limits()
         for name in self._samples.rigid:
@@ -75,15 +75,15 @@ class _Finder:
         return self._retracer.at(sizes).works
 
     def _fails(self, sizes: dict[str, int]) -> bool:
-        """Tell whether the model was tried and failed: what was given up tells nothing."""
+        """Tell whether the model was traced and failed; a trace that was given up is neither."""
         return all(size > 0 for size in sizes.values()) and self._retracer.at(sizes).failed
 
-    def _say(self, text: str, *sizes: dict[str, int]) -> Constraint:
-        told = []
+    def _build(self, text: str, *sizes: dict[str, int]) -> Constraint:
+        failed = []
         for at in sizes:
             where = ", ".join(f"{name} = {size}" for name, size in at.items())
-            told.append((where, self._retracer.at(at).reason))
-        return Constraint(text, tuple(told))
+            failed.append((where, self._retracer.at(at).reason))
+        return Constraint(text, tuple(failed))
 
     def _step(self, name: str) -> int:
         return self._samples.strides.get(name, 1)
@@ -102,7 +102,7 @@ class _Finder:
                 evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
         for (step, rest), names in groups.items():
             what = _join([f"{name} - {rest}" if rest else name for name in names])
-            yield self._say(f"{what} divisible by {step}", evidence[names[0]])
+            yield self._build(f"{what} divisible by {step}", evidence[names[0]])
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class _Finder:
                 groups.setdefault(limit, []).append(name)
                 self._limits.append(limit)
         for limit, names in groups.items():
-            yield self._say(f"{_join(names)} ≤ {limit}", {names[0]: limit + self._step(names[0])})
+            yield self._build(f"{_join(names)} ≤ {limit}", {names[0]: limit + self._step(names[0])})
 
     def _find_upper_limit(self, name: str) -> int | None:
         if name in self._samples.capped:
@@ -127,14 +127,14 @@ class _Finder:
         return None if self._unrolls() else self._search_limit(name)
 
     def _search_map_limit(self, name: str, fails: int) -> int | None:
-        """Find the last size of a map that works: mostly the last at which some dim is what it is at the given size.
+        """Find the last size of a feature map that works: mostly the last at which some dim is as at the given size.
 
         A layer that takes one size only (a linear layer after a flatten) ends there; few sizes come into question.
         """
         base, step = self._base[name], self._step(name)
         known = {self._last_alike(name, text, fails) for text in self._texts if name in text}
         ends = sorted(size for size in known if base <= size < fails)
-        for size in (size for size in self._limits if size in ends):  # where another dim of the map ended
+        for size in (size for size in self._limits if size in ends):  # where another dim of the feature map ended
             if self._works({name: size}) and not self._works({name: size + step}):
                 return size
         return self._last_between(name, base, ends, fails)
@@ -201,7 +201,7 @@ class _Finder:
             ):
                 groups.setdefault(lowest[name], []).append(name)
         for low, alike in groups.items():
-            yield self._say(f"{_join(alike)} ≥ {low}", {alike[0]: low - self._step(alike[0])})
+            yield self._build(f"{_join(alike)} ≥ {low}", {alike[0]: low - self._step(alike[0])})
 
     def _with_partner(self, name: str, size: int) -> dict[str, int]:
         partners = [b if a == name else a for a, b in self._samples.tied if name in (a, b)]
@@ -229,13 +229,13 @@ class _Finder:
             return
         training = any(fact.training for fact in self._trace.modules)
         works_in_eval = training and self._retracer.at({name: tried}, training=False).works
-        yield self._say(f"{name} > {smallest - 1}{' in train mode' if works_in_eval else ''}", {name: smallest - 1})
+        yield self._build(f"{name} > {smallest - 1}{' in train mode' if works_in_eval else ''}", {name: smallest - 1})
 
     def _find_fixed(self, name: str) -> Iterable[Constraint]:
         size = self._base[name]
         around = [{name: size + 1}, *([{name: size - 1}] if size > 1 else [])]
         if all(self._fails(sizes) for sizes in around):
-            yield self._say(f"{name} = {size}", around[0])
+            yield self._build(f"{name} = {size}", around[0])
 
 
 def _distinct_texts(tables: Sequence[FormulaTable]) -> list[str]:
@@ -253,7 +253,7 @@ def _distinct_texts(tables: Sequence[FormulaTable]) -> list[str]:
 def _value(text: str, sizes: Mapping[str, int]) -> int:
     try:
         return evaluate(text, sizes)
-    except ValueError:  # no whole number at a size that the model may not take
+    except ValueError:  # no integer at a size that the model may not take
         return 1
 
 

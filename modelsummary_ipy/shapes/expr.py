@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-__all__ = ["Expr", "Floor", "constant", "floor_of", "is_same", "is_whole", "symbol"]
+__all__ = ["Expr", "Floor", "constant", "floor_of", "is_integer", "is_same", "symbol"]
 
-#: A factor of a monomial: a name, a floor, or a sum in parentheses (sums are not multiplied out).
-Atom = "str | Floor | Expr"
+#: Factors with their powers; a factor is a name, a floor, or a sum in parentheses (sums are not multiplied out).
 Monomial = tuple[tuple["str | Floor | Expr", int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The whole part of an expression."""
+    """An expression rounded down."""
 
     inside: Expr
 
@@ -143,36 +142,36 @@ def _names_in(expr: Expr) -> frozenset[str]:
 
 
 def floor_of(expr: Expr, steps: Mapping[str, int] | None = None) -> Expr:
-    """Return the whole part of ``expr``, as simple as it can be written.
+    """Round ``expr`` down, as simple as it can be written.
 
     A floor of a floor is one floor, ``⌊(⌊(H + 1)/2⌋ + 1)/2⌋ = ⌊(H + 3)/4⌋``: a chain of strided layers is one step.
-    What is whole at every size that works is taken out.
+    What is an integer at every size that works is taken out.
 
     Args:
         expr: What to round down.
         steps: By name, what every size that works is a multiple of.
     """
     expr = _open_inner_floor(expr)
-    whole: list[tuple[Monomial, Fraction]] = []
+    outer: list[tuple[Monomial, Fraction]] = []
     rest: list[tuple[Monomial, Fraction]] = []
     number = Fraction(0)
     for monomial, coefficient in expr.terms:
         if not monomial:
             number = coefficient
-        elif _is_whole_term(monomial, coefficient, steps or {}):
-            whole.append((monomial, coefficient))
+        elif _is_integer_term(monomial, coefficient, steps or {}):
+            outer.append((monomial, coefficient))
         else:
             rest.append((monomial, coefficient))
     outside = math.floor(number)
     if not rest:
-        return _collect([*whole, ((), Fraction(outside))])
+        return _collect([*outer, ((), Fraction(outside))])
     # The number inside is kept below 1, so that equal floors are equal: ⌊(H + 5)/2⌋ = ⌊(H + 1)/2⌋ + 2.
     inside = Floor(_collect([*rest, ((), number - outside)]))
-    return _collect([*whole, (((inside, 1),), Fraction(1)), ((), Fraction(outside))])
+    return _collect([*outer, (((inside, 1),), Fraction(1)), ((), Fraction(outside))])
 
 
 def _open_inner_floor(expr: Expr) -> Expr:
-    """Turn ``⌊P⌋/t + c/t`` into ``P/t + c/t``: their floors are equal if ``t`` and ``c`` are whole."""
+    """Turn ``⌊P⌋/t + c/t`` into ``P/t + c/t``: their floors are equal if ``t`` and ``c`` are integers."""
     for monomial, coefficient in expr.terms:
         if len(monomial) == 1 and isinstance(monomial[0][0], Floor) and monomial[0][1] == 1:
             steps = 1 / coefficient
@@ -183,17 +182,17 @@ def _open_inner_floor(expr: Expr) -> Expr:
     return expr
 
 
-def _is_whole_term(monomial: Monomial, coefficient: Fraction, steps: Mapping[str, int]) -> bool:
+def _is_integer_term(monomial: Monomial, coefficient: Fraction, steps: Mapping[str, int]) -> bool:
     for atom, power in monomial:
         if isinstance(atom, str):
             coefficient *= steps.get(atom, 1) ** power
-        elif isinstance(atom, Expr) and not is_whole(atom, steps):
+        elif isinstance(atom, Expr) and not is_integer(atom, steps):
             return False
     return coefficient.denominator == 1
 
 
-def is_whole(expr: Expr, steps: Mapping[str, int] | None = None) -> bool:
-    """Tell whether ``expr`` is a whole number at every size tried; ``steps`` as in ``floor_of``."""
+def is_integer(expr: Expr, steps: Mapping[str, int] | None = None) -> bool:
+    """Tell whether ``expr`` is an integer at every size tried; ``steps`` as in ``floor_of``."""
     return all(expr.value(sizes).denominator == 1 for sizes in _try_sizes(expr.names, steps or {}))
 
 

@@ -130,7 +130,7 @@ def evaluate(text: str, sizes: Mapping[str, int]) -> int:
 
     Raises:
         KeyError: If a name has no size.
-        ValueError: If the text is no formula, or its value at these sizes is not whole.
+        ValueError: If the text is no formula, or its value at these sizes is no integer.
     """
     value = _value_of(_parse(text), sizes)
     if value.denominator != 1:

@@ -1,4 +1,4 @@
-"""Numbers seen at several sizes to the expression that made them; none rather than one that is only likely."""
+"""Values of a dim at several sizes to the expression behind them; none rather than one that is only likely."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
 
-from modelsummary_ipy.shapes.expr import Expr, constant, floor_of, is_same, is_whole, symbol
+from modelsummary_ipy.shapes.expr import Expr, constant, floor_of, is_integer, is_same, symbol
 
 __all__ = ["Fitter", "Known", "Values"]
 
-#: What one dim was at every point; ``None`` where the call was not made.
+#: What one dim was in every trace; ``None`` where the call was not made.
 Values = tuple["int | None", ...]
 
-#: Most steps of a floor that is guessed from numbers alone, without a layer that says its stride.
+#: Most steps of a floor that is fitted to values alone, without a layer that has the stride in its settings.
 _MOST_STEP = 64
 _MOST_FACTORS = 5
 _MOST_PAIRS = 24
@@ -32,25 +32,25 @@ class Known:
 
 @dataclass
 class Fitter:
-    """Finds expressions from values at points, and keeps what it found.
+    """Finds expressions from the values of a dim in several traces, and keeps what it found.
 
     Args:
-        points: Sizes by name, one mapping per trace; the first is what the user gave.
-        held: Index of the point that no fit looks at: what was found must predict it.
+        samples: Sizes by name, one mapping per trace; the first is what the user gave.
+        held: Index of the sample that no fit uses: what was found must predict it.
         steps: By name, what every size that works is a multiple of.
-        must_agree: Whether the first point must be predicted too; otherwise it is a wish, for a size of 1 broadcasts
-            and squeezes where no other does.
+        must_agree: Whether the first sample must be predicted too; if not, it is left out where nothing predicts it: a
+            size of 1 broadcasts and squeezes where no other does.
     """
 
-    points: Sequence[Mapping[str, int]]
+    samples: Sequence[Mapping[str, int]]
     held: int
     steps: Mapping[str, int] = field(default_factory=dict)
     must_agree: bool = True
 
     def __post_init__(self) -> None:
-        names = sorted({name for point in self.points for name in point})
-        moving = [name for name in names if len({point[name] for point in self.points}) > 1]
-        self.symbols = [Known(tuple(point[name] for point in self.points), symbol(name)) for name in moving]
+        names = sorted({name for sample in self.samples for name in sample})
+        moving = [name for name in names if len({sample[name] for sample in self.samples}) > 1]
+        self.symbols = [Known(tuple(sample[name] for sample in self.samples), symbol(name)) for name in moving]
         self._known: dict[Values, Expr] = {known.values: known.expr for known in self.symbols}
         self._ambiguous: set[Values] = set()
         self._searched: dict[tuple[Values, bool, tuple[Expr, ...]], Expr | None] = {}
@@ -61,17 +61,17 @@ class Fitter:
     ) -> Expr | None:
         """Find the expression behind ``values``.
 
-        What the call itself says goes first, then the dims that it read, then all else: at few points two formulas may
-        give the same numbers, and the one that lies on the tensor's own way is right.
+        What the call's settings predict goes first, then the dims that it read, then all else: in few samples two
+        formulas may give the same values, and the one that lies on the tensor's own way is right.
 
         Args:
-            values: One per point.
+            values: One per sample.
             near: Dims of the call's own input: what it most likely came from.
             hints: Expressions that the call's settings predict.
             axis: Which dim it is: of several near dims with these values the one at the same place is meant.
 
         Returns:
-            An expression that is right at every point, the held one included; ``None`` if there is none.
+            An expression that is right in every sample, the held one included; ``None`` if there is none.
         """
         found = self._fit_by_call(values, near, hints, axis)
         if found is None:
@@ -101,7 +101,7 @@ class Fitter:
         return None
 
     def _fit_by_numbers(self, values: Values, near: Sequence[Known]) -> Expr | None:
-        """Try what is known of these numbers from other calls, then search."""
+        """Try what is known of these values from other calls, then search."""
         if values not in self._ambiguous and (known := self._known.get(values)) is not None:
             return known
         key = (values, values in self._ambiguous, tuple(known.expr for known in near))
@@ -113,7 +113,7 @@ class Fitter:
         return self._searched[key]
 
     def _note(self, values: Values, expr: Expr) -> None:
-        """Remember an expression; numbers that two different ones gave lead nobody anywhere any more."""
+        """Remember an expression; values that two different ones have given are not used again."""
         if None in values or expr.constant_value is not None:
             return
         known = self._known.get(values)
@@ -126,7 +126,7 @@ class Fitter:
     def _factors(self, near: Sequence[Known]) -> Iterator[Known]:
         for known in near:
             for factor in known.expr.factors:
-                yield Known(tuple(int(factor.value(point)) for point in self.points), factor)
+                yield Known(tuple(int(factor.value(sample)) for sample in self.samples), factor)
 
     def _search(self, values: Values, near: Sequence[Known]) -> Expr | None:
         used = [i for i, value in enumerate(values) if value is not None and i != self.held]
@@ -138,7 +138,7 @@ class Fitter:
         return None
 
     def _predicts(self, expr: Expr, values: Values, places: Iterable[int]) -> bool:
-        return all(expr.value(self.points[i]) == values[i] for i in places)
+        return all(expr.value(self.samples[i]) == values[i] for i in places)
 
     def _candidates(self, values: Values, used: list[int], near: Sequence[Known]) -> Iterator[Expr]:
         """Yield expressions that may fit, the most likely first; the caller checks them."""
@@ -236,7 +236,7 @@ def _lines(
         if any(slope * u + offset != v for u, v in zip(us, vs, strict=True)):
             continue
         expr = item.expr.scaled(slope) + constant(offset)
-        if slope.denominator == 1 or is_whole(expr, steps):
+        if slope.denominator == 1 or is_integer(expr, steps):
             yield expr
 
 

@@ -1,4 +1,4 @@
-"""At which other sizes to trace: sizes the model takes, and that tell one formula from another."""
+"""At which other sizes to trace: sizes the model takes, at which different formulas have different values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelsummary_ipy.tracing.retracer import Retracer
 __all__ = ["SampleSizes", "choose_sample_sizes", "choose_sample_sizes_of_failed"]
 
 #: What is added to the batch in the further traces (the one at ``B + 1`` came before): to the next multiple of 16, so
-#: that batches near one another ask for the same sizes, whose answers are remembered; or to the batch itself.
+#: that batches near one another are traced at the same sizes, whose shapes are cached; or to the batch itself.
 _BATCH = (3, 6, 4, 10)
 _LITTLE_BATCH = (2, 5, 3, 9)
 #: What is added to a sequence's length: rows that are no straight line of one another, nor of the batch's.
@@ -28,11 +28,11 @@ _OTHER_STEPS = (64,)
 
 @dataclass(frozen=True)
 class SampleSizes:
-    """The sizes that were traced, and what the search for them told.
+    """The sizes that were traced, and what the search for them found.
 
     Attributes:
         base: The sizes the user gave, by name.
-        sizes: The other sizes, by name; no fit looks at the last.
+        sizes: The other sizes, by name; no fit uses the last.
         traces: What came of each.
         free: Names that move.
         strides: By name, the smallest difference between sizes that work, where that is more than 1.
@@ -77,7 +77,7 @@ def choose_sample_sizes_of_failed(retracer: Retracer, names: InputNames, base: S
         retracer: Traces the model.
         names: Of the input's dims.
         base: The sizes that the user gave, by name.
-        num_calls: Calls of the first trace; other sizes are to lead about as far.
+        num_calls: Calls of the first trace; traces at other sizes should come about as far.
     """
     return _Chooser(retracer, names, base, works_at_one_more=False).choose_any(num_calls)
 
@@ -123,7 +123,7 @@ class _Chooser:
         return self._trace_all()
 
     def choose_any(self, num_calls: int) -> SampleSizes:
-        """Choose sizes that lead as far as the first trace went, wherever they end."""
+        """Choose sizes whose traces come as far as the first one, wherever they end."""
         moving = [name for name in self._base if not self._is_feature(name)]
         wide = self._plan([name for name in moving if name != self._batch])
         little = {
@@ -148,7 +148,7 @@ class _Chooser:
         return {name: plan[turn] for name, plan in self._plans.items()}
 
     def _plan(self, names: list[str]) -> dict[str, tuple[int, ...]]:
-        """Plan other sizes for every dim: around multiples of 64 for maps, a little more for sequences."""
+        """Plan other sizes for every dim: around multiples of 64 for feature maps, a little more for sequences."""
         plans: dict[str, tuple[int, ...]] = {}
         sequences = iter(_SEQUENCE)
         spatial = 0
@@ -172,7 +172,7 @@ class _Chooser:
     # -- when not all sizes work --------------------------------------------------------------------------------------
 
     def _try_square(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> bool:
-        """Try the same plan with maps kept square, where they are square now: some nets take a root."""
+        """Try the same plan with feature maps kept square, where they are square now: some models take a root."""
         square = dict(wide)
         tied: list[tuple[str, str]] = []
         for partner, name in pairwise(names):
@@ -187,14 +187,14 @@ class _Chooser:
         return True
 
     def _search_groups(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> None:
-        """Find out which dims move, and in which steps: the dims of one map together, every other by itself."""
-        maps: dict[str, list[str]] = {}
+        """Find out which dims move, and in which steps: the dims of one feature map together, every other by itself."""
+        groups: dict[str, list[str]] = {}
         for name in names:
             # H2 and W2 belong together, as H and W do.
             number = name[len(name.rstrip("0123456789")) :]
-            maps.setdefault(f"map {number}" if self._is_spatial(name) else name, []).append(name)
-        for group in maps.values():
-            if len(maps) > 1 and self._works({name: wide[name][0] for name in group}):
+            groups.setdefault(f"map {number}" if self._is_spatial(name) else name, []).append(name)
+        for group in groups.values():
+            if len(groups) > 1 and self._works({name: wide[name][0] for name in group}):
                 self._plans.update({name: wide[name] for name in group})
             elif not self._search(group) and len(group) > 1:
                 for name in group:
@@ -204,8 +204,8 @@ class _Chooser:
         """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one.
 
         Args:
-            names: Dims of one map, or one dim.
-            quickly: Whether to leave out what is rarely so of one dim of a map alone.
+            names: Dims of one feature map, or one dim.
+            quickly: Whether to leave out what is rarely so of one dim of a feature map alone.
         """
         step = self._find_little_step(names, (3,) if quickly else (3, 1)) or self._find_step(names, quickly=quickly)
         if not step:
@@ -239,7 +239,7 @@ class _Chooser:
             self._little[name] = step
 
     def _repair(self) -> bool:
-        """Ask dim by dim where little steps did not work together; ``True`` if that changed a plan."""
+        """Trace dim by dim where little steps did not work together; ``True`` if that changed a plan."""
         changed = False
         for name, step in self._little.items():
             partners = [two for one, two in self._tied if one == name]

@@ -41,7 +41,7 @@ Engine = Literal["auto", "fake", "real", "static"]
 
 #: ``auto`` runs a model for real no longer than this; a real run asked for by name may take what it takes.
 REAL_SECONDS = 10.0
-#: No longer than this is a size looked for where none was given.
+#: No longer than this are inputs searched where none were given.
 INFER_SECONDS = 4.0
 #: Most bytes of parameters and buffers that ``auto`` copies for a real run.
 REAL_BYTES = 4 << 30
@@ -60,7 +60,7 @@ class Traced:
         request: For traces at other sizes, with the inputs that were inferred if none were given, without the values
             of the user's tensors; ``None`` if there are no inputs.
         passes: How many times the forward's Python ran.
-        advice: What to do if the trace is not whole, in one sentence; ``""`` otherwise.
+        advice: What to do if the trace is incomplete, in one sentence; ``""`` otherwise.
     """
 
     trace: Trace
@@ -73,7 +73,7 @@ class Traced:
 
 @dataclass(frozen=True)
 class _Job:
-    """What the engines are asked to trace.
+    """What the engines trace.
 
     Attributes:
         model: The user's model; only a real run reads it.
@@ -146,7 +146,7 @@ def _trace_inferred(job: _Job, engine: Engine) -> Traced:
     traced = (
         _trace_given(replace(job, request=replace(job.request, inputs=inputs)), engine) if inputs is not None else None
     )
-    # Fakes took it as far as they go, and the real run says that it does not work.
+    # Fakes took it as far as they go, and the real run failed.
     if traced is None or (traced.trace.engine == "real" and traced.error is not None):
         reason = f"no input given, and none was found that works: say what goes in, {write_example(job.model, method)}"
         return Traced(_static_trace(shadow, method, reason), None, shadow)
@@ -251,7 +251,7 @@ class _TooLongError(TraceCancelled):
 
 
 def _run_what_fakes_can_not(job: _Job, fake: _FakePass, reason: str) -> Traced:
-    """Run for real what fakes could not, if it is small; else keep the rows so far and say how to go on.
+    """Run for real what fakes could not, if it is small; else keep the rows so far and advise how to go on.
 
     Where fakes came to the end and only doubt a mask, all they found is kept unless the run comes to its end too.
     """
@@ -318,7 +318,7 @@ def _run_real(job: _Job, ranges: dict[int, int]) -> tuple[TraceResult, TraceRequ
 
 
 def _guess_ranges(shadow: ShadowTemplate) -> dict[int, int]:
-    """Without a fake trace to tell which embedding reads an input, stay below the smallest."""
+    """Without a fake trace it is unknown which embedding reads an input: stay below the smallest."""
     rows = [fact.settings.get("num_embeddings") for fact in shadow.tree.modules]
     smallest = min((row for row in rows if isinstance(row, int)), default=2)
     return dict.fromkeys(range(64), smallest)

@@ -46,12 +46,12 @@ def _sizes_in(value: Any) -> list[Size]:
     """List the sizes anywhere in a value, in the order in which they are filled in."""
     found: list[Size] = []
 
-    def look(leaf: Any) -> Any:
+    def collect(leaf: Any) -> Any:
         if type(leaf) is Size:
             found.append(leaf)
         return leaf
 
-    Cloner(look, leaf_types=frozenset({Size}))(value)
+    Cloner(collect, leaf_types=frozenset({Size}))(value)
     return found
 
 
@@ -108,7 +108,7 @@ def parameter_names(model: nn.Module, method: str) -> tuple[str, ...]:
 def _find_fill(name: str, size: Size, sizes: list[tuple[str, Size]]) -> int | None:
     """Find the one value that a made-up integer input has by its name: a mask's or a length's; ``None`` for others."""
     if "mask" in name:
-        return 0 if name.endswith("padding_mask") else 1  # torch's padding masks say what to leave out
+        return 0 if name.endswith("padding_mask") else 1  # torch's padding masks are true where to leave out
     if name.rpartition("_")[2] not in _LENGTH_NAMES or len(size.shape) != 1:
         return None
     for _, other in sizes:

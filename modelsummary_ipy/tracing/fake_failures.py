@@ -53,7 +53,7 @@ def confirm_failure(result: TraceResult) -> tuple[TraceResult, str]:
 
 
 def _name_plain_tensors(result: TraceResult) -> TraceResult:
-    """Say ``Tensor`` where a message says ``FakeTensor``: the user has none."""
+    """Write ``Tensor`` where a message has ``FakeTensor``: the user has none."""
     failure, error = result.trace.failure, result.error
     assert failure is not None
     assert error is not None

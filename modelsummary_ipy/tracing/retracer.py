@@ -121,7 +121,7 @@ class Retracer:
         return {leaf: shape for leaf, (shape, spec) in pairs if shape != spec.shape}
 
     def _change_inputs(self, specs: Specs) -> TraceRequest | None:
-        """Put sizes in the place of leaves that differ; ``None`` where that can't be said."""
+        """Put sizes in the place of leaves that differ; ``None`` where that is impossible."""
         leaves = self._request.inputs.leaves()
         if not len(specs) == len(leaves) == len(self._specs):
             return None
@@ -182,7 +182,7 @@ class Retracer:
         with quiet_output(), warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
             if not measure:
-                stack.enter_context(torch.no_grad())  # only sizes are asked for: a quarter faster
+                stack.enter_context(torch.no_grad())  # only sizes are needed: a quarter faster
             try:
                 made = trace_fake(
                     request, shapes, lean=not measure and request.shadow.is_large, training=training,

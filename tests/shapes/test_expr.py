@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsummary_ipy.shapes.expr import Expr, constant, floor_of, is_same, is_whole, symbol
+from modelsummary_ipy.shapes.expr import Expr, constant, floor_of, is_integer, is_same, symbol
 from modelsummary_ipy.shapes.expr_text import evaluate, write
 
 B, H, W, T = map(symbol, "BHWT")
@@ -87,9 +87,9 @@ def test_equal_at_every_size_is_not_equal_at_some() -> None:
 
 
 def test_half_of_a_product_of_neighbours_is_whole_and_half_of_a_size_is_not() -> None:
-    assert is_whole((H * (H + 1)).scaled(Fraction(1, 2)))
-    assert not is_whole(H.scaled(Fraction(1, 2)))
-    assert is_whole(H.scaled(Fraction(1, 2)), {"H": 4})
+    assert is_integer((H * (H + 1)).scaled(Fraction(1, 2)))
+    assert not is_integer(H.scaled(Fraction(1, 2)))
+    assert is_integer(H.scaled(Fraction(1, 2)), {"H": 4})
 
 
 def test_values_of_written_formulas_follow_school_rules() -> None:

@@ -27,7 +27,7 @@ class Lost:
 
 
 def find_stride(before: int, after: int) -> int | None:
-    """Return by what ``before`` was divided, rounding either way; ``None`` if by nothing whole."""
+    """Return by what ``before`` was divided, rounding either way; ``None`` if by no integer."""
     for stride in (1, 2, 4, 8, 16, 32, 3):
         if after == -(-before // stride):
             return stride
@@ -35,15 +35,15 @@ def find_stride(before: int, after: int) -> int | None:
 
 
 def find_lost(ctx: FailureContext, left: Operand, right: Operand, axis: int) -> tuple[Lost, bool] | None:
-    """Find the call that divided an odd size on the way to one of two maps that should be equal.
+    """Find the call that divided an odd size on the way to one of two feature maps that should be equal.
 
     Args:
         ctx: The failure.
-        left, right: The two maps.
+        left, right: The two feature maps.
         axis: The axis they differ on, counted from the end.
 
     Returns:
-        The call that read a map of the other one's size, or else the last that rounded, and whether it led to
+        The call that read one of the other one's size, or else the last that rounded, and whether it led to
         ``left``; ``None`` if none did.
     """
     found: list[tuple[bool, Lost, bool]] = []

@@ -1,4 +1,4 @@
-"""Pooling, padding and interpolation: maps that got too small for the window that slides over them."""
+"""Pooling, padding and interpolation: feature maps that are too small for the window that slides over them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _count_halvings(ctx: FailureContext, x: Operand) -> int:
-    """Count the calls on the way that made the map smaller."""
+    """Count the calls on the way that made the feature map smaller."""
     count = 0
     for call in ctx.flow.walk_back(x.link):
         if not call.inputs or not call.outputs or call.type_name in ("flatten", "view", "reshape", "mean"):

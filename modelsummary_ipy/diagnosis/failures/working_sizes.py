@@ -17,7 +17,7 @@ __all__ = ["SizeTracer", "find_sizes"]
 #: Calls that all traces of one search may make together: about a second.
 _MOST_CALLS = 2500
 _MOST_TRACES = 60
-#: So many other inputs that fail in the very same words say that sizes are not what is wrong.
+#: After so many other inputs that fail with the very same message, sizes are not what is wrong.
 _MOST_ALIKE = 20
 _GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
 
@@ -119,7 +119,7 @@ Move = tuple[tuple[int, int], ...]
 
 
 def _list_moves(base: Specs) -> list[Move]:
-    """List groups of dims to change: the sides of a map together, then each, then a sequence's length, the batch last.
+    """List groups of dims to change: the sides of a feature map together, then each, then the length, the batch last.
 
     A dim moves in every input that has the same size there.
     """
@@ -313,7 +313,7 @@ def _step(base: Specs) -> Iterator[Specs]:
 
 
 def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:
-    """Round the sides of every map, or the length of every sequence, to a multiple."""
+    """Round the sides of every feature map, or the length of every sequence, to a multiple."""
     specs = []
     for spec in base:
         keep = 2 if len(spec.shape) > 3 else 1 if len(spec.shape) < 3 else 2

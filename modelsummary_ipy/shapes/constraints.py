@@ -95,8 +95,7 @@ class _Finder:
         groups: dict[tuple[int, int], list[str]] = {}
         evidence: dict[str, dict[str, int]] = {}
         for name, step in self._samples.strides.items():
-            partners = [name, *(b if a == name else a for a, b in self._samples.tied if name in (a, b))]
-            tried = [dict.fromkeys(partners, self._base[name] + step // p) for p in set(prime_factors(step))]
+            tried = [self._with_partner(name, self._base[name] + step // p) for p in set(prime_factors(step))]
             if tried and all(self._fails(sizes) for sizes in tried):
                 groups.setdefault((step, self._base[name] % step), []).append(name)
                 evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
@@ -204,8 +203,7 @@ class _Finder:
             yield self._build(f"{_join(alike)} ≥ {low}", {alike[0]: low - self._step(alike[0])})
 
     def _with_partner(self, name: str, size: int) -> dict[str, int]:
-        partners = [b if a == name else a for a, b in self._samples.tied if name in (a, b)]
-        return dict.fromkeys([name, *partners], size)
+        return dict.fromkeys(self._samples.tied_to(name), size)
 
     def _smallest_by_formula(self, name: str) -> int:
         """Find the smallest size at which no dim of any leaf is empty, all else as the user gave it."""

@@ -14,7 +14,7 @@ from modelsummary_ipy.shapes.dim_names import InputNames, name_dims
 from modelsummary_ipy.shapes.expr import Expr, constant, symbol
 from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.fit_expr import Fitter, Known, Values
-from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes, choose_sample_sizes_of_failed
+from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes
 from modelsummary_ipy.shapes.windows import predict_windows
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -136,10 +136,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
         return Formulas(names)
     base = {name: size for name, size in batch.base.items() if any(name in dims for dims in names.dims)}
     with collector_paused():
-        if trace.failure is None:
-            samples = choose_sample_sizes(retracer, names, base, works_at_one_more=bool(batch.batch))
-        else:
-            samples = choose_sample_sizes_of_failed(retracer, names, base, len(trace.calls))
+        samples = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=bool(batch.batch))
         finder = _Finder(trace, samples, names.dims)
         finder.run()
     outputs = {row.index: finder.outputs[row.call] for row in rows if row.call is not None}

@@ -12,7 +12,7 @@ from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.size_search import prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
-__all__ = ["SampleSizes", "choose_sample_sizes", "choose_sample_sizes_of_failed"]
+__all__ = ["SampleSizes", "choose_sample_sizes"]
 
 #: What is added to the batch in the further traces (the one at ``B + 1`` came before): to the next multiple of 16, so
 #: that batches near one another are traced at the same sizes, whose shapes are cached; or to the batch itself.
@@ -57,29 +57,27 @@ class SampleSizes:
         """By name, what every size that works is a multiple of."""
         return {name: step for name, step in self.strides.items() if self.base[name] % step == 0}
 
+    def tied_to(self, name: str) -> list[str]:
+        """Return a dim with those that only move together with it."""
+        return [name, *(two if one == name else one for one, two in self.tied if name in (one, two))]
 
-def choose_sample_sizes(retracer: Retracer, names: InputNames, base: Sizes, *, works_at_one_more: bool) -> SampleSizes:
+
+def choose_sample_sizes(
+    retracer: Retracer, names: InputNames, base: Sizes, first: Trace, *, works_at_one_more: bool
+) -> SampleSizes:
     """Find sizes at which the model runs, that differ in every dim that may move.
 
+    Of a model that fails they are sizes at which it comes about as far: what ran before has formulas too.
+
     Args:
         retracer: Traces the model.
         names: Of the input's dims.
         base: The sizes that the user gave, by name.
+        first: The trace at these.
         works_at_one_more: Whether it ran at ``B + 1``.
     """
-    return _Chooser(retracer, names, base, works_at_one_more).choose()
-
-
-def choose_sample_sizes_of_failed(retracer: Retracer, names: InputNames, base: Sizes, num_calls: int) -> SampleSizes:
-    """Choose sizes for a model that fails: what ran before it fails has formulas too.
-
-    Args:
-        retracer: Traces the model.
-        names: Of the input's dims.
-        base: The sizes that the user gave, by name.
-        num_calls: Calls of the first trace; traces at other sizes should come about as far.
-    """
-    return _Chooser(retracer, names, base, works_at_one_more=False).choose_any(num_calls)
+    chooser = _Chooser(retracer, names, base, works_at_one_more)
+    return chooser.choose() if first.failure is None else chooser.choose_any(len(first.calls))
 
 
 class _Chooser:

@@ -1,0 +1,107 @@
+"""One forward traced again: at other sizes, with other dtypes, in another mode, with everything measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.records.retraced import Budget
+from modelsummary_ipy.tracing.engine import run_engine
+from modelsummary_ipy.tracing.retracer import Retracer
+
+
+class Positions(nn.Module):
+    """Tokens and a table of eight positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(50, 4)
+        self.positions = nn.Embedding(8, 4)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
+
+
+def retrace(model: nn.Module, *args: Any, dims: tuple[tuple[str, ...], ...], budget: Budget | None = None) -> Retracer:
+    traced = run_engine(model, ModelInputs(args))
+    assert traced.request is not None
+    return Retracer(traced.request, traced.trace, dims, budget)
+
+
+def test_what_the_sizes_do_not_name_stays_as_it_was() -> None:
+    retracer = retrace(nn.Conv2d(3, 4, 3), Size((2, 3, 8, 8)), dims=(("B", "C", "H", "W"),))
+    found = retracer.at({"H": 20})
+
+    assert found.works
+    assert found.trace is not None
+    assert found.trace.calls[0].inputs[0].shape == (2, 3, 20, 8)
+    assert found.trace.calls[0].outputs[0].shape == (2, 4, 18, 6)
+    assert retracer.at({"C": 5}).failed
+    assert "expected input" in retracer.at({"C": 5}).reason
+
+
+def test_dims_of_one_name_move_together_and_data_keeps_its_dtype() -> None:
+    model = nn.Bilinear(3, 4, 5)
+    retracer = retrace(model, torch.zeros(2, 3), torch.zeros(2, 4), dims=(("B", ""), ("B", "")))
+
+    trace = retracer.at({"B": 7}).trace
+    assert trace is not None
+    assert [spec.shape for spec in trace.calls[0].inputs] == [(7, 3), (7, 4)]
+
+
+def test_each_size_is_traced_once_and_the_budget_is_counted() -> None:
+    retracer = retrace(nn.Linear(3, 2), Size((2, 3)), dims=(("B", "F"),), budget=Budget(calls=100, traces=2))
+
+    first = retracer.at({"B": 4})
+    assert retracer.at({"B": 4}) is first
+    assert retracer.at({"B": 4, "F": 3}) is first
+    assert (retracer.budget.calls, retracer.budget.traces) == (99, 1)
+    assert retracer.at({"B": 5}).works
+    spent = retracer.at({"B": 6})
+    assert (spent.works, spent.failed, spent.trace) == (False, False, None)
+    assert retracer.at({"B": 4}) is first
+    assert retracer.within(Budget(100, 1)).at({"B": 6}).works
+
+
+def test_an_index_beyond_a_table_is_a_failure_with_its_distance() -> None:
+    retracer = retrace(Positions(), Size((2, 6), dtype="int64"), dims=(("B", "T"),))
+
+    assert retracer.at({"T": 8}).works
+    found = retracer.at({"T": 11})
+    assert found.failed
+    assert found.overrun == 3
+    assert found.reason == "IndexError: index 10 in a table of 8 rows"
+
+
+def test_the_mode_is_part_of_what_is_traced() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).train()
+    retracer = retrace(model, Size((4, 3)), dims=(("B", "F"),))
+
+    assert retracer.at({"B": 1}).failed
+    assert retracer.at({"B": 1}, training=False).works
+    assert model.training
+
+
+def test_sizes_and_dtypes_of_every_input_are_traced_and_written() -> None:
+    retracer = retrace(nn.Embedding(50, 4), Size((2, 6), dtype="float32"), dims=(("B", "T"),))
+    (spec,) = (fact.spec for fact in run_engine(nn.Embedding(50, 4), ModelInputs((Size((2, 6)),))).trace.inputs)
+    other = (spec._replace(shape=(3, 9), dtype="int64"),)
+
+    assert retracer.at(other).works
+    assert retracer.write(other) == "(3, 9):int64"
+    assert retracer.at((spec._replace(shape=(3, 0)),)).trace is None
+
+
+def test_measuring_follows_what_autograd_saves_and_costs_no_budget() -> None:
+    retracer = retrace(nn.Linear(3, 2), Size((2, 3)), dims=(("B", "F"),), budget=Budget(0, 0))
+
+    small, large = retracer.measure(), retracer.measure({"B": 20})
+    assert small is not None
+    assert large is not None
+    assert small.knows_saved
+    assert small.calls[0].kernels
+    assert large.calls[0].outputs[0].shape == (20, 2)
+    assert retracer.at({"B": 20}).trace is None

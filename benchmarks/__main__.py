@@ -1,8 +1,9 @@
-"""``python -m benchmarks [speed|recall|mutations|formulas] [words]``: what is measured, all of it where none is named.
+"""``python -m benchmarks [speed|recall|mutations|formulas|faults] [words]``: what is measured; all if none is named.
 
 ``speed`` is the table of times beside the peers, ``recall`` the bugs that the rules find and how often they cry wolf,
-``mutations`` the share of mechanically broken models that is flagged, ``formulas`` the leaves with a formula. Words
-choose cases by name; without a subject they choose cases of ``speed``.
+``mutations`` the share of mechanically broken models that is flagged, ``formulas`` the leaves with a formula,
+``faults`` what exceptions from outside leave behind. Words choose cases by name; without a subject they choose cases of
+``speed``.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import formulas, mutations, recall, speed
+from benchmarks import faults, formulas, mutations, recall, speed
 
 SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
     "speed": speed.main,
     "recall": recall.main,
     "mutations": mutations.main,
     "formulas": formulas.main,
+    "faults": faults.main,
 }
 
 

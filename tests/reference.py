@@ -287,7 +287,11 @@ def _write_class(path: str, kind: type, found: dict[str, Any]) -> list[tuple[str
     for base in kind.__mro__:
         if base.__module__.partition(".")[0] in ("builtins", "abc", "typing"):
             continue
-        found[f"{path} {base.__qualname__} names"] = [(name, id(item)) for name, item in vars(base).items()]
+        found[f"{path} {base.__qualname__} names"] = [
+            # The descriptor through which calls are observed stays on nn.Module; it says None, which is compared too.
+            (name, id(item if name != "_compiled_call_impl" else base._compiled_call_impl))
+            for name, item in vars(base).items()
+        ]
         for name, item in vars(base).items():
             inner = getattr(item, "__func__", item)
             # Caches, containers and tensors that hang on the class; its functions are code.

@@ -146,7 +146,7 @@ def test_a_stage_is_computed_once_however_many_threads_need_it() -> None:
     assert all(one is other for first in found for one, other in zip(first, found[0], strict=True))
 
 
-RETRACES: dict[str, Callable[[ModelSummary], object]] = {
+QUESTIONS: dict[str, Callable[[ModelSummary], object]] = {
     "flags": lambda ms: ms.flags,
     "formulas": lambda ms: ms.formulas,
     "constraints": lambda ms: ms.constraints,
@@ -160,7 +160,7 @@ RETRACES: dict[str, Callable[[ModelSummary], object]] = {
 }
 
 
-@pytest.mark.parametrize("first", RETRACES)
+@pytest.mark.parametrize("first", QUESTIONS)
 @pytest.mark.parametrize("case", ["runs", "fails", "many modules"])
 def test_what_is_read_first_changes_nothing_that_is_read_later(
     case: str, first: str, monkeypatch: pytest.MonkeyPatch
@@ -168,10 +168,10 @@ def test_what_is_read_first_changes_nothing_that_is_read_later(
     if case == "many modules":
         monkeypatch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", 2)
     size = Size("N=2 3 H=16 W=16" if case == "fails" else "N=2 1 H=16 W=16")
-    expected = {name: read(ModelSummary(Example(), size)) for name, read in RETRACES.items()}
+    expected = {name: read(ModelSummary(Example(), size)) for name, read in QUESTIONS.items()}
     ms = ModelSummary(Example(), size)
-    RETRACES[first](ms)
-    assert {name: read(ms) for name, read in RETRACES.items()} == expected
+    QUESTIONS[first](ms)
+    assert {name: read(ms) for name, read in QUESTIONS.items()} == expected
 
 
 def test_check_is_one_line_for_a_test() -> None:

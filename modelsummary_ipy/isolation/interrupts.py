@@ -13,7 +13,7 @@ import sys
 import threading
 from threading import get_ident
 from types import CodeType, FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -29,7 +29,6 @@ class InterruptGate:
         runners: Code of ours that runs the user's: in what it calls handlers run, in all else of ours they wait.
         before: By signal, the handler that was there before.
         pending: Signals that arrived and wait for their handler, in order.
-        raised: The last exception that a handler raised in the forward: it is not the model's.
     """
 
     def __init__(self) -> None:
@@ -38,7 +37,6 @@ class InterruptGate:
         self.depth = 0
         self.before: dict[int, Any] = {}
         self.pending: list[int] = []
-        self.raised: BaseException | None = None
 
     def deliver(self) -> None:
         """Run the handlers of what arrived in the meantime."""
@@ -55,20 +53,8 @@ class InterruptGate:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         try:
             self.before[number](number, frame)
-        except BaseException as error:
-            self.raised = error
-            raise
-
-    def find_raised(self, error: BaseException) -> BaseException | None:
-        """Return what a handler raised, if ``error`` is that or came of it."""
-        chain: BaseException | None = error
-        for _ in range(20):
-            if chain is None or self.raised is None:
-                return None
-            if chain is self.raised:
-                return chain
-            chain = chain.__cause__ or chain.__context__
-        return None
+        except Exception as error:  # noqa: BLE001  # whatever it is, it goes on to whom it is meant for
+            raise _HandlerRaised(error) from None
 
     def _is_users_turn(self, frame: FrameType | None) -> bool:
         while frame is not None:
@@ -93,8 +79,19 @@ def find_gate() -> InterruptGate:
     return _gate if get_ident() == threading.main_thread().ident and _gate.depth else InterruptGate()
 
 
+class _HandlerRaised(BaseException):
+    """Carries what a handler raised past every ``except Exception``, the model's and ours, to its caller."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class InterruptsDeferred:
-    """In the block signal handlers wait, but for the user's code, which runs with the gate open."""
+    """In the block signal handlers wait, but for the user's code, which runs with the gate open.
+
+    What a handler raises comes out of the outermost block as it was raised.
+    """
 
     def __init__(self) -> None:
         self._holds = False
@@ -104,7 +101,7 @@ class InterruptsDeferred:
         if get_ident() != threading.main_thread().ident:
             return self
         if not _gate.depth:
-            _gate.is_open, _gate.pending, _gate.raised, _gate.before = False, [], None, {}
+            _gate.is_open, _gate.pending, _gate.before = False, [], {}
             try:
                 for number in _find_handled():
                     _gate.before[number] = signal.getsignal(number)
@@ -128,8 +125,23 @@ class InterruptsDeferred:
         if not _gate.depth:
             _put_back()
         _gate.is_open = self._was_open
+        if isinstance(error, _HandlerRaised) and not _gate.depth:
+            _raise_again(error.error)
         if self._was_open:
-            _gate.deliver()
+            try:
+                _gate.deliver()
+            except _HandlerRaised as raised:
+                if _gate.depth:
+                    raise
+                _raise_again(raised.error)
+
+
+def _raise_again(error: Exception) -> NoReturn:
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context  # not what carried it here
 
 
 def _find_handled() -> list[int]:
@@ -141,4 +153,3 @@ def _put_back() -> None:
     for number, handler in reversed(list(_gate.before.items())):
         if signal.getsignal(number) == _gate.arrive:  # else the forward set one of its own
             signal.signal(number, handler)
-    _gate.raised = None

@@ -19,10 +19,11 @@ from modelsummary_ipy.costs import (
     list_operations,
 )
 from modelsummary_ipy.diagnosis.failures import explain
-from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
+from modelsummary_ipy.diagnosis.rules import find_flags, find_questions
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.inputs import check_device
 from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.pipeline.request import Assumptions, Request
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
@@ -72,11 +73,12 @@ def observed(observer: Observer) -> Iterator[None]:
 class stage(cached_property[T]):  # reads as the decorator that it is
     """A property that one thread computes, once, while others that need it wait.
 
-    An exception leaves it to be computed again: a form that cancels takes nothing from a cell that waits.
+    An exception leaves it to be computed again: a form that cancels takes nothing from a cell that waits. A signal's
+    handler waits for the next forward, or for the end.
     """
 
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> T:  # type: ignore[override]  # never of a class
-        with instance.lock:
+        with InterruptsDeferred(), instance.lock:
             value: T = super().__get__(instance, owner)
             return value
 
@@ -146,7 +148,7 @@ class Pipeline:
         """The same with the traces that settle what the rules suspect, most models give rise to none, and the flags."""
         story, ignore = self._named, self.request.ignore
         with collector_paused():
-            for sizes in find_retraces(self._name_batch(story), ignore, self._errors):
+            for sizes in find_questions(self._name_batch(story), ignore, self._errors):
                 again = trace_again(self.batch, story.trace, sizes)
                 if again is not None:
                     story = replace(story, retraces=(*story.retraces, again))
@@ -227,7 +229,7 @@ class Pipeline:
 
     def memory(self, assumed: Assumptions) -> Memory:
         """Where the memory goes; with a budget, the largest batch that fits it, found by tracing."""
-        with self.lock:
+        with InterruptsDeferred(), self.lock:
             if assumed not in self._memories:
                 self._memories[assumed] = self._estimate_memory(assumed)
             return self._memories[assumed]

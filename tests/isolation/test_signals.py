@@ -99,6 +99,27 @@ def test_what_a_handler_raises_is_not_the_models_failure() -> None:
         ModelSummary(Slow(), (2, 3))
 
 
+def test_what_a_handler_raises_while_formulas_are_found_is_not_taken_for_a_mistake_of_ours(tmp_path: Path) -> None:
+    """It surfaces as it was raised, and what it interrupted is computed when it is asked for again."""
+    alarm = tmp_path / "alarm"
+
+    class Rings(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if alarm.exists():
+                signal.raise_signal(signal.SIGALRM)
+            return x + 1
+
+    ms = ModelSummary(Rings(), (2, 3))
+    alarm.touch()
+    try:
+        with handling(raising(TimeUp)), pytest.raises(TimeUp) as caught:
+            ms.formulas
+    finally:
+        alarm.unlink()
+    assert caught.value.__context__ is None
+    assert ms.formulas[0] == (("B", "F"),)
+
+
 def test_a_handler_runs_at_once_in_the_users_code_and_the_trace_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     # What a forward keeps in a list is taken back; what it prints is shown once.
 

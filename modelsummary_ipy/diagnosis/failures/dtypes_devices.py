@@ -50,12 +50,23 @@ def _explain_lookup(ctx: FailureContext) -> Diagnosis | None:
     return Diagnosis(reason, "int64 indices", fix_argument(ctx, "{}.long()"), candidates=retype_input(ctx, x, "int64"))
 
 
-def retype_input(ctx: FailureContext, x: Operand, dtype: str) -> tuple[tuple[TensorSpec, ...], ...]:
-    """Return the model's inputs with ``x``, if it is one of them, and those of its dtype in another dtype."""
-    if not x.is_input:
+def retype_input(
+    ctx: FailureContext, x: Operand, dtype: str, *, alone: bool = False
+) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Return the model's inputs with one of another dtype, if ``x`` is one of them.
+
+    Args:
+        ctx: The failure.
+        x: The tensor.
+        dtype: What it is to be.
+        alone: Whether inputs of the same dtype as it had stay what they are.
+    """
+    if x.link is None or x.link.call >= 0:
         return ()
     specs = [fact.spec for fact in ctx.trace.inputs]
-    return (tuple(spec._replace(dtype=dtype) if spec.dtype == x.spec.dtype else spec for spec in specs),)
+    leaf, old = x.link.leaf, specs[x.link.leaf].dtype
+    same = [index == leaf or (not alone and spec.dtype == old) for index, spec in enumerate(specs)]
+    return (tuple(spec._replace(dtype=dtype) if to else spec for spec, to in zip(specs, same, strict=True)),)
 
 
 def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:

@@ -16,10 +16,9 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import resize_param
-from modelsummary_ipy.diagnosis.failures.measures import dim_of, product_from
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
+from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_axis", "explain_reshape", "explain_split"]
@@ -62,6 +61,11 @@ def _read_target(ctx: FailureContext) -> tuple[int, ...] | None:
     if not isinstance(value, tuple) or not all(type(size) is int for size in value):
         return None
     return value
+
+
+def numel(call: Call) -> int | None:
+    """Count the numbers a call reads."""
+    return math.prod(call.inputs[0].shape) if call.inputs else None
 
 
 def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
@@ -138,7 +142,7 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     inner = x.shape[1:]
     fitting = factor_like(fixed, inner[0], len(inner) - 1) if len(inner) > 1 else None
     if fitting is not None and len(known) == 1:
-        asked = f"{fixed} = {write_times(fitting)}"
+        asked = f"{fixed} = {' × '.join(map(str, fitting))}"
     verb = f"is not divisible by {asked}" if -1 in wanted else f"is not {asked}"
     fix = ""
     if len(wanted) == 2 and x.rank > 2:
@@ -147,8 +151,12 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         if fix and reader is not None:
             layer = write_module(reader, ctx.trace, in_features=math.prod(x.shape[1:]))
             fix = f"{fix}; {write_change(reader.path, layer)}"
-    measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
+    measure: Any = _per_sample if -1 in wanted and x.rank > 1 else numel
     return Diagnosis(f"{came} {verb}", write_shape(wanted), fix, GROW, (measure, fixed))
+
+
+def _per_sample(call: Call) -> int | None:
+    return math.prod(call.inputs[0].shape[1:]) if call.inputs else None
 
 
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
@@ -237,9 +245,18 @@ def _explain_index(ctx: FailureContext, x: Operand) -> Diagnosis | None:
             most = x.shape[axis] - 1
             reason = f"index {item} on axis {axis} of {write_shape(x.shape)}: the last one is {most}"
             needed = item + 1 if item >= 0 else -item
-            return Diagnosis(reason, f"at least {needed} on axis {axis}", "", ANYWHERE, (dim_of(axis), needed))
+            return Diagnosis(reason, f"at least {needed} on axis {axis}", "", ANYWHERE, (_axis_of(axis), needed))
         axis += 1
     return None
+
+
+def _axis_of(axis: int) -> Any:
+    """Measure one axis of what a call reads."""
+
+    def measure(call: Call) -> int | None:
+        return call.inputs[0].shape[axis] if call.inputs and axis < len(call.inputs[0].shape) else None
+
+    return measure
 
 
 def explain_split(ctx: FailureContext) -> Diagnosis | None:
@@ -256,4 +273,7 @@ def explain_split(ctx: FailureContext) -> Diagnosis | None:
         return None
     reason = f"{' + '.join(map(str, sizes))} = {sum(sizes)}, and axis {dim % x.rank} has {x.shape[dim]}"
 
-    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % x.rank}", "", STEER, (dim_of(dim), sum(sizes)))
+    def measure(call: Call) -> int | None:
+        return call.inputs[0].shape[dim] if call.inputs and len(call.inputs[0].shape) == x.rank else None
+
+    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % x.rank}", "", STEER, (measure, sum(sizes)))

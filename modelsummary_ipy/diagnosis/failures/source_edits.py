@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "change_call",
     "change_operation",
     "find_operands",
-    "join_arguments",
     "read_unpacking",
     "set_argument",
     "splice_argument",
@@ -128,11 +127,6 @@ def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str
     keywords = {str(keyword.arg): _text(line, keyword.value) for keyword in call.keywords}
     words = edit([_text(line, argument) for argument in call.args], keywords)
     return "" if words is None else _splice(line, call, f"{_text(line, call.func)}({words})")
-
-
-def join_arguments(arguments: Sequence[str], keywords: Mapping[str, str]) -> str:
-    """``"x, mask=None"``."""
-    return ", ".join([*arguments, *[f"{name}={text}" for name, text in keywords.items()]])
 
 
 def _find_operation(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr], ast.Call | None]]:

@@ -24,13 +24,13 @@ from modelsummary_ipy.records.summary import Flag, Retrace
 from modelsummary_ipy.records.trace import Call, Link, Severity, Trace
 
 __all__ = [
-    "RETRACES",
+    "QUESTIONS",
     "RULES",
+    "ask_for_one",
+    "ask_for_twice",
     "find_fixed_batches",
     "find_merged_batches",
     "find_squeezed_batches",
-    "retrace_at_one",
-    "retrace_at_twice",
 ]
 
 _REPEATS = frozenset({"expand", "repeat", "tile", "broadcast_to"})
@@ -55,14 +55,14 @@ def find_fixed_batches(evidence: Evidence) -> Iterator[Flag]:
             yield _write_fixed(evidence, step, literal)
 
 
-def retrace_at_twice(evidence: Evidence) -> Iterator[Mapping[str, int]]:
-    """Retrace at twice the batch where a size of it seems to be written down: it may be one whole group of samples."""
+def ask_for_twice(evidence: Evidence) -> Iterator[Mapping[str, int]]:
+    """Ask for twice the batch where a size of it seems to be written down: it may be one whole group of samples."""
     if evidence.again is not None and evidence.batch > 1 and any(True for _ in _find_literals(evidence)):
         yield {"B": 2 * evidence.batch}
 
 
 def _is_whole_group(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a step takes another size when there are twice as many samples: it counted them."""
+    """Tell whether a step asks for another size when there are twice as many samples: it counted them."""
     for retrace in evidence.retraces[1:]:
         index = retrace.partners[step.index] if dict(retrace.sizes) == {"B": 2 * evidence.batch} else None
         if index is not None:
@@ -94,7 +94,7 @@ def find_literal_view(evidence: Evidence, step: Call) -> bool:
 
 
 def _holds_batch(evidence: Evidence, step: Call, other: Call) -> bool:
-    """Tell whether a step takes the old batch's size, and still does where there is one sample more."""
+    """Tell whether a step asks for the old batch's size, and still does where there is one sample more."""
     now, then = asked_size(step), asked_size(other)
     if now is None or now != then or step.type_name not in RESHAPES:
         return False
@@ -110,7 +110,7 @@ def _holds_batch(evidence: Evidence, step: Call, other: Call) -> bool:
 
 
 def _find_stuck_operands(evidence: Evidence, step: Call, other: Call) -> Iterator[tuple[Call, bool]]:
-    """Find the tensor that kept the old batch's size among what a failed step read."""
+    """Look among what a failed step read for the tensor that kept the old batch's size."""
     moves = [mine.shape != its.shape for mine, its in zip(step.inputs, other.inputs, strict=False)]
     if not any(moves):
         return
@@ -200,8 +200,8 @@ def _find_merger(evidence: Evidence, link: Link | None) -> Call | None:
 # -- squeezed ---------------------------------------------------------------------------------------------------------
 
 
-def retrace_at_one(evidence: Evidence) -> Iterator[Mapping[str, int]]:
-    """Retrace at a batch of 1 where a ``squeeze()`` without a dim reads a tensor with a batch."""
+def ask_for_one(evidence: Evidence) -> Iterator[Mapping[str, int]]:
+    """Ask for a batch of 1 where a ``squeeze()`` without a dim reads a tensor with a batch."""
     if evidence.batch > 1 and evidence.batch_works and any(_may_bite(evidence, step) for step in evidence.flow.steps):
         yield {"B": 1}
 
@@ -312,4 +312,4 @@ RULES = {
     "batch-merged": find_merged_batches,
     "batch-squeezed": find_squeezed_batches,
 }
-RETRACES = {"batch-fixed": retrace_at_twice, "batch-squeezed": retrace_at_one}
+QUESTIONS = {"batch-fixed": ask_for_twice, "batch-squeezed": ask_for_one}

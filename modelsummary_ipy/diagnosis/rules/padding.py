@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelsummary_ipy.diagnosis.call_arguments import Size
-from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
 from modelsummary_ipy.records.summary import Flag
@@ -74,11 +73,11 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
     """
     slides = [slide for slide in (_read_slide(evidence, step) for step in evidence.flow.steps) if slide is not None]
     plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.borders) > 0]
-    flagged: set[int | None] = set()
+    told: set[int | None] = set()
     for slide in slides:
         words = _judge(evidence, slide, slides, plain)
-        if words and (slide.call.module if slide.call.kind == "module" else None) not in flagged:
-            flagged.add(slide.call.module if slide.call.kind == "module" else -1)
+        if words and (slide.call.module if slide.call.kind == "module" else None) not in told:
+            told.add(slide.call.module if slide.call.kind == "module" else -1)
             same = tuple(window.same_padding[0] for window in slide.windows)
             fix = f"padding={same[0] if len(set(same)) == 1 else same} goes with this kernel"
             yield evidence.flag("uneven-padding", "note", slide.call, words, fix)
@@ -96,27 +95,34 @@ def _is_twin(slide: _Slide, other: _Slide) -> bool:
 
 
 def _judge(evidence: Evidence, slide: _Slide, slides: list[_Slide], plain: list[_Slide]) -> str:
-    sizes = f"{write_times(slide.before)} became {write_times(slide.after)}"
-    kernel, padding = write_window(slide.kernel), write_window([window.padding for window in slide.windows])
+    sizes = f"{' × '.join(map(str, slide.before))} became {' × '.join(map(str, slide.after))}"
+    kernel = " × ".join(map(str, slide.kernel if len(set(slide.kernel)) > 1 else slide.kernel[:1]))
     if max(slide.stride) > 1 and slide.loses and any(_is_twin(slide, other) and not other.loses for other in slides):
-        return f"{sizes}: padding {padding} loses a border that other convolutions of kernel {kernel} keep"
+        return f"{sizes}: padding {_pad(slide)} loses a border that other convolutions of kernel {kernel} keep"
     if max(slide.stride) > 1:
         more = [
             f"{new} of {old} by a stride of {stride}"
             for new, old, stride in zip(slide.after, slide.before, slide.stride, strict=True)
             if stride > 1 and new > -(-old // stride)
         ]
-        return f"{sizes}: {more[0]}, more than its share (kernel {kernel}, padding {padding})" if more else ""
+        return f"{sizes}: {more[0]}, more than its share (kernel {kernel}, padding {_pad(slide)})" if more else ""
     grown = any(new > old for new, old in zip(slide.after, slide.before, strict=True))
     if max(slide.borders) == 0 or (grown and not is_cropped(evidence.flow, slide.call, len(slide.kernel))):
-        return ""  # what grows a map for good is another rule's
+        return ""  # what grows a map for good is told by another rule
     if slide.border == "between":
-        return f"{sizes}: padding {padding} for a kernel of {kernel} neither keeps the map nor leaves the border out"
+        return (
+            f"{sizes}: padding {_pad(slide)} for a kernel of {kernel} neither keeps the map nor leaves the border out"
+        )
     keep = sum(other.border == "keeps" for other in plain)
     off = sum(other.border == "trims" for other in plain)
     if slide.border == "trims" and keep >= _FEWEST_SIBLINGS and off <= _MOST_SIBLINGS_OFF * len(plain):
-        return f"{sizes}: padding {padding} trims the map that {keep} other convolutions keep"
+        return f"{sizes}: padding {_pad(slide)} trims the map that {keep} other convolutions keep"
     return ""
+
+
+def _pad(slide: _Slide) -> str:
+    paddings = [str(window.padding) for window in slide.windows]
+    return paddings[0] if len(set(paddings)) == 1 else " × ".join(paddings)
 
 
 RULES = {"uneven-padding": find_uneven_paddings}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from modelsummary_ipy.diagnosis.call_arguments import Size
-from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import (
     CATS,
@@ -106,17 +105,22 @@ def _had_size(flow: Dataflow, step: Call, after: Size) -> bool:
 
 def _write_growth(evidence: Evidence, step: Call, windows: tuple[Window, ...], severity: Severity) -> Flag:
     before, after = (spec.shape[-len(windows) :] for spec in (step.inputs[0], step.outputs[0]))
-    kernel, padding = (
-        write_window([window.kernel for window in windows]),
-        write_window([window.padding for window in windows]),
-    )
-    sizes = f"{write_times(before)} became {write_times(after)}"
+    kernel, padding = _shorten([window.kernel for window in windows]), _shorten([window.padding for window in windows])
+    sizes = f"{_times(before)} became {_times(after)}"
     message = f"a stride-1 convolution grew the map: {sizes} (kernel {kernel}, padding {padding})"
     sides = [window.same_padding for window in windows]
     same = tuple(left for left, _ in sides)
     number = same[0] if len(set(same)) == 1 else same
     fix = f"padding={number if all(left == right for left, right in sides) else repr('same')} keeps the size"
     return evidence.flag("grown-map", severity, step, message, fix)
+
+
+def _times(sizes: Size) -> str:
+    return " × ".join(map(str, sizes))
+
+
+def _shorten(values: Sequence[object]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else " × ".join(map(str, values))
 
 
 # -- collapsed --------------------------------------------------------------------------------------------------------
@@ -146,9 +150,9 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
         doubled = any(later.type_name in UPSAMPLERS for later in flow.after(step))
         severity: Severity = "warning" if min(entry, default=0) >= _TINY and not doubled else "note"
         message = (
-            f"the map is {write_times((1,) * rank)} since {first.path or first.type_name}: a kernel of "
-            f"{write_window(kernel)} sees one number and its own padding (the input is {write_times(entry)})"
+            f"the map is {_times((1,) * rank)} since {first.path or first.type_name}: a kernel of {_shorten(kernel)}"
         )
+        message += f" sees one number and its own padding (the input is {_times(entry)})"
         fix = "a larger input, or one stride less"
         yield evidence.flag("collapsed-map", severity, step, message, fix)
         return  # every layer after it sees the same

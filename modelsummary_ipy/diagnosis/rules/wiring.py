@@ -1,4 +1,4 @@
-"""Rules that watch how modules hang together: kept unregistered, never used, used more than once."""
+"""Rules that watch how modules hang together: kept where nobody registers them, never used, used more than once."""
 
 from __future__ import annotations
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["Dims", "Size", "argument", "asked_size", "dims_argument", "einsum_labels"]
+__all__ = ["Dims", "Size", "argument", "dims_argument", "einsum_labels", "given_size"]
 
 Size = tuple[int, ...]
 #: Positions of dims.
 Dims = tuple[int, ...]
 
 
-def asked_size(step: Call) -> Size | None:
-    """Return the sizes an operation was asked for, ``(-1, 400)`` of ``view``; ``None`` if it was asked for none."""
+def given_size(step: Call) -> Size | None:
+    """Return the sizes an operation was called with, ``(-1, 400)`` of ``view``; ``None`` if with none."""
     value = argument(step, "size", "shape", "sizes", "repeats", "dims", "0", "1")
     if isinstance(value, int):
         value = (value,)
@@ -31,7 +31,7 @@ def argument(call: Call, *names: str, default: Any = None) -> Any:
 
 
 def dims_argument(call: Call, rank: int) -> Dims | None:
-    """Return the dims an operation was told to work on, counted from the front; ``None`` if it was told none."""
+    """Return the dims an operation was called with, counted from the front; ``None`` if with none."""
     value = argument(call, "dim", "axis", "dims", "1" if call.kind == "op" else "dim")
     if isinstance(value, bool) or value is None:
         return None

@@ -41,7 +41,7 @@ def write_product(sizes: Sequence[int]) -> str:
 
 
 def factor_like(total: int, channels: int, num_spatial: int) -> tuple[int, ...] | None:
-    """Split a number into channels and equal sides, as a flattened map is made of them.
+    """Split a number into channels and equal sides, as a flattened feature map is made of them.
 
     Args:
         total: 400.

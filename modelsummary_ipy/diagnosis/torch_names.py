@@ -74,7 +74,7 @@ def is_weighted(call: Call) -> bool:
 
 
 def spatial_rank(call: Call) -> int:
-    """How many spatial dims a convolution, a pooling or a norm of maps works over; 0 if it says none."""
+    """How many spatial dims a convolution, a pooling or a norm of feature maps works over; 0 if it says none."""
     return spatial_dims(call.type_name) if call.type_name in _SPATIAL else 0
 
 
@@ -88,7 +88,7 @@ def batch_dim(flow: Dataflow, call: Call) -> int | None:
     rank = len(call.inputs[0].shape)
     spatial = spatial_rank(call)
     if spatial:
-        # BatchNorm1d takes (B, C) too; a map without a batch has one dim less.
+        # BatchNorm1d takes (B, C) too; a feature map without a batch has one dim less.
         return 0 if rank == spatial + 2 or (rank == 2 and call.type_name == "BatchNorm1d") else None
     if rank == 3 and call.type_name in RECURRENTS | ATTENTIONS:
         return 0 if call.kind == "module" and flow.setting(call, "batch_first") else 1

@@ -19,7 +19,7 @@ from modelsummary_ipy.costs import (
     list_operations,
 )
 from modelsummary_ipy.diagnosis.failures import explain
-from modelsummary_ipy.diagnosis.rules import find_flags, find_questions
+from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.inputs import check_device
 from modelsummary_ipy.isolation.global_state import collector_paused
@@ -148,7 +148,7 @@ class Pipeline:
         """The same with the traces that settle what the rules suspect, most models give rise to none, and the flags."""
         story, ignore = self._named, self.request.ignore
         with collector_paused():
-            for sizes in find_questions(self._name_batch(story), ignore, self._errors):
+            for sizes in find_retraces(self._name_batch(story), ignore, self._errors):
                 again = trace_again(self.batch, story.trace, sizes)
                 if again is not None:
                     story = replace(story, retraces=(*story.retraces, again))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-import modelsummary_ipy.pipeline as pipeline
 from modelsummary_ipy.diagnosis.rules import RULES
+from modelsummary_ipy.pipeline import stages
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.summary import ModelSummary
 
@@ -49,7 +49,7 @@ def test_a_rule_that_raises_is_reported_and_the_others_run(
 def test_a_stage_that_raises_is_reported_and_the_rows_are_there(
     name: str, line: str, monkeypatch: pytest.MonkeyPatch, internal_errors: list[str]
 ) -> None:
-    monkeypatch.setattr(pipeline, name, raise_error)
+    monkeypatch.setattr(stages, name, raise_error)
     check_shown(ModelSummary(nn.Sequential(nn.Linear(4, 2)), (3, 4)), line, internal_errors)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelsummary_ipy.diagnosis.rules import QUESTIONS, RULES
+from modelsummary_ipy.diagnosis.rules import RETRACES, RULES
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.summary import ModelSummary
 from tests.corpus import BUGS, CLEAN, Bug, Clean
@@ -15,7 +15,7 @@ def summarise(case: Bug | Clean) -> ModelSummary:
     ms = ModelSummary(case.make(), case.inputs, **case.options)
     assert ms.error is None, ms.error
     evidence = Evidence(ms.story)
-    for rule in (*RULES.values(), *QUESTIONS.values()):
+    for rule in (*RULES.values(), *RETRACES.values()):
         list(rule(evidence))
     return ms
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from modelsummary_ipy.diagnosis.rules import QUESTIONS, RULES
+from modelsummary_ipy.diagnosis.rules import RETRACES, RULES
 
 PAGES = Path(__file__).parents[2] / "docs" / "rules"
 
 
 def test_rules_and_pages_are_the_same() -> None:
     assert {page.stem for page in PAGES.glob("*.md")} - {"index"} == set(RULES)
-    assert set(QUESTIONS) <= set(RULES)
+    assert set(RETRACES) <= set(RULES)
 
 
 @pytest.mark.parametrize("rule", RULES)

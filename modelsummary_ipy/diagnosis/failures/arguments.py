@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, RESHAPE, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
@@ -11,6 +12,7 @@ from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_call,
     change_operation,
+    join_arguments,
     read_unpacking,
     wrap_attribute,
     write_loop,
@@ -49,59 +51,38 @@ def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
 def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
     if ctx.failure.error_type != "TypeError" or ctx.call is None:
         return None
-    message = ctx.failure.message
-    is_root = ctx.call.parent is None
-    names = ("forward", ctx.trace.method)
+    forward, message, names = f"{ctx.call.type_name}.forward", ctx.failure.message, ("forward", ctx.trace.method)
     if (found := _MISSING.search(message)) and found[1] in names:
         missing = re.findall(r"'(\w+)'", found[2])
-        return _explain_missing(ctx, missing, is_root)
+        words = " and ".join(f"'{name}'" for name in missing)
+        reason = f"{forward} needs {words}, which {'was' if len(missing) == 1 else 'were'} not given"
+        return _fix_call(ctx, reason, f"a value for {words}", lambda given, named: ([*given, *missing], named))
     if (found := _SURPLUS.search(message)) and found[1] in names:
-        return _explain_surplus(ctx, int(found[2]) - 1, int(found[3]) - 1, is_root)
+        taken = int(found[2]) - 1
+        expected = f"{taken} {'argument' if taken == 1 else 'arguments'}"
+        reason = f"{forward} takes {expected}, {int(found[3]) - 1} were given"
+        return _fix_call(ctx, reason, expected, lambda given, named: (given[:taken], named))
     if (found := _KEYWORD.search(message)) and found[1] in names:
-        return _explain_keyword(ctx, found[2], is_root)
+        surplus = found[2]
+        reason, expected = f"{forward} has no argument '{surplus}'", f"a call without {surplus}="
+        return _fix_call(
+            ctx, reason, expected, lambda given, named: (given, {k: v for k, v in named.items() if k != surplus})
+        )
     return None
 
 
-def _explain_missing(ctx: FailureContext, missing: list[str], is_root: bool) -> Diagnosis:
+_Arguments = tuple[list[str], dict[str, str]]
+
+
+def _fix_call(
+    ctx: FailureContext, reason: str, expected: str, change: Callable[[list[str], dict[str, str]], _Arguments]
+) -> Diagnosis:
+    """Change what the failing line passes to a module; to the model itself the user's own line passes it."""
     assert ctx.call is not None
-    words = " and ".join(f"'{name}'" for name in missing)
-    verb = "was" if len(missing) == 1 else "were"
-    reason = f"{ctx.call.type_name}.forward needs {words}, which {verb} not given"
-    if is_root:
-        return Diagnosis(reason, f"a value for {words}")
-
-    def edit(arguments: list[str], keywords: dict[str, str]) -> str:
-        return ", ".join([*arguments, *missing, *[f"{name}={text}" for name, text in keywords.items()]])
-
-    fix = change_call(ctx.line, name_member(ctx.call.path), edit)
-    return Diagnosis(reason, f"a value for {words}", fix)
-
-
-def _explain_surplus(ctx: FailureContext, taken: int, given: int, is_root: bool) -> Diagnosis:
-    assert ctx.call is not None
-    plural = "argument" if taken == 1 else "arguments"
-    reason = f"{ctx.call.type_name}.forward takes {taken} {plural}, {given} were given"
-    if is_root:
-        return Diagnosis(reason, f"{taken} {plural}")
-
-    def edit(arguments: list[str], keywords: dict[str, str]) -> str:
-        return ", ".join([*arguments[:taken], *[f"{name}={text}" for name, text in keywords.items()]])
-
-    fix = change_call(ctx.line, name_member(ctx.call.path), edit)
-    return Diagnosis(reason, f"{taken} {plural}", fix)
-
-
-def _explain_keyword(ctx: FailureContext, stranger: str, is_root: bool) -> Diagnosis:
-    assert ctx.call is not None
-    reason = f"{ctx.call.type_name}.forward has no argument '{stranger}'"
-    if is_root:
-        return Diagnosis(reason, f"a call without {stranger}=")
-
-    def edit(arguments: list[str], keywords: dict[str, str]) -> str:
-        return ", ".join([*arguments, *[f"{name}={text}" for name, text in keywords.items() if name != stranger]])
-
-    fix = change_call(ctx.line, name_member(ctx.call.path), edit)
-    return Diagnosis(reason, f"a call without {stranger}=", fix)
+    if ctx.call.parent is None:
+        return Diagnosis(reason, expected)
+    fix = change_call(ctx.line, name_member(ctx.call.path), lambda given, named: join_arguments(*change(given, named)))
+    return Diagnosis(reason, expected, fix)
 
 
 def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:

@@ -9,9 +9,9 @@ from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, Fail
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call, join_arguments
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.records.trace import Call, TensorSpec
+from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_attention"]
 
@@ -77,7 +77,7 @@ class _Heads:
             mask = self.operands.get(name)
             if mask is not None and mask.spec.dtype not in ("bool", *FLOATING):
                 reason = f"{name} is {mask.spec.dtype}: a mask holds booleans, or floats that are added"
-                candidates = retype_input(self.ctx, mask, "bool", alone=True)
+                candidates = self.ctx.change_input(mask, dtype="bool")
                 return Diagnosis(reason, f"{name} of bool", self._fix_mask(name), candidates=candidates)
         return None
 
@@ -85,8 +85,7 @@ class _Heads:
         def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
             if name not in keywords:
                 return None
-            keywords = {**keywords, name: f"{keywords[name]}.bool()"}
-            return ", ".join([*arguments, *[f"{key}={text}" for key, text in keywords.items()]])
+            return join_arguments(arguments, {**keywords, name: f"{keywords[name]}.bool()"})
 
         return change_call(self.ctx.line, name_member(self.call.path), edit)
 
@@ -159,24 +158,14 @@ class _Heads:
 
     def _mask_diagnosis(self, mask: Operand, wanted: tuple[int, ...], reason: str, expected: str) -> Diagnosis:
         fix = fix_creation(self.ctx, mask, wanted)
-        return Diagnosis(reason, expected, fix, candidates=resize_input(self.ctx, mask, wanted))
-
-
-def resize_input(ctx: FailureContext, x: Operand, shape: tuple[int, ...]) -> tuple[tuple[TensorSpec, ...], ...]:
-    """Return the model's inputs with one of them of another size, if ``x`` is one of them."""
-    if x.link is None or x.link.call >= 0:
-        return ()
-    specs = [fact.spec for fact in ctx.trace.inputs]
-    specs[x.link.leaf] = specs[x.link.leaf]._replace(shape=shape)
-    return (tuple(specs),)
+        return Diagnosis(reason, expected, fix, candidates=self.ctx.change_input(mask, shape=wanted))
 
 
 def _change_all(ctx: FailureContext, call: Call, change: str) -> str:
     """Change query, key and value where the line passes them on: ``"self.attn(x.float(), x.float(), x.float())"``."""
 
-    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
-        words = [f"{text}{change}" for text in arguments[:3]] + arguments[3:]
-        return ", ".join([*words, *[f"{name}={text}" for name, text in keywords.items()]])
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str:
+        return join_arguments([f"{text}{change}" for text in arguments[:3]] + arguments[3:], keywords)
 
     return change_call(ctx.line, name_member(call.path), edit)
 
@@ -207,5 +196,5 @@ def _explain_product(ctx: FailureContext) -> Diagnosis | None:
             small = wanted[-2:]
             fix = fix_creation(ctx, mask, small)
             expected = f"attn_mask that stretches to {write_shape(wanted)}"
-            return Diagnosis(reason, expected, fix, candidates=resize_input(ctx, mask, small))
+            return Diagnosis(reason, expected, fix, candidates=ctx.change_input(mask, shape=small))
     return None

@@ -8,11 +8,11 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, STEP, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, resize_param
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
+from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
-from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
 
@@ -109,11 +109,7 @@ def _explain_table(ctx: FailureContext, left: Operand, right: Operand, table: Op
     name, fix = _name_table(ctx, table, axis, came)
     reason = f"{came} positions came, {name} has {most}"
 
-    def measure(call: Call) -> int | None:
-        shapes = [spec.shape for spec in call.inputs]
-        return shapes[which][axis] if len(shapes) > which and len(shapes[which]) >= -axis else None
-
-    return Diagnosis(reason, f"at most {most} on axis {data.rank + axis}", fix, STEER, (measure, most))
+    return Diagnosis(reason, f"at most {most} on axis {data.rank + axis}", fix, STEER, (dim_of(axis, which), most))
 
 
 def _name_table(ctx: FailureContext, table: Operand, axis: int, came: int) -> tuple[str, str]:
@@ -131,7 +127,7 @@ def _name_table(ctx: FailureContext, table: Operand, axis: int, came: int) -> tu
 def explain_half_pixel(
     ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
 ) -> Diagnosis | None:
-    """Two maps that were one: on one way down and up again half a pixel was dropped."""
+    """Two feature maps that were one: on one way down and up again half a pixel was dropped."""
     gaps = [abs(left.shape[axis] - right.shape[axis]) for axis in axes]
     if not all(0 < gap <= max(2, left.shape[axis] // 4) for gap, axis in zip(gaps, axes, strict=True)):
         return None
@@ -141,7 +137,7 @@ def explain_half_pixel(
     lost, came_from_left = found
     up, other = (places[0], places[1]) if came_from_left else (places[1], places[0])
     kept = right if came_from_left else left
-    sides = [" × ".join(str(x.shape[axis]) for axis in sorted(axes)) for x in (left, right)]
+    sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (left, right)]
     where = " and ".join(str(left.rank + axis) for axis in sorted(axes))
     reason = f"{sides[0]} against {sides[1]} on axis {where}: {write_lost(lost)}"
     fix = fix_operand(ctx, up, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
@@ -260,7 +256,7 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
 def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_left: int, inner_right: int) -> Diagnosis:
     expected = f"{inner_left} on the second tensor's axis {max(right.rank - 2, 0)}"
     last = len(ctx.operands) - 1
-    sides = [" × ".join(map(str, x.shape[-2:])) for x in (left, right)]
+    sides = [write_times(x.shape[-2:]) for x in (left, right)]
     reason = f"[{sides[0]}] @ [{sides[1]}]: the inner {inner_left} and {inner_right} differ"
     if right.rank > 1 and right.shape[-1] == inner_left:
         turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
@@ -270,7 +266,4 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         reason += f"; transposed, the first has {inner_right} there"
         return Diagnosis(reason, expected, fix_operand(ctx, last - 1, "{}.transpose(-2, -1)"))
 
-    def measure(call: Call) -> int | None:
-        return call.inputs[-2].shape[-1] if len(call.inputs) > 1 and call.inputs[-2].shape else None
-
-    return Diagnosis(reason, expected, "", ANYWHERE, (measure, inner_right))
+    return Diagnosis(reason, expected, "", ANYWHERE, (dim_of(-1, -2), inner_right))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from modelsummary_ipy.diagnosis.failures.measures import Measure
 from modelsummary_ipy.model.torch_layers import LAYERS, OUTPUT_SETTINGS
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Story
@@ -89,7 +90,7 @@ class Diagnosis:
     expected: str = ""
     fix: str = ""
     search: tuple[str, ...] = ()
-    goal: tuple[Any, int] | None = None
+    goal: tuple[Measure, int] | None = None
     candidates: tuple[tuple[TensorSpec, ...], ...] = ()
 
 
@@ -187,6 +188,10 @@ class FailureContext:
         """Return a setting of the module that failed."""
         return self.fact.settings.get(name, default) if self.fact is not None else default
 
+    def given(self, name: str, default: Any = None) -> Any:
+        """Return a setting of the layer that failed, or an argument of the operation."""
+        return self.flow.setting(self.call, name, default) if self.call is not None else default
+
     @cached_property
     def line(self) -> str:
         """The failing line without the remark at its end, where fixes are written into it."""
@@ -209,6 +214,14 @@ class FailureContext:
         if origin is None:
             return "the input has" if self.is_like_input(x) else "there are"
         return f"{name_call(origin)} gives"
+
+    def change_input(self, x: Operand, **changes: Any) -> tuple[tuple[TensorSpec, ...], ...]:
+        """Return the model's inputs to try, with another shape or dtype of ``x``; ``()`` if it is none of them."""
+        if x.link is None or not x.is_input:
+            return ()
+        specs = [fact.spec for fact in self.trace.inputs]
+        specs[x.link.leaf] = specs[x.link.leaf]._replace(**changes)
+        return (tuple(specs),)
 
     @cached_property
     def parent(self) -> Call | None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import GROW, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
+from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import CATS, MAP_LAYERS
-from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
 __all__ = ["explain_convolution", "move_to_channels"]
@@ -57,16 +57,6 @@ def move_to_channels(rank: int, spatial: int) -> str:
     return f"{{}}.permute({', '.join(map(str, order))})"
 
 
-def channel_axis(spatial: int) -> Any:
-    """Measure the channels of what a call reads."""
-
-    def measure(call: Call) -> int | None:
-        rank = len(call.inputs[0].shape) if call.inputs else 0
-        return call.inputs[0].shape[rank - spatial - 1] if rank > spatial else None
-
-    return measure
-
-
 def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
     expected = f"{_AXES[spatial]} with C = {channels}"
     reason = f"{write_shape(x.shape)} has {x.rank} axes, a {spatial}-d convolution reads {spatial + 2}"
@@ -77,7 +67,7 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     elif x.rank == spatial and channels == 1:
         reason += ": the batch and the channel are missing"
         fix = fix_argument(ctx, "{}[None, None]")
-    return Diagnosis(reason, expected, fix, RESHAPE, (channel_axis(spatial), channels))
+    return Diagnosis(reason, expected, fix, RESHAPE, (dim_of(-spatial - 1), channels))
 
 
 def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
@@ -87,7 +77,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     expected = f"{_AXES[spatial]} with C = {channels} (in_channels)"
     like_input = ctx.is_like_input(x)
     search = RESHAPE if like_input else ()
-    goal = (channel_axis(spatial), channels)
+    goal = (dim_of(-spatial - 1), channels)
     if x.shape[-1] == channels and (like_input or not _is_map(ctx, x)):
         reason = f"the last axis has the {channels} channels: {write_shape(x.shape)} is channels-last"
         fix = fix_argument(ctx, move_to_channels(x.rank, spatial))

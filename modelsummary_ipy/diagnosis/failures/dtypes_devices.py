@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_operand, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
 from modelsummary_ipy.diagnosis.torch_names import FACTORIES
 from modelsummary_ipy.model.torch_layers import functions_of
@@ -50,23 +50,12 @@ def _explain_lookup(ctx: FailureContext) -> Diagnosis | None:
     return Diagnosis(reason, "int64 indices", fix_argument(ctx, "{}.long()"), candidates=retype_input(ctx, x, "int64"))
 
 
-def retype_input(
-    ctx: FailureContext, x: Operand, dtype: str, *, alone: bool = False
-) -> tuple[tuple[TensorSpec, ...], ...]:
-    """Return the model's inputs with one of another dtype, if ``x`` is one of them.
-
-    Args:
-        ctx: The failure.
-        x: The tensor.
-        dtype: What it is to be.
-        alone: Whether inputs of the same dtype as it had stay what they are.
-    """
-    if x.link is None or x.link.call >= 0:
+def retype_input(ctx: FailureContext, x: Operand, dtype: str) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Return the model's inputs with ``x``, if it is one of them, and those of its dtype in another dtype."""
+    if not x.is_input:
         return ()
     specs = [fact.spec for fact in ctx.trace.inputs]
-    leaf, old = x.link.leaf, specs[x.link.leaf].dtype
-    same = [index == leaf or (not alone and spec.dtype == old) for index, spec in enumerate(specs)]
-    return (tuple(spec._replace(dtype=dtype) if to else spec for spec, to in zip(specs, same, strict=True)),)
+    return (tuple(spec._replace(dtype=dtype) if spec.dtype == x.spec.dtype else spec for spec in specs),)
 
 
 def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:
@@ -192,11 +181,8 @@ def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> str:
     """Make the stray tensor where the others are."""
     maker = ctx.flow.producer(odd.link)
     if maker is not None and maker.type_name in FACTORIES:
-        line = find_line(ctx, maker)
-        new = add_keyword(line, maker.type_name, "device", _device_of(ctx, odd, main))
-        if new and maker.source == ctx.failure.source:
-            return new
-        return f"at {maker.source.text}: {new}" if new and maker.source is not None else ""
+        new = add_keyword(read_line(maker.source), maker.type_name, "device", _device_of(ctx, odd, main))
+        return place_line(ctx, maker, new)
     position = ctx.operands.index(odd)
     return fix_argument(ctx, f"{{}}.to({main!r})", position=position)
 

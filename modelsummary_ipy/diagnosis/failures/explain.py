@@ -1,4 +1,4 @@
-"""A failed forward to a ``ForwardError``: which family knows it, which sizes would work, and the words of the house."""
+"""From a failed forward to a ``ForwardError``: the explanation that fits, the sizes that work, the message."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def explain(story: Story, retracer: SizeTracer | None = None, errors: list[str] 
     sizes = tuple(dict.fromkeys(retracer.write(specs) for specs in found)) if retracer is not None else ()
     reason = diagnosis.reason.rstrip(".")
     if search in ("steer", "grow", "settings"):
-        reason += _tell_need(ctx, found[0])
+        reason += _write_need(ctx, found[0])
     earlier = find_earlier(ctx)
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call took {write_shape(earlier.inputs[0].shape)}"
@@ -119,7 +119,7 @@ def _first_line(words: str) -> str:
 _SIDES = {4: ("B", "", "H", "W"), 5: ("B", "", "D", "H", "W"), 3: ("B", "", ""), 2: ("B", "T")}
 
 
-def _tell_need(ctx: FailureContext, specs: Specs) -> str:
+def _write_need(ctx: FailureContext, specs: Specs) -> str:
     """``"; needs H = W = 32, you gave 40"``: the dims that have to change, by name."""
     changed: dict[str, tuple[int, int]] = {}
     for fact, spec in zip(ctx.trace.inputs, specs, strict=False):

@@ -18,12 +18,12 @@ from modelsummary_ipy.records.trace import Call, Source
 
 __all__ = [
     "find_earlier",
-    "find_line",
     "fix_argument",
     "fix_creation",
     "fix_module",
     "fix_operand",
     "fix_setting",
+    "place_line",
     "read_line",
     "resize_param",
 ]
@@ -142,6 +142,8 @@ def read_line(source: Source | None) -> str:
     return drop_remark(linecache.getline(source.filename, source.line).strip())
 
 
-def find_line(ctx: FailureContext, call: Call | None) -> str:
-    """Return the user's line that made a call."""
-    return read_line(call.source) if call is not None else ""
+def place_line(ctx: FailureContext, call: Call, line: str) -> str:
+    """Write a changed line of the call that made a tensor: with its place, where that is not the failing line's."""
+    if call.source is None or not line:
+        return ""
+    return line if call.source == ctx.failure.source else f"at {call.source.text}: {line}"

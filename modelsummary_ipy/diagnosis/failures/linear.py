@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 from modelsummary_ipy.diagnosis.failures.context import RESHAPE, STEER, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import find_line, fix_argument, fix_module, fix_operand
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_operand, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape
+from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, RECURRENTS
-from modelsummary_ipy.records.trace import Call, TensorSpec
+from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["explain_linear", "find_source_map", "move_to_end"]
 
@@ -41,11 +42,6 @@ def _read(ctx: FailureContext) -> tuple[Operand, int] | None:
         return (ctx.operands[0], weight[-1]) if weight else None
     taken = ctx.setting("in_features")
     return (ctx.operands[0], taken) if isinstance(taken, int) else None
-
-
-def last_axis(call: Call) -> int | None:
-    """Measure the last axis of what a call reads first."""
-    return call.inputs[0].shape[-1] if call.inputs and call.inputs[0].shape else None
 
 
 def move_to_end(axis: int, rank: int) -> str:
@@ -83,7 +79,7 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
     before = find_source_map(ctx, x)
     if before is None or len(before.shape) < 3:
         return None
-    goal = (last_axis, taken)
+    goal = (dim_of(-1), taken)
     inner = before.shape[1:]
     if x.rank == 1 and math.prod(inner) == taken:
         reason = f"the batch was flattened too: {write_product(before.shape)}, of which {taken} are one sample's"
@@ -97,7 +93,7 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
             return Diagnosis(reason, expected, _fix_flatten(ctx, x, 0), RESHAPE, goal)
         return None
     fitting = factor_like(taken, inner[0], len(inner) - 1)
-    factors = f" = {' × '.join(map(str, fitting))}" if fitting is not None else ""
+    factors = f" = {write_times(fitting)}" if fitting is not None else ""
     reason = f"{write_product(inner)} features arrive where {taken}{factors} are taken"
     return Diagnosis(reason, expected, fix_module(ctx, in_features=x.shape[-1]), STEER, goal)
 
@@ -107,11 +103,9 @@ def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> str:
     maker = ctx.flow.producer(x.link)
     if maker is None or maker.kind != "op":
         return ""
-    line = find_line(ctx, maker)
+    line = read_line(maker.source)
     new = change_operation(line, maker.type_name, lambda items, _: f"{items[0]}.flatten({start})")
-    if maker.source == ctx.failure.source:
-        return new
-    return f"at {maker.source.text}: {new}" if new and maker.source is not None else ""
+    return place_line(ctx, maker, new)
 
 
 def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis:
@@ -130,7 +124,7 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
         if weight.shape[0] == got:
             reason = f"the weight {write_shape(weight.shape)} lies the other way round: a Linear's is [out, in]"
             fix = fix_operand(ctx, 1, "{}.t()")
-    return Diagnosis(reason, expected, fix, RESHAPE if ctx.is_like_input(x) else STEER, (last_axis, taken))
+    return Diagnosis(reason, expected, fix, RESHAPE if ctx.is_like_input(x) else STEER, (dim_of(-1), taken))
 
 
 def _find_bidirectional(ctx: FailureContext, x: Operand) -> str:

@@ -15,9 +15,9 @@ from modelsummary_ipy.diagnosis.failures.context import (
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting
 from modelsummary_ipy.diagnosis.failures.linear import move_to_end
+from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
 from modelsummary_ipy.model.torch_layers import LAYERS, classes_of
-from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_norm"]
 
@@ -66,11 +66,6 @@ def _first_weight(ctx: FailureContext) -> int | None:
     return next((x.shape[0] for x in ctx.operands[1:] if x.rank == 1), None)
 
 
-def channel_axis(call: Call) -> int | None:
-    """Measure axis 1 of what a call reads."""
-    return call.inputs[0].shape[1] if call.inputs and len(call.inputs[0].shape) > 1 else None
-
-
 def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, ...], features: object) -> Diagnosis:
     assert ctx.call is not None
     words = " or ".join(map(str, ranks))
@@ -101,13 +96,12 @@ def _explain_features(ctx: FailureContext, x: Operand, features: int) -> Diagnos
     reason = f"{ctx.describe_giver(x, 1 - x.rank)} {x.shape[1]} channels, {ctx.owner} norms {features}"
     fix = fix_module(ctx, num_features=x.shape[1])
     search = RESHAPE if ctx.is_like_input(x) else ()
-    return Diagnosis(reason, expected, fix, search, (channel_axis, features))
+    return Diagnosis(reason, expected, fix, search, (dim_of(1), features))
 
 
 def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     assert ctx.call is not None
-    read = ctx.setting if ctx.call.kind == "module" else ctx.arguments.get
-    given = read("normalized_shape")
+    given = ctx.given("normalized_shape")
     wanted = (given,) if isinstance(given, int) else given
     if not isinstance(wanted, tuple) or x.shape[-len(wanted) :] == wanted:
         return None
@@ -126,17 +120,14 @@ def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         reason = f"{ctx.describe_giver(x, -1)} {came[0]} features, {ctx.owner} norms {words}"
     fix = fix_module(ctx, normalized_shape=came) if len(came) == len(wanted) else ""
 
-    def measure(call: Call) -> int | None:
-        return call.inputs[0].shape[-1] if call.inputs and call.inputs[0].shape else None
-
     search = RESHAPE if ctx.is_like_input(x) else STEER
-    return Diagnosis(reason, expected, fix, search, (measure, wanted[-1]))
+    return Diagnosis(reason, expected, fix, search, (dim_of(-1), wanted[-1]))
 
 
 def _explain_group_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     assert ctx.call is not None
     channels = ctx.setting("num_channels") if ctx.call.kind == "module" else _first_weight(ctx)
-    groups = ctx.setting("num_groups") if ctx.call.kind == "module" else ctx.arguments.get("num_groups")
+    groups = ctx.given("num_groups")
     if x.rank < 2:
         return Diagnosis(f"{write_shape(x.shape)} has no channel axis", "[N, C, …]", "", RESHAPE)
     got = x.shape[1]

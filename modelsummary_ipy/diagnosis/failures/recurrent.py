@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module
-from modelsummary_ipy.diagnosis.failures.linear import last_axis
+from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.model.torch_layers import functions_of
-from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["explain_recurrent"]
 
@@ -50,7 +49,7 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Di
 def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     expected = f"last axis {taken} (input_size)"
     search = RESHAPE if ctx.is_like_input(x) else ()
-    goal = (last_axis, taken)
+    goal = (dim_of(-1), taken)
     if x.rank == 3 and x.shape[1] == taken:
         reason = f"axis 1 has the {taken} features and the last one {x.shape[2]}; features come last"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.transpose(1, 2)"), search, goal)
@@ -84,10 +83,5 @@ def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...],
         if ctx.setting("batch_first"):
             reason += " (batch_first moves the batch of the input, not of the state)"
     fix = fix_creation(ctx, state, wanted)
-    candidates: tuple[tuple[TensorSpec, ...], ...] = ()
-    if state.is_input and state.link is not None:
-        specs = [fact.spec for fact in ctx.trace.inputs]
-        old = specs[state.link.leaf]
-        specs[state.link.leaf] = TensorSpec(old.name, wanted, old.dtype, old.device)
-        candidates = (tuple(specs),)
+    candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fix, () if fix or candidates else RESHAPE, candidates=candidates)

@@ -16,9 +16,10 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import resize_param
+from modelsummary_ipy.diagnosis.failures.measures import dim_of, product_from
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape
+from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_axis", "explain_reshape", "explain_split"]
@@ -52,8 +53,7 @@ def _read_target(ctx: FailureContext) -> tuple[int, ...] | None:
     if isinstance(value, int):
         value = (value,)
     if ctx.function == "unflatten" and ctx.call is not None:
-        sizes = ctx.setting("unflattened_size") if ctx.call.kind == "module" else ctx.arguments.get("sizes")
-        dim = ctx.setting("dim") if ctx.call.kind == "module" else ctx.arguments.get("dim")
+        sizes, dim = ctx.given("unflattened_size" if ctx.call.kind == "module" else "sizes"), ctx.given("dim")
         shape = ctx.operands[0].shape
         if not isinstance(sizes, tuple) or not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
             return None
@@ -61,11 +61,6 @@ def _read_target(ctx: FailureContext) -> tuple[int, ...] | None:
     if not isinstance(value, tuple) or not all(type(size) is int for size in value):
         return None
     return value
-
-
-def numel(call: Call) -> int | None:
-    """Count the numbers a call reads."""
-    return math.prod(call.inputs[0].shape) if call.inputs else None
 
 
 def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
@@ -142,7 +137,7 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     inner = x.shape[1:]
     fitting = factor_like(fixed, inner[0], len(inner) - 1) if len(inner) > 1 else None
     if fitting is not None and len(known) == 1:
-        asked = f"{fixed} = {' × '.join(map(str, fitting))}"
+        asked = f"{fixed} = {write_times(fitting)}"
     verb = f"is not divisible by {asked}" if -1 in wanted else f"is not {asked}"
     fix = ""
     if len(wanted) == 2 and x.rank > 2:
@@ -151,12 +146,8 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         if fix and reader is not None:
             layer = write_module(reader, ctx.trace, in_features=math.prod(x.shape[1:]))
             fix = f"{fix}; {write_change(reader.path, layer)}"
-    measure: Any = _per_sample if -1 in wanted and x.rank > 1 else numel
+    measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
     return Diagnosis(f"{came} {verb}", write_shape(wanted), fix, GROW, (measure, fixed))
-
-
-def _per_sample(call: Call) -> int | None:
-    return math.prod(call.inputs[0].shape[1:]) if call.inputs else None
 
 
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
@@ -175,7 +166,7 @@ def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) ->
 
 
 def _asked_at(at: int) -> Any:
-    """Measure one of the sizes that a call is asked for."""
+    """Measure one of the sizes that a call is given."""
 
     def measure(call: Call) -> int | None:
         asked = dict(call.arguments).get("size")
@@ -185,8 +176,7 @@ def _asked_at(at: int) -> Any:
 
 
 def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
-    assert ctx.call is not None
-    kept = ctx.setting("upscale_factor") if ctx.call.kind == "module" else ctx.arguments.get("upscale_factor")
+    kept = ctx.given("upscale_factor")
     if type(kept) is not int or x.rank < 3 or x.shape[-3] % (kept * kept) == 0:
         return None
     channels = x.shape[-3]
@@ -245,18 +235,9 @@ def _explain_index(ctx: FailureContext, x: Operand) -> Diagnosis | None:
             most = x.shape[axis] - 1
             reason = f"index {item} on axis {axis} of {write_shape(x.shape)}: the last one is {most}"
             needed = item + 1 if item >= 0 else -item
-            return Diagnosis(reason, f"at least {needed} on axis {axis}", "", ANYWHERE, (_axis_of(axis), needed))
+            return Diagnosis(reason, f"at least {needed} on axis {axis}", "", ANYWHERE, (dim_of(axis), needed))
         axis += 1
     return None
-
-
-def _axis_of(axis: int) -> Any:
-    """Measure one axis of what a call reads."""
-
-    def measure(call: Call) -> int | None:
-        return call.inputs[0].shape[axis] if call.inputs and axis < len(call.inputs[0].shape) else None
-
-    return measure
 
 
 def explain_split(ctx: FailureContext) -> Diagnosis | None:
@@ -273,7 +254,4 @@ def explain_split(ctx: FailureContext) -> Diagnosis | None:
         return None
     reason = f"{' + '.join(map(str, sizes))} = {sum(sizes)}, and axis {dim % x.rank} has {x.shape[dim]}"
 
-    def measure(call: Call) -> int | None:
-        return call.inputs[0].shape[dim] if call.inputs and len(call.inputs[0].shape) == x.rank else None
-
-    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % x.rank}", "", STEER, (measure, sum(sizes)))
+    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % x.rank}", "", STEER, (dim_of(dim), sum(sizes)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "change_call",
     "change_operation",
     "find_operands",
+    "join_arguments",
     "read_unpacking",
     "set_argument",
     "splice_argument",
@@ -127,6 +128,11 @@ def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str
     keywords = {str(keyword.arg): _text(line, keyword.value) for keyword in call.keywords}
     words = edit([_text(line, argument) for argument in call.args], keywords)
     return "" if words is None else _splice(line, call, f"{_text(line, call.func)}({words})")
+
+
+def join_arguments(arguments: Sequence[str], keywords: Mapping[str, str]) -> str:
+    """``"x, mask=None"``."""
+    return ", ".join([*arguments, *[f"{name}={text}" for name, text in keywords.items()]])
 
 
 def _find_operation(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr], ast.Call | None]]:
@@ -300,7 +306,7 @@ def write_loop(line: str, member: str) -> str:
 
 
 def wrap_attribute(line: str, attribute: str, template: str) -> str:
-    """Change what an attribute is asked of: ``x.mean(1)`` to ``x[0].mean(1)``."""
+    """Change what an attribute is read from: ``x.mean(1)`` to ``x[0].mean(1)``."""
     tree = _parse(line)
     found = [
         node for node in (ast.walk(tree) if tree is not None else ())

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from modelsummary_ipy.diagnosis.rules import (
     batch_flow,
+    batch_folds,
     batch_mixing,
     batch_sizes,
     declared,
@@ -24,14 +25,15 @@ from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.summary import Flag, Story
 
-__all__ = ["QUESTIONS", "RULES", "find_flags", "find_questions"]
+__all__ = ["RETRACES", "RULES", "find_flags", "find_retraces"]
 
 Rule = Callable[[Evidence], Iterable[Flag]]
-Question = Callable[[Evidence], Iterable[Mapping[str, int]]]
+RetraceRule = Callable[[Evidence], Iterable[Mapping[str, int]]]
 
 #: Every rule by its id, in the order they run.
 RULES: dict[str, Rule] = {
     **batch_flow.RULES,
+    **batch_folds.RULES,
     **batch_sizes.RULES,
     **batch_mixing.RULES,
     **reshape.RULES,
@@ -45,23 +47,23 @@ RULES: dict[str, Rule] = {
     **memory.RULES,
 }
 
-#: What some rules want to know before they judge, by their id: the sizes of one more trace that settles a suspicion.
-QUESTIONS: dict[str, Question] = {**batch_sizes.QUESTIONS, **reshape.QUESTIONS}
+#: By the id of a rule that may need it: the sizes of one more trace that decides between a mistake and what was meant.
+RETRACES: dict[str, RetraceRule] = {**batch_sizes.RETRACES, **reshape.RETRACES}
 
 T = TypeVar("T")
 
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
-def find_questions(story: Story, ignore: Collection[str], errors: list[str]) -> tuple[Mapping[str, int], ...]:
-    """Find the sizes that one more trace would settle a suspicion at, each once; ``()`` for most models.
+def find_retraces(story: Story, ignore: Collection[str], errors: list[str]) -> tuple[Mapping[str, int], ...]:
+    """Find the sizes at which rules need one more trace, each once; ``()`` for most models.
 
     Args:
         story: What is known, the trace at B + 1 included.
         ignore: Ids of rules that are not run.
         errors: Where a rule that raises is reported.
     """
-    wanted = _run(QUESTIONS, story, ignore, errors)
+    wanted = _run(RETRACES, story, ignore, errors)
     return tuple({tuple(sorted(sizes.items())): sizes for sizes in wanted}.values())
 
 

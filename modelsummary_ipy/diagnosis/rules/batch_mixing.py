@@ -46,7 +46,7 @@ def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
             continue
         grave = rank > 1 and _is_a_batch(evidence, step)
         before = write_size(step.inputs[0].shape)
-        by_itself = "" if _told_dim(evidence, step) is not None else ", the dim it takes when it is told none"
+        by_itself = "" if _given_dim(evidence, step) is not None else ", the dim it takes when it is told none"
         message = (
             f"{step.type_name} over dim {dim} of {before} makes the {evidence.batch} samples add up to 1{by_itself}"
         )
@@ -55,13 +55,13 @@ def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
         yield evidence.flag("softmax-over-batch", severity, step, message, f"{fix} stays within a sample")
 
 
-def _told_dim(evidence: Evidence, step: Call) -> int | None:
+def _given_dim(evidence: Evidence, step: Call) -> int | None:
     dim = evidence.flow.setting(step, "dim")
     return dim if isinstance(dim, int) and not isinstance(dim, bool) else None
 
 
 def _softmax_dim(evidence: Evidence, step: Call, rank: int) -> int | None:
-    dim = _told_dim(evidence, step)
+    dim = _given_dim(evidence, step)
     if dim is None:
         return 0 if rank in (0, 1, 3) else 1  # torch's own choice where none is given
     return dim % rank if rank and -rank <= dim < rank else None
@@ -150,7 +150,7 @@ def _share_a_source(evidence: Evidence, step: Call) -> bool:
 
 
 def _is_asked_for(evidence: Evidence, step: Call, longer: int, shorter: int) -> bool:
-    """Tell whether somebody wanted pairs: of a tensor with itself, or to go with other pairs."""
+    """Tell whether pairs were meant: of a tensor with itself, or to go with other pairs."""
     if step.type_name in _COMPARISONS:
         return True
     put_in = _unsqueezed_from(evidence, step.input_links[longer])

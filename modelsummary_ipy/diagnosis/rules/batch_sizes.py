@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelsummary_ipy.diagnosis.call_arguments import argument, asked_size
+from modelsummary_ipy.diagnosis.call_arguments import argument, given_size
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import (
@@ -24,13 +24,13 @@ from modelsummary_ipy.records.summary import Flag, Retrace
 from modelsummary_ipy.records.trace import Call, Link, Severity, Trace
 
 __all__ = [
-    "QUESTIONS",
+    "RETRACES",
     "RULES",
-    "ask_for_one",
-    "ask_for_twice",
     "find_fixed_batches",
     "find_merged_batches",
     "find_squeezed_batches",
+    "retrace_at_one",
+    "retrace_at_twice",
 ]
 
 _REPEATS = frozenset({"expand", "repeat", "tile", "broadcast_to"})
@@ -55,18 +55,18 @@ def find_fixed_batches(evidence: Evidence) -> Iterator[Flag]:
             yield _write_fixed(evidence, step, literal)
 
 
-def ask_for_twice(evidence: Evidence) -> Iterator[Mapping[str, int]]:
-    """Ask for twice the batch where a size of it seems to be written down: it may be one whole group of samples."""
+def retrace_at_twice(evidence: Evidence) -> Iterator[Mapping[str, int]]:
+    """Retrace at twice the batch where a size of it seems to be written down: it may be one whole group of samples."""
     if evidence.again is not None and evidence.batch > 1 and any(True for _ in _find_literals(evidence)):
         yield {"B": 2 * evidence.batch}
 
 
 def _is_whole_group(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a step asks for another size when there are twice as many samples: it counted them."""
+    """Tell whether a step takes another size when there are twice as many samples: it counted them."""
     for retrace in evidence.retraces[1:]:
         index = retrace.partners[step.index] if dict(retrace.sizes) == {"B": 2 * evidence.batch} else None
         if index is not None:
-            return asked_size(retrace.trace.calls[index]) != asked_size(step)
+            return given_size(retrace.trace.calls[index]) != given_size(step)
     return False
 
 
@@ -94,8 +94,8 @@ def find_literal_view(evidence: Evidence, step: Call) -> bool:
 
 
 def _holds_batch(evidence: Evidence, step: Call, other: Call) -> bool:
-    """Tell whether a step asks for the old batch's size, and still does where there is one sample more."""
-    now, then = asked_size(step), asked_size(other)
+    """Tell whether a step takes the old batch's size, and still does where there is one sample more."""
+    now, then = given_size(step), given_size(other)
     if now is None or now != then or step.type_name not in RESHAPES:
         return False
     before, after = step.inputs[0].shape, step.outputs[0].shape
@@ -110,7 +110,7 @@ def _holds_batch(evidence: Evidence, step: Call, other: Call) -> bool:
 
 
 def _find_stuck_operands(evidence: Evidence, step: Call, other: Call) -> Iterator[tuple[Call, bool]]:
-    """Look among what a failed step read for the tensor that kept the old batch's size."""
+    """Find the tensor that kept the old batch's size among what a failed step read."""
     moves = [mine.shape != its.shape for mine, its in zip(step.inputs, other.inputs, strict=False)]
     if not any(moves):
         return
@@ -123,7 +123,7 @@ def _find_stuck_operands(evidence: Evidence, step: Call, other: Call) -> Iterato
             continue
         for maker in evidence.flow.before(step.input_links[leaf], lambda call: call.type_name in FACTORIES):
             if maker.type_name in FACTORIES or maker.type_name in _REPEATS:
-                asked = asked_size(maker)
+                asked = given_size(maker)
                 if asked is not None and evidence.batch in asked and _is_unmoved(evidence, maker):
                     yield maker, True
                     return
@@ -131,7 +131,7 @@ def _find_stuck_operands(evidence: Evidence, step: Call, other: Call) -> Iterato
 
 def _is_unmoved(evidence: Evidence, step: Call) -> bool:
     other = evidence.partner(step)
-    return other is not None and asked_size(step) == asked_size(other)
+    return other is not None and given_size(step) == given_size(other)
 
 
 def _write_fixed(evidence: Evidence, step: Call, literal: bool) -> Flag:
@@ -142,7 +142,7 @@ def _write_fixed(evidence: Evidence, step: Call, literal: bool) -> Flag:
     if not literal:
         message = f"a buffer read here holds the batch's {size}{reason}"
         return evidence.flag("batch-fixed", "note", step, message, "make it for x.shape[0] in the forward")
-    asked = asked_size(step) or ()
+    asked = given_size(step) or ()
     written = ", ".join(map(str, asked))
     message = f"{step.type_name}({written}) has the batch size {size} written in it{reason}"
     better = ", ".join("x.shape[0]" if dim == asked.index(size) else str(value) for dim, value in enumerate(asked))
@@ -200,8 +200,8 @@ def _find_merger(evidence: Evidence, link: Link | None) -> Call | None:
 # -- squeezed ---------------------------------------------------------------------------------------------------------
 
 
-def ask_for_one(evidence: Evidence) -> Iterator[Mapping[str, int]]:
-    """Ask for a batch of 1 where a ``squeeze()`` without a dim reads a tensor with a batch."""
+def retrace_at_one(evidence: Evidence) -> Iterator[Mapping[str, int]]:
+    """Retrace at a batch of 1 where a ``squeeze()`` without a dim reads a tensor with a batch."""
     if evidence.batch > 1 and evidence.batch_works and any(_may_bite(evidence, step) for step in evidence.flow.steps):
         yield {"B": 1}
 
@@ -312,4 +312,4 @@ RULES = {
     "batch-merged": find_merged_batches,
     "batch-squeezed": find_squeezed_batches,
 }
-QUESTIONS = {"batch-fixed": ask_for_twice, "batch-squeezed": ask_for_one}
+RETRACES = {"batch-fixed": retrace_at_twice, "batch-squeezed": retrace_at_one}

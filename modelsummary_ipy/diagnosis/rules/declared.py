@@ -132,10 +132,10 @@ def _work_out(node: ast.expr, sizes: Mapping[str, int]) -> Fraction | None:
 
 
 def find_broken_declarations(evidence: Evidence) -> Iterator[Flag]:
-    """Find rows whose sizes are not what was declared of them; an error, for somebody said what is right.
+    """Find rows whose sizes are not what was declared of them; an error, for the user declared what is right.
 
     A name that the input has stands for its size there, ``B`` also with one sample more; any other name for one and
-    the same size wherever it is declared. Leaves alone what nobody declared.
+    the same size wherever it is declared. Leaves alone what was not declared.
     """
     story = evidence.story
     names = {

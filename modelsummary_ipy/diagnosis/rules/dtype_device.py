@@ -58,7 +58,7 @@ def _model_dtype(evidence: Evidence) -> str | None:
     if not counts:
         counts.update(fact.spec.dtype for fact in evidence.inputs if fact.spec.dtype in _WIDTH)
     if any(_WIDTH.get(fact.spec.dtype, 0) > _WIDTH[home] for home in counts for fact in evidence.inputs):
-        return None  # the input is wider than the model: what comes of it was asked for
+        return None  # the input is wider than the model: a wider output is meant
     return counts.most_common(1)[0][0] if counts else None
 
 
@@ -108,7 +108,7 @@ def find_device_hops(evidence: Evidence) -> Iterator[Flag]:
 def find_batchless_inputs(evidence: Evidence) -> Iterator[Flag]:
     """Find a layer that silently reads a tensor of one dim less as one sample without a batch: a note.
 
-    Finds a picture ``(3, 224, 224)`` that Conv2d accepts, a sequence ``(T, F)`` that an LSTM does. Leaves alone what
+    Finds an image ``(3, 224, 224)`` that Conv2d accepts, a sequence ``(T, F)`` that an LSTM does. Leaves alone what
     has its batch.
     """
     for call in evidence.calls:

@@ -34,13 +34,13 @@ def find_memory_explosions(evidence: Evidence) -> Iterator[Flag]:
     story, peak = evidence.story, evidence.story.trace.peak_bytes
     if not peak:
         return
-    told: set[object] = set()
+    flagged: set[object] = set()
     for call in story.trace.calls:
         made = call.made_bytes
         if made < _SMALLEST_PAIRED or call.index not in story.row_of_call:
             continue
         place = (call.type_name, call.source) if call.source is not None else call.index
-        if place in told:
+        if place in flagged:
             continue
         larger = _far_larger(story, call)
         if 4 * made >= peak and larger == "intermediate":
@@ -49,7 +49,7 @@ def find_memory_explosions(evidence: Evidence) -> Iterator[Flag]:
             severity = "note"
         else:
             continue
-        told.add(place)
+        flagged.add(place)
         fix = _advise(evidence.flow, call) if severity == "warning" else ""
         yield evidence.flag("memory-explosion", severity, call, _describe(call, peak), fix)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelsummary_ipy.diagnosis.call_arguments import Size
+from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
 from modelsummary_ipy.records.summary import Flag
@@ -22,7 +23,7 @@ _FEWEST_SIBLINGS = 3
 
 @dataclass(frozen=True)
 class _Slide:
-    """One convolution of a map: per spatial dim its window and what it made."""
+    """One convolution of a feature map: per spatial dim its window and what it made."""
 
     call: Call
     windows: tuple[Window, ...]
@@ -73,11 +74,11 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
     """
     slides = [slide for slide in (_read_slide(evidence, step) for step in evidence.flow.steps) if slide is not None]
     plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.borders) > 0]
-    told: set[int | None] = set()
+    flagged: set[int | None] = set()
     for slide in slides:
         words = _judge(evidence, slide, slides, plain)
-        if words and (slide.call.module if slide.call.kind == "module" else None) not in told:
-            told.add(slide.call.module if slide.call.kind == "module" else -1)
+        if words and (slide.call.module if slide.call.kind == "module" else None) not in flagged:
+            flagged.add(slide.call.module if slide.call.kind == "module" else -1)
             same = tuple(window.same_padding[0] for window in slide.windows)
             fix = f"padding={same[0] if len(set(same)) == 1 else same} goes with this kernel"
             yield evidence.flag("uneven-padding", "note", slide.call, words, fix)
@@ -95,34 +96,27 @@ def _is_twin(slide: _Slide, other: _Slide) -> bool:
 
 
 def _judge(evidence: Evidence, slide: _Slide, slides: list[_Slide], plain: list[_Slide]) -> str:
-    sizes = f"{' × '.join(map(str, slide.before))} became {' × '.join(map(str, slide.after))}"
-    kernel = " × ".join(map(str, slide.kernel if len(set(slide.kernel)) > 1 else slide.kernel[:1]))
+    sizes = f"{write_times(slide.before)} became {write_times(slide.after)}"
+    kernel, padding = write_window(slide.kernel), write_window([window.padding for window in slide.windows])
     if max(slide.stride) > 1 and slide.loses and any(_is_twin(slide, other) and not other.loses for other in slides):
-        return f"{sizes}: padding {_pad(slide)} loses a border that other convolutions of kernel {kernel} keep"
+        return f"{sizes}: padding {padding} loses a border that other convolutions of kernel {kernel} keep"
     if max(slide.stride) > 1:
         more = [
             f"{new} of {old} by a stride of {stride}"
             for new, old, stride in zip(slide.after, slide.before, slide.stride, strict=True)
             if stride > 1 and new > -(-old // stride)
         ]
-        return f"{sizes}: {more[0]}, more than its share (kernel {kernel}, padding {_pad(slide)})" if more else ""
+        return f"{sizes}: {more[0]}, more than its share (kernel {kernel}, padding {padding})" if more else ""
     grown = any(new > old for new, old in zip(slide.after, slide.before, strict=True))
     if max(slide.borders) == 0 or (grown and not is_cropped(evidence.flow, slide.call, len(slide.kernel))):
-        return ""  # what grows a map for good is told by another rule
+        return ""  # what grows a feature map for good is another rule's
     if slide.border == "between":
-        return (
-            f"{sizes}: padding {_pad(slide)} for a kernel of {kernel} neither keeps the map nor leaves the border out"
-        )
+        return f"{sizes}: padding {padding} for a kernel of {kernel} neither keeps the map nor leaves the border out"
     keep = sum(other.border == "keeps" for other in plain)
     off = sum(other.border == "trims" for other in plain)
     if slide.border == "trims" and keep >= _FEWEST_SIBLINGS and off <= _MOST_SIBLINGS_OFF * len(plain):
-        return f"{sizes}: padding {_pad(slide)} trims the map that {keep} other convolutions keep"
+        return f"{sizes}: padding {padding} trims the map that {keep} other convolutions keep"
     return ""
-
-
-def _pad(slide: _Slide) -> str:
-    paddings = [str(window.padding) for window in slide.windows]
-    return paddings[0] if len(set(paddings)) == 1 else " × ".join(paddings)
 
 
 RULES = {"uneven-padding": find_uneven_paddings}

@@ -7,17 +7,17 @@ import math
 from collections.abc import Iterator, Mapping
 
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument
-from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.formatting import write_size, write_times
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import RESHAPES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
-__all__ = ["QUESTIONS", "RULES", "ask_for_more_steps", "find_swaps"]
+__all__ = ["RETRACES", "RULES", "find_swaps", "retrace_at_more_steps"]
 
 
 _EDGES = frozenset({"pad", "cat", "concat", "narrow", "ZeroPad2d", "ConstantPad2d", "as_strided", "unfold", "roll"})
-#: Dims on both sides together, above which nobody can say what was meant.
+#: Dims on both sides together, above which it is not clear what was meant.
 _MOST_DIMS = 12
 
 
@@ -43,7 +43,7 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
             continue
         severity = _judge(evidence, step, *swap)
         if severity is not None:
-            yield _write_swap(evidence, step, f"{_write(swap[0])} became {_write(swap[1])}", severity)
+            yield _write_swap(evidence, step, f"{write_times(swap[0])} became {write_times(swap[1])}", severity)
 
 
 def _find_swap_within(evidence: Evidence, step: Call) -> tuple[Size, Size] | None:
@@ -165,8 +165,8 @@ def _is_regrouping(one: Size, two: Size) -> bool:
 def _judge(evidence: Evidence, step: Call, one: Size, two: Size) -> Severity | None:
     if not _is_regrouping(one, two):
         return "warning"
-    told = [retrace for retrace in evidence.retraces if "B" not in retrace.sizes and retrace.trace.failure is None]
-    for retrace in told:
+    others = [retrace for retrace in evidence.retraces if "B" not in retrace.sizes and retrace.trace.failure is None]
+    for retrace in others:
         index = retrace.partners[step.index]
         other = None if index is None else retrace.trace.calls[index]
         if other is None or not other.outputs or other.inputs[0].shape == step.inputs[0].shape:
@@ -179,8 +179,8 @@ def _judge(evidence: Evidence, step: Call, one: Size, two: Size) -> Severity | N
     return "note"
 
 
-def ask_for_more_steps(evidence: Evidence) -> Iterator[Mapping[str, int]]:
-    """Ask for another length or another map where sizes may be a swap or a regrouping."""
+def retrace_at_more_steps(evidence: Evidence) -> Iterator[Mapping[str, int]]:
+    """Retrace at another length or another feature map where sizes may be a swap or a regrouping."""
     unsure = False
     for step in evidence.flow.steps:
         if step.type_name in RESHAPES and step.inputs and step.outputs and not unsure:
@@ -197,10 +197,6 @@ def ask_for_more_steps(evidence: Evidence) -> Iterator[Mapping[str, int]]:
     if names:
         yield {name: size + 1 for name, size in names.items()}
         yield {name: size * 2 for name, size in names.items()}
-
-
-def _write(sizes: Size) -> str:
-    return " × ".join(map(str, sizes))
 
 
 def _write_swap(evidence: Evidence, step: Call, what: str, severity: Severity) -> Flag:
@@ -226,4 +222,4 @@ def _write_fix(evidence: Evidence, step: Call) -> str:
 
 
 RULES = {"reshape-swap": find_swaps}
-QUESTIONS = {"reshape-swap": ask_for_more_steps}
+RETRACES = {"reshape-swap": retrace_at_more_steps}

@@ -24,10 +24,10 @@ _LAYERS = classes_of("recurrent", "attention")
 def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
     """Find recurrent layers, attention and encoders that read a batch-first tensor as sequence-first, or the reverse.
 
-    ``batch_first=False`` is torch's default, and a wrong order runs: samples talk to each other. It is a warning only
+    ``batch_first=False`` is torch's default, and a wrong order runs: samples are mixed. It is a warning only
     with evidence that dim 1 is the time: it is pooled, indexed or given positions, another layer takes dim 0 for the
     batch, convolutions made it. Leaves alone nets that are sequence-first on purpose: a transpose in front, time pooled
-    over dim 0; where nothing speaks for either it is a note.
+    over dim 0; without evidence for either it is a note.
     """
     flow = evidence.flow
     layers = [call for call in evidence.calls if _is_sequence_layer(flow, call)]
@@ -105,14 +105,14 @@ class _Event:
 
 
 class _TimeEvidence:
-    """What the rest of the net says about which axis is which."""
+    """Evidence in the rest of the model for which axis is the time."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._flow = evidence.flow
         self.axes = evidence.axes
 
     def says_time(self, layer: Call, time: set[int], batch: set[int]) -> str:
-        """Return what speaks for ``time`` being the steps and ``batch`` the samples; ``""`` if nothing does."""
+        """Return the evidence that ``time`` is the steps and ``batch`` the samples; ``""`` if there is none."""
         for event in self._events:
             inside = event.call == layer.index or self._flow.trace.calls[event.call].parent == layer.index
             if not inside and event.time & time and event.batch & batch:

@@ -1,11 +1,12 @@
-"""Rules that watch the spatial dims of a map: what grows it, what is left of it, where halves do not meet again."""
+"""Rules for the spatial dims of a feature map: what grows it, what is left of it, where two halves do not meet."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.call_arguments import Size
+from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import (
     CATS,
@@ -28,9 +29,9 @@ _CROPS = frozenset({"getitem", "narrow", "pad", "slice", "center_crop", "crop"})
 _JOINS = CATS | {"add", "add_", "sub", "mul"}
 _PLAIN_CONVOLUTIONS = CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS
 _SLIDING = _PLAIN_CONVOLUTIONS | names_of("pool")
-#: What makes one number of a whole map.
+#: What makes one number of a whole feature map.
 _WHOLE = REDUCTIONS | names_of("adaptive pool")
-#: A map this small was made to try the model out: what collapses says nothing of the model.
+#: A feature map this small was made to try the model out: what collapses is no finding about the model.
 _TINY = 16
 
 
@@ -38,11 +39,11 @@ _TINY = 16
 
 
 def find_grown_maps(evidence: Evidence) -> Iterator[Flag]:
-    """Find stride-1 convolutions that make the map larger than it came.
+    """Find stride-1 convolutions that make the feature map larger than it came.
 
     Finds ``Conv2d(1, 16, 3, padding=5)``: 256 becomes 264. Leaves alone transposed convolutions, whose job it is, and
-    a map that is cropped later (causal nets pad and cut, FCN pads by 100 and crops at the end) or that a valid
-    convolution takes back. An even kernel that grows it by one, and a map that grows back to a size it had, are a note.
+    a feature map that is cropped later (causal nets pad and cut, FCN pads by 100 and crops at the end) or that a valid
+    convolution takes back. An even kernel that grows it by one, and a growth back to a size it had, are a note.
     """
     flow = evidence.flow
     for step in flow.steps:
@@ -60,7 +61,7 @@ def find_grown_maps(evidence: Evidence) -> Iterator[Flag]:
 
 
 def read_convolution(flow: Dataflow, step: Call) -> tuple[Window, ...]:
-    """Return the windows of a plain convolution of a map, one per spatial dim; ``()`` for anything else."""
+    """Return the windows of a plain convolution of a feature map, one per spatial dim; ``()`` for anything else."""
     if step.type_name not in _PLAIN_CONVOLUTIONS or not step.inputs or not step.outputs:
         return ()
     if len(step.inputs[0].shape) < spatial_rank(step) + 1:
@@ -94,7 +95,7 @@ def is_cropped(flow: Dataflow, step: Call, rank: int) -> bool:
 
 
 def _had_size(flow: Dataflow, step: Call, after: Size) -> bool:
-    """Tell whether the map had the grown size somewhere before: a decoder that grows back."""
+    """Tell whether the feature map had the grown size somewhere before: a decoder that grows back."""
     rank = len(after)
     for earlier in flow.before(step.input_links[0]):
         for spec in (*earlier.inputs[:1], *earlier.outputs[:1]):
@@ -105,8 +106,11 @@ def _had_size(flow: Dataflow, step: Call, after: Size) -> bool:
 
 def _write_growth(evidence: Evidence, step: Call, windows: tuple[Window, ...], severity: Severity) -> Flag:
     before, after = (spec.shape[-len(windows) :] for spec in (step.inputs[0], step.outputs[0]))
-    kernel, padding = _shorten([window.kernel for window in windows]), _shorten([window.padding for window in windows])
-    sizes = f"{_times(before)} became {_times(after)}"
+    kernel, padding = (
+        write_window([window.kernel for window in windows]),
+        write_window([window.padding for window in windows]),
+    )
+    sizes = f"{write_times(before)} became {write_times(after)}"
     message = f"a stride-1 convolution grew the map: {sizes} (kernel {kernel}, padding {padding})"
     sides = [window.same_padding for window in windows]
     same = tuple(left for left, _ in sides)
@@ -115,23 +119,15 @@ def _write_growth(evidence: Evidence, step: Call, windows: tuple[Window, ...], s
     return evidence.flag("grown-map", severity, step, message, fix)
 
 
-def _times(sizes: Size) -> str:
-    return " × ".join(map(str, sizes))
-
-
-def _shorten(values: Sequence[object]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else " × ".join(map(str, values))
-
-
 # -- collapsed --------------------------------------------------------------------------------------------------------
 
 
 def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
-    """Find the first layer that slides a kernel over a map of which strides have left 1 × 1.
+    """Find the first layer that slides a kernel over a feature map of which strides have left 1 × 1.
 
-    Finds a deep backbone on a picture of 32 × 32. Leaves alone what works on a globally pooled map (gates, pyramid
-    pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1 themselves; of a tiny input, and where the
-    map is grown again, it is a note.
+    Finds a deep backbone on an image of 32 × 32. Leaves alone what works on a globally pooled feature map (gates,
+    pyramid pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1 themselves; of a tiny input, and
+    where the feature map is grown again, it is a note.
     """
     flow = evidence.flow
     for step in flow.steps:
@@ -150,16 +146,16 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
         doubled = any(later.type_name in UPSAMPLERS for later in flow.after(step))
         severity: Severity = "warning" if min(entry, default=0) >= _TINY and not doubled else "note"
         message = (
-            f"the map is {_times((1,) * rank)} since {first.path or first.type_name}: a kernel of {_shorten(kernel)}"
+            f"the map is {write_times((1,) * rank)} since {first.path or first.type_name}: a kernel of "
+            f"{write_window(kernel)} sees one number and its own padding (the input is {write_times(entry)})"
         )
-        message += f" sees one number and its own padding (the input is {_times(entry)})"
         fix = "a larger input, or one stride less"
         yield evidence.flag("collapsed-map", severity, step, message, fix)
         return  # every layer after it sees the same
 
 
 def _find_collapse(flow: Dataflow, step: Call, rank: int) -> Call | None:
-    """Walk back to the step that left 1 × 1 by its stride; ``None`` if the map was pooled to it, or came so."""
+    """Walk back to the step that left 1 × 1 by its stride; ``None`` if the feature map was pooled to it, or came so."""
     link = step.input_links[0]
     while True:
         maker = flow.producer(link)
@@ -176,7 +172,7 @@ def _find_collapse(flow: Dataflow, step: Call, rank: int) -> Call | None:
 
 
 def _strides(flow: Dataflow, maker: Call, before: Size) -> bool:
-    """Tell whether a step made 1 × 1 by striding, not by a kernel as large as the map."""
+    """Tell whether a step made 1 × 1 by striding, not by a kernel as large as the feature map."""
     if maker.type_name not in CONVOLUTIONS and maker.type_name not in POOLS:
         return False
     windows = _windows(flow, maker)
@@ -188,7 +184,7 @@ def _strides(flow: Dataflow, maker: Call, before: Size) -> bool:
 
 
 def _entry_size(flow: Dataflow, rank: int) -> Size:
-    """The spatial size of the model's largest map."""
+    """The spatial size of the model's largest feature map."""
     sizes = [fact.spec.shape[-rank:] for fact in flow.trace.inputs if len(fact.spec.shape) > rank]
     return max(sizes, key=math.prod, default=())
 
@@ -224,7 +220,7 @@ def find_odd_maps(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _find_mend(flow: Dataflow, maker: Call | None) -> tuple[int, int] | None:
-    """Return ``(axis, odd size)`` if a step made a doubled map one larger or smaller."""
+    """Return ``(axis, odd size)`` if a step made a doubled feature map one larger or smaller."""
     if maker is None or maker.type_name not in _CROPS | {"interpolate"} or not maker.inputs or not maker.outputs:
         return None
     before, after = maker.inputs[0].shape, maker.outputs[0].shape

@@ -1,4 +1,4 @@
-"""Rules that watch how modules hang together: kept where nobody registers them, never used, used more than once."""
+"""Rules that watch how modules hang together: kept unregistered, never used, used more than once."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def _find_container(evidence: Evidence, fact: ModuleFact) -> tuple[ModuleFact, i
 
 
 def find_reused_layers(evidence: Evidence) -> Iterator[Flag]:
-    """Find layers that were called with maps or features of different sizes: a note, once a layer.
+    """Find layers that were called with feature maps or features of different sizes: a note, once a layer.
 
     Leaves alone calls that differ in the batch or the length only, and everything inside a reused block.
     """

@@ -1,4 +1,4 @@
-"""The rule that finds a layer which reads the wrong axis of a map, because that is as wide as the right one."""
+"""The rule that finds a layer which reads the wrong axis of a feature map, because that is as wide as the right one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NORMS = names_of("layer norm")
 
 
 def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
-    """Find a Linear or LayerNorm over the last spatial dim of a map whose channels are just as wide.
+    """Find a Linear or LayerNorm over the last spatial dim of a feature map whose channels are just as wide.
 
     Finds ``nn.Linear(16, 10)`` on a map ``(B, 16, 16, 16)``, ``nn.LayerNorm(32)`` on ``(B, 32, 32)`` of a Conv1d.
     Leaves alone nets that permute first, that mix tokens or frequencies on purpose (the widths differ, or
@@ -52,7 +52,7 @@ def _is_one_wide(evidence: Evidence, step: Call) -> bool:
 
 
 def _find_map(evidence: Evidence, step: Call) -> Call | None:
-    """Return the convolution whose map the layer reads with its dims where the convolution left them."""
+    """Return the convolution whose feature map the layer reads with its dims where the convolution left them."""
     axes = evidence.axes
     layout = axes.of_input(step)
     if len(layout[1]) != 1 or len(layout[-1]) != 1:

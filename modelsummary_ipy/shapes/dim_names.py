@@ -14,7 +14,7 @@ __all__ = ["InputNames", "name_dims"]
 #: Dims that a layer's weights fix; they are numbers in a formula unless the model works with others.
 _FEATURES = frozenset({"C", "F"})
 
-#: Layers whose first dims are the batch and the channels, the rest a map's.
+#: Layers whose first dims are the batch and the channels, the rest those of a feature map.
 _MAP_LAYERS = names_of("convolution", "transposed convolution", "pool", "batch norm", "instance norm")
 _SEQUENCE_LAYERS = classes_of("recurrent", "attention", "transformer layer")
 _SPATIAL_NAMES = frozenset({"H", "W", "L", "D"})
@@ -25,7 +25,7 @@ _SAME_DIMS = frozenset(
      "dropout", "Dropout", "Identity", "requires_grad_", "bfloat16", "type_as", "clamp", "normalize", "neg", "ne", "eq"}
 )  # fmt: skip
 _INDEX_DTYPES = ("int64", "int32", "int16", "int8", "uint8", "bool")
-#: Layers that say how many dims a row has, but not which of the leading ones is the batch.
+#: Layers that fix how many dims a row has, but not which of the leading ones is the batch.
 _BY_RANK = names_of("embedding")
 _MOST_STEPS = 12
 
@@ -163,7 +163,7 @@ def _names_by_rank(shape: tuple[int, ...], dtype: str) -> tuple[str, ...]:
 
 
 def _names_by_reader(call: Call, rank: int, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Name the dims as the layer sees them; ``()`` if it says nothing of them."""
+    """Name the dims as the layer sees them; ``()`` if it fixes none."""
     seen = len(call.inputs[0].shape) if call.inputs else rank
     spatial = _count_spatial(call)
     if spatial and seen in (spatial + 1, spatial + 2):
@@ -178,7 +178,7 @@ def _names_by_reader(call: Call, rank: int, shape: tuple[int, ...]) -> tuple[str
 
 
 def _count_spatial(call: Call) -> int:
-    """How many spatial dims a layer of maps works over; an ``interpolate`` of no size is a picture's."""
+    """How many spatial dims a layer of feature maps works over; an ``interpolate`` of no size is of images."""
     return (
         2 if call.type_name == "interpolate" else spatial_dims(call.type_name) if call.type_name in _MAP_LAYERS else 0
     )
@@ -199,7 +199,7 @@ class _Readers:
                 yield call, position
 
     def find(self, leaf: int) -> tuple[Call, tuple[int, ...]] | None:
-        """Return the layer and, per dim that it sees, the leaf's axis (-1 for a new one); ``None`` if none says."""
+        """Return the layer and, per dim that it sees, the leaf's axis (-1 for a new one); ``None`` if there is none."""
         rank = len(self._trace.inputs[leaf].spec.shape)
         edge: list[tuple[Link, tuple[int, ...]]] = [(Link(-1, leaf), tuple(range(rank)))]
         for _ in range(_MOST_STEPS):
@@ -217,7 +217,7 @@ class _Readers:
         return None
 
     def _order(self, call: Call, axes: tuple[int, ...]) -> tuple[int, ...]:
-        """Swap the first two dims if the layer reads sequence-first and nothing after it says otherwise."""
+        """Swap the first two dims if the layer reads sequence-first and nothing after it contradicts."""
         if call.type_name not in _SEQUENCE_LAYERS or len(axes) != 3 or self._is_batch_first(call):
             return axes
         return axes if self._contradicted(call) else (axes[1], axes[0], axes[2])

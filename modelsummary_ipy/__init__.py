@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from modelsummary_ipy.notebook.form.runs import Run
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
     from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
-    from modelsummary_ipy.records.trace import Kernel, TensorSpec
+    from modelsummary_ipy.records.trace import AtenOp, TensorSpec
     from modelsummary_ipy.records.view import View
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = [
+    "AtenOp",
     "Change",
     "CheckError",
     "Comparison",
@@ -31,7 +32,6 @@ __all__ = [
     "Flag",
     "ForwardError",
     "InputError",
-    "Kernel",
     "Memory",
     "ModelSummary",
     "ModelSummaryError",
@@ -50,6 +50,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AtenOp": "records.trace",
     "Change": "records.summary",
     "CheckError": "records.errors",
     "Comparison": "display.comparison",
@@ -57,7 +58,6 @@ _HOMES = {
     "Flag": "records.summary",
     "ForwardError": "records.errors",
     "InputError": "records.errors",
-    "Kernel": "records.trace",
     "Memory": "records.summary",
     "ModelSummary": "summary",
     "ModelSummaryError": "records.errors",

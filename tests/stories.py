@@ -13,11 +13,11 @@ from typing import Any
 
 from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import (
+    AtenOp,
     Call,
     Failure,
     Formula,
     InputFact,
-    Kernel,
     ModuleFact,
     ParamFact,
     Source,
@@ -88,7 +88,7 @@ class StoryBuilder:
         extra_repr: str = "",
         source: str | None = None,
         formula: Sequence[Formula | None] | None = None,
-        kernels: Sequence[Kernel] = (),
+        aten_ops: Sequence[AtenOp] = (),
     ) -> int:
         """Add a module's row (and its call, unless it was not called); returns the row's index."""
         parent = None if not self.rows else parent
@@ -98,7 +98,7 @@ class StoryBuilder:
             module = self._new_module(path, type_name, parent, params or {}, buffers or {}, trainable, extra_repr)
         return self._add(
             "module", path, type_name, inputs, outputs, parent, module, status, extra_repr, source, formula,
-            kernels, mult_adds, activation,
+            aten_ops, mult_adds, activation,
         )  # fmt: skip
 
     def op(
@@ -191,7 +191,7 @@ class StoryBuilder:
 
     def _add(
         self, kind: Any, path: str, type_name: str, inputs: Any, outputs: Any, parent: int | None, module: int | None,
-        status: Any, extra_repr: str, source: str | None, formula: Any, kernels: Sequence[Kernel],
+        status: Any, extra_repr: str, source: str | None, formula: Any, aten_ops: Sequence[AtenOp],
         mult_adds: int | None, activation: int | None,
     ) -> int:  # fmt: skip
         index = len(self.rows)
@@ -217,7 +217,7 @@ class StoryBuilder:
                     leaves(outputs),
                     status=status,
                     source=where,
-                    kernels=tuple(kernels),
+                    aten_ops=tuple(aten_ops),
                 )
             )
         own = 0
@@ -296,7 +296,7 @@ def two_convs() -> Story:
         mult_adds=10036224, activation=262144, source="net.py:9",
         extra_repr="1, 16, kernel_size=(3, 3), stride=(1, 1), padding=(5, 5)",
         formula=[("B", "16", "H + 8", "W + 8")],
-        kernels=[Kernel("aten.convolution.default", ((1, 1, 256, 256), (16, 1, 3, 3), (16,)), ((1, 16, 264, 264),))],
+        aten_ops=[AtenOp("aten.convolution.default", ((1, 1, 256, 256), (16, 1, 3, 3), (16,)), ((1, 16, 264, 264),))],
     )  # fmt: skip
     build.module(
         "conv1", "Conv2d", (1, 16, 264, 264), (1, 32, 262, 262), params={"weight": (32, 16, 3, 3), "bias": (32,)},
@@ -519,7 +519,7 @@ def hostile(text: str) -> Story:
     build = StoryBuilder(text, {text: (1, 2)}, {f"['{text}']": (1, 3)})
     row = build.module(
         text, text, {text: (1, 2)}, {text: (1, 3), f"['{text}']": (4,)}, params={text: (2, 3)}, extra_repr=text,
-        source=f"{text}:3", formula=[(text, text), (text,)], kernels=[Kernel(text, ((1, 2),), ((1, 3),))],
+        source=f"{text}:3", formula=[(text, text), (text,)], aten_ops=[AtenOp(text, ((1, 2),), ((1, 3),))],
     )  # fmt: skip
     build.op(text, (1, 2), (2, 1), parent=row, extra_repr=text, source=text)
     failed = build.module(f"{text}.2", text, {text: (1, 2)}, status="failed", extra_repr=text)

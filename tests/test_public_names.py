@@ -13,6 +13,7 @@ import pytest
 import modelsummary_ipy
 
 PUBLIC = [
+    "AtenOp",
     "Change",
     "CheckError",
     "Comparison",
@@ -20,7 +21,6 @@ PUBLIC = [
     "Flag",
     "ForwardError",
     "InputError",
-    "Kernel",
     "Memory",
     "ModelSummary",
     "ModelSummaryError",

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from modelsummary_ipy.records.trace import Kernel
+from modelsummary_ipy.records.trace import AtenOp
 from modelsummary_ipy.torch_compat.fakes import schema_of
 
 __all__ = ["find_flop_formula"]
 
 
-def find_flop_formula(op: str) -> Callable[[Kernel], int | None] | None:
+def find_flop_formula(op: str) -> Callable[[AtenOp], int | None] | None:
     """Find what was registered for ``"mylib.fused_mlp.default"``, as a count of multiply-adds; ``None`` if nothing was.
 
     Aten operations are not looked up: torch's own formulas count some of them by other conventions.
@@ -30,7 +30,7 @@ def find_flop_formula(op: str) -> Callable[[Kernel], int | None] | None:
 
 
 class _Halved:
-    """Counts the multiply-adds of a kernel by a formula of FLOPs; there are two in each.
+    """Counts the multiply-adds of an aten operation by a formula of FLOPs; there are two in each.
 
     The formula is called as torch calls it, with tensors on the meta device: one that was registered by shapes reads
     these alone, one registered with ``get_raw=True`` may read their dtype, which is that of the result.
@@ -40,13 +40,13 @@ class _Halved:
         self._formula = formula
         self._signature = schema
 
-    def __call__(self, kernel: Kernel) -> int | None:
-        sizes = [*kernel.inputs, *kernel.outputs]
+    def __call__(self, aten_op: AtenOp) -> int | None:
+        sizes = [*aten_op.inputs, *aten_op.outputs]
         if any(size is not None and -1 in size for size in sizes):  # ragged
             return None
-        dtype = getattr(torch, kernel.dtype, None)
-        args = self._build_arguments(kernel, dtype)
-        made = [_build(size, dtype) for size in kernel.outputs]
+        dtype = getattr(torch, aten_op.dtype, None)
+        args = self._build_arguments(aten_op, dtype)
+        made = [_build(size, dtype) for size in aten_op.outputs]
         if args is None:
             return None
         positional, named = args
@@ -56,16 +56,16 @@ class _Halved:
             return None
         return int(flops) // 2
 
-    def _build_arguments(self, kernel: Kernel, dtype: Any) -> tuple[list[Any], dict[str, Any]] | None:
+    def _build_arguments(self, aten_op: AtenOp, dtype: Any) -> tuple[list[Any], dict[str, Any]] | None:
         """Put the call together again; ``None`` if its record leaves open which size is which."""
         kinds = [str(argument.type) for argument in self._signature.arguments]
         num_lists = sum(_is_list(kind) for kind in kinds)
         num_single = sum("Tensor" in kind for kind in kinds) - num_lists
-        length = len(kernel.inputs) - num_single
+        length = len(aten_op.inputs) - num_single
         if num_lists > 1 or length < 0 or (length and not num_lists):
             return None
-        tensors: Iterator[Any] = (_build(size, dtype) for size in kernel.inputs)
-        plain = dict(kernel.arguments)
+        tensors: Iterator[Any] = (_build(size, dtype) for size in aten_op.inputs)
+        plain = dict(aten_op.arguments)
         positional: list[Any] = []
         named: dict[str, Any] = {}
         for argument, kind in zip(self._signature.arguments, kinds, strict=True):

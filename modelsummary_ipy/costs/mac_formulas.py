@@ -8,12 +8,12 @@ from typing import Any
 
 from modelsummary_ipy.costs.flop_registry import find_flop_formula
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.trace import Kernel
+from modelsummary_ipy.records.trace import AtenOp
 
-__all__ = ["Formula", "count_kernel", "find_formula", "register_mult_adds"]
+__all__ = ["Formula", "count_aten_op", "find_formula", "register_mult_adds"]
 
-#: Counts the multiply-adds of one kernel; ``None`` if its shapes do not determine it.
-Formula = Callable[[Kernel], "int | None"]
+#: Counts the multiply-adds of one aten operation; ``None`` if its shapes do not determine it.
+Formula = Callable[[AtenOp], "int | None"]
 
 _formulas: dict[str, Formula] = {}
 
@@ -23,7 +23,7 @@ def register_mult_adds(op: Any, formula: Formula | None = None) -> Any:
 
     Args:
         op: The operation, ``torch.ops.mylib.fused_mlp``, one overload of it, or its name, ``"mylib::fused_mlp"``.
-        formula: Takes the ``Kernel`` (``inputs`` and ``outputs`` are sizes in order, ``arguments`` the plain ones) and
+        formula: Takes the ``AtenOp`` (``inputs`` and ``outputs`` are sizes in order, ``arguments`` the plain ones) and
             returns the count, or ``None`` where the shapes do not determine it. Without it, a decorator is returned.
 
     Raises:
@@ -31,15 +31,15 @@ def register_mult_adds(op: Any, formula: Formula | None = None) -> Any:
 
     Example:
         >>> @register_mult_adds("mylib::fused_mlp")
-        ... def count(kernel):
-        ...     rows, weight = kernel.outputs[0][0], kernel.inputs[1]
+        ... def count(aten_op):
+        ...     rows, weight = aten_op.outputs[0][0], aten_op.inputs[1]
         ...     return rows * weight[0] * weight[1]
     """
     name = _name_op(op)
     if formula is None:
         return lambda given: register_mult_adds(name, given)
     if not callable(formula):
-        raise InputError(f"formula {formula!r}", "a function from a Kernel to a number")
+        raise InputError(f"formula {formula!r}", "a function from an AtenOp to a number")
     _formulas[name] = formula
     return formula
 
@@ -49,7 +49,7 @@ def _name_op(op: Any) -> str:
     name = op if isinstance(op, str) else str(op)
     name = name.replace("::", ".").removeprefix("torch.ops.")
     if name.count(".") not in (1, 2) or not all(part.isidentifier() for part in name.split(".")):
-        example = "register_mult_adds('mylib::fused_mlp', lambda kernel: …)"
+        example = "register_mult_adds('mylib::fused_mlp', lambda aten_op: …)"
         raise InputError(f"no operation {op!r}", "torch.ops.mylib.fused_mlp or 'mylib::fused_mlp'", example)
     return name
 
@@ -71,13 +71,13 @@ def find_formula(op: str) -> Formula | None:
     return _formulas.get(name) or _formulas.get(name.rstrip("_")) or find_flop_formula(op)
 
 
-def count_kernel(kernel: Kernel) -> int | None:
-    """Count the multiply-adds of one kernel; ``None`` if there is no formula or its shapes do not determine it."""
-    formula = find_formula(kernel.op)
+def count_aten_op(aten_op: AtenOp) -> int | None:
+    """Count the multiply-adds of an aten operation; ``None`` without a formula or where the shapes do not tell."""
+    formula = find_formula(aten_op.op)
     if formula is None:
         return None
     try:
-        count = formula(kernel)
+        count = formula(aten_op)
     except (TypeError, IndexError, KeyError):  # a size is symbolic, or an argument that the formula reads is missing
         if formula.__module__ != __name__:
             raise  # a user's own mistake is for the user to see
@@ -97,25 +97,25 @@ def _formula(*names: str) -> Callable[[Formula], Formula]:
     return register
 
 
-def _size(kernel: Kernel, position: int) -> tuple[int, ...]:
-    size = kernel.inputs[position]
+def _size(aten_op: AtenOp, position: int) -> tuple[int, ...]:
+    size = aten_op.inputs[position]
     if size is None or -1 in size:
         raise IndexError(position)
     return size
 
 
-def _argument(kernel: Kernel, name: str) -> Any:
-    return dict(kernel.arguments).get(name)
+def _argument(aten_op: AtenOp, name: str) -> Any:
+    return dict(aten_op.arguments).get(name)
 
 
 @_formula("mm", "bmm", "_int_mm", "_scaled_mm", "_scaled_mm_v2", "dot", "vdot", "mv")
-def _count_product(kernel: Kernel) -> int:
-    return _multiply(_size(kernel, 0), _size(kernel, 1))
+def _count_product(aten_op: AtenOp) -> int:
+    return _multiply(_size(aten_op, 0), _size(aten_op, 1))
 
 
 @_formula("addmm", "baddbmm", "addbmm", "_addmm_activation", "addmv")
-def _count_added_product(kernel: Kernel) -> int:
-    return _multiply(_size(kernel, 1), _size(kernel, 2))
+def _count_added_product(aten_op: AtenOp) -> int:
+    return _multiply(_size(aten_op, 1), _size(aten_op, 2))
 
 
 def _multiply(left: tuple[int, ...], right: tuple[int, ...]) -> int:
@@ -124,21 +124,21 @@ def _multiply(left: tuple[int, ...], right: tuple[int, ...]) -> int:
 
 
 @_formula("_embedding_bag", "_embedding_bag_forward_only")
-def _count_nothing(kernel: Kernel) -> int:
+def _count_nothing(aten_op: AtenOp) -> int:
     """Count nothing by convention, as for all lookups, where a call is written down for its bytes."""
     return 0
 
 
 @_formula("addr")
-def _count_added_outer(kernel: Kernel) -> int:
-    return math.prod(kernel.outputs[0])
+def _count_added_outer(aten_op: AtenOp) -> int:
+    return math.prod(aten_op.outputs[0])
 
 
 @_formula("aten.mul.Tensor")
-def _count_outer(kernel: Kernel) -> int:
+def _count_outer(aten_op: AtenOp) -> int:
     """Only logged inside ``outer``, ``kron`` and ``einsum``: an outer product makes more than either factor has."""
-    made = math.prod(kernel.outputs[0])
-    return made if made > max(math.prod(_size(kernel, 0)), math.prod(_size(kernel, 1))) else 0
+    made = math.prod(aten_op.outputs[0])
+    return made if made > max(math.prod(_size(aten_op, 0)), math.prod(_size(aten_op, 1))) else 0
 
 
 @_formula("linear", "mkldnn_linear", "matmul", "_weight_int8pack_mm", "_mixed_dtypes_linear")
@@ -147,15 +147,15 @@ def _count_outer(kernel: Kernel) -> int:
 @_formula("quantized.linear_dynamic_fp16", "quantized.linear_relu_dynamic_fp16", "quantized.linear_leaky_relu")
 @_formula("quantized.linear_tanh", "quantized.linear_with_input_q_dq_qweight_dq_output_fp32")
 @_formula("onednn.qlinear_pointwise", "_dyn_quant_matmul_4bit")
-def _count_linear(kernel: Kernel) -> int:
+def _count_linear(aten_op: AtenOp) -> int:
     """Each output is a dot product over the last axis of the input, however the weight is packed."""
-    return math.prod(kernel.outputs[0]) * _size(kernel, 0)[-1]
+    return math.prod(aten_op.outputs[0]) * _size(aten_op, 0)[-1]
 
 
 @_formula("_grouped_mm", "_scaled_grouped_mm", "_scaled_grouped_mm_v2")
-def _count_grouped(kernel: Kernel) -> int:
+def _count_grouped(aten_op: AtenOp) -> int:
     """Rows (or columns, or parts of the inner axis) are dealt out to groups: each meets one matrix of the stack."""
-    left, right = _size(kernel, 0), _size(kernel, 1)
+    left, right = _size(aten_op, 0), _size(aten_op, 1)
     if len(left) == 3 and len(right) == 2:  # columns are dealt out
         return left[1] * left[2] * right[1]
     return math.prod(left) * right[-1]
@@ -167,34 +167,34 @@ def _count_grouped(kernel: Kernel) -> int:
 @_formula("_slow_conv2d_forward", "slow_conv3d_forward", "slow_conv_dilated2d", "slow_conv_dilated3d", "thnn_conv2d")
 @_formula("_nnpack_spatial_convolution", "_mps_convolution", "torchvision.deform_conv2d")
 @_formula(*(f"quantized.conv{rank}d{end}" for rank in (1, 2, 3) for end in ("", "_relu", "_dynamic")))
-def _count_convolution(kernel: Kernel) -> int:
+def _count_convolution(aten_op: AtenOp) -> int:
     """Each output is a dot product over ``(C_in / groups, *kernel)``, borders in full."""
-    weight = _size(kernel, 1)
-    if _argument(kernel, "transposed"):
-        return math.prod(_size(kernel, 0)) * math.prod(weight[1:])
-    return math.prod(kernel.outputs[0]) * math.prod(weight[1:])
+    weight = _size(aten_op, 1)
+    if _argument(aten_op, "transposed"):
+        return math.prod(_size(aten_op, 0)) * math.prod(weight[1:])
+    return math.prod(aten_op.outputs[0]) * math.prod(weight[1:])
 
 
 @_formula("slow_conv_transpose2d", "slow_conv_transpose3d", "cudnn_convolution_transpose")
 @_formula("miopen_convolution_transpose", "_mps_convolution_transpose")
 @_formula(*(f"quantized.conv_transpose{rank}d{end}" for rank in (1, 2, 3) for end in ("", "_dynamic")))
-def _count_transposed_convolution(kernel: Kernel) -> int:
+def _count_transposed_convolution(aten_op: AtenOp) -> int:
     """Each input is spread over ``(C_out / groups, *kernel)``, borders that are cropped included."""
-    return math.prod(_size(kernel, 0)) * math.prod(_size(kernel, 1)[1:])
+    return math.prod(_size(aten_op, 0)) * math.prod(_size(aten_op, 1)[1:])
 
 
 @_formula("conv_tbc")
-def _count_conv_tbc(kernel: Kernel) -> int:
-    width, channels_in, _ = _size(kernel, 1)
-    return math.prod(kernel.outputs[0]) * width * channels_in
+def _count_conv_tbc(aten_op: AtenOp) -> int:
+    width, channels_in, _ = _size(aten_op, 1)
+    return math.prod(aten_op.outputs[0]) * width * channels_in
 
 
 @_formula("convolution_backward")
-def _count_convolution_backward(kernel: Kernel) -> int:
+def _count_convolution_backward(aten_op: AtenOp) -> int:
     """The gradients of input and weight each take as many as the forward: for forwards that differentiate."""
-    outer = _size(kernel, 1) if _argument(kernel, "transposed") else _size(kernel, 0)
-    wanted = sum(bool(mask) for mask in _argument(kernel, "output_mask")[:2])
-    return wanted * math.prod(outer) * math.prod(_size(kernel, 2)[1:])
+    outer = _size(aten_op, 1) if _argument(aten_op, "transposed") else _size(aten_op, 0)
+    wanted = sum(bool(mask) for mask in _argument(aten_op, "output_mask")[:2])
+    return wanted * math.prod(outer) * math.prod(_size(aten_op, 2)[1:])
 
 
 _ATTENTION = (
@@ -209,85 +209,85 @@ _ATTENTION = (
 
 @_formula(*_ATTENTION, "scaled_dot_product_attention", "_triton_scaled_dot_attention")
 @_formula("higher_order.flex_attention")
-def _count_attention(kernel: Kernel) -> int:
+def _count_attention(aten_op: AtenOp) -> int:
     """``(B, H, L, E)`` queries against ``S`` keys, then ``Ev`` values; a causal mask is counted in full.
 
     With grouped queries the keys have fewer heads, but each query head still meets all its keys.
     """
-    query, key, value = _size(kernel, 0), _size(kernel, 1), _size(kernel, 2)
+    query, key, value = _size(aten_op, 0), _size(aten_op, 1), _size(aten_op, 2)
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 @_formula(*(f"{name}_backward" for name in _ATTENTION[:5]))
-def _count_attention_backward(kernel: Kernel) -> int:
+def _count_attention_backward(aten_op: AtenOp) -> int:
     """Scores again, then the gradients of weights, values, queries and keys: five products."""
-    query, key, value = _size(kernel, 1), _size(kernel, 2), _size(kernel, 3)
+    query, key, value = _size(aten_op, 1), _size(aten_op, 2), _size(aten_op, 3)
     return math.prod(query[:-1]) * key[-2] * (3 * query[-1] + 2 * value[-1])
 
 
 @_formula("_flash_attention_forward", "_efficient_attention_forward", "_cudnn_attention_forward")
-def _count_raw_attention(kernel: Kernel) -> int | None:
+def _count_raw_attention(aten_op: AtenOp) -> int | None:
     """Heads stand behind positions here, ``(B, L, H, E)``; sequences packed without padding hide their lengths."""
-    query, key, value = _size(kernel, 0), _size(kernel, 1), _size(kernel, 2)
-    if len(query) != 4 or any(size is not None and len(size) == 1 for size in kernel.inputs[3:]):
+    query, key, value = _size(aten_op, 0), _size(aten_op, 1), _size(aten_op, 2)
+    if len(query) != 4 or any(size is not None and len(size) == 1 for size in aten_op.inputs[3:]):
         return None
     return math.prod(query[:-1]) * key[1] * (query[-1] + value[-1])
 
 
 @_formula("_native_multi_head_attention", "_triton_multi_head_attention")
-def _count_multi_head_attention(kernel: Kernel) -> int:
+def _count_multi_head_attention(aten_op: AtenOp) -> int:
     """The fast path of ``MultiheadAttention``: projections in, two products, one projection out."""
-    (batch, length, width), (_, others, _) = _size(kernel, 0), _size(kernel, 1)
+    (batch, length, width), (_, others, _) = _size(aten_op, 0), _size(aten_op, 1)
     projections = 2 * length * width * width + 2 * others * width * width
     return batch * (projections + 2 * length * others * width)
 
 
 @_formula("_transformer_encoder_layer_fwd")
-def _count_encoder_layer(kernel: Kernel) -> int:
+def _count_encoder_layer(aten_op: AtenOp) -> int:
     """The fast path of ``TransformerEncoderLayer``: attention and the two layers behind it."""
-    batch, length, width = _size(kernel, 0)
-    hidden = _size(kernel, 9)[0]  # src, four of attention, four of norms, then the first layer's weight
+    batch, length, width = _size(aten_op, 0)
+    hidden = _size(aten_op, 9)[0]  # src, four of attention, four of norms, then the first layer's weight
     return batch * (4 * length * width * width + 2 * length * length * width + 2 * length * width * hidden)
 
 
 @_formula("mkldnn_rnn_layer")
-def _count_rnn_layer(kernel: Kernel) -> int:
+def _count_rnn_layer(aten_op: AtenOp) -> int:
     """One layer in one direction: every position meets the input's and the state's weights."""
-    steps = math.prod(_size(kernel, 0)[:-1])
-    return steps * (math.prod(_size(kernel, 1)) + math.prod(_size(kernel, 2)))
+    steps = math.prod(_size(aten_op, 0)[:-1])
+    return steps * (math.prod(_size(aten_op, 1)) + math.prod(_size(aten_op, 2)))
 
 
 @_formula("_cudnn_rnn", "miopen_rnn", "_lstm_mps")
-def _count_rnn(kernel: Kernel) -> int:
+def _count_rnn(aten_op: AtenOp) -> int:
     """All layers and directions; packed input is ``(sum of true lengths, features)``, so padding is not counted.
 
     The weights are the matrices among the tensors before the last few, which are states and buffers; a matrix has two
     axes, a bias one and a state three.
     """
-    steps = math.prod(_size(kernel, 0)[:-1])
-    return steps * sum(math.prod(size) for size in kernel.inputs[1:] if size is not None and len(size) == 2)
+    steps = math.prod(_size(aten_op, 0)[:-1])
+    return steps * sum(math.prod(size) for size in aten_op.inputs[1:] if size is not None and len(size) == 2)
 
 
 @_formula("_trilinear")
-def _count_trilinear(kernel: Kernel) -> int:
+def _count_trilinear(aten_op: AtenOp) -> int:
     """Every element of the three tensors' common size; for ``Bilinear``, ``B · out · in1 · in2``."""
     sizes = []
     for position, name in enumerate(("expand1", "expand2", "expand3")):
-        size = list(_size(kernel, position))
-        for axis in _argument(kernel, name):
+        size = list(_size(aten_op, position))
+        for axis in _argument(aten_op, name):
             size.insert(axis, 1)
         sizes.append(size)
     return math.prod(max(lengths) if min(lengths) else 0 for lengths in zip(*sizes, strict=True))
 
 
 @_formula("_cdist_forward", "_euclidean_dist", "_pdist_forward")
-def _count_distances(kernel: Kernel) -> int:
+def _count_distances(aten_op: AtenOp) -> int:
     """One vector's length per pair, whichever way they are computed."""
-    return math.prod(kernel.outputs[0]) * _size(kernel, 0)[-1]
+    return math.prod(aten_op.outputs[0]) * _size(aten_op, 0)[-1]
 
 
 @_formula("affine_grid_generator")
-def _count_affine_grid(kernel: Kernel) -> int:
+def _count_affine_grid(aten_op: AtenOp) -> int:
     """Every point of the grid, with a 1 behind its coordinates, meets ``theta``: ``(2, 3)`` or ``(3, 4)``."""
-    grid, theta = kernel.outputs[0], _size(kernel, 0)
+    grid, theta = aten_op.outputs[0], _size(aten_op, 0)
     return math.prod(grid[:-1]) * theta[-2] * theta[-1]

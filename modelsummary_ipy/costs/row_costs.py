@@ -1,16 +1,16 @@
-"""What every row costs: the multiply-adds of its kernels and the bytes that autograd saves in it."""
+"""What every row costs: the multiply-adds of its aten operations and the bytes that autograd saves in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.costs.mac_formulas import count_kernel
+from modelsummary_ipy.costs.mac_formulas import count_aten_op
 from modelsummary_ipy.records.summary import Cost, Row
 from modelsummary_ipy.records.trace import Call, Trace
 
 __all__ = ["count_costs", "list_operations", "sum_saved"]
 
-#: Kernels that keep for backward what only the real backend knows the size of.
+#: Operations that keep for backward what only the real backend knows the size of.
 _INEXACT = ("aten.mkldnn_rnn_layer.", "aten._cudnn_rnn.", "aten.miopen_rnn.", "aten._embedding_bag")
 #: Functions on packed sequences, which fakes run in another way than torch does.
 _PACKED = frozenset({"_pack_padded_sequence", "_pad_packed_sequence"})
@@ -56,11 +56,11 @@ def list_operations(trace: Trace, rows: Sequence[Row]) -> dict[int, list[tuple[s
     """
     found: dict[int, list[tuple[str, int | None]]] = {}
     for row in rows:
-        if row.call is None or not trace.calls[row.call].kernels:
+        if row.call is None or not trace.calls[row.call].aten_ops:
             continue
         counts: dict[str, int | None] = {}
-        for kernel in trace.calls[row.call].kernels:
-            name, count = kernel.op.partition(".")[2].partition(".")[0], count_kernel(kernel)
+        for aten_op in trace.calls[row.call].aten_ops:
+            name, count = aten_op.op.partition(".")[2].partition(".")[0], count_aten_op(aten_op)
             before = counts.get(name, 0)
             counts[name] = None if before is None or count is None else before + count
         found[row.index] = [(name, count) for name, count in counts.items() if count != 0]
@@ -69,10 +69,10 @@ def list_operations(trace: Trace, rows: Sequence[Row]) -> dict[int, list[tuple[s
 
 def _count_call(call: Call, unknown: dict[str, None]) -> int | None:
     total: int | None = 0
-    for kernel in call.kernels:
-        count = count_kernel(kernel)
+    for aten_op in call.aten_ops:
+        count = count_aten_op(aten_op)
         if count is None:
-            unknown[_name_unknown(kernel.op)] = None
+            unknown[_name_unknown(aten_op.op)] = None
             total = None
         elif total is not None:
             total += count
@@ -110,10 +110,10 @@ def _estimate_workspaces(call: Call) -> int:
     It keeps gates and states of all steps, twice; alignment makes it up to a quarter more than this.
     """
     total = 0
-    for kernel in call.kernels:
-        if kernel.op.startswith(_ONEDNN_RNN) and call.grad and kernel.inputs[0] is not None:
-            steps, batch, features = kernel.inputs[0]
-            hidden = kernel.outputs[0][-1]
+    for aten_op in call.aten_ops:
+        if aten_op.op.startswith(_ONEDNN_RNN) and call.grad and aten_op.inputs[0] is not None:
+            steps, batch, features = aten_op.inputs[0]
+            hidden = aten_op.outputs[0][-1]
             gates = steps * batch * 9 * hidden
             states = 2 * (steps + 1) * batch * (max(features, hidden) + 2 * hidden)
             total += 4 * (gates + states)
@@ -122,7 +122,7 @@ def _estimate_workspaces(call: Call) -> int:
 
 def _is_approximate(trace: Trace, call: Call) -> bool:
     """Return whether a real run may save other bytes: by its backend, autocast's cache, packing or TorchScript."""
-    if call.autocast is not None or any(kernel.op.startswith(_INEXACT) for kernel in call.kernels):
+    if call.autocast is not None or any(aten_op.op.startswith(_INEXACT) for aten_op in call.aten_ops):
         return True
     if call.type_name in _PACKED or any(spec.name.endswith("batch_sizes") for spec in call.inputs):
         return trace.engine == "fake"

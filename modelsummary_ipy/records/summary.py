@@ -203,7 +203,7 @@ class Retrace:
 
     Attributes:
         sizes: What was changed, by name of a dim: ``{"B": 9}``; all else stayed.
-        trace: What that pass wrote down, also if it failed; it has no kernels.
+        trace: What that pass wrote down, also if it failed; it has no aten operations.
         partners: Per call of the first trace the index of the same call in this one, ``None`` where it has none.
     """
 

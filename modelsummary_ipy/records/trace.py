@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 __all__ = [
+    "AtenOp",
     "Call",
     "Failure",
     "Formula",
     "InputFact",
-    "Kernel",
     "Link",
     "ModuleFact",
     "ParamFact",
@@ -97,7 +97,7 @@ class Source(NamedTuple):
         return f"{self.file} line {self.line}" if self.file.startswith("In [") else f"{self.file}:{self.line}"
 
 
-class Kernel(NamedTuple):
+class AtenOp(NamedTuple):
     """One aten operation that ran inside a call, what MACs are counted on.
 
     Attributes:
@@ -216,7 +216,7 @@ class Call(NamedTuple):
         arguments: Non-tensor arguments of an operation, by name where known, else by position: ``("dim", 1)``,
             ``("1", -1)``. Tensors inside are written as ``Ellipsis``. For modules: non-tensor arguments of the call.
         params: Indices of parameters and buffers that this call itself touched (not those its children did).
-        kernels: The aten operations that ran directly in this call, not in its children: those that multiply and add,
+        aten_ops: The aten operations that ran directly in this call, not in its children: those that multiply and add,
             and those nobody knows; what counts nothing is not written down.
         status: ``"ran"`` or ``"failed"``; the innermost failed call is the culprit, the calls around it fail too.
         source: The user's line that made the call, ``None`` where there is none.
@@ -246,7 +246,7 @@ class Call(NamedTuple):
     input_params: tuple[int | None, ...] = ()
     arguments: tuple[tuple[str, Any], ...] = ()
     params: tuple[int, ...] = ()
-    kernels: tuple[Kernel, ...] = ()
+    aten_ops: tuple[AtenOp, ...] = ()
     status: Status = "ran"
     source: Source | None = None
     grad: bool = False

@@ -15,14 +15,14 @@ from modelsummary_ipy.costs.mac_formulas import find_formula
 from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.model.tensor_meta import name_dtype
-from modelsummary_ipy.records.trace import Kernel
+from modelsummary_ipy.records.trace import AtenOp
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, schema_of
 from modelsummary_ipy.torch_compat.modules import storage_key
 
-__all__ = ["KernelLog"]
+__all__ = ["AtenLog"]
 
 
-class KernelLog:
+class AtenLog:
     """Hears every aten operation and every tensor saved for backward while a pass runs.
 
     A storage is known by a number, never by its address: addresses are used again as soon as a storage dies.
@@ -100,7 +100,7 @@ class KernelLog:
             self._excluded[storage_key(storage)] = storage
 
     @contextmanager
-    def recording(self, fake_mode: FakeMode | None) -> Iterator[KernelLog]:
+    def recording(self, fake_mode: FakeMode | None) -> Iterator[AtenLog]:
         """Record while the block runs; enters ``fake_mode`` if the tensors are fake."""
         self._fake_mode = fake_mode
         self._with_grad = torch.is_grad_enabled()
@@ -134,7 +134,7 @@ class KernelLog:
             return
         record = self._current()
         if record is not None and (plan.counts or (plan.is_outer and record.type_name in _OUTER_PRODUCTS)):
-            record.kernels.append(_find_kernel(plan, args, kwargs, output))
+            record.aten_ops.append(_find_aten_op(plan, args, kwargs, output))
         if self._measures_bytes:
             if isinstance(output, Tensor):
                 if not (func is _CLONE and not kwargs and self._with_grad and _is_autograds_clone(args, record)):
@@ -353,26 +353,26 @@ def _is_pointwise(name: str) -> bool:
     return any(torch.Tag.pointwise in getattr(packet, overload).tags for overload in overloads)
 
 
-_kernels: dict[Any, Kernel] = {}
-_MOST_KERNELS = 10_000
+_aten_ops: dict[Any, AtenOp] = {}
+_MOST_ATEN_OPS = 10_000
 _PLAIN = (type(None), bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 
-def _find_kernel(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Kernel:
-    """Return the kernel of an operation; equal ones are one object, for a net of 10,000 layers has a few dozen."""
+def _find_aten_op(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> AtenOp:
+    """Return the record of an operation; equal ones are one object, for a net of 10,000 layers has a few dozen."""
     key = _write_key(plan, args, kwargs, output)
     if key is None:
-        return _write_kernel(plan, args, kwargs, output)
-    kernel = _kernels.get(key)
-    if kernel is None:
-        if len(_kernels) > _MOST_KERNELS:
-            _kernels.clear()
-        kernel = _kernels[key] = _write_kernel(plan, args, kwargs, output)
-    return kernel
+        return _write_aten_op(plan, args, kwargs, output)
+    aten_op = _aten_ops.get(key)
+    if aten_op is None:
+        if len(_aten_ops) > _MOST_ATEN_OPS:
+            _aten_ops.clear()
+        aten_op = _aten_ops[key] = _write_aten_op(plan, args, kwargs, output)
+    return aten_op
 
 
 def _write_key(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Any:
-    """Write down all that a kernel is made of; ``None`` where that takes more than sizes and numbers."""
+    """Write down all that an AtenOp is made of; ``None`` where that takes more than sizes and numbers."""
     if not isinstance(output, Tensor):
         return None
     parts: list[Any] = [plan.name, output.dtype]
@@ -393,7 +393,7 @@ def _write_key(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], outp
     return tuple(parts)
 
 
-def _write_kernel(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Kernel:
+def _write_aten_op(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> AtenOp:
     inputs: list[tuple[int, ...] | None] = []
     plain: list[tuple[str, Any]] = []
     strange = ""
@@ -419,7 +419,7 @@ def _write_kernel(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any], o
     tensors = [item for item in made if isinstance(item, Tensor)]
     dtype = name_dtype(tensors[0].dtype) if tensors else ""
     sizes = tuple(_read_size(item) for item in tensors)
-    return Kernel(f"{plan.name}{strange}", tuple(inputs), sizes, tuple(plain), dtype)
+    return AtenOp(f"{plan.name}{strange}", tuple(inputs), sizes, tuple(plain), dtype)
 
 
 def _read_size(tensor: Tensor) -> tuple[int, ...]:

@@ -35,12 +35,12 @@ class Answer:
 
     Attributes:
         made: Its output.
-        kernels: The aten operations that it ran.
+        aten_ops: The aten operations that it ran.
         weights: Names of the weights that it read.
         inputs, outputs, arguments, inplace: As its call has them.
     """
 
-    __slots__ = ("arguments", "inplace", "inputs", "kernels", "made", "outputs", "weights")
+    __slots__ = ("arguments", "aten_ops", "inplace", "inputs", "made", "outputs", "weights")
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Answer:
     ) -> None:
         self.made = made
         self.weights = weights
-        self.kernels = tuple(record.kernels)
+        self.aten_ops = tuple(record.aten_ops)
         self.inputs = record.inputs
         self.outputs = outputs
         self.arguments = arguments

@@ -36,7 +36,7 @@ from modelsummary_ipy.records.trace import (
 )
 from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pre_hooks, storage_key, view_base
-from modelsummary_ipy.tracing.aten_log import KernelLog
+from modelsummary_ipy.tracing.aten_log import AtenLog
 from modelsummary_ipy.tracing.function_ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.tracing.layer_cache import Answer, LayerCache
 from modelsummary_ipy.tracing.module_calls import observe_calls
@@ -139,7 +139,7 @@ def trace(
         method: What to call.
         observer: Hears of progress, may cancel.
         guard: Checks an operation before it runs.
-        measure: Whether to record kernels and bytes; a trace that only asks for sizes does without.
+        measure: Whether to record aten operations and bytes; a trace that only asks for sizes does without.
         measure_bytes: Whether to follow storages and saved tensors too.
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
 
@@ -149,13 +149,13 @@ def trace(
     Raises:
         TraceCancelled: If the observer asked to stop.
     """
-    make_log = functools.partial(KernelLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
+    make_log = functools.partial(AtenLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
     tracer = _Tracer(work, tree, observer or _observers.get(threading.get_ident()), guard, make_log)
     global_state = GlobalState({type(module) for module in work.modules})
     error: BaseException | None = None
     with InterruptsDeferred(), global_state.kept(real=work.fake_mode is None), ExitStack() as stack:
-        stack.callback(tracer.kernels.close)
-        log = stack.enter_context(tracer.kernels.recording(work.fake_mode)) if measure else None
+        stack.callback(tracer.aten_log.close)
+        log = stack.enter_context(tracer.aten_log.recording(work.fake_mode)) if measure else None
         if log is None and work.fake_mode is not None:
             stack.enter_context(work.fake_mode)
         tracer.tag_inputs(inputs)
@@ -178,7 +178,7 @@ def trace(
         result,
         is_unread=bool(global_state.unread),
         asks_for_grad=tracer.asks_for_grad,
-        goes_backward=tracer.kernels.goes_backward,
+        goes_backward=tracer.aten_log.goes_backward,
     )
 
 
@@ -214,7 +214,7 @@ class _Record:
     grad = False
     autocast: str | None = None
     params: Any = ()
-    kernels: Any = ()
+    aten_ops: Any = ()
     saved: Any = ()
 
     def __init__(
@@ -231,7 +231,7 @@ class _Record:
 
     def begin(self) -> None:
         """Make ready for what is heard while it runs, and write down under which modes it does."""
-        self.params, self.kernels, self.saved = [], [], []
+        self.params, self.aten_ops, self.saved = [], [], []
         self.grad = torch.is_grad_enabled()
         self.autocast = _read_autocast()
 
@@ -253,7 +253,7 @@ class _Tracer:
         tree: ModuleTree,
         observer: Observer | None,
         guard: Guard | None,
-        make_log: Callable[..., KernelLog],
+        make_log: Callable[..., AtenLog],
     ) -> None:
         self._work = work
         self._tree = tree
@@ -279,7 +279,7 @@ class _Tracer:
         self._culprit_operands: Any = None
         self._stop: CodeType = _Tracer.call_module.__code__
         self.asks_for_grad = False
-        self.kernels = make_log(self._current)
+        self.aten_log = make_log(self._current)
         self.cache: LayerCache | None = None
         self.gate = InterruptGate()
 
@@ -292,7 +292,7 @@ class _Tracer:
         leaves = find_argument_leaves(inputs.args, inputs.kwargs)
         for index, (_, tensor) in enumerate(leaves):
             tensor.__dict__[TAG] = Link(-1, index)
-        self.kernels.begin(self._work.param_tensors.values(), [tensor for _, tensor in leaves])
+        self.aten_log.begin(self._work.param_tensors.values(), [tensor for _, tensor in leaves])
 
     def run(self, method: str, inputs: Prepared) -> Any:
         module = self._work.module
@@ -375,7 +375,7 @@ class _Tracer:
                 input_params=_NO_PARAM if input_params == _NO_PARAM else input_params,
                 arguments=answer.arguments,
                 params=cache.list_weights(answer, layer, fact.params) if answer.weights else (),
-                kernels=answer.kernels,
+                aten_ops=answer.aten_ops,
                 source=self._find_source(places[0]) if places else None,
                 inplace=answer.inplace,
             )
@@ -533,7 +533,7 @@ class _Tracer:
                 inner.depth -= 1  # a module that a backward() called again
                 if inner.parent is record:
                     inner.parent = parent
-            parent.kernels += record.kernels
+            parent.aten_ops += record.aten_ops
             parent.saved += record.saved
             parent.made_bytes = max(parent.made_bytes, record.made_bytes)
             if record.live_bytes is not None:
@@ -659,9 +659,9 @@ class _Tracer:
             engine="fake" if self._work.fake_mode is not None else "real",
             failure=failure,
             method=method,
-            peak_bytes=self.kernels.peak_bytes,
-            knows_saved=self.kernels.knows_saved,
-            input_storages=self.kernels.input_storages,
+            peak_bytes=self.aten_log.peak_bytes,
+            knows_saved=self.aten_log.knows_saved,
+            input_storages=self.aten_log.input_storages,
         )
         same = error is not None and error is self._error
         return TraceResult(trace, error, self._culprit_name if same else "", self._culprit_operands if same else None)
@@ -695,7 +695,7 @@ class _Tracer:
             input_params=record.input_params,
             arguments=arguments,
             params=tuple(dict.fromkeys(record.params)),
-            kernels=tuple(record.kernels),
+            aten_ops=tuple(record.aten_ops),
             status=record.status,  # type: ignore[arg-type]
             source=lines[0] if lines else None,
             grad=record.grad,

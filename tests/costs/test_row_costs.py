@@ -23,13 +23,13 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 from modelsummary_ipy.costs import zero_mac_ops as zero_ops
-from modelsummary_ipy.costs.mac_formulas import count_kernel, find_formula, register_mult_adds
+from modelsummary_ipy.costs.mac_formulas import count_aten_op, find_formula, register_mult_adds
 from modelsummary_ipy.costs.row_costs import count_costs
 from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.summary import Cost
-from modelsummary_ipy.records.trace import Kernel
+from modelsummary_ipy.records.trace import AtenOp
 from modelsummary_ipy.summary import ModelSummary
 from tests.models import CASES, Case
 from tests.traced import trace_case
@@ -400,27 +400,27 @@ def test_grouped_products_count_each_row_once(dtype: torch.dtype, engine: str) -
 
 def test_a_fused_fast_path_counts_as_the_layers_it_stands_for() -> None:
     """Tracing turns the fast path off; where a model calls it by hand it counts all the same."""
-    attention = Kernel(
+    attention = AtenOp(
         "aten._native_multi_head_attention.default", ((2, 5, 8),) * 3 + ((24, 8), (24,), (8, 8), (8,)), ((2, 5, 8),)
     )
-    assert count_kernel(attention) == 10 * 4 * 64 + 2 * 2 * 25 * 8
+    assert count_aten_op(attention) == 10 * 4 * 64 + 2 * 2 * 25 * 8
     sizes = ((2, 5, 8), (24, 8), (24,), (8, 8), (8,), (8,), (8,), (8,), (8,), (16, 8), (16,), (8, 16), (8,))
-    layer = Kernel("aten._transformer_encoder_layer_fwd.default", sizes, ((2, 5, 8),))
-    assert count_kernel(layer) == 10 * 4 * 64 + 2 * 2 * 25 * 8 + 10 * 2 * 8 * 16
+    layer = AtenOp("aten._transformer_encoder_layer_fwd.default", sizes, ((2, 5, 8),))
+    assert count_aten_op(layer) == 10 * 4 * 64 + 2 * 2 * 25 * 8 + 10 * 2 * 8 * 16
 
 
 def test_a_cudnn_lstm_counts_true_steps_and_matrices_only() -> None:
     weights = ((32, 4), (32, 8), (32,), (32,), (32, 8), (32, 8), (32,), (32,))
     states = ((2, 3, 8), (2, 3, 8))
-    packed = Kernel("aten._cudnn_rnn.default", ((10, 4), *weights, None, *states, None), ((10, 8),))
-    assert count_kernel(packed) == 10 * 32 * (4 + 8) + 10 * 32 * (8 + 8)
+    packed = AtenOp("aten._cudnn_rnn.default", ((10, 4), *weights, None, *states, None), ((10, 8),))
+    assert count_aten_op(packed) == 10 * 32 * (4 + 8) + 10 * 32 * (8 + 8)
 
 
 def test_attention_over_texts_packed_end_to_end_is_unknown() -> None:
-    packed = Kernel("aten._flash_attention_forward.default", ((10, 2, 4),) * 3 + ((3,), (3,)), ((10, 2, 4),))
-    assert count_kernel(packed) is None
-    padded = Kernel("aten._flash_attention_forward.default", ((2, 5, 2, 4),) * 3 + (None, None), ((2, 5, 2, 4),))
-    assert count_kernel(padded) == 2 * 2 * 25 * 8
+    packed = AtenOp("aten._flash_attention_forward.default", ((10, 2, 4),) * 3 + ((3,), (3,)), ((10, 2, 4),))
+    assert count_aten_op(packed) is None
+    padded = AtenOp("aten._flash_attention_forward.default", ((2, 5, 2, 4),) * 3 + (None, None), ((2, 5, 2, 4),))
+    assert count_aten_op(padded) == 2 * 2 * 25 * 8
 
 
 def test_quantized_layers_count_like_those_they_came_from() -> None:
@@ -580,7 +580,7 @@ def test_an_own_operation_is_unknown_until_it_is_told(own_op: Any, monkeypatch: 
     assert summarise(model, x, weight).unknown_ops == ("ms_costs::fused",)
 
     @register_mult_adds("ms_costs::fused")
-    def count_fused(kernel: Kernel) -> int:
+    def count_fused(kernel: AtenOp) -> int:
         rows, inner = kernel.inputs[0] or (0, 0)
         return rows * inner * kernel.outputs[0][1] * dict(kernel.arguments)["times"]
 
@@ -667,7 +667,7 @@ def test_what_is_no_operation_is_refused(op: Any) -> None:
 
 
 def test_a_formula_that_can_not_be_called_is_refused() -> None:
-    with pytest.raises(InputError, match="a function from a Kernel"):
+    with pytest.raises(InputError, match="a function from an AtenOp"):
         register_mult_adds("mylib::fused", 12)
 
 
@@ -718,7 +718,7 @@ def test_a_name_tells_whether_an_operation_counts_nothing(op: str, is_zero: bool
 
 
 def test_ragged_sizes_are_unknown_not_negative() -> None:
-    assert count_kernel(Kernel("aten.linear.default", ((2, -1, 4), (6, 4)), ((2, -1, 6),))) is None
+    assert count_aten_op(AtenOp("aten.linear.default", ((2, -1, 4), (6, 4)), ((2, -1, 6),))) is None
 
 
 def test_costs_of_rows_add_up_and_one_unknown_spreads_upward() -> None:

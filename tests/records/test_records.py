@@ -10,10 +10,10 @@ import pytest
 
 from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Retrace, Row, Story
 from modelsummary_ipy.records.trace import (
+    AtenOp,
     Call,
     Failure,
     InputFact,
-    Kernel,
     Link,
     ModuleFact,
     ParamFact,
@@ -28,8 +28,8 @@ MODULE = ModuleFact(index=0, paths=("",), type_name="Net")
 PARAM = ParamFact(0, ("weight",), (2, 3), "float32", "cpu", 6, 24, trainable=True)
 ROW = Row(index=0, path="", type_name="Net", kind="module", depth=0)
 TRACE = Trace((CALL,), (MODULE,))
-KERNEL = Kernel("aten.mm.default", ((2, 3), (3, 4)), ((2, 4),))
-MANY: tuple[Any, ...] = (SPEC, Link(0, 0), Source("net.py", 41), KERNEL, PARAM, MODULE, CALL, ROW)
+ATEN_OP = AtenOp("aten.mm.default", ((2, 3), (3, 4)), ((2, 4),))
+MANY: tuple[Any, ...] = (SPEC, Link(0, 0), Source("net.py", 41), ATEN_OP, PARAM, MODULE, CALL, ROW)
 FEW: tuple[Any, ...] = (
     InputFact(SPEC),
     Failure(None, "RuntimeError", ""),
@@ -80,10 +80,10 @@ def test_a_line_is_written_as_people_read_it() -> None:
 
 
 def test_what_is_not_said_has_its_default() -> None:
-    assert (CALL.status, CALL.kernels, CALL.source, CALL.grad, CALL.live_bytes) == ("ran", (), None, False, None)
+    assert (CALL.status, CALL.aten_ops, CALL.source, CALL.grad, CALL.live_bytes) == ("ran", (), None, False, None)
     assert (ROW.status, ROW.call_index, ROW.inputs, ROW.parent, ROW.extra_repr) == ("ran", 0, (), None, "")
     assert (dict(MODULE.settings), MODULE.children, MODULE.reads, MODULE.training) == ({}, (), None, False)
-    assert (PARAM.kind, PARAM.lazy, KERNEL.arguments, KERNEL.dtype) == ("parameter", False, (), "float32")
+    assert (PARAM.kind, PARAM.lazy, ATEN_OP.arguments, ATEN_OP.dtype) == ("parameter", False, (), "float32")
     with pytest.raises(TypeError):
         MODULE.settings["a"] = 1  # type: ignore[index]  # what all share is not changed either
 

@@ -27,7 +27,7 @@ def tell(ms: ModelSummary) -> list[tuple[Any, ...]]:
     return [
         (
             *(call.path, call.type_name, call.inputs, call.outputs, call.input_links, call.output_links, call.params),
-            *(call.kernels, call.input_params, call.arguments, call.inplace),
+            *(call.aten_ops, call.input_params, call.arguments, call.inplace),
         )
         for call in ms.story.trace.calls
     ]

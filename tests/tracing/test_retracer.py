@@ -102,6 +102,6 @@ def test_measuring_follows_what_autograd_saves_and_costs_no_budget() -> None:
     assert small is not None
     assert large is not None
     assert small.knows_saved
-    assert small.calls[0].kernels
+    assert small.calls[0].aten_ops
     assert large.calls[0].outputs[0].shape == (20, 2)
     assert retracer.at({"B": 20}).trace is None

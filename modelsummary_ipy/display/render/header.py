@@ -153,7 +153,7 @@ def find_caveats(story: Story) -> tuple[str, ...]:
     lines = []
     if story.unknown_ops:
         lines.append("not counted in MACs: " + ", ".join(plain(op) for op in story.unknown_ops))
-    if any(("is_causal", True) in kernel.arguments for call in story.trace.calls for kernel in call.kernels):
+    if any(("is_causal", True) in aten_op.arguments for call in story.trace.calls for aten_op in call.aten_ops):
         lines.append("attention under a causal mask is counted in full")
     if story.constraints:
         lines.append("works for " + "; ".join(plain(limit) for limit in story.constraints))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.costs.mac_formulas import find_formula
 from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
@@ -17,15 +15,13 @@ from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.records.trace import AtenOp
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, schema_of
-from modelsummary_ipy.torch_compat.modules import storage_key
+from modelsummary_ipy.tracing.storages import Storages
 
 __all__ = ["AtenLog"]
 
 
 class AtenLog:
     """Hears every aten operation and every tensor saved for backward while a pass runs.
-
-    A storage is known by a number, never by its address: addresses are used again as soon as a storage dies.
 
     Args:
         current: Returns the record of the call that runs now, ``None`` outside all calls.
@@ -41,13 +37,8 @@ class AtenLog:
         self._current = current
         self._keeps_saved = keep_saved
         self._measures_bytes = measure_bytes
-        self._excluded: dict[int, torch.UntypedStorage] = {}  # kept, or their addresses would be used again
-        self._lazy_params: list[Tensor] = []
-        self._storages: dict[int, _Storage] = {}
-        self._next_number = 0
+        self._storages = Storages()
         self.input_storages: tuple[tuple[int, int], ...] = ()
-        self._live_bytes = 0
-        self._peak_bytes = 0
         self._was_unpacked = False
         self._hears_saved = self._with_grad = False
         #: Whether a real pass asked for what autograd saved: it is to be made once more, with ``keep_saved``.
@@ -57,7 +48,8 @@ class AtenLog:
     @property
     def peak_bytes(self) -> int | None:
         """The largest sum of live storages; unknown if the forward went backward, for saved tensors are not kept."""
-        return self._peak_bytes if self._measures_bytes and not (self._was_unpacked or self._keeps_saved) else None
+        is_known = self._measures_bytes and not (self._was_unpacked or self._keeps_saved)
+        return self._storages.peak_bytes if is_known else None
 
     @property
     def knows_saved(self) -> bool:
@@ -77,12 +69,10 @@ class AtenLog:
         if not self._measures_bytes:
             return
         for tensor in params:
-            self._exclude(tensor)
-            if isinstance(tensor, UninitializedTensorMixin):
-                self._lazy_params.append(tensor)
+            self._storages.exclude(tensor)
         for tensor in inputs:
-            self._follow(tensor, None)
-        self.input_storages = tuple((storage.number, storage.nbytes) for storage in self._storages.values())
+            self._storages.follow(tensor, None)
+        self.input_storages = tuple((storage.number, storage.nbytes) for storage in self._storages)
 
     def close(self) -> None:
         """Let go of the pass: what autograd saved refers to this log, out of sight of the garbage collector.
@@ -91,13 +81,7 @@ class AtenLog:
         """
         self._current = _nobody
         self._fake_mode = None
-        self._excluded.clear()
-        self._lazy_params.clear()
-
-    def _exclude(self, tensor: Tensor) -> None:
-        storage = _storage_of(tensor)
-        if storage is not None:
-            self._excluded[storage_key(storage)] = storage
+        self._storages.close()
 
     @contextmanager
     def recording(self, fake_mode: FakeMode | None) -> Iterator[AtenLog]:
@@ -130,7 +114,7 @@ class AtenLog:
             if self._measures_bytes:
                 for view in output if isinstance(output, (tuple, list)) else (output,):
                     if getattr(view, "constant", None) is not None:
-                        self._alias(view, args[0])
+                        self._storages.alias(view, args[0])
             return
         record = self._current()
         if record is not None and (plan.counts or (plan.is_outer and record.type_name in _OUTER_PRODUCTS)):
@@ -138,83 +122,18 @@ class AtenLog:
         if self._measures_bytes:
             if isinstance(output, Tensor):
                 if not (func is _CLONE and not kwargs and self._with_grad and _is_autograds_clone(args, record)):
-                    self._follow(output, record)
+                    self._storages.follow(output, record)
             elif isinstance(output, (tuple, list)):
                 for item in output:
                     if isinstance(item, Tensor):
-                        self._follow(item, record)
-
-    # -- storages -----------------------------------------------------------------------------------------------------
-
-    def _follow(self, tensor: Tensor, record: Any, *, counts: bool = True) -> _Storage | None:
-        """Return what is known of a tensor's storage; a new one lives from now on. ``None`` for a parameter's.
-
-        Args:
-            tensor: A tensor of the forward.
-            record: The call that runs.
-            counts: Whether the storage, if it is new, counts as alive.
-        """
-        storage = _storage_of(tensor)
-        if storage is None:
-            return None
-        address = storage_key(storage)
-        known = self._storages.get(address)
-        if known is not None:
-            if known.counted != (nbytes := storage.nbytes()) and counts:
-                if known.base is not None:
-                    return known.base
-                self._live_bytes += nbytes - known.counted  # ``resize_`` makes a storage grow
-                known.nbytes = known.counted = nbytes
-                self._note_live(nbytes, record)
-            return known.base or known
-        if address in self._excluded or (self._lazy_params and self._is_late_param(address)):
-            return None
-        known = _Storage(storage, self._forget)
-        known.address, known.nbytes, known.number, known.base = address, storage.nbytes(), self._next_number, None
-        known.counted = known.nbytes if counts else 0
-        self._next_number += 1
-        self._storages[address] = known
-        if counts:
-            self._live_bytes += known.counted
-            self._note_live(known.counted, record)
-        return known
-
-    def _alias(self, view: Tensor, viewed: Any) -> None:
-        """Take a view of a fake that knows its values for the view it is: torch gives it a storage of its own."""
-        base = self._follow(viewed, None) if isinstance(viewed, Tensor) else None
-        storage = view.untyped_storage()
-        if base is not None and storage_key(storage) not in self._storages:
-            known = self._storages[storage_key(storage)] = _Storage(storage, self._forget)
-            known.address, known.nbytes, known.number, known.base = storage_key(storage), base.nbytes, base.number, base
-            known.counted = 0
-
-    def _is_late_param(self, address: int) -> bool:
-        """Tell whether a new storage is a lazy parameter's, which got its size while the pass ran."""
-        for tensor in self._lazy_params:
-            self._exclude(tensor)
-        return address in self._excluded
-
-    def _note_live(self, made_bytes: int, record: Any) -> None:
-        live = self._live_bytes
-        if live > self._peak_bytes:
-            self._peak_bytes = live
-        if record is not None:
-            if made_bytes > record.made_bytes:
-                record.made_bytes = made_bytes
-            if record.live_bytes is None or live > record.live_bytes:
-                record.live_bytes = live
-
-    def _forget(self, storage: _Storage) -> None:
-        self._live_bytes -= storage.counted
-        if self._storages.get(storage.address) is storage:
-            del self._storages[storage.address]
+                        self._storages.follow(item, record)
 
     # -- what autograd saves ------------------------------------------------------------------------------------------
 
     def _save(self, tensor: Tensor) -> Any:
         """Note what autograd saves, and let it keep a description: what is saved must not look alive to a forward."""
         record = self._current()
-        known = self._follow(tensor, record, counts=False) if record is not None else None
+        known = self._storages.follow(tensor, record, counts=False) if record is not None else None
         if known is not None:
             record.saved.append((known.number, known.nbytes))
         if self._keeps_saved or not isinstance(tensor, FakeTensor):
@@ -230,34 +149,8 @@ class AtenLog:
         return build_fake(self._fake_mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), device)
 
 
-class _Storage(weakref.ref[torch.UntypedStorage]):
-    """A storage that lives.
-
-    Attributes:
-        address: Where it is until it dies.
-        number: What it is called, now and later.
-        nbytes: Its bytes.
-        counted: Those of them that count as alive.
-        base: The storage that it stands for, if it is a fake's second one.
-    """
-
-    __slots__ = ("address", "base", "counted", "nbytes", "number")
-    address: int
-    base: _Storage | None
-    counted: int
-    nbytes: int
-    number: int
-
-
 def _nobody() -> None:
     """Run between calls."""
-
-
-def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
-    try:
-        return tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError, ValueError):  # sparse, nested, opaque and lazy ones have none
-        return None
 
 
 def _let_go(_: Tensor) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.display import Comparison, Exports, Series
-from modelsummary_ipy.inputs import check_model
-from modelsummary_ipy.pipeline import Facts, read_assumptions, read_request, trace_model
+from modelsummary_ipy.inputs import ModelInputs, check_model, read_inputs
+from modelsummary_ipy.pipeline import Facts, Request, read_assumptions, trace_model
 from modelsummary_ipy.records.errors import CheckError
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View, WhenFormulas, make_view
@@ -84,20 +85,14 @@ class ModelSummary(Facts, Exports):
         optimizer: str = "adamw",
         observer: Observer | None = None,
     ) -> None:
+        check_model(model)
         assumed = read_assumptions(memory, optimizer)
-        request = read_request(
-            model,
-            inputs,
-            input_size=input_size,
-            input_data=input_data,
-            method=method,
-            dtypes=dtypes,
-            device=device,
-            mode=mode,
-            engine=engine,
-            expect=expect,
-            ignore=ignore,
-        )
+        declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
+        given: ModelInputs | None = None
+        if inputs is not None or input_size is not None or input_data is not None:
+            options: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "dtypes": dtypes}
+            given = read_inputs(model, inputs, method=method, **options)
+        request = Request(given, method, device, mode, engine, declared, check_ignore(ignore))
         super().__init__(trace_model(model, request, observer), assumed)
         self.view = View()
 
@@ -114,9 +109,9 @@ class ModelSummary(Facts, Exports):
         with_bytes = "activation" in self.view.columns or self.assumed.budget is not None
         return self.pipeline.shown(self.assumed, formulas, with_bytes=with_bytes)
 
-    @property
-    def _passes(self) -> int | None:
-        return self.pipeline.traced.passes or None
+    def _page_options(self) -> dict[str, Any]:
+        failure_text = "" if self.error is None else self.error.message
+        return {"passes": self.pipeline.traced.passes or None, "failure_text": failure_text}
 
     @property
     def _operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelsummary_ipy.diagnosis.annotate import annotate
-from modelsummary_ipy.records.errors import ForwardError, InputError
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.view import View, WhenFormulas
 
@@ -26,29 +26,18 @@ class Exports(ABC):
 
     view: View
 
-    @property
-    @abstractmethod
-    def error(self) -> ForwardError | None:
-        """How the forward failed."""
-
     @abstractmethod
     def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
         """All that is displayed."""
 
-    @property
     @abstractmethod
-    def _passes(self) -> int | None:
-        """How many times the forward's Python ran."""
+    def _page_options(self) -> dict[str, Any]:
+        """What the renderers of a page take besides the story and the view."""
 
     @property
     @abstractmethod
     def _operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:
         """Per row index, the operations that ran directly in it, with their mult-adds."""
-
-    def _options(self) -> dict[str, Any]:
-        """What the renderers of a page take besides the story and the view."""
-        error = self.error
-        return {"passes": self._passes, "failure_text": "" if error is None else error.message}
 
     def to_frame(self) -> DataFrame:
         """Return every row and every column as a DataFrame of raw numbers."""
@@ -66,13 +55,13 @@ class Exports(ABC):
         """Return the summary as text."""
         from modelsummary_ipy.display.render.text import render_text
 
-        return render_text(self._build_story(), self.view, **self._options())
+        return render_text(self._build_story(), self.view, **self._page_options())
 
     def to_markdown(self) -> str:
         """Return the summary as markdown."""
         from modelsummary_ipy.display.render.markdown import render_markdown
 
-        return render_markdown(self._build_story(), self.view, **self._options())
+        return render_markdown(self._build_story(), self.view, **self._page_options())
 
     def to_html(self, *, standalone: bool = False, formulas: bool = True, flags: Sequence[Flag] = ()) -> str:
         """Return the summary as HTML.
@@ -86,7 +75,7 @@ class Exports(ABC):
         from modelsummary_ipy.display.render.html import render_html
         from modelsummary_ipy.display.render.source_listing import build_details
 
-        options = self._options()
+        options = self._page_options()
         story = self._build_story("usual" if formulas else "never")
         story = replace(story, flags=(*story.flags, *flags)) if flags else story
         details = build_details(annotate(story))

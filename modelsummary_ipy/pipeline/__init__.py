@@ -1,7 +1,7 @@
 """The stages of one summary: what was asked for, what is computed of a trace when it is needed, and how it is read."""
 
 from modelsummary_ipy.pipeline.facts import Facts
-from modelsummary_ipy.pipeline.request import Assumptions, Request, read_assumptions, read_request
+from modelsummary_ipy.pipeline.request import Assumptions, Request, read_assumptions
 from modelsummary_ipy.pipeline.stages import Pipeline, observed, trace_model
 from modelsummary_ipy.tracing.tracer import TraceCancelled
 
@@ -13,6 +13,5 @@ __all__ = [
     "TraceCancelled",
     "observed",
     "read_assumptions",
-    "read_request",
     "trace_model",
 ]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from modelsummary_ipy.costs import check_optimizer, read_budget
-from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
-from modelsummary_ipy.inputs import ModelInputs, check_model, read_inputs
+from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.tracing.engine import Engine
 
-__all__ = ["Assumptions", "Request", "read_assumptions", "read_request"]
+__all__ = ["Assumptions", "Request", "read_assumptions"]
 
 _MODES = ("same", "train", "eval")
 _ENGINES = ("auto", "fake", "real", "static")
@@ -23,7 +20,7 @@ _ENGINES = ("auto", "fake", "real", "static")
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, checked, and without the model.
+    """What the user asked for, without the model.
 
     Attributes:
         inputs: What to pass; ``None`` if nothing was given.
@@ -31,6 +28,9 @@ class Request:
         device: As it was given.
         expect: Declared sizes by path.
         ignore: Ids of rules that do not run.
+
+    Raises:
+        InputError: If there is no such mode or engine.
     """
 
     inputs: ModelInputs | None
@@ -40,6 +40,10 @@ class Request:
     engine: Engine
     expect: Mapping[str, Any]
     ignore: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_choice("mode", self.mode, _MODES)
+        _check_choice("engine", self.engine, _ENGINES)
 
 
 class Assumptions(NamedTuple):
@@ -62,36 +66,6 @@ def read_assumptions(memory: str | int | None, optimizer: str | None, base: Assu
         check_optimizer(optimizer)
     budget = read_budget(memory)
     return Assumptions(optimizer or base.optimizer, base.budget if budget is None else budget)
-
-
-def read_request(
-    model: nn.Module,
-    inputs: Any,
-    *,
-    input_size: Any,
-    input_data: Any,
-    method: str,
-    dtypes: Any,
-    device: Any,
-    mode: Mode,
-    engine: Engine,
-    expect: Mapping[str, Any] | None,
-    ignore: Collection[str],
-) -> Request:
-    """Read the arguments of ``ModelSummary``.
-
-    Raises:
-        InputError: If they make no sense.
-    """
-    check_model(model)
-    _check_choice("mode", mode, _MODES)
-    _check_choice("engine", engine, _ENGINES)
-    declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
-    ignored = check_ignore(ignore)
-    given = inputs if isinstance(inputs, ModelInputs) else None
-    if given is None and (inputs is not None or input_size is not None or input_data is not None):
-        given = read_inputs(model, inputs, input_size=input_size, input_data=input_data, method=method, dtypes=dtypes)
-    return Request(given, method, device, mode, engine, declared, ignored)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

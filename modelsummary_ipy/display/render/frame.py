@@ -87,37 +87,24 @@ def to_frame(story: Story) -> pd.DataFrame:
     import pandas as pd
 
     records = [_record(story, row, flags) for row, flags in zip(story.rows, _flags_by_row(story), strict=True)]
-    columns = zip(*records, strict=True) if records else ((),) * len(_COLUMNS)
-    return pd.DataFrame(
-        {name: pd.Series(list(values), dtype=_COLUMNS[name]) for name, values in zip(_COLUMNS, columns, strict=True)}
-    )
+    columns = zip(*records, strict=True) if records else ((),) * len(_NAMES)
+    series = {
+        name: pd.Series(list(values), dtype=_DTYPES.get(name, "object"))
+        for name, values in zip(_NAMES, columns, strict=True)
+    }
+    return pd.DataFrame(series)
 
 
-_COLUMNS = {
-    "index": "int64",
-    "path": "object",
-    "type": "object",
-    "kind": "object",
-    "depth": "int64",
-    "call_index": "int64",
-    "inputs": "object",
-    "outputs": "object",
-    "input_size": "object",
-    "output_size": "object",
-    "input_dtype": "object",
-    "output_dtype": "object",
-    "own_params": "int64",
-    "num_params": "int64",
-    "trainable_params": "int64",
-    "mult_adds": "Int64",
-    "own_mult_adds": "Int64",
-    "activation_bytes": "Int64",
-    "input_formula": "object",
-    "output_formula": "object",
-    "status": "object",
-    "source": "object",
-    "flags": "object",
-    "extra_repr": "object",
+_NAMES = (
+    "index", "path", "type", "kind", "depth", "call_index", "inputs", "outputs", "input_size", "output_size",
+    "input_dtype", "output_dtype", "own_params", "num_params", "trainable_params",
+    "mult_adds", "own_mult_adds", "activation_bytes",
+    "input_formula", "output_formula", "status", "source", "flags", "extra_repr",
+)  # fmt: skip
+#: What is no object; an ``Int64`` may be missing.
+_DTYPES = {
+    **dict.fromkeys(("index", "depth", "call_index", "own_params", "num_params", "trainable_params"), "int64"),
+    **dict.fromkeys(("mult_adds", "own_mult_adds", "activation_bytes"), "Int64"),
 }
 
 
@@ -226,10 +213,10 @@ def render_csv(story: Story) -> str:
     """Every row as CSV, sizes as people write them; nothing in a cell can start a spreadsheet formula."""
     text = io.StringIO()
     writer = csv.writer(text)  # ends lines with \r\n: with \n alone it leaves a \r inside a cell unquoted
-    names = [name for name in _COLUMNS if name not in ("inputs", "outputs")]
+    names = [name for name in _NAMES if name not in ("inputs", "outputs")]
     writer.writerow(names)
     for row, flags in zip(story.rows, _flags_by_row(story), strict=True):
-        record = dict(zip(_COLUMNS, _record(story, row, flags), strict=True))
+        record = dict(zip(_NAMES, _record(story, row, flags), strict=True))
         writer.writerow([_cell(record[name]) for name in names])
     return text.getvalue()
 

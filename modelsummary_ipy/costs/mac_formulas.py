@@ -10,7 +10,7 @@ from modelsummary_ipy.costs.flop_registry import find_flop_formula
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import AtenOp
 
-__all__ = ["Formula", "count_aten_op", "find_formula", "register_mult_adds"]
+__all__ = ["Formula", "FormulaError", "count_aten_op", "find_formula", "register_mult_adds"]
 
 #: Counts the multiply-adds of one aten operation; ``None`` if its shapes do not determine it.
 Formula = Callable[[AtenOp], "int | None"]
@@ -71,6 +71,10 @@ def find_formula(op: str) -> Formula | None:
     return _formulas.get(name) or _formulas.get(name.rstrip("_")) or find_flop_formula(op)
 
 
+class FormulaError(Exception):
+    """A formula that a user registered raised; the cause is for the user to see."""
+
+
 def count_aten_op(aten_op: AtenOp) -> int | None:
     """Count the multiply-adds of an aten operation; ``None`` without a formula or where the shapes do not tell."""
     formula = find_formula(aten_op.op)
@@ -78,10 +82,12 @@ def count_aten_op(aten_op: AtenOp) -> int | None:
         return None
     try:
         count = formula(aten_op)
-    except (TypeError, IndexError, KeyError):  # a size is symbolic, or an argument that the formula reads is missing
+    except Exception as error:
         if formula.__module__ != __name__:
-            raise  # a user's own mistake is for the user to see
-        return None
+            raise FormulaError(aten_op.op) from error
+        if not isinstance(error, (TypeError, IndexError, KeyError)):
+            raise
+        return None  # a size is symbolic, or an argument that the formula reads is missing
     return count if count is None or count >= 0 else None  # a ragged size is -1
 
 

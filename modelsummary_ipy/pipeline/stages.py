@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import nn
 
 from modelsummary_ipy.costs import (
+    FormulaError,
     count_costs,
     estimate_memory,
     fit_batch,
@@ -216,11 +217,18 @@ class Pipeline:
         return self.counted if self.measured is self.traced.trace else self._count(self.measured)
 
     def _count(self, trace: Trace) -> Counted:
-        def count() -> Counted:
-            return Counted(*count_costs(trace, self.rows))
+        def count() -> Counted | FormulaError:
+            try:
+                return Counted(*count_costs(trace, self.rows))
+            except FormulaError as error:
+                return error
 
         with collector_paused():
-            return attempt("counting costs", self._errors, count, Counted({}, ()))
+            otherwise: Counted | FormulaError = Counted({}, ())
+            found = attempt("counting costs", self._errors, count, otherwise)
+        if isinstance(found, FormulaError):
+            raise found.__cause__ or found  # the user's own mistake is no mistake of ours
+        return found
 
     @stage
     def operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:

@@ -13,17 +13,33 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from modelsummary_ipy.torch_compat.modules import original_of_compiled
 
-if TYPE_CHECKING:
-    from modelsummary_ipy.isolation.object_cloner import Cloner
-
 __all__ = ["CLONERS", "clone_array", "clone_namespace", "clone_partial"]
+
+
+class Cloner(Protocol):
+    """What these functions use of the ``Cloner`` in ``object_cloner.py``, which calls them."""
+
+    def __call__(self, value: Any) -> Any:
+        """Clone a value."""
+
+    def remember(self, original: Any, clone: Any) -> Any:
+        """Note the clone of an object, and return it."""
+
+    def share(self, value: Any) -> Any:
+        """Take the value itself for its clone."""
+
+    def copy_attributes(self, value: Any, clone: Any) -> None:
+        """Give the clone the value's attributes, cloned."""
+
+    def copy_slots(self, value: Any, clone: Any) -> None:
+        """Give the clone what the value holds in slots, cloned."""
 
 
 def clone_namespace(cloner: Cloner, value: types.SimpleNamespace) -> Any:

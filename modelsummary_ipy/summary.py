@@ -12,7 +12,7 @@ from torch import nn
 
 from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.display import Comparison, Exports, Series
-from modelsummary_ipy.inputs import ModelInputs, check_model, read_inputs
+from modelsummary_ipy.inputs import ModelInputs, check_initialised, check_model, read_inputs
 from modelsummary_ipy.pipeline import Facts, Request, read_assumptions, trace_model
 from modelsummary_ipy.records.errors import CheckError
 from modelsummary_ipy.records.summary import Story
@@ -86,6 +86,7 @@ class ModelSummary(Facts, Exports):
         observer: Observer | None = None,
     ) -> None:
         check_model(model)
+        check_initialised(model)
         assumed = read_assumptions(memory, optimizer)
         declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
         given: ModelInputs | None = None

@@ -19,12 +19,20 @@ if TYPE_CHECKING:
         read_inputs,
         set_dtypes,
     )
-    from modelsummary_ipy.inputs.signature import check_device, check_model, say_type, write_example, write_line
+    from modelsummary_ipy.inputs.signature import (
+        check_device,
+        check_initialised,
+        check_model,
+        say_type,
+        write_example,
+        write_line,
+    )
 
 __all__ = [
     "ModelInputs",
     "Size",
     "check_device",
+    "check_initialised",
     "check_model",
     "check_names",
     "read_arguments",
@@ -36,7 +44,7 @@ __all__ = [
     "write_line",
 ]
 
-_OF_SIGNATURE = ("check_device", "check_model", "say_type", "write_example", "write_line")
+_OF_SIGNATURE = ("check_device", "check_initialised", "check_model", "say_type", "write_example", "write_line")
 
 
 def __getattr__(name: str) -> Any:

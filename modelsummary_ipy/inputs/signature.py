@@ -16,6 +16,7 @@ from modelsummary_ipy.torch_compat.modules import CONV_TYPES, find_wrapped, has_
 __all__ = [
     "check_device",
     "check_fit",
+    "check_initialised",
     "check_method",
     "check_model",
     "find_misfit",
@@ -37,9 +38,8 @@ _SHOWN = 6
 
 
 def check_model(model: Any) -> None:
-    """Raise ``InputError`` unless ``model`` is an instance of ``torch.nn.Module``, with all its layers initialised."""
+    """Raise ``InputError`` unless ``model`` is an instance of ``torch.nn.Module``."""
     if isinstance(model, nn.Module):
-        _check_initialised(model)
         return
     if isinstance(model, type) and issubclass(model, nn.Module):
         name = model.__name__
@@ -49,7 +49,8 @@ def check_model(model: Any) -> None:
     )
 
 
-def _check_initialised(model: nn.Module) -> None:
+def check_initialised(model: nn.Module) -> None:
+    """Raise ``InputError`` unless the ``__init__`` of the model and of all layers in it called torch's own."""
     todo, seen = [model], {id(model)}
     while todo:
         module = todo.pop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cache
 from typing import Any
 
 __all__ = ["CHANNEL_SETTINGS", "FEATURE_SETTINGS", "LAYERS", "OUTPUT_SETTINGS", "Layer", "classes_of", "functions_of",
@@ -188,16 +189,19 @@ LAYERS: Mapping[str, Layer] = {
 }  # fmt: skip
 
 
+@cache
 def classes_of(*families: str) -> frozenset[str]:
     """Names of the layer classes of some families."""
     return frozenset(name for name, layer in LAYERS.items() if layer.family in families)
 
 
+@cache
 def functions_of(*families: str) -> frozenset[str]:
     """Names of the functions that do what the layers of some families do."""
     return frozenset(name for layer in LAYERS.values() if layer.family in families for name in layer.functions)
 
 
+@cache
 def names_of(*families: str) -> frozenset[str]:
     """Names of the layer classes and of the functions of some families."""
     return classes_of(*families) | functions_of(*families)

@@ -9,6 +9,7 @@
 #   make arrows    which package imports which, and in how many files
 #   make docs      the documentation, warnings as errors, in build/docs
 #   make pictures  the pictures of the documentation
+#   make matrix    the tests on each torch from 2.6 on, one environment at a time (hours; VERSIONS="2.9.1 lowest")
 #   make bench     speeds beside the peers, bugs found, false alarms, mutants flagged, formulas
 
 SHELL := /bin/bash
@@ -82,6 +83,10 @@ quick: $(VENV)/.has-test
 .PHONY: test
 test: $(VENV)/.has-test
 	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: matrix
+matrix: $(BIN)/python
+	$(BIN)/python -m benchmarks.matrix $(VERSIONS) -- $(ARGS)
 
 .PHONY: browser
 browser: tests/browser/node_modules/axe-core/axe.min.js

@@ -61,8 +61,9 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
         return _make_fake_of_subclass(template.shared, mode)
     assert meta.size is not None
     assert meta.stride is not None
-    empty = torch.empty_strided(meta.size, meta.stride, dtype=meta.dtype, device="meta")
-    fake = build_fake(mode, empty, where, meta.requires_grad)
+    with disable_dispatch():  # with the mode on the meta tensor would be a fake itself
+        empty = torch.empty_strided(meta.size, meta.stride, dtype=meta.dtype, device="meta")
+        fake = build_fake(mode, empty, where, meta.requires_grad)
     if issubclass(template.kind, nn.Parameter):
         fake = mark_parameter(fake)
     if template.values is not None and where.type == "cpu":

@@ -88,7 +88,11 @@ def _make_in_mode(mode: Any, meta: Tensor, device: torch.device, requires_grad: 
 
 
 def _construct(mode: Any, meta: Tensor, device: torch.device, requires_grad: bool = False) -> Any:
-    return FakeTensor(mode, meta, device, requires_grad=requires_grad)
+    fake: Any = FakeTensor(mode, meta, device)
+    if requires_grad:  # torch up to 2.11 does not take it as an argument
+        with disable_function():
+            fake.requires_grad_()
+    return fake
 
 
 def _find_construct() -> Any:

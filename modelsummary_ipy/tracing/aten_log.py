@@ -14,7 +14,7 @@ from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.records.trace import AtenOp
-from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, schema_of
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, disable_dispatch, schema_of
 from modelsummary_ipy.tracing.storages import Storages
 
 __all__ = ["AtenLog"]
@@ -146,7 +146,8 @@ class AtenLog:
         if isinstance(saved, Tensor):
             return saved
         size, stride, dtype, device = saved
-        return build_fake(self._fake_mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), device)
+        with disable_dispatch():
+            return build_fake(self._fake_mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), device)
 
 
 def _nobody() -> None:

@@ -691,8 +691,16 @@ def aten_names() -> set[str]:
     return names | {name.rstrip("_") for name in names}
 
 
+#: Operations among those that count nothing which some releases of torch lack.
+NOT_IN_EVERY_TORCH = {
+    *("_philox_key_fold_in", "_philox_key_split", "_philox_normal", "_philox_uniform", "_upsample_lanczos2d_aa"),
+    *("_use_miopen_ctc_loss", "linalg__powsum", "miopen_ctc_loss"),
+}
+
+
 def test_every_name_that_counts_nothing_is_an_operation_of_torchs_and_has_no_formula() -> None:
-    assert zero_ops._NAMES - aten_names() == set()
+    assert zero_ops._NAMES - aten_names() - NOT_IN_EVERY_TORCH == set()
+    assert zero_ops._NAMES >= NOT_IN_EVERY_TORCH
     assert {name for name in zero_ops._NAMES if find_formula(f"aten.{name}.default") is not None} == set()
 
 

@@ -105,7 +105,7 @@ def estimate_memory(
         budget: Bytes there are; ``None`` takes the memory of the device that the model is on, if it is a real card.
     """
     parameters = [fact for fact in trace.params if fact.kind == "parameter"]
-    gradients = sum(TensorSpec("", fact.shape, fact.dtype, "").nbytes for fact in parameters if fact.trainable)
+    gradients = sum(_count_gradient(fact) for fact in parameters if fact.trainable)
     saved = {number for call in trace.calls for number, _ in call.saved}
     is_whole = trace.failure is None
     return Memory(
@@ -121,6 +121,11 @@ def estimate_memory(
         saved_input_bytes=sum(nbytes for number, nbytes in trace.input_storages if number in saved),
         budget_bytes=budget if budget is not None else _read_device_memory(trace.params),
     )
+
+
+def _count_gradient(fact: ParamFact) -> int:
+    """Count the bytes of a gradient; of a sharded parameter those of this rank's part."""
+    return TensorSpec("", fact.shape if fact.local_shape is None else fact.local_shape, fact.dtype, "").nbytes
 
 
 def _count_input(trace: Trace) -> int:

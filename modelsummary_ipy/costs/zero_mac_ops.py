@@ -15,7 +15,8 @@ _ATEN = """
     norm linalg_vector_norm linalg__powsum native_norm var var_mean std std_mean logsumexp cumsum cumprod cummax
     cummin _cummax_helper _cummin_helper logcumsumexp _logcumsumexp count_nonzero dist trace _is_all_true
     _is_any_true histc histogram _histogramdd_bin_edges _histogramdd_from_bin_cts _histogramdd_from_bin_tensors
-    bincount segment_reduce renorm allclose equal hash_tensor floor_divide
+    bincount segment_reduce renorm allclose equal hash_tensor floor_divide __and__ __or__ __xor__ __lshift__
+    __rshift__
     # normalisation
     native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
     _native_batch_norm_legit_functional _batch_norm_with_update _batch_norm_with_update_functional
@@ -109,8 +110,8 @@ _OTHERS = """
     torchvision.nms torchvision.roi_align torchvision.roi_pool torchvision.ps_roi_align torchvision.ps_roi_pool
 """
 
-#: They query, or move data between processes.
-_SPACES = frozenset({"prim", "profiler", "c10d", "_c10d_functional", "c10d_functional"})
+#: They query, or move data between processes and into and out of their buffers.
+_SPACES = frozenset({"prim", "profiler", "c10d", "_c10d_functional", "c10d_functional", "fsdp"})
 
 
 def _read_names(text: str) -> frozenset[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
 from modelsummary_ipy.fake.shape_cache import MISSED, ShapeCache
 from modelsummary_ipy.fake.shape_shortcuts import Layout, find_smaller, write_down
+from modelsummary_ipy.torch_compat.distributed import is_planning_shards, is_wrapper
 from modelsummary_ipy.torch_compat.fakes import (
     OVERRIDES_FAKE_MODE,
     FakeTensor,
@@ -44,6 +45,7 @@ class FakeMode(FakeTensorMode):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_non_fake_inputs=True, allow_fallback_kernels=False, **options)
         self.listener: Listener | None = None
+        self.meets_wrappers = False
         self.templates: dict[torch.device, tuple[torch.device, dict[str, Any]]] = {}
 
 
@@ -81,12 +83,16 @@ class _Observer(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         mode = self._mode
+        if any(map(is_wrapper, types)):
+            mode.meets_wrappers = True
+            return NotImplemented
         was_observed, mode.is_observed = mode.is_observed, True
         try:
             output = func(*args, **(kwargs or {}))
         finally:
             mode.is_observed = was_observed
-        if mode.listener is not None and not was_observed:
+        is_planning = mode.meets_wrappers and is_planning_shards()
+        if mode.listener is not None and not was_observed and not is_planning:
             mode.listener(func, args, kwargs or {}, output)
         return output
 
@@ -133,6 +139,9 @@ class FastFakeMode(FakeMode):
             output = self._derive(func, types, args, kwargs) if key is not None else MISSED
             if output is MISSED:
                 output = self._dispatch_whole(func, types, args, kwargs)
+            if output is NotImplemented:  # a tensor subclass runs it, by operations on what it holds
+                self.meets_wrappers = True
+                return output
             if type(output) is FakeTensor:
                 find_values(output, func, args, kwargs)
             if key is not None:
@@ -141,7 +150,7 @@ class FastFakeMode(FakeMode):
                 # torch keeps weak references to the fakes it makes, and ``.to()`` of a module can't swap these.
                 made = self._cache.recall(self, key, args)
                 output = output if made is MISSED else made
-        if self.listener is not None:
+        if self.listener is not None and not (self.meets_wrappers and is_planning_shards()):
             self.listener(func, args, kwargs, output)
         return output
 

@@ -11,6 +11,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from modelsummary_ipy.fake.fake_mode import build_fake
 from modelsummary_ipy.fake.known_values import MOST_OWN_VALUES, MOST_VALUES, may_know_values
 from modelsummary_ipy.model.tensor_meta import TensorMeta, TensorTemplate, read_meta
+from modelsummary_ipy.torch_compat.distributed import is_sharded, local_part, rebuild_sharded, spec_of
 from modelsummary_ipy.torch_compat.fakes import (
     FakeTensorMode,
     disable_dispatch,
@@ -36,6 +37,10 @@ def describe_tensor(
     if meta is None:
         meta = read_meta(tensor)
     is_result = meta.requires_grad and not tensor.is_leaf
+    if meta.stride is None and is_sharded(tensor):
+        sharded = TensorTemplate(nn.Parameter if isinstance(tensor, nn.Parameter) else Tensor, meta, is_result)
+        sharded.local = describe_tensor(local_part(tensor), keep=keep, is_own=is_own), spec_of(tensor)
+        return sharded
     template = TensorTemplate(
         type(tensor), meta, is_result, tensor if meta.stride is None and meta.size is not None else None
     )
@@ -59,11 +64,15 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
         return _make_lazy(template, mode, where)
     if template.shared is not None:
         return _make_fake_of_subclass(template.shared, mode)
-    assert meta.size is not None
-    assert meta.stride is not None
-    with disable_dispatch():  # with the mode on the meta tensor would be a fake itself
-        empty = torch.empty_strided(meta.size, meta.stride, dtype=meta.dtype, device="meta")
-        fake = build_fake(mode, empty, where, meta.requires_grad)
+    if template.local is not None:
+        local, spec = template.local
+        fake: Any = rebuild_sharded(make_fake(local, mode, device), spec, meta.requires_grad)
+    else:
+        assert meta.size is not None
+        assert meta.stride is not None
+        with disable_dispatch():  # with the mode on the meta tensor would be a fake itself
+            empty = torch.empty_strided(meta.size, meta.stride, dtype=meta.dtype, device="meta")
+            fake = build_fake(mode, empty, where, meta.requires_grad)
     if issubclass(template.kind, nn.Parameter):
         fake = mark_parameter(fake)
     if template.values is not None and where.type == "cpu":

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from modelsummary_ipy.isolation.known_classes import CLONERS, clone_array, clone_namespace, clone_partial
 from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec
 from modelsummary_ipy.model.tensor_meta import TensorTemplate
+from modelsummary_ipy.torch_compat.distributed import SHARED_MODULES
 from modelsummary_ipy.torch_compat.modules import COMPILED_MODULE_STATE, COMPILED_STATE
 
 __all__ = ["Cloner"]
@@ -109,6 +110,8 @@ class Cloner:
             return functools.partial(clone_array, self)
         if isinstance(value, functools.partial):
             return functools.partial(clone_partial, self)
+        if kind.__module__ in SHARED_MODULES:
+            return self.share
         if isinstance(value, (type, enum.Enum)) or kind.__module__.partition(".")[0] in _SHARED_PACKAGES:
             return self.share
         return self._clone_object if _has_python_state(kind) else self.share

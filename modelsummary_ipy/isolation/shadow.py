@@ -18,6 +18,13 @@ from modelsummary_ipy.model.layer_spec import LayerSpec
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
 from modelsummary_ipy.model.tensor_meta import TensorTemplate, is_plain
 from modelsummary_ipy.records.trace import ParamFact
+from modelsummary_ipy.torch_compat.distributed import (
+    copy_module_states,
+    is_sharded,
+    local_part,
+    rebuild_sharded,
+    spec_of,
+)
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
 from modelsummary_ipy.torch_compat.modules import find_wrapped, storage_key, wrap_script_module
 
@@ -88,7 +95,7 @@ class Shadow:
         if id(tensor) in self.param_of or isinstance(tensor, UninitializedTensorMixin):
             return True
         if self.fake_mode is not None:
-            return isinstance(tensor, FakeTensor)
+            return isinstance(local_part(tensor), FakeTensor)
         if tensor.layout != torch.strided:
             return False
         address = storage_key(tensor.untyped_storage())
@@ -135,6 +142,7 @@ class ShadowTemplate:
         ready = {id(self.tree.objects[i]): spec for i, spec in enumerate(specs) if spec is not None and spec.first >= 0}
         cloner = Cloner(describe, wrap_script_module, is_template=True, ready=ready)
         self._pristine = cloner(model)
+        copy_module_states(cloner.modules, cloner)
         number_of = self.tree.module_index
         # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
         self._modules = [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
@@ -184,6 +192,7 @@ class ShadowTemplate:
         cloner = Cloner(convert, wrap_script_module, make_layer=make_layer)
         with deep_stack():
             module = cloner(self._pristine)
+            copy_module_states(cloner.modules, cloner)
         new_of = {id(old): new for old, new in cloner.modules}
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
         modules += [(index, new_of[id(spec)]) for index, spec in enumerate(self.tree.specs) if id(spec) in new_of]
@@ -240,6 +249,7 @@ def build_real_shadow(model: nn.Module, tree: ModuleTree, *, device: torch.devic
 
     cloner = Cloner(convert)
     module = cloner(model)
+    copy_module_states(cloner.modules, cloner)
     modules = [(fresh.module_index[id(old)], new) for old, new in cloner.modules if id(old) in fresh.module_index]
     tensors = {index: cloner.tensors[id(t)] for index, t in enumerate(fresh.tensors) if id(t) in cloner.tensors}
     _unwrap_all(module, [new for _, new in modules])
@@ -274,7 +284,9 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
     if isinstance(tensor, FakeTensor):  # an input whose values were let go: any values of its size
         return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device or tensor.device)
     with torch.no_grad():
-        if not is_plain(tensor) or device is not None or tensor.is_meta:
+        if is_sharded(tensor):
+            copy = rebuild_sharded(_copy_real(local_part(tensor), storages, device), spec_of(tensor), False)
+        elif not is_plain(tensor) or device is not None or tensor.is_meta:
             copy = tensor.detach().clone()
             copy = copy.to(device) if device is not None else copy
         else:

@@ -20,6 +20,7 @@ from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, LayerSpec, f
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
+from modelsummary_ipy.torch_compat.distributed import count_mesh, is_sharded, local_part
 from modelsummary_ipy.torch_compat.modules import COMPILED_STATE, storage_address
 
 __all__ = ["ModuleTree", "read_params", "read_tree"]
@@ -235,6 +236,9 @@ def _read_param(
     tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, before: dict[int, int], meta: TensorMeta
 ) -> ParamFact:
     num = meta.num
+    local_shape, ranks = None, 1
+    if meta.stride is None and is_sharded(tensor):
+        local_shape, ranks = tuple(local_part(tensor).shape), count_mesh(tensor)
     return ParamFact(
         index,
         names,
@@ -246,6 +250,8 @@ def _read_param(
         meta.requires_grad,
         kind,
         meta.size is None,
+        local_shape,
+        ranks,
     )
 
 
@@ -260,7 +266,8 @@ def _read_bytes(tensor: Tensor, size: int, before: dict[int, int]) -> int:
     known = type(tensor) in _PLAIN
     if not known and hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
-        parts = [getattr(tensor, name) for name in names]
+        held = [getattr(tensor, name) for name in names]
+        parts = [part for part in held if isinstance(part, Tensor)]  # a DTensor names its mesh too
         return sum(_read_bytes(part, int(part.numel()) * part.itemsize, before) for part in parts)
     if not known or tensor.layout is not torch.strided:
         return size

@@ -106,10 +106,11 @@ class TensorTemplate:
         extras: The clone of its own ``__dict__``; ``None`` if that is empty.
         is_result: Whether autograd recorded how it was made: such a tensor may be written to, a leaf may not.
         values: A copy of the tensor itself, where it is small and counts something; else ``None``.
+        local: Of a ``DTensor``: the template of this rank's part, and its spec (mesh, placements, global size).
     """
 
     # ``__weakref__``: recurrent layers of torch keep weak references to their weights.
-    __slots__ = ("__weakref__", "extras", "is_result", "kind", "meta", "shared", "values")
+    __slots__ = ("__weakref__", "extras", "is_result", "kind", "local", "meta", "shared", "values")
 
     def __init__(
         self, kind: type[Tensor], meta: TensorMeta, is_result: bool = False, shared: Tensor | None = None
@@ -120,6 +121,7 @@ class TensorTemplate:
         self.shared = shared
         self.extras: dict[str, Any] | None = None
         self.values: Tensor | None = None
+        self.local: tuple[TensorTemplate, Any] | None = None
 
     @property
     def is_lazy(self) -> bool:

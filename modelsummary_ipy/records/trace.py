@@ -129,6 +129,9 @@ class ParamFact(NamedTuple):
         trainable: Whether it requires grad.
         kind: ``"parameter"`` or ``"buffer"``.
         lazy: Whether it had no size when the tree was read.
+        local_shape: Of a sharded one: the size of this rank's part. ``shape`` and ``num`` are global, ``nbytes`` are
+            this rank's.
+        ranks: The number of ranks that it is sharded over or repeated on.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nothing asks a record for
@@ -141,6 +144,8 @@ class ParamFact(NamedTuple):
     trainable: bool
     kind: Literal["parameter", "buffer"] = "parameter"
     lazy: bool = False
+    local_shape: tuple[int, ...] | None = None
+    ranks: int = 1
 
 
 class ModuleFact(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,14 @@ from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.records.trace import AtenOp
+from modelsummary_ipy.torch_compat.distributed import (
+    is_planning_shards,
+    is_sharded,
+    is_wrapper,
+    local_part,
+    rebuild_sharded,
+    spec_of,
+)
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, disable_dispatch, schema_of
 from modelsummary_ipy.tracing.storages import Storages
 
@@ -136,7 +144,12 @@ class AtenLog:
         known = self._storages.follow(tensor, record, counts=False) if record is not None else None
         if known is not None:
             record.saved.append((known.number, known.nbytes))
-        if self._keeps_saved or not isinstance(tensor, FakeTensor):
+        return tensor if self._keeps_saved else self._describe(tensor)
+
+    def _describe(self, tensor: Tensor) -> Any:
+        if is_sharded(tensor):
+            return _Sharded(self._describe(local_part(tensor)), spec_of(tensor))
+        if not isinstance(tensor, FakeTensor):
             return tensor
         return tensor.size(), tensor.stride(), tensor.dtype, tensor.device
 
@@ -145,9 +158,18 @@ class AtenLog:
         self._was_unpacked = True
         if isinstance(saved, Tensor):
             return saved
+        if isinstance(saved, _Sharded):
+            return rebuild_sharded(self._give_back(saved.local), saved.spec, False)
         size, stride, dtype, device = saved
         with disable_dispatch():
             return build_fake(self._fake_mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), device)
+
+
+class _Sharded(NamedTuple):
+    """What autograd saved of a ``DTensor``: what describes this rank's part, and its spec."""
+
+    local: Any
+    spec: Any
 
 
 def _nobody() -> None:
@@ -176,11 +198,17 @@ class _RealProbe(TorchDispatchMode):
     def __init__(self, hear: Callable[..., None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._hear = hear
+        self._meets_wrappers = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if any(map(is_wrapper, types)):  # what it runs on what it holds is observed instead
+            self._meets_wrappers = True
+            return NotImplemented
         output = func(*args, **(kwargs or {}))
+        if self._meets_wrappers and is_planning_shards():
+            return output
         self._hear(func, args, kwargs or {}, output)
         return output
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from modelsummary_ipy.inputs.pytree import map_leaves, walk_leaves
 from modelsummary_ipy.model.torch_layers import classes_of, functions_of
 from modelsummary_ipy.records.trace import Call, Link, Trace
+from modelsummary_ipy.torch_compat.distributed import count_ranks, is_wrapper
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, unset_fake
 
 __all__ = ["check_operation", "find_overrun", "overrun_guard", "replay"]
@@ -172,6 +173,9 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
         afterwards as they were.
     """
     fakes = {id(leaf): leaf for _, leaf in walk_leaves((args, dict(kwargs)), "") if isinstance(leaf, Tensor)}
+    is_collective = count_ranks() > 1 and "c10d" in str(func)
+    if is_collective or any(is_wrapper(type(tensor)) for tensor in fakes.values()):
+        return UnknownError()  # other ranks would have to take part
     device = _find_device(list(fakes.values()))
     if device is None or sum(tensor.numel() for tensor in fakes.values()) > _MOST_NUMBERS:
         return UnknownError()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modelsummary_ipy.inputs.pytree import replace_tensors
 from modelsummary_ipy.isolation.shadow import Shadow
+from modelsummary_ipy.torch_compat.distributed import empty_sharded, is_sharded
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch, give_constant
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared
@@ -36,7 +37,10 @@ def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[i
         if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
             return None
         with work.fake_mode:
-            made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+            if is_sharded(tensor):
+                made = empty_sharded(tensor, shape)
+            else:
+                made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
         values = constant_of(tensor) if isinstance(tensor, FakeTensor) else None
         if values is not None:  # lengths, offsets: as many more as there are rows now, the last one again
             give_constant(made, _extend(values, shape))

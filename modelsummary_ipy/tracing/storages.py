@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
+from modelsummary_ipy.torch_compat.distributed import local_part
+from modelsummary_ipy.torch_compat.fakes import FakeTensor
 from modelsummary_ipy.torch_compat.modules import storage_key
 
 __all__ = ["Storage", "Storages"]
@@ -135,6 +137,8 @@ class Storage(weakref.ref[torch.UntypedStorage]):
 
 
 def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
+    if type(tensor) is not FakeTensor:
+        tensor = local_part(tensor)
     try:
         return tensor.untyped_storage()
     except (NotImplementedError, RuntimeError, ValueError):  # sparse, nested, opaque and lazy ones have none

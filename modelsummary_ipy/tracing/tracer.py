@@ -34,6 +34,7 @@ from modelsummary_ipy.records.trace import (
     TensorSpec,
     Trace,
 )
+from modelsummary_ipy.torch_compat.distributed import class_before_sharding
 from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pre_hooks, storage_key, view_base
 from modelsummary_ipy.tracing.aten_log import AtenLog
@@ -744,7 +745,7 @@ def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:
     """
     if isinstance(module, torch.jit.ScriptModule):
         return True
-    return not has_children and type(module).__module__.startswith("torch.")
+    return not has_children and class_before_sharding(type(module)).__module__.startswith("torch.")
 
 
 def _write_arguments(positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

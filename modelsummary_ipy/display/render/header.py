@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -148,9 +149,24 @@ def gravest_severity(flags: Iterable[Flag]) -> str:
     return next((severity for severity in ("error", "warning", "note") if severity in found), "")
 
 
+def find_sharding(story: Story) -> str:
+    """Which numbers are global and which this rank's; ``""`` where no parameter is sharded."""
+    parameters = [fact for fact in story.trace.params if fact.kind == "parameter"]
+    ranks = max((fact.ranks for fact in story.trace.params), default=1)
+    if ranks < 2:
+        return ""
+    local = sum(fact.num if fact.local_shape is None else math.prod(fact.local_shape) for fact in parameters)
+    return (
+        f"sharded over {ranks:,} ranks: parameters are counted globally, {local:,} of them lie on this rank; "
+        "bytes and MACs are this rank's"
+    )
+
+
 def find_caveats(story: Story) -> tuple[str, ...]:
     """What the totals leave out and which sizes work."""
     lines = []
+    if sharding := find_sharding(story):
+        lines.append(sharding)
     if story.unknown_ops:
         lines.append("not counted in MACs: " + ", ".join(plain(op) for op in story.unknown_ops))
     if any(("is_causal", True) in aten_op.arguments for call in story.trace.calls for aten_op in call.aten_ops):

@@ -1,0 +1,87 @@
+"""Two real processes: what one of them summarises does not wait for the other, nor take part in its collectives."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import modelsummary_ipy
+
+ROOT = Path(modelsummary_ipy.__file__).parent.parent
+
+START = """
+import datetime, json, sys, warnings
+import torch, torch.distributed as dist
+from torch import nn
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2,
+                        timeout=datetime.timedelta(seconds=60))
+warnings.simplefilter("ignore")
+from modelsummary_ipy import ModelSummary
+torch.manual_seed(0)
+said = {}
+"""
+#: The job's own next collective: what a summary of rank 0 had issued would be paired with it.
+END = """
+total = torch.tensor([100.0 + rank])
+dist.all_reduce(total)
+said["total"] = total.item()
+dist.barrier()
+dist.destroy_process_group()
+print(json.dumps(said))
+"""
+
+
+def run_two(body: str, tmp_path: Path) -> list[dict[str, Any]]:
+    """Run ``body`` in two processes of one group; returns what each left in ``said``."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, "-c", START + body + END]
+    ranks = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, env=env, text=True)
+        for rank in (0, 1)
+    ]
+    try:
+        outputs = [process.communicate(timeout=200)[0] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+SHARDED = """
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+mesh = init_device_mesh("cpu", (2,))
+def build():
+    return nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64))
+models = {"tp": parallelize_module(build(), mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})}
+models["fsdp"] = build()
+fully_shard(models["fsdp"][0], mesh=mesh)
+fully_shard(models["fsdp"], mesh=mesh)
+x = torch.randn(4, 64)
+for name, model in models.items() if rank == 0 else ():
+    ms = ModelSummary(model, x)
+    rows = [row.outputs[0].shape for row in ms.rows if row.kind == "module"]
+    said[name] = [str(ms.error), ms.engine, rows, ms.total_params, ms.total_mult_adds, ms.constraints]
+for name, model in models.items():
+    said[name + " runs"] = list(model(x).shape)
+"""
+
+
+@pytest.mark.slow
+def test_a_sharded_model_is_summarised_by_one_of_two_processes(tmp_path: Path) -> None:
+    zero, one = run_two(SHARDED, tmp_path)
+    macs = 2 * 4 * 64 * 256
+    params = 64 * 256 + 256 + 256 * 64 + 64
+    outside, limits = [4, 64], ["F = 64"]
+    assert zero["tp"] == ["None", "fake", [outside, [4, 128], [4, 128], outside], params, macs // 2, limits]
+    assert zero["fsdp"] == ["None", "fake", [outside, [4, 256], [4, 256], outside], params, macs, limits]
+    assert zero["total"] == one["total"] == 201
+    assert zero["tp runs"] == one["fsdp runs"] == [4, 64]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
@@ -43,12 +44,17 @@ T = TypeVar("T")
 
 #: A trace of more calls than this is shown without formulas, unless they are read by name.
 _MANY_CALLS = 5000
+#: Formulas that are shown without being read by name are searched this many seconds, and as long as the first trace
+#: took, this many times.
+_SECONDS = 2.0
+_TIMES = 1.0
 
 
 def trace_model(model: nn.Module, request: Request, observer: Observer | None = None) -> Pipeline:
     """Trace a model as requested: the first stage of its summary."""
     device = check_device(request.device) if request.device is not None else None
     given = request.inputs
+    began = monotonic()
     with collector_paused():
         traced = run_engine(
             model,
@@ -60,8 +66,9 @@ def trace_model(model: nn.Module, request: Request, observer: Observer | None = 
             observer=observer,
         )
         rows = build_rows(traced.trace)
+    seconds = monotonic() - began
     known = traced.request.inputs if traced.request is not None else None
-    return Pipeline(model, traced, rows, replace(request, inputs=known))
+    return Pipeline(model, traced, rows, replace(request, inputs=known), seconds)
 
 
 @contextmanager
@@ -107,9 +114,12 @@ class Pipeline:
         traced: What the engine found.
         rows: Its rows.
         request: What was asked for; its inputs hold no values.
+        seconds: How long the first trace took.
     """
 
-    def __init__(self, model: nn.Module, traced: Traced, rows: tuple[Row, ...], request: Request) -> None:
+    def __init__(
+        self, model: nn.Module, traced: Traced, rows: tuple[Row, ...], request: Request, seconds: float
+    ) -> None:
         self.lock = threading.RLock()
         self.model = weakref.ref(model)  # a summary in Out[] keeps no model alive
         self.traced = traced
@@ -117,6 +127,8 @@ class Pipeline:
         self.request = request
         self.bare = Story(traced.trace, rows, expect=request.expect)  # before any other stage
         self._memories: dict[Assumptions, Memory] = {}
+        self._seconds = seconds
+        self._stopped = ""  # what ended before it was complete
         self._errors: list[str] = []  # what of this package failed
 
     @property
@@ -171,16 +183,39 @@ class Pipeline:
     @stage
     def found(self) -> Found:
         """Traces at some more sizes: formulas, and which sizes work."""
-        return attempt("finding formulas", self._errors, self._find_formulas, Found({}, {}, ()))
+        batch = self.batch
+        if self._stopped and batch.retracer is not None:  # what it was given is spent
+            batch = replace(batch, retracer=batch.retracer.within())
+        return self._find_formulas(batch)
 
-    def _find_formulas(self) -> Found:
+    @stage
+    def found_in_time(self) -> Found:
+        """The same as far as it is found while a reader waits; what is left out is said."""
+        self._judged  # noqa: B018  # computed before the time begins
+        retracer = self.batch.retracer
+        if "found" in vars(self) or retracer is None:
+            return self.found
+        seconds = _SECONDS + _TIMES * self._seconds
+        with retracer.budget.limited(seconds):
+            found = self._find_formulas(self.batch)
+            if retracer.budget.is_late:
+                self._stopped = f"the search for formulas ended after {seconds:.0f} s: ms.formulas finds them all"
+            else:
+                vars(self)["found"] = found
+        return found
+
+    def _find_formulas(self, batch: BatchFacts) -> Found:
         story = self._judged
-        with collector_paused():
-            found = find_formulas(self.batch, story.trace, story.rows)
-            limits = find_constraints(story.trace, found)
-        if found.retracer is not None:
-            found.retracer.forget()
-        return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits))
+
+        def find() -> Found:
+            with collector_paused():
+                found = find_formulas(batch, story.trace, story.rows)
+                limits = find_constraints(story.trace, found)
+            if found.retracer is not None:
+                found.retracer.forget()
+            return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits))
+
+        return attempt("finding formulas", self._errors, find, Found({}, {}, ()))
 
     @stage
     def error(self) -> ForwardError | None:
@@ -189,7 +224,7 @@ class Pipeline:
         if story.trace.failure is None:
             return None
         if self.is_short:
-            story = _with_formulas(story, self.found)
+            story = _with_formulas(story, self.found_in_time)
         error = explain(story, Retracer(request, story.trace) if request is not None else None, self._errors)
         error.__cause__ = self.traced.error
         return error
@@ -277,8 +312,10 @@ class Pipeline:
             formulas: When to find formulas; those found before are there in any case.
             with_bytes: Whether to measure bytes also where the first trace did without.
         """
-        if formulas == "always" or (formulas == "usual" and self.is_short):
+        if formulas == "always":
             self.found  # noqa: B018  # computes them
+        elif formulas == "usual" and self.is_short:
+            self.found_in_time  # noqa: B018  # as far as they are found
         if with_bytes or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
             counted, memory = self.weighed, self.memory(assumed)
         else:
@@ -288,11 +325,14 @@ class Pipeline:
 
     def _build_story(self, counted: Counted | None, memory: Memory | None) -> Story:
         story = self._judged
+        stopped = ""
         if "found" in vars(self):
             story = _with_formulas(story, self.found)
+        elif "found_in_time" in vars(self):
+            story, stopped = _with_formulas(story, self.found_in_time), self._stopped
         costs, unknown = counted or Counted({}, ())
         errors = tuple(self._errors)
-        return replace(story, costs=costs, unknown_ops=unknown, memory=memory, internal_errors=errors)
+        return replace(story, costs=costs, unknown_ops=unknown, memory=memory, internal_errors=errors, stopped=stopped)
 
 
 def _with_formulas(story: Story, found: Found) -> Story:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
 
 from modelsummary_ipy.records.trace import TensorSpec, Trace
 
@@ -17,20 +20,36 @@ Specs = tuple[TensorSpec, ...]
 
 @dataclass
 class Budget:
-    """How much may be traced: counted, not timed, so that the same model always gets the same answer.
+    """How much may be traced: counted first, so that the same model mostly gets the same answer.
 
     Attributes:
         calls: Torch calls that all traces together may still make.
         traces: Traces that may still be made.
+        until: The time at which they end, by ``time.monotonic``: for forwards whose calls take long.
     """
 
     calls: int
     traces: int
+    until: float = math.inf
 
     @property
     def is_spent(self) -> bool:
         """Whether no more is traced."""
-        return self.calls <= 0 or self.traces <= 0
+        return self.calls <= 0 or self.traces <= 0 or self.is_late
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return monotonic() >= self.until
+
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Let the time be over some seconds after the block began."""
+        self.until = monotonic() + seconds
+        try:
+            yield
+        finally:
+            self.until = math.inf
 
     def spend(self, calls: int) -> None:
         """Take off one trace of so many calls."""

@@ -232,6 +232,7 @@ class Story:
         failed_at: Sizes at which a re-trace failed, with the reason in words.
         retraces: The passes at other sizes that the rules read; the one at B + 1 comes first, also if it failed.
         unknown_ops: Operations whose mult-adds are not known.
+        stopped: Which search a time limit ended, and how to go on; ``""`` if none.
         internal_errors: What of this package failed, ``"rule grown-map failed: please report it"``.
     """
 
@@ -248,6 +249,7 @@ class Story:
     failed_at: tuple[tuple[str, str], ...] = ()
     retraces: tuple[Retrace, ...] = ()
     unknown_ops: tuple[str, ...] = ()
+    stopped: str = ""
     internal_errors: tuple[str, ...] = ()
 
     @cached_property

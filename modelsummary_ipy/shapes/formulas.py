@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from modelsummary_ipy.isolation.global_state import collector_paused
-from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.records.retraced import Budget, Sizes
 from modelsummary_ipy.records.summary import Retrace, Row
 from modelsummary_ipy.records.trace import Call, Formula, Link, TensorSpec, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
@@ -137,8 +137,10 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
     base = {name: size for name, size in batch.base.items() if any(name in dims for dims in names.dims)}
     with collector_paused():
         samples = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=bool(batch.batch))
+        if retracer.budget.is_late:  # which dims may move is not known
+            return Formulas(names, retracer=retracer)
         finder = _Finder(trace, samples, names.dims)
-        finder.run()
+        finder.run(retracer.budget)
     outputs = {row.index: finder.outputs[row.call] for row in rows if row.call is not None}
     taken = {row.index: finder.inputs[row.call] for row in rows if row.call is not None}
     return Formulas(names, outputs, taken, samples, retracer)
@@ -181,14 +183,16 @@ class _Finder:
             given.append((shapes, tuple(exprs)))
         return tuple(given)
 
-    def run(self) -> None:
-        """Fill ``outputs`` and ``inputs``, by call."""
+    def run(self, budget: Budget) -> None:
+        """Fill ``outputs`` and ``inputs``, by call, as far as the time goes."""
         if len(self._others) < 3:
             return
         containers = {call.parent for call in self._trace.calls}
         inner = [call for call in self._trace.calls if call.index not in containers]
         outer = [call for call in reversed(self._trace.calls) if call.index in containers]
         for call in [*inner, *outer]:
+            if budget.is_late:
+                return
             partners = [
                 None if (place := places[call.index]) is None else other.calls[place]
                 for places, other in zip(self._partners, self._others, strict=True)

@@ -58,8 +58,8 @@ class Retracer:
         self._most = _MOST_TIMES * len(first.calls) + _MOST_EXTRA
         self._known: dict[Hashable, Retraced] = {}
 
-    def within(self, budget: Budget) -> Retracer:
-        """Return a retracer of the same forward with a budget of its own."""
+    def within(self, budget: Budget | None = None) -> Retracer:
+        """Return a retracer of the same forward with a budget of its own, by default as much as this one had."""
         return Retracer(self._request, self._first, self._dims, budget)
 
     def at(self, where: Sizes | Specs, *, training: bool | None = None) -> Retraced:
@@ -174,7 +174,7 @@ class Retracer:
         def guard(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
             nonlocal counted
             counted += 1
-            if counted > self._most:
+            if counted > self._most or self.budget.is_late:
                 raise TraceEndedError
             if check is not None:
                 check(func, name, args, kwargs)
@@ -190,7 +190,9 @@ class Retracer:
                 )  # fmt: skip
             except TraceEndedError:
                 self.budget.spend(counted)
-                return Retraced(None, f"more than {self._most} operations")
+                return Retraced(
+                    None, f"more than {self._most} operations" if counted > self._most else "it took too long"
+                )
         if made is None:
             return Retraced(None, "the input holds tensors that can't be made anew at other sizes")
         found = made[0].trace

@@ -149,6 +149,7 @@ def to_dict(story: Story) -> dict[str, Any]:
         "trainable_params": story.trainable_params,
         "total_mult_adds": story.total_mult_adds,
         "unknown_ops": list(story.unknown_ops),
+        "stopped": story.stopped,
         "internal_errors": list(story.internal_errors),
         "memory": None if memory is None else _memory(story),
         "constraints": list(story.constraints),

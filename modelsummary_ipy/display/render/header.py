@@ -189,6 +189,8 @@ def find_footer(story: Story, outline: Outline, passes: int | None) -> tuple[str
         lines.append(f"{plural(outline.num_ops, 'operation')} not shown (ops=True shows them)")
     if outline.num_hidden:
         lines.append(f"{plural(outline.num_hidden, 'row')} of {outline.num_rows:,} not shown: to_frame() has them all")
+    if story.stopped:
+        lines.append(plain(story.stopped))
     return (*lines, *map(plain, story.internal_errors))
 
 

@@ -1,0 +1,82 @@
+"""What is shown is searched for no longer than a reader waits; what was not found by then is said, not guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.records import retraced
+
+NOTE = "the search for formulas ended after"
+
+
+class Clock:
+    """A clock that goes on by as much at every look at it."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+class Net(nn.Module):
+    """Writes a line a forward into a file, which a trace leaves as it is."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__()
+        self.conv, self.log = nn.Conv2d(3, 4, 3, stride=2), log
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.log.open("a") as file:
+            file.write("forward\n")
+        return F.max_pool2d(self.conv(x), 2).flatten(2).mean(-1)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.1, 0.3, 1.0, 30.0])
+def test_what_a_time_limit_leaves_is_a_part_of_the_whole(
+    step: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ModelSummary(Net(tmp_path / "whole"), (2, 3, 32, 32))
+    formulas, constraints = dict(whole.formulas), whole.constraints
+    monkeypatch.setattr(retraced, "monotonic", Clock(step))
+    ms = ModelSummary(Net(tmp_path / "limited"), (2, 3, 32, 32))
+    text = ms.to_text()
+    for row, leaves in ms.story.formulas.items():
+        assert all(found in (None, known) for found, known in zip(leaves, formulas[row], strict=True))
+    assert set(ms.story.constraints) <= set(constraints)
+    if ms.story.stopped:
+        assert NOTE in text
+        assert NOTE in ms.to_html()
+        assert NOTE in ms.to_markdown()
+    else:
+        assert ms.story.formulas == formulas
+        assert ms.story.constraints == constraints
+    if step >= 1:
+        assert ms.story.stopped
+        count = len((tmp_path / "limited").read_text().splitlines())
+        assert count < len((tmp_path / "whole").read_text().splitlines())
+
+
+def test_formulas_that_are_read_by_name_are_searched_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ModelSummary(Net(tmp_path / "whole"), (2, 3, 32, 32))
+    monkeypatch.setattr(retraced, "monotonic", Clock(30.0))
+    ms = ModelSummary(Net(tmp_path / "limited"), (2, 3, 32, 32))
+    assert NOTE in str(ms)
+    assert ms.formulas == whole.formulas
+    assert ms.constraints == whole.constraints
+    assert NOTE not in str(ms)
+
+
+def test_a_failure_is_explained_within_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraced, "monotonic", Clock(30.0))
+    ms = ModelSummary(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(10, 2)), (2, 3, 8, 8))
+    assert ms.error is not None
+    assert "Linear" in str(ms.error)

@@ -308,7 +308,7 @@ def two_convs() -> Story:
         {0: (("B", "1", "H", "W"),), 1: (("B", "1", "H", "W"),), 2: (("B", "16", "H + 8", "W + 8"),)}
     )
     build.flag(
-        conv0, "grown-map", "warning", "a stride-1 convolution grew the map from 256 × 256 to 264 × 264",
+        conv0, "grown-map", "warning", "a stride-1 convolution grew the feature map from 256 × 256 to 264 × 264",
         "padding=1 keeps 256 × 256",
     )  # fmt: skip
     memory = Memory(19200, 0, 262144, 4722688, 19200, 38400, 13372928)

@@ -178,7 +178,7 @@ def test_check_is_one_line_for_a_test() -> None:
     good = nn.Conv2d(1, 2, 3, padding=1)
     summary = ModelSummary(good, (1, 1, 8, 8))
     assert summary.check() is summary
-    with pytest.raises(CheckError, match="a stride-1 convolution grew the map"):
+    with pytest.raises(CheckError, match="a stride-1 convolution grew the feature map"):
         ModelSummary(Example(), (1, 1, 8, 8)).check()
     assert ModelSummary(Example(), (1, 1, 8, 8), ignore=["grown-map"]).check()
     with pytest.raises(AssertionError, match="forward failed"):
@@ -195,12 +195,12 @@ def test_a_declared_size_that_is_broken_fails_the_check() -> None:
 @pytest.mark.parametrize(
     ("expect", "says"),
     [
-        ("B 10", r"expect is 'B 10'; expected sizes by path"),
+        ("B 10", r"expect is 'B 10'; expected shapes by path"),
         ({"conv00": "B 16 H W"}, r"no module 'conv00' \(did you mean 'conv0'\?\)"),
         ({"conv0.weight": "16"}, r"no module 'conv0.weight'"),
         ({0: "B 16 H W"}, r"no module 0;"),
-        ({"conv0": "B 16 ??"}, r"expect of 'conv0': '\?\?' is no dim"),
-        ({"": 10}, r"expect of 'the model': 10 is no size: write 'B 16 H W'"),
+        ({"conv0": "B 16 ??"}, r"expect of 'conv0': '\?\?' is not a dim"),
+        ({"": 10}, r"expect of 'the model': 10 is not a shape: write 'B 16 H W'"),
         ({"": "... 3 ..."}, "more than one"),
         ({"": "B (10"}, "expect of 'the model'"),
         ({"": "B 10!"}, "expect of 'the model'"),

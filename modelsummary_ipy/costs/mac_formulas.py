@@ -39,7 +39,7 @@ def register_mult_adds(op: Any, formula: Formula | None = None) -> Any:
     if formula is None:
         return lambda given: register_mult_adds(name, given)
     if not callable(formula):
-        raise InputError(f"formula {formula!r}", "a function from an AtenOp to a number")
+        raise InputError(f"formula {formula!r}", "a function from an AtenOp to an int")
     _formulas[name] = formula
     return formula
 

@@ -78,7 +78,7 @@ def _flag(old: Story, index: int | None, run: list[Row]) -> Flag:
     after, before = run[0], old.rows[index]
     was, now = (", ".join(str(list(size)) for size in _sizes(row)) for row in (before, after))
     said = ", ".join(f"[{', '.join(formula)}]" for formula in old.formulas.get(index, ()) if formula)
-    message = f"{was} at the sizes before, {now} at these; its formula was {said}"
+    message = f"{was} at the old sizes, {now} at the new; its formula was {said}"
     if len(run) > 1:
         message += f"; {'the next row follows' if len(run) == 2 else f'the next {len(run) - 1:,} rows follow'} from it"
     return Flag("moved-otherwise", "warning", after.index, after.path, message)

@@ -31,7 +31,7 @@ def check_expect(expect: object, paths: Collection[str]) -> dict[str, Any]:
     if expect is None:
         return {}
     if not isinstance(expect, Mapping):
-        raise InputError(f"expect is {expect!r}", 'sizes by path, "" for the model itself', _EXAMPLE)
+        raise InputError(f"expect is {expect!r}", 'shapes by path, "" for the model itself', _EXAMPLE)
     for path, size in expect.items():
         # "layers[0]" is how a module in a plain list is called, which only the trace finds.
         if path not in paths and not (isinstance(path, str) and "[" in path):

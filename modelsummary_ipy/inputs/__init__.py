@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         check_device,
         check_initialised,
         check_model,
-        say_type,
+        describe_type,
         write_example,
         write_line,
     )
@@ -35,16 +35,16 @@ __all__ = [
     "check_initialised",
     "check_model",
     "check_names",
+    "describe_type",
     "read_arguments",
     "read_call",
     "read_inputs",
-    "say_type",
     "set_dtypes",
     "write_example",
     "write_line",
 ]
 
-_OF_SIGNATURE = ("check_device", "check_initialised", "check_model", "say_type", "write_example", "write_line")
+_OF_SIGNATURE = ("check_device", "check_initialised", "check_model", "describe_type", "write_example", "write_line")
 
 
 def __getattr__(name: str) -> Any:

@@ -20,10 +20,10 @@ from modelsummary_ipy.inputs.signature import (
     check_fit,
     check_method,
     check_model,
+    describe_type,
     find_misfit,
     list_positional,
     read_signature,
-    say_type,
     write_example,
     write_line,
 )
@@ -173,7 +173,7 @@ def read_arguments(
         positional, named = reader.arrange(args[0]) if len(args) == 1 else (reader.read_positional(args), {})
         twice = [name for name in kwargs if name in named]
         if twice:
-            raise InputError(f"{twice[0]!r} is given twice", "each input once")
+            raise InputError(f"{twice[0]!r} is given twice", "each input only once")
         return set_dtypes(_finish(model, method, positional, {**named, **reader.read_keywords(kwargs)}), dtypes)
 
 
@@ -284,7 +284,7 @@ class _Reader:
             if isinstance(value, str):
                 return Size(value)
             if not isinstance(value, (bool, type(None), list, tuple, Mapping)):
-                raise InputError(f"input_size holds {say_type(value)}", "sizes alone")
+                raise InputError(f"input_size contains {describe_type(value)}", "only sizes")
         is_argument = inside is None or parameter is not None
         if self._kind == "any" and is_argument and isinstance(value, str) and not _wants_text(parameter):
             return _read_text(value)
@@ -353,7 +353,7 @@ def set_dtypes(found: ModelInputs, dtypes: Any) -> ModelInputs:
         return found
     sizes = [(name, leaf) for name, leaf in found.leaves() if isinstance(leaf, Size)]
     if not sizes:
-        raise InputError("a dtype for inputs that are data", "a size to give it to; data has one: x.to(torch.float16)")
+        raise InputError("dtypes for inputs that are data", "sizes; data has its own dtype: x.to(torch.float16)")
     if isinstance(dtypes, Mapping):
         roots = {name: re.split(r"[.\[]", name, maxsplit=1)[0] for name, _ in sizes}
         known = {*roots, *roots.values()}

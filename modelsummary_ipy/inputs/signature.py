@@ -19,10 +19,10 @@ __all__ = [
     "check_initialised",
     "check_method",
     "check_model",
+    "describe_type",
     "find_misfit",
     "list_positional",
     "read_signature",
-    "say_type",
     "write_example",
     "write_line",
 ]
@@ -45,7 +45,7 @@ def check_model(model: Any) -> None:
         name = model.__name__
         raise InputError(f"the class {name}", "an instance of it", f"model = {name}(…)")
     raise InputError(
-        f"model is {say_type(model)}", "an instance of torch.nn.Module", "ModelSummary(model, (1, 3, 224, 224))"
+        f"model is {describe_type(model)}", "an instance of torch.nn.Module", "ModelSummary(model, (1, 3, 224, 224))"
     )
 
 
@@ -59,7 +59,7 @@ def check_initialised(model: nn.Module) -> None:
             name = type(module).__name__
             raise InputError(
                 f"{name} was not initialised: its __init__ does not call super().__init__()",
-                "a call of it as the first line of __init__",
+                "this call as the first line of __init__",
                 "super().__init__()",
             )
         for layer in (layers or {}).values():
@@ -97,7 +97,7 @@ def check_device(device: Any) -> torch.device:
     return wanted
 
 
-def say_type(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """Return ``"a Tensor"``, ``"an int"`` or ``"None"``."""
     name = type(value).__name__
     return "None" if value is None else f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
@@ -163,7 +163,7 @@ def find_misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Map
         return f"no parameter {', '.join(map(repr, unknown))}{hint}"
     spread = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
     if len(args) > len(positional) and not spread:
-        return f"{_count(len(args), 'positional input')}, at most {len(positional)} are taken"
+        return f"{_count(len(args), 'positional input')}, at most {len(positional)} are accepted"
     twice = [p.name for p in positional[: len(args)] if p.name in kwargs and p.name not in unknown]
     if twice:
         return f"{twice[0]!r} is given twice"

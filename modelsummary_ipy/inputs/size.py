@@ -67,16 +67,16 @@ class Size:
             names = list(dims) if dims is not None else [""] * len(found)
         _check_names(names, found)
         if math.prod(found) > _MOST:
-            raise InputError(f"size {tuple(found)}", f"at most {_MOST} numbers in a tensor", _EXAMPLE)
+            raise InputError(f"size {tuple(found)}", f"at most {_MOST} elements in a tensor", _EXAMPLE)
         object.__setattr__(self, "shape", tuple(found))
         object.__setattr__(self, "dims", tuple(names))
         object.__setattr__(self, "dtype", None if dtype is None else read_dtype(dtype))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"a Size does not change; make another: Size({self.words!r}).with_dtype(…)")
+        raise AttributeError(f"a Size can't be changed; make another: Size({self.words!r}).with_dtype(…)")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError("a Size does not change")
+        raise AttributeError("a Size can't be changed")
 
     @property
     def words(self) -> str:
@@ -123,7 +123,7 @@ def _list_numbers(size: Any) -> tuple[Any, ...]:
     try:
         return tuple(size)
     except TypeError:
-        raise InputError(f"size {size!r}", "positive whole numbers", _EXAMPLE) from None
+        raise InputError(f"size {size!r}", "positive integers", _EXAMPLE) from None
 
 
 def _check_names(names: list[str], numbers: list[int]) -> None:
@@ -140,7 +140,7 @@ def _check_names(names: list[str], numbers: list[int]) -> None:
 def _read_text(text: str) -> tuple[list[str], list[int]]:
     inner = text.strip()
     if not inner:
-        raise InputError("a size that is empty", "sizes such as 8 or B=8", _EXAMPLE)
+        raise InputError("an empty size", "sizes such as 8 or B=8", _EXAMPLE)
     if inner[0] + inner[-1] in ("()", "[]"):
         inner = inner[1:-1].strip()
     names: list[str] = []
@@ -164,11 +164,11 @@ def _read_text(text: str) -> tuple[list[str], list[int]]:
 def _check_number(number: Any, size: Any) -> int:
     shown = repr(size) if isinstance(size, str) else tuple(size)
     if isinstance(number, bool):
-        raise InputError(f"{number!r} in size {shown}", "positive whole numbers", _EXAMPLE)
+        raise InputError(f"{number!r} in size {shown}", "positive integers", _EXAMPLE)
     try:
         whole = operator.index(number)
     except TypeError:
-        raise InputError(f"{number!r} in size {shown}", "positive whole numbers", _EXAMPLE) from None
+        raise InputError(f"{number!r} in size {shown}", "positive integers", _EXAMPLE) from None
     if whole < 1:
         raise InputError(f"{whole} in size {shown}", "sizes of at least 1", _EXAMPLE)
     return whole

@@ -67,12 +67,12 @@ def _scan(text: str) -> Iterator[tuple[str, int, bool]]:
             open_brackets.append(letter)
         yield letter, len(open_brackets), letter in "\"'"
         if letter in _CLOSING and (not open_brackets or _CLOSING[_OPENING.index(open_brackets.pop())] != letter):
-            raise InputError(f"{letter!r} that closes nothing in {text.strip()!r}", "brackets in pairs", _EXAMPLE)
+            raise InputError(f"unmatched {letter!r} in {text.strip()!r}", "brackets in pairs", _EXAMPLE)
         quote = letter if letter in "\"'" else ""
         after_space = letter.isspace()
     if quote or open_brackets:
         left = quote or open_brackets[-1]
-        raise InputError(f"{left!r} that is not closed in {text.strip()!r}", "brackets and quotes in pairs", _EXAMPLE)
+        raise InputError(f"unclosed {left!r} in {text.strip()!r}", "brackets and quotes in pairs", _EXAMPLE)
 
 
 def _split_at(text: str, mark: str, most: int = -1) -> list[str]:
@@ -104,7 +104,7 @@ def parse(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError):
-        raise InputError(f"{text!r} can't be read", "a size or a Python expression", _EXAMPLE) from None
+        raise InputError(f"{text!r} can't be parsed", "a size or a Python expression", _EXAMPLE) from None
 
 
 def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = "") -> Any:
@@ -160,7 +160,7 @@ def read_words(words: list[str], names: Mapping[str, Any]) -> tuple[list[Any], d
         elif keyword is not None:
             _add(kwargs, {keyword[1]: _read(keyword[2], names)})
         elif kwargs:
-            raise InputError(f"{word!r} behind a keyword", "positional inputs first, then name=input")
+            raise InputError(f"{word!r} after a keyword", "positional inputs first, then name=input")
         elif word.startswith("*"):
             args += evaluate(f"[{word}]", names, word)
         else:
@@ -171,7 +171,7 @@ def read_words(words: list[str], names: Mapping[str, Any]) -> tuple[list[Any], d
 def _add(kwargs: dict[str, Any], more: Mapping[str, Any]) -> None:
     twice = [name for name in more if name in kwargs]
     if twice:
-        raise InputError(f"{twice[0]!r} twice", "each input once")
+        raise InputError(f"{twice[0]!r} twice", "each input only once")
     kwargs.update(more)
 
 
@@ -185,7 +185,7 @@ def _read(text: str, names: Mapping[str, Any]) -> Any:
     if value is None:
         value = (evaluate(text, names),)
     if dtype is not None and not _is_size(value[0]):
-        raise InputError(f"a dtype behind {text!r}, which is no size", "(1, 128):int64")
+        raise InputError(f"a dtype after {text!r}, which is not a size", "(1, 128):int64")
     return value[0]
 
 

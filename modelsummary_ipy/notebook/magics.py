@@ -48,13 +48,13 @@ _OPTIMIZERS = ("sgd", "momentum", "adamw")
 class SummaryMagics(Magics):
     """Holds ``%summary`` and its defaults: ``%config SummaryMagics.depth = 2``."""
 
-    depth = Int(None, allow_none=True, help="Levels that stand open; None lets the table choose.").tag(config=True)
+    depth = Int(None, allow_none=True, help="Levels that are open; by default the table chooses.").tag(config=True)
     ops = Bool(False, help="Whether operations are shown.").tag(config=True)
     columns = List(Unicode(), help="Columns to show; empty for the usual ones.").tag(config=True)
-    ignore = List(Unicode(), help="Ids of rules that are not asked.").tag(config=True)
+    ignore = List(Unicode(), help="Ids of rules that are not run.").tag(config=True)
     mode = CaselessStrEnum(_MODES, "same", help="Mode the model is traced in.").tag(config=True)
     engine = CaselessStrEnum(_ENGINES, "auto", help="What traces the model.").tag(config=True)
-    device = Unicode("", help="Where the trace pretends to be; empty for where the model is.").tag(config=True)
+    device = Unicode("", help="Device of the trace; empty for the model's own.").tag(config=True)
     optimizer = CaselessStrEnum(_OPTIMIZERS, "adamw", help="Optimizer that the training estimate assumes.").tag(
         config=True
     )
@@ -72,37 +72,37 @@ class SummaryMagics(Magics):
     @argument(
         "--dtype",
         help="Dtype of made-up inputs: float16 for all, int64,bool in their order, or ids=int64,mask=bool by name; "
-        "by default the layer that reads one decides.",
+        "by default what the layer that reads the input needs.",
     )
-    @argument("--device", help="Where the trace pretends to be: cpu, cuda, meta. The model is not moved.")
+    @argument("--device", help="Device of the trace: cpu, cuda, meta. The model is not moved.")
     @argument("--mode", choices=_MODES, help="Mode the model is traced in (default: same, as it is).")
     @argument(
         "--engine",
         choices=_ENGINES,
-        help="fake never runs it, real runs a copy, auto goes from one to the other, static: the tree (default: auto).",
+        help="fake never runs it, real runs a copy, auto: real only if fake can't, static: no trace (default: auto).",
     )
-    @argument("--depth", type=int, help="Levels that stand open.")
+    @argument("--depth", type=int, help="Levels that are open.")
     @argument("--ops", action=argparse.BooleanOptionalAction, default=None, help="Show operations too, or not.")
     @argument("--columns", help="Columns to show: input,output,params,macs,activation,formula,source.")
-    @argument("--ignore", help="Ids of rules that are not asked, with commas.")
+    @argument("--ignore", help="Ids of rules that are not run, with commas.")
     @argument(
         "--expect",
         action="append",
-        help="A size you declare: conv0='B 16 H W', 'B 10' for the output, or a dict of several. May come again.",
+        help="A size you declare: conv0='B 16 H W', 'B 10' for the output, or a dict of several. May be repeated.",
     )
     @argument(
         "--memory",
-        help="Memory budget of a card you need not have, 24GB: does it fit, and the largest batch.",
+        help="Memory budget of a GPU, which need not be here, 24GB: does it fit, and the largest batch.",
     )
     @argument("--optimizer", choices=_OPTIMIZERS, help="Optimizer of the training estimate (default: adamw).")
     @argument("--out", metavar="NAME", help="Store the summary under this name too.")
-    @argument("--auto", choices=("on", "off"), help="Show the table of any module at the end of a cell, or no longer.")
+    @argument("--auto", choices=("on", "off"), help="Show the table of any module at the end of a cell, or stop.")
     @argument("-i", "--interactive", action="store_true", help="Show a form that runs it again with other sizes.")
     @needs_local_scope
     @no_var_expand
     @line_cell_magic
     def summary(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
-        """Show what goes in and out of every layer of a model, what it costs, and what is not as it was meant.
+        """Show the input and output shapes of every layer of a model, its costs, and what is probably a mistake.
 
         ::
 
@@ -265,7 +265,7 @@ class SummaryMagics(Magics):
         # An error that was raised because of another may have come out of no module itself.
         found = [(error, call) for error in list_causes(last) if (call := find_failed_call(error)) is not None]
         if not found:
-            wrong = f"the last error ({type(last).__name__}) did not come out of a module's call"
+            wrong = f"the last error ({type(last).__name__}) was not raised in a module's call"
             raise InputError(wrong, "a model", "%summary model (1, 3, 224, 224)")
         error, call = found[0]
         made = ModelSummary(call.model, call.inputs, **self._keywords(options))

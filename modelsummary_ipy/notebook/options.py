@@ -75,7 +75,7 @@ def read_expect(texts: list[str] | None, names: Mapping[str, Any]) -> dict[str, 
         if text[:1] == "{" or isinstance(names.get(text), Mapping):
             value = evaluate(text, names)
             if not isinstance(value, Mapping):
-                raise InputError(f"--expect {text}", "sizes by path", "--expect conv0='B 16 H W'")
+                raise InputError(f"--expect {text}", "shapes by path", "--expect conv0='B 16 H W'")
             declared |= value
             continue
         named = _DECLARED.fullmatch(unquote(text))

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.inputs import say_type
+from modelsummary_ipy.inputs import describe_type
 from modelsummary_ipy.notebook.line_syntax import evaluate, parse
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES
@@ -63,7 +63,7 @@ def find_target(words: list[str], names: Mapping[str, Any]) -> Target:
     except _Found as found:
         target: Target = found.args[0]
         if rest:
-            raise InputError(f"{' '.join(rest)!r} behind a call", "a call, or a model and its inputs") from None
+            raise InputError(f"{' '.join(rest)!r} after a call", "a call, or a model and its inputs") from None
         return target
     method = _name_method(value)
     if method:
@@ -97,7 +97,9 @@ def _check_module(text: str, value: Any, names: Mapping[str, Any]) -> nn.Module:
         raise InputError(f"the class {text}", "an instance of it", f"%summary {text}(…)")
     known = [name for name, item in names.items() if isinstance(item, nn.Module) and not name.startswith("_")]
     such = f" such as {', '.join(known[:3])}" if known else ""
-    raise InputError(f"{text} is {say_type(value)}", f"a torch.nn.Module{such}", f"%summary {(known or ['model'])[0]}")
+    raise InputError(
+        f"{text} is {describe_type(value)}", f"a torch.nn.Module{such}", f"%summary {(known or ['model'])[0]}"
+    )
 
 
 def _segment(text: str, node: ast.expr) -> str:

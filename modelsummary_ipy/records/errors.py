@@ -19,7 +19,7 @@ class InputError(ModelSummaryError, ValueError):
     """The arguments make no sense.
 
     Args:
-        received: What came, in one line.
+        received: What was given, in one line.
         expected: What was expected.
         example: A line that works for this model, ``""`` if none is known.
     """
@@ -43,8 +43,8 @@ class ForwardError(ModelSummaryError):
         path: Path of the module it failed in, ``""`` for the model itself.
         row: Index of the failed row, ``None`` if it failed before any call.
         source: ``"net.py:41"``, or ``None``.
-        message: The failure in the words of the house: what was received and expected, why, and what to do.
-        reason: Why, with the arithmetic; torch's own words where nothing better is known.
+        message: The whole report: what was received and expected, why, and what to do.
+        reason: Why, with the arithmetic; torch's own message where nothing better is known.
         fix: What to change, in code; ``""`` if not known.
         sizes: Sizes of the model's input that would work, as the magic would take them: ``("(1, 1, 32, 32)",)``.
     """
@@ -71,4 +71,4 @@ class ForwardError(ModelSummaryError):
 
 
 class CheckError(ModelSummaryError, AssertionError):
-    """A summary that was asked to be clean is not."""
+    """``check()`` found something in a summary."""

@@ -148,7 +148,7 @@ def _trace_inferred(job: _Job, engine: Engine) -> Traced:
     )
     # Fakes took it as far as they go, and the real run failed.
     if traced is None or (traced.trace.engine == "real" and traced.error is not None):
-        reason = f"no input given, and none was found that works: say what goes in, {write_example(job.model, method)}"
+        reason = f"no input given, and none was found that works: give one, {write_example(job.model, method)}"
         return Traced(_static_trace(shadow, method, reason), None, shadow)
     facts = tuple(replace(fact, given="inferred") for fact in traced.trace.inputs)
     return replace(traced, trace=replace(traced.trace, inputs=facts))
@@ -258,7 +258,7 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakePass, reason: str) -> Traced:
     shadow = job.request.shadow
     nbytes = sum(param.nbytes for param in shadow.tree.params)
     if nbytes > REAL_BYTES:
-        advice = f"needs values for {reason}; {nbytes / 2**30:.1f} GiB are not copied unasked: engine='real' does it"
+        advice = f"needs tensor values for {reason}; {nbytes / 2**30:.1f} GiB are copied only with engine='real'"
         return _keep_fake(fake, reason, advice)
     deadline = time.monotonic() + REAL_SECONDS
 
@@ -271,7 +271,7 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakePass, reason: str) -> Traced:
     try:
         result, request = _run_real(replace(job, observer=watch, request=fake.request), ranges)
     except _TooLongError:
-        advice = f"needs values for {reason}; the run took over {REAL_SECONDS:.0f} s: engine='real' lets it finish"
+        advice = f"needs tensor values for {reason}; the run took over {REAL_SECONDS:.0f} s: engine='real' has no limit"
         return _keep_fake(fake, reason, advice)
     if result.error is not None and fake.result.error is None:
         return _keep_fake(fake, reason, "")

@@ -73,7 +73,7 @@ class Retracer:
         key = (where if shapes is None else shapes, training)
         if key not in self._known:
             if self.budget.is_spent:
-                return Retraced(None, "it was traced at many sizes before")
+                return Retraced(None, "the trace budget is spent")
             if isinstance(where, Mapping):
                 found = self._run(self._request, self._changed(where), training=training)
             else:
@@ -194,7 +194,7 @@ class Retracer:
                     None, f"more than {self._most} operations" if counted > self._most else "it took too long"
                 )
         if made is None:
-            return Retraced(None, "the input holds tensors that can't be made anew at other sizes")
+            return Retraced(None, "the input has tensors that can't be made at other sizes")
         found = made[0].trace
         if not measure:
             self.budget.spend(len(found.calls))

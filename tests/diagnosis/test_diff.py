@@ -40,7 +40,7 @@ def test_sizes_that_move_as_their_formula_predicts_are_quiet() -> None:
     assert {change.what for change in difference.changes} == {"moved"}
     assert len(difference) == 4
     assert difference.unexpected == ()
-    assert str(difference) == "4 rows moved as their formulas predict"
+    assert str(difference) == "4 rows changed as their formulas predict"
 
 
 def test_an_edited_layer_is_told_with_old_and_new() -> None:
@@ -50,7 +50,7 @@ def test_an_edited_layer_is_told_with_old_and_new() -> None:
     text = str(difference)
     assert "parameters 260 → 516" in text  # 3·8·9+8 + 8·4+4 and 3·16·9+16 + 16·4+4
     assert "conv  other parameters  224 → 448" in text
-    assert "act   another size      [2, 8, 8, 8] → [2, 16, 8, 8]" in text
+    assert "act   another shape     [2, 8, 8, 8] → [2, 16, 8, 8]" in text
     assert "formula" not in text  # of the same sizes no formula predicts anything else
 
 
@@ -90,7 +90,7 @@ def test_rows_that_move_otherwise_than_their_formula_says_are_flagged_where_it_b
     assert [change.path for change in difference.otherwise] == ["", "block", "block.0", "block.1"]
     assert [(flag.path, flag.severity) for flag in difference.flags] == [("block.0", "warning")]
     assert difference.flags[0].message == (
-        "[2, 6, 4] at the sizes before, [2, 4, 4] at these; its formula was [B, 6, 4]; the next row follows from it"
+        "[2, 6, 4] at the old sizes, [2, 4, 4] at the new; its formula was [B, 6, 4]; the next row follows from it"
     )
     assert summarise(net, "B=3 T=20 4").diff(summarise(net, "B=2 T=20 4")).flags == ()
     assert summarise(Head(), "B=2 T=20 4").diff(summarise(net, "B=2 T=20 4")).flags == ()

@@ -58,8 +58,8 @@ def test_the_message_is_in_the_form_of_the_house() -> None:
         "forward failed in 'head.proj' (Linear), call 3, at net.py:41\n"
         "  line      return self.proj(x)  # logits\n"
         "  received  float32 [32, 64, 7, 7] from 'pool'\n"
-        "  expected  last axis 3136 (in_features)\n"
-        "  reason    64 × 7 × 7 = 3136: the map was not flattened\n"
+        "  expected  last dim = 3136 (in_features)\n"
+        "  reason    64 × 7 × 7 = 3136: the feature map was not flattened\n"
         "  fix       return self.proj(x.flatten(1))\n"
         "  torch     RuntimeError: mat1 and mat2 shapes cannot be multiplied (14336x7 and 3136x10)"
     )

@@ -252,7 +252,7 @@ def test_keywords_and_plain_values_are_kept_in_the_sizes_that_are_offered() -> N
 
 def test_check_raises_the_failure_in_the_same_words() -> None:
     ms = ModelSummary(failing_models.LinearChain(), (2, 20))
-    with pytest.raises(CheckError, match="'fc1' \\(Linear\\) gives 50 features") as raised:
+    with pytest.raises(CheckError, match="'fc1' \\(Linear\\) outputs 50 features") as raised:
         ms.check()
     assert raised.value.__cause__ is ms.error
 
@@ -303,7 +303,7 @@ def test_a_failure_in_a_real_run_is_told_like_any_other() -> None:
     assert ms.engine == "real"
     assert ms.error is not None
     assert ms.error.path == "fc"
-    assert ms.error.reason == "the input has 8 features, 'fc' takes 6"
+    assert ms.error.reason == "the input has 8 features, 'fc' expects 6"
     assert ms.error.fix == "fc = nn.Linear(8, 2)"
     assert type(ms.error.__cause__) is RuntimeError
 

@@ -46,9 +46,9 @@ def test_two_huge_matrices_multiplied_by_mistake_are_flagged_where_it_happens() 
     assert row.source is not None
     assert row.source.startswith("test_rules_memory.py:")
     assert flag.message == (
-        "matmul makes 6 GiB of 312.5 KiB: 40,000 × 40,000 float32; 100% of the forward's peak memory"
+        "matmul makes 6 GiB from 312.5 KiB: 40,000 × 40,000 float32; 100% of the forward's peak memory"
     )
-    assert flag.fix == "every row of [40000, 1] meets every column of [1, 40000]: is that meant?"
+    assert flag.fix == "every row of [40000, 1] meets every column of [1, 40000]: is that intended?"
 
 
 def test_rows_broadcast_against_rows_are_flagged() -> None:
@@ -77,14 +77,12 @@ def test_attention_scores_of_a_long_text_are_flagged_and_the_function_without_th
 def test_weights_nobody_asked_an_attention_for_are_flagged(needs: bool, count: int) -> None:
     inner = nn.MultiheadAttention(64, 4, batch_first=True)
     flags = find(Does(lambda m, x: m.inner(x, x, x, need_weights=needs)[0], inner=inner), (4, 4096, 64))
-    assert [flag.fix for flag in flags] == ["need_weights=False keeps no weights of every position for every other"][
-        :count
-    ]
+    assert [flag.fix for flag in flags] == ["need_weights=False keeps no weights of all pairs of positions"][:count]
 
 
 def test_distances_of_all_pairs_are_flagged() -> None:
     (flag,) = find(Does(lambda _, x: torch.cdist(x, x).min(1).values), (50_000, 16))
-    assert flag.fix == "cdist of one chunk of rows after the other"
+    assert flag.fix == "cdist in chunks of rows"
 
 
 def test_one_line_that_runs_often_is_told_once() -> None:

@@ -199,7 +199,7 @@ def test_flags_stand_under_their_row_in_words_with_a_fix() -> None:
     (flag,) = row.select(":scope > summary > .ms-f")
     assert "ms-warning" in flag["class"]
     assert words_of(flag) == (
-        "warning grown-map : a stride-1 convolution grew the map from 256 × 256 to 264 × 264"
+        "warning grown-map : a stride-1 convolution grew the feature map from 256 × 256 to 264 × 264"
         " fix: padding=1 keeps 256 × 256"
     )
 
@@ -325,8 +325,8 @@ def test_the_first_words_say_that_the_model_was_run_or_that_it_failed() -> None:
 
 
 def test_the_footer_says_how_it_was_traced_and_what_is_left_out() -> None:
-    assert words_of(page(stories.bert_like(), passes=2).select_one(".ms-foot")) == (
-        "traced with fake tensors: nothing was computed, nothing of the model was touched · 2 passes"
+    assert words_of(page(stories.bert_like(), num_traces=2).select_one(".ms-foot")) == (
+        "traced with fake tensors: nothing was computed, nothing of the model was touched · 2 traces"
         " · 25 operations not shown (ops=True shows them)"
     )
     soup = page(stories.all_different(3000), View(max_rows=100))

@@ -68,7 +68,7 @@ def test_dims_that_a_row_changes_are_bold() -> None:
 def test_flags_are_a_list_with_path_words_and_fix() -> None:
     text = render_markdown(stories.two_convs(), View())
     assert (
-        "- ⚠️ `conv0` **warning** grown-map: a stride-1 convolution grew the map from 256 × 256 to 264 × 264; "
+        "- ⚠️ `conv0` **warning** grown-map: a stride-1 convolution grew the feature map from 256 × 256 to 264 × 264; "
         "fix: padding=1 keeps 256 × 256\n"
     ) in text
 

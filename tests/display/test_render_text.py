@@ -83,7 +83,7 @@ def test_wide_characters_keep_the_columns_in_line() -> None:
 def test_a_flag_stands_under_its_row_with_words_and_a_fix() -> None:
     lines = render_text(stories.two_convs(), View()).splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("!") and "conv0" in line)
-    assert lines[at + 1].strip().startswith("warning grown-map: a stride-1 convolution grew the map")
+    assert lines[at + 1].strip().startswith("warning grown-map: a stride-1 convolution grew the feature map")
     assert lines[at + 2].strip() == "fix: padding=1 keeps 256 × 256"
     assert not any(line.startswith("!") and "conv1" in line for line in lines)
 
@@ -142,9 +142,9 @@ def test_what_is_not_shown_is_said() -> None:
     assert "(+5 rows)" in render_text(stories.bert_like(num_layers=1), View(depth=2))
 
 
-def test_passes_are_said_where_they_are_known() -> None:
-    assert "· 2 passes" in render_text(stories.two_convs(), View(), passes=2)
-    assert "· 1 pass" in render_text(stories.two_convs(), View(), passes=1)
+def test_the_number_of_traces_is_shown_where_they_are_known() -> None:
+    assert "· 2 traces" in render_text(stories.two_convs(), View(), num_traces=2)
+    assert "· 1 trace" in render_text(stories.two_convs(), View(), num_traces=1)
 
 
 def test_a_list_of_modules_in_which_something_ran_is_not_called_not_called() -> None:

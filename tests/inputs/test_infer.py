@@ -245,7 +245,7 @@ def test_what_can_t_be_found_is_the_static_table_and_a_word_on_what_to_give() ->
     assert summary.engine == "static"
     assert summary.error is None
     assert summary["fc"].num_params == 12
-    assert "say what goes in" in summary.engine_reason
+    assert "none was found that works: give one, ModelSummary(" in summary.engine_reason
     assert "ModelSummary(model, (1, 3))" in summary.engine_reason
 
 

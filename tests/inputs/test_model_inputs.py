@@ -236,10 +236,10 @@ def test_input_size_reads_sizes_alone() -> None:
     assert read_inputs(model, input_size="B=8 3").args == (Size("B=8 3"),)
     assert read_inputs(model, input_size=["B=8 3", (8, 4)]).args == (Size("B=8 3"), Size("8 4"))
     assert read_inputs(model, input_size={"x": (1, 3), "mask": None}).kwargs == {"x": Size("1 3"), "mask": None}
-    assert refuse(model, input_size=X).received == "input_size holds a Tensor"
-    assert refuse(model, input_size=[(1, 2), X]).received == "input_size holds a Tensor"
-    assert refuse(model, input_size=8).received == "input_size holds an int"
-    assert refuse(model, input_size=[(1, 2), 0.5]).received == "input_size holds a float"
+    assert refuse(model, input_size=X).received == "input_size contains a Tensor"
+    assert refuse(model, input_size=[(1, 2), X]).received == "input_size contains a Tensor"
+    assert refuse(model, input_size=8).received == "input_size contains an int"
+    assert refuse(model, input_size=[(1, 2), 0.5]).received == "input_size contains a float"
 
 
 def test_input_data_reads_data_alone() -> None:
@@ -318,7 +318,7 @@ def test_a_device_that_is_not_there_is_answered_with_those_that_are(monkeypatch:
 @pytest.mark.parametrize(
     ("given", "received"),
     [
-        ([(1, 3), (1, 4), (1, 5)], "(1, 3), (1, 4), (1, 5): 3 positional inputs, at most 2 are taken"),
+        ([(1, 3), (1, 4), (1, 5)], "(1, 3), (1, 4), (1, 5): 3 positional inputs, at most 2 are accepted"),
         ({}, "no input: 'x' is missing"),
         ({"mask": (1, 3)}, "mask=(1, 3): 'x' is missing"),
         ((), "no input: 'x' is missing"),
@@ -381,7 +381,7 @@ def test_models_whose_signature_says_nothing_take_anything() -> None:
 def test_a_compiled_model_takes_what_the_model_takes() -> None:
     compiled = torch.compile(Net(), backend="eager")
     assert read({"x": (1, 3)}, compiled) == ((), {"x": Size("1 3")})
-    assert refuse(compiled, [(1,)] * 3).received.endswith("at most 2 are taken")
+    assert refuse(compiled, [(1,)] * 3).received.endswith("at most 2 are accepted")
 
 
 def test_equal_names_have_equal_sizes() -> None:
@@ -454,7 +454,7 @@ def test_dtypes_that_fit_nothing_are_refused(dtypes: Any, received: str) -> None
 
 
 def test_a_dtype_for_data_is_refused() -> None:
-    assert refuse(Net(), X, dtypes="float16").received == "a dtype for inputs that are data"
+    assert refuse(Net(), X, dtypes="float16").received == "dtypes for inputs that are data"
 
 
 # -- ModelInputs ------------------------------------------------------------------------------------------------------

@@ -179,13 +179,13 @@ def test_where_rows_move_otherwise_than_their_formula_says_the_page_has_a_flag()
     form = ModelSummary(net, Size("B=2 T=20 4")).form(model=net)
     change(form, "B=3, T=30, 4")
     assert "moved-otherwise" not in form._output.value
-    assert "3 rows moved as predicted" in form._moved.value
+    assert "3 rows changed as predicted" in form._moved.value
     change(form, "B=3, T=5, 4")
-    assert "1 row moved as predicted" in form._moved.value
-    assert "2 rows moved otherwise than their formula says" in form._moved.value
+    assert "1 row changed as predicted" in form._moved.value
+    assert "2 rows changed against their formula" in form._moved.value
     flagged = [row for row in lxml.html.fromstring(form._output.value).iter("details") if "ms-flag" in row.classes]
     assert [row.xpath("string(./summary//th)").split()[-2:] for row in flagged] == [["last", "Linear"]]
-    assert "[3, 6, 4] at the sizes before, [3, 5, 4] at these" in form._output.value
+    assert "[3, 6, 4] at the old sizes, [3, 5, 4] at the new" in form._output.value
     assert form.summary.flags == ()
     form._history_list.value = 1
     form._history_list.value = 2

@@ -37,11 +37,11 @@ def test_a_line_is_split_outside_brackets_and_quotes(line: str, words: list[str]
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("model (1, 3", "'(' that is not closed in 'model (1, 3'"),
-        ("model (1, 3  # with a )", "'(' that is not closed"),
-        ("model 'x", '"\'" that is not closed'),
-        ("model 1)", "')' that closes nothing in 'model 1)'"),
-        ("model (1, 3]", "']' that closes nothing"),
+        ("model (1, 3", "unclosed '(' in 'model (1, 3'"),
+        ("model (1, 3  # with a )", "unclosed '('"),
+        ("model 'x", 'unclosed "\'"'),
+        ("model 1)", "unmatched ')' in 'model 1)'"),
+        ("model (1, 3]", "unmatched ']'"),
     ],
 )
 def test_what_is_not_in_pairs_is_told(line: str, says: str) -> None:
@@ -54,7 +54,7 @@ def test_a_name_that_is_not_defined_is_told_with_the_nearest() -> None:
     with pytest.raises(InputError) as caught:
         evaluate("nt", {"net": 1, "nest": 2, "_nt": 3})
     assert str(caught.value) == "'nt' is not defined; did you mean net or nest?"
-    with pytest.raises(InputError, match=r"'net \+' can't be read"):
+    with pytest.raises(InputError, match=r"'net \+' can't be parsed"):
         evaluate("net +", {"net": 1})
 
 
@@ -127,13 +127,13 @@ def test_a_word_is_read(word: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["x:int64"], "a dtype behind 'x', which is no size"),
+        (["x:int64"], "a dtype after 'x', which is not a size"),
         (["(B=1, 0)"], "0 in size"),
         (["(B=1, 2.5)"], "2.5 in size"),
         (["(B=1, x)"], "None in size"),
         (["**d", "a=1"], "'a' twice"),
         (["(B, 3)"], "'B' is not defined"),
-        (["a=1", "(1, 2)"], "behind a keyword"),
+        (["a=1", "(1, 2)"], "after a keyword"),
         (["a=1", "a=2"], "'a' twice"),
         (["(1, 2):int46"], "dtype 'int46'"),
     ],

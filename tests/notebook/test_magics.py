@@ -162,7 +162,7 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
         ("%summary mdel (1, 1, 4, 4)", "'mdel' is not defined; did you mean model"),
         ("%summary Net (1, 1, 4, 4)", "the class Net; expected an instance of it"),
         ("%summary B (1, 1, 4, 4)", "B is an int; expected a torch.nn.Module such as model, words"),
-        ("%summary model (1, 1, 4, 4) (1,) (2,)", "3 positional inputs, at most 2 are taken"),
+        ("%summary model (1, 1, 4, 4) (1,) (2,)", "3 positional inputs, at most 2 are accepted"),
         ("%summary model y=(1, 1, 4, 4)", "no parameter 'y'; expected forward(x, scale=1)"),
         ("%summary nets['a'] y=(1, 4)", "for example %summary nets['a'] (1, 1, 64, 64)"),
         ("%summary model.encode y=(1, 4)", "for example %summary model.encode (1, 1, 64, 64)"),
@@ -170,7 +170,7 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
         ("%summary model(y=1)", "no parameter 'y'"),
         ("%summary model(1 / 0)", "1 / 0: ZeroDivisionError: division by zero"),
         ("%summary model batch x=x", "'x' is given twice"),
-        ("%summary model x --dtype float16", "a dtype for inputs that are data"),
+        ("%summary model x --dtype float16", "dtypes for inputs that are data"),
         ("%summary model (1, 1, 4, 4) --dtype flot16", "dtype 'flot16'; expected a dtype of torch such as float16"),
         ("%summary model [(B=2, 1), (B=3, 1)]", "dim B is 2, but 3 in scale"),
         ("%summary model x --memory lots", "lots"),
@@ -184,8 +184,8 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
         ("%summary model (1, 1, 4, 4) --mode sleep", "invalid choice: 'sleep'"),
         ("%summary model (1, 1, 4, 4) --depth", "expected one argument"),
         ("%summary model (1, 1, 4, 4) --columns price", "no column 'price'"),
-        ("%summary model(x) (1, 1, 4, 4)", "behind a call"),
-        ("%summary model (1, 1, 4", "not closed"),
+        ("%summary model(x) (1, 1, 4, 4)", "after a call"),
+        ("%summary model (1, 1, 4", "unclosed"),
         ("%%summary model x\npass", "one model whose calls to show"),
     ],
 )
@@ -434,7 +434,7 @@ def test_a_slip_of_the_pen_does_not_hide_the_failure(shell: InteractiveShell) ->
 def test_summary_alone_without_a_failed_call_says_what_to_give(shell: InteractiveShell) -> None:
     with capture_output():
         shell.run_cell("1 / 0")
-    assert "did not come out of a module's call" in refuse(shell, "%summary")
+    assert "was not raised in a module's call" in refuse(shell, "%summary")
 
 
 def test_loading_imports_nothing_heavy() -> None:

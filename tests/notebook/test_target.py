@@ -171,9 +171,9 @@ def test_a_method_without_a_call_takes_the_words_behind_it() -> None:
         ("net(1/0)", "1 / 0: ZeroDivisionError: division by zero"),
         ("net.nope(x)", "net.nope: AttributeError: 'Net' object has no attribute 'nope'"),
         ("nn.Linear('a')", "nn.Linear('a'): TypeError: Linear.__init__() missing 1 required positional argument"),
-        ("net(x) (1, 3)", "'(1, 3)' behind a call; expected a call, or a model and its inputs"),
-        ("net]", "']' that closes nothing"),
-        ("class", "'class' can't be read; expected a size or a Python expression"),
+        ("net(x) (1, 3)", "'(1, 3)' after a call; expected a call, or a model and its inputs"),
+        ("net]", "unmatched ']'"),
+        ("class", "'class' can't be parsed; expected a size or a Python expression"),
     ],
 )
 def test_what_gives_no_model_is_told_in_one_line(line: str, says: str) -> None:

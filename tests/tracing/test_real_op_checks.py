@@ -236,7 +236,7 @@ def test_positions_that_are_counted_beyond_the_table_fail_where_they_are_looked_
     assert error.path == "pos"
     with pytest.raises(IndexError):
         Positions()(torch.zeros(2, 15, dtype=torch.int64))
-    assert error.reason.startswith("15 positions came, counted from 2, 'pos' has 16")
+    assert error.reason.startswith("input has 15 positions, counted from 2, 'pos' has 16")
     assert error.sizes == ("(2, 14)",)
     assert error.fix == "pos = nn.Embedding(17, 4)"
 

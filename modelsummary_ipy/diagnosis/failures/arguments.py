@@ -35,7 +35,7 @@ _CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
 
 
 def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
-    """Explain what Python refused before any tensor was looked at."""
+    """Explain what Python refused before any tensor was used."""
     if ctx.call is None:
         return None
     return (
@@ -108,8 +108,8 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
         return _explain_none(ctx)
     giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
     key, words = _choose_leaf(giver, kind)
-    name = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"a {kind or 'tuple'} came"
-    reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} takes one tensor"
+    name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
+    reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
     return Diagnosis(reason, "one tensor", fix_argument(ctx, f"{{}}{key}"))
 
 
@@ -164,10 +164,10 @@ def _explain_none(ctx: FailureContext) -> Diagnosis:
     before = [c for c in ctx.trace.calls if c.kind == "module" and c.index < ctx.call.index and not c.outputs]
     silent = next((call for call in reversed(before) if call.status == "ran"), None)
     if silent is None:
-        return Diagnosis(f"None came, {ctx.owner} takes a tensor", "a tensor")
+        return Diagnosis(f"got None, {ctx.owner} expects a tensor", "a tensor")
     fact = ctx.flow.module_of(silent)
     place = f" ({fact.forward_file.rpartition('/')[2]}:{fact.forward_line})" if fact and fact.forward_line else ""
-    reason = f"'{silent.path}' ({silent.type_name}) gave None: its forward has no return"
+    reason = f"'{silent.path}' ({silent.type_name}) returned None: its forward has no return"
     return Diagnosis(reason, "a tensor", f"return the result at the end of {silent.type_name}.forward{place}")
 
 
@@ -183,9 +183,9 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
             return _explain_none(ctx)
         giver = _find_giver(ctx, None)
         key, words = _choose_leaf(giver, owner)
-        name = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"it is a {owner}"
+        name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"it is a {owner}"
         fix = wrap_attribute(line, attribute, f"{{}}{key}")
-        return Diagnosis(f"{name}, and .{attribute} is a tensor's", "one tensor", fix)
+        return Diagnosis(f"{name}; .{attribute} is an attribute of tensors", "one tensor", fix)
     if owner != ctx.call.type_name or ctx.fact is None:
         return None
     names = [ctx.trace.modules[child].path.rpartition(".")[2] for child in ctx.fact.children]
@@ -207,7 +207,7 @@ def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
     kind = found[2 + place]
     giver = _find_giver(ctx, None)
     key, words = _choose_leaf(giver, kind)
-    reason = f"'{giver.path}' ({giver.type_name}) gives {words}" if giver is not None else f"one side is a {kind}"
+    reason = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"one operand is a {kind}"
 
     def edit(items: list[str], write: object) -> str | None:
         if len(items) <= place or not callable(write):
@@ -215,7 +215,7 @@ def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
         return str(write("\0".join(f"{item}{key}" if i == place else item for i, item in enumerate(items))))
 
     fix = change_operation(ctx.line, name, edit) if name else ""
-    return Diagnosis(f"{reason}; {sign} takes tensors", "a tensor on both sides", fix)
+    return Diagnosis(f"{reason}; {sign} expects tensors", "a tensor on both sides", fix)
 
 
 def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
@@ -229,17 +229,17 @@ def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
     came = found[3] or "more"
     if source.endswith((".shape", ".size()")):
         tensor = source.rpartition(".")[0]
-        reason = f"{tensor} has {came} axes, the line names {found[2]}: {', '.join(names)}"
+        reason = f"{tensor} has {came} dims, the line unpacks {found[2]}: {', '.join(names)}"
         shapes = dict.fromkeys(x.shape for x in ctx.data)
         if len(shapes) == 1:
             shape = next(iter(shapes))
-            reason = f"{tensor} has {came} axes of {write_shape(shape)}; the line names {found[2]}: {', '.join(names)}"
-        return Diagnosis(reason, f"{found[2]} axes", "", RESHAPE)
-    reason = f"{source} gives {came} values, the line names {found[2]}"
+            reason = f"{tensor} has {came} dims, {write_shape(shape)}; the line unpacks {found[2]}: {', '.join(names)}"
+        return Diagnosis(reason, f"{found[2]} dims", "", RESHAPE)
+    reason = f"{source} has {came} values, the line unpacks {found[2]}"
     fix = ""
     inner = [call for call in ctx.inner_calls() if call.kind == "module"]
     if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
-        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) gives one state, not the two of an LSTM"
+        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns one state, not the two of an LSTM"
         first = names[1].strip("()").partition(",")[0]
         fix = ctx.line.replace(names[1], first, 1)
     return Diagnosis(reason, f"{found[2]} values", fix, () if fix else ANYWHERE)

@@ -64,19 +64,19 @@ class _Heads:
         return self._explain_dtype() or self._explain_features() or self._explain_batches() or self._explain_masks()
 
     def _explain_dtype(self) -> Diagnosis | None:
-        """What came has another dtype than the weights, or a mask one that no mask has."""
+        """The input has another dtype than the weights, or a mask has a dtype that no mask can have."""
         weights = [self.ctx.trace.params[index].dtype for index in self.fact.params]
         wanted = weights[0] if weights else self.query.spec.dtype
         odd = next((p for p in (self.query, self.key, self.value) if p.spec.dtype != wanted), None)
         if odd is not None and self.call.autocast is None:
-            reason = f"{odd.spec.dtype} came, {self.call.path!r} has {wanted} weights"
+            reason = f"got {odd.spec.dtype}, {self.call.path!r} has {wanted} weights"
             fix = _change_all(self.ctx, self.call, cast(wanted))
             candidates = retype_input(self.ctx, odd, wanted)
             return Diagnosis(reason, f"{wanted}, as the weights are", fix, candidates=candidates)
         for name in ("attn_mask", "key_padding_mask"):
             mask = self.operands.get(name)
             if mask is not None and mask.spec.dtype not in ("bool", *FLOATING):
-                reason = f"{name} is {mask.spec.dtype}: a mask holds booleans, or floats that are added"
+                reason = f"{name} is {mask.spec.dtype}: a mask must be bool, or floating point to be added"
                 candidates = self.ctx.change_input(mask, dtype="bool")
                 return Diagnosis(reason, f"{name} of bool", self._fix_mask(name), candidates=candidates)
         return None
@@ -99,10 +99,10 @@ class _Heads:
             wanted = self.settings.get(setting) or embed
             if not isinstance(wanted, int) or not x.shape or x.shape[-1] == wanted:
                 continue
-            expected = f"{name} with a last axis of {wanted} ({setting})"
-            reason = f"the {name} has {x.shape[-1]} features, {self.call.path!r} takes {wanted}"
+            expected = f"{name} with last dim = {wanted} ({setting})"
+            reason = f"the {name} has {x.shape[-1]} features, {self.call.path!r} expects {wanted}"
             if x.rank == 3 and x.shape[1] == wanted and self._same_everywhere():
-                reason = f"axis 1 of the {name} has the {wanted} features and the last one {x.shape[2]}"
+                reason = f"dim 1 of the {name} has the {wanted} features, the last dim has {x.shape[2]}"
                 fix = _change_all(self.ctx, self.call, ".transpose(1, 2)")
                 return Diagnosis(reason, expected, fix)
             heads = self.settings.get("num_heads", 1)
@@ -124,7 +124,7 @@ class _Heads:
         batch, steps = (0, 1) if self.batch_first else (1, 0)
         if self.query.shape[batch] != self.key.shape[batch]:
             reason = (
-                f"batch_first={self.batch_first} reads axis {batch} as the batch: the query has "
+                f"batch_first={self.batch_first} reads dim {batch} as the batch: the query has "
                 f"{self.query.shape[batch]} there, the key {self.key.shape[batch]}"
             )
             fix = ""
@@ -132,7 +132,7 @@ class _Heads:
                 fix = self._write(batch_first=not self.batch_first)
             return Diagnosis(reason, f"one batch, {write_shape(self.query.shape)}", fix, () if fix else RESHAPE)
         if self.key.shape[steps] != self.value.shape[steps]:
-            reason = f"{self.key.shape[steps]} keys and {self.value.shape[steps]} values: each key has one value"
+            reason = f"{self.key.shape[steps]} keys and {self.value.shape[steps]} values: each key needs one value"
             return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", "", RESHAPE)
         return None
 
@@ -146,7 +146,7 @@ class _Heads:
         if mask is not None:
             wanted: tuple[int, ...] = (target, source) if mask.rank != 3 else (batch * heads, target, source)
             if mask.shape != wanted:
-                reason = f"attn_mask is {write_shape(mask.shape)}: {target} queries look at {source} keys"
+                reason = f"attn_mask is {write_shape(mask.shape)}: {target} queries attend to {source} keys"
                 words = f"attn_mask {write_shape((target, source))} or {write_shape((batch * heads, target, source))}"
                 return self._mask_diagnosis(mask, wanted, reason, words)
         padding = self.operands.get("key_padding_mask")
@@ -175,13 +175,13 @@ def _explain_product(ctx: FailureContext) -> Diagnosis | None:
         return None
     query, key, value = ctx.operands[:3]
     if query.rank < 2 or key.rank < 2 or value.rank < 2:
-        return Diagnosis("attention reads [… , steps, features]", "at least 2 axes each", "", RESHAPE)
+        return Diagnosis("attention expects [… , steps, features]", "at least 2 dims each", "", RESHAPE)
     if query.shape[-1] != key.shape[-1]:
-        reason = f"the query has {query.shape[-1]} features, the key {key.shape[-1]}: their product needs as many"
+        reason = f"the query has {query.shape[-1]} features, the key has {key.shape[-1]}: both need the same number"
         fix = fix_argument(ctx, "{}.transpose(-2, -1)", position=1) if key.shape[-2] == query.shape[-1] else ""
-        return Diagnosis(reason, f"key with a last axis of {query.shape[-1]}", fix)
+        return Diagnosis(reason, f"key with last dim = {query.shape[-1]}", fix)
     if key.shape[-2] != value.shape[-2]:
-        reason = f"{key.shape[-2]} keys and {value.shape[-2]} values: each key has one value"
+        reason = f"{key.shape[-2]} keys and {value.shape[-2]} values: each key needs one value"
         return Diagnosis(reason, f"value of {key.shape[-2]} steps", "", RESHAPE)
     for name, x in (("key", key), ("value", value)):
         if find_clashes(query.shape[:-2], x.shape[:-2]):
@@ -192,9 +192,9 @@ def _explain_product(ctx: FailureContext) -> Diagnosis | None:
         mask = ctx.operands[3]
         wanted = (*query.shape[:-1], key.shape[-2])
         if find_clashes(mask.shape, wanted) or mask.rank > len(wanted):
-            reason = f"attn_mask is {write_shape(mask.shape)}: {wanted[-2]} queries look at {wanted[-1]} keys"
+            reason = f"attn_mask is {write_shape(mask.shape)}: {wanted[-2]} queries attend to {wanted[-1]} keys"
             small = wanted[-2:]
             fix = fix_creation(ctx, mask, small)
-            expected = f"attn_mask that stretches to {write_shape(wanted)}"
+            expected = f"attn_mask that broadcasts to {write_shape(wanted)}"
             return Diagnosis(reason, expected, fix, candidates=ctx.change_input(mask, shape=small))
     return None

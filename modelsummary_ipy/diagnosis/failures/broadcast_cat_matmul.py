@@ -24,7 +24,7 @@ _ELEMENTWISE = frozenset(
 
 
 def explain_broadcast(ctx: FailureContext) -> Diagnosis | None:
-    """Explain two tensors whose sizes can't be stretched to one another."""
+    """Explain two tensors whose sizes can't be broadcast."""
     if ctx.function not in _ELEMENTWISE or len(ctx.operands) < 2:
         return None
     for index, left in enumerate(ctx.operands):
@@ -45,7 +45,7 @@ def _explain_pair(
     ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
 ) -> Diagnosis:
     rank = max(left.rank, right.rank)
-    expected = "equal sizes, or 1, on every axis"
+    expected = "equal sizes, or 1, in every dim"
     if left.rank != right.rank:
         found = _explain_missing_axes(ctx, places, left, right)
         if found is not None:
@@ -63,7 +63,7 @@ def _explain_pair(
         if residual is not None:
             return residual
     words = " and ".join(
-        f"axis {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
+        f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
     )
     return Diagnosis(words, expected, "", ANYWHERE)
 
@@ -88,8 +88,8 @@ def _explain_missing_axes(
         template = f"{{}}[{index}]"
     sizes = (*small.shape[:at], *[1] * missing, *small.shape[at:])
     reason = (
-        f"{write_shape(small.shape)} is aligned with the last axes of {write_shape(big.shape)}; "
-        f"{write_shape(sizes)} would be stretched"
+        f"{write_shape(small.shape)} is aligned with the last dims of {write_shape(big.shape)}; "
+        f"{write_shape(sizes)} would broadcast"
     )
     return Diagnosis(reason, f"{write_shape(sizes)}", fix_operand(ctx, place, template))
 
@@ -107,9 +107,9 @@ def _explain_table(ctx: FailureContext, left: Operand, right: Operand, table: Op
     which = 1 if table is left else 0
     came, most = data.shape[axis], table.shape[axis]
     name, fix = _name_table(ctx, table, axis, came)
-    reason = f"{came} positions came, {name} has {most}"
+    reason = f"input has {came} positions, {name} has {most}"
 
-    return Diagnosis(reason, f"at most {most} on axis {data.rank + axis}", fix, STEER, (dim_of(axis, which), most))
+    return Diagnosis(reason, f"at most {most} in dim {data.rank + axis}", fix, STEER, (dim_of(axis, which), most))
 
 
 def _name_table(ctx: FailureContext, table: Operand, axis: int, came: int) -> tuple[str, str]:
@@ -139,9 +139,9 @@ def explain_half_pixel(
     kept = right if came_from_left else left
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (left, right)]
     where = " and ".join(str(left.rank + axis) for axis in sorted(axes))
-    reason = f"{sides[0]} against {sides[1]} on axis {where}: {write_lost(lost)}"
+    reason = f"{sides[0]} against {sides[1]} in dim {where}: {write_lost(lost)}"
     fix = fix_operand(ctx, up, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
-    return Diagnosis(reason, f"two maps of {write_shape(kept.shape[2:])}", fix, STEP)
+    return Diagnosis(reason, f"two feature maps of {write_shape(kept.shape[2:])}", fix, STEP)
 
 
 def _explain_residual(
@@ -169,10 +169,10 @@ def _explain_residual(
         if stride != 1:
             sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
             causes.append(f"stride {stride} in between: {sides}")
-        reason = f"the skip passes by layers that change the size: {'; '.join(causes)}"
+        reason = f"the skip connection bypasses layers that change the shape: {'; '.join(causes)}"
     elif axes == [-1]:
         layer = f"nn.Linear({skip.shape[-1]}, {main.shape[-1]})"
-        reason = f"the skip has {skip.shape[-1]} features, {main.shape[-1]} came out of the layers it passes by"
+        reason = f"the skip connection has {skip.shape[-1]} features, the layers it bypasses output {main.shape[-1]}"
     else:
         return None
     if not ctx.flow.sources(skip.link):
@@ -187,7 +187,7 @@ def _is_convolved(ctx: FailureContext, x: Operand) -> bool:
 
 
 def explain_cat(ctx: FailureContext) -> Diagnosis | None:
-    """Explain tensors that can't be put side by side or upon one another."""
+    """Explain tensors that can't be concatenated or stacked."""
     if ctx.function not in ("cat", "concat", "concatenate", "stack", "hstack", "vstack") or len(ctx.operands) < 2:
         return None
     first = ctx.operands[0]
@@ -206,14 +206,14 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
 def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | None) -> Diagnosis:
     first = ctx.operands[0]
     small, big, at = (x, first, place) if x.rank < first.rank else (first, x, 0)
-    reason = f"{write_shape(small.shape)} has {small.rank} axes, {write_shape(big.shape)} has {big.rank}"
+    reason = f"{write_shape(small.shape)} has {small.rank} dims, {write_shape(big.shape)} has {big.rank}"
     for axis in range(big.rank):
         grown = (*small.shape[:axis], 1, *small.shape[axis:])
         if len(grown) == big.rank and all(
             one == other for a, (one, other) in enumerate(zip(grown, big.shape, strict=True)) if a != along
         ):
-            return Diagnosis(reason, "tensors of one rank", fix_operand(ctx, at, f"{{}}.unsqueeze({axis})"))
-    return Diagnosis(reason, "tensors of one rank", "", ANYWHERE)
+            return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, at, f"{{}}.unsqueeze({axis})"))
+    return Diagnosis(reason, "tensors of the same rank", "", ANYWHERE)
 
 
 def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[int], along: int | None) -> Diagnosis:
@@ -223,14 +223,16 @@ def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[in
         halved = explain_half_pixel(ctx, (0, place), first, x, [axis - rank for axis in reversed(axes)])
         if halved is not None:
             return halved
-    words = " and ".join(f"{first.shape[axis]} against {x.shape[axis]} on axis {axis}" for axis in axes)
-    joins = f"{ctx.function} joins along axis {along}" if along is not None else f"{ctx.function} takes equal sizes"
+    words = " and ".join(f"{first.shape[axis]} against {x.shape[axis]} in dim {axis}" for axis in axes)
+    joins = (
+        f"{ctx.function} concatenates along dim {along}" if along is not None else f"{ctx.function} needs equal shapes"
+    )
     reason = f"{words}; {joins}"
     fix = ""
     if along is not None and len(axes) == 1 and (rank < 4 or axes[0] < 2):
         reason = f"{words}, but {joins}"
         fix = fix_setting(ctx, ctx.function, "dim", 1, axes[0])
-    return Diagnosis(reason, "equal sizes on every other axis", fix, () if fix else ANYWHERE)
+    return Diagnosis(reason, "equal sizes in every other dim", fix, () if fix else ANYWHERE)
 
 
 def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
@@ -241,20 +243,20 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
     if not left.shape or not right.shape:
         return None
     if ctx.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
-        reason = f"bmm takes two tensors of 3 axes, {write_shape(left.shape)} and {write_shape(right.shape)} came"
+        reason = f"bmm expects two 3-d tensors, got {write_shape(left.shape)} and {write_shape(right.shape)}"
         fix = change_operation(ctx.line, ctx.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
-        return Diagnosis(reason, "3 axes each", fix, () if fix else ANYWHERE)
+        return Diagnosis(reason, "3 dims each", fix, () if fix else ANYWHERE)
     inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
     if inner_left == inner_right:
         if not find_clashes(left.shape[:-2], right.shape[:-2]):
             return None
         reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
-        return Diagnosis(reason, "equal leading axes", "", ANYWHERE)
+        return Diagnosis(reason, "equal leading dims", "", ANYWHERE)
     return _explain_inner(ctx, left, right, inner_left, inner_right)
 
 
 def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_left: int, inner_right: int) -> Diagnosis:
-    expected = f"{inner_left} on the second tensor's axis {max(right.rank - 2, 0)}"
+    expected = f"{inner_left} in dim {max(right.rank - 2, 0)} of the second tensor"
     last = len(ctx.operands) - 1
     sides = [write_times(x.shape[-2:]) for x in (left, right)]
     reason = f"[{sides[0]}] @ [{sides[1]}]: the inner {inner_left} and {inner_right} differ"

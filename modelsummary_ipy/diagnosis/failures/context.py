@@ -207,13 +207,13 @@ class FailureContext:
         return self.flow.is_like_input(x.link, x.shape)
 
     def describe_giver(self, x: Operand, axis: int) -> str:
-        """Write who gave an axis its size: ``"'fc1' (Linear) gives"``, ``"the model's input has"``."""
+        """Write where a dim got its size: ``"'fc1' (Linear) outputs"``, ``"the model's input has"``."""
         if x.is_input:
             return "the model's input has"
         origin = self.flow.find_origin(x.link, x.shape, axis, OUTPUT_SETTINGS)
         if origin is None:
             return "the input has" if self.is_like_input(x) else "there are"
-        return f"{name_call(origin)} gives"
+        return f"{name_call(origin)} outputs"
 
     def change_input(self, x: Operand, **changes: Any) -> tuple[tuple[TensorSpec, ...], ...]:
         """Return the model's inputs to try, with another shape or dtype of ``x``; ``()`` if it is none of them."""

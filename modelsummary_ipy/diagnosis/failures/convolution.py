@@ -59,13 +59,13 @@ def move_to_channels(rank: int, spatial: int) -> str:
 
 def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
     expected = f"{_AXES[spatial]} with C = {channels}"
-    reason = f"{write_shape(x.shape)} has {x.rank} axes, a {spatial}-d convolution reads {spatial + 2}"
+    reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d convolution expects {spatial + 2}"
     fix = ""
     if x.rank == spatial + 3:
-        reason += ": fold the first two into one batch"
+        reason += ": flatten the first two into one batch"
         fix = fix_argument(ctx, "{}.flatten(0, 1)")
     elif x.rank == spatial and channels == 1:
-        reason += ": the batch and the channel are missing"
+        reason += ": the batch and channel dims are missing"
         fix = fix_argument(ctx, "{}[None, None]")
     return Diagnosis(reason, expected, fix, RESHAPE, (dim_of(-spatial - 1), channels))
 
@@ -73,27 +73,27 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
 def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
     axis = x.rank - spatial - 1
     got = x.shape[axis]
-    where = "no batch axis" if x.rank == spatial + 1 else "axis 1"
+    where = "no batch dim" if x.rank == spatial + 1 else "dim 1"
     expected = f"{_AXES[spatial]} with C = {channels} (in_channels)"
     like_input = ctx.is_like_input(x)
     search = RESHAPE if like_input else ()
     goal = (dim_of(-spatial - 1), channels)
     if x.shape[-1] == channels and (like_input or not _is_map(ctx, x)):
-        reason = f"the last axis has the {channels} channels: {write_shape(x.shape)} is channels-last"
+        reason = f"the last dim has the {channels} channels: {write_shape(x.shape)} is channels-last"
         fix = fix_argument(ctx, move_to_channels(x.rank, spatial))
         return Diagnosis(reason, expected, fix, search, goal)
     if x.rank == spatial + 1 and channels == 1:
-        reason = f"{write_shape(x.shape)} has {x.rank} axes, so axis 0 was taken for the channels: one is missing"
+        reason = f"{write_shape(x.shape)} has {x.rank} dims, so dim 0 was read as the channels: a dim is missing"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(1)"), search, goal)
     maker = ctx.flow.producer(x.link)
     plural = "channel" if got == 1 else "channels"
     giver = f"{ctx.describe_giver(x, axis - x.rank)} {got} {plural}"
     if maker is not None and maker.type_name in CATS:
         sizes = [spec.shape[axis] for spec in maker.inputs if len(spec.shape) > axis]
-        giver = f"cat gives {' + '.join(map(str, sizes))} = {got} channels"
+        giver = f"cat outputs {' + '.join(map(str, sizes))} = {got} channels"
     if x.rank == spatial + 1:
         giver += f" ({where}: {write_shape(x.shape)})"
-    reason = f"{giver}, {ctx.owner} takes {channels}"
+    reason = f"{giver}, {ctx.owner} expects {channels}"
     groups = ctx.setting("groups", 1)
     changes: dict[str, Any] = {"in_channels": got}
     if isinstance(groups, int) and groups > 1:
@@ -122,9 +122,9 @@ def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis 
     axis, size, window = found
     padding = window.total_padding // 2
     padded = f"{size} + 2 × {padding} = {size + 2 * padding}" if padding else str(size)
-    spread = f" ({window.kernel} spread by dilation {window.dilation})" if window.dilation > 1 else ""
-    reason = f"axis {x.rank - spatial + axis} has {padded}, the window is {window.extent} wide{spread}"
-    return Diagnosis(reason, f"at least {window.extent - 2 * padding} on that axis", "", GROW)
+    spread = f" (kernel {window.kernel}, dilation {window.dilation})" if window.dilation > 1 else ""
+    reason = f"dim {x.rank - spatial + axis} is {padded}, the window is {window.extent} wide{spread}"
+    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", "", GROW)
 
 
 def find_window(ctx: FailureContext, sizes: tuple[int, ...]) -> tuple[int, int, Window] | None:

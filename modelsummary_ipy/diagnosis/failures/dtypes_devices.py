@@ -34,7 +34,7 @@ def explain_dtype(ctx: FailureContext) -> Diagnosis | None:
         return _explain_boolean(ctx)
     if ctx.function in _WEIGHTED:
         return _explain_mix(ctx)
-    return _explain_whole(ctx)
+    return _explain_integers(ctx)
 
 
 def cast(dtype: str) -> str:
@@ -46,7 +46,7 @@ def _explain_lookup(ctx: FailureContext) -> Diagnosis | None:
     x = ctx.operands[0]
     if x.spec.dtype in ("int64", "int32"):
         return None
-    reason = f"a table is read by whole numbers, {x.spec.dtype} came"
+    reason = f"embedding indices must be integers, got {x.spec.dtype}"
     return Diagnosis(reason, "int64 indices", fix_argument(ctx, "{}.long()"), candidates=retype_input(ctx, x, "int64"))
 
 
@@ -72,8 +72,8 @@ def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:
     if not fix:
         at = next(index for index, x in enumerate(ctx.operands) if x.spec.dtype == "bool")
         fix = fix_operand(ctx, at, "{}.float()") if len(ctx.operands) > 1 else ""
-    reason = "booleans can't be subtracted; ~mask turns a mask round"
-    return Diagnosis(reason, "numbers, or ~ on a mask", fix)
+    reason = "bool tensors can't be subtracted; ~mask inverts a mask"
+    return Diagnosis(reason, "a number dtype, or ~ on a mask", fix)
 
 
 def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
@@ -93,7 +93,7 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
         against = f"the other tensor is {wanted}"
     if odd is None or ctx.call is None or (ctx.call.autocast is not None and odd.spec.dtype in FLOATING[2:]):
         return None
-    reason = f"{odd.spec.dtype} came, {against}"
+    reason = f"got {odd.spec.dtype}, {against}"
     maker = ctx.flow.producer(odd.link)
     if maker is not None and maker.kind == "op" and maker.type_name in ("double", "half", "float", "bfloat16", "to"):
         place = f" at {maker.source.text}" if maker.source is not None else ""
@@ -110,31 +110,31 @@ def _is_mask(x: Operand) -> bool:
     return "mask" in x.spec.name and x.spec.dtype == "bool"
 
 
-_REFUSES_WHOLE = frozenset(
+_FLOATING_ONLY = frozenset(
     """softmax log_softmax softmin std var gelu silu hardswish mish softplus hardsigmoid celu logsigmoid glu mean
     max_pool1d max_pool2d avg_pool2d adaptive_max_pool2d adaptive_avg_pool2d interpolate unfold multinomial bernoulli
     rand_like randn_like stft dropout normalize norm cdist cosine_similarity fft""".split()  # noqa: SIM905  # words
 )
 
 
-def _explain_whole(ctx: FailureContext) -> Diagnosis | None:
-    """An operation that needs fractions, given whole numbers or booleans."""
+def _explain_integers(ctx: FailureContext) -> Diagnosis | None:
+    """An operation that needs floating point, given integers or booleans."""
     assert ctx.call is not None
     x = ctx.operands[0]
     if x.spec.dtype in FLOATING:
         return None
     if ctx.function in ("mul_", "div_", "add_", "sub_", "pow_"):
-        reason = f"the result is floating and is to be written into {x.spec.dtype}"
+        reason = f"the result is floating point and is written into {x.spec.dtype}"
         line = ctx.line
         sign = {"mul_": "*", "div_": "/", "add_": "+", "sub_": "-", "pow_": "**"}[ctx.function]
         left, found, right = line.partition(f" {sign}= ")
         fix = f"{left} = {left} {sign} {right}" if found else ""
-        return Diagnosis(reason, "a floating tensor to write into", fix)
-    if ctx.function not in _REFUSES_WHOLE:
+        return Diagnosis(reason, "a floating-point tensor to write into", fix)
+    if ctx.function not in _FLOATING_ONLY:
         return None
-    reason = f"{ctx.function} is made for fractions, {x.spec.dtype} came"
+    reason = f"{ctx.function} needs floating point, got {x.spec.dtype}"
     fix = fix_argument(ctx, "{}.float()")
-    return Diagnosis(reason, "a floating dtype", fix, candidates=retype_input(ctx, x, "float32"))
+    return Diagnosis(reason, "a floating-point dtype", fix, candidates=retype_input(ctx, x, "float32"))
 
 
 def explain_device(ctx: FailureContext) -> Diagnosis | None:
@@ -209,15 +209,15 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
         return None
     words = ctx.failure.message.partition("in self: ")[2].split()
     most = int(words[0]) if words and words[0].isdigit() else None
-    came = f"{most} came" if most is not None else "a larger or a negative one came"
-    reason = f"the table has rows 0 … {rows - 1}, {came}"
+    got = f"got {most}" if most is not None else "got a larger or a negative index"
+    reason = f"the table has rows 0 … {rows - 1}, {got}"
     counted = next((call for call in ctx.flow.walk_back(ctx.operands[0].link, 8) if call.type_name == "arange"), None)
     goal = None
     if counted is not None and most is not None:
         count = max(ctx.operands[0].shape, default=1)
         first = most + 1 - count
-        came = f"{count} positions came" + (f", counted from {first}" if first else "")
-        reason = f"{came}, {ctx.owner} has {rows}"
+        positions = f"{count} positions" + (f", counted from {first}" if first else "")
+        reason = f"input has {positions}, {ctx.owner} has {rows}"
         goal = (_longest, rows - first)
     fix = fix_module(ctx, num_embeddings=most + 1) if most is not None else ""
     return Diagnosis(reason, f"indices 0 … {rows - 1}", fix, STEER if goal is not None else (), goal)

@@ -35,7 +35,7 @@ __all__ = ["explain"]
 
 Family = Callable[[FailureContext], "Diagnosis | None"]
 
-#: What looks at sizes.
+#: Explanations from shapes.
 _SIZES: tuple[Family, ...] = (
     explain_linear,
     explain_convolution,
@@ -50,7 +50,7 @@ _SIZES: tuple[Family, ...] = (
     explain_window,
     explain_axis,
 )
-#: What looks at dtypes, devices and values.
+#: Explanations from dtypes, devices and values.
 _KINDS: tuple[Family, ...] = (explain_index_range, explain_device, explain_dtype)
 
 
@@ -84,7 +84,7 @@ def explain(story: Story, retracer: SizeTracer | None = None, errors: list[str] 
         reason += _write_need(ctx, found[0])
     earlier = find_earlier(ctx)
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
-        reason += f"; its {write_ordinal(earlier.call_index + 1)} call took {write_shape(earlier.inputs[0].shape)}"
+        reason += f"; its {write_ordinal(earlier.call_index + 1)} call got {write_shape(earlier.inputs[0].shape)}"
     source = ctx.failure.source
     place = source.text if source is not None else None
     return ForwardError(
@@ -99,7 +99,7 @@ def explain(story: Story, retracer: SizeTracer | None = None, errors: list[str] 
 
 
 def _diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
-    """Return what the first family that knows the failure says of it, else torch's own words."""
+    """Return the diagnosis of the first family that explains the failure, else torch's own message."""
     words = ctx.failure.message
     kinds_first = any(word in words for word in ("dtype", "scalar type", "not implemented for", "device", "Input type"))
     for family in (explain_arguments, *(_KINDS + _SIZES if kinds_first else _SIZES + _KINDS)):

@@ -26,7 +26,7 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
     shape = x.shape
     if not shape or shape[-1] == taken:
         return None
-    expected = f"last axis {taken} (in_features)"
+    expected = f"last dim = {taken} (in_features)"
     return (
         _explain_unflattened(ctx, x, taken, expected)
         or _explain_flattened(ctx, x, taken, expected)
@@ -57,12 +57,12 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     shape, rank = x.shape, x.rank
     for start in range(1, rank - 1):
         if math.prod(shape[start:]) == taken:
-            reason = f"{write_product(shape[start:])}: the map was not flattened"
+            reason = f"{write_product(shape[start:])}: the feature map was not flattened"
             return Diagnosis(reason, expected, fix_argument(ctx, f"{{}}.flatten({start})"))
     if taken not in shape[1:-1]:
         return None
     axis = 1 + shape[1:-1].index(taken)
-    reason = f"axis {axis} has the {taken} features and the last one {shape[-1]}; a Linear multiplies the last axis"
+    reason = f"dim {axis} has the {taken} features, the last dim has {shape[-1]}; a Linear multiplies the last dim"
     search = RESHAPE if ctx.is_like_input(x) else ()
     return Diagnosis(reason, expected, fix_argument(ctx, move_to_end(axis, rank)), search)
 
@@ -87,14 +87,14 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
     if math.prod(inner) != x.shape[-1]:
         if math.prod(inner[1:]) == x.shape[-1] and x.rank == 2:
             reason = (
-                f"the map {write_shape(before.shape)} has no batch axis, so its {before.shape[0]} channels were taken "
-                f"for one and {write_product(inner)} features are left"
+                f"the feature map {write_shape(before.shape)} has no batch dim: its {before.shape[0]} channels were "
+                f"read as the batch, which leaves {write_product(inner)} features"
             )
             return Diagnosis(reason, expected, _fix_flatten(ctx, x, 0), RESHAPE, goal)
         return None
     fitting = factor_like(taken, inner[0], len(inner) - 1)
     factors = f" = {write_times(fitting)}" if fitting is not None else ""
-    reason = f"{write_product(inner)} features arrive where {taken}{factors} are taken"
+    reason = f"input has {write_product(inner)} features, {ctx.owner} expects {taken}{factors}"
     return Diagnosis(reason, expected, fix_module(ctx, in_features=x.shape[-1]), STEER, goal)
 
 
@@ -112,17 +112,17 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     maker = ctx.flow.producer(x.link)
     got = x.shape[-1]
     fix = fix_module(ctx, in_features=got)
-    reason = f"{ctx.describe_giver(x, -1)} {got} features, {ctx.owner} takes {taken}"
+    reason = f"{ctx.describe_giver(x, -1)} {got} features, {ctx.owner} expects {taken}"
     if got == 2 * taken and (name := _find_bidirectional(ctx, x)):
-        reason = f"{name} is bidirectional: 2 × {taken} = {got} features arrive"
+        reason = f"{name} is bidirectional: it outputs 2 × {taken} = {got} features, {ctx.owner} expects {taken}"
     elif maker is not None and maker.type_name in CATS and maker.outputs:
         sizes = [spec.shape[-1] for spec in maker.inputs if spec.shape]
         if sum(sizes) == got:
-            reason = f"cat puts {' + '.join(map(str, sizes))} = {got} features side by side, {ctx.owner} takes {taken}"
+            reason = f"cat outputs {' + '.join(map(str, sizes))} = {got} features, {ctx.owner} expects {taken}"
     if not fix and ctx.call is not None and ctx.call.kind == "op":
         weight = ctx.operands[1]
         if weight.shape[0] == got:
-            reason = f"the weight {write_shape(weight.shape)} lies the other way round: a Linear's is [out, in]"
+            reason = f"the weight {write_shape(weight.shape)} is transposed: a Linear's weight is [out, in]"
             fix = fix_operand(ctx, 1, "{}.t()")
     return Diagnosis(reason, expected, fix, RESHAPE if ctx.is_like_input(x) else STEER, (dim_of(-1), taken))
 

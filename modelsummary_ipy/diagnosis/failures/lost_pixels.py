@@ -70,6 +70,6 @@ def _read(call: Call, axis: int) -> Lost | None:
 
 
 def write_lost(lost: Lost) -> str:
-    """``"'down1' (MaxPool2d) made 12 of 25, and 25 / 2 is no whole number"``."""
+    """``"'down1' (MaxPool2d) reduced 25 to 12, and 25 / 2 is 12.5"``."""
     divided = f"{lost.before} / {lost.stride} is {lost.before / lost.stride:g}"
-    return f"{name_call(lost.call)} made {lost.after} of {lost.before}, and {divided}"
+    return f"{name_call(lost.call)} reduced {lost.before} to {lost.after}, and {divided}"

@@ -50,15 +50,15 @@ def _explain_channels(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         return _explain_features(ctx, x, features)
     values = x.shape[0] * math.prod(x.shape[2:])
     if ctx.function == "batch_norm" and values == 1 and (ctx.fact is None or ctx.fact.training):
-        places = write_product((x.shape[0], *x.shape[2:]))
-        reason = f"in train mode a variance is taken over batch and places, and {places} value a channel has none"
+        count = write_product((x.shape[0], *x.shape[2:]))
+        reason = f"in train mode the variance is over batch and positions, and {count} value per channel has none"
         specs = tuple(f.spec._replace(shape=(2, *f.spec.shape[1:])) for f in ctx.trace.inputs if f.spec.shape)
         candidates = (specs,) if len(specs) == len(ctx.trace.inputs) else ()
-        expected = "more than one value a channel in train mode"
+        expected = "more than one value per channel in train mode"
         return Diagnosis(reason, expected, "model.eval()", candidates=candidates)
     if ctx.function == "instance_norm" and math.prod(x.shape[2:]) == 1:
-        reason = f"a variance is taken over the places of one map, and {write_shape(x.shape)} has one place"
-        return Diagnosis(reason, "more than one place a channel", "", GROW)
+        reason = f"the variance is over the positions of one feature map, and {write_shape(x.shape)} has one position"
+        return Diagnosis(reason, "more than one position per channel", "", GROW)
     return None
 
 
@@ -69,11 +69,11 @@ def _first_weight(ctx: FailureContext) -> int | None:
 def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, ...], features: object) -> Diagnosis:
     assert ctx.call is not None
     words = " or ".join(map(str, ranks))
-    expected = f"{words} axes, channels on axis 1"
-    reason = f"{write_shape(x.shape)} has {x.rank} axes, {ctx.call.type_name} reads {words}"
+    expected = f"{words} dims, channels in dim 1"
+    reason = f"{write_shape(x.shape)} has {x.rank} dims, {ctx.call.type_name} expects {words}"
     family = ctx.call.type_name[:-2]
     if x.rank == ranks[0] - 1 and x.shape[0] == features:
-        reason += ": the batch is missing"
+        reason += ": the batch dim is missing"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(0)"), RESHAPE)
     better = next((name for name, takes in _RANKS.items() if name.startswith(family) and x.rank in takes), None)
     if better is not None and ctx.fact is not None and x.rank > max(ranks):
@@ -84,16 +84,16 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, ...], featu
 
 
 def _explain_features(ctx: FailureContext, x: Operand, features: int) -> Diagnosis:
-    expected = f"axis 1 of {features} (num_features)"
+    expected = f"dim 1 = {features} (num_features)"
     if x.rank > 2 and x.shape[-1] == features:
         back = [0, x.rank - 1, *range(1, x.rank - 1)]
         forth = [0, *range(2, x.rank), 1]
         move = f"permute({', '.join(map(str, back))})" if x.rank > 3 else "transpose(1, 2)"
         home = f"permute({', '.join(map(str, forth))})" if x.rank > 3 else "transpose(1, 2)"
-        reason = f"the last axis has the {features} features; {ctx.owner} norms axis 1, which has {x.shape[1]}"
+        reason = f"the last dim has the {features} features; {ctx.owner} normalizes dim 1, which has {x.shape[1]}"
         fix = fix_argument(ctx, f"{{}}.{move}", f"{{}}.{home}")
         return Diagnosis(reason, expected, fix)
-    reason = f"{ctx.describe_giver(x, 1 - x.rank)} {x.shape[1]} channels, {ctx.owner} norms {features}"
+    reason = f"{ctx.describe_giver(x, 1 - x.rank)} {x.shape[1]} channels, {ctx.owner} expects {features}"
     fix = fix_module(ctx, num_features=x.shape[1])
     search = RESHAPE if ctx.is_like_input(x) else ()
     return Diagnosis(reason, expected, fix, search, (dim_of(1), features))
@@ -106,18 +106,18 @@ def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     if not isinstance(wanted, tuple) or x.shape[-len(wanted) :] == wanted:
         return None
     words = str(wanted[0]) if len(wanted) == 1 else write_shape(wanted)
-    expected = f"last {'axis' if len(wanted) == 1 else 'axes'} {words} (normalized_shape)"
+    expected = f"last {'dim' if len(wanted) == 1 else 'dims'} = {words} (normalized_shape)"
     if len(wanted) == 1 and wanted[0] in x.shape[1:-1]:
         axis = 1 + x.shape[1:-1].index(wanted[0])
         there = move_to_end(axis, x.rank)
         back = [*range(axis), x.rank - 1, *range(axis, x.rank - 1)]
         home = f"{{}}.permute({', '.join(map(str, back))})" if axis != x.rank - 2 else there
-        reason = f"axis {axis} has the {words} features and the last one {x.shape[-1]}; the last axis is normed"
+        reason = f"dim {axis} has the {words} features, the last dim has {x.shape[-1]}; the last dim is normalized"
         return Diagnosis(reason, expected, fix_argument(ctx, there, home))
     came = x.shape[-len(wanted) :]
-    reason = f"{write_shape(came) if len(came) > 1 else came[0] if came else 'no axis'} came, {words} is normed"
+    reason = f"input has last dims {write_shape(came)}, {ctx.owner} expects {words}"
     if len(came) == 1:
-        reason = f"{ctx.describe_giver(x, -1)} {came[0]} features, {ctx.owner} norms {words}"
+        reason = f"{ctx.describe_giver(x, -1)} {came[0]} features, {ctx.owner} expects {words}"
     fix = fix_module(ctx, normalized_shape=came) if len(came) == len(wanted) else ""
 
     search = RESHAPE if ctx.is_like_input(x) else STEER
@@ -129,13 +129,14 @@ def _explain_group_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     channels = ctx.setting("num_channels") if ctx.call.kind == "module" else _first_weight(ctx)
     groups = ctx.given("num_groups")
     if x.rank < 2:
-        return Diagnosis(f"{write_shape(x.shape)} has no channel axis", "[N, C, …]", "", RESHAPE)
+        return Diagnosis(f"{write_shape(x.shape)} has no channel dim", "[N, C, …]", "", RESHAPE)
     got = x.shape[1]
     if not isinstance(groups, int):
         return None
     if got % groups:
         reason = (
-            f"{got} channels don't divide into {groups} groups: {groups} × {got // groups} = {groups * (got // groups)}"
+            f"{got} channels are not divisible into {groups} groups: "
+            f"{groups} × {got // groups} = {groups * (got // groups)}"
         )
         fitting = max(n for n in range(1, groups + 1) if got % n == 0)
         fix = fix_module(ctx, num_groups=fitting, num_channels=got)
@@ -143,6 +144,6 @@ def _explain_group_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
             fix = fix_setting(ctx, "group_norm", "num_groups", 1, fitting)
         return Diagnosis(reason, f"channels divisible by {groups} (num_groups)", fix)
     if isinstance(channels, int) and got != channels:
-        reason = f"{got} channels came, {ctx.owner} norms {channels}"
-        return Diagnosis(reason, f"axis 1 of {channels} (num_channels)", fix_module(ctx, num_channels=got))
+        reason = f"input has {got} channels, {ctx.owner} expects {channels}"
+        return Diagnosis(reason, f"dim 1 = {channels} (num_channels)", fix_module(ctx, num_channels=got))
     return None

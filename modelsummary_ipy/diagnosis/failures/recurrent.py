@@ -35,25 +35,25 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Diagnosis:
-    reason = f"{write_shape(x.shape)} has {x.rank} axes"
+    reason = f"{write_shape(x.shape)} has {x.rank} dims"
     fix = ""
     if x.rank == 4:
-        reason += ": a map is no sequence yet; its places become the steps"
+        reason += ": flatten the feature map into a sequence, one step per position"
         fix = fix_argument(ctx, "{}.flatten(2).transpose(1, 2)")
-    expected = f"[batch, features] or [features], {ranks[1]} or {ranks[0]} axes" if ranks == (1, 2) else (
-        f"{ranks[1]} axes with a batch, {ranks[0]} without"
+    expected = f"[batch, features] or [features], {ranks[1]} or {ranks[0]} dims" if ranks == (1, 2) else (
+        f"{ranks[1]} dims with a batch, {ranks[0]} without"
     )  # fmt: skip
     return Diagnosis(reason, expected, fix, RESHAPE)
 
 
 def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
-    expected = f"last axis {taken} (input_size)"
+    expected = f"last dim = {taken} (input_size)"
     search = RESHAPE if ctx.is_like_input(x) else ()
     goal = (dim_of(-1), taken)
     if x.rank == 3 and x.shape[1] == taken:
-        reason = f"axis 1 has the {taken} features and the last one {x.shape[2]}; features come last"
+        reason = f"dim 1 has the {taken} features, the last dim has {x.shape[2]}; features come last"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.transpose(1, 2)"), search, goal)
-    reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features a step, {ctx.owner} takes {taken}"
+    reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features per step, {ctx.owner} expects {taken}"
     return Diagnosis(reason, expected, fix_module(ctx, input_size=x.shape[-1]), search, goal)
 
 
@@ -77,9 +77,9 @@ def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...],
     else:
         count = f"{layers} layers × {directions} directions" if directions == 2 else "num_layers"
         expected = f"{what} state {write_shape(wanted)}: [{count}, batch, hidden_size]"
-    reason = f"the {what} state is {write_shape(state.shape)}, {write_shape(wanted)} belongs to this input"
+    reason = f"the {what} state is {write_shape(state.shape)}, this input needs {write_shape(wanted)}"
     if sorted(state.shape) == sorted(wanted) and len(wanted) == 3:
-        reason += ": its axes are in another order"
+        reason += ": its dims are in another order"
         if ctx.setting("batch_first"):
             reason += " (batch_first moves the batch of the input, not of the state)"
     fix = fix_creation(ctx, state, wanted)

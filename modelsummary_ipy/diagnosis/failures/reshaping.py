@@ -68,7 +68,7 @@ def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
         return None
     maker = ctx.flow.producer(x.link)
     after = f" after {maker.type_name}" if maker is not None and maker.kind == "op" else ""
-    reason = f"the numbers don't lie in that order in memory{after}: view never copies, reshape does"
+    reason = f"the tensor is not contiguous{after}: view never copies, reshape does"
 
     def edit(items: list[str], write: Any) -> str:
         return re.sub(r"\.view\(", ".reshape(", write("\0".join(items)), count=1)
@@ -87,7 +87,7 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     same = all(w in (-1, s) for w, s in zip(lead, x.shape[:-1], strict=True))
     if not same or heads < 2 or features // heads != each or heads * each == features:
         return None
-    reason = f"{features} features don't divide into {heads} heads of {each}: {heads} × {each} = {heads * each}"
+    reason = f"{features} features are not divisible into {heads} heads of {each}: {heads} × {each} = {heads * each}"
     fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
     near = min(fitting, key=lambda n: (abs(n - heads), n))
     fix = ""
@@ -110,7 +110,7 @@ def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     inner = math.prod([size for size in rest if size != -1])
     if not ((-1 in rest and inner and each % inner == 0) or inner == each):
         return None
-    reason = f"the target holds a batch of {wanted[0]}, and {batch} came: {write_product(x.shape)}"
+    reason = f"the target shape has a batch of {wanted[0]}, the input has {batch}: {write_product(x.shape)}"
 
     def edit(items: list[str], write: Any) -> str | None:
         if len(items) < 2 or items[1].strip("()") != str(wanted[0]):
@@ -152,16 +152,16 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
 
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
     if len(wanted) < x.rank:
-        reason = f"expand adds axes in front and never takes one away: {x.rank} axes to {len(wanted)}"
+        reason = f"expand adds dims in front and never removes one: {x.rank} dims to {len(wanted)}"
         return Diagnosis(reason, f"at least {x.rank} sizes", "", ANYWHERE)
     for axis in range(1, x.rank + 1):
         if wanted[-axis] not in (-1, x.shape[-axis]) and x.shape[-axis] != 1:
             at = len(wanted) - axis
-            asked = f"axis {at} is {x.shape[-axis]} and was asked to be {wanted[-axis]}"
-            reason = f"expand stretches axes of 1 only: {asked}"
+            asked = f"dim {at} is {x.shape[-axis]}, the target is {wanted[-axis]}"
+            reason = f"expand changes dims of size 1 only: {asked}"
             goal = (_asked_at(at), x.shape[-axis])
             fix = resize_param(ctx, x, -axis, wanted[-axis])
-            return Diagnosis(reason, "1, or the size asked for, on every axis", fix, STEER if fix else ANYWHERE, goal)
+            return Diagnosis(reason, "1, or the target size, in every dim", fix, STEER if fix else ANYWHERE, goal)
     return None
 
 
@@ -198,8 +198,8 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
     if ctx.function == "permute":
         order = ctx.arguments.get("dims")
         if isinstance(order, tuple) and len(order) != x.rank:
-            reason = f"permute names {len(order)} axes, {write_shape(x.shape)} has {x.rank}"
-            return Diagnosis(reason, f"{len(order)} axes", "", RESHAPE)
+            reason = f"permute has {len(order)} dims, {write_shape(x.shape)} has {x.rank}"
+            return Diagnosis(reason, f"{len(order)} dims", "", RESHAPE)
     if ctx.function == "getitem":
         return _explain_index(ctx, x)
     asked = [
@@ -210,8 +210,8 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
     for name, value in asked:
         rank = x.rank + (ctx.function in ("unsqueeze", "stack"))
         if not -rank <= value < max(rank, 1):
-            reason = f"{name}={value}, and {write_shape(x.shape)} has {x.rank} axes: {-rank} … {rank - 1}"
-            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} axes", "", RESHAPE)
+            reason = f"{name}={value}, and {write_shape(x.shape)} has {x.rank} dims: {-rank} … {rank - 1}"
+            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} dims", "", RESHAPE)
     return None
 
 
@@ -222,8 +222,8 @@ def _explain_index(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         return None
     used = [item for item in items if item is not None and item != "..."]
     if len(used) > x.rank:
-        reason = f"{len(used)} indices for the {x.rank} axes of {write_shape(x.shape)}"
-        return Diagnosis(reason, f"at least {len(used)} axes", "", ANYWHERE)
+        reason = f"{len(used)} indices for the {x.rank} dims of {write_shape(x.shape)}"
+        return Diagnosis(reason, f"at least {len(used)} dims", "", ANYWHERE)
     axis = 0
     for item in items:
         if item is None:
@@ -233,9 +233,9 @@ def _explain_index(ctx: FailureContext, x: Operand) -> Diagnosis | None:
             continue
         if type(item) is int and axis < x.rank and not -x.shape[axis] <= item < x.shape[axis]:
             most = x.shape[axis] - 1
-            reason = f"index {item} on axis {axis} of {write_shape(x.shape)}: the last one is {most}"
+            reason = f"index {item} in dim {axis} of {write_shape(x.shape)}: the last one is {most}"
             needed = item + 1 if item >= 0 else -item
-            return Diagnosis(reason, f"at least {needed} on axis {axis}", "", ANYWHERE, (dim_of(axis), needed))
+            return Diagnosis(reason, f"at least {needed} in dim {axis}", "", ANYWHERE, (dim_of(axis), needed))
         axis += 1
     return None
 
@@ -252,6 +252,6 @@ def explain_split(ctx: FailureContext) -> Diagnosis | None:
         return None
     if sum(sizes) == x.shape[dim]:
         return None
-    reason = f"{' + '.join(map(str, sizes))} = {sum(sizes)}, and axis {dim % x.rank} has {x.shape[dim]}"
+    reason = f"{' + '.join(map(str, sizes))} = {sum(sizes)}, and dim {dim % x.rank} has {x.shape[dim]}"
 
-    return Diagnosis(reason, f"{sum(sizes)} on axis {dim % x.rank}", "", STEER, (dim_of(dim), sum(sizes)))
+    return Diagnosis(reason, f"{sum(sizes)} in dim {dim % x.rank}", "", STEER, (dim_of(dim), sum(sizes)))

@@ -22,24 +22,24 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
         return None
     spatial = int(ctx.function[-2])
     if x.rank not in (spatial + 1, spatial + 2):
-        reason = f"{write_shape(x.shape)} has {x.rank} axes, a {spatial}-d pool reads {spatial + 2}"
+        reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d pool expects {spatial + 2}"
         fix = ""
         if x.rank == spatial + 3:
             fix = fix_argument(ctx, "{}.flatten(0, 1)")
-        return Diagnosis(reason, f"{spatial + 2} axes with a batch, {spatial + 1} without", fix, RESHAPE)
+        return Diagnosis(reason, f"{spatial + 2} dims with a batch, {spatial + 1} without", fix, RESHAPE)
     if 0 in x.shape[1:]:
-        return Diagnosis(f"{write_shape(x.shape)} is empty", "a map with places in it", "", GROW)
+        return Diagnosis(f"{write_shape(x.shape)} is empty", "a feature map that is not empty", "", GROW)
     found = find_window(ctx, x.shape[-spatial:])
     if found is None:
         return _explain_half_window(ctx)
     axis, size, window = found
     padding = window.total_padding // 2
     times = _count_halvings(ctx, x)
-    before = f" after {times} layers that made it smaller" if times > 1 else ""
+    before = f" after {times} layers that shrink it" if times > 1 else ""
     padded = f"{size} + 2 × {padding}" if padding else str(size)
-    reason = f"axis {x.rank - spatial + axis} is {padded}{before}, the window is {window.extent} wide"
-    reason += ": nothing would be left"
-    return Diagnosis(reason, f"at least {window.extent - 2 * padding} on that axis", "", GROW)
+    reason = f"dim {x.rank - spatial + axis} is {padded}{before}, the window is {window.extent} wide"
+    reason += ": the output would be empty"
+    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", "", GROW)
 
 
 def _count_halvings(ctx: FailureContext, x: Operand) -> int:
@@ -73,9 +73,9 @@ def _explain_padding(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         axis = x.rank - 1 - place
         most = max(padding[2 * place : 2 * place + 2])
         if axis >= 0 and most >= x.shape[axis]:
-            reason = f"axis {axis} has {x.shape[axis]}, and {most} are mirrored from it: it takes more than {most}"
-            return Diagnosis(reason, f"more than {most} on axis {axis}", "", GROW)
+            reason = f"dim {axis} is {x.shape[axis]} and the padding mirrors {most} of it: it needs more than {most}"
+            return Diagnosis(reason, f"more than {most} in dim {axis}", "", GROW)
     if len(padding) // 2 > x.rank - 1:
-        reason = f"{len(padding) // 2} axes are padded, {write_shape(x.shape)} has {x.rank}"
-        return Diagnosis(reason, f"{len(padding) // 2 + 2} axes", "", ANYWHERE)
+        reason = f"{len(padding) // 2} dims are padded, {write_shape(x.shape)} has {x.rank}"
+        return Diagnosis(reason, f"{len(padding) // 2 + 2} dims", "", ANYWHERE)
     return None

@@ -129,7 +129,7 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
         return None
     written = _write_step(step)
     count = evidence.batch * evidence.factor_in(step, 0, at)
-    gone = f"takes one of the {count} samples" if picks else f"runs over the batch of {count}"
+    gone = f"keeps one of the {count} samples" if picks else f"reduces the batch of {count}"
     message = f"{written} {gone}: {write_size(before)} became {write_size(after)}"
     return evidence.flag("batch-lost", "warning" if grave else "note", step, message, _fix_loss(step, at, rank))
 
@@ -154,7 +154,7 @@ def _fix_loss(step: Call, at: int, rank: int) -> str:
     if step.type_name in _PICKS:
         index = argument(step, "1", "index")
         index = index[at] if isinstance(index, tuple) and len(index) > at else index
-        return f"x[:, {index}] takes it of every sample" if at == 0 and rank > 2 and isinstance(index, int) else ""
+        return f"x[:, {index}] takes it from every sample" if at == 0 and rank > 2 and isinstance(index, int) else ""
     labels = einsum_labels(step)
     if labels is not None:
         return f"{','.join(labels[0])}->{labels[0][0][at]}{labels[1]} keeps the batch"
@@ -235,7 +235,9 @@ def _judge_move(evidence: Evidence, step: Call, outcome: Outcome, home: int) -> 
     before, after = step.inputs[0].shape, step.outputs[0].shape
     if step.type_name == "stack":
         steps = _are_time_steps(evidence, step)
-        message = f"stack put {len(step.inputs)} in front of the batch: {write_size(before)} became {write_size(after)}"
+        message = (
+            f"stack adds a dim of {len(step.inputs)} before the batch: {write_size(before)} became {write_size(after)}"
+        )
         fix = f"torch.stack(…, dim={home + 1}) keeps the batch first"
         return evidence.flag("batch-moved", "warning" if steps else "note", step, message, fix)
     if step.type_name not in TRANSPOSES and einsum_labels(step) is None:
@@ -251,7 +253,7 @@ def _judge_move(evidence: Evidence, step: Call, outcome: Outcome, home: int) -> 
     root = evidence.calls[0]
     beside_one = any(evidence.moving_out(root, leaf) == () for leaf in range(len(root.outputs)))
     grave = grave and not beside_one and not any(_weighs_batch(evidence, call) for call in following)
-    message = f"the batch of {evidence.batch} left dim {home} for dim {outcome.dim} here and never came back: "
+    message = f"the batch of {evidence.batch} moved from dim {home} to dim {outcome.dim} here and is not moved back: "
     message += f"{write_size(before)} became {write_size(after)}, the output is {write_size(outcome.shape)}"
     fix = f"transpose({home}, {outcome.dim}) before the return"
     return evidence.flag("batch-moved", "warning" if grave else "note", step, message, fix)

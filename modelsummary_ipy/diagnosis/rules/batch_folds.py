@@ -45,7 +45,7 @@ def find_folded_batches(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _judge_division(evidence: Evidence, step: Call, other: Call) -> Flag | None:
-    """A ``view(-1, n)`` whose n is no divisor of a sample's numbers."""
+    """A ``view(-1, n)`` whose n does not divide a sample's elements."""
     asked = given_size(step)
     if asked is None or asked != given_size(other) or asked[0] != -1 or len(asked) < 2:
         return None
@@ -58,14 +58,14 @@ def _judge_division(evidence: Evidence, step: Call, other: Call) -> Flag | None:
     sure = len(step.inputs[0].shape) > 2 and weighted
     before, after = write_size(step.inputs[0].shape), write_size(step.outputs[0].shape)
     message = (
-        f"{before} became {after}: a sample holds {sample} numbers, a row {row}; a batch of {evidence.batch + 1} fails"
+        f"{before} became {after}: a sample has {sample} elements, a row {row}; a batch of {evidence.batch + 1} fails"
     )
-    fix = f"flatten(1) keeps a row a sample, in_features={sample}"
+    fix = f"flatten(1) keeps one row per sample, in_features={sample}"
     return evidence.flag("batch-folded", "warning" if sure else "note", step, message, fix)
 
 
 def _find_folder(evidence: Evidence, outcome: Outcome) -> Call | None:
-    """Walk back to the step that read one row a sample and made several."""
+    """Walk back to the step that read one row per sample and made several."""
     link: Link | None = outcome.link
     for _ in range(10_000):
         step = evidence.flow.producer(link)
@@ -99,11 +99,11 @@ def _judge_fold(evidence: Evidence, step: Call, outcome: Outcome) -> Flag | None
     held = math.prod(before) // evidence.batch
     message = f"{write_size(before)} became {write_size(after)}: {rows} rows for each of the {evidence.batch} samples"
     if how in ("cut", "split"):
-        message += f", cut through an axis ({held} numbers a sample, {math.prod(after[1:])} a row)"
+        message += f", which splits a dim ({held} elements per sample, {math.prod(after[1:])} per row)"
     fix = "flatten(1)" if len(after) == 2 else f"{step.type_name}(x.shape[0], …)"
     wide = f" and in_features={held}" if grave and feeds and len(after) == 2 else ""
     return evidence.flag("batch-folded", "warning" if grave else "note", step, message,
-        f"{fix} keeps a row a sample{wide}" if wide == "" else f"{fix}{wide} keep a row a sample",
+        f"{fix} keeps one row per sample" if wide == "" else f"{fix}{wide} keep one row per sample",
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def _judge_cat(evidence: Evidence, step: Call) -> Flag | None:
     count = len(pieces)
     message = f"cat along the batch: {count} × {write_size(shapes[0])} became {write_size(step.outputs[0].shape)}"
     if same and branched:
-        fix = "torch.cat(…, dim=1) puts a sample's branches side by side"
+        fix = "torch.cat(…, dim=1) concatenates a sample's branches"
         return evidence.flag("batch-folded", "warning", step, message, fix)
     return evidence.flag("batch-folded", "note", step, message, "")
 

@@ -46,10 +46,8 @@ def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
             continue
         grave = rank > 1 and _is_a_batch(evidence, step)
         before = write_size(step.inputs[0].shape)
-        by_itself = "" if _given_dim(evidence, step) is not None else ", the dim it takes when it is told none"
-        message = (
-            f"{step.type_name} over dim {dim} of {before} makes the {evidence.batch} samples add up to 1{by_itself}"
-        )
+        by_itself = "" if _given_dim(evidence, step) is not None else ", its default without dim="
+        message = f"{step.type_name} over dim {dim} of {before} makes the {evidence.batch} samples sum to 1{by_itself}"
         severity: Severity = "warning" if grave else "note"
         fix = "dim=-1" if rank != 4 else "dim=1"
         yield evidence.flag("softmax-over-batch", severity, step, message, f"{fix} stays within a sample")
@@ -195,8 +193,8 @@ def _write_pair(evidence: Evidence, step: Call, longer: int, shorter: int, sever
     moves = evidence.moving_in(step, shorter) or (0,)
     against = moves[0] + len(one) - len(two)
     message = (
-        f"{step.type_name} of {write_size(one)} and {write_size(two)}: the shorter one is read as {write_size(padded)}"
-        f", so its batch of {evidence.batch} lies along dim {against} and not dim 0: "
+        f"{step.type_name} of {write_size(one)} and {write_size(two)}: the shorter one broadcasts as "
+        f"{write_size(padded)}, so its batch of {evidence.batch} is in dim {against}, not in dim 0: "
         f"{write_size(step.outputs[0].shape)}"
     )
     fix = (
@@ -204,7 +202,7 @@ def _write_pair(evidence: Evidence, step: Call, longer: int, shorter: int, sever
         if one[-1] == 1 and len(one) == 2
         else f"unsqueeze({len(two)}) on the shorter one"
     )
-    return evidence.flag("batch-broadcast", severity, step, message, f"{fix} lines the samples up")
+    return evidence.flag("batch-broadcast", severity, step, message, f"{fix} aligns the samples")
 
 
 RULES = {"softmax-over-batch": find_softmaxes_over_batch, "batch-broadcast": find_paired_batches}

@@ -140,11 +140,11 @@ def _write_fixed(evidence: Evidence, step: Call, literal: bool) -> Flag:
     if evidence.again is not None and evidence.again.trace.failure is not None:
         reason = f": with a batch of {more} the forward fails"
     if not literal:
-        message = f"a buffer read here holds the batch's {size}{reason}"
-        return evidence.flag("batch-fixed", "note", step, message, "make it for x.shape[0] in the forward")
+        message = f"a buffer read here has the batch size {size}{reason}"
+        return evidence.flag("batch-fixed", "note", step, message, "make it with x.shape[0] in the forward")
     asked = given_size(step) or ()
     written = ", ".join(map(str, asked))
-    message = f"{step.type_name}({written}) has the batch size {size} written in it{reason}"
+    message = f"{step.type_name}({written}) hard-codes the batch size {size}{reason}"
     better = ", ".join("x.shape[0]" if dim == asked.index(size) else str(value) for dim, value in enumerate(asked))
     return evidence.flag("batch-fixed", "warning", step, message, f"{step.type_name}({better})")
 

@@ -56,7 +56,7 @@ def parse_declared(declared: Any) -> dict[str, tuple[str, ...]]:
         if all(isinstance(dim, str) and " " not in dim.strip() for dim in declared) and isinstance(declared, tuple):
             return {"0": _split(" ".join(declared))}
         return {str(place): _read_size(size) for place, size in enumerate(declared) if size is not None}
-    raise ValueError(f"{declared!r} is no size: write 'B 16 H W'")
+    raise ValueError(f"{declared!r} is not a shape: write 'B 16 H W'")
 
 
 def _read_size(size: Any) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def _read_size(size: Any) -> tuple[str, ...]:
         return _split(size)
     if isinstance(size, (tuple, list)):
         return _split(" ".join("_" if dim is None else "..." if dim is ... else str(dim) for dim in size))
-    raise ValueError(f"{size!r} is no size: write 'B 16 H W'")
+    raise ValueError(f"{size!r} is not a shape: write 'B 16 H W'")
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def _evaluate(token: str, sizes: Mapping[str, int]) -> Fraction | None:
     try:
         return _work_out(ast.parse(plain, mode="eval").body, sizes)
     except (SyntaxError, ZeroDivisionError) as error:
-        raise ValueError(f"{token!r} is no dim: a number, a name, H/2, 4*B, T+1 or _") from error
+        raise ValueError(f"{token!r} is not a dim: use a number, a name, H/2, 4*B, T+1 or _") from error
 
 
 def _work_out(node: ast.expr, sizes: Mapping[str, int]) -> Fraction | None:
@@ -149,11 +149,11 @@ def find_broken_declarations(evidence: Evidence) -> Iterator[Flag]:
         rows = [row for row in story.rows if row.path == path and row.kind == "module"]
         leaves = parse_declared(declared)
         if not rows:
-            message = f"declared as {_write(next(iter(leaves.values())))}, but 0 rows are of {path!r}"
+            message = f"declared as {_write(next(iter(leaves.values())))}, but no row has the path {path!r}"
             yield Flag("declared-size", "error", 0, "", message, "")
         for row in rows:
             if row.status != "ran":
-                message = f"declared as {_write(next(iter(leaves.values())))}, but it was {_say_status(row)}"
+                message = f"declared as {_write(next(iter(leaves.values())))}, but it was {_describe_status(row)}"
                 yield Flag("declared-size", "error", row.index, path, message, "")
                 continue
             for leaf, tokens in leaves.items():
@@ -162,7 +162,7 @@ def find_broken_declarations(evidence: Evidence) -> Iterator[Flag]:
                     yield Flag("declared-size", "error", row.index, path, reason, "")
 
 
-def _say_status(row: Row) -> str:
+def _describe_status(row: Row) -> str:
     return {"failed": "not finished: it failed", "unreached": "not reached"}.get(row.status, "not called (0 calls)")
 
 
@@ -190,7 +190,7 @@ def _find_break(
     place = _find_leaf(row.outputs, leaf)
     if place is None:
         given = ", ".join(spec.name or str(number) for number, spec in enumerate(row.outputs)) or "nothing"
-        return f"declared {_write(tokens)} for output {leaf}, but it gives {len(row.outputs)}: {given}"
+        return f"declared {_write(tokens)} for output {leaf}, but it has {len(row.outputs)}: {given}"
     shape = row.outputs[place].shape
     found = _compare(tokens, shape, names, bound, row.path)
     if found:

@@ -43,14 +43,16 @@ def find_strange_dtypes(evidence: Evidence) -> Iterator[Flag]:
         seen.add(step.index)
         kinds = ", ".join(dict.fromkeys(leaf.dtype for leaf in step.inputs))
         made = step.outputs[0].dtype
-        message = f"{step.type_name} of {kinds} made {made} and the output stays {spec.dtype}, the model is {home}:"
-        message += f" {_WIDTH[made] // _WIDTH[home]} times the bytes of {write_size(step.outputs[0].shape)}"
+        message = (
+            f"{step.type_name} of {kinds} outputs {made} and the model's output stays {spec.dtype}, the model is "
+            f"{home}: {_WIDTH[made] // _WIDTH[home]} times the bytes of {write_size(step.outputs[0].shape)}"
+        )
         fix = f"make the constant with dtype=torch.{home}, or .to(x.dtype)"
         yield evidence.flag("strange-dtype", "warning", step, message, fix)
 
 
 def _model_dtype(evidence: Evidence) -> str | None:
-    """The floating dtype of most of the model's numbers; of its inputs if it has none."""
+    """The floating-point dtype of most of the model's elements; of its inputs if it has none."""
     counts: Counter[str] = Counter()
     for param in evidence.params:
         if param.kind == "parameter" and param.dtype in _WIDTH:
@@ -88,7 +90,7 @@ def _find_widener(evidence: Evidence, link: Link, width: int) -> Call | None:
 def find_device_hops(evidence: Evidence) -> Iterator[Flag]:
     """Find the first step that brings a tensor to another kind of device in the middle of the forward: a note.
 
-    Leaves alone models that are spread over cards of one kind, and the copy of an input to where the model is.
+    Leaves alone models spread over devices of one kind, and the copy of an input to where the model is.
     """
     for step in evidence.flow.steps:
         if not step.inputs or not step.outputs or step.input_links[0] is None or step.input_links[0].call < 0:
@@ -96,7 +98,7 @@ def find_device_hops(evidence: Evidence) -> Iterator[Flag]:
         before, after = step.inputs[0].device.partition(":")[0], step.outputs[0].device.partition(":")[0]
         if before != after and "meta" not in (before, after):
             message = (
-                f"{step.type_name} brings {write_size(step.inputs[0].shape)} from {before} to {after} in mid-forward"
+                f"{step.type_name} moves {write_size(step.inputs[0].shape)} from {before} to {after} in mid-forward"
             )
             yield evidence.flag("device-hop", "note", step, message, "")
             return
@@ -123,10 +125,8 @@ def find_batchless_inputs(evidence: Evidence) -> Iterator[Flag]:
             expected = 0 if packed else 3
         if expected and rank == expected - 1:
             size = write_size(call.inputs[0].shape)
-            message = (
-                f"{call.type_name} takes {size} for one sample without a batch: it has {rank} dims, not {expected}"
-            )
-            fix = "x.unsqueeze(0) gives it a batch of 1"
+            message = f"{call.type_name} reads {size} as one sample without a batch: it has {rank} dims, not {expected}"
+            fix = "x.unsqueeze(0) adds a batch of 1"
             yield evidence.flag("batchless-input", "note", call, message, fix)
             return  # the layers after it read the same
 

@@ -72,23 +72,23 @@ def _describe(call: Call, peak: int) -> str:
     inputs = _sum_bytes(call.inputs)
     whole = next((spec for spec in call.outputs if spec.nbytes == call.made_bytes), None)
     size = f": {write_times([f'{size:,}' for size in whole.shape])} {whole.dtype}" if whole is not None else ""
-    of = f" of {_write_bytes(inputs)}" if inputs else ""
+    of = f" from {_write_bytes(inputs)}" if inputs else ""
     share = min(100, round(100 * call.made_bytes / peak))
     return f"{call.type_name} makes {_write_bytes(call.made_bytes)}{of}{size}; {share}% of the forward's peak memory"
 
 
 def _advise(flow: Dataflow, call: Call) -> str:
     if call.type_name in ATTENTIONS:
-        return "need_weights=False keeps no weights of every position for every other"
+        return "need_weights=False keeps no weights of all pairs of positions"
     if call.type_name in _PRODUCTS and _feeds_softmax(flow, call):
-        return "F.scaled_dot_product_attention keeps no scores of every position for every other"
+        return "F.scaled_dot_product_attention keeps no scores of all pairs of positions"
     if call.type_name == "cdist":
-        return "cdist of one chunk of rows after the other"
+        return "cdist in chunks of rows"
     sizes = [spec.shape for spec in call.inputs]
     if len(sizes) == 2 and call.outputs:
         left, right = sizes
         if call.type_name in ("matmul", "mm", "bmm", "outer", "einsum"):
-            return f"every row of {write_shape(left)} meets every column of {write_shape(right)}: is that meant?"
+            return f"every row of {write_shape(left)} meets every column of {write_shape(right)}: is that intended?"
         if max(map(len, sizes)) and call.outputs[0].shape not in sizes:
             return f"{write_shape(left)} and {write_shape(right)} were broadcast against each other: squeeze one"
     return ""

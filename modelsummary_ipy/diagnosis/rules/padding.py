@@ -80,7 +80,7 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
         if words and (slide.call.module if slide.call.kind == "module" else None) not in flagged:
             flagged.add(slide.call.module if slide.call.kind == "module" else -1)
             same = tuple(window.same_padding[0] for window in slide.windows)
-            fix = f"padding={same[0] if len(set(same)) == 1 else same} goes with this kernel"
+            fix = f"padding={same[0] if len(set(same)) == 1 else same} fits this kernel"
             yield evidence.flag("uneven-padding", "note", slide.call, words, fix)
 
 
@@ -102,20 +102,20 @@ def _judge(evidence: Evidence, slide: _Slide, slides: list[_Slide], plain: list[
         return f"{sizes}: padding {padding} loses a border that other convolutions of kernel {kernel} keep"
     if max(slide.stride) > 1:
         more = [
-            f"{new} of {old} by a stride of {stride}"
+            f"{new} from {old} at stride {stride}, more than ⌈{old} / {stride}⌉"
             for new, old, stride in zip(slide.after, slide.before, slide.stride, strict=True)
             if stride > 1 and new > -(-old // stride)
         ]
-        return f"{sizes}: {more[0]}, more than its share (kernel {kernel}, padding {padding})" if more else ""
+        return f"{sizes}: {more[0]} (kernel {kernel}, padding {padding})" if more else ""
     grown = any(new > old for new, old in zip(slide.after, slide.before, strict=True))
     if max(slide.borders) == 0 or (grown and not is_cropped(evidence.flow, slide.call, len(slide.kernel))):
         return ""  # what grows a feature map for good is another rule's
     if slide.border == "between":
-        return f"{sizes}: padding {padding} for a kernel of {kernel} neither keeps the map nor leaves the border out"
+        return f"{sizes}: padding {padding} with kernel {kernel} neither keeps the size nor drops the whole border"
     keep = sum(other.border == "keeps" for other in plain)
     off = sum(other.border == "trims" for other in plain)
     if slide.border == "trims" and keep >= _FEWEST_SIBLINGS and off <= _MOST_SIBLINGS_OFF * len(plain):
-        return f"{sizes}: padding {padding} trims the map that {keep} other convolutions keep"
+        return f"{sizes}: padding {padding} shrinks the feature map, {keep} other convolutions keep its size"
     return ""
 
 

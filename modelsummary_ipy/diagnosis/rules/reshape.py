@@ -202,9 +202,9 @@ def retrace_at_more_steps(evidence: Evidence) -> Iterator[Mapping[str, int]]:
 def _write_swap(evidence: Evidence, step: Call, what: str, severity: Severity) -> Flag:
     before, after = step.inputs[0].shape, step.outputs[0].shape
     message = (
-        f"{step.type_name} made {write_size(after)} of {write_size(before)}: {what}, but the numbers kept their order"
+        f"{step.type_name} made {write_size(after)} of {write_size(before)}: {what}, but the elements kept their order"
     )
-    moved = " (a reshape deals them out row by row, a transpose moves them)"
+    moved = " (a reshape refills row by row, a transpose moves elements)"
     return evidence.flag("reshape-swap", severity, step, message + moved, _write_fix(evidence, step)
     )  # fmt: skip
 

@@ -149,7 +149,7 @@ class _TimeEvidence:
                 layout = self.axes.of_input(call)
                 name = call.path if call.kind == "module" else call.type_name
                 found.append(
-                    (call.index, frozenset(roots(layout[0])), f"{name} ({call.type_name}) has dim 0 as the batch")
+                    (call.index, frozenset(roots(layout[0])), f"{name} ({call.type_name}) reads dim 0 as the batch")
                 )
             elif _is_sequence_layer(self._flow, call) and self._flow.setting(call, "batch_first"):
                 layout = self.axes.of_input(call)
@@ -210,7 +210,7 @@ class _TimeEvidence:
             maker = self._flow.producer(step.input_links[0])
             if maker is not None and maker.type_name in RECURRENTS and step.input_links[0].leaf > 0:
                 return  # a state's layers, not steps
-        words = f"{name_step(step)} takes a step of dim {at}"
+        words = f"{name_step(step)} takes one step of dim {at}"
         yield _event(step, layout, at, [layout[1 - at]], words)
 
     def _read_positions(self, step: Call) -> Iterator[_Event]:

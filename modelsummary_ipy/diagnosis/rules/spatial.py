@@ -111,7 +111,7 @@ def _write_growth(evidence: Evidence, step: Call, windows: tuple[Window, ...], s
         write_window([window.padding for window in windows]),
     )
     sizes = f"{write_times(before)} became {write_times(after)}"
-    message = f"a stride-1 convolution grew the map: {sizes} (kernel {kernel}, padding {padding})"
+    message = f"a stride-1 convolution grew the feature map: {sizes} (kernel {kernel}, padding {padding})"
     sides = [window.same_padding for window in windows]
     same = tuple(left for left, _ in sides)
     number = same[0] if len(set(same)) == 1 else same
@@ -146,10 +146,10 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
         doubled = any(later.type_name in UPSAMPLERS for later in flow.after(step))
         severity: Severity = "warning" if min(entry, default=0) >= _TINY and not doubled else "note"
         message = (
-            f"the map is {write_times((1,) * rank)} since {first.path or first.type_name}: a kernel of "
-            f"{write_window(kernel)} sees one number and its own padding (the input is {write_times(entry)})"
+            f"the feature map is {write_times((1,) * rank)} since {first.path or first.type_name}: a kernel of "
+            f"{write_window(kernel)} reads one element and its own padding (the input is {write_times(entry)})"
         )
-        fix = "a larger input, or one stride less"
+        fix = "a larger input, or one stride fewer"
         yield evidence.flag("collapsed-map", severity, step, message, fix)
         return  # every layer after it sees the same
 
@@ -212,10 +212,8 @@ def find_odd_maps(evidence: Evidence) -> Iterator[Flag]:
             if halver is not None and halver.index not in seen:
                 seen.add(halver.index)
                 made = halver.outputs[0].shape[axis]
-                message = (
-                    f"{size} was halved to {made} here; doubled again it is {2 * made} and is mended to meet {size}"
-                )
-                fix = "an input size that divides as often as the map is halved"
+                message = f"{size} was halved to {made} here; doubled again it is {2 * made}, then changed to {size}"
+                fix = "an input size that is divisible by 2 as often as the feature map is halved"
                 yield evidence.flag("odd-map", "note", halver, message, fix)
 
 

@@ -1,4 +1,4 @@
-"""Rules that watch how modules hang together: kept unregistered, never used, used more than once."""
+"""Rules about how modules are connected: not registered, never used, used more than once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _find_loose_layers(evidence: Evidence) -> Iterator[Flag]:
         call = next(call for fact, call in members if fact.index == trainable[0].index)
         count = sum(evidence.params[index].num for index in set().union(*unseen.values()))
         grave = "[" in trainable[0].found and len(trainable) > 1
-        what = f"{len(trainable)} {'layers' if len(trainable) > 1 else 'layer'} kept in {name}"
+        what = f"{len(trainable)} {'layers' if len(trainable) > 1 else 'layer'} in {name}"
         message = (
             f"{what} {'are' if len(trainable) > 1 else 'is'} not registered: no optimizer sees {count:,} parameters"
         )
@@ -103,7 +103,7 @@ def _find_made_layers(evidence: Evidence) -> Iterator[Flag]:
         seen.add(fact.index)
         count = sum(evidence.params[index].num for index in evidence.params_below(fact.index) - kept)
         message = (
-            f"the forward makes this {fact.type_name} anew at every call: {count:,} fresh random weights, never trained"
+            f"the forward makes this {fact.type_name} again at every call: {count:,} new random weights, never trained"
         )
         fix = f"make it once, in __init__: self.layer = nn.{fact.type_name}(…)"
         yield evidence.flag("unregistered-layer", "warning", call, message, fix)
@@ -132,7 +132,7 @@ def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
         if severity is None:
             continue
         count = evidence.count_trainable(fact.index)
-        message = f"none of its {count:,} parameters took part: {_say_why(owner, attribute)}"
+        message = f"none of its {count:,} parameters were used: {_explain_unused(owner, attribute)}"
         yield Flag("unused-layer", severity, row.index, row.path, message, "")
 
 
@@ -169,15 +169,15 @@ def _is_left_out(evidence: Evidence, fact: ModuleFact) -> bool:
     return len(ran) >= 3 and len(ran) == len(above.children) - 1
 
 
-def _say_why(owner: ModuleFact, attribute: str) -> str:
+def _explain_unused(owner: ModuleFact, attribute: str) -> str:
     name = f"{owner.type_name}.forward"
     if owner.reads is None:
-        return f"{name} did not come to it"
+        return f"{name} did not call it"
     if attribute in owner.reads:
-        return f"{name} names {attribute} and did not use it this time"
+        return f"{name} mentions {attribute} and did not use it in this trace"
     if attribute in owner.reads_elsewhere:
         return f"only other methods of {owner.type_name} use {attribute}"
-    return f"nothing that {name} leads to names {attribute}"
+    return f"nothing that {name} calls mentions {attribute}"
 
 
 # -- repeated and reused ----------------------------------------------------------------------------------------------
@@ -205,12 +205,12 @@ def find_repeated_layers(evidence: Evidence) -> Iterator[Flag]:
         grave = container.type_name == "Sequential"
         count = evidence.count_trainable(fact.index)
         where = container.path or "the Sequential"
-        message = f"one and the same {fact.type_name} stands {times} times in {where}:"
+        message = f"the same {fact.type_name} is {times} times in {where}:"
         message += f" {count:,} parameters, not {times * count:,}"
         fix = (
             f"nn.{container.type_name}(*[make() for _ in range({times})])"
             if grave
-            else "copy.deepcopy each, if meant apart"
+            else "copy.deepcopy each, if they should not share weights"
         )
         row = rows[fact.index]
         yield Flag("repeated-layer", "warning" if grave else "note", row.index, row.path, message, fix)

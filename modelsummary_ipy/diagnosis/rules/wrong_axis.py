@@ -35,7 +35,7 @@ def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
             continue
         kind = "in_features" if step.type_name in LINEARS else "normalized_shape"
         message = (
-            f"{kind}={shape[-1]} of {write_size(shape)} fits the last spatial dim and the {shape[1]} channels alike:"
+            f"{kind}={shape[-1]} of {write_size(shape)} fits both the last spatial dim and the {shape[1]} channels:"
         )
         message += f" it reads dim {len(shape) - 1}, {maker.path or maker.type_name} made the channels in dim 1"
         fix = _write_fix(len(shape), step)

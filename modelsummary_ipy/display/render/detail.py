@@ -67,7 +67,7 @@ def _weights(story: Story, row: Row) -> list[str]:
     for index in story.trace.modules[row.module].params:
         fact = story.trace.params[index]
         name = fact.names[0].rpartition(".")[2] if fact.names else "not registered"
-        size = "no size yet" if fact.lazy else size_cells.format_size(fact.shape)
+        size = "no shape yet" if fact.lazy else size_cells.format_size(fact.shape)
         what = "buffer" if fact.kind == "buffer" else "" if fact.trainable else "frozen"
         tied = f"also {plain(fact.names[1])}" if len(fact.names) > 1 else ""
         count = f"{fact.num:,}" if len(fact.shape) != 1 else ""

@@ -16,7 +16,7 @@ _KINDS = {
     "removed": "removed",
     "type": "another type",
     "params": "other parameters",
-    "size": "another size",
+    "size": "another shape",
 }
 
 
@@ -60,7 +60,7 @@ def _format_moved(changes: Sequence[Change]) -> str:
     moved = sum(change.what == "moved" for change in changes)
     if not moved:
         return ""
-    return "1 row moved as its formula predicts" if moved == 1 else f"{moved} rows moved as their formulas predict"
+    return "1 row changed as its formula predicts" if moved == 1 else f"{moved} rows changed as their formulas predict"
 
 
 def _list_cells(old: Story, new: Story, changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:

@@ -18,12 +18,12 @@ def find_title(story: Story) -> str:
 
 
 def find_headline(story: Story) -> str:
-    """The first line where a reader must know how the sizes came to be; ``""`` for the fake engine."""
+    """The first line where a reader must know where the shapes come from; ``""`` for the fake engine."""
     reason = plain(story.trace.engine_reason)
     if story.trace.engine == "real":
         return f"ran for real: {reason}" if reason else "ran for real"
     if story.trace.engine == "static":
-        return "nothing was run, so sizes are not known" + (f": {reason}" if reason else "")
+        return "nothing was run, so shapes are not known" + (f": {reason}" if reason else "")
     return ""
 
 
@@ -177,14 +177,14 @@ def find_caveats(story: Story) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def find_footer(story: Story, outline: Outline, passes: int | None) -> tuple[str, ...]:
-    """Engine and passes, what this view leaves out, and what of this package failed."""
+def find_footer(story: Story, outline: Outline, num_traces: int | None) -> tuple[str, ...]:
+    """Engine and traces, what this view leaves out, and what of this package failed."""
     engine = {
         "fake": "traced with fake tensors: nothing was computed, nothing of the model was touched",
         "real": "traced by running it",
         "static": "read from the module tree",
     }[story.trace.engine]
-    lines = [engine + (f" · {plural(passes, 'pass', 'passes')}" if passes else "")]
+    lines = [engine + (f" · {plural(num_traces, 'trace')}" if num_traces else "")]
     if outline.num_ops:
         lines.append(f"{plural(outline.num_ops, 'operation')} not shown (ops=True shows them)")
     if outline.num_hidden:
@@ -218,5 +218,5 @@ def failed_row(story: Story) -> int | None:
 
 
 def flag_lines(flag: Flag) -> tuple[str, str]:
-    """``("warning grown-map: the map grew …", "padding=1")``."""
+    """``("warning grown-map: a stride-1 convolution grew …", "padding=1")``."""
     return f"{flag.severity} {plain(flag.rule)}: {plain(flag.message)}", plain(flag.fix)

@@ -40,7 +40,7 @@ def render_html(
     standalone: bool = False,
     details: Mapping[int, str] | None = None,
     operations: Operations | None = None,
-    passes: int | None = None,
+    num_traces: int | None = None,
     failure_text: str = "",
 ) -> str:
     """Render a summary as a page; the same for equal input, byte by byte.
@@ -51,13 +51,13 @@ def render_html(
         standalone: Whether to write a complete page, that follows the system's light or dark.
         details: By row index, lines of plain text to put at the end of that row's detail (its annotated source).
         operations: By row index, the operations that ran directly in it, with their mult-adds.
-        passes: How many times the model was traced, if known.
+        num_traces: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
     """
     names = find_names(story)
     outline, parts = _fit(story, view, names, failure_text)
     num_left_out = _add_details(story, parts, details or {}, operations or {})
-    footer = [*header.find_footer(story, outline, passes)]
+    footer = [*header.find_footer(story, outline, num_traces)]
     if num_left_out:
         footer.append(f"details of {formatting.plural(num_left_out, 'row')} left out")
     failed_is_shown = any(part.fail for part in parts)

@@ -24,7 +24,7 @@ def render_markdown(
     story: Story,
     view: View,
     *,
-    passes: int | None = None,
+    num_traces: int | None = None,
     failure_text: str = "",
 ) -> str:
     """Render a summary as markdown: a paragraph, a table, and the findings as a list.
@@ -32,7 +32,7 @@ def render_markdown(
     Args:
         story: Everything known.
         view: How to look at it.
-        passes: How many times the model was traced, if known.
+        num_traces: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
@@ -42,7 +42,7 @@ def render_markdown(
         blocks.append("\n".join("    " + line for line in failing))
     found = "\n".join(_findings(story))
     blocks += [found] if found else []
-    blocks.append("<sub>" + "<br>".join(map(_escape, header.find_footer(story, outline, passes))) + "</sub>")
+    blocks.append("<sub>" + "<br>".join(map(_escape, header.find_footer(story, outline, num_traces))) + "</sub>")
     return "\n\n".join(blocks) + "\n"
 
 

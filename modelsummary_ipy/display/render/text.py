@@ -39,7 +39,7 @@ def render_text(
     view: View,
     *,
     width: int | None = None,
-    passes: int | None = None,
+    num_traces: int | None = None,
     failure_text: str = "",
 ) -> str:
     """Render a summary as plain text.
@@ -48,7 +48,7 @@ def render_text(
         story: Everything known.
         view: How to look at it.
         width: Columns of the terminal; ``None`` for as wide as it needs to be.
-        passes: How many times the model was traced, if known.
+        num_traces: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
 
     Returns:
@@ -61,7 +61,7 @@ def render_text(
     if not any(entry.mark == "✗" and entry.under for entry in entries):
         lines += _wrap(header.failing_lines(story, failure_text), width, "  ")
     lines += ["", *_table(entries, heads, view, width), ""]
-    for line in header.find_footer(story, outline, passes):
+    for line in header.find_footer(story, outline, num_traces):
         lines += _wrap([line], width)
     return "\n".join(line.rstrip() for line in lines).rstrip()
 

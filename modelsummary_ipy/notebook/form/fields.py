@@ -229,7 +229,7 @@ def _check(label: str, value: bool) -> Any:
 
 def _dtype_field(name: str, dtype: str) -> Any:
     known = _DTYPES if dtype in ("", *_DTYPES) else (*_DTYPES, dtype)
-    options = [("as the layer wants", ""), *((known, known) for known in known)]
+    options = [("as the layer needs", ""), *((known, known) for known in known)]
     return widgets.Dropdown(
         options=options,
         value=dtype,

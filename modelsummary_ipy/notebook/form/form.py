@@ -266,7 +266,7 @@ class SummaryForm:
             if time.monotonic() - shown_at > _PROGRESS_SECONDS and not stopped():
                 shown_at = time.monotonic()
                 where = f"layer {seen}{f' of {expected}' if seen <= expected else ''}"
-                why = f" · pass {passes + 1}, at other sizes" if passes else ""
+                why = f" · trace {passes + 1}, at other sizes" if passes else ""
                 show(self._progress, f"{where}: {html.escape(path)}{why}")
             return stopped()
 

@@ -27,7 +27,7 @@ def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> Summ
     request, assumed = summary.pipeline.request, summary.assumed
     alive = model if model is not None else summary.pipeline.model()
     if alive is None:
-        raise InputError("the model is gone", "the model kept under a name, or given", "ms.form(model=model)")
+        raise InputError("the model is gone", "a model kept in a variable, or passed", "ms.form(model=model)")
     if request.inputs is None:
         raise InputError(
             "a summary without inputs", "a size to begin with", "ModelSummary(model, (1, 3, 224, 224)).form()"

@@ -46,9 +46,9 @@ def write_moved(before: ModelSummary, after: ModelSummary, changes: Comparison |
     lines = [f"since the run before: {' · '.join(parts)}"] if parts else []
     moved, otherwise = sum(change.what == "moved" for change in changes.changes), len(changes.otherwise)
     if moved:
-        lines.append(f"{plural(moved, 'row')} moved as predicted")
+        lines.append(f"{plural(moved, 'row')} changed as predicted")
     if otherwise:
-        lines.append(f"{plural(otherwise, 'row')} moved otherwise than their formula says: flagged where it begins")
+        lines.append(f"{plural(otherwise, 'row')} changed against their formula: flagged where it begins")
     table = changes._repr_html_() if len(changes.unexpected) > otherwise else ""
     if not lines and not table:
         return ""

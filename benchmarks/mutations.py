@@ -221,7 +221,7 @@ class Story:
     at_one: dict[str, Any] | None
 
     def differs(self, other: Story) -> bool:
-        """Tell whether the model, or any layer that both have, has other sizes."""
+        """Return whether the model, or any layer that both have, has other sizes."""
         if self.at_one is not None and other.at_one is None:
             return True
         pairs = [(self.sizes, other.sizes), (self.at_one or {}, other.at_one or {})]

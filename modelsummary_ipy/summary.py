@@ -130,7 +130,7 @@ class ModelSummary(Facts, Exports):
         """Display another view of the same summary; in a plain script, print it.
 
         Args:
-            depth: Levels that stand open.
+            depth: Levels that are open.
             ops: Whether operations are shown.
             columns: Which columns to show.
             memory: Another memory budget, ``"24GB"``.

@@ -76,7 +76,7 @@ class FormulaError(Exception):
 
 
 def count_aten_op(aten_op: AtenOp) -> int | None:
-    """Count the multiply-adds of an aten operation; ``None`` without a formula or where the shapes do not tell."""
+    """Count the multiply-adds of an aten operation; ``None`` without a formula or where the shapes are not enough."""
     formula = find_formula(aten_op.op)
     if formula is None:
         return None
@@ -125,7 +125,7 @@ def _count_added_product(aten_op: AtenOp) -> int:
 
 
 def _multiply(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    """``(…, n, k) @ (…, k, m)``: every element of the left matrix meets every column of the right one."""
+    """``(…, n, k) @ (…, k, m)``: every element of the left matrix is multiplied with every column of the right one."""
     return math.prod(left) * (right[-1] if len(right) > 1 else 1)
 
 
@@ -160,9 +160,9 @@ def _count_linear(aten_op: AtenOp) -> int:
 
 @_formula("_grouped_mm", "_scaled_grouped_mm", "_scaled_grouped_mm_v2")
 def _count_grouped(aten_op: AtenOp) -> int:
-    """Rows (or columns, or parts of the inner axis) are dealt out to groups: each meets one matrix of the stack."""
+    """Each group of rows (or columns, or parts of the inner dim) is multiplied with one matrix of the stack."""
     left, right = _size(aten_op, 0), _size(aten_op, 1)
-    if len(left) == 3 and len(right) == 2:  # columns are dealt out
+    if len(left) == 3 and len(right) == 2:  # columns are grouped
         return left[1] * left[2] * right[1]
     return math.prod(left) * right[-1]
 
@@ -218,7 +218,7 @@ _ATTENTION = (
 def _count_attention(aten_op: AtenOp) -> int:
     """``(B, H, L, E)`` queries against ``S`` keys, then ``Ev`` values; a causal mask is counted in full.
 
-    With grouped queries the keys have fewer heads, but each query head still meets all its keys.
+    With grouped queries the keys have fewer heads, but each query head is still multiplied with all its keys.
     """
     query, key, value = _size(aten_op, 0), _size(aten_op, 1), _size(aten_op, 2)
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
@@ -233,7 +233,7 @@ def _count_attention_backward(aten_op: AtenOp) -> int:
 
 @_formula("_flash_attention_forward", "_efficient_attention_forward", "_cudnn_attention_forward")
 def _count_raw_attention(aten_op: AtenOp) -> int | None:
-    """Heads stand behind positions here, ``(B, L, H, E)``; sequences packed without padding hide their lengths."""
+    """Heads come after positions here, ``(B, L, H, E)``; sequences packed without padding hide their lengths."""
     query, key, value = _size(aten_op, 0), _size(aten_op, 1), _size(aten_op, 2)
     if len(query) != 4 or any(size is not None and len(size) == 1 for size in aten_op.inputs[3:]):
         return None
@@ -258,7 +258,7 @@ def _count_encoder_layer(aten_op: AtenOp) -> int:
 
 @_formula("mkldnn_rnn_layer")
 def _count_rnn_layer(aten_op: AtenOp) -> int:
-    """One layer in one direction: every position meets the input's and the state's weights."""
+    """One layer in one direction: every position is multiplied with the input's and the state's weights."""
     steps = math.prod(_size(aten_op, 0)[:-1])
     return steps * (math.prod(_size(aten_op, 1)) + math.prod(_size(aten_op, 2)))
 
@@ -294,6 +294,6 @@ def _count_distances(aten_op: AtenOp) -> int:
 
 @_formula("affine_grid_generator")
 def _count_affine_grid(aten_op: AtenOp) -> int:
-    """Every point of the grid, with a 1 behind its coordinates, meets ``theta``: ``(2, 3)`` or ``(3, 4)``."""
+    """Every point of the grid, with a 1 appended, is multiplied with ``theta``: ``(2, 3)`` or ``(3, 4)``."""
     grid, theta = aten_op.outputs[0], _size(aten_op, 0)
     return math.prod(grid[:-1]) * theta[-2] * theta[-1]

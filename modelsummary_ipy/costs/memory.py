@@ -135,7 +135,7 @@ def _count_input(trace: Trace) -> int:
 
 
 def _read_device_memory(params: tuple[ParamFact, ...]) -> int | None:
-    """Return the memory of the card that most parameters are on, ``None`` if that is no card of this machine."""
+    """Return the memory of the GPU that most parameters are on, ``None`` if this machine has no such GPU."""
     sizes: dict[str, int] = {}
     for fact in params:
         sizes[fact.device] = sizes.get(fact.device, 0) + fact.nbytes

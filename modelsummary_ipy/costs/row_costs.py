@@ -22,10 +22,10 @@ def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tup
 
     A storage that autograd saves in several calls counts in the first of them alone, so what rows save by themselves
     adds up to the whole. What did not run costs nothing; what failed, and what the failure kept from running, has
-    unknown costs, and so has all it stands in.
+    unknown costs, and so has every row above it.
 
     Args:
-        trace: What the pass wrote down.
+        trace: The records of the trace.
         rows: Its rows, parents before children.
 
     Returns:
@@ -52,7 +52,7 @@ def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tup
 def list_operations(trace: Trace, rows: Sequence[Row]) -> dict[int, list[tuple[str, int | None]]]:
     """List, by row index, the operations that ran in a row itself and multiply and add, with how often they do.
 
-    Equal operations of one row are one entry; ``None`` stands for what is unknown.
+    Equal operations of one row are one entry; ``None`` means unknown.
     """
     found: dict[int, list[tuple[str, int | None]]] = {}
     for row in rows:

@@ -1,6 +1,6 @@
 """Aten operations that count no multiply-adds by convention, by name.
 
-Element-wise operations, views and factories are known by their schema and need not stand here. ``docs/costs.md`` lists
+Element-wise operations, views and factories are known by their schema and are not listed here. ``docs/costs.md`` lists
 them by kind.
 """
 

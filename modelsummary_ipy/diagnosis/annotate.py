@@ -226,7 +226,7 @@ class _Annotator:
         return Variant(rows, paths, given, made)
 
     def _is_own(self, block: _Block, owner: int) -> bool:
-        """Tell whether a function is what was called of the module, not a helper of it."""
+        """Return whether a function is what was called of the module, not a helper of it."""
         wanted = self._story.trace.method if self._calls[owner].parent is None else "forward"
         return block.name == wanted
 

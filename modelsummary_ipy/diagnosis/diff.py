@@ -128,7 +128,7 @@ def _read_sizes(old: Trace, new: Trace) -> Mapping[str, int] | None:
 
 
 def _is_expected(old: Story, before: Row, after: Row, sizes: Mapping[str, int] | None) -> bool | None:
-    """Tell whether the older formula gives the newer sizes; ``None`` if there is no formula, or none for this input."""
+    """Return whether the older formula gives the newer sizes; ``None`` if there is no formula, or none here."""
     formulas = old.formulas.get(before.index, ())
     if before.status != after.status or len(before.outputs) != len(after.outputs):
         return False

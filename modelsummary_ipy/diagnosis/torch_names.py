@@ -69,7 +69,7 @@ _SPATIAL = CONVOLUTIONS | POOLS | names_of("batch norm", "instance norm")
 
 
 def is_weighted(call: Call) -> bool:
-    """Tell whether a step multiplies what it reads with weights of the model."""
+    """Return whether a step multiplies what it reads with weights of the model."""
     return call.type_name in _WEIGHTED
 
 

@@ -86,7 +86,7 @@ class Exports(ABC):
     def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:
         """Return the source of every traced function, and beside each line what it made: ``# B 32 16 = 8 32 16``.
 
-        Calls that made different things stand side by side, flags below their line. The notes are comments, so a part
+        Calls with different shapes are side by side, flags below their line. The notes are comments, so a part
         can be pasted back as it is.
 
         Args:

@@ -12,7 +12,7 @@ def build_rows(trace: Trace) -> tuple[Row, ...]:
     """Build the rows of a trace, in execution order, parents before children.
 
     A module that was not called has one row too: a container (``ModuleList``) whose descendants ran one after the other
-    stands right above them and they are nested in it; any other stands at the end of the module that registers it.
+    is right above them and they are nested in it; any other is at the end of the module that registers it.
     """
     return _Builder(trace).build()
 
@@ -122,7 +122,7 @@ class _Builder:
         return index
 
     def _add_missing_children(self, fact: ModuleFact, parent: int | None) -> None:
-        """Add the registered modules below ``fact`` that no call and no row stands for yet."""
+        """Add the registered modules below ``fact`` that have no call and no row yet."""
         for child in fact.children:
             if child not in self._placed:
                 self._add_uncalled(self._trace.modules[child], parent)
@@ -141,7 +141,7 @@ class _Builder:
 def _find_groups(
     trace: Trace, called: set[int | None], inner: dict[int | None, list[Call]]
 ) -> tuple[dict[int, list[int]], dict[int, int]]:
-    """Find the containers that may stand above their descendants.
+    """Find the containers that may be above their descendants.
 
     A container qualifies if all calls of what is below it by path were made by one call, without a foreign module in
     between: blocks of two lists called in turn stay where they ran.
@@ -193,7 +193,7 @@ def _find_members(
         between: list[Call] = []
         for call in calls:
             if call.kind == "op" or call.module is None:
-                between.append(call)  # an operation between two blocks of one container stands among them
+                between.append(call)  # an operation between two blocks of one container is among them
                 continue
             group = next((above for above in _containers(trace, call, called) if above in standing), None)
             if group is not None:
@@ -242,7 +242,7 @@ def _has_params(trace: Trace, fact: ModuleFact) -> bool:
 
 
 def format_arguments(arguments: tuple[tuple[str, object], ...]) -> str:
-    """Write an operation's plain arguments as in a call, ``"dim=1, keepdim=True"``; its tensors are told as inputs."""
+    """Write an operation's plain arguments as in a call, ``"dim=1, keepdim=True"``; tensors are among the inputs."""
     shown = [(name, value) for name, value in arguments if not _only_tensors(value)]
     return ", ".join(_write(value) if name.isdigit() else f"{name}={_write(value)}" for name, value in shown)
 

@@ -19,7 +19,7 @@ class Series(list[Any]):
     """A list of ``ModelSummary``, one per call of the watched model; equal calls in a row are one summary.
 
     Attributes:
-        times: For each summary, how many calls it stands for.
+        times: For each summary, how many calls it is of.
         sizes: For each summary, the sizes that came, as the magic would take them.
     """
 

@@ -265,7 +265,7 @@ class FastFakeMode(FakeMode):
         return tuple(map(spare, args)), {name: spare(value) for name, value in kwargs.items()}
 
     def may_turn_const(self, t: Tensor) -> bool:
-        """Tell whether a result of known values keeps them: torch keeps single numbers only."""
+        """Return whether a result of known values keeps them: torch keeps single numbers only."""
         if self._is_unfilled:
             return False
         return super().may_turn_const(t) or (

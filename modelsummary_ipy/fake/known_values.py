@@ -24,12 +24,12 @@ MOST_OWN_VALUES = 64
 
 
 def may_know_values(tensor: Tensor, most: int = MOST_VALUES) -> bool:
-    """Tell whether a tensor is of integers or booleans, and small enough for its values to be kept."""
+    """Return whether a tensor is of integers or booleans, and small enough for its values to be kept."""
     return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= most
 
 
 def exceeds_limit(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether an operation on known values would make more of them than are kept.
+    """Return whether an operation on known values would make more of them than are kept.
 
     Torch does such operations for real: this tells before it does, so that no mask of 40,000 × 40,000 is made.
     """

@@ -158,7 +158,7 @@ class ShapeCache:
 
 
 def is_fresh(tensor: Tensor, args: Sequence[Any]) -> bool:
-    """Tell whether a result lies at the beginning of a storage that none of the arguments has."""
+    """Return whether a result lies at the beginning of a storage that none of the arguments has."""
     storage = storage_address(tensor)
     shared = any(isinstance(value, Tensor) and storage_address(value) == storage for value in _flat(args))
     return not shared and not tensor.storage_offset()

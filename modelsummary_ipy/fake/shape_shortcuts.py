@@ -58,7 +58,7 @@ def write_down(func: Any, args: Sequence[Any]) -> Layout | None:
 
 
 def _is_standard(tensor: Tensor) -> bool:
-    """Tell whether a tensor lies row by row; a dim of size 1 too has the stride that it would have in a new tensor."""
+    """Return whether a tensor is contiguous; a dim of size 1 too has the stride that it would have in a new tensor."""
     return tensor.stride() == _rows(tensor.shape)
 
 

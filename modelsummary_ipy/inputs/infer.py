@@ -59,7 +59,7 @@ _TEXTS = ("caption_channels", "joint_attention_dim", "text_dim", "text_embed_dim
 _LATENTS = ("sample", "hidden_states")
 #: What a denoiser takes besides what it is to free from noise, also where its signature does without.
 _CONDITIONS = ("timestep", "encoder_hidden_states", "pooled_projections", "class_labels", "img_ids", "txt_ids")
-#: The same where its signature asks for it.
+#: The same where its signature requires it.
 _REQUIRED_CONDITIONS = (*_CONDITIONS, "encoder_attention_mask", "controlnet_cond")
 
 
@@ -119,7 +119,7 @@ def list_candidates(
     """
     sizes = list(dict.fromkeys(_list_sizes(modules, _find_widths(modules, params))))
     if main:
-        # All that matter, then the first alone: a text without a picture, where the two must agree.
+        # All that matter, then the first alone: a text without an image, where the two must agree.
         offered: set[tuple[tuple[str, Size], ...]] = set()
         unclassed = [name for name in main if name != "class_labels"]  # nets without classes refuse any
         for names in (unclassed, main, main[:1]):
@@ -186,7 +186,7 @@ def _list_of_denoiser(name: str, hints: Mapping[str, int]) -> list[Size]:
         return [Size((_T, 3))]
     if name == "encoder_attention_mask":
         return [Size((_B, _T))]
-    if name == "controlnet_cond":  # a picture, of which the latents are an eighth
+    if name == "controlnet_cond":  # an image, of which the latents are an eighth
         return [Size((_B, 3, *(8 * hints.get("sample_size", 32),) * 2))]
     channels = hints.get("in_channels")
     if name in _LATENTS and channels:
@@ -245,7 +245,7 @@ def _find_widths(modules: Sequence[ModuleFact], params: Sequence[ParamFact]) -> 
 
 
 def _find_patch(fact: ModuleFact) -> int:
-    """Return the side of the patches that a layer takes a picture apart into; 0 if it is no such layer."""
+    """Return the side of the patches that a layer cuts an image into; 0 if it is no such layer."""
     kernel, stride = fact.settings.get("kernel_size"), fact.settings.get("stride")
     if isinstance(kernel, tuple) and len(kernel) == 2 and kernel == stride and kernel[0] == kernel[1] > 1:
         return kernel[0] if isinstance(kernel[0], int) else 0
@@ -303,7 +303,7 @@ def _maps(channels: int, rank: int, *, transposed: bool) -> Iterator[Size]:
 
 
 def _features(features: int, image_sizes: Sequence[tuple[int, int]]) -> Iterator[Size]:
-    """A vector, a sequence of vectors, or a picture that is flattened, whole or in patches, into so many features."""
+    """A vector, a sequence of vectors, or an image that is flattened, whole or in patches, into so many features."""
     yield Size((_B, features))
     for channels, width in _read_pictures(features):
         if width > 3:
@@ -313,7 +313,7 @@ def _features(features: int, image_sizes: Sequence[tuple[int, int]]) -> Iterator
 
 
 def _patches(features: int, image_sizes: Sequence[tuple[int, int]]) -> Iterator[Size]:
-    """Pictures whose patches have so many features."""
+    """Images whose patches have so many features."""
     for channels, side in _read_pictures(features):
         widths = [(width, width) for width in _WIDTHS if width > side and width % side == 0]
         for sides in (*image_sizes, *widths[:4]):

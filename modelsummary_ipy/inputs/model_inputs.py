@@ -50,7 +50,7 @@ _Kind = Literal["any", "size", "data"]
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """The arguments of one call of a model; every tensor that is to be made up stands as a ``Size``.
+    """The arguments of one call of a model; every tensor that is to be made up is a ``Size``.
 
     Attributes:
         args: Positional arguments.
@@ -209,7 +209,7 @@ def _finish(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: dict[s
 
 
 def check_names(inputs: ModelInputs) -> None:
-    """Raise ``InputError`` if one name of a dim stands for two sizes."""
+    """Raise ``InputError`` if one name of a dim has two sizes."""
     sizes: dict[str, int] = {}
     for leaf_name, leaf in inputs.leaves():
         for name, number in zip(leaf.dims, leaf.shape, strict=True) if isinstance(leaf, Size) else ():

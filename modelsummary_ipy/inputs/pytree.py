@@ -94,7 +94,7 @@ def rebuild(value: Any, items: list[Any]) -> Any:
 
 
 def replace_tensors(value: Any, fresh: Mapping[int, Tensor], depth: int = 0) -> Any:
-    """Return ``value`` with other tensors, by the id of those they stand for.
+    """Return ``value`` with other tensors, by the id of those they replace.
 
     Objects that are no containers, such as graph data or a cache, are changed in place, so ``value`` must be a clone.
     A container that takes no such tensor, as one that checks sizes, keeps its own.

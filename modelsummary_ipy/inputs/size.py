@@ -1,4 +1,4 @@
-"""``Size``: what stands where a tensor will be — sizes, names of dims, a dtype — and its grammar."""
+"""``Size``: the placeholder of a tensor — sizes, names of dims, a dtype — and its grammar."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _USUAL = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16"
 
 
 class Size:
-    """The size of a tensor that is to be made up: it may stand wherever a size may.
+    """The size of a tensor that is to be made up: accepted wherever a size is.
 
     Args:
         size: Text such as ``"B=8 3 H=224 W=224"`` (commas, parentheses and a ``:int64`` at the end are welcome), ints,
             or one int; ``()`` is the size of a scalar.
-        dims: A name per dim, ``""`` where it has none; in text they stand before the number.
+        dims: A name per dim, ``""`` where it has none; in text they are before the number.
         dtype: ``"int64"``, ``torch.int64``; ``None`` lets the layer that reads the tensor decide.
 
     Attributes:

@@ -134,7 +134,7 @@ def _restore_numpy(numpy_random: types.ModuleType, before: Any) -> None:
 
 
 def _is_freshly_seeded(state: torch.Tensor) -> bool:
-    """Tell whether ``state`` is what seeding alone gives: the forward seeded again with the seed that was in use."""
+    """Return whether ``state`` is what seeding alone gives: the forward seeded again with the seed that was in use."""
     generator = torch.Generator()
     generator.manual_seed(torch.initial_seed())
     return torch.equal(generator.get_state(), state)

@@ -137,7 +137,7 @@ def _list_used(namespace: dict[str, Any]) -> list[str]:
 
 
 def is_users_module(module_name: str | None) -> bool:
-    """Tell whether a forward may write to the globals of a module."""
+    """Return whether a forward may write to the globals of a module."""
     return isinstance(module_name, str) and (module_name == "__main__" or module_name.partition(".")[0] not in _FOREIGN)
 
 

@@ -241,7 +241,7 @@ class Cloner:
 
 @functools.lru_cache(maxsize=4096)
 def _has_python_state(kind: type) -> bool:
-    """Tell whether ``object.__new__`` and the attributes make a whole instance: no base is written in C.
+    """Return whether ``object.__new__`` and the attributes make a whole instance: no base is written in C.
 
     Classes bound from C++ (packed weights, ScriptObjects) pass for Python's but for their own ``__new__``.
     """

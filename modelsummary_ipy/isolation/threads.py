@@ -27,7 +27,7 @@ class AloneWatch:
         self._cells = _count_cells()
 
     def holds(self) -> bool:
-        """Tell whether it was alone all the time; in doubt it was not.
+        """Return whether it was alone all the time; in doubt it was not.
 
         Who looks at the beginning and at the end misses a cell that ran in between: these are counted. Where nothing
         counts them, only the main thread can know that there was none.
@@ -38,7 +38,7 @@ class AloneWatch:
 
 
 def is_alone() -> bool:
-    """Tell whether no other thread stands in code that is neither Python's, an installed package's nor ours."""
+    """Return whether no other thread stands in code that is neither Python's, an installed package's nor ours."""
     if any(isinstance(thread, threading.Timer) for thread in threading.enumerate()):
         return False
     frames = sys._current_frames()

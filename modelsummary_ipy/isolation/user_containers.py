@@ -81,7 +81,7 @@ def _clean_list(container: Any, before: list[Any]) -> None:
 
 
 def holds_traced(value: Any, depth: int = _DEEP) -> bool:
-    """Tell whether a value is, or has inside, a tensor that a trace made."""
+    """Return whether a value is, or has inside, a tensor that a trace made."""
     if isinstance(value, Tensor):
         return isinstance(value, FakeTensor) or TAG in value.__dict__
     if depth == 0 or type(value) in SIMPLE:

@@ -28,12 +28,12 @@ _MOST_KINDS = 10_000
 
 
 class Offset(int):
-    """Stands for a weight among those of its layer: the first, the second."""
+    """A placeholder for a weight among those of its layer: the first, the second."""
 
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        return self is other  # a tensor that was asked would answer with a tensor
+        return self is other  # comparing with a tensor returns a tensor
 
     __hash__ = int.__hash__
 
@@ -86,7 +86,7 @@ class LayerSpec:
         self.training = training
 
     def __call__(self) -> None:
-        """Do nothing: in a template this stands where only what can be called may, in a ``partial`` say."""
+        """Do nothing: in a template this is where only callables may be, in a ``partial`` say."""
 
 
 class _Shape:
@@ -181,24 +181,24 @@ def _find_shape(cls: Any, names: tuple[str, ...]) -> _Shape | None:
 
 
 def _is_described_by_meta(name: str, buffer: Any) -> bool:
-    """Tell whether nobody needs the values of a buffer: numbers that steer a forward are integers, or single."""
+    """Return whether the values of a buffer are not needed: numbers that steer a forward are integers, or single."""
     if type(buffer) is not Tensor or buffer.requires_grad or _has_attributes(buffer):
         return False
     return name == "num_batches_tracked" or (buffer.is_floating_point() and buffer.dim() > 0)
 
 
 def _has_attributes(tensor: Tensor) -> bool:
-    """Tell whether somebody has set any; asked for at once, ``__dict__`` would be made and stay with the tensor."""
+    """Return whether any was set; reading ``__dict__`` outright would make one that stays with the tensor."""
     return len(gc.get_referents(tensor)) > 1 and bool(tensor.__dict__)
 
 
 @functools.lru_cache(maxsize=1024)
 def _is_torchs_layer(cls: type[nn.Module]) -> bool:
-    """Tell whether a class is one of torch's layers, whose ``repr`` tells of their settings and nothing else."""
+    """Return whether a class is one of torch's layers, whose ``repr`` shows their settings and nothing else."""
     name = cls.__module__
     return (
         name.startswith("torch.nn.modules.")
-        and name != "torch.nn.modules.container"  # a list of parameters tells of their sizes
+        and name != "torch.nn.modules.container"  # a list of parameters shows their sizes
         and not issubclass(cls, LazyModuleMixin)
         and getattr(sys.modules.get(name), cls.__name__, None) is cls
     )

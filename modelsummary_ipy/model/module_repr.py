@@ -1,4 +1,4 @@
-"""What a module says of itself: its plain attributes, and the words of its ``repr``."""
+"""The plain attributes of a module, and what its ``repr`` shows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ATOMS = (bool, int, float, str, type(None))
 ATOM_TYPES = frozenset(ATOMS)
 #: Most items of a list or a tuple that says how a module is set up.
 _MOST_SETTINGS = 8
-#: What else tells how a module is set up, as far as it holds nothing but atoms.
+#: Other attributes with a module's settings, as far as they hold nothing but atoms.
 _SETTING_TYPES = (*ATOMS, tuple, list, torch.dtype, torch.device)
 
 
 def is_short_tuple(value: Any) -> bool:
-    """Tell whether a value is a short tuple of atoms."""
+    """Return whether a value is a short tuple of atoms."""
     return type(value) is tuple and len(value) <= _MOST_SETTINGS and ATOM_TYPES.issuperset(map(type, value))
 
 

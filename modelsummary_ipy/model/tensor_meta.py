@@ -90,14 +90,14 @@ def read_meta(tensor: Tensor) -> TensorMeta:
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Tell whether a size and a stride describe a tensor: dense, of torch's own class, neither quantized nor nested."""
+    """Return whether a size and a stride describe a tensor: dense, of torch's class, neither quantized nor nested."""
     kind = type(tensor)  # a parameter of another class passes for a Parameter among instances, not among classes
     plain_class = kind in _PLAIN_CLASSES or issubclass(kind, nn.Parameter)
     return plain_class and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
 
 
 class TensorTemplate:
-    """What a tensor was, without the tensor: a ``ShadowTemplate`` holds these and pins nobody's memory.
+    """What a tensor was, without the tensor: a ``ShadowTemplate`` holds these and keeps no tensor alive.
 
     Attributes:
         meta: Its size, stride, dtype, device and whether it requires grad.

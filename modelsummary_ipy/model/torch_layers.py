@@ -1,7 +1,7 @@
 """What torch's own layers are: one record a layer class, from which every table of layers in the package is made.
 
-It loads no torch, and stands in ``model`` because tracing, shapes and diagnosis, which are all above it, read it.
-What operations do to their tensors stands in ``diagnosis/torch_names.py``.
+It loads no torch, and is in ``model`` because tracing, shapes and diagnosis, which are all above it, read it.
+What operations do to their tensors is in ``diagnosis/torch_names.py``.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _plain_layers(family: str, names: str) -> dict[str, Layer]:
     return {name: Layer(family, (function,) if function else ()) for name, _, function in pairs}
 
 
-#: Every layer class of torch that something here asks for, by its name.
+#: Every layer class of torch that this package knows, by its name.
 LAYERS: Mapping[str, Layer] = {
     **dict(_spatial_layers()),
     "Linear": _linear(),

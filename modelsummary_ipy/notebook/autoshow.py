@@ -53,7 +53,7 @@ class AutoShow:
         return own() if callable(own) else str(self._summarise(model).to_html())
 
     def _show_text(self, model: nn.Module, printer: Any, cycle: bool) -> None:
-        """A module inside a list or a dict stays its ``repr``: only what stands at the end of a cell is a table."""
+        """A module inside a list or a dict stays its ``repr``: only a module at the end of a cell is a table."""
         alone = len(printer.stack) <= 1
         printer.text(self._summarise(model).to_text() if alone else repr(model))
 

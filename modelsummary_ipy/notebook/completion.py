@@ -31,7 +31,7 @@ def unhook(shell: Any) -> None:
 
 
 def complete(parser: argparse.ArgumentParser, names: Mapping[str, Any], text: str) -> list[str]:
-    """List what may stand at the end of a line.
+    """List what may be at the end of a line.
 
     Args:
         parser: Of the magic's options.

@@ -1,4 +1,4 @@
-"""The magic's line: words, and the inputs that they are."""
+"""The magic's line: its words, and the inputs that they write."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def split_line(line: str) -> list[str]:
 
 
 def _scan(text: str) -> Iterator[tuple[str, int, bool]]:
-    """Yield every letter with the depth of brackets around it, and whether it stands in a string.
+    """Yield every letter with the depth of brackets around it, and whether it is in a string.
 
     An opening bracket counts as inside itself, a closing one too; a quote as inside its string.
     """
@@ -143,7 +143,7 @@ def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = 
 
 
 def read_words(words: list[str], names: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Read the words behind the model: sizes, data and plain values, by position or ``name=``.
+    """Read the words after the model: sizes, data and plain values, by position or ``name=``.
 
     Returns:
         Positional and keyword arguments. A size with a name or a dtype is a ``Size``, any other a sequence of ints.
@@ -228,7 +228,7 @@ def _read_brackets(text: str, dtype: str | None, names: Mapping[str, Any]) -> tu
 
 
 def _is_element(part: str) -> bool:
-    """Return whether a text can stand in a tuple: a comprehension is one thing with its brackets."""
+    """Return whether a text can be in a tuple: a comprehension is one thing with its brackets."""
     with_dtype = _WITH_DTYPE.fullmatch(part.strip())
     text = with_dtype[1].strip() if with_dtype is not None else part.strip()
     if text[:1] in _OPENING and _is_bracketed(text):
@@ -240,7 +240,7 @@ def _is_element(part: str) -> bool:
 
 
 def _read_element(part: str, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Read what stands between two commas, as name of the dim and value; ``*shape`` is several."""
+    """Read what is between two commas, as name of the dim and value; ``*shape`` is several."""
     named = _NAMED_DIM.fullmatch(part)
     if named is not None:
         return [(named[1], evaluate(named[2], names))]

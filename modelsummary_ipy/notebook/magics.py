@@ -126,7 +126,7 @@ class SummaryMagics(Magics):
         try:
             given = self._run(line, cell, {**self._ip.user_ns, **(local_ns or {})})
         except InputError as wrong:
-            # The error that it stands in the way of stays in reach: `%summary` alone reads the last one.
+            # The error behind this one stays within reach: `%summary` alone reads the last one.
             last = getattr(sys, "last_value", None)
             raise UsageError(_format_error(wrong)) from (last.__cause__ if isinstance(last, UsageError) else last)
         return None if cell is None and is_silenced(line) and not self._is_assigned() else given

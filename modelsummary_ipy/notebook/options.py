@@ -17,7 +17,7 @@ _DECLARED = re.compile(r"([\w.\[\]]*)=(.*)", re.DOTALL)
 
 
 def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[list[str], list[str]]:
-    """Part options and words: they may stand in any order, and a word is never cut.
+    """Part options and words: they may be in any order, and a word is never cut.
 
     Args:
         words: From ``split_line``.
@@ -92,7 +92,7 @@ def check_name(name: str | None, model: str = "") -> None:
     """Check that a summary can be stored under a name and takes nothing away there.
 
     Args:
-        name: What stands behind ``--out``.
+        name: The argument of ``--out``.
         model: The expression of the model: ``"net.encoder"``.
 
     Raises:

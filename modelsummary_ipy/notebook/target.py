@@ -111,7 +111,7 @@ class _Found(Exception):
 
 
 class _Search:
-    """Evaluates an expression from the inside out until it meets the call to trace."""
+    """Evaluates an expression from the inside out until it reaches the call to trace."""
 
     def __init__(self, text: str, names: Mapping[str, Any]) -> None:
         self._text = text
@@ -172,7 +172,7 @@ class _Search:
 def _name_method(value: Any) -> str:
     """Return the name of a method that a module's own class defines; ``""`` for what ``nn.Module`` itself knows.
 
-    A class may write ``to`` or ``train`` anew, as those of transformers do: calling one still gives the model.
+    A class may override ``to`` or ``train``, as those of transformers do: calling one still gives the model.
     """
     owner = getattr(value, "__self__", None)
     name = getattr(value, "__name__", "")

@@ -1,4 +1,4 @@
-"""The stages of one summary: what was asked for, what is computed of a trace when it is needed, and how it is read."""
+"""The stages of one summary: the request, what is computed of a trace when it is needed, and how it is read."""
 
 from modelsummary_ipy.pipeline.facts import Facts
 from modelsummary_ipy.pipeline.request import Assumptions, Request, read_assumptions

@@ -66,7 +66,7 @@ class Facts:
     def costs(self) -> Mapping[int, Cost]:
         """Per row index, its multiply-adds and the bytes autograd saves in it, with all in it and by itself.
 
-        ``None`` stands where a number is unknown. Of more than 5,000 modules bytes are measured when this is read.
+        An unknown number is ``None``. Of more than 5,000 modules bytes are measured when this is read.
         """
         return self.pipeline.weighed.costs
 

@@ -1,4 +1,4 @@
-"""What the user asked for: the arguments of ``ModelSummary``, read and checked before anything is traced."""
+"""The user's request: the arguments of ``ModelSummary``, read and checked before anything is traced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENGINES = ("auto", "fake", "real", "static")
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, without the model.
+    """The user's request, without the model.
 
     Attributes:
         inputs: What to pass; ``None`` if nothing was given.

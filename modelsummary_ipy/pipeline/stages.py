@@ -113,7 +113,7 @@ class Pipeline:
         model: The model; only a weak reference to it is kept.
         traced: What the engine found.
         rows: Its rows.
-        request: What was asked for; its inputs hold no values.
+        request: The request; its inputs hold no values.
         seconds: How long the first trace took.
     """
 

@@ -1,6 +1,6 @@
-"""Where each tensor of a trace was made and which calls read it: built once of a trace, for whoever asks.
+"""Where each tensor of a trace was made and which calls read it: built once from a trace.
 
-It stands beside the records and not in ``diagnosis``, because the names of dims (``shapes``) are found by it too.
+It is beside the records and not in ``diagnosis``, because the names of dims (``shapes``) are found by it too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Dataflow:
         return tuple(call for call in self.trace.calls if self.is_step(call))
 
     def is_step(self, call: Call) -> bool:
-        """Tell whether the call made what it gave, rather than a call in it."""
+        """Return whether the call made what it gave, rather than a call in it."""
         return call.kind == "op" or call.index not in self._containers
 
     @cached_property
@@ -139,11 +139,11 @@ class Dataflow:
         return frozenset(found)
 
     def leads_to(self, call: Call, link: Link | None) -> bool:
-        """Tell whether a path leads from what a call made to a tensor."""
+        """Return whether a path leads from what a call made to a tensor."""
         return any(step.index == call.index for step in self.before(link))
 
     def is_like_input(self, link: Link | None, shape: tuple[int, ...]) -> bool:
-        """Tell whether a tensor is the model's own input, or was made of it by steps that all kept its shape."""
+        """Return whether a tensor is the model's own input, or was made of it by steps that all kept its shape."""
         for call in self.walk_back(link):
             if not call.inputs or call.inputs[0].shape != shape:
                 return False

@@ -34,7 +34,7 @@ class Row(NamedTuple):
         extra_repr: What the module says of itself; for an operation its plain arguments.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing asks a record for
+    index: int  # type: ignore[assignment]  # hides tuple.index, which no code calls on a record
     path: str
     type_name: str
     kind: Kind
@@ -87,10 +87,10 @@ class Memory:
         optimizer: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
         approximate: Whether a backend's workspace or autocast makes ``activation_bytes`` approximate.
         saved_input_bytes: Those of ``activation_bytes`` that are storages of the input.
-        budget_bytes: What there is: ``--memory``, or the memory of the device the model is on; ``None`` if not asked.
+        budget_bytes: ``--memory``, or the memory of the device the model is on; ``None`` if not requested.
         batch: Size of the batch that was traced, ``None`` if the input has none.
         most_for_inference, most_for_training: The largest batch that fits the budget, found by tracing; 0 if not even
-            one does, ``None`` if unknown or not asked.
+            one does, ``None`` if unknown or not requested.
     """
 
     param_bytes: int
@@ -127,7 +127,7 @@ class Memory:
     def breakdown(self) -> Mapping[str, tuple[int, float]]:
         """Bits and megabytes (of 10⁶ bytes) of a training step: ``parameters, input, forward_backward, total``.
 
-        As ``pytorch_modelsize`` broke it down; to its words come ``buffers`` and ``optimizer``. ``forward_backward`` is
+        As ``pytorch_modelsize`` broke it down; to its keys come ``buffers`` and ``optimizer``. ``forward_backward`` is
         what autograd saves besides the input, and the gradients. What is unknown, and then the total, is left out.
         """
         parts = {
@@ -164,7 +164,7 @@ class Flag:
     Attributes:
         rule: Its id in kebab-case, ``"grown-map"``.
         severity: ``"error"``, ``"warning"`` or ``"note"``.
-        row: Index of the row it stands on.
+        row: Index of its row.
         path: That row's path.
         message: What was seen, with the numbers.
         fix: What to change, in code; ``""`` where there is nothing to say.
@@ -203,7 +203,7 @@ class Retrace:
 
     Attributes:
         sizes: What was changed, by name of a dim: ``{"B": 9}``; all else stayed.
-        trace: What that pass wrote down, also if it failed; it has no aten operations.
+        trace: The records of that trace, also if it failed; it has no aten operations.
         partners: Per call of the first trace the index of the same call in this one, ``None`` where it has none.
     """
 
@@ -217,7 +217,7 @@ class Story:
     """All that is known of one trace. What is derived from the trace is a table keyed by row index.
 
     Attributes:
-        trace: What the pass wrote down.
+        trace: The records of the trace.
         rows: What it means, in execution order.
         formulas: Per row, per output leaf, a formula or ``None``; empty until computed.
         input_formulas: The same for input leaves.
@@ -228,9 +228,9 @@ class Story:
         batch: Per row index, per output leaf, its whole size when the dim named ``B`` became B + 1 and all else
             stayed (``None`` where the row or leaf was not there then): what differs from the leaf's own size moves
             with the batch. Empty if that trace was not made or failed; then ``failed_at`` says why.
-        constraints: Which sizes work, in words: ``("H and W divisible by 16",)``.
-        failed_at: Sizes at which a re-trace failed, with the reason in words.
-        retraces: The passes at other sizes that the rules read; the one at B + 1 comes first, also if it failed.
+        constraints: Which sizes work, as text: ``("H and W divisible by 16",)``.
+        failed_at: Sizes at which a re-trace failed, with the reason as text.
+        retraces: The traces at other sizes that the rules read; the one at B + 1 comes first, also if it failed.
         unknown_ops: Operations whose mult-adds are not known.
         stopped: Which search a time limit ended, and how to go on; ``""`` if none.
         internal_errors: What of this package failed, ``"rule grown-map failed: please report it"``.

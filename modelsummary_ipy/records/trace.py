@@ -1,6 +1,6 @@
 """The facts of one summary: frozen dataclasses without tensors, modules or display strings.
 
-Everything knows this room; it knows nothing. Sizes are ``tuple[int, ...]``, dtypes and devices are torch's own words
+Every package imports this file; it imports none. Shapes are ``tuple[int, ...]``, dtypes and devices are torch's names
 without the ``torch.`` (``"float32"``, ``"cuda:0"``), bytes end in ``_bytes``, and ``None`` means "unknown".
 """
 
@@ -44,7 +44,7 @@ class TensorSpec(NamedTuple):
     Attributes:
         name: Key path inside what the call took or gave: ``""`` for a bare tensor, ``"[0]"``, ``"['logits']"``,
             ``".last_hidden_state"``; several arguments are named by parameter: ``"mask"``, ``"states[0]"``.
-        shape: Its sizes; ``-1`` stands for the ragged dim of a nested tensor.
+        shape: Its sizes; ``-1`` is the ragged dim of a nested tensor.
         dtype: ``"float32"``, ``"int64"``.
         device: ``"cpu"``, ``"cuda:0"``, ``"meta"``.
     """
@@ -134,7 +134,7 @@ class ParamFact(NamedTuple):
         ranks: The number of ranks that it is sharded over or repeated on.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing asks a record for
+    index: int  # type: ignore[assignment]  # hides tuple.index, which no code calls on a record
     names: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str
@@ -166,7 +166,7 @@ class ModuleFact(NamedTuple):
         found: Where a module that is not registered was found: ``"layers[0]"`` for ``self.layers = [nn.Linear(…)]``,
             ``""`` if it is registered or was met only during the forward.
         lazy: Whether it had parameters without a size before the trace.
-        made: Whether the forward itself made it, anew at every call.
+        made: Whether the forward itself made it, again at every call.
         loose: Parameters that it keeps in plain lists and dicts, ``(("scales[0]", 12),)``: their place and index.
         reads: Names that its forward, and the methods that it leads to, mention; ``None`` if it looks attributes up by
             name (``getattr``, ``children()``) or is not written in Python.
@@ -174,7 +174,7 @@ class ModuleFact(NamedTuple):
         forward_file: ``co_filename`` of its ``forward``, and ``forward_line`` its first line; ``""`` and 0 if unknown.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing asks a record for
+    index: int  # type: ignore[assignment]  # hides tuple.index, which no code calls on a record
     paths: tuple[str, ...]
     type_name: str
     type_module: str = ""
@@ -222,7 +222,7 @@ class Call(NamedTuple):
             ``("1", -1)``. Tensors inside are written as ``Ellipsis``. For modules: non-tensor arguments of the call.
         params: Indices of parameters and buffers that this call itself touched (not those its children did).
         aten_ops: The aten operations that ran directly in this call, not in its children: those that multiply and add,
-            and those nobody knows; what counts nothing is not written down.
+            and unknown ones; what counts nothing is not recorded.
         status: ``"ran"`` or ``"failed"``; the innermost failed call is the culprit, the calls around it fail too.
         source: The user's line that made the call, ``None`` where there is none.
         grad: Whether autograd recorded it.
@@ -236,7 +236,7 @@ class Call(NamedTuple):
         lazy: Whether the module had parameters without a size when the call began.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing asks a record for
+    index: int  # type: ignore[assignment]  # hides tuple.index, which no code calls on a record
     kind: Kind
     path: str
     type_name: str
@@ -266,7 +266,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InputFact:
-    """One tensor of the model's own input: what was asked for, and the names of its dims.
+    """One tensor of the model's own input: what was given, and the names of its dims.
 
     Attributes:
         spec: Its name, size, dtype and device, as traced.
@@ -281,13 +281,13 @@ class InputFact:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a forward failed, as facts. The words for it are made in ``failure.py``.
+    """How a forward failed, as facts. ``diagnosis/failures`` writes the report.
 
     Attributes:
         call: Index of the innermost call that failed; ``None`` if the forward failed outside every call (its own
             arguments do not fit, say).
         error_type: ``"RuntimeError"``.
-        message: The exception's own words.
+        message: The exception's own message.
         source: The user's innermost line.
         source_text: That line's code, stripped; ``""`` if it can't be read.
     """
@@ -301,7 +301,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Everything one pass wrote down.
+    """Everything that one trace recorded.
 
     Attributes:
         calls: In the order they began.

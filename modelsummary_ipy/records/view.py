@@ -22,7 +22,7 @@ class View:
     """How to look at a story; it never changes what is known.
 
     Attributes:
-        depth: Levels that stand open, the model being level 0; ``None`` lets the outline choose.
+        depth: Levels that are open, the model being level 0; ``None`` lets the outline choose.
         ops: Whether operation rows are shown.
         columns: Which of ``COLUMNS`` to show.
         max_rows: Most rows that are sent to a page; what is left out is said.

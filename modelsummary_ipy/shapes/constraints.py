@@ -75,7 +75,7 @@ class _Finder:
         return self._retracer.at(sizes).works
 
     def _fails(self, sizes: dict[str, int]) -> bool:
-        """Tell whether the model was traced and failed; a trace that was given up is neither."""
+        """Return whether the model was traced and failed; a trace that was stopped is neither."""
         return all(size > 0 for size in sizes.values()) and self._retracer.at(sizes).failed
 
     def _build(self, text: str, *sizes: dict[str, int]) -> Constraint:
@@ -146,7 +146,7 @@ class _Finder:
         return last_true(sizes, lambda size: _value(text, {**self._base, name: size}) == value) or base
 
     def _unrolls(self) -> bool:
-        """Tell whether a longer sequence is more work even without numbers: then 30,000 steps are not tried."""
+        """Return whether a longer sequence is more work even without numbers: then 30,000 steps are not tried."""
         if any(call.type_name in _RECURRENT for call in self._trace.calls):
             return True
         return any(len(other.calls) > len(self._trace.calls) * 1.2 + 10 for other in self._samples.traces)

@@ -49,11 +49,11 @@ class InputNames:
         return self.roles.get(name, name).rstrip("0123456789")
 
     def is_feature(self, name: str) -> bool:
-        """Tell whether a dim is one that a layer's weights usually fix."""
+        """Return whether a dim is one that a layer's weights usually fix."""
         return self.role(name) in _FEATURES
 
     def is_spatial(self, name: str) -> bool:
-        """Tell whether a dim is one of a feature map, an image or a signal."""
+        """Return whether a dim is one of a feature map, an image or a signal."""
         return self.role(name) in _SPATIAL_NAMES
 
 
@@ -232,7 +232,7 @@ class _Readers:
         return any(bool(child.get("batch_first")) for child in inner)
 
     def _contradicted(self, layer: Call) -> bool:
-        """Tell whether what follows treats dim 1 as time: picks a step of it, pools it, or is batch-first itself."""
+        """Return whether what follows treats dim 1 as time: picks a step of it, pools it, or is batch-first itself."""
         for call in self._after(layer):
             if not call.inputs or len(call.inputs[0].shape) != 3:
                 continue
@@ -263,7 +263,7 @@ def _is_torch_layer(trace: Trace, call: Call) -> bool:
 
 
 def _picks_on(call: Call, dim: int) -> bool:
-    """Tell whether an index takes one element of ``dim`` and leaves the dims before it alone."""
+    """Return whether an index takes one element of ``dim`` and leaves the dims before it alone."""
     index = next((value for _, value in call.arguments), None)
     if not isinstance(index, tuple) or len(index) <= dim:
         return False

@@ -192,12 +192,12 @@ def _is_integer_term(monomial: Monomial, coefficient: Fraction, steps: Mapping[s
 
 
 def is_integer(expr: Expr, steps: Mapping[str, int] | None = None) -> bool:
-    """Tell whether ``expr`` is an integer at every size tried; ``steps`` as in ``floor_of``."""
+    """Return whether ``expr`` is an integer at every size tried; ``steps`` as in ``floor_of``."""
     return all(expr.value(sizes).denominator == 1 for sizes in _try_sizes(expr.names, steps or {}))
 
 
 def is_same(one: Expr, two: Expr, steps: Mapping[str, int] | None = None) -> bool:
-    """Tell whether two expressions have one value at every size tried; ``steps`` as in ``floor_of``."""
+    """Return whether two expressions have one value at every size tried; ``steps`` as in ``floor_of``."""
     if one == two:
         return True
     return all(one.value(sizes) == two.value(sizes) for sizes in _try_sizes(one.names | two.names, steps or {}))

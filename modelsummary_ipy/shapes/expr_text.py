@@ -21,7 +21,7 @@ def write(expr: Expr, order: Sequence[str] = _USUAL) -> str:
 
     Args:
         expr: What to write.
-        order: Names in the order they stand in a product; others come after them.
+        order: Names in their order in a product; others come after them.
 
     Example:
         >>> from modelsummary_ipy.shapes.expr import symbol

@@ -62,7 +62,7 @@ class Fitter:
         """Find the expression behind ``values``.
 
         What the call's settings predict goes first, then the dims that it read, then all else: in few samples two
-        formulas may give the same values, and the one that lies on the tensor's own way is right.
+        formulas may give the same values, and the one made of the tensor's own inputs is right.
 
         Args:
             values: One per sample.
@@ -165,7 +165,7 @@ class Fitter:
             yield from _floors(values, used, known, self.steps)
 
     def _products(self, near: Sequence[Known]) -> Iterator[Known]:
-        """Yield products of several dims that stand side by side: what a flatten or a view makes one of."""
+        """Yield products of several dims that are adjacent: what a flatten or a view merges."""
         apart = [part for known in near for part in (list(self._factors([known])) or [known])]
         moving = [known for known in apart if len(set(known.values)) > 1][:_MOST_FACTORS]
         for count in range(2, len(moving) + 1):

@@ -288,7 +288,7 @@ class _Near:
 
     Attributes:
         known: The dims of every leaf that went in.
-        key: Tells apart calls whose results may have other formulas.
+        key: Distinguishes calls whose results may have other formulas.
     """
 
     def __init__(
@@ -311,7 +311,7 @@ class _Near:
         self.key: tuple[object, ...] = (tuple(dims for _, dims in taken), hints)
 
     def _add_sums(self, taken: list[_Dims]) -> None:
-        """What lies side by side adds up."""
+        """Concatenated sizes are added."""
         if len({len(dims) for dims in taken}) != 1:
             return
         for dim in range(len(taken[0])):

@@ -32,13 +32,13 @@ def count_ranks() -> int:
 
 
 def is_sharded(value: Any) -> bool:
-    """Tell whether a value is a ``DTensor``: its size is global, its memory is this rank's part."""
+    """Return whether a value is a ``DTensor``: its size is global, its memory is this rank's part."""
     kind: Any = getattr(sys.modules.get(_TENSOR), "DTensor", None)
     return kind is not None and isinstance(value, kind)
 
 
 def is_wrapper(kind: type) -> bool:
-    """Tell whether a class of tensors holds others and does its operations by operations on these."""
+    """Return whether a class of tensors holds others and does its operations by operations on these."""
     return hasattr(kind, "__tensor_flatten__")
 
 
@@ -84,7 +84,7 @@ _PLANNERS = tuple(f"torch/distributed/tensor/{name}.py" for name in ("_sharding_
 
 
 def is_planning_shards() -> bool:
-    """Tell whether torch works out how a result will be sharded: it runs the operation at the global size for that."""
+    """Return whether torch now works out a result's sharding: it runs the operation at the global size for that."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_filename.replace("\\", "/").endswith(_PLANNERS):

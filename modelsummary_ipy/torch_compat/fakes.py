@@ -69,7 +69,7 @@ if UnsupportedOperatorException is _NoShapeRule:
 
 
 def from_torchs_fakes(kind: type) -> bool:
-    """Tell whether an exception's class is one of those that only fakes raise: the user has no ``FakeTensor``."""
+    """Return whether an exception's class is one of those that only fakes raise: the user has no ``FakeTensor``."""
     return kind.__module__.startswith("torch._subclasses")
 
 
@@ -245,7 +245,7 @@ def _find_composite() -> Any:
     return is_composite if is_composite(aten.linear.default) and not is_composite(aten.mm.default) else None
 
 
-#: Tells whether torch decomposes an operation for every backend. Without it all count as such, and none is remembered.
+#: Whether torch decomposes an operation for every backend. Without it all count as such, and none is remembered.
 is_composite: Callable[[Any], bool] = prefer("is_composite", _find_composite, lambda func: True)
 
 

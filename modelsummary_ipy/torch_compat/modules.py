@@ -110,9 +110,9 @@ def _find_hooks(has: Callable[[nn.Module], bool]) -> Any:
     return has if has(module) and not before else None
 
 
-#: Tells whether a module has hooks of its own or there are some on all modules.
+#: Whether a module has hooks of its own or there are some on all modules.
 has_hooks: Callable[[nn.Module], bool] = prefer("has_hooks", lambda: _find_hooks(_has_hooks), _assume_hooks)
-#: Tells whether a module has hooks that run before its forward.
+#: Whether a module has hooks that run before its forward.
 has_pre_hooks: Callable[[nn.Module], bool] = prefer("has_pre_hooks", lambda: _find_hooks(_has_pre_hooks), _assume_hooks)
 
 #: The class attribute that ``nn.Module.__call__`` reads first, and that ``.compile()`` sets on a module.
@@ -200,12 +200,12 @@ def wrap_script_module(module: Any) -> Any:
 
 
 def compiler_is_loaded() -> bool:
-    """Tell whether anything may have been compiled in this process."""
+    """Return whether anything may have been compiled in this process."""
     return "torch._dynamo.eval_frame" in sys.modules
 
 
 def default_validation(distribution: Any) -> bool:
-    """Tell whether ``Distribution`` checks its arguments: what ``set_default_validate_args`` is to be set back to."""
+    """Return whether ``Distribution`` checks its arguments: what ``set_default_validate_args`` is to be set back to."""
     return bool(getattr(distribution, "_validate_args", __debug__))
 
 

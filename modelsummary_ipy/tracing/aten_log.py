@@ -184,7 +184,7 @@ _CLONE = torch.ops.aten.clone.default
 
 
 def _is_autograds_clone(args: Sequence[Any], record: Any) -> bool:
-    """Tell whether a clone was made by autograd, which keeps what an operation in place is about to overwrite.
+    """Return whether a clone was made by autograd, which keeps what an operation in place is about to overwrite.
 
     A forward without grad makes no such clone. One that the model's code asks for is a call of its own; one that an
     operation begins with counts as soon as the operation writes to it.
@@ -257,7 +257,7 @@ def _is_view(func: OpOverload) -> bool:
 
 
 def _is_zero(func: OpOverload) -> bool:
-    """Tell by its schema whether an operation counts nothing: a view, a factory, or element by element."""
+    """Return, by its schema, whether an operation counts nothing: a view, a factory, or element by element."""
     schema = schema_of(func)
     if _is_view(func) or not any("Tensor" in str(argument.type) for argument in schema.arguments):
         return func.namespace in ("aten", "prim", "prims")

@@ -12,7 +12,7 @@ __all__ = ["confirm_failure", "differentiates", "find_need_of_values", "forbids_
 
 
 def differentiates(error: BaseException) -> bool:
-    """Tell whether a forward differentiates, which it can't without grad, or with hooks on what autograd saves."""
+    """Return whether a forward differentiates, which it can't without grad, or with hooks on what autograd saves."""
     message = str(error)
     messages = (
         "yet support saved tensor hooks",
@@ -24,7 +24,7 @@ def differentiates(error: BaseException) -> bool:
 
 
 def forbids_grad(error: BaseException) -> bool:
-    """Tell whether a forward does what autograd forbids: whoever runs it does so under ``no_grad``."""
+    """Return whether a forward does what autograd forbids: whoever runs it does so under ``no_grad``."""
     message = str(error)
     return "requires grad" in message or "support the deepcopy protocol" in message
 
@@ -64,7 +64,7 @@ def _name_plain_tensors(result: TraceResult) -> TraceResult:
 
 
 def _needed_values(error: BaseException) -> bool:
-    """Tell whether the model's own code caught what only fakes raise, and raised something else."""
+    """Return whether the model's own code caught what only fakes raise, and raised something else."""
     for _ in range(8):
         inner = error.__cause__ or error.__context__
         if inner is None:

@@ -124,7 +124,7 @@ class LayerCache:
             self._answers[key] = Answer(made, weights, outputs, record, arguments, module.__dict__.get("inplace"))
 
     def _is_patched(self, cls: type[nn.Module]) -> bool:
-        """Tell whether somebody has replaced a method of a class: what that does may differ from call to call."""
+        """Return whether somebody has replaced a method of a class: what that does may differ from call to call."""
         patched = self._patched.get(cls)
         if patched is None:
             patched = self._patched[cls] = not all(map(_is_as_written, cls.__mro__[: cls.__mro__.index(nn.Module)]))
@@ -149,7 +149,7 @@ class LayerCache:
         return tuple(parts)
 
     def _are_as_they_were(self, kind: LayerKind, store: Mapping[str, Any], weights: dict[str, Any]) -> bool:
-        """Tell whether weights, some of which have been made, look as those of a layer of this kind do."""
+        """Return whether weights, some of which have been made, look as those of a layer of this kind do."""
         if list(store) != list(dict.keys(weights)):
             return False
         for name, value in dict.items(weights):
@@ -182,7 +182,7 @@ def _list_weights(module: nn.Module) -> list[tuple[str, Any]]:
 
 
 def _is_as_written(cls: type) -> bool:
-    """Tell whether all functions of a class are written in the file that defines it."""
+    """Return whether all functions of a class are written in the file that defines it."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     for name, value in vars(cls).items():
         if isinstance(value, FunctionType):

@@ -91,7 +91,7 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
 
 
 def _is_all_one(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Tell quickly whether all tensors are fakes of one floating dtype: a forward asks thousands of times."""
+    """Return quickly whether all tensors are fakes of one floating dtype: a forward asks thousands of times."""
     first = None
     for value in (*args, *kwargs.values()) if kwargs else args:
         kind = type(value)
@@ -139,7 +139,7 @@ def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool
 
 
 def _is_oddly_sized(name: str, tensors: list[Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether sizes are such as fakes are known to let pass: 16,000 wrong calls were compared."""
+    """Return whether sizes are such as fakes are known to let pass: 16,000 wrong calls were compared."""
     if name in _AXIS:
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         rank = max(tensors[0].dim(), 1)
@@ -231,7 +231,7 @@ def _make_zeros(fake: Tensor, device: torch.device) -> Tensor:
 
 
 def is_about_history(message: str) -> bool:
-    """Tell whether a failure is about what autograd recorded, which a replay on fresh zeros can't show."""
+    """Return whether a failure is about what autograd recorded, which a replay on fresh zeros can't show."""
     return any(words in message for words in _HISTORY)
 
 

@@ -25,7 +25,7 @@ _is_users: dict[str, bool] = {}
 
 
 def _users(filename: str) -> bool:
-    """Tell whether code from ``filename`` is the user's or a library's model code, not torch's, ours or Python's."""
+    """Return whether code from ``filename`` is the user's or a library's model code, not torch's, ours or Python's."""
     known = _is_users.get(filename)
     if known is None:
         torch_module = sys.modules.get("torch")

@@ -96,7 +96,7 @@ class Storages:
             known.counted = 0
 
     def _is_sized_param(self, address: int) -> bool:
-        """Tell whether a new storage is a lazy parameter's, which got its size while the pass ran."""
+        """Return whether a new storage is a lazy parameter's, which got its size while the pass ran."""
         for tensor in self._lazy_params:
             self._exclude(tensor)
         return address in self._excluded

@@ -623,7 +623,7 @@ class _Tracer:
         record.output_links = tuple(links)
 
     def _is_users(self, tensor: Tensor) -> bool:
-        """Tell whether a tensor is no fake among fakes: one of the user's globals, which nothing is written on."""
+        """Return whether a tensor is no fake among fakes: one of the user's globals, which nothing is written on."""
         return self._work.fake_mode is not None and type(tensor) in _REAL_CLASSES
 
     def _note_failure(self, error: BaseException, name: str, operands: Any) -> None:
@@ -739,7 +739,7 @@ def _pair(work: Shadow, tree: ModuleTree) -> list[tuple[nn.Module, ModuleFact]]:
 
 
 def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:
-    """Tell whether a module's inside is torch's own business: a class of torch's without children, or a ScriptModule.
+    """Return whether a module's inside is torch's own business: a class of torch's without children, or a ScriptModule.
 
     A user's module without children is looked into: the ``view`` that folds the batch is written in one of those.
     """

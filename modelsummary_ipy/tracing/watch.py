@@ -93,7 +93,7 @@ def _add(seen: list[SeenCall], model: nn.Module, inputs: ModelInputs) -> None:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Tell whether two noted arguments are alike: sizes and plain values equal, kept tensors equal in size."""
+    """Return whether two noted arguments are alike: sizes and plain values equal, kept tensors equal in size."""
     if isinstance(one, ModelInputs):
         return _same((one.args, one.kwargs), (other.args, other.kwargs))
     if type(one) is not type(other):

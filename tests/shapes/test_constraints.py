@@ -62,7 +62,7 @@ class Positions(nn.Module):
 
 
 def run(model: nn.Module, dtype: torch.dtype, *sizes: int) -> bool:
-    """Tell whether a real forward at this size comes to its end."""
+    """Return whether a real forward at this size comes to its end."""
     try:
         with quietly(), torch.no_grad():
             model(torch.zeros(sizes, dtype=dtype))

@@ -203,7 +203,7 @@ class FailureContext:
         return dict(self.call.arguments) if self.call is not None else {}
 
     def is_like_input(self, x: Operand) -> bool:
-        """Tell whether a tensor is the model's own input or was made of it without a change of size."""
+        """Return whether a tensor is the model's own input or was made of it without a change of size."""
         return self.flow.is_like_input(x.link, x.shape)
 
     def describe_giver(self, x: Operand, axis: int) -> str:

@@ -106,7 +106,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
 
 
 def _is_map(ctx: FailureContext, x: Operand) -> bool:
-    """Tell whether a tensor came out of layers that keep channels on axis 1."""
+    """Return whether a tensor came out of layers that keep channels on axis 1."""
     for call in ctx.flow.walk_back(x.link):
         if call.type_name in MAP_LAYERS or call.type_name in CATS:
             return True

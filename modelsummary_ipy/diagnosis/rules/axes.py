@@ -78,7 +78,7 @@ class Axes:
 
     @staticmethod
     def is_same(one: Dim, two: Dim) -> bool:
-        """Tell whether two dims are the same axis, resized or not."""
+        """Return whether two dims are the same axis, resized or not."""
         return bool(one) and bool(two) and roots(one) == roots(two)
 
     def of_input(self, call: Call, leaf: int = 0) -> Layout:

@@ -61,7 +61,7 @@ def find_lost_batches(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _loses(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a reduction or an index made of a tensor with a batch one without."""
+    """Return whether a reduction or an index made of a tensor with a batch one without."""
     if not step.inputs or not step.outputs:
         return False
     if step.type_name == "einsum":
@@ -72,7 +72,7 @@ def _loses(evidence: Evidence, step: Call) -> bool:
 
 
 def _sums_alone(evidence: Evidence, step: Call) -> bool:
-    """Tell whether an einsum sums the batch of its first operand that no other operand shares: no product over it."""
+    """Return whether an einsum sums the batch of its first operand that no other operand shares: no product over it."""
     labels, moving = einsum_labels(step), evidence.moving_in(step)
     return (
         labels is not None
@@ -94,7 +94,7 @@ def _find_loser(evidence: Evidence, link: Link) -> Call | None:
 
 
 def _feeds_weights(evidence: Evidence, step: Call) -> bool:
-    """Tell whether weights are applied to what a step made while it still has no batch."""
+    """Return whether weights are applied to what a step made while it still has no batch."""
     edge, seen = [step], {step.index}
     while edge:
         call = edge.pop()
@@ -135,7 +135,7 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
 
 
 def _weighs_batch(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a softmax runs over the dim that moves: it is a list to be weighed, of steps or of instances."""
+    """Return whether a softmax runs over the dim that moves: it is a list to be weighed, of steps or of instances."""
     if step.type_name not in SOFTMAXES or not step.inputs:
         return False
     dim, rank = evidence.flow.setting(step, "dim"), len(step.inputs[0].shape)
@@ -143,7 +143,7 @@ def _weighs_batch(evidence: Evidence, step: Call) -> bool:
 
 
 def _is_sure(evidence: Evidence, step: Call, at: int) -> bool:
-    """Tell whether the dim that moves is a batch and not a list of nodes or instances: a layer or the rank says so."""
+    """Return whether the moving dim is a batch and not a list of nodes or instances: a layer or the rank shows it."""
     if any(len(fact.spec.shape) > 2 for fact in evidence.inputs) or (at == 0 and len(step.inputs[0].shape) > 2):
         return True
     contracts = ((call, batch_dim(evidence.flow, call)) for call in evidence.flow.before(step.input_links[0]))
@@ -260,7 +260,7 @@ def _judge_move(evidence: Evidence, step: Call, outcome: Outcome, home: int) -> 
 
 
 def _are_time_steps(evidence: Evidence, stack: Call) -> bool:
-    """Tell whether the stacked tensors are computed from steps 0, 1, 2 … of dim 1 of one tensor."""
+    """Return whether the stacked tensors are computed from steps 0, 1, 2 … of dim 1 of one tensor."""
     picked: set[int] = set()
     for link in stack.input_links:
         for call in evidence.flow.before(link):

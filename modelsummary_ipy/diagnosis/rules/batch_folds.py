@@ -108,7 +108,7 @@ def _judge_fold(evidence: Evidence, step: Call, outcome: Outcome) -> Flag | None
 
 
 def _is_map(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a step reads what a convolution made, its dims where they were."""
+    """Return whether a step reads what a convolution made, its dims where they were."""
     for earlier in evidence.flow.before(step.input_links[0], lambda call: call.type_name in CONVOLUTIONS | TRANSPOSES):
         if earlier.type_name in CONVOLUTIONS:
             return len(earlier.outputs[0].shape) == len(step.inputs[0].shape)

@@ -66,7 +66,7 @@ def _softmax_dim(evidence: Evidence, step: Call, rank: int) -> int | None:
 
 
 def _is_pooled(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a later step sums over the samples, or picks among them: then the weights are meant for that."""
+    """Return whether a later step sums over the samples, or picks among them: then the weights are meant for that."""
     for user in evidence.flow.after(step, 40):
         for leaf in range(len(user.inputs)):
             moving = evidence.moving_in(user, leaf)
@@ -77,7 +77,7 @@ def _is_pooled(evidence: Evidence, step: Call) -> bool:
 
 
 def _is_a_batch(evidence: Evidence, step: Call) -> bool:
-    """Tell whether the dim that moves is surely samples: a layer says so, or the other dim is a layer's features."""
+    """Return whether the dim that moves is surely samples: a layer says so, or the other dim is a layer's features."""
     if any(batch_dim(evidence.flow, call) == 0 for call in evidence.flow.before(step.input_links[0])):
         return True
     if len(step.inputs[0].shape) > 2:
@@ -142,13 +142,13 @@ def _find_accident(evidence: Evidence, step: Call, other: Call) -> tuple[int, in
 
 
 def _share_a_source(evidence: Evidence, step: Call) -> bool:
-    """Tell whether both operands are computed from one and the same input of the model."""
+    """Return whether both operands are computed from one and the same input of the model."""
     sources = [evidence.flow.sources(link) for link in step.input_links[:2] if link is not None]
     return len(sources) == 2 and bool(sources[0] & sources[1])
 
 
 def _is_asked_for(evidence: Evidence, step: Call, longer: int, shorter: int) -> bool:
-    """Tell whether pairs were meant: of a tensor with itself, or to go with other pairs."""
+    """Return whether pairs were meant: of a tensor with itself, or to go with other pairs."""
     if step.type_name in _COMPARISONS:
         return True
     put_in = _unsqueezed_from(evidence, step.input_links[longer])
@@ -176,7 +176,7 @@ def _unsqueezed_from(evidence: Evidence, link: Link | None) -> Link | None:
 
 
 def _brings_pairs(evidence: Evidence, user: Call, step: Call) -> bool:
-    """Tell whether a later step meets the pairs with pairs from elsewhere, a matmul's say."""
+    """Return whether a later step meets the pairs with pairs from elsewhere, a matmul's say."""
     for leaf in range(len(user.inputs)):
         link = user.input_links[leaf]
         moving = evidence.moving_in(user, leaf)

@@ -62,7 +62,7 @@ def retrace_at_twice(evidence: Evidence) -> Iterator[Mapping[str, int]]:
 
 
 def _is_whole_group(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a step takes another size when there are twice as many samples: it counted them."""
+    """Return whether a step takes another size when there are twice as many samples: it counted them."""
     for retrace in evidence.retraces[1:]:
         index = retrace.partners[step.index] if dict(retrace.sizes) == {"B": 2 * evidence.batch} else None
         if index is not None:
@@ -85,7 +85,7 @@ def _find_literals(evidence: Evidence) -> Iterator[tuple[Call, bool]]:
 
 
 def find_literal_view(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a reshape ran at B + 1 with the old batch's size in it and dealt the samples out anew."""
+    """Return whether a reshape ran at B + 1 with the old batch's size in it and dealt the samples out anew."""
     then = evidence.partner(step)
     if then is None or step.type_name not in RESHAPES or not evidence.moving_in(step):
         return False
@@ -94,7 +94,7 @@ def find_literal_view(evidence: Evidence, step: Call) -> bool:
 
 
 def _holds_batch(evidence: Evidence, step: Call, other: Call) -> bool:
-    """Tell whether a step takes the old batch's size, and still does where there is one sample more."""
+    """Return whether a step takes the old batch's size, and still does where there is one sample more."""
     now, then = given_size(step), given_size(other)
     if now is None or now != then or step.type_name not in RESHAPES:
         return False
@@ -267,7 +267,7 @@ def _find_bites(evidence: Evidence, one: Retrace) -> Iterator[Flag]:
 
 
 def _is_to_blame(trace: Trace, squeeze: Call) -> bool:
-    """Tell whether the end of the forward, good or bad, was made of what a squeeze gave."""
+    """Return whether the end of the forward, good or bad, was made of what a squeeze gave."""
     end = trace.failure.call if trace.failure is not None else 0
     if end is None or not trace.calls[end].input_links or trace.calls[end].outputs or end == 0:
         return True
@@ -285,7 +285,7 @@ def _read_shorter(evidence: Evidence, one: Retrace, step: Call, squeeze: Call) -
 
 
 def _counts_from_the_front(flow: Dataflow, step: Call) -> bool:
-    """Tell whether a step counts its dims from the front, so that one dim less makes it take another one."""
+    """Return whether a step counts its dims from the front, so that one dim less makes it take another one."""
     dim = flow.setting(step, "dim") if step.type_name in SOFTMAXES | REDUCTIONS else None
     return batch_dim(flow, step) is not None or (isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0)
 

@@ -150,7 +150,7 @@ class Evidence:
         return self._params_below[module]
 
     def trains(self, module: int) -> bool:
-        """Tell whether a module, or any in it, has trainable parameters."""
+        """Return whether a module, or any in it, has trainable parameters."""
         return bool(self.params_below(module))
 
     def count_trainable(self, module: int) -> int:

@@ -55,7 +55,7 @@ def find_memory_explosions(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _far_larger(story: Story, call: Call) -> Literal["", "output", "intermediate"]:
-    """Tell whether a call makes far more than it and the model take, and whether the model gives it back."""
+    """Return whether a call makes far more than it and the model take, and whether the model gives it back."""
     if call.type_name in LOOKUPS or (call.params and call.type_name not in ATTENTIONS):
         return ""
     taken = max(_sum_bytes(call.inputs), _sum_bytes(tuple(fact.spec for fact in story.trace.inputs)))
@@ -95,7 +95,7 @@ def _advise(flow: Dataflow, call: Call) -> str:
 
 
 def _feeds_softmax(flow: Dataflow, call: Call) -> bool:
-    """Tell whether a softmax follows within a few steps: scaling, a mask, a cast."""
+    """Return whether a softmax follows within a few steps: scaling, a mask, a cast."""
     following = flow.after(call, until=lambda step: step.kind != "op")
     near = itertools.takewhile(lambda step: step.index < call.index + 24, following)
     return any(step.type_name in ("softmax", "Softmax", "log_softmax") for step in near)

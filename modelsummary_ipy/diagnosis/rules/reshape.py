@@ -54,21 +54,21 @@ def _find_swap_within(evidence: Evidence, step: Call) -> tuple[Size, Size] | Non
 
 
 def _is_skew(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a view stands between a padding and a cut: that shifts the rows of scores on purpose."""
+    """Return whether a view stands between a padding and a cut: that shifts the rows of scores on purpose."""
     maker = evidence.flow.producer(step.input_links[0])
     neighbours = [call for call in (maker, *evidence.flow.readers(step)) if call is not None]
     return any(call.type_name in _EDGES or (call.type_name == "getitem" and _cuts(call)) for call in neighbours)
 
 
 def _cuts(call: Call) -> bool:
-    """Tell whether an index cuts a dim, ``x[:, 1:]``, rather than picks from it."""
+    """Return whether an index cuts a dim, ``x[:, 1:]``, rather than picks from it."""
     index = argument(call, "1")
     parts = index if isinstance(index, tuple) else (index,)
     return any(isinstance(part, slice) and part not in (slice(None), slice(0, None)) for part in parts)
 
 
 def _mixes_samples(evidence: Evidence, step: Call) -> bool:
-    """Tell whether the batch changed places with the dims before it, one row a sample before and after."""
+    """Return whether the batch changed places with the dims before it, one row a sample before and after."""
     moving, made = evidence.moving_in(step), evidence.moving_out(step)
     if not moving or not made or len(moving) > 1 or len(made) > 1:
         return False
@@ -157,7 +157,7 @@ def _assign(fine: Size, coarse: Size, left: tuple[int, ...]) -> Iterator[tuple[i
 
 
 def _is_regrouping(one: Size, two: Size) -> bool:
-    """Tell whether the sizes may as well come of splitting and merging in order, as ``(16, 8)`` of ``(8, 16)``."""
+    """Return whether the sizes may as well come of splitting and merging in order, as ``(16, 8)`` of ``(8, 16)``."""
     cuts = sorted({*itertools.accumulate(one, int.__mul__), *itertools.accumulate(two, int.__mul__)})
     return all(b % a == 0 for a, b in itertools.pairwise(cuts))
 

@@ -158,7 +158,7 @@ class _TimeEvidence:
         return found
 
     def _is_torches(self, call: Call) -> bool:
-        """Tell whether an operation is written inside one of torch's own modules: it says nothing of the user's."""
+        """Return whether an operation is written inside one of torch's own modules: it says nothing of the user's."""
         if call.kind == "module":
             return False
         fact = self._flow.trace.modules[call.module] if call.module is not None else None

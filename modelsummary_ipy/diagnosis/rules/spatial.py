@@ -77,7 +77,7 @@ def _windows(flow: Dataflow, step: Call) -> tuple[Window, ...]:
 
 
 def is_cropped(flow: Dataflow, step: Call, rank: int) -> bool:
-    """Tell whether a later step cuts off what the convolution grew, or a valid one takes it back."""
+    """Return whether a later step cuts off what the convolution grew, or a valid one takes it back."""
     came, grown = step.inputs[0].shape[-rank:], step.outputs[0].shape[-rank:]
     for later in flow.after(step):
         if not later.outputs or not later.inputs:
@@ -95,7 +95,7 @@ def is_cropped(flow: Dataflow, step: Call, rank: int) -> bool:
 
 
 def _had_size(flow: Dataflow, step: Call, after: Size) -> bool:
-    """Tell whether the feature map had the grown size somewhere before: a decoder that grows back."""
+    """Return whether the feature map had the grown size somewhere before: a decoder that grows back."""
     rank = len(after)
     for earlier in flow.before(step.input_links[0]):
         for spec in (*earlier.inputs[:1], *earlier.outputs[:1]):
@@ -172,7 +172,7 @@ def _find_collapse(flow: Dataflow, step: Call, rank: int) -> Call | None:
 
 
 def _strides(flow: Dataflow, maker: Call, before: Size) -> bool:
-    """Tell whether a step made 1 × 1 by striding, not by a kernel as large as the feature map."""
+    """Return whether a step made 1 × 1 by striding, not by a kernel as large as the feature map."""
     if maker.type_name not in CONVOLUTIONS and maker.type_name not in POOLS:
         return False
     windows = _windows(flow, maker)

@@ -161,7 +161,7 @@ def _judge_unused(evidence: Evidence, fact: ModuleFact, owner: ModuleFact, attri
 
 
 def _is_left_out(evidence: Evidence, fact: ModuleFact) -> bool:
-    """Tell whether a module is the last of a list of which all others ran, three at least."""
+    """Return whether a module is the last of a list of which all others ran, three at least."""
     above = evidence.modules[fact.parent] if fact.parent is not None else None
     if above is None or above.type_name != "ModuleList" or above.children[-1] != fact.index:
         return False

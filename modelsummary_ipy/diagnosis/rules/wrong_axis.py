@@ -44,7 +44,7 @@ def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _is_one_wide(evidence: Evidence, step: Call) -> bool:
-    """Tell whether a layer works on one dim alone."""
+    """Return whether a layer works on one dim alone."""
     if step.type_name in LINEARS:
         return True
     shape = evidence.flow.setting(step, "normalized_shape") or argument(step, "normalized_shape")

@@ -1,4 +1,4 @@
-"""Story + View -> the folded, capped tree: draft level by level, decide what stands open, cap, freeze."""
+"""Story + View -> the folded, capped tree: draft level by level, decide what is open, cap, freeze."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def build_outline(story: Story, view: View, *, open_rows: int = 40) -> Outline:
     Args:
         story: Everything known.
         view: How to look at it.
-        open_rows: About how many rows may stand open where ``view.depth`` is ``None``.
+        open_rows: About how many rows may be open where ``view.depth`` is ``None``.
 
     Returns:
-        The tree; rows that failed or carry an error or a warning stand in the open.
+        The tree; rows that failed or carry an error or a warning are visible.
     """
     return _Builder(story, view, open_rows).build()
 
@@ -74,7 +74,7 @@ class _Builder:
     def _draft(self) -> list[_Draft]:
         """Drafts level by level, parents before children.
 
-        Once there are as many as the view allows, only what leads to a row that stands out is looked into further.
+        Once there are as many as the view allows, only nodes above a notable row are opened further.
         """
         drafts = self._fold(self.survey.roots, None, 0)
         for draft in drafts:  # it grows while it is walked
@@ -134,7 +134,7 @@ class _Builder:
         return depth
 
     def _cap(self, drafts: Sequence[_Draft]) -> None:
-        """Keep as many as the view allows: those that stand out and all above them first, then level by level."""
+        """Keep as many as the view allows: notable ones and all above them first, then level by level."""
         if len(drafts) <= self.limit:
             return
         order = sorted(drafts, key=lambda draft: bool(draft.members) or draft.row not in self.survey.alone)
@@ -167,7 +167,7 @@ class _Builder:
         return draft.members[0] if draft.members else self.survey.children[draft.row]
 
     def _markers(self, draft: _Draft) -> tuple[Node, ...]:
-        """What stands in a node: its kept children, and a marker wherever some are left out."""
+        """What is in a node: its kept children, and a marker wherever some are left out."""
         rows = self._rows_inside(draft)
         if draft.is_cut and rows:
             return (HiddenNode(sum(map(self.count.__getitem__, rows)), rows[0], rows[-1]),)

@@ -35,10 +35,10 @@ def find_shapes(survey: Survey) -> list[int]:
 def split_runs(
     survey: Survey, shapes: Sequence[int], rows: Sequence[int]
 ) -> list[tuple[str, tuple[tuple[int, ...], ...]]]:
-    """Cut siblings into what stands by itself and what repeats.
+    """Part siblings into single rows and repeated blocks.
 
     Returns:
-        In order, a name and the blocks it stands for: one block of one row for a row by itself.
+        In order, a name and its blocks: one block of one row for a row by itself.
     """
     names = [survey.name(row) for row in rows]
     keys = [(shapes[row], _DIGITS.sub("#", name)) for row, name in zip(rows, names, strict=True)]

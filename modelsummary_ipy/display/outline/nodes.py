@@ -26,7 +26,7 @@ class RowNode:
     Attributes:
         row: Index of the row.
         name: Its path below the row it is nested in; for an operation its name; ``""`` for the model itself.
-        is_open: Whether what is in it stands open.
+        is_open: Whether it is open.
         children: What is nested in it.
         flags: Findings on this row.
         num_inside: Rows of the story below it that the view could show, folded and hidden ones too.
@@ -54,9 +54,9 @@ class GroupNode:
         members: Row indices, a tuple per block.
         same_module: Whether the blocks are calls of the same modules.
         totals: Of all blocks.
-        is_open: Whether the block stands open.
+        is_open: Whether the block is open.
         block: The first block, as an example of all.
-        num_inside: Rows of the story that this node stands for.
+        num_inside: Number of rows of the story in this node.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Step(NamedTuple):
 
     Attributes:
         node: The node.
-        depth: How deep it stands in the tree, 0 for the model.
+        depth: Its depth in the tree, 0 for the model.
         leaving: Whether all that is in it has been walked.
         in_group: The group whose block this node is, if it is one.
     """
@@ -144,7 +144,7 @@ def _inside(node: Node) -> tuple[tuple[Node, ...], GroupNode | None]:
 
 
 def visible(outline: Outline) -> Iterator[Step]:
-    """Walk what stands in the open: what a closed node holds is passed over, and no step is a leaving one."""
+    """Walk what is visible: what is in a closed node is skipped, and no step is a leaving one."""
     closed: Node | None = None
     for step in walk(outline):
         if closed is not None:

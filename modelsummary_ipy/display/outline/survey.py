@@ -1,4 +1,4 @@
-"""What is below what, what stands out, and how much there is: read once from a story for one view."""
+"""What is below what, what is notable, and how much there is: read once from a story for one view."""
 
 from __future__ import annotations
 

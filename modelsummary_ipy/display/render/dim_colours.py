@@ -11,7 +11,7 @@ from modelsummary_ipy.records.trace import Formula
 
 __all__ = ["MEANINGS", "Names", "find_names"]
 
-#: What the letters stand for that people give to dims.
+#: Meaning of the usual names of dims.
 MEANINGS = {
     "B": "batch", "C": "channels", "H": "height", "W": "width", "T": "time", "L": "length", "F": "features",
     "D": "depth", "N": "batch", "S": "sequence",

@@ -79,7 +79,7 @@ def render_html(
 
 
 def _fit(story: Story, view: View, names: Names, failure_text: str) -> tuple[Outline, list[Part]]:
-    """Outline and parts of as many rows as fit; what space is left goes to operations that stand hidden."""
+    """Outline and parts of as many rows as fit; what space is left goes to hidden operations."""
     space = _MOST_BYTES - _FRAME_BYTES
     most = min(view.max_rows, space // _LEAST_ROW_BYTES)
     while True:
@@ -185,7 +185,7 @@ def _columns(view: View) -> dict[str, Any]:
 
 
 def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str], operations: Operations) -> int:
-    """Give rows their details while there is space, rows that stand out first; returns how many got none."""
+    """Give rows their details while there is space, notable rows first; returns how many got none."""
     space = _MOST_BYTES - _FRAME_BYTES - _weigh(parts)
     rows = [part for part in parts if part.what == "open"]
     total = story.total_mult_adds

@@ -102,7 +102,7 @@ def format_name(node: RowNode, row: Row) -> tuple[str, str]:
 
 
 def format_note(story: Story, row: Row, in_group: bool) -> str:
-    """``each`` for the block that stands for its group, ``frozen`` for weights that stay in a model that trains."""
+    """``each`` for the block that represents its group, ``frozen`` for weights that stay in a model that trains."""
     notes = ["each"] if in_group else []
     if row.kind == "module" and row.num_params and not row.trainable_params and story.trainable_params:
         notes.append("frozen")
@@ -118,14 +118,14 @@ def format_group(node: GroupNode) -> tuple[str, str]:
 
 
 def format_members(story: Story, node: GroupNode) -> str:
-    """The paths that a group stands for; of many the first and the last."""
+    """The paths of a group; of many the first and the last."""
     paths = list(dict.fromkeys(story.rows[row].path for block in node.members for row in block))
     shown = [plain(path) for path in paths]
     return ", ".join(shown if len(shown) <= 24 else [*shown[:12], "…", *shown[-4:]])
 
 
 def format_hidden(node: HiddenNode) -> str:
-    """What stands where rows are left out."""
+    """The text shown where rows are left out."""
     return f"… {plural(node.num_rows, 'more row')} not shown here"
 
 

@@ -34,7 +34,7 @@ class Part:
         flags: ``(severity, rule, message, fix)``.
         fail: Lines about the failure.
         inside: Findings on rows below.
-        is_open, is_hidden, is_leaf: How it stands.
+        is_open, is_hidden, is_leaf: How it is shown.
         about: What its detail is of.
         detail: What is shown when it is opened.
     """
@@ -66,7 +66,7 @@ class Parts:
         story, view, outline: What to show.
         names: Dim names and colours.
         failure_text: The explanation of a failure.
-        max_ops: How many hidden operations may go along; they cost bytes and stand hidden.
+        max_ops: How many hidden operations may go along; they cost bytes and are not shown at first.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Parts:
                 yield self._group(step, node)
 
     def _ops(self, waiting: list[int], before: int | None, depth: int) -> Iterator[Part]:
-        """Operations that ran before a row, as rows that stand hidden."""
+        """Operations that ran before a row, as hidden rows."""
         while waiting and (before is None or waiting[0] < before):
             index = waiting.pop(0)
             if self.ops_left <= 0:
@@ -236,7 +236,7 @@ class Parts:
 
 
 def markup_detail(pairs: Sequence[tuple[str, Sequence[str]]], extra: str = "") -> Markup:
-    """The pairs as a list of terms; ``extra``, lines of plain text, stands below as it is.
+    """The pairs as a list of terms; ``extra``, lines of plain text, is below, unchanged.
 
     All is escaped in one go, which is a third of the time: ``plain`` has left no control character in any line, so
     those that join them here can't be mistaken.

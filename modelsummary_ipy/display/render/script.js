@@ -145,7 +145,7 @@
       bar.said.textContent = found === 1 ? "1 row" : `${found} rows`;
     }
 
-    // What lies inside a row that was found stays reachable, closed.
+    // What is inside a row that was found stays reachable, closed.
     function inFound(row, kept, opened) {
       for (let above = facts.get(row).above; above; above = facts.get(above).above) {
         if (kept.has(above)) return !opened.has(above);

@@ -35,7 +35,7 @@ class Line(NamedTuple):
     Attributes:
         label: Key path, ``""`` for a bare tensor, ``"[0][0] … [11][1]"`` for several.
         shape: Their size.
-        times: How many leaves it stands for.
+        times: How many leaves it has.
         bold: Per dim, whether the row changed it.
         formula: Its formula if known.
     """
@@ -82,7 +82,7 @@ def changed_dims(leaf: TensorSpec, against: Sequence[TensorSpec]) -> tuple[bool,
     """Find per dim of an output whether the row changed it.
 
     The output is held against the input of the same name, else the most similar one of the same rank, else the first.
-    With another rank, what stands between the common head and the common tail is what changed.
+    With another rank, what is between the common head and the common tail is what changed.
 
     Example:
         >>> changed_dims(TensorSpec("", (8, 400), "float32", "cpu"), [TensorSpec("", (8, 16, 5, 5), "float32", "cpu")])

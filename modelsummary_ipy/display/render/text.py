@@ -14,7 +14,7 @@ from modelsummary_ipy.records.view import View
 
 __all__ = ["render_text"]
 
-#: Rows that stand open where the view sets no depth: about two screens.
+#: Rows that are open where the view sets no depth: about two screens.
 _OPEN_ROWS = 80
 _GAP = "  "
 #: Below this width for names and sizes together, sizes go on lines of their own.

@@ -1,4 +1,4 @@
-"""The fields of the form: widgets in, ``Settings`` out; what is wrong with a field stands under it."""
+"""The fields of the form: widgets in, ``Settings`` out; the error of a field is shown under it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Fields:
     # -- reading and setting ------------------------------------------------------------------------------------------
 
     def read(self) -> Settings | None:
-        """Read all fields; ``None`` if one of them can't be read, and under it stands why."""
+        """Read all fields; ``None`` if one of them can't be read; the error is shown under it."""
         is_valid = True
         for text, dtype, error in zip(self.sizes, self.dtypes, self.errors, strict=True):
             is_valid &= _check_field(error, lambda text=text, dtype=dtype: read_leaf(text.value, dtype.value))  # type: ignore[misc]
@@ -207,7 +207,7 @@ class Fields:
         return field
 
     def _on_dim(self, field: Any) -> None:
-        """Write the new number wherever the name stands."""
+        """Write the new number wherever the name is used."""
         if self._quiet:
             return
         name, number = field.description, field.value
@@ -280,6 +280,6 @@ def format_alert(text: str) -> str:
 
 
 def show(field: Any, text: str) -> None:
-    """Show HTML; where there is none, no empty line stands."""
+    """Show HTML; without any, no empty line is left."""
     field.value = text
     field.layout.display = "" if text else "none"

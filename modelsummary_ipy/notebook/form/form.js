@@ -2,7 +2,7 @@
 // searched for, scrolled to and stood on stays. The page before is out of the document and still says how it was left.
 ((holder) => {
   "use strict";
-  const root = holder && holder.querySelector(".ms-root"); // another page may have come before this one was heard
+  const root = holder && holder.querySelector(".ms-root"); // another page may have come before this handler ran
   if (!root) return;
   const keep = (holder.msKeep ||= { opened: new Map(), shown: new Map(), top: 0, search: null, focus: null });
 
@@ -12,7 +12,7 @@
     if (now !== open) keep.opened.set(key, now);
   }
 
-  // A row is known by the names of the rows around it; the same name again is told by its number.
+  // A row is known by the names of the rows around it; the same name again is distinguished by its number.
   const nameOf = (row) => {
     const head = row.querySelector(":scope > summary th");
     return head && head.firstChild ? head.firstChild.textContent.trim() : row.className.split(" ")[0];
@@ -42,7 +42,7 @@
     keep.search.dispatchEvent(new Event("input"));
   }
 
-  // Who stood in the page that goes stands in the one that comes; a notebook takes the focus when its place is gone.
+  // The row with the focus in the old page gets it in the new one; a notebook takes the focus when its element is gone.
   const standsOn = (place) => (place === keep.search ? "search" : keys.get(place.closest("details")));
   const stand = keep.focus === "search" ? keep.search : keep.shown.get(keep.focus)?.row.querySelector("summary");
   if (stand && document.activeElement.contains(holder)) stand.focus({ preventScroll: true });

@@ -50,7 +50,7 @@ class SummaryForm:
         first: The summary to begin with.
         name: How the user calls the model, for ``insert as code``.
         settings: What the first summary was made with.
-        fixed: Options of the line that no field stands for, with their values.
+        fixed: Options of the line that have no field, with their values.
 
     Attributes:
         summary: The current ``ModelSummary``.
@@ -255,18 +255,18 @@ class SummaryForm:
         return summary
 
     def _make_observer(self, before: ModelSummary, stopped: Callable[[], bool]) -> Callable[[int, str], bool]:
-        """Return an observer of every layer of every pass: it shows progress ten times a second, and may cancel."""
+        """Return an observer of every layer of every trace: it shows progress ten times a second, and may cancel."""
         expected = sum(call.kind == "module" for call in before.story.trace.calls)
         shown_at = time.monotonic()
-        passes = seen = last = 0
+        traces = seen = last = 0
 
         def observe(count: int, path: str) -> bool:
-            nonlocal shown_at, passes, seen, last
-            passes, seen, last = (passes, seen + 1, count) if count > last else (passes + 1, 1, count)
+            nonlocal shown_at, traces, seen, last
+            traces, seen, last = (traces, seen + 1, count) if count > last else (traces + 1, 1, count)
             if time.monotonic() - shown_at > _PROGRESS_SECONDS and not stopped():
                 shown_at = time.monotonic()
                 where = f"layer {seen}{f' of {expected}' if seen <= expected else ''}"
-                why = f" · trace {passes + 1}, at other sizes" if passes else ""
+                why = f" · trace {traces + 1}, at other sizes" if traces else ""
                 show(self._progress, f"{where}: {html.escape(path)}{why}")
             return stopped()
 

@@ -20,7 +20,7 @@ def live_page(page: str) -> str:
     """Return a page that runs its script in an HTML widget, and keeps what its reader opened and scrolled to.
 
     A browser runs no script that is put into a page as text. The load of a style is an event like any other: the script
-    is its handler. Where a host forbids that, the page stands as it does in an untrusted notebook.
+    is its handler. Where a host forbids that, the page is as in an untrusted notebook.
 
     Args:
         page: From ``ModelSummary.to_html()``.
@@ -32,7 +32,7 @@ def live_page(page: str) -> str:
 
 
 def static_page(page: str) -> str:
-    """Return a page to stand beside a form: it is what a saved notebook shows."""
+    """Return a page to show beside a form: it is what a saved notebook shows."""
     return f'<div class="ms-beside">{page}<p style="font-size:12px">{_SENTENCE}</p></div>'
 
 

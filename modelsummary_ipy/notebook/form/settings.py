@@ -26,7 +26,7 @@ class Settings:
         dtypes: Per input leaf the name of its dtype, ``""`` for what the layer wants.
         device, mode, engine: As the constructor takes them; a device of ``""`` is where the model is.
         memory: The budget as it was typed, ``""`` for none.
-        depth: Levels that stand open, ``None`` lets the table choose.
+        depth: Levels that are open, ``None`` lets the table choose.
         ops: Whether operations are shown.
         columns: Which columns are shown.
     """

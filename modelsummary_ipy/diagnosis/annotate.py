@@ -52,7 +52,7 @@ class Line:
         number: Its number in the file.
         text: Its text, without the function's own indent.
         flags: What the rules found in it.
-        failed: The words of the exception, if the forward ended here.
+        failed: The message of the exception, if the forward ended here.
     """
 
     number: int
@@ -84,7 +84,7 @@ def annotate(story: Story, only: str | None = None) -> tuple[Listing, ...]:
     """Write beside each line of the traced functions what it made.
 
     Args:
-        story: What is known; with formulas if they are to be told.
+        story: The records of the trace; with formulas if they are to be written.
         only: A path or a class: only functions that such a module ran.
 
     Returns:
@@ -200,15 +200,15 @@ class _Annotator:
 
     def _list(self, block: _Block) -> Listing:
         groups: dict[tuple[object, ...], list[int]] = {}
-        told: dict[int, tuple[Made, dict[int, tuple[Made, ...]]]] = {}
+        notes: dict[int, tuple[Made, dict[int, tuple[Made, ...]]]] = {}
         for owner, by_line in block.runs.items():
             given = self._leaves(owner, "in") if self._is_own(block, owner) else ()
             made = {line: self._read_line(calls, line in block.loops) for line, calls in sorted(by_line.items())}
             if block.returns and self._is_own(block, owner) and self._calls[owner].outputs:
                 made[block.returns] = (self._leaves(owner, "out"),)
-            told[owner] = given, made
+            notes[owner] = given, made
             groups.setdefault((given, tuple(made.items())), []).append(owner)
-        variants = tuple(self._build_variant(owners, *told[owners[0]]) for owners in groups.values())
+        variants = tuple(self._build_variant(owners, *notes[owners[0]]) for owners in groups.values())
         lines = tuple(self._build_line(block, number, text) for number, text in enumerate(block.texts, block.first))
         types = tuple(dict.fromkeys(self._calls[owner].type_name for owner in block.runs))
         return Listing(block.title, block.file, types, lines, variants)
@@ -279,7 +279,7 @@ def _find_def(texts: Sequence[str], line: int, name: str) -> int | None:
 
 
 def _find_class(texts: Sequence[str], first: int) -> str:
-    """Return the name of the class whose body a ``def`` line stands in, ``""`` if in none."""
+    """Return the name of the class whose body a ``def`` line is in, ``""`` if in none."""
     inner = _indent(texts[first - 1])
     for number in range(first - 1, 0, -1):
         text = texts[number - 1]
@@ -294,7 +294,7 @@ def _find_class(texts: Sequence[str], first: int) -> str:
 
 
 def _read_structure(texts: Iterable[str], first: int) -> tuple[int, frozenset[int]]:
-    """Return the number of the one ``return`` line (or 0), and of all lines that stand in a loop."""
+    """Return the number of the one ``return`` line (or 0), and of all lines in a loop."""
     try:
         function = ast.parse("\n".join(texts)).body[0]
     except (SyntaxError, IndexError):

@@ -26,7 +26,7 @@ def find_changes(old: Story, new: Story) -> tuple[Change, ...]:
         new: The story that came later.
 
     Returns:
-        The changes in the order of the new rows; what was removed stands at the end. Rows that are alike have none.
+        The changes in the order of the new rows; what was removed is at the end. Rows that are alike have none.
     """
     before, after = _list_rows(old), _list_rows(new)
     sizes = _read_sizes(old.trace, new.trace)

@@ -1,6 +1,6 @@
 """What the user declares of a summary, checked before any work: sizes by path, and rules to leave out.
 
-A declaration that nothing reads is worse than none: a test with a misspelt path would pass for ever.
+A declaration that is never read is worse than none: a test with a misspelt path would always pass.
 """
 
 from __future__ import annotations

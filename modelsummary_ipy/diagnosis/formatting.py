@@ -36,7 +36,7 @@ def write_window(sizes: Sequence[object]) -> str:
 
 
 def write_product(sizes: Sequence[int]) -> str:
-    """``64 × 7 × 7 = 3136``; one number stands alone."""
+    """``64 × 7 × 7 = 3136``; one number alone."""
     return str(sizes[0]) if len(sizes) == 1 else f"{write_times(sizes)} = {math.prod(sizes)}"
 
 

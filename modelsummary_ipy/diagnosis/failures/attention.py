@@ -17,7 +17,7 @@ __all__ = ["explain_attention"]
 
 
 def explain_attention(ctx: FailureContext) -> Diagnosis | None:
-    """Explain attention that does not take the size of its queries, keys, values or masks."""
+    """Explain attention whose queries, keys, values or masks have the wrong shape."""
     if ctx.function == "scaled_dot_product_attention":
         return _explain_product(ctx)
     call = find_heads(ctx)

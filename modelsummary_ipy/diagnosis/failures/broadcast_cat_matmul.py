@@ -1,4 +1,4 @@
-"""Two tensors that meet: sums and products that don't broadcast, cat and stack, matrix products."""
+"""Operations on two tensors: sums and products that don't broadcast, cat and stack, matrix products."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def explain_broadcast(ctx: FailureContext) -> Diagnosis | None:
 
 
 def find_clashes(left: Sequence[int], right: Sequence[int]) -> list[int]:
-    """Return the axes, counted from the end as negative numbers, on which two sizes can't be broadcast."""
+    """Return the dims, counted from the end as negative numbers, in which two shapes can't be broadcast."""
     shared = min(len(left), len(right))
     return [-i for i in range(1, shared + 1) if left[-i] != right[-i] and 1 not in (left[-i], right[-i])]
 
@@ -71,7 +71,7 @@ def _explain_pair(
 def _explain_missing_axes(
     ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand
 ) -> Diagnosis | None:
-    """One tensor has fewer axes, and one more of size 1 in the right place would do."""
+    """One tensor has fewer dims, and one more of size 1 in the right place would work."""
     small, big, place = (left, right, places[0]) if left.rank < right.rank else (right, left, places[1])
     missing = big.rank - small.rank
     fitting = [
@@ -127,7 +127,7 @@ def _name_table(ctx: FailureContext, table: Operand, axis: int, came: int) -> tu
 def explain_half_pixel(
     ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
 ) -> Diagnosis | None:
-    """Two feature maps that were one: on one way down and up again half a pixel was dropped."""
+    """Two feature maps of one origin: between down- and upsampling half a pixel was dropped."""
     gaps = [abs(left.shape[axis] - right.shape[axis]) for axis in axes]
     if not all(0 < gap <= max(2, left.shape[axis] // 4) for gap, axis in zip(gaps, axes, strict=True)):
         return None
@@ -147,7 +147,7 @@ def explain_half_pixel(
 def _explain_residual(
     ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
 ) -> Diagnosis | None:
-    """A skip past layers that changed the channels or strided: it needs a layer of its own."""
+    """A skip connection past layers that changed the channels or strided: it needs a layer of its own."""
     assert ctx.call is not None
     rank = left.rank
     made = [x.link.call if x.link is not None else -2 for x in (left, right)]
@@ -236,7 +236,7 @@ def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[in
 
 
 def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a matrix product whose inner axes differ."""
+    """Explain a matrix product whose inner dims differ."""
     if ctx.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(ctx.operands) < 2:
         return None
     left, right = ctx.operands[-2:]

@@ -112,7 +112,7 @@ class FailureContext:
 
     @property
     def trace(self) -> Trace:
-        """What the pass wrote down."""
+        """The records of the trace."""
         return self.story.trace
 
     @cached_property
@@ -203,7 +203,7 @@ class FailureContext:
         return dict(self.call.arguments) if self.call is not None else {}
 
     def is_like_input(self, x: Operand) -> bool:
-        """Return whether a tensor is the model's own input or was made of it without a change of size."""
+        """Return whether a tensor is the model's own input or was made of it without a change of shape."""
         return self.flow.is_like_input(x.link, x.shape)
 
     def describe_giver(self, x: Operand, axis: int) -> str:
@@ -249,7 +249,7 @@ def name_call(call: Call) -> str:
 
 
 def build_context(story: Story) -> FailureContext | None:
-    """Look at the place of the failure; ``None`` if nothing failed."""
+    """Collect what is known of the failed call; ``None`` if nothing failed."""
     failure = story.trace.failure
     if failure is None:
         return None

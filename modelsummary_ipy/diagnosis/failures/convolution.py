@@ -17,7 +17,7 @@ _AXES = {1: "[N, C, L]", 2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}
 
 
 def explain_convolution(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a convolution that does not take its input's size."""
+    """Explain a convolution whose input has the wrong shape."""
     if not ctx.function.startswith("conv") or not ctx.operands or ctx.call is None:
         return None
     spatial = int(ctx.function[-2])
@@ -34,11 +34,11 @@ def explain_convolution(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _find_channels(ctx: FailureContext) -> int | None:
-    """Return the channels that the convolution takes."""
+    """Return the channels that the convolution expects."""
     assert ctx.call is not None
     if ctx.call.kind == "module":
         channels = ctx.setting("in_channels")
-        return channels if isinstance(channels, int) and channels > 0 else None  # a lazy one takes what comes
+        return channels if isinstance(channels, int) and channels > 0 else None  # a lazy one takes any
     if len(ctx.operands) < 2 or len(ctx.operands[1].shape) < 3:
         return None
     weight = ctx.operands[1].shape
@@ -106,7 +106,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
 
 
 def _is_map(ctx: FailureContext, x: Operand) -> bool:
-    """Return whether a tensor came out of layers that keep channels on axis 1."""
+    """Return whether a tensor is the output of layers that keep channels in dim 1."""
     for call in ctx.flow.walk_back(x.link):
         if call.type_name in MAP_LAYERS or call.type_name in CATS:
             return True

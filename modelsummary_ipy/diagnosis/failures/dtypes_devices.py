@@ -1,4 +1,4 @@
-"""Dtypes, devices and indices: tensors that fit in size and are of the wrong kind."""
+"""Dtypes, devices and indices: tensors of the right shape and the wrong kind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOOKUPS = functions_of("embedding", "embedding bag") | {"one_hot"}
 
 
 def explain_dtype(ctx: FailureContext) -> Diagnosis | None:
-    """Explain tensors whose dtypes an operation does not take together, or at all."""
+    """Explain tensors whose dtypes an operation does not accept together, or at all."""
     if ctx.call is None or (not ctx.data and not ctx.operands):
         return None
     if ctx.function in _LOOKUPS:
@@ -143,7 +143,7 @@ def explain_device(ctx: FailureContext) -> Diagnosis | None:
         return None
     places: dict[str, list[str]] = {}
     for x in ctx.operands:
-        if x.shape or x.spec.device != "cpu":  # a number on the CPU goes with everything
+        if x.shape or x.spec.device != "cpu":  # a number on the CPU works with any device
             places.setdefault(x.spec.device, []).append(_name_operand(ctx, x))
     for weight in ctx.weights if ctx.call.kind == "module" else ():
         places.setdefault(weight.device, []).append(f"'{weight.name}'")
@@ -178,7 +178,7 @@ def _name_operand(ctx: FailureContext, x: Operand) -> str:
 
 
 def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> str:
-    """Make the stray tensor where the others are."""
+    """Make the tensor on the device of the others."""
     maker = ctx.flow.producer(odd.link)
     if maker is not None and maker.type_name in FACTORIES:
         new = add_keyword(read_line(maker.source), maker.type_name, "device", _device_of(ctx, odd, main))

@@ -58,9 +58,9 @@ def explain(story: Story, retracer: SizeTracer | None = None, errors: list[str] 
     """Say why a forward failed, what to change and which inputs would work.
 
     Args:
-        story: All that is known of the trace.
-        retracer: Traces the model at other inputs; without it no sizes are looked for.
-        errors: Where an explanation that raises is reported; the failure is explained in plainer words then.
+        story: The records of the trace.
+        retracer: Traces the model at other inputs; without it no sizes are searched for.
+        errors: Where an explanation that raises is reported; the failure is then explained by torch's message.
 
     Returns:
         The error, without a cause.
@@ -210,7 +210,7 @@ def _choose_operands(ctx: FailureContext) -> tuple[Sequence[Operand], list[str]]
     call = ctx.call
     if call is None or call.kind == "module":
         return ctx.operands, [x.spec.name for x in ctx.operands]
-    if (heads := find_heads(ctx)) is not None:  # its inside is torch's business
+    if (heads := find_heads(ctx)) is not None:  # its inside is torch's code
         operands = ctx.operands_of(heads)
         return operands, [x.spec.name for x in operands]
     texts = find_operands(ctx.failure.source_text, call.type_name) if len(ctx.operands) > 1 else []

@@ -112,7 +112,7 @@ def fix_setting(ctx: FailureContext, function: str, name: str, position: int, va
     return set_argument(ctx.line, function, name, position, repr(value))
 
 
-#: They hand a tensor on in the size it was made.
+#: They return a tensor of the same shape.
 _CARRIERS = frozenset(
     {"to", "triu", "tril", "bool", "float", "masked_fill", "masked_fill_", "logical_not", "zeros_like"}
 )
@@ -122,7 +122,7 @@ def fix_creation(ctx: FailureContext, x: Operand, size: tuple[int, ...]) -> str:
     """Give a tensor that the forward makes another size, on the line that makes it.
 
     Returns:
-        ``"at net.py:12: h = torch.zeros(2, 4, 16)"``; ``""`` if it is not made with a size that the line tells.
+        ``"at net.py:12: h = torch.zeros(2, 4, 16)"``; ``""`` if its line does not have the size.
     """
     for call in ctx.flow.walk_back(x.link, 6):
         if call.type_name in SIZED_FACTORIES:

@@ -1,4 +1,4 @@
-"""A layer that multiplies the last axis with a weight, and an input whose last axis is something else."""
+"""A layer that multiplies the last dim with a weight, and an input whose last dim is something else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FLATTENERS = frozenset({"flatten", "Flatten", "view", "reshape", "_unsafe_view"
 
 
 def explain_linear(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a Linear whose input has not ``in_features`` numbers on its last axis."""
+    """Explain a Linear whose input's last dim is not ``in_features``."""
     found = _read(ctx)
     if found is None:
         return None
@@ -45,7 +45,7 @@ def _read(ctx: FailureContext) -> tuple[Operand, int] | None:
 
 
 def move_to_end(axis: int, rank: int) -> str:
-    """Write how an axis becomes the last: ``"{}.transpose(1, 2)"``, ``"{}.permute(0, 2, 3, 1)"``."""
+    """Write how a dim becomes the last: ``"{}.transpose(1, 2)"``, ``"{}.permute(0, 2, 3, 1)"``."""
     if axis == rank - 2:
         return f"{{}}.transpose({axis}, {rank - 1})"
     order = [*(a for a in range(rank) if a != axis), axis]
@@ -53,7 +53,7 @@ def move_to_end(axis: int, rank: int) -> str:
 
 
 def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis | None:
-    """The trailing axes multiply to what is taken, or one of them is it."""
+    """The trailing dims multiply to ``in_features``, or one of them is it."""
     shape, rank = x.shape, x.rank
     for start in range(1, rank - 1):
         if math.prod(shape[start:]) == taken:
@@ -99,7 +99,7 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
 
 
 def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> str:
-    """Let the line that flattens keep the batch."""
+    """Write the flattening line so that it keeps the batch."""
     maker = ctx.flow.producer(x.link)
     if maker is None or maker.kind != "op":
         return ""

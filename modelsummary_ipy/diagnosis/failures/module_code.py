@@ -1,4 +1,4 @@
-"""Fixes as code: a layer of torch's written anew with other settings, at the path where it belongs."""
+"""Fixes as code: a layer of torch's written with other settings, at the path where it belongs."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _RANKS = {name: LAYERS[name].ranks for name in classes_of("batch norm", "instanc
 
 
 def explain_norm(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a norm that does not take its input's size."""
+    """Explain a norm whose input has the wrong shape."""
     if not ctx.operands:
         return None
     if ctx.function in ("batch_norm", "instance_norm"):

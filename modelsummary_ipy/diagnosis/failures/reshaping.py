@@ -1,4 +1,4 @@
-"""View, reshape, permute, split and index: sizes that don't multiply to what is there, axes that are not there."""
+"""View, reshape, permute, split and index: sizes with another product, dims that don't exist."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
 
 
 def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
-    """The last axis was to be split into heads that don't divide it."""
+    """The last dim is split into heads that don't divide it."""
     if len(wanted) != x.rank + 1 or x.rank < 2 or -1 in wanted[-2:]:
         return None
     features = x.shape[-1]
@@ -101,7 +101,7 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
 
 
 def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fixed: int) -> Diagnosis | None:
-    """A batch size was written into the target, and another came."""
+    """A batch size is hard-coded in the target, and the input has another."""
     if x.rank < 1 or len(wanted) < 2 or wanted[0] in (-1, x.shape[0]):
         return None
     rest = wanted[1:]
@@ -133,12 +133,12 @@ def _change_batch(ctx: FailureContext, batch: int) -> tuple[tuple[TensorSpec, ..
 def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fixed: int) -> Diagnosis:
     known = [size for size in wanted if size != -1]
     came = write_product(x.shape)
-    asked = write_product(known) if len(known) > 1 else str(fixed)
+    target = write_product(known) if len(known) > 1 else str(fixed)
     inner = x.shape[1:]
     fitting = factor_like(fixed, inner[0], len(inner) - 1) if len(inner) > 1 else None
     if fitting is not None and len(known) == 1:
-        asked = f"{fixed} = {write_times(fitting)}"
-    verb = f"is not divisible by {asked}" if -1 in wanted else f"is not {asked}"
+        target = f"{fixed} = {write_times(fitting)}"
+    verb = f"is not divisible by {target}" if -1 in wanted else f"is not {target}"
     fix = ""
     if len(wanted) == 2 and x.rank > 2:
         fix = change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)")
@@ -157,20 +157,20 @@ def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) ->
     for axis in range(1, x.rank + 1):
         if wanted[-axis] not in (-1, x.shape[-axis]) and x.shape[-axis] != 1:
             at = len(wanted) - axis
-            asked = f"dim {at} is {x.shape[-axis]}, the target is {wanted[-axis]}"
-            reason = f"expand changes dims of size 1 only: {asked}"
-            goal = (_asked_at(at), x.shape[-axis])
+            where = f"dim {at} is {x.shape[-axis]}, the target is {wanted[-axis]}"
+            reason = f"expand changes dims of size 1 only: {where}"
+            goal = (_target_at(at), x.shape[-axis])
             fix = resize_param(ctx, x, -axis, wanted[-axis])
             return Diagnosis(reason, "1, or the target size, in every dim", fix, STEER if fix else ANYWHERE, goal)
     return None
 
 
-def _asked_at(at: int) -> Any:
-    """Measure one of the sizes that a call is given."""
+def _target_at(at: int) -> Any:
+    """Measure one of the sizes in a call's arguments."""
 
     def measure(call: Call) -> int | None:
-        asked = dict(call.arguments).get("size")
-        return asked[at] if isinstance(asked, tuple) and at < len(asked) else None
+        target = dict(call.arguments).get("size")
+        return target[at] if isinstance(target, tuple) and at < len(target) else None
 
     return measure
 
@@ -191,7 +191,7 @@ def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
 
 
 def explain_axis(ctx: FailureContext) -> Diagnosis | None:
-    """Explain an axis or an index that is not there."""
+    """Explain a dim or an index that does not exist."""
     if ctx.call is None or not ctx.operands:
         return None
     x = ctx.operands[0]
@@ -202,12 +202,12 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
             return Diagnosis(reason, f"{len(order)} dims", "", RESHAPE)
     if ctx.function == "getitem":
         return _explain_index(ctx, x)
-    asked = [
+    dims = [
         (name, value)
         for name, value in ctx.arguments.items()
         if name in ("dim", "dim0", "dim1", "start_dim", "end_dim", "axis") and type(value) is int
     ]
-    for name, value in asked:
+    for name, value in dims:
         rank = x.rank + (ctx.function in ("unsqueeze", "stack"))
         if not -rank <= value < max(rank, 1):
             reason = f"{name}={value}, and {write_shape(x.shape)} has {x.rank} dims: {-rank} … {rank - 1}"
@@ -241,7 +241,7 @@ def _explain_index(ctx: FailureContext, x: Operand) -> Diagnosis | None:
 
 
 def explain_split(ctx: FailureContext) -> Diagnosis | None:
-    """Explain pieces that don't add up to the axis that is split."""
+    """Explain pieces that don't add up to the split dim."""
     if ctx.function not in ("split", "split_with_sizes") or not ctx.operands:
         return None
     x = ctx.operands[0]

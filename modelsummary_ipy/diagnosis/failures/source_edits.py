@@ -112,7 +112,7 @@ def wrap_argument(line: str, member: str, template: str, position: int = 0, arou
 
 
 def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str]], str | None]) -> str:
-    """Write the call of a module anew.
+    """Rewrite the call of a module.
 
     Args:
         line: The user's line.
@@ -174,7 +174,7 @@ def find_operands(line: str, name: str) -> list[str]:
 
 
 def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[str], str]], str | None]) -> str:
-    """Write an operation of a line anew.
+    """Rewrite an operation of a line.
 
     Args:
         line: The user's line.

@@ -12,7 +12,7 @@ __all__ = ["explain_window"]
 
 
 def explain_window(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a pool or a padding that does not take its input's size."""
+    """Explain a pool or a padding whose input has the wrong shape."""
     if not ctx.operands or not ctx.function:
         return None
     x = ctx.operands[0]

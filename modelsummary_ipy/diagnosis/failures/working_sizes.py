@@ -109,7 +109,7 @@ class _Search:
         return self._known[specs]
 
     def works(self, specs: Specs) -> bool:
-        """Return whether the forward comes to its end."""
+        """Return whether the forward runs to its end."""
         return self.at(specs).works
 
 

@@ -1,6 +1,6 @@
 """Which axis is which: every dim of every tensor followed from where it was made, by identity and not by size.
 
-A rule that must know whether the dim that is pooled *is* the time of the layer before asks here. An axis that is split
+It answers whether the dim that is pooled *is* the time of the layer before. An axis that is split
 or resized lives on in its parts; a dim that several axes were merged into lists them, the slowest first.
 """
 
@@ -22,7 +22,7 @@ class Axis:
 
     Attributes:
         size: Its size.
-        parent: The axis it was cut or resized from; ``None`` if it was made anew.
+        parent: The axis it was cut or resized from; ``None`` if it was made here.
         call: Index of the step that made it, -1 for an axis of the model's input.
         dim: Which dim of that step's output, or of that input leaf, it was.
     """

@@ -117,7 +117,7 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
     at, rank = moving[0], len(before)
     picks = step.type_name in _PICKS
     if picks and (step.input_links[0] is None or step.input_links[0].call < 0):
-        return None  # an index into the model's input: a tensor that stands for a list
+        return None  # an index into the model's input: a tensor used as a list
     weighted = any(is_weighted(call) for call in evidence.flow.before(step.input_links[0]))
     labels = einsum_labels(step)
     only_batch = picks or dims_argument(step, rank) == (at,)
@@ -135,7 +135,7 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
 
 
 def _weighs_batch(evidence: Evidence, step: Call) -> bool:
-    """Return whether a softmax runs over the dim that moves: it is a list to be weighed, of steps or of instances."""
+    """Return whether a softmax runs over the dim that moves: it is a list to be weighted, of steps or of instances."""
     if step.type_name not in SOFTMAXES or not step.inputs:
         return False
     dim, rank = evidence.flow.setting(step, "dim"), len(step.inputs[0].shape)

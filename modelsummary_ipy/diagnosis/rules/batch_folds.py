@@ -39,7 +39,7 @@ def find_folded_batches(evidence: Evidence) -> Iterator[Flag]:
             continue
         seen.add(step.index)
         flag = _judge_cat(evidence, step) if step.type_name in CATS else _judge_fold(evidence, step, outcome)
-        # Beside a leaf that kept its batch, rows may be what that leaf is for: then only what can't be meant is said.
+        # Beside a leaf that kept its batch, rows may be what that leaf is for: then only certain mistakes are flagged.
         if flag is not None and not (beside and flag.severity == "note"):
             yield flag
 
@@ -118,7 +118,7 @@ def _is_map(evidence: Evidence, step: Call) -> bool:
 
 
 def _read_fold(before: Size, after: Size, at: int, rows: int) -> Literal["intact", "regrouped", "cut", "split"]:
-    """Say what was folded into the batch: whole axes, the rest intact or regrouped, or a part cut off an axis.
+    """Return what was folded into the batch: whole axes, the rest intact or regrouped, or a part cut off an axis.
 
     Returns:
         ``"split"`` for a cut of the last axis alone: the boxes of all anchors, the heads of an attention.

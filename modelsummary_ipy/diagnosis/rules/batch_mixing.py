@@ -66,7 +66,7 @@ def _softmax_dim(evidence: Evidence, step: Call, rank: int) -> int | None:
 
 
 def _is_pooled(evidence: Evidence, step: Call) -> bool:
-    """Return whether a later step sums over the samples, or picks among them: then the weights are meant for that."""
+    """Return whether a later step sums over the samples, or picks among them: then the weights are intended."""
     for user in evidence.flow.after(step, 40):
         for leaf in range(len(user.inputs)):
             moving = evidence.moving_in(user, leaf)
@@ -92,7 +92,7 @@ def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find an elementwise operation whose silent padding of ranks lays the batch along another dim.
 
     Finds ``(B, 1) - (B,)`` that makes ``(B, B)``, ``(B, C) - x.mean(1)`` that only fits because B = C. Leaves alone
-    pairs that were asked for (``x[:, None] - x[None]``, ``cdist`` by hand), biases, masks and positional terms.
+    pairs that are written out (``x[:, None] - x[None]``, ``cdist`` by hand), biases, masks and positional terms.
     """
     if evidence.again is None or evidence.batch < 1:
         return
@@ -176,7 +176,7 @@ def _unsqueezed_from(evidence: Evidence, link: Link | None) -> Link | None:
 
 
 def _brings_pairs(evidence: Evidence, user: Call, step: Call) -> bool:
-    """Return whether a later step meets the pairs with pairs from elsewhere, a matmul's say."""
+    """Return whether a later step combines the pairs with pairs from elsewhere, of a matmul say."""
     for leaf in range(len(user.inputs)):
         link = user.input_links[leaf]
         moving = evidence.moving_in(user, leaf)

@@ -43,7 +43,7 @@ def find_fixed_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find the batch size written in the code as a number: with one sample more, the forward fails or regroups them.
 
     Finds ``x.view(8, -1)``, ``torch.zeros(1, 8, 64)`` as a first state, ``token.expand(8, -1, -1)``. Leaves alone sizes
-    read off the input, groups of samples (``view(-1, 8, …)``; a clip's frames, that ask for another size when there are
+    read off the input, groups of samples (``view(-1, 8, …)``; a clip's frames, that take another size when there are
     twice as many), and fails that no number of the code explains; a buffer that holds the batch's size is a note.
     """
     if evidence.again is None or evidence.batch < 2:
@@ -85,7 +85,7 @@ def _find_literals(evidence: Evidence) -> Iterator[tuple[Call, bool]]:
 
 
 def find_literal_view(evidence: Evidence, step: Call) -> bool:
-    """Return whether a reshape ran at B + 1 with the old batch's size in it and dealt the samples out anew."""
+    """Return whether a reshape ran at B + 1 with the old batch's size in it and regrouped the samples."""
     then = evidence.partner(step)
     if then is None or step.type_name not in RESHAPES or not evidence.moving_in(step):
         return False
@@ -267,7 +267,7 @@ def _find_bites(evidence: Evidence, one: Retrace) -> Iterator[Flag]:
 
 
 def _is_to_blame(trace: Trace, squeeze: Call) -> bool:
-    """Return whether the end of the forward, good or bad, was made of what a squeeze gave."""
+    """Return whether the end of the forward, good or bad, was made of a squeeze's output."""
     end = trace.failure.call if trace.failure is not None else 0
     if end is None or not trace.calls[end].input_links or trace.calls[end].outputs or end == 0:
         return True
@@ -285,7 +285,7 @@ def _read_shorter(evidence: Evidence, one: Retrace, step: Call, squeeze: Call) -
 
 
 def _counts_from_the_front(flow: Dataflow, step: Call) -> bool:
-    """Return whether a step counts its dims from the front, so that one dim less makes it take another one."""
+    """Return whether a step counts its dims from the front, so that with one dim fewer it takes another one."""
     dim = flow.setting(step, "dim") if step.type_name in SOFTMAXES | REDUCTIONS else None
     return batch_dim(flow, step) is not None or (isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0)
 

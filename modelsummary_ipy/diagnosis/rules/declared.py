@@ -17,7 +17,7 @@ from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["RULES", "find_broken_declarations", "parse_declared"]
 
-#: Tokens that stand for one dim of any size.
+#: Tokens for one dim of any size.
 _ANY = frozenset({"_", "?", "*"})
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -34,7 +34,7 @@ def parse_declared(declared: Any) -> dict[str, tuple[str, ...]]:
     Args:
         declared: ``"B 16 H W"`` or ``(8, 16, 28, 28)`` for the first leaf of the output; a list of such for the leaves
             in order; a dict by the leaf's name, ``{"['logits']": "B 10"}`` or ``{"logits": "B 10"}``. A dim is a
-            number, a name, ``H/2``, ``H//2``, ``4*B``, ``T+1``, ``_`` for any; ``...`` stands for any dims.
+            number, a name, ``H/2``, ``H//2``, ``4*B``, ``T+1``, ``_`` for any; ``...`` for any dims.
 
     Returns:
         Tokens by the leaf's name, or its place where it is a number.
@@ -132,9 +132,9 @@ def _work_out(node: ast.expr, sizes: Mapping[str, int]) -> Fraction | None:
 
 
 def find_broken_declarations(evidence: Evidence) -> Iterator[Flag]:
-    """Find rows whose sizes are not what was declared of them; an error, for the user declared what is right.
+    """Find rows whose shapes are not as declared; an error, since the user declared what is right.
 
-    A name that the input has stands for its size there, ``B`` also with one sample more; any other name for one and
+    A name of the input's dims means its size there, ``B`` also with one sample more; any other name for one and
     the same size wherever it is declared. Leaves alone what was not declared.
     """
     story = evidence.story

@@ -55,7 +55,7 @@ class Evidence:
         return self.again is not None and self.again.trace.failure is None
 
     def partner(self, call: Call) -> Call | None:
-        """Return the same call in the pass at B + 1."""
+        """Return the same call in the trace at B + 1."""
         if self.again is None:
             return None
         index = self.again.partners[call.index]

@@ -55,7 +55,7 @@ def find_memory_explosions(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _far_larger(story: Story, call: Call) -> Literal["", "output", "intermediate"]:
-    """Return whether a call makes far more than it and the model take, and whether the model gives it back."""
+    """Return whether a call makes far more than it and the model take, and whether the model returns it."""
     if call.type_name in LOOKUPS or (call.params and call.type_name not in ATTENTIONS):
         return ""
     taken = max(_sum_bytes(call.inputs), _sum_bytes(tuple(fact.spec for fact in story.trace.inputs)))

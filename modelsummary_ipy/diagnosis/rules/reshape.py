@@ -26,7 +26,7 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
 
     Finds ``(B, T, C)`` viewed as ``(B, C, T)``, a map's channels viewed as last, the layers of a state viewed as part
     of the batch. Leaves alone every regrouping that keeps the order (heads split off, windows cut, axes merged), and
-    sizes that are a swap only by chance: one trace at another size tells; views that skew scores between a pad and a
+    sizes that are a swap only by chance: one trace at another size shows it; views that skew scores between a pad and a
     cut.
     """
     for step in evidence.flow.steps:
@@ -47,14 +47,14 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _find_swap_within(evidence: Evidence, step: Call) -> tuple[Size, Size] | None:
-    """Find a swap among the dims of one sample: what becomes of the batch is for other rules to say."""
+    """Find a swap among the dims of one sample: the batch is checked by other rules."""
     moving = evidence.moving_in(step)
     at = moving[0] if moving else 0
     return find_swap(step.inputs[0].shape, step.outputs[0].shape, at)
 
 
 def _is_skew(evidence: Evidence, step: Call) -> bool:
-    """Return whether a view stands between a padding and a cut: that shifts the rows of scores on purpose."""
+    """Return whether a view is between a padding and a cut: that shifts the rows of scores on purpose."""
     maker = evidence.flow.producer(step.input_links[0])
     neighbours = [call for call in (maker, *evidence.flow.readers(step)) if call is not None]
     return any(call.type_name in _EDGES or (call.type_name == "getitem" and _cuts(call)) for call in neighbours)
@@ -68,7 +68,7 @@ def _cuts(call: Call) -> bool:
 
 
 def _mixes_samples(evidence: Evidence, step: Call) -> bool:
-    """Return whether the batch changed places with the dims before it, one row a sample before and after."""
+    """Return whether the batch changed places with the dims before it, one row per sample before and after."""
     moving, made = evidence.moving_in(step), evidence.moving_out(step)
     if not moving or not made or len(moving) > 1 or len(made) > 1:
         return False

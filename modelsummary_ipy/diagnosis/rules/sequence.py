@@ -52,7 +52,7 @@ def _is_sequence_layer(flow: Dataflow, call: Call) -> bool:
 
 
 def _outermost(flow: Dataflow, call: Call) -> Call:
-    """The whole encoder or decoder of torch's that an attention stands in."""
+    """The whole encoder or decoder of torch's that contains an attention."""
     while call.parent is not None:
         above = flow.trace.calls[call.parent]
         fact = flow.module_of(above)
@@ -89,19 +89,19 @@ def _judge(flow: Dataflow, time: _TimeEvidence, layer: Call, row: Call) -> tuple
 
 @dataclass(frozen=True)
 class _Event:
-    """A step that says which of two axes is the time.
+    """A step that shows which of two axes is the time.
 
     Attributes:
         call: The step.
         time: Roots of the axis it treats as time.
         batch: Roots of the axes it leaves as the samples.
-        words: What it did.
+        text: What it did.
     """
 
     call: int
     time: frozenset[int]
     batch: frozenset[int]
-    words: str
+    text: str
 
 
 class _TimeEvidence:
@@ -116,7 +116,7 @@ class _TimeEvidence:
         for event in self._events:
             inside = event.call == layer.index or self._flow.trace.calls[event.call].parent == layer.index
             if not inside and event.time & time and event.batch & batch:
-                return event.words
+                return event.text
         return self.is_batch(layer, batch) or ""
 
     def is_batch(self, layer: Call, axis: set[int]) -> str | None:
@@ -138,7 +138,7 @@ class _TimeEvidence:
 
     @cached_property
     def _batches(self) -> list[tuple[int, frozenset[int], str]]:
-        """Axes that another layer takes for the batch, with the words for it."""
+        """Axes that another layer takes for the batch, with the text for it."""
         found: list[tuple[int, frozenset[int], str]] = []
         for call in self._flow.trace.calls:
             if not call.inputs or self._is_torches(call):
@@ -158,7 +158,7 @@ class _TimeEvidence:
         return found
 
     def _is_torches(self, call: Call) -> bool:
-        """Return whether an operation is written inside one of torch's own modules: it says nothing of the user's."""
+        """Return whether an operation is written inside one of torch's own modules: it shows nothing of the user's."""
         if call.kind == "module":
             return False
         fact = self._flow.trace.modules[call.module] if call.module is not None else None
@@ -269,7 +269,7 @@ def _event(step: Call, layout: Layout, at: int, others: list[Dim], words: str) -
 
 
 def name_step(step: Call) -> str:
-    """Name an operation with the line it stands on."""
+    """Name an operation with its line."""
     line = f" at {step.source.text}" if step.source is not None else ""
     return f"{'an index' if step.type_name == 'getitem' else step.type_name}{line}"
 

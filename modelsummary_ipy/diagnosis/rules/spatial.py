@@ -195,7 +195,7 @@ def _entry_size(flow: Dataflow, rank: int) -> Size:
 def find_odd_maps(evidence: Evidence) -> Iterator[Flag]:
     """Find the step that halved an odd size which later, doubled, has to meet its other half.
 
-    It is a note as long as a crop, a padding or a resize mends it: at such sizes border pixels are made up or lost.
+    It is a note where a crop, a padding or a resize corrects it: at such sizes border pixels are invented or lost.
     Leaves alone sizes that divide, and decoders that resize to the size they meet.
     """
     flow = evidence.flow
@@ -204,10 +204,10 @@ def find_odd_maps(evidence: Evidence) -> Iterator[Flag]:
         if step.type_name not in _JOINS or len(step.inputs) < 2:
             continue
         for link in step.input_links:
-            mended = _find_mend(flow, flow.producer(link))
-            if mended is None:
+            corrected = _find_correction(flow, flow.producer(link))
+            if corrected is None:
                 continue
-            axis, size = mended
+            axis, size = corrected
             halver = _find_halver(flow, step, axis, size)
             if halver is not None and halver.index not in seen:
                 seen.add(halver.index)
@@ -217,7 +217,7 @@ def find_odd_maps(evidence: Evidence) -> Iterator[Flag]:
                 yield evidence.flag("odd-map", "note", halver, message, fix)
 
 
-def _find_mend(flow: Dataflow, maker: Call | None) -> tuple[int, int] | None:
+def _find_correction(flow: Dataflow, maker: Call | None) -> tuple[int, int] | None:
     """Return ``(axis, odd size)`` if a step made a doubled feature map one larger or smaller."""
     if maker is None or maker.type_name not in _CROPS | {"interpolate"} or not maker.inputs or not maker.outputs:
         return None

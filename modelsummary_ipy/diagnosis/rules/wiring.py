@@ -20,9 +20,9 @@ _ACTIVATIONS = classes_of("activation") | {"Swish", "Snake"}
 
 
 def find_unregistered_layers(evidence: Evidence) -> Iterator[Flag]:
-    """Find layers and parameters that the forward uses and no ``parameters()`` knows.
+    """Find layers and parameters that the forward uses and ``parameters()`` does not list.
 
-    Finds ``self.layers = [nn.Linear(…), …]``, a dict of them, a list of ``nn.Parameter``, layers made anew in every
+    Finds ``self.layers = [nn.Linear(…), …]``, a dict of them, a list of ``nn.Parameter``, layers made again in every
     forward. Leaves alone what is frozen (a teacher kept out of the way), and a single module hidden on purpose
     (``[module]``, an attribute of a config), which is a note if it trains.
     """
@@ -113,7 +113,7 @@ def _find_made_layers(evidence: Evidence) -> Iterator[Flag]:
 
 
 def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
-    """Find layers whose parameters no operation touched although what stands beside them ran.
+    """Find layers whose parameters no operation touched although their siblings ran.
 
     A warning where no line that the forward leads to even names them, in train mode, and for the one member of a list
     that was left out; else a note: a branch not taken, a method not called. Leaves alone frozen teachers, weights used
@@ -184,7 +184,7 @@ def _explain_unused(owner: ModuleFact, attribute: str) -> str:
 
 
 def find_repeated_layers(evidence: Evidence) -> Iterator[Flag]:
-    """Find one instance that stands several times in one container: ``[block] * 6`` shares its weights.
+    """Find one instance that is several times in one container: ``[block] * 6`` shares its weights.
 
     A warning in a Sequential, where six layers were meant; a note in a ModuleList, where heads are shared on purpose.
     Leaves alone ties between different parents, and sharing by calling a layer again.

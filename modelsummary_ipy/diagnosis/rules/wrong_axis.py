@@ -20,9 +20,9 @@ _NORMS = names_of("layer norm")
 def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
     """Find a Linear or LayerNorm over the last spatial dim of a feature map whose channels are just as wide.
 
-    Finds ``nn.Linear(16, 10)`` on a map ``(B, 16, 16, 16)``, ``nn.LayerNorm(32)`` on ``(B, 32, 32)`` of a Conv1d.
+    Finds ``nn.Linear(16, 10)`` on ``(B, 16, 16, 16)``, ``nn.LayerNorm(32)`` on ``(B, 32, 32)`` of a Conv1d.
     Leaves alone nets that permute first, that mix tokens or frequencies on purpose (the widths differ, or
-    a Linear made the last dim), and sizes that are all one number, which say nothing.
+    a Linear made the last dim), and shapes whose sizes are all equal, which show nothing.
     """
     for step in evidence.flow.steps:
         if (step.type_name not in LINEARS and step.type_name not in _NORMS) or not step.inputs or not step.outputs:

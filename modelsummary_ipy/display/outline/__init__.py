@@ -1,7 +1,7 @@
 """Story + View -> the folded, capped tree that every renderer takes.
 
-What repeats is one node, what is flagged, failed or different is a node of its own, and what is left out is marked where
-it is missing. No strings for people are made here but the names that folding itself needs (``layer.0–11``).
+What repeats is one node, what is flagged, failed or different is a node of its own, and a marker shows where rows are
+left out. No strings for people are made here but the names that folding itself needs (``layer.0–11``).
 """
 
 from modelsummary_ipy.display.outline.build import build_outline

@@ -148,6 +148,7 @@ def watch_with_hooks(
         torch.backends.mha.set_fastpath_enabled(fast_path)
         for handle in handles:
             handle.remove()
+            everyone._global_forward_hooks_with_kwargs.pop(handle.id, None)  # torch's handle leaves it there
     return [call for call in begun if call is not None], output
 
 

@@ -263,7 +263,7 @@ def _write_tensor(path: str, tensor: Tensor, found: dict[str, Any]) -> list[tupl
         found[f"{path} facts"] = (*facts, "lazy", tensor._version)
         return [(f"{path}.{name}", item) for name, item in tensor.__dict__.items()]
     version = None if tensor.is_inference() else tensor._version
-    found[f"{path} facts"] = (*facts, tuple(tensor.shape), str(tensor.dtype), version, str(tensor.grad_fn))
+    found[f"{path} facts"] = (*facts, tuple(tensor.shape), str(tensor.dtype), version, tensor.grad_fn)
     found[f"{path} hooks"] = str(tensor._backward_hooks)
     if hasattr(tensor, "__tensor_flatten__"):  # a subclass that holds others: a quantized weight and its scales
         return [(f"{path}.{name}", getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0]]  # type: ignore[attr-defined]

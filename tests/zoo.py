@@ -191,10 +191,14 @@ add("text", "LongformerConfig", "LongformerModel", {**_SMALL, "attention_window"
 
 # -- mixtures of experts, state spaces ----------------------------------------------------------------------------------
 
-add("experts", "MixtralConfig", "MixtralForCausalLM", {**_LLAMA, "num_local_experts": 4}, text)
+#: Whether transformers asks where an expert's weights lie in memory: up to torch 2.10 their product needs it aligned.
+_ASKS_FOR_ADDRESSES = tuple(map(int, torch.__version__.split(".")[:2])) <= (2, 10)
+
+add("experts", "MixtralConfig", "MixtralForCausalLM", {**_LLAMA, "num_local_experts": 4}, text,
+    needs_values=_ASKS_FOR_ADDRESSES)  # fmt: skip
 add("experts", "Qwen2MoeConfig", "Qwen2MoeForCausalLM",
     {**_LLAMA, "num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
-     "num_experts_per_tok": 2}, text)  # fmt: skip
+     "num_experts_per_tok": 2}, text, needs_values=_ASKS_FOR_ADDRESSES)  # fmt: skip
 add("experts", "SwitchTransformersConfig", "SwitchTransformersModel",
     {"vocab_size": 50, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_sparse_encoder_layers": 1,
      "num_decoder_layers": 2, "num_sparse_decoder_layers": 1, "num_heads": 2, "num_experts": 2},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -19,8 +20,8 @@ __all__ = [
     "FAKE_LOGGER", "FAKE_ONLY_ERRORS", "OVERRIDES_FAKE_MODE", "FakeTensor", "FakeTensorMode", "OpOverload",
     "TorchDispatchMode", "UnsupportedOperatorException", "constant_of", "count_modes", "decomposition_of",
     "disable_dispatch", "disable_function", "find_operator", "from_torchs_fakes", "give_constant",
-    "higher_order_rule", "is_composite", "make_bare_fake", "make_first_fake", "mark_parameter", "schema_of",
-    "unset_fake", "variable_function",
+    "higher_order_rule", "is_composite", "is_fakes_assertion", "make_bare_fake", "make_first_fake", "mark_parameter",
+    "schema_of", "unset_fake", "variable_function",
 ]  # fmt: skip
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -71,6 +72,14 @@ if UnsupportedOperatorException is _NoShapeRule:
 def from_torchs_fakes(kind: type) -> bool:
     """Return whether an exception's class is one of those that only fakes raise: the user has no ``FakeTensor``."""
     return kind.__module__.startswith("torch._subclasses")
+
+
+def is_fakes_assertion(error: BaseException | None) -> bool:
+    """Tell whether an assertion of torch's own fakes failed: of jagged tensors it counts the ragged dim in symbols."""
+    if not isinstance(error, AssertionError) or error.__traceback__ is None:
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).startswith("torch._subclasses")
 
 
 def _make_in_mode(mode: Any, meta: Tensor, device: torch.device, requires_grad: bool = False) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes
+from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes, is_fakes_assertion
 from modelsummary_ipy.tracing.real_op_checks import UnknownError, is_about_history, replay
 from modelsummary_ipy.tracing.tracer import TraceResult
 
@@ -83,7 +83,7 @@ def find_need_of_values(result: TraceResult) -> str:
     error = result.error
     failure = result.trace.failure
     assert failure is not None
-    if isinstance(error, FAKE_ONLY_ERRORS):
+    if isinstance(error, FAKE_ONLY_ERRORS) or is_fakes_assertion(error):
         return _write_place(result)
     message = failure.message
     needs_memory = any(
@@ -98,7 +98,6 @@ def find_need_of_values(result: TraceResult) -> str:
             "fake impl",
             "meta tensors",
             "Meta tensors",
-            "shape_env must not be None",  # jagged tensors: torch counts their ragged dim in symbols
             "'Meta' backend",
             _IN_SCRIPT,  # a scripted function says only in its message what its own fakes could not pass
         )

@@ -52,11 +52,13 @@ _INPLACE = _words("add_ sub_ mul_ div_ pow_ setitem masked_scatter masked_scatte
 #: They take whole numbers and booleans.
 _BITS = _words("and or xor invert bitwise_and bitwise_or bitwise_xor bitwise_not")
 _INDEXED = frozenset({"index_select"})
+#: Fakes of torch 2.9 take indices of any dtype.
+_TABLES = frozenset({"embedding"})
 #: Fakes let them name an axis that is not there.
 _AXIS = _words("softmax log_softmax softmin sort argsort")
-_WATCHED = _SAME | _FLOATING | _NOT_BOOL | _INPLACE | _BITS | _INDEXED | _AXIS
+_WATCHED = _SAME | _FLOATING | _NOT_BOOL | _INPLACE | _BITS | _INDEXED | _TABLES | _AXIS
 #: Nothing is suspect of these where all tensors are of one floating dtype.
-_PLAIN = _WATCHED - _BITS - _INDEXED - _AXIS - {"index_add", "index_add_"}
+_PLAIN = _WATCHED - _BITS - _INDEXED - _TABLES - _AXIS - {"index_add", "index_add_"}
 _ATOMS = frozenset({int, float, bool, str, type(None)})
 
 #: Operation and dtypes that were asked before and passed.
@@ -129,6 +131,8 @@ def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool
     if name in _BITS and any(_is_inexact(tensor.dtype) for tensor in tensors):
         return True
     if name in _INDEXED and tensors[-1].dtype not in (torch.int64, torch.int32):
+        return True
+    if name in _TABLES and first not in (torch.int64, torch.int32):
         return True
     if name not in _INPLACE:
         return False

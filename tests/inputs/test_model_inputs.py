@@ -372,7 +372,7 @@ def test_what_a_decorator_or_a_hook_may_add_is_not_said_to_be_missing() -> None:
     assert read((1, 2), hooked) == ((Size("1 2"),), {})
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
 def test_models_whose_signature_says_nothing_take_anything() -> None:
     scripted = torch.jit.script(nn.Sequential(nn.Linear(3, 2)))
     assert read((1, 3), scripted)[0] == (Size("1 3"),)

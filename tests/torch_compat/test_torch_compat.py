@@ -165,6 +165,7 @@ def test_what_a_compiled_function_was_is_found() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
 def test_a_script_module_gets_a_second_object() -> None:
     scripted = torch.jit.script(nn.Linear(2, 2))
     second = modules.wrap_script_module(scripted)

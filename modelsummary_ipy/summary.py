@@ -112,7 +112,7 @@ class ModelSummary(Facts, Exports):
 
     def _page_options(self) -> dict[str, Any]:
         failure_text = "" if self.error is None else self.error.message
-        return {"num_traces": self.pipeline.traced.passes or None, "failure_text": failure_text}
+        return {"num_traces": self.pipeline.traced.num_traces or None, "failure_text": failure_text}
 
     @property
     def _operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:

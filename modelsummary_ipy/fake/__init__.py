@@ -1,1 +1,1 @@
-"""Tensors that know their shape and nothing else, and the mode that computes shapes of them."""
+"""Tensors with a shape and no data, and the mode that computes shapes of them."""

@@ -101,7 +101,7 @@ class FastFakeMode(FakeMode):
     """A fake mode that passes every operation to the listener itself: cheaper than a second dispatch mode on top.
 
     Small integer tensors whose values are known keep them (what was given as data, ``torch.ones`` as a mask), and
-    operations on them alone are really done. What writes to a tensor that is not fake (one of a module's globals, say)
+    operations on them alone are computed. What writes to a tensor that is not fake (one of a module's globals, say)
     writes to a fake of it.
     """
 
@@ -113,7 +113,7 @@ class FastFakeMode(FakeMode):
         # torch's own cache lives as long as the process, and holds a generator for each trace of a model that has one.
         self.cache_enabled = self.cache_enabled and self._cache is None
 
-    supports_higher_order_operators = True  # they ask for a rule by the mode's exact class, which is torch's own
+    supports_higher_order_operators = True  # they look a rule up by the mode's exact class, which is torch's own
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -122,7 +122,7 @@ class FastFakeMode(FakeMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run ``func`` on fakes; an operation that torch decomposes is heard as the whole that was called."""
+        """Run ``func`` on fakes; an operation that torch decomposes is observed as the whole that was called."""
         if func is _DEVICE and not self.in_kernel_invocation:
             return args[0].fake_device
         if func in UNFILLED_LIKE and type(args[0]) is FakeTensor and constant_of(args[0]) is not None:
@@ -181,7 +181,7 @@ class FastFakeMode(FakeMode):
             self._inside = False
 
     def _derive(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Ask what an operation makes of a smaller input, where that tells what it makes of this one."""
+        """Compute an operation on a smaller input, where its output determines the one for this input."""
         assert self._cache is not None
         if not args or not isinstance(args[0], FakeTensor):
             return MISSED
@@ -193,13 +193,13 @@ class FastFakeMode(FakeMode):
             return MISSED
         with disable_dispatch():
             meta = torch.empty(smaller.size, dtype=args[0].dtype, device="meta", memory_format=smaller.memory_format)
-            asked = (build_fake(self, meta, args[0].fake_device), *smaller.rest)
-        key, outputs = self._cache.find(self, func, asked, kwargs)
+            reduced = (build_fake(self, meta, args[0].fake_device), *smaller.rest)
+        key, outputs = self._cache.find(self, func, reduced, kwargs)
         if key is None:
             return MISSED
         if outputs is MISSED:
-            self._cache.keep(key, func, asked, self._dispatch_whole(func, types, asked, kwargs))
-            outputs = self._cache.recall(self, key, asked)
+            self._cache.keep(key, func, reduced, self._dispatch_whole(func, types, reduced, kwargs))
+            outputs = self._cache.recall(self, key, reduced)
         if outputs is MISSED:
             return MISSED
         return tuple(self._make_fresh(layout, args[0]) for layout in smaller.grow(outputs))
@@ -213,7 +213,7 @@ class FastFakeMode(FakeMode):
     def _dispatch_as(
         self, dtype: torch.dtype, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Ask a rule for sizes that knows one dtype only: stand-ins of that dtype, with the same strides in bytes."""
+        """Run a shape rule that supports one dtype only, on substitutes of it with the same strides in bytes."""
         given = args[0].dtype
 
         def stand_in(value: Any) -> Any:

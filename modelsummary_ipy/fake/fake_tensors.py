@@ -86,7 +86,7 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
 def _make_fake_of_subclass(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
     try:
         return mode.from_tensor(tensor)
-    except Exception:  # noqa: BLE001  # quantized and exotic tensors have no fake; a copy of the real one stands in
+    except Exception:  # noqa: BLE001  # quantized and exotic tensors have no fake; a copy of the real one is used
         return tensor.detach().clone()
 
 

@@ -1,4 +1,4 @@
-"""Which values an integer fake knows: counted, uniform and picked ones."""
+"""Known values of integer fakes: counted, uniform and picked ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def may_know_values(tensor: Tensor, most: int = MOST_VALUES) -> bool:
 def exceeds_limit(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Return whether an operation on known values would make more of them than are kept.
 
-    Torch does such operations for real: this tells before it does, so that no mask of 40,000 × 40,000 is made.
+    Torch does such operations for real: this checks before it does, so that no mask of 40,000 × 40,000 is made.
     """
     given: list[Any] = []
     for value in (*args, *kwargs.values()):
@@ -87,7 +87,7 @@ _COUNTING = frozenset({torch.ops.aten.arange.default, torch.ops.aten.arange.star
 
 
 def _find_counted(fake: FakeTensor, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Let a few counted integers know their values, if they were counted from plain numbers."""
+    """Keep the values of a few counted integers, if they were counted from plain numbers."""
     if (
         not all(type(value) in (int, float) for value in args)
         or fake.fake_device.type != "cpu"
@@ -113,7 +113,7 @@ _UNIFORM: dict[Any, int | None] = {
 
 
 def _find_uniform(fake: FakeTensor, value: Any, args: Sequence[Any]) -> None:
-    """Let a small mask of one value know it: integers and booleans, and ones of any dtype, as masks often are made."""
+    """Keep the value of a small mask of one value: integers and booleans, and ones of any dtype, as masks often are."""
     value = args[1] if value is None else value
     if not isinstance(value, (bool, int, float)) or fake.numel() > MOST_VALUES or fake.fake_device.type != "cpu":
         return
@@ -123,12 +123,12 @@ def _find_uniform(fake: FakeTensor, value: Any, args: Sequence[Any]) -> None:
         give_constant(fake, values)
 
 
-#: What picks values of its first argument, at places that may be unknown: drawn at random, say.
+#: Operations that pick values of their first argument, at positions that may be unknown: drawn at random, say.
 _PICKING = frozenset({torch.ops.aten.index.Tensor, torch.ops.aten.index_select.default, torch.ops.aten.gather.default})
 
 
 def _find_picked(fake: FakeTensor, source: Any) -> None:
-    """Let what was picked of a tensor of one value know that value: it is the same wherever it was picked."""
+    """Keep the value of what was picked of a tensor of one value: it is the same wherever it was picked."""
     values = constant_of(source) if isinstance(source, FakeTensor) else None
     if values is None or values.numel() == 0 or values.is_floating_point() or values.is_complex():
         return

@@ -1,6 +1,6 @@
 """What torch does behind every mode's back has rules here, under fakes: packed sequences, and copies of tensors.
 
-Sizes of packed sequences follow from the lengths, whose values a small integer fake knows; where it does not, torch's
+Sizes of packed sequences follow from the lengths, whose values a small integer fake keeps; where it does not, torch's
 own function is called, and fails as it must. ``copy.deepcopy`` reads a tensor's memory, and a fake has none.
 """
 
@@ -41,12 +41,12 @@ def find_rule(func: Callable[..., Any]) -> Rule | None:
 
 
 def _read_values(tensor: Any) -> Tensor | None:
-    """Return the values that a fake knows, as a real tensor."""
+    """Return the known values of a fake, as a real tensor."""
     return constant_of(tensor) if isinstance(tensor, FakeTensor) else None
 
 
 def _make_known(values: Tensor, like: FakeTensor) -> FakeTensor:
-    """Make a fake on the CPU that knows its values."""
+    """Make a fake on the CPU with known values."""
     with disable_dispatch():
         meta = torch.empty_strided(values.size(), values.stride(), dtype=values.dtype, device="meta")
     fake = build_fake(like.fake_mode, meta, torch.device("cpu"))
@@ -60,7 +60,7 @@ def _pack(data: Tensor, lengths: Tensor, batch_first: bool) -> Any:
     if known is None or not isinstance(data, FakeTensor):
         return _pack_padded(data, lengths, batch_first)
     with disable_function(), disable_dispatch():
-        # Zeros of the same batch and steps: what is wrong with the lengths is told in torch's own words.
+        # Zeros of the same batch and steps: torch's own message says what is wrong with the lengths.
         stand_in = torch.zeros(1).expand(*data.shape[:2], 1)
         sizes = _pack_padded(stand_in, known, batch_first)[1]
         total = int(sizes.sum())

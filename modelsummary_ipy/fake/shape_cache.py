@@ -1,7 +1,7 @@
-"""What an aten operation makes of given sizes, remembered: a net asks for few different ones, thousands of times.
+"""A cache of the output shapes of aten operations: a model repeats few different ones thousands of times.
 
 torch's own cache of fake results builds a key of sixteen fields a tensor; of these only size, stride, dtype and device
-matter between the plain dense fakes that are remembered here: a view lies as far from its tensor wherever that begins,
+matter between the plain dense fakes that are remembered here: a view is as far from its tensor wherever that begins,
 and the steps of a scan differ in nothing else. Whatever is not plain is left to torch.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["MISSED", "Recipe", "ShapeCache", "add_part", "is_fresh"]
 #: Makes a fake of an empty meta tensor: ``(mode, meta, device) -> FakeTensor``.
 Make = Callable[[Any, Tensor, torch.device], FakeTensor]
 
-#: Stands for "not remembered"; ``None`` is a result some operations have.
+#: Means "not remembered"; ``None`` is a result some operations have.
 MISSED = object()
 
 _UNSAFE_TAGS = (
@@ -38,9 +38,9 @@ _UNSAFE_TAGS = (
 )
 _UNSAFE_NAMES = frozenset(
     {"set_", "resize_", "lift", "lift_fresh", "lift_fresh_copy", "as_strided_"}
-    | {"ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full"}  # fakes of these know their values
+    | {"ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full"}  # fakes of these have known values
 )
-#: Views whose place is not told by that of their tensor alone.
+#: Views whose offset does not follow from that of their tensor alone.
 _PLACED = frozenset(
     {
         torch.ops.aten.as_strided.default,
@@ -158,7 +158,7 @@ class ShapeCache:
 
 
 def is_fresh(tensor: Tensor, args: Sequence[Any]) -> bool:
-    """Return whether a result lies at the beginning of a storage that none of the arguments has."""
+    """Return whether a result is at the beginning of a storage that none of the arguments has."""
     storage = storage_address(tensor)
     shared = any(isinstance(value, Tensor) and storage_address(value) == storage for value in _flat(args))
     return not shared and not tensor.storage_offset()

@@ -1,7 +1,7 @@
-"""Operations whose result at one size tells it at another: torch works it out in twenty steps, once of a small input.
+"""Operations whose output shape at one size determines that at another: torch computes it once, for a small input.
 
-A net has few numbers of channels and many sizes of maps. What does not depend on a size is asked once, of an input that
-is 2 wherever the size does not matter, and is remembered.
+A model has few numbers of channels and many sizes of feature maps. What does not depend on a size is computed once, in
+torch's twenty steps, for an input that is 2 wherever the size does not matter, and is remembered.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Smaller:
     """A smaller question.
 
     Attributes:
-        size: Of the input that is to stand for the first argument.
+        size: Of the input that replaces the first argument.
         memory_format: How it is to lie in memory.
         rest: The other arguments.
         grow: Makes the layouts of the results of those that the smaller input has.
@@ -46,13 +46,13 @@ class Smaller:
 
 
 def find_smaller(func: Any, args: Sequence[Any]) -> Smaller | None:
-    """Find the smaller question for an operation and its arguments; ``None`` if it has to be asked as it is."""
-    ask = _SMALLER.get(func)
-    return ask(args) if ask is not None else None
+    """Find smaller arguments for an operation; ``None`` if it has to be computed on its own."""
+    reduce = _SMALLER.get(func)
+    return reduce(args) if reduce is not None else None
 
 
 def write_down(func: Any, args: Sequence[Any]) -> Layout | None:
-    """Write down the layout of a fresh result where it is plain to see; ``None`` where torch is to be asked."""
+    """Return the layout of a new result where it is evident; ``None`` where torch has to compute it."""
     write = _PLAIN_TO_SEE.get(func)
     return write(args) if write is not None else None
 
@@ -84,7 +84,7 @@ def _norm_channels(args: Sequence[Any]) -> Smaller | None:
 
 
 def _norm_last(args: Sequence[Any]) -> Smaller | None:
-    """A layer norm: what is before the dims that it norms stands in every result."""
+    """A layer norm: every result keeps the dims before the normalized ones."""
     data, normed = args[0], list(args[1])
     lead = list(data.shape[: data.dim() - len(normed)])
     if not lead or list(data.shape[len(lead) :]) != normed or not _is_standard(data):
@@ -113,7 +113,7 @@ def _norm_groups(args: Sequence[Any]) -> Smaller | None:
 
 
 def _resize(args: Sequence[Any]) -> Layout | None:
-    """A resized map has the size that is asked for."""
+    """A resized feature map has the given size."""
     data, sides = args[0], args[1]
     inner = data.dim() - 2
     is_plain = data.is_floating_point() and data.numel() > 0

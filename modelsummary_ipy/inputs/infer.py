@@ -17,7 +17,7 @@ from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 
-__all__ = ["ask_parameters", "list_candidates"]
+__all__ = ["list_candidates", "read_parameters"]
 
 #: Batch of a made-up input: at 1 a ``squeeze`` may bite that bites at no other, and batch norms refuse to train.
 _B = 2
@@ -63,7 +63,7 @@ _CONDITIONS = ("timestep", "encoder_hidden_states", "pooled_projections", "class
 _REQUIRED_CONDITIONS = (*_CONDITIONS, "encoder_attention_mask", "controlnet_cond")
 
 
-def ask_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str], dict[str, int]]:
+def read_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str], dict[str, int]]:
     """Return the parameters a forward can't do without, those that matter if all are optional, and its config."""
     try:
         parameters = inspect.signature(getattr(model, method)).parameters

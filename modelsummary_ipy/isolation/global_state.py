@@ -35,7 +35,7 @@ _deep_lock = threading.Lock()
 
 @contextlib.contextmanager
 def deep_stack() -> Iterator[None]:
-    """Allow three times as many frames: between two of a nested model's calls stand some of ours."""
+    """Allow three times as many frames: between two of a nested model's calls are some of ours."""
     with _deep_lock:
         _deep_stacks.append(_deep_stacks[0] if _deep_stacks else sys.getrecursionlimit())
         sys.setrecursionlimit(3 * _deep_stacks[0])
@@ -45,7 +45,7 @@ def deep_stack() -> Iterator[None]:
         with _deep_lock:
             limit = _deep_stacks.pop()
             if not _deep_stacks:
-                with contextlib.suppress(RecursionError):  # the caller himself stands too deep for his own limit
+                with contextlib.suppress(RecursionError):  # the caller is too deep for its own limit
                     sys.setrecursionlimit(limit)
 
 
@@ -117,7 +117,7 @@ def draws_undone() -> Iterator[None]:
     For code of the user's that describes a module: it may build an example of what it makes. A forward may be running.
     """
     alone = AloneWatch()
-    with disable_function(), disable_dispatch():  # a fake of the state would say nothing
+    with disable_function(), disable_dispatch():  # a fake of the state would have no values
         before = torch.get_rng_state()
     try:
         yield
@@ -146,7 +146,7 @@ def _switches_kept() -> Iterator[None]:
     logger = logging.getLogger(FAKE_LOGGER)
     was_disabled, logger.disabled = logger.disabled, True  # or every failing shape rule prints
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    # The fused path of attention and encoder layers hides their submodules and adds an output nobody sees.
+    # The fused path of attention and encoder layers hides their submodules and adds an output that is never used.
     torch.backends.mha.set_fastpath_enabled(False)
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     anomaly, deterministic = torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled()
@@ -176,18 +176,18 @@ def _compilation_off() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _masks_read(unread: list[torch.Size]) -> Iterator[None]:
-    """Let transformers look at a mask whose values our fake knows: but for fakes, it skips one that hides nothing.
+    """Let transformers read a mask whose values are known: unless it is a fake, it skips one that hides nothing.
 
-    One that nobody knows is passed on, and noted in ``unread``; embeddings and ids, which are asked about too, are not.
+    A mask of unknown values is passed on, and noted in ``unread``; embeddings and ids, which are checked too, are not.
     """
     library: Any = sys.modules.get("transformers.utils.import_utils")
-    ask = getattr(library, "is_fake_tensor", None)
-    if ask is None:
+    is_fake = getattr(library, "is_fake_tensor", None)
+    if is_fake is None:
         yield
         return
 
     def is_unknown(value: Any) -> bool:
-        if not ask(value) or (isinstance(value, FakeTensor) and constant_of(value) is not None):
+        if not is_fake(value) or (isinstance(value, FakeTensor) and constant_of(value) is not None):
             return False
         if value.dtype == torch.bool:
             unread.append(value.shape)
@@ -197,7 +197,7 @@ def _masks_read(unread: list[torch.Size]) -> Iterator[None]:
     try:
         yield
     finally:
-        library.is_fake_tensor = ask
+        library.is_fake_tensor = is_fake
 
 
 @contextlib.contextmanager
@@ -236,7 +236,7 @@ def collector_paused() -> Iterator[None]:
                 if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
                     try:
                         gc.freeze()
-                    finally:  # also if somebody interrupts right here
+                    finally:  # also if an interrupt comes right here
                         gc.unfreeze()
             finally:
                 gc.enable()

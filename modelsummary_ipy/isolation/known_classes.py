@@ -57,7 +57,7 @@ def _clone_method(cloner: Cloner, value: types.MethodType) -> Any:
 
 
 def clone_partial(cloner: Cloner, value: functools.partial[Any]) -> Any:
-    """What a class of a user's own makes of ``func`` does not matter: ``partial`` itself says what is called."""
+    """What a user's own class makes of ``func`` does not matter: ``partial`` itself has what is called."""
     blank: Any = functools.partial.__new__(type(value), print)
     clone = cloner.remember(value, blank)
     functools.partial.__setstate__(clone, cloner(functools.partial.__reduce__(value)[2]))  # type: ignore[attr-defined]
@@ -80,7 +80,7 @@ def _clone_weakref(cloner: Cloner, value: weakref.ref[Any]) -> Any:
 
 def _clone_proxy(cloner: Cloner, value: Any) -> Any:
     try:
-        target = value.__init__.__self__  # a proxy hands on every attribute, and so says what it stands for
+        target = value.__init__.__self__  # a proxy forwards every attribute, and so has its target
     except ReferenceError:
         return cloner.share(value)
     clone = cloner(target)
@@ -120,9 +120,9 @@ def _clone_generator(cloner: Cloner, value: torch.Generator) -> Any:
 
 
 def _clone_iterator(cloner: Cloner, value: Any) -> Any:
-    """An iterator is a way to make it, what it goes through and how far it came; a generator tells none of it."""
+    """An iterator is a way to make it, what it goes through and its position; a generator shows none of them."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of itertools will tell no more from Python 3.14 on
+        warnings.simplefilter("ignore")  # those of itertools can't be copied from Python 3.14 on
         try:
             way, parts, *rest = value.__reduce__()
         except TypeError:
@@ -149,7 +149,7 @@ def _clone_function(cloner: Cloner, value: types.FunctionType) -> Any:
         return cloner.remember(value, cloner(original))
     if not value.__closure__ and not value.__dict__:
         return cloner.share(value)
-    cloner.remember(value, value)  # stands for itself while its own closure is looked at
+    cloner.remember(value, value)  # its own clone while its closure is visited
     cells = value.__closure__ or ()
     try:
         contents = [cell.cell_contents for cell in cells]

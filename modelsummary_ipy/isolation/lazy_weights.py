@@ -1,4 +1,4 @@
-"""Layers made of what their kind says; in a large model their weights are made when they are first read."""
+"""Layers made from a shared specification; in a large model their weights are made when they are first read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def build_layer(spec: LayerSpec, make: Callable[[int], Any], *, lazy: bool) -> n
 
     Args:
         spec: What it is to be.
-        make: Makes the weight of a number; asked twice for one, it gives the same tensor.
+        make: Makes the weight of a number; called twice for one, it returns the same tensor.
         lazy: Whether its weights are made when they are first read.
     """
     kind, first = spec.kind, spec.first
@@ -40,7 +40,7 @@ def build_layer(spec: LayerSpec, make: Callable[[int], Any], *, lazy: bool) -> n
 
 
 class LazyWeights(dict[str, Any]):
-    """Stands for ``_parameters`` or ``_buffers`` of a layer; an offset among its values is replaced when it is read.
+    """Replaces ``_parameters`` or ``_buffers`` of a layer; an offset among its values is replaced when it is read.
 
     Whatever Python code reads it by gives the tensor: also ``dict(weights)``, for a dict with an ``__iter__`` of its
     own is copied key by key.
@@ -48,7 +48,7 @@ class LazyWeights(dict[str, Any]):
     Args:
         weights: What to begin with: offsets and ``None``.
         first: The number of the layer's first weight.
-        make: Makes the tensor of a number; asked twice for one, it gives the same tensor.
+        make: Makes the tensor of a number; called twice for one, it returns the same tensor.
     """
 
     __slots__ = ("_make", "first")

@@ -48,10 +48,10 @@ class Cloner:
         leaf_types: Types that are converted too; two places that hold one such object get an object each.
         is_template: Whether the clone is only ever cloned again.
         ready: Clones that are there already, by ``id`` of the original.
-        make_layer: Makes the layer that a ``LayerSpec`` stands for in a template.
+        make_layer: Makes the layer of a ``LayerSpec`` in a template.
 
     Attributes:
-        modules: ``(original, clone)`` of every module that was cloned, in the order they were met; of a layer that was
+        modules: ``(original, clone)`` of every module that was cloned, in the order found; of a layer that was
             made of a ``LayerSpec``, that.
         tensors: ``id`` of the original to the clone's tensor.
     """
@@ -171,7 +171,7 @@ class Cloner:
 
     def copy_slots(self, value: Any, clone: Any) -> None:
         """Clone what is in the slots of an object."""
-        for slot in _slots(type(value)):  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
+        for slot in _slots(type(value)):  # type: ignore[arg-type]  # classes have a hash, whatever their instances have
             try:
                 item = slot.__get__(value)
             except AttributeError:  # a slot that was never filled
@@ -243,7 +243,7 @@ class Cloner:
 def _has_python_state(kind: type) -> bool:
     """Return whether ``object.__new__`` and the attributes make a whole instance: no base is written in C.
 
-    Classes bound from C++ (packed weights, ScriptObjects) pass for Python's but for their own ``__new__``.
+    Classes bound from C++ (packed weights, ScriptObjects) look like Python's but for their own ``__new__``.
     """
     for base in kind.__mro__:
         if base is object:

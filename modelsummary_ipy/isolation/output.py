@@ -12,7 +12,7 @@ __all__ = ["quiet_output"]
 
 
 class _Router:
-    """Stands for ``sys.stdout`` while any thread holds its output back; other threads print as before.
+    """Replaces ``sys.stdout`` while any thread holds its output back; other threads print as before.
 
     There is one for all threads, so that blocks of several threads may end in any order.
 

@@ -32,7 +32,7 @@ __all__ = ["Mode", "Shadow", "ShadowTemplate", "build_real_shadow"]
 
 Mode = Literal["same", "train", "eval"]
 
-#: From so many modules on, traces are lean: without grad and bytes (measured when first asked for), weights made when
+#: From so many modules on, traces are lean: without grad and bytes (measured when first read), weights made when
 #: they are first read, and layers that are alike run once (``docs/design/0010``).
 MANY_MODULES = 5_000
 
@@ -46,7 +46,7 @@ class Shadow:
         param_of: Index of a parameter's facts by ``id`` of the copy's tensor.
         param_tensors: The copy's parameters and buffers by index, as far as they are made.
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
-        device: Where made-up inputs go if nothing says otherwise.
+        device: Where made-up inputs go by default.
         has_lazy_weights: Whether weights are made when they are read.
     """
 
@@ -77,7 +77,7 @@ class Shadow:
     def adopt(self, module: nn.Module, made: Container[int]) -> nn.Module:
         """Return what to run in the place of a module that is not in this copy.
 
-        A module that hangs on the user's globals or on a class is the user's: a copy of it is run, the same each time.
+        A module in the user's globals or on a class is the user's: a copy of it is run, the same each time.
         One that the forward made is run as it is.
 
         Args:
@@ -144,12 +144,10 @@ class ShadowTemplate:
         self._pristine = cloner(model)
         copy_module_states(cloner.modules, cloner)
         number_of = self.tree.module_index
-        # Modules that hide where no search looks (in a closure, say) have no facts; the tracer meets them as strangers.
+        # Modules where no search looks (in a closure, say) have no facts; the tracer adds them as unknown modules.
         self._modules = [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
         made = [cloner.tensors.get(id(tensor)) for tensor in self.tree.tensors]
-        self._templates: list[TensorTemplate | None] = (
-            made  # by number; those of leaves are made when they are asked for
-        )
+        self._templates: list[TensorTemplate | None] = made  # by number; those of leaves are made when they are read
         self._number_of = {id(template): index for index, template in enumerate(made) if template is not None}
         self.tree.forget_objects()
         self.mode = mode
@@ -204,7 +202,7 @@ class ShadowTemplate:
 
     def _find_template(self, number: int) -> TensorTemplate:
         template = self._templates[number]
-        if template is None:  # a weight of a layer of torch, of which there is no more to know
+        if template is None:  # a weight of a layer of torch: it has no template
             kind = nn.Parameter if self.tree.params[number].kind == "parameter" else Tensor
             template = self._templates[number] = TensorTemplate(kind, self.tree.metas[number])
             self._number_of[id(template)] = number
@@ -213,7 +211,7 @@ class ShadowTemplate:
     def forget_values(self, value: Any) -> Any:
         """Return an input with fakes in the place of the user's tensors, so that none of these is kept alive.
 
-        A few integers keep their values, in a copy: later passes may need them as the first one did.
+        A few integers keep their values, in a copy: later traces may need them as the first one did.
         """
 
         def convert(tensor: Any) -> Any:

@@ -38,7 +38,7 @@ class AloneWatch:
 
 
 def is_alone() -> bool:
-    """Return whether no other thread stands in code that is neither Python's, an installed package's nor ours."""
+    """Return whether no other thread is in code that is neither Python's, an installed package's nor ours."""
     if any(isinstance(thread, threading.Timer) for thread in threading.enumerate()):
         return False
     frames = sys._current_frames()

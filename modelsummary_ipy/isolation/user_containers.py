@@ -22,7 +22,7 @@ SIMPLE = ATOMS | {types.FunctionType, types.ModuleType, type}
 
 
 def copy_items(container: Any) -> Any:
-    """Copy by the built-in class: some mappings of transformers import or build all they know when they are asked."""
+    """Copy by the built-in class: some mappings of transformers import or build all their values when they are read."""
     if isinstance(container, dict):
         return dict(dict.items(container))
     base: Any = next(base for base in (list, set, deque) if isinstance(container, base))

@@ -36,7 +36,7 @@ from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.tracing.engine import Traced, run_engine
 from modelsummary_ipy.tracing.retracer import Retracer
-from modelsummary_ipy.tracing.tracer import Observer, hearing_progress
+from modelsummary_ipy.tracing.tracer import Observer, observing_progress
 
 __all__ = ["Pipeline", "observed", "trace_model"]
 
@@ -74,7 +74,7 @@ def trace_model(model: nn.Module, request: Request, observer: Observer | None = 
 @contextmanager
 def observed(observer: Observer) -> Iterator[None]:
     """Report to ``observer`` every trace that this thread makes in the block; it may cancel them."""
-    with hearing_progress(observer), collector_paused():
+    with observing_progress(observer), collector_paused():
         yield
 
 

@@ -21,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 _TENSOR = "torch.distributed.tensor"
-#: Where the classes are that say how ranks and tensors are laid out: their objects never change.
+#: Where the classes of layouts of ranks and tensors are: their objects never change.
 SHARED_MODULES = frozenset({"torch.distributed.device_mesh", f"{_TENSOR}.placement_types", f"{_TENSOR}._dtensor_spec"})
 
 
@@ -97,7 +97,7 @@ def copy_module_states(pairs: Iterable[tuple[Any, nn.Module]], clone: Callable[[
     """Register the states of ``fully_shard``, which torch keeps in a table by module, for the clones of modules.
 
     Args:
-        pairs: ``(original, clone)``; an original may be what stands for a layer in a template.
+        pairs: ``(original, clone)``; an original may be the placeholder of a layer in a template.
         clone: Returns the clone of an original's state.
     """
     table: Any = getattr(sys.modules.get("torch.distributed._composable_state"), "_module_state_mapping", None)

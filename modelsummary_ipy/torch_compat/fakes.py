@@ -60,7 +60,7 @@ FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = tuple(
 
 
 class _NoShapeRule(RuntimeError):
-    """Stands for torch's exception where a release has none of that name."""
+    """Replaces torch's exception where a release has none of that name."""
 
 
 #: Raised for an operation that has no shape rule; its argument is the operation.
@@ -150,7 +150,7 @@ def _find_constant() -> Any:
     return operator.attrgetter("constant") if serves else None
 
 
-#: Returns the values that a fake knows, as a real tensor. Without it none are known, and the real engine runs instead.
+#: Returns the known values of a fake, as a real tensor. Without it none are known, and the real engine runs instead.
 constant_of: Callable[[Any], Tensor | None] = prefer("constant_of", _find_constant, lambda fake: None)
 
 
@@ -172,7 +172,7 @@ def _find_give_constant() -> Any:
     return _give_constant if fake.constant is None else None
 
 
-#: Lets a fake know its values until something unknown is written to it: ``(fake, real tensor)``.
+#: Gives a fake known values until something unknown is written to it: ``(fake, real tensor)``.
 give_constant: Callable[[Any, Tensor], None] = prefer("give_constant", _find_give_constant, _forget_constant)
 
 

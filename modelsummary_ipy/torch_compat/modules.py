@@ -99,7 +99,7 @@ def _has_pre_hooks(module: nn.Module) -> bool:
 
 
 def _assume_hooks(module: nn.Module) -> bool:
-    """Say that there may be some: the module is run by torch's own call."""
+    """Assume that there may be some: the module is run by torch's own call."""
     return True
 
 

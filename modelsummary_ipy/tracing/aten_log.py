@@ -1,4 +1,4 @@
-"""The aten operations of a pass, the storages they make and what autograd saves, written to the call that runs."""
+"""The aten operations of a trace, the storages they make and what autograd saves, written to the call that runs."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ __all__ = ["AtenLog"]
 
 
 class AtenLog:
-    """Hears every aten operation and every tensor saved for backward while a pass runs.
+    """Records every aten operation and every tensor saved for backward while a trace runs.
 
     Args:
         current: Returns the record of the call that runs now, ``None`` outside all calls.
         measure_bytes: Whether storages and saved tensors are followed, besides the operations.
-        keep_saved: Whether autograd keeps what it saves, for a forward that goes backward itself; then nothing can be
-            told of what lives.
+        keep_saved: Whether autograd keeps what it saves, for a forward that calls backward itself; then it is unknown
+            which storages live.
 
     Attributes:
-        input_storages: ``(number, bytes)`` of the storages that the pass began with.
+        input_storages: ``(number, bytes)`` of the storages that the trace began with.
     """
 
     def __init__(self, current: Callable[[], Any], *, measure_bytes: bool = True, keep_saved: bool = False) -> None:
@@ -48,8 +48,8 @@ class AtenLog:
         self._storages = Storages()
         self.input_storages: tuple[tuple[int, int], ...] = ()
         self._was_unpacked = False
-        self._hears_saved = self._with_grad = False
-        #: Whether a real pass asked for what autograd saved: it is to be made once more, with ``keep_saved``.
+        self._records_saved = self._with_grad = False
+        #: Whether a real run read what autograd saved: it is to be run once more, with ``keep_saved``.
         self.goes_backward = False
         self._fake_mode: FakeMode | None = None
 
@@ -61,18 +61,18 @@ class AtenLog:
 
     @property
     def knows_saved(self) -> bool:
-        """Whether what autograd saves was written down: not in a real pass, nor where the user turned grad off.
+        """Whether what autograd saves was recorded: not in a real run, nor where the user turned grad off.
 
         Nor where a forward goes backward itself: what is unpacked then must be the very tensors that were saved.
         """
-        return self._measures_bytes and self._hears_saved and (self._keeps_saved or not self._was_unpacked)
+        return self._measures_bytes and self._records_saved and (self._keeps_saved or not self._was_unpacked)
 
     def begin(self, params: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
         """Leave parameters and buffers out of what is measured, and begin with the inputs.
 
         Args:
             params: The copy's parameters and buffers.
-            inputs: The tensors that the forward is called with; they live as long as the pass.
+            inputs: The tensors that the forward is called with; they live as long as the trace.
         """
         if not self._measures_bytes:
             return
@@ -83,7 +83,7 @@ class AtenLog:
         self.input_storages = tuple((storage.number, storage.nbytes) for storage in self._storages)
 
     def close(self) -> None:
-        """Let go of the pass: what autograd saved refers to this log, out of sight of the garbage collector.
+        """Release the trace: what autograd saved refers to this log, out of sight of the garbage collector.
 
         A model that keeps a result of its own would keep itself alive through it.
         """
@@ -96,25 +96,25 @@ class AtenLog:
         """Record while the block runs; enters ``fake_mode`` if the tensors are fake."""
         self._fake_mode = fake_mode
         self._with_grad = torch.is_grad_enabled()
-        self._hears_saved = fake_mode is not None and self._with_grad
+        self._records_saved = fake_mode is not None and self._with_grad
         with ExitStack() as stack:
             if fake_mode is not None:
-                fake_mode.listener = self._hear
+                fake_mode.listener = self._record
                 stack.callback(setattr, fake_mode, "listener", None)
                 stack.enter_context(fake_mode)
-                if self._measures_bytes and self._hears_saved:
+                if self._measures_bytes and self._records_saved:
                     stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._save, self._give_back))
             else:
                 if self._with_grad and not self._keeps_saved:
                     stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_let_go, self._refuse))
-                stack.enter_context(_RealProbe(self._hear))
+                stack.enter_context(_RealProbe(self._record))
             yield self
 
     def _refuse(self, _: None) -> Tensor:
         self.goes_backward = True
         raise RuntimeError("what autograd saves was not kept")
 
-    def _hear(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+    def _record(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         plan = _plans.get(func)
         if plan is None:
             plan = _plans[func] = _Plan(func)
@@ -177,7 +177,7 @@ def _nobody() -> None:
 
 
 def _let_go(_: Tensor) -> None:
-    """Let autograd keep nothing of a real pass, which nobody goes backward through."""
+    """Let autograd keep nothing of a real run, which has no backward."""
 
 
 _CLONE = torch.ops.aten.clone.default
@@ -186,7 +186,7 @@ _CLONE = torch.ops.aten.clone.default
 def _is_autograds_clone(args: Sequence[Any], record: Any) -> bool:
     """Return whether a clone was made by autograd, which keeps what an operation in place is about to overwrite.
 
-    A forward without grad makes no such clone. One that the model's code asks for is a call of its own; one that an
+    A forward without grad makes no such clone. A clone in the model's code is a call of its own; one that an
     operation begins with counts as soon as the operation writes to it.
     """
     return len(args) == 1 and record is not None and record.type_name != "clone"
@@ -195,9 +195,9 @@ def _is_autograds_clone(args: Sequence[Any], record: Any) -> bool:
 class _RealProbe(TorchDispatchMode):
     supports_higher_order_operators = True
 
-    def __init__(self, hear: Callable[..., None]) -> None:
+    def __init__(self, record: Callable[..., None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._hear = hear
+        self._record = record
         self._meets_wrappers = False
 
     def __torch_dispatch__(
@@ -209,7 +209,7 @@ class _RealProbe(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         if self._meets_wrappers and is_planning_shards():
             return output
-        self._hear(func, args, kwargs or {}, output)
+        self._record(func, args, kwargs or {}, output)
         return output
 
 
@@ -222,7 +222,7 @@ class _Plan:
     Attributes:
         name: ``"aten.addmm.default"``.
         is_view: Whether it gives back storages it was given, and computes nothing.
-        counts: Whether it is written down: it multiplies and adds, or nobody knows what it does.
+        counts: Whether it is recorded: it multiplies and adds, or is unknown.
         is_outer: Whether it is written down only where it is how torch makes an outer product.
         arguments: Name of every argument, and whether it is a tensor or a list of them.
     """

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from modelsummary_ipy.inputs.infer import ask_parameters, list_candidates
+from modelsummary_ipy.inputs.infer import list_candidates, read_parameters
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.signature import write_example
 from modelsummary_ipy.isolation.global_state import collector_paused, deep_stack
@@ -39,7 +39,7 @@ __all__ = ["Engine", "Traced", "run_engine"]
 
 Engine = Literal["auto", "fake", "real", "static"]
 
-#: ``auto`` runs a model for real no longer than this; a real run asked for by name may take what it takes.
+#: ``auto`` runs a model for real no longer than this; ``engine="real"`` has no limit.
 REAL_SECONDS = 10.0
 #: No longer than this are inputs searched where none were given.
 INFER_SECONDS = 4.0
@@ -59,7 +59,7 @@ class Traced:
         shadow: The pristine copy.
         request: For traces at other sizes, with the inputs that were inferred if none were given, without the values
             of the user's tensors; ``None`` if there are no inputs.
-        passes: How many times the forward's Python ran.
+        num_traces: How many times the forward's Python ran.
         advice: What to do if the trace is incomplete, in one sentence; ``""`` otherwise.
     """
 
@@ -67,7 +67,7 @@ class Traced:
     error: BaseException | None
     shadow: ShadowTemplate
     request: TraceRequest | None = None
-    passes: int = 0
+    num_traces: int = 0
     advice: str = ""
 
 
@@ -89,13 +89,13 @@ class _Job:
 
 
 @dataclass(frozen=True)
-class _FakePass:
+class _FakeTrace:
     """A trace with fakes, its arguments, the request with the dtypes that they got, and how often it was traced."""
 
     result: TraceResult
     prepared: Prepared
     request: TraceRequest
-    passes: int
+    num_traces: int
 
 
 def run_engine(
@@ -108,7 +108,7 @@ def run_engine(
     engine: Engine = "auto",
     observer: Observer | None = None,
 ) -> Traced:
-    """Trace ``model`` with the engine asked for; ``auto`` goes on to a real run only if the forward needs values.
+    """Trace ``model`` with the given engine; ``auto`` goes on to a real run only if the forward needs values.
 
     Args:
         model: The user's model; read, never run.
@@ -120,7 +120,7 @@ def run_engine(
         observer: Is called as the trace goes on, may cancel it.
 
     Raises:
-        TraceCancelled: If the observer asked to stop.
+        TraceCancelled: If the observer cancelled it.
     """
     with InterruptsDeferred(), collector_paused(), deep_stack():
         shadow = ShadowTemplate(model, device=device, mode=mode)
@@ -159,8 +159,8 @@ def _infer_inputs(job: _Job) -> ModelInputs | None:
     likely: ModelInputs | None = None
     until = time.monotonic() + INFER_SECONDS
     tree = job.request.shadow.tree
-    asked = ask_parameters(job.model, job.request.method)
-    for candidate in list_candidates(tree.modules, *asked, params=tree.params):
+    known = read_parameters(job.model, job.request.method)
+    for candidate in list_candidates(tree.modules, *known, params=tree.params):
         with quiet_output():
             result = _trace_fake(guess_dtypes(replace(job.request, inputs=candidate)), None).result
         if result.error is None:
@@ -180,30 +180,30 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
         return Traced(result.trace, result.error, shadow, request, 1)
     with quiet_output() as printed:
         fake = _trace_fake(job.request, job.observer)
-    result, passes = fake.result, fake.passes
+    result, num_traces = fake.result, fake.num_traces
     reason = find_need_of_values(result) if result.error is not None else ""
     if result.error is not None and not reason:
         result, reason = confirm_failure(result)
     elif result.error is None and (found := find_overrun(result.trace, _find_largest_in(fake))) is not None:
         result = _trace_overrun(fake.request, job.observer, found)
-        passes += 1
+        num_traces += 1
     elif result.is_unread and all(fact.given == "data" for fact in fake.prepared.facts):
         reason = _UNREAD
     if reason and engine == "auto":
         return _run_what_fakes_can_not(job, replace(fake, result=result), reason)
     sys.stdout.write("".join(printed))
     advice = f"{reason}; engine='real' runs the forward" if result.error is not None and reason else ""
-    return Traced(result.trace, result.error, shadow, fake.request, passes, advice)
+    return Traced(result.trace, result.error, shadow, fake.request, num_traces, advice)
 
 
 # -- fakes ------------------------------------------------------------------------------------------------------------
 
 
-def _trace_fake(request: TraceRequest, observer: Observer | None) -> _FakePass:
+def _trace_fake(request: TraceRequest, observer: Observer | None) -> _FakeTrace:
     """Trace with fakes, again if the layers that read the inputs want other dtypes than were guessed."""
-    most = 4 + len(request.dtypes)  # a pass may end at the first wrong guess
+    most = 4 + len(request.dtypes)  # a trace may end at the first wrong guess
     lean = "no_grad" if request.shadow.is_large else ""
-    for passes in range(1, most + 1):
+    for num_traces in range(1, most + 1):
         with torch.no_grad() if lean == "no_grad" else nullcontext():
             made = trace_fake(
                 request, lean=lean == "no_grad", observer=observer, guard=check_operation, measure_bytes=not lean
@@ -211,25 +211,25 @@ def _trace_fake(request: TraceRequest, observer: Observer | None) -> _FakePass:
         assert made is not None
         result, prepared = made
         needs_grad = result.error is not None and differentiates(result.error)
-        if lean != "grad" and (needs_grad or (lean and result.asks_for_grad and torch.is_grad_enabled())):
+        if lean != "grad" and (needs_grad or (lean and result.reads_grad and torch.is_grad_enabled())):
             lean = "grad"
             continue
-        better = correct_dtypes(request, prepared, result.trace) if passes < most else None
+        better = correct_dtypes(request, prepared, result.trace) if num_traces < most else None
         if better is None:
-            return _FakePass(result, prepared, request, passes)
+            return _FakeTrace(result, prepared, request, num_traces)
         request = better
     raise AssertionError("unreachable")
 
 
 def _trace_overrun(request: TraceRequest, observer: Observer | None, found: tuple[int, int, int]) -> TraceResult:
-    """Trace again, up to the lookup whose index lies beyond the table's end."""
+    """Trace again, up to the lookup whose index is beyond the table's end."""
     with quiet_output():
         made = trace_fake(request, observer=observer, guard=overrun_guard(*found))
     assert made is not None
     return made[0]
 
 
-def _find_largest_in(fake: _FakePass) -> Callable[[int], int | None]:
+def _find_largest_in(fake: _FakeTrace) -> Callable[[int], int | None]:
     """Return what finds the largest value of an integer input that the user gave as data, by leaf."""
     inputs = fake.request.inputs
 
@@ -247,10 +247,10 @@ def _find_largest_in(fake: _FakePass) -> Callable[[int], int | None]:
 
 
 class _TooLongError(TraceCancelled):
-    """A real run that was not asked for by name took too long."""
+    """A real run without ``engine="real"`` took too long."""
 
 
-def _run_what_fakes_can_not(job: _Job, fake: _FakePass, reason: str) -> Traced:
+def _run_what_fakes_can_not(job: _Job, fake: _FakeTrace, reason: str) -> Traced:
     """Run for real what fakes could not, if it is small; else keep the rows so far and advise how to go on.
 
     Where fakes came to the end and only doubt a mask, all they found is kept unless the run comes to its end too.
@@ -278,7 +278,7 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakePass, reason: str) -> Traced:
     return Traced(replace(result.trace, engine_reason=reason), result.error, shadow, request, 2)
 
 
-def _keep_fake(fake: _FakePass, reason: str, advice: str) -> Traced:
+def _keep_fake(fake: _FakeTrace, reason: str, advice: str) -> Traced:
     """Keep the rows so far: the model did not fail, our engine stopped."""
     trace, error, request = fake.result.trace, fake.result.error, fake.request
     if error is None:

@@ -79,7 +79,7 @@ _IN_SCRIPT = "failed in the TorchScript interpreter"
 
 
 def find_need_of_values(result: TraceResult) -> str:
-    """Say why fakes could not go on: ``".item() at net.py:41"``; ``""`` if the failure is the model's own."""
+    """Write why fakes could not go on: ``".item() at net.py:41"``; ``""`` if the failure is the model's own."""
     error = result.error
     failure = result.trace.failure
     assert failure is not None
@@ -99,14 +99,14 @@ def find_need_of_values(result: TraceResult) -> str:
             "meta tensors",
             "Meta tensors",
             "'Meta' backend",
-            _IN_SCRIPT,  # a scripted function says only in its message what its own fakes could not pass
+            _IN_SCRIPT,  # only the message of a scripted function has what its own fakes could not run
         )
     )
     return _write_place(result) if needs_memory else ""
 
 
 def _write_place(result: TraceResult) -> str:
-    """Write which function fakes could not pass, and where: ``".item() at net.py:41"``."""
+    """Write which function fakes could not run, and where: ``".item() at net.py:41"``."""
     failure = result.trace.failure
     assert failure is not None
     place = failure.source.text if failure.source is not None else ""

@@ -17,7 +17,7 @@ __all__ = ["OpInfo", "describe_op", "name_arguments", "simplify_argument"]
 
 #: Attributes of a tensor that make another tensor; all others are only looked at.
 _TENSOR_ATTRIBUTES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
-#: Asked often, and never a step of the forward.
+#: Called often, and never a step of the forward.
 _QUESTIONS = frozenset(
     [
         "size",
@@ -106,7 +106,7 @@ _known: dict[Any, OpInfo] = {}
 
 
 def describe_op(func: Callable[..., Any]) -> OpInfo:
-    """Return what is known of ``func``; the answer is kept, for a forward asks thousands of times."""
+    """Return what is known of ``func``; it is cached, for a forward needs it thousands of times."""
     info = _known.get(func)
     if info is None:
         info = _known[func] = _learn(func)
@@ -174,7 +174,7 @@ def name_arguments(
     """Give simplified arguments their names, and leave the tensors out.
 
     Names come from the function's signature, or for a function written in C++ from the aten schema whose arguments fit;
-    where neither is known a position is its own name. ``x.view(2, -1)`` and ``x.view((2, -1))`` are told alike.
+    where neither is known a position is its own name. ``x.view(2, -1)`` and ``x.view((2, -1))`` are written alike.
     """
     names = _signature_names(func) or _schema_names(name.rstrip("_") or name, tuple(map(_kind, args)))
     if names and len(args) > len(names):  # ints written one by one: x.permute(0, 2, 1)

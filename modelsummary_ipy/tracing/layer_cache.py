@@ -1,8 +1,8 @@
-"""Layers of torch's own that are alike: what one made of given inputs in this pass, the next one makes too.
+"""Layers of torch's own that are alike: what one made of given inputs in this trace, the next one makes too.
 
-A net of 10,000 layers asks the same few questions over and over. The answer costs a forward's Python, a call of a torch
-function, three aten operations and a look at each of their results; knowing that the question was asked before costs a
-look at the layer's settings and sizes.
+A model of 10,000 layers repeats a few kinds of layers on a few shapes. A run of one costs a forward's Python, a call of
+a torch function, three aten operations and a look at each of their results; recognising a repeated one costs a look at
+the layer's settings and sizes.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class Answer:
 
 
 class LayerCache:
-    """Answers of one pass, by class, settings, sizes of weights and sizes of inputs.
+    """Outputs of one trace, by class, settings, sizes of weights and sizes of inputs.
 
-    A pass with grad must not use it, for what it makes has no history; neither must one that follows storages. Whoever
-    asks has torch functions switched off.
+    A trace with grad must not use it, for what it makes has no history; neither must one that follows storages. The
+    caller has torch functions switched off.
 
     Args:
-        mode: The mode of the pass's fakes.
+        mode: The mode of the trace's fakes.
         param_of: Index of a parameter's facts by ``id`` of its tensor.
         specs: What is to be said of each layer, by index; ``None`` for other modules.
     """
@@ -91,7 +91,7 @@ class LayerCache:
         return None if key is None else self._answers.get(key)
 
     def make(self, answer: Answer, args: tuple[Any, ...]) -> Any:
-        """Make the output that an answer stands for."""
+        """Make the output of an answer."""
         made = answer.made
         if made.way == "self":
             return args[0]
@@ -124,7 +124,7 @@ class LayerCache:
             self._answers[key] = Answer(made, weights, outputs, record, arguments, module.__dict__.get("inplace"))
 
     def _is_patched(self, cls: type[nn.Module]) -> bool:
-        """Return whether somebody has replaced a method of a class: what that does may differ from call to call."""
+        """Return whether a method of a class was replaced: what that does may differ from call to call."""
         patched = self._patched.get(cls)
         if patched is None:
             patched = self._patched[cls] = not all(map(_is_as_written, cls.__mro__[: cls.__mro__.index(nn.Module)]))

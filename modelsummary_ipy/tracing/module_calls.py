@@ -1,6 +1,6 @@
 """Who observes module calls: an observer in the current context, found by a class attribute that ``nn.Module`` reads.
 
-So modules that are made during a forward are met too, no hook is put on any module, and other threads and tasks pass
+So modules that are made during a forward are observed too, no module gets a hook, and other threads and tasks pass
 by. The attribute is private in torch; ``torch_compat`` does without it where it is missing.
 """
 
@@ -89,7 +89,7 @@ class _ObservedCall:
     """What ``nn.Module.__call__`` finds when it reads its compiled call: ``None`` where nothing observes.
 
     It stays on the class once a block was entered. To take it away and put it back at every trace would leave moments
-    at which an exception from outside lets it stand with what it refers to, and would end the attribute caches of all
+    at which an exception from outside leaves it with what it refers to, and would end the attribute caches of all
     module classes each time.
     """
 

@@ -1,7 +1,7 @@
-"""What raises for real and passes with fakes: dtypes that an operation refuses, and indices beyond a table's end.
+"""What raises for real and not with fakes: dtypes that an operation refuses, and indices beyond a table's end.
 
 A fake operation looks at sizes; which dtypes a kernel takes is known to the kernel alone. So an operation whose dtypes
-look suspect is asked for real, on zeros of the same sizes and dtypes, and what it raises is raised. In a model whose
+look suspect is run for real, on zeros of the same sizes and dtypes, and what it raises is raised. In a model whose
 dtypes agree nothing is suspect and no arithmetic is done.
 """
 
@@ -31,7 +31,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: All their tensors have one dtype, or a mix that the kernel knows (bfloat16 data with float32 weights in a norm).
+#: All their tensors have one dtype, or a mix that the kernel accepts (bfloat16 data with float32 weights in a norm).
 _SAME = _words(
     """linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm mv dot
     addmm addmv addbmm baddbmm einsum tensordot cdist scaled_dot_product_attention multi_head_attention_forward
@@ -49,7 +49,7 @@ _FLOATING = _words(
 _NOT_BOOL = _words("sub sub_ neg relu relu_ abs topk argmax argmin median cumsum cumprod pow addcmul addcdiv")
 #: They write a result into a tensor whose dtype may be too narrow for it.
 _INPLACE = _words("add_ sub_ mul_ div_ pow_ setitem masked_scatter masked_scatter_ index_put index_put_")
-#: They take whole numbers and booleans.
+#: They accept integers and booleans.
 _BITS = _words("and or xor invert bitwise_and bitwise_or bitwise_xor bitwise_not")
 _INDEXED = frozenset({"index_select"})
 #: Fakes of torch 2.9 take indices of any dtype.
@@ -61,7 +61,7 @@ _WATCHED = _SAME | _FLOATING | _NOT_BOOL | _INPLACE | _BITS | _INDEXED | _TABLES
 _PLAIN = _WATCHED - _BITS - _INDEXED - _TABLES - _AXIS - {"index_add", "index_add_"}
 _ATOMS = frozenset({int, float, bool, str, type(None)})
 
-#: Operation and dtypes that were asked before and passed.
+#: Operation and dtypes that were tried before and ran.
 _passed: set[tuple[Any, ...]] = set()
 
 
@@ -93,7 +93,7 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
 
 
 def _is_all_one(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Return quickly whether all tensors are fakes of one floating dtype: a forward asks thousands of times."""
+    """Return quickly whether all tensors are fakes of one floating dtype: this runs thousands of times in a forward."""
     first = None
     for value in (*args, *kwargs.values()) if kwargs else args:
         kind = type(value)
@@ -143,7 +143,7 @@ def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool
 
 
 def _is_oddly_sized(name: str, tensors: list[Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether sizes are such as fakes are known to let pass: 16,000 wrong calls were compared."""
+    """Return whether shapes are such as fakes are known to accept: 16,000 wrong calls were compared."""
     if name in _AXIS:
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         rank = max(tensors[0].dim(), 1)
@@ -191,7 +191,7 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
         real_args, real_kwargs = map_leaves((args, dict(kwargs)), "", lambda _, leaf: made.get(id(leaf), leaf))
         try:
             func(*real_args, **real_kwargs)
-        except Exception as error:  # noqa: BLE001  # the answer that is asked for
+        except Exception as error:  # noqa: BLE001  # the result that is wanted
             return error.with_traceback(None)
     return None
 
@@ -255,7 +255,7 @@ def find_overrun(trace: Trace, largest: Callable[[int], int | None]) -> tuple[in
 
     Args:
         trace: A trace with fakes that came to its end.
-        largest: Tells the largest value of an input leaf, where the user gave integers; ``None`` where it is not known.
+        largest: Returns the largest value of an input leaf, where the user gave integers; ``None`` if unknown.
 
     Returns:
         The number of the lookup among all ``embedding`` functions, the largest index, the number of rows; or ``None``.

@@ -15,9 +15,9 @@ class TraceRequest:
     """What every trace of one summary has in common; it holds nothing of the user's model.
 
     Attributes:
-        shadow: What every copy that is run is made from, with the device and the mode that were asked for.
+        shadow: What every copy that is run is made from, with the requested device and mode.
         inputs: What the user gave, or what was inferred.
-        dtypes: Of every ``Size`` in ``inputs``, in the order they stand there.
+        dtypes: Of every ``Size`` in ``inputs``, in their order.
         method: What is called.
         names: The method's positional parameters.
     """

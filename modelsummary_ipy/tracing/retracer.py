@@ -67,7 +67,7 @@ class Retracer:
 
         Args:
             where: Sizes by name, what they don't name as it was; or size and dtype of every input leaf.
-            training: Put the model in train or eval mode; ``None`` leaves the mode that was asked for.
+            training: Put the model in train or eval mode; ``None`` leaves the requested mode.
         """
         shapes = self._shapes_at(where) if isinstance(where, Mapping) else None
         key = (where if shapes is None else shapes, training)
@@ -100,7 +100,7 @@ class Retracer:
         return found
 
     def forget(self) -> None:
-        """Let go of all traces; what is asked for again is traced again."""
+        """Release all traces; what is needed again is traced again."""
         self._known.clear()
 
     def write(self, specs: Specs) -> str:

@@ -1,4 +1,4 @@
-"""Code locations: from a frame to the user's line, and from a line to the words that name it."""
+"""Code locations: from a frame to the user's line, and from a line to its name."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def find_lines(frame: FrameType | None, stop: CodeType, most: int = 8) -> tuple[
 
 
 def to_source(place: Place) -> Source:
-    """Give a place the words that people use for it: a file's name, or the cell it was typed in."""
+    """Name a place as people do: a file's name, or the cell it was typed in."""
     code, line = place
     return Source(_name_file(code.co_filename), line, code.co_name, code.co_filename)
 
@@ -89,10 +89,10 @@ def read_line(source: Source | None) -> str:
 
 
 def trim_error(error: BaseException) -> None:
-    """Leave only the user's lines in the traceback of an exception and of those behind it, and nobody's variables.
+    """Leave only the user's lines in the traceback of an exception and of its causes, and no variables.
 
     An exception that is kept keeps every frame it went through, each of these its caller, and so the tensors of a whole
-    forward and of whoever asked for the summary. So the frames are replaced by stand-ins that have a file, a line and a
+    forward and of the caller of the summary. So the frames are replaced by others that have a file, a line and a
     name, and nothing else.
     """
     seen: set[int] = set()

@@ -87,7 +87,7 @@ class Storages:
         return known
 
     def alias(self, view: Tensor, viewed: Any) -> None:
-        """Take a view of a fake that knows its values for the view it is: torch gives it a storage of its own."""
+        """Treat a view of a fake with known values as the view it is: torch gives it a storage of its own."""
         base = self.follow(viewed, None) if isinstance(viewed, Tensor) else None
         storage = view.untyped_storage()
         if base is not None and storage_key(storage) not in self._known:
@@ -96,7 +96,7 @@ class Storages:
             known.counted = 0
 
     def _is_sized_param(self, address: int) -> bool:
-        """Return whether a new storage is a lazy parameter's, which got its size while the pass ran."""
+        """Return whether a new storage is a lazy parameter's, which got its shape while the trace ran."""
         for tensor in self._lazy_params:
             self._exclude(tensor)
         return address in self._excluded
@@ -125,7 +125,7 @@ class Storage(weakref.ref[torch.UntypedStorage]):
         number: What it is called, now and later.
         nbytes: Its bytes.
         counted: Those of them that count as alive.
-        base: The storage that it stands for, if it is a fake's second one.
+        base: The storage that it replaces, if it is a fake's second one.
     """
 
     __slots__ = ("address", "base", "counted", "nbytes", "number")

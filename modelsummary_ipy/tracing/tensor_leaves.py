@@ -38,7 +38,7 @@ def build_spec(name: str, tensor: Tensor) -> TensorSpec:
 
 
 def read_shape(tensor: Tensor) -> tuple[int, ...]:
-    """Return a tensor's sizes; -1 stands for the ragged dim of a nested tensor."""
+    """Return a tensor's sizes; -1 is the ragged dim of a nested tensor."""
     if not tensor.is_nested:
         return tuple(tensor.shape)
     if tensor.layout == torch.jagged:

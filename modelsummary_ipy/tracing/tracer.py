@@ -1,4 +1,4 @@
-"""One pass through a copy of the model: every call of a module or an operation, in order, also when it fails."""
+"""One trace of a copy of the model: every call of a module or an operation, in order, also when it fails."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.source_lines import Place, find_lines, read_line, to_source
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves, find_leaves
 
-__all__ = ["Observer", "Prepared", "TraceCancelled", "TraceEndedError", "TraceResult", "hearing_progress", "trace"]
+__all__ = ["Observer", "Prepared", "TraceCancelled", "TraceEndedError", "TraceResult", "observing_progress", "trace"]
 
-#: Hears ``(calls so far, path)`` at every module; a true answer cancels the trace.
+#: Called with ``(calls so far, path)`` at every module; a true answer cancels the trace.
 Observer = Callable[[int, str], "bool | None"]
 #: Looks at an operation before it runs; may raise what the real one would raise and a fake one would not.
 Guard = Callable[[Callable[..., Any], str, tuple[Any, ...], Mapping[str, Any]], None]
 
 
 class TraceCancelled(BaseException):
-    """The observer asked to stop; nothing of the trace is kept."""
+    """The observer cancelled it; nothing of the trace is kept."""
 
 
 class TraceEndedError(TraceCancelled):
-    """A limit that whoever asked for the trace had set ended it."""
+    """A limit of the caller ended the trace."""
 
 
 _observers: dict[int, Observer] = {}  # by thread
 
 
 @contextmanager
-def hearing_progress(observer: Observer) -> Iterator[None]:
-    """Let ``observer`` hear of every trace that this thread makes in the block, whoever asks for it, and cancel it.
+def observing_progress(observer: Observer) -> Iterator[None]:
+    """Let ``observer`` observe, and cancel, every trace that this thread makes in the block, whoever starts it.
 
     A summary traces again for its flags, formulas and sizes that work: a form's Cancel is to end these too.
     """
@@ -97,7 +97,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class TraceResult:
-    """What a pass gave.
+    """The result of a trace.
 
     Attributes:
         trace: The facts.
@@ -105,9 +105,9 @@ class TraceResult:
         culprit: Name of the torch function that raised, ``""`` if none did.
         operands: ``(function, args, kwargs)`` of a failed torch function, to be tried again for real; tensors inside
             are the copy's.
-        is_unread: Whether a mask was passed on that would have been skipped for some values, and nobody knew its.
-        goes_backward: Whether a real pass that kept nothing was asked for what autograd saves.
-        asks_for_grad: Whether the model's own code asked a tensor whether autograd records it.
+        is_unread: Whether a mask of unknown values was passed on, which for some values would have been skipped.
+        goes_backward: Whether a real run that kept nothing read what autograd saves.
+        reads_grad: Whether the model's own code read whether autograd records a tensor.
     """
 
     trace: Trace
@@ -115,7 +115,7 @@ class TraceResult:
     culprit: str = ""
     operands: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None = None
     is_unread: bool = False
-    asks_for_grad: bool = False
+    reads_grad: bool = False
     goes_backward: bool = False
 
 
@@ -138,9 +138,9 @@ def trace(
         inputs: Arguments made for this copy.
         tree: Facts of the model's modules and parameters.
         method: What to call.
-        observer: Hears of progress, may cancel.
+        observer: Is called with the progress, may cancel.
         guard: Checks an operation before it runs.
-        measure: Whether to record aten operations and bytes; a trace that only asks for sizes does without.
+        measure: Whether to record aten operations and bytes; a trace for shapes alone does without.
         measure_bytes: Whether to follow storages and saved tensors too.
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
 
@@ -148,7 +148,7 @@ def trace(
         The facts, and the exception if the forward raised one. ``KeyboardInterrupt`` and ``SystemExit`` pass through.
 
     Raises:
-        TraceCancelled: If the observer asked to stop.
+        TraceCancelled: If the observer cancelled it.
     """
     make_log = functools.partial(AtenLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
     tracer = _Tracer(work, tree, observer or _observers.get(threading.get_ident()), guard, make_log)
@@ -170,7 +170,7 @@ def trace(
         try:
             gate.is_open = True
             contextvars.copy_context().run(tracer.run, method, inputs)  # what it sets there is its own
-        except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, told in the summary
+        except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, shown in the summary
             error = raised
         finally:
             gate.is_open = False
@@ -178,7 +178,7 @@ def trace(
     return replace(
         result,
         is_unread=bool(global_state.unread),
-        asks_for_grad=tracer.asks_for_grad,
+        reads_grad=tracer.reads_grad,
         goes_backward=tracer.aten_log.goes_backward,
     )
 
@@ -231,7 +231,7 @@ class _Record:
         self.module = module
 
     def begin(self) -> None:
-        """Make ready for what is heard while it runs, and write down under which modes it does."""
+        """Prepare what is recorded while it runs, and record its modes."""
         self.params, self.aten_ops, self.saved = [], [], []
         self.grad = torch.is_grad_enabled()
         self.autocast = _read_autocast()
@@ -264,7 +264,7 @@ class _Tracer:
             fact if fact.training == module.training else fact._replace(training=bool(module.training))
             for module, fact in _pair(work, tree)
         ]
-        self._strangers: list[nn.Module] = []  # an id in index_of must not be reused
+        self._unknown_modules: list[nn.Module] = []  # an id in index_of must not be reused
         self._new_params: list[tuple[ParamFact, Tensor]] = []
         self._made: set[int] = set()  # addresses of storages that the forward made from nothing
         self._made_modules: set[int] = set()  # ids of modules that it made, or that have nothing to copy
@@ -279,7 +279,7 @@ class _Tracer:
         self._culprit_name = ""
         self._culprit_operands: Any = None
         self._stop: CodeType = _Tracer.call_module.__code__
-        self.asks_for_grad = False
+        self.reads_grad = False
         self.aten_log = make_log(self._current)
         self.cache: LayerCache | None = None
         self.gate = InterruptGate()
@@ -428,7 +428,7 @@ class _Tracer:
         return record, int(_is_torch_leaf(module, bool(fact.children)))
 
     def _choose_path(self, fact: ModuleFact, caller: _Record | None) -> str:
-        """Choose the name of a shared module that lies nearest below the module that calls it."""
+        """Choose the name of a shared module that is nearest below the module that calls it."""
         paths = fact.paths
         if len(paths) < 2:
             return paths[0] if paths else fact.found
@@ -479,15 +479,15 @@ class _Tracer:
                     params=tuple(param_of[id(tree.tensors[param])] for param in fact.params),
                 )
             )
-            self._strangers.append(inner)
+            self._unknown_modules.append(inner)
         return index_of[id(module)]
 
     def _forgive_kept(self) -> None:
         """A module that the first forward made and registered is made once, not at every call."""
-        kept = {id(module) for module in self._work.module.modules()} if self._strangers else set()
-        for stranger in self._strangers:
-            index = self._work.index_of[id(stranger)]
-            if self._modules[index].made and id(stranger) in kept:
+        kept = {id(module) for module in self._work.module.modules()} if self._unknown_modules else set()
+        for unknown in self._unknown_modules:
+            index = self._work.index_of[id(unknown)]
+            if self._modules[index].made and id(unknown) in kept:
                 self._modules[index] = self._modules[index]._replace(made=False)
 
     def call_function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -549,7 +549,7 @@ class _Tracer:
         if info.reads_data and self._stack and id(args[0]) in self._work.param_of:
             self._stack[-1].params.append(self._work.param_of[id(args[0])])
         if info.name in _OF_AUTOGRAD and not self._leaf_depth:
-            self.asks_for_grad = True
+            self.reads_grad = True
         try:
             return func(*args, **kwargs)
         except BaseException as error:
@@ -722,7 +722,7 @@ class _Tracer:
         return Failure(culprit, type(error).__name__, str(error), source, read_line(source))
 
 
-#: What a tensor tells of autograd.
+#: Attributes of a tensor about autograd.
 _OF_AUTOGRAD = frozenset({"requires_grad", "grad_fn", "is_leaf"})
 #: That the one input of a layer is no parameter.
 _NO_PARAM: tuple[int | None, ...] = (None,)

@@ -264,7 +264,7 @@ def test_dims_of_size_zero_and_batch_of_none_pass() -> None:
 
 
 def test_whoever_hears_progress_hears_of_every_pass_and_may_end_it() -> None:
-    from modelsummary_ipy.tracing.tracer import hearing_progress
+    from modelsummary_ipy.tracing.tracer import observing_progress
 
     ms = ModelSummary(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (2, 1, 16, 16))
     heard: list[str] = []
@@ -273,10 +273,10 @@ def test_whoever_hears_progress_hears_of_every_pass_and_may_end_it() -> None:
         heard.append(path)
         return len(heard) == 8
 
-    with hearing_progress(listen), pytest.raises(TraceCancelled):
+    with observing_progress(listen), pytest.raises(TraceCancelled):
         ms.formulas  # traces at other sizes
     assert heard == ["", "0", "1"] * 2 + ["", "0"]
     assert ms.formulas[0] == (("B", "4", "H - 2", "W - 2"),)
-    with hearing_progress(listen):
+    with observing_progress(listen):
         pass
     assert len(heard) == 8

@@ -38,7 +38,7 @@ autodoc_preserve_defaults = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|pandas|pd|IPython|traitlets|ipywidgets|collections|pathlib|types|typing)\..*"),
     ("py:.*", r"(nn\.Module|Module|Tensor|DataFrame|Path|Any|Mapping|Collection|Callable|Iterator|Sequence)"),
-    # What is inside, and stands in signatures alone.
+    # What is internal, and appears in signatures alone.
     ("py:.*", r"(modelsummary_ipy\.[\w.]+\.)?(ModelInputs|Settings|Story|_\w+)"),
     # Literals and aliases: they are written out where they are used.
     ("py:.*", r"(modelsummary_ipy\.[\w.]+\.)?(Kind|Status|Severity|EngineName|Formula|Mode|Engine|Observer)"),

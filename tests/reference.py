@@ -100,7 +100,7 @@ def watch_with_hooks(
 
     def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> None:
         if kwargs is not None and id(module) not in hooked:
-            return  # a deep copy has its original's hooks, and is heard as a stranger
+            return  # a deep copy has its original's hooks, and is observed as an unknown module
         running.append(len(begun))
         if kwargs is not None:
             taken[len(begun)] = list_argument_sizes(args, kwargs)
@@ -120,7 +120,7 @@ def watch_with_hooks(
 
     def begin_stranger(module: nn.Module, args: Any) -> None:
         if id(module) not in hooked:
-            begin(module, args, None)  # a hook of everyone's is not told the keywords before the call
+            begin(module, args, None)  # a global hook does not get the keywords before the call
 
     def end_stranger(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if id(module) not in hooked:
@@ -318,7 +318,7 @@ def _write_globals(name: str, namespace: dict[str, Any], found: dict[str, Any]) 
     found[f"globals {name}"] = [(key, id(item)) for key, item in namespace.items() if not key.startswith("__")]
     for key, item in list(namespace.items()):
         if isinstance(item, functools._lru_cache_wrapper):
-            # How often a library's own switches were asked is no state of anybody's.
+            # How often a library's own switches were read is no state of the user's.
             facts = item.cache_info()
             found[f"globals {name}.{key} cache"] = str(facts) if name in _OWN else (facts.misses, facts.currsize)
         elif isinstance(item, types.FunctionType):

@@ -276,7 +276,7 @@ def test_a_later_edit_of_the_model_does_not_skew_what_is_asked_later() -> None:
     assert ms.formulas[1] == (("B", "4", "H", "W"),)
 
 
-def test_an_observer_hears_of_progress_and_may_cancel() -> None:
+def test_an_observer_gets_the_progress_and_may_cancel() -> None:
     heard: list[tuple[int, str]] = []
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     ModelSummary(net, (1, 2), observer=lambda count, path: heard.append((count, path)))

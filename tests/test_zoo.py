@@ -25,7 +25,7 @@ EVERY_ANIMAL = pytest.mark.parametrize("animal", ZOO, ids=lambda animal: animal.
 
 @EVERY_ANIMAL
 @pytest.mark.parametrize("engine", ["auto", "real"])
-def test_an_architecture_is_told_as_hooks_see_it_and_left_as_it_was(animal: Animal, engine: Any) -> None:
+def test_an_architecture_is_reported_as_hooks_see_it_and_left_as_it_was(animal: Animal, engine: Any) -> None:
     traced = trace_animal(animal.name, engine)
     ms = traced.ms
     assert traced.changed == []
@@ -49,7 +49,7 @@ def test_a_doubtful_mask_is_passed_on_where_no_real_run_is_made(monkeypatch: pyt
 @pytest.mark.parametrize(
     "name", ["GPT2LMHeadModel", "GPTNeoXForCausalLM", "LlamaForCausalLM", "GemmaForCausalLM", "PhiForCausalLM"]
 )
-def test_a_decoder_without_a_cache_is_told_as_hooks_see_it(name: str, engine: Any) -> None:
+def test_a_decoder_without_a_cache_is_reported_as_hooks_see_it(name: str, engine: Any) -> None:
     # Without a cache the library looks whether positions are those of several sequences, and masks them if so.
     with quietly():
         model = find_animal(name).build()

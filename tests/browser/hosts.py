@@ -86,7 +86,7 @@ def start_server(root: Path, log: Path) -> Iterator[Server]:
 
 
 def find_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -140,7 +140,7 @@ class Notebook:
 
     @classmethod
     def open(cls, page: Page, server: Server, name: str, app: str = "lab") -> Notebook:
-        """Open a notebook, and wait until its kernel can be asked.
+        """Open a notebook, and wait until its kernel answers.
 
         Args:
             page: The page to open it in.

@@ -131,7 +131,7 @@ def test_a_size_that_fails_shows_the_failing_row_and_a_click_mends_it(form: Loca
     expect(form.locator(".ms-root")).not_to_contain_text("the forward failed", timeout=PATIENCE)
 
 
-def test_a_size_that_is_none_is_told_under_the_field(form: Locator) -> None:
+def test_a_size_that_is_none_is_shown_under_the_field(form: Locator) -> None:
     field(form, "x").fill("B=0, 3, H=8, W=8")
     expect(form.locator("[role=alert]").first).to_contain_text("sizes of at least 1")
     field(form, "x").fill("B=2, 3, H=8, W=8")
@@ -183,7 +183,7 @@ def test_the_table_stays_scrolled_after_another_run(browser: Browser, server: Se
         page.wait_for_function(scrolled, timeout=PATIENCE)
 
 
-def test_a_page_that_is_replaced_before_it_is_heard_is_no_error(new_page: Callable[..., Page]) -> None:
+def test_a_page_that_is_replaced_before_its_handler_runs_is_no_error(new_page: Callable[..., Page]) -> None:
     """Its style is loaded when it has no parent any more; ``new_page`` fails on any error of a script."""
     page = new_page()
     page.set_content("<div id=place></div>")

@@ -1,4 +1,4 @@
-"""Layers that nobody registers, calls, or that are one where several were meant; dtypes that leave the model's."""
+"""Layers that are not registered, not called, or one where several were meant; dtypes that leave the model's."""
 
 from __future__ import annotations
 

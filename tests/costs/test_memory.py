@@ -33,7 +33,7 @@ def summarise(model: nn.Module, *args: Any, **options: Any) -> ModelSummary:
 
 @pytest.fixture(autouse=True)
 def _as_traced() -> Iterator[None]:
-    """The fast path of attention runs other kernels and is off while tracing; what torch warns of is not asked here."""
+    """The fast path of attention runs other kernels and is off while tracing; torch's warning is not tested here."""
     was = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     with warnings.catch_warnings():
@@ -514,7 +514,7 @@ def test_what_is_no_amount_of_memory_is_refused(text: Any) -> None:
         ModelSummary(nn.Linear(2, 2), (1, 2), memory=text)
 
 
-def test_an_optimizer_nobody_knows_is_refused_before_anything_is_traced() -> None:
+def test_an_unknown_optimizer_is_refused_before_anything_is_traced() -> None:
     with pytest.raises(InputError, match="one of sgd, momentum, adamw"):
         ModelSummary(nn.Linear(2, 2), (1, 2), optimizer="lion")
 

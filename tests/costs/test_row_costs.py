@@ -234,7 +234,7 @@ KNOWN = [
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Some of torch's layers warn of themselves; what we count is asked here, not that."""
+    """Some of torch's layers warn of themselves; what we count is tested here, not that."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -301,7 +301,7 @@ def transformer_mult_adds(tokens: int, layers: int, width: int, hidden: int, tex
 
 
 def test_gpt2_of_four_layers() -> None:
-    with torch.device("meta"):  # nobody waits for 67 M random numbers
+    with torch.device("meta"):  # 67 M random numbers would take long
         model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=4)).eval()
     by_hand = transformer_mult_adds(128, 4, 768, 3072) + 128 * 768 * 50_257
     assert by_hand == 8_665_006_080  # 8,665 M; a tool that multiplies parameters by sizes says 59,402 M
@@ -551,7 +551,7 @@ class Spectral(nn.Module):
 
 
 @pytest.mark.parametrize("engine", ["fake", "real"])
-def test_what_nobody_told_makes_its_row_unknown_and_is_left_out_of_the_total(engine: str) -> None:
+def test_an_operation_without_a_formula_makes_its_row_unknown_and_is_left_out_of_the_total(engine: str) -> None:
     ms = summarise(Spectral(), torch.zeros(5, 4), engine=engine)
     assert ms.unknown_ops == ("aten::_fft_r2c",)
     assert ms.total_mult_adds == 5 * 16 + 5 * 6
@@ -574,7 +574,7 @@ def own_op() -> Iterator[Any]:
     library._destroy()
 
 
-def test_an_own_operation_is_unknown_until_it_is_told(own_op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_own_operation_is_unknown_until_it_has_a_formula(own_op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelsummary_ipy.costs.mac_formulas._formulas", {})
     model, x, weight = Does(lambda x, w: own_op(x, w, 3)), torch.zeros(5, 4), torch.zeros(4, 6)
     assert summarise(model, x, weight).unknown_ops == ("ms_costs::fused",)

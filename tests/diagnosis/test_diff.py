@@ -43,7 +43,7 @@ def test_sizes_that_move_as_their_formula_predicts_are_quiet() -> None:
     assert str(difference) == "4 rows changed as their formulas predict"
 
 
-def test_an_edited_layer_is_told_with_old_and_new() -> None:
+def test_an_edited_layer_is_reported_with_old_and_new() -> None:
     difference = summarise(Net(16)).diff(summarise(Net(8)))
     told = {(change.path, change.what) for change in difference.changes}
     assert told == {("conv", "params"), ("conv", "size"), ("act", "size"), ("last", "params")}
@@ -54,7 +54,7 @@ def test_an_edited_layer_is_told_with_old_and_new() -> None:
     assert "formula" not in text  # of the same sizes no formula predicts anything else
 
 
-def test_an_added_a_removed_and_a_changed_layer_are_told() -> None:
+def test_an_added_a_removed_and_a_changed_layer_are_reported() -> None:
     old = summarise(Net())
     new = summarise(Net(last=nn.Sequential(nn.Conv2d(8, 4, 1), nn.Sigmoid())))
     told = {(change.path, change.what) for change in new.diff(old).changes}
@@ -131,7 +131,7 @@ def test_a_page_shows_the_flags_it_is_given() -> None:
     assert after.flags == summarise(net, "B=2 T=4 4").flags
 
 
-def test_a_run_that_fails_is_told_where_it_fails() -> None:
+def test_a_run_that_fails_is_reported_where_it_fails() -> None:
     net = Net()
     difference = summarise(net, "B=2 4 H=8 W=8").diff(summarise(net))
     told = {change.path: change.what for change in difference.unexpected}

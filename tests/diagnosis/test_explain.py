@@ -1,4 +1,4 @@
-"""What is said of a failure, on records made by hand: without a model, without torch."""
+"""The report of a failure, on records made by hand: without a model, without torch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def unflattened() -> Story:
     )  # fmt: skip
 
 
-def test_the_message_is_in_the_form_of_the_house() -> None:
+def test_the_message_has_the_usual_form() -> None:
     assert explain(unflattened()).message == (
         "forward failed in 'head.proj' (Linear), call 3, at net.py:41\n"
         "  line      return self.proj(x)  # logits\n"
@@ -65,12 +65,12 @@ def test_the_message_is_in_the_form_of_the_house() -> None:
     )
 
 
-def test_a_formula_stands_beside_the_size_it_explains() -> None:
+def test_a_formula_is_beside_its_shape() -> None:
     story = replace(unflattened(), formulas={1: (("B", "64", "⌊H/4⌋", "⌊W/4⌋"),)})
     assert "received  float32 [32, 64, 7, 7] = [B, 64, ⌊H/4⌋, ⌊W/4⌋] from 'pool'" in explain(story).message
 
 
-def test_a_failure_nobody_knows_is_told_in_torchs_own_words() -> None:
+def test_an_unknown_failure_is_reported_with_torchs_own_message() -> None:
     story = make_story(
         Call(0, "module", "", "Net", None, 0, module=0, inputs=(spec(2, 3),), status="failed"),
         Call(1, "op", "", "polygamma", 0, 1, module=0, inputs=(spec(2, 3),), input_links=(Link(-1, 0),),
@@ -92,7 +92,7 @@ def test_a_failure_nobody_knows_is_told_in_torchs_own_words() -> None:
     )
 
 
-def test_a_forward_that_failed_outside_every_call_is_told_too() -> None:
+def test_a_forward_that_failed_outside_every_call_is_reported_too() -> None:
     failure = Failure(None, "TypeError", "unhashable type", None, "")
     error = explain(Story(Trace((), (NET,), failure=failure), ()))
     assert error.message == "forward failed\n  reason    unhashable type\n  raised    TypeError: unhashable type"

@@ -75,7 +75,7 @@ def find_failing_path(model: nn.Module, inputs: list[Tensor]) -> str | None:
         module.register_forward_hook(leave)
     try:
         model(*inputs)
-    except Exception:  # noqa: BLE001  # whatever it is, the place is asked for
+    except Exception:  # noqa: BLE001  # whatever it is, its place is compared
         failed = list(stack)
     return failed[-1] if failed else None
 
@@ -145,7 +145,7 @@ def test_there_are_more_than_fifty_failing_models() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_a_failure_is_told_at_the_module_and_line_where_a_real_run_fails(case: Failing) -> None:
+def test_a_failure_is_reported_at_the_module_and_line_where_a_real_run_fails(case: Failing) -> None:
     error = summarise(case).error
     assert error is not None
     model = case.make()
@@ -158,7 +158,7 @@ def test_a_failure_is_told_at_the_module_and_line_where_a_real_run_fails(case: F
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_a_failure_is_told_with_its_reason(case: Failing) -> None:
+def test_a_failure_is_reported_with_its_reason(case: Failing) -> None:
     error = summarise(case).error
     assert error is not None
     assert case.reason in error.reason
@@ -211,7 +211,7 @@ def test_the_failing_row_is_marked_and_what_comes_after_is_not_reached() -> None
 
 
 @pytest.mark.parametrize("write", [ModelSummary.to_text, ModelSummary.to_markdown, ModelSummary.to_html])
-def test_every_view_shows_the_failure_in_the_same_words(write: Any) -> None:
+def test_every_view_shows_the_failure_with_the_same_text(write: Any) -> None:
     ms = ModelSummary(failing_models.UNetCat(), (1, 1, 50, 50))
     text = html.unescape(re.sub(r"<[^>]+>", "", write(ms)))
     assert ms.error is not None
@@ -250,7 +250,7 @@ def test_keywords_and_plain_values_are_kept_in_the_sizes_that_are_offered() -> N
     assert error.sizes == ("x=(2, 20) scale=2.0 gate=(2, 5)",)
 
 
-def test_check_raises_the_failure_in_the_same_words() -> None:
+def test_check_raises_the_failure_with_the_same_text() -> None:
     ms = ModelSummary(failing_models.LinearChain(), (2, 20))
     with pytest.raises(CheckError, match="'fc1' \\(Linear\\) outputs 50 features") as raised:
         ms.check()
@@ -289,7 +289,7 @@ def test_a_failure_keeps_no_tensor_and_no_module_alive(engine: Any) -> None:
     assert [ref() for ref in kept] == [None] * len(kept)
 
 
-def test_a_failure_in_a_real_run_is_told_like_any_other() -> None:
+def test_a_failure_in_a_real_run_is_reported_like_any_other() -> None:
     class Values(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -308,7 +308,7 @@ def test_a_failure_in_a_real_run_is_told_like_any_other() -> None:
     assert type(ms.error.__cause__) is RuntimeError
 
 
-def test_words_of_torch_speak_of_tensors_and_not_of_fakes() -> None:
+def test_torchs_messages_name_tensors_and_not_fakes() -> None:
     for case in CASES:
         error = summarise(case).error
         assert error is not None

@@ -190,7 +190,7 @@ def run_for_real(wrong: Wrong) -> tuple[BaseException | None, set[str]]:
         with quietly():
             call = model if wrong.method == "forward" else getattr(model, wrong.method)
             call(*wrong.args, **wrong.kwargs)
-    except Exception as error:  # noqa: BLE001  # what is asked for
+    except Exception as error:  # noqa: BLE001  # the result
         entry, innermost = error.__traceback__, model
         while entry is not None:
             if entry.tb_frame.f_code is nn.Module._call_impl.__code__:

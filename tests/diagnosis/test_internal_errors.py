@@ -60,7 +60,7 @@ def test_a_stage_that_raises_is_reported_and_the_rows_are_there(
         ("find_sizes", "the search for sizes that work failed: please report it"),
     ],
 )
-def test_an_explanation_that_raises_is_reported_and_the_failure_is_told_in_torchs_words(
+def test_an_explanation_that_raises_is_reported_and_the_failure_is_reported_with_torchs_message(
     name: str, line: str, monkeypatch: pytest.MonkeyPatch, internal_errors: list[str]
 ) -> None:
     broken: Callable[..., Any] | tuple[Callable[..., Any], ...] = (raise_error,) if name == "_SIZES" else raise_error

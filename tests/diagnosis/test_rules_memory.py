@@ -74,7 +74,7 @@ def test_attention_scores_of_a_long_text_are_flagged_and_the_function_without_th
 
 
 @pytest.mark.parametrize(("needs", "count"), [(True, 1), (False, 0)])
-def test_weights_nobody_asked_an_attention_for_are_flagged(needs: bool, count: int) -> None:
+def test_attention_weights_that_are_not_used_are_flagged(needs: bool, count: int) -> None:
     inner = nn.MultiheadAttention(64, 4, batch_first=True)
     flags = find(Does(lambda m, x: m.inner(x, x, x, need_weights=needs)[0], inner=inner), (4, 4096, 64))
     assert [flag.fix for flag in flags] == ["need_weights=False keeps no weights of all pairs of positions"][:count]
@@ -85,7 +85,7 @@ def test_distances_of_all_pairs_are_flagged() -> None:
     assert flag.fix == "cdist in chunks of rows"
 
 
-def test_one_line_that_runs_often_is_told_once() -> None:
+def test_one_line_that_runs_often_is_reported_once() -> None:
     def run(_: Any, x: Tensor) -> Tensor:
         total = x.sum()
         for _ in range(5):

@@ -222,7 +222,7 @@ def test_an_outline_that_may_choose_opens_what_fits_and_always_the_first_level()
     assert len(list(visible(build_outline(stories.bert_like(), View(), open_rows=40)))) == 15
 
 
-def test_a_failed_row_and_all_above_it_stand_open_at_any_depth() -> None:
+def test_a_failed_row_and_all_above_it_are_open_at_any_depth() -> None:
     story = stories.failed_unet()
     seen = [step.node for step in visible(build_outline(story, View(depth=0)))]
     assert [story.rows[node.row].type_name for node in seen if isinstance(node, RowNode)] == [
@@ -240,7 +240,7 @@ def test_a_note_does_not_open_what_the_view_leaves_closed_but_a_warning_does() -
         assert outline.nodes[0].flags_inside == 1  # type: ignore[union-attr]
 
 
-def test_leaves_and_groups_of_single_leaves_stand_closed() -> None:
+def test_leaves_and_groups_of_single_leaves_are_closed() -> None:
     outline = build_outline(siblings(*["Linear"] * 5), View(depth=9))
     (group,) = find_groups(outline)
     assert not group.is_open

@@ -156,7 +156,7 @@ def test_identical_blocks_are_one_row_that_opens_to_one_of_them_and_to_the_list(
     assert words_of(head_of(block).th) == "layer.0 BertLayer each"
 
 
-def test_operations_go_along_hidden_where_they_ran_and_stand_open_when_asked_for() -> None:
+def test_operations_go_along_hidden_where_they_ran_and_are_open_when_asked_for() -> None:
     story = stories.bert_like(num_layers=1)
     for view, hidden in ((View(depth=99), True), (View(depth=99, ops=True), False)):
         layer = row_named(page(story, view), "layer.0")
@@ -218,7 +218,7 @@ def test_a_failure_opens_its_row_and_all_above_it_and_greys_what_was_not_reached
     assert "34" in words_of(head_of(off[-1]))
 
 
-def test_a_failure_outside_every_row_is_told_in_the_header() -> None:
+def test_a_failure_outside_every_row_is_reported_in_the_header() -> None:
     story = stories.failed_unet()
     rows = tuple(row._replace(status="unreached") for row in story.rows)
     failure = replace(story.trace.failure, call=None)  # type: ignore[type-var]

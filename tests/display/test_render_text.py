@@ -92,7 +92,7 @@ def test_the_first_line_says_that_the_model_was_run() -> None:
     assert render_text(stories.real_run(), View()).startswith("ran for real: .item() at net.py:41\n")
 
 
-def test_a_failure_is_told_at_its_row_in_the_words_it_was_given() -> None:
+def test_a_failure_is_reported_at_its_row_in_the_words_it_was_given() -> None:
     text = render_text(stories.failed_unet(), View(), failure_text="ForwardError: cat\n  reason  64 is not 65")
     lines = [line.strip() for line in text.splitlines()]
     at = next(number for number, line in enumerate(lines) if line.startswith("✗") and "cat" in line)
@@ -118,7 +118,7 @@ def test_a_line_of_a_cell_is_named_alike_wherever_it_is_shown() -> None:
     assert name_step(cat._replace(source=Source("In [5]", 3))) == "cat at In [5] line 3"
 
 
-def test_a_failure_outside_every_call_is_told_above_the_table() -> None:
+def test_a_failure_outside_every_call_is_reported_above_the_table() -> None:
     story = stories.failed_unet()
     failure = replace(story.trace.failure, call=None)  # type: ignore[type-var]
     rows = tuple(row._replace(status="unreached") for row in story.rows)

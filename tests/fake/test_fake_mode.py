@@ -114,7 +114,7 @@ def test_counts_and_masks_of_one_value_know_it(ask: Callable[[], Any], value: An
         lambda: torch.randn(3).sum().item(),
     ],
 )
-def test_what_nobody_knows_is_never_made_up(ask: Callable[[], Any]) -> None:
+def test_an_unknown_value_is_never_made_up(ask: Callable[[], Any]) -> None:
     with pytest.raises(FAKE_ONLY_ERRORS):
         in_mode(ask)
 
@@ -160,7 +160,7 @@ def describe(result: Any, source: Tensor) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_remembered_result_is_what_torch_makes_anew(name: str) -> None:
+def test_a_remembered_result_is_what_torch_computes(name: str) -> None:
     operation = OPERATIONS[name]
     real = torch.zeros(2, 4, 8)
     with torch.no_grad():
@@ -191,11 +191,11 @@ def test_a_layer_without_bias_is_remembered_whole(monkeypatch: pytest.MonkeyPatc
     asked: list[str] = []
     whole = FastFakeMode._dispatch_whole
 
-    def hear(self: FastFakeMode, func: Any, *rest: Any) -> Any:
+    def record(self: FastFakeMode, func: Any, *rest: Any) -> Any:
         asked.append(str(func))
         return whole(self, func, *rest)
 
-    monkeypatch.setattr(FastFakeMode, "_dispatch_whole", hear)
+    monkeypatch.setattr(FastFakeMode, "_dispatch_whole", record)
     real = torch.zeros(3, 5, 7)
     for _ in range(2):
         asked.clear()
@@ -255,7 +255,7 @@ def test_a_map_sampled_at_a_grid_is_not_worked_out(monkeypatch: pytest.MonkeyPat
     assert torch.ops.aten.grid_sampler_2d.default not in asked
 
 
-# -- calls that are heard ----------------------------------------------------------------------------------------------
+# -- calls that are observed -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -385,23 +385,23 @@ def test_a_norm_of_channels_that_do_not_fit_fails_as_torch_fails() -> None:
     assert type(ours.value) is type(theirs.value)
 
 
-def test_a_call_of_any_module_is_heard_in_its_thread_alone() -> None:
-    heard: list[nn.Module] = []
+def test_a_call_of_any_module_is_observed_in_its_thread_alone() -> None:
+    observed: list[nn.Module] = []
 
-    def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        heard.append(module)
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        observed.append(module)
         return module.forward(*args, **kwargs)
 
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     x = torch.zeros(1, 2)
-    with observe_calls(hear):
+    with observe_calls(record):
         net(x)
         other = threading.Thread(target=net, args=(x,))
         other.start()
         other.join()
-    assert heard == [net, net[0], net[1]]
+    assert observed == [net, net[0], net[1]]
     net(x)
-    assert len(heard) == 3
+    assert len(observed) == 3
     assert nn.Module._compiled_call_impl is None
 
 

@@ -94,7 +94,7 @@ def test_the_configuration_of_a_part_says_the_size_too() -> None:
     assert [fact.spec.shape for fact in summary.story.trace.inputs] == [(2, 80, 12)]
 
 
-def test_what_a_recurrent_layer_takes_is_no_picture() -> None:
+def test_what_a_recurrent_layer_takes_is_no_image() -> None:
     class Reads(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -167,7 +167,7 @@ class SaysItsSize(nn.Module):
     ],
     ids=["384", "70", "linear", "said"],
 )
-def test_the_picture_that_patches_are_for_is_found(model: nn.Module, shape: tuple[int, ...]) -> None:
+def test_the_image_that_patches_are_for_is_found(model: nn.Module, shape: tuple[int, ...]) -> None:
     summary = ModelSummary(model)
     assert summary.error is None
     assert [fact.spec.shape for fact in summary.story.trace.inputs] == [shape]
@@ -318,7 +318,7 @@ class Denoiser(nn.Module):
     ],
     ids=["map", "sequence", "of classes"],
 )
-def test_a_denoiser_is_told_the_step_and_the_text(make: Callable[[], nn.Module], shapes: list[Any]) -> None:
+def test_a_denoiser_gets_the_step_and_the_text(make: Callable[[], nn.Module], shapes: list[Any]) -> None:
     summary = ModelSummary(make())
     assert summary.error is None
     assert [fact.spec.shape for fact in summary.story.trace.inputs] == shapes

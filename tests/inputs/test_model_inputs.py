@@ -84,7 +84,7 @@ def test_a_dict_of_none_of_the_parameters_is_the_one_argument() -> None:
     assert read({0: (1, 3)}) == (({0: Size("1 3")},), {})
 
 
-def test_a_dict_of_some_of_the_parameters_names_the_strangers() -> None:
+def test_a_dict_of_some_of_the_parameters_names_the_unknown_keys() -> None:
     error = refuse(Net(), {"x": (1, 3), "msk": (1, 4)})
     assert error.received == "the keys 'x', 'msk': no parameter 'msk' (did you mean 'mask'?)"
     assert error.expected == "parameters of forward: x, mask, k"
@@ -280,7 +280,7 @@ class ForgotSuper(nn.Module):
         return x
 
 
-def test_a_module_whose_init_forgot_super_is_told_so() -> None:
+def test_a_module_whose_init_forgot_super_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         ModelSummary(ForgotSuper(), (1, 2))
     alone = str(caught.value)

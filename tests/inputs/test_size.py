@@ -75,7 +75,7 @@ def test_text_is_read(text: str, shape: tuple[int, ...], dims: tuple[str, ...], 
         ((1, -3), "-3 in size (1, -3); expected sizes of at least 1"),
     ],
 )
-def test_a_wrong_size_is_told_with_an_example(size: object, says: str) -> None:
+def test_a_wrong_size_is_reported_with_an_example(size: object, says: str) -> None:
     with pytest.raises(InputError) as caught:
         Size(size)  # type: ignore[arg-type]
     assert str(caught.value).startswith(says)

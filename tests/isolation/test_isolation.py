@@ -275,7 +275,7 @@ def test_a_class_that_is_first_met_in_a_forward_is_described_without_fakes(draws
 
 
 class _SampledWeight(nn.Module):
-    """Its weight is drawn when it is asked for, and it keeps count: a layer of a Bayesian net."""
+    """Its weight is drawn when it is read, and it keeps count: a layer of a Bayesian net."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -461,7 +461,7 @@ def count_hooks() -> int:
 
 @pytest.mark.slow
 def test_a_hundred_summaries_hold_no_more_than_two() -> None:
-    """Memory, hooks and threads are steady; a few in the suite, a hundred of each model where it is asked for."""
+    """Memory, hooks and threads are steady; a few in the suite, a hundred of each model where requested."""
     with quietly():
         cases = [(case, case.build(), case.inputs()) for case in CASES]
     for _ in range(2):
@@ -635,7 +635,7 @@ def test_a_thread_is_alone_while_no_other_runs_the_users_code() -> None:
     idle = threading.Thread(target=waiting.wait, args=(20,))
     idle.start()
     try:
-        assert is_alone()  # Python's own code is nobody's
+        assert is_alone()  # Python's own code does not count
     finally:
         waiting.set()
         idle.join()
@@ -717,7 +717,7 @@ def test_what_joins_the_oldest_objects_is_still_found_when_it_is_garbage(monkeyp
         ring.append(holder)
         del holder, ring
     assert gc.get_freeze_count() == 0
-    assert gone() is not None  # nobody has looked yet
+    assert gone() is not None  # it was not read yet
     gc.collect()
     assert gone() is None
 

@@ -100,7 +100,7 @@ def test_what_a_handler_raises_is_not_the_models_failure() -> None:
 
 
 def test_what_a_handler_raises_while_formulas_are_found_is_not_taken_for_a_mistake_of_ours(tmp_path: Path) -> None:
-    """It surfaces as it was raised, and what it interrupted is computed when it is asked for again."""
+    """It surfaces as it was raised, and what it interrupted is computed when it is read again."""
     alarm = tmp_path / "alarm"
 
     class Rings(nn.Module):

@@ -1,4 +1,4 @@
-"""Which attributes a forward can read, and what its module keeps where nobody registers it."""
+"""Which attributes a forward can read, and what its module keeps unregistered."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_trainable_tensors_in_plain_containers_are_found_with_their_place() -> N
     assert touched == {1}
 
 
-def test_a_layer_that_the_forward_makes_is_told_from_one_it_finds() -> None:
+def test_a_layer_that_the_forward_makes_is_distinguished_from_one_it_finds() -> None:
     found = nn.Linear(2, 2)
 
     class Makes(nn.Module):
@@ -133,7 +133,7 @@ def test_a_layer_that_the_forward_makes_is_told_from_one_it_finds() -> None:
     assert made == {"Linear2": False, "Linear3": True}
 
 
-def test_a_layer_that_the_first_forward_registers_is_not_made_anew() -> None:
+def test_a_layer_that_the_first_forward_registers_is_not_made_again() -> None:
     class BuildsItself(nn.Module):
         fc: nn.Linear | None
 

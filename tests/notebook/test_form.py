@@ -87,7 +87,7 @@ def test_a_named_dim_changes_every_size_it_stands_in() -> None:
     assert form.summary.rows[0].outputs[0].shape == (7, 4)
 
 
-def test_a_wrong_size_is_told_under_its_field_and_nothing_runs(form: SummaryForm) -> None:
+def test_a_wrong_size_is_shown_under_its_field_and_nothing_runs(form: SummaryForm) -> None:
     before = form.summary
     change(form, "B=0, 3, H=8, W=8")
     assert "sizes of at least 1" in form.fields.errors[0].value

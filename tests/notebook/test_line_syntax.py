@@ -44,13 +44,13 @@ def test_a_line_is_split_outside_brackets_and_quotes(line: str, words: list[str]
         ("model (1, 3]", "unmatched ']'"),
     ],
 )
-def test_what_is_not_in_pairs_is_told(line: str, says: str) -> None:
+def test_what_is_not_in_pairs_is_reported(line: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
         split_line(line)
     assert str(caught.value).startswith(says)
 
 
-def test_a_name_that_is_not_defined_is_told_with_the_nearest() -> None:
+def test_a_name_that_is_not_defined_is_reported_with_the_nearest() -> None:
     with pytest.raises(InputError) as caught:
         evaluate("nt", {"net": 1, "nest": 2, "_nt": 3})
     assert str(caught.value) == "'nt' is not defined; did you mean net or nest?"
@@ -138,7 +138,7 @@ def test_a_word_is_read(word: str, value: Any) -> None:
         (["(1, 2):int46"], "dtype 'int46'"),
     ],
 )
-def test_a_word_that_makes_no_sense_is_told(words: list[str], says: str) -> None:
+def test_a_word_that_makes_no_sense_is_reported(words: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         read_words(words, {"x": None, "d": {"a": 1}})
 

@@ -245,7 +245,7 @@ def test_options_reach_the_summary(shell: InteractiveShell) -> None:
     assert declared.story.expect == {"conv0": "B 16 H W", "": "B 10"}
 
 
-def test_the_first_rule_speaks_and_can_be_told_not_to(shell: InteractiveShell) -> None:
+def test_a_flag_of_the_first_rule_is_shown_and_can_be_ignored(shell: InteractiveShell) -> None:
     assert [(flag.rule, flag.path) for flag in run(shell, "%summary model x").flags] == [("grown-map", "conv0")]
     assert run(shell, "%summary model x --ignore grown-map").flags == ()
 

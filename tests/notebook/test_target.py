@@ -176,7 +176,7 @@ def test_a_method_without_a_call_takes_the_words_behind_it() -> None:
         ("class", "'class' can't be parsed; expected a size or a Python expression"),
     ],
 )
-def test_what_gives_no_model_is_told_in_one_line(line: str, says: str) -> None:
+def test_what_gives_no_model_is_reported_in_one_line(line: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
         find(line)
     assert str(caught.value).startswith(says)

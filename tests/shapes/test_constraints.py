@@ -137,14 +137,14 @@ def test_a_constraint_names_the_nearest_size_that_fails_and_why() -> None:
     assert "RuntimeError" in channels.failed_at[0][1]
 
 
-def test_sizes_that_only_move_together_are_told() -> None:
+def test_sizes_that_only_move_together_are_reported() -> None:
     model = Net(lambda f, x: f(x) @ f(x).mT + f(x), nn.Conv2d(3, 4, 1))
     assert ModelSummary(model, (2, 3, 16, 16)).constraints == ("H = W", "C = 3")
     assert run(model, FLOAT, 2, 3, 21, 21)
     assert not run(model, FLOAT, 2, 3, 21, 16)
 
 
-def test_a_model_that_fails_is_told_no_constraints() -> None:
+def test_a_model_that_fails_has_no_constraints() -> None:
     assert ModelSummary(nn.Linear(3, 2), (4, 5)).constraints == ()
 
 

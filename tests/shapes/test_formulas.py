@@ -287,7 +287,7 @@ def test_tracing_at_other_sizes_leaves_the_model_and_every_generator_as_they_wer
     assert fingerprint(model) == before
 
 
-def test_what_the_forward_prints_is_heard_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_forward_prints_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
     ms = ModelSummary(Net(lambda f, x: print("shape", *x.shape) or f(x), nn.Linear(4, 3)), (2, 4))
     assert ms.formulas[0] == (("B", "3"),)
     assert capsys.readouterr().out == "shape 2 4\n"

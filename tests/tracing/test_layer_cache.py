@@ -53,7 +53,7 @@ def test_rows_equal_hooks(case: Case) -> None:
 
 
 @pytest.mark.parametrize("animal", [a for a in ZOO if not a.needs_values], ids=lambda animal: animal.name)
-def test_an_architecture_is_told_as_a_pass_tells_it_that_runs_every_layer(animal: Animal) -> None:
+def test_an_architecture_has_the_rows_of_a_trace_that_runs_every_layer(animal: Animal) -> None:
     with quietly():
         model = animal.build()
         ms = ModelSummary(model, ModelInputs((), animal.inputs()))
@@ -333,7 +333,7 @@ def test_a_weight_is_there_however_it_is_read() -> None:
     assert own == {"": 4, "fc": 20, "tied": 20, "norm": 8}
 
 
-def test_weights_that_nobody_reads_are_never_made() -> None:
+def test_weights_that_are_never_read_are_never_made() -> None:
     from modelsummary_ipy.isolation.shadow import ShadowTemplate
     from modelsummary_ipy.model.layer_spec import Offset
 

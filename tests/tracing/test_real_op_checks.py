@@ -248,11 +248,11 @@ def test_ids_that_the_user_gave_are_compared_with_the_table() -> None:
     error = ModelSummary(Positions(), ids).error
     assert error is not None
     assert error.path == "tokens"
-    assert error.reason == "the table has rows 0 … 49, 50 came"
+    assert error.reason == "the table has rows 0 … 49, got 50"
     assert error.fix == "tokens = nn.Embedding(51, 4)"
 
 
-def test_indices_that_nobody_knows_are_left_alone() -> None:
+def test_unknown_indices_are_left_alone() -> None:
     class Computed(nn.Module):
         def __init__(self) -> None:
             super().__init__()

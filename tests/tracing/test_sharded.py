@@ -160,7 +160,7 @@ def test_a_model_says_what_is_global_and_what_is_this_ranks(ranks: int) -> None:
     model = parallelize_module(build_mlp(), make_mesh(ranks), plan)
     ms = ModelSummary(model, torch.randn(4, 64))
     here = 64 * 256 // ranks + 256 // ranks + 256 * 64 // ranks + 64
-    line = f"sharded over {ranks} ranks: parameters are counted globally, {here:,} of them lie on this rank"
+    line = f"sharded over {ranks} ranks: parameters are counted globally, {here:,} of them are on this rank"
     assert line in str(ms)
     assert line in ms.to_html()
     assert ms.total_params == MLP_PARAMS

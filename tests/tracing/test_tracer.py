@@ -138,7 +138,7 @@ def test_a_lazy_layer_is_counted_as_it_became_and_stays_lazy_in_the_users_model(
     assert model[0].has_uninitialized_params()
 
 
-def test_a_lazy_layer_without_an_input_is_told_to_be_lazy() -> None:
+def test_a_lazy_layer_without_an_input_is_shown_to_be_lazy() -> None:
     ms = ModelSummary(nn.Sequential(nn.LazyLinear(3)), engine="static")
     assert all(param.lazy for param in ms.story.trace.params)
     assert ms.total_params == 0
@@ -189,7 +189,7 @@ def test_an_exception_of_the_models_own_is_the_cause() -> None:
     assert isinstance(ms.error.__cause__, ValueError)
 
 
-def test_an_observer_hears_every_call_and_may_cancel() -> None:
+def test_an_observer_gets_every_call_and_may_cancel() -> None:
     heard: list[tuple[int, str]] = []
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     ModelSummary(model, (1, 2), observer=lambda count, path: heard.append((count, path)))
@@ -229,7 +229,7 @@ def test_a_summary_inside_a_forward_is_a_summary_of_its_own() -> None:
     assert found.get().rows[0].outputs[0].shape == (5, 3)
 
 
-def test_two_traces_at_once_do_not_hear_each_other() -> None:
+def test_two_traces_at_once_do_not_observe_each_other() -> None:
     models = [nn.Sequential(*(nn.Linear(size, size) for _ in range(20))) for size in (2, 3)]
     summaries: dict[int, list[ModelSummary]] = {0: [], 1: []}
 
@@ -263,7 +263,7 @@ def test_dims_of_size_zero_and_batch_of_none_pass() -> None:
     assert ms.rows[0].outputs[0].shape == (0, 2)
 
 
-def test_whoever_hears_progress_hears_of_every_pass_and_may_end_it() -> None:
+def test_an_observer_of_progress_gets_every_trace_and_may_end_it() -> None:
     from modelsummary_ipy.tracing.tracer import observing_progress
 
     ms = ModelSummary(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (2, 1, 16, 16))

@@ -157,7 +157,7 @@ def find_sharding(story: Story) -> str:
         return ""
     local = sum(fact.num if fact.local_shape is None else math.prod(fact.local_shape) for fact in parameters)
     return (
-        f"sharded over {ranks:,} ranks: parameters are counted globally, {local:,} of them lie on this rank; "
+        f"sharded over {ranks:,} ranks: parameters are counted globally, {local:,} of them are on this rank; "
         "bytes and MACs are this rank's"
     )
 

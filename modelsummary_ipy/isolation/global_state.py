@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from modelsummary_ipy.isolation.module_globals import ModuleGlobals
+from modelsummary_ipy.isolation.own_generators import OwnGenerators
 from modelsummary_ipy.isolation.threads import AloneWatch
 from modelsummary_ipy.torch_compat.fakes import (
     FAKE_LOGGER,
@@ -72,8 +73,8 @@ class GlobalState:
         """Run the block and put back what it changed, also after an exception.
 
         Args:
-            real: Whether arithmetic is done in the block: then torch's generator advances and is set back. Fakes do not
-                advance it; it is set back only if the forward seeded it, for another thread may be drawing from it.
+            real: Whether arithmetic is done in the block: then this thread draws from generators of its own. Torch's
+                are set back only if the forward seeded them, or if no other thread can have drawn from them.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(_one_at_a_time)
@@ -94,19 +95,22 @@ def _generators_kept(real: bool) -> Iterator[None]:
     numpy_state = numpy_random.get_state() if numpy_random is not None else None
     torch_state, seed = torch.get_rng_state(), torch.initial_seed()
     cuda_states = torch.cuda.get_rng_state_all() if real and torch.cuda.is_initialized() else None
+    alone, own = AloneWatch(), OwnGenerators() if real else None
     try:
-        yield
+        with own or contextlib.nullcontext():
+            yield
     finally:
+        is_ours = own is not None and own.may_draw and alone.holds()
         if random.getstate() != python_state:
             random.setstate(python_state)
         if numpy_random is not None and numpy_state is not None:
             _restore_numpy(numpy_random, numpy_state)
         now = torch.get_rng_state()
-        if not torch.equal(now, torch_state) and (real or torch.initial_seed() != seed or _is_freshly_seeded(now)):
+        if not torch.equal(now, torch_state) and (is_ours or torch.initial_seed() != seed or _is_freshly_seeded(now)):
             if torch.initial_seed() != seed:
                 torch.default_generator.manual_seed(seed)
             torch.set_rng_state(torch_state)
-        if cuda_states is not None:
+        if cuda_states is not None and (is_ours or torch.initial_seed() != seed):
             torch.cuda.set_rng_state_all(cuda_states)
 
 

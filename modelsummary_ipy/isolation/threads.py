@@ -8,13 +8,16 @@ import sysconfig
 import threading
 from types import FrameType
 
-__all__ = ["AloneWatch", "is_alone"]
+import torch
+
+__all__ = ["AloneWatch", "is_alone", "may_run_torch_elsewhere"]
 
 _LIBRARIES = (
     *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib")),
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
     "<frozen",
 )
+_TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 #: What waits in these may begin with the user's code at any time.
 _POOLS = (os.path.join("concurrent", "futures", "thread.py"), os.path.join("multiprocessing", "pool.py"))
 
@@ -51,6 +54,32 @@ def is_alone() -> bool:
                 return False
             frame = frame.f_back
     return True
+
+
+#: Where a thread stands that waits for another.
+_WAITING = tuple(
+    os.path.join(sysconfig.get_paths()["stdlib"], *parts)
+    for parts in (("threading.py",), ("queue.py",), ("selectors.py",), ("concurrent", ""), ("multiprocessing", ""))
+)
+
+
+def may_run_torch_elsewhere() -> bool:
+    """Tell whether another thread is in code of torch's, or in the user's, which may call it at any moment.
+
+    One of the user's that waits for a thread, an item of a queue or a socket is not running; one that torch makes wait
+    (for a batch, say) is.
+    """
+    frames = sys._current_frames()
+    frames.pop(threading.get_ident(), None)
+    for innermost in frames.values():
+        waits = innermost.f_code.co_filename.startswith(_WAITING)
+        frame: FrameType | None = innermost
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if name.startswith(_TORCH) or not (waits or name.startswith(_LIBRARIES)):
+                return True
+            frame = frame.f_back
+    return False
 
 
 def _count_cells() -> int | None:

@@ -290,6 +290,8 @@ class Failure:
         message: The exception's own message.
         source: The user's innermost line.
         source_text: That line's code, stripped; ``""`` if it can't be read.
+        limit: What kept the trace from going on, where that is no failure of the model; ``""`` otherwise.
+        advice: What to do about that.
     """
 
     call: int | None
@@ -297,6 +299,8 @@ class Failure:
     message: str
     source: Source | None = None
     source_text: str = ""
+    limit: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from modelsummary_ipy.torch_compat import prefer
 __all__ = [
     "ALL_MODULES_HOOKS", "COMPILED_MODULE_STATE", "COMPILED_STATE", "CONV_TYPES", "MODULE_CALL_CODES",
     "call_module", "compiler_is_loaded", "default_validation", "find_wrapped", "has_hooks", "has_pre_hooks",
-    "original_of_compiled", "set_module_call", "set_version", "storage_address", "storage_key", "version_of",
-    "view_base", "wrap_script_module",
+    "is_default_generator", "original_of_compiled", "set_module_call", "set_version", "storage_address", "storage_key",
+    "version_of", "view_base", "wrap_script_module",
 ]  # fmt: skip
 
 # -- tensors and storages ----------------------------------------------------------------------------------------------
@@ -75,6 +75,16 @@ def _keep_version(tensors: tuple[Tensor, ...], versions: tuple[Any, ...]) -> Non
 set_version: Callable[[tuple[Tensor, ...], tuple[Any, ...]], None] = prefer(
     "set_version", _find_set_version, _keep_version
 )
+
+
+def is_default_generator(generator: Any) -> bool:
+    """Tell whether a generator is one that torch draws from unasked: operations get another Python object of it."""
+    own = getattr(generator, "_cdata", None)
+    return own is not None and any(own == each._cdata for each in (torch.default_generator, *_cards_generators()))
+
+
+def _cards_generators() -> tuple[Any, ...]:
+    return torch.cuda.default_generators if torch.cuda.is_initialized() else ()
 
 
 #: Returns the tensor that another is a view of, ``None`` if it is none.

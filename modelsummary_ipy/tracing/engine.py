@@ -19,7 +19,9 @@ from modelsummary_ipy.isolation.global_state import collector_paused, deep_stack
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Mode, ShadowTemplate, build_real_shadow
+from modelsummary_ipy.isolation.threads import may_run_torch_elsewhere
 from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.torch_compat.distributed import count_ranks
 from modelsummary_ipy.tracing.example_inputs import (
     correct_dtypes,
     find_ranges,
@@ -60,7 +62,6 @@ class Traced:
         request: For traces at other sizes, with the inputs that were inferred if none were given, without the values
             of the user's tensors; ``None`` if there are no inputs.
         num_traces: How many times the forward's Python ran.
-        advice: What to do if the trace is incomplete, in one sentence; ``""`` otherwise.
     """
 
     trace: Trace
@@ -68,7 +69,6 @@ class Traced:
     shadow: ShadowTemplate
     request: TraceRequest | None = None
     num_traces: int = 0
-    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,10 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
     if reason and engine == "auto":
         return _run_what_fakes_can_not(job, replace(fake, result=result), reason)
     sys.stdout.write("".join(printed))
-    advice = f"{reason}; engine='real' runs the forward" if result.error is not None and reason else ""
-    return Traced(result.trace, result.error, shadow, fake.request, num_traces, advice)
+    found_trace = result.trace
+    if result.error is not None and reason:
+        found_trace = _with_limit(found_trace, reason, "fake tensors have none", "engine='real' runs the forward")
+    return Traced(found_trace, result.error, shadow, fake.request, num_traces)
 
 
 # -- fakes ------------------------------------------------------------------------------------------------------------
@@ -256,10 +258,13 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakeTrace, reason: str) -> Traced:
     Where fakes came to the end and only doubt a mask, all they found is kept unless the run comes to its end too.
     """
     shadow = job.request.shadow
+    hindrance = _find_hindrance()
+    if hindrance is not None:
+        return _keep_fake(fake, reason, *hindrance)
     nbytes = sum(param.nbytes for param in shadow.tree.params)
     if nbytes > REAL_BYTES:
-        advice = f"needs tensor values for {reason}; {nbytes / 2**30:.1f} GiB are copied only with engine='real'"
-        return _keep_fake(fake, reason, advice)
+        why = f"{nbytes / 2**30:.1f} GiB are not copied unasked for a real run"
+        return _keep_fake(fake, reason, why, "engine='real' copies them")
     deadline = time.monotonic() + REAL_SECONDS
 
     def watch(count: int, path: str) -> bool:
@@ -271,19 +276,42 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakeTrace, reason: str) -> Traced:
     try:
         result, request = _run_real(replace(job, observer=watch, request=fake.request), ranges)
     except _TooLongError:
-        advice = f"needs tensor values for {reason}; the run took over {REAL_SECONDS:.0f} s: engine='real' has no limit"
-        return _keep_fake(fake, reason, advice)
+        return _keep_fake(fake, reason, f"a real run took over {REAL_SECONDS:.0f} s", "engine='real' has no limit")
     if result.error is not None and fake.result.error is None:
-        return _keep_fake(fake, reason, "")
+        return _keep_fake(fake, reason)
     return Traced(replace(result.trace, engine_reason=reason), result.error, shadow, request, 2)
 
 
-def _keep_fake(fake: _FakeTrace, reason: str, advice: str) -> Traced:
+def _find_hindrance() -> tuple[str, str] | None:
+    """Say why no model is run for real unasked, and what to do; ``None`` where nothing hinders."""
+    ranks = count_ranks()
+    if ranks > 1:
+        why = (
+            f"in a process group of {ranks} ranks nothing is run for real unasked, for collectives wait for all of them"
+        )
+        return why, "engine='real' on every rank at once"
+    if may_run_torch_elsewhere():
+        return (
+            "nothing is run for real unasked while another thread may use torch",
+            "engine='real' runs it all the same",
+        )
+    return None
+
+
+def _keep_fake(fake: _FakeTrace, reason: str, why: str = "", advice: str = "") -> Traced:
     """Keep the rows so far: the model did not fail, our engine stopped."""
     trace, error, request = fake.result.trace, fake.result.error, fake.request
     if error is None:
         return Traced(trace, None, request.shadow, request, 1)
-    return Traced(replace(trace, engine_reason=reason), error, request.shadow, request, 1, advice)
+    trace = replace(_with_limit(trace, reason, why, advice), engine_reason=reason)
+    return Traced(trace, error, request.shadow, request, 1)
+
+
+def _with_limit(trace: Trace, reason: str, why: str, advice: str) -> Trace:
+    """Write down why values were needed, why there were none, and what to do."""
+    assert trace.failure is not None
+    limit = f"{reason} needs tensor values; {why}"
+    return replace(trace, failure=replace(trace.failure, limit=limit, advice=advice))
 
 
 def _run_real(job: _Job, ranges: dict[int, int]) -> tuple[TraceResult, TraceRequest]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.inputs.pytree import map_leaves, walk_leaves
+from modelsummary_ipy.isolation.own_generators import OwnGenerators
 from modelsummary_ipy.model.torch_layers import classes_of, functions_of
 from modelsummary_ipy.records.trace import Call, Link, Trace
 from modelsummary_ipy.torch_compat.distributed import count_ranks, is_wrapper
@@ -174,7 +175,7 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
 
     Returns:
         What it raised, ``None`` if it ran, an ``UnknownError`` if it could not be tried. torch's generators are
-        afterwards as they were.
+        not drawn from.
     """
     fakes = {id(leaf): leaf for _, leaf in walk_leaves((args, dict(kwargs)), "") if isinstance(leaf, Tensor)}
     is_collective = count_ranks() > 1 and "c10d" in str(func)
@@ -199,7 +200,7 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
 @contextlib.contextmanager
 def _real_world() -> Iterator[None]:
     identity = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged)
-    with unset_fake(), torch.random.fork_rng(devices=[]), warnings.catch_warnings(), identity:
+    with unset_fake(), OwnGenerators(), warnings.catch_warnings(), identity:
         warnings.simplefilter("ignore")
         yield
 

@@ -85,3 +85,32 @@ def test_a_sharded_model_is_summarised_by_one_of_two_processes(tmp_path: Path) -
     assert zero["fsdp"] == ["None", "fake", [outside, [4, 256], [4, 256], outside], params, macs, limits]
     assert zero["total"] == one["total"] == 201
     assert zero["tp runs"] == one["fsdp runs"] == [4, 64]
+
+
+ROUTES = """
+class Route(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x):
+        total = torch.tensor([float((x[:, 0] > 0).sum().item())])
+        dist.all_reduce(total)
+        return self.fc(x) / (1 + total)
+
+if rank == 0:
+    ms = ModelSummary(Route(), torch.randn(4, 8))
+    said["engine"], said["reason"], said["fix"] = ms.engine, ms.error.reason, ms.error.fix
+both = ModelSummary(Route(), torch.randn(4, 8), engine="real")
+said["both"] = both.engine, str(both.error)
+"""
+
+
+@pytest.mark.slow
+def test_nothing_is_run_unasked_in_a_group_of_ranks(tmp_path: Path) -> None:
+    zero, one = run_two(ROUTES, tmp_path)
+    assert zero["engine"] == "fake"
+    assert "needs tensor values; in a process group of 2 ranks nothing is run for real unasked" in zero["reason"]
+    assert zero["fix"] == "engine='real' on every rank at once"
+    assert zero["both"] == one["both"] == ["real", "None"]
+    assert zero["total"] == one["total"] == 201

@@ -101,6 +101,8 @@ def explain(story: Story, retracer: SizeTracer | None = None, errors: list[str] 
 def _diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     """Return the diagnosis of the first family that explains the failure, else torch's own message."""
     words = ctx.failure.message
+    if ctx.failure.limit:
+        return Diagnosis(ctx.failure.limit, fix=ctx.failure.advice)
     kinds_first = any(word in words for word in ("dtype", "scalar type", "not implemented for", "device", "Input type"))
     for family in (explain_arguments, *(_KINDS + _SIZES if kinds_first else _SIZES + _KINDS)):
         what = f"explanation {family.__name__.removeprefix('explain_')}"

@@ -1,8 +1,8 @@
-"""What shapes flow through a PyTorch model, and which of them are not what was meant.
+"""Which shapes flow through a PyTorch model, and which of them are probably a mistake.
 
 In a notebook ``%load_ext modelsummary_ipy``, then ``%summary model (1, 3, 224, 224)``; from Python
 ``ModelSummary(model, (1, 3, 224, 224))``. Importing the package imports nothing heavy: torch, pandas, ipywidgets and
-jinja2 come when they are first needed.
+jinja2 are imported when they are first needed.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ __all__ = ["ModelSummary"]
 
 
 class ModelSummary(Facts, Exports):
-    """What goes in and out of every layer of a model, what it costs, and which rows are not what was meant.
+    """The input and output shapes of every layer of a model, its costs, and the rows that are probably a mistake.
 
-    The forward runs on a shadow of the model whose tensors are fake: no arithmetic is done, and the model, its buffers,
+    The forward runs on a copy of the model with fake tensors: no arithmetic is done, and the model, its buffers,
     modes, hooks and every generator are afterwards as they were.
 
     Args:
@@ -44,16 +44,16 @@ class ModelSummary(Facts, Exports):
         input_size: The same, read as sizes only.
         input_data: The same, read as data only.
         method: What to call instead of ``forward``: ``"encode"``.
-        dtypes: Dtype of made-up inputs: one, or one per size, or by parameter name. By default the layer that reads an
-            input decides.
-        device: Where the trace pretends to be: ``"cpu"``, ``"cuda"``, ``"meta"``. The model is not moved.
+        dtypes: Dtype of made-up inputs: one, or one per size, or by parameter name. By default that of the layer that
+            reads the input.
+        device: Device of the trace: ``"cpu"``, ``"cuda"``, ``"meta"``. The model is not moved.
         mode: ``"same"``, ``"train"`` or ``"eval"``.
-        engine: ``"fake"`` never runs the model; ``"real"`` runs a copy of it; ``"auto"`` begins with fakes and goes
-            on to a real run if the forward needs values and the run is short; ``"static"`` shows the module tree.
-        expect: Sizes you declare, by path: ``{"conv0": "B 16 H W", "": "B 10"}``.
+        engine: ``"fake"`` never runs the model; ``"real"`` runs a copy of it; ``"auto"`` runs it
+            only if the forward is data-dependent and the run is short; ``"static"`` shows the module tree.
+        expect: Shapes you declare, by path: ``{"conv0": "B 16 H W", "": "B 10"}``.
         ignore: Ids of rules not to run: ``["grown-map"]``.
-        memory: Memory budget of a card one need not have: ``"24GB"`` or bytes.
-        optimizer: What the training estimate assumes: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
+        memory: Memory budget of a GPU, which need not be here: ``"24GB"`` or bytes.
+        optimizer: Optimizer of the training estimate: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
         observer: Called with ``(calls so far, path)`` at every module call; a true result cancels.
 
     Raises:

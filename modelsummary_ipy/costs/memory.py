@@ -102,7 +102,7 @@ def estimate_memory(
         trace: A trace that measured bytes; what it did not measure is unknown.
         optimizer: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
         approximate: Whether what autograd saves is only nearly known.
-        budget: Bytes there are; ``None`` takes the memory of the device that the model is on, if it is a real card.
+        budget: Bytes there are; ``None`` takes the memory of the device that the model is on, if it is a real GPU.
     """
     parameters = [fact for fact in trace.params if fact.kind == "parameter"]
     gradients = sum(_count_gradient(fact) for fact in parameters if fact.trainable)

@@ -70,7 +70,7 @@ class Listing:
         file: ``"net.py"`` or ``"In [5]"``.
         type_names: Classes of the modules that ran it.
         lines: From ``def`` to the end.
-        variants: Calls that made different things, in the order they came.
+        variants: Calls with different shapes, in order.
     """
 
     title: str
@@ -217,8 +217,8 @@ class _Annotator:
         flags = tuple(dict.fromkeys(self._flags.get((id(block), number), ())))
         failure = self._story.trace.failure
         failed = failure is not None and self._failed == (id(block), number)
-        said = f"{failure.error_type}: {failure.message}" if failure is not None and failed else ""
-        return Line(number, text, flags, said)
+        failed_with = f"{failure.error_type}: {failure.message}" if failure is not None and failed else ""
+        return Line(number, text, flags, failed_with)
 
     def _build_variant(self, owners: list[int], given: Made, made: dict[int, tuple[Made, ...]]) -> Variant:
         rows = tuple(self._story.row_of_call[owner] for owner in owners if owner in self._story.row_of_call)

@@ -22,8 +22,8 @@ def find_changes(old: Story, new: Story) -> tuple[Change, ...]:
     *size* has changed: the model was edited, or the forward goes another way at the new sizes.
 
     Args:
-        old: The story that came first.
-        new: The story that came later.
+        old: The earlier story.
+        new: The later story.
 
     Returns:
         The changes in the order of the new rows; what was removed is at the end. Rows that are alike have none.
@@ -44,7 +44,7 @@ def find_changes(old: Story, new: Story) -> tuple[Change, ...]:
 def find_otherwise(old: Story, new: Story, changes: Sequence[Change]) -> tuple[Change, ...]:
     """Find the changes of size that a formula has another prediction for.
 
-    At the same input sizes a formula has nothing to say: then the model was edited.
+    At the same input sizes a formula predicts nothing new: then the model was edited.
     """
     if [fact.spec.shape for fact in old.trace.inputs] == [fact.spec.shape for fact in new.trace.inputs]:
         return ()
@@ -52,9 +52,9 @@ def find_otherwise(old: Story, new: Story, changes: Sequence[Change]) -> tuple[C
 
 
 def flag_unexpected(old: Story, new: Story, changes: Sequence[Change]) -> tuple[Flag, ...]:
-    """Flag the rows of ``new`` where sizes begin to move otherwise than their formula says.
+    """Flag the rows of ``new`` where shapes begin to change otherwise than their formula predicts.
 
-    The rows that ran right after one, and those around it, mostly follow from it: how many, the flag says.
+    The rows that ran right after one, and those around it, mostly follow from it; the flag has their number.
     """
     found = {change.new: change.old for change in find_otherwise(old, new, changes)}
     around = {row.parent for row in new.rows if row.kind == "module"}
@@ -77,8 +77,8 @@ def _flag(old: Story, index: int | None, run: list[Row]) -> Flag:
     assert index is not None
     after, before = run[0], old.rows[index]
     was, now = (", ".join(str(list(size)) for size in _sizes(row)) for row in (before, after))
-    said = ", ".join(f"[{', '.join(formula)}]" for formula in old.formulas.get(index, ()) if formula)
-    message = f"{was} at the old sizes, {now} at the new; its formula was {said}"
+    formulas = ", ".join(f"[{', '.join(formula)}]" for formula in old.formulas.get(index, ()) if formula)
+    message = f"{was} at the old sizes, {now} at the new; its formula was {formulas}"
     if len(run) > 1:
         message += f"; {'the next row follows' if len(run) == 2 else f'the next {len(run) - 1:,} rows follow'} from it"
     return Flag("moved-otherwise", "warning", after.index, after.path, message)
@@ -137,5 +137,5 @@ def _is_expected(old: Story, before: Row, after: Row, sizes: Mapping[str, int] |
     try:
         predicted = tuple(tuple(evaluate(dim, sizes) for dim in formula) for formula in formulas if formula is not None)
     except (KeyError, ValueError):
-        return False  # no whole number at these sizes, and the forward came through
+        return False  # no integer at these sizes, and the forward ran
     return predicted == _sizes(after)

@@ -74,14 +74,14 @@ def is_weighted(call: Call) -> bool:
 
 
 def spatial_rank(call: Call) -> int:
-    """How many spatial dims a convolution, a pooling or a norm of feature maps works over; 0 if it says none."""
+    """How many spatial dims a convolution, a pooling or a norm of feature maps works over; 0 if none."""
     return spatial_dims(call.type_name) if call.type_name in _SPATIAL else 0
 
 
 def batch_dim(flow: Dataflow, call: Call) -> int | None:
     """Which dim of its first input a layer takes for the batch; ``None`` if any dim may be.
 
-    Convolutions, poolings and batch norms say so by their contract, recurrent layers and attention by ``batch_first``.
+    Convolutions, poolings and batch norms have it by their contract, recurrent layers and attention by ``batch_first``.
     """
     if not call.inputs:
         return None

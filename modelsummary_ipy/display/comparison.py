@@ -13,8 +13,8 @@ class Comparison:
     """The changes from one summary to another; false if there are none.
 
     Args:
-        old: The story that came first.
-        new: The story that came later.
+        old: The earlier story.
+        new: The later story.
 
     Attributes:
         changes: Every change, in the order of the new rows.

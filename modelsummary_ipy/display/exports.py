@@ -1,4 +1,4 @@
-"""What a summary is turned into: text, markdown, HTML, a DataFrame, plain values, a file."""
+"""The outputs of a summary: text, markdown, HTML, a DataFrame, plain values, a file."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Exports(ABC):
             flags: Findings to show besides the summary's own.
             standalone: Whether to return a complete page instead of a notebook's output.
             formulas: Whether to trace for formulas and for which sizes work, if they were not found before; most
-                of the time goes into them. A forward that failed is explained with them in any case.
+                of the time goes into them. They are always found for a forward that failed.
         """
         from modelsummary_ipy.display.render.html import render_html
         from modelsummary_ipy.display.render.source_listing import build_details
@@ -84,7 +84,7 @@ class Exports(ABC):
         )
 
     def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:
-        """Return the source of every traced function, and beside each line what it made: ``# B 32 16 = 8 32 16``.
+        """Return the source of every traced function, each line with the shape that it made: ``# B 32 16 = 8 32 16``.
 
         Calls with different shapes are side by side, flags below their line. The notes are comments, so a part
         can be pasted back as it is.
@@ -105,7 +105,7 @@ class Exports(ABC):
         return Annotated(render_listings(listings, sizes=sizes))
 
     def save(self, path: str | Path) -> Path:
-        """Write the summary to a file; its ending says how: ``.html .txt .md .json .csv``.
+        """Write the summary to a file; by its ending: ``.html .txt .md .json .csv``.
 
         Raises:
             InputError: If the ending is none of these.

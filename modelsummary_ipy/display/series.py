@@ -1,4 +1,4 @@
-"""Several summaries one after the other, as a watched block or cell gives them."""
+"""Several summaries one after the other, as a watched block or cell makes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Series(list[Any]):
 
     Attributes:
         times: For each summary, how many calls it is of.
-        sizes: For each summary, the sizes that came, as the magic would take them.
+        sizes: For each summary, the input sizes, as the magic would take them.
     """
 
     def __init__(self, summaries: Iterable[_Shown] = (), times: Iterable[int] = (), sizes: Iterable[str] = ()) -> None:

@@ -129,7 +129,7 @@ def _resize(args: Sequence[Any]) -> Layout | None:
 
 
 def _sample_grid(args: Sequence[Any]) -> Layout | None:
-    """A map that is sampled at a grid has a value for each of the grid's points; torch works it out in 300 steps."""
+    """A feature map that is sampled at a grid has the grid's points; torch computes that in 300 steps."""
     data, grid, mode, padding = args[:4]
     fits = data.dim() == grid.dim() == 4 and data.shape[0] == grid.shape[0] and grid.shape[-1] == 2
     if not fits or data.dtype != grid.dtype or not data.is_floating_point() or min(data.shape) < 1:

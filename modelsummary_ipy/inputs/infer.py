@@ -22,7 +22,7 @@ __all__ = ["list_candidates", "read_parameters"]
 #: Batch of a made-up input: at 1 a ``squeeze`` may bite that bites at no other, and batch norms refuse to train.
 _B = 2
 _T = 16
-#: Widths of a square map, the usual ones first; nets that end in a fixed Linear accept just one.
+#: Widths of a square feature map, the usual ones first; nets that end in a fixed Linear accept just one.
 _WIDTHS = (64, 32, 28, 224, 128, 256, 96, 48, 227, 299, 84, 40, 16, 512, 8, 4)
 _LENGTHS = (64, 128, 256, 1024, 16000, 400, 100, 32, 16)
 _VOLUMES = ((16, 64, 64), (32, 32, 32), (16, 112, 112), (8, 224, 224))
@@ -72,23 +72,23 @@ def read_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str]
     positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p.name for p in positional if p.default is p.empty]
     config = getattr(model, "config", None)
-    said: dict[str, int] = {}
+    stated: dict[str, int] = {}
     for part in (config, *_find_parts(config)):
         for name in (*_HINTS, *_TEXTS):
             if type(value := getattr(part, name, None)) is int:
-                said.setdefault(name, value)
+                stated.setdefault(name, value)
     denoised = next((p.name for p in positional[:1] if p.name in _LATENTS), "")
     if denoised and "timestep" in parameters and set(required) <= {denoised, *_REQUIRED_CONDITIONS}:
         main_names = dict.fromkeys([denoised, *(name for name in _CONDITIONS if name in parameters), *required])
-        return [], list(main_names), said
+        return [], list(main_names), stated
     main = str(getattr(model, "main_input_name", ""))  # what transformers' models call it
     if not required and main in parameters:
-        sees = getattr(config, "vision_config", None) is not None or "image_size" in said
+        sees = getattr(config, "vision_config", None) is not None or "image_size" in stated
         more = ["input_ids", "pixel_values"] if sees else []
         more += ["decoder_input_ids"] if getattr(config, "is_encoder_decoder", False) else []
-        return [], [main, *(name for name in more if name in parameters and name != main)], said
+        return [], [main, *(name for name in more if name in parameters and name != main)], stated
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
-    return required or [p.name for p in positional[:1]] or (["input"] if takes_any else []), [], said
+    return required or [p.name for p in positional[:1]] or (["input"] if takes_any else []), [], stated
 
 
 def _find_parts(config: Any, depth: int = 3) -> list[Any]:
@@ -131,7 +131,7 @@ def list_candidates(
                         yield ModelInputs((), given)
         return
     if len(required) <= 1:
-        named = [said for name in required for said in _list_known(name, sizes[0], hints or {})]
+        named = [stated for name in required for stated in _list_known(name, sizes[0], hints or {})]
         for size in list(dict.fromkeys([*named, *sizes]))[:_MOST]:
             yield ModelInputs((size,) * len(required), {}, tuple(required))
         return
@@ -229,8 +229,8 @@ def _find_widths(modules: Sequence[ModuleFact], params: Sequence[ParamFact]) -> 
     patch = 0
     for fact in modules:
         for name in _PICTURES if "hidden_size" not in fact.settings else ():  # a recurrent layer's ``input_size``
-            said = fact.settings.get(name)
-            pair = (said, said) if type(said) is int else said
+            stated = fact.settings.get(name)
+            pair = (stated, stated) if type(stated) is int else stated
             if isinstance(pair, tuple) and len(pair) == 2 and all(type(side) is int and side > 3 for side in pair):
                 found.append(pair)
         patch = patch or _find_patch(fact)

@@ -160,7 +160,7 @@ def read_inputs(
 def read_arguments(
     model: nn.Module, args: list[Any], kwargs: dict[str, Any], *, method: str = "forward", dtypes: Any = None
 ) -> ModelInputs:
-    """Read inputs that came one by one, as in the magic's line.
+    """Read inputs given one by one, as in the magic's line.
 
     One positional input is read like ``inputs`` of ``read_inputs``, several each as an argument.
 
@@ -179,7 +179,7 @@ def read_arguments(
 
 @contextmanager
 def _example_for(model: nn.Module, method: str) -> Iterator[None]:
-    """Let an error that knows no model give an example that works for this one."""
+    """Give an error without a model an example that works for this one."""
     try:
         yield
     except InputError as wrong:

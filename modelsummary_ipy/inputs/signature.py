@@ -1,4 +1,4 @@
-"""What a model's method takes, and the errors when something else came."""
+"""What a model's method takes, and the errors when something else is given."""
 
 from __future__ import annotations
 

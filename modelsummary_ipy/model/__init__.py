@@ -1,1 +1,1 @@
-"""What a module says of itself: its tree, its tensors, its settings, the attributes it reads."""
+"""What is read of a module: its tree, its tensors, its settings, the attributes it reads."""

@@ -17,7 +17,7 @@ from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 
 __all__ = ["EMPTY", "MACHINERY", "LayerKind", "LayerSpec", "Offset", "find_kind"]
 
-#: Attributes every module has, which say nothing of what it does.
+#: Attributes every module has, which are no settings.
 MACHINERY = frozenset(vars(nn.Module()))
 #: Which of these begin empty, hook dicts for the most part, and as what.
 EMPTY: dict[str, Any] = {name: type(value) for name, value in vars(nn.Module()).items() if value in ({}, set())}
@@ -95,7 +95,7 @@ class _Shape:
     Attributes:
         own: Those that not every module has.
         get: Takes weights, buffers and the values of ``own``.
-        get_later: Takes what somebody may have put on a module since it was made: hooks, children.
+        get_later: Returns what may have been put on a module since it was made: hooks, children.
     """
 
     __slots__ = ("get", "get_later", "own")
@@ -106,7 +106,7 @@ class _Shape:
         self.get_later: Callable[[Any], tuple[Any, ...]] = itemgetter(*_SET_LATER)
 
 
-#: What somebody has put on a module since it was made: hooks, children.
+#: What was put on a module since it was made: hooks, children.
 _SET_LATER = tuple(name for name in vars(nn.Module()) if name not in ("training", "_parameters", "_buffers"))
 _shapes: dict[tuple[Any, tuple[str, ...]], _Shape] = {}
 _kinds: dict[tuple[Any, ...], LayerKind] = {}

@@ -13,10 +13,10 @@ from modelsummary_ipy.torch_compat.modules import CONV_TYPES
 
 __all__ = ["ATOMS", "ATOM_TYPES", "is_short_tuple", "read_extra_repr", "read_settings"]
 
-#: Numbers, strings and ``None``: what they say is said by their value.
+#: Numbers, strings and ``None``.
 ATOMS = (bool, int, float, str, type(None))
 ATOM_TYPES = frozenset(ATOMS)
-#: Most items of a list or a tuple that says how a module is set up.
+#: Most items of a list or a tuple with a module's settings.
 _MOST_SETTINGS = 8
 #: Other attributes with a module's settings, as far as they hold nothing but atoms.
 _SETTING_TYPES = (*ATOMS, tuple, list, torch.dtype, torch.device)
@@ -46,7 +46,7 @@ def read_settings(module: nn.Module, attributes: Mapping[str, Any]) -> Mapping[s
 
 
 def read_extra_repr(module: nn.Module) -> str:
-    """Read what a module says of itself in ``repr``; ``""`` if it can't.
+    """Read a module's ``extra_repr``; ``""`` if it can't be read.
 
     Not of one that computes attributes when they are read, a weight that is a sample say. What it draws meanwhile is
     its caller's to undo: ``isolation.global_state.draws_undone``.

@@ -21,7 +21,7 @@ class TensorMeta:
 
     Attributes:
         size, stride, dtype, device, requires_grad: As the tensor has them; the size is ``None`` while it is lazy, the
-            stride where it does not say how the tensor lies in memory.
+            stride where it does not describe the layout in memory.
         shape: The size as a plain tuple, ``()`` while lazy.
         num: The number of its elements.
         nbytes: The bytes of its elements.
@@ -70,7 +70,7 @@ def find_meta(tensor: Tensor, *, lazy: bool = False, plain: bool = True) -> Tens
     Args:
         tensor: A real one, lazy ones too.
         lazy: Whether it has no size yet.
-        plain: Whether its stride says how it lies in memory: see ``is_plain``.
+        plain: Whether its stride describes its layout in memory: see ``is_plain``.
     """
     size = None if lazy else tensor.size()
     stride = tensor.stride() if plain and not lazy else None

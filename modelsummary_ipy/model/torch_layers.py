@@ -26,8 +26,8 @@ class Layer:
         ranks: Numbers of dims that its input may have; ``()`` where they are not checked.
         arguments: Its positional constructor arguments, each also a setting of the module.
         options: Its other plain constructor arguments with their defaults.
-        reads: The setting that says how wide its input is on the dim that it reads.
-        gives: The setting that says how wide its output is there, where that is another.
+        reads: The setting with the size of the dim that it reads.
+        gives: The setting with the size of that dim in its output, where that is another.
         has_bias: Whether it takes ``bias=False``.
     """
 
@@ -222,10 +222,10 @@ def _settings(attribute: str, *families: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for layer in layers if (name := getattr(layer, attribute))))
 
 
-#: Settings that say how many channels a layer reads on dim 1, and how many features on the last dim.
+#: Settings with how many channels a layer reads on dim 1, and how many features on the last dim.
 CHANNEL_SETTINGS = _settings(
     "reads", "convolution", "transposed convolution", "group norm", "batch norm", "instance norm"
 )
 FEATURE_SETTINGS = _settings("reads", "linear", "recurrent", "attention")
-#: Settings that say how wide a layer's output is.
+#: Settings with the size of a layer's output.
 OUTPUT_SETTINGS = _settings("gives")

@@ -72,7 +72,7 @@ class SummaryMagics(Magics):
     @argument(
         "--dtype",
         help="Dtype of made-up inputs: float16 for all, int64,bool in their order, or ids=int64,mask=bool by name; "
-        "by default what the layer that reads the input needs.",
+        "by default that of the layer that reads the input.",
     )
     @argument("--device", help="Device of the trace: cpu, cuda, meta. The model is not moved.")
     @argument("--mode", choices=_MODES, help="Mode the model is traced in (default: same, as it is).")

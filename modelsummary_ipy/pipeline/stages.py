@@ -158,7 +158,7 @@ class Pipeline:
 
     @stage
     def _judged(self) -> Story:
-        """The same with the traces that settle what the rules suspect, most models give rise to none, and the flags."""
+        """The same with the flags, and the traces at other sizes that some rules need (none in most models)."""
         story, ignore = self._named, self.request.ignore
         with collector_paused():
             for sizes in find_retraces(self._name_batch(story), ignore, self._errors):
@@ -190,7 +190,7 @@ class Pipeline:
 
     @stage
     def found_in_time(self) -> Found:
-        """The same as far as it is found while a reader waits; what is left out is said."""
+        """The same as far as it is found within the time limit; the page says what is left out."""
         self._judged  # noqa: B018  # computed before the time begins
         retracer = self.batch.retracer
         if "found" in vars(self) or retracer is None:
@@ -243,7 +243,7 @@ class Pipeline:
 
     @stage
     def counted(self) -> Counted:
-        """Costs by the first trace: of many modules it knows no bytes."""
+        """Costs by the first trace: of many modules without bytes."""
         return self._count(self.traced.trace)
 
     @stage

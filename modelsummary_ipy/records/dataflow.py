@@ -39,7 +39,7 @@ class Dataflow:
         return tuple(call for call in self.trace.calls if self.is_step(call))
 
     def is_step(self, call: Call) -> bool:
-        """Return whether the call made what it gave, rather than a call in it."""
+        """Return whether the call made its output, rather than a call in it."""
         return call.kind == "op" or call.index not in self._containers
 
     @cached_property
@@ -153,7 +153,7 @@ class Dataflow:
     def find_origin(
         self, link: Link | None, shape: tuple[int, ...], axis: int, settings: Collection[str]
     ) -> Call | None:
-        """Return the step that gave a dim its size: past activations, norms and dropouts that only hand it on.
+        """Return the step that gave a dim its size: past activations, norms and dropouts that keep it.
 
         Args:
             link: Where the tensor was made.

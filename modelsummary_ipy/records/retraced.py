@@ -1,4 +1,4 @@
-"""What came of tracing a forward again, and how often that may be done."""
+"""The result of tracing a forward again, and the budget for it."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Retraced:
-    """What came of tracing again.
+    """The result of tracing again.
 
     Attributes:
         trace: The facts; ``None`` if the trace was given up or not made.
-        reason: Why the forward failed, as its exception says; ``""`` if it did not.
+        reason: Why the forward failed, by its exception; ``""`` if it did not.
         overrun: How far an index lay beyond the end of a table; 0 if none did.
     """
 
@@ -73,7 +73,7 @@ class Retraced:
 
     @property
     def works(self) -> bool:
-        """Whether the forward came to its end."""
+        """Whether the forward ran to its end."""
         return self.trace is not None and not self.reason
 
     @property

@@ -31,7 +31,7 @@ class Row(NamedTuple):
         parent: Index of the row it is nested in, ``None`` for the model.
         call: Index into ``Trace.calls``; ``None`` for a module that was not called.
         module: Index into ``Trace.modules``; for an operation the module whose code called it.
-        extra_repr: What the module says of itself; for an operation its plain arguments.
+        extra_repr: The module's own ``extra_repr``; for an operation its plain arguments.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which no code calls on a record
@@ -166,8 +166,8 @@ class Flag:
         severity: ``"error"``, ``"warning"`` or ``"note"``.
         row: Index of its row.
         path: That row's path.
-        message: What was seen, with the numbers.
-        fix: What to change, in code; ``""`` where there is nothing to say.
+        message: What was found, with the numbers.
+        fix: What to change, in code; ``""`` if there is none.
     """
 
     rule: str
@@ -218,7 +218,7 @@ class Story:
 
     Attributes:
         trace: The records of the trace.
-        rows: What it means, in execution order.
+        rows: Its rows, in execution order.
         formulas: Per row, per output leaf, a formula or ``None``; empty until computed.
         input_formulas: The same for input leaves.
         costs: Per row; empty until computed.
@@ -227,7 +227,7 @@ class Story:
         expect: Declared sizes by path, ``{"conv0": "B 16 H W"}``.
         batch: Per row index, per output leaf, its whole size when the dim named ``B`` became B + 1 and all else
             stayed (``None`` where the row or leaf was not there then): what differs from the leaf's own size moves
-            with the batch. Empty if that trace was not made or failed; then ``failed_at`` says why.
+            with the batch. Empty if that trace was not made or failed; then ``failed_at`` has the reason.
         constraints: Which sizes work, as text: ``("H and W divisible by 16",)``.
         failed_at: Sizes at which a re-trace failed, with the reason as text.
         retraces: The traces at other sizes that the rules read; the one at B + 1 comes first, also if it failed.

@@ -39,10 +39,10 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class TensorSpec(NamedTuple):
-    """One tensor that went in or out of a call.
+    """One input or output tensor of a call.
 
     Attributes:
-        name: Key path inside what the call took or gave: ``""`` for a bare tensor, ``"[0]"``, ``"['logits']"``,
+        name: Key path inside the call's inputs or outputs: ``""`` for a bare tensor, ``"[0]"``, ``"['logits']"``,
             ``".last_hidden_state"``; several arguments are named by parameter: ``"mask"``, ``"states[0]"``.
         shape: Its sizes; ``-1`` is the ragged dim of a nested tensor.
         dtype: ``"float32"``, ``"int64"``.
@@ -161,7 +161,7 @@ class ModuleFact(NamedTuple):
         children: Indices of registered children, in registration order, each once.
         params: Indices of ``Trace.params`` registered directly on it (parameters and buffers, in order).
         settings: Its plain attributes: ``{"stride": (1, 1), "padding": (5, 5), "batch_first": False}``.
-        extra_repr: What it says of itself in ``repr``.
+        extra_repr: Its own ``extra_repr``.
         training: Its mode when traced.
         found: Where a module that is not registered was found: ``"layers[0]"`` for ``self.layers = [nn.Linear(…)]``,
             ``""`` if it is registered or was met only during the forward.

@@ -25,7 +25,7 @@ class View:
         depth: Levels that are open, the model being level 0; ``None`` lets the outline choose.
         ops: Whether operation rows are shown.
         columns: Which of ``COLUMNS`` to show.
-        max_rows: Most rows that are sent to a page; what is left out is said.
+        max_rows: Most rows that are sent to a page; the footer says what is left out.
         fold: Whether identical siblings are one row.
     """
 
@@ -37,7 +37,7 @@ class View:
 
 
 def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Collection[str] | None) -> View:
-    """Return ``base`` with what was said changed.
+    """Return ``base`` with the given changes.
 
     Raises:
         InputError: If a column is not known or the depth is negative.

@@ -32,7 +32,7 @@ def prefer(name: str, find: Callable[[], Any], fallback: Any) -> Any:
 
     Args:
         name: The name that the result gets here.
-        find: Looks the private name up and tries it; ``None`` or an exception says that it does not serve. It runs
+        find: Looks the private name up and tries it; ``None`` or an exception means that it does not work. It runs
             without the user's modes: a default device, ``inference_mode``, a fake mode.
         fallback: Does the same by public names, more slowly.
     """

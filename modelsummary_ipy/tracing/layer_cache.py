@@ -69,7 +69,7 @@ class LayerCache:
     Args:
         mode: The mode of the trace's fakes.
         param_of: Index of a parameter's facts by ``id`` of its tensor.
-        specs: What is to be said of each layer, by index; ``None`` for other modules.
+        specs: The specification of each layer, by index; ``None`` for other modules.
     """
 
     def __init__(self, mode: FakeMode, param_of: Mapping[int, int], specs: Sequence[LayerSpec | None]) -> None:

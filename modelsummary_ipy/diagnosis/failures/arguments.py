@@ -144,7 +144,7 @@ def _callers(ctx: FailureContext, call: Call) -> list[Call]:
 
 
 def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
-    """Choose the tensor that is meant, and say what all there is."""
+    """Choose the tensor that is probably meant, and write the whole output."""
     if giver is None or not giver.outputs:
         return ("[-1]" if kind == "list" else "[0]"), f"a {kind or 'tuple'}"
     name = giver.outputs[0].name

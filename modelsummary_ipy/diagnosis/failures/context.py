@@ -1,4 +1,4 @@
-"""What is known where a forward failed: the call, the tensors that took part, where each came from."""
+"""What is known where a forward failed: the call, its tensors, where each was made."""
 
 from __future__ import annotations
 
@@ -149,11 +149,11 @@ class FailureContext:
 
     @cached_property
     def operands(self) -> tuple[Operand, ...]:
-        """The tensors that went into the failed call."""
+        """The inputs of the failed call."""
         return self.operands_of(self.call) if self.call is not None else ()
 
     def operands_of(self, call: Call) -> tuple[Operand, ...]:
-        """Return the tensors that went into a call."""
+        """Return the inputs of a call."""
         formulas = self.story.input_formulas.get(self.story.row_of_call.get(call.index, -1), ())
         found = []
         for index, spec in enumerate(call.inputs):
@@ -173,7 +173,7 @@ class FailureContext:
 
     @cached_property
     def data(self) -> tuple[Operand, ...]:
-        """The tensors that went in and are no parameters."""
+        """The inputs that are no parameters."""
         return tuple(x for x in self.operands if x.param is None)
 
     @cached_property

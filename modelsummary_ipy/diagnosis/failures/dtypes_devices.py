@@ -188,7 +188,7 @@ def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> str:
 
 
 def _device_of(ctx: FailureContext, odd: Operand, main: str) -> str:
-    """Write where the others are, as the failing line can say it."""
+    """Write the device of the others, as an expression in the failing line."""
     line = ctx.line
     if ctx.call is not None:
         operands = find_operands(line, ctx.call.type_name)

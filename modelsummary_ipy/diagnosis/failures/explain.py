@@ -197,7 +197,7 @@ _LONGEST_NAME = 32
 
 
 def _write_operands(ctx: FailureContext) -> list[str]:
-    """One line per tensor that took part: its name, dtype, size, formula and where it came from."""
+    """One line per tensor of the call: its name, dtype, shape, formula and where it was made."""
     operands, labels = _choose_operands(ctx)
     texts = [_write_operand(ctx, x) for x in operands[:_MOST_OPERANDS]]
     width = max((len(label) for label in labels[:_MOST_OPERANDS]), default=0)

@@ -117,7 +117,7 @@ def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str
     Args:
         line: The user's line.
         member: Name of what is called.
-        edit: Takes the positional and keyword arguments as text and gives the new arguments as text.
+        edit: Takes the positional and keyword arguments as text and returns the new arguments as text.
     """
     calls = _find_calls(line, member) if member else []
     if len(calls) != 1:

@@ -20,7 +20,7 @@ __all__ = ["RULES", "find_folded_batches"]
 def find_folded_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find the step after which the output has several rows for each sample.
 
-    Finds ``view(-1, 400)`` of a map that holds 800 numbers a sample, ``cat`` of a sample's branches along the batch.
+    Finds ``view(-1, 400)`` of samples with 800 elements, ``cat`` of a sample's branches along the batch.
     Leaves alone what is unfolded again (windows, time-distributed layers, channel shuffle), two inputs or two views of
     them side by side; whole axes folded with their features intact (``(B, T, V)`` to ``(B·T, V)``) are a note.
     """

@@ -77,7 +77,7 @@ def _is_pooled(evidence: Evidence, step: Call) -> bool:
 
 
 def _is_a_batch(evidence: Evidence, step: Call) -> bool:
-    """Return whether the dim that moves is surely samples: a layer says so, or the other dim is a layer's features."""
+    """Return whether the dim that moves is surely samples: a layer shows it, or the other dim is a layer's features."""
     if any(batch_dim(evidence.flow, call) == 0 for call in evidence.flow.before(step.input_links[0])):
         return True
     if len(step.inputs[0].shape) > 2:
@@ -135,8 +135,8 @@ def _find_accident(evidence: Evidence, step: Call, other: Call) -> tuple[int, in
         moves, its = evidence.moving_in(step, longer), evidence.moving_in(step, shorter)
         if offset <= 0 or not its or len(its) != 1 or not moves or its[0] + offset in moves:
             continue
-        meets = step.inputs[longer].shape[its[0] + offset]
-        if meets == evidence.batch and _share_a_source(evidence, step):
+        size = step.inputs[longer].shape[its[0] + offset]
+        if size == evidence.batch and _share_a_source(evidence, step):
             return longer, shorter
     return None
 

@@ -1,4 +1,4 @@
-"""A rule that watches for one tensor that takes most of the memory: what ends as an out-of-memory error on a card."""
+"""A rule about one tensor that takes most of the memory: what ends as an out-of-memory error on a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RULES", "find_memory_explosions"]
 
 _SMALLEST_PAIRED = 64 << 20
 _SMALLEST = 1 << 30
-#: How many times all that goes in and out an intermediate must be.
+#: How many times all inputs and outputs an intermediate must be.
 _FAR_LARGER = 8
 _PRODUCTS = frozenset({"matmul", "bmm", "baddbmm", "einsum"})
 

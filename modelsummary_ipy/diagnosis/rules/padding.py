@@ -47,7 +47,7 @@ class _Slide:
 
     @property
     def border(self) -> Border:
-        """What its padding does to a stride-1 map: keeps it, trims it, gives all there is, or something between."""
+        """What its padding does at stride 1: keeps the size, trims it, pads fully, or something between."""
         changes = zip(self.after, self.before, self.borders, strict=True)
         pairs = [(new - old, border) for new, old, border in changes if border]
         if all(abs(change) <= border % 2 for change, border in pairs):
@@ -68,9 +68,9 @@ class _Slide:
 def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
     """Find convolutions whose padding is neither none, nor half, nor all of what the kernel takes: a note.
 
-    Finds ``padding=1`` for a kernel of 5, the one convolution that trims a map which its siblings keep, a stride of 2
-    that leaves more than half, or less where its twin leaves half. Leaves alone nets whose convolutions all trim,
-    kernels of 1, padding by hand.
+    Finds ``padding=1`` for a kernel of 5, the one convolution that shrinks a feature map where its siblings keep it, a
+    stride of 2 that leaves more than half, or less where its twin leaves half. Leaves alone nets whose convolutions all
+    shrink, kernels of 1, padding by hand.
     """
     slides = [slide for slide in (_read_slide(evidence, step) for step in evidence.flow.steps) if slide is not None]
     plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.borders) > 0]

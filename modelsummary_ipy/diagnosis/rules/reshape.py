@@ -22,9 +22,9 @@ _MOST_DIMS = 12
 
 
 def find_swaps(evidence: Evidence) -> Iterator[Flag]:
-    """Find a ``view`` that gives the sizes of a transpose but the numbers in the old order.
+    """Find a ``view`` whose output has the shape of a transpose but the elements in the old order.
 
-    Finds ``(B, T, C)`` viewed as ``(B, C, T)``, a map's channels viewed as last, the layers of a state viewed as part
+    Finds ``(B, T, C)`` viewed as ``(B, C, T)``, channels viewed as last, the layers of a state viewed as part
     of the batch. Leaves alone every regrouping that keeps the order (heads split off, windows cut, axes merged), and
     sizes that are a swap only by chance: one trace at another size shows it; views that skew scores between a pad and a
     cut.
@@ -81,8 +81,8 @@ def find_swap(before: Size, after: Size, batch: int | None = None) -> tuple[Size
     """Find the dims that a reshape seems to swap: the sizes of a transpose, merged or split at most.
 
     Args:
-        before, after: What went in and came out.
-        batch: A dim of what went in; dims that are regrouped with it are left alone.
+        before, after: Shapes of input and output.
+        batch: A dim of the input; dims that are regrouped with it are left alone.
 
     Returns:
         The sizes that changed places, before and after, without what kept its place; ``None`` if nothing did.

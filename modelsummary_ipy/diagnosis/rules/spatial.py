@@ -39,7 +39,7 @@ _TINY = 16
 
 
 def find_grown_maps(evidence: Evidence) -> Iterator[Flag]:
-    """Find stride-1 convolutions that make the feature map larger than it came.
+    """Find stride-1 convolutions that make the feature map larger.
 
     Finds ``Conv2d(1, 16, 3, padding=5)``: 256 becomes 264. Leaves alone transposed convolutions, whose job it is, and
     a feature map that is cropped later (causal nets pad and cut, FCN pads by 100 and crops at the end) or that a valid
@@ -193,10 +193,10 @@ def _entry_size(flow: Dataflow, rank: int) -> Size:
 
 
 def find_odd_maps(evidence: Evidence) -> Iterator[Flag]:
-    """Find the step that halved an odd size which later, doubled, has to meet its other half.
+    """Find the step that halved an odd size which later, doubled, is combined with the odd size.
 
     It is a note where a crop, a padding or a resize corrects it: at such sizes border pixels are invented or lost.
-    Leaves alone sizes that divide, and decoders that resize to the size they meet.
+    Leaves alone sizes that divide, and decoders that resize to the size of the skip connection.
     """
     flow = evidence.flow
     seen: set[int] = set()

@@ -136,7 +136,7 @@ def _flags_by_row(story: Story) -> list[tuple[str, ...]]:
 
 
 def to_dict(story: Story) -> dict[str, Any]:
-    """Everything in a summary, as what JSON knows: dicts, lists, strings, numbers and ``None``."""
+    """Everything in a summary, as JSON types: dicts, lists, strings, numbers and ``None``."""
     trace, memory = story.trace, story.memory
     failure = trace.failure
     return {

@@ -19,7 +19,7 @@ def size_head(view: View) -> str:
 
 
 def format_arrow(story: Story, row: Row, view: View, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
-    """What went in and what came out, or why nothing did, in lines.
+    """Input and output, or why there is none, in lines.
 
     One tensor each way is one line, ``[8, 3] → [8, 10]``; else every leaf has its own, outputs after an arrow.
     """
@@ -36,7 +36,7 @@ def format_arrow(story: Story, row: Row, view: View, *, mark: tuple[str, str] = 
 
 
 def row_lines(story: Story, row: Row, view: View) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
-    """The lines for what went in and for what came out, as far as the view shows them."""
+    """The lines for input and output, as far as the view shows them."""
     ins: tuple[Line, ...] = ()
     outs: tuple[Line, ...] = ()
     if "input" in view.columns:
@@ -77,13 +77,13 @@ def _has_run_inside(story: Story, row: Row) -> bool:
 
 
 def group_row(story: Story, node: GroupNode) -> Row:
-    """What one block of a group takes and gives, as one row."""
+    """Input and output of one block of a group, as one row."""
     first, last = story.rows[node.members[0][0]], story.rows[node.members[0][-1]]
     return last if first is last else last._replace(inputs=first.inputs)
 
 
 def group_sizes(story: Story, view: View, node: GroupNode, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
-    """What one block of a group takes and gives."""
+    """Input and output of one block of a group."""
     return format_arrow(story, group_row(story, node), view, mark=mark)
 
 

@@ -68,7 +68,7 @@
       }
       const flagged = rows.filter((row) => facts.get(row).flagged).length;
       const only = flagged ? toggle(`flagged ${flagged}`, "Only rows with findings", filter) : null;
-      // How many there are is the footer's to say: those inside folded blocks are not on the page.
+      // The footer has their number: those inside folded blocks are not on the page.
       if (rows.some((row) => facts.get(row).hidden)) {
         toggle("operations", "Show operations between the layers", (on) => {
           for (const row of rows) if (facts.get(row).hidden) row.hidden = !on;

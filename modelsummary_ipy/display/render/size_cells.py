@@ -57,7 +57,7 @@ def format_leaves(
     Args:
         leaves: Tensors in or out of a call.
         formulas: Per leaf its formula or ``None``; may be shorter.
-        against: The tensors that went in, to mark what the row changed; empty to mark nothing.
+        against: The input tensors, to mark what the row changed; empty to mark nothing.
     """
     lines: list[Line] = []
     start = 0

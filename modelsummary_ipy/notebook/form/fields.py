@@ -30,7 +30,7 @@ class Fields:
 
     Args:
         inputs: The inputs to begin with, one line each.
-        view: How the first summary is looked at.
+        view: The view of the first summary.
         edited: Called when a field that can be read was changed.
         entered: Called when Enter was pressed in one.
 

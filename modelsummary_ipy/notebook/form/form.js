@@ -1,5 +1,5 @@
 // Runs each time the form shows another page, in the element that held the page before: what its reader opened, closed,
-// searched for, scrolled to and stood on stays. The page before is out of the document and still says how it was left.
+// searched for, scrolled to and selected stays. The old page is out of the document and still has its state.
 ((holder) => {
   "use strict";
   const root = holder && holder.querySelector(".ms-root"); // another page may have come before this handler ran

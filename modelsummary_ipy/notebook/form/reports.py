@@ -20,7 +20,7 @@ Offer = tuple[str, tuple[Size, ...]]
 
 
 def compare(before: ModelSummary, after: ModelSummary) -> Comparison | None:
-    """Compare two runs; ``None`` if one failed: how far a forward came does not show how it moves."""
+    """Compare two runs; ``None`` if one failed: where a forward failed does not show how its shapes change."""
     return after.diff(before) if before.error is None and after.error is None and before is not after else None
 
 
@@ -59,7 +59,7 @@ def list_offers(summary: ModelSummary, settings: Settings | None, inputs: ModelI
     """List sizes that work where a run fails, or the largest batches that fit a budget, and a label for them.
 
     Args:
-        summary: What came of the run.
+        summary: The result of the run.
         settings: What it was run with, ``None`` if a field can't be read now.
         inputs: The inputs that the form began with.
     """

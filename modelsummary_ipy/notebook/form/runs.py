@@ -22,10 +22,10 @@ class Run:
     Attributes:
         settings: What it was run with.
         inputs: The inputs that were, as text.
-        line: The magic's line that gives the same.
+        line: The magic's line for the same.
         outcome: ``"ran"``, ``"2 findings"`` or ``"failed in 'fc'"``.
         total_params, total_mult_adds: As of its summary.
-        summary: What came of it; ``None`` once ten more have run: going back to it runs it again.
+        summary: Its result; ``None`` once ten more have run: going back to it runs it again.
     """
 
     settings: Settings
@@ -48,7 +48,7 @@ class Run:
 
 
 def build_run(settings: Settings, inputs: ModelInputs, summary: ModelSummary, line: str) -> Run:
-    """Write down what a run was made with and what came of it."""
+    """Record the settings of a run and its result."""
     count = sum(flag.severity != "note" for flag in summary.flags)
     outcome = f"{count} finding{'s' if count > 1 else ''}" if count else "ran"
     if summary.error is not None:

@@ -1,4 +1,4 @@
-"""What a run of the form depends on, as plain values: its inputs, and the line that gives the same."""
+"""What a run of the form depends on, as plain values: its inputs, and the line for the same."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def read_suggestion(text: str, inputs: ModelInputs) -> tuple[Size, ...] | None:
 
 
 def write_line(expression: str, inputs: ModelInputs, settings: Settings, fixed: Sequence[tuple[str, str]] = ()) -> str:
-    """Write the magic's line that gives the same summary.
+    """Write the magic's line for the same summary.
 
     Args:
         expression: How the user calls what is summarised: ``"model"``, ``"vae.encode"``.

@@ -30,6 +30,9 @@ from torch import Tensor, nn
 
 __all__ = ["SeenCall", "count_params", "difference", "fingerprint", "list_sizes", "quietly", "watch_with_hooks"]
 
+#: Whether this torch has ``_grouped_mm`` on a CPU.
+HAS_GROUPED_PRODUCTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 9)
+
 
 @dataclass(frozen=True)
 class SeenCall:
@@ -397,7 +400,7 @@ def _write_surroundings() -> dict[str, Any]:
         "compiled call": nn.Module._compiled_call_impl,
         "function modes": torch._C._len_torch_function_stack(),
         "dispatch modes": torch._C._len_torch_dispatch_stack(),
-        "saved hooks": torch._C._autograd._top_saved_tensors_default_hooks(True),
+        "saved hooks": getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", bool)(True),  # not in 2.7
         "loggers": [logging.getLogger(name).disabled for name in ("torch", "torch._subclasses.fake_tensor")],
         "stdout": id(sys.stdout),
         "threads": threading.active_count(),

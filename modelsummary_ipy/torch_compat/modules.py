@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import operator
 import sys
@@ -217,12 +216,3 @@ def compiler_is_loaded() -> bool:
 def default_validation(distribution: Any) -> bool:
     """Return whether ``Distribution`` checks its arguments: what ``set_default_validate_args`` is to be set back to."""
     return bool(getattr(distribution, "_validate_args", __debug__))
-
-
-def _import_compiler() -> None:
-    """Import what the first fake mode imports, and with it warning filters of sympy's: no trace's doing."""
-    with contextlib.suppress(ImportError):
-        import torch._dynamo.utils  # noqa: F401  # for what it does when it is imported
-
-
-_import_compiler()

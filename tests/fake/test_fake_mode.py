@@ -17,6 +17,7 @@ from modelsummary_ipy.fake.fake_mode import FastFakeMode, build_fake, make_fake_
 from modelsummary_ipy.fake.fake_tensors import make_fake
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensor, FakeTensorMode
 from modelsummary_ipy.tracing.module_calls import observe_calls
+from tests.reference import HAS_GROUPED_PRODUCTS
 
 CPU = torch.device("cpu")
 
@@ -421,6 +422,7 @@ def test_the_first_summary_of_a_process_adds_no_warning_filter() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.skipif(not HAS_GROUPED_PRODUCTS, reason="torch before 2.9 has none on a CPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_grouped_product_has_a_fake_wherever_it_has_a_kernel(dtype: torch.dtype) -> None:
     """torch's rule for its sizes takes bfloat16 alone; its strides must be whole multiples of 16 bytes."""
@@ -440,6 +442,7 @@ def test_a_grouped_product_has_a_fake_wherever_it_has_a_kernel(dtype: torch.dtyp
         )
 
 
+@pytest.mark.skipif(not HAS_GROUPED_PRODUCTS, reason="torch before 2.9 has none on a CPU")
 @pytest.mark.parametrize(("rows", "columns"), [(15, 16), (16, 6)])
 def test_a_grouped_product_that_fails_for_real_fails_as_a_fake(rows: int, columns: int) -> None:
     left, right, ends = torch.randn(8, 16), torch.randn(2, rows, columns), torch.tensor([4, 8], dtype=torch.int32)

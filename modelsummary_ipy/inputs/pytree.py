@@ -119,6 +119,8 @@ def write_value(value: Any) -> str:
     if isinstance(value, Size):
         return str(value)
     if isinstance(value, Tensor):
+        if value.is_nested:  # it has no one size
+            return f"<nested tensor of {value.size(0)}>"
         shape = tuple(value.shape)
         return str(Size(shape, dtype=value.dtype)) if 0 not in shape else f"tensor{shape}"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

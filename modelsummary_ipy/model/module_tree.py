@@ -316,7 +316,7 @@ def _read_module(
         params=params,
         settings=read_settings(module, found.plain) if kind is None else kind.settings,
         extra_repr=read_extra_repr(module) if kind is None else kind.extra_repr,
-        training=bool(module.training),
+        training=bool(getattr(module, "training", False)),
         found=found.where,
         lazy=kind is None and any(isinstance(tensor, UninitializedTensorMixin) for _, tensor, _ in found.tensors),
         loose=loose,

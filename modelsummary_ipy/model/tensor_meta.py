@@ -67,12 +67,17 @@ _metas: dict[tuple[Any, ...], TensorMeta] = {}
 def find_meta(tensor: Tensor, *, lazy: bool = False, plain: bool = True) -> TensorMeta:
     """Read a tensor's size, stride, dtype and device; equal ones are one object.
 
+    A nested tensor has no one size: its meta has the number of its elements.
+
     Args:
         tensor: A real one, lazy ones too.
         lazy: Whether it has no size yet.
         plain: Whether its stride describes its layout in memory: see ``is_plain``.
     """
-    size = None if lazy else tensor.size()
+    if tensor.is_nested:
+        size: torch.Size | None = torch.Size((tensor.numel(),))
+    else:
+        size = None if lazy else tensor.size()
     stride = tensor.stride() if plain and not lazy else None
     key = (size, stride, tensor.dtype, tensor.device, tensor.requires_grad)
     meta = _metas.get(key)

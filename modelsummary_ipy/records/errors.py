@@ -8,7 +8,28 @@ ModelSummaryError
 
 from __future__ import annotations
 
-__all__ = ["CheckError", "ForwardError", "InputError", "ModelSummaryError"]
+__all__ = ["CheckError", "ForwardError", "InputError", "ModelSummaryError", "cut_text", "write_error"]
+
+#: No message is longer.
+MOST_CHARACTERS = 2000
+
+
+def cut_text(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Return a text, without its middle if it is longer than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    note = f" … ({len(text) - most:,} characters more) … "
+    kept = max(most - len(note), 0)
+    tail = kept // 4
+    return text[: kept - tail] + note + (text[-tail:] if tail else "")
+
+
+def write_error(error: BaseException) -> str:
+    """Return the message of an exception, cut, also of one whose ``__str__`` raises."""
+    try:
+        return cut_text(str(error))
+    except Exception as raised:  # noqa: BLE001  # the user's own class writes it
+        return f"(its __str__ raised {type(raised).__name__})"
 
 
 class ModelSummaryError(Exception):
@@ -33,7 +54,7 @@ class InputError(ModelSummaryError, ValueError):
             parts.append(f"expected {expected}")
         if example:
             parts.append(f"for example {example}")
-        super().__init__("; ".join(parts))
+        super().__init__(cut_text("; ".join(cut_text(part, MOST_CHARACTERS // 3 - 4) for part in parts)))
 
 
 class ForwardError(ModelSummaryError):
@@ -60,12 +81,13 @@ class ForwardError(ModelSummaryError):
         fix: str = "",
         sizes: tuple[str, ...] = (),
     ) -> None:
+        message = cut_text(message)
         super().__init__(message)
         self.message = message
         self.path = path
         self.row = row
         self.source = source
-        self.reason = reason
+        self.reason = cut_text(reason)
         self.fix = fix
         self.sizes = sizes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes, is_fakes_assertion
 from modelsummary_ipy.tracing.real_op_checks import UnknownError, is_about_history, replay
 from modelsummary_ipy.tracing.tracer import TraceResult
@@ -13,7 +14,7 @@ __all__ = ["confirm_failure", "differentiates", "find_need_of_values", "forbids_
 
 def differentiates(error: BaseException) -> bool:
     """Return whether a forward differentiates, which it can't without grad, or with hooks on what autograd saves."""
-    message = str(error)
+    message = write_error(error)
     messages = (
         "yet support saved tensor hooks",
         "does not require grad",
@@ -25,7 +26,7 @@ def differentiates(error: BaseException) -> bool:
 
 def forbids_grad(error: BaseException) -> bool:
     """Return whether a forward does what autograd forbids: whoever runs it does so under ``no_grad``."""
-    message = str(error)
+    message = write_error(error)
     return "requires grad" in message or "support the deepcopy protocol" in message
 
 
@@ -48,7 +49,7 @@ def confirm_failure(result: TraceResult) -> tuple[TraceResult, str]:
     if isinstance(real, (UnknownError, *FAKE_ONLY_ERRORS)):
         return _name_plain_tensors(result), ""
     real = real.with_traceback(result.error.__traceback__)
-    renamed = replace(failure, error_type=type(real).__name__, message=str(real))
+    renamed = replace(failure, error_type=type(real).__name__, message=write_error(real))
     return replace(result, error=real, trace=replace(result.trace, failure=renamed)), ""
 
 
@@ -90,6 +91,7 @@ def find_need_of_values(result: TraceResult) -> str:
         text in message
         for text in (
             "Cannot access data pointer",
+            "tensors do not have strides",  # compressed sparse layouts
             "data pointer of FakeTensor",
             ".numpy() is not supported for tensor subclasses",
             "Tensor that doesn't have storage",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
+import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from types import CodeType
+from types import CodeType, CoroutineType, GeneratorType
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from modelsummary_ipy.isolation.interrupts import InterruptGate, InterruptsDefer
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tree
 from modelsummary_ipy.model.tensor_meta import TAG, name_dtype
+from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.records.trace import (
     Call,
     Failure,
@@ -261,8 +263,9 @@ class _Tracer:
         self._observer = observer
         self._guard = guard
         self._modules: list[ModuleFact] = [
-            fact if fact.training == module.training else fact._replace(training=bool(module.training))
+            fact if fact.training == training else fact._replace(training=bool(training))
             for module, fact in _pair(work, tree)
+            for training in [getattr(module, "training", False)]  # a frozen ScriptModule has none
         ]
         self._unknown_modules: list[nn.Module] = []  # an id in index_of must not be reused
         self._new_params: list[tuple[ParamFact, Tensor]] = []
@@ -326,6 +329,8 @@ class _Tracer:
                 output = self._call_hooked(record, module, args, kwargs)
             else:
                 output = module.forward(*args, **kwargs)
+            if record.parent is None:
+                output = _finish(output)
         except BaseException as error:
             self._fail(record, error)
             raise
@@ -719,7 +724,7 @@ class _Tracer:
             inner = inner.tb_next
         source = to_source(place) if place else None
         culprit = self._culprit.index if self._culprit is not None and error is self._error else None
-        return Failure(culprit, type(error).__name__, str(error), source, read_line(source))
+        return Failure(culprit, type(error).__name__, write_error(error), source, read_line(source))
 
 
 #: Attributes of a tensor about autograd.
@@ -746,6 +751,24 @@ def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:
     if isinstance(module, torch.jit.ScriptModule):
         return True
     return not has_children and class_before_sharding(type(module)).__module__.startswith("torch.")
+
+
+#: So many items of a forward that is a generator are asked for.
+_MOST_ITEMS = 1000
+
+
+def _finish(output: Any) -> Any:
+    """Run a forward that is a generator to its end, and one that is a coroutine as far as it goes without waiting."""
+    if isinstance(output, GeneratorType):
+        return list(itertools.islice(output, _MOST_ITEMS))
+    if isinstance(output, CoroutineType):
+        try:
+            output.send(None)
+        except StopIteration as end:
+            return end.value
+        output.close()
+        raise RuntimeError("the forward waits for something outside it, which a summary does not provide")
+    return output
 
 
 def _write_arguments(positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -12,7 +12,8 @@ from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec, Offset
 __all__ = ["LazyWeights", "build_layer"]
 
 _set_state = vars(nn.Module)["__dict__"].__set__  # an attribute that is set goes through the module's own __setattr__
-_EMPTY_DICTS = tuple(EMPTY.items())
+_STORES = ("_parameters", "_buffers", "_modules")
+_HOOK_DICTS = tuple((name, empty) for name, empty in EMPTY.items() if name not in _STORES)
 
 
 def build_layer(spec: LayerSpec, make: Callable[[int], Any], *, lazy: bool) -> nn.Module:
@@ -31,8 +32,9 @@ def build_layer(spec: LayerSpec, make: Callable[[int], Any], *, lazy: bool) -> n
         return {name: None if place is None else make(first + place) for name, place in weights.items()}
 
     layer: nn.Module = object.__new__(kind.cls)
-    state = {name: empty() for name, empty in _EMPTY_DICTS}
-    state.update(kind.state)
+    state = kind.state.copy()
+    for name, empty in _HOOK_DICTS:
+        state[name] = empty()
     state["training"] = spec.training
     state["_parameters"], state["_buffers"], state["_modules"] = store(kind.params), store(kind.buffers), {}
     _set_state(layer, state)

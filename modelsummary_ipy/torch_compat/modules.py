@@ -189,9 +189,8 @@ CONV_TYPES: Any = prefer(
 def find_wrapped(module: nn.Module) -> nn.Module | None:
     """Return what ``torch.compile`` or a data-parallel wrapper calls, ``None`` for any other module."""
     kind = type(module).__name__
-    name = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}.get(kind, "")
-    inner = dict(module.named_children()).get(name)
-    return inner if isinstance(inner, nn.Module) else None
+    name = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}.get(kind)
+    return dict(module.named_children()).get(name) if name is not None else None
 
 
 def original_of_compiled(function: Any) -> Any:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modelsummary_ipy.isolation.shadow import Mode
     from modelsummary_ipy.notebook.form.form import SummaryForm
     from modelsummary_ipy.tracing.engine import Engine
-    from modelsummary_ipy.tracing.tracer import Observer
+    from modelsummary_ipy.tracing.progress import Observer
 
 __all__ = ["ModelSummary"]
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from modelsummary_ipy import CheckError, ForwardError, InputError, ModelSummary, Size
-from modelsummary_ipy.tracing.tracer import TraceCancelled
+from modelsummary_ipy.tracing.progress import TraceCancelled
 
 
 class Example(nn.Module):

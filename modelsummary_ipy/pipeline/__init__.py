@@ -3,7 +3,7 @@
 from modelsummary_ipy.pipeline.facts import Facts
 from modelsummary_ipy.pipeline.request import Assumptions, Request, read_assumptions
 from modelsummary_ipy.pipeline.stages import Pipeline, observed, trace_model
-from modelsummary_ipy.tracing.tracer import TraceCancelled
+from modelsummary_ipy.tracing.progress import TraceCancelled
 
 __all__ = [
     "Assumptions",

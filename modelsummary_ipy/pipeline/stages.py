@@ -35,8 +35,8 @@ from modelsummary_ipy.records.view import WhenFormulas
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.tracing.engine import Traced, run_engine
+from modelsummary_ipy.tracing.progress import Observer, observing_progress
 from modelsummary_ipy.tracing.retracer import Retracer
-from modelsummary_ipy.tracing.tracer import Observer, observing_progress
 
 __all__ = ["Pipeline", "observed", "trace_model"]
 

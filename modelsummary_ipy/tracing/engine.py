@@ -30,12 +30,13 @@ from modelsummary_ipy.tracing.example_inputs import (
     prepare_inputs,
 )
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values, forbids_grad
+from modelsummary_ipy.tracing.progress import Observer, TraceCancelled
 from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun, overrun_guard
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
 from modelsummary_ipy.tracing.source_lines import trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
-from modelsummary_ipy.tracing.tracer import Observer, Prepared, TraceCancelled, TraceResult, trace
+from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
 
 __all__ = ["Engine", "Traced", "run_engine"]
 

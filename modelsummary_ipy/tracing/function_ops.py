@@ -15,10 +15,10 @@ from modelsummary_ipy.torch_compat.fakes import schema_of
 
 __all__ = ["OpInfo", "describe_op", "name_arguments", "simplify_argument"]
 
-#: Attributes of a tensor that make another tensor; all others are only looked at.
+#: Attributes of a tensor that make another tensor; all others are only read.
 _TENSOR_ATTRIBUTES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
-#: Called often, and never a step of the forward.
-_QUESTIONS = frozenset(
+#: They read what a tensor is, and are no step of the forward.
+_READERS = frozenset(
     [
         "size",
         "dim",
@@ -91,13 +91,13 @@ class OpInfo:
 
     Attributes:
         name: ``"view"``, ``"add"``, ``"relu_"``.
-        question: Whether it only looks at a tensor.
+        only_reads: Whether it only reads a tensor: no step of the forward.
         inplace: Whether it writes into its first argument.
-        reads_data: ``.data`` and the like: another face of the same tensor.
+        reads_data: ``.data`` and the like: another object for the same tensor.
     """
 
     name: str
-    question: bool = False
+    only_reads: bool = False
     inplace: bool = False
     reads_data: bool = False
 
@@ -106,23 +106,23 @@ _known: dict[Any, OpInfo] = {}
 
 
 def describe_op(func: Callable[..., Any]) -> OpInfo:
-    """Return what is known of ``func``; it is cached, for a forward needs it thousands of times."""
+    """Return what is known of a function; it is found once, for a forward calls it thousands of times."""
     info = _known.get(func)
     if info is None:
-        info = _known[func] = _learn(func)
+        info = _known[func] = _read_function(func)
     return info
 
 
-def _learn(func: Callable[..., Any]) -> OpInfo:
+def _read_function(func: Callable[..., Any]) -> OpInfo:
     name = getattr(func, "__name__", type(func).__name__)
     owner = getattr(func, "__self__", None)
     if name in ("__get__", "__set__", "__delete__") and owner is not None:
         attribute = getattr(owner, "__name__", "") or getattr(getattr(owner, "fget", None), "__name__", "")
         reads_data = name == "__get__" and attribute == "data"
         return OpInfo(
-            attribute, question=name != "__get__" or attribute not in _TENSOR_ATTRIBUTES, reads_data=reads_data
+            attribute, only_reads=name != "__get__" or attribute not in _TENSOR_ATTRIBUTES, reads_data=reads_data
         )
-    question = name in _QUESTIONS or name.startswith(("is_", "_is_"))
+    only_reads = name in _READERS or name.startswith(("is_", "_is_"))
     plain = name.strip("_") if name.startswith("__") else name
     inplace = name == "__setitem__" or (name.endswith("_") and not name.startswith("_"))
     if name.startswith("__i") and plain[1:] in (
@@ -140,7 +140,7 @@ def _learn(func: Callable[..., Any]) -> OpInfo:
         return OpInfo(f"{plain[1:]}_".replace("truediv", "div"), inplace=True)
     if name.startswith("__") and plain not in _OPERATORS and plain[:1] == "r" and plain[1:] in _ARITHMETIC:
         plain = plain[1:]
-    return OpInfo(plain.replace("truediv", "div"), question=question, inplace=inplace)
+    return OpInfo(plain.replace("truediv", "div"), only_reads=only_reads, inplace=inplace)
 
 
 _ARITHMETIC = frozenset(

@@ -17,10 +17,11 @@ from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.retraced import Budget, Retraced, Sizes, Specs
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
+from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.resized_inputs import resize_inputs
-from modelsummary_ipy.tracing.tracer import Prepared, TraceEndedError, TraceResult, trace
+from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
 
 __all__ = ["Retracer", "trace_fake"]
 

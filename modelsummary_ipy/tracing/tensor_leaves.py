@@ -13,8 +13,9 @@ from modelsummary_ipy.model.tensor_meta import name_device, name_dtype
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
 
-__all__ = ["build_spec", "find_argument_leaves", "find_leaves", "read_shape"]
+__all__ = ["Leaf", "build_spec", "find_argument_leaves", "find_leaves", "find_op_tensors", "read_shape"]
 
+#: A tensor under its key path.
 Leaf = tuple[str, Tensor]
 
 _TENSORS = (Tensor,)
@@ -110,3 +111,17 @@ def _collect_object(value: Any, name: str, found: list[Leaf]) -> None:
             found += walk_leaves(item, name, _TENSORS)  # storage behind properties, as graph libraries keep it
         elif not key.startswith("_"):
             found += walk_leaves(item, f"{name}.{key}", _TENSORS)
+
+
+def find_op_tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """List the tensors among the arguments of a torch function: bare, or in lists and tuples two deep."""
+    found: list[Tensor] = []
+    for value in args if not kwargs else (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found += [item for item in value if isinstance(item, Tensor)]
+            for item in value:
+                if isinstance(item, (tuple, list)):
+                    found += [inner for inner in item if isinstance(inner, Tensor)]
+    return found

@@ -86,14 +86,14 @@ def alike() -> list[nn.Module]:
 def count_runs(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """Note the layers that are run: that no earlier one answers for."""
     runs: list[nn.Module] = []
-    find: Any = LayerCache.find
+    find_key: Any = LayerCache.find_key
 
     def look_up(self: Any, index: int, module: nn.Module, *args: Any) -> Any:
-        found = find(self, index, module, *args)
-        runs.extend([module] if found is None else [])
-        return found
+        key = find_key(self, index, module, *args)
+        runs.extend([module] if key is None or self.find(key) is None else [])
+        return key
 
-    monkeypatch.setattr(LayerCache, "find", look_up)
+    monkeypatch.setattr(LayerCache, "find_key", look_up)
     return runs
 
 
@@ -104,6 +104,14 @@ def test_layers_that_are_alike_run_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert [row.outputs[0].shape for row in layers_of(ms)] == [(2, 4)] * 3
     assert ms.total_mult_adds == 3 * 2 * 4 * 4
     assert [call.params for call in ms.story.trace.calls[1:]] == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_what_a_layer_with_hooks_gives_is_no_other_layers_output() -> None:
+    hooked = nn.Linear(4, 4)
+    hooked.register_forward_hook(lambda layer, args, output: output[:, :2])
+    ms = ModelSummary(Stack(*alike(), hooked, nn.Linear(2, 4), *alike()), (2, 4))
+    assert ms.error is None
+    assert [row.outputs[0].shape[1] for row in layers_of(ms)] == [4, 4, 4, 2, 4, 4, 4, 4]
 
 
 class Doubles:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.tracing.tracer import TraceCancelled
+from modelsummary_ipy.tracing.progress import TraceCancelled
 from tests.models import CASES, Case, by_name
 from tests.reference import list_module_calls
 from tests.traced import hook_case, trace_case
@@ -264,7 +264,7 @@ def test_dims_of_size_zero_and_batch_of_none_pass() -> None:
 
 
 def test_an_observer_of_progress_gets_every_trace_and_may_end_it() -> None:
-    from modelsummary_ipy.tracing.tracer import observing_progress
+    from modelsummary_ipy.tracing.progress import observing_progress
 
     ms = ModelSummary(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (2, 1, 16, 16))
     heard: list[str] = []

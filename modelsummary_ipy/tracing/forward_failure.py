@@ -1,0 +1,58 @@
+"""How the forward of a trace failed: the function and the call that raised, and the user's line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import CodeType
+from typing import Any
+
+from modelsummary_ipy.records.errors import write_error
+from modelsummary_ipy.records.trace import Failure
+from modelsummary_ipy.tracing.call_builder import RunningCall
+from modelsummary_ipy.tracing.progress import TraceCancelled
+from modelsummary_ipy.tracing.source_lines import Place, find_lines, read_line, to_source
+
+__all__ = ["FailureLog", "Operands"]
+
+#: ``(function, args, kwargs)`` of a torch function, to be tried again for real.
+Operands = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
+
+
+class FailureLog:
+    """Follows an exception outwards through the calls of a forward; the first function and call it meets raised it."""
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+        self._call: RunningCall | None = None
+        self._function = ""
+        self._operands: Operands | None = None
+
+    def note_function(self, error: BaseException, name: str, operands: Operands | None) -> None:
+        """Note that a torch function raised."""
+        if error is not self._error and not isinstance(error, TraceCancelled):
+            self._function = name
+            self._operands = operands
+
+    def note_call(self, error: BaseException, call: RunningCall) -> None:
+        """Note that an exception left a call."""
+        call.status = "failed"
+        if error is not self._error:
+            self._error = error
+            self._call = call
+
+    def find_function(self, error: BaseException | None) -> tuple[str, Operands | None]:
+        """Return name and operands of the torch function that raised the forward's exception, if one did."""
+        return (self._function, self._operands) if error is not None and error is self._error else ("", None)
+
+    def build_failure(self, error: BaseException, stop: CodeType) -> Failure:
+        """Build the record of a forward's failure; ``stop`` is the code that runs a module's forward."""
+        place: Place | None = None
+        inner = error.__traceback__
+        while inner is not None:
+            found = find_lines(inner.tb_frame, stop, 1)
+            if found and found[0][0] is inner.tb_frame.f_code:
+                place = (inner.tb_frame.f_code, inner.tb_lineno)
+            inner = inner.tb_next
+        source = to_source(place) if place else None
+        call = self._call.index if self._call is not None and error is self._error else None
+        return Failure(call, type(error).__name__, write_error(error), source, read_line(source))

@@ -31,6 +31,8 @@ MLP_PARAMS = 64 * 256 + 256 + 256 * 64 + 64
 @pytest.fixture(params=[8, 64])
 def ranks(request: pytest.FixtureRequest) -> Iterator[int]:
     """Rank 0 of a group of so many."""
+    if dist.is_initialized():  # by the case of a distributed model
+        dist.destroy_process_group()
     dist.init_process_group("fake", rank=0, world_size=request.param, store=FakeStore())
     torch.manual_seed(0)
     yield request.param

@@ -38,8 +38,8 @@ class MagicReference(Directive):
                 continue
             term = nodes.term("", "", nodes.literal(text=name_action(action)))
             text = (action.help or "") % {"default": action.default, "prog": "%summary"}
-            told = nodes.definition("", nodes.paragraph(text=text))
-            listed += nodes.definition_list_item("", term, told)
+            definition = nodes.definition("", nodes.paragraph(text=text))
+            listed += nodes.definition_list_item("", term, definition)
         return [listed]
 
 

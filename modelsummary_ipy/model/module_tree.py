@@ -18,6 +18,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from modelsummary_ipy.model.attribute_reads import find_reads
 from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, LayerSpec, find_kind
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
+from modelsummary_ipy.model.packed_weights import read_packed
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.torch_compat.distributed import count_mesh, is_sharded, local_part
@@ -143,9 +144,10 @@ class _Found:
             it has none; else -1.
         plain: Unless it has a kind: its attributes, without what every module has, by name.
         others: Everything that may hold a tensor or a module, by name.
+        packed: What is known of those of ``tensors`` that stand for packed quantized weights, by ``id``.
     """
 
-    __slots__ = ("first", "kind", "module", "others", "parent", "paths", "plain", "tensors", "where")
+    __slots__ = ("first", "kind", "module", "others", "packed", "parent", "paths", "plain", "tensors", "where")
 
     def __init__(self, module: nn.Module, where: str, parent: int | None) -> None:
         self.module = module
@@ -155,12 +157,17 @@ class _Found:
         self.tensors = _own_tensors(module)
         self.first = -1
         self.plain: dict[str, Any] = {}
+        self.packed: dict[int, TensorMeta] = {}
         self.others: list[tuple[str, Any]] = []
         self.kind = find_kind(module)
         if self.kind is not None:
             return
         for name, value in [item for item in list(vars(module).items()) if item[0] not in _NO_SETTINGS]:
             self.plain[name] = value
+            if type(value) is torch.ScriptObject:
+                for inner, stand_in, meta in read_packed(value):
+                    self.tensors.append((f"{name}.{inner}", stand_in, "parameter"))
+                    self.packed[id(stand_in)] = meta
             if type(value) not in ATOM_TYPES and not is_short_tuple(value):
                 self.others.append((name, value))
 
@@ -191,7 +198,8 @@ def _number_params(tree: ModuleTree, found: list[_Found]) -> None:
                 if number is None:
                     number_of[id(tensor)] = len(tensors)
                     tensors.append(tensor)
-                    tree.metas.append(metas[place] if metas else read_meta(tensor))
+                    meta = metas[place] if metas else one.packed.get(id(tensor))
+                    tree.metas.append(read_meta(tensor) if meta is None else meta)
                     names.append([base + name for base in bases])
                     kinds.append(kind)
                 else:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.ao import quantization
 
 from modelsummary_ipy import InputError, ModelSummary
 from tests.reference import quietly, watch_with_hooks
@@ -68,6 +69,37 @@ def test_compressed_sparse_matrices_are_run_for_real(name: str, is_buffer: bool)
         assert ms.engine == "real"
         assert ms.rows[0].outputs[0].shape == (10, 7)
         assert all("(sparse)" in op for op in ms.unknown_ops)
+
+
+def quantize_layers(model: nn.Module, example: Tensor) -> nn.Module:
+    """Calibrate and convert, as eager quantization does."""
+    model.eval().qconfig = quantization.get_default_qconfig(torch.backends.quantized.engine)  # type: ignore[assignment]
+    quantization.prepare(model, inplace=True)
+    model(example)
+    quantization.convert(model, inplace=True)
+    return model
+
+
+@pytest.mark.parametrize("engine", ["auto", "real", "static"])
+def test_packed_weights_of_quantized_layers_are_counted(engine: Any) -> None:
+    with quietly():
+        for model, x in (
+            (nn.Sequential(nn.Linear(100, 50), nn.Linear(50, 2, bias=False)), torch.randn(2, 100)),
+            (nn.Sequential(nn.LSTM(20, 8, 2)), torch.randn(3, 2, 20)),
+        ):
+            scalars = sum(param.numel() for param in model.parameters())
+            kept = sum(param.numel() * (1 if param.dim() == 2 else 4) for param in model.parameters())
+            small = quantization.quantize_dynamic(model, {nn.Linear, nn.LSTM})
+            ms = ModelSummary(small, x, engine=engine)
+            assert ms.error is None
+            assert ms.total_params == scalars
+            assert ms.trainable_params == 0
+            assert ms.memory.param_bytes == kept
+        conv = nn.Sequential(quantization.QuantStub(), nn.Conv2d(3, 8, 3), quantization.DeQuantStub())
+        small = quantize_layers(conv, torch.randn(1, 3, 8, 8))
+        ms = ModelSummary(small, torch.randn(1, 3, 8, 8), engine=engine)
+        assert ms["1"].own_params == ms.total_params == 8 * 3 * 9 + 8
+        assert ms.memory.param_bytes == 8 * 3 * 9 + 8 * 4
 
 
 class Yields(nn.Module):

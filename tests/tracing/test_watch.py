@@ -220,7 +220,7 @@ def test_what_a_block_referred_to_is_let_go_also_by_a_task_that_goes_on() -> Non
     asyncio.run(run())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of torch.jit
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*torch.jit:FutureWarning")  # torch's own
 @pytest.mark.parametrize("transform", ["deepcopy", "pickle", "trace", "export", "fx", "compile"])
 def test_a_model_is_transformed_as_before_after_a_summary(transform: str) -> None:
     net, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.randn(2, 4)

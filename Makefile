@@ -9,7 +9,7 @@
 #   make arrows    which package imports which, and in how many files
 #   make docs      the documentation, warnings as errors, in build/docs
 #   make pictures  the pictures of the documentation
-#   make matrix    the tests on each torch from 2.6 on, one environment at a time (hours; VERSIONS="2.9.1 lowest")
+#   make matrix    the tests on each torch from 2.7 on, one environment at a time (hours; VERSIONS="2.9.1 lowest")
 #   make bench     speeds beside the peers, bugs found, false alarms, mutants flagged, formulas
 
 SHELL := /bin/bash

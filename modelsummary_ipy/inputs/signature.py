@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ __all__ = [
     "check_device",
     "check_fit",
     "check_initialised",
+    "check_keywords",
     "check_method",
     "check_model",
     "describe_type",
@@ -141,6 +142,20 @@ def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapp
     if not wrong or (wrong.endswith("missing") and _may_add_arguments(model, method)):
         return
     raise InputError(f"{described}: {wrong}", f"{method}({_write_parameters(signature)})", write_example(model, method))
+
+
+def check_keywords(model: nn.Module, method: str, given: Collection[str], options: Collection[str]) -> None:
+    """Raise ``InputError`` if a keyword of the constructor is no option and no parameter of the method."""
+    signature = read_signature(model, method)
+    parameters = signature.parameters if signature is not None else {}
+    if not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in given:
+        if name not in parameters:
+            near = difflib.get_close_matches(name, [*options, *parameters], 1, 0.6)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            expected = f"an option, or a parameter of {method}: {', '.join(parameters)}"
+            raise InputError(f"no keyword {name!r}{hint}", expected, write_example(model, method))
 
 
 def find_misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

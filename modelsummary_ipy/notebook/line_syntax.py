@@ -142,8 +142,13 @@ def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = 
 # -- inputs -----------------------------------------------------------------------------------------------------------
 
 
-def read_words(words: list[str], names: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def read_words(words: list[str], names: Mapping[str, Any], model: str = "model") -> tuple[list[Any], dict[str, Any]]:
     """Read the words after the model: sizes, data and plain values, by position or ``name=``.
+
+    Args:
+        words: From ``split_line``.
+        names: The user's.
+        model: How the line names the model, for an example.
 
     Returns:
         Positional and keyword arguments. A size with a name or a dtype is a ``Size``, any other a sequence of ints.
@@ -151,6 +156,7 @@ def read_words(words: list[str], names: Mapping[str, Any]) -> tuple[list[Any], d
     Raises:
         InputError: If a word can't be read, or a keyword comes twice.
     """
+    _check_commas(words, model)
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for word in words:
@@ -166,6 +172,16 @@ def read_words(words: list[str], names: Mapping[str, Any]) -> tuple[list[Any], d
         else:
             args.append(_read(word, names))
     return args, kwargs
+
+
+def _check_commas(words: list[str], model: str) -> None:
+    """Raise ``InputError`` if a comma ends a word: sizes stand in parentheses, inputs are parted by spaces."""
+    if not any(word.endswith(",") for word in words):
+        return
+    parts = [part.strip() for part in _split_at(" ".join(words), ",") if part.strip()]
+    if all(re.fullmatch(rf"({_NAME}=)?\d+", part) for part in parts):
+        raise InputError(" ".join(words), "a size in parentheses", f"%summary {model} ({', '.join(parts)})")
+    raise InputError(f"commas in {' '.join(words)!r}", "spaces between inputs", f"%summary {model} {' '.join(parts)}")
 
 
 def _add(kwargs: dict[str, Any], more: Mapping[str, Any]) -> None:

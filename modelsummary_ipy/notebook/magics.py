@@ -7,6 +7,7 @@ import re
 import sys
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -20,7 +21,7 @@ from IPython.core.magic import (
 from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, CaselessStrEnum, Int, List, Unicode
 
-from modelsummary_ipy.notebook import completion as completion
+from modelsummary_ipy.notebook import completion
 from modelsummary_ipy.notebook.line_syntax import read_words, split_line
 from modelsummary_ipy.notebook.options import (
     check_name,
@@ -29,6 +30,8 @@ from modelsummary_ipy.notebook.options import (
     read_dtypes,
     read_expect,
     split_names,
+    write_help,
+    write_option,
 )
 from modelsummary_ipy.records.errors import InputError
 
@@ -104,8 +107,6 @@ class SummaryMagics(Magics):
     def summary(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Show the input and output shapes of every layer of a model, its costs, and what is probably a mistake.
 
-        ::
-
             %summary model (1, 3, 224, 224)          one input of that size
             %summary model (B=8, 3, H=224, W=224)    dims with names
             %summary model (B, 3, H, W)              variables name the dims
@@ -119,8 +120,8 @@ class SummaryMagics(Magics):
             %summary -i model (1, 3, 224, 224)       a form
             %summary --auto on                       every module at the end of a cell
 
-        The model is not run, moved or changed; a size is never evaluated as data. Returns the ``ModelSummary``; a
-        ``;`` at the end shows nothing.
+        The model is not run, moved or changed; a size is never evaluated as data. Returns the ModelSummary;
+        a ; at the end shows nothing.
         """
         __tracebackhide__ = True  # what a watched cell raises is the cell's own
         try:
@@ -170,7 +171,7 @@ class SummaryMagics(Magics):
             if target.call is not None:
                 inputs = set_dtypes(read_call(target.model, *target.call, method=target.method), dtypes)
             elif target.words:
-                args, kwargs = read_words(list(target.words), names)
+                args, kwargs = read_words(list(target.words), names, target.expression)
                 inputs = read_arguments(target.model, args, kwargs, method=target.method, dtypes=dtypes)
             expect = read_expect(options.expect, names)
             made = ModelSummary(target.model, inputs, method=target.method, expect=expect, **self._keywords(options))
@@ -217,7 +218,7 @@ class SummaryMagics(Magics):
         columns = split_names(options.columns) if options.columns else tuple(self.columns)
         depth = options.depth if options.depth is not None else self.depth
         ops = options.ops if options.ops is not None else self.ops
-        made.view = make_view(made.view, depth=depth, ops=ops, columns=columns or None)
+        made.view = make_view(replace(made.view, from_magic=True), depth=depth, ops=ops, columns=columns or None)
 
     # -- calls that happen by themselves ------------------------------------------------------------------------------
 
@@ -287,6 +288,10 @@ class SummaryMagics(Magics):
         self.auto = AutoShow(self._ip) if on else None
 
 
+# IPython's decorators leave their own markup in it.
+SummaryMagics.summary.__doc__ = write_help(SummaryMagics.summary.parser)
+
+
 def _are_comparable(old: ModelSummary, new: ModelSummary) -> bool:
     """Return whether two summaries are of one model, or of one that was edited in between, and a formula can judge.
 
@@ -309,10 +314,9 @@ def _move_by_name(one: InputFact, other: InputFact) -> bool:
 
 
 def _format_error(wrong: InputError) -> str:
-    """Write an error in one line, with an option as the magic takes it: ``--device cpu`` for ``device='cpu'``."""
-    option = re.fullmatch(r"(\w+)=['\"]?([^'\"]*)['\"]?", wrong.example)
-    example = f"--{option[1]} {option[2]}" if option else wrong.example
-    return " ".join(str(InputError(wrong.received, wrong.expected, example)).split())
+    """Write an error in one line, with options as the magic takes them: ``--device cpu`` for ``device='cpu'``."""
+    shown = InputError(write_option(wrong.received), wrong.expected, write_option(wrong.example))
+    return " ".join(str(shown).split())
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
@@ -322,7 +326,7 @@ def load(shell: Any) -> None:
     """Register the magic and its completion."""
     magics = SummaryMagics(shell)
     shell.register_magics(magics)
-    completion.hook(shell, _complete)
+    completion.hook(shell, SummaryMagics.summary.parser)
 
 
 def unload(shell: Any) -> None:
@@ -337,7 +341,3 @@ def unload(shell: Any) -> None:
             magics.auto.close()
         shell.configurables[:] = [known for known in shell.configurables if known is not magics]
     completion.unhook(shell)
-
-
-def _complete(shell: Any, event: Any) -> list[str]:
-    return completion.complete(SummaryMagics.summary.parser, shell.user_ns, event.text_until_cursor)

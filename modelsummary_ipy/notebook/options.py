@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import builtins
+import difflib
+import inspect
 import keyword
 import re
 from collections.abc import Mapping
@@ -11,7 +15,16 @@ from typing import Any
 from modelsummary_ipy.notebook.line_syntax import evaluate, unquote
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["check_name", "is_silenced", "part_options", "read_dtypes", "read_expect", "split_names"]
+__all__ = [
+    "check_name",
+    "is_silenced",
+    "part_options",
+    "read_dtypes",
+    "read_expect",
+    "split_names",
+    "write_help",
+    "write_option",
+]
 
 _DECLARED = re.compile(r"([\w.\[\]]*)=(.*)", re.DOTALL)
 
@@ -25,6 +38,9 @@ def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[lis
 
     Returns:
         The options with their values, and all else.
+
+    Raises:
+        InputError: If there is no such option; the message has the nearest.
 
     Example:
         >>> part_options(["--depth", "2", "model", "--ops", "(1, 3)"], {"--depth": True, "--ops": False})
@@ -41,7 +57,8 @@ def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[lis
                 value = next(rest, None)
                 options += [] if value is None else [value]
         elif word.startswith("--") or re.fullmatch(r"-[a-zA-Z]", word):
-            options.append(word)  # unknown: the parser raises
+            near = difflib.get_close_matches(name, takes_value, 1, 0.6)
+            raise InputError(f"no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
         else:
             others.append(word)
     return options, others
@@ -111,3 +128,29 @@ def check_name(name: str | None, model: str = "") -> None:
 def is_silenced(line: str) -> bool:
     """Return whether a line ends with ``;``, a comment apart."""
     return re.search(r";\s*(#.*)?$", line) is not None
+
+
+def write_option(text: str) -> str:
+    """Write a keyword of Python at the beginning of a text as the magic takes it, any other text as it is.
+
+    Example:
+        >>> write_option("columns=['input', 'params']"), write_option("device='tpu7', which this machine does not have")
+        ("--columns input,params", "--device tpu7, which this machine does not have")
+    """
+    found = re.match(r"(\w+)=(\d+|'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\})(.*)", text, re.DOTALL)
+    if found is None:
+        return text
+    value = ast.literal_eval(found[2])
+    if isinstance(value, Mapping):
+        value = [f"{path}={size!r}" if path else repr(size) for path, size in value.items()]
+    written = ",".join(value) if isinstance(value, list) else str(value)
+    return f"--{found[1]} {written}{found[3]}"
+
+
+def write_help(parser: argparse.ArgumentParser) -> str:
+    """Write what ``%summary?`` shows: the description and the options, without markup."""
+    formatter = argparse.HelpFormatter("%summary", width=100)
+    formatter.start_section("Options")
+    formatter.add_arguments(action for action in parser._actions if action.option_strings)
+    formatter.end_section()
+    return f"{inspect.cleandoc(parser.description or '')}\n\n{formatter.format_help()}"

@@ -27,6 +27,7 @@ class View:
         columns: Which of ``COLUMNS`` to show.
         max_rows: Most rows that are sent to a page; the footer says what is left out.
         fold: Whether identical siblings are one row.
+        from_magic: Whether hints are written as the magic takes them: ``--ops`` for ``show(ops=True)``.
     """
 
     depth: int | None = None
@@ -34,6 +35,7 @@ class View:
     columns: tuple[str, ...] = ("input", "output", "params", "macs")
     max_rows: int = 2000
     fold: bool = True
+    from_magic: bool = False
 
 
 def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Collection[str] | None) -> View:

@@ -173,3 +173,23 @@ def test_any_name_is_one_line_of_printable_text(text: str, width: int) -> None:
     assert len(shown.splitlines()) == len(shown.split("\n"))
     assert not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in shown.replace("\n", ""))
     shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("limits", "written"),
+    [
+        (("H ≤ 65", "H ≥ 62"), "works for 62 ≤ H ≤ 65"),
+        (("H and W ≤ 64", "T ≤ 512", "H and W ≥ 32"), "works for 32 ≤ H, W ≤ 64; T ≤ 512"),
+        (("H ≤ 65", "H and W ≥ 62"), "works for H ≤ 65; H and W ≥ 62"),
+        (("H divisible by 2", "H ≥ 2", "C = 3"), "works for H divisible by 2; H ≥ 2; C = 3"),
+    ],
+)
+def test_limits_below_and_above_are_one_range(limits: tuple[str, ...], written: str) -> None:
+    text = render_text(replace(stories.two_convs(), constraints=limits), View())
+    assert f"  {written}\n" in text
+
+
+def test_how_operations_are_shown_is_said_as_the_reader_would_type_it() -> None:
+    story = stories.bert_like()
+    assert "(show(ops=True) shows them)" in render_text(story, View())
+    assert "(--ops shows them)" in render_text(story, View(from_magic=True))

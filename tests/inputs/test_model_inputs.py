@@ -312,6 +312,33 @@ def test_a_device_that_is_not_there_is_answered_with_those_that_are(monkeypatch:
     assert check_device(torch.device("meta")).type == "meta"
 
 
+# -- keywords of the constructor ---------------------------------------------------------------------------------------
+
+
+def test_keywords_of_the_constructor_are_inputs_by_name_as_the_magic_takes_them() -> None:
+    by_dict, by_name = ModelSummary(Net(), {"x": (2, 3), "mask": X}), ModelSummary(Net(), x=(2, 3), mask=X)
+    assert by_name.rows[0].inputs == by_dict.rows[0].inputs
+    assert [leaf.name for leaf in by_name.rows[0].inputs] == ["x", "mask"]
+    assert ModelSummary(Net(), (2, 3), k=2).rows[0].inputs[0].shape == (2, 3)
+    assert ModelSummary(Net(), x="B=2, 3", method="encode").rows[0].inputs[0].shape == (2, 3)
+    assert ModelSummary(Options(), ids=(2, 3), anything=1).error is None
+
+
+@pytest.mark.parametrize(
+    ("keywords", "says"),
+    [
+        ({"mod": "eval"}, "no keyword 'mod' (did you mean 'mode'?); expected an option, or a parameter of forward: x,"),
+        ({"msk": X}, "no keyword 'msk' (did you mean 'mask'?)"),
+        ({"x": X}, "(2, 3), x=(2, 3):float32: 'x' is given twice"),
+    ],
+)
+def test_a_keyword_that_is_none_is_refused_before_anything_is_traced(keywords: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ModelSummary(Net(), (2, 3), **keywords)
+    assert str(caught.value).startswith(says)
+    assert caught.value.example == "ModelSummary(model, (1, 3, 224, 224))"
+
+
 # -- number and names of the arguments --------------------------------------------------------------------------------
 
 

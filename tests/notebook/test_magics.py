@@ -180,7 +180,16 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
         ("%%summary model(x)\npass", "one model whose calls to show"),
         ("%%summary\npass", "one model whose calls to show"),
         ("%summary model (1, 1, 4, 4) --device tpu7", "expected one of cpu, meta; for example --device cpu"),
-        ("%summary model (1, 1, 4, 4) --bogus", "unrecognized arguments: --bogus"),
+        ("%summary model (1, 1, 4, 4) --bogus", "no option --bogus"),
+        ("%summary model --dept 2 (1, 1, 4, 4)", "no option --dept; did you mean --depth?"),
+        ("%summary model -x (1, 1, 4, 4)", "no option -x"),
+        ("%summary nets['a'] 2, 1, H=32, 32", "in parentheses; for example %summary nets['a'] (2, 1, H=32, 32)"),
+        ("%summary model x, scale=2", "expected spaces between inputs; for example %summary model x scale=2"),
+        ("%summary model x --ignore grown", "no rule 'grown'"),
+        ("%summary model x --ignore none", "for example --ignore grown-map"),
+        ("%summary model x --columns price", "for example --columns input,params"),
+        ("%summary model x --expect foo=3", "for example --expect 'B 10'"),
+        ("%summary model x --memory lots", "--memory lots; expected an amount with a unit"),
         ("%summary model (1, 1, 4, 4) --mode sleep", "invalid choice: 'sleep'"),
         ("%summary model (1, 1, 4, 4) --depth", "expected one argument"),
         ("%summary model (1, 1, 4, 4) --columns price", "no column 'price'"),
@@ -217,6 +226,7 @@ def test_help_documents_every_option(shell: InteractiveShell) -> None:
         assert action.help
         assert all(option in shown for option in action.option_strings)
     assert "%summary model(**batch)" in shown
+    assert not any(markup in shown for markup in ("::", "``", "<{"))
 
 
 def test_every_option_is_a_keyword_of_the_constructor_or_of_show(shell: InteractiveShell) -> None:
@@ -238,6 +248,7 @@ def test_options_reach_the_summary(shell: InteractiveShell) -> None:
     assert made.story.expect == {"conv0": "B 16 H W", "": "(B,32)"}
     assert (made.view.ops, made.view.columns, made.view.depth) == (True, ("input", "params"), 1)
     assert made.engine == "static"
+    assert made.view.from_magic
     assert made.memory.optimizer == "sgd"
     run(shell, "%config SummaryMagics.ops = True")
     assert run(shell, "%summary model x --no-ops").view.ops is False
@@ -265,6 +276,71 @@ def test_tab_completes_options_choices_and_names(shell: InteractiveShell) -> Non
     assert not {"In", "Out"} & set(complete("%summary "))
 
 
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        ("%summary wo", ["words"]),
+        ("%summary words i", ["ids="]),
+        ("%summary words ids=(1, 4) ", ["mask=", "use_cache=", "x", "batch", "nets", "--dtype"]),
+        ("%summary words ids=", ["x", "nets", "batch"]),
+        ("%summary words **ba", ["batch"]),
+        ("%summary model.encode f", ["flag="]),
+        ("%summary nets['a'] sc", ["scale="]),
+        ("%summary model.conv0 i", ["input="]),
+        ("ms = %summary model s", ["scale="]),
+        ("%summary model --engine=st", ["static"]),
+        ("%summary model --engine f", ["fake"]),
+        ("%summary model --mode ", ["same", "train", "eval"]),
+        ("%summary model --columns input,pa", ["params"]),
+        ("%summary model --ignore grown-map,batch-m", ["batch-merged", "batch-moved"]),
+        ("%summary model --dtype flo", ["float16", "float32", "float64"]),
+        ("%summary model --dtype ids=b", ["bfloat16", "bool"]),
+        ("%summary model --device c", ["cpu", "cuda"]),
+        ("%summary model --expect conv", ["conv0=", "conv1="]),
+        ("%summary model --depth ", ["1", "2", "3"]),
+        ("%summary model x --op", ["--ops", "--optimizer"]),
+        ("%summary --ops model x --op", ["--optimizer"]),
+        ("%%summary wo", ["words"]),
+        ("a = 1\n%summary wo", ["words"]),
+    ],
+)
+def test_tab_offers_what_the_line_may_have_next_and_nothing_else(
+    shell: InteractiveShell, line: str, offers: list[str]
+) -> None:
+    with provisionalcompleter():
+        found = list(shell.Completer.completions(line, len(line)))
+    texts = [completion.text for completion in found]
+    assert set(offers) <= set(texts)
+    assert not {"print", "range", "Net", "B", "In", "get_ipython"} & set(texts)
+    if not line.endswith((" ", "=")):
+        assert sorted(texts) == sorted(offers)
+    for completion in found:  # what is replaced is what was begun
+        assert completion.text.startswith(line[completion.start : completion.end])
+
+
+def test_tab_inside_an_expression_and_outside_the_magic_is_ipythons_own(shell: InteractiveShell) -> None:
+    def complete(cell: str) -> set[str]:
+        with provisionalcompleter():
+            return {completion.text for completion in shell.Completer.completions(cell, len(cell))}
+
+    assert "B" in complete("%summary model (B, 1, ")
+    assert "range" in complete("ran")
+    assert "range" in complete("%%summary model\nran")
+    assert "shape" in {text.rpartition(".")[2] for text in complete("%summary model x.sha")}
+
+
+def test_tab_runs_no_code_of_the_users(shell: InteractiveShell) -> None:
+    run(
+        shell,
+        "class Loud:\n    def __getattr__(self, name):\n        raise RuntimeError(name)\n"
+        "    @property\n    def model(self):\n        ran.append(1)\n        return model\nran, loud = [], Loud()",
+    )
+    for line in ("%summary loud.model s", "%summary loud.gone s", "%summary loud[0] s", "%summary model(x)[0] s"):
+        with provisionalcompleter():
+            list(shell.Completer.completions(line, len(line)))
+    assert run(shell, "ran") == []
+
+
 def test_unloading_leaves_nothing_behind_and_reloading_works(bare_shell: InteractiveShell) -> None:
     shell = bare_shell
 
@@ -278,6 +354,7 @@ def test_unloading_leaves_nothing_behind_and_reloading_works(bare_shell: Interac
             [type(each).__name__ for each in shell.configurables],
             sorted(shell.strdispatchers["complete_command"].strs),
             sorted(map(repr, shell.strdispatchers["complete_command"].regexs)),
+            len(shell.Completer.custom_matchers),
             sorted(map(repr, html.type_printers)),
             sorted(map(repr, html.deferred_printers)),
         )

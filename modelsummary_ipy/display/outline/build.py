@@ -67,7 +67,7 @@ class _Builder:
         num_listed = sum(self.count[row] for row in self.survey.roots)
         num_ops = sum(len(ops) for ops in self.survey.ops.values())
         num_nodes = sum(draft.kept for draft in drafts)
-        return Outline(nodes, num_nodes, len(self.rows), num_listed - num_shown, num_ops)
+        return Outline(nodes, num_nodes, len(self.rows), num_listed - num_shown, num_ops, self.view.from_magic)
 
     # Drafting -------------------------------------------------------------------------------------------------------
 

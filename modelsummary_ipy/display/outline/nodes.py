@@ -97,6 +97,7 @@ class Outline:
         num_rows: Rows of the story.
         num_hidden: Rows that are in no node of the tree, because of ``View.max_rows``.
         num_ops: Operations that are not shown, because of ``View.ops``.
+        from_magic: As in the view.
     """
 
     nodes: tuple[Node, ...]
@@ -104,6 +105,7 @@ class Outline:
     num_rows: int
     num_hidden: int
     num_ops: int
+    from_magic: bool = False
 
 
 class Step(NamedTuple):

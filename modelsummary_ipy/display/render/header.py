@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -172,9 +173,22 @@ def find_caveats(story: Story) -> tuple[str, ...]:
     if any(("is_causal", True) in aten_op.arguments for call in story.trace.calls for aten_op in call.aten_ops):
         lines.append("attention under a causal mask is counted in full")
     if story.constraints:
-        lines.append("works for " + "; ".join(plain(limit) for limit in story.constraints))
+        lines.append("works for " + "; ".join(plain(limit) for limit in _join_limits(story.constraints)))
     lines += [f"fails at {plain(sizes)}: {plain(reason)}" for sizes, reason in story.failed_at]
     return tuple(lines)
+
+
+def _join_limits(constraints: Iterable[str]) -> list[str]:
+    """Write a limit below and one above of the same dims as one: ``62 ≤ H ≤ 65``, ``32 ≤ H, W ≤ 64``."""
+    found = list(constraints)
+    limits = {text: match for text in found if (match := re.fullmatch(r"(.+) ([≤≥]) (\d+)", text))}
+    for text, above in limits.items():
+        below = next((t for t, m in limits.items() if (m[1], m[2]) == (above[1], "≥")), None)
+        if above[2] == "≤" and below is not None:
+            names = above[1].replace(" and ", ", ")
+            found[found.index(text)] = f"{limits[below][3]} ≤ {names} ≤ {above[3]}"
+            found.remove(below)
+    return found
 
 
 def find_footer(story: Story, outline: Outline, num_traces: int | None) -> tuple[str, ...]:
@@ -186,7 +200,8 @@ def find_footer(story: Story, outline: Outline, num_traces: int | None) -> tuple
     }[story.trace.engine]
     lines = [engine + (f" · {plural(num_traces, 'trace')}" if num_traces else "")]
     if outline.num_ops:
-        lines.append(f"{plural(outline.num_ops, 'operation')} not shown (ops=True shows them)")
+        how = "--ops shows" if outline.from_magic else "show(ops=True) shows"
+        lines.append(f"{plural(outline.num_ops, 'operation')} not shown ({how} them)")
     if outline.num_hidden:
         lines.append(f"{plural(outline.num_hidden, 'row')} of {outline.num_rows:,} not shown: to_frame() has them all")
     if story.stopped:

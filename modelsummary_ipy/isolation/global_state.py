@@ -18,6 +18,7 @@ import torch
 from modelsummary_ipy.isolation.module_globals import ModuleGlobals
 from modelsummary_ipy.isolation.own_generators import OwnGenerators
 from modelsummary_ipy.isolation.threads import AloneWatch
+from modelsummary_ipy.torch_compat.compiler import compiler_is_loaded
 from modelsummary_ipy.torch_compat.fakes import (
     FAKE_LOGGER,
     FakeTensor,
@@ -25,7 +26,7 @@ from modelsummary_ipy.torch_compat.fakes import (
     disable_dispatch,
     disable_function,
 )
-from modelsummary_ipy.torch_compat.modules import compiler_is_loaded, default_validation
+from modelsummary_ipy.torch_compat.modules import default_validation
 
 __all__ = ["GlobalState", "collector_paused", "deep_stack", "draws_undone"]
 

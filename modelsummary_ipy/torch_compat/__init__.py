@@ -13,7 +13,7 @@ A few have no fallback, and a torch without them is refused: ``FakeTensor``, ``F
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -51,15 +51,3 @@ def prefer(name: str, find: Callable[[], Any], fallback: Any) -> Any:
         MISSING.append(name)
         return fallback
     return found
-
-
-def _import_compiler() -> None:
-    """Import what the first fake mode imports, and with it warning filters of sympy's: no trace's doing.
-
-    Before any probe: torch 2.7 cannot import it with its function modes off.
-    """
-    with suppress(ImportError):
-        import torch._dynamo.utils  # noqa: F401  # for what it does when it is imported
-
-
-_import_compiler()

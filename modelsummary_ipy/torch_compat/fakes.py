@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelsummary_ipy.torch_compat import prefer
+from modelsummary_ipy.torch_compat.compiler import make_bare_mode
 
 __all__ = [
     "FAKE_LOGGER", "FAKE_ONLY_ERRORS", "OVERRIDES_FAKE_MODE", "FakeTensor", "FakeTensorMode", "OpOverload",
@@ -106,7 +107,7 @@ def _construct(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
 
 def _find_construct() -> Any:
     meta = torch.empty(2, 3, device="meta")
-    fake = _construct(FakeTensorMode(), meta, torch.device("cpu"), True)
+    fake = _construct(make_bare_mode(), meta, torch.device("cpu"), True)
     serves = fake.shape == (2, 3) and fake.fake_device.type == "cpu" and fake.requires_grad and fake.is_leaf
     return _construct if serves and fake.untyped_storage()._cdata == meta.untyped_storage()._cdata else None
 
@@ -124,7 +125,7 @@ def _make_bare(meta: Tensor, device: torch.device, requires_grad: bool) -> Any:
 
 def _find_bare() -> Any:
     meta, device = torch.empty(2, 3, device="meta"), torch.device("cpu")
-    whole, bare = _construct(FakeTensorMode(), meta, device), _make_bare(meta, device, False)
+    whole, bare = _construct(make_bare_mode(), meta, device), _make_bare(meta, device, False)
     keys = [str(torch._C._dispatch_keys(fake)) for fake in (bare, whole)]  # 2.7 compares sets of keys by identity
     return _make_bare if keys[0] == keys[1] else None
 
@@ -134,7 +135,7 @@ make_bare_fake: Callable[[Tensor, torch.device, bool], Any] | None = prefer("mak
 
 
 def _find_fake_mode() -> bool | None:
-    mode: Any = FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False)
+    mode: Any = make_bare_mode()
     members = ("dispatch", "may_turn_const", "in_kernel_invocation", "cache_enabled", "shape_env", "__torch_dispatch__")
     return True if all(hasattr(mode, name) for name in members) and make_first_fake is _construct else None
 
@@ -145,8 +146,9 @@ OVERRIDES_FAKE_MODE: bool = prefer("OVERRIDES_FAKE_MODE", _find_fake_mode, False
 
 
 def _find_constant() -> Any:
-    with FakeTensorMode():
-        known, unknown = torch.tensor(3), torch.empty(1)
+    """Read them of a fake that is given some: ``torch.tensor`` in a mode would load the compiler."""
+    mode, meta, device = make_bare_mode(), torch.empty((), dtype=torch.int64, device="meta"), torch.device("cpu")
+    known, unknown = (FakeTensor(mode, meta, device, constant=values) for values in (torch.tensor(3), None))
     serves = int(cast(Any, known).constant) == 3 and cast(Any, unknown).constant is None
     return operator.attrgetter("constant") if serves else None
 
@@ -165,12 +167,13 @@ def _forget_constant(fake: Any, values: Tensor) -> None:
 
 
 def _find_give_constant() -> Any:
-    mode = FakeTensorMode()
+    """Give values, and do what torch does when something is written to them; to write would load sympy."""
+    mode, values = make_bare_mode(), torch.ones(1, dtype=torch.int64)
     fake = make_first_fake(mode, torch.empty(1, dtype=torch.int64, device="meta"), torch.device("cpu"))
-    _give_constant(fake, torch.ones(1, dtype=torch.int64))
-    with mode:
-        fake.add_(torch.empty(1, dtype=torch.int64))  # what is written to is not known any longer
-    return _give_constant if fake.constant is None else None
+    _give_constant(fake, values)
+    served = fake.constant is values
+    mode.fake_tensor_converter.invalidate_constant_aliases(values)
+    return _give_constant if served and fake.constant is None else None
 
 
 #: Gives a fake known values until something unknown is written to it: ``(fake, real tensor)``.

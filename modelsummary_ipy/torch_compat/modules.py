@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import sys
 from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any, cast
@@ -16,7 +15,7 @@ from modelsummary_ipy.torch_compat import prefer
 
 __all__ = [
     "ALL_MODULES_HOOKS", "COMPILED_MODULE_STATE", "COMPILED_STATE", "CONV_TYPES", "MODULE_CALL_CODES",
-    "call_module", "compiler_is_loaded", "default_validation", "find_wrapped", "has_hooks", "has_pre_hooks",
+    "call_module", "default_validation", "find_wrapped", "has_hooks", "has_pre_hooks",
     "is_default_generator", "original_of_compiled", "set_module_call", "set_version", "storage_address", "storage_key",
     "version_of", "view_base", "wrap_script_module",
 ]  # fmt: skip
@@ -205,11 +204,6 @@ def wrap_script_module(module: Any) -> Any:
 
 
 # -- switches ----------------------------------------------------------------------------------------------------------
-
-
-def compiler_is_loaded() -> bool:
-    """Return whether anything may have been compiled in this process."""
-    return "torch._dynamo.eval_frame" in sys.modules
 
 
 def default_validation(distribution: Any) -> bool:

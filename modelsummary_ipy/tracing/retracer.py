@@ -16,6 +16,7 @@ from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.retraced import Budget, Retraced, Sizes, Specs
 from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.torch_compat.compiler import load_compiler
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun
@@ -232,6 +233,7 @@ def trace_fake(
     Returns:
         What came of it and its arguments; ``None`` if the arguments can't be made at these sizes.
     """
+    load_compiler()
     work = request.shadow.build_fake_shadow(lazy=lean)
     if training is not None:
         work.module.train(training)

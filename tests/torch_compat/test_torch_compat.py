@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -210,3 +211,34 @@ def test_a_probe_that_fails_is_noted() -> None:
     assert prefer("tried", lambda: torch.no_such_name, "without") == "without"
     assert MISSING.pop() == "tried"
     del FALLBACKS["tried"]
+
+
+IMPORTS_ALONE = """
+import sys, torch
+before = {name for name in sys.modules if name.startswith("torch.")}
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.torch_compat import MISSING
+heavy = [name for name in ("torch._dynamo", "torch._inductor", "sympy", "pandas") if name in sys.modules]
+assert not heavy, heavy
+assert not MISSING, MISSING
+assert len({name for name in sys.modules if name.startswith("torch.")} - before) < 40
+ModelSummary(torch.nn.Linear(2, 2), (1, 2))
+"""
+
+
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="fakes of older torch are probed in a mode of torch's own")
+def test_to_import_the_package_does_not_load_the_compiler() -> None:
+    ran = subprocess.run([sys.executable, "-c", IMPORTS_ALONE], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+FIRST_OF_A_PROCESS = """
+from tests.torch_compat.test_torch_compat import summarise
+first, second = summarise("Residual"), summarise("Residual")
+assert first == second, (first[3][1], second[3][1])
+"""
+
+
+def test_the_first_summary_of_a_process_says_what_later_ones_say() -> None:
+    ran = subprocess.run([sys.executable, "-c", FIRST_OF_A_PROCESS], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr

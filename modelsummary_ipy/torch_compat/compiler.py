@@ -1,0 +1,51 @@
+"""The compiler, ``torch._dynamo``: fakes can't do without it, and it takes over a second to import."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+__all__ = ["compiler_is_loaded", "load_compiler", "make_bare_mode"]
+
+_NAME = "torch._dynamo"
+
+
+def compiler_is_loaded() -> bool:
+    """Return whether anything may have been compiled in this process."""
+    return f"{_NAME}.eval_frame" in sys.modules
+
+
+def load_compiler() -> None:
+    """Import what the first operation on a fake would import.
+
+    Before a trace: what is imported in the middle of an operation keeps its tensors alive, and they would be counted.
+    The filter of warnings that sympy adds is not kept: it would be no trace's doing.
+    """
+    if not compiler_is_loaded():
+        with suppress(ImportError), warnings.catch_warnings():
+            import_module(f"{_NAME}.utils")
+
+
+def make_bare_mode() -> Any:
+    """Make a fake mode that fakes can be constructed in, to probe them; torch's constructor would load the compiler.
+
+    A release whose fakes read more of it gets torch's own.
+    """
+    mode: Any = FakeTensorMode.__new__(FakeTensorMode)
+    mode.fake_tensor_converter = fake_tensor.FakeTensorConverter()
+    mode.shape_env, mode.static_shapes, mode.allow_meta = None, True, False
+    mode.propagate_real_tensors = mode.in_kernel_invocation = mode.cache_enabled = False
+    mode._allow_unsafe_data_ptr_access = True
+    try:
+        fake_tensor.FakeTensor(mode, torch.empty(1, device="meta"), torch.device("cpu"))
+    except AttributeError:
+        load_compiler()
+        return FakeTensorMode()
+    return mode

@@ -33,9 +33,16 @@
 
   const words = keep.search ? keep.search.value : "";
   const body = root.querySelector(".ms-body");
-  if (keep.top) body.scrollTop = keep.top;
-  else keep.top = body.scrollTop; // who was quick has scrolled already
-  body.addEventListener("scroll", () => (keep.top = body.scrollTop));
+  let top = body.scrollTop;
+  if (top) keep.top = top; // who was quick has scrolled already
+  else {
+    body.scrollTop = keep.top;
+    top = body.scrollTop; // of a shorter page that is less: its end, which nobody chose
+  }
+  // The event comes a frame late: its page may be replaced by then, and is scrolled to 0 out of the document.
+  body.addEventListener("scroll", () => {
+    if (body.isConnected && body.scrollTop !== top) keep.top = top = body.scrollTop;
+  });
   keep.search = root.querySelector(".ms-bar input");
   if (words && keep.search) {
     keep.search.value = words;
@@ -46,6 +53,7 @@
   const standsOn = (place) => (place === keep.search ? "search" : keys.get(place.closest("details")));
   const stand = keep.focus === "search" ? keep.search : keep.shown.get(keep.focus)?.row.querySelector("summary");
   if (stand && document.activeElement.contains(holder)) stand.focus({ preventScroll: true });
+  if (root.contains(document.activeElement)) keep.focus = standsOn(document.activeElement);
   root.addEventListener("focusin", (event) => (keep.focus = standsOn(event.target)));
   root.addEventListener("focusout", () => {
     setTimeout(() => {

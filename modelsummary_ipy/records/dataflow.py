@@ -5,17 +5,21 @@ It is beside the records and not in ``diagnosis``, because the names of dims (``
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Trace
 
-__all__ = ["Dataflow"]
+__all__ = ["Dataflow", "Origin"]
 
 Predicate = Callable[[Call], bool]
+
+#: What flowed into a call, as seen in the call around it: one of the calls beside it, or an input by its name.
+Origin = int | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +126,60 @@ class Dataflow:
             yield step
             if until is None or not until(step):
                 queue.extend(step.input_links)
+
+    def origins(self, parent: Call | None, links: Iterable[Link | None], through: Predicate) -> tuple[Origin, ...]:
+        """What flowed into tensors, as seen inside the call ``parent``, in the order of the tensors, each once.
+
+        Masks and indices are left out beside what they are applied to: where anything is floating, only that is listed.
+
+        Args:
+            parent: The call around; ``None`` for outside the model.
+            links: Where the tensors were made.
+            through: Calls directly in ``parent`` that are looked through, to what they read.
+
+        Returns:
+            Indices of calls directly in ``parent``; names of inputs of ``parent``; where something was made elsewhere
+            and came another way than by an argument, the index of the call that made it.
+        """
+        found: dict[Origin, bool] = {}
+        stack = list(links)[::-1]
+        seen: set[Link | None] = {None}
+        while stack:
+            link = stack.pop()
+            if link is None or link in seen:
+                continue
+            seen.add(link)
+            call = self._call_in(parent, link)
+            if call is not None and through(call):
+                stack.extend(call.input_links[::-1])
+                continue
+            origin = call.index if call is not None else self._name_input(parent, link)
+            found[origin] = found.get(origin, False) or self._is_floating(link)
+        if True in found.values():
+            return tuple(origin for origin, floating in found.items() if floating)
+        return tuple(found)
+
+    def _call_in(self, parent: Call | None, link: Link) -> Call | None:
+        """The call directly in ``parent`` that made a tensor, itself or in a call inside; ``None`` if none did."""
+        call, above = self.producer(link), None if parent is None else parent.index
+        while call is not None and call.parent != above:
+            call = None if call.parent is None else self.trace.calls[call.parent]
+        return call
+
+    def _name_input(self, parent: Call | None, link: Link) -> Origin:
+        """The parameter of ``parent`` that a tensor came by: ``"mask"``; ``"input"`` where there is only one."""
+        specs, links = (parent.inputs, parent.input_links) if parent is not None else ((), ())
+        names = [re.split(r"[.\[]", spec.name, maxsplit=1)[0] for spec in specs]
+        place = next((at for at, given in enumerate(links) if given == link), None)
+        if place is None and link.call >= 0:
+            return link.call
+        return names[place] if place is not None and len(set(names)) > 1 and names[place] else "input"
+
+    def _is_floating(self, link: Link) -> bool:
+        if link.call < 0:
+            return "float" in self.trace.inputs[link.leaf].spec.dtype
+        outputs = self.trace.calls[link.call].outputs
+        return link.leaf >= len(outputs) or outputs[link.leaf].dtype.startswith(("float", "bfloat", "complex"))
 
     def walk_back(self, link: Link | None, most: int = 400) -> Iterator[Call]:
         """The steps that led to a tensor, nearest first, along the first tensor that each read."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from modelsummary_ipy.model.tensor_meta import TAG
@@ -45,12 +47,20 @@ class TensorLinks:
             links.append(tags.get(TAG))
         return links
 
-    def link_op_outputs(self, call: int, leaves: list[Leaf], *, inplace: bool) -> list[Link | None]:
-        """Return the links of what an operation gave: to itself, for the base too that it wrote into through a view."""
+    def link_op_outputs(
+        self, call: int, leaves: list[Leaf], given: Sequence[Tensor], *, inplace: bool
+    ) -> list[Link | None]:
+        """Return the links of what an operation gave: to itself, for the base too that it wrote into through a view.
+
+        A tensor that it hands back as it was given (``x.to(x.dtype)``) keeps its link: others read it by that name too.
+        """
         links: list[Link | None] = []
         for index, (_, tensor) in enumerate(leaves):
             if self._is_users(tensor):
                 links.append(None)
+                continue
+            if not inplace and TAG in tensor.__dict__ and any(tensor is one for one in given):
+                links.append(tensor.__dict__[TAG])
                 continue
             link = Link(call, index)
             tensor.__dict__[TAG] = link

@@ -368,7 +368,7 @@ class _Tracer:
         leaves = [("", args[0])] if info.name == "setitem" else find_leaves(output)
         if leaves and isinstance(leaves[0][1], Tensor):
             self._log.add_op(call)
-            call.set_outputs(leaves, self._links.link_op_outputs(call.index, leaves, inplace=call.inplace))
+            call.set_outputs(leaves, self._links.link_op_outputs(call.index, leaves, tensors, inplace=call.inplace))
             call.params = touched
         else:  # it returned a number
             self._log.drop_op(call)

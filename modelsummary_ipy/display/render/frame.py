@@ -82,7 +82,8 @@ def to_frame(story: Story) -> pd.DataFrame:
         ``input_size, output_size`` (a tuple for one tensor, a tuple of tuples for several, ``None`` for none),
         ``input_dtype, output_dtype`` (likewise), ``own_params, num_params, trainable_params`` (int64),
         ``mult_adds, own_mult_adds, activation_bytes`` (``Int64``, missing where unknown), ``input_formula,
-        output_formula, status, source, flags`` (a tuple of ``"warning grown-map"``), ``extra_repr``.
+        output_formula, status, source, flags`` (a tuple of ``"warning grown-map"``), ``extra_repr``,
+        ``reads`` (the rows that made its input tensors, innermost ones; -1 for the model's own input).
     """
     import pandas as pd
 
@@ -99,7 +100,7 @@ _NAMES = (
     "index", "path", "type", "kind", "depth", "call_index", "inputs", "outputs", "input_size", "output_size",
     "input_dtype", "output_dtype", "own_params", "num_params", "trainable_params",
     "mult_adds", "own_mult_adds", "activation_bytes",
-    "input_formula", "output_formula", "status", "source", "flags", "extra_repr",
+    "input_formula", "output_formula", "status", "source", "flags", "extra_repr", "reads",
 )  # fmt: skip
 #: What is no object; an ``Int64`` may be missing.
 _DTYPES = {
@@ -117,8 +118,15 @@ def _record(story: Story, row: Row, flags: tuple[str, ...]) -> tuple[Any, ...]:
         row.own_params, row.num_params, row.trainable_params,
         cost.mult_adds, cost.own_mult_adds, cost.activation_bytes,
         _one_or_all(story.input_formulas.get(row.index, ())), _one_or_all(story.formulas.get(row.index, ())),
-        row.status, row.source, flags, row.extra_repr,
+        row.status, row.source, flags, row.extra_repr, _reads(story, row),
     )  # fmt: skip
+
+
+def _reads(story: Story, row: Row) -> tuple[int, ...]:
+    """The rows that made what a row reads, each once; -1 for the model's own input, nothing for a constant."""
+    links = story.trace.calls[row.call].input_links if row.call is not None else ()
+    rows = (-1 if link.call < 0 else story.row_of_call[link.call] for link in links if link is not None)
+    return tuple(dict.fromkeys(rows))
 
 
 def _one_or_all(values: tuple[Any, ...]) -> Any:
@@ -190,7 +198,7 @@ def _row(story: Story, row: Row) -> dict[str, Any]:
         "outputs": _leaves(row.outputs, story.formulas.get(row.index, ())),
         "own_params": row.own_params, "num_params": row.num_params, "trainable_params": row.trainable_params,
         "mult_adds": cost.mult_adds, "own_mult_adds": cost.own_mult_adds, "activation_bytes": cost.activation_bytes,
-        "extra_repr": row.extra_repr,
+        "extra_repr": row.extra_repr, "reads": list(_reads(story, row)),
     }  # fmt: skip
 
 

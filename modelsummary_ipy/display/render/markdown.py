@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
+from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View
 
@@ -64,9 +65,11 @@ def _table(story: Story, view: View, outline: Outline) -> Iterator[str]:
     heads = ["layer", *([sizes] if sizes else []), *numbers]
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "|".join([":--"] * (len(heads) - len(numbers)) + ["--:"] * len(numbers)) + "|"
+    reads = Reads(story, ops=view.ops)
     for step in visible(outline):
         cells = _cells(story, view, step)
-        name = "&emsp;" * step.depth + cells[0]
+        flow = _escape(reads.describe(step.node))
+        name = "&emsp;" * step.depth + cells[0] + (f" *{flow}*" if flow else "")
         yield "| " + " | ".join([name, *([cells[1]] if sizes else []), *cells[2]]) + " |"
 
 

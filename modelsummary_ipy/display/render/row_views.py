@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
 from modelsummary_ipy.display.render import formatting, header, labels, size_cells
 from modelsummary_ipy.display.render.dim_colours import Names
+from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Cost, Row, Story
 from modelsummary_ipy.records.view import View
 
@@ -76,6 +77,7 @@ class Parts:
         self.view = view
         self.outline = outline
         self.names = names
+        self.reads = Reads(story, ops=view.ops)
         self.failure_text = failure_text
         self.ops_left = max_ops
         self.failed_row = header.failed_row(story)
@@ -124,10 +126,10 @@ class Parts:
         row = self.story.rows[node.row]
         name, kind = labels.format_name(node, row)
         name, kind = (name, kind) if name else (kind, "")
-        note = labels.format_note(self.story, row, step.in_group is not None)
+        notes = (labels.format_note(self.story, row, step.in_group is not None), self.reads.describe(node))
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
         return Part(
-            "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, note,
+            "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, " ".join(filter(None, notes)),
             self._arrow(row), self._title(row), self._numbers(self.story.costs.get(row.index), row.num_params),
             tuple(
                 (flag.severity, formatting.plain(flag.rule), formatting.plain(flag.message), formatting.plain(flag.fix))
@@ -156,7 +158,7 @@ class Parts:
         cost = Cost(node.totals.mult_adds, None, node.totals.activation_bytes) if self.story.costs else None
         classes = "ms-r ms-g" + (" ms-off" if labels.format_status(row, self.story) else "")
         return Part(
-            "open", -1, classes, _indent(step.depth), f"{name} ·", kind, "", self._arrow(row),
+            "open", -1, classes, _indent(step.depth), f"{name} ·", kind, self.reads.describe(node), self._arrow(row),
             self._title(row), self._numbers(cost, node.totals.num_params), inside=node.flags_inside,
             is_open=node.is_open, is_leaf=False, about=name,
             detail=markup_detail([("blocks", [labels.format_members(self.story, node)])]),

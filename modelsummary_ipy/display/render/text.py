@@ -5,10 +5,11 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
+from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View
 
@@ -32,6 +33,7 @@ class _Entry:
     numbers: tuple[str, ...]
     depth: int
     under: tuple[str, ...] = ()
+    flow: str = ""
 
 
 def render_text(
@@ -55,7 +57,7 @@ def render_text(
         Lines without a newline at the end; no line is wider than ``width`` unless one word is.
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
-    entries = list(_entries(story, view, visible(outline), failure_text))
+    entries = list(_entries(story, view, visible(outline), failure_text, Reads(story, ops=view.ops)))
     heads = labels.number_heads(view)
     lines = list(_header(story, width))
     if not any(entry.mark == "✗" and entry.under for entry in entries):
@@ -84,15 +86,15 @@ def _header(story: Story, width: int | None) -> Iterator[str]:
         yield f"  {found}"
 
 
-def _entries(story: Story, view: View, steps: Iterator[Step], failure_text: str) -> Iterator[_Entry]:
+def _entries(story: Story, view: View, steps: Iterator[Step], failure_text: str, reads: Reads) -> Iterator[_Entry]:
     for step in steps:
         node = step.node
         if isinstance(node, HiddenNode):
             yield _Entry("", labels.format_hidden(node), "", (), (), step.depth)
         elif isinstance(node, GroupNode):
-            yield _group_entry(story, view, node, step.depth)
+            yield replace(_group_entry(story, view, node, step.depth), flow=reads.describe(node))
         else:
-            yield _row_entry(story, view, step, node, failure_text)
+            yield replace(_row_entry(story, view, step, node, failure_text), flow=reads.describe(node))
 
 
 def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entry:
@@ -161,6 +163,7 @@ def _lay_out(
         yield _row(_pad(name, name_width), _pad(sizes[0], size_width), _numbers(entry.numbers, columns))
         for line in sizes[1:]:
             yield _row(" " * name_width, line, "")
+        yield from _flow_below(entry, max(8, name_width - len(indent)), " " * (2 * entry.depth + 4))
     yield from _wrap(entry.under, width, " " * (2 * entry.depth + 4))
 
 
@@ -171,6 +174,7 @@ def _stacked(entries: Sequence[_Entry], width: int) -> list[str]:
         indent = _pad(entry.mark, 2) + "  " * min(entry.depth, width // 6)
         below = " " * (len(indent) + 2)
         lines.append(indent + _shorten(entry, max(8, width - len(indent))))
+        lines += _flow_below(entry, width - len(indent), below)
         for line in (*entry.sizes, _GAP.join(filter(None, entry.numbers))):
             lines += [below + piece for piece in _break(line, max(8, width - len(below)))] if line else []
         lines += _wrap(entry.under, width, below)
@@ -209,14 +213,21 @@ def _break(line: str, width: int) -> list[str]:
     return textwrap.wrap(line, width, break_on_hyphens=False) or [line]
 
 
-def _label(entry: _Entry) -> str:
+def _label(entry: _Entry, *, flow: bool = True) -> str:
     gap = " " if entry.name.endswith("·") else _GAP
-    return gap.join(filter(None, (entry.name, entry.type)))
+    return gap.join(filter(None, (entry.name, entry.type))) + (f"  {entry.flow}" if flow and entry.flow else "")
+
+
+def _flow_below(entry: _Entry, width: int, indent: str) -> list[str]:
+    """What a row reads, on lines of its own where it does not fit behind the name."""
+    return [] if not entry.flow or _width(_label(entry)) <= width else _wrap([entry.flow], width, indent)
 
 
 def _shorten(entry: _Entry, width: int) -> str:
     """Name and type within a width: the type is cut first, a long name in the middle, where it matters least."""
-    text = _label(entry)
+    if entry.flow and _width(_label(entry)) <= width:
+        return _label(entry)
+    text = _label(entry, flow=False)
     if _width(text) <= width:
         return text
     room = width - _width(entry.name)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelsummary_ipy.notebook.form.form import SummaryForm
     from modelsummary_ipy.notebook.form.runs import Run
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
+    from modelsummary_ipy.records.fixes import Fix
     from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
     from modelsummary_ipy.records.trace import AtenOp, TensorSpec
     from modelsummary_ipy.records.view import View
@@ -29,6 +30,7 @@ __all__ = [
     "CheckError",
     "Comparison",
     "Cost",
+    "Fix",
     "Flag",
     "ForwardError",
     "InputError",
@@ -55,6 +57,7 @@ _HOMES = {
     "CheckError": "records.errors",
     "Comparison": "display.comparison",
     "Cost": "records.summary",
+    "Fix": "records.fixes",
     "Flag": "records.summary",
     "ForwardError": "records.errors",
     "InputError": "records.errors",

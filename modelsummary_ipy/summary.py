@@ -130,6 +130,7 @@ class ModelSummary(Facts, Exports):
         columns: Collection[str] | None = None,
         memory: str | int | None = None,
         optimizer: str | None = None,
+        fix: bool = False,
     ) -> None:
         """Display another view of the same summary; in a plain script, print it.
 
@@ -139,6 +140,7 @@ class ModelSummary(Facts, Exports):
             columns: Which columns to show.
             memory: Another memory budget, ``"24GB"``.
             optimizer: Another optimizer for the training estimate.
+            fix: Whether to print the best fix of a failure too, as a diff.
         """
         from IPython import get_ipython
         from IPython.display import display
@@ -150,6 +152,8 @@ class ModelSummary(Facts, Exports):
             sys.stdout.write(f"{shown}\n")
         else:
             display(shown)
+        if fix and self.error is not None:
+            sys.stdout.write(f"{self.error.patch or self.error.fix or 'no fix was found'}\n")
 
     def check(self) -> ModelSummary:
         """Return the summary if it is clean: one line for a test or a script.

@@ -18,6 +18,7 @@ PUBLIC = [
     "CheckError",
     "Comparison",
     "Cost",
+    "Fix",
     "Flag",
     "ForwardError",
     "InputError",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelsummary_ipy.diagnosis.annotate import annotate
-from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.errors import ForwardError, InputError
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.view import View, WhenFormulas
 
@@ -29,6 +29,11 @@ class Exports(ABC):
     @abstractmethod
     def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
         """All that is displayed."""
+
+    @property
+    @abstractmethod
+    def error(self) -> ForwardError | None:
+        """How the forward failed, ``None`` if it did not."""
 
     @abstractmethod
     def _page_options(self) -> dict[str, Any]:
@@ -49,7 +54,7 @@ class Exports(ABC):
         """Return everything that is known as plain values, ready for JSON."""
         from modelsummary_ipy.display.render.frame import to_dict
 
-        return to_dict(self._build_story())
+        return to_dict(self._build_story(), self.error)
 
     def to_text(self) -> str:
         """Return the summary as text."""
@@ -118,7 +123,7 @@ class Exports(ABC):
             ".html": lambda: self.to_html(standalone=True),
             ".txt": self.to_text,
             ".md": self.to_markdown,
-            ".json": lambda: render_json(self._build_story()),
+            ".json": lambda: render_json(self._build_story(), self.error),
             ".csv": lambda: render_csv(self._build_story()),
         }
         if target.suffix not in writers:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.tracing.source_lines import read_line, to_source
 
-__all__ = ["find_caller", "list_causes", "run_inside"]
+__all__ = ["find_caller", "list_causes", "offer_fix", "run_inside"]
 
 
 def run_inside(shell: Any, cell: str) -> Any:
@@ -62,6 +63,17 @@ def list_causes(error: BaseException) -> list[BaseException]:
     while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
         found.append(cause)
     return found
+
+
+def offer_fix(shell: Any, error: ForwardError | None) -> None:
+    """Print the best fix of a failure as a diff, and offer what was written in a cell as the next cell."""
+    best = error.fixes[0] if error is not None and error.fixes else None
+    if best is None:
+        print("nothing failed" if error is None else "no fix was found that works")  # noqa: T201  # a line of the output
+        return
+    print(best.patch or best.text)  # noqa: T201  # a line of the cell's output, above the table
+    if best.source and "+++ b/In [" in (best.patch or ""):
+        shell.set_next_input(best.source)
 
 
 def find_caller(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, CaselessStrEnum, Int, List, Unicode
 
 from modelsummary_ipy.notebook import completion
+from modelsummary_ipy.notebook.cells import offer_fix
 from modelsummary_ipy.notebook.line_syntax import read_words, split_line
 from modelsummary_ipy.notebook.options import (
     check_name,
@@ -98,6 +99,7 @@ class SummaryMagics(Magics):
         help="Memory budget of a GPU, which need not be here, 24GB: does it fit, and the largest batch.",
     )
     @argument("--optimizer", choices=_OPTIMIZERS, help="Optimizer of the training estimate (default: adamw).")
+    @argument("--fix", action="store_true", help="If it fails, show the best fix as a diff, and offer it as a cell.")
     @argument("--out", metavar="NAME", help="Store the summary under this name too.")
     @argument("--auto", choices=("on", "off"), help="Show the table of any module at the end of a cell, or stop.")
     @argument("-i", "--interactive", action="store_true", help="Show a form that runs it again with other sizes.")
@@ -192,6 +194,8 @@ class SummaryMagics(Magics):
 
         if options.out:
             self._ip.user_ns[options.out] = made
+        if options.fix:
+            offer_fix(self._ip, made.error)
         before, self._last[expression] = self._last.get(expression), made
         if before is not None and not quiet and _are_comparable(before, made):
             changes = made.diff(before)

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,12 +20,14 @@ from modelsummary_ipy.costs import (
     fit_batch,
     list_operations,
 )
-from modelsummary_ipy.diagnosis.failures import explain
+from modelsummary_ipy.diagnosis.failures import FindFixes, explain
+from modelsummary_ipy.diagnosis.fixes import find_fixes
 from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.inputs import check_device
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
+from modelsummary_ipy.pipeline.fixes import FixTrials
 from modelsummary_ipy.pipeline.request import Assumptions, Request
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
@@ -68,7 +70,10 @@ def trace_model(model: nn.Module, request: Request, observer: Observer | None = 
         rows = build_rows(traced.trace)
     seconds = monotonic() - began
     known = traced.request.inputs if traced.request is not None else None
-    return Pipeline(model, traced, rows, replace(request, inputs=known), seconds)
+    made = Pipeline(model, traced, rows, replace(request, inputs=known), seconds)
+    if traced.trace.engine == "real" and traced.error is not None:
+        made.error  # noqa: B018  # its fixes are run for real, and the model may be gone later
+    return made
 
 
 @contextmanager
@@ -225,7 +230,13 @@ class Pipeline:
             return None
         if self.is_short:
             story = _with_formulas(story, self.found_in_time)
-        error = explain(story, Retracer(request, story.trace) if request is not None else None, self._errors)
+        retracer = Retracer(request, story.trace) if request is not None else None
+        find: FindFixes | None = None
+        if request is not None:
+            model = self.model() if story.trace.engine == "real" else None
+            if model is not None or story.trace.engine == "fake":
+                find = partial(find_fixes, trials=FixTrials(story, request, model, self.request.ignore, self._seconds))
+        error = explain(story, retracer, self._errors, find)
         error.__cause__ = self.traced.error
         return error
 

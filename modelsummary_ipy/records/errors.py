@@ -8,6 +8,8 @@ ModelSummaryError
 
 from __future__ import annotations
 
+from modelsummary_ipy.records.fixes import Fix
+
 __all__ = ["CheckError", "ForwardError", "InputError", "ModelSummaryError", "cut_text", "write_error"]
 
 #: No message is longer.
@@ -66,7 +68,9 @@ class ForwardError(ModelSummaryError):
         source: ``"net.py:41"``, or ``None``.
         message: The whole report: what was received and expected, why, and what to do.
         reason: Why, with the arithmetic; torch's own message where nothing better is known.
-        fix: What to change, in code; ``""`` if not known.
+        fixes: Changes that were applied to a copy of the model and traced to the end, the best first.
+        fix: The text of the best one, ``""`` if none was found.
+        patch: The best one as a unified diff against the user's file or cell; ``None`` where there is none.
         sizes: Sizes of the model's input that would work, as the magic would take them: ``("(1, 1, 32, 32)",)``.
     """
 
@@ -78,7 +82,8 @@ class ForwardError(ModelSummaryError):
         row: int | None = None,
         source: str | None = None,
         reason: str = "",
-        fix: str = "",
+        fixes: tuple[Fix, ...] = (),
+        advice: str = "",
         sizes: tuple[str, ...] = (),
     ) -> None:
         message = cut_text(message)
@@ -88,7 +93,9 @@ class ForwardError(ModelSummaryError):
         self.row = row
         self.source = source
         self.reason = cut_text(reason)
-        self.fix = fix
+        self.fixes = fixes
+        self.fix = fixes[0].text if fixes else advice
+        self.patch = fixes[0].patch if fixes else None
         self.sizes = sizes
 
 

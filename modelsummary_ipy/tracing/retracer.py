@@ -107,7 +107,7 @@ class Retracer:
 
     def write(self, specs: Specs) -> str:
         """Write inputs as the magic takes them: ``"(1, 3, 32, 32)"``, ``"ids=(1, 128):int64"``."""
-        changed = self._change_inputs(specs)
+        changed = self.change_inputs(specs)
         return changed.inputs.as_line() if changed is not None else ""
 
     # -- inputs -------------------------------------------------------------------------------------------------------
@@ -122,8 +122,8 @@ class Retracer:
         pairs = enumerate(zip(self._shapes_at(sizes), self._specs, strict=True))
         return {leaf: shape for leaf, (shape, spec) in pairs if shape != spec.shape}
 
-    def _change_inputs(self, specs: Specs) -> TraceRequest | None:
-        """Put sizes in the place of leaves that differ; ``None`` where that is impossible."""
+    def change_inputs(self, specs: Specs) -> TraceRequest | None:
+        """Return the request with sizes in the place of leaves that differ; ``None`` where that is impossible."""
         leaves = self._request.inputs.leaves()
         if not len(specs) == len(leaves) == len(self._specs):
             return None
@@ -153,7 +153,7 @@ class Retracer:
     # -- traces -------------------------------------------------------------------------------------------------------
 
     def _run_changed(self, specs: Specs) -> Retraced:
-        changed = self._change_inputs(specs)
+        changed = self.change_inputs(specs)
         if changed is None or any(min(spec.shape, default=1) < 1 for spec in specs):
             return Retraced(None, "no such inputs can be made")
         try:

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from modelsummary_ipy.diagnosis.failures import explain
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
+from modelsummary_ipy.records.fixes import Fix
 from modelsummary_ipy.records.retraced import Budget, Retraced
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Call, Failure, InputFact, Link, ModuleFact, Source, TensorSpec, Trace
@@ -53,16 +55,31 @@ def unflattened() -> Story:
     )  # fmt: skip
 
 
+def try_all(ctx: FailureContext, diagnosis: Diagnosis) -> tuple[Fix, ...]:
+    """Stand for trials in which the one candidate works."""
+    return (Fix(diagnosis.fix.text, None, (spec(32, 10),)),)
+
+
 def test_the_message_has_the_usual_form() -> None:
-    assert explain(unflattened()).message == (
+    error = explain(unflattened(), find_fixes=try_all)
+    assert (error.fix, error.patch) == ("return self.proj(x.flatten(1))", None)
+    assert error.message == (
         "forward failed in 'head.proj' (Linear), call 3, at net.py:41\n"
         "  line      return self.proj(x)  # logits\n"
         "  received  float32 [32, 64, 7, 7] from 'pool'\n"
         "  expected  last dim = 3136 (in_features)\n"
         "  reason    64 × 7 × 7 = 3136: the feature map was not flattened\n"
         "  fix       return self.proj(x.flatten(1))\n"
+        "  tried     gives [32, 10]\n"
         "  torch     RuntimeError: mat1 and mat2 shapes cannot be multiplied (14336x7 and 3136x10)"
     )
+
+
+def test_a_fix_that_was_not_tried_is_not_shown() -> None:
+    error = explain(unflattened())
+    assert (error.fix, error.fixes, error.patch) == ("", (), None)
+    assert "fix" not in error.message
+    assert error.reason == "64 × 7 × 7 = 3136: the feature map was not flattened"
 
 
 def test_a_formula_is_beside_its_shape() -> None:

@@ -118,7 +118,7 @@ def _set_layer(model: nn.Module, code: str) -> None:
         model.eval()
         return
     target, _, value = code.partition(" = ")
-    names = re.findall(r"\w+", target.removeprefix("model.").removeprefix("model"))
+    names = re.findall(r"\w+", target.removeprefix("model.").removeprefix("model").removeprefix("self."))
     owner: Any = model
     for name in names[:-1]:
         owner = owner._modules[name]
@@ -304,7 +304,7 @@ def test_a_failure_in_a_real_run_is_reported_like_any_other() -> None:
     assert ms.error is not None
     assert ms.error.path == "fc"
     assert ms.error.reason == "the input has 8 features, 'fc' expects 6"
-    assert ms.error.fix == "fc = nn.Linear(8, 2)"
+    assert ms.error.fix == "self.fc = nn.Linear(8, 2)"
     assert type(ms.error.__cause__) is RuntimeError
 
 

@@ -553,3 +553,34 @@ def test_the_users_namespace_gains_nothing(shell: InteractiveShell) -> None:
     run(shell, "%summary model (1, 1, 32, 32)")
     run(shell, "%summary y_ = nn.functional.relu(model(x))")
     assert {name for name in set(shell.user_ns) - before if not name.startswith("_")} == set()
+
+
+FAILING = """
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(75, 2)
+    def forward(self, x):
+        return self.fc(x)
+flat = Flat()
+"""
+
+
+def test_the_best_fix_is_shown_as_a_diff_and_offered_as_the_next_cell(shell: InteractiveShell) -> None:
+    shell.run_cell(FAILING, store_history=True)
+    cell = shell.execution_count - 1
+    with capture_output() as said:
+        made = shell.run_cell("%summary flat (2, 3, 5, 5) --fix").result
+    assert made.error.fix == "return self.fc(x.flatten(1))"
+    assert f"+++ b/In [{cell}]\n" in said.stdout
+    assert "-        return self.fc(x)\n+        return self.fc(x.flatten(1))\n" in said.stdout
+    offered = shell.rl_next_input
+    assert offered.startswith("class Flat(nn.Module):")
+    shell.run_cell(f"{offered}\nfixed = Flat()(torch.zeros(2, 3, 5, 5)).shape")
+    assert shell.user_ns["fixed"] == (2, 2)
+
+
+def test_without_a_failure_there_is_no_fix_to_show(shell: InteractiveShell) -> None:
+    with capture_output() as said:
+        shell.run_cell("%summary model x --fix")
+    assert "nothing failed" in said.stdout

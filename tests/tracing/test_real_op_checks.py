@@ -238,7 +238,7 @@ def test_positions_that_are_counted_beyond_the_table_fail_where_they_are_looked_
         Positions()(torch.zeros(2, 15, dtype=torch.int64))
     assert error.reason.startswith("input has 15 positions, counted from 2, 'pos' has 16")
     assert error.sizes == ("(2, 14)",)
-    assert error.fix == "pos = nn.Embedding(17, 4)"
+    assert error.fix == "self.pos = nn.Embedding(17, 4)"
 
 
 def test_ids_that_the_user_gave_are_compared_with_the_table() -> None:
@@ -249,7 +249,7 @@ def test_ids_that_the_user_gave_are_compared_with_the_table() -> None:
     assert error is not None
     assert error.path == "tokens"
     assert error.reason == "the table has rows 0 … 49, got 50"
-    assert error.fix == "tokens = nn.Embedding(51, 4)"
+    assert error.fix == "self.tokens = nn.Embedding(51, 4)"
 
 
 def test_unknown_indices_are_left_alone() -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.explain import explain
+from modelsummary_ipy.diagnosis.failures.explain import FindFixes, diagnose, explain
 
-__all__ = ["explain"]
+__all__ = ["FindFixes", "diagnose", "explain"]

@@ -6,8 +6,8 @@ import difflib
 import re
 from collections.abc import Callable
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, RESHAPE, Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_call,
@@ -17,10 +17,12 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     wrap_attribute,
     write_loop,
 )
+from modelsummary_ipy.diagnosis.failures.statements import read_last_statement
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
-from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.records.fixes import Candidate, LineEdit
+from modelsummary_ipy.records.trace import Call, ModuleFact
 
 __all__ = ["explain_arguments"]
 
@@ -81,8 +83,8 @@ def _fix_call(
     assert ctx.call is not None
     if ctx.call.parent is None:
         return Diagnosis(reason, expected)
-    fix = change_call(ctx.line, name_member(ctx.call.path), lambda given, named: join_arguments(*change(given, named)))
-    return Diagnosis(reason, expected, fix)
+    new = change_call(ctx.line, name_member(ctx.call.path), lambda given, named: join_arguments(*change(given, named)))
+    return Diagnosis(reason, expected, fix_line(ctx, new))
 
 
 def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
@@ -90,7 +92,7 @@ def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
     if ctx.call.type_name not in ("ModuleList", "ModuleDict") or ctx.failure.error_type != "NotImplementedError":
         return None
     reason = f"a {ctx.call.type_name} holds layers and does not run them"
-    fix = write_loop(ctx.line, name_member(ctx.call.path))
+    fix = fix_line(ctx, write_loop(ctx.line, name_member(ctx.call.path)))
     return Diagnosis(reason, "nn.Sequential, or a loop over it", fix)
 
 
@@ -166,9 +168,20 @@ def _explain_none(ctx: FailureContext) -> Diagnosis:
     if silent is None:
         return Diagnosis(f"got None, {ctx.owner} expects a tensor", "a tensor")
     fact = ctx.flow.module_of(silent)
-    place = f" ({fact.forward_file.rpartition('/')[2]}:{fact.forward_line})" if fact and fact.forward_line else ""
+    fix = _write_return(ctx, fact) if fact is not None else NOTHING
     reason = f"'{silent.path}' ({silent.type_name}) returned None: its forward has no return"
-    return Diagnosis(reason, "a tensor", f"return the result at the end of {silent.type_name}.forward{place}")
+    return Diagnosis(reason, "a tensor", fix)
+
+
+def _write_return(ctx: FailureContext, fact: ModuleFact) -> Candidate:
+    """Return what the last statement of a forward makes."""
+    last = read_last_statement(fact.forward_file, fact.forward_line)
+    if last is None:
+        return NOTHING
+    statement, name = last
+    text = f"{statement.text}\nreturn {name}" if name else f"return {statement.text}"
+    edit = LineEdit(statement.filename, statement.first, statement.last, text)
+    return Candidate(f"return {name or statement.text} at the end of {fact.type_name}.forward", (edit,))
 
 
 def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
@@ -184,7 +197,7 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
         giver = _find_giver(ctx, None)
         key, words = _choose_leaf(giver, owner)
         name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"it is a {owner}"
-        fix = wrap_attribute(line, attribute, f"{{}}{key}")
+        fix = fix_line(ctx, wrap_attribute(line, attribute, f"{{}}{key}"))
         return Diagnosis(f"{name}; .{attribute} is an attribute of tensors", "one tensor", fix)
     if owner != ctx.call.type_name or ctx.fact is None:
         return None
@@ -193,7 +206,7 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     names += [*ctx.fact.settings, *[name.rpartition(".")[2] for param in params for name in param.names]]
     near = difflib.get_close_matches(attribute, names, 1, 0.6)
     reason = f"{ctx.owner} has no '{attribute}'" + (f"; it has '{near[0]}'" if near else "")
-    fix = re.sub(rf"\.{attribute}\b", f".{near[0]}", line) if near else ""
+    fix = fix_line(ctx, re.sub(rf"\.{attribute}\b", f".{near[0]}", line)) if near else NOTHING
     return Diagnosis(reason, "an attribute that __init__ sets", fix)
 
 
@@ -214,7 +227,7 @@ def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
             return None
         return str(write("\0".join(f"{item}{key}" if i == place else item for i, item in enumerate(items))))
 
-    fix = change_operation(ctx.line, name, edit) if name else ""
+    fix = fix_line(ctx, change_operation(ctx.line, name, edit)) if name else NOTHING
     return Diagnosis(f"{reason}; {sign} expects tensors", "a tensor on both sides", fix)
 
 
@@ -224,7 +237,7 @@ def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
         return None
     read = read_unpacking(ctx.line)
     if read is None:
-        return Diagnosis(ctx.failure.message, f"{found[2]} values", "", ANYWHERE)
+        return Diagnosis(ctx.failure.message, f"{found[2]} values", NOTHING, ANYWHERE)
     names, source = read
     came = found[3] or "more"
     if source.endswith((".shape", ".size()")):
@@ -234,12 +247,12 @@ def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
         if len(shapes) == 1:
             shape = next(iter(shapes))
             reason = f"{tensor} has {came} dims, {write_shape(shape)}; the line unpacks {found[2]}: {', '.join(names)}"
-        return Diagnosis(reason, f"{found[2]} dims", "", RESHAPE)
+        return Diagnosis(reason, f"{found[2]} dims", NOTHING, RESHAPE)
     reason = f"{source} has {came} values, the line unpacks {found[2]}"
-    fix = ""
+    fix = NOTHING
     inner = [call for call in ctx.inner_calls() if call.kind == "module"]
     if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
         reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns one state, not the two of an LSTM"
         first = names[1].strip("()").partition(",")[0]
-        fix = ctx.line.replace(names[1], first, 1)
+        fix = fix_line(ctx, ctx.line.replace(names[1], first, 1))
     return Diagnosis(reason, f"{found[2]} values", fix, () if fix else ANYWHERE)

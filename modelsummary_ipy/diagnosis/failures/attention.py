@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import find_clashes
-from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation
-from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_line, set_value
+from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, join_arguments
 from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_attention"]
@@ -81,16 +82,16 @@ class _Heads:
                 return Diagnosis(reason, f"{name} of bool", self._fix_mask(name), candidates=candidates)
         return None
 
-    def _fix_mask(self, name: str) -> str:
+    def _fix_mask(self, name: str) -> Candidate:
         def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
             if name not in keywords:
                 return None
             return join_arguments(arguments, {**keywords, name: f"{keywords[name]}.bool()"})
 
-        return change_call(self.ctx.line, name_member(self.call.path), edit)
+        return fix_line(self.ctx, change_call(self.ctx.line, name_member(self.call.path), edit))
 
-    def _write(self, **changes: Any) -> str:
-        return write_change(self.fact.path, write_module(self.fact, self.ctx.trace, **changes))
+    def _write(self, **changes: Any) -> Candidate:
+        return set_value(self.fact.path, write_module(self.fact, self.ctx.trace, **changes))
 
     def _explain_features(self) -> Diagnosis | None:
         embed = self.settings.get("embed_dim")
@@ -127,13 +128,13 @@ class _Heads:
                 f"batch_first={self.batch_first} reads dim {batch} as the batch: the query has "
                 f"{self.query.shape[batch]} there, the key {self.key.shape[batch]}"
             )
-            fix = ""
+            fix = NOTHING
             if self.query.shape[steps] == self.key.shape[steps]:
                 fix = self._write(batch_first=not self.batch_first)
             return Diagnosis(reason, f"one batch, {write_shape(self.query.shape)}", fix, () if fix else RESHAPE)
         if self.key.shape[steps] != self.value.shape[steps]:
             reason = f"{self.key.shape[steps]} keys and {self.value.shape[steps]} values: each key needs one value"
-            return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", "", RESHAPE)
+            return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", NOTHING, RESHAPE)
         return None
 
     def _explain_masks(self) -> Diagnosis | None:
@@ -161,13 +162,13 @@ class _Heads:
         return Diagnosis(reason, expected, fix, candidates=self.ctx.change_input(mask, shape=wanted))
 
 
-def _change_all(ctx: FailureContext, call: Call, change: str) -> str:
+def _change_all(ctx: FailureContext, call: Call, change: str) -> Candidate:
     """Change query, key and value where the line passes them on: ``"self.attn(x.float(), x.float(), x.float())"``."""
 
     def edit(arguments: list[str], keywords: dict[str, str]) -> str:
         return join_arguments([f"{text}{change}" for text in arguments[:3]] + arguments[3:], keywords)
 
-    return change_call(ctx.line, name_member(call.path), edit)
+    return fix_line(ctx, change_call(ctx.line, name_member(call.path), edit))
 
 
 def _explain_product(ctx: FailureContext) -> Diagnosis | None:
@@ -175,19 +176,19 @@ def _explain_product(ctx: FailureContext) -> Diagnosis | None:
         return None
     query, key, value = ctx.operands[:3]
     if query.rank < 2 or key.rank < 2 or value.rank < 2:
-        return Diagnosis("attention expects [… , steps, features]", "at least 2 dims each", "", RESHAPE)
+        return Diagnosis("attention expects [… , steps, features]", "at least 2 dims each", NOTHING, RESHAPE)
     if query.shape[-1] != key.shape[-1]:
         reason = f"the query has {query.shape[-1]} features, the key has {key.shape[-1]}: both need the same number"
-        fix = fix_argument(ctx, "{}.transpose(-2, -1)", position=1) if key.shape[-2] == query.shape[-1] else ""
+        fix = fix_argument(ctx, "{}.transpose(-2, -1)", position=1) if key.shape[-2] == query.shape[-1] else NOTHING
         return Diagnosis(reason, f"key with last dim = {query.shape[-1]}", fix)
     if key.shape[-2] != value.shape[-2]:
         reason = f"{key.shape[-2]} keys and {value.shape[-2]} values: each key needs one value"
-        return Diagnosis(reason, f"value of {key.shape[-2]} steps", "", RESHAPE)
+        return Diagnosis(reason, f"value of {key.shape[-2]} steps", NOTHING, RESHAPE)
     for name, x in (("key", key), ("value", value)):
         if find_clashes(query.shape[:-2], x.shape[:-2]):
             sizes = [write_shape(query.shape[:-2]), write_shape(x.shape[:-2])]
             reason = f"the query's batch and heads are {sizes[0]}, the {name}'s {sizes[1]}"
-            return Diagnosis(reason, "equal batch and heads", "", RESHAPE)
+            return Diagnosis(reason, "equal batch and heads", NOTHING, RESHAPE)
     if len(ctx.operands) > 3:
         mask = ctx.operands[3]
         wanted = (*query.shape[:-1], key.shape[-2])

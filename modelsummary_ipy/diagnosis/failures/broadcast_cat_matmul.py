@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, STEP, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, resize_param
+from modelsummary_ipy.diagnosis.failures.context import (
+    ANYWHERE,
+    NOTHING,
+    STEER,
+    STEP,
+    Diagnosis,
+    FailureContext,
+    Operand,
+)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, resize_param, set_value
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
-from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
+from modelsummary_ipy.records.fixes import Candidate
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
 
@@ -65,7 +73,7 @@ def _explain_pair(
     words = " and ".join(
         f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
     )
-    return Diagnosis(words, expected, "", ANYWHERE)
+    return Diagnosis(words, expected, NOTHING, ANYWHERE)
 
 
 def _explain_missing_axes(
@@ -112,14 +120,14 @@ def _explain_table(ctx: FailureContext, left: Operand, right: Operand, table: Op
     return Diagnosis(reason, f"at most {most} in dim {data.rank + axis}", fix, STEER, (dim_of(axis, which), most))
 
 
-def _name_table(ctx: FailureContext, table: Operand, axis: int, came: int) -> tuple[str, str]:
+def _name_table(ctx: FailureContext, table: Operand, axis: int, came: int) -> tuple[str, Candidate]:
     param = table.param
     link = table.link
     for call in ctx.flow.walk_back(link, 4):
         if param is None:
             param = next((index for index in call.input_params if index is not None), None)
     if param is None or not ctx.trace.params[param].names:
-        return "the other tensor", ""
+        return "the other tensor", NOTHING
     name = ctx.trace.params[param].names[0]
     return f"'{name}'", resize_param(ctx, replace(table, param=param), axis, came)
 
@@ -177,8 +185,7 @@ def _explain_residual(
         return None
     if not ctx.flow.sources(skip.link):
         return None
-    line = fix_operand(ctx, place, "self.shortcut({})")
-    fix = f"{write_change(path, layer)}; {line}" if line else write_change(path, layer)
+    fix = set_value(path, layer) + fix_operand(ctx, place, "self.shortcut({})")
     return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
 
 
@@ -213,7 +220,7 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
             one == other for a, (one, other) in enumerate(zip(grown, big.shape, strict=True)) if a != along
         ):
             return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, at, f"{{}}.unsqueeze({axis})"))
-    return Diagnosis(reason, "tensors of the same rank", "", ANYWHERE)
+    return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
 
 
 def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[int], along: int | None) -> Diagnosis:
@@ -228,7 +235,7 @@ def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[in
         f"{ctx.function} concatenates along dim {along}" if along is not None else f"{ctx.function} needs equal shapes"
     )
     reason = f"{words}; {joins}"
-    fix = ""
+    fix = NOTHING
     if along is not None and len(axes) == 1 and (rank < 4 or axes[0] < 2):
         reason = f"{words}, but {joins}"
         fix = fix_setting(ctx, ctx.function, "dim", 1, axes[0])
@@ -244,14 +251,15 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
         return None
     if ctx.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
         reason = f"bmm expects two 3-d tensors, got {write_shape(left.shape)} and {write_shape(right.shape)}"
-        fix = change_operation(ctx.line, ctx.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
+        new = change_operation(ctx.line, ctx.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
+        fix = fix_line(ctx, new)
         return Diagnosis(reason, "3 dims each", fix, () if fix else ANYWHERE)
     inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
     if inner_left == inner_right:
         if not find_clashes(left.shape[:-2], right.shape[:-2]):
             return None
         reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
-        return Diagnosis(reason, "equal leading dims", "", ANYWHERE)
+        return Diagnosis(reason, "equal leading dims", NOTHING, ANYWHERE)
     return _explain_inner(ctx, left, right, inner_left, inner_right)
 
 
@@ -268,4 +276,4 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         reason += f"; transposed, the first has {inner_right} there"
         return Diagnosis(reason, expected, fix_operand(ctx, last - 1, "{}.transpose(-2, -1)"))
 
-    return Diagnosis(reason, expected, "", ANYWHERE, (dim_of(-1, -2), inner_right))
+    return Diagnosis(reason, expected, NOTHING, ANYWHERE, (dim_of(-1, -2), inner_right))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
-import tokenize
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.measures import Measure
+from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, read_statement
 from modelsummary_ipy.model.torch_layers import LAYERS, OUTPUT_SETTINGS
 from modelsummary_ipy.records.dataflow import Dataflow
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, TensorSpec, Trace
 
 __all__ = [
     "ANYWHERE",
     "GROW",
+    "NOTHING",
     "RESHAPE",
     "STEER",
     "STEP",
@@ -34,6 +35,9 @@ STEP = ("step",)
 RESHAPE = ("reshape", "steer")
 GROW = ("steer", "grow", "step")
 ANYWHERE = ("steer", "settings", "step", "reshape", "grow")
+
+#: No fix is known.
+NOTHING = Candidate()
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ class Diagnosis:
     Attributes:
         reason: Why, with the arithmetic.
         expected: What would have fitted; ``""`` if there is no one such thing.
-        fix: What to change, in code; ``""`` if not known.
+        fix: What to change; nothing if not known.
+        others: What else may be changed, best first.
+        is_open: Whether any change of the failing line is worth a trial, because no reason is known.
         search: Where to look for inputs that work: ``STEER``, ``RESHAPE`` and the like.
         goal: What the failed call would have to read, to search sizes for: ``(what to measure of a call, value)``.
         candidates: Inputs worth trying before all others, one ``TensorSpec`` per input leaf.
@@ -88,10 +94,12 @@ class Diagnosis:
 
     reason: str
     expected: str = ""
-    fix: str = ""
+    fix: Candidate = NOTHING
     search: tuple[str, ...] = ()
     goal: tuple[Measure, int] | None = None
     candidates: tuple[tuple[TensorSpec, ...], ...] = ()
+    others: tuple[Candidate, ...] = ()
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,9 +201,15 @@ class FailureContext:
         return self.flow.setting(self.call, name, default) if self.call is not None else default
 
     @cached_property
+    def statement(self) -> Statement | None:
+        """The statement that failed, as the user's file or cell has it."""
+        return read_statement(self.failure.source)
+
+    @cached_property
     def line(self) -> str:
-        """The failing line without the remark at its end, where fixes are written into it."""
-        return drop_remark(self.failure.source_text)
+        """The failing statement without the remark at its end, where fixes are written into it."""
+        found = self.statement
+        return drop_remark(self.failure.source_text if found is None else found.text)
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
@@ -256,13 +270,3 @@ def build_context(story: Story) -> FailureContext | None:
     call = story.trace.calls[failure.call] if failure.call is not None else None
     row = story.row_of_call.get(call.index) if call is not None else None
     return FailureContext(story, failure, call, row)
-
-
-def drop_remark(line: str) -> str:
-    """Return a line of code without the comment at its end; a line that is no whole statement stays as it is."""
-    try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(line).readline))
-    except (tokenize.TokenError, SyntaxError):
-        return line
-    start = next((token.start[1] for token in tokens if token.type == tokenize.COMMENT), len(line))
-    return line[:start].rstrip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelsummary_ipy.diagnosis.failures.context import GROW, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -60,7 +60,7 @@ def move_to_channels(rank: int, spatial: int) -> str:
 def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
     expected = f"{_AXES[spatial]} with C = {channels}"
     reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d convolution expects {spatial + 2}"
-    fix = ""
+    fix = NOTHING
     if x.rank == spatial + 3:
         reason += ": flatten the first two into one batch"
         fix = fix_argument(ctx, "{}.flatten(0, 1)")
@@ -99,7 +99,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     if isinstance(groups, int) and groups > 1:
         changes["groups"] = got if groups == channels else groups
         if got % changes["groups"]:
-            return Diagnosis(reason, expected, "", search, goal)
+            return Diagnosis(reason, expected, NOTHING, search, goal)
         if groups == channels and ctx.setting("out_channels") == channels:
             changes["out_channels"] = got
     return Diagnosis(reason, expected, fix_module(ctx, **changes), search, goal)
@@ -124,7 +124,7 @@ def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis 
     padded = f"{size} + 2 × {padding} = {size + 2 * padding}" if padding else str(size)
     spread = f" (kernel {window.kernel}, dilation {window.dilation})" if window.dilation > 1 else ""
     reason = f"dim {x.rank - spatial + axis} is {padded}, the window is {window.extent} wide{spread}"
-    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", "", GROW)
+    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", NOTHING, GROW)
 
 
 def find_window(ctx: FailureContext, sizes: tuple[int, ...]) -> tuple[int, int, Window] | None:

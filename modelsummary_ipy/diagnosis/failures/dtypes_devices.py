@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_operand, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_argument,
+    fix_line,
+    fix_module,
+    fix_operand,
+    place_line,
+    read_line,
+)
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
 from modelsummary_ipy.diagnosis.torch_names import FACTORIES
 from modelsummary_ipy.model.torch_layers import functions_of
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_device", "explain_dtype", "explain_index_range"]
@@ -68,10 +76,10 @@ def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:
             return f"~{items[1]}"
         return None
 
-    fix = change_operation(line, "sub", edit)
+    fix = fix_line(ctx, change_operation(line, "sub", edit))
     if not fix:
         at = next(index for index, x in enumerate(ctx.operands) if x.spec.dtype == "bool")
-        fix = fix_operand(ctx, at, "{}.float()") if len(ctx.operands) > 1 else ""
+        fix = fix_operand(ctx, at, "{}.float()") if len(ctx.operands) > 1 else NOTHING
     reason = "bool tensors can't be subtracted; ~mask inverts a mask"
     return Diagnosis(reason, "a number dtype, or ~ on a mask", fix)
 
@@ -128,7 +136,7 @@ def _explain_integers(ctx: FailureContext) -> Diagnosis | None:
         line = ctx.line
         sign = {"mul_": "*", "div_": "/", "add_": "+", "sub_": "-", "pow_": "**"}[ctx.function]
         left, found, right = line.partition(f" {sign}= ")
-        fix = f"{left} = {left} {sign} {right}" if found else ""
+        fix = fix_line(ctx, f"{left} = {left} {sign} {right}") if found else NOTHING
         return Diagnosis(reason, "a floating-point tensor to write into", fix)
     if ctx.function not in _FLOATING_ONLY:
         return None
@@ -152,7 +160,7 @@ def explain_device(ctx: FailureContext) -> Diagnosis | None:
     main = _main_device(ctx)
     reason = "; ".join(f"{' and '.join(dict.fromkeys(names))} on {device}" for device, names in places.items())
     odd = next((x for x in ctx.operands if x.spec.device != main and x.param is None), None)
-    fix = _fix_device(ctx, odd, main) if odd is not None else f"model.to({main!r})"
+    fix = _fix_device(ctx, odd, main) if odd is not None else NOTHING
     return Diagnosis(reason, f"everything on {main}", fix)
 
 
@@ -177,7 +185,7 @@ def _name_operand(ctx: FailureContext, x: Operand) -> str:
     return f"the output of '{maker.path}'"
 
 
-def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> str:
+def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> Candidate:
     """Make the tensor on the device of the others."""
     maker = ctx.flow.producer(odd.link)
     if maker is not None and maker.type_name in FACTORIES:
@@ -219,7 +227,7 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
         positions = f"{count} positions" + (f", counted from {first}" if first else "")
         reason = f"input has {positions}, {ctx.owner} has {rows}"
         goal = (_longest, rows - first)
-    fix = fix_module(ctx, num_embeddings=most + 1) if most is not None else ""
+    fix = fix_module(ctx, num_embeddings=most + 1) if most is not None else NOTHING
     return Diagnosis(reason, f"indices 0 … {rows - 1}", fix, STEER if goal is not None else (), goal)
 
 

@@ -27,11 +27,12 @@ from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import SizeTracer, find_sizes
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
+from modelsummary_ipy.records.fixes import Fix
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Specs
 from modelsummary_ipy.records.summary import Story
 
-__all__ = ["explain"]
+__all__ = ["FindFixes", "diagnose", "explain"]
 
 Family = Callable[[FailureContext], "Diagnosis | None"]
 
@@ -54,13 +55,22 @@ _SIZES: tuple[Family, ...] = (
 _KINDS: tuple[Family, ...] = (explain_index_range, explain_device, explain_dtype)
 
 
-def explain(story: Story, retracer: SizeTracer | None = None, errors: list[str] | None = None) -> ForwardError:
+FindFixes = Callable[[FailureContext, Diagnosis], "tuple[Fix, ...]"]
+
+
+def explain(
+    story: Story,
+    retracer: SizeTracer | None = None,
+    errors: list[str] | None = None,
+    find_fixes: FindFixes | None = None,
+) -> ForwardError:
     """Say why a forward failed, what to change and which inputs would work.
 
     Args:
         story: The records of the trace.
         retracer: Traces the model at other inputs; without it no sizes are searched for.
         errors: Where an explanation that raises is reported; the failure is then explained by torch's message.
+        find_fixes: Finds the changes that make the model run, by trying them; without it none is shown.
 
     Returns:
         The error, without a cause.
@@ -72,7 +82,7 @@ def explain(story: Story, retracer: SizeTracer | None = None, errors: list[str] 
     if ctx is None:
         raise ValueError("the forward did not fail")
     errors = [] if errors is None else errors
-    diagnosis = _diagnose(ctx, errors)
+    diagnosis = diagnose(ctx, errors)
     found: list[Specs] = []
     search = ""
     if retracer is not None:
@@ -85,24 +95,28 @@ def explain(story: Story, retracer: SizeTracer | None = None, errors: list[str] 
     earlier = find_earlier(ctx)
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call got {write_shape(earlier.inputs[0].shape)}"
+    fixes: tuple[Fix, ...] = ()
+    if find_fixes is not None and not ctx.failure.limit:
+        fixes = attempt("the search for a fix", errors, partial(find_fixes, ctx, diagnosis), fixes)
     source = ctx.failure.source
     place = source.text if source is not None else None
     return ForwardError(
-        _write_message(ctx, diagnosis, reason, sizes, place),
+        _write_message(ctx, diagnosis, reason, fixes, sizes, place),
         path=ctx.call.path if ctx.call is not None else "",
         row=ctx.row,
         source=place,
         reason=reason,
-        fix=diagnosis.fix,
+        fixes=fixes,
+        advice=ctx.failure.advice if ctx.failure.limit else "",
         sizes=sizes,
     )
 
 
-def _diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
+def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     """Return the diagnosis of the first family that explains the failure, else torch's own message."""
     words = ctx.failure.message
     if ctx.failure.limit:
-        return Diagnosis(ctx.failure.limit, fix=ctx.failure.advice)
+        return Diagnosis(ctx.failure.limit)
     kinds_first = any(word in words for word in ("dtype", "scalar type", "not implemented for", "device", "Input type"))
     for family in (explain_arguments, *(_KINDS + _SIZES if kinds_first else _SIZES + _KINDS)):
         what = f"explanation {family.__name__.removeprefix('explain_')}"
@@ -110,7 +124,7 @@ def _diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
         if diagnosis is not None:
             return diagnosis
     may_be_size = ctx.failure.error_type in ("RuntimeError", "ValueError", "IndexError", "AssertionError")
-    return Diagnosis(_first_line(words) or ctx.failure.error_type, search=ANYWHERE if may_be_size else ())
+    return Diagnosis(_first_line(words) or ctx.failure.error_type, search=ANYWHERE if may_be_size else (), is_open=True)
 
 
 def _first_line(words: str) -> str:
@@ -150,7 +164,12 @@ def _write_need(ctx: FailureContext, specs: Specs) -> str:
 
 
 def _write_message(
-    ctx: FailureContext, diagnosis: Diagnosis, reason: str, sizes: Sequence[str], place: str | None
+    ctx: FailureContext,
+    diagnosis: Diagnosis,
+    reason: str,
+    fixes: Sequence[Fix],
+    sizes: Sequence[str],
+    place: str | None,
 ) -> str:
     lines = [_write_head(ctx, place)]
 
@@ -163,7 +182,10 @@ def _write_message(
         add("received" if index == 0 else "", text)
     add("expected", diagnosis.expected)
     add("reason", reason)
-    add("fix", diagnosis.fix)
+    for index, text in enumerate(fixes[0].text.splitlines() if fixes else [ctx.failure.advice]):
+        add("" if index else "fix", text)
+    if fixes:
+        add("tried", f"gives {', '.join(write_shape(spec.shape) for spec in fixes[0].outputs[:4]) or 'no tensor'}")
     for index, size in enumerate(sizes):
         add("sizes" if index == 0 else "", size)
     words = _first_line(ctx.failure.message)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import linecache
 import re
 
-from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand, drop_remark
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_operation,
@@ -13,23 +12,27 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     splice_argument,
     wrap_argument,
 )
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, read_statement
 from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
+from modelsummary_ipy.records.fixes import AroundEdit, Candidate, LayerEdit, LineEdit
 from modelsummary_ipy.records.trace import Call, Source
 
 __all__ = [
     "find_earlier",
     "fix_argument",
     "fix_creation",
+    "fix_line",
     "fix_module",
     "fix_operand",
     "fix_setting",
     "place_line",
     "read_line",
     "resize_param",
+    "set_value",
 ]
 
 
-def fix_argument(ctx: FailureContext, template: str, around: str = "{}", position: int = 0) -> str:
+def fix_argument(ctx: FailureContext, template: str, around: str = "{}", position: int = 0) -> Candidate:
     """Change what the failing line passes on.
 
     Args:
@@ -43,27 +46,34 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
     """
     call = ctx.call
     if call is None:
-        return ""
-    line = ctx.line
-    if call.kind == "module":
-        new = wrap_argument(line, name_member(call.path), template, position, around)
-    else:
-        new = fix_operand(ctx, position, template, around)
-    if new and new != line:
+        return NOTHING
+    if call.kind == "op":
+        return fix_operand(ctx, position, template, around)
+    new = fix_line(ctx, wrap_argument(ctx.line, name_member(call.path), template, position, around))
+    if new or not call.path or position:
         return new
-    if call.kind == "op" or not call.path:
-        return ""
-    after = f" and {around.format('y')} after it" if around != "{}" else ""
-    return f"{template.format('x')} before {ctx.owner}{after}"
+    before = template.format("x")
+    after = around.format("y") if around != "{}" else ""
+    text = f"{before} before {ctx.owner}" + (f" and {after} after it" if after else "")
+    return Candidate(text, (AroundEdit(call.path, before, after),))
 
 
-def fix_operand(ctx: FailureContext, position: int, template: str, around: str = "{}") -> str:
-    """Change one operand of the failing operation, where the line holds it once; ``""`` otherwise.
+def fix_line(ctx: FailureContext, line: str) -> Candidate:
+    """Write the failing statement anew; nothing if it stays as it is."""
+    found = ctx.statement
+    if not line or line == ctx.line:
+        return NOTHING
+    edits = () if found is None else (LineEdit(found.filename, found.first, found.last, line),)
+    return Candidate(line, edits)
+
+
+def fix_operand(ctx: FailureContext, position: int, template: str, around: str = "{}") -> Candidate:
+    """Change one operand of the failing operation, where the line holds it once; nothing otherwise.
 
     In the template ``{}`` is the operand, ``{0}`` and ``{1}`` the first and second.
     """
     if ctx.call is None:
-        return ""
+        return NOTHING
     where = re.sub(r"\{\}", f"{{{position}}}", template)
 
     def edit(operands: list[str], write: object) -> str | None:
@@ -72,15 +82,21 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
         items = [where.format(*operands) if i == position else item for i, item in enumerate(operands)]
         return around.format(write("\0".join(items)))
 
-    return change_operation(ctx.line, ctx.call.type_name, edit)
+    return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, edit))
 
 
-def fix_module(ctx: FailureContext, **changes: object) -> str:
-    """Write the failed layer with other settings: ``"fc = nn.Linear(784, 10)"``; ``""`` if it is not torch's."""
+def fix_module(ctx: FailureContext, **changes: object) -> Candidate:
+    """Write the failed layer with other settings: ``"self.fc = nn.Linear(784, 10)"``; nothing if it is not torch's."""
     fact = ctx.fact
     if fact is None or ctx.call is None or find_earlier(ctx) is not None:
-        return ""
-    return write_change(fact.path, write_module(fact, ctx.trace, **changes))
+        return NOTHING
+    return set_value(fact.path, write_module(fact, ctx.trace, **changes))
+
+
+def set_value(path: str, code: str) -> Candidate:
+    """Set a layer, a parameter or a plain attribute; nothing without a path or code."""
+    text = write_change(path, code)
+    return Candidate(text, (LayerEdit(path, code),)) if text else NOTHING
 
 
 def find_earlier(ctx: FailureContext) -> Call | None:
@@ -91,25 +107,25 @@ def find_earlier(ctx: FailureContext) -> Call | None:
     return next((c for c in calls if c.kind == "module" and c.module == ctx.call.module and c.status == "ran"), None)
 
 
-def resize_param(ctx: FailureContext, x: Operand, axis: int, size: int) -> str:
-    """Write a parameter with another size on one axis: ``"pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
+def resize_param(ctx: FailureContext, x: Operand, axis: int, size: int) -> Candidate:
+    """Write a parameter with another size on one axis: ``"self.pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
 
     Returns:
-        ``""`` if the tensor is no parameter, or a layer's weight.
+        Nothing if the tensor is no parameter, or a layer's weight.
     """
     if x.param is None:
-        return ""
+        return NOTHING
     fact = ctx.trace.params[x.param]
     if not fact.names or fact.kind != "parameter" or len(fact.shape) < -axis:
-        return ""
+        return NOTHING
     sizes = list(fact.shape)
     sizes[axis] = size
-    return write_change(fact.names[0], f"nn.Parameter(torch.zeros({', '.join(map(str, sizes))}))")
+    return set_value(fact.names[0], f"nn.Parameter(torch.zeros({', '.join(map(str, sizes))}))")
 
 
-def fix_setting(ctx: FailureContext, function: str, name: str, position: int, value: object) -> str:
+def fix_setting(ctx: FailureContext, function: str, name: str, position: int, value: object) -> Candidate:
     """Set one plain argument of a function that the failing line calls: ``dim=1``."""
-    return set_argument(ctx.line, function, name, position, repr(value))
+    return fix_line(ctx, set_argument(ctx.line, function, name, position, repr(value)))
 
 
 #: They return a tensor of the same shape.
@@ -118,32 +134,33 @@ _CARRIERS = frozenset(
 )
 
 
-def fix_creation(ctx: FailureContext, x: Operand, size: tuple[int, ...]) -> str:
+def fix_creation(ctx: FailureContext, x: Operand, size: tuple[int, ...]) -> Candidate:
     """Give a tensor that the forward makes another size, on the line that makes it.
 
     Returns:
-        ``"at net.py:12: h = torch.zeros(2, 4, 16)"``; ``""`` if its line does not have the size.
+        ``"at net.py:12: h = torch.zeros(2, 4, 16)"``; nothing if its line does not have the size.
     """
     for call in ctx.flow.walk_back(x.link, 6):
         if call.type_name in SIZED_FACTORIES:
             line = read_line(call.source)
             old = call.outputs[0].shape if call.outputs else ()
             new = splice_argument(line, call.type_name, old, size) if line else ""
-            return f"at {call.source.text}: {new}" if call.source is not None and new and new != line else ""
+            return place_line(ctx, call, new if new != line else "")
         if call.kind != "op" or call.type_name not in _CARRIERS:
-            return ""
-    return ""
+            return NOTHING
+    return NOTHING
 
 
 def read_line(source: Source | None) -> str:
-    """Return the text of a line of the user's code, stripped of blanks and remarks; ``""`` if it can't be read."""
-    if source is None or not source.filename:
-        return ""
-    return drop_remark(linecache.getline(source.filename, source.line).strip())
+    """Return the statement that a line of the user's belongs to, without a remark; ``""`` if it can't be read."""
+    found = read_statement(source)
+    return drop_remark(found.text) if found is not None else ""
 
 
-def place_line(ctx: FailureContext, call: Call, line: str) -> str:
+def place_line(ctx: FailureContext, call: Call, line: str) -> Candidate:
     """Write a changed line of the call that made a tensor: with its place, where that is not the failing line's."""
-    if call.source is None or not line:
-        return ""
-    return line if call.source == ctx.failure.source else f"at {call.source.text}: {line}"
+    found = read_statement(call.source)
+    if call.source is None or found is None or not line:
+        return NOTHING
+    text = line if found == ctx.statement else f"at {call.source.text}: {line}"
+    return Candidate(text, (LineEdit(found.filename, found.first, found.last, line),))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from modelsummary_ipy.diagnosis.failures.context import RESHAPE, STEER, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_operand, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, RECURRENTS
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["explain_linear", "find_source_map", "move_to_end"]
@@ -98,11 +99,11 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
     return Diagnosis(reason, expected, fix_module(ctx, in_features=x.shape[-1]), STEER, goal)
 
 
-def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> str:
+def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
     """Write the flattening line so that it keeps the batch."""
     maker = ctx.flow.producer(x.link)
     if maker is None or maker.kind != "op":
-        return ""
+        return NOTHING
     line = read_line(maker.source)
     new = change_operation(line, maker.type_name, lambda items, _: f"{items[0]}.flatten({start})")
     return place_line(ctx, maker, new)

@@ -55,13 +55,12 @@ def _has_bias(fact: ModuleFact, trace: Trace) -> bool:
 
 
 def write_change(path: str, code: str) -> str:
-    """Write that a module is to be another one: ``"head.proj = nn.Linear(3136, 10)"``, ``"net[3] = …"``."""
+    """Write that a module is to be another one: ``"self.head.proj = nn.Linear(3136, 10)"``, ``"model[3] = …"``."""
     if not code or not path:
         return ""
-    words = ""
-    for piece in path.split("."):
-        words += f"[{piece}]" if piece.isdigit() and words else piece if not words else f".{piece}"
-    return f"{words} = {code}" if not words.isdigit() else f"model[{words}] = {code}"
+    pieces = path.split(".")
+    words = "".join(f"[{piece}]" if piece.isdigit() else f".{piece}" for piece in pieces)
+    return f"{'model' if pieces[0].isdigit() else 'self'}{words} = {code}"
 
 
 def name_member(path: str) -> str:

@@ -7,17 +7,20 @@ import math
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
     GROW,
+    NOTHING,
     RESHAPE,
     STEER,
     Diagnosis,
     FailureContext,
     Operand,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting, set_value
 from modelsummary_ipy.diagnosis.failures.linear import move_to_end
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
 from modelsummary_ipy.model.torch_layers import LAYERS, classes_of
+from modelsummary_ipy.records.fixes import Candidate, ModeEdit
 
 __all__ = ["explain_norm"]
 
@@ -55,10 +58,11 @@ def _explain_channels(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         specs = tuple(f.spec._replace(shape=(2, *f.spec.shape[1:])) for f in ctx.trace.inputs if f.spec.shape)
         candidates = (specs,) if len(specs) == len(ctx.trace.inputs) else ()
         expected = "more than one value per channel in train mode"
-        return Diagnosis(reason, expected, "model.eval()", candidates=candidates)
+        fix = Candidate("model.eval()", (ModeEdit(training=False),))
+        return Diagnosis(reason, expected, fix, candidates=candidates)
     if ctx.function == "instance_norm" and math.prod(x.shape[2:]) == 1:
         reason = f"the variance is over the positions of one feature map, and {write_shape(x.shape)} has one position"
-        return Diagnosis(reason, "more than one position per channel", "", GROW)
+        return Diagnosis(reason, "more than one position per channel", NOTHING, GROW)
     return None
 
 
@@ -77,10 +81,9 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, ...], featu
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(0)"), RESHAPE)
     better = next((name for name, takes in _RANKS.items() if name.startswith(family) and x.rank in takes), None)
     if better is not None and ctx.fact is not None and x.rank > max(ranks):
-        path = ctx.fact.path
-        fix = fix_module(ctx).replace(f"nn.{ctx.call.type_name}(", f"nn.{better}(")
-        return Diagnosis(reason, expected, fix if path else "", RESHAPE)
-    return Diagnosis(reason, expected, "", ANYWHERE)
+        code = write_module(ctx.fact, ctx.trace).replace(f"nn.{ctx.call.type_name}(", f"nn.{better}(")
+        return Diagnosis(reason, expected, set_value(ctx.fact.path, code), RESHAPE)
+    return Diagnosis(reason, expected, NOTHING, ANYWHERE)
 
 
 def _explain_features(ctx: FailureContext, x: Operand, features: int) -> Diagnosis:
@@ -118,7 +121,7 @@ def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     reason = f"input has last dims {write_shape(came)}, {ctx.owner} expects {words}"
     if len(came) == 1:
         reason = f"{ctx.describe_giver(x, -1)} {came[0]} features, {ctx.owner} expects {words}"
-    fix = fix_module(ctx, normalized_shape=came) if len(came) == len(wanted) else ""
+    fix = fix_module(ctx, normalized_shape=came) if len(came) == len(wanted) else NOTHING
 
     search = RESHAPE if ctx.is_like_input(x) else STEER
     return Diagnosis(reason, expected, fix, search, (dim_of(-1), wanted[-1]))
@@ -129,7 +132,7 @@ def _explain_group_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     channels = ctx.setting("num_channels") if ctx.call.kind == "module" else _first_weight(ctx)
     groups = ctx.given("num_groups")
     if x.rank < 2:
-        return Diagnosis(f"{write_shape(x.shape)} has no channel dim", "[N, C, …]", "", RESHAPE)
+        return Diagnosis(f"{write_shape(x.shape)} has no channel dim", "[N, C, …]", NOTHING, RESHAPE)
     got = x.shape[1]
     if not isinstance(groups, int):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.context import RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -36,7 +36,7 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
 
 def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Diagnosis:
     reason = f"{write_shape(x.shape)} has {x.rank} dims"
-    fix = ""
+    fix = NOTHING
     if x.rank == 4:
         reason += ": flatten the feature map into a sequence, one step per position"
         fix = fix_argument(ctx, "{}.flatten(2).transpose(1, 2)")

@@ -9,15 +9,16 @@ from typing import Any
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
     GROW,
+    NOTHING,
     RESHAPE,
     STEER,
     Diagnosis,
     FailureContext,
     Operand,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import resize_param
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_setting, resize_param, set_value
 from modelsummary_ipy.diagnosis.failures.measures import dim_of, product_from
-from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_module
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.records.trace import Call, TensorSpec
@@ -73,7 +74,7 @@ def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
     def edit(items: list[str], write: Any) -> str:
         return re.sub(r"\.view\(", ".reshape(", write("\0".join(items)), count=1)
 
-    fix = change_operation(ctx.line, "view", edit)
+    fix = fix_line(ctx, change_operation(ctx.line, "view", edit))
     return Diagnosis(reason, "a contiguous tensor", fix)
 
 
@@ -90,12 +91,11 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     reason = f"{features} features are not divisible into {heads} heads of {each}: {heads} × {each} = {heads * each}"
     fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
     near = min(fitting, key=lambda n: (abs(n - heads), n))
-    fix = ""
+    fix = NOTHING
     if ctx.fact is not None and ctx.call is not None:
         names = [name for name, value in ctx.fact.settings.items() if value == heads and type(value) is int]
         if len(names) == 1:
-            path = f"{ctx.call.path}.{names[0]}" if ctx.call.path else f"model.{names[0]}"
-            fix = write_change(path, str(near))
+            fix = set_value(f"{ctx.call.path}.{names[0]}" if ctx.call.path else names[0], str(near))
     words = ", ".join(map(str, fitting))
     return Diagnosis(reason, f"a number of heads among {words}", fix)
 
@@ -117,7 +117,7 @@ def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
             return None
         return str(write("\0".join([items[0], f"{items[0]}.size(0)", *items[2:]])))
 
-    fix = change_operation(ctx.line, ctx.function, edit)
+    fix = fix_line(ctx, change_operation(ctx.line, ctx.function, edit))
     return Diagnosis(reason, write_shape(wanted), fix, candidates=_change_batch(ctx, wanted[0]))
 
 
@@ -139,13 +139,13 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     if fitting is not None and len(known) == 1:
         target = f"{fixed} = {write_times(fitting)}"
     verb = f"is not divisible by {target}" if -1 in wanted else f"is not {target}"
-    fix = ""
+    fix = NOTHING
     if len(wanted) == 2 and x.rank > 2:
-        fix = change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)")
+        fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)"))
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)
         if fix and reader is not None:
             layer = write_module(reader, ctx.trace, in_features=math.prod(x.shape[1:]))
-            fix = f"{fix}; {write_change(reader.path, layer)}"
+            fix = fix + set_value(reader.path, layer)
     measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
     return Diagnosis(f"{came} {verb}", write_shape(wanted), fix, GROW, (measure, fixed))
 
@@ -153,7 +153,7 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
     if len(wanted) < x.rank:
         reason = f"expand adds dims in front and never removes one: {x.rank} dims to {len(wanted)}"
-        return Diagnosis(reason, f"at least {x.rank} sizes", "", ANYWHERE)
+        return Diagnosis(reason, f"at least {x.rank} sizes", NOTHING, ANYWHERE)
     for axis in range(1, x.rank + 1):
         if wanted[-axis] not in (-1, x.shape[-axis]) and x.shape[-axis] != 1:
             at = len(wanted) - axis
@@ -183,10 +183,10 @@ def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     reason = f"{channels} channels are not divisible by {kept} × {kept} = {kept * kept}"
     maker = ctx.flow.producer(x.link)
     fact = ctx.flow.module_of(maker)
-    fix = ""
+    fix = NOTHING
     if fact is not None and fact.settings.get("out_channels") == channels:
         more = -(-channels // (kept * kept)) * kept * kept
-        fix = write_change(fact.path, write_module(fact, ctx.trace, out_channels=more))
+        fix = set_value(fact.path, write_module(fact, ctx.trace, out_channels=more))
     return Diagnosis(reason, f"channels divisible by {kept * kept}", fix)
 
 
@@ -199,7 +199,7 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
         order = ctx.arguments.get("dims")
         if isinstance(order, tuple) and len(order) != x.rank:
             reason = f"permute has {len(order)} dims, {write_shape(x.shape)} has {x.rank}"
-            return Diagnosis(reason, f"{len(order)} dims", "", RESHAPE)
+            return Diagnosis(reason, f"{len(order)} dims", NOTHING, RESHAPE)
     if ctx.function == "getitem":
         return _explain_index(ctx, x)
     dims = [
@@ -211,7 +211,8 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
         rank = x.rank + (ctx.function in ("unsqueeze", "stack"))
         if not -rank <= value < max(rank, 1):
             reason = f"{name}={value}, and {write_shape(x.shape)} has {x.rank} dims: {-rank} … {rank - 1}"
-            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} dims", "", RESHAPE)
+            fix = fix_setting(ctx, ctx.function, name, 1, -1) if name == "dim" else NOTHING
+            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} dims", fix, RESHAPE)
     return None
 
 
@@ -223,7 +224,7 @@ def _explain_index(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     used = [item for item in items if item is not None and item != "..."]
     if len(used) > x.rank:
         reason = f"{len(used)} indices for the {x.rank} dims of {write_shape(x.shape)}"
-        return Diagnosis(reason, f"at least {len(used)} dims", "", ANYWHERE)
+        return Diagnosis(reason, f"at least {len(used)} dims", NOTHING, ANYWHERE)
     axis = 0
     for item in items:
         if item is None:
@@ -235,7 +236,7 @@ def _explain_index(ctx: FailureContext, x: Operand) -> Diagnosis | None:
             most = x.shape[axis] - 1
             reason = f"index {item} in dim {axis} of {write_shape(x.shape)}: the last one is {most}"
             needed = item + 1 if item >= 0 else -item
-            return Diagnosis(reason, f"at least {needed} in dim {axis}", "", ANYWHERE, (dim_of(axis), needed))
+            return Diagnosis(reason, f"at least {needed} in dim {axis}", NOTHING, ANYWHERE, (dim_of(axis), needed))
         axis += 1
     return None
 
@@ -254,4 +255,4 @@ def explain_split(ctx: FailureContext) -> Diagnosis | None:
         return None
     reason = f"{' + '.join(map(str, sizes))} = {sum(sizes)}, and dim {dim % x.rank} has {x.shape[dim]}"
 
-    return Diagnosis(reason, f"{sum(sizes)} in dim {dim % x.rank}", "", STEER, (dim_of(dim), sum(sizes)))
+    return Diagnosis(reason, f"{sum(sizes)} in dim {dim % x.rank}", NOTHING, STEER, (dim_of(dim), sum(sizes)))

@@ -15,6 +15,7 @@ __all__ = [
     "read_unpacking",
     "set_argument",
     "splice_argument",
+    "splice_node",
     "wrap_argument",
     "wrap_attribute",
     "write_loop",
@@ -43,23 +44,32 @@ _ALIASES = {
 
 
 def _parse(line: str) -> ast.AST | None:
-    for text in (line, f"{line} pass", f"if 1: pass\n{line} pass"):
+    """Parse a statement, or the head of one: ``"for x in xs:"``, ``"elif x:"``; positions are those in ``line``."""
+    for before, after in (("", ""), ("", " pass"), ("if 1: pass\n", " pass")):
         try:
-            return ast.parse(text)
+            return ast.increment_lineno(ast.parse(before + line + after), -1 if before else 0)
         except (SyntaxError, ValueError):
             continue
     return None
+
+
+def _span(text: str, node: Any) -> tuple[int, int]:
+    """Return where a node begins and ends, in bytes of the whole text."""
+    starts = [0]
+    for row in text.encode().splitlines(keepends=True):
+        starts.append(starts[-1] + len(row))
+    return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
 
 
 def _text(line: str, node: ast.AST) -> str:
     return ast.get_source_segment(line, node) or ""
 
 
-def _splice(line: str, node: Any, text: str) -> str:
+def splice_node(line: str, node: Any, text: str) -> str:
+    """Return the text with one node of it written anew."""
     raw = line.encode()
-    if node.lineno != 1 or node.end_lineno != 1:
-        return ""
-    return (raw[: node.col_offset] + text.encode() + raw[node.end_col_offset :]).decode()
+    first, last = _span(line, node)
+    return (raw[:first] + text.encode() + raw[last:]).decode()
 
 
 def _is_simple(node: ast.AST) -> bool:
@@ -103,12 +113,11 @@ def wrap_argument(line: str, member: str, template: str, position: int = 0, arou
     argument = calls[0].args[position]
     changed = template.format(_in_brackets(line, argument))
     call = _text(line, calls[0])
-    offset = argument.col_offset - calls[0].col_offset
-    if calls[0].lineno != 1 or argument.end_col_offset is None:
-        return ""
+    start = _span(line, calls[0])[0]
+    first, last = _span(line, argument)
     raw = call.encode()
-    inner = raw[:offset] + changed.encode() + raw[offset + argument.end_col_offset - argument.col_offset :]
-    return _splice(line, calls[0], around.format(inner.decode()))
+    inner = raw[: first - start] + changed.encode() + raw[last - start :]
+    return splice_node(line, calls[0], around.format(inner.decode()))
 
 
 def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str]], str | None]) -> str:
@@ -127,7 +136,7 @@ def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str
         return ""
     keywords = {str(keyword.arg): _text(line, keyword.value) for keyword in call.keywords}
     words = edit([_text(line, argument) for argument in call.args], keywords)
-    return "" if words is None else _splice(line, call, f"{_text(line, call.func)}({words})")
+    return "" if words is None else splice_node(line, call, f"{_text(line, call.func)}({words})")
 
 
 def join_arguments(arguments: Sequence[str], keywords: Mapping[str, str]) -> str:
@@ -204,17 +213,17 @@ def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[
         return _write_call(line, call, operands, items)
 
     new = edit(texts, write)
-    return "" if new is None else _splice(line, node, new)
+    return "" if new is None else splice_node(line, node, new)
 
 
 def _write_call(line: str, call: ast.Call, operands: list[ast.expr], items: list[str]) -> str:
-    text, start = _text(line, call).encode(), call.col_offset
+    text, start = _text(line, call).encode(), _span(line, call)[0]
     pieces: list[bytes] = []
     at = 0
     for operand, item in zip(operands, items, strict=False):
-        pieces.append(text[at : operand.col_offset - start])
-        pieces.append(item.encode())
-        at = (operand.end_col_offset or 0) - start
+        first, last = _span(line, operand)
+        pieces += [text[at : first - start], item.encode()]
+        at = last - start
     return (b"".join(pieces) + text[at:]).decode()
 
 
@@ -237,15 +246,15 @@ def set_argument(line: str, name: str, keyword: str, position: int, value: str) 
         return ""
     for given in call.keywords:
         if given.arg == keyword:
-            return _splice(line, given.value, value)
+            return splice_node(line, given.value, value)
     is_method = bool(found[0][1]) and found[0][1][0] not in call.args and not (
         call.args and isinstance(call.args[0], (ast.List, ast.Tuple))
     )  # fmt: skip
     at = position - is_method
     if at < len(call.args):
-        return _splice(line, call.args[at], value)
+        return splice_node(line, call.args[at], value)
     text = _text(line, call)
-    return _splice(line, call, f"{text[:-1]}, {keyword}={value})")
+    return splice_node(line, call, f"{text[:-1]}, {keyword}={value})")
 
 
 def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int, ...]) -> str:
@@ -268,7 +277,7 @@ def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int,
         return ""
     for item, before, after in reversed(list(zip(items, old, size, strict=True))):
         if before != after:
-            line = _splice(line, item, str(after))
+            line = splice_node(line, item, str(after))
     return line
 
 
@@ -279,10 +288,10 @@ def add_keyword(line: str, name: str, keyword: str, value: str) -> str:
         return ""
     for given in calls[0].keywords:
         if given.arg == keyword:
-            return _splice(line, given.value, value)
+            return splice_node(line, given.value, value)
     text = _text(line, calls[0])
     gap = "" if text.endswith("()") else ", "
-    return _splice(line, calls[0], f"{text[:-1]}{gap}{keyword}={value})")
+    return splice_node(line, calls[0], f"{text[:-1]}{gap}{keyword}={value})")
 
 
 def read_unpacking(line: str) -> tuple[list[str], str] | None:
@@ -302,7 +311,7 @@ def write_loop(line: str, member: str) -> str:
         return ""
     if body[0].value.col_offset != calls[0].col_offset:
         return ""
-    return f"for layer in {_text(line, calls[0].func)}: {_splice(line, calls[0].func, 'layer')}"
+    return f"for layer in {_text(line, calls[0].func)}: {splice_node(line, calls[0].func, 'layer')}"
 
 
 def wrap_attribute(line: str, attribute: str, template: str) -> str:
@@ -314,4 +323,4 @@ def wrap_attribute(line: str, attribute: str, template: str) -> str:
     ]  # fmt: skip
     if len(found) != 1:
         return ""
-    return _splice(line, found[0].value, template.format(_in_brackets(line, found[0].value)))
+    return splice_node(line, found[0].value, template.format(_in_brackets(line, found[0].value)))

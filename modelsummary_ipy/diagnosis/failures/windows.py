@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, GROW, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import (
+    ANYWHERE,
+    GROW,
+    NOTHING,
+    RESHAPE,
+    Diagnosis,
+    FailureContext,
+    Operand,
+)
 from modelsummary_ipy.diagnosis.failures.convolution import find_window
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -23,12 +31,12 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     spatial = int(ctx.function[-2])
     if x.rank not in (spatial + 1, spatial + 2):
         reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d pool expects {spatial + 2}"
-        fix = ""
+        fix = NOTHING
         if x.rank == spatial + 3:
             fix = fix_argument(ctx, "{}.flatten(0, 1)")
         return Diagnosis(reason, f"{spatial + 2} dims with a batch, {spatial + 1} without", fix, RESHAPE)
     if 0 in x.shape[1:]:
-        return Diagnosis(f"{write_shape(x.shape)} is empty", "a feature map that is not empty", "", GROW)
+        return Diagnosis(f"{write_shape(x.shape)} is empty", "a feature map that is not empty", NOTHING, GROW)
     found = find_window(ctx, x.shape[-spatial:])
     if found is None:
         return _explain_half_window(ctx)
@@ -39,7 +47,7 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     padded = f"{size} + 2 × {padding}" if padding else str(size)
     reason = f"dim {x.rank - spatial + axis} is {padded}{before}, the window is {window.extent} wide"
     reason += ": the output would be empty"
-    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", "", GROW)
+    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", NOTHING, GROW)
 
 
 def _count_halvings(ctx: FailureContext, x: Operand) -> int:
@@ -60,7 +68,7 @@ def _explain_half_window(ctx: FailureContext) -> Diagnosis | None:
         if window is not None and window.total_padding // 2 > window.most_pool_padding:
             most = window.most_pool_padding
             reason = f"padding {window.padding} is more than half of the window {window.kernel}"
-            return Diagnosis(reason, f"at most {most}", "")
+            return Diagnosis(reason, f"at most {most}", NOTHING)
     return None
 
 
@@ -74,8 +82,8 @@ def _explain_padding(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         most = max(padding[2 * place : 2 * place + 2])
         if axis >= 0 and most >= x.shape[axis]:
             reason = f"dim {axis} is {x.shape[axis]} and the padding mirrors {most} of it: it needs more than {most}"
-            return Diagnosis(reason, f"more than {most} in dim {axis}", "", GROW)
+            return Diagnosis(reason, f"more than {most} in dim {axis}", NOTHING, GROW)
     if len(padding) // 2 > x.rank - 1:
         reason = f"{len(padding) // 2} dims are padded, {write_shape(x.shape)} has {x.rank}"
-        return Diagnosis(reason, f"{len(padding) // 2 + 2} dims", "", ANYWHERE)
+        return Diagnosis(reason, f"{len(padding) // 2 + 2} dims", NOTHING, ANYWHERE)
     return None

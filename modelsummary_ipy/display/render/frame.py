@@ -7,6 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Cost, Row, Story
 from modelsummary_ipy.records.trace import Formula, TensorSpec
 
@@ -143,7 +144,7 @@ def _flags_by_row(story: Story) -> list[tuple[str, ...]]:
     return found
 
 
-def to_dict(story: Story) -> dict[str, Any]:
+def to_dict(story: Story, error: ForwardError | None = None) -> dict[str, Any]:
     """Everything in a summary, as JSON types: dicts, lists, strings, numbers and ``None``."""
     trace, memory = story.trace, story.memory
     failure = trace.failure
@@ -172,9 +173,19 @@ def to_dict(story: Story) -> dict[str, Any]:
             "error_type": failure.error_type, "message": failure.message,
             "source": failure.source.text if failure.source else None,
             "source_text": failure.source_text,
+            **({} if error is None else _explained(error)),
         },
         "rows": [_row(story, row) for row in story.rows],
     }  # fmt: skip
+
+
+def _explained(error: ForwardError) -> dict[str, Any]:
+    fixes = [
+        {"text": fix.text, "patch": fix.patch, "outputs": [_leaf(spec, None) for spec in fix.outputs],
+         "changes_input": fix.changes_input}
+        for fix in error.fixes
+    ]  # fmt: skip
+    return {"reason": error.reason, "fix": error.fix, "fixes": fixes, "sizes": list(error.sizes)}
 
 
 def _memory(story: Story) -> dict[str, Any]:
@@ -213,9 +224,9 @@ def _leaf(spec: TensorSpec, formula: Formula | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def render_json(story: Story) -> str:
+def render_json(story: Story, error: ForwardError | None = None) -> str:
     """``to_dict`` as JSON; any name survives, lone surrogates too, for all but ASCII is written as escapes."""
-    return json.dumps(to_dict(story), indent=1) + "\n"
+    return json.dumps(to_dict(story, error), indent=1) + "\n"
 
 
 def render_csv(story: Story) -> str:

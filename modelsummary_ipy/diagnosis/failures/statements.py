@@ -1,0 +1,105 @@
+"""Statements of the user's source: the whole text of the one that a line belongs to."""
+
+from __future__ import annotations
+
+import ast
+import io
+import linecache
+import textwrap
+import tokenize
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from modelsummary_ipy.records.trace import Source
+
+__all__ = ["Statement", "drop_remark", "parse_file", "read_last_statement", "read_statement"]
+
+
+class Statement(NamedTuple):
+    """A statement, or the head of one that holds others.
+
+    Attributes:
+        filename: As the code object has it.
+        first, last: Its 1-based lines.
+        text: These lines, without the indentation of the first.
+    """
+
+    filename: str
+    first: int
+    last: int
+    text: str
+
+
+_trees: dict[str, tuple[int, ast.Module | None]] = {}
+
+
+def parse_file(filename: str) -> ast.Module | None:
+    """Parse a file or a cell as ``linecache`` has it; ``None`` if it is no Python."""
+    text = "".join(linecache.getlines(filename))
+    known = _trees.get(filename)
+    if known is None or known[0] != hash(text):
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError):
+            tree = None
+        _trees.clear()  # one file at a time
+        known = _trees[filename] = hash(text), tree
+    return known[1]
+
+
+def read_statement(source: Source | None) -> Statement | None:
+    """Return the statement that a line belongs to; ``None`` if it can't be read."""
+    if source is None or not source.filename:
+        return None
+    lines = linecache.getlines(source.filename)
+    if not 0 < source.line <= len(lines):
+        return None
+    tree = parse_file(source.filename)
+    first, last = _find_range(tree.body, source.line) if tree is not None else (source.line, source.line)
+    text = textwrap.dedent("".join(lines[first - 1 : last])) if last > first else lines[first - 1].strip()
+    return Statement(source.filename, first, last, text.rstrip())
+
+
+def read_last_statement(filename: str, line: int) -> tuple[Statement, str] | None:
+    """Return the last statement of a function, and the name that it assigns, ``""`` if it is an expression.
+
+    Args:
+        filename: Of the function.
+        line: Its first line, that of a decorator if it has one.
+    """
+    tree = parse_file(filename)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.FunctionDef) and line in (node.lineno, *(item.lineno for item in node.decorator_list)):
+            last = node.body[-1]
+            target = last.targets[0] if isinstance(last, ast.Assign) else getattr(last, "target", None)
+            name = target.id if isinstance(target, ast.Name) else ""
+            statement = read_statement(Source("", last.lineno, "", filename))
+            return (statement, name) if statement is not None and (name or isinstance(last, ast.Expr)) else None
+    return None
+
+
+def _find_range(body: Sequence[ast.stmt], line: int) -> tuple[int, int]:
+    """Return the first and the last line of the innermost statement with that line; of a block's head, the head's."""
+    for node in body:
+        if not node.lineno <= line <= (node.end_lineno or node.lineno):
+            continue
+        blocks = [getattr(node, name, []) for name in ("body", "orelse", "finalbody")]
+        blocks += [item.body for name in ("handlers", "cases") for item in getattr(node, name, [])]
+        inner = [block for block in blocks if block]
+        for block in inner:
+            if block[0].lineno <= line <= (block[-1].end_lineno or 0):
+                return _find_range(block, line)
+        if inner and line < inner[0][0].lineno:
+            return node.lineno, max(node.lineno, inner[0][0].lineno - 1)
+        return (line, line) if inner else (node.lineno, node.end_lineno or node.lineno)
+    return line, line
+
+
+def drop_remark(line: str) -> str:
+    """Return a line of code without the comment at its end; a line that is no whole statement stays as it is."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(line).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return line
+    start = next((token.start[1] for token in tokens if token.type == tokenize.COMMENT), len(line))
+    return line[:start].rstrip()

@@ -1,0 +1,73 @@
+"""What can be done with a failing line at all: each tensor that it passes on gets, loses, moves or folds a dim."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.records.fixes import Candidate
+
+__all__ = ["list_line_candidates"]
+
+_FLOATING = ("float32", "float64", "float16", "bfloat16")
+
+
+def list_line_candidates(ctx: FailureContext) -> Iterator[Candidate]:
+    """List changes of what the failing line passes on, the smallest first."""
+    caller = _find_callers_view(ctx)
+    if caller is None:
+        return
+    operands = caller.operands
+    options = [list(_list_templates(x, operands)) for x in operands[:4]]
+    for rank, row in enumerate(itertools.zip_longest(*options)):
+        for position, template in enumerate(row):
+            if template is not None:
+                made = fix_argument(caller, template, position=position)
+                if made:
+                    yield replace(made, rank=2 + rank)
+
+
+def _find_callers_view(ctx: FailureContext) -> FailureContext | None:
+    """Return the failure as the user's line sees it: of what fails inside a layer of torch's, that layer's call."""
+    call = ctx.call
+    while call is not None and call.source != ctx.failure.source and call.parent is not None:
+        call = ctx.trace.calls[call.parent]
+    if call is None or call.source is None or ctx.statement is None:
+        return None
+    return FailureContext(ctx.story, ctx.failure, call, ctx.story.row_of_call.get(call.index))
+
+
+def _list_templates(x: Operand, operands: tuple[Operand, ...]) -> Iterator[str]:
+    """List what may become of one tensor: ``"{}.unsqueeze(1)"``."""
+    rank = x.rank
+    if x.spec.name.endswith("[0]"):
+        yield "{}[0]"
+    yield from (f"{{}}.squeeze({axis})" for axis in range(1, rank) if x.shape[axis] == 1)
+    if rank > 2:
+        yield "{}.flatten(1)"
+    if rank > 3:
+        yield "{}.flatten(2)"
+    pairs = sorted(itertools.combinations(range(rank), 2), key=lambda pair: (0 in pair, -pair[1], -pair[0]))
+    yield from (f"{{}}.transpose({one}, {other})" for one, other in pairs[:6])
+    yield from (f"{{}}.unsqueeze({axis})" for axis in [*range(1, rank + 1), 0] if rank < 5)
+    if rank > 3:
+        yield f"{{}}.permute({', '.join(map(str, [0, *range(2, rank), 1]))})"
+        yield f"{{}}.permute({', '.join(map(str, [0, rank - 1, *range(1, rank - 1)]))})"
+        yield "{}.flatten(2).transpose(1, 2)"
+        yield "{}.mean((2, 3))"
+    if rank > 2:
+        yield "{}[:, -1]"
+        yield "{}.flatten(0, 1)"
+    if x.spec.dtype in _FLOATING:
+        yield "{}.long()"
+    else:
+        yield "{}.float()"
+    for index, other in enumerate(operands):
+        if other is not x and other.rank == rank:
+            differ = [axis for axis in range(rank) if other.shape[axis] != x.shape[axis]]
+            if differ and all(other.shape[axis] < x.shape[axis] for axis in differ):
+                cuts = [f":{{{index}}}.size({axis})" if axis in differ else ":" for axis in range(differ[-1] + 1)]
+                yield f"{{}}[{', '.join(cuts)}]"

@@ -1,0 +1,222 @@
+"""A fix as a unified diff against the user's file or cell."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+import linecache
+from collections.abc import Sequence
+
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.source_edits import splice_node
+from modelsummary_ipy.diagnosis.failures.statements import parse_file
+from modelsummary_ipy.records.fixes import Edit, LayerEdit, LineEdit, change_lines
+from modelsummary_ipy.records.trace import ModuleFact, Trace
+
+__all__ = ["write_patch"]
+
+
+def write_patch(trace: Trace, edits: Sequence[Edit]) -> tuple[str, str] | None:
+    """Write a fix as a unified diff, and the classes and functions that it changes as they are then.
+
+    Args:
+        trace: Of the model that failed.
+        edits: The fix.
+
+    Returns:
+        ``None`` if a part of it is no change of the user's source, or its place is not found there.
+    """
+    lines: list[LineEdit] = []
+    for edit in edits:
+        if isinstance(edit, LayerEdit):
+            placed = place_layer(trace, edit)
+            if placed is None:
+                return None
+            lines.append(placed)
+        elif isinstance(edit, LineEdit):
+            lines.append(edit)
+        else:
+            return None
+    merged = _merge(lines)
+    if merged is None:
+        return None
+    names = {
+        source.filename: source.file
+        for call in trace.calls
+        for source in (call.source, *call.lines)
+        if source is not None
+    }
+    if trace.failure is not None and trace.failure.source is not None:
+        names[trace.failure.source.filename] = trace.failure.source.file
+    patch, source = "", ""
+    for filename in dict.fromkeys(edit.filename for edit in merged):
+        own = [edit for edit in merged if edit.filename == filename]
+        patch += _write_file(filename, names.get(filename, filename.rpartition("/")[2]), own)
+        source += _write_blocks(filename, own)
+    return patch, source
+
+
+def _merge(edits: Sequence[LineEdit]) -> list[LineEdit] | None:
+    """Return the edits if no two of them change one line."""
+    seen: set[tuple[str, int]] = set()
+    for edit in edits:
+        own = {(edit.filename, line) for line in range(edit.first, edit.last + 1)}
+        if own & seen:
+            return None
+        seen |= own
+    return list(edits)
+
+
+def _write_file(filename: str, name: str, edits: Sequence[LineEdit]) -> str:
+    before = linecache.getlines(filename)
+    after = change_lines(before, edits)
+    return "".join(difflib.unified_diff(before, after, f"a/{name}", f"b/{name}", n=2))
+
+
+def _write_blocks(filename: str, edits: Sequence[LineEdit]) -> str:
+    """Write the statements of a file that hold an edit, with it."""
+    lines, tree = linecache.getlines(filename), parse_file(filename)
+    blocks = []
+    for node in tree.body if tree is not None else ():
+        first = min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", []))])
+        last = node.end_lineno or node.lineno
+        own = [edit for edit in edits if first <= edit.first <= last]
+        if own:
+            moved = [edit._replace(first=edit.first - first + 1, last=edit.last - first + 1) for edit in own]
+            blocks.append("".join(change_lines(lines[first - 1 : last], moved)))
+    return "\n\n".join(blocks)
+
+
+# -- layers -----------------------------------------------------------------------------------------------------------
+
+
+def place_layer(trace: Trace, edit: LayerEdit) -> LineEdit | None:
+    """Find the line of a class that sets a layer, and write it with the new settings and all else as it was."""
+    pieces = edit.path.split(".")
+    for cut in range(len(pieces) - 1, -1, -1):
+        owner = _find_module(trace, ".".join(pieces[:cut]))
+        if owner is None:
+            return None
+        if owner.forward_file and not owner.type_module.startswith("torch."):
+            found = _find_setter(owner, pieces[cut])
+            return None if found is None else _edit_value(trace, edit, owner.forward_file, found, pieces[cut:])
+    return None
+
+
+def _find_module(trace: Trace, path: str) -> ModuleFact | None:
+    return next((fact for fact in trace.modules if path in fact.paths), None)
+
+
+def _find_setter(owner: ModuleFact, name: str) -> tuple[list[ast.Assign], ast.ClassDef] | None:
+    """Find where a class, or one that it inherits from in the same file, sets an attribute of its instances.
+
+    Returns:
+        The assignments, and the class; no assignments and the first class if none sets it.
+    """
+    tree = parse_file(owner.forward_file)
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] if tree is not None else []
+    wanted = [node for node in classes if node.name == owner.type_name and _spans_forward(node, owner)]
+    wanted += [node for node in classes if _spans_forward(node, owner) and node not in wanted][-1:]
+    wanted += [node for node in classes if node.name == owner.type_name and node not in wanted]
+    for node in wanted:
+        setters = [item for item in ast.walk(node) if isinstance(item, ast.Assign) and _is_own(item.targets[0], name)]
+        if setters:
+            return setters, node
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+        wanted += [other for other in classes if other.name in bases and other not in wanted]
+    return ([], wanted[0]) if wanted else None
+
+
+def _spans_forward(node: ast.ClassDef, owner: ModuleFact) -> bool:
+    return node.lineno <= owner.forward_line <= (node.end_lineno or 0)
+
+
+def _edit_value(
+    trace: Trace, edit: LayerEdit, filename: str, found: tuple[list[ast.Assign], ast.ClassDef], names: Sequence[str]
+) -> LineEdit | None:
+    lines = linecache.getlines(filename)
+    setters, body = found
+    if not setters and len(names) == 1:
+        return _add_setter(filename, body, names[0], edit.code)
+    if len(setters) != 1 or len(setters[0].targets) != 1:
+        return None
+    setter = setters[0]
+    value: ast.expr | None = setter.value
+    for name in names[1:]:
+        value = _find_item(value, name)
+    if value is None:
+        return None
+    first, last = setter.lineno, setter.end_lineno or setter.lineno
+    text = "".join(lines[first - 1 : last])
+    old = next((fact for fact in trace.modules if edit.path in fact.paths), None)
+    new = _keep_arguments(text, first, value, edit.code, write_module(old, trace) if old is not None else "")
+    indent = len(text) - len(text.lstrip())
+    spliced = splice_node(text, ast.increment_lineno(copy.deepcopy(value), 1 - first), new)
+    return LineEdit(filename, first, last, "\n".join(_dedent(spliced.rstrip("\n"), indent)))
+
+
+def _dedent(text: str, indent: int) -> list[str]:
+    return [row[indent:] if not row[:indent].strip() else row for row in text.split("\n")]
+
+
+def _is_own(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == name and isinstance(node.value, ast.Name)
+
+
+def _find_item(value: ast.expr | None, name: str) -> ast.expr | None:
+    """Find an item of ``nn.Sequential(…)``, ``nn.ModuleList([…])`` or ``nn.ModuleDict({…})`` as it is written."""
+    if not isinstance(value, ast.Call):
+        return None
+    items: list[ast.expr] = list(value.args)
+    if len(items) == 1 and isinstance(items[0], (ast.List, ast.Tuple)):
+        items = list(items[0].elts)
+    if name.isdigit():
+        index = int(name)
+        if index >= len(items) or any(isinstance(item, ast.Starred) for item in items[: index + 1]):
+            return None
+        return items[index]
+    if len(items) == 1 and isinstance(items[0], ast.Dict):
+        for key, item in zip(items[0].keys, items[0].values, strict=True):
+            if isinstance(key, ast.Constant) and key.value == name:
+                return item
+    return None
+
+
+def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str) -> str:
+    """Write the new layer with every argument that did not change as the user wrote it."""
+    made, was = ast.parse(new, mode="eval").body, ast.parse(old or "None", mode="eval").body
+    if not (isinstance(value, ast.Call) and isinstance(made, ast.Call) and isinstance(was, ast.Call)):
+        return new
+    if len(made.args) != len(was.args) or any(isinstance(item, ast.Starred) for item in value.args):
+        return new
+    whole = "\n" * (first - 1) + text
+    written = [ast.get_source_segment(whole, item) or "" for item in value.args]
+    named = {word.arg: ast.get_source_segment(whole, word.value) or "" for word in value.keywords if word.arg}
+    for index, (item, before) in enumerate(zip(made.args, was.args, strict=True)):
+        if ast.unparse(item) != ast.unparse(before):
+            if index >= len(written):
+                return new
+            written[index] = ast.unparse(item)
+    now = {word.arg: ast.unparse(word.value) for word in made.keywords if word.arg}
+    then = {word.arg: ast.unparse(word.value) for word in was.keywords if word.arg}
+    for name in then.keys() - now.keys():
+        named.pop(name, None)
+    named |= {name: word for name, word in now.items() if then.get(name) != word}
+    called = ast.get_source_segment(whole, value.func) or "" if ast.unparse(made.func) == ast.unparse(was.func) else ""
+    words = ", ".join([*written, *[f"{name}={word}" for name, word in named.items()]])
+    return f"{called or ast.unparse(made.func)}({words})"
+
+
+def _add_setter(filename: str, body: ast.ClassDef, name: str, code: str) -> LineEdit | None:
+    """Add a line at the end of ``__init__``."""
+    for node in body.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            last = node.body[-1]
+            lines = linecache.getlines(filename)
+            text = "".join(lines[last.lineno - 1 : last.end_lineno]).rstrip("\n")
+            rows = _dedent(text, last.col_offset)
+            return LineEdit(
+                filename, last.lineno, last.end_lineno or last.lineno, "\n".join([*rows, f"self.{name} = {code}"])
+            )
+    return None

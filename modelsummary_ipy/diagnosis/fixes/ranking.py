@@ -1,0 +1,71 @@
+"""Which of several fixes is best: the batch stays the batch, no new flag, what was declared, the smallest change."""
+
+from __future__ import annotations
+
+import re
+
+from modelsummary_ipy.diagnosis.failures.context import FailureContext
+from modelsummary_ipy.diagnosis.torch_names import LINEARS
+from modelsummary_ipy.records.fixes import LineEdit, Trial, Verdict
+
+__all__ = ["is_plain", "rank"]
+
+Rank = tuple[float, ...]
+
+
+def rank(ctx: FailureContext, trial: Trial, verdict: Verdict) -> Rank:
+    """Return what fixes are sorted by; the smallest is best."""
+    candidate = trial.candidate
+    return (
+        verdict.keeps_batch is False,
+        sum(flag.severity == "error" for flag in verdict.flags),
+        sum(flag.severity == "warning" for flag in verdict.flags),
+        _is_odd_output(trial),
+        _num_fixed_sizes(ctx, trial),
+        _repeats_a_call(ctx, trial),
+        candidate.rank,
+        len(candidate.edits),
+        len(candidate.text),
+    )
+
+
+def is_plain(ctx: FailureContext, trial: Trial, verdict: Verdict) -> bool:
+    """Return whether a fix leaves nothing to wish for, so that no other needs to be tried."""
+    return not any(rank(ctx, trial, verdict)[:6])
+
+
+def _is_odd_output(trial: Trial) -> bool:
+    """Return whether a model whose last layer is a Linear after pooled or flattened maps gives more than [B, n].
+
+    Such a model is a classifier or a regressor: whoever forgot to flatten does not want a map of predictions.
+    """
+    trace = trial.trace
+    layers = [call for call in trace.calls if call.kind == "module" and call.module is not None and call.outputs]
+    leaves = [call for call in layers if not trace.modules[call.module or 0].children]
+    if len(trace.outputs) != 1 or not leaves or leaves[-1].type_name not in LINEARS:
+        return False
+    convolved = any(call.type_name.startswith("Conv") and "1d" not in call.type_name for call in leaves)
+    return convolved and len(trace.outputs[0].shape) > 2
+
+
+def _num_fixed_sizes(ctx: FailureContext, trial: Trial) -> int:
+    """Count the numbers in changed lines that were not there and are sizes of this input."""
+    sizes = {size for fact in ctx.trace.inputs for size in fact.spec.shape if size > 4}
+    count = 0
+    for edit in trial.candidate.edits:
+        if isinstance(edit, LineEdit):
+            before = re.findall(r"\b\d+\b", ctx.line)
+            after = re.findall(r"\b\d+\b", edit.text)
+            count += sum(int(number) in sizes for number in after if after.count(number) > before.count(number))
+    return count
+
+
+def _repeats_a_call(ctx: FailureContext, trial: Trial) -> bool:
+    """Return whether a changed line makes a call twice that it made once: ``skips.pop()`` takes another skip then."""
+    for edit in trial.candidate.edits:
+        if isinstance(edit, LineEdit):
+            for call in re.findall(r"[\w.]+\([^()]*\)", ctx.line):
+                shape_alone = re.search(r"\.(size|dim|shape)\(", call)
+                if not shape_alone and edit.text.count(call) > max(ctx.line.count(call), 1):
+                    return True
+    return False

@@ -1,0 +1,108 @@
+"""Tries fixes: each is applied to a shadow, traced, and judged by the rules; within a time limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import monotonic
+
+from torch import nn
+
+from modelsummary_ipy.diagnosis.rules import find_flags
+from modelsummary_ipy.display import build_rows
+from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.records.fixes import Candidate, InputEdit, Trial, Verdict
+from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.trace import TensorSpec
+from modelsummary_ipy.shapes.formulas import find_batch
+from modelsummary_ipy.tracing.fixed_model import FixedModel, run_fixed
+from modelsummary_ipy.tracing.request import TraceRequest
+from modelsummary_ipy.tracing.retracer import Retracer
+
+__all__ = ["FixTrials"]
+
+#: Fixes are tried no longer than this, and as long as the first trace took, this many times.
+SECONDS = 1.0
+_TIMES = 8.0
+_MOST_TIMES = 4
+_MOST_EXTRA = 2000
+
+
+class FixTrials:
+    """Applies candidates to copies of one model that failed.
+
+    Args:
+        story: Of the failure.
+        request: What was traced.
+        model: The user's model where it has to be run for real; ``None`` for fakes.
+        ignore: Ids of rules that do not run.
+        seconds: How long the first trace took.
+    """
+
+    def __init__(
+        self, story: Story, request: TraceRequest, model: nn.Module | None, ignore: tuple[str, ...], seconds: float
+    ) -> None:
+        self._story = story
+        self._request = request
+        self._model = model
+        self._ignore = ignore
+        self.limit = max(SECONDS, _TIMES * min(seconds, 1.0))
+        self._until = monotonic() + self.limit
+        self.was_late = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is tried."""
+        self.was_late |= monotonic() > self._until
+        return self.was_late
+
+    def run(self, candidate: Candidate) -> Trial | None:
+        """Trace with a candidate; ``None`` if it can't be applied, or the trace was given up."""
+        request = self._apply(candidate)
+        if request is None:
+            return None
+        most = _MOST_TIMES * len(self._story.trace.calls) + _MOST_EXTRA
+        with collector_paused():
+            result = run_fixed(request, most=most, is_late=lambda: self.is_over, model=self._model)
+        return None if result is None else Trial(candidate, result.trace)
+
+    def judge(self, trial: Trial) -> Verdict:
+        """Trace a fix that works once more, with one more in the batch, and run the rules on it."""
+        request = self._apply(trial.candidate)
+        if request is None or self._model is not None:
+            return Verdict()
+        trace = trial.trace
+        rows = build_rows(trace)
+        found = find_batch(request, trace, rows)
+        names = found.names
+        inputs = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, names.dims, strict=True)]
+        story = Story(
+            replace(trace, inputs=tuple(inputs)),
+            rows,
+            expect=self._story.expect,
+            batch=found.batch,
+            failed_at=found.failed_at,
+            retraces=() if found.retrace is None else (found.retrace,),
+        )
+        flags = find_flags(story, self._ignore, [])
+        if not names.batch or found.retrace is None:
+            return Verdict(None, flags)
+        grown = tuple(spec.shape for spec in found.retrace.trace.outputs)
+        return Verdict(not found.failed_at and _keeps_batch(trace.outputs, grown), flags, grown)
+
+    def _apply(self, candidate: Candidate) -> TraceRequest | None:
+        request: TraceRequest | None = self._request
+        for edit in candidate.edits:
+            if isinstance(edit, InputEdit) and request is not None:
+                request = Retracer(request, self._story.trace).change_inputs(edit.specs)
+        return None if request is None else replace(request, shadow=FixedModel(request.shadow, candidate.edits))
+
+
+def _keeps_batch(outputs: tuple[TensorSpec, ...], grown: tuple[tuple[int, ...], ...]) -> bool:
+    """Return whether outputs grow by one where the batch does, each on no more than one axis; or all are scalars."""
+    shapes = [spec.shape for spec in outputs]
+    if len(shapes) != len(grown) or any(len(one) != len(other) for one, other in zip(shapes, grown, strict=True)):
+        return False
+    steps = [
+        [b - a for a, b in zip(one, other, strict=True) if a != b] for one, other in zip(shapes, grown, strict=True)
+    ]
+    return all(step in ([], [1]) for step in steps) and (any(steps) or not any(shapes))

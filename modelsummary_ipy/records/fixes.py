@@ -1,0 +1,167 @@
+"""Fixes as facts: what is to be changed, where, and what the model then gives. Nothing here is text for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from modelsummary_ipy.records.summary import Flag
+from modelsummary_ipy.records.trace import TensorSpec, Trace
+
+__all__ = [
+    "AroundEdit",
+    "Candidate",
+    "Edit",
+    "Fix",
+    "InputEdit",
+    "LayerEdit",
+    "LineEdit",
+    "ModeEdit",
+    "Trial",
+    "Verdict",
+    "change_lines",
+]
+
+
+class LineEdit(NamedTuple):
+    """Lines of the user's code become others.
+
+    Attributes:
+        filename: The code object's ``co_filename``.
+        first, last: The 1-based lines that are replaced.
+        text: What stands there then, without the indentation of the first line.
+    """
+
+    filename: str
+    first: int
+    last: int
+    text: str
+
+
+def change_lines(lines: Sequence[str], edits: Iterable[LineEdit]) -> list[str]:
+    """Replace lines of a file; what replaces them is indented as the first of them was."""
+    changed = list(lines)
+    for edit in sorted(edits, key=lambda edit: -edit.first):
+        old = lines[edit.first - 1]
+        indent = old[: len(old) - len(old.lstrip())]
+        changed[edit.first - 1 : edit.last] = [f"{indent}{row}\n" if row else "\n" for row in edit.text.splitlines()]
+    return changed
+
+
+class LayerEdit(NamedTuple):
+    """What is kept at a path becomes the value of an expression: a layer, a parameter, a plain value.
+
+    Attributes:
+        path: ``"head.proj"``.
+        code: ``"nn.Linear(3136, 10)"``.
+    """
+
+    path: str
+    code: str
+
+
+class AroundEdit(NamedTuple):
+    """A layer that no line of the user's calls gets another input, and gives another output.
+
+    Attributes:
+        path: Of the layer.
+        before: Its argument, made of ``x``: ``"x.flatten(1)"``.
+        after: Its result, made of ``y``; ``""`` leaves it.
+    """
+
+    path: str
+    before: str
+    after: str = ""
+
+
+class ModeEdit(NamedTuple):
+    """The model is put in train or eval mode."""
+
+    training: bool
+
+
+class InputEdit(NamedTuple):
+    """The model is given other inputs; ``specs`` has one ``TensorSpec`` per input leaf."""
+
+    specs: tuple[TensorSpec, ...]
+
+
+Edit = LineEdit | LayerEdit | AroundEdit | ModeEdit | InputEdit
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change that may make the model run; false if there is nothing to change.
+
+    Attributes:
+        text: The change as a person would write it, ``"return self.fc(x.flatten(1))"``.
+        edits: The same, to be applied to a shadow.
+        rank: 0 for what is written for the failure's reason; larger for what was only guessed.
+    """
+
+    text: str = ""
+    edits: tuple[Edit, ...] = ()
+    rank: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
+    def __add__(self, other: Candidate) -> Candidate:
+        """Both; nothing if one of them is nothing."""
+        if not self or not other:
+            return Candidate()
+        return Candidate(f"{self.text}; {other.text}", (*self.edits, *other.edits), max(self.rank, other.rank))
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A change that was applied to a copy of the model and traced to the end.
+
+    Attributes:
+        text: What to change, in code.
+        patch: The same as a unified diff against the user's file or cell; ``None`` where there is no source to patch.
+        outputs: What the model then gives.
+        changes_input: Whether it is the input that changes.
+        source: The class or function as it is then, whole; ``""`` without a patch.
+    """
+
+    text: str
+    patch: str | None
+    outputs: tuple[TensorSpec, ...]
+    changes_input: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate that was applied to a shadow and traced.
+
+    Attributes:
+        candidate: What was changed.
+        trace: What was recorded.
+    """
+
+    candidate: Candidate
+    trace: Trace
+
+    @property
+    def works(self) -> bool:
+        """Whether the forward ran to its end."""
+        return self.trace.failure is None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of the model with a fix that works.
+
+    Attributes:
+        keeps_batch: Whether the model runs with one more in the batch, and each output has one more then; ``None`` if
+            the input has no batch.
+        flags: What the rules find.
+        grown: The shapes of the outputs with one more in the batch; empty if that was not traced.
+    """
+
+    keeps_batch: bool | None = None
+    flags: tuple[Flag, ...] = ()
+    grown: tuple[tuple[int, ...], ...] = ()

@@ -1,0 +1,216 @@
+"""A candidate of a fix, applied to a shadow and traced to the end; nothing of the user's is changed."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelsummary_ipy.fake.fake_mode import FakeMode
+from modelsummary_ipy.isolation.global_state import draws_undone
+from modelsummary_ipy.isolation.output import quiet_output
+from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate, build_real_shadow
+from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
+from modelsummary_ipy.records.fixes import AroundEdit, Edit, LayerEdit, LineEdit, ModeEdit
+from modelsummary_ipy.torch_compat.fakes import disable_function
+from modelsummary_ipy.tracing.edited_source import bind_edited
+from modelsummary_ipy.tracing.example_inputs import prepare_inputs
+from modelsummary_ipy.tracing.progress import TraceEndedError
+from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun
+from modelsummary_ipy.tracing.request import TraceRequest
+from modelsummary_ipy.tracing.retracer import trace_fake
+from modelsummary_ipy.tracing.tracer import TraceResult, trace
+
+__all__ = ["FixedModel", "run_fixed"]
+
+#: What the expressions of a fix may name.
+_NAMES: dict[str, Any] = {"nn": nn, "torch": torch, "F": F}
+
+
+class FixedModel(ShadowTemplate):
+    """A template whose shadows have a fix applied to them.
+
+    Args:
+        template: Of the model that failed.
+        edits: The fix.
+    """
+
+    def __init__(self, template: ShadowTemplate, edits: Sequence[Edit]) -> None:
+        vars(self).update(vars(template))
+        self.tree: ModuleTree = copy.copy(template.tree)
+        self.tree.modules, self.tree.params = list(template.tree.modules), list(template.tree.params)
+        self._edits = tuple(edits)
+
+    def build_fake_shadow(self, fake_mode: FakeMode | None = None, *, lazy: bool = False) -> Shadow:
+        """Make a copy with the fix; its weights are made at once."""
+        work = super().build_fake_shadow(fake_mode)
+        assert work.fake_mode is not None
+        with disable_function(), work.fake_mode, torch.device(work.device):
+            self.apply(work)
+        return work
+
+    def apply(self, work: Shadow) -> None:
+        """Apply the fix to a shadow.
+
+        Raises:
+            Exception: Whatever the expressions of the fix raise.
+        """
+        for edit in self._edits:
+            if isinstance(edit, LayerEdit):
+                self._set_value(work, edit)
+            elif isinstance(edit, AroundEdit):
+                _set_around(work, edit)
+            elif isinstance(edit, ModeEdit):
+                work.module.train(edit.training)
+        lines = [edit for edit in self._edits if isinstance(edit, LineEdit)]
+        if lines:
+            bind_edited(work.modules, lines)
+
+    def _set_value(self, work: Shadow, edit: LayerEdit) -> None:
+        owner_path, _, name = edit.path.rpartition(".")
+        owner: Any = work.module.get_submodule(owner_path)
+        with draws_undone():
+            value = eval(edit.code, dict(_NAMES))
+        if isinstance(value, nn.Module):
+            old = owner._modules.get(name)
+            like = next(iter((old if old is not None else work.module).parameters()), None)
+            if like is not None and like.is_floating_point():
+                value.to(dtype=like.dtype)
+            value.train((old if old is not None else owner).training)
+            owner._modules[name] = value
+            self._add_facts(work, edit.path, value)
+        elif isinstance(value, Tensor):
+            old_param = owner._parameters.get(name)
+            if old_param is None:
+                raise AttributeError(name)
+            owner._parameters[name] = (
+                value if value.dtype == old_param.dtype else nn.Parameter(value.to(old_param.dtype))
+            )
+            self._add_param(work, edit.path, owner._parameters[name])
+        else:
+            if name not in owner.__dict__:
+                raise AttributeError(name)
+            setattr(owner, name, value)
+
+    def _add_facts(self, work: Shadow, path: str, module: nn.Module) -> None:
+        """Write down the modules of a layer that was put at a path, in the place of those that were there."""
+        with draws_undone():
+            tree = read_tree(module)
+        index_at = {known: fact.index for fact in self.tree.modules for known in fact.paths}
+        place_of: dict[int, int] = {}
+        for number, inner in enumerate(tree.objects):
+            fact = tree.modules[number]
+            where = f"{path}.{fact.path}" if fact.path else path
+            known = index_at.get(where)
+            place_of[number] = len(self.tree.modules) if known is None else known
+            parent = index_at.get(path.rpartition(".")[0], 0) if fact.parent is None else place_of[fact.parent]
+            params = tuple(
+                self._add_param(work, f"{path}.{tree.params[param].names[0]}", tree.tensors[param])
+                for param in fact.params
+            )
+            made = fact._replace(index=place_of[number], paths=(where,), parent=parent, params=params, children=())
+            if known is None:
+                self.tree.modules.append(made)
+                above = self.tree.modules[parent]
+                self.tree.modules[parent] = above._replace(children=(*above.children, made.index))
+            else:
+                children = self.tree.modules[known].children if fact.children else ()
+                paths = self.tree.modules[known].paths
+                self.tree.modules[known] = made._replace(children=children, paths=paths)
+            work.index_of[id(inner)] = made.index
+            work.modules.append(inner)
+
+    def _add_param(self, work: Shadow, name: str, tensor: Tensor) -> int:
+        params = self.tree.params
+        old = next((fact for fact in params if name in fact.names), None)
+        index = len(params) if old is None else old.index
+        with draws_undone():
+            fact = read_tree(_Holder(tensor)).params[0]
+        fact = fact._replace(index=index, names=(name,) if old is None else old.names)
+        if old is None:
+            params.append(fact)
+        else:
+            params[index] = fact
+        work.param_of[id(tensor)] = index
+        work.param_tensors[index] = tensor
+        return index
+
+
+class _Holder(nn.Module):
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__()
+        if isinstance(tensor, nn.Parameter):
+            self.value = tensor
+        else:
+            self.register_buffer("value", tensor)
+
+
+def _set_around(work: Shadow, edit: AroundEdit) -> None:
+    """Let a layer read another input, and return another output."""
+    layer = work.module.get_submodule(edit.path)
+    run = layer.forward
+    before = compile(edit.before, "<fix>", "eval")
+    after = compile(edit.after, "<fix>", "eval") if edit.after else None
+
+    def forward(x: Any, *args: Any, **kwargs: Any) -> Any:
+        y = run(eval(before, {**_NAMES, "x": x}), *args, **kwargs)
+        return y if after is None else eval(after, {**_NAMES, "y": y})
+
+    layer.__dict__["forward"] = forward
+
+
+def run_fixed(
+    request: TraceRequest, *, most: int, is_late: Callable[[], bool], model: nn.Module | None = None
+) -> TraceResult | None:
+    """Trace a model with a fix, under the user's own grad mode.
+
+    Args:
+        request: What is traced; its shadow is a ``FixedModel``.
+        most: Torch calls after which it is given up.
+        is_late: Whether the time is over.
+        model: The user's model, to run a real copy of it; ``None`` for fakes.
+
+    Returns:
+        What came of it; ``None`` if the fix can't be applied or the trace was given up.
+    """
+    counted = 0
+
+    def guard(func: Any, name: str, args: Any, kwargs: Any) -> None:
+        nonlocal counted
+        counted += 1
+        if counted > most or is_late():
+            raise TraceEndedError
+        if model is None:
+            check_operation(func, name, args, kwargs)
+
+    with quiet_output(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if model is not None:
+                result = _run_real(request, model, guard)
+            else:
+                made = trace_fake(request, guard=guard, measure=False)
+                if made is None:
+                    return None
+                result = made[0]
+        except TraceEndedError:
+            return None
+        except Exception:  # noqa: BLE001  # a fix that can't be applied, by whatever the user's classes raise, is none
+            return None
+    if result.error is None and find_overrun(result.trace, lambda leaf: None) is not None:
+        return None
+    return result
+
+
+def _run_real(request: TraceRequest, model: nn.Module, guard: Any) -> TraceResult:
+    shadow = request.shadow
+    assert isinstance(shadow, FixedModel)
+    work = build_real_shadow(model, shadow.tree, device=None, mode=shadow.mode)
+    shadow.apply(work)
+    prepared = prepare_inputs(request, work)
+    return trace(work, prepared, shadow.tree, method=request.method, guard=guard, measure=False)

@@ -1,0 +1,231 @@
+"""Fixes are applied to a copy and traced to the end; what is shown ran, and nothing of the user's is touched."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelsummary_ipy.records.errors import ForwardError
+from modelsummary_ipy.summary import ModelSummary
+
+
+def find_error(model: nn.Module, inputs: Any) -> ForwardError:
+    error = ModelSummary(model, inputs).error
+    assert error is not None
+    return error
+
+
+def shapes_of(error: ForwardError) -> list[tuple[int, ...]]:
+    return [spec.shape for spec in error.fixes[0].outputs]
+
+
+class Net(nn.Module):
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 1, bias=False))
+        self.fc = nn.Linear(8 * 5 * 5, classes)
+
+
+class Several(Net):
+    def forward(self, x):
+        # fmt: off
+        x = self.body[0](x); y = self.fc(x)  # noqa: E702  # two statements on one line are the point
+        # fmt: on
+        return y
+
+
+class OverLines(Net):
+    def forward(self, x):
+        x = self.body[0](x)
+        return self.fc(
+            x,
+        )
+
+
+def forwarded(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(self: nn.Module, *args: Any) -> Any:
+        return function(self, *args)
+
+    return wrapper
+
+
+class Decorated(Net):
+    @forwarded
+    def forward(self, x):
+        return self.fc(self.body[0](x))
+
+
+class Nested(Net):
+    def forward(self, x):
+        def classify(h):
+            return self.fc(h)
+
+        return classify(self.body[0](x))
+
+
+def classify(layer: nn.Module, x: Tensor) -> Tensor:
+    return (lambda h: F.linear(h, layer.weight, layer.bias))(x)
+
+
+class Helped(Net):
+    def forward(self, x):
+        return classify(self.fc, self.body[0](x))
+
+
+class Static(Net):
+    @staticmethod
+    def classify(layer, x):
+        return layer(x) if x.dim() == 2 else F.linear(x, layer.weight)
+
+    def forward(self, x):
+        return self.classify(self.fc, self.body[0](x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (Several, "x = self.body[0](x); y = self.fc(x.flatten(1))"),
+        (OverLines, "return self.fc(\n    x.flatten(1),\n)"),
+        (Decorated, "return self.fc(self.body[0](x).flatten(1))"),
+        (Nested, "return self.fc(h.flatten(1))"),
+        (Helped, "return (lambda h: F.linear(h.flatten(1), layer.weight, layer.bias))(x)"),
+        (Static, "return layer(x) if x.dim() == 2 else F.linear(x.flatten(1), layer.weight)"),
+    ],
+)
+def test_a_line_is_edited_wherever_it_is(kind: type[nn.Module], line: str) -> None:
+    error = find_error(kind(), (2, 3, 5, 5))
+    assert error.fix == line
+    assert shapes_of(error) == [(2, 10)]
+    assert "tried     gives [2, 10]" in error.message
+    assert error.patch is not None
+    added = [row[1:].strip() for row in error.patch.splitlines() if row.startswith("+ ")]
+    assert added == [row.strip() for row in line.splitlines() if row.strip() in added]
+    assert added
+
+
+def test_a_line_reads_what_an_outer_function_holds() -> None:
+    scale = 3.0
+
+    class Closed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(75, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x) * scale
+
+    error = find_error(Closed(), (2, 3, 5, 5))
+    assert error.fix == "return self.fc(x.flatten(1)) * scale"
+    assert shapes_of(error) == [(2, 2)]
+
+
+def test_nothing_of_the_users_is_touched() -> None:
+    model = Nested()
+    forward, code, source = Nested.forward, Nested.forward.__code__, list(linecache.getlines(__file__))
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+    assert find_error(model, (2, 3, 5, 5)).fixes
+    assert Nested.forward is forward
+    assert Nested.forward.__code__ is code
+    assert linecache.getlines(__file__) == source
+    assert Nested.__subclasses__() == []
+    for name, module in model.named_modules():
+        assert vars(module).keys() == before[name].keys()
+
+
+def test_a_layer_keeps_the_arguments_that_did_not_change_as_they_are_written() -> None:
+    class Wide(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.body[0](x).flatten(1))
+
+    error = find_error(Wide(7), (2, 3, 6, 6))
+    assert error.fix == "self.fc = nn.Linear(288, 7)"
+    assert error.patch is not None
+    assert "-        self.fc = nn.Linear(8 * 5 * 5, classes)" in error.patch
+    assert "+        self.fc = nn.Linear(288, classes)" in error.patch
+
+
+def test_a_layer_of_a_sequence_is_patched_where_it_is_written() -> None:
+    class Deep(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x)
+
+    error = find_error(Deep(), (2, 3, 6, 6))
+    assert error.fix == "self.body[2] = nn.Conv2d(8, 8, 1, bias=False)"
+
+
+class InASequence(nn.Module):
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1),
+            nn.Conv2d(2 * width, width, kernel_size=1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def test_an_item_of_a_sequence_keeps_its_keywords() -> None:
+    error = find_error(InASequence(), (2, 3, 6, 6))
+    assert error.patch is not None
+    assert "-            nn.Conv2d(2 * width, width, kernel_size=1, bias=False)," in error.patch
+    assert "+            nn.Conv2d(8, width, kernel_size=1, bias=False)," in error.patch
+    assert error.fixes[0].source.startswith("class InASequence(nn.Module):")
+    namespace: dict[str, Any] = {"nn": nn, "Tensor": Tensor}
+    exec(error.fixes[0].source, namespace)
+    assert namespace["InASequence"]()(torch.zeros(2, 3, 6, 6)).shape == (2, 8, 6, 6)
+
+
+def test_a_chain_of_layers_of_one_wrong_width_is_fixed_as_a_chain() -> None:
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(8, 16)
+            self.b = nn.Linear(32, 24)
+            self.norm = nn.LayerNorm(48)
+            self.c = nn.Linear(48, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.norm(self.b(self.a(x))))
+
+    error = find_error(Chain(), (4, 8))
+    changes = ["self.b = nn.Linear(16, 24)", "self.norm = nn.LayerNorm(24)", "self.c = nn.Linear(24, 2)"]
+    assert error.fix == "; ".join(changes)
+    assert shapes_of(error) == [(4, 2)]
+    assert error.patch is not None
+    assert all(f"+            {change}\n" in error.patch for change in changes)
+
+
+def test_without_a_change_that_works_no_fix_is_shown() -> None:
+    class Refusing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("never")
+
+    error = find_error(Refusing(), (2, 3))
+    assert (error.fix, error.fixes, error.patch) == ("", (), None)
+    assert error.reason == "never"
+    assert "  fix  " not in error.message
+
+
+def test_fixes_are_among_the_plain_values() -> None:
+    failure = ModelSummary(Several(), (2, 3, 5, 5)).to_dict()["failure"]
+    assert failure["reason"] == "8 × 5 × 5 = 200: the feature map was not flattened"
+    assert failure["fix"] == failure["fixes"][0]["text"]
+    assert failure["fixes"][0]["outputs"][0]["shape"] == [2, 10]
+    assert failure["fixes"][0]["changes_input"] is False
+    assert "+++ b/test_fixes.py" in failure["fixes"][0]["patch"]
+
+
+def test_a_fix_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    ms = ModelSummary(Several(), (2, 3, 5, 5))
+    ms.show(fix=True)
+    assert ms.error is not None
+    assert ms.error.patch is not None
+    assert capsys.readouterr().out.endswith(f"{ms.error.patch}\n")

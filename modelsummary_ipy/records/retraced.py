@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
+from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.trace import TensorSpec, Trace
 
 __all__ = ["Budget", "Retraced", "Sizes", "Specs"]
@@ -65,11 +66,13 @@ class Retraced:
         trace: The facts; ``None`` if the trace was given up or not made.
         reason: Why the forward failed, by its exception; ``""`` if it did not.
         overrun: How far an index lay beyond the end of a table; 0 if none did.
+        ops: Every aten operation of the trace; ``None`` if they were not recorded.
     """
 
     trace: Trace | None
     reason: str = ""
     overrun: int = 0
+    ops: OpEvents | None = None
 
     @property
     def works(self) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
+from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
@@ -59,6 +61,7 @@ class _Finder:
         self._base = samples.base
         self._texts = _distinct_texts((formulas.outputs, formulas.inputs))
         self._limits: list[int] = []  # upper ones, as they are found
+        self._demands = None if formulas.demands is None else Demands(formulas.demands, samples.base)
 
     def find(self) -> Iterable[Constraint]:
         yield from self._find_multiples()
@@ -66,8 +69,10 @@ class _Finder:
             alone = [{one: sizes[one]} for sizes in self._samples.sizes if sizes[one] != self._base[one]]
             if alone and all(self._fails(sizes) for sizes in alone):
                 yield self._build(f"{one} = {two}", alone[0])
-        yield from self._find_upper_limits()
-        yield from self._find_lower_limits()
+        upper = self._find_upper_limits()
+        lower, smallest_batch = self._find_lower_limits()
+        yield from self._write_limits(lower, upper)
+        yield from smallest_batch
         for name in self._samples.rigid:
             yield from self._find_fixed(name)
 
@@ -105,21 +110,38 @@ class _Finder:
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
-    def _find_upper_limits(self) -> Iterable[Constraint]:
-        groups: dict[int, list[str]] = {}
+    def _write_limits(self, lower: Sizes, upper: Sizes) -> Iterable[Constraint]:
+        """Write ``62 ≤ H ≤ 65``; dims with the same limits in one."""
+        groups: dict[tuple[int | None, int | None], list[str]] = {}
+        for name in self._base:
+            limits = lower.get(name), upper.get(name)
+            if limits != (None, None):
+                groups.setdefault(limits, []).append(name)
+        for (low, high), names in groups.items():
+            what, name = _join(names), names[0]
+            outside = [] if high is None else [{name: high + self._step(name)}]
+            outside += [] if low is None else [{name: low - self._step(name)}]
+            if low is not None and high is not None:
+                yield self._build(f"{low} ≤ {', '.join(names)} ≤ {high}", *outside)
+            else:
+                yield self._build(f"{what} ≤ {high}" if low is None else f"{what} ≥ {low}", *outside)
+
+    def _find_upper_limits(self) -> dict[str, int]:
+        found: dict[str, int] = {}
         for name in self._samples.free:
             limit = None if name == self._names.batch or self._names.is_feature(name) else self._find_upper_limit(name)
             if limit is None or not self._works(self._with_partner(name, limit)):
                 continue
             if self._fails(self._with_partner(name, limit + self._step(name))):
-                groups.setdefault(limit, []).append(name)
+                found[name] = limit
                 self._limits.append(limit)
-        for limit, names in groups.items():
-            yield self._build(f"{_join(names)} ≤ {limit}", {names[0]: limit + self._step(names[0])})
+        return found
 
     def _find_upper_limit(self, name: str) -> int | None:
         if name in self._samples.capped:
             return self._base[name]
+        if self._demands is not None:
+            return self._demands.last(self._samples.tied_to(name), self._step(name))
         if self._names.is_spatial(name):
             far = self._samples.narrow.get(name)
             return self._search_map_limit(name, far) if far and not self._works({name: far}) else None
@@ -176,21 +198,30 @@ class _Finder:
     def _last_in_steps(self, name: str, works: int, fails: int, step: int) -> int:
         return last_true(range(works + step, fails, step), lambda size: self._works({name: size})) or works
 
-    def _find_lower_limits(self) -> Iterable[Constraint]:
-        """Try the smallest sizes that leave nothing empty, all together first: mostly they work."""
+    def _find_lower_limits(self) -> tuple[dict[str, int], list[Constraint]]:
+        """Try the smallest sizes that leave nothing empty, all together first: mostly they work.
+
+        Returns:
+            The limits by name, and what was found of the batch.
+        """
         names = [name for name in self._samples.free if name != self._names.batch and not self._names.is_feature(name)]
-        lowest = {name: self._smallest_by_formula(name) for name in names}
+        lowest = {name: self._find_smallest(name) for name in names}
         for one, two in self._samples.tied:
             lowest[one] = lowest[two] = max(lowest[one], lowest[two])
         batch_name = self._names.batch
         batch = {batch_name: self._step(batch_name)} if batch_name in self._samples.free else {}
+        if self._demands is not None:
+            likely = {**lowest, **{name: self._find_smallest(name) for name in batch}}
+            if all(size <= self._step(name) for name, size in likely.items()):
+                return {}, []  # no operation demands more
+        smallest_batch: list[Constraint] = []
         if (names or batch) and not self._works({**lowest, **batch}):
             if batch and not self._works(batch):
-                yield from self._find_smallest_batch(batch_name, batch[batch_name])
+                smallest_batch = list(self._find_smallest_batch(batch_name, batch[batch_name]))
             for name in names:
                 if not self._works(self._with_partner(name, lowest[name])):
                     lowest[name] = self._last_in_steps(name, self._base[name], lowest[name], -self._step(name))
-        groups: dict[int, list[str]] = {}
+        found: dict[str, int] = {}
         for name in names:
             below = lowest[name] - self._step(name)
             if (
@@ -198,9 +229,13 @@ class _Finder:
                 and self._works(self._with_partner(name, lowest[name]))
                 and self._fails(self._with_partner(name, below))
             ):
-                groups.setdefault(lowest[name], []).append(name)
-        for low, alike in groups.items():
-            yield self._build(f"{_join(alike)} ≥ {low}", {alike[0]: low - self._step(alike[0])})
+                found[name] = lowest[name]
+        return found, smallest_batch
+
+    def _find_smallest(self, name: str) -> int:
+        if self._demands is not None:
+            return self._demands.first(self._samples.tied_to(name), self._step(name))
+        return self._smallest_by_formula(name)
 
     def _with_partner(self, name: str, size: int) -> dict[str, int]:
         return dict.fromkeys(self._samples.tied_to(name), size)

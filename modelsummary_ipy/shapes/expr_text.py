@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from modelsummary_ipy.shapes.expr import Expr, Floor, Monomial, constant
+from modelsummary_ipy.axes.expr import Expr, Floor, Monomial, constant
 
 __all__ = ["evaluate", "write"]
 
@@ -24,7 +24,7 @@ def write(expr: Expr, order: Sequence[str] = _USUAL) -> str:
         order: Names in their order in a product; others come after them.
 
     Example:
-        >>> from modelsummary_ipy.shapes.expr import symbol
+        >>> from modelsummary_ipy.axes.expr import symbol
         >>> write(symbol("H") * symbol("B") + 1)
         'B·H + 1'
     """

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
 
-from modelsummary_ipy.shapes.expr import Expr, constant, floor_of, is_integer, is_same, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, is_integer, is_same, symbol
+from modelsummary_ipy.axes.integers import MOST_STEP, find_multiple, find_step
 
 __all__ = ["Fitter", "Known", "Values"]
 
 #: What one dim was in every trace; ``None`` where the call was not made.
 Values = tuple["int | None", ...]
 
-#: Most steps of a floor that is fitted to values alone, without a layer that has the stride in its settings.
-_MOST_STEP = 64
 _MOST_FACTORS = 5
 _MOST_PAIRS = 24
 
@@ -246,38 +245,13 @@ def _floors(values: Values, used: list[int], item: Known, steps: Mapping[str, in
         return
     us = [item.values[i] or 0 for i in used]
     vs = [values[i] or 0 for i in used]
-    multiple = _find_multiple(us, vs)
+    multiple = find_multiple(us, vs)
     if multiple:
         yield floor_of((item.expr + (multiple - 1)).scaled(Fraction(1, multiple)), steps).scaled(multiple)
     common = math.gcd(*(abs(v - vs[0]) for v in vs))
-    for factor in [divisor for divisor in range(1, min(common, _MOST_STEP) + 1) if common % divisor == 0]:
+    for factor in [divisor for divisor in range(1, min(common, MOST_STEP) + 1) if common % divisor == 0]:
         offset = vs[0] % factor
-        found = _find_step(us, [v // factor for v in vs])
+        found = find_step(us, [v // factor for v in vs])
         if found is not None:
             shift, step = found
             yield floor_of((item.expr + shift).scaled(Fraction(1, step)), steps).scaled(factor) + offset
-
-
-def _find_step(us: list[int], vs: list[int]) -> tuple[int, int] | None:
-    """Find the one ``(b, c)`` with ``v = ⌊(u + b)/c⌋``; ``None`` if there is none or several are as likely."""
-    fits: list[tuple[int, int, int]] = []
-    for step in range(2, _MOST_STEP + 1):
-        low = max(step * v - u for u, v in zip(us, vs, strict=True))
-        high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
-        if low <= high:
-            fits.append((high - low, low, step))
-    pinned = [(low, step) for width, low, step in fits if width == 0]
-    if len(fits) == 1 and pinned:
-        return pinned[0]
-    return None
-
-
-def _find_multiple(us: list[int], vs: list[int]) -> int:
-    """Find the ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; 0 if there is none."""
-    common = math.gcd(*vs)
-    fits = [
-        m
-        for m in range(2, min(common, 512) + 1)
-        if common % m == 0 and all(v == -(-u // m) * m for u, v in zip(us, vs, strict=True))
-    ]
-    return fits[-1] if fits and any(u % fits[-1] for u in us) else 0

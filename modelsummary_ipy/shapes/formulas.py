@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from modelsummary_ipy.axes.expr import Expr, constant, symbol
+from modelsummary_ipy.axes.walk import Demand
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.records.retraced import Budget, Sizes
 from modelsummary_ipy.records.summary import Retrace, Row
 from modelsummary_ipy.records.trace import Call, Formula, Link, TensorSpec, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.dim_names import InputNames, name_dims
-from modelsummary_ipy.shapes.expr import Expr, constant, symbol
 from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.fit_expr import Fitter, Known, Values
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes
+from modelsummary_ipy.shapes.walked_formulas import Dims, Leaves, walk_formulas
 from modelsummary_ipy.shapes.windows import predict_windows
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -56,6 +58,7 @@ class Formulas:
         inputs: The same for input leaves.
         samples: Which sizes were traced, and what is known of the dims.
         retracer: Traces the model again.
+        demands: What operations demand of sizes; ``None`` where some operations are not in the table of axes.
     """
 
     names: InputNames
@@ -63,6 +66,7 @@ class Formulas:
     inputs: FormulaTable = field(default_factory=dict)
     samples: SampleSizes | None = None
     retracer: Retracer | None = None
+    demands: tuple[Demand, ...] | None = None
 
 
 def find_batch(request: TraceRequest | None, trace: Trace, rows: tuple[Row, ...]) -> BatchFacts:
@@ -136,19 +140,33 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
         return Formulas(names)
     base = {name: size for name, size in batch.base.items() if any(name in dims for dims in names.dims)}
     with collector_paused():
-        samples = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=bool(batch.batch))
+        works = bool(batch.batch)
+        samples = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works, most=2 + works)
+        by_walk, by_fit = walk_formulas(trace, samples, names.dims), None
         if retracer.budget.is_late:  # which dims may move is not known
             return Formulas(names, retracer=retracer)
-        finder = _Finder(trace, samples, names.dims)
-        finder.run(retracer.budget)
-    outputs = {row.index: finder.outputs[row.call] for row in rows if row.call is not None}
-    taken = {row.index: finder.inputs[row.call] for row in rows if row.call is not None}
-    return Formulas(names, outputs, taken, samples, retracer)
+        if by_walk is None or not by_walk.is_complete:
+            samples = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works)
+            by_walk = walk_formulas(trace, samples, names.dims)
+            by_fit = _Finder(trace, samples, names.dims)
+            if by_walk is None or not by_walk.is_complete:
+                by_fit.run(retracer.budget)
+    write = _Writer(list(samples.base)).write
+    found = [table for table in (by_walk, by_fit) if table is not None]
+    outputs, taken = write([table.outputs for table in found]), write([table.inputs for table in found])
+    calls = [(row.index, row.call) for row in rows if row.call is not None]
+    return Formulas(
+        names,
+        {row: outputs[call] for row, call in calls},
+        {row: taken[call] for row, call in calls},
+        samples,
+        retracer,
+        by_walk.demands if by_walk is not None and by_walk.is_whole else None,
+    )
 
 
 #: A leaf at the given and at every other size: its shape there, ``None`` where it was not.
 _Shapes = tuple["tuple[int, ...] | None", ...]
-_Dims = tuple[Expr, ...]
 
 
 class _Finder:
@@ -163,18 +181,14 @@ class _Finder:
         degenerate = any(size == 1 for name, size in samples.base.items() if name in samples.free)
         self._fitter = Fitter(sizes, held=len(sizes) - 1, steps=samples.steps, must_agree=not degenerate)
         self._given = self._read_given(samples, names)
-        self._made: list[tuple[tuple[_Shapes, _Dims | None], ...]] = [()] * len(trace.calls)
-        self._cache: dict[tuple[object, ...], _Dims | None] = {}
-        self._written: dict[Expr, str] = {}
-        self._order = list(samples.base)
-        self.outputs: list[tuple[Formula | None, ...]] = [(None,) * len(call.outputs) for call in trace.calls]
-        self.inputs: list[tuple[Formula | None, ...]] = [(None,) * len(call.inputs) for call in trace.calls]
+        self._made: list[tuple[tuple[_Shapes, Dims | None], ...]] = [()] * len(trace.calls)
+        self._cache: dict[tuple[object, ...], Dims | None] = {}
+        self.outputs: list[Leaves] = [(None,) * len(call.outputs) for call in trace.calls]
+        self.inputs: list[Leaves] = [(None,) * len(call.inputs) for call in trace.calls]
 
-    def _read_given(
-        self, samples: SampleSizes, names: tuple[tuple[str, ...], ...]
-    ) -> tuple[tuple[_Shapes, _Dims], ...]:
+    def _read_given(self, samples: SampleSizes, names: tuple[tuple[str, ...], ...]) -> tuple[tuple[_Shapes, Dims], ...]:
         """Write the model's own input as names, with numbers for dims that do not move."""
-        given: list[tuple[_Shapes, _Dims]] = []
+        given: list[tuple[_Shapes, Dims]] = []
         twin = {two: one for one, two in samples.tied}
         for dims, fact in zip(names, self._trace.inputs, strict=True):
             pairs = list(zip(dims, fact.spec.shape, strict=True))
@@ -199,12 +213,12 @@ class _Finder:
             ]
             taken = self._find_taken(call, partners)
             self._made[call.index] = made = self._find_made(call, partners, taken, call.index in containers)
-            self.inputs[call.index] = tuple(self._write(dims) for _, dims in taken)
-            self.outputs[call.index] = tuple(self._write(dims) for _, dims in made)
+            self.inputs[call.index] = tuple(dims for _, dims in taken)
+            self.outputs[call.index] = tuple(dims for _, dims in made)
 
-    def _find_taken(self, call: Call, partners: list[Call | None]) -> list[tuple[_Shapes, _Dims | None]]:
+    def _find_taken(self, call: Call, partners: list[Call | None]) -> list[tuple[_Shapes, Dims | None]]:
         """Find what went in: the very tensors that earlier calls made."""
-        taken: list[tuple[_Shapes, _Dims | None]] = []
+        taken: list[tuple[_Shapes, Dims | None]] = []
         for number, spec in enumerate(call.inputs):
             shapes = (spec.shape, *(_find_shape(p.inputs if p else (), number, spec.name) for p in partners))
             link = call.input_links[number] if number < len(call.input_links) else None
@@ -219,10 +233,10 @@ class _Finder:
         self,
         call: Call,
         partners: list[Call | None],
-        taken: list[tuple[_Shapes, _Dims | None]],
+        taken: list[tuple[_Shapes, Dims | None]],
         is_container: bool,
-    ) -> tuple[tuple[_Shapes, _Dims | None], ...]:
-        made: list[tuple[_Shapes, _Dims | None]] = []
+    ) -> tuple[tuple[_Shapes, Dims | None], ...]:
+        made: list[tuple[_Shapes, Dims | None]] = []
         near: _Near | None = None
         for number, spec in enumerate(call.outputs):
             shapes = (spec.shape, *(_find_shape(p.outputs if p else (), number, spec.name) for p in partners))
@@ -234,24 +248,24 @@ class _Finder:
             made.append((shapes, dims))
         return tuple(made)
 
-    def _follow(self, link: Link | None, shapes: _Shapes) -> _Dims | None:
+    def _follow(self, link: Link | None, shapes: _Shapes) -> Dims | None:
         """Return the formula of the tensor that a link leads to, if it still has these sizes."""
         known, dims = self._leaf(link)
         return dims if known == shapes else None
 
-    def _leaf(self, link: Link | None) -> tuple[_Shapes, _Dims | None]:
+    def _leaf(self, link: Link | None) -> tuple[_Shapes, Dims | None]:
         if link is None:
             return (), None
         leaves = self._given if link.call < 0 else self._made[link.call]
         return leaves[link.leaf] if link.leaf < len(leaves) else ((), None)
 
-    def _fit_near(self, shapes: _Shapes, near: _Near) -> _Dims | None:
+    def _fit_near(self, shapes: _Shapes, near: _Near) -> Dims | None:
         key = (shapes, near.key)
         if key not in self._cache:
             self._cache[key] = self._fit(shapes, near)
         return self._cache[key]
 
-    def _fit(self, shapes: _Shapes, near: _Near) -> _Dims | None:
+    def _fit(self, shapes: _Shapes, near: _Near) -> Dims | None:
         ranks = {len(shape) for shape in shapes[1:] if shape is not None}
         if len(ranks) != 1:
             return None
@@ -271,16 +285,35 @@ class _Finder:
             dims.append(found)
         return tuple(dims)
 
-    def _write(self, dims: _Dims | None) -> Formula | None:
-        if dims is None:
-            return None
-        texts: list[str] = []
-        for expr in dims:
-            text = self._written.get(expr)
-            if text is None:
-                text = self._written[expr] = write(expr, self._order)
-            texts.append(text)
-        return tuple(texts)
+
+class _Writer:
+    """Writes dims as text, each expression once.
+
+    Args:
+        order: Names of the input's dims, in the order in which they are written.
+    """
+
+    def __init__(self, order: list[str]) -> None:
+        self._order = order
+        self._written: dict[Expr, str] = {}
+
+    def write(self, tables: list[list[Leaves]]) -> list[tuple[Formula | None, ...]]:
+        """Write, per call and leaf, what the first table has that knows it."""
+        return [
+            tuple(
+                self._write_leaf(next((d for d in found if d is not None), None)) for found in zip(*each, strict=True)
+            )
+            for each in zip(*tables, strict=True)
+        ]
+
+    def _write_leaf(self, dims: Dims | None) -> Formula | None:
+        return None if dims is None else tuple(self._write_size(expr) for expr in dims)
+
+    def _write_size(self, expr: Expr) -> str:
+        text = self._written.get(expr)
+        if text is None:
+            text = self._written[expr] = write(expr, self._order)
+        return text
 
 
 class _Near:
@@ -291,9 +324,7 @@ class _Near:
         key: Distinguishes calls whose results may have other formulas.
     """
 
-    def __init__(
-        self, call: Call | None, trace: Trace, taken: list[tuple[_Shapes, _Dims | None]], steps: Sizes
-    ) -> None:
+    def __init__(self, call: Call | None, trace: Trace, taken: list[tuple[_Shapes, Dims | None]], steps: Sizes) -> None:
         self.known = [
             Known(_values_of(shapes, axis, len(dims)), expr, axis)
             for shapes, dims in taken
@@ -310,7 +341,7 @@ class _Near:
         hints = tuple((dim, tuple(found)) for dim, found in self._hints.items())
         self.key: tuple[object, ...] = (tuple(dims for _, dims in taken), hints)
 
-    def _add_sums(self, taken: list[_Dims]) -> None:
+    def _add_sums(self, taken: list[Dims]) -> None:
         """Concatenated sizes are added."""
         if len({len(dims) for dims in taken}) != 1:
             return

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.records.retraced import Retraced, Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.size_search import prime_factors, smallest_step
@@ -33,7 +33,7 @@ class SampleSizes:
     Attributes:
         base: The sizes the user gave, by name.
         sizes: The other sizes, by name; no fit uses the last.
-        traces: What came of each.
+        retraced: What came of each.
         free: Names that move.
         strides: By name, the smallest difference between sizes that work, where that is more than 1.
         capped: Names that work at smaller sizes and not at larger ones.
@@ -44,13 +44,18 @@ class SampleSizes:
 
     base: Sizes
     sizes: tuple[Sizes, ...] = ()
-    traces: tuple[Trace, ...] = ()
+    retraced: tuple[Retraced, ...] = ()
     free: tuple[str, ...] = ()
     strides: Sizes = field(default_factory=dict)
     capped: frozenset[str] = frozenset()
     tied: tuple[tuple[str, str], ...] = ()
     rigid: tuple[str, ...] = ()
     narrow: Sizes = field(default_factory=dict)
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        """The trace at each of the other sizes."""
+        return tuple(found.trace for found in self.retraced if found.trace is not None)
 
     @property
     def steps(self) -> dict[str, int]:
@@ -63,7 +68,7 @@ class SampleSizes:
 
 
 def choose_sample_sizes(
-    retracer: Retracer, names: InputNames, base: Sizes, first: Trace, *, works_at_one_more: bool
+    retracer: Retracer, names: InputNames, base: Sizes, first: Trace, *, works_at_one_more: bool, most: int = 4
 ) -> SampleSizes:
     """Find sizes at which the model runs, that differ in every dim that may move.
 
@@ -75,13 +80,14 @@ def choose_sample_sizes(
         base: The sizes that the user gave, by name.
         first: The trace at these.
         works_at_one_more: Whether it ran at ``B + 1``.
+        most: Most sizes at which all dims move together.
     """
-    chooser = _Chooser(retracer, names, base, works_at_one_more)
+    chooser = _Chooser(retracer, names, base, works_at_one_more, most)
     return chooser.choose() if first.failure is None else chooser.choose_any(len(first.calls))
 
 
 class _Chooser:
-    def __init__(self, retracer: Retracer, names: InputNames, base: Sizes, works_at_one_more: bool) -> None:
+    def __init__(self, retracer: Retracer, names: InputNames, base: Sizes, works_at_one_more: bool, most: int) -> None:
         self._retracer = retracer
         self._names = names
         self._base = dict(base)
@@ -96,6 +102,7 @@ class _Chooser:
         self._narrow: dict[str, int] = {}
         self._little: dict[str, int] = {}
         self._works_at_one_more = works_at_one_more
+        self._most = most
 
     def choose(self) -> SampleSizes:
         if self._works_at_one_more:
@@ -135,9 +142,8 @@ class _Chooser:
             if sum(found.trace is not None and len(found.trace.calls) * 2 > num_calls for found in tried) >= 3:
                 break
         kept = [turn for turn, found in enumerate(tried) if found.trace is not None]
-        traces = tuple(trace for turn in kept if (trace := tried[turn].trace) is not None)
         sizes = tuple({**self._base, **self._at(turn)} for turn in kept)
-        return SampleSizes(self._base, sizes, traces, tuple(self._plans))
+        return SampleSizes(self._base, sizes, tuple(tried[turn] for turn in kept), tuple(self._plans))
 
     def _works(self, sizes: Sizes) -> bool:
         return self._retracer.at(sizes).works
@@ -279,7 +285,7 @@ class _Chooser:
 
     def _try_feature(self, name: str) -> None:
         size = self._base[name]
-        plan = (size + 3, size + 1, size + 5, size + 2)
+        plan = (size + 1, size + 3, size + 5, size + 2)  # one more is what a fixed dim is tried at too
         if self._works({name: plan[0]}):
             self._plans[name] = plan
         else:
@@ -290,31 +296,31 @@ class _Chooser:
     def _choose_together(self) -> list[dict[str, int]]:
         chosen: list[dict[str, int]] = [{self._batch: self._base[self._batch] + 1}] if self._works_at_one_more else []
         for turn in range(min((len(plan) for plan in self._plans.values()), default=0)):
-            if len(chosen) < 4 and self._works(self._at(turn)):
+            if len(chosen) < self._most and self._works(self._at(turn)):
                 chosen.append(self._at(turn))
         return chosen
 
     def _trace_all(self) -> SampleSizes:
         """Trace the planned sizes together; if too few work together, dim by dim."""
         chosen = self._choose_together()
-        if len(chosen) < 3 + self._works_at_one_more and self._repair():
+        if len(chosen) < min(3 + self._works_at_one_more, self._most) and self._repair():
             chosen = self._choose_together()
-        if len(chosen) < 3:
+        if len(chosen) < min(3, self._most):
             for name, plan in self._plans.items():
                 partners = [two for one, two in self._tied if one == name]
                 chosen += [dict.fromkeys([name, *partners], value) for value in plan]
-        traces: list[Trace] = []
+        retraced: list[Retraced] = []
         kept: list[dict[str, int]] = []
         for sizes in chosen:
             full = {**self._base, **sizes}
             found = self._retracer.at(full)
             if found.trace is not None and found.works and full not in kept:
-                traces.append(found.trace)
+                retraced.append(found)
                 kept.append(full)
         return SampleSizes(
             self._base,
             tuple(kept),
-            tuple(traces),
+            tuple(retraced),
             tuple(name for name in self._plans if any(sizes[name] != self._base[name] for sizes in kept)),
             self._strides,
             frozenset(self._capped),

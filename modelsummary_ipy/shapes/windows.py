@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
+from modelsummary_ipy.axes.expr import Expr, floor_of
 from modelsummary_ipy.records.trace import Call, ModuleFact
-from modelsummary_ipy.shapes.expr import Expr, floor_of
 
 __all__ = ["Window", "predict_windows", "read_windows"]
 

@@ -9,12 +9,16 @@ from typing import Any
 import torch
 
 from modelsummary_ipy.model.tensor_meta import name_dtype
+from modelsummary_ipy.records.op_events import TensorRef
 from modelsummary_ipy.records.trace import AtenOp, Call, Kind, Link, Source, Status, TensorSpec
 from modelsummary_ipy.tracing.source_lines import Place, to_source
 from modelsummary_ipy.tracing.tensor_leaves import Leaf, build_spec
 from modelsummary_ipy.tracing.tensor_links import find_link
 
-__all__ = ["CallLog", "RunningCall"]
+__all__ = ["REF", "CallLog", "RunningCall"]
+
+#: Under which a tensor keeps what the log of operations knows it by.
+REF = "_modelsummary_ref"
 
 
 class RunningCall:
@@ -28,6 +32,7 @@ class RunningCall:
 
     Attributes:
         places: The user's lines that led to it, innermost first.
+        input_refs, output_refs: What the log of operations knows its tensors by, ``None`` for one that it has not met.
     """
 
     call_index = 0
@@ -45,6 +50,8 @@ class RunningCall:
     lines: tuple[Source, ...] = ()
     lazy = False
     places: tuple[Place, ...] = ()
+    input_refs: tuple[TensorRef | None, ...] = ()
+    output_refs: tuple[TensorRef | None, ...] = ()
 
     def __init__(
         self, index: int, kind: Kind, path: str, type_name: str, caller: RunningCall | None, module: int | None
@@ -72,11 +79,13 @@ class RunningCall:
         self.inputs = tuple([build_spec(name, tensor) for name, tensor in leaves])
         self.input_links = tuple([find_link(tensor) for _, tensor in leaves])
         self.input_params = tuple([param_of.get(id(tensor)) for _, tensor in leaves])
+        self.input_refs = tuple([tensor.__dict__.get(REF) for _, tensor in leaves])
 
     def set_outputs(self, leaves: list[Leaf], links: list[Link | None]) -> None:
         """Set what came out."""
         self.outputs = tuple([build_spec(name, tensor) for name, tensor in leaves])
         self.output_links = tuple(links)
+        self.output_refs = tuple([tensor.__dict__.get(REF) for _, tensor in leaves])
 
     def add_live_bytes(self, live_bytes: int | None) -> None:
         """Count what lived in a part of the call as living while the call ran."""
@@ -163,6 +172,7 @@ class CallLog:
             if inner.caller is call:
                 inner.caller = call.caller
         call.caller.absorb(call)
+        call.index = call.caller.index
 
     def find_source(self, place: Place) -> Source:
         """Return the source of a place; equal places have one."""

@@ -14,6 +14,7 @@ from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.retraced import Budget, Retraced, Sizes, Specs
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.torch_compat.compiler import load_compiler
@@ -189,6 +190,7 @@ class Retracer:
                 made = trace_fake(
                     request, shapes, lean=not measure and request.shadow.is_large, training=training,
                     guard=guard, measure=measure, keep_saved=keep_saved,
+                    record_ops=not measure and not request.shadow.is_large,
                 )  # fmt: skip
             except TraceEndedError:
                 self.budget.spend(counted)
@@ -200,17 +202,17 @@ class Retracer:
         found = made[0].trace
         if not measure:
             self.budget.spend(len(found.calls))
-        return _judge(found)
+        return _judge(found, made[0].ops)
 
 
-def _judge(found: Trace) -> Retraced:
+def _judge(found: Trace, ops: OpEvents | None) -> Retraced:
     if found.failure is not None:
-        return Retraced(found, f"{found.failure.error_type}: {found.failure.message}")
+        return Retraced(found, f"{found.failure.error_type}: {found.failure.message}", ops=ops)
     overrun = find_overrun(found, lambda leaf: None)  # sizes of other inputs hold no values
     if overrun is not None:
         _, index, rows = overrun
-        return Retraced(found, f"IndexError: index {index} in a table of {rows} rows", index - rows + 1)
-    return Retraced(found)
+        return Retraced(found, f"IndexError: index {index} in a table of {rows} rows", index - rows + 1, ops)
+    return Retraced(found, ops=ops)
 
 
 def trace_fake(

@@ -23,6 +23,7 @@ from modelsummary_ipy.isolation.interrupts import InterruptGate, InterruptsDefer
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.module_tree import ModuleTree
 from modelsummary_ipy.model.tensor_meta import TAG
+from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.trace import Call, InputFact, Link, Trace
 from modelsummary_ipy.torch_compat.distributed import class_before_sharding
 from modelsummary_ipy.torch_compat.fakes import disable_function
@@ -33,6 +34,7 @@ from modelsummary_ipy.tracing.forward_failure import FailureLog, Operands
 from modelsummary_ipy.tracing.function_ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.tracing.layer_cache import KnownLayer, LayerCache
 from modelsummary_ipy.tracing.module_calls import observe_calls
+from modelsummary_ipy.tracing.op_log import OpLog
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_observer
 from modelsummary_ipy.tracing.source_lines import find_lines
 from modelsummary_ipy.tracing.tensor_leaves import Leaf, find_argument_leaves, find_leaves, find_op_tensors
@@ -72,6 +74,7 @@ class TraceResult:
         is_unread: Whether a mask of unknown values was passed on, which for some values would have been skipped.
         goes_backward: Whether a real run that kept nothing read what autograd saves.
         reads_grad: Whether the model's own code read whether autograd records a tensor.
+        ops: Every aten operation, if they were recorded.
     """
 
     trace: Trace
@@ -81,6 +84,7 @@ class TraceResult:
     is_unread: bool = False
     reads_grad: bool = False
     goes_backward: bool = False
+    ops: OpEvents | None = None
 
 
 def trace(
@@ -94,6 +98,7 @@ def trace(
     measure: bool = True,
     measure_bytes: bool = True,
     keep_saved: bool = False,
+    record_ops: bool = False,
 ) -> TraceResult:
     """Run ``method`` of the copy once and write down every call.
 
@@ -107,6 +112,7 @@ def trace(
         measure: Whether to record aten operations and bytes; a trace for shapes alone does without.
         measure_bytes: Whether to follow storages and saved tensors too.
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
+        record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only.
 
     Returns:
         The facts, and the exception if the forward raised one. ``KeyboardInterrupt`` and ``SystemExit`` pass through.
@@ -123,6 +129,9 @@ def trace(
         log = stack.enter_context(tracer.aten_log.recording(work.fake_mode)) if measure else None
         if log is None and work.fake_mode is not None:
             stack.enter_context(work.fake_mode)
+        if record_ops and work.fake_mode is not None:
+            tracer.op_log = OpLog(tracer._current, work.param_of)
+            stack.enter_context(tracer.op_log.recording(work.fake_mode))
         tracer.tag_inputs(inputs)
         stack.enter_context(observe_calls(tracer.call_module))
         stack.enter_context(_FunctionMode(tracer))
@@ -183,6 +192,7 @@ class _Tracer:
         self.reads_grad = False
         self.aten_log = make_log(self._current)
         self.cache: LayerCache | None = None
+        self.op_log: OpLog | None = None
         self.gate = InterruptGate()
 
     def _current(self) -> RunningCall | None:
@@ -190,6 +200,8 @@ class _Tracer:
 
     def tag_inputs(self, inputs: Prepared) -> None:
         leaves = find_argument_leaves(inputs.args, inputs.kwargs)
+        if self.op_log is not None:
+            self.op_log.begin(leaves)
         self._links.link_inputs(leaves)
         self.aten_log.begin(self._work.param_tensors.values(), [tensor for _, tensor in leaves])
 
@@ -413,6 +425,7 @@ class _Tracer:
 
     def finish(self, error: BaseException | None, inputs: Prepared, method: str) -> TraceResult:
         """Turn what was written down into records."""
+        ops = self.op_log.finish(self._log.calls) if self.op_log is not None else None
         calls = self._log.freeze()
         trace = Trace(
             calls=calls,
@@ -428,7 +441,7 @@ class _Tracer:
             input_storages=self.aten_log.input_storages,
         )
         function, operands = self._failure.find_function(error)
-        return TraceResult(trace, error, function, operands, reads_grad=self.reads_grad)
+        return TraceResult(trace, error, function, operands, reads_grad=self.reads_grad, ops=ops)
 
 
 #: Attributes of a tensor about autograd.

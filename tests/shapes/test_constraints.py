@@ -85,7 +85,7 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
     ("slice, near its end", lambda: Positions(64, lookup=False), INT, (2, 62), ("T ≤ 64",), [(2, 64)], [(2, 65)]),
     ("lenet", lambda: Net(lambda a, b, f, x: f(F.max_pool2d(b(F.max_pool2d(a(x), 2)), 2).flatten(1)),
                           nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5), nn.Linear(400, 10)),
-     FLOAT, (4, 1, 32, 32), ("H and W ≤ 35", "H and W ≥ 32", "C = 1"),
+     FLOAT, (4, 1, 32, 32), ("32 ≤ H, W ≤ 35", "C = 1"),
      [(4, 1, 35, 32), (4, 1, 32, 35)], [(4, 1, 36, 32), (4, 1, 31, 32), (4, 1, 32, 36), (4, 1, 32, 31)]),
     ("valid", lambda: nn.Sequential(nn.Conv1d(4, 8, 7, stride=3), nn.Conv1d(8, 8, 5, stride=2)), FLOAT, (2, 4, 100),
      ("L ≥ 19", "C = 4"), [(2, 4, 19)], [(2, 4, 18), (2, 3, 19)]),

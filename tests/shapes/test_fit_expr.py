@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from modelsummary_ipy.shapes.expr import floor_of, symbol
+from modelsummary_ipy.axes.expr import floor_of, symbol
 from modelsummary_ipy.shapes.expr_text import evaluate, write
 from modelsummary_ipy.shapes.fit_expr import Fitter, Known
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from modelsummary_ipy.shapes.expr import symbol
+from modelsummary_ipy.axes.expr import symbol
 from modelsummary_ipy.shapes.windows import Window
 
 SIZES = st.integers(1, 40)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsummary_ipy.shapes.expr import Expr, constant, floor_of, is_integer, is_same, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, is_integer, is_same, symbol
 from modelsummary_ipy.shapes.expr_text import evaluate, write
 
 B, H, W, T = map(symbol, "BHWT")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-__all__ = ["Expr", "Floor", "constant", "floor_of", "is_integer", "is_same", "symbol"]
+__all__ = ["Expr", "Floor", "constant", "floor_of", "is_integer", "is_same", "simplify", "symbol"]
 
 #: Factors with their powers; a factor is a name, a floor, or a sum in parentheses (sums are not multiplied out).
 Monomial = tuple[tuple["str | Floor | Expr", int], ...]
@@ -33,8 +33,13 @@ class Expr:
     def __add__(self, other: Expr | int) -> Expr:
         return _collect([*self.terms, *_lift(other).terms])
 
+    __radd__ = __add__
+
     def __sub__(self, other: Expr | int) -> Expr:
         return self + _lift(other).scaled(Fraction(-1))
+
+    def __rsub__(self, other: int) -> Expr:
+        return _lift(other) - self
 
     def scaled(self, factor: Fraction | int) -> Expr:
         """Multiply every coefficient."""
@@ -51,6 +56,33 @@ class Expr:
         for atom, power in (*left[0], *right[0]):
             powers[atom] = powers.get(atom, 0) + power
         return Expr(((_sort_monomial(powers.items()), left[1] * right[1]),))
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Expr | int) -> Expr:
+        """Divide and round down; by an expression only where nothing is left.
+
+        Raises:
+            ArithmeticError: If what is left of a division by an expression is not known.
+        """
+        number = _lift(other).constant_value
+        if number is not None:
+            return floor_of(self.scaled(1 / number))
+        assert isinstance(other, Expr)
+        below, scale = _as_factor(other)
+        powers = dict(below)
+        terms: list[tuple[Monomial, Fraction]] = []
+        for monomial, coefficient in self.terms if len(below) and not _is_sum(below) else (_as_factor(self),):
+            above = dict(monomial)
+            for atom, power in powers.items():
+                above[atom] = above.get(atom, 0) - power
+            if min(above.values(), default=0) < 0:
+                raise ArithmeticError(f"{self} is not divided by {other}")
+            terms.append((_sort_monomial(above.items()), coefficient / scale))
+        return floor_of(_collect(terms))
+
+    def __rfloordiv__(self, other: int) -> Expr:
+        return _lift(other) // self
 
     @property
     def constant_value(self) -> Fraction | None:
@@ -112,6 +144,10 @@ def _as_factor(expr: Expr) -> tuple[Monomial, Fraction]:
     if len(expr.terms) == 1:
         return expr.terms[0]
     return ((expr, 1),), Fraction(1)
+
+
+def _is_sum(monomial: Monomial) -> bool:
+    return any(isinstance(atom, Expr) for atom, _ in monomial)
 
 
 def _sort_monomial(powers: Iterable[tuple[str | Floor | Expr, int]]) -> Monomial:
@@ -189,6 +225,24 @@ def _is_integer_term(monomial: Monomial, coefficient: Fraction, steps: Mapping[s
         elif isinstance(atom, Expr) and not is_integer(atom, steps):
             return False
     return coefficient.denominator == 1
+
+
+def simplify(expr: Expr, steps: Mapping[str, int]) -> Expr:
+    """Take every floor out that is whole at every size that works; ``steps`` as in ``floor_of``."""
+    if not any(name in steps for name in expr.names):
+        return expr
+    total = constant(0)
+    for monomial, coefficient in expr.terms:
+        product = constant(1)
+        for atom, power in monomial:
+            if isinstance(atom, Floor):
+                factor = floor_of(simplify(atom.inside, steps), steps)
+            else:
+                factor = symbol(atom) if isinstance(atom, str) else simplify(atom, steps)
+            for _ in range(power):
+                product = product * factor
+        total = total + product.scaled(coefficient)
+    return total
 
 
 def is_integer(expr: Expr, steps: Mapping[str, int] | None = None) -> bool:

@@ -1,0 +1,164 @@
+"""Whose size an integer of the model's code is: found by its values in several traces at generic sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import combinations_with_replacement
+
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, symbol
+
+__all__ = ["MOST_STEP", "Integers", "Values", "find_multiple", "find_step"]
+
+#: What one integer was in every trace.
+Values = tuple[int, ...]
+#: Most steps of a floor that is fitted to values alone, without a layer that has the stride in its settings.
+MOST_STEP = 64
+_MOST_FACTORS = 16
+
+
+class Integers:
+    """Expressions by their values in several traces.
+
+    Args:
+        samples: The sizes of each trace, by name.
+    """
+
+    def __init__(self, samples: Sequence[Mapping[str, int]]) -> None:
+        self._samples = [dict(sample) for sample in samples]
+        self._values: dict[Expr, tuple[Fraction | int, ...]] = {}
+        self._known: dict[Values, Expr] = {}
+        self._ambiguous: set[Values] = set()
+        self._unknown = 0
+        self._searched: dict[tuple[Values, tuple[Expr, ...]], Expr | None] = {}
+        for name in samples[0]:
+            values = tuple(sample[name] for sample in samples)
+            if len(set(values)) > 1:
+                self._known.setdefault(values, symbol(name))
+        self._inputs = dict(self._known)
+
+    def values(self, size: Expr | int) -> tuple[Fraction | int, ...]:
+        """Return the value of a size in every trace."""
+        if isinstance(size, int):
+            return (size,) * len(self._samples)
+        known = self._values.get(size)
+        if known is None:
+            found = (size.value(sample) for sample in self._samples)
+            known = self._values[size] = tuple(int(v) if v.denominator == 1 else v for v in found)
+        return known
+
+    def learn(self, size: Expr | int) -> None:
+        """Remember an expression; values that two expressions have had are not looked up again."""
+        if isinstance(size, int):
+            return
+        values = self.values(size)
+        known = self._known.setdefault(values, size)  # type: ignore[arg-type]  # whole numbers, equal as keys
+        if known != size and values not in self._inputs:
+            self._ambiguous.add(values)  # type: ignore[arg-type]
+
+    def find(self, values: Values, near: Iterable[Expr | int] = ()) -> Expr | int | None:
+        """Find the expression of an integer.
+
+        Args:
+            values: In every trace.
+            near: The sizes that its operation reads: of several expressions it is most likely one of these.
+
+        Returns:
+            A number that is the same in all traces; an expression that has these values; ``None`` if there is none.
+        """
+        if len(set(values)) == 1:
+            return values[0]
+        close = [size for size in near if isinstance(size, Expr)]
+        for size in close:
+            if self.values(size) == values:
+                return size
+        if values in self._known and values not in self._ambiguous:
+            return self._known[values]
+        key = (values, tuple(close))
+        if key not in self._searched:
+            self._searched[key] = next(self._search(values, close), None)
+        found = self._searched[key]
+        if found is None and values in self._known:
+            return self._known[values]
+        return found
+
+    def unknown(self, values: Values) -> Expr:
+        """Return a new name for a size that nothing explains; no formula with it is shown."""
+        self._unknown += 1
+        name = f"?{self._unknown}"
+        for sample, value in zip(self._samples, values, strict=True):
+            sample[name] = value
+        return symbol(name)
+
+    def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
+        """Yield ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉`` and ``c·u·v`` with these values, the likely ones first."""
+        recent = list(self._known.values())[-48:]
+        candidates = list(dict.fromkeys([*near, *self._inputs.values(), *recent]))
+        for size in candidates:
+            us = self.values(size)
+            if 0 not in us and len(set(us)) > 1:
+                ratio = Fraction(values[0]) / us[0]
+                if not ratio:
+                    continue
+                if all(u * ratio == v for u, v in zip(us, values, strict=True)):
+                    yield size.scaled(ratio) if ratio.denominator == 1 else floor_of(size.scaled(ratio))
+        for size in candidates:
+            us = self.values(size)
+            offset = values[0] - us[0]
+            if len(set(us)) > 1 and isinstance(offset, int):
+                if all(u + offset == v for u, v in zip(us, values, strict=True)):
+                    yield size + offset
+                if all(v == offset + 2 * us[0] - u for u, v in zip(us, values, strict=True)):
+                    yield constant(values[0] + us[0]) - size
+        for size in dict.fromkeys([*near, *self._inputs.values()]):
+            whole = [value for value in self.values(size) if isinstance(value, int)]
+            if len(whole) == len(values) == len(set(whole)):
+                yield from _steps(size, whole, values)
+        moving = [size for size in candidates if len(set(self.values(size))) > 1][:_MOST_FACTORS]
+        for one, two in combinations_with_replacement(moving, 2):
+            products = [u * v for u, v in zip(self.values(one), self.values(two), strict=True)]
+            if 0 not in products:
+                ratio = Fraction(values[0]) / products[0]
+                if ratio and all(p * ratio == v for p, v in zip(products, values, strict=True)):
+                    yield (one * two).scaled(ratio) if ratio.denominator == 1 else floor_of((one * two).scaled(ratio))
+            if all(u + v == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
+                yield one + two
+
+
+def _steps(size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:
+    """Yield ``⌊(u + b)/c⌋``, ``c·⌈u/c⌉``, and what is added to make ``u`` a multiple of ``c``, where no other fits."""
+    found = find_step(us, values)
+    if found is not None:
+        shift, step = found
+        yield floor_of((size + shift).scaled(Fraction(1, step)))
+    for added in (False, True):
+        step = find_multiple(us, [u + v for u, v in zip(us, values, strict=True)] if added else values)
+        if step:
+            multiple = floor_of((size + (step - 1)).scaled(Fraction(1, step))).scaled(step)
+            yield multiple - size if added else multiple
+
+
+def find_step(us: Sequence[int], vs: Sequence[int]) -> tuple[int, int] | None:
+    """Find the one ``(b, c)`` with ``v = ⌊(u + b)/c⌋``; ``None`` if there is none or several are as likely."""
+    fits: list[tuple[int, int, int]] = []
+    for step in range(2, MOST_STEP + 1):
+        low = max(step * v - u for u, v in zip(us, vs, strict=True))
+        high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
+        if low <= high:
+            fits.append((high - low, low, step))
+    pinned = [(low, step) for width, low, step in fits if width == 0]
+    if len(fits) == 1 and pinned:
+        return pinned[0]
+    return None
+
+
+def find_multiple(us: Sequence[int], vs: Sequence[int]) -> int:
+    """Find the ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; 0 if there is none."""
+    common = math.gcd(*vs)
+    fits = [
+        m
+        for m in range(2, min(common, 512) + 1)
+        if common % m == 0 and all(v == -(-u // m) * m for u, v in zip(us, vs, strict=True))
+    ]
+    return fits[-1] if fits and any(u % fits[-1] for u in us) else 0

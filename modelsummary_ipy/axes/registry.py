@@ -1,0 +1,95 @@
+"""The entries of the table: which function says what an operation does to axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+__all__ = ["Axes", "Entry", "Op", "OpaqueError", "Size", "entry", "find_entry"]
+
+#: The size of an axis: an ``int``, or anything that is added, multiplied and divided like one. A walk at sizes passes
+#: numbers, a walk at formulas passes expressions.
+Size = Any
+#: The sizes of one tensor's axes.
+Axes = Sequence[Size]
+
+
+class OpaqueError(Exception):
+    """What an operation makes is not known: its sizes come from torch, its formulas from several traces."""
+
+
+class Op(Protocol):
+    """One operation, as an entry reads it.
+
+    Attributes:
+        name: ``"aten.addmm"``.
+        outputs: The shapes that torch gave.
+    """
+
+    name: str
+    outputs: Sequence[tuple[int, ...]]
+
+    def has(self, name: str) -> bool:
+        """Return whether a tensor was given for an argument."""
+
+    def axes(self, name: str) -> list[Size]:
+        """Return the axes of a tensor argument."""
+
+    def axes_in(self, name: str) -> list[list[Size]]:
+        """Return the axes of every tensor in a list of them."""
+
+    def tensors(self) -> list[list[Size]]:
+        """Return the axes of all tensors among the arguments, in order."""
+
+    def dtypes(self, name: str) -> list[str]:
+        """Return the dtypes of the tensors in a list of them."""
+
+    def count(self, name: str) -> Size:
+        """Return how many tensors are in a list of them."""
+
+    def plain(self, name: str, default: Any = None) -> Any:
+        """Return an argument that is no size: a flag, a dim, a kernel."""
+
+    def size(self, name: str, default: Any = None) -> Size:
+        """Return an integer argument that may be a size of the input's."""
+
+    def sizes(self, name: str) -> list[Size]:
+        """Return a list of integers that may be sizes of the input's."""
+
+    def made(self, output: int = 0) -> tuple[int, ...]:
+        """Return the shape that torch gave an output: for what no argument says."""
+
+    def equal(self, one: Size, other: Size) -> Size:
+        """Demand that two sizes are equal, and return the one that says more."""
+
+    def at_least(self, size: Size, least: Size) -> None:
+        """Demand that a size is not below another."""
+
+    def value(self, size: Size) -> int:
+        """Return what a size was in the trace."""
+
+    def known(self, size: Size) -> int | None:
+        """Return a size that is a number, ``None`` for one that depends on the input."""
+
+
+#: Returns the axes of every output.
+Entry = Callable[[Op], Sequence[Axes]]
+E = TypeVar("E", bound=Callable[..., Any])
+
+_entries: dict[str, Entry] = {}
+
+
+def entry(names: str) -> Callable[[E], E]:
+    """Register a function for aten operations, by their names without ``aten.``, separated by spaces."""
+
+    def register(function: E) -> E:
+        for name in names.split():
+            _entries[f"aten.{name}"] = function
+        return function
+
+    return register
+
+
+def find_entry(name: str) -> Entry | None:
+    """Find the entry of ``"aten.relu_"``: its own, else that of the operation that is not in place."""
+    return _entries.get(name) or _entries.get(name.rstrip("_"))

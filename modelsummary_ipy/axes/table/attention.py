@@ -1,0 +1,48 @@
+"""Attention and recurrent layers: what torch runs as one operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelsummary_ipy.axes.registry import Axes, Op, entry
+from modelsummary_ipy.axes.table.elementwise import broadcast
+
+
+@entry("scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_attention_math")
+def attention(op: Op) -> Sequence[Axes]:
+    """``(…, T, d)`` queries and ``(…, S, d)`` keys and values give ``(…, T, d_v)``; a mask lies on ``(…, T, S)``."""
+    query, key, value = op.axes("query"), op.axes("key"), op.axes("value")
+    op.equal(query[-1], key[-1])
+    op.equal(key[-2], value[-2])
+    lead = list(query[:-2])
+    if not op.plain("enable_gqa", False):
+        lead = broadcast(op, [query[:-2], key[:-2], value[:-2]])
+    if op.has("attn_mask"):
+        broadcast(op, [[*lead, query[-2], key[-2]], op.axes("attn_mask")])
+    made = [*lead, query[-2], value[-1]]
+    if op.name.endswith("flash_attention_for_cpu"):
+        return [made, [*lead, query[-2]]]  # the second: logarithms of the sums
+    if op.name.endswith("math"):
+        return [made, [*lead, query[-2], key[-2]]]
+    return [made]
+
+
+@entry("mkldnn_rnn_layer")
+def lstm_layer(op: Op) -> Sequence[Axes]:
+    """One direction of one layer of an LSTM; its first output is ``(T, B, hidden)``."""
+    data, hidden = op.axes("input"), op.plain("hidden_size")
+    return [[data[0], data[1], hidden], op.axes("hx_"), op.axes("cx_")]
+
+
+@entry("_thnn_fused_lstm_cell")
+def lstm_cell(op: Op) -> Sequence[Axes]:
+    """A fused cell gives its state and, for the backward, its gates."""
+    state = op.axes("cx")
+    return [state, state, op.axes("input_gates")]
+
+
+@entry("_thnn_fused_gru_cell")
+def gru_cell(op: Op) -> Sequence[Axes]:
+    """A fused cell gives its state and, for the backward, what it computed."""
+    state = op.axes("hx")
+    return [state, [*state[:-1], state[-1] * 5]]

@@ -1,0 +1,64 @@
+"""Products of matrices and other contractions: an axis that two tensors share disappears."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelsummary_ipy.axes.registry import Axes, Entry, Op, Size, entry
+from modelsummary_ipy.axes.table.elementwise import broadcast
+
+
+def _contract(names: str, letters: str, arguments: str) -> Entry:
+    """Register operations that are one einsum of their arguments; a letter with ``?`` may be broadcast."""
+    inputs, output = letters.split("->")
+
+    def contract(op: Op) -> Sequence[Axes]:
+        found: dict[str, Size] = {}
+        for letters_of, argument in zip(inputs.split(","), arguments.split(), strict=True):
+            axes = op.axes(argument)
+            for letter, size in zip(letters_of[len(letters_of) - len(axes) :], axes, strict=True):
+                known = found.get(letter)
+                is_one = known is not None and argument in ("self", "input") and op.known(size) == 1
+                found[letter] = known if is_one else size if known is None else op.equal(known, size)
+        return [[found[letter] for letter in output]]
+
+    return entry(names)(contract)
+
+
+_contract("mm _int_mm", "ik,kj->ij", "self mat2")
+_contract("bmm", "bik,bkj->bij", "self mat2")
+_contract("addmm _addmm_activation", "ik,kj,ij->ij", "mat1 mat2 self")
+_contract("baddbmm", "bik,bkj,bij->bij", "batch1 batch2 self")
+_contract("mv", "ik,k->i", "self vec")
+_contract("dot vdot", "k,k->", "self tensor")
+_contract("addmv", "ik,k,i->i", "mat vec self")
+_contract("ger outer", "i,j->ij", "self vec2")
+
+
+@entry("linear")
+def linear(op: Op) -> Sequence[Axes]:
+    """``(…, in) → (…, out)`` with a weight ``(out, in)``."""
+    data, weight = op.axes("input"), op.axes("weight")
+    op.equal(data[-1], weight[-1])
+    return [[*data[:-1], *weight[:-1]]]
+
+
+@entry("_cdist_forward _euclidean_dist cdist")
+def distances(op: Op) -> Sequence[Axes]:
+    """``(…, n, d)`` and ``(…, m, d)`` to ``(…, n, m)``."""
+    one, two = op.tensors()[:2]
+    op.equal(one[-1], two[-1])
+    return [[*broadcast(op, [one[:-2], two[:-2]]), one[-2], two[-2]]]
+
+
+@entry("_trilinear")
+def trilinear(op: Op) -> Sequence[Axes]:
+    """Multiply three tensors whose axes were expanded to one rank, and sum some of them."""
+    tensors = []
+    for argument, expanded in (("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")):
+        axes = op.axes(argument)
+        for dim in op.plain(expanded):
+            axes.insert(dim, 1)
+        tensors.append(axes)
+    summed = set(op.plain("sumdim"))
+    return [[size for dim, size in enumerate(broadcast(op, tensors)) if dim not in summed]]

@@ -1,0 +1,192 @@
+"""Sliding windows, and what makes a feature map larger or smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
+
+__all__ = ["slide"]
+
+
+def slide(
+    op: Op,
+    size: Size,
+    kernel: int,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    *,
+    ceil_mode: bool = False,
+    before: int | None = None,
+) -> Size:
+    """Return how many windows fit: ``⌊(size + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1``.
+
+    Args:
+        op: The operation.
+        size: Of the axis.
+        kernel, stride, padding, dilation: As torch takes them.
+        ceil_mode: Whether the last window may end beyond the input, if it begins in it.
+        before: The padding before the axis, where both sides are not padded alike.
+    """
+    total = 2 * padding
+    offset = total - dilation * (kernel - 1) - 1 + stride
+    if ceil_mode:
+        offset = min(offset, total // 2 if before is None else before) + stride - 1
+    made = (size + offset) // stride
+    op.at_least(made, 1)
+    return made
+
+
+def _per_dim(value: Any, count: int, default: Any = None) -> list[int]:
+    if value is None or value == []:
+        value = default
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    return values * count if len(values) == 1 else values
+
+
+@entry("convolution _convolution convolution_overrideable")
+def convolution(op: Op) -> Sequence[Axes]:
+    """``(B, C_in, …)`` to ``(B, C_out, …)``; transposed, the windows are spread over the output."""
+    data, weight = op.axes("input"), op.axes("weight")
+    count = len(weight) - 2
+    lead, channels, spatial = data[: -count - 1], data[-count - 1], data[-count:]
+    groups = op.plain("groups", 1)
+    stride, padding, dilation, extra = (
+        _per_dim(op.plain(name), count, default)
+        for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0))
+    )
+    kernels = [op.known(size) for size in weight[2:]]
+    if None in kernels:
+        raise OpaqueError("a kernel that depends on the input")
+    if not op.plain("transposed", False):
+        op.equal(channels, weight[1] * groups)
+        made = [
+            slide(op, size, kernel or 0, stride[i], padding[i], dilation[i])
+            for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True))
+        ]
+        return [[*lead, weight[0], *made]]
+    op.equal(channels, weight[0])
+    made = [
+        size * stride[i] + (dilation[i] * ((kernel or 0) - 1) + 1 - stride[i] - 2 * padding[i] + extra[i])
+        for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True))
+    ]
+    for size in made:
+        op.at_least(size, 1)
+    return [[*lead, weight[1] * groups, *made]]
+
+
+@entry(
+    "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
+    "mkldnn_max_pool2d mkldnn_max_pool3d"
+)
+def pool(op: Op) -> Sequence[Axes]:
+    """Slide a window over the last axes; a stride that was not given is the kernel."""
+    data = op.tensors()[0]
+    count = int(op.name.split("pool")[1][0])
+    kernel = _per_dim(op.plain("kernel_size"), count)
+    stride = _per_dim(op.plain("stride"), count, kernel)
+    padding, dilation = _per_dim(op.plain("padding"), count, 0), _per_dim(op.plain("dilation"), count, 1)
+    ceil_mode = bool(op.plain("ceil_mode", False))
+    made = [
+        slide(op, size, kernel[i], stride[i], padding[i], dilation[i], ceil_mode=ceil_mode)
+        for i, size in enumerate(data[-count:])
+    ]
+    return [[*data[:-count], *made]] * 2
+
+
+@entry(
+    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d adaptive_avg_pool1d "
+    "adaptive_max_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"
+)
+def adaptive_pool(op: Op) -> Sequence[Axes]:
+    """Make the last axes as large as was asked for."""
+    data, sides = op.tensors()[0], op.sizes("output_size")
+    return [[*data[: -len(sides)], *sides]] * 2
+
+
+@entry(
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d upsample_linear1d "
+    "upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa"
+)
+def upsample(op: Op) -> Sequence[Axes]:
+    """Make the last axes as large as was asked for, or so many times as large."""
+    data = op.tensors()[0]
+    if op.plain("output_size") is not None:
+        return [[*data[:2], *op.sizes("output_size")]]
+    factors = op.plain("scale_factors")
+    if factors is None or any(factor != int(factor) for factor in factors):
+        raise OpaqueError("a factor that is no integer")
+    return [[*data[:2], *(size * int(factor) for size, factor in zip(data[2:], factors, strict=True))]]
+
+
+@entry(
+    "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
+    "replication_pad3d pad"
+)
+def pad(op: Op) -> Sequence[Axes]:
+    """Add to both ends of the last axes, the last one first."""
+    data = op.tensors()[0]
+    sides = op.sizes("padding" if op.plain("padding") is not None else "pad")
+    for place in range(len(sides) // 2):
+        if op.name.startswith("aten.reflection"):
+            op.at_least(data[-1 - place], max(sides[2 * place : 2 * place + 2], key=op.value) + 1)
+        data[-1 - place] = data[-1 - place] + sides[2 * place] + sides[2 * place + 1]
+        op.at_least(data[-1 - place], 0)
+    return [data]
+
+
+@entry("im2col")
+def im2col(op: Op) -> Sequence[Axes]:
+    """``(B, C, H, W)`` to ``(B, C·kernel, windows)``."""
+    data, kernel = op.axes("self"), op.plain("kernel_size")
+    windows: Size = 1
+    for i, size in enumerate(data[-2:]):
+        windows = windows * slide(
+            op, size, kernel[i], op.plain("stride")[i], op.plain("padding")[i], op.plain("dilation")[i]
+        )
+    return [[*data[:-3], data[-3] * (kernel[0] * kernel[1]), windows]]
+
+
+@entry("col2im")
+def col2im(op: Op) -> Sequence[Axes]:
+    """``(B, C·kernel, windows)`` to ``(B, C, H, W)``."""
+    data, kernel = op.axes("self"), op.plain("kernel_size")
+    return [[*data[:-2], data[-2] // (kernel[0] * kernel[1]), *op.sizes("output_size")]]
+
+
+@entry("unfold")
+def unfold(op: Op) -> Sequence[Axes]:
+    """Slide a window over one axis; the window is a new last one."""
+    data = op.axes("self")
+    dim = op.plain("dimension") % len(data)
+    width = op.size("size")
+    step, kernel = op.plain("step"), op.known(width)
+    if kernel is None:
+        raise OpaqueError("a window that depends on the input")
+    return [[*data[:dim], slide(op, data[dim], kernel, step), *data[dim + 1 :], kernel]]
+
+
+@entry("grid_sampler_2d grid_sampler_3d cudnn_grid_sampler")
+def sample_grid(op: Op) -> Sequence[Axes]:
+    """Sample a feature map at the points of a grid."""
+    data, grid = op.axes("input"), op.axes("grid")
+    return [[op.equal(data[0], grid[0]), data[1], *grid[1:-1]]]
+
+
+@entry("pixel_shuffle")
+def pixel_shuffle(op: Op) -> Sequence[Axes]:
+    """``(…, C·r², H, W)`` to ``(…, C, H·r, W·r)``."""
+    data, factor = op.axes("self"), op.plain("upscale_factor")
+    return [[*data[:-3], data[-3] // factor**2, data[-2] * factor, data[-1] * factor]]
+
+
+@entry("pixel_unshuffle")
+def pixel_unshuffle(op: Op) -> Sequence[Axes]:
+    """``(…, C, H·r, W·r)`` to ``(…, C·r², H, W)``."""
+    data, factor = op.axes("self"), op.plain("downscale_factor")
+    for size in data[-2:]:
+        op.equal(size // factor * factor, size)
+    return [[*data[:-3], data[-3] * factor**2, data[-2] // factor, data[-1] // factor]]

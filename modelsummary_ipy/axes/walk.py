@@ -1,0 +1,299 @@
+"""One walk over the operations of a trace: the axes of every tensor as expressions of the input's dims."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
+from modelsummary_ipy.axes.bounds import find_bound, find_lookup
+from modelsummary_ipy.axes.expr import Expr
+from modelsummary_ipy.axes.integers import Integers
+from modelsummary_ipy.axes.registry import Axes, OpaqueError, Size, find_entry
+from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
+
+__all__ = ["Demand", "Walk", "Walked", "align_events"]
+
+_INTEGERS = frozenset({"int64", "int32"})
+
+
+class Demand(NamedTuple):
+    """What an operation demands of sizes that depend on the input.
+
+    Attributes:
+        kind: ``"equal"``; ``"at least"``: the first is not below the second.
+        one, other: The sizes.
+        event: Which operation demands it.
+    """
+
+    kind: Literal["equal", "at least"]
+    one: Size
+    other: Size
+    event: int
+
+
+@dataclass
+class Walked:
+    """What a walk found.
+
+    Attributes:
+        axes: By number of a tensor, the sizes of its axes.
+        demands: What operations demand, each once.
+        opaque: By name, how many calls of operations had no entry, or one that does not apply.
+        wrong: Operations whose entry contradicted torch: index of the event, what the entry gave, what torch gave.
+    """
+
+    axes: dict[int, list[Size]] = field(default_factory=dict)
+    demands: dict[tuple[Any, ...], Demand] = field(default_factory=dict)
+    opaque: Counter[str] = field(default_factory=Counter)
+    wrong: list[tuple[int, Any, Any]] = field(default_factory=list)
+
+
+def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | None]) -> list[OpEvent | None]:
+    """Find, for every operation of a trace, the same one of another.
+
+    Args:
+        main: The operations that are walked over.
+        other: Those of a trace at other sizes.
+        partners: By call of ``main``, which call of ``other`` it is.
+    """
+    if [event.op for event in main.events] == [event.op for event in other.events]:
+        return list(other.events)
+    by_call: dict[int, list[OpEvent]] = {}
+    for event in other.events:
+        by_call.setdefault(event.call, []).append(event)
+    mine: dict[int, list[int]] = {}
+    for index, event in enumerate(main.events):
+        mine.setdefault(event.call, []).append(index)
+    found: list[OpEvent | None] = [None] * len(main.events)
+    for call, places in mine.items():
+        theirs = by_call.get(-1 if (partner := partners.get(call)) is None else partner, [])
+        if [main.events[place].op for place in places] == [event.op for event in theirs]:
+            for place, event in zip(places, theirs, strict=True):
+                found[place] = event
+    return found
+
+
+class Walk:
+    """Walks over the operations of one trace; what others were at other sizes shows whose size an integer is.
+
+    Args:
+        ops: The operations.
+        others: The same operations at other sizes, aligned.
+        given: Per input leaf of the model the sizes of its axes.
+        integers: Whose sizes integers are; its samples are the trace's own, then those of ``others``.
+    """
+
+    def __init__(
+        self,
+        ops: OpEvents,
+        others: Sequence[Sequence[OpEvent | None]],
+        given: Sequence[Axes],
+        integers: Integers,
+    ) -> None:
+        self._ops = ops
+        self._others = others
+        self._integers = integers
+        self.found = Walked()
+        self._bounds: dict[int, Size] = {}
+        for ref, axes in zip(ops.inputs, given, strict=True):
+            if ref is not None:
+                self.found.axes[ref.number] = list(axes)
+
+    def run(self) -> Walked:
+        """Walk to the end."""
+        for index, event in enumerate(self._ops.events):
+            partners = [other[index] for other in self._others]
+            self._step(index, event, [partner for partner in partners if partner is not None], None in partners)
+        return self.found
+
+    def _step(self, index: int, event: OpEvent, partners: list[OpEvent], is_alone: bool) -> None:
+        if not event.outputs:
+            return
+        op = _Op(self, index, event, [] if is_alone else partners, is_alone)
+        entry = find_entry(event.op)
+        made: Sequence[Axes] | None = None
+        if entry is not None:
+            try:
+                made = entry(op)
+            except (OpaqueError, ArithmeticError):
+                made = None
+        if made is None:
+            self.found.opaque[event.op] += 1
+        elif not self._agrees(made, event, op.partners):
+            self.found.wrong.append((index, made, event.outputs))
+            made = None
+        else:
+            for key, demand in op.demands.items():
+                self.found.demands.setdefault(key, demand)
+            self._follow_values(index, event, op)
+        for place, ref in enumerate(event.outputs):
+            axes = self._name_unknown(made[place]) if made is not None else self._name(place, ref, op)
+            self.found.axes[ref.number] = axes
+            for size in axes:
+                self._integers.learn(size)
+
+    def _follow_values(self, index: int, event: OpEvent, op: _Op) -> None:
+        """Demand that positions are inside the table in which they are looked up."""
+        lookup = find_lookup(event)
+        if lookup is not None:
+            table, dim, indices = lookup
+            rows, bound = self.axes_of(table)[dim], self._bounds.get(indices.number)
+            if bound is not None and not (isinstance(rows, int) and isinstance(bound, int)):
+                demand = Demand("at least", rows, bound, index)
+                self.found.demands.setdefault(demand[:3], demand)
+        if event.outputs[0].dtype in _INTEGERS:
+            bound = find_bound(event, self._bounds, op.tensors(), op.size("end"))
+            if bound is not None:
+                self._bounds.update((ref.number, bound) for ref in event.outputs)
+
+    def _agrees(self, made: Sequence[Axes], event: OpEvent, partners: Sequence[OpEvent]) -> bool:
+        if len(made) < len(event.outputs):
+            return False
+        for axes, *refs in zip(made, event.outputs, *(partner.outputs for partner in partners), strict=False):
+            if any(len(ref.shape) != len(axes) for ref in refs):
+                return False
+            for dim, size in enumerate(axes):
+                if isinstance(size, int):
+                    if any(ref.shape[dim] != size for ref in refs):
+                        return False
+                else:
+                    values = self._integers.values(size)
+                    if any(ref.shape[dim] != value for ref, value in zip(refs, values, strict=False)):
+                        return False
+        return True
+
+    def _name_unknown(self, axes: Axes) -> list[Size]:
+        """Look for what a size of unknown parts is together: ``⌈H/2⌉`` of a padding that the code computes."""
+        found = list(axes)
+        for dim, size in enumerate(axes):
+            if isinstance(size, Expr) and any(name.startswith("?") for name in size.names):
+                values = tuple(map(int, self._integers.values(size)))
+                known = self._integers.find(values)
+                found[dim] = size if known is None else known
+        return found
+
+    def _name(self, place: int, ref: TensorRef, op: _Op) -> list[Size]:
+        """Name the axes of what nothing describes by their values."""
+        shapes = [ref.shape]
+        for partner in op.partners:
+            shapes.append(partner.outputs[place].shape if place < len(partner.outputs) else ())
+        near = [size for axes in op.tensors() for size in axes]
+        named: list[Size] = []
+        for dim, size in enumerate(ref.shape):
+            if len(shapes) == 1 + len(self._others) and all(len(shape) == len(ref.shape) for shape in shapes):
+                values = tuple(shape[dim] for shape in shapes)
+                found = self._integers.find(values, near)
+                named.append(self._integers.unknown(values) if found is None else found)
+            else:
+                named.append(self._integers.unknown((size,) * (1 + len(self._others))))
+        return named
+
+    def axes_of(self, ref: TensorRef) -> list[Size]:
+        """Return the axes of a tensor; of a parameter, or one that was there before, its numbers."""
+        return list(self.found.axes.get(ref.number, ref.shape))
+
+
+class _Op:
+    """One operation, as its entry reads it: see ``registry.Op``."""
+
+    def __init__(self, walk: Walk, index: int, event: OpEvent, partners: Sequence[OpEvent], is_alone: bool) -> None:
+        self.name = event.op
+        self.outputs: Sequence[tuple[int, ...]] = [ref.shape for ref in event.outputs]
+        self.partners = partners
+        self.is_alone = is_alone
+        self.demands: dict[tuple[Any, ...], Demand] = {}
+        self._walk = walk
+        self._index = index
+        self._args = event.args
+
+    def has(self, name: str) -> bool:
+        return isinstance(self._args.get(name), TensorRef)
+
+    def axes(self, name: str) -> list[Size]:
+        value = self._args.get(name)
+        if not isinstance(value, TensorRef):
+            raise OpaqueError(f"no tensor {name}")
+        return self._walk.axes_of(value)
+
+    def axes_in(self, name: str) -> list[list[Size]]:
+        value = self._args.get(name) or []
+        if any(len(partner.args.get(name) or []) != len(value) for partner in self.partners):
+            raise OpaqueError(f"{name} has another length at other sizes")
+        return [self._walk.axes_of(item) for item in value if isinstance(item, TensorRef)]
+
+    def tensors(self) -> list[list[Size]]:
+        found: list[list[Size]] = []
+        for value in self._args.values():
+            if isinstance(value, TensorRef):
+                found.append(self._walk.axes_of(value))
+            elif isinstance(value, list):
+                found += [self._walk.axes_of(item) for item in value if isinstance(item, TensorRef)]
+        return found
+
+    def dtypes(self, name: str) -> list[str]:
+        return [item.dtype for item in self._args.get(name) or [] if isinstance(item, TensorRef)]
+
+    def count(self, name: str) -> Size:
+        count = len(self._args[name])
+        return self._size_of(count, [len(partner.args.get(name) or ()) for partner in self.partners])
+
+    def plain(self, name: str, default: Any = None) -> Any:
+        value = self._args.get(name, default)
+        return default if value is None else value
+
+    def size(self, name: str, default: Any = None) -> Size:
+        value = self._args.get(name)
+        if not isinstance(value, int):
+            return default if value is None else value
+        return self._size_of(value, [partner.args.get(name) for partner in self.partners])
+
+    def sizes(self, name: str) -> list[Size]:
+        values = self._args.get(name)
+        if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+            raise OpaqueError(f"{name} is no list of integers")
+        others = [partner.args.get(name) or [] for partner in self.partners]
+        if any(len(other) != len(values) for other in others):
+            raise OpaqueError(f"{name} has another length at other sizes")
+        return [self._size_of(value, [other[place] for other in others]) for place, value in enumerate(values)]
+
+    def _size_of(self, value: int, others: Sequence[Any]) -> Size:
+        near = [size for axes in self.tensors() for size in axes]
+        if self.is_alone:  # an operation that is not made at all sizes: only what it reads shows whose size it is
+            return next((size for size in near if isinstance(size, Expr) and self.value(size) == value), value)
+        if all(other == value for other in others):
+            return value
+        if not all(isinstance(other, int) for other in others):
+            raise OpaqueError("an integer that is none at other sizes")
+        values = (value, *others)
+        found = self._walk._integers.find(values, near)  # the walk's own view of one operation
+        return self._walk._integers.unknown(values) if found is None else found
+
+    def made(self, output: int = 0) -> tuple[int, ...]:
+        return self.outputs[output] if output < len(self.outputs) else ()
+
+    def equal(self, one: Size, other: Size) -> Size:
+        if one is other or one == other:
+            return one
+        self._demand("equal", one, other)
+        return other if isinstance(one, int) else one
+
+    def at_least(self, size: Size, least: Size) -> None:
+        if not (isinstance(size, int) and isinstance(least, int)):
+            self._demand("at least", size, least)
+
+    def value(self, size: Size) -> int:
+        return size if isinstance(size, int) else int(self._walk._integers.values(size)[0])  # as above
+
+    def _demand(self, kind: Literal["equal", "at least"], one: Size, other: Size) -> None:
+        if isinstance(one, int) and isinstance(other, int):
+            raise OpaqueError(f"{one} and {other}")  # torch let it pass: it is meant otherwise
+        self.demands.setdefault((kind, one, other), Demand(kind, one, other, self._index))
+
+    def known(self, size: Size) -> int | None:
+        if isinstance(size, int):
+            return size
+        value = size.constant_value if isinstance(size, Expr) else None
+        return int(value) if value is not None else None

@@ -1,0 +1,61 @@
+"""Aten operations of one trace with the tensors that they read and made: what the table of axes is walked over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+__all__ = ["OpEvent", "OpEvents", "TensorRef"]
+
+
+class TensorRef(NamedTuple):
+    """One tensor of a trace.
+
+    Attributes:
+        number: Its place among the tensors of the trace; what an operation makes, in place too, is another tensor.
+        shape: Its shape.
+        dtype: ``"float32"``.
+    """
+
+    number: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class OpEvent(NamedTuple):
+    """One aten operation.
+
+    Attributes:
+        op: Its name without the overload, ``"aten.addmm"``.
+        args: By name in its schema: a ``TensorRef`` for a tensor, plain values, lists of both. Arguments that were not
+            given are not in it.
+        outputs: The tensors that came out.
+        call: Index of the call that it ran in.
+    """
+
+    op: str
+    args: Mapping[str, Any]
+    outputs: tuple[TensorRef, ...]
+    call: int
+
+
+@dataclass
+class OpEvents:
+    """The operations of one trace, in order.
+
+    Attributes:
+        events: The operations.
+        inputs: Per input leaf of the model its tensor, ``None`` for one that no operation has read.
+        params: By number of a tensor, the index of the parameter or buffer that it is.
+        call_inputs: Per call that ended, the tensors that went in.
+        call_outputs: The same for what came out.
+        is_whole: Whether every operation is in it: layers that were answered from a cache ran none.
+    """
+
+    events: list[OpEvent] = field(default_factory=list)
+    inputs: list[TensorRef | None] = field(default_factory=list)
+    params: dict[int, int] = field(default_factory=dict)
+    call_inputs: dict[int, tuple[TensorRef | None, ...]] = field(default_factory=dict)
+    call_outputs: dict[int, tuple[TensorRef | None, ...]] = field(default_factory=dict)
+    is_whole: bool = True

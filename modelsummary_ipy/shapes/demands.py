@@ -1,0 +1,73 @@
+"""Which sizes work by what operations demand: solved by evaluation, confirmed elsewhere by traces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelsummary_ipy.axes.expr import Expr
+from modelsummary_ipy.axes.registry import Size
+from modelsummary_ipy.axes.walk import Demand
+from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.shapes.size_search import last_true
+
+__all__ = ["Demands"]
+
+#: Above this no limit is searched: tables of positions are shorter.
+_LARGEST = 200_000
+
+
+class Demands:
+    """What operations demand of the input's dims.
+
+    Args:
+        demands: As a walk found them.
+        base: The sizes that the user gave, by name.
+    """
+
+    def __init__(self, demands: Sequence[Demand], base: Sizes) -> None:
+        self._demands = [demand for demand in demands if _names(demand)]
+        self._base = base
+
+    def first(self, names: Sequence[str], step: int) -> int:
+        """Return the smallest size of dims that move together that works, in steps from the given one."""
+        base = self._base[names[0]]
+        sizes = range(base, (base % step or step) - 1, -step)
+        return self._last(names, sizes)
+
+    def last(self, names: Sequence[str], step: int) -> int | None:
+        """Return the largest size that works; ``None`` if there is no limit."""
+        base = self._base[names[0]]
+        relevant = self._relevant(names)
+        span = step
+        while base + span <= _LARGEST and self._hold(relevant, names, base + span):
+            span *= 2
+        if base + span > _LARGEST:
+            return None
+        return self._last(names, range(base, base + span, step))
+
+    def _last(self, names: Sequence[str], sizes: range) -> int:
+        relevant = self._relevant(names)
+        return last_true(sizes, lambda size: self._hold(relevant, names, size)) or sizes[0]
+
+    def _relevant(self, names: Sequence[str]) -> list[Demand]:
+        return [demand for demand in self._demands if _names(demand) & set(names)]
+
+    def _hold(self, demands: Sequence[Demand], names: Sequence[str], size: int) -> bool:
+        sizes = {**self._base, **dict.fromkeys(names, size)}
+        return all(_holds(demand, sizes) for demand in demands)
+
+
+def _names(demand: Demand) -> frozenset[str]:
+    found: frozenset[str] = frozenset()
+    for size in (demand.one, demand.other):
+        found |= size.names if isinstance(size, Expr) else frozenset()
+    return found
+
+
+def _holds(demand: Demand, sizes: Sizes) -> bool:
+    one, other = _value(demand.one, sizes), _value(demand.other, sizes)
+    return bool(one == other if demand.kind == "equal" else one >= other)
+
+
+def _value(size: Size, sizes: Sizes) -> Size:
+    return size.value(sizes) if isinstance(size, Expr) else size

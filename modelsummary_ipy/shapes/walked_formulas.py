@@ -1,0 +1,176 @@
+"""Formulas by structure: one walk over the operations of a trace, confirmed by the traces at all other sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from modelsummary_ipy.axes.expr import Expr, constant, simplify, symbol
+from modelsummary_ipy.axes.integers import Integers
+from modelsummary_ipy.axes.registry import Size
+from modelsummary_ipy.axes.walk import Demand, Walk, align_events
+from modelsummary_ipy.records.op_events import TensorRef
+from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.records.trace import Call, TensorSpec, Trace
+from modelsummary_ipy.shapes.align_traces import align_calls
+from modelsummary_ipy.shapes.sample_sizes import SampleSizes
+
+__all__ = ["Dims", "Leaves", "WalkedFormulas", "walk_formulas"]
+
+#: The dims of one tensor leaf.
+Dims = tuple[Expr, ...]
+Leaves = tuple["Dims | None", ...]
+
+
+@dataclass
+class WalkedFormulas:
+    """What a walk found of one model.
+
+    Attributes:
+        outputs: Per call of the first trace, per output leaf, its dims; ``None`` where the walk does not know them, or
+            a trace contradicts them.
+        inputs: The same for input leaves.
+        demands: What operations demand of sizes.
+        is_whole: Whether every operation had an entry that agreed with torch, and was made at every size.
+    """
+
+    outputs: list[Leaves]
+    inputs: list[Leaves]
+    demands: tuple[Demand, ...] = ()
+    is_whole: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every leaf is known."""
+        return all(dims is not None for leaves in (*self.outputs, *self.inputs) for dims in leaves)
+
+
+def walk_formulas(trace: Trace, samples: SampleSizes, names: tuple[tuple[str, ...], ...]) -> WalkedFormulas | None:
+    """Walk over the trace at the last of the sample sizes.
+
+    Args:
+        trace: The first trace.
+        samples: The traces at other sizes, with their operations; one of them with one more in the batch, or none.
+        names: Per input leaf, a name per dim.
+
+    Returns:
+        Dims that every trace agrees with; ``None`` if there are fewer than two other traces, or operations are missing.
+    """
+    ops = [found.ops for found in samples.retraced]
+    if len(ops) < 2 or any(log is None or not log.is_whole for log in ops):
+        return None
+    return _Walker(trace, samples, names).walk()
+
+
+@dataclass
+class _Walker:
+    trace: Trace
+    samples: SampleSizes
+    names: tuple[tuple[str, ...], ...]
+    _simple: dict[Expr, Expr] = field(default_factory=dict)
+
+    def walk(self) -> WalkedFormulas:
+        *others, main = self.samples.retraced
+        *at_others, at_main = self.samples.sizes
+        assert main.trace is not None
+        assert main.ops is not None
+        aligned = []
+        for other in others:
+            assert other.trace is not None
+            assert other.ops is not None
+            partners = dict(enumerate(align_calls(main.trace, other.trace)))
+            aligned.append(align_events(main.ops, other.ops, partners))
+        self._integers = Integers([at_main, *at_others])
+        walked = Walk(main.ops, aligned, self._given(), self._integers).run()
+        self._axes = walked.axes
+        partners_of_main = align_calls(self.trace, main.trace)
+        self._checks: list[tuple[Sizes, tuple[int | None, ...] | None]] = []
+        if self._must_agree:
+            self._checks.append((self.samples.base, None))
+        self._checks += [
+            (at, align_calls(self.trace, other))
+            for at, other in zip(self.samples.sizes, self.samples.traces, strict=True)
+        ]
+        outputs, inputs = [], []
+        for call in self.trace.calls:
+            partner = partners_of_main[call.index]
+            there = main.trace.calls[partner] if partner is not None else None
+            refs = (
+                ((), ())
+                if partner is None
+                else (main.ops.call_inputs.get(partner, ()), main.ops.call_outputs.get(partner, ()))
+            )
+            inputs.append(self._read(call, call.inputs, there.inputs if there else (), refs[0], "inputs"))
+            outputs.append(self._read(call, call.outputs, there.outputs if there else (), refs[1], "outputs"))
+        whole = not walked.opaque and not walked.wrong and not any(None in events for events in aligned)
+        whole = whole and not any(map(_is_unknown, walked.demands.values()))
+        return WalkedFormulas(outputs, inputs, tuple(walked.demands.values()), whole)
+
+    @property
+    def _must_agree(self) -> bool:
+        """A size of 1 broadcasts and squeezes where no other does."""
+        return not any(size == 1 for name, size in self.samples.base.items() if name in self.samples.free)
+
+    def _given(self) -> list[list[Size]]:
+        twin = {two: one for one, two in self.samples.tied}
+        free = self.samples.free
+        return [
+            [
+                symbol(twin.get(name, name)) if name in free else size
+                for name, size in zip(dims, fact.spec.shape, strict=True)
+            ]
+            for dims, fact in zip(self.names, self.trace.inputs, strict=True)
+        ]
+
+    def _read(
+        self,
+        call: Call,
+        specs: tuple[TensorSpec, ...],
+        there: tuple[TensorSpec, ...],
+        refs: tuple[TensorRef | None, ...],
+        side: str,
+    ) -> Leaves:
+        by_name = dict(zip((spec.name for spec in there), refs, strict=False))
+        found: list[Dims | None] = []
+        for number, spec in enumerate(specs):
+            same = number < len(there) and there[number].name == spec.name
+            ref = refs[number] if same and number < len(refs) else by_name.get(spec.name)
+            # A parameter, or another tensor that was there before, has numbers.
+            axes = list(spec.shape) if ref is None else self._axes.get(ref.number, list(ref.shape))
+            dims = tuple(self._simplify(size) for size in axes)
+            found.append(dims if self._holds(dims, call, spec, side) else None)
+        return tuple(found)
+
+    def _simplify(self, size: Size) -> Expr:
+        """Take floors out that a step which every size that works has makes whole."""
+        if isinstance(size, int):
+            return constant(size)
+        known = self._simple.get(size)
+        if known is None:
+            known = self._simple[size] = simplify(size, self.samples.steps)
+        return known
+
+    def _holds(self, dims: Dims, call: Call, spec: TensorSpec, side: str) -> bool:
+        """Return whether every trace agrees, and no size in it is unknown."""
+        if any(name.startswith("?") for expr in dims for name in expr.names):
+            return False
+        for (at, partners), other in zip(self._checks, self._traces, strict=True):
+            if partners is None:
+                shape: tuple[int, ...] | None = spec.shape
+            else:
+                partner = partners[call.index]
+                leaves = getattr(other.calls[partner], side) if partner is not None else ()
+                shape = next((leaf.shape for leaf in leaves if leaf.name == spec.name), None)
+            if shape is None:
+                continue
+            if len(shape) != len(dims) or any(e.value(at) != n for e, n in zip(dims, shape, strict=True)):
+                return False
+        return True
+
+    @property
+    def _traces(self) -> list[Trace]:
+        return [*([self.trace] if self._must_agree else []), *self.samples.traces]
+
+
+def _is_unknown(demand: Demand) -> bool:
+    sizes = (demand.one, demand.other)
+    return any(name.startswith("?") for size in sizes if isinstance(size, Expr) for name in size.names)

@@ -1,0 +1,134 @@
+"""Writes down every aten operation of a trace with the tensors that it read and made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from modelsummary_ipy.fake.fake_mode import FakeMode
+from modelsummary_ipy.model.tensor_meta import name_dtype
+from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
+from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.torch_compat.fakes import OpOverload, schema_of
+from modelsummary_ipy.tracing.call_builder import REF, RunningCall
+from modelsummary_ipy.tracing.tensor_leaves import Leaf
+
+__all__ = ["OpLog"]
+
+_plans: dict[Any, tuple[str, tuple[str, ...]]] = {}
+
+
+class OpLog:
+    """The log of one trace.
+
+    Args:
+        current: Returns the call that runs now, ``None`` outside all calls.
+        param_of: Index of a parameter's or buffer's facts by ``id`` of its tensor.
+
+    Attributes:
+        found: What was written down.
+    """
+
+    def __init__(self, current: Callable[[], RunningCall | None], param_of: Mapping[int, int]) -> None:
+        self.found = OpEvents()
+        self._current = current
+        self._param_of = param_of
+        self._count = 0
+        self._events: list[Any] = []
+
+    @contextmanager
+    def recording(self, fake_mode: FakeMode) -> Iterator[None]:
+        """Record while the block runs, besides what listens already."""
+        listener = fake_mode.listener
+
+        def record_both(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+            self.record(func, args, kwargs, output)
+            if listener is not None:
+                listener(func, args, kwargs, output)
+
+        fake_mode.listener = record_both
+        try:
+            yield
+        finally:
+            fake_mode.listener = listener
+
+    def begin(self, leaves: Sequence[Leaf]) -> None:
+        """Number the model's own inputs first."""
+        self.found.inputs = [self._refer(tensor) for _, tensor in leaves]
+
+    def record(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+        """Write down one operation."""
+        call = self._current()
+        if call is None:
+            return
+        plan = _plans.get(func)
+        if plan is None:
+            plan = _plans[func] = _read_plan(func)
+        name, names = plan
+        if not name:
+            return
+        simplify = self._simplify
+        given = (
+            dict(zip(names, map(simplify, args), strict=False))
+            if names
+            else {str(i): simplify(v) for i, v in enumerate(args)}
+        )
+        for key, value in kwargs.items():
+            given[key] = simplify(value)
+        if isinstance(output, Tensor):
+            outputs: tuple[TensorRef, ...] = (self._number(output),)
+        elif isinstance(output, (tuple, list)):
+            outputs = tuple([self._number(item) for item in output if isinstance(item, Tensor)])
+        else:
+            outputs = ()
+        self._events.append(OpEvent(name, given, outputs, call))  # type: ignore[arg-type]  # its index is not final yet
+
+    def finish(self, calls: Sequence[RunningCall | Call]) -> OpEvents:
+        """Return what was written down, with the calls' places in the trace."""
+        found = self.found
+        found.events = [event._replace(call=event.call.index) for event in self._events]
+        for call in calls:
+            if isinstance(call, Call):  # a layer that was answered from a cache
+                found.is_whole = False
+                continue
+            found.call_inputs[call.index] = call.input_refs
+            found.call_outputs[call.index] = call.output_refs
+        return found
+
+    def _simplify(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self._refer(value)
+        if isinstance(value, (list, tuple)):
+            return [self._simplify(item) for item in value]
+        return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+    def _refer(self, tensor: Tensor) -> TensorRef:
+        ref: TensorRef | None = tensor.__dict__.get(REF)
+        if ref is None:
+            ref = self._number(tensor)
+            param = self._param_of.get(id(tensor))
+            if param is not None:
+                self.found.params[ref.number] = param
+        return ref
+
+    def _number(self, tensor: Tensor) -> TensorRef:
+        try:
+            shape = tuple(tensor.shape)
+        except RuntimeError:  # a nested tensor
+            shape = (-1,) * tensor.dim()
+        ref = TensorRef(self._count, shape, name_dtype(tensor.dtype))
+        self._count += 1
+        tensor.__dict__[REF] = ref
+        return ref
+
+
+def _read_plan(func: Any) -> tuple[str, tuple[str, ...]]:
+    """Return an operation's name without its overload, and its arguments' names; no name for what is not written."""
+    if not isinstance(func, OpOverload):
+        return str(func), ()
+    if func.namespace == "prim":
+        return "", ()
+    return str(func).rpartition(".")[0], tuple(argument.name for argument in schema_of(func).arguments)

@@ -1,0 +1,117 @@
+"""The walk over a trace's operations: every entry against what torch gives, and what a contradiction does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from modelsummary_ipy import ModelSummary, Size
+from modelsummary_ipy.axes import registry
+from modelsummary_ipy.axes.expr import Expr, symbol
+from modelsummary_ipy.axes.integers import Integers
+from modelsummary_ipy.axes.walk import Walk
+from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
+
+
+def walk(*events: OpEvent, shape: tuple[int, ...] = (7, 24), names: str = "B T") -> Walk:
+    """Walk over operations on one input, each of whose dims has a name."""
+    ref = TensorRef(0, shape, "float32")
+    sizes = dict(zip(names.split(), shape, strict=True))
+    others = {name: size + 11 for name, size in sizes.items()}
+    given = [symbol(name) for name in names.split()]
+    moved = [event._replace(args=move(event.args, sizes, others), outputs=tuple(
+        out._replace(shape=tuple(others.get(find(sizes, n), n) for n in out.shape)) for out in event.outputs
+    )) for event in events]  # fmt: skip
+    found = Walk(OpEvents(list(events), inputs=[ref]), [moved], [given], Integers([sizes, others]))
+    found.run()
+    return found
+
+
+def find(sizes: dict[str, int], size: int) -> str:
+    return next((name for name, known in sizes.items() if known == size), "")
+
+
+def move(args: Any, sizes: dict[str, int], others: dict[str, int]) -> dict[str, Any]:
+    return {
+        name: [others.get(find(sizes, n), n) for n in value] if isinstance(value, list) else value
+        for name, value in args.items()
+    }
+
+
+X = TensorRef(0, (7, 24), "float32")
+
+
+def test_an_operation_without_an_entry_is_opaque_and_named_by_its_values() -> None:
+    found = walk(OpEvent("mylib.unknown", {"x": X}, (TensorRef(1, (24, 7), "float32"),), 0)).found
+    assert found.axes[1] == [symbol("T"), symbol("B")]
+    assert found.opaque == {"mylib.unknown": 1}
+
+
+def test_an_entry_that_contradicts_torch_is_reported_and_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._entries, "aten.relu", lambda op: [op.axes("self")[::-1]])
+    found = walk(OpEvent("aten.relu", {"self": X}, (TensorRef(1, (7, 24), "float32"),), 0)).found
+    assert found.axes[1] == [symbol("B"), symbol("T")]
+    ((index, made, given),) = found.wrong
+    assert (index, made, given[0].shape) == (0, [[symbol("T"), symbol("B")]], (7, 24))
+
+
+def test_the_owner_of_an_integer_is_found_by_its_values() -> None:
+    event = OpEvent("aten.view", {"self": X, "size": [24, 7]}, (TensorRef(1, (24, 7), "float32"),), 0)
+    assert walk(event).found.axes[1] == [symbol("T"), symbol("B")]
+
+
+def test_what_is_left_of_a_view_is_divided_by_structure() -> None:
+    event = OpEvent("aten.view", {"self": X, "size": [-1, 4]}, (TensorRef(1, (42, 4), "float32"),), 0)
+    ref = TensorRef(0, (7, 24), "float32")
+    samples = [{"B": 7, "T": 24}, {"B": 9, "T": 36}]
+    other = event._replace(outputs=(TensorRef(1, (81, 4), "float32"),))
+    walked = Walk(OpEvents([event], inputs=[ref]), [[other]], [[symbol("B"), symbol("T")]], Integers(samples)).run()
+    size = walked.axes[1][0]
+    assert isinstance(size, Expr)
+    assert [size.value({"B": 5, "T": t}) for t in (8, 40)] == [10, 50]
+
+
+class Positions(nn.Module):
+    """Learned positions that are looked up by ``arange``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(50, 8), nn.Embedding(33, 8)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(2, ids.shape[1] + 2)
+        return self.tokens(ids) + self.positions(places)[None]
+
+
+def test_positions_beyond_their_table_are_a_limit() -> None:
+    model = Positions()
+    assert ModelSummary(model, Size((2, 10), dtype="int64")).constraints == ("T ≤ 31",)
+    model(torch.zeros(2, 31, dtype=torch.int64))
+    with pytest.raises(IndexError):
+        model(torch.zeros(2, 32, dtype=torch.int64))
+
+
+class Crop(nn.Module):
+    """Two layers that fit at sizes from 62 to 65 only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 2, 4, stride=4), nn.Linear(2 * 15 * 15, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(x).flatten(1))
+
+
+def test_a_range_is_written_as_a_range() -> None:
+    model = Crop()
+    assert ModelSummary(model, (2, 1, 61, 61)).constraints == ("60 ≤ H, W ≤ 63", "C = 1")
+    for size, works in ((60, True), (63, True), (59, False), (64, False)):
+        for shape in ((2, 1, size, 61), (2, 1, 61, size)):
+            if works:
+                model(torch.zeros(shape))
+            else:
+                with pytest.raises(RuntimeError):
+                    model(torch.zeros(shape))

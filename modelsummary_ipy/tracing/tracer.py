@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
-import itertools
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from types import CodeType, CoroutineType, GeneratorType
+from types import CodeType
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ from modelsummary_ipy.tracing.call_builder import CallLog, RunningCall
 from modelsummary_ipy.tracing.forward_failure import FailureLog, Operands
 from modelsummary_ipy.tracing.function_ops import OpInfo, describe_op, name_arguments, simplify_argument
 from modelsummary_ipy.tracing.layer_cache import KnownLayer, LayerCache
-from modelsummary_ipy.tracing.module_calls import observe_calls
+from modelsummary_ipy.tracing.module_calls import observe_calls, run_to_end
 from modelsummary_ipy.tracing.op_log import OpLog
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_observer
 from modelsummary_ipy.tracing.source_lines import find_lines
@@ -237,7 +236,7 @@ class _Tracer:
             else:
                 output = module.forward(*args, **kwargs)
             if call.caller is None:
-                output = _run_to_end(output)
+                output = run_to_end(output)
         except BaseException as error:
             self._failure.note_call(error, call)
             raise
@@ -460,24 +459,6 @@ def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:
     if isinstance(module, torch.jit.ScriptModule):
         return True
     return not has_children and class_before_sharding(type(module)).__module__.startswith("torch.")
-
-
-#: Most items that a forward that is a generator is run for.
-_MOST_ITEMS = 1000
-
-
-def _run_to_end(output: Any) -> Any:
-    """Run a forward that is a generator to its end, and one that is a coroutine as far as it goes without waiting."""
-    if isinstance(output, GeneratorType):
-        return list(itertools.islice(output, _MOST_ITEMS))
-    if isinstance(output, CoroutineType):
-        try:
-            output.send(None)
-        except StopIteration as end:
-            return end.value
-        output.close()
-        raise RuntimeError("the forward waits for something outside it, which a summary does not provide")
-    return output
 
 
 def _list_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -22,7 +22,7 @@ PURE = (
     *("tests/display/test_render_markdown.py", "tests/display/test_render_text.py"),
     "tests/inputs/test_size.py",
     "tests/records",
-    "tests/shapes/test_expr.py",
+    "tests/axes/test_expr.py",
     "tests/shapes/test_fit_expr.py",
     "tests/shapes/test_size_search.py",
     "tests/shapes/test_size_search.py",

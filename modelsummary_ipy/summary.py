@@ -18,6 +18,7 @@ from modelsummary_ipy.pipeline import Facts, Request, read_assumptions, trace_mo
 from modelsummary_ipy.records.errors import CheckError
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View, WhenFormulas, make_view
+from modelsummary_ipy.tracing.progress import keeping_rows
 from modelsummary_ipy.tracing.watch import watch_calls
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class ModelSummary(Facts, Exports):
         ignore: Ids of rules not to run: ``["grown-map"]``.
         memory: Memory budget of a GPU, which need not be here: ``"24GB"`` or bytes.
         optimizer: Optimizer of the training estimate: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
+        trace_once: Whether the forward's Python runs exactly once: for one that writes, or takes long. What only
+            further traces show is then unknown: formulas, which sizes work, fixes, what depends on the batch.
         arguments: Inputs by the names of the method's parameters, as the magic takes them: ``input_ids=(1, 64)``.
         observer: Called with ``(calls so far, path)`` at every module call; a true result cancels.
 
@@ -85,6 +88,7 @@ class ModelSummary(Facts, Exports):
         ignore: Collection[str] = (),
         memory: str | int | None = None,
         optimizer: str = "adamw",
+        trace_once: bool = False,
         observer: Observer | None = None,
         **arguments: Any,
     ) -> None:
@@ -97,7 +101,7 @@ class ModelSummary(Facts, Exports):
             ways: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "arguments": arguments}
             options = inspect.signature(ModelSummary).parameters
             given = read_inputs(model, inputs, method=method, dtypes=dtypes, options=options, **ways)
-        request = Request(given, method, device, mode, engine, declared, check_ignore(ignore))
+        request = Request(given, method, device, mode, engine, declared, check_ignore(ignore), trace_once)
         super().__init__(trace_model(model, request, observer), assumed)
         self.view = View()
 
@@ -154,6 +158,10 @@ class ModelSummary(Facts, Exports):
             display(shown)
         if fix and self.error is not None:
             sys.stdout.write(f"{self.error.patch or self.error.fix or 'no fix was found'}\n")
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        with keeping_rows():  # a display that is interrupted shows what there is
+            return super()._repr_mimebundle_(include, exclude)
 
     def check(self) -> ModelSummary:
         """Return the summary if it is clean: one line for a test or a script.

@@ -100,6 +100,7 @@ class SummaryMagics(Magics):
     )
     @argument("--optimizer", choices=_OPTIMIZERS, help="Optimizer of the training estimate (default: adamw).")
     @argument("--fix", action="store_true", help="If it fails, show the best fix as a diff, and offer it as a cell.")
+    @argument("--trace-once", action="store_true", help="Run the forward's Python exactly once: no formulas, no fixes.")
     @argument("--out", metavar="NAME", help="Store the summary under this name too.")
     @argument("--auto", choices=("on", "off"), help="Show the table of any module at the end of a cell, or stop.")
     @argument("-i", "--interactive", action="store_true", help="Show a form that runs it again with other sizes.")
@@ -149,9 +150,15 @@ class SummaryMagics(Magics):
             return self._set_auto(options.auto == "on", words)
         if cell is not None:
             return self._watch_cell(cell, options, words, names)
-        if not words:
-            return self._summarise_failure(options)
-        return self._summarise(options, words, names, line)
+        from modelsummary_ipy.tracing.progress import keeping_rows
+
+        try:
+            with keeping_rows():  # an interrupt leaves the rows so far
+                if not words:
+                    return self._summarise_failure(options)
+                return self._summarise(options, words, names, line)
+        except KeyboardInterrupt:
+            raise UsageError("interrupted before there was a row to show") from None
 
     def _parse(self, line: str) -> tuple[Any, list[str]]:
         parser = self.summary.parser
@@ -214,6 +221,7 @@ class SummaryMagics(Magics):
             "ignore": ignore,
             "memory": options.memory or self.memory or None,
             "optimizer": options.optimizer or self.optimizer,
+            "trace_once": options.trace_once,
         }
 
     def _view(self, made: ModelSummary, options: Any) -> None:

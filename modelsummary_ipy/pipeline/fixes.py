@@ -11,6 +11,7 @@ from modelsummary_ipy.diagnosis.rules import find_flags
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.records.fixes import Candidate, InputEdit, Trial, Verdict
+from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.shapes.formulas import find_batch
@@ -25,6 +26,7 @@ SECONDS = 1.0
 _TIMES = 8.0
 _MOST_TIMES = 4
 _MOST_EXTRA = 2000
+_MOST_TRIED = 60
 
 
 class FixTrials:
@@ -36,10 +38,17 @@ class FixTrials:
         model: The user's model where it has to be run for real; ``None`` for fakes.
         ignore: Ids of rules that do not run.
         seconds: How long the first trace took.
+        time: What all that is traced for a page may take.
     """
 
     def __init__(
-        self, story: Story, request: TraceRequest, model: nn.Module | None, ignore: tuple[str, ...], seconds: float
+        self,
+        story: Story,
+        request: TraceRequest,
+        model: nn.Module | None,
+        ignore: tuple[str, ...],
+        seconds: float,
+        time: Allowance | None = None,
     ) -> None:
         self._story = story
         self._request = request
@@ -48,18 +57,21 @@ class FixTrials:
         self.limit = max(SECONDS, _TIMES * min(seconds, 1.0))
         self._until = monotonic() + self.limit
         self.was_late = False
+        self._time = time or Allowance()
+        self._tried = 0
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is tried."""
-        self.was_late |= monotonic() > self._until
+        self.was_late |= monotonic() > self._until or self._time.is_over
         return self.was_late
 
     def run(self, candidate: Candidate) -> Trial | None:
         """Trace with a candidate; ``None`` if it can't be applied, or the trace was given up."""
         request = self._apply(candidate)
-        if request is None:
+        if request is None or self._time.is_short or self._tried == _MOST_TRIED:
             return None
+        self._tried += 1
         most = _MOST_TIMES * len(self._story.trace.calls) + _MOST_EXTRA
         with collector_paused():
             result = run_fixed(request, most=most, is_late=lambda: self.is_over, model=self._model)
@@ -72,7 +84,7 @@ class FixTrials:
             return Verdict()
         trace = trial.trace
         rows = build_rows(trace)
-        found = find_batch(request, trace, rows)
+        found = find_batch(request, trace, rows, self._time)
         names = found.names
         inputs = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, names.dims, strict=True)]
         story = Story(

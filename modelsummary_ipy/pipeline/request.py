@@ -28,6 +28,7 @@ class Request:
         device: As it was given.
         expect: Declared sizes by path.
         ignore: Ids of rules that do not run.
+        trace_once: Whether the forward runs once and never again.
 
     Raises:
         InputError: If there is no such mode or engine.
@@ -40,6 +41,7 @@ class Request:
     engine: Engine
     expect: Mapping[str, Any]
     ignore: tuple[str, ...]
+    trace_once: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, _MODES)

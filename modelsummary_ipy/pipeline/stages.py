@@ -31,13 +31,15 @@ from modelsummary_ipy.pipeline.fixes import FixTrials
 from modelsummary_ipy.pipeline.request import Assumptions, Request
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
+from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.records.view import WhenFormulas
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.tracing.engine import Traced, run_engine
-from modelsummary_ipy.tracing.progress import Observer, observing_progress
+from modelsummary_ipy.tracing.progress import Observer, keeps_rows, observing_progress
+from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
 
 __all__ = ["Pipeline", "observed", "trace_model"]
@@ -46,10 +48,10 @@ T = TypeVar("T")
 
 #: A trace of more calls than this is shown without formulas, unless they are read by name.
 _MANY_CALLS = 5000
-#: Formulas that are shown without being read by name are searched this many seconds, and as long as the first trace
-#: took, this many times.
+#: What is shown without being read by name is traced for this many seconds, and for as long as the first trace took.
 _SECONDS = 2.0
-_TIMES = 1.0
+_ONCE = "traced once, as asked: formulas, which sizes work, and what else further traces show are unknown"
+_INTERRUPTED = "interrupted: formulas and sizes that work were not all searched; ms.formulas finds them"
 
 
 def trace_model(model: nn.Module, request: Request, observer: Observer | None = None) -> Pipeline:
@@ -65,6 +67,7 @@ def trace_model(model: nn.Module, request: Request, observer: Observer | None = 
             device=device,
             mode=request.mode,
             engine=request.engine,
+            once=request.trace_once,
             observer=observer,
         )
         rows = build_rows(traced.trace)
@@ -133,7 +136,10 @@ class Pipeline:
         self.bare = Story(traced.trace, rows, expect=request.expect)  # before any other stage
         self._memories: dict[Assumptions, Memory] = {}
         self._seconds = seconds
-        self._stopped = ""  # what ended before it was complete
+        failure = traced.trace.failure
+        self._is_closed = request.trace_once or (failure is not None and failure.interrupted)  # nothing is traced again
+        self._stopped = _ONCE if request.trace_once and request.inputs is not None else ""  # what is not complete
+        self._time = self._allow()
         self._errors: list[str] = []  # what of this package failed
 
     @property
@@ -141,12 +147,32 @@ class Pipeline:
         """Whether formulas are found without being read by name."""
         return len(self.traced.trace.calls) <= _MANY_CALLS
 
+    # -- what may be traced again -------------------------------------------------------------------------------------
+
+    def _allow(self) -> Allowance:
+        return Allowance(_SECONDS + self._seconds, self._seconds / max(self.traced.num_traces, 1))
+
+    @property
+    def _again(self) -> TraceRequest | None:
+        return None if self._is_closed else self.traced.request
+
+    def _resume(self) -> None:
+        """Let what time or an interrupt ended be searched to its end."""
+        if not self.request.trace_once:
+            self._is_closed, self._stopped, self._time = False, "", self._allow()
+            for name in ("_batch", "_named", "_judged", "error"):
+                vars(self).pop(name, None)
+
     # -- what rules and explanations read -----------------------------------------------------------------------------
 
-    @stage
+    @property
     def batch(self) -> BatchFacts:
         """One more trace, with one more in the batch."""
-        return find_batch(self.traced.request, self.traced.trace, self.rows)
+        return replace(self._batch, retracer=None) if self._is_closed else self._batch
+
+    @stage
+    def _batch(self) -> BatchFacts:
+        return find_batch(self._again, self.traced.trace, self.rows, self._time)
 
     @stage
     def _named(self) -> Story:
@@ -188,25 +214,22 @@ class Pipeline:
     @stage
     def found(self) -> Found:
         """Traces at some more sizes: formulas, and which sizes work."""
-        batch = self.batch
-        if self._stopped and batch.retracer is not None:  # what it was given is spent
-            batch = replace(batch, retracer=batch.retracer.within())
-        return self._find_formulas(batch)
+        if self._stopped:
+            self._resume()
+        return self._find_formulas(self.batch)
 
     @stage
     def found_in_time(self) -> Found:
         """The same as far as it is found within the time limit; the page says what is left out."""
-        self._judged  # noqa: B018  # computed before the time begins
-        retracer = self.batch.retracer
-        if "found" in vars(self) or retracer is None:
+        if "found" in vars(self):
             return self.found
-        seconds = _SECONDS + _TIMES * self._seconds
-        with retracer.budget.limited(seconds):
+        with self._time.spent():
             found = self._find_formulas(self.batch)
-            if retracer.budget.is_late:
+            if self._time.is_over or self._time.ended:
+                seconds = _SECONDS + self._seconds
                 self._stopped = f"the search for formulas ended after {seconds:.0f} s: ms.formulas finds them all"
-            else:
-                vars(self)["found"] = found
+        if not self._stopped:
+            vars(self)["found"] = found
         return found
 
     def _find_formulas(self, batch: BatchFacts) -> Found:
@@ -224,28 +247,33 @@ class Pipeline:
 
     @stage
     def error(self) -> ForwardError | None:
-        """How the forward failed and which inputs would work: the search traces again, with fakes only."""
-        story, request = self._judged, self.traced.request
-        if story.trace.failure is None:
+        """How the forward failed and which inputs would work: the search traces again, with fakes only, for a time."""
+        if self.traced.trace.failure is None:
             return None
-        if self.is_short:
-            story = _with_formulas(story, self.found_in_time)
-        retracer = Retracer(request, story.trace) if request is not None else None
-        find: FindFixes | None = None
-        if request is not None:
-            model = self.model() if story.trace.engine == "real" else None
-            if model is not None or story.trace.engine == "fake":
-                find = partial(find_fixes, trials=FixTrials(story, request, model, self.request.ignore, self._seconds))
-        error = explain(story, retracer, self._errors, find)
+        with self._time.spent():
+            story, request = self._judged, self._again
+            if self.is_short:
+                story = _with_formulas(story, self.found_in_time)
+            retracer = Retracer(request, story.trace, time=self._time) if request is not None else None
+            error = explain(story, retracer, self._errors, self._find_fixes(story, request))
+            if self._time.ended and not self._stopped:
+                self._stopped = f"the search for what works ended after {_SECONDS + self._seconds:.0f} s"
         error.__cause__ = self.traced.error
         return error
+
+    def _find_fixes(self, story: Story, request: TraceRequest | None) -> FindFixes | None:
+        model = self.model() if story.trace.engine == "real" else None
+        if request is None or (model is None and story.trace.engine != "fake"):
+            return None
+        trials = FixTrials(story, request, model, self.request.ignore, self._seconds, self._time)
+        return partial(find_fixes, trials=trials)
 
     # -- what it costs ------------------------------------------------------------------------------------------------
 
     @stage
     def measured(self) -> Trace:
         """A trace with bytes: the first one, or if it did without them one more, with grad."""
-        first, request = self.traced.trace, self.traced.request
+        first, request = self.traced.trace, self._again
         if first.engine == "fake" and first.failure is None and not first.knows_saved and request is not None:
             again = Retracer(request, first).measure()
             if again is not None and again.failure is None and len(again.calls) == len(first.calls):
@@ -325,22 +353,33 @@ class Pipeline:
         """
         if formulas == "always":
             self.found  # noqa: B018  # computes them
-        elif formulas == "usual" and self.is_short:
-            self.found_in_time  # noqa: B018  # as far as they are found
+        try:
+            return self._show(assumed, formulas, with_bytes=with_bytes)
+        except KeyboardInterrupt:
+            if not keeps_rows():
+                raise
+            self._is_closed, self._stopped = True, _INTERRUPTED
+            return self._show(assumed, formulas, with_bytes=with_bytes)
+
+    def _show(self, assumed: Assumptions, formulas: WhenFormulas, *, with_bytes: bool) -> Story:
+        with self._time.spent():
+            self._judged  # noqa: B018  # what is computed here is computed within the time
+            if formulas == "usual" and self.is_short:
+                self.found_in_time  # noqa: B018  # as far as they are found
+            self.error  # noqa: B018  # explains a failure, which may fail too
         if with_bytes or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
             counted, memory = self.weighed, self.memory(assumed)
         else:
             counted, memory = self.counted, None
-        self.error  # noqa: B018  # explains a failure, which may fail too
         return self._build_story(counted, memory)
 
     def _build_story(self, counted: Counted | None, memory: Memory | None) -> Story:
         story = self._judged
-        stopped = ""
         if "found" in vars(self):
             story = _with_formulas(story, self.found)
         elif "found_in_time" in vars(self):
-            story, stopped = _with_formulas(story, self.found_in_time), self._stopped
+            story = _with_formulas(story, self.found_in_time)
+        stopped = self._stopped
         costs, unknown = counted or Counted({}, ())
         errors = tuple(self._errors)
         return replace(story, costs=costs, unknown_ops=unknown, memory=memory, internal_errors=errors, stopped=stopped)

@@ -5,18 +5,67 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.trace import TensorSpec, Trace
 
-__all__ = ["Budget", "Retraced", "Sizes", "Specs"]
+__all__ = ["Allowance", "Budget", "Retraced", "Sizes", "Specs"]
 
 #: Sizes by name of a dim.
 Sizes = Mapping[str, int]
 #: Size and dtype of every input leaf.
 Specs = tuple[TensorSpec, ...]
+
+
+@dataclass
+class Allowance:
+    """The seconds that all traces of one summary may take which are made for what is shown; one that is read is not.
+
+    A forward can't be stopped between its torch calls, so none begins that is expected to end too late.
+
+    Attributes:
+        left: What the blocks may still take together.
+        expected: How long one trace takes.
+        until: When the block that runs is over, by ``time.monotonic``.
+        ended: Whether a trace was not made, or given up, for want of time.
+    """
+
+    left: float = math.inf
+    expected: float = 0.0
+    until: float = math.inf
+    ended: bool = False
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """Take the time of the block off; a block in a block takes none."""
+        if self.until < math.inf:
+            yield
+            return
+        began = monotonic()
+        self.until = began + self.left
+        try:
+            yield
+        finally:
+            self.until = math.inf
+            self.left = max(0.0, self.left - (monotonic() - began))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        if monotonic() < self.until:
+            return False
+        self.ended = True
+        return True
+
+    @property
+    def is_short(self) -> bool:
+        """Whether one more trace would end too late."""
+        if monotonic() + self.expected < self.until:
+            return False
+        self.ended = True
+        return True
 
 
 @dataclass
@@ -26,31 +75,17 @@ class Budget:
     Attributes:
         calls: Torch calls that all traces together may still make.
         traces: Traces that may still be made.
-        until: The time at which they end, by ``time.monotonic``: for forwards whose calls take long.
+        time: The seconds that they may take: for forwards whose calls take long.
     """
 
     calls: int
     traces: int
-    until: float = math.inf
+    time: Allowance = field(default_factory=Allowance)
 
     @property
     def is_spent(self) -> bool:
         """Whether no more is traced."""
-        return self.calls <= 0 or self.traces <= 0 or self.is_late
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the time is over."""
-        return monotonic() >= self.until
-
-    @contextmanager
-    def limited(self, seconds: float) -> Iterator[None]:
-        """Let the time be over some seconds after the block began."""
-        self.until = monotonic() + seconds
-        try:
-            yield
-        finally:
-            self.until = math.inf
+        return self.calls <= 0 or self.traces <= 0 or self.time.is_short
 
     def spend(self, calls: int) -> None:
         """Take off one trace of so many calls."""

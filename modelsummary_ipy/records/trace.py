@@ -292,6 +292,7 @@ class Failure:
         source_text: That line's code, stripped; ``""`` if it can't be read.
         limit: What kept the trace from going on, where that is no failure of the model; ``""`` otherwise.
         advice: What to do about that.
+        interrupted: Whether it did not fail at all: whoever waited for it interrupted it.
     """
 
     call: int | None
@@ -301,6 +302,7 @@ class Failure:
     source_text: str = ""
     limit: str = ""
     advice: str = ""
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

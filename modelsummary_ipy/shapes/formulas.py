@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from modelsummary_ipy.axes.expr import Expr, constant, symbol
 from modelsummary_ipy.axes.walk import Demand
 from modelsummary_ipy.isolation.global_state import collector_paused
-from modelsummary_ipy.records.retraced import Budget, Sizes
+from modelsummary_ipy.records.retraced import Allowance, Budget, Sizes
 from modelsummary_ipy.records.summary import Retrace, Row
 from modelsummary_ipy.records.trace import Call, Formula, Link, TensorSpec, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
@@ -69,13 +69,16 @@ class Formulas:
     demands: tuple[Demand, ...] | None = None
 
 
-def find_batch(request: TraceRequest | None, trace: Trace, rows: tuple[Row, ...]) -> BatchFacts:
+def find_batch(
+    request: TraceRequest | None, trace: Trace, rows: tuple[Row, ...], time: Allowance | None = None
+) -> BatchFacts:
     """Name the input's dims and trace once more with one more in the batch.
 
     Args:
         request: What ``trace`` was made of; ``None`` if there was no input.
         trace: The first trace; only one made with fakes that came to its end is traced again here.
         rows: Its rows.
+        time: What this trace, and those that formulas are found by, may take.
     """
     names = name_dims(trace)
     base = {
@@ -87,14 +90,14 @@ def find_batch(request: TraceRequest | None, trace: Trace, rows: tuple[Row, ...]
     first = BatchFacts(names, {**base, "B": base[names.batch]} if names.batch else base)
     if request is None or trace.engine != "fake" or not trace.calls:
         return first
-    retracer = Retracer(request, trace, names.dims)
+    retracer = Retracer(request, trace, names.dims, time=time)
     first = replace(first, retracer=retracer)
     if not names.batch or trace.failure is not None:
         return first
     one_more = base[names.batch] + 1
     with collector_paused():
         found = retracer.at({names.batch: one_more})
-    if not found.works:
+    if found.failed:
         first = replace(first, failed_at=((f"{names.batch} = {one_more}", found.reason),))
     if found.trace is None:
         return first
@@ -143,14 +146,16 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
         works = bool(batch.batch)
         samples = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works, most=2 + works)
         by_walk, by_fit = walk_formulas(trace, samples, names.dims), None
-        if retracer.budget.is_late:  # which dims may move is not known
+        if retracer.budget.time.ended:  # which dims may move is not known
             return Formulas(names, retracer=retracer)
         if by_walk is None or not by_walk.is_complete:
-            samples = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works)
-            by_walk = walk_formulas(trace, samples, names.dims)
-            by_fit = _Finder(trace, samples, names.dims)
-            if by_walk is None or not by_walk.is_complete:
-                by_fit.run(retracer.budget)
+            wider = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works)
+            if not retracer.budget.time.ended:
+                samples = wider
+                by_walk = walk_formulas(trace, samples, names.dims)
+                by_fit = _Finder(trace, samples, names.dims)
+                if by_walk is None or not by_walk.is_complete:
+                    by_fit.run(retracer.budget)
     write = _Writer(list(samples.base)).write
     found = [table for table in (by_walk, by_fit) if table is not None]
     outputs, taken = write([table.outputs for table in found]), write([table.inputs for table in found])
@@ -205,7 +210,7 @@ class _Finder:
         inner = [call for call in self._trace.calls if call.index not in containers]
         outer = [call for call in reversed(self._trace.calls) if call.index in containers]
         for call in [*inner, *outer]:
-            if budget.is_late:
+            if budget.time.is_over:
                 return
             partners = [
                 None if (place := places[call.index]) is None else other.calls[place]

@@ -30,7 +30,7 @@ from modelsummary_ipy.tracing.example_inputs import (
     prepare_inputs,
 )
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values, forbids_grad
-from modelsummary_ipy.tracing.progress import Observer, TraceCancelled
+from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, keeps_rows
 from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun, overrun_guard
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
@@ -46,6 +46,7 @@ Engine = Literal["auto", "fake", "real", "static"]
 REAL_SECONDS = 10.0
 #: No longer than this are inputs searched where none were given.
 INFER_SECONDS = 4.0
+INFER_TRACES = 60
 #: Most bytes of parameters and buffers that ``auto`` copies for a real run.
 REAL_BYTES = 4 << 30
 #: Why a forward that came to its end runs for real: a mask that hides nothing is skipped, and fakes passed it on.
@@ -81,12 +82,14 @@ class _Job:
         device: Where the trace pretends to be; ``None`` leaves everything where it is.
         observer: Is called as the trace goes on, may cancel it.
         request: The shadow, the arguments and the method.
+        once: Whether the forward's Python runs once, whatever that leaves unknown.
     """
 
     model: nn.Module
     device: torch.device | None
     observer: Observer | None
     request: TraceRequest
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def run_engine(
     device: torch.device | None = None,
     mode: Mode = "same",
     engine: Engine = "auto",
+    once: bool = False,
     observer: Observer | None = None,
 ) -> Traced:
     """Trace ``model`` with the given engine; ``auto`` goes on to a real run only if the forward needs values.
@@ -118,6 +122,7 @@ def run_engine(
         device: Where the trace pretends to be; ``None`` leaves everything where it is.
         mode: ``"same"``, ``"train"`` or ``"eval"``.
         engine: ``"auto"``, ``"fake"``, ``"real"`` or ``"static"``.
+        once: Whether the forward's Python runs once, whatever that leaves unknown.
         observer: Is called as the trace goes on, may cancel it.
 
     Raises:
@@ -126,7 +131,7 @@ def run_engine(
     with InterruptsDeferred(), collector_paused(), deep_stack():
         shadow = ShadowTemplate(model, device=device, mode=mode)
         request = TraceRequest(shadow, inputs or ModelInputs(), (), method, parameter_names(model, method))
-        job = _Job(model, device, observer, request)
+        job = _Job(model, device, observer, request, once)
         if engine == "static":
             traced = Traced(_static_trace(shadow, method, ""), None, shadow, request if inputs is not None else None)
         else:
@@ -143,7 +148,13 @@ def run_engine(
 def _trace_inferred(job: _Job, engine: Engine) -> Traced:
     """Trace at the first inputs that work; the module tree if none does."""
     shadow, method = job.request.shadow, job.request.method
-    inputs = _infer_inputs(job)
+    try:
+        inputs = _infer_inputs(job)
+    except KeyboardInterrupt:
+        if not keeps_rows():
+            raise
+        reason = f"interrupted while an input that works was searched: give one, {write_example(job.model, method)}"
+        return Traced(_static_trace(shadow, method, reason), None, shadow)
     traced = (
         _trace_given(replace(job, request=replace(job.request, inputs=inputs)), engine) if inputs is not None else None
     )
@@ -158,17 +169,20 @@ def _trace_inferred(job: _Job, engine: Engine) -> Traced:
 def _infer_inputs(job: _Job) -> ModelInputs | None:
     """Trace candidates, quietly, until one runs; one whose forward needs values will do if none runs."""
     likely: ModelInputs | None = None
-    until = time.monotonic() + INFER_SECONDS
+    until, num_traces = time.monotonic() + INFER_SECONDS, 0
     tree = job.request.shadow.tree
     known = read_parameters(job.model, job.request.method)
     for candidate in list_candidates(tree.modules, *known, params=tree.params):
+        if job.once:
+            return candidate
         with quiet_output():
-            result = _trace_fake(guess_dtypes(replace(job.request, inputs=candidate)), None).result
+            fake = _trace_fake(guess_dtypes(replace(job.request, inputs=candidate)), None)
+        result, num_traces = fake.result, num_traces + fake.num_traces
         if result.error is None:
             return candidate
         if likely is None and (find_need_of_values(result) or confirm_failure(result)[1]):
             likely = candidate
-        if time.monotonic() > until:
+        if time.monotonic() > until or num_traces >= INFER_TRACES:
             break
     return likely
 
@@ -180,44 +194,53 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
         result, request = _run_real(job, _guess_ranges(shadow))
         return Traced(result.trace, result.error, shadow, request, 1)
     with quiet_output() as printed:
-        fake = _trace_fake(job.request, job.observer)
-    result, num_traces = fake.result, fake.num_traces
-    reason = find_need_of_values(result) if result.error is not None else ""
-    if result.error is not None and not reason:
-        result, reason = confirm_failure(result)
-    elif result.error is None and (found := find_overrun(result.trace, _find_largest_in(fake))) is not None:
+        fake = _trace_fake(job.request, job.observer, once=job.once, keep_interrupted=keeps_rows())
+    result, num_traces, reason = fake.result, fake.num_traces, ""
+    if result.is_interrupted:
+        pass
+    elif result.error is not None:
+        reason = find_need_of_values(result)
+        if not reason:
+            result, reason = confirm_failure(result)
+    elif not job.once and (found := find_overrun(result.trace, _find_largest_in(fake))) is not None:
         result = _trace_overrun(fake.request, job.observer, found)
         num_traces += 1
-    elif result.is_unread and all(fact.given == "data" for fact in fake.prepared.facts):
+    elif not job.once and result.is_unread and all(fact.given == "data" for fact in fake.prepared.facts):
         reason = _UNREAD
-    if reason and engine == "auto":
+    if reason and engine == "auto" and not job.once:
         return _run_what_fakes_can_not(job, replace(fake, result=result), reason)
     sys.stdout.write("".join(printed))
     found_trace = result.trace
     if result.error is not None and reason:
-        found_trace = _with_limit(found_trace, reason, "fake tensors have none", "engine='real' runs the forward")
+        why = "the forward was to run once" if engine == "auto" and job.once else "fake tensors have none"
+        found_trace = _with_limit(found_trace, reason, why, "engine='real' runs the forward")
     return Traced(found_trace, result.error, shadow, fake.request, num_traces)
 
 
 # -- fakes ------------------------------------------------------------------------------------------------------------
 
 
-def _trace_fake(request: TraceRequest, observer: Observer | None) -> _FakeTrace:
+def _trace_fake(
+    request: TraceRequest, observer: Observer | None, *, once: bool = False, keep_interrupted: bool = False
+) -> _FakeTrace:
     """Trace with fakes, again if the layers that read the inputs want other dtypes than were guessed."""
-    most = 4 + len(request.dtypes)  # a trace may end at the first wrong guess
+    most = 1 if once else 4 + len(request.dtypes)  # a trace may end at the first wrong guess
     lean = "no_grad" if request.shadow.is_large else ""
     for num_traces in range(1, most + 1):
         with torch.no_grad() if lean == "no_grad" else nullcontext():
             made = trace_fake(
-                request, lean=lean == "no_grad", observer=observer, guard=check_operation, measure_bytes=not lean
-            )
+                request, lean=lean == "no_grad", observer=observer, guard=check_operation, measure_bytes=not lean,
+                keep_interrupted=keep_interrupted,
+            )  # fmt: skip
         assert made is not None
         result, prepared = made
+        if result.is_interrupted or num_traces == most:
+            return _FakeTrace(result, prepared, request, num_traces)
         needs_grad = result.error is not None and differentiates(result.error)
         if lean != "grad" and (needs_grad or (lean and result.reads_grad and torch.is_grad_enabled())):
             lean = "grad"
             continue
-        better = correct_dtypes(request, prepared, result.trace) if num_traces < most else None
+        better = correct_dtypes(request, prepared, result.trace)
         if better is None:
             return _FakeTrace(result, prepared, request, num_traces)
         request = better
@@ -227,7 +250,8 @@ def _trace_fake(request: TraceRequest, observer: Observer | None) -> _FakeTrace:
 def _trace_overrun(request: TraceRequest, observer: Observer | None, found: tuple[int, int, int]) -> TraceResult:
     """Trace again, up to the lookup whose index is beyond the table's end."""
     with quiet_output():
-        made = trace_fake(request, observer=observer, guard=overrun_guard(*found))
+        guard = overrun_guard(*found)
+        made = trace_fake(request, observer=observer, guard=guard, keep_interrupted=keeps_rows())
     assert made is not None
     return made[0]
 
@@ -331,8 +355,11 @@ def _run_real(job: _Job, ranges: dict[int, int]) -> tuple[TraceResult, TraceRequ
         work = build_real_shadow(job.model, tree, device=job.device, mode=request.shadow.mode)
         prepared = prepare_inputs(request, work, ranges)
         with torch.no_grad() if without_grad else nullcontext():
-            result = trace(work, prepared, tree, method=request.method, observer=job.observer, keep_saved=goes_backward)
-        if result.error is None or attempt == 4:
+            result = trace(
+                work, prepared, tree, method=request.method, observer=job.observer, keep_saved=goes_backward,
+                keep_interrupted=keeps_rows(),
+            )  # fmt: skip
+        if result.error is None or result.is_interrupted or job.once or attempt == 4:
             break
         better = correct_dtypes(request, prepared, result.trace)
         if better is not None:

@@ -55,4 +55,6 @@ class FailureLog:
             inner = inner.tb_next
         source = to_source(place) if place else None
         call = self._call.index if self._call is not None and error is self._error else None
-        return Failure(call, type(error).__name__, write_error(error), source, read_line(source))
+        interrupted = isinstance(error, KeyboardInterrupt)
+        text, name = write_error(error), type(error).__name__
+        return Failure(call, name, text, source, read_line(source), interrupted=interrupted)

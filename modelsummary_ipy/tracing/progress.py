@@ -1,4 +1,4 @@
-"""Who observes traces as they go on, and how one is cancelled."""
+"""Who observes traces as they go on, how one is cancelled, and what an interrupt leaves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Observer", "TraceCancelled", "TraceEndedError", "find_observer", "observing_progress"]
+from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
+
+__all__ = [
+    "Observer", "TraceCancelled", "TraceEndedError", "find_observer", "keeping_rows", "keeps_rows",
+    "observing_progress",
+]  # fmt: skip
 
 #: Is called with ``(number of calls so far, path)`` at every module; a true result cancels the trace.
 Observer = Callable[[int, str], "bool | None"]
@@ -44,3 +49,36 @@ def observing_progress(observer: Observer) -> Iterator[None]:
 def find_observer() -> Observer | None:
     """Return the observer of this thread's traces."""
     return _observers.get(threading.get_ident())
+
+
+_keeping: set[int] = set()  # threads
+
+
+@contextmanager
+def keeping_rows() -> Iterator[None]:
+    """Let an interrupt (Ctrl-C, a notebook's stop button) end the trace that runs, not the summary.
+
+    In the block a summary keeps the rows so far and is shown with them. An interrupt that comes when no forward runs
+    ends the search that it falls into, or nothing if none is left. Elsewhere it is raised, as in any code.
+    """
+    thread = threading.get_ident()
+    if thread in _keeping:
+        yield
+        return
+    is_done = False
+    try:
+        with InterruptsDeferred():
+            _keeping.add(thread)
+            try:
+                yield
+                is_done = True
+            finally:
+                _keeping.discard(thread)
+    except KeyboardInterrupt:
+        if not is_done:
+            raise
+
+
+def keeps_rows() -> bool:
+    """Return whether an interrupt of this thread's summary leaves the rows so far."""
+    return threading.get_ident() in _keeping

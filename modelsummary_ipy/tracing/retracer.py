@@ -15,7 +15,7 @@ from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.op_events import OpEvents
-from modelsummary_ipy.records.retraced import Budget, Retraced, Sizes, Specs
+from modelsummary_ipy.records.retraced import Allowance, Budget, Retraced, Sizes, Specs
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.torch_compat.compiler import load_compiler
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
@@ -44,6 +44,7 @@ class Retracer:
         first: The first trace.
         dims: Per input leaf, a name per dim, ``""`` for one that keeps its size.
         budget: What its traces may take together.
+        time: The seconds that they may take, where no budget is given.
     """
 
     def __init__(
@@ -52,8 +53,11 @@ class Retracer:
         first: Trace,
         dims: tuple[tuple[str, ...], ...] = (),
         budget: Budget | None = None,
+        *,
+        time: Allowance | None = None,
     ) -> None:
-        self.budget = budget or Budget(max(_MOST_CALLS, _LEAST_TRACES * len(first.calls)), _MOST_TRACES)
+        calls = max(_MOST_CALLS, _LEAST_TRACES * len(first.calls))
+        self.budget = budget or Budget(calls, _MOST_TRACES, time or Allowance())
         self._request = request
         self._first = first
         self._specs = tuple(fact.spec for fact in first.inputs)
@@ -61,9 +65,9 @@ class Retracer:
         self._most = _MOST_TIMES * len(first.calls) + _MOST_EXTRA
         self._known: dict[Hashable, Retraced] = {}
 
-    def within(self, budget: Budget | None = None) -> Retracer:
-        """Return a retracer of the same forward with a budget of its own, by default as much as this one had."""
-        return Retracer(self._request, self._first, self._dims, budget)
+    def within(self, budget: Budget) -> Retracer:
+        """Return a retracer of the same forward with a budget of its own, of the same time."""
+        return Retracer(self._request, self._first, self._dims, replace(budget, time=self.budget.time))
 
     def at(self, where: Sizes | Specs, *, training: bool | None = None) -> Retraced:
         """Trace at other inputs.
@@ -177,7 +181,7 @@ class Retracer:
         def guard(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
             nonlocal counted
             counted += 1
-            if counted > self._most or self.budget.is_late:
+            if counted > self._most or self.budget.time.is_over:
                 raise TraceEndedError
             if check is not None:
                 check(func, name, args, kwargs)

@@ -85,6 +85,11 @@ class TraceResult:
     goes_backward: bool = False
     ops: OpEvents | None = None
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it ended because it was interrupted."""
+        return isinstance(self.error, KeyboardInterrupt)
+
 
 def trace(
     work: Shadow,
@@ -98,6 +103,7 @@ def trace(
     measure_bytes: bool = True,
     keep_saved: bool = False,
     record_ops: bool = False,
+    keep_interrupted: bool = False,
 ) -> TraceResult:
     """Run ``method`` of the copy once and write down every call.
 
@@ -112,9 +118,11 @@ def trace(
         measure_bytes: Whether to follow storages and saved tensors too.
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
         record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only.
+        keep_interrupted: Whether an interrupt leaves the calls so far.
 
     Returns:
-        The facts, and the exception if the forward raised one. ``KeyboardInterrupt`` and ``SystemExit`` pass through.
+        The facts, and the exception if the forward raised one. ``SystemExit`` passes through, and an interrupt too
+        unless it is kept.
 
     Raises:
         TraceCancelled: If the observer cancelled it.
@@ -136,13 +144,17 @@ def trace(
         stack.enter_context(_FunctionMode(tracer))
         gate = tracer.gate = find_gate()
         gate.runners = _RUNNERS
-        gate.deliver()
         if work.fake_mode is not None and work.has_lazy_weights:
             tracer.cache = LayerCache(work.fake_mode, work.param_of, tree.specs)
         try:
+            gate.deliver()
             gate.is_open = True
             contextvars.copy_context().run(tracer.run, method, inputs)  # what it sets there is its own
         except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, shown in the summary
+            error = raised
+        except KeyboardInterrupt as raised:
+            if not keep_interrupted:
+                raise
             error = raised
         finally:
             gate.is_open = False

@@ -584,3 +584,39 @@ def test_without_a_failure_there_is_no_fix_to_show(shell: InteractiveShell) -> N
     with capture_output() as said:
         shell.run_cell("%summary model x --fix")
     assert "nothing failed" in said.stdout
+
+
+def test_the_stop_button_shows_the_rows_so_far(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run_cell(
+        "import os, signal\n"
+        "class Stop(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        return x + 1\n"
+        "stopped = nn.Sequential(nn.Linear(4, 4), Stop(), nn.Linear(4, 2))\n"
+    )
+    ran = shell.run_cell("ms = %summary stopped (2, 4)")
+    assert ran.success
+    assert [row.status for row in shell.user_ns["ms"].rows if row.kind == "module"] == [
+        "failed", "ran", "failed", "unreached",
+    ]  # fmt: skip
+    shell.run_cell("%summary stopped (2, 4)")
+    printed = capsys.readouterr()
+    assert "interrupted in 1 (Stop), call 3, at In [" in printed.out
+    assert "Traceback" not in printed.out + printed.err
+    assert "KeyboardInterrupt" not in printed.out + printed.err
+
+
+def test_an_interrupted_cell_of_ones_own_is_an_interrupt(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_cell("import os, signal")
+    ran = shell.run_cell("%%summary model\nmodel(x)\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(9): pass")
+    assert isinstance(ran.error_in_exec, KeyboardInterrupt)
+    assert "Conv2d" in capsys.readouterr().out
+
+
+def test_a_line_may_trace_once(shell: InteractiveShell) -> None:
+    made = run(shell, "%summary model x --trace-once")
+    assert "traced once, as asked" in str(made)
+    assert made.formulas == {}

@@ -115,6 +115,8 @@ def explain(
 def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     """Return the diagnosis of the first family that explains the failure, else torch's own message."""
     words = ctx.failure.message
+    if ctx.failure.interrupted:
+        return Diagnosis("the summary was interrupted: the rows are those that ran before")
     if ctx.failure.limit:
         return Diagnosis(ctx.failure.limit)
     kinds_first = any(word in words for word in ("dtype", "scalar type", "not implemented for", "device", "Input type"))
@@ -200,12 +202,13 @@ def _is_torchs(ctx: FailureContext) -> bool:
 def _write_head(ctx: FailureContext, place: str | None) -> str:
     where = f", at {place}" if place else ""
     call = ctx.call
+    happened = "interrupted" if ctx.failure.interrupted else f"{ctx.trace.method} failed"
     if call is None:
-        return f"{ctx.trace.method} failed{where}"
+        return f"{happened}{where}"
     name = f"'{call.path}'" if call.path else "the model"
     what = f"{name} ({call.type_name})" if call.kind == "module" else f"{call.type_name}() in {name}"
     again = f", its {write_ordinal(call.call_index + 1)}" if call.kind == "module" and call.call_index else ""
-    return f"{ctx.trace.method} failed in {what}, call {call.index + 1}{again}{where}"
+    return f"{happened} in {what}, call {call.index + 1:,}{again}{where}"
 
 
 def write_ordinal(number: int) -> str:

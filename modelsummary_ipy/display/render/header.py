@@ -29,7 +29,7 @@ def find_headline(story: Story) -> str:
 
 
 def find_failed(story: Story) -> str:
-    """``the forward failed in up1 (cat) at unet.py:22``; ``""`` if it did not."""
+    """``the forward failed in up1 (cat) at unet.py:22``, or that it was interrupted; ``""`` if it came to its end."""
     failure = story.trace.failure
     if failure is None:
         return ""
@@ -40,6 +40,9 @@ def find_failed(story: Story) -> str:
         path, inner = plain(row.path) or "the model", row.type_name
         where = f" in {path} ({plain(inner)})" if inner else f" in {path}"
     at = f" at {plain(failure.source.text)}" if failure.source else ""
+    if failure.interrupted:
+        call = f", call {failure.call + 1:,}" if failure.call is not None else ""
+        return f"interrupted{where}{call}{',' if at else ''}{at}"
     return f"the forward failed{where}{at}"
 
 

@@ -57,12 +57,15 @@ def extra_lines(story: Story, row: Row, view: View) -> list[str]:
 
 
 def format_status(row: Row, story: Story) -> str:
-    """``failed``, ``not reached``, ``not called``; nothing for a row that ran, or where nothing was run at all.
+    """``failed``, ``interrupted``, ``not reached``, ``not called``; nothing for one that ran, or where nothing was run.
 
     A list of modules is never called itself: one in which something ran has no status.
     """
     if row.status == "uncalled" and (story.trace.engine == "static" or _has_run_inside(story, row)):
         return ""
+    failure = story.trace.failure
+    if row.status == "failed" and failure is not None and failure.interrupted:
+        return "interrupted"
     return STATUSES[row.status]
 
 

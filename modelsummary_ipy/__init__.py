@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelsummary_ipy.costs.mac_formulas import register_mult_adds
     from modelsummary_ipy.display.comparison import Comparison
+    from modelsummary_ipy.display.graph.picture import Picture
     from modelsummary_ipy.display.series import Series
     from modelsummary_ipy.inputs.size import Size
     from modelsummary_ipy.notebook.form.form import SummaryForm
@@ -37,6 +38,7 @@ __all__ = [
     "Memory",
     "ModelSummary",
     "ModelSummaryError",
+    "Picture",
     "Row",
     "Run",
     "Series",
@@ -64,6 +66,7 @@ _HOMES = {
     "Memory": "records.summary",
     "ModelSummary": "summary",
     "ModelSummaryError": "records.errors",
+    "Picture": "display.graph.picture",
     "Row": "records.summary",
     "Run": "notebook.form.runs",
     "Series": "display.series",

@@ -25,6 +25,7 @@ PUBLIC = [
     "Memory",
     "ModelSummary",
     "ModelSummaryError",
+    "Picture",
     "Row",
     "Run",
     "Series",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelsummary_ipy.diagnosis.annotate import annotate
-from modelsummary_ipy.records.errors import ForwardError, InputError
+from modelsummary_ipy.display.written_files import write_as
+from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.view import View, WhenFormulas
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from modelsummary_ipy.display.graph import Picture
 
 __all__ = ["Exports"]
 
@@ -109,8 +110,21 @@ class Exports(ABC):
             raise KeyError(f"no readable source ran in {only!r}; it takes a path or a class: {_name_classes(story)}")
         return Annotated(render_listings(listings, sizes=sizes))
 
+    def graph(self, depth: int = 2) -> Picture:
+        """Return a picture: blocks, and arrows with sizes as formulas; a notebook shows it, ``save`` writes it.
+
+        Args:
+            depth: Levels that are opened.
+
+        Raises:
+            InputError: If it is less than 1.
+        """
+        from modelsummary_ipy.display.graph import build_picture
+
+        return build_picture(self._build_story(), depth)
+
     def save(self, path: str | Path) -> Path:
-        """Write the summary to a file; by its ending: ``.html .txt .md .json .csv``.
+        """Write the summary to a file; by its ending: ``.html .txt .md .json .csv``, its graph as ``.svg .mmd .dot``.
 
         Raises:
             InputError: If the ending is none of these.
@@ -118,20 +132,17 @@ class Exports(ABC):
         """
         from modelsummary_ipy.display.render.frame import render_csv, render_json
 
-        target = Path(path)
         writers: dict[str, Callable[[], str]] = {
             ".html": lambda: self.to_html(standalone=True),
             ".txt": self.to_text,
             ".md": self.to_markdown,
             ".json": lambda: render_json(self._build_story(), self.error),
             ".csv": lambda: render_csv(self._build_story()),
+            ".svg": lambda: self.graph().to_svg(),
+            ".mmd": lambda: self.graph().to_mermaid(),
+            ".dot": lambda: self.graph().to_dot(),
         }
-        if target.suffix not in writers:
-            raise InputError(
-                f"can't save as {target.name!r}", f"an ending among {' '.join(writers)}", "ms.save('net.html')"
-            )
-        _write_whole(target, writers[target.suffix]())
-        return target
+        return write_as(Path(path), writers, "ms.save('net.html')")
 
     def __str__(self) -> str:
         return self.to_text()
@@ -148,20 +159,6 @@ class Exports(ABC):
         bundle = {"text/plain": self.to_text(), "text/html": self.to_html(), "text/markdown": self.to_markdown()}
         kept = {key: value for key, value in bundle.items() if not include or key in include}
         return {key: value for key, value in kept.items() if not exclude or key not in exclude}
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file beside ``path`` and put it in its place: a full disk leaves no part of one."""
-    target = path.resolve()  # a link stays one
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        with draft.open("x", encoding="utf-8") as file:
-            file.write(text)
-        if target.exists():
-            shutil.copymode(target, draft)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _name_classes(story: Story) -> str:

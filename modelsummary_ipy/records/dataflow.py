@@ -14,12 +14,17 @@ from typing import Any
 
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Trace
 
-__all__ = ["Dataflow", "Origin"]
+__all__ = ["Dataflow", "Origin", "name_root"]
 
 Predicate = Callable[[Call], bool]
 
 #: What flowed into a call, as seen in the call around it: one of the calls beside it, or an input by its name.
 Origin = int | str
+
+
+def name_root(name: str) -> str:
+    """The parameter that a leaf is in: ``"states"`` for ``"states[0]"``."""
+    return re.split(r"[.\[]", name, maxsplit=1)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +174,7 @@ class Dataflow:
     def _name_input(self, parent: Call | None, link: Link) -> Origin:
         """The parameter of ``parent`` that a tensor came by: ``"mask"``; ``"input"`` where there is only one."""
         specs, links = (parent.inputs, parent.input_links) if parent is not None else ((), ())
-        names = [re.split(r"[.\[]", spec.name, maxsplit=1)[0] for spec in specs]
+        names = [name_root(spec.name) for spec in specs]
         place = next((at for at, given in enumerate(links) if given == link), None)
         if place is None and link.call >= 0:
             return link.call

@@ -18,6 +18,7 @@ __all__ = [
     "LayerEdit",
     "LineEdit",
     "ModeEdit",
+    "SettingEdit",
     "Trial",
     "Verdict",
     "change_lines",
@@ -75,6 +76,14 @@ class AroundEdit(NamedTuple):
     after: str = ""
 
 
+class SettingEdit(NamedTuple):
+    """A layer, and all in it that have the setting, get another value of it: ``batch_first`` of a Transformer."""
+
+    path: str
+    name: str
+    value: object
+
+
 class ModeEdit(NamedTuple):
     """The model is put in train or eval mode."""
 
@@ -87,7 +96,7 @@ class InputEdit(NamedTuple):
     specs: tuple[TensorSpec, ...]
 
 
-Edit = LineEdit | LayerEdit | AroundEdit | ModeEdit | InputEdit
+Edit = LineEdit | LayerEdit | AroundEdit | SettingEdit | ModeEdit | InputEdit
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from modelsummary_ipy.isolation.global_state import draws_undone
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate, build_real_shadow
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
-from modelsummary_ipy.records.fixes import AroundEdit, Edit, LayerEdit, LineEdit, ModeEdit
+from modelsummary_ipy.records.fixes import AroundEdit, Edit, LayerEdit, LineEdit, ModeEdit, SettingEdit
 from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.tracing.edited_source import bind_edited
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
@@ -65,11 +65,22 @@ class FixedModel(ShadowTemplate):
                 self._set_value(work, edit)
             elif isinstance(edit, AroundEdit):
                 _set_around(work, edit)
+            elif isinstance(edit, SettingEdit):
+                self._set_everywhere(work, edit)
             elif isinstance(edit, ModeEdit):
                 work.module.train(edit.training)
         lines = [edit for edit in self._edits if isinstance(edit, LineEdit)]
         if lines:
             bind_edited(work.modules, lines)
+
+    def _set_everywhere(self, work: Shadow, edit: SettingEdit) -> None:
+        """Set a plain attribute of a layer and of those in it that have it."""
+        for module in work.module.get_submodule(edit.path).modules():
+            if edit.name in vars(module):
+                setattr(module, edit.name, edit.value)
+                index = work.index_of[id(module)]
+                fact = self.tree.modules[index]
+                self.tree.modules[index] = fact._replace(settings={**fact.settings, edit.name: edit.value})
 
     def _set_value(self, work: Shadow, edit: LayerEdit) -> None:
         owner_path, _, name = edit.path.rpartition(".")

@@ -46,6 +46,10 @@ _FLOATING = _words(
     fractional_max_pool2d interpolate upsample unfold fold multinomial bernoulli bernoulli_ rand_like randn_like stft
     binary_cross_entropy_with_logits cross_entropy nll_loss lerp normal_ uniform_ cdist"""
 )
+#: Their ``output_padding`` has a limit.
+_TRANSPOSED = functions_of("transposed convolution")
+_TRANSPOSED_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_PADDING_DEFAULTS = (("output_padding", 0), ("stride", 1), ("dilation", 1))
 #: They refuse booleans.
 _NOT_BOOL = _words("sub sub_ neg relu relu_ abs topk argmax argmin median cumsum cumprod pow addcmul addcdiv")
 #: They write a result into a tensor whose dtype may be too narrow for it.
@@ -77,6 +81,8 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
     Raises:
         Exception: Whatever the real operation raises on zeros of the same sizes and dtypes.
     """
+    if name in _TRANSPOSED:
+        _check_output_padding(args, kwargs)
     if name not in _WATCHED or (name in _PLAIN and _is_all_one(args, kwargs)):
         return
     tensors = _tensors_in(args, kwargs)
@@ -91,6 +97,23 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
         _passed.add(key)
     elif not isinstance(error, UnknownError):
         raise error
+
+
+def _check_output_padding(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise what a transposed convolution raises for real about ``output_padding``: fakes take any."""
+    given = {**dict(zip(_TRANSPOSED_ARGUMENTS, args, strict=False)), **kwargs}
+    dims = max(given["weight"].dim() - 2, 1)
+    sizes = [_spread(given.get(key, default), dims) for key, default in _PADDING_DEFAULTS]
+    for padding, stride, dilation in zip(*sizes, strict=False):
+        if padding >= max(stride, dilation):
+            raise RuntimeError(
+                f"output padding must be smaller than either stride or dilation, but got output_padding: {padding}, "
+                f"stride: {stride}, dilation: {dilation}"
+            )
+
+
+def _spread(value: Any, dims: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * dims
 
 
 def _is_all_one(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

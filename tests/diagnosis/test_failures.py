@@ -23,6 +23,8 @@ from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.records.errors import CheckError, ForwardError
 from modelsummary_ipy.summary import ModelSummary
 from tests import failing_models
+from tests.diagnosis.test_twins import find_error
+from tests.diagnosis.twins import TWINS
 from tests.failing_cases import CASES, Failing
 
 FILE = Path(failing_models.__file__)
@@ -98,7 +100,7 @@ def apply_fix(case: Failing, error: ForwardError) -> nn.Module:
             layers.append(part)
         elif found := re.fullmatch(r"(.+) before '(.+?)'(?: and (.+) after it)?", part):
             hooks.append(found)
-        else:
+        elif part != "model(x.unsqueeze(0))":  # that changes the input
             elsewhere = re.fullmatch(r"at \S+:(\d+): (.+)", part)
             number = int(elsewhere[1] if elsewhere else error.source.rpartition(":")[2])
             old = source[number - 1]
@@ -178,7 +180,8 @@ def test_doing_what_the_fix_says_makes_the_model_run(case: Failing) -> None:
     error = summarise(case).error
     assert error is not None
     model = apply_fix(case, error)
-    model(*make_inputs(case, model))
+    inputs = make_inputs(case, model)
+    model(*[x.unsqueeze(0) for x in inputs] if error.fix == "model(x.unsqueeze(0))" else inputs)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.sizes], ids=lambda case: case.id)
@@ -373,5 +376,6 @@ def find_examples() -> list[str]:
 def test_the_page_on_errors_shows_reasons_that_are_given() -> None:
     examples = find_examples()
     given = [error.reason for case in CASES if (error := summarise(case).error) is not None]
+    given += [find_error(number).reason for number in range(len(TWINS))]
     assert len(examples) > 30
     assert [example for example in examples if not any(example in reason for reason in given)] == []

@@ -7,14 +7,43 @@ from typing import Any
 from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_line, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_argument,
+    fix_creation,
+    fix_line,
+    set_everywhere,
+    set_value,
+    write_size,
+)
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, join_arguments
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["explain_attention"]
+__all__ = ["explain_attention", "explain_transformer"]
+
+
+def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
+    """Explain a Transformer whose source and target have another number of samples where it reads the batch."""
+    fact = ctx.fact
+    if ctx.call is None or fact is None or fact.type_name != "Transformer" or len(ctx.data) < 2:
+        return None
+    source, target = ctx.data[:2]
+    if source.rank != 3 or target.rank != 3:
+        return None
+    inside = [module for module in ctx.trace.modules if f"{module.path}.".startswith(f"{ctx.call.path}.")]
+    first = next((module.settings["batch_first"] for module in inside if "batch_first" in module.settings), False)
+    batch = 0 if first else 1
+    if source.shape[batch] == target.shape[batch]:
+        return None
+    reason = (
+        f"batch_first={bool(first)} reads dim {batch} as the batch: the source has {source.shape[batch]} there, "
+        f"the target {target.shape[batch]}"
+    )
+    same = source.shape[1 - batch] == target.shape[1 - batch]
+    fix = set_everywhere(ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
+    return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
 
 
 def explain_attention(ctx: FailureContext) -> Diagnosis | None:
@@ -108,6 +137,8 @@ class _Heads:
                 return Diagnosis(reason, expected, fix)
             heads = self.settings.get("num_heads", 1)
             changes: dict[str, Any] = {setting: x.shape[-1]}
+            if setting == "kdim" and self.value.shape[-1] == x.shape[-1]:  # one memory is both
+                changes["vdim"] = x.shape[-1]
             if setting == "embed_dim":
                 changes = {"embed_dim": x.shape[-1], "kdim": None, "vdim": None}
                 if x.shape[-1] % heads:
@@ -143,23 +174,59 @@ class _Heads:
         target, source = self.query.shape[steps], self.key.shape[steps]
         batch = self.query.shape[0 if self.batch_first else 1] if batched else 1
         heads = int(self.settings.get("num_heads", 1))
+        wanted: tuple[int, ...]
         mask = self.operands.get("attn_mask")
         if mask is not None:
-            wanted: tuple[int, ...] = (target, source) if mask.rank != 3 else (batch * heads, target, source)
+            wanted = (target, source) if mask.rank != 3 else (batch * heads, target, source)
+            if mask.shape != wanted and (found := self._explain_order(mask.shape[-1])) is not None:
+                return found
             if mask.shape != wanted:
                 reason = f"attn_mask is {write_shape(mask.shape)}: {target} queries attend to {source} keys"
                 words = f"attn_mask {write_shape((target, source))} or {write_shape((batch * heads, target, source))}"
                 return self._mask_diagnosis(mask, wanted, reason, words)
         padding = self.operands.get("key_padding_mask")
         wanted = (batch, source) if batched else (source,)
+        if padding is not None and batched and padding.shape == wanted[::-1] != wanted:
+            found = self._explain_order(source if self.batch_first else batch)
+            if found is not None:
+                return found
         if padding is not None and padding.shape != wanted:
             reason = f"key_padding_mask is {write_shape(padding.shape)}: {batch} samples of {source} keys each"
             return self._mask_diagnosis(padding, wanted, reason, f"key_padding_mask {write_shape(wanted)}")
         return None
 
+    def _explain_order(self, steps: int) -> Diagnosis | None:
+        """A mask is of the steps that stand where this layer reads the batch."""
+        if self.query.rank != 3 or self.query.shape[0 if not self.batch_first else 1] == steps:
+            return None
+        batch = 0 if self.batch_first else 1
+        if self.query.shape[batch] != steps:
+            return None
+        reason = (
+            f"batch_first={self.batch_first} reads dim {batch} of {write_shape(self.query.shape)} as the batch, "
+            f"and the mask is of these {steps} as steps"
+        )
+        fix = set_everywhere(self._find_outermost(), "batch_first", value=not self.batch_first)
+        return Diagnosis(reason, f"a mask of {self.query.shape[1 - batch]} steps", fix)
+
+    def _find_outermost(self) -> str:
+        """Return the path of the outermost layer of torch's that this one is a part of."""
+        call, path = self.call, self.call.path
+        while call.parent is not None:
+            call = self.ctx.trace.calls[call.parent]
+            fact = self.ctx.flow.module_of(call)
+            if fact is None or ("batch_first" not in fact.settings and not fact.type_name.startswith("Transformer")):
+                break
+            path = call.path
+        return path
+
     def _mask_diagnosis(self, mask: Operand, wanted: tuple[int, ...], reason: str, expected: str) -> Diagnosis:
-        fix = fix_creation(self.ctx, mask, wanted)
-        return Diagnosis(reason, expected, fix, candidates=self.ctx.change_input(mask, shape=wanted))
+        name = write_size(self.ctx, 0, 1 if self.batch_first else 0)
+        target = self.query.shape[1 if self.batch_first else 0] if self.query.rank == 3 else -1
+        names = {axis: name for axis, size in enumerate(wanted) if size == target} if name else {}
+        fix = fix_creation(self.ctx, mask, wanted, names)
+        others = (fix_creation(self.ctx, mask, wanted),)
+        return Diagnosis(reason, expected, fix, others=others, candidates=self.ctx.change_input(mask, shape=wanted))
 
 
 def _change_all(ctx: FailureContext, call: Call, change: str) -> Candidate:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
+from modelsummary_ipy.diagnosis.failures.alignment import (
+    explain_channels,
+    explain_margin,
+    explain_ones,
+    explain_pooled,
+    explain_table,
+)
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
     NOTHING,
-    STEER,
     STEP,
     Diagnosis,
     FailureContext,
     Operand,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, resize_param, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, set_value
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
-from modelsummary_ipy.records.fixes import Candidate
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
 
 _ELEMENTWISE = frozenset(
     """add sub mul div pow add_ sub_ mul_ div_ maximum minimum where lerp addcmul eq ne lt le gt ge logical_and
-    logical_or and or xor masked_fill masked_fill_ fmod remainder atan2 floordiv copy_ expand_as mse_loss l1_loss
+    kl_div logical_or and or xor masked_fill masked_fill_ fmod remainder atan2 floordiv copy_ expand_as mse_loss l1_loss
     smooth_l1_loss binary_cross_entropy binary_cross_entropy_with_logits""".split()  # noqa: SIM905  # words, not a list
 )
 
@@ -54,13 +58,12 @@ def _explain_pair(
 ) -> Diagnosis:
     rank = max(left.rank, right.rank)
     expected = "equal sizes, or 1, in every dim"
-    if left.rank != right.rank:
+    found = explain_channels(ctx, places, (left, right)) if left.rank != right.rank else None
+    if found is None and left.rank != right.rank:
         found = _explain_missing_axes(ctx, places, left, right)
-        if found is not None:
-            return found
-    table = _find_table(ctx, (left, right))
-    if table is not None and len(axes) == 1:
-        return _explain_table(ctx, left, right, table, axes[0])
+    found = found or explain_table(ctx, places, (left, right), axes)
+    if found is not None:
+        return found
     spatial = [axis for axis in axes if rank + axis >= 2] if rank > 2 else []
     if spatial and left.rank == right.rank:
         halved = explain_half_pixel(ctx, places, left, right, spatial)
@@ -68,8 +71,10 @@ def _explain_pair(
             return halved
     if left.rank == right.rank:
         residual = _explain_residual(ctx, places, left, right, axes)
-        if residual is not None:
-            return residual
+        margin = residual or explain_margin(ctx, places, (left, right), axes)
+        margin = margin or (explain_pooled(ctx, places, (left, right), axes) if len(spatial) == len(axes) else None)
+        if margin is not None:
+            return margin
     words = " and ".join(
         f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
     )
@@ -90,6 +95,9 @@ def _explain_missing_axes(
     if not fitting:
         return None
     at = max(fitting, key=lambda a: sum(x == y for x, y in zip(small.shape[:a], big.shape, strict=False)))
+    is_mask = small.spec.dtype == "bool" and small.shape[-1] == big.shape[-1]
+    if is_mask:  # a mask is of the keys, which the softmax runs over
+        at = max(a for a in fitting if a < small.rank) if any(a < small.rank for a in fitting) else at
     template = f"{{}}.unsqueeze({at})"
     if missing > 1:
         index = ", ".join([":"] * at + ["None"] * missing)
@@ -99,37 +107,10 @@ def _explain_missing_axes(
         f"{write_shape(small.shape)} is aligned with the last dims of {write_shape(big.shape)}; "
         f"{write_shape(sizes)} would broadcast"
     )
-    return Diagnosis(reason, f"{write_shape(sizes)}", fix_operand(ctx, place, template))
-
-
-def _find_table(ctx: FailureContext, operands: tuple[Operand, Operand]) -> Operand | None:
-    """Return the tensor that comes from a parameter or buffer and not from the input: positions, a mask."""
-    for x, other in (operands, operands[::-1]):
-        if ctx.flow.sources(other.link) and not ctx.flow.sources(x.link):
-            return x
-    return None
-
-
-def _explain_table(ctx: FailureContext, left: Operand, right: Operand, table: Operand, axis: int) -> Diagnosis:
-    data = right if table is left else left
-    which = 1 if table is left else 0
-    came, most = data.shape[axis], table.shape[axis]
-    name, fix = _name_table(ctx, table, axis, came)
-    reason = f"input has {came} positions, {name} has {most}"
-
-    return Diagnosis(reason, f"at most {most} in dim {data.rank + axis}", fix, STEER, (dim_of(axis, which), most))
-
-
-def _name_table(ctx: FailureContext, table: Operand, axis: int, came: int) -> tuple[str, Candidate]:
-    param = table.param
-    link = table.link
-    for call in ctx.flow.walk_back(link, 4):
-        if param is None:
-            param = next((index for index in call.input_params if index is not None), None)
-    if param is None or not ctx.trace.params[param].names:
-        return "the other tensor", NOTHING
-    name = ctx.trace.params[param].names[0]
-    return f"'{name}'", resize_param(ctx, replace(table, param=param), axis, came)
+    if is_mask:
+        reason += f"; the softmax runs over the last dim, whose {small.shape[-1]} the mask has last"
+    others = [fix_operand(ctx, place, f"{{}}.unsqueeze({a})") for a in fitting if a != at and missing == 1]
+    return Diagnosis(reason, f"{write_shape(sizes)}", fix_operand(ctx, place, template), others=tuple(others))
 
 
 def explain_half_pixel(
@@ -158,7 +139,7 @@ def _explain_residual(
     """A skip connection past layers that changed the channels or strided: it needs a layer of its own."""
     assert ctx.call is not None
     rank = left.rank
-    made = [x.link.call if x.link is not None else -2 for x in (left, right)]
+    made = [_find_origin(ctx, x) for x in (left, right)]
     skip, main, place = (left, right, places[0]) if made[0] < made[1] else (right, left, places[1])
     channels = rank + axes[-1] == 1 or -(rank - 1) in axes
     path = f"{ctx.call.path}.shortcut" if ctx.call.path else "shortcut"
@@ -185,8 +166,30 @@ def _explain_residual(
         return None
     if not ctx.flow.sources(skip.link):
         return None
-    fix = set_value(path, layer) + fix_operand(ctx, place, "self.shortcut({})")
+    passed = _find_identity(ctx, skip)
+    fix = set_value(passed, layer) if passed else set_value(path, layer) + fix_operand(ctx, place, "self.shortcut({})")
     return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
+
+
+def _find_origin(ctx: FailureContext, x: Operand) -> int:
+    """Return the call that made a tensor, an Identity that passed it on apart."""
+    link = x.link
+    while link is not None and link.call >= 0 and ctx.trace.calls[link.call].type_name == "Identity":
+        link = ctx.trace.calls[link.call].input_links[0]
+    return link.call if link is not None else -2
+
+
+def _find_identity(ctx: FailureContext, x: Operand) -> str:
+    """Return the path of the Identity or the empty Sequential that a skip went through last; ``""`` if none."""
+    assert ctx.call is not None
+    for call in reversed(ctx.trace.calls[: ctx.call.index]):
+        fact = ctx.flow.module_of(call)
+        if fact is None or fact.type_name not in ("Identity", "Sequential") or fact.children:
+            continue
+        links = (*call.output_links[:1], *call.input_links[:1])
+        if call.parent == ctx.call.parent and x.link in links and call.outputs[0].shape == x.shape:
+            return str(call.path)
+    return ""
 
 
 def _is_convolved(ctx: FailureContext, x: Operand) -> bool:
@@ -228,8 +231,16 @@ def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[in
     rank = first.rank
     if rank > 2 and all(axis >= 2 for axis in axes):
         halved = explain_half_pixel(ctx, (0, place), first, x, [axis - rank for axis in reversed(axes)])
+        pair, back = (first, x), [axis - rank for axis in reversed(axes)]
+        halved = halved or explain_margin(ctx, (0, place), pair, back) or explain_pooled(ctx, (0, place), pair, back)
         if halved is not None:
             return halved
+    if (
+        along is not None
+        and len(axes) == 1
+        and (ones := explain_ones(ctx, (0, place), (first, x), axes[0])) is not None
+    ):
+        return ones
     words = " and ".join(f"{first.shape[axis]} against {x.shape[axis]} in dim {axis}" for axis in axes)
     joins = (
         f"{ctx.function} concatenates along dim {along}" if along is not None else f"{ctx.function} needs equal shapes"
@@ -263,6 +274,10 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
     return _explain_inner(ctx, left, right, inner_left, inner_right)
 
 
+def _turn(items: list[str], write: Callable[[str], str]) -> str:
+    return write("\0".join(items[::-1]))
+
+
 def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_left: int, inner_right: int) -> Diagnosis:
     expected = f"{inner_left} in dim {max(right.rank - 2, 0)} of the second tensor"
     last = len(ctx.operands) - 1
@@ -272,6 +287,13 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
         reason += f"; transposed, the second has {inner_left} there"
         return Diagnosis(reason, expected, fix_operand(ctx, last, turn))
+    assert ctx.call is not None
+    if left.rank == right.rank == 2 and right.shape[0] == right.shape[1] == left.shape[0] and right.param is None:
+        # A matrix of nodes by nodes goes in front of their features.
+        swap = fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, _turn))
+        if swap:
+            reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
+            return Diagnosis(reason, expected, swap)
     if left.rank > 1 and left.shape[-2] == inner_right:
         reason += f"; transposed, the first has {inner_right} there"
         return Diagnosis(reason, expected, fix_operand(ctx, last - 1, "{}.transpose(-2, -1)"))

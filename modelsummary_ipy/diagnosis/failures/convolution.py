@@ -6,9 +6,10 @@ from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
+from modelsummary_ipy.diagnosis.failures.linear import is_map
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.diagnosis.torch_names import CATS, MAP_LAYERS
+from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
 __all__ = ["explain_convolution", "move_to_channels"]
@@ -30,7 +31,23 @@ def explain_convolution(ctx: FailureContext) -> Diagnosis | None:
     axis = x.rank - spatial - 1
     if x.shape[axis] != channels:
         return _explain_channels(ctx, x, channels, spatial)
-    return _explain_window(ctx, x, spatial)
+    return _explain_output_padding(ctx, spatial) or _explain_window(ctx, x, spatial)
+
+
+def _explain_output_padding(ctx: FailureContext, spatial: int) -> Diagnosis | None:
+    """A transposed convolution adds as much at the end as its stride, and more than it could choose from."""
+    given = [ctx.given(name, default) for name, default in (("output_padding", 0), ("stride", 1), ("dilation", 1))]
+    added, strides, dilations = (value if isinstance(value, tuple) else (value,) * spatial for value in given)
+    if not ctx.function.startswith("conv_transpose") or not all(type(n) is int for n in (*added, *strides, *dilations)):
+        return None
+    most = tuple(max(stride, dilation) - 1 for stride, dilation in zip(strides, dilations, strict=False))
+    odd = next((axis for axis, (size, limit) in enumerate(zip(added, most, strict=False)) if size > limit), None)
+    if odd is None:
+        return None
+    reason = f"output_padding {added[odd]} must be smaller than stride {strides[odd]}"
+    reason += f" or dilation {dilations[odd]}" if dilations[odd] > 1 else ""
+    kept = tuple(min(size, limit) for size, limit in zip(added, most, strict=False))
+    return Diagnosis(reason, f"output_padding of at most {most[odd]}", fix_module(ctx, output_padding=kept))
 
 
 def _find_channels(ctx: FailureContext) -> int | None:
@@ -78,7 +95,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     like_input = ctx.is_like_input(x)
     search = RESHAPE if like_input else ()
     goal = (dim_of(-spatial - 1), channels)
-    if x.shape[-1] == channels and (like_input or not _is_map(ctx, x)):
+    if x.shape[-1] == channels and (like_input or not is_map(ctx, x)):
         reason = f"the last dim has the {channels} channels: {write_shape(x.shape)} is channels-last"
         fix = fix_argument(ctx, move_to_channels(x.rank, spatial))
         return Diagnosis(reason, expected, fix, search, goal)
@@ -97,22 +114,12 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     groups = ctx.setting("groups", 1)
     changes: dict[str, Any] = {"in_channels": got}
     if isinstance(groups, int) and groups > 1:
-        changes["groups"] = got if groups == channels else groups
-        if got % changes["groups"]:
-            return Diagnosis(reason, expected, NOTHING, search, goal)
+        out = ctx.setting("out_channels", got)
+        fitting = [n for n in range(1, groups + 1) if got % n == 0 and out % n == 0]
+        changes["groups"] = got if groups == channels else max(fitting)
         if groups == channels and ctx.setting("out_channels") == channels:
             changes["out_channels"] = got
     return Diagnosis(reason, expected, fix_module(ctx, **changes), search, goal)
-
-
-def _is_map(ctx: FailureContext, x: Operand) -> bool:
-    """Return whether a tensor is the output of layers that keep channels in dim 1."""
-    for call in ctx.flow.walk_back(x.link):
-        if call.type_name in MAP_LAYERS or call.type_name in CATS:
-            return True
-        if not call.inputs or call.inputs[0].shape != x.shape:
-            return False
-    return False
 
 
 def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
-from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
+from modelsummary_ipy.diagnosis.failures.attention import explain_attention, explain_transformer, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import explain_broadcast, explain_cat, explain_matmul
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
@@ -18,7 +18,10 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
 from modelsummary_ipy.diagnosis.failures.fixes import find_earlier
+from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
+from modelsummary_ipy.diagnosis.failures.losses import explain_loss
+from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_batch
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_reshape, explain_split
@@ -38,11 +41,13 @@ Family = Callable[[FailureContext], "Diagnosis | None"]
 
 #: Explanations from shapes.
 _SIZES: tuple[Family, ...] = (
+    explain_einsum,
     explain_linear,
     explain_convolution,
     explain_norm,
     explain_recurrent,
     explain_attention,
+    explain_transformer,
     explain_cat,
     explain_matmul,
     explain_broadcast,
@@ -83,6 +88,10 @@ def explain(
         raise ValueError("the forward did not fail")
     errors = [] if errors is None else errors
     diagnosis = diagnose(ctx, errors)
+    if retracer is not None and not ctx.failure.limit:
+        missing = attempt("explanation missing_batch", errors, partial(explain_missing_batch, ctx), None)
+        if missing is not None and retracer.at(missing.candidates[0]).works:
+            diagnosis = missing
     found: list[Specs] = []
     search = ""
     if retracer is not None:
@@ -120,7 +129,8 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     if ctx.failure.limit:
         return Diagnosis(ctx.failure.limit)
     kinds_first = any(word in words for word in ("dtype", "scalar type", "not implemented for", "device", "Input type"))
-    for family in (explain_arguments, *(_KINDS + _SIZES if kinds_first else _SIZES + _KINDS)):
+    others = (*_KINDS, *_SIZES) if kinds_first else (*_SIZES, *_KINDS)
+    for family in (explain_arguments, explain_loss, explain_index, *others):
         what = f"explanation {family.__name__.removeprefix('explain_')}"
         diagnosis = attempt(what, errors, partial(family, ctx), None)
         if diagnosis is not None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import (
+    change_call,
     change_operation,
+    find_operands,
     set_argument,
     splice_argument,
     wrap_argument,
 )
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, read_statement
 from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
-from modelsummary_ipy.records.fixes import AroundEdit, Candidate, LayerEdit, LineEdit
+from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
 from modelsummary_ipy.records.trace import Call, Source
 
 __all__ = [
+    "add_batch",
     "find_earlier",
+    "find_name",
     "fix_argument",
     "fix_creation",
     "fix_line",
@@ -26,9 +31,12 @@ __all__ = [
     "fix_operand",
     "fix_setting",
     "place_line",
+    "read_arguments",
     "read_line",
     "resize_param",
+    "set_everywhere",
     "set_value",
+    "write_size",
 ]
 
 
@@ -75,6 +83,11 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
     if ctx.call is None:
         return NOTHING
     where = re.sub(r"\{\}", f"{{{position}}}", template)
+    used = [int(found) for found in re.findall(r"\{(\d+)\}", where) if int(found) != position]
+    texts = read_arguments(ctx)
+    for other in used:  # what is read twice must not be called twice
+        if other < len(texts) and "(" in texts[other] and not find_name(texts[other]):
+            return _name_first(ctx, other, texts[other], position, where, around)
 
     def edit(operands: list[str], write: object) -> str | None:
         if len(operands) <= position or not callable(write):
@@ -85,12 +98,81 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
     return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, edit))
 
 
+def _name_first(ctx: FailureContext, other: int, text: str, position: int, where: str, around: str) -> Candidate:
+    """Change an operand by another one, which gets a name in a line of its own in front: ``skip = skips.pop()``."""
+    assert ctx.call is not None
+    name = next(word for word in ("skip", "other", "second_map") if not re.search(rf"\b{word}\b", ctx.line))
+
+    def edit(operands: list[str], write: object) -> str | None:
+        if len(operands) <= max(position, other) or not callable(write):
+            return None
+        named = [name if i == other else item for i, item in enumerate(operands)]
+        items = [where.format(*named) if i == position else item for i, item in enumerate(named)]
+        return around.format(write("\0".join(items)))
+
+    changed = change_operation(ctx.line, ctx.call.type_name, edit)
+    return fix_line(ctx, f"{name} = {text}\n{changed}") if changed else NOTHING
+
+
 def fix_module(ctx: FailureContext, **changes: object) -> Candidate:
     """Write the failed layer with other settings: ``"self.fc = nn.Linear(784, 10)"``; nothing if it is not torch's."""
     fact = ctx.fact
     if fact is None or ctx.call is None or find_earlier(ctx) is not None:
         return NOTHING
     return set_value(fact.path, write_module(fact, ctx.trace, **changes))
+
+
+def set_everywhere(path: str, name: str, value: object) -> Candidate:
+    """Give a layer, and those in it that have the setting, another value of it."""
+    return Candidate(write_change(f"{path}.{name}", repr(value)), (SettingEdit(path, name, value),))
+
+
+def add_batch(ctx: FailureContext) -> Candidate:
+    """Give every input a batch of one; nothing if one has no dims, or the inputs are keywords of a container."""
+    facts = ctx.trace.inputs
+    if not facts or not all(fact.spec.shape for fact in facts):
+        return NOTHING
+    names = [fact.spec.name for fact in facts]
+    plain = [name or "x" for name in names]
+    if any(not name.isidentifier() for name in plain):
+        return NOTHING
+    specs = tuple(fact.spec._replace(shape=(1, *fact.spec.shape)) for fact in facts)
+    words = ", ".join(f"{name}.unsqueeze(0)" for name in plain)
+    method = "" if ctx.trace.method == "forward" else f".{ctx.trace.method}"
+    return Candidate(f"model{method}({words})", (InputEdit(specs),))
+
+
+def write_size(ctx: FailureContext, position: int, axis: int) -> str:
+    """Write a size of what the failing line passes on without a number: ``"x.size(0)"``; ``""`` if it has no name."""
+    texts = read_arguments(ctx)
+    if position >= len(texts):
+        return ""
+    name = find_name(texts[position])
+    return f"{name}.size({axis})" if name else ""
+
+
+def find_name(text: str) -> str:
+    """Return the name that stands for a tensor in an expression: ``"x"`` in ``"self.embed(x)"``; ``""`` if several."""
+    if text.isidentifier():
+        return text
+    found = re.fullmatch(r"[\w.\[\]]+\((\w+)\)", text)
+    return found[1] if found is not None and not found[1].isdigit() else ""
+
+
+def read_arguments(ctx: FailureContext) -> list[str]:
+    """Return what the failing line passes to what failed, as it is written."""
+    if ctx.call is None:
+        return []
+    if ctx.call.kind == "op":
+        return find_operands(ctx.line, ctx.call.type_name)
+    found: list[str] = []
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+        found.extend([*arguments, *keywords.values()])
+        return None
+
+    change_call(ctx.line, name_member(ctx.call.path), edit)
+    return found
 
 
 def set_value(path: str, code: str) -> Candidate:
@@ -134,8 +216,16 @@ _CARRIERS = frozenset(
 )
 
 
-def fix_creation(ctx: FailureContext, x: Operand, size: tuple[int, ...]) -> Candidate:
+def fix_creation(
+    ctx: FailureContext, x: Operand, size: tuple[int, ...], names: Mapping[int, str] | None = None
+) -> Candidate:
     """Give a tensor that the forward makes another size, on the line that makes it.
+
+    Args:
+        ctx: The failure.
+        x: The tensor.
+        size: What it is to have.
+        names: By axis, how to write a size that is the input's.
 
     Returns:
         ``"at net.py:12: h = torch.zeros(2, 4, 16)"``; nothing if its line does not have the size.
@@ -144,7 +234,7 @@ def fix_creation(ctx: FailureContext, x: Operand, size: tuple[int, ...]) -> Cand
         if call.type_name in SIZED_FACTORIES:
             line = read_line(call.source)
             old = call.outputs[0].shape if call.outputs else ()
-            new = splice_argument(line, call.type_name, old, size) if line else ""
+            new = splice_argument(line, call.type_name, old, size, names or {}) if line else ""
             return place_line(ctx, call, new if new != line else "")
         if call.kind != "op" or call.type_name not in _CARRIERS:
             return NOTHING

@@ -9,11 +9,11 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, 
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CATS, RECURRENTS
+from modelsummary_ipy.diagnosis.torch_names import CATS, MAP_LAYERS, RECURRENTS
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import TensorSpec
 
-__all__ = ["explain_linear", "find_source_map", "move_to_end"]
+__all__ = ["explain_linear", "find_source_map", "is_map", "move_to_end"]
 
 _FLATTENERS = frozenset({"flatten", "Flatten", "view", "reshape", "_unsafe_view"})
 
@@ -65,7 +65,10 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     axis = 1 + shape[1:-1].index(taken)
     reason = f"dim {axis} has the {taken} features, the last dim has {shape[-1]}; a Linear multiplies the last dim"
     search = RESHAPE if ctx.is_like_input(x) else ()
-    return Diagnosis(reason, expected, fix_argument(ctx, move_to_end(axis, rank)), search)
+    others: tuple[Candidate, ...] = ()
+    if rank == 4 and axis == 1:
+        others = (fix_argument(ctx, "{}.mean((2, 3))"), fix_argument(ctx, "{}.amax((2, 3))"))
+    return Diagnosis(reason, expected, fix_argument(ctx, move_to_end(axis, rank)), search, others=others)
 
 
 def find_source_map(ctx: FailureContext, x: Operand) -> TensorSpec | None:
@@ -113,6 +116,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     maker = ctx.flow.producer(x.link)
     got = x.shape[-1]
     fix = fix_module(ctx, in_features=got)
+    if x.rank > 3 and maker is not None and is_map(ctx, x):
+        return _explain_map(ctx, x, taken, expected, fix)
     reason = f"{ctx.describe_giver(x, -1)} {got} features, {ctx.owner} expects {taken}"
     if got == 2 * taken and (name := _find_bidirectional(ctx, x)):
         reason = f"{name} is bidirectional: it outputs 2 × {taken} = {got} features, {ctx.owner} expects {taken}"
@@ -126,6 +131,24 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
             reason = f"the weight {write_shape(weight.shape)} is transposed: a Linear's weight is [out, in]"
             fix = fix_operand(ctx, 1, "{}.t()")
     return Diagnosis(reason, expected, fix, RESHAPE if ctx.is_like_input(x) else STEER, (dim_of(-1), taken))
+
+
+def is_map(ctx: FailureContext, x: Operand) -> bool:
+    """Return whether a tensor is the output of layers that keep channels in dim 1."""
+    for call in ctx.flow.walk_back(x.link):
+        if call.type_name in MAP_LAYERS or call.type_name in CATS:
+            return True
+        if not call.inputs or call.inputs[0].shape != x.shape:
+            return False
+    return False
+
+
+def _explain_map(ctx: FailureContext, x: Operand, taken: int, expected: str, fix: Candidate) -> Diagnosis:
+    """A feature map that was neither flattened nor, flattened, of that size."""
+    features = math.prod(x.shape[1:])
+    reason = f"the feature map was not flattened: {write_product(x.shape[1:])} features, {ctx.owner} expects {taken}"
+    flat = fix_argument(ctx, "{}.flatten(1)") + fix_module(ctx, in_features=features)
+    return Diagnosis(reason, expected, flat or fix, others=(fix,))
 
 
 def _find_bidirectional(ctx: FailureContext, x: Operand) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module, set_value, write_size
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_recurrent"]
 
@@ -82,6 +86,44 @@ def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...],
         reason += ": its dims are in another order"
         if ctx.setting("batch_first"):
             reason += " (batch_first moves the batch of the input, not of the state)"
-    fix = fix_creation(ctx, state, wanted)
+    if not is_cell and directions == 1 and (giver := _find_encoder(ctx, state)) is not None:
+        return _explain_encoder(ctx, state, giver, wanted)
+    if not is_cell and directions == 2 and state.rank == 3 and 2 * state.shape[0] == wanted[0]:
+        reason += f": {layers} layers × 2 directions = {wanted[0]}"
+    batch_axis = 0 if is_cell or ctx.setting("batch_first") else 1
+    name = write_size(ctx, 0, batch_axis)
+    fix = fix_creation(ctx, state, wanted, {0 if is_cell else 1: name} if name else None)
+    others = (fix_creation(ctx, state, wanted),)
     candidates = ctx.change_input(state, shape=wanted)
-    return Diagnosis(reason, expected, fix, () if fix or candidates else RESHAPE, candidates=candidates)
+    return Diagnosis(reason, expected, fix, () if fix or candidates else RESHAPE, candidates=candidates, others=others)
+
+
+def _find_encoder(ctx: FailureContext, state: Operand) -> Call | None:
+    """Return the recurrent layer whose state was passed on as it is."""
+    maker = ctx.flow.producer(state.link)
+    is_recurrent = maker is not None and maker.kind == "module" and maker.type_name in RECURRENTS
+    return maker if is_recurrent else None
+
+
+def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: tuple[int, ...]) -> Diagnosis:
+    """An encoder's state does not have the layers and directions of the decoder that it starts."""
+    fact = ctx.flow.module_of(giver)
+    settings = fact.settings if fact is not None else {}
+    layers, both = int(settings.get("num_layers", 1)), bool(settings.get("bidirectional"))
+    directions = 2 if both else 1
+    reason = (
+        f"the state of '{giver.path}' is {write_shape(state.shape)}: {layers} layers × {directions} directions; "
+        f"{ctx.owner} needs {write_shape(wanted)}"
+    )
+    expected = f"a state {write_shape(wanted)}"
+    fix = NOTHING
+    others: tuple[Candidate, ...] = ()
+    if state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and giver.type_name != "LSTM":
+        summed = "{}.sum(0, keepdim=True)" if layers == 1 else f"{{}}.unflatten(0, ({layers}, 2)).sum(1)"
+        fix = fix_argument(ctx, summed, position=1)
+        others = (
+            (set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False)),) if fact is not None else ()
+        )
+    elif state.shape[1:] == wanted[1:] and wanted[0] < state.shape[0] and giver.type_name != "LSTM":
+        fix = fix_argument(ctx, f"{{}}[-{wanted[0]}:]", position=1)
+    return Diagnosis(reason, expected, fix, others=others)

@@ -40,6 +40,8 @@ def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
         return None
     if ctx.function == "expand":
         return _explain_expand(ctx, x, wanted)
+    if wanted.count(-1) > 1:
+        return _explain_unknowns(ctx, wanted)
     fixed = math.prod([size for size in wanted if size != -1])
     total = x.numel
     if (fixed and total % fixed == 0 and -1 in wanted) or total == fixed:
@@ -62,6 +64,18 @@ def _read_target(ctx: FailureContext) -> tuple[int, ...] | None:
     if not isinstance(value, tuple) or not all(type(size) is int for size in value):
         return None
     return value
+
+
+def _explain_unknowns(ctx: FailureContext, wanted: tuple[int, ...]) -> Diagnosis:
+    reason = f"{write_shape(wanted)} has {wanted.count(-1)} unknown sizes: only one -1 can be worked out"
+
+    def edit(items: list[str], write: Any) -> str | None:
+        at = next((index for index, item in enumerate(items[1:], 1) if item.strip("()") == "-1"), None)
+        return (
+            None if at is None else str(write("\0".join([*items[:at], f"{items[0]}.size({at - 1})", *items[at + 1 :]])))
+        )
+
+    return Diagnosis(reason, "one -1", fix_line(ctx, change_operation(ctx.line, ctx.function, edit)))
 
 
 def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:

@@ -257,7 +257,7 @@ def set_argument(line: str, name: str, keyword: str, position: int, value: str) 
     return splice_node(line, call, f"{text[:-1]}, {keyword}={value})")
 
 
-def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int, ...]) -> str:
+def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int, ...], names: Mapping[int, str]) -> str:
     """Give another size to a call that makes a tensor, ``torch.zeros(2, 4)`` or ``torch.zeros((2, 4))``.
 
     Args:
@@ -265,6 +265,7 @@ def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int,
         name: ``"zeros"``.
         old: The size it makes now; what is equal in both stays as it is written.
         size: The size it is to make.
+        names: By axis, what to write for a size.
     """
     calls = _find_calls(line, name)
     if len(calls) != 1 or not calls[0].args:
@@ -275,9 +276,9 @@ def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int,
         return ""
     if len(old) != len(size):
         return ""
-    for item, before, after in reversed(list(zip(items, old, size, strict=True))):
+    for axis, (item, before, after) in reversed(list(enumerate(zip(items, old, size, strict=True)))):
         if before != after:
-            line = splice_node(line, item, str(after))
+            line = splice_node(line, item, names.get(axis, str(after)))
     return line
 
 

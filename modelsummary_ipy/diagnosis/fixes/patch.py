@@ -9,10 +9,10 @@ import linecache
 from collections.abc import Sequence
 
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
-from modelsummary_ipy.diagnosis.failures.source_edits import splice_node
-from modelsummary_ipy.diagnosis.failures.statements import parse_file
-from modelsummary_ipy.records.fixes import Edit, LayerEdit, LineEdit, change_lines
-from modelsummary_ipy.records.trace import ModuleFact, Trace
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, splice_node
+from modelsummary_ipy.diagnosis.failures.statements import parse_file, read_statement
+from modelsummary_ipy.records.fixes import Edit, LayerEdit, LineEdit, SettingEdit, change_lines
+from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
 __all__ = ["write_patch"]
 
@@ -34,6 +34,11 @@ def write_patch(trace: Trace, edits: Sequence[Edit]) -> tuple[str, str] | None:
             if placed is None:
                 return None
             lines.append(placed)
+        elif isinstance(edit, SettingEdit):
+            placed_calls = place_setting(trace, edit)
+            if not placed_calls:
+                return None
+            lines += placed_calls
         elif isinstance(edit, LineEdit):
             lines.append(edit)
         else:
@@ -102,6 +107,34 @@ def place_layer(trace: Trace, edit: LayerEdit) -> LineEdit | None:
             found = _find_setter(owner, pieces[cut])
             return None if found is None else _edit_value(trace, edit, owner.forward_file, found, pieces[cut:])
     return None
+
+
+#: They take the setting and hand it on.
+_TAKE_BATCH_FIRST = frozenset({"Transformer", "TransformerEncoderLayer", "TransformerDecoderLayer"})
+
+
+def place_setting(trace: Trace, edit: SettingEdit) -> list[LineEdit]:
+    """Find the calls in a class that make a layer and those in it that have a setting, and give each the keyword."""
+    inside = [fact for fact in trace.modules if f"{fact.path}.".startswith(f"{edit.path}.")]
+    kinds = {fact.type_name for fact in inside if edit.name in fact.settings or fact.type_name in _TAKE_BATCH_FIRST}
+    owners = [trace.modules[0], *(fact for fact in trace.modules if f"{edit.path}.".startswith(f"{fact.path}."))]
+    owner = next((fact for fact in reversed(owners) if not fact.type_module.startswith("torch.")), None)
+    if owner is None or (tree := parse_file(owner.forward_file)) is None:
+        return []
+    found: dict[int, LineEdit] = {}
+    for body in ast.walk(tree):
+        if not isinstance(body, ast.ClassDef) or body.name != owner.type_name:
+            continue
+        for node in ast.walk(body):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            statement = read_statement(Source("", node.lineno, "", owner.forward_file)) if name in kinds else None
+            if statement is not None:
+                text = add_keyword(statement.text, name, edit.name, repr(edit.value))
+                if text:
+                    found[statement.first] = LineEdit(statement.filename, statement.first, statement.last, text)
+    return list(found.values())
 
 
 def _find_module(trace: Trace, path: str) -> ModuleFact | None:

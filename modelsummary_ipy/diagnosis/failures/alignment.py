@@ -1,0 +1,172 @@
+"""Two tensors that differ: tables longer than the input, margins to crop, maps to resize, ones to expand."""
+
+from __future__ import annotations
+
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_operand, read_arguments, resize_param
+from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
+from modelsummary_ipy.records.fixes import Candidate
+
+__all__ = ["explain_channels", "explain_margin", "explain_ones", "explain_pooled", "explain_table"]
+
+Places = tuple[int, int]
+
+
+def _find_tables(ctx: FailureContext, pair: tuple[Operand, Operand]) -> list[bool]:
+    """Say of each of two tensors whether it comes from a parameter or buffer and not from the input."""
+    fed = [bool(ctx.flow.sources(x.link)) for x in pair]
+    return [not own and other for own, other in (fed, fed[::-1])]
+
+
+def _find_param(ctx: FailureContext, x: Operand) -> int | None:
+    """Return the parameter or buffer that a tensor is, or was cut from."""
+    param = x.param
+    for call in ctx.flow.walk_back(x.link, 4):
+        if param is None:
+            param = next((index for index in call.input_params if index is not None), None)
+    return param if param is not None and ctx.trace.params[param].names else None
+
+
+def explain_channels(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """A parameter has one number a channel, and the channels are not the last dim."""
+    for table, place, data in ((pair[1], places[1], pair[0]), (pair[0], places[0], pair[1])):
+        param = _find_param(ctx, table)
+        if param is None or table.rank != 1 or data.rank < 3 or data.shape[1] != table.shape[0]:
+            continue
+        name = ctx.trace.params[param].names[0]
+        ones = ", 1" * (data.rank - 2)
+        reason = (
+            f"'{name}' [{table.shape[0]}] is aligned with the last dim, which has {data.shape[-1]}; "
+            f"dim 1 has the {table.shape[0]} channels"
+        )
+        fixes = [fix_operand(ctx, place, f"{{}}.view(-1{ones})")]
+        if data.rank == 4:
+            fixes.append(fix_operand(ctx, place, "{}[:, None, None]"))
+        expected = f"'{name}' as {write_shape((table.shape[0], *[1] * (data.rank - 2)))}"
+        return Diagnosis(reason, expected, fixes[0], others=tuple(fixes[1:]))
+    return None
+
+
+def explain_table(
+    ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
+) -> Diagnosis | None:
+    """A table of positions, or a mask of a largest length, that is longer or shorter than the input."""
+    tables = _find_tables(ctx, pair)
+    if not any(tables):
+        return None
+    which = tables.index(True)
+    table, data = pair[which], pair[1 - which]
+    if any(axis < -data.rank or axis < -table.rank for axis in axes):
+        return None
+    param = _find_param(ctx, table)
+    name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
+    came = {data.shape[axis] for axis in axes}
+    most = {table.shape[axis] for axis in axes}
+    if len(came) != 1 or len(most) != 1:
+        return None
+    reason = f"input has {came.copy().pop()} positions, {name} has {most.copy().pop()}"
+    expected = f"at most {most.copy().pop()} in dim {data.rank + axes[-1]}"
+    options: list[Candidate] = []
+    if came.pop() < min(most):
+        options += _write_cuts(ctx, places, which, pair, axes)
+    elif len(axes) == 1 and param is not None:
+        from_table = Operand(table.spec, table.link, param)
+        options.append(resize_param(ctx, from_table, axes[0], data.shape[axes[0]]))
+    fixes = [fix for fix in options if fix]
+    goal = (dim_of(axes[0], places[1 - which]), most.pop())
+    return Diagnosis(reason, expected, fixes[0] if fixes else NOTHING, STEER, goal, others=tuple(fixes[1:]))
+
+
+def _write_cuts(
+    ctx: FailureContext, places: Places, which: int, pair: tuple[Operand, Operand], axes: list[int]
+) -> list[Candidate]:
+    """Cut a table to the input's length: ``self.pos[:, :x.size(1)]``."""
+    table, data = pair[which], pair[1 - which]
+    texts = read_arguments(ctx)
+    other = texts[places[1 - which]] if places[1 - which] < len(texts) else ""
+    names = [name for name in dict.fromkeys([find_name(other), other]) if name]
+    found = []
+    for name in names:
+        cuts = []
+        for axis in range(-table.rank, max(axes) + 1):
+            at = data.rank + axis if find_name(other) == name else axis
+            cuts.append(f":{name}.size({at})" if axis in axes else ":")
+        found.append(
+            fix_operand(ctx, places[which], "{}[" + ", ".join(cuts).replace("{", "{{").replace("}", "}}") + "]")
+        )
+    return found
+
+
+def explain_margin(
+    ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
+) -> Diagnosis | None:
+    """One of two maps or signals is larger by what convolutions without padding took off, or with padding put on."""
+    large = 0 if pair[0].shape[axes[0]] > pair[1].shape[axes[0]] else 1
+    big, small = pair[large], pair[1 - large]
+    rank = big.rank
+    if rank != small.rank or rank < 3 or any(rank + axis < 2 for axis in axes):
+        return None
+    gaps = {big.shape[axis] - small.shape[axis] for axis in axes}
+    gap = gaps.pop()
+    makers = [call.type_name for x in pair for call in ctx.flow.walk_back(x.link, 12)]
+    if gaps or not 0 < 2 * gap < big.shape[axes[0]] or not CONVOLUTIONS.intersection(makers):
+        return None
+    sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
+    if rank == 3:
+        name = _find_padded(ctx, big)
+        reason = f"{sides[0]} against {sides[1]} in dim 2" + (
+            f": '{name}' pads by {gap} more than it takes off" if name else ""
+        )
+        cut = "{}" + f"[..., :-{gap}]"
+        return Diagnosis(reason, "signals of one length", fix_operand(ctx, places[large], cut))
+    before, after = gap // 2, gap - gap // 2
+    margin = f"{before}:-{after}" if before else f":-{after}"
+    cuts = ", ".join(margin if axis in axes else ":" for axis in range(2 - rank, 0))
+    where = " and ".join(str(rank + axis) for axis in sorted(axes))
+    reason = f"{sides[0]} against {sides[1]} in dim {where}: convolutions without padding took {gap} off the way"
+    fixes = [fix_operand(ctx, places[large], f"{{}}[:, :, {cuts}]")]
+    fixes.append(_resize(ctx, places[large], places[1 - large]))
+    return Diagnosis(reason, f"two feature maps of {write_shape(small.shape[2:])}", fixes[0], others=(fixes[1],))
+
+
+def _find_padded(ctx: FailureContext, x: Operand) -> str:
+    for call in ctx.flow.walk_back(x.link, 6):
+        grows = call.inputs and call.outputs and call.inputs[0].shape[-1:] < call.outputs[0].shape[-1:]
+        if call.type_name in CONVOLUTIONS and grows:
+            return call.path
+    return ""
+
+
+def explain_pooled(
+    ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
+) -> Diagnosis | None:
+    """One of two feature maps is smaller: the pooled branch of a pyramid, a level below."""
+    small = 0 if pair[0].shape[axes[0]] < pair[1].shape[axes[0]] else 1
+    x, other = pair[small], pair[1 - small]
+    if x.rank != other.rank or x.rank != 4 or any(x.rank + axis < 2 for axis in axes):
+        return None
+    reason = f"the feature map is {write_shape(x.shape[2:])} in one and {write_shape(other.shape[2:])} in the other"
+    fix = _resize(ctx, places[small], places[1 - small])
+    return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", fix, ())
+
+
+def _resize(ctx: FailureContext, place: int, other: int) -> Candidate:
+    return fix_operand(ctx, place, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
+
+
+def explain_ones(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
+    """One of two tensors to be concatenated has 1 where the other has the batch: a class token, not expanded."""
+    for x, place, other, there in ((pair[0], places[0], pair[1], places[1]), (pair[1], places[1], pair[0], places[0])):
+        if x.rank != other.rank or x.shape[axis] != 1 or other.shape[axis] == 1:
+            continue
+        texts = read_arguments(ctx)
+        name = texts[there] if there < len(texts) else ""
+        sizes = [f"{name}.size({axis})" if at == axis else "-1" for at in range(x.rank)]
+        param = _find_param(ctx, x)
+        what = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other"
+        reason = f"{what} has 1 in dim {axis}, {write_shape(other.shape)} has {other.shape[axis]}: cat never expands"
+        fix = fix_operand(ctx, place, f"{{}}.expand({', '.join(sizes)})") if name else NOTHING
+        return Diagnosis(reason, "equal sizes in every other dim", fix, ())
+    return None

@@ -1,0 +1,102 @@
+"""Operations by letters and by indices: einsum, gather, scatter, index_select, index_add."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, read_arguments
+from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.records.fixes import Candidate
+
+__all__ = ["explain_einsum", "explain_index"]
+
+
+def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
+    """Explain an einsum of which one letter stands for two sizes, or whose letters are too many or too few."""
+    if ctx.function != "einsum":
+        return None
+    equation = next((value for value in ctx.arguments.values() if isinstance(value, str)), "")
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    if not equation or "." in equation or len(terms) != len(ctx.operands):
+        return None
+    names = [text for text in read_arguments(ctx) if not text.startswith(("'", '"'))]
+    names += [f"operand {number}" for number in range(len(names), len(terms))]
+    for term, x, name in zip(terms, ctx.operands, names, strict=False):
+        if len(term) != x.rank:
+            reason = f"'{term}' has {len(term)} letters, {name} {write_shape(x.shape)} has {x.rank} dims"
+            return Diagnosis(reason, f"one letter a dim in '{equation}'", NOTHING, ANYWHERE)
+    sizes: dict[str, tuple[int, str]] = {}
+    for term, x, name in zip(terms, ctx.operands, names, strict=False):
+        for letter, size in zip(term, x.shape, strict=True):
+            known, where = sizes.setdefault(letter, (size, name))
+            if known != size and 1 not in (known, size):
+                fixes = list(_reorder(ctx, equation, terms))
+                reason = f"'{letter}' is {known} in {where} and {size} in {name}: '{term}' reads {write_shape(x.shape)}"
+                fix = fixes[0] if fixes else NOTHING
+                return Diagnosis(reason, f"one size for each letter of '{equation}'", fix, () if fix else ANYWHERE,
+                                 others=tuple(fixes[1:4]))  # fmt: skip
+    return None
+
+
+def _reorder(ctx: FailureContext, equation: str, terms: list[str]) -> Iterator[Candidate]:
+    """Write the letters of one operand in another order, such that each letter has one size."""
+    for place in range(len(terms) - 1, -1, -1):
+        x = ctx.operands[place]
+        others = {
+            letter: size
+            for other, term in enumerate(terms)
+            if other != place
+            for letter, size in zip(term, ctx.operands[other].shape, strict=True)
+        }
+        orders = itertools.permutations(terms[place]) if x.rank < 6 else iter(())
+        fitting = [
+            order for order in orders
+            if all(others.get(letter, size) == size for letter, size in zip(order, x.shape, strict=True))
+        ]  # fmt: skip
+        fitting.sort(key=lambda order: sum(a != b for a, b in zip(order, terms[place], strict=True)))
+        for order in fitting[:2]:
+            new = [*terms[:place], "".join(order), *terms[place + 1 :]]
+            changed = ",".join(new) + "".join(equation.replace(" ", "").partition("->")[1:])
+            if equation in ctx.line:
+                yield fix_line(ctx, ctx.line.replace(equation, changed, 1))
+
+
+_INDEXED = frozenset(
+    """gather scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ index_select index_add index_add_
+    index_copy index_copy_ take_along_dim take""".split()  # noqa: SIM905  # words, not a list
+)
+
+
+def explain_index(ctx: FailureContext) -> Diagnosis | None:
+    """Explain an index that is no integer, or has another number of dims than what it reads."""
+    if ctx.function not in _INDEXED or len(ctx.operands) < 2:
+        return None
+    x, index = ctx.operands[0], ctx.operands[1]
+    if index.spec.dtype not in ("int64", "int32"):
+        fix = _fix_index(ctx, "{}.long()")
+        return Diagnosis(f"the index is {index.spec.dtype}: {ctx.function} needs int64", "an index of int64", fix)
+    if not ctx.function.startswith(("gather", "scatter", "take_along")) or index.rank == x.rank:
+        return None
+    reason = (
+        f"{ctx.function} needs an index with as many dims as the tensor: {write_shape(index.shape)} has {index.rank}, "
+        f"{write_shape(x.shape)} has {x.rank}"
+    )
+    missing = x.rank - index.rank
+    fix, others = NOTHING, []
+    if missing == 1:
+        dim = ctx.arguments.get("dim", 0)
+        axis = dim % x.rank if isinstance(dim, int) else x.rank - 1
+        options = [_fix_index(ctx, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
+        fix, others = options[0], options[1:]
+    return Diagnosis(reason, f"an index of {x.rank} dims", fix, () if fix else ANYWHERE, others=tuple(others))
+
+
+def _fix_index(ctx: FailureContext, template: str) -> Candidate:
+    """Change the index, which stands behind the dim, in the line."""
+    for position, text in enumerate(read_arguments(ctx)):
+        if position and not re.fullmatch(r"-?\d+|dim=.*", text):
+            return fix_operand(ctx, position, template)
+    return NOTHING

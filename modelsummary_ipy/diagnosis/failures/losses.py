@@ -1,0 +1,118 @@
+"""Losses: the axis of the classes, labels with a dim too many, labels of floats, predictions with a dim of one."""
+
+from __future__ import annotations
+
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.records.fixes import Candidate
+
+__all__ = ["explain_loss"]
+
+_FUNCTIONS = {
+    "CrossEntropyLoss": "cross_entropy", "NLLLoss": "nll_loss", "BCELoss": "binary_cross_entropy",
+    "BCEWithLogitsLoss": "binary_cross_entropy_with_logits", "CosineEmbeddingLoss": "cosine_embedding_loss",
+    "TripletMarginLoss": "triplet_margin_loss", "CTCLoss": "ctc_loss", "GaussianNLLLoss": "gaussian_nll_loss",
+}  # fmt: skip
+_OF_CLASSES = ("cross_entropy", "nll_loss")
+_BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+_INTEGERS = ("int64", "int32", "int16", "uint8", "int8")
+
+
+def explain_loss(ctx: FailureContext) -> Diagnosis | None:
+    """Explain a loss whose predictions and targets do not fit."""
+    if ctx.call is None or len(ctx.data) < 2:
+        return None
+    name = _FUNCTIONS.get(ctx.call.type_name, ctx.call.type_name)
+    x, y = ctx.data[0], ctx.data[1]
+    if name in _OF_CLASSES:
+        return _explain_classes(ctx, name, x, y)
+    if name in _BINARY:
+        return _explain_binary(ctx, name, x, y)
+    if name == "cosine_embedding_loss" and len(ctx.data) > 2:
+        return _explain_one_label(ctx, name, ctx.data[2], x.shape[:1], 2)
+    if name == "triplet_margin_loss":
+        return _explain_alike(ctx, name)
+    if name == "ctc_loss" and x.rank == 3 and x.shape[0] == y.shape[0] != x.shape[1] and y.rank == 2:
+        reason = (
+            f"{name} reads {write_shape(x.shape)} as [steps, batch, classes]: it has the batch of {x.shape[0]} first"
+        )
+        return Diagnosis(reason, "[steps, batch, classes]", fix_argument(ctx, "{}.transpose(0, 1)"))
+    return None
+
+
+def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis | None:
+    if not x.rank:
+        return None
+    wanted = (x.shape[0], *x.shape[2:]) if x.rank > 1 else ()
+    expected = f"labels {write_shape(wanted)} of int64"
+    if y.spec.dtype not in _INTEGERS:
+        if y.shape == x.shape and name == "cross_entropy":
+            return None
+        reason = f"the labels are {y.spec.dtype}: class indices are integers"
+        return Diagnosis(reason, expected, fix_argument(ctx, "{}.long()", position=1))
+    if y.shape == wanted:
+        return None
+    if x.rank > 2 and y.shape == x.shape[:-1]:
+        turn = "{}.transpose(1, 2)" if x.rank == 3 else "{}.movedim(-1, 1)"
+        reason = (
+            f"{name} reads the classes on dim 1: {write_shape(x.shape)} has them last, "
+            f"the labels are {write_shape(y.shape)}"
+        )
+        expected = f"classes on dim 1, {write_shape((x.shape[0], x.shape[-1], *x.shape[1:-1]))}"
+        return Diagnosis(reason, expected, fix_argument(ctx, turn))
+    if y.shape == x.shape and x.rank > 1:
+        reason = f"the labels {write_shape(y.shape)} have a number for each class; as integers they are class indices"
+        fixes = [fix_argument(ctx, template, position=1) for template in ("{}.float()", "{}.argmax(1)")]
+        return Diagnosis(reason, expected, fixes[0], others=(fixes[1],))
+    found = _explain_one_label(ctx, name, y, wanted, 1)
+    if found is not None:
+        return found
+    reason = (
+        f"{name} of predictions {write_shape(x.shape)} needs labels {write_shape(wanted)}, got {write_shape(y.shape)}"
+    )
+    folded = fix_argument(ctx, "{}.flatten(0, -2)") if y.rank == 1 and x.rank > 2 else NOTHING
+    return Diagnosis(reason, expected, folded, RESHAPE)
+
+
+def _explain_one_label(
+    ctx: FailureContext, name: str, y: Operand, wanted: tuple[int, ...], position: int
+) -> Diagnosis | None:
+    """Labels with a dim of one too many."""
+    for axis in range(y.rank - 1, 0, -1):
+        if y.shape[axis] == 1 and (*y.shape[:axis], *y.shape[axis + 1 :]) == wanted:
+            reason = f"{name} takes one label per sample: {write_shape(wanted)}, got {write_shape(y.shape)}"
+            return Diagnosis(reason, f"labels {write_shape(wanted)}", _fix_any(ctx, f"{{}}.squeeze({axis})", position))
+    return None
+
+
+def _fix_any(ctx: FailureContext, template: str, position: int) -> Candidate:
+    return fix_argument(ctx, template, position=position)
+
+
+def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis | None:
+    if x.shape != y.shape:
+        reason = f"{name} compares numbers one to one: {write_shape(x.shape)} against {write_shape(y.shape)}"
+        options = []
+        for position, (one, other) in ((0, (x, y)), (1, (y, x))):
+            for axis in range(one.rank - 1, -1, -1):
+                if one.shape[axis] == 1 and (*one.shape[:axis], *one.shape[axis + 1 :]) == other.shape:
+                    options.append(fix_argument(ctx, f"{{}}.squeeze({axis})", position=position))
+                    options.append(fix_argument(ctx, f"{{}}.unsqueeze({axis})", position=1 - position))
+        fixes = [fix for fix in options if fix]
+        fix = fixes[0] if fixes else NOTHING
+        return Diagnosis(reason, "equal shapes", fix, () if fix else RESHAPE, others=tuple(fixes[1:]))
+    if y.spec.dtype in (*_INTEGERS, "bool"):
+        reason = f"the targets are {y.spec.dtype}: {name} takes probabilities"
+        return Diagnosis(reason, f"targets of {x.spec.dtype}", fix_argument(ctx, "{}.float()", position=1))
+    return None
+
+
+def _explain_alike(ctx: FailureContext, name: str) -> Diagnosis | None:
+    first = ctx.data[0]
+    for position, x in enumerate(ctx.data[1:3], 1):
+        axes = [axis for axis in range(x.rank) if x.shape[axis] == 1 and x.rank == first.rank + 1]
+        if axes:
+            reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
+            return Diagnosis(reason, "equal shapes", fix_argument(ctx, f"{{}}.squeeze({axes[0]})", position=position))
+    return None

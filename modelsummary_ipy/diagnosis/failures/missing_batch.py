@@ -1,0 +1,40 @@
+"""The batch that was forgotten: an image of three dims, as other summaries take it."""
+
+from __future__ import annotations
+
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.fixes import add_batch
+from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.torch_names import RECURRENTS, spatial_rank
+from modelsummary_ipy.records.fixes import InputEdit
+from modelsummary_ipy.records.trace import Call
+
+__all__ = ["explain_missing_batch"]
+
+
+def explain_missing_batch(ctx: FailureContext) -> Diagnosis | None:
+    """Explain a failure by a batch dim that the input does not have; true only if the model runs with one.
+
+    Layers of feature maps read an input of one dim less as one sample, and what comes after reads its channels as the
+    batch.
+    """
+    reader = next((call for call in ctx.trace.calls if _reads_one_sample(ctx, call)), None)
+    fix = add_batch(ctx)
+    if reader is None or not fix:
+        return None
+    edit = fix.edits[0]
+    assert isinstance(edit, InputEdit)
+    shape = reader.inputs[0].shape
+    name = f"'{reader.path}' ({reader.type_name})" if reader.kind == "module" else f"{reader.type_name}()"
+    whole = write_shape(edit.specs[0].shape)
+    reason = f"the batch dim is missing: {name} reads {write_shape(shape)} as one sample; a batch of one is {whole}"
+    return Diagnosis(reason, f"{len(shape) + 1} dims, the batch first", fix, candidates=(edit.specs,))
+
+
+def _reads_one_sample(ctx: FailureContext, call: Call) -> bool:
+    if not call.inputs or not call.input_links:
+        return False
+    shape, link = call.inputs[0].shape, call.input_links[0]
+    spatial = spatial_rank(call)
+    wanted = spatial + 1 if spatial else 2 if call.type_name in RECURRENTS else 0
+    return len(shape) == wanted > 0 and ctx.flow.is_like_input(link, shape)

@@ -44,8 +44,8 @@ class SeenCall:
     outputs: tuple[tuple[int, ...], ...]
 
 
-def list_sizes(value: Any, depth: int = 0) -> list[tuple[int, ...]]:
-    """List the sizes of every tensor in tuples, lists, dicts, named tuples and dataclasses."""
+def list_sizes(value: Any, depth: int = 0, *, in_objects: bool = False) -> list[tuple[int, ...]]:
+    """List the sizes of every tensor in tuples, lists, dicts, named tuples and dataclasses; in a cache where asked."""
     if isinstance(value, Tensor):
         return [size_of(value)]
     if depth > 20 or isinstance(value, (str, type)):
@@ -56,9 +56,11 @@ def list_sizes(value: Any, depth: int = 0) -> list[tuple[int, ...]]:
         items = list(value.values())
     elif isinstance(value, (list, tuple)):
         items = list(value)
+    elif in_objects and not isinstance(value, (nn.Module, types.FunctionType, types.MethodType)):
+        items = [item for name, item in getattr(value, "__dict__", {}).items() if not name.startswith("_")]
     else:
         return []
-    return [size for item in items for size in list_sizes(item, depth + 1)]
+    return [size for item in items for size in list_sizes(item, depth + 1, in_objects=in_objects)]
 
 
 def size_of(tensor: Tensor) -> tuple[int, ...]:
@@ -118,7 +120,7 @@ def watch_with_hooks(
             getattr(module, "original_name", type(module).__name__),
             tuple(names.get(id(module), ())),
             tuple(taken[index] if index in taken else list_argument_sizes(args, kwargs)),
-            tuple(list_sizes(output)),
+            tuple(list_sizes(output, in_objects=True)),
         )
 
     def begin_stranger(module: nn.Module, args: Any) -> None:

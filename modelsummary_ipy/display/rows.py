@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
 from modelsummary_ipy.records.summary import Row
-from modelsummary_ipy.records.trace import Call, ModuleFact, Status, Trace
+from modelsummary_ipy.records.trace import Absence, Call, ModuleFact, Status, Trace
 
 __all__ = ["build_rows", "format_arguments"]
 
@@ -33,6 +34,9 @@ class _Builder:
         self._opened_by, self._group_of = _find_groups(trace, self._called, self._inner)
         self._group_rows: dict[int, int] = {}  # by module
         self._placed: set[int] = {module for module in self._called if module is not None}
+        self._used: dict[int | None, set[int]] = {}
+        for call in trace.calls:
+            self._used.setdefault(call.module, set()).update(call.params)
 
     def build(self) -> tuple[Row, ...]:
         roots = self._inner.get(None, [])
@@ -100,7 +104,7 @@ class _Builder:
         )
         return index
 
-    def _append_module(self, fact: ModuleFact, parent: int | None, status: Status) -> int:
+    def _append_module(self, fact: ModuleFact, parent: int | None, status: Status, absence: Absence = "") -> int:
         own, num, trainable = self._params.get(fact.index, (0, 0, 0))
         index = len(self._rows)
         self._rows.append(
@@ -117,6 +121,7 @@ class _Builder:
                 parent=parent,
                 module=fact.index,
                 extra_repr=fact.extra_repr,
+                absence=absence,
             )
         )
         return index
@@ -131,8 +136,22 @@ class _Builder:
 
     def _add_uncalled(self, fact: ModuleFact, parent: int | None) -> None:
         self._placed.add(fact.index)
-        status = "uncalled" if self._has_called(fact) else self._missing
-        self._add_missing_children(fact, self._append_module(fact, parent, status))
+        absence = self._find_absence(fact)
+        row = self._append_module(fact, parent, "uncalled" if absence else self._missing, absence)
+        self._add_missing_children(fact, row)
+
+    def _find_absence(self, fact: ModuleFact) -> Absence:
+        """Find why a module without a call and without nested rows that ran has none."""
+        if self._has_called(fact):
+            return "elsewhere"
+        weights, above = set(fact.params), fact.parent
+        while above is not None:
+            if above in self._called and self._trace.modules[above].type_module.startswith("torch.jit."):
+                return "script"
+            if weights and weights <= self._used.get(above, set()):
+                return "weights"
+            above = self._trace.modules[above].parent
+        return ""
 
     def _has_called(self, fact: ModuleFact) -> bool:
         return any(child in self._called or self._has_called(self._trace.modules[child]) for child in fact.children)
@@ -242,9 +261,10 @@ def _has_params(trace: Trace, fact: ModuleFact) -> bool:
 
 
 def format_arguments(arguments: tuple[tuple[str, object], ...]) -> str:
-    """Write an operation's plain arguments as in a call, ``"dim=1, keepdim=True"``; tensors are among the inputs."""
+    """Write an operation's plain arguments as in a call, ``"dim=1, keepdim=True"``, cut; tensors are among inputs."""
     shown = [(name, value) for name, value in arguments if not _only_tensors(value)]
-    return ", ".join(_write(value) if name.isdigit() else f"{name}={_write(value)}" for name, value in shown)
+    text = ", ".join(_write(value) if name.isdigit() else f"{name}={_write(value)}" for name, value in shown)
+    return cut_text(text, MOST_IN_ROW)
 
 
 def _only_tensors(value: object) -> bool:

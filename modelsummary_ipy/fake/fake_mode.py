@@ -47,6 +47,7 @@ class FakeMode(FakeTensorMode):
         self.listener: Listener | None = None
         self.meets_wrappers = False
         self.templates: dict[torch.device, tuple[torch.device, dict[str, Any]]] = {}
+        self.classes: dict[type, type] = {}  # of fakes of subclasses, by the class of the user's
 
 
 def make_fake_mode() -> FakeMode:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from modelsummary_ipy.fake.fake_mode import build_fake
+from modelsummary_ipy.fake.fake_subclasses import find_class, give_class
 from modelsummary_ipy.fake.known_values import MOST_OWN_VALUES, MOST_VALUES, may_know_values
-from modelsummary_ipy.model.tensor_meta import TensorMeta, TensorTemplate, read_meta
+from modelsummary_ipy.model.tensor_meta import PLAIN_CLASSES, TensorMeta, TensorTemplate, read_meta
 from modelsummary_ipy.torch_compat.distributed import is_sharded, local_part, rebuild_sharded, spec_of
 from modelsummary_ipy.torch_compat.fakes import (
     FakeTensorMode,
@@ -42,7 +43,7 @@ def describe_tensor(
         sharded.local = describe_tensor(local_part(tensor), keep=keep, is_own=is_own), spec_of(tensor)
         return sharded
     template = TensorTemplate(
-        type(tensor), meta, is_result, tensor if meta.stride is None and meta.size is not None else None
+        find_class(tensor), meta, is_result, tensor if meta.stride is None and meta.size is not None else None
     )
     if keep and type(tensor) is Tensor and meta.stride is not None and meta.device.type == "cpu":
         is_number = not meta.shape and not meta.requires_grad
@@ -73,7 +74,9 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
         with disable_dispatch():  # with the mode on the meta tensor would be a fake itself
             empty = torch.empty_strided(meta.size, meta.stride, dtype=meta.dtype, device="meta")
             fake = build_fake(mode, empty, where, meta.requires_grad)
-    if issubclass(template.kind, nn.Parameter):
+    if template.kind not in PLAIN_CLASSES and template.local is None:
+        fake = give_class(fake, template.kind)
+    elif issubclass(template.kind, nn.Parameter):
         fake = mark_parameter(fake)
     if template.values is not None and where.type == "cpu":
         give_constant(fake, template.values.clone())

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -16,10 +18,13 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.inputs.size import Size
 
-__all__ = ["Leaf", "list_items", "map_leaves", "rebuild", "replace_tensors", "walk_leaves", "write_value"]
+__all__ = [
+    "Leaf", "list_attributes", "list_items", "map_leaves", "rebuild", "replace_tensors", "walk_leaves", "write_value",
+]  # fmt: skip
 
 Leaf = Size | Tensor
 
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, functools.partial)
 _PLAIN = (int, float, str, bool, type(None), type, nn.Module)
 #: Nothing is nested so deep but a structure that contains itself.
 _MAX_DEPTH = 12
@@ -50,15 +55,53 @@ def list_items(value: Any) -> Iterator[tuple[str, Any]]:
             yield f"[{index}]", item
 
 
+def list_attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the public attributes of an object that is no container, with the text that reaches them.
+
+    Of private ones mappings alone: graph libraries keep one behind properties. Modules, classes, functions have none.
+    """
+    if isinstance(value, (*_PLAIN, *_FUNCTIONS)):
+        return
+    attributes = getattr(value, "__dict__", None)
+    if attributes is None:
+        slots = [slot for cls in type(value).__mro__ for slot in getattr(cls, "__slots__", ())]
+        attributes = {slot: getattr(value, slot, None) for slot in slots}
+    for key, item in list(attributes.items()):
+        if not key.startswith("_"):
+            yield f".{key}", item
+        elif isinstance(item, Mapping):
+            yield "", item
+
+
 def walk_leaves(
-    value: Any, name: str = "", kinds: tuple[type, ...] = (Tensor, Size), depth: int = 0
+    value: Any,
+    name: str = "",
+    kinds: tuple[type, ...] = (Tensor, Size),
+    depth: int = 0,
+    opened: set[int] | None = None,
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the tensors and sizes in ``value`` under their key paths; ``name`` is the path of ``value`` itself."""
+    """Yield the tensors and sizes in ``value`` under their key paths.
+
+    Args:
+        value: Where to look.
+        name: The path of ``value`` itself.
+        kinds: What is a leaf.
+        depth: How deep ``value`` is nested.
+        opened: Of objects that are no containers, the ``id`` of those that were opened; ``None``: these stay closed.
+    """
     if isinstance(value, kinds):
         yield name, value
-    elif not isinstance(value, _PLAIN) and depth <= _MAX_DEPTH:
-        for key, item in list_items(value):
-            yield from walk_leaves(item, name + key, kinds, depth + 1)
+        return
+    if isinstance(value, _PLAIN) or depth > _MAX_DEPTH:
+        return
+    is_closed = True
+    for key, item in list_items(value):
+        is_closed = False
+        yield from walk_leaves(item, name + key, kinds, depth + 1, opened)
+    if is_closed and opened is not None and id(value) not in opened:
+        opened.add(id(value))
+        for key, item in list_attributes(value):
+            yield from walk_leaves(item, name + key, kinds, depth + 1, opened)
 
 
 def map_leaves(value: Any, name: str, change: Callable[[str, Leaf], Leaf]) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelsummary_ipy.fake.fake_subclasses import read_attributes
 from modelsummary_ipy.isolation.known_classes import CLONERS, clone_array, clone_namespace, clone_partial
 from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec
 from modelsummary_ipy.model.tensor_meta import TensorTemplate
@@ -131,7 +132,7 @@ class Cloner:
         self.remember(value, clone)
         self.tensors[id(value)] = clone
         kind = type(value)
-        extras = value.extras if kind is TensorTemplate else value.__dict__ if kind in _PLAIN_TENSORS else None
+        extras = value.extras if kind is TensorTemplate else read_attributes(value)
         if extras and clone is not value:
             if type(clone) is TensorTemplate:
                 target = clone.extras = clone.extras or {}
@@ -267,7 +268,6 @@ def _slots(kind: Any) -> tuple[types.MemberDescriptorType, ...]:
 _SLOT = types.MemberDescriptorType
 
 
-_PLAIN_TENSORS = (Tensor, nn.Parameter)
 _WAYS: dict[type, Callable[[Cloner, Any], Any]] = {
     **CLONERS,
     TensorTemplate: Cloner._clone_tensor,

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, make_fake_mode
+from modelsummary_ipy.fake.fake_subclasses import give_real_class
 from modelsummary_ipy.fake.fake_tensors import describe_tensor, make_fake
 from modelsummary_ipy.isolation.global_state import deep_stack, draws_undone
 from modelsummary_ipy.isolation.lazy_weights import build_layer
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.layer_spec import LayerSpec
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
-from modelsummary_ipy.model.tensor_meta import TensorTemplate, is_plain
+from modelsummary_ipy.model.tensor_meta import PLAIN_CLASSES, TensorTemplate, is_plain
 from modelsummary_ipy.records.trace import ParamFact
 from modelsummary_ipy.torch_compat.distributed import (
     copy_module_states,
@@ -281,7 +282,7 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
         return kind(device=device or tensor.device, dtype=tensor.dtype, **extra)  # type: ignore[no-any-return]
     if isinstance(tensor, FakeTensor):  # an input whose values were let go: any values of its size
         return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device or tensor.device)
-    with torch.no_grad():
+    with torch.no_grad(), disable_function():
         if is_sharded(tensor):
             copy = rebuild_sharded(_copy_real(local_part(tensor), storages, device), spec_of(tensor), False)
         elif not is_plain(tensor) or device is not None or tensor.is_meta:
@@ -295,6 +296,8 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
                 copied = storages[key] = storage.clone()
             copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
             copy.set_(copied, tensor.storage_offset(), tensor.size(), tensor.stride())
+    if type(tensor) not in PLAIN_CLASSES and type(copy) is Tensor:
+        return give_real_class(copy, type(tensor), tensor.requires_grad)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(copy, requires_grad=tensor.requires_grad)
     return copy.requires_grad_(tensor.requires_grad) if copy.is_floating_point() else copy

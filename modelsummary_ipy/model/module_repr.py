@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
 from modelsummary_ipy.torch_compat.modules import CONV_TYPES
 
 __all__ = ["ATOMS", "ATOM_TYPES", "is_short_tuple", "read_extra_repr", "read_settings"]
@@ -46,7 +47,7 @@ def read_settings(module: nn.Module, attributes: Mapping[str, Any]) -> Mapping[s
 
 
 def read_extra_repr(module: nn.Module) -> str:
-    """Read a module's ``extra_repr``; ``""`` if it can't be read.
+    """Read a module's ``extra_repr``, cut; ``""`` if it can't be read.
 
     Not of one that computes attributes when they are read, a weight that is a sample say. What it draws meanwhile is
     its caller's to undo: ``isolation.global_state.draws_undone``.
@@ -55,6 +56,6 @@ def read_extra_repr(module: nn.Module) -> str:
     if not str(getattr(kind.__getattr__, "__module__", "")).startswith("torch."):
         return ""
     try:
-        return str(module.extra_repr())
+        return cut_text(str(module.extra_repr()), MOST_IN_ROW)
     except Exception:  # noqa: BLE001  # a user's own repr may need what is not there yet; it is decoration here
         return ""

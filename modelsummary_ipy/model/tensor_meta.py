@@ -10,9 +10,13 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 
-__all__ = ["TAG", "TensorMeta", "TensorTemplate", "find_meta", "is_plain", "name_device", "name_dtype", "read_meta"]
+__all__ = [
+    "PLAIN_CLASSES", "TAG", "TensorMeta", "TensorTemplate", "find_meta", "has_dispatch", "is_plain", "name_device",
+    "name_dtype", "read_meta",
+]  # fmt: skip
 
-_PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
+#: Classes of tensors that have nothing besides what every tensor has.
+PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
 _MOST_METAS = 10_000
 
 
@@ -90,15 +94,19 @@ def find_meta(tensor: Tensor, *, lazy: bool = False, plain: bool = True) -> Tens
 
 def read_meta(tensor: Tensor) -> TensorMeta:
     """Do as ``find_meta``, of lazy tensors and of unusual subclasses too."""
-    lazy = type(tensor) not in _PLAIN_CLASSES and isinstance(tensor, UninitializedTensorMixin)
+    lazy = type(tensor) not in PLAIN_CLASSES and isinstance(tensor, UninitializedTensorMixin)
     return find_meta(tensor, lazy=lazy, plain=is_plain(tensor))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return whether a size and a stride describe a tensor: dense, of torch's class, neither quantized nor nested."""
-    kind = type(tensor)  # a parameter of another class passes for a Parameter among instances, not among classes
-    plain_class = kind in _PLAIN_CLASSES or issubclass(kind, nn.Parameter)
+    """Return whether a size and a stride describe a tensor: dense, without dispatch, neither quantized nor nested."""
+    plain_class = isinstance(tensor, FakeTensor) or not has_dispatch(tensor)
     return plain_class and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
+
+
+def has_dispatch(tensor: Tensor) -> bool:
+    """Return whether a tensor's class runs the operations on it itself, by tensors that it holds."""
+    return type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
 class TensorTemplate:

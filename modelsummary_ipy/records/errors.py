@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from modelsummary_ipy.records.fixes import Fix
 
-__all__ = ["CheckError", "ForwardError", "InputError", "ModelSummaryError", "cut_text", "write_error"]
+__all__ = [
+    "MOST_IN_ROW", "CheckError", "ForwardError", "InputError", "ModelSummaryError", "cut_text", "write_error",
+]  # fmt: skip
 
 #: No message is longer.
 MOST_CHARACTERS = 2000
+#: No text in a row, a name say, is longer.
+MOST_IN_ROW = 200
 
 
 def cut_text(text: str, most: int = MOST_CHARACTERS) -> str:

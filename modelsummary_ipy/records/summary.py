@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from modelsummary_ipy.records.trace import Formula, Kind, Severity, Status, TensorSpec, Trace
+from modelsummary_ipy.records.trace import Absence, Formula, Kind, Severity, Status, TensorSpec, Trace
 
 __all__ = ["Change", "Cost", "Flag", "Memory", "Retrace", "Row", "Story"]
 
@@ -32,6 +32,9 @@ class Row(NamedTuple):
         call: Index into ``Trace.calls``; ``None`` for a module that was not called.
         module: Index into ``Trace.modules``; for an operation the module whose code called it.
         extra_repr: The module's own ``extra_repr``; for an operation its plain arguments.
+        absence: Why an uncalled module has no call: ``"elsewhere"`` where modules below it ran and have rows that are
+            not nested in this one, ``"script"`` inside TorchScript, ``"weights"`` where a module above it uses its
+            weights itself, as ``MultiheadAttention`` does; ``""`` for any other.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which no code calls on a record
@@ -51,6 +54,12 @@ class Row(NamedTuple):
     call: int | None = None
     module: int | None = None
     extra_repr: str = ""
+    absence: Absence = ""
+
+    @property
+    def placed_params(self) -> int:
+        """``num_params`` without those that rows outside this one count: these add up over rows without children."""
+        return self.own_params if self.absence == "elsewhere" else self.num_params
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ __all__ = [
 
 Kind = Literal["module", "op"]
 Status = Literal["ran", "failed", "unreached", "uncalled"]
+Absence = Literal["", "elsewhere", "script", "weights"]
 Severity = Literal["error", "warning", "note"]
 EngineName = Literal["fake", "real", "static"]
 

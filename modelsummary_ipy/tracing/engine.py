@@ -262,7 +262,7 @@ def _find_largest_in(fake: _FakeTrace) -> Callable[[int], int | None]:
 
     def find_largest(leaf: int) -> int | None:
         name = fake.prepared.facts[leaf].spec.name
-        given = dict(find_argument_leaves(inputs.args, inputs.kwargs)).get(name)
+        given = dict(find_argument_leaves(inputs.args, inputs.kwargs, whole=True)).get(name)
         if given is None or given.is_floating_point() or given.device.type != "cpu" or not 0 < given.numel() < 1 << 24:
             return None
         return int(given.max())

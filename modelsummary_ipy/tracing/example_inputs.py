@@ -88,7 +88,7 @@ def prepare_inputs(request: TraceRequest, work: Shadow, ranges: Mapping[int, int
     args = tuple(maker.make(value) for value in inputs.args)
     kwargs = {name: maker.make(value) for name, value in inputs.kwargs.items()}
     facts = []
-    for name, tensor in find_argument_leaves(args, kwargs, ()):
+    for name, tensor in find_argument_leaves(args, kwargs, whole=True):
         size = maker.made.get(id(tensor))
         dims = tuple(size.dims) if size is not None else ("",) * tensor.dim()
         facts.append(InputFact(build_spec(name, tensor), dims, "size" if size is not None else "data"))

@@ -77,6 +77,8 @@ def _needed_values(error: BaseException) -> bool:
 
 
 _IN_SCRIPT = "failed in the TorchScript interpreter"
+#: ``x.as_subclass(T)``, ``T(x)``: torch makes no fake of another class.
+_MADE_SUBCLASS = "is already associated to a python object of type"
 
 
 def find_need_of_values(result: TraceResult) -> str:
@@ -101,6 +103,7 @@ def find_need_of_values(result: TraceResult) -> str:
             "meta tensors",
             "Meta tensors",
             "'Meta' backend",
+            _MADE_SUBCLASS,
             _IN_SCRIPT,  # only the message of a scripted function has what its own fakes could not run
         )
     )
@@ -114,6 +117,7 @@ def _write_place(result: TraceResult) -> str:
     place = failure.source.text if failure.source is not None else ""
     what = _write_function(result.culprit) if result.culprit else failure.error_type
     what = "a scripted function" if _IN_SCRIPT in failure.message and not result.culprit else what
+    what = "a tensor of another class" if _MADE_SUBCLASS in failure.message else what
     return f"{what} at {place}" if place else what
 
 

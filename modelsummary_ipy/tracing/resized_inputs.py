@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.fake.fake_subclasses import copy_class
 from modelsummary_ipy.inputs.pytree import replace_tensors
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.torch_compat.distributed import empty_sharded, is_sharded
@@ -28,7 +29,7 @@ def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[i
     Returns:
         The arguments at other sizes; ``None`` if a leaf is not a plain dense fake, or not where it can be replaced.
     """
-    leaves = find_argument_leaves(prepared.args, prepared.kwargs)
+    leaves = find_argument_leaves(prepared.args, prepared.kwargs, whole=True)
     if len(leaves) != len(prepared.facts) or work.fake_mode is None:
         return None
     fresh: dict[int, Tensor] = {}
@@ -40,14 +41,14 @@ def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[i
             if is_sharded(tensor):
                 made = empty_sharded(tensor, shape)
             else:
-                made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+                made = copy_class(torch.empty(shape, dtype=tensor.dtype, device=tensor.device), tensor)
         values = constant_of(tensor) if isinstance(tensor, FakeTensor) else None
         if values is not None:  # lengths, offsets: as many more as there are rows now, the last one again
             give_constant(made, _extend(values, shape))
         fresh[id(tensor)] = made.requires_grad_(tensor.requires_grad)
     args = tuple(replace_tensors(value, fresh) for value in prepared.args)
     kwargs = {name: replace_tensors(value, fresh) for name, value in prepared.kwargs.items()}
-    placed = {id(tensor) for _, tensor in find_argument_leaves(args, kwargs)}
+    placed = {id(tensor) for _, tensor in find_argument_leaves(args, kwargs, whole=True)}
     if not all(id(tensor) in placed for tensor in fresh.values()):
         return None
     return Prepared(args, kwargs, prepared.facts)

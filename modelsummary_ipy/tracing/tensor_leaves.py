@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.inputs.pytree import walk_leaves
+from modelsummary_ipy.inputs.pytree import list_attributes, walk_leaves
 from modelsummary_ipy.model.tensor_meta import name_device, name_dtype
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
@@ -64,53 +64,47 @@ def _read_jagged(tensor: Any) -> tuple[int, ...]:
 
 
 def find_leaves(value: Any) -> list[Leaf]:
-    """List the tensors in ``value`` with their key paths: through tuples, lists, dicts, named tuples and dataclasses.
+    """List the tensors in ``value`` with their key paths: through containers, dataclasses and plain objects (a cache).
 
-    Sets, arbitrary objects and modules are not opened.
+    Sets and modules are not opened.
     """
-    return [("", value)] if isinstance(value, Tensor) else list(walk_leaves(value, "", _TENSORS))
+    return [("", value)] if isinstance(value, Tensor) else list(walk_leaves(value, "", _TENSORS, opened=set()))
 
 
-def find_argument_leaves(args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...] = ()) -> list[Leaf]:
+def find_argument_leaves(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...] = (), *, whole: bool = False
+) -> list[Leaf]:
     """List the tensors among the arguments of a call, positional first.
 
-    A tensor that is the one positional argument is bare (``""``); otherwise each is named by its parameter.
+    A tensor that is the one positional argument is bare (``""``); otherwise each is named by its parameter. A plain
+    object (graph data, a batch class) is opened one level, of a part of a model only where nothing else carries a
+    tensor.
 
     Args:
         args: Positional arguments, without ``self``.
         kwargs: Keyword arguments.
         names: Parameter names of the positional arguments; positions beyond them are named ``[i]``.
+        whole: Whether it is the model that is called.
     """
     if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
         return [("", args[0])]
+    given = [(names[index] if index < len(names) else f"[{index}]", value) for index, value in enumerate(args)]
+    given += kwargs.items()
     found: list[Leaf] = []
-    for index, value in enumerate(args):
+    closed: list[tuple[str, Any]] = []
+    for name, value in given:
         if value is not None:
-            found += walk_leaves(value, names[index] if index < len(names) else f"[{index}]", _TENSORS)
-    for key, value in kwargs.items():
-        if value is not None:
-            found += walk_leaves(value, key, _TENSORS)
-    if not found:
-        for index, value in enumerate((*args, *kwargs.values())):
-            _collect_object(value, names[index] if index < len(names) else f"[{index}]", found)
+            before = len(found)
+            found += walk_leaves(value, name, _TENSORS)
+            if len(found) == before:
+                closed.append((name, value))
+    if not found or whole:
+        for name, value in closed:
+            for key, item in list_attributes(value):
+                found += walk_leaves(item, name + key, _TENSORS)
     elif len(found) == 1 and len(args) == 1 and isinstance(args[0], Tensor):
         return [("", found[0][1])]
     return found
-
-
-def _collect_object(value: Any, name: str, found: list[Leaf]) -> None:
-    """Open a plain object (graph data, a batch class) one level: only where nothing else carried a tensor."""
-    if isinstance(value, (torch.nn.Module, type)) or callable(value):
-        return
-    attributes = getattr(value, "__dict__", None)
-    if attributes is None:
-        slots = [slot for cls in type(value).__mro__ for slot in getattr(cls, "__slots__", ())]
-        attributes = {slot: getattr(value, slot, None) for slot in slots}
-    for key, item in list(attributes.items()):
-        if isinstance(item, Mapping) and key.startswith("_"):
-            found += walk_leaves(item, name, _TENSORS)  # storage behind properties, as graph libraries keep it
-        elif not key.startswith("_"):
-            found += walk_leaves(item, f"{name}.{key}", _TENSORS)
 
 
 def find_op_tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:

@@ -210,7 +210,7 @@ class _Tracer:
         return self._stack[-1] if self._stack else None
 
     def tag_inputs(self, inputs: Prepared) -> None:
-        leaves = find_argument_leaves(inputs.args, inputs.kwargs)
+        leaves = find_argument_leaves(inputs.args, inputs.kwargs, whole=True)
         if self.op_log is not None:
             self.op_log.begin(leaves)
         self._links.link_inputs(leaves)
@@ -320,7 +320,8 @@ class _Tracer:
 
         def set_inputs(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             with disable_function():
-                leaves = find_argument_leaves(args, kwargs, _parameter_names(module, "forward"))
+                names = _parameter_names(module, "forward")
+                leaves = find_argument_leaves(args, kwargs, names, whole=call.caller is None)
                 call.set_inputs(leaves, self._work.param_of)
 
         handle = module.register_forward_pre_hook(set_inputs, with_kwargs=True)
@@ -343,7 +344,8 @@ class _Tracer:
         call.lazy = fact.lazy and call.call_index == 0
         call.places = find_lines(sys._getframe(2), self._stop, 1) if caller is not None else ()
         call.arguments = _list_arguments(args, kwargs)
-        call.set_inputs(find_argument_leaves(args, kwargs, _parameter_names(module, method)), self._work.param_of)
+        leaves = find_argument_leaves(args, kwargs, _parameter_names(module, method), whole=caller is None)
+        call.set_inputs(leaves, self._work.param_of)
         if self._observer is not None and self._observer(call.index + 1, path):
             raise TraceCancelled
         self._stack.append(call)

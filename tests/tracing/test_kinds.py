@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections import UserDict
 from typing import Any
 
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from torch import Tensor, nn
 from torch.ao import quantization
 
 from modelsummary_ipy import InputError, ModelSummary
-from tests.reference import quietly, watch_with_hooks
+from modelsummary_ipy.display.render.html import render_html
+from modelsummary_ipy.display.render.markdown import render_markdown
+from modelsummary_ipy.display.render.text import render_text
+from modelsummary_ipy.records.view import View
+from tests.reference import difference, fingerprint, quietly, watch_with_hooks
 
 
 def build_layers() -> nn.Module:
@@ -170,3 +177,248 @@ def test_no_message_is_longer_than_2000_characters() -> None:
     with pytest.raises(InputError) as caught:
         ModelSummary(build_layers(), {"input": {"a": list(range(100_000))}})
     assert len(str(caught.value)) <= 2000
+
+
+class TwoLists(nn.Module):
+    """Blocks of two lists are called in turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ups = nn.ModuleList([nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]) for _ in range(3)])
+        self.heads = nn.ModuleList([nn.Linear(4, 1) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        found = []
+        for up, head in zip(self.ups[:2], self.heads, strict=False):
+            for layer in up:
+                x = layer(x)
+            found.append(head(x))
+        return found
+
+
+def test_lists_whose_blocks_run_in_turn_are_not_said_uncalled_nor_counted_twice() -> None:
+    model = TwoLists()
+    ms = ModelSummary(model, (2, 4))
+    by_path = {line.split()[0]: line for line in str(ms).splitlines() if line.strip()}
+    for name in ("ups", "heads"):
+        assert ms[name].absence == "elsewhere"
+        assert ms[name].num_params == sum(p.numel() for p in getattr(model, name).parameters())
+        assert by_path[name].split("ModuleList")[1].strip() == "its modules have rows of their own"
+    assert ms["ups.2"].absence == ""
+    assert str(ms).count("not called") == 4  # the third block and what is in it
+    parents = {row.parent for row in ms.rows}
+    leaves = [row for row in ms.rows if row.index not in parents and not row.call_index]
+    expected = sum(p.numel() for p in model.parameters())
+    assert sum(row.placed_params for row in leaves) == ms.summary["Params"].sum() == expected
+    assert sum(row["own_params"] for row in ms.to_dict()["rows"]) == expected
+
+
+def test_what_runs_without_a_call_of_its_own_is_said_so() -> None:
+    with quietly():
+        inner = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 2)))
+        scripted = ModelSummary(nn.Sequential(torch.jit.script(inner)), (2, 4))
+        traced = ModelSummary(torch.jit.trace(inner, torch.ones(2, 4)), (2, 4))
+        attention = ModelSummary(nn.TransformerEncoderLayer(8, 2, batch_first=True), (2, 5, 8))
+    paths = ["0.0", "0.1", "0.1.0", "0.1.1"]
+    assert [scripted[path].absence for path in paths] == [traced[path[2:]].absence for path in paths] == ["script"] * 4
+    assert "not called" not in str(scripted) + str(traced) + str(attention)
+    assert str(traced).count("inside TorchScript") == 4
+    assert attention["self_attn.out_proj"].absence == "weights"
+    assert attention["self_attn.out_proj"].own_params == 8 * 8 + 8
+
+
+class Scaled(nn.Parameter):
+    """A parameter with a class and attributes of its own, as quantized layers of libraries have it."""
+
+    scale: Tensor
+    owner: nn.Module
+
+    def __new__(cls, data: Tensor, scale: Tensor) -> Scaled:
+        made = Tensor._make_subclass(cls, data, False)
+        made.scale = scale
+        return made
+
+
+class HasScaled(nn.Module):
+    """A layer that asks for the class of its weight and reads its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = Scaled(torch.randn(5, 4), torch.rand(5))
+        self.weight.owner = self
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(self.weight, Scaled)
+        assert isinstance(self.weight, nn.Parameter)
+        assert self.weight.owner is self
+        return nn.functional.linear(x, self.weight) * self.weight.scale
+
+
+class Picture(Tensor):
+    """An input with a class and an attribute, which results of operations have too."""
+
+    space: str = "rgb"
+
+
+class TakesPicture(nn.Module):
+    """A model that asks for the class of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(x, Picture)
+        assert x.space == "grey"
+        y = self.conv(x.relu())
+        assert isinstance(y, Picture)
+        return y
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_a_tensor_of_another_class_keeps_class_and_attributes(engine: Any) -> None:
+    layer = HasScaled()
+    before = fingerprint(layer)
+    ms = ModelSummary(layer, (3, 4), engine=engine)
+    assert ms.error is None
+    assert (ms.engine, ms.total_params, ms.total_mult_adds) == (engine, 20, 60)
+    assert difference(before, fingerprint(layer)) == []
+    picture = torch.randn(1, 3, 8, 8).as_subclass(Picture)
+    picture.space = "grey"
+    ms = ModelSummary(TakesPicture(), picture, engine=engine)
+    assert ms.error is None
+    assert ms.rows[0].outputs[0].shape == (1, 2, 6, 6)
+    if engine == "fake":
+        assert ms.formulas[0] == (("B", "2", "H - 2", "W - 2"),)
+
+
+class MakesPicture(nn.Module):
+    """A forward that changes the class of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(x.as_subclass(Picture), Picture)
+        return self.layer(x)
+
+
+def test_a_tensor_that_the_forward_gives_another_class_is_run_for_real() -> None:
+    ms = ModelSummary(MakesPicture(), (3, 4))
+    assert ms.error is None
+    assert ms.engine == "real"
+    assert ms.engine_reason.startswith("a tensor of another class at test_kinds.py:")
+    assert ms.rows[0].outputs[0].shape == (3, 2)
+
+
+class Wordy(nn.Module):
+    """Everything that a row shows is long: the class, its settings, a key, an argument, a name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_module("n" * 3000, nn.Identity())
+
+    def extra_repr(self) -> str:
+        return "e" * 5000
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = getattr(self, "n" * 3000)(x)
+        return {"k" * 3000: x.view([1] * 55 + [3])}
+
+
+@pytest.mark.parametrize("ops", [False, True])
+def test_no_text_in_a_row_is_longer_than_200_characters(ops: bool) -> None:
+    kind = type("C" * 3000, (Wordy,), {})
+    ms, view = ModelSummary(kind(), (1, 3)), View(ops=ops)
+    for text in (render_text(ms.story, view), render_markdown(ms.story, view)):
+        cells = [cell for line in text.splitlines() for cell in re.split(r"   +|\|", line) if cell.strip(" ─-:")]
+        assert max(map(len, cells)) <= 300
+        assert max(len(word) for word in text.split() if word.strip("─-:|")) <= 200
+    page = BeautifulSoup(render_html(ms.story, view), "lxml")
+    for script in page(["style", "script"]):
+        script.decompose()
+    assert max(len(word) for word in page.get_text(" ").split()) <= 200
+    assert len(ms.rows[0].extra_repr) <= 200
+
+
+class Layer:
+    """The keys and values of one layer."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values
+        self.cache: Any = None
+
+
+class Cache:
+    """What a decoder hands back: an object that is no container, and that refers to itself."""
+
+    def __init__(self) -> None:
+        self.layers: list[Layer] = []
+        self._seen = torch.zeros(3)
+
+    def add(self, layer: Layer) -> None:
+        self.layers.append(layer)
+        layer.cache = self
+
+
+class Decoder(nn.Module):
+    """Returns a cache beside its logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 8), nn.Linear(4, 8)])
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        cache = Cache()
+        for layer in self.layers:
+            cache.add(Layer(*layer(x).chunk(2, -1)))
+            x = x + cache.layers[-1].values
+        return {"logits": x, "cache": cache}
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_every_tensor_of_a_cache_is_among_the_outputs(engine: Any) -> None:
+    ms = ModelSummary(Decoder(), (2, 5, 4), engine=engine)
+    names = [f"['cache'].layers[{i}].{part}" for i in range(2) for part in ("keys", "values")]
+    assert [(spec.name, spec.shape) for spec in ms.rows[0].outputs] == [
+        (name, (2, 5, 4)) for name in ("['logits']", *names)
+    ]
+    if engine == "fake":
+        assert ms.formulas[0] == (("B", "T", "4"),) * 5
+
+
+class CallableGraph:
+    """Graph data that can be called, and keeps its tensors in a private mapping behind properties."""
+
+    def __init__(self, **tensors: Tensor) -> None:
+        self._store = UserDict(tensors)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._store[name]
+
+    def __call__(self) -> Any:
+        return iter(self._store)
+
+
+class ScaledGraph(nn.Module):
+    """Takes graph data beside a tensor, and hands it on alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, data: Any, scale: Tensor) -> Tensor:
+        x = self.layer(data.x)
+        return torch.zeros_like(x).index_add(0, data.edges[1], x[data.edges[0]]) * scale
+
+
+def test_graph_data_is_shown_as_the_input_it_is() -> None:
+    data = CallableGraph(x=torch.randn(6, 4), edges=torch.randint(0, 6, (2, 9)))
+    ms = ModelSummary(ScaledGraph(), [data, torch.ones(1)])
+    assert ms.error is None
+    seen = {spec.name: spec.shape for spec in ms.rows[0].inputs}
+    assert seen == {"data['x']": (6, 4), "data['edges']": (2, 9), "scale": (1,)}
+    assert {fact.spec.shape for fact in ms.story.trace.inputs} == {(6, 4), (2, 9), (1,)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.display.render import formatting, size_cells
-from modelsummary_ipy.display.render.formatting import plain
+from modelsummary_ipy.display.render.formatting import brief, plain
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Formula, TensorSpec
 
@@ -32,8 +32,8 @@ def find_detail(
     Returns:
         ``(term, lines)`` pairs in reading order; what is not known has no pair.
     """
-    pairs: list[tuple[str, list[str]]] = [("path", [plain(row.path)] if row.path else [])]
-    call = f"{plain(row.type_name)}({plain(row.extra_repr)})"
+    pairs: list[tuple[str, list[str]]] = [("path", [brief(row.path)] if row.path else [])]
+    call = f"{brief(row.type_name)}({plain(row.extra_repr)})"
     pairs.append(("module" if row.kind == "module" else "operation", [call] if row.extra_repr else []))
     pairs.append(("in", _leaves(row.inputs, story.input_formulas.get(row.index, ()))))
     pairs.append(("out", _leaves(row.outputs, story.formulas.get(row.index, ()))))
@@ -50,7 +50,7 @@ def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> 
         formula = formulas[at] if at < len(formulas) else None
         size = size_cells.format_size(spec.shape)
         parts = [
-            plain(spec.name),
+            brief(spec.name),
             size,
             f"= {size_cells.format_formula(formula)}" if formula else "",
             spec.dtype,
@@ -69,9 +69,9 @@ def _weights(story: Story, row: Row) -> list[str]:
         name = fact.names[0].rpartition(".")[2] if fact.names else "not registered"
         size = "no shape yet" if fact.lazy else size_cells.format_size(fact.shape)
         what = "buffer" if fact.kind == "buffer" else "" if fact.trainable else "frozen"
-        tied = f"also {plain(fact.names[1])}" if len(fact.names) > 1 else ""
+        tied = f"also {brief(fact.names[1])}" if len(fact.names) > 1 else ""
         count = f"{fact.num:,}" if len(fact.shape) != 1 else ""
-        lines.append(" ".join(filter(None, (plain(name), size, fact.dtype, count, what, tied))))
+        lines.append(" ".join(filter(None, (brief(name), size, fact.dtype, count, what, tied))))
     return lines
 
 

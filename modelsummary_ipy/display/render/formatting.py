@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
+
 _UNSAFE = re.compile("[^ -~]")
 #: Joiners and variation selectors that emoji and scripts need; every other invisible character is written out.
 _KEPT_FORMAT = frozenset("\u200c\u200d\ufe0e\ufe0f")
@@ -17,6 +19,11 @@ def plain(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _UNSAFE.sub(_write_out, text)
+
+
+def brief(text: str, most: int = MOST_IN_ROW) -> str:
+    """Do as ``plain``, without the middle of a text that is longer than a row has place for."""
+    return plain(cut_text(text, most))
 
 
 def _write_out(match: re.Match[str]) -> str:

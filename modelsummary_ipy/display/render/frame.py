@@ -63,7 +63,7 @@ def find_leaf_rows(story: Story) -> list[int]:
             inside_leaf.add(row.index)
             continue
         ran = row.status in ("ran", "failed")
-        if row.index not in (busy if ran else has_modules):
+        if row.absence != "elsewhere" and row.index not in (busy if ran else has_modules):
             leaves.append(row.index)
             inside_leaf.add(row.index)
     return leaves
@@ -83,7 +83,7 @@ def to_frame(story: Story) -> pd.DataFrame:
         ``input_size, output_size`` (a tuple for one tensor, a tuple of tuples for several, ``None`` for none),
         ``input_dtype, output_dtype`` (likewise), ``own_params, num_params, trainable_params`` (int64),
         ``mult_adds, own_mult_adds, activation_bytes`` (``Int64``, missing where unknown), ``input_formula,
-        output_formula, status, source, flags`` (a tuple of ``"warning grown-map"``), ``extra_repr``,
+        output_formula, status, absence, source, flags`` (a tuple of ``"warning grown-map"``), ``extra_repr``,
         ``reads`` (the rows that made its input tensors, innermost ones; -1 for the model's own input).
     """
     import pandas as pd
@@ -101,7 +101,7 @@ _NAMES = (
     "index", "path", "type", "kind", "depth", "call_index", "inputs", "outputs", "input_size", "output_size",
     "input_dtype", "output_dtype", "own_params", "num_params", "trainable_params",
     "mult_adds", "own_mult_adds", "activation_bytes",
-    "input_formula", "output_formula", "status", "source", "flags", "extra_repr", "reads",
+    "input_formula", "output_formula", "status", "absence", "source", "flags", "extra_repr", "reads",
 )  # fmt: skip
 #: What is no object; an ``Int64`` may be missing.
 _DTYPES = {
@@ -119,7 +119,7 @@ def _record(story: Story, row: Row, flags: tuple[str, ...]) -> tuple[Any, ...]:
         row.own_params, row.num_params, row.trainable_params,
         cost.mult_adds, cost.own_mult_adds, cost.activation_bytes,
         _one_or_all(story.input_formulas.get(row.index, ())), _one_or_all(story.formulas.get(row.index, ())),
-        row.status, row.source, flags, row.extra_repr, _reads(story, row),
+        row.status, row.absence, row.source, flags, row.extra_repr, _reads(story, row),
     )  # fmt: skip
 
 
@@ -204,7 +204,8 @@ def _row(story: Story, row: Row) -> dict[str, Any]:
     cost = story.costs.get(row.index, Cost())
     return {
         "index": row.index, "path": row.path, "type": row.type_name, "kind": row.kind, "depth": row.depth,
-        "parent": row.parent, "call_index": row.call_index, "status": row.status, "source": row.source,
+        "parent": row.parent, "call_index": row.call_index, "status": row.status, "absence": row.absence,
+        "source": row.source,
         "inputs": _leaves(row.inputs, story.input_formulas.get(row.index, ())),
         "outputs": _leaves(row.outputs, story.formulas.get(row.index, ())),
         "own_params": row.own_params, "num_params": row.num_params, "trainable_params": row.trainable_params,

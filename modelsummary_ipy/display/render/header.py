@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import Outline
-from modelsummary_ipy.display.render.formatting import format_bytes, format_dim, format_short, plain, plural
+from modelsummary_ipy.display.render.formatting import brief, format_bytes, format_dim, format_short, plain, plural
+from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
 from modelsummary_ipy.records.summary import Flag, Memory, Story
 
 
 def find_title(story: Story) -> str:
     """``ResNet``; ``AutoencoderKL.encode`` where another method was called."""
     method = "" if story.trace.method in ("", "forward") else f".{plain(story.trace.method)}"
-    return plain(story.trace.model_type) + method
+    return brief(story.trace.model_type) + method
 
 
 def find_headline(story: Story) -> str:
@@ -37,7 +38,7 @@ def find_failed(story: Story) -> str:
     where = ""
     if index is not None:
         row = story.rows[index]
-        path, inner = plain(row.path) or "the model", row.type_name
+        path, inner = brief(row.path) or "the model", cut_text(row.type_name, MOST_IN_ROW)
         where = f" in {path} ({plain(inner)})" if inner else f" in {path}"
     at = f" at {plain(failure.source.text)}" if failure.source else ""
     if failure.interrupted:
@@ -68,7 +69,7 @@ def find_given(story: Story) -> tuple[Given, ...]:
             name = fact.dims[at] if at < len(fact.dims) else ""
             dims.append((plain(name), format_dim(size)))
         rest = plain(fact.spec.dtype) + (" (inferred)" if fact.given == "inferred" else "")
-        given.append(Given(plain(fact.spec.name), tuple(dims), rest))
+        given.append(Given(brief(fact.spec.name), tuple(dims), rest))
     return tuple(given)
 
 
@@ -177,7 +178,7 @@ def find_caveats(story: Story) -> tuple[str, ...]:
         lines.append("attention under a causal mask is counted in full")
     if story.constraints:
         lines.append("works for " + "; ".join(plain(limit) for limit in _join_limits(story.constraints)))
-    lines += [f"fails at {plain(sizes)}: {plain(reason)}" for sizes, reason in story.failed_at]
+    lines += [f"fails at {plain(sizes)}: {brief(reason)}" for sizes, reason in story.failed_at]
     return tuple(lines)
 
 

@@ -47,7 +47,7 @@ def measure_of(story: Story, what: str) -> Measure:
 
     def measure(row: Row) -> int:
         if what == "params":
-            return row.num_params if row.kind == "module" and not row.call_index else 0
+            return row.placed_params if row.kind == "module" and not row.call_index else 0
         cost = story.costs.get(row.index)
         if cost is None:
             return sum(measure(story.rows[child]) for child in story.children.get(row.index, ()))
@@ -73,8 +73,8 @@ def build_icicle(story: Story, what: str) -> tuple[Bar, ...]:
             break
         for place in level:
             share = formatting.format_percent(measure(place.row), whole)
-            path = formatting.plain(place.row.path or place.row.type_name)
-            label = formatting.plain(place.label)
+            path = formatting.brief(place.row.path or place.row.type_name)
+            label = formatting.brief(place.label)
             fits = place.width * _PIXELS_PER_PERCENT >= 7 * len(label) + 6
             title = f"{path}: {show(measure(place.row))}, {share}"
             bars.append(
@@ -152,11 +152,11 @@ def _value(story: Story, node: RowNode | GroupNode, what: str, measure: Measure)
 def _part_name(story: Story, node: RowNode | GroupNode) -> str:
     if isinstance(node, GroupNode):
         above = story.rows[node.members[0][0]].parent
-        path = formatting.plain(story.rows[above].path) if above is not None else ""
+        path = formatting.brief(story.rows[above].path) if above is not None else ""
         name, types = labels.format_group(node)
         return f"{path}.{name} · {types}".lstrip(".")
     row = story.rows[node.row]
-    return formatting.plain(row.path if row.kind == "module" else row.type_name)
+    return formatting.brief(row.path if row.kind == "module" else row.type_name)
 
 
 def _children(story: Story, row: Row) -> tuple[int, ...]:

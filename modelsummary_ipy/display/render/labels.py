@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
-from modelsummary_ipy.display.render.formatting import format_bytes, format_count, format_short, plain, plural
+from modelsummary_ipy.display.render.formatting import brief, format_bytes, format_count, format_short, plain, plural
 from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
 from modelsummary_ipy.records.summary import Cost, Row, Story
 from modelsummary_ipy.records.view import View
 
 #: Columns of numbers, in the order they are shown, with their heads.
 NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))
+#: Most characters of a name, and of a type.
+_NAME = 80
 STATUSES = {"ran": "", "failed": "failed", "unreached": "not reached", "uncalled": "not called"}
+ABSENCES = {
+    "elsewhere": "its modules have rows of their own",
+    "script": "inside TorchScript",
+    "weights": "weights used without a call",
+}
 
 
 def size_head(view: View) -> str:
@@ -57,7 +64,7 @@ def extra_lines(story: Story, row: Row, view: View) -> list[str]:
 
 
 def format_status(row: Row, story: Story) -> str:
-    """``failed``, ``interrupted``, ``not reached``, ``not called``; nothing for one that ran, or where nothing was run.
+    """``failed``, ``interrupted``, ``not reached``, ``not called`` or why; nothing where it ran or nothing was run.
 
     A list of modules is never called itself: one in which something ran has no status.
     """
@@ -66,7 +73,7 @@ def format_status(row: Row, story: Story) -> str:
     failure = story.trace.failure
     if row.status == "failed" and failure is not None and failure.interrupted:
         return "interrupted"
-    return STATUSES[row.status]
+    return ABSENCES.get(row.absence) or STATUSES[row.status]
 
 
 def _has_run_inside(story: Story, row: Row) -> bool:
@@ -100,8 +107,8 @@ def format_name(node: RowNode, row: Row) -> tuple[str, str]:
     """
     again = f"call {row.call_index + 1}" if row.call_index and row.kind == "module" else ""
     if row.kind == "op":
-        return plain(node.name), f"({plain(row.extra_repr)})" if row.extra_repr else ""
-    return plain(node.name), " ".join(filter(None, (plain(row.type_name), again)))
+        return brief(node.name, _NAME), f"({plain(row.extra_repr)})" if row.extra_repr else ""
+    return brief(node.name, _NAME), " ".join(filter(None, (brief(row.type_name, _NAME), again)))
 
 
 def format_note(story: Story, row: Row, in_group: bool) -> str:
@@ -114,16 +121,16 @@ def format_note(story: Story, row: Row, in_group: bool) -> str:
 
 def format_group(node: GroupNode) -> tuple[str, str]:
     """``("layer.0–11", "12 × BertLayer")``; calls of one module read ``("cell", "16 calls × GRUCell")``."""
-    types = ", ".join(plain(name) for name in node.types)
+    types = brief(", ".join(node.types), _NAME)
     types = f"({types})" if len(node.types) > 1 else types
     calls = " calls" if node.same_module else ""
-    return plain(node.name), f"{len(node.members)}{calls} × {types}"
+    return brief(node.name, _NAME), f"{len(node.members)}{calls} × {types}"
 
 
 def format_members(story: Story, node: GroupNode) -> str:
     """The paths of a group; of many the first and the last."""
     paths = list(dict.fromkeys(story.rows[row].path for block in node.members for row in block))
-    shown = [plain(path) for path in paths]
+    shown = [brief(path) for path in paths]
     return ", ".join(shown if len(shown) <= 24 else [*shown[:12], "…", *shown[-4:]])
 
 
@@ -142,7 +149,7 @@ def number_heads(view: View) -> tuple[str, ...]:
 
 def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
     """A row's numbers, in the order of ``number_heads``; later calls of a module repeat no parameters."""
-    num_params = row.num_params if row.kind == "module" else 0
+    num_params = row.placed_params if row.kind == "module" else 0
     return format_numbers(view, num_params, story.costs.get(row.index))
 
 

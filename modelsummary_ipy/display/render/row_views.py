@@ -130,7 +130,7 @@ class Parts:
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, " ".join(filter(None, notes)),
-            self._arrow(row), self._title(row), self._numbers(self.story.costs.get(row.index), row.num_params),
+            self._arrow(row), self._title(row), self._numbers(self.story.costs.get(row.index), row.placed_params),
             tuple(
                 (flag.severity, formatting.plain(flag.rule), formatting.plain(flag.message), formatting.plain(flag.fix))
                 for flag in node.flags

@@ -6,17 +6,19 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.display.render.formatting import format_dim, plain
+from modelsummary_ipy.display.render.formatting import brief, format_dim
 from modelsummary_ipy.records.trace import Formula, TensorSpec
 
 #: From this many leaves on, neighbours that differ in a number of their key share a line.
 _MANY_LEAVES = 5
+_MOST_LABEL = 100
+_MOST_DIMS = 24
 _DIGITS = re.compile(r"\d+")
 
 
 def format_dims(shape: Sequence[int]) -> list[str]:
-    """Every dim as text."""
-    return list(map(format_dim, shape))
+    """Every dim as text; the first ones of a tensor that has very many."""
+    return [*map(format_dim, shape[:_MOST_DIMS]), *(("…",) if len(shape) > _MOST_DIMS else ())]
 
 
 def format_size(shape: Sequence[int]) -> str:
@@ -26,7 +28,7 @@ def format_size(shape: Sequence[int]) -> str:
 
 def format_formula(formula: Formula) -> str:
     """``[B, 64, ⌈H/2⌉, ⌈W/2⌉]``."""
-    return "[" + plain(", ".join(formula)) + "]"
+    return "[" + brief(", ".join(formula)) + "]"
 
 
 class Line(NamedTuple):
@@ -70,10 +72,10 @@ def format_leaves(
                     break
                 stop += 1
         first, last = leaves[start], leaves[stop - 1]
-        label = plain(first.name) if stop == start + 1 else f"{plain(first.name)} … {plain(last.name)}"
+        label = first.name if stop == start + 1 else f"{first.name} … {last.name}"
         bold = changed_dims(first, against) if against else ()
         formula = formulas[start] if start < len(formulas) else None
-        lines.append(Line(label, first.shape, stop - start, bold, formula))
+        lines.append(Line(brief(label, _MOST_LABEL), first.shape, stop - start, bold, formula))
         start = stop
     return tuple(lines)
 

@@ -90,7 +90,7 @@ def test_repeated_blocks_are_one_frame() -> None:
     (group,) = [block for block in graph.blocks if block.name == "0–3 ·"]
     assert group.kind == "4 × Sequential"
     assert group.inside is not None
-    assert [block.kind for block in group.inside.blocks] == ["Linear", "ReLU", "Linear"]
+    assert [block.kind for block in group.inside.blocks] == ["Linear 16→32", "ReLU", "Linear 32→16"]
 
 
 def test_a_model_without_a_trace_is_an_empty_picture() -> None:
@@ -219,7 +219,7 @@ def test_names_of_the_users_are_escaped() -> None:
     texts = [text.text for text in ElementTree.fromstring(picture.to_svg()).iter("{http://www.w3.org/2000/svg}text")]
     assert '<b> "a" \\ & ]--> x\\n' in texts
     assert "#60;b#62; #34;a#34; \\ #38; ]--#62; x\\n" in picture.to_mermaid()
-    assert 'label="<b> \\"a\\" \\\\ & ]--> x\\\\n\\nLinear"' in picture.to_dot()
+    assert 'label="<b> \\"a\\" \\\\ & ]--> x\\\\n\\nLinear 4→4"' in picture.to_dot()
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -227,7 +227,7 @@ def test_a_narrow_terminal_has_it_on_a_line_of_its_own() -> None:
     from modelsummary_ipy.display.render.text import render_text
 
     text = render_text(story_of(models.Translator(), [(2, 7), (2, 5)]), View(), width=60)
-    assert re.search(r"multihead_attn  MultiheadAttention\n +← norm1, memory\n", text)
+    assert re.search(r"multihead_attn  MultiheadAttention 16, 2 heads\n +← norm1, memory\n", text)
     assert max(map(len, text.splitlines())) <= 60
 
 

@@ -150,12 +150,12 @@ class _Builder:
                 if row.call is None:
                     yield from self._blocks(node.children, depth)
                     continue
-                name, kind = labels.format_name(node, row)
+                name, kind = labels.format_name(self._story, node, row)
                 inside = self._level(name, row, node.children, depth - 1) if self._opens(node, depth) else None
                 yield [row.call], Block(row.call, name, kind, *self._size(node.row), inside, row.kind == "op")
 
     def _group(self, node: GroupNode, first: int, depth: int) -> Block:
-        name, kind = labels.format_group(node)
+        name, kind = labels.format_group(self._story, node)
         alone = node.block[0] if len(node.block) == 1 else None
         inside = None
         if isinstance(alone, RowNode) and self._opens(alone, depth):

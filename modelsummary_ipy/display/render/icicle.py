@@ -153,7 +153,7 @@ def _part_name(story: Story, node: RowNode | GroupNode) -> str:
     if isinstance(node, GroupNode):
         above = story.rows[node.members[0][0]].parent
         path = formatting.brief(story.rows[above].path) if above is not None else ""
-        name, types = labels.format_group(node)
+        name, types = labels.format_group(story, node)
         return f"{path}.{name} · {types}".lstrip(".")
     row = story.rows[node.row]
     return formatting.brief(row.path if row.kind == "module" else row.type_name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
 from modelsummary_ipy.display.render.formatting import brief, format_bytes, format_count, format_short, plain, plural
+from modelsummary_ipy.display.render.layer_words import describe_layer
 from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
 from modelsummary_ipy.records.summary import Cost, Row, Story
 from modelsummary_ipy.records.view import View
@@ -100,15 +101,22 @@ def group_sizes(story: Story, view: View, node: GroupNode, *, mark: tuple[str, s
 # Names ----------------------------------------------------------------------------------------------------------------
 
 
-def format_name(node: RowNode, row: Row) -> tuple[str, str]:
-    """The name and the type of a row; either may be empty.
+def format_name(story: Story, node: RowNode, row: Row) -> tuple[str, str]:
+    """The name of a row, and its type with what a layer of torch's is set to; either may be empty.
 
     The model has no name but its type, an operation no type but its arguments; later calls read ``call 2``.
     """
     again = f"call {row.call_index + 1}" if row.call_index and row.kind == "module" else ""
     if row.kind == "op":
         return brief(node.name, _NAME), f"({plain(row.extra_repr)})" if row.extra_repr else ""
-    return brief(node.name, _NAME), " ".join(filter(None, (brief(row.type_name, _NAME), again)))
+    return brief(node.name, _NAME), " ".join(filter(None, (format_type(story, row), again)))
+
+
+def format_type(story: Story, row: Row) -> str:
+    """``Conv2d 3→64, k3 s2 p1``, ``BertLayer``."""
+    known = row.kind == "module" and row.module is not None and row.module < len(story.trace.modules)
+    words = describe_layer(story.trace.modules[row.module]) if known and row.module is not None else ""
+    return " ".join(filter(None, (brief(row.type_name, _NAME), words)))
 
 
 def format_note(story: Story, row: Row, in_group: bool) -> str:
@@ -119,10 +127,13 @@ def format_note(story: Story, row: Row, in_group: bool) -> str:
     return ", ".join(notes)
 
 
-def format_group(node: GroupNode) -> tuple[str, str]:
-    """``("layer.0–11", "12 × BertLayer")``; calls of one module read ``("cell", "16 calls × GRUCell")``."""
-    types = brief(", ".join(node.types), _NAME)
-    types = f"({types})" if len(node.types) > 1 else types
+def format_group(story: Story, node: GroupNode) -> tuple[str, str]:
+    """``("layer.0–11", "12 × BertLayer")``; calls of one module read ``("cell", "16 calls × GRUCell 8→8")``."""
+    if len(node.types) > 1:
+        types = f"({brief(', '.join(node.types), _NAME)})"
+    else:
+        every = {format_type(story, story.rows[row]) for (row,) in node.members}
+        types = every.pop() if len(every) == 1 else brief(node.types[0], _NAME)
     calls = " calls" if node.same_module else ""
     return brief(node.name, _NAME), f"{len(node.members)}{calls} × {types}"
 

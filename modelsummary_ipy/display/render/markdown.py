@@ -81,7 +81,7 @@ def _cells(story: Story, view: View, step: Step) -> tuple[str, str, tuple[str, .
     if isinstance(node, HiddenNode):
         return f"*{_escape(labels.format_hidden(node))}*", "", blank
     if isinstance(node, GroupNode):
-        name, types = labels.format_group(node)
+        name, types = labels.format_group(story, node)
         sizes = "<br>".join(map(_escape, labels.group_sizes(story, view, node, mark=bold)))
         return f"{_escape(name)} · {_escape(types)}", sizes, labels.group_numbers(story, view, node)
     row = story.rows[node.row]
@@ -91,7 +91,7 @@ def _cells(story: Story, view: View, step: Step) -> tuple[str, str, tuple[str, .
 
 def _name(story: Story, step: Step, node: RowNode) -> str:
     row = story.rows[node.row]
-    name, type_name = labels.format_name(node, row)
+    name, type_name = labels.format_name(story, node, row)
     mark = "❌ " if row.status == "failed" else "⚠️ " if node.flags else ""
     if row.kind == "op":
         text = f"*{_escape(name)}*{_escape(type_name)}"

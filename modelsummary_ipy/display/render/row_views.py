@@ -124,7 +124,7 @@ class Parts:
 
     def _row(self, step: Step, node: RowNode) -> Part:
         row = self.story.rows[node.row]
-        name, kind = labels.format_name(node, row)
+        name, kind = labels.format_name(self.story, node, row)
         name, kind = (name, kind) if name else (kind, "")
         notes = (labels.format_note(self.story, row, step.in_group is not None), self.reads.describe(node))
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
@@ -153,7 +153,7 @@ class Parts:
         return classes
 
     def _group(self, step: Step, node: GroupNode) -> Part:
-        name, kind = labels.format_group(node)
+        name, kind = labels.format_group(self.story, node)
         row = labels.group_row(self.story, node)
         cost = Cost(node.totals.mult_adds, None, node.totals.activation_bytes) if self.story.costs else None
         classes = "ms-r ms-g" + (" ms-off" if labels.format_status(row, self.story) else "")

@@ -98,14 +98,14 @@ def _entries(story: Story, view: View, steps: Iterator[Step], failure_text: str,
 
 
 def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entry:
-    name, types = labels.format_group(node)
+    name, types = labels.format_group(story, node)
     numbers = labels.group_numbers(story, view, node)
     return _Entry("", f"{name} ·", types, labels.group_sizes(story, view, node), numbers, depth)
 
 
 def _row_entry(story: Story, view: View, step: Step, node: RowNode, failure_text: str) -> _Entry:
     row = story.rows[node.row]
-    name, type_name = labels.format_name(node, row)
+    name, type_name = labels.format_name(story, node, row)
     if row.kind == "op":
         name, type_name = name + type_name, ""
     note = labels.format_note(story, row, step.in_group is not None)

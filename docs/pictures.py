@@ -58,6 +58,7 @@ def main() -> None:
                     viewport={"width": 960, "height": 100}, device_scale_factor=1.5, color_scheme=scheme
                 )
                 page.goto(page_file.as_uri())
+                page.locator(".ms-bar").wait_for()
                 target = FOLDER / f"{name}-{scheme}.png"
                 page.screenshot(path=target, full_page=True, animations="disabled")
                 page.close()

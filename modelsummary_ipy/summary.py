@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -129,7 +129,7 @@ class ModelSummary(Facts, Exports):
     def show(
         self,
         *,
-        depth: int | None = None,
+        depth: int | Literal["all"] | None = None,
         ops: bool | None = None,
         columns: Collection[str] | None = None,
         memory: str | int | None = None,
@@ -139,7 +139,7 @@ class ModelSummary(Facts, Exports):
         """Display another view of the same summary; in a plain script, print it.
 
         Args:
-            depth: Levels that are open.
+            depth: Levels that are open; ``"all"`` opens every one, in a page as large as that takes.
             ops: Whether operations are shown.
             columns: Which columns to show.
             memory: Another memory budget, ``"24GB"``.

@@ -87,6 +87,10 @@ def test_show_displays_another_view_and_leaves_the_summary(capsys: pytest.Captur
         ms.show(columns=["price"])
     with pytest.raises(InputError, match="depth -1"):
         ms.show(depth=-1)
+    with pytest.raises(InputError, match="0 or more levels, or all"):
+        ms.show(depth="every")  # type: ignore[arg-type]
+    ms.show(depth="all")
+    assert "Linear" in capsys.readouterr().out
 
 
 def test_two_threads_show_different_views_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

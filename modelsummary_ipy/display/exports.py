@@ -69,7 +69,9 @@ class Exports(ABC):
 
         return render_markdown(self._build_story(), self.view, **self._page_options())
 
-    def to_html(self, *, standalone: bool = False, formulas: bool = True, flags: Sequence[Flag] = ()) -> str:
+    def to_html(
+        self, *, standalone: bool = False, formulas: bool = True, flags: Sequence[Flag] = (), packed: bool = True
+    ) -> str:
         """Return the summary as HTML.
 
         Args:
@@ -77,6 +79,8 @@ class Exports(ABC):
             standalone: Whether to return a complete page instead of a notebook's output.
             formulas: Whether to trace for formulas and for which sizes work, if they were not found before; most
                 of the time goes into them. They are always found for a forward that failed.
+            packed: Whether what needs the page's script (details, colours, charts) is compressed in it; then the page
+                is 100 KB at most, a megabyte with all levels open. Rows, flags and failures read without the script.
         """
         from modelsummary_ipy.display.render.html import render_html
         from modelsummary_ipy.display.render.source_listing import build_details
@@ -86,7 +90,13 @@ class Exports(ABC):
         story = replace(story, flags=(*story.flags, *flags)) if flags else story
         details = build_details(annotate(story))
         return render_html(
-            story, self.view, standalone=standalone, details=details, operations=self._operations, **options
+            story,
+            self.view,
+            standalone=standalone,
+            packed=packed,
+            details=details,
+            operations=self._operations,
+            **options,
         )
 
     def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:

@@ -24,7 +24,12 @@ _MAGIC = re.compile(r"\s*(?:[\w.\[\]'\" ,]+=\s*)?%(%?)summary\s+(.*)", re.DOTALL
 _BEFORE_WORD = re.compile(r"[^\s,=*]*\Z")
 _DTYPES = ("float16", "bfloat16", "float32", "float64", "int32", "int64", "bool", "complex64")
 #: Values of options that have no fixed choices; for a number or a name, those that are typed most.
-_VALUES = {"depth": ("1", "2", "3"), "memory": ("16GB", "24GB", "40GB", "80GB"), "out": ("ms",), "dtype": _DTYPES}
+_VALUES = {
+    "depth": ("1", "2", "3", "all"),
+    "memory": ("16GB", "24GB", "40GB", "80GB"),
+    "out": ("ms",),
+    "dtype": _DTYPES,
+}
 
 
 def hook(shell: Any, parser: argparse.ArgumentParser) -> None:

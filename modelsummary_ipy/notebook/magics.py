@@ -28,6 +28,7 @@ from modelsummary_ipy.notebook.options import (
     check_name,
     is_silenced,
     part_options,
+    read_depth,
     read_dtypes,
     read_expect,
     split_names,
@@ -85,7 +86,7 @@ class SummaryMagics(Magics):
         choices=_ENGINES,
         help="fake never runs it, real runs a copy, auto: real only if fake can't, static: no trace (default: auto).",
     )
-    @argument("--depth", type=int, help="Levels that are open.")
+    @argument("--depth", type=read_depth, help="Levels that are open, or all (then the page has no limit of 100 KB).")
     @argument("--ops", action=argparse.BooleanOptionalAction, default=None, help="Show operations too, or not.")
     @argument("--columns", help="Columns to show: input,output,params,macs,activation,formula,source.")
     @argument("--ignore", help="Ids of rules that are not run, with commas.")

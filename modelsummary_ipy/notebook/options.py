@@ -10,7 +10,7 @@ import inspect
 import keyword
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from modelsummary_ipy.notebook.line_syntax import evaluate, unquote
 from modelsummary_ipy.records.errors import InputError
@@ -19,6 +19,7 @@ __all__ = [
     "check_name",
     "is_silenced",
     "part_options",
+    "read_depth",
     "read_dtypes",
     "read_expect",
     "split_names",
@@ -67,6 +68,20 @@ def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[lis
 def split_names(text: str) -> tuple[str, ...]:
     """Split names at commas: ``"input,params"``."""
     return tuple(part.strip() for part in unquote(text).split(",") if part.strip())
+
+
+def read_depth(text: str) -> int | Literal["all"]:
+    """Read the levels of ``--depth``.
+
+    Raises:
+        argparse.ArgumentTypeError: If they are neither a number nor ``all``.
+    """
+    if text == "all":
+        return "all"
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of levels; 2 or all would be") from None
 
 
 def read_dtypes(text: str | None) -> Any:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["COLUMNS", "View", "WhenFormulas", "make_view"]
+__all__ = ["COLUMNS", "EVERY_LEVEL", "View", "WhenFormulas", "make_view"]
 
 #: When formulas are found for a display: ``"usual"`` leaves them out where the trace has thousands of calls.
 WhenFormulas = Literal["never", "usual", "always"]
 
 #: Columns that a view may show, in the order they are shown.
 COLUMNS = ("input", "output", "formula", "params", "macs", "activation", "source")
+
+#: A depth that opens every level. Who asks for it gets a page as large as that takes, up to a megabyte.
+EVERY_LEVEL = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,10 @@ class View:
     from_magic: bool = False
 
 
-def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Collection[str] | None) -> View:
-    """Return ``base`` with the given changes.
+def make_view(
+    base: View, *, depth: int | Literal["all"] | None, ops: bool | None, columns: Collection[str] | None
+) -> View:
+    """Return ``base`` with the given changes; ``"all"`` is the depth that opens every level.
 
     Raises:
         InputError: If a column is not known or the depth is negative.
@@ -52,7 +57,8 @@ def make_view(base: View, *, depth: int | None, ops: bool | None, columns: Colle
             )
         base = replace(base, columns=tuple(column for column in COLUMNS if column in columns))
     if depth is not None:
-        if depth < 0:
-            raise InputError(f"depth {depth}", "0 or more levels", "depth=2")
-        base = replace(base, depth=depth)
+        levels: Any = EVERY_LEVEL if depth == "all" else depth
+        if not isinstance(levels, int) or levels < 0:
+            raise InputError(f"depth {depth}", "0 or more levels, or all", "depth=2")
+        base = replace(base, depth=levels)
     return base if ops is None else replace(base, ops=ops)

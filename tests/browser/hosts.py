@@ -181,6 +181,7 @@ class Notebook:
         failed = self.page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
         expect(shown.or_(failed).first).to_be_visible(timeout=PATIENCE)
         assert failed.count() == 0, failed.first.inner_text()
+        wait_for_script(shown)
         return shown
 
     def set_theme(self, name: str) -> None:
@@ -194,10 +195,23 @@ class Notebook:
         self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
 
 
+def wait_for_script(inside: Page | Locator) -> None:
+    """Wait until the pages' own script has unpacked them; where it does not run there is nothing to wait for."""
+    roots = inside if isinstance(inside, Locator) else inside.locator(".ms-root")
+    roots.evaluate_all("roots => Promise.all(roots.map(root => root.msReady))")
+
+
+def show_page(page: Page, html: str) -> None:
+    """Show a page, and wait until its script has run."""
+    page.set_content(html)
+    wait_for_script(page)
+
+
 def find_row(inside: Page | Locator, name: str) -> Locator:
-    """Return the row that has a name: its disclosure, which holds the rows below it."""
-    text = "normalize-space(./summary//th)"
-    return inside.locator(f'xpath=.//details[{text} = "{name}" or starts-with({text}, "{name} ")]').first
+    """Return the row that has a name: its disclosure, which holds the rows below it, or a line without one."""
+    text = "normalize-space({}) = '{name}' or starts-with(normalize-space({}), '{name} ')"
+    row, line = (text.replace("{}", head).replace("{name}", name) for head in ("./summary//th", "./th"))
+    return inside.locator(f"xpath=.//details[{row}] | .//tr[not(ancestor::summary)][{line}]").first
 
 
 def find_head(row: Locator) -> Locator:
@@ -212,6 +226,7 @@ def is_open(row: Locator) -> bool:
 
 def find_violations(page: Page, axe: Path, inside: str = ".ms-root") -> list[str]:
     """Ask axe-core about everything inside a selector: one line for each rule that is violated, and where."""
+    wait_for_script(page)
     page.add_script_tag(path=axe)
     found: list[dict[str, Any]] = page.evaluate(
         "async inside => (await axe.run({include: [[inside]]}, {resultTypes: ['violations']})).violations", inside

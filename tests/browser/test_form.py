@@ -203,7 +203,7 @@ PUT = """pages => new Promise(done => {
 
 def make_page(num_layers: int) -> str:
     layers = (nn.Linear(size, size + 1) for size in range(1, num_layers + 1))
-    return live_page(ModelSummary(nn.Sequential(*layers), (2, 1)).to_html())
+    return live_page(ModelSummary(nn.Sequential(*layers), (2, 1)).to_html(packed=False))
 
 
 @pytest.mark.parametrize("between", [40, 17])
@@ -226,5 +226,5 @@ def test_a_page_that_is_replaced_before_its_handler_runs_is_no_error(new_page: C
     page = new_page()
     page.set_content("<div id=place></div>")
     put = "text => { for (const page of [text, '', text]) document.getElementById('place').innerHTML = page }"
-    page.evaluate(put, live_page(ModelSummary(nn.Linear(2, 3), (1, 2)).to_html()))
+    page.evaluate(put, live_page(ModelSummary(nn.Linear(2, 3), (1, 2)).to_html(packed=False)))
     expect(page.locator(".ms-bar")).to_have_count(1)

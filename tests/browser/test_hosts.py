@@ -22,6 +22,8 @@ from tests.browser.hosts import (
     find_violations,
     is_open,
     serve,
+    show_page,
+    wait_for_script,
 )
 
 CELLS = [
@@ -69,6 +71,7 @@ def failed() -> ModelSummary:
 
 def assert_folds(page: Page, inside: Locator) -> None:
     """A row folds and unfolds by a click and by a key."""
+    wait_for_script(inside)
     row = find_row(inside, "1")
     inner = find_row(row, "0")
     expect(inner).to_be_visible()
@@ -168,7 +171,7 @@ THEMES = {
 
 def show_in_theme(page: Page, theme: str, html: str) -> None:
     root, body = THEMES[theme]
-    page.set_content(f"<!doctype html><html lang=en {root}><title>a notebook</title><body {body}><main>{html}</main>")
+    show_page(page, f"<!doctype html><html lang=en {root}><title>a notebook</title><body {body}><main>{html}</main>")
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -210,14 +213,14 @@ def test_a_page_of_its_own_follows_the_system(
 ) -> None:
     page = new_page(color_scheme=scheme)
     for shown in (failed, summary):
-        page.set_content(shown.to_html(standalone=True))
+        show_page(page, shown.to_html(standalone=True))
         assert find_violations(page, axe, "html") == []
     assert_folds(page, page.locator(".ms-root"))
 
 
 def test_forced_colours_keep_it_readable(new_page: Callable[..., Page], summary: ModelSummary, axe: Path) -> None:
     page = new_page(forced_colors="active", reduced_motion="reduce")
-    page.set_content(summary.to_html(standalone=True))
+    show_page(page, summary.to_html(standalone=True))
     assert find_violations(page, axe, "html") == []
     text = page.locator(":is(.ms-root, .ms-r > summary, .ms-r td:not(:empty), .ms-f, .ms-total > summary)")
     colours = text.evaluate_all("all => all.map(one => getComputedStyle(one).color)")
@@ -239,7 +242,7 @@ def test_at_320_pixels_nothing_is_cut_off_and_the_page_does_not_scroll_sideways(
 ) -> None:
     page = new_page(viewport={"width": 320, "height": 640})
     for shown in (failed, summary):
-        page.set_content(shown.to_html(standalone=True))
+        show_page(page, shown.to_html(standalone=True))
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 320
         assert find_violations(page, axe, "html") == []
 
@@ -248,7 +251,7 @@ def test_a_size_that_has_no_room_goes_to_the_next_line_whole(
     new_page: Callable[..., Page], summary: ModelSummary
 ) -> None:
     page = new_page()
-    page.set_content(summary.to_html(standalone=True))
+    show_page(page, summary.to_html(standalone=True))
     tallest = 0
     for width in range(320, 900, 20):
         page.set_viewport_size({"width": width, "height": 640})
@@ -272,7 +275,7 @@ def test_with_everything_stripped_but_tables_the_rows_still_read_in_order(page: 
         else:
             element.attrib.clear()
     page.set_content(lxml.html.tostring(tree, encoding="unicode"))
-    rows = [line.split() for line in page.locator("table").all_inner_texts()]
+    rows = [line.split() for line in page.locator("tr").all_inner_texts()]
     names = [words[0] for words in rows]
     assert names == ["layer", "Sequential", "0", "1", "0", "1"]
     assert "[2, 16, 72, 56]" in " ".join(rows[2])
@@ -281,7 +284,7 @@ def test_with_everything_stripped_but_tables_the_rows_still_read_in_order(page: 
 
 def test_two_summaries_on_one_page_fold_each_for_itself(page: Page, summary: ModelSummary) -> None:
     """No ids, no state that one output could take from another."""
-    page.set_content(f"<!doctype html><main>{summary.to_html()}{summary.to_html()}</main>")
+    show_page(page, f"<!doctype html><main>{summary.to_html()}{summary.to_html()}</main>")
     first, second = page.locator(".ms-root").all()
     find_head(find_row(first, "1")).click()
     assert not is_open(find_row(first, "1"))

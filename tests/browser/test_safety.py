@@ -8,6 +8,7 @@ from playwright.sync_api import Page
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
+from tests.browser.hosts import show_page
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -64,7 +65,7 @@ def test_no_word_of_a_model_becomes_markup(new_page: Callable[..., Page]) -> Non
             named = type(word, (kind,), {})
             summary = ModelSummary(named(word), (1, 2))
             for html in (summary.to_html(standalone=True), f"<main>{summary.to_html()}</main>"):
-                page.set_content(html)
+                show_page(page, html)
                 assert find_kinds(page) <= OWN
                 assert page.locator("script").count() == 1
                 assert word in page.locator("body").inner_text()

@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from tests.browser.hosts import Notebook, Server, find_head, find_row, is_open
+from tests.browser.hosts import Notebook, Server, find_head, find_row, is_open, show_page
 
 
 class Block(nn.Module):
@@ -40,7 +40,7 @@ def html() -> str:
 
 @pytest.fixture
 def root(page: Page, html: str) -> Locator:
-    page.set_content(html)
+    show_page(page, html)
     return page.locator(".ms-root")
 
 

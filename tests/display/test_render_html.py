@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import files
@@ -40,7 +42,15 @@ def parse(html: str) -> BeautifulSoup:
 
 
 def page(story: Story, view: View = OPEN, **options: Any) -> BeautifulSoup:
-    return parse(render_html(story, view, **options))
+    """The page as its script makes it."""
+    return parse(render_html(story, view, packed=False, **options))
+
+
+def unpack(html: str) -> str:
+    """What a packed page's script puts in the place of the plain rows, in Python's own words."""
+    (data,) = re.findall(r' data-page="([A-Za-z0-9+/=]+)"', html)
+    whole, *listings = zlib.decompress(base64.b64decode(data)).decode().split("\x01")
+    return re.sub(r'(?<=<pre class="ms-x">)(?=</pre>)', lambda _: listings.pop(0), whole)
 
 
 def words_of(tag: Tag | None) -> str:
@@ -377,7 +387,8 @@ def test_the_same_story_makes_the_same_bytes_without_ids_or_addresses(name: str)
     assert not soup.select("[id]")
     classes = {word for tag in soup.find_all(class_=True) for word in tag["class"]}
     assert all(word.startswith("ms-") for word in classes)
-    assert not re.search(r"https?:|//[a-z]|\bsrc=|\bhref=|@import|url\(", first)
+    for text in (re.sub(r' data-page="[^"]*"', "", first), unpack(first)):
+        assert not re.search(r"https?:|//[a-z]|\bsrc=|\bhref=|@import|url\(", text)
 
 
 def test_a_standalone_page_is_complete_and_an_output_is_only_a_part() -> None:
@@ -387,7 +398,7 @@ def test_a_standalone_page_is_complete_and_an_output_is_only_a_part() -> None:
     assert soup.title is not None
     assert soup.title.text == "Net"
     assert [words_of(head) for head in soup.select("main h1")] == ["Net 1 warning"]
-    assert "prefers-color-scheme" in whole
+    assert "prefers-color-scheme" in unpack(whole)
     part = render_html(stories.two_convs(), View())
     assert part.startswith('<div class="ms-root"')
     assert not re.search(r"<(html|body|main|h1)\b", part)
@@ -396,7 +407,7 @@ def test_a_standalone_page_is_complete_and_an_output_is_only_a_part() -> None:
 def test_style_and_script_are_within_what_a_notebook_should_carry() -> None:
     for name in ("style.css", "script.js"):
         assert b"</" not in (files("modelsummary_ipy.display.render") / name).read_bytes()
-    html = render_html(stories.two_convs(), View())
+    html = render_html(stories.two_convs(), View(), packed=False)
     (style,) = re.findall(r"<style>(.*?)</style>", html, flags=re.S)
     (script,) = re.findall(r"<script>(.*?)</script>", html, flags=re.S)
     assert 0 < len(style.encode()) <= 12 * 1024
@@ -410,7 +421,7 @@ def test_style_and_script_are_within_what_a_notebook_should_carry() -> None:
     "make", [stories.flat, lambda: stories.bert_like(40, flagged=7), lambda: stories.all_different(900)]
 )
 def test_a_row_takes_no_more_than_550_bytes_before_its_detail(make: Callable[[], Story]) -> None:
-    html = render_html(make(), View(depth=99, fold=False))
+    html = render_html(make(), View(depth=99, fold=False), packed=False)
     body = html[html.index('<div class="ms-body"') : html.index('<div class="ms-foot"')]
     about = re.sub(r'<dl class="ms-d">.*?</dl>', "", body, flags=re.S)
     about = re.sub(r'<details class="ms-a".*?</details>', "", about, flags=re.S)
@@ -422,9 +433,10 @@ def test_a_row_takes_no_more_than_550_bytes_before_its_detail(make: Callable[[],
 @pytest.mark.parametrize(
     "make", [lambda: stories.mixture(61, 256), lambda: stories.all_different(50_000), lambda: stories.flat(3000)]
 )
-def test_a_model_of_tens_of_thousands_of_modules_is_a_page_of_less_than_a_megabyte(make: Callable[[], Story]) -> None:
+def test_a_model_of_tens_of_thousands_of_modules_is_a_page_of_100_kb(make: Callable[[], Story]) -> None:
     story = make()
-    html = render_html(story, View())
+    assert len(render_html(story, View()).encode()) <= 100_000
+    html = render_html(story, View(), packed=False)
     assert len(html.encode()) <= 1_000_000
     shown = len(rows_of(parse(html)))
     assert shown <= 2000
@@ -433,11 +445,84 @@ def test_a_model_of_tens_of_thousands_of_modules_is_a_page_of_less_than_a_megaby
 
 
 def test_details_that_do_not_fit_are_left_out_and_counted() -> None:
-    html = render_html(stories.flat(1900), View())
+    html = render_html(stories.flat(1900), View(), packed=False)
     soup = parse(html)
     without = sum(not row.select(":scope > dl.ms-d, :scope > details.ms-a") for row in rows_of(soup))
     assert without > 0
     assert f"details of {without:,} rows left out" in words_of(soup.select_one(".ms-foot"))
+
+
+# Packed -----------------------------------------------------------------------------------------------------------
+
+
+def whole_of(html: str) -> str:
+    """Head and rows of a page that is not packed."""
+    return html[html.index("<style>") : html.index('</div>\n<div class="ms-foot">')]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_what_the_script_unpacks_is_the_page_that_is_not_packed(name: str) -> None:
+    options: dict[str, Any] = {
+        "details": {0: "def forward(self, x):  # <B> 3", 1: "x"},
+        "operations": {1: [("aten.mm", 7)]},
+    }
+    html = render_html(STORIES[name](), View(), **options)
+    assert unpack(html) == whole_of(render_html(STORIES[name](), View(), packed=False, **options))
+
+
+def lines_of(soup: BeautifulSoup) -> list[list[str]]:
+    """The texts of each row's cells; operations go along only for the script."""
+    rows = [row for row in soup.select(".ms-body tr") if not row.find_parent(attrs={"hidden": "hidden"})]
+    return [[words_of(cell).replace("[ ", "[").replace(" ]", "]").replace(" ,", ",") for cell in row] for row in rows]
+
+
+def nesting_of(soup: BeautifulSoup) -> list[int]:
+    return [len(row.find_parents("details")) - bool(row.find_parent("summary")) for row in soup.select(".ms-body tr")]
+
+
+@pytest.mark.parametrize("view", [View(), OPEN, View(depth=99, ops=True, columns=COLUMNS)])
+@pytest.mark.parametrize("name", STORIES)
+def test_without_the_script_every_row_reads_as_with_it(name: str, view: View) -> None:
+    story = STORIES[name]()
+    plain, full = parse(render_html(story, view)), page(story, view)
+    assert lines_of(plain) == lines_of(full)
+    for gone in full.select("details[hidden]"):
+        gone.decompose()
+    assert nesting_of(plain) == nesting_of(full)
+    assert [words_of(row.select_one("th")) for row in plain.select(".ms-body details[open]")] == [
+        words_of(row.select_one("th"))
+        for row in full.select(".ms-body details[open]")
+        if row.select_one(":scope > details") or row.select_one(":scope > .ms-fail")
+    ]
+    for selector in (
+        ".ms-f",
+        ".ms-fail",
+        ".ms-caveats",
+        ".ms-given",
+        ".ms-legend",
+        ".ms-how",
+        ".ms-more",
+        ".ms-shares",
+    ):
+        assert [*map(words_of, plain.select(selector))] == [*map(words_of, full.select(selector))]
+
+
+def test_without_the_script_only_notable_rows_have_details_and_these_are_whole() -> None:
+    for make, notable in ((stories.two_convs, ["conv0"]), (stories.failed_unet, ["cat"])):
+        plain, full = parse(render_html(make(), OPEN)), page(make())
+        rows = [row for row in rows_of(plain) if detail_of(row)]
+        assert [words_of(head_of(row).th).split(" ")[0] for row in rows] == notable
+        for row, name in zip(rows, notable, strict=True):
+            assert detail_of(row) == detail_of(row_named(full, name)) != {}
+
+
+def test_what_does_not_fit_a_usual_page_fits_one_with_every_level() -> None:
+    story = stories.all_different(900)
+    usual, asked = (render_html(story, view) for view in (View(depth=9), OPEN))
+    assert len(usual.encode()) <= 100_000 < len(asked.encode())
+    assert "rows of 900 not shown" in usual
+    assert "not shown: to_frame" not in asked
+    assert len(lines_of(parse(asked))) == 901  # and the head
 
 
 # Safety -----------------------------------------------------------------------------------------------------------
@@ -452,6 +537,7 @@ def check_contained(text: str) -> None:
         model = render_html(stories.hostile("calm"), OPEN, failure_text=failure and "a", **options)
         html.encode()
         assert skeleton(parse(html)) == skeleton(parse(model))
+        assert skeleton(parse(unpack(html))) == skeleton(parse(unpack(model)))
 
 
 @pytest.mark.parametrize("text", stories.HOSTILE)

@@ -21,7 +21,7 @@ class Evil(nn.Module):
 
 
 def test_the_only_handler_is_ours_and_no_script_is_left() -> None:
-    tree = lxml.html.fromstring(live_page(ModelSummary(Evil(), (1, 2)).to_html()))
+    tree = lxml.html.fromstring(live_page(ModelSummary(Evil(), (1, 2)).to_html(packed=False)))
     handlers = [(node.tag, name) for node in tree.iter() for name in node.attrib if name.startswith("on")]
     assert handlers == [("style", "onload")]
     assert tree.xpath("//script") == []

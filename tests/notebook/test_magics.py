@@ -16,6 +16,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
+from modelsummary_ipy.records.view import EVERY_LEVEL
+
 SETUP = """
 import torch, torch.nn as nn
 import numpy as np
@@ -176,6 +178,7 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
         ("%summary model x --memory lots", "lots"),
         ("%summary model x --optimizer best", "invalid choice: 'best'"),
         ("%summary model x --depth -1", "depth -1"),
+        ("%summary model x --depth deep", "'deep' is no number of levels; 2 or all would be"),
         ("%summary --auto on model", "--auto with 'model'"),
         ("%%summary model(x)\npass", "one model whose calls to show"),
         ("%%summary\npass", "one model whose calls to show"),
@@ -215,6 +218,7 @@ def test_config_sets_the_defaults(shell: InteractiveShell) -> None:
     assert made.view.depth == 1
     assert not made.story.trace.modules[0].training
     assert run(shell, "%summary model x --depth 3 --mode train").view.depth == 3
+    assert run(shell, "%summary model x --depth all").view.depth == EVERY_LEVEL
     assert run(shell, "model.training") is True
 
 
@@ -297,7 +301,7 @@ def test_tab_completes_options_choices_and_names(shell: InteractiveShell) -> Non
         ("%summary model --dtype ids=b", ["bfloat16", "bool"]),
         ("%summary model --device c", ["cpu", "cuda"]),
         ("%summary model --expect conv", ["conv0=", "conv1="]),
-        ("%summary model --depth ", ["1", "2", "3"]),
+        ("%summary model --depth ", ["1", "2", "3", "all"]),
         ("%summary model x --op", ["--ops", "--optimizer"]),
         ("%summary --ops model x --op", ["--optimizer"]),
         ("%%summary wo", ["words"]),

@@ -1,7 +1,10 @@
-"""Outline -> the page: HTML that reads well with every style and script taken away."""
+"""Outline -> the page: HTML that reads well with every style and script taken away, and a script that adds the rest."""
 
 from __future__ import annotations
 
+import base64
+import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,21 +19,28 @@ from modelsummary_ipy.display.render import formatting, header, labels
 from modelsummary_ipy.display.render.detail import Operations, find_detail
 from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_names
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
+from modelsummary_ipy.display.render.plain_rows import lay_out_plain
 from modelsummary_ipy.display.render.row_views import Part, Parts, markup_detail
 from modelsummary_ipy.records.summary import Story
-from modelsummary_ipy.records.view import View
+from modelsummary_ipy.records.view import EVERY_LEVEL, View
 
 __all__ = ["render_html"]
 
 #: A page of a megabyte opens in half a second; rows come first, operations and details take what is left.
 _MOST_BYTES = 1_000_000
+#: A page that was not asked for with all levels: notebooks of more than 256 KB are refused by some of their readers.
+_USUAL_BYTES = 100_000
 #: From here on rows are laid out as they come into view.
 _MANY_ROWS = 300
 #: Style, script, header and charts.
 _FRAME_BYTES = 60_000
-#: What an empty row takes.
+#: What an empty row takes, and what it takes packed.
 _LEAST_ROW_BYTES = 315
+_LEAST_PACKED_BYTES = 150
+#: Rows and their details are packed to less than this part.
+_PACKED = 1 / 12
 _OPEN_ROWS = 32
+_LISTING = re.compile(r'<pre class="ms-x">(.*?)</pre>', re.DOTALL)
 
 
 def render_html(
@@ -38,6 +48,7 @@ def render_html(
     view: View,
     *,
     standalone: bool = False,
+    packed: bool = True,
     details: Mapping[int, str] | None = None,
     operations: Operations | None = None,
     num_traces: int | None = None,
@@ -49,47 +60,76 @@ def render_html(
         story: Everything known.
         view: How to look at it.
         standalone: Whether to write a complete page, that follows the system's light or dark.
+        packed: Whether what only a reader with scripts sees is compressed, and the rows are also there without it.
         details: By row index, lines of plain text to put at the end of that row's detail (its annotated source).
         operations: By row index, the operations that ran directly in it, with their mult-adds.
         num_traces: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
     """
     names = find_names(story)
-    outline, parts = _fit(story, view, names, failure_text)
-    num_left_out = _add_details(story, parts, details or {}, operations or {})
-    footer = [*header.find_footer(story, outline, num_traces)]
-    if num_left_out:
-        footer.append(f"details of {formatting.plural(num_left_out, 'row')} left out")
-    failed_is_shown = any(part.fail for part in parts)
-    template = _environment().get_template("page.html.j2" if standalone else "summary.html.j2")
-    return template.render(
-        standalone=standalone,
-        css=_asset("style.css"),
-        script=_asset("script.js"),
-        parts=parts,
-        many=len(parts) > 2 * _MANY_ROWS,
-        fail=() if failed_is_shown else header.failing_lines(story, failure_text),
-        footer=footer,
-        found=header.count_flags(story.flags),
-        gravest=header.gravest_severity(story.flags),
-        legend=[(name, names.colour(name), MEANINGS.get(name, "")) for name in names.names],
-        **_header(story, outline, names),
-        **_columns(view),
+    limit = _USUAL_BYTES if packed and (view.depth or 0) < EVERY_LEVEL else _MOST_BYTES
+    space = limit / _PACKED if packed else limit - _FRAME_BYTES
+    most = min(view.max_rows, limit // (_LEAST_PACKED_BYTES if packed else _LEAST_ROW_BYTES))
+    while True:
+        outline, parts = _fit(story, view, names, failure_text, most, space)
+        num_left_out = _add_details(story, parts, details or {}, operations or {}, space)
+        footer = [*header.find_footer(story, outline, num_traces)]
+        if num_left_out:
+            footer.append(f"details of {formatting.plural(num_left_out, 'row')} left out")
+        facts = {
+            "standalone": standalone,
+            "parts": parts,
+            "fail": () if any(part.fail for part in parts) else header.failing_lines(story, failure_text),
+            "found": header.count_flags(story.flags),
+            "gravest": header.gravest_severity(story.flags),
+            "legend": [(name, names.colour(name), MEANINGS.get(name, "")) for name in names.names],
+            **_header(story, outline, names),
+            **_columns(view),
+        }
+        page = _write(facts, footer, packed=packed, many=len(parts) > 2 * _MANY_ROWS)
+        size = len(page.encode())
+        if size <= limit or most < 2:
+            return page
+        # what is left out first are details, from the least notable row on
+        shrink = 0.9 * limit / size
+        most, space = (most if packed and num_left_out == 0 else int(most * shrink)), space * shrink
+
+
+def _write(facts: Mapping[str, Any], footer: Sequence[str], *, packed: bool, many: bool) -> str:
+    """Write style, head and rows in full, or packed beside what is read without the script, and the frame around."""
+    environment = _environment()
+    template, style = environment.get_template("whole.html.j2"), _asset("style.css")
+    whole, page = f"<style>{style}</style>\n{template.render(is_plain=False, **facts)}", ""
+    if packed:
+        page, whole = _pack(whole), template.render(is_plain=True, plain_steps=lay_out_plain(facts["parts"]), **facts)
+    return environment.get_template("page.html.j2" if facts["standalone"] else "summary.html.j2").render(
+        script=_asset("script.js"), whole=Markup(whole), page=page, footer=footer, many=many, **facts
     )
 
 
-def _fit(story: Story, view: View, names: Names, failure_text: str) -> tuple[Outline, list[Part]]:
+def _pack(whole: str) -> str:
+    """Compress markup as the page's script reads it: deflated, in base64, which no attribute needs to escape.
+
+    Listings of source stand behind the rest, each after a control character, which no text of a page has: between rows
+    that are alike they would put them out of each other's reach (T5: 45 KB; 32 so).
+    """
+    listings = [*map(str, _LISTING.findall(whole))]
+    text = "\x01".join([_LISTING.sub('<pre class="ms-x"></pre>', whole), *listings])
+    return base64.b64encode(zlib.compress(text.encode("utf-8", "replace"), 9)).decode()
+
+
+def _fit(
+    story: Story, view: View, names: Names, failure_text: str, most: int, space: float
+) -> tuple[Outline, list[Part]]:
     """Outline and parts of as many rows as fit; what space is left goes to hidden operations."""
-    space = _MOST_BYTES - _FRAME_BYTES
-    most = min(view.max_rows, space // _LEAST_ROW_BYTES)
     while True:
         outline = build_outline(story, replace(view, max_rows=most), open_rows=_OPEN_ROWS)
-        max_ops = max(0, min(view.max_rows, space // _LEAST_ROW_BYTES) - outline.num_nodes)
+        max_ops = max(0, min(view.max_rows, int(space) // _LEAST_ROW_BYTES) - outline.num_nodes)
         parts = list(Parts(story, view, outline, names, failure_text, max_ops))
         size = _weigh(parts)
         if size <= space or most < 2:
             return outline, parts
-        most = min(most - 1, outline.num_nodes * space // size)
+        most = min(most - 1, int(outline.num_nodes * space / size))
 
 
 def _weigh(parts: Iterable[Part]) -> int:
@@ -184,9 +224,11 @@ def _columns(view: View) -> dict[str, Any]:
     return {"heads": heads, "sized": sized, "cols": Markup(cols)}
 
 
-def _add_details(story: Story, parts: Sequence[Part], details: Mapping[int, str], operations: Operations) -> int:
+def _add_details(
+    story: Story, parts: Sequence[Part], details: Mapping[int, str], operations: Operations, space: float
+) -> int:
     """Give rows their details while there is space, notable rows first; returns how many got none."""
-    space = _MOST_BYTES - _FRAME_BYTES - _weigh(parts)
+    space -= _weigh(parts)
     rows = [part for part in parts if part.what == "open"]
     total = story.total_mult_adds
     left_out = 0
@@ -215,6 +257,8 @@ def _environment() -> Environment:
 
 @lru_cache(maxsize=2)
 def _asset(name: str) -> Markup:
-    """A stylesheet or script of this package without its indentation; nothing of a user's goes into it."""
+    """A stylesheet or script of this package without comments and indentation; nothing of a user's goes into it."""
     text = (files("modelsummary_ipy.display.render") / name).read_text(encoding="utf-8")
-    return Markup("\n".join(line.strip() for line in text.splitlines() if line.strip()))
+    text = re.sub(r"(?s:/\*.*?\*/)|(?m:^\s*//.*$)", "", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return Markup(re.sub(r"\s*([{};,])\s*", r"\1", " ".join(lines)) if name.endswith(".css") else "\n".join(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from modelsummary_ipy.records.view import View
 __all__ = ["Part", "Parts", "markup_detail"]
 
 _NOTHING = Markup("")
+#: Elements around sizes that nothing but a style sheet shows, and classes. All text of the user's is escaped there.
+_COLOURS = re.compile(r"</?(?:bdi|span)[^>]*>|(<b) [^>]*(?=>)")
 
 
 @dataclass(slots=True)
@@ -58,6 +61,21 @@ class Part:
     is_leaf: bool = True
     about: str = ""
     detail: Markup = _NOTHING
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether it has findings of its own, or is where the forward failed."""
+        return bool(self.flags or self.fail)
+
+    @property
+    def plain_sizes(self) -> Markup:
+        """The sizes without what shows in colours alone."""
+        return Markup(_COLOURS.sub(r"\1", str(self.sizes)))
+
+    @property
+    def plain_numbers(self) -> Markup:
+        """The number cells without their end tags, which HTML can do without."""
+        return Markup(str(self.numbers).replace("</td>", ""))
 
 
 class Parts:

@@ -85,7 +85,7 @@ class SummaryForm:
         begun = self.fields.read()
         assert begun is not None
         self._keep(begun, inputs, first)
-        self._show(first, live_page(first.to_html()), "")
+        self._show(first, live_page(first.to_html(packed=False)), "")
 
     # -- widgets ------------------------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class SummaryForm:
         before, self.summary = self.summary, run.summary
         changes = compare(before, run.summary)
         self._code.value = run.line
-        rendered = live_page(run.summary.to_html(flags=changes.flags if changes else ()))
+        rendered = live_page(run.summary.to_html(flags=changes.flags if changes else (), packed=False))
         self._show(run.summary, rendered, write_moved(before, run.summary, changes))
 
     def _take(self, number: int) -> None:
@@ -228,11 +228,11 @@ class SummaryForm:
                 summary.flags  # noqa: B018  # computed in steps: a cancel stops between them
                 is_slow = time.monotonic() - began > _PATIENCE_SECONDS or self._took > _WHOLE_PATIENCE_SECONDS
                 if is_slow and not stopped():
-                    self._output.value = live_page(summary.to_html(formulas=False))
+                    self._output.value = live_page(summary.to_html(formulas=False, packed=False))
                 if not stopped():
                     changes = compare(before, summary)
                 if not stopped():
-                    rendered = live_page(summary.to_html(flags=changes.flags if changes else ()))
+                    rendered = live_page(summary.to_html(flags=changes.flags if changes else (), packed=False))
                     moved = write_moved(before, summary, changes)
         except TraceCancelled:
             return

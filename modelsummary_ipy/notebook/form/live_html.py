@@ -23,7 +23,7 @@ def live_page(page: str) -> str:
     is its handler. Where a host forbids that, the page is as in an untrusted notebook.
 
     Args:
-        page: From ``ModelSummary.to_html()``.
+        page: From ``ModelSummary.to_html(packed=False)``: one that is compressed is not whole when it is put in place.
     """
     before, found, after = page.rpartition("<script>")
     script, _, after = after.partition("</script>")

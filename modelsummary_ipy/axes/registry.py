@@ -65,6 +65,9 @@ class Op(Protocol):
     def at_least(self, size: Size, least: Size) -> None:
         """Demand that a size is not below another."""
 
+    def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
+        """Return the axes asked for, of the same elements in the same order; -1 is what is left of them."""
+
     def value(self, size: Size) -> int:
         """Return what a size was in the trace."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
 from modelsummary_ipy.axes.bounds import find_bound, find_lookup
+from modelsummary_ipy.axes.divide import divide_sizes
 from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Axes, OpaqueError, Size, find_entry
@@ -283,6 +284,9 @@ class _Op:
     def at_least(self, size: Size, least: Size) -> None:
         if not (isinstance(size, int) and isinstance(least, int)):
             self._demand("at least", size, least)
+
+    def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
+        return divide_sizes(self, data, wanted)
 
     def value(self, size: Size) -> int:
         return size if isinstance(size, int) else int(self._walk._integers.values(size)[0])  # as above

@@ -31,10 +31,12 @@ from modelsummary_ipy.pipeline.fixes import FixTrials
 from modelsummary_ipy.pipeline.request import Assumptions, Request
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
+from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.records.view import WhenFormulas
+from modelsummary_ipy.shapes.axis_findings import find_axis_findings
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.tracing.engine import Traced, run_engine
@@ -196,6 +198,11 @@ class Pipeline:
                 again = trace_again(self.batch, story.trace, sizes)
                 if again is not None:
                     story = replace(story, retraces=(*story.retraces, again))
+            nothing: tuple[AxisFinding, ...] = ()
+            findings = attempt(
+                "reading axes", self._errors, partial(find_axis_findings, self.batch, story.trace), nothing
+            )
+            story = replace(story, axis_findings=findings)
             return replace(story, flags=find_flags(self._name_batch(story), ignore, self._errors))
 
     def _name_batch(self, story: Story) -> Story:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-__all__ = ["OpEvent", "OpEvents", "TensorRef"]
+__all__ = ["AxisFinding", "OpEvent", "OpEvents", "TensorRef"]
 
 
 class TensorRef(NamedTuple):
@@ -59,3 +59,22 @@ class OpEvents:
     call_inputs: dict[int, tuple[TensorRef | None, ...]] = field(default_factory=dict)
     call_outputs: dict[int, tuple[TensorRef | None, ...]] = field(default_factory=dict)
     is_whole: bool = True
+
+
+class AxisFinding(NamedTuple):
+    """An operation that does to axes what is probably not meant.
+
+    Attributes:
+        kind: ``"carved"``: a reshape cuts across axes. ``"softmax"``: the axis of a softmax is not the one that is
+            summed. ``"heads"``: attention runs over a part of the features. ``"mask"``: a mask is constant along the
+            axis of the softmax. ``"table"``: a table is cut to the size of the batch. ``"along"``: an operation runs
+            along the batch.
+        op: The operation, ``"aten.cumsum"``.
+        call: The call that it ran in.
+        axes: The axes that it is about, as they are written.
+    """
+
+    kind: Literal["carved", "softmax", "heads", "mask", "table", "along"]
+    op: str
+    call: int
+    axes: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.trace import Absence, Formula, Kind, Severity, Status, TensorSpec, Trace
 
 __all__ = ["Change", "Cost", "Flag", "Memory", "Retrace", "Row", "Story"]
@@ -243,6 +244,7 @@ class Story:
         unknown_ops: Operations whose mult-adds are not known.
         stopped: Which search a time limit ended, and how to go on; ``""`` if none.
         internal_errors: What of this package failed, ``"rule grown-map failed: please report it"``.
+        axis_findings: Operations that do to axes what is probably not meant, as rules read them.
     """
 
     trace: Trace
@@ -260,6 +262,7 @@ class Story:
     unknown_ops: tuple[str, ...] = ()
     stopped: str = ""
     internal_errors: tuple[str, ...] = ()
+    axis_findings: tuple[AxisFinding, ...] = ()
 
     @cached_property
     def row_of_call(self) -> Mapping[int, int]:

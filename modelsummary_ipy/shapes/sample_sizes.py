@@ -86,6 +86,40 @@ def choose_sample_sizes(
     return chooser.choose() if first.failure is None else chooser.choose_any(len(first.calls))
 
 
+def plan_joint_sizes(names: InputNames, base: Sizes) -> dict[str, int]:
+    """Return the sizes that are tried first where all dims move together, the batch too."""
+    moving = [name for name in base if name != names.batch and not names.is_feature(name)]
+    plans = _plan(names, base, moving)
+    return {names.batch: _plan_batch(base[names.batch])[0], **{name: plan[0] for name, plan in plans.items()}}
+
+
+def _plan_batch(size: int) -> tuple[int, ...]:
+    return tuple((size // 16 + 1) * 16 + more for more in _BATCH)
+
+
+def _plan(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, tuple[int, ...]]:
+    """Plan other sizes for every dim: around multiples of 64 for feature maps, a little more for sequences."""
+    plans: dict[str, tuple[int, ...]] = {}
+    sequences = iter(_SEQUENCE)
+    spatial = 0
+    for name in moving:
+        size = base[name]
+        if names.is_spatial(name):
+            # One below and one above a multiple of 64: there every floor and every ceiling of a chain of strides
+            # shows, for any stride that is a power of two. Far apart, so that a long stride shows too.
+            near, far = (size // 64 + 1) * 64, (size * 3 // 128 + 1) * 64
+            plan = (
+                (far - 1, near + 1, size * 5 // 4 + 38, 2 * size + 27),
+                (near + 65, far + 127, size * 4 // 3 + 10, 2 * size + 45),
+            )[spatial % 2]
+            plans[name] = tuple(value + 192 * (spatial // 2) for value in plan)
+            spatial += 1
+        else:
+            more = next(sequences, (15, 4, 9, 22))
+            plans[name] = tuple(size + step + (size // 16) * (step % 5) for step in more)
+    return plans
+
+
 class _Chooser:
     def __init__(self, retracer: Retracer, names: InputNames, base: Sizes, works_at_one_more: bool, most: int) -> None:
         self._retracer = retracer
@@ -107,11 +141,11 @@ class _Chooser:
     def choose(self) -> SampleSizes:
         if self._works_at_one_more:
             size = self._base[self._batch]
-            self._plans[self._batch] = tuple((size // 16 + 1) * 16 + more for more in _BATCH)
+            self._plans[self._batch] = _plan_batch(size)
         elif self._batch in self._base:
             self._search([self._batch])
         others = [name for name in self._base if name != self._batch and not self._is_feature(name)]
-        wide = self._plan(others)
+        wide = _plan(self._names, self._base, others)
         together = {name: plan[0] for name, plan in wide.items()}
         works = self._works({**self._at(0), **together})
         if not works and self._works_at_one_more and not self._works(self._at(0)):
@@ -130,7 +164,7 @@ class _Chooser:
     def choose_any(self, num_calls: int) -> SampleSizes:
         """Choose sizes whose traces come as far as the first one, wherever they end."""
         moving = [name for name in self._base if not self._is_feature(name)]
-        wide = self._plan([name for name in moving if name != self._batch])
+        wide = _plan(self._names, self._base, [name for name in moving if name != self._batch])
         little = {
             name: tuple(self._base[name] + more for more in _LITTLE[turn % 3]) for turn, name in enumerate(moving)
         }
@@ -150,28 +184,6 @@ class _Chooser:
 
     def _at(self, turn: int) -> dict[str, int]:
         return {name: plan[turn] for name, plan in self._plans.items()}
-
-    def _plan(self, names: list[str]) -> dict[str, tuple[int, ...]]:
-        """Plan other sizes for every dim: around multiples of 64 for feature maps, a little more for sequences."""
-        plans: dict[str, tuple[int, ...]] = {}
-        sequences = iter(_SEQUENCE)
-        spatial = 0
-        for name in names:
-            size = self._base[name]
-            if self._is_spatial(name):
-                # One below and one above a multiple of 64: there every floor and every ceiling of a chain of strides
-                # shows, for any stride that is a power of two. Far apart, so that a long stride shows too.
-                near, far = (size // 64 + 1) * 64, (size * 3 // 128 + 1) * 64
-                plan = (
-                    (far - 1, near + 1, size * 5 // 4 + 38, 2 * size + 27),
-                    (near + 65, far + 127, size * 4 // 3 + 10, 2 * size + 45),
-                )[spatial % 2]
-                plans[name] = tuple(value + 192 * (spatial // 2) for value in plan)
-                spatial += 1
-            else:
-                more = next(sequences, (15, 4, 9, 22))
-                plans[name] = tuple(size + step + (size // 16) * (step % 5) for step in more)
-        return plans
 
     # -- when not all sizes work --------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ def _find_end(op: Op, full: Size, name: str, default: Size) -> Size:
     if op.value(end) < 0:
         return 0
     if op.known(end) is not None and op.known(full) is not None:
-        return min(end, full)
+        return end if op.value(end) < op.value(full) else full
     if op.value(end) > op.value(full):
         op.at_least(end, full)
         return full

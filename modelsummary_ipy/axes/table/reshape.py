@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, entry
 
 
 @entry("view _unsafe_view reshape _reshape_alias view_copy _reshape_copy _reshape_alias_copy")
@@ -14,50 +14,7 @@ def view(op: Op) -> Sequence[Axes]:
         if op.plain("dtype") is None:
             return [op.axes("self")]
         raise OpaqueError("another dtype")
-    return [_divide(op, op.axes("self"), op.sizes("size"))]
-
-
-def _divide(op: Op, data: Axes, wanted: Axes) -> list[Size]:
-    """Return the axes asked for, each an axis of the data where that says the same."""
-    places = [place for place, size in enumerate(wanted) if op.known(size) == -1]
-    total, rest = _product(data), _product([size for place, size in enumerate(wanted) if place not in places])
-    made = list(wanted)
-    if places:
-        made[places[0]] = _left_over(op, data, [size for place, size in enumerate(wanted) if place not in places])
-    else:
-        op.equal(total, rest)
-    return made
-
-
-def _left_over(op: Op, data: Axes, taken: Axes) -> Size:
-    """Divide the product of some axes by that of others: equal ones first, what is left as a fraction."""
-    above, below = list(data), [size for size in taken if op.known(size) != 1]
-    for size in list(below):
-        if size in above:
-            above.remove(size)
-            below.remove(size)
-    numbers = 1
-    for size in list(below):
-        number = op.known(size)
-        if number is not None:
-            numbers *= number
-            below.remove(size)
-    if below:
-        known = _product([size for size in above if op.known(size) is not None])
-        moving = _product([size for size in above if op.known(size) is None])
-        return moving * known // (_product(below) * numbers)
-    if not numbers:
-        raise OpaqueError("nothing to divide")
-    made = _product(above) // numbers
-    op.equal(made * numbers, _product(above))
-    return made
-
-
-def _product(sizes: Axes) -> Size:
-    found: Size = 1
-    for size in sizes:
-        found = size * found
-    return found
+    return [op.reshape(op.axes("self"), op.sizes("size"))]
 
 
 @entry("unflatten")
@@ -65,7 +22,7 @@ def unflatten(op: Op) -> Sequence[Axes]:
     """Take one axis apart."""
     data = op.axes("self")
     dim = op.plain("dim") % len(data)
-    return [[*data[:dim], *_divide(op, [data[dim]], op.sizes("sizes")), *data[dim + 1 :]]]
+    return [[*data[:dim], *op.reshape([data[dim]], op.sizes("sizes")), *data[dim + 1 :]]]
 
 
 @entry("flatten")
@@ -73,4 +30,4 @@ def flatten(op: Op) -> Sequence[Axes]:
     """Make one axis of several."""
     data = op.axes("self")
     first, last = op.plain("start_dim", 0) % len(data), op.plain("end_dim", -1) % len(data)
-    return [[*data[:first], _product(data[first : last + 1]), *data[last + 1 :]]]
+    return [[*data[:first], *op.reshape(data[first : last + 1], [-1]), *data[last + 1 :]]]

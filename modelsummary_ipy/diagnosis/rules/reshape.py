@@ -29,6 +29,7 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
     sizes that are a swap only by chance: one trace at another size shows it; views that skew scores between a pad and a
     cut.
     """
+    carved = {finding.call for finding in evidence.story.axis_findings if finding.kind == "carved"}
     for step in evidence.flow.steps:
         if step.type_name not in RESHAPES or not step.inputs or not step.outputs:
             continue
@@ -39,11 +40,24 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
             yield _write_swap(evidence, step, "the rows mix several samples", "warning")
             continue
         swap = _find_swap_within(evidence, step)
-        if swap is None or _is_skew(evidence, step):
+        if _is_skew(evidence, step):
+            continue
+        if step.index in carved and not _folds(evidence, step):
+            yield _write_swap(evidence, step, "at other sizes it cuts across dims", "warning")
+            continue
+        if swap is None:
             continue
         severity = _judge(evidence, step, *swap)
         if severity is not None:
             yield _write_swap(evidence, step, f"{write_times(swap[0])} became {write_times(swap[1])}", severity)
+
+
+def _folds(evidence: Evidence, step: Call) -> bool:
+    """Return whether the batch is folded with other dims: that is another rule's."""
+    moving, made = evidence.moving_in(step), evidence.moving_out(step)
+    if not moving or not made:
+        return True
+    return evidence.factor_in(step, 0, moving[0]) != evidence.factor_out(step, 0, made[0])
 
 
 def _find_swap_within(evidence: Evidence, step: Call) -> tuple[Size, Size] | None:

@@ -1,0 +1,281 @@
+"""One walk over the operations of a trace for what the axes mean, and what an operation does against it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
+from modelsummary_ipy.axes.meaning import (
+    Axis,
+    Factor,
+    Size,
+    input_axis,
+    merge,
+    plain_axis,
+    roots_of,
+    split,
+    value_of,
+    write_axis,
+)
+from modelsummary_ipy.axes.meaning_checks import PRODUCTS, Checks, Kind, list_refs
+from modelsummary_ipy.axes.registry import Axes, OpaqueError, find_entry
+from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents, TensorRef
+
+__all__ = ["MeaningWalk"]
+
+
+class MeaningWalk:
+    """Walks over the operations of a trace, best one at sizes that no parameter has.
+
+    Args:
+        ops: The operations.
+        names: Per input leaf, a name per dim, ``""`` for one without.
+        moved: Names of dims whose size no parameter has: a number of the code that equals it is that dim.
+        paths: Per call the path of its module.
+        others: The same operations where only the batch is another, aligned; ``None`` where one was not made.
+    """
+
+    def __init__(
+        self,
+        ops: OpEvents,
+        names: Sequence[Sequence[str]],
+        moved: frozenset[str],
+        paths: Mapping[int, str],
+        others: Sequence[OpEvent | None],
+    ) -> None:
+        self._ops = ops
+        self._paths = paths
+        self._others = others
+        self.axes: dict[int, list[Axis]] = {}
+        self._found: list[tuple[int, AxisFinding]] = []
+        self.by_size: dict[int, Axis] = {}
+        self.checks = Checks(self, frozenset(ops.params))
+        inputs: dict[tuple[str, int], Axis] = {}
+        for leaf, (ref, dims) in enumerate(zip(ops.inputs, names, strict=True)):
+            if ref is None:
+                continue
+            axes = []
+            for dim, (name, size) in enumerate(zip(dims, ref.shape, strict=True)):
+                axis = inputs.setdefault((name or f"input {leaf}[{dim}]", size), input_axis(name or f"dim {dim}", size))
+                axes.append(axis)
+                if name in moved and size > 2:
+                    self.by_size.setdefault(size, axis)
+            self.axes[ref.number] = axes
+
+    def run(self) -> list[AxisFinding]:
+        """Walk to the end; of findings that reach no output only those that stand by themselves are kept."""
+        for index, event in enumerate(self._ops.events):
+            if event.outputs:
+                self._step(index, event)
+        live = self._find_live()
+        return [found for index, found in self._found if found.kind != "along" or index in live]
+
+    def axes_of(self, ref: TensorRef) -> list[Axis]:
+        """Return the axes of a tensor; those of a parameter or a constant are plain."""
+        known = self.axes.get(ref.number)
+        if known is None:
+            known = self.axes[ref.number] = [plain_axis(size) for size in ref.shape]
+        return list(known)
+
+    def find(self, kind: Kind, index: int, *axes: Axis) -> None:
+        """Note what an operation does."""
+        event = self._ops.events[index]
+        self._found.append((index, AxisFinding(kind, event.op, event.call, tuple(map(write_axis, axes)))))
+
+    def is_written_out(self, index: int) -> bool:
+        """Return whether the numbers of a reshape are the same at another batch and other sizes: fixed in the code."""
+        other = self._others[index]
+        return other is None or all(value == other.args.get(name) for name, value in self._plain_args(index))
+
+    def _plain_args(self, index: int) -> list[tuple[str, Any]]:
+        given = self._ops.events[index].args.items()
+        return [(name, value) for name, value in given if not isinstance(value, TensorRef)]
+
+    # -- one operation ------------------------------------------------------------------------------------------------
+
+    def _step(self, index: int, event: OpEvent) -> None:
+        op = _Op(self, index, event)
+        entry = find_entry(event.op)
+        made: Sequence[Axes] = ()
+        if entry is not None:
+            try:
+                made = entry(op)
+            except (OpaqueError, ArithmeticError, IndexError):
+                made = ()
+        for place, ref in enumerate(event.outputs):
+            axes = made[place] if place < len(made) and len(made[place]) == len(ref.shape) else None
+            known = None if axes is None else self._settle(axes, ref.shape, op)
+            self.axes[ref.number] = known or self._guess(ref.shape, op)
+        self.checks.follow(index, event, op.refs(), op.contracted)
+
+    def _settle(self, axes: Axes, shape: tuple[int, ...], op: _Op) -> list[Axis] | None:
+        """Return axes of the shape that torch gave; a number is a dim of that size, or a part of an axis."""
+        if any(value_of(size) != length for size, length in zip(axes, shape, strict=True)):
+            return None
+        first = next(iter(op.tensors()), [])
+        settled: list[Axis] = []
+        for dim, size in enumerate(axes):
+            if isinstance(size, Axis) and not size.is_plain:
+                settled.append(size)
+                continue
+            same_place = first[dim] if len(first) == len(axes) and op.is_part else None
+            if same_place is not None and not same_place.is_plain:
+                settled.append(same_place.resized(value_of(size)))
+            elif isinstance(size, Axis) and op.contracted and size.size > 1:
+                roots = roots_of(op.contracted) - {"B"}
+                out = f"out of {self._paths.get(op.event.call, '') or 'the model'}"
+                settled.append(Axis([Factor(size.size, "feature", roots | {out}, out)]))
+            else:
+                settled.append(size if isinstance(size, Axis) else self.by_size.get(size) or plain_axis(size))
+        return settled
+
+    def _guess(self, shape: tuple[int, ...], op: _Op) -> list[Axis]:
+        """Name the axes of what no entry describes: a dim of that size, or one that may be anything of its inputs."""
+        near = {axis.size: axis for axes in reversed(op.tensors()) for axis in axes}
+        roots = roots_of(axis for axes in op.tensors() for axis in axes) - {"B"}
+        return [
+            self.by_size.get(size)
+            or near.get(size)
+            or Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else [])
+            for size in shape
+        ]
+
+    def _find_live(self) -> set[int]:
+        """Return the operations whose results reach an output of the model that is no single number."""
+        outputs = self._ops.call_outputs.get(0, ())
+        needed = {ref.number for ref in outputs if ref is not None and math.prod(ref.shape) > 1}
+        live: set[int] = set()
+        for index in range(len(self._ops.events) - 1, -1, -1):
+            event = self._ops.events[index]
+            if any(ref.number in needed for ref in event.outputs):
+                live.add(index)
+                needed |= {ref.number for ref in list_refs(event)}
+        return live
+
+
+#: Operations that give a part of an axis, or the axis with something at its ends, or in another number.
+_PARTS = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("slice", "narrow", "split", "split_with_sizes", "chunk", "topk", "index_select", "constant_pad_nd", "gather"),
+        *("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d"),
+        *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "_fft_c2r", "reflection_pad2d"),
+    )
+)
+
+
+class _Op:
+    """One operation, as its entry reads it: see ``registry.Op``. Sizes are axes."""
+
+    def __init__(self, walk: MeaningWalk, index: int, event: OpEvent) -> None:
+        self.name = event.op
+        self.event = event
+        self.outputs: Sequence[tuple[int, ...]] = [ref.shape for ref in event.outputs]
+        self.is_part = event.op in _PARTS
+        #: What disappeared in a product.
+        self.contracted: list[Axis] = []
+        self._walk = walk
+        self._index = index
+
+    def refs(self) -> list[TensorRef]:
+        return list_refs(self.event)
+
+    def has(self, name: str) -> bool:
+        return isinstance(self.event.args.get(name), TensorRef)
+
+    def axes(self, name: str) -> list[Any]:
+        value = self.event.args.get(name)
+        if not isinstance(value, TensorRef):
+            raise OpaqueError(f"no tensor {name}")
+        return list(self._walk.axes_of(value))
+
+    def axes_in(self, name: str) -> list[list[Any]]:
+        value = self.event.args.get(name) or []
+        return [list(self._walk.axes_of(item)) for item in value if isinstance(item, TensorRef)]
+
+    def tensors(self) -> list[list[Any]]:
+        return [list(self._walk.axes_of(ref)) for ref in self.refs()]
+
+    def dtypes(self, name: str) -> list[str]:
+        return [item.dtype for item in self.event.args.get(name) or [] if isinstance(item, TensorRef)]
+
+    def count(self, name: str) -> Size:
+        return len(self.event.args[name])
+
+    def plain(self, name: str, default: Any = None) -> Any:
+        value = self.event.args.get(name, default)
+        return default if value is None else value
+
+    def size(self, name: str, default: Any = None) -> Any:
+        value = self.event.args.get(name)
+        return default if value is None else self._walk.by_size.get(value, value) if isinstance(value, int) else value
+
+    def sizes(self, name: str) -> list[Any]:
+        values = self.event.args.get(name)
+        if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+            raise OpaqueError(f"{name} is no list of integers")
+        return list(values)
+
+    def made(self, output: int = 0) -> tuple[int, ...]:
+        return self.outputs[output] if output < len(self.outputs) else ()
+
+    def equal(self, one: Size, other: Size) -> Size:
+        if value_of(one) != value_of(other):
+            raise OpaqueError(f"{value_of(one)} and {value_of(other)}")
+        axes = [size for size in (one, other) if isinstance(size, Axis)]
+        known = [axis for axis in axes if not axis.is_plain]
+        best = known[0] if known else axes[0] if axes else one
+        if self.name in PRODUCTS and known:
+            self.contracted += known
+        return best
+
+    def at_least(self, size: Size, least: Size) -> None:
+        """Sizes are those of a trace that came to its end."""
+
+    def value(self, size: Size) -> int:
+        return value_of(size)
+
+    def known(self, size: Size) -> int | None:
+        if isinstance(size, int):
+            return size
+        return size.size if size.is_plain or size.size == 1 else None
+
+    def reshape(self, data: Axes, wanted: Axes) -> list[Any]:
+        """Take whole factors in their order, cut one whose size divides, put halves together again."""
+        total = math.prod([value_of(size) for size in data])
+        rest = math.prod([value_of(size) for size in wanted if value_of(size) != -1])
+        sizes = [value_of(size) if value_of(size) != -1 else total // rest if rest else 0 for size in wanted]
+        left = [factor for axis in data if isinstance(axis, Axis) for factor in axis.factors]
+        made: list[Axis] = []
+        for place, size in enumerate(sizes):
+            got: list[Factor] = []
+            while (product := math.prod([factor.size for factor in got])) < size and left:
+                factor, need = left.pop(0), size // product if size % product == 0 else 0
+                if need and need % factor.size == 0:
+                    got.append(factor)
+                elif need > 1 and factor.size % need == 0:
+                    outer, inner = split(factor, need)
+                    got.append(outer)
+                    left.insert(0, inner)
+                else:
+                    return [*made, *self._mix([*got, factor, *left], sizes[place:])]
+            made.append(Axis(merge(got)))
+            self._check_order(made[-1])
+        return made
+
+    def _mix(self, factors: Sequence[Factor], sizes: Sequence[int]) -> list[Axis]:
+        """Cut across factors: what comes out is of all of them."""
+        is_known = any(factor.kind not in ("plain", "mixed") for factor in factors)
+        if is_known and not self._walk.is_written_out(self._index):
+            self._walk.find("carved", self._index, Axis(factors))
+        roots = roots_of([Axis(factors)])
+        return [Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else []) for size in sizes]
+
+    def _check_order(self, axis: Axis) -> None:
+        """An inner part of one axis before an outer part of another: the elements of both are out of order."""
+        for one, two in zip(axis.factors, axis.factors[1:], strict=False):
+            is_crossed = one.half == "inner" and two.half == "outer" and one.whole is not two.whole
+            if is_crossed and one.kind == two.kind == "input":
+                self._walk.find("carved", self._index, axis)

@@ -17,6 +17,7 @@ import torch
 
 from modelsummary_ipy.isolation.module_globals import ModuleGlobals
 from modelsummary_ipy.isolation.own_generators import OwnGenerators
+from modelsummary_ipy.isolation.process_state import grad_kept, modes_kept, process_state_kept
 from modelsummary_ipy.isolation.threads import AloneWatch
 from modelsummary_ipy.torch_compat.compiler import compiler_is_loaded
 from modelsummary_ipy.torch_compat.fakes import (
@@ -80,23 +81,27 @@ class GlobalState:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_one_at_a_time)
             stack.enter_context(deep_stack())
-            stack.enter_context(_generators_kept(real))
+            alone = AloneWatch()
+            stack.enter_context(_generators_kept(alone, real=real))
+            stack.enter_context(process_state_kept(alone))
             stack.enter_context(_switches_kept())
             if not real:
                 stack.enter_context(_validation_off())
+            stack.enter_context(grad_kept())  # around the globals, which may hold a mode that was entered
             stack.enter_context(self._namespaces.kept(real=real))
+            stack.enter_context(modes_kept())
             stack.enter_context(_masks_read(self.unread))  # innermost: what it notes is not the forward's to take back
             yield
 
 
 @contextlib.contextmanager
-def _generators_kept(real: bool) -> Iterator[None]:
+def _generators_kept(alone: AloneWatch, *, real: bool) -> Iterator[None]:
     numpy_random = sys.modules.get("numpy.random")
     python_state = random.getstate()
     numpy_state = numpy_random.get_state() if numpy_random is not None else None
     torch_state, seed = torch.get_rng_state(), torch.initial_seed()
     cuda_states = torch.cuda.get_rng_state_all() if real and torch.cuda.is_initialized() else None
-    alone, own = AloneWatch(), OwnGenerators() if real else None
+    own = OwnGenerators() if real else None
     try:
         with own or contextlib.nullcontext():
             yield
@@ -147,25 +152,16 @@ def _is_freshly_seeded(state: torch.Tensor) -> bool:
 
 @contextlib.contextmanager
 def _switches_kept() -> Iterator[None]:
-    """Set torch's switches for a trace, and put back these and those that a forward may leave turned."""
+    """Set torch's switches for a trace, and put these back."""
     logger = logging.getLogger(FAKE_LOGGER)
     was_disabled, logger.disabled = logger.disabled, True  # or every failing shape rule prints
     fast_path = torch.backends.mha.get_fastpath_enabled()
     # The fused path of attention and encoder layers hides their submodules and adds an output that is never used.
     torch.backends.mha.set_fastpath_enabled(False)
-    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
-    anomaly, deterministic = torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled()
     try:
         with _compilation_off():
             yield
     finally:
-        torch.set_grad_enabled(grad)
-        if torch.get_default_dtype() != dtype:
-            torch.set_default_dtype(dtype)
-        if torch.is_anomaly_enabled() != anomaly:
-            torch.autograd.set_detect_anomaly(anomaly)
-        if torch.are_deterministic_algorithms_enabled() != deterministic:
-            torch.use_deterministic_algorithms(deterministic)
         torch.backends.mha.set_fastpath_enabled(fast_path)
         logger.disabled = was_disabled
 

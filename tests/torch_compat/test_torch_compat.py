@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.fake import fake_mode, shape_cache
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.torch_compat import FALLBACKS, MISSING, fakes, modules
+from modelsummary_ipy.torch_compat import FALLBACKS, MISSING, fakes, modes, modules
 from modelsummary_ipy.tracing import aten_log, module_calls
 from tests.models import by_name
 from tests.reference import HAS_GROUPED_PRODUCTS, quietly, seed
@@ -57,7 +57,7 @@ def test_a_summary_without_a_private_name_says_the_same(
     name: str, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for absent in (name, *TOGETHER.get(name, ())):
-        home = fakes if hasattr(fakes, absent) else modules
+        home = next(home for home in (fakes, modules, modes) if hasattr(home, absent))
         original, users = getattr(home, absent), 0
         for module in list(sys.modules.values()):
             if getattr(module, "__name__", "").startswith("modelsummary_ipy") and absent in vars(module):

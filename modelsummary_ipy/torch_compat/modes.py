@@ -1,0 +1,92 @@
+"""The stacks of modes of a thread, and its default device: a forward may enter a mode and never leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _device
+
+from modelsummary_ipy.torch_compat import prefer
+
+__all__ = ["find_default_device", "list_modes", "set_modes"]
+
+#: Function modes, dispatch modes, and the device that the innermost device block names.
+Modes = tuple[list[Any], list[Any], Any]
+
+
+def _find_list_modes() -> Any:
+    count_functions, function_at, count_dispatches, dispatch_at = (
+        getattr(torch._C, f"_{name}")
+        for name in (
+            "len_torch_function_stack", "get_function_stack_at", "len_torch_dispatch_stack", "get_dispatch_stack_at",
+        )
+    )  # fmt: skip
+
+    def find() -> Modes:
+        functions = [function_at(place) for place in range(count_functions())]
+        dispatches = [dispatch_at(place) for place in range(count_dispatches())]
+        return functions, dispatches, getattr(_device, "CURRENT_DEVICE", None)
+
+    functions = find()[0]
+    with _Probe() as mode:
+        served = find()[0] == [*functions, mode]
+    return find if served and find()[0] == functions else None
+
+
+class _Probe(TorchFunctionMode):
+    """A mode to find on the stack."""
+
+
+#: Lists the modes that are on. Without it none are put back.
+list_modes: Callable[[], Modes] = prefer("list_modes", _find_list_modes, lambda: ([], [], None))
+
+
+def _find_set_modes() -> Any:
+    pop, push, pop_dispatch = (
+        getattr(torch._C, f"_{name}")
+        for name in ("pop_torch_function_stack", "push_on_torch_function_stack", "pop_torch_dispatch_stack")
+    )
+
+    def set_back(before: Modes) -> None:
+        functions, dispatches, device = before
+        functions_now, dispatches_now, device_now = list_modes()
+        for mode in reversed(dispatches_now[len(dispatches) :]):
+            pop_dispatch(getattr(mode, "_mode_key", None))
+        if list(map(id, functions_now)) != list(map(id, functions)):
+            for _ in functions_now:
+                pop()
+            for mode in functions:
+                push(mode)
+        if device_now != device:
+            _device.CURRENT_DEVICE = device
+
+    return set_back
+
+
+def _leave_modes(before: Modes) -> None:
+    """Do nothing: a mode that a forward enters and never leaves stays on."""
+
+
+#: Leaves the modes that were entered since ``list_modes`` returned, and enters those that were left.
+set_modes: Callable[[Modes], None] = prefer("set_modes", _find_set_modes, _leave_modes)
+
+
+def _find_default_device() -> Any:
+    context: Any = torch._GLOBAL_DEVICE_CONTEXT
+
+    def find() -> Any:
+        return getattr(getattr(context, "device_context", None), "device", None)
+
+    before = find()
+    torch.set_default_device("meta")
+    served = find() == torch.device("meta")
+    torch.set_default_device(before)
+    return find if served and find() == before else None
+
+
+#: Returns the device that ``torch.set_default_device`` was called with in this thread, ``None`` for none. Without it:
+#: the device in use, which blocks may have set.
+find_default_device: Callable[[], Any] = prefer("find_default_device", _find_default_device, torch.get_default_device)

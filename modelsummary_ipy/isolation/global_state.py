@@ -7,7 +7,6 @@ import gc
 import logging
 import random
 import sys
-import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from modelsummary_ipy.isolation.forks import ForkedLock, restoring
 from modelsummary_ipy.isolation.module_globals import ModuleGlobals
 from modelsummary_ipy.isolation.own_generators import OwnGenerators
 from modelsummary_ipy.isolation.process_state import grad_kept, modes_kept, process_state_kept
@@ -33,27 +33,29 @@ __all__ = ["GlobalState", "collector_paused", "deep_stack", "draws_undone"]
 
 
 _deep_stacks: list[int] = []  # the limit that was there before; one entry for each block that runs
-_deep_lock = threading.Lock()
+_deep_lock = ForkedLock()
 
 
 @contextlib.contextmanager
 def deep_stack() -> Iterator[None]:
     """Allow three times as many frames: between two of a nested model's calls are some of ours."""
-    with _deep_lock:
-        _deep_stacks.append(_deep_stacks[0] if _deep_stacks else sys.getrecursionlimit())
-        sys.setrecursionlimit(3 * _deep_stacks[0])
-    try:
-        yield
-    finally:
-        with _deep_lock:
+
+    def restore() -> None:
+        with _deep_lock.lock:
             limit = _deep_stacks.pop()
             if not _deep_stacks:
                 with contextlib.suppress(RecursionError):  # the caller is too deep for its own limit
                     sys.setrecursionlimit(limit)
 
+    with _deep_lock.lock:
+        _deep_stacks.append(_deep_stacks[0] if _deep_stacks else sys.getrecursionlimit())
+        sys.setrecursionlimit(3 * _deep_stacks[0])
+    with restoring(restore):
+        yield
+
 
 #: Switches and caches are the process's: two traces at once would each put back what the other set.
-_one_at_a_time = threading.RLock()
+_one_at_a_time = ForkedLock()
 
 
 class GlobalState:
@@ -79,7 +81,7 @@ class GlobalState:
                 are set back only if the forward seeded them, or if no other thread can have drawn from them.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_one_at_a_time)
+            stack.enter_context(_one_at_a_time.lock)
             stack.enter_context(deep_stack())
             alone = AloneWatch()
             stack.enter_context(_generators_kept(alone, real=real))
@@ -156,20 +158,23 @@ def _switches_kept() -> Iterator[None]:
     logger = logging.getLogger(FAKE_LOGGER)
     was_disabled, logger.disabled = logger.disabled, True  # or every failing shape rule prints
     fast_path = torch.backends.mha.get_fastpath_enabled()
-    # The fused path of attention and encoder layers hides their submodules and adds an output that is never used.
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with _compilation_off():
-            yield
-    finally:
+
+    def restore() -> None:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         logger.disabled = was_disabled
+
+    # The fused path of attention and encoder layers hides their submodules and adds an output that is never used.
+    torch.backends.mha.set_fastpath_enabled(False)
+    with restoring(restore), _compilation_off():
+        yield
 
 
 @contextlib.contextmanager
 def _compilation_off() -> Iterator[None]:
     if compiler_is_loaded():
-        with torch.compiler.set_stance("force_eager"):
+        eager = torch.compiler.set_stance("force_eager")
+        eager.__enter__()
+        with restoring(lambda: eager.__exit__(None, None, None)):
             yield
     else:
         yield
@@ -195,10 +200,8 @@ def _masks_read(unread: list[torch.Size]) -> Iterator[None]:
         return True
 
     library.is_fake_tensor = is_unknown
-    try:
+    with restoring(lambda: setattr(library, "is_fake_tensor", is_fake)):
         yield
-    finally:
-        library.is_fake_tensor = is_fake
 
 
 @contextlib.contextmanager
@@ -210,10 +213,8 @@ def _validation_off() -> Iterator[None]:
         return
     before = default_validation(library.Distribution)
     library.Distribution.set_default_validate_args(False)
-    try:
+    with restoring(lambda: library.Distribution.set_default_validate_args(before)):
         yield
-    finally:
-        library.Distribution.set_default_validate_args(before)
 
 
 #: From so many new objects on, looking through them would cost more than it could find.
@@ -228,10 +229,8 @@ def collector_paused() -> Iterator[None]:
     aside and unfreezing puts it there; whoever has frozen objects of his own keeps these.
     """
     was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         if was_enabled:
             try:
                 if gc.get_count()[0] > _MANY_OBJECTS and not gc.get_freeze_count():
@@ -241,3 +240,7 @@ def collector_paused() -> Iterator[None]:
                         gc.unfreeze()
             finally:
                 gc.enable()
+
+    gc.disable()
+    with restoring(restore):
+        yield

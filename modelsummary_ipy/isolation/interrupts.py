@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 import torch
 
+from modelsummary_ipy.isolation.forks import restoring
+
 __all__ = ["InterruptGate", "InterruptsDeferred", "find_gate"]
 
 
@@ -112,6 +114,9 @@ class InterruptsDeferred:
             self._was_open = True
         else:
             self._was_open, _gate.is_open = _gate.is_open, False
+        if not _gate.depth:
+            self._open = restoring(_put_back)
+            self._open.__enter__()
         _gate.depth += 1
         self._holds = True
         return self
@@ -123,7 +128,7 @@ class InterruptsDeferred:
             return
         _gate.depth -= 1
         if not _gate.depth:
-            _put_back()
+            self._open.__exit__(None, None, None)
         _gate.is_open = self._was_open
         if isinstance(error, _HandlerRaised) and not _gate.depth:
             _raise_again(error.error)
@@ -150,6 +155,8 @@ def _find_handled() -> list[int]:
 
 
 def _put_back() -> None:
+    if _gate.depth:  # in a child of another thread
+        _gate.depth, _gate.is_open, _gate.pending = 0, True, []
     for number, handler in reversed(list(_gate.before.items())):
         if signal.getsignal(number) == _gate.arrive:  # else the forward set one of its own
             signal.signal(number, handler)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
+from modelsummary_ipy.isolation.forks import restoring
 from modelsummary_ipy.isolation.namespaces import (
     INSTALLED,
     LRU_CACHE,
@@ -80,7 +81,17 @@ class ModuleGlobals:
         thread = threading.get_ident()
         outer = thread in _tracing
         _tracing.add(thread)
-        try:
+
+        def restore() -> None:
+            for owner, name, value in reversed(swapped):
+                if isinstance(owner, dict):
+                    owner[name] = value
+                else:
+                    setattr(owner, name, value)
+            if not outer:
+                _tracing.discard(thread)
+
+        with restoring(restore):
             for cell in self._list_cells():
                 if isinstance(cell.cell_contents, LRU_CACHE):
                     swapped.append((cell, "cell_contents", cell.cell_contents))
@@ -98,14 +109,6 @@ class ModuleGlobals:
                         swapped.append((namespace, name, value))
                         namespace[name] = _bypass(value)
             yield
-        finally:
-            for owner, name, value in reversed(swapped):
-                if isinstance(owner, dict):
-                    owner[name] = value
-                else:
-                    setattr(owner, name, value)
-            if not outer:
-                _tracing.discard(thread)
 
     def _list_cells(self) -> list[types.CellType]:
         """List what functions and methods close over: a decorator keeps the cache of what it wraps there."""
@@ -123,9 +126,8 @@ class ModuleGlobals:
         misses = [cache.cache_info().misses for cache in caches]
         tables = [table for library in self._far for table in library.tables]
         lengths = list(map(len, tables))
-        try:
-            yield
-        finally:
+
+        def restore() -> None:
             for cache, before in zip(caches, misses, strict=True):
                 if cache.cache_info().misses > before and any(holds_traced(held) for held in gc.get_referents(cache)):
                     cache.cache_clear()
@@ -133,19 +135,24 @@ class ModuleGlobals:
                 if len(table) > length:
                     clean(table)
 
+        with restoring(restore):
+            yield
+
     @contextlib.contextmanager
     def _class_attributes_kept(self) -> Iterator[None]:
         """Undo what the forward assigned on its classes (``type(self).calls += 1``)."""
         before = [(kind, dict(vars(kind))) for kind in self._classes]
-        try:
-            yield
-        finally:
+
+        def restore() -> None:
             for kind, old in before:
                 for name, value in list(vars(kind).items()):
                     if name not in old:
                         delattr(kind, name)
                     elif value is not old[name] and not name.startswith("__"):
                         setattr(kind, name, old[name])
+
+        with restoring(restore):
+            yield
 
     @contextlib.contextmanager
     def _globals_kept(self, real: bool) -> Iterator[None]:
@@ -159,13 +166,15 @@ class ModuleGlobals:
             for value in list(vars(kind).values()):
                 held.look(value, depth=2)
         written = _find_written(self._classes)
-        try:
-            yield
-        finally:
+
+        def restore() -> None:
             held.restore()
             for namespace, name, value in written:
                 if namespace.get(name) is not value:
                     namespace[name] = value
+
+        with restoring(restore):
+            yield
 
 
 class _Snapshot:

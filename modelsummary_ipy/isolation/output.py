@@ -6,6 +6,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
+from modelsummary_ipy.isolation.forks import ForkedLock, restoring
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 
 __all__ = ["quiet_output"]
@@ -36,7 +37,7 @@ class _Router:
         return getattr(self.passed_to, name)
 
 
-_lock = threading.Lock()
+_lock = ForkedLock()
 
 
 class quiet_output(InterruptsDeferred):  # a block, as contextlib names its own
@@ -48,22 +49,27 @@ class quiet_output(InterruptsDeferred):  # a block, as contextlib names its own
     def __enter__(self) -> list[str]:  # type: ignore[override]
         super().__enter__()
         caught: list[str] = []
-        with _lock:
+        with _lock.lock:
             # Whoever put its own writer there meanwhile is caught too; ours may have been put back by such a one.
             current: Any = sys.stdout
             self._router = current if isinstance(current, _Router) else _Router(current)
             self._router.caught.setdefault(threading.get_ident(), []).append(caught)
             sys.stdout = self._router
-        self._caught = caught
+        self._caught, self._thread = caught, threading.get_ident()
+        self._block = restoring(self._restore)
+        self._block.__enter__()
         return caught
 
     def __exit__(self, *error: Any) -> None:
-        thread = threading.get_ident()
-        with _lock:
+        self._block.__exit__(None, None, None)
+        super().__exit__(*error)
+
+    def _restore(self) -> None:
+        thread = self._thread
+        with _lock.lock:
             blocks = self._router.caught[thread]
             blocks[:] = [block for block in blocks if block is not self._caught]
             if not blocks:
                 del self._router.caught[thread]
             if not self._router.caught and sys.stdout is self._router:
                 sys.stdout = self._router.passed_to
-        super().__exit__(*error)

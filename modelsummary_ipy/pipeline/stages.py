@@ -25,6 +25,7 @@ from modelsummary_ipy.diagnosis.fixes import find_fixes
 from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.inputs import check_device
+from modelsummary_ipy.isolation.forks import ForkedLock
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.pipeline.fixes import FixTrials
@@ -130,7 +131,7 @@ class Pipeline:
     def __init__(
         self, model: nn.Module, traced: Traced, rows: tuple[Row, ...], request: Request, seconds: float
     ) -> None:
-        self.lock = threading.RLock()
+        self._lock = ForkedLock()
         self.model = weakref.ref(model)  # a summary in Out[] keeps no model alive
         self.traced = traced
         self.rows = rows
@@ -143,6 +144,11 @@ class Pipeline:
         self._stopped = _ONCE if request.trace_once and request.inputs is not None else ""  # what is not complete
         self._time = self._allow()
         self._errors: list[str] = []  # what of this package failed
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by the thread that computes a stage."""
+        return self._lock.lock
 
     @property
     def is_short(self) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: on small tensors more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -69,6 +72,32 @@ class _Records(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def every_fix_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apply and run every fix of every failure that a test looks at: see ``tests/fix_is_true.py``."""
+    if "torch" not in sys.modules or "modelsummary_ipy.pipeline.stages" not in sys.modules:
+        return
+    from modelsummary_ipy.pipeline.stages import Pipeline
+    from tests.fix_is_true import check_fixes, copy_model
+
+    explain, build = vars(Pipeline)["error"].func, Pipeline.__init__
+    copies: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # the model is mostly gone by then
+
+    def build_and_copy(pipeline: Any, model: Any, traced: Any, *args: Any) -> None:
+        build(pipeline, model, traced, *args)
+        if traced.trace.failure is not None:
+            copies[pipeline] = copy_model(model, traced.trace)
+
+    def explain_and_run(pipeline: Any) -> Any:
+        error = explain(pipeline)
+        if error is not None and error.fixes:
+            check_fixes(copies.get(pipeline), pipeline.traced.trace, pipeline.traced.request.inputs, error)
+        return error
+
+    monkeypatch.setattr(Pipeline, "__init__", build_and_copy)
+    monkeypatch.setattr(vars(Pipeline)["error"], "func", explain_and_run)
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,8 @@ __all__ = ["FixTrials"]
 #: Fixes are tried no longer than this, and as long as the first trace took, this many times.
 SECONDS = 1.0
 _TIMES = 8.0
+#: So many are tried in any case.
+_LEAST_RUNS = 4
 _MOST_TIMES = 4
 _MOST_EXTRA = 2000
 _MOST_TRIED = 60
@@ -57,6 +59,7 @@ class FixTrials:
         self.limit = max(SECONDS, _TIMES * min(seconds, 1.0))
         self._until = monotonic() + self.limit
         self.was_late = False
+        self._num_runs = 0
         self._time = time or Allowance()
         self._tried = 0
 

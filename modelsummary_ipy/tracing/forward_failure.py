@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any
@@ -56,5 +57,17 @@ class FailureLog:
         source = to_source(place) if place else None
         call = self._call.index if self._call is not None and error is self._error else None
         interrupted = isinstance(error, KeyboardInterrupt)
-        text, name = write_error(error), type(error).__name__
+        text, name = write_error(error) + _find_misspelt(error), type(error).__name__
         return Failure(call, name, text, source, read_line(source), interrupted=interrupted)
+
+
+def _find_misspelt(error: BaseException) -> str:
+    """Write which method a class has in the place of its ``forward``; ``""`` if it has none that is like it."""
+    entry = error.__traceback__ if isinstance(error, NotImplementedError) else None
+    while entry is not None and entry.tb_next is not None:
+        entry = entry.tb_next
+    if entry is None or entry.tb_frame.f_code.co_name != "_forward_unimplemented":
+        return ""
+    kind = type(entry.tb_frame.f_locals["self"])
+    near = difflib.get_close_matches("forward", list(vars(kind)), 1, 0.6)
+    return f"; {kind.__name__} has '{near[0]}'" if near else ""

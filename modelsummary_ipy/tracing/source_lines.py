@@ -21,6 +21,9 @@ _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.s
 _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
 _PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))
 
+#: Packages whose functions check or rearrange tensors on behalf of a line of the user's.
+_CHECKERS = tuple(name + os.sep for name in ("einops", "jaxtyping", "beartype", "typeguard"))
+
 _is_users: dict[str, bool] = {}
 
 
@@ -31,7 +34,8 @@ def _users(filename: str) -> bool:
         torch_module = sys.modules.get("torch")
         torch_folder = os.path.dirname(torch_module.__file__ or "") + os.sep if torch_module else "\0"
         standard = filename.startswith(_STANDARD_LIBRARY) and not filename.startswith(_PACKAGES)
-        internal = filename.startswith((_OWN_FOLDER, torch_folder, "<frozen")) or standard
+        checks = filename.startswith(tuple(folder + name for folder in _PACKAGES for name in _CHECKERS))
+        internal = filename.startswith((_OWN_FOLDER, torch_folder, "<frozen")) or standard or checks
         known = _is_users[filename] = not internal
     return known
 

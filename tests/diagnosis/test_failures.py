@@ -22,6 +22,7 @@ from traitlets.config import Config
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.records.errors import CheckError, ForwardError
 from modelsummary_ipy.summary import ModelSummary
+from modelsummary_ipy.tracing import source_lines
 from tests import failing_models
 from tests.diagnosis.test_twins import find_error
 from tests.diagnosis.twins import TWINS
@@ -379,3 +380,92 @@ def test_the_page_on_errors_shows_reasons_that_are_given() -> None:
     given += [find_error(number).reason for number in range(len(TWINS))]
     assert len(examples) > 30
     assert [example for example in examples if not any(example in reason for reason in given)] == []
+
+
+# -- what is no mistake in shapes -------------------------------------------------------------------------------------
+
+
+def test_arguments_that_are_no_tensors_shift_no_name() -> None:
+    class Scores(nn.Module):
+        def forward(self, q: Tensor, k: Tensor) -> Tensor:
+            return torch.einsum("bhid,bhjd->bhij", q, k)
+
+    class Picked(nn.Module):
+        def forward(self, x: Tensor, idx: Tensor) -> Tensor:
+            return torch.gather(x, 1, idx)
+
+    scores = ModelSummary(Scores(), [(2, 4, 10, 8), (2, 4, 8, 10)]).error
+    picked = ModelSummary(Picked(), [torch.zeros(2, 3), torch.zeros(3, 3, dtype=torch.long)]).error
+    assert scores is not None
+    assert picked is not None
+    assert re.findall(r"^ +(?:received +)?(\w+) +(?:float|int)\w+ \[", scores.message, re.MULTILINE) == ["q", "k"]
+    assert re.findall(r"^ +(?:received +)?(\w+) +(?:float|int)\w+ \[", picked.message, re.MULTILINE) == ["x", "idx"]
+
+
+def test_a_misspelt_forward_is_named() -> None:
+    class Typo(nn.Module):
+        def foward(self, x: Tensor) -> Tensor:
+            return x
+
+    error = ModelSummary(Typo(), (1, 3)).error
+    assert error is not None
+    assert error.reason.endswith("Typo has 'foward'")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_device_that_is_not_here_is_named() -> None:
+    class Moves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x.cuda())
+
+    error = ModelSummary(Moves(), (3, 4)).error
+    assert error is not None
+    assert error.reason == "the line makes a tensor on CUDA, which this machine does not have"
+    assert error.fix == "return self.fc(x.to(next(self.parameters()).device))"
+
+
+def test_a_message_of_a_library_is_whole_and_at_the_users_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "einops"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "class EinopsError(RuntimeError): pass\n"
+        "def rearrange(x, pattern, p):\n"
+        "    if x.shape[-1] % p:\n"
+        "        raise EinopsError(f'Error while processing \"{pattern}\".\\n Input {tuple(x.shape)}.\\n'\n"
+        '                          f"Shape mismatch, can\'t divide axis of length {x.shape[-1]} in chunks of {p}")\n'
+        "    return x\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(source_lines, "_PACKAGES", (f"{tmp_path}/",))
+    import einops
+
+    class Patches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return einops.rearrange(x, "b c (h p) (w q) -> b (h w) c", p=16)
+
+    error = ModelSummary(Patches(), (1, 3, 225, 225)).error
+    assert error is not None
+    assert error.source is not None
+    assert error.source.startswith("test_failures.py:")
+    assert "  line      return einops.rearrange(" in error.message
+    assert error.reason.endswith("can't divide axis of length 225 in chunks of 16")
+    assert "Error while processing" in error.reason
+    assert error.sizes[0] == "(1, 3, 224, 224)"
+
+
+def test_a_forward_that_needs_values_did_not_fail() -> None:
+    class Values(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[x[:, 0].sum().item() > 0]
+
+    error = ModelSummary(Values(), (3, 4), engine="fake").error
+    assert error is not None
+    assert error.message.startswith("values are needed in ")
+    assert "failed" not in error.message
+    assert "  go on     engine='real' runs the forward" in error.message
+    assert error.fixes == ()

@@ -134,7 +134,7 @@ def test_nothing_of_the_users_is_touched() -> None:
     assert Nested.forward is forward
     assert Nested.forward.__code__ is code
     assert linecache.getlines(__file__) == source
-    assert Nested.__subclasses__() == []
+    assert [kind for kind in Nested.__subclasses__() if kind.__module__ != "tests.fix_is_true"] == []
     for name, module in model.named_modules():
         assert vars(module).keys() == before[name].keys()
 

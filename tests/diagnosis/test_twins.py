@@ -18,6 +18,7 @@ from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.summary import ModelSummary
 from tests.diagnosis import twins
 from tests.diagnosis.twins import TWINS
+from tests.fix_is_true import CHECKED, apply_patch
 
 
 @functools.cache
@@ -66,25 +67,6 @@ def test_the_best_fix_gives_what_the_repaired_twin_gives(number: int) -> None:
 PATCHED = [number for number, twin in enumerate(TWINS) if twin.repaired is not None]
 
 
-def apply_patch(patch: str, lines: list[str]) -> list[str]:
-    """Apply a unified diff by its own words: what is taken away must be there."""
-    made, at = [], 0
-    for row in patch.splitlines(keepends=True):
-        if row.startswith(("---", "+++")):
-            continue
-        if row.startswith("@@"):
-            start = int(row.split()[1].partition(",")[0][1:]) - 1
-            made += lines[at:start]
-            at = start
-        elif row.startswith("+"):
-            made.append(row[1:])
-        else:
-            assert lines[at] == row[1:]
-            made += [row[1:]] if row.startswith(" ") else []
-            at += 1
-    return made + lines[at:]
-
-
 @pytest.mark.parametrize("number", PATCHED, ids=[TWINS[number].id for number in PATCHED])
 def test_the_patched_file_runs_and_gives_what_the_repaired_twin_gives(
     number: int, monkeypatch: pytest.MonkeyPatch
@@ -98,3 +80,9 @@ def test_the_patched_file_runs_and_gives_what_the_repaired_twin_gives(
     model = vars(patched)[twin.broken.__name__]()
     assert twin.repaired is not None
     assert run(model, make_real(twin.inputs)) == run(twin.repaired(), make_real(twin.inputs))
+
+
+def test_the_fixes_that_tests_show_are_run_for_real() -> None:
+    texts = {fix.text for number in range(len(TWINS)) for fix in find_error(number).fixes}
+    assert len(texts) > 40
+    assert [text for text in texts if not CHECKED[text]] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
@@ -149,6 +150,11 @@ def explain_device(ctx: FailureContext) -> Diagnosis | None:
     """Explain tensors that are not on one device."""
     if ctx.call is None:
         return None
+    if "CUDA" in ctx.failure.message and ("not compiled" in ctx.failure.message or "NVIDIA" in ctx.failure.message):
+        moves = r"\.cuda\(\)|\.to\([\"']cuda(:\d+)?[\"']\)"
+        fix = fix_line(ctx, re.sub(moves, ".to(next(self.parameters()).device)", ctx.line))
+        reason = "the line makes a tensor on CUDA, which this machine does not have"
+        return Diagnosis(reason, "the device of the weights or the input", fix)
     places: dict[str, list[str]] = {}
     for x in ctx.operands:
         if x.shape or x.spec.device != "cpu":  # a number on the CPU works with any device

@@ -17,7 +17,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 )
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
-from modelsummary_ipy.diagnosis.failures.fixes import find_earlier
+from modelsummary_ipy.diagnosis.failures.fixes import find_earlier, read_arguments
 from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
@@ -25,7 +25,6 @@ from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_ba
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_reshape, explain_split
-from modelsummary_ipy.diagnosis.failures.source_edits import find_operands
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import SizeTracer, find_sizes
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -105,7 +104,7 @@ def explain(
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call got {write_shape(earlier.inputs[0].shape)}"
     fixes: tuple[Fix, ...] = ()
-    if find_fixes is not None and not ctx.failure.limit:
+    if find_fixes is not None and not ctx.failure.limit and not ctx.failure.interrupted:
         fixes = attempt("the search for a fix", errors, partial(find_fixes, ctx, diagnosis), fixes)
     source = ctx.failure.source
     place = source.text if source is not None else None
@@ -135,13 +134,22 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
         diagnosis = attempt(what, errors, partial(family, ctx), None)
         if diagnosis is not None:
             return diagnosis
-    may_be_size = ctx.failure.error_type in ("RuntimeError", "ValueError", "IndexError", "AssertionError")
-    return Diagnosis(_first_line(words) or ctx.failure.error_type, search=ANYWHERE if may_be_size else (), is_open=True)
+    may_be_size = ctx.failure.error_type not in _NO_SIZES
+    reason = _first_line(words) if _is_torchs(ctx) else "; ".join(_list_lines(words))
+    return Diagnosis(reason or ctx.failure.error_type, search=ANYWHERE if may_be_size else (), is_open=True)
+
+
+#: What no other size mends.
+_NO_SIZES = ("TypeError", "AttributeError", "NameError", "KeyError", "NotImplementedError", "ImportError",
+             "ModuleNotFoundError", "UnboundLocalError", "RecursionError", "ZeroDivisionError")  # fmt: skip
 
 
 def _first_line(words: str) -> str:
-    lines = [line.strip() for line in words.strip().splitlines() if line.strip()]
-    return lines[0] if lines else ""
+    return next(iter(_list_lines(words)), "")
+
+
+def _list_lines(words: str) -> list[str]:
+    return [line.strip() for line in words.strip().splitlines() if line.strip()]
 
 
 _SIDES = {4: ("B", "", "H", "W"), 5: ("B", "", "D", "H", "W"), 3: ("B", "", ""), 2: ("B", "T")}
@@ -195,12 +203,12 @@ def _write_message(
     add("expected", diagnosis.expected)
     add("reason", reason)
     for index, text in enumerate(fixes[0].text.splitlines() if fixes else [ctx.failure.advice]):
-        add("" if index else "fix", text)
+        add("" if index else "fix" if fixes else "go on", text)
     if fixes:
         add("tried", f"gives {', '.join(write_shape(spec.shape) for spec in fixes[0].outputs[:4]) or 'no tensor'}")
     for index, size in enumerate(sizes):
         add("sizes" if index == 0 else "", size)
-    words = _first_line(ctx.failure.message)
+    words = _first_line(ctx.failure.message) if not ctx.failure.limit else ""
     add("torch" if _is_torchs(ctx) else "raised", f"{ctx.failure.error_type}: {words}" if words else "")
     return "\n".join(lines)
 
@@ -212,7 +220,11 @@ def _is_torchs(ctx: FailureContext) -> bool:
 def _write_head(ctx: FailureContext, place: str | None) -> str:
     where = f", at {place}" if place else ""
     call = ctx.call
-    happened = "interrupted" if ctx.failure.interrupted else f"{ctx.trace.method} failed"
+    happened = f"{ctx.trace.method} failed"
+    if ctx.failure.limit:  # that is no failure
+        happened = "values are needed"
+    elif ctx.failure.interrupted:
+        happened = "interrupted"
     if call is None:
         return f"{happened}{where}"
     name = f"'{call.path}'" if call.path else "the model"
@@ -250,7 +262,7 @@ def _choose_operands(ctx: FailureContext) -> tuple[Sequence[Operand], list[str]]
     if (heads := find_heads(ctx)) is not None:  # its inside is torch's code
         operands = ctx.operands_of(heads)
         return operands, [x.spec.name for x in operands]
-    texts = find_operands(ctx.failure.source_text, call.type_name) if len(ctx.operands) > 1 else []
+    texts = read_arguments(ctx) if len(ctx.operands) > 1 else []
     if len(texts) >= len(ctx.operands) and all(len(text) <= _LONGEST_NAME for text in texts):
         return ctx.operands, texts[: len(ctx.operands)]
     return ctx.operands, [""] * len(ctx.operands)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
@@ -78,40 +78,37 @@ def fix_line(ctx: FailureContext, line: str) -> Candidate:
 def fix_operand(ctx: FailureContext, position: int, template: str, around: str = "{}") -> Candidate:
     """Change one operand of the failing operation, where the line holds it once; nothing otherwise.
 
-    In the template ``{}`` is the operand, ``{0}`` and ``{1}`` the first and second.
+    In the template ``{}`` is the operand, ``{0}`` and ``{1}`` the first and second; arguments that are no tensors don't
+    count.
     """
     if ctx.call is None:
         return NOTHING
     where = re.sub(r"\{\}", f"{{{position}}}", template)
-    used = [int(found) for found in re.findall(r"\{(\d+)\}", where) if int(found) != position]
+    used = {int(found) for found in re.findall(r"\{(\d+)\}", where)} - {position}
     texts = read_arguments(ctx)
-    for other in used:  # what is read twice must not be called twice
-        if other < len(texts) and "(" in texts[other] and not find_name(texts[other]):
-            return _name_first(ctx, other, texts[other], position, where, around)
+    # What is read twice must not be called twice: it gets a name in a line of its own in front, skip = skips.pop().
+    twice = next((at for at in used if at < len(texts) and "(" in texts[at] and not find_name(texts[at])), None)
+    name = next(word for word in ("skip", "other", "second") if not re.search(rf"\b{word}\b", ctx.line))
 
     def edit(operands: list[str], write: object) -> str | None:
-        if len(operands) <= position or not callable(write):
+        places = list_tensors(ctx, operands)
+        if len(places) <= max([position, *used]) or not callable(write):
             return None
-        items = [where.format(*operands) if i == position else item for i, item in enumerate(operands)]
-        return around.format(write("\0".join(items)))
-
-    return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, edit))
-
-
-def _name_first(ctx: FailureContext, other: int, text: str, position: int, where: str, around: str) -> Candidate:
-    """Change an operand by another one, which gets a name in a line of its own in front: ``skip = skips.pop()``."""
-    assert ctx.call is not None
-    name = next(word for word in ("skip", "other", "second_map") if not re.search(rf"\b{word}\b", ctx.line))
-
-    def edit(operands: list[str], write: object) -> str | None:
-        if len(operands) <= max(position, other) or not callable(write):
-            return None
-        named = [name if i == other else item for i, item in enumerate(operands)]
-        items = [where.format(*named) if i == position else item for i, item in enumerate(named)]
+        named = [operands[place] for place in places]
+        items = list(operands)
+        if twice is not None:
+            named[twice] = items[places[twice]] = name
+        items[places[position]] = where.format(*named)
         return around.format(write("\0".join(items)))
 
     changed = change_operation(ctx.line, ctx.call.type_name, edit)
-    return fix_line(ctx, f"{name} = {text}\n{changed}") if changed else NOTHING
+    return fix_line(ctx, f"{name} = {texts[twice]}\n{changed}" if changed and twice is not None else changed)
+
+
+def list_tensors(ctx: FailureContext, texts: Sequence[str]) -> list[int]:
+    """List which of the operands that a line writes may be tensors: numbers and strings are none."""
+    places = [place for place, text in enumerate(texts) if not re.fullmatch(r"\(?-?[\d.e+-]+\)?|\(?[\"'].*", text)]
+    return places if len(places) >= len(ctx.operands) else list(range(len(texts)))
 
 
 def fix_module(ctx: FailureContext, **changes: object) -> Candidate:
@@ -164,7 +161,8 @@ def read_arguments(ctx: FailureContext) -> list[str]:
     if ctx.call is None:
         return []
     if ctx.call.kind == "op":
-        return find_operands(ctx.line, ctx.call.type_name)
+        texts = find_operands(ctx.line, ctx.call.type_name)
+        return [texts[place] for place in list_tensors(ctx, texts)]
     found: list[str] = []
 
     def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext
@@ -22,7 +21,7 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
     terms = equation.replace(" ", "").partition("->")[0].split(",")
     if not equation or "." in equation or len(terms) != len(ctx.operands):
         return None
-    names = [text for text in read_arguments(ctx) if not text.startswith(("'", '"'))]
+    names = read_arguments(ctx)
     names += [f"operand {number}" for number in range(len(names), len(terms))]
     for term, x, name in zip(terms, ctx.operands, names, strict=False):
         if len(term) != x.rank:
@@ -76,7 +75,7 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
         return None
     x, index = ctx.operands[0], ctx.operands[1]
     if index.spec.dtype not in ("int64", "int32"):
-        fix = _fix_index(ctx, "{}.long()")
+        fix = fix_operand(ctx, 1, "{}.long()")
         return Diagnosis(f"the index is {index.spec.dtype}: {ctx.function} needs int64", "an index of int64", fix)
     if not ctx.function.startswith(("gather", "scatter", "take_along")) or index.rank == x.rank:
         return None
@@ -89,14 +88,6 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
     if missing == 1:
         dim = ctx.arguments.get("dim", 0)
         axis = dim % x.rank if isinstance(dim, int) else x.rank - 1
-        options = [_fix_index(ctx, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
+        options = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
         fix, others = options[0], options[1:]
     return Diagnosis(reason, f"an index of {x.rank} dims", fix, () if fix else ANYWHERE, others=tuple(others))
-
-
-def _fix_index(ctx: FailureContext, template: str) -> Candidate:
-    """Change the index, which stands behind the dim, in the line."""
-    for position, text in enumerate(read_arguments(ctx)):
-        if position and not re.fullmatch(r"-?\d+|dim=.*", text):
-            return fix_operand(ctx, position, template)
-    return NOTHING

@@ -107,7 +107,7 @@ def wrap_argument(line: str, member: str, template: str, position: int = 0, arou
     Returns:
         ``"x = self.fc(x.flatten(1))"``; ``""`` if the line does not call it, or does so more than once.
     """
-    calls = _find_calls(line, member) if member else []
+    calls = _find_calls(line, member) if member and "{0}" not in template and "{1}" not in template else []
     if len(calls) != 1 or len(calls[0].args) <= position or isinstance(calls[0].args[position], ast.Starred):
         return ""
     argument = calls[0].args[position]

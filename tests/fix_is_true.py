@@ -1,0 +1,230 @@
+"""Every fix that a test shows is applied to a copy of the real model and run for real, by means of the tests' own.
+
+``check_fixes`` is called for every failure that any test looks at (``tests/conftest.py``): the patch is applied to the
+text of the file, the methods that it changes are made of that text, the layers that the fix names are set on a deep
+copy, and the copy runs on zeros. It must give what the fix says.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+import io
+import linecache
+import re
+import types
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.inputs.pytree import map_leaves, walk_leaves
+from modelsummary_ipy.records.errors import ForwardError
+from modelsummary_ipy.records.fixes import Fix
+from modelsummary_ipy.records.trace import Trace
+
+__all__ = ["CHECKED", "apply_patch", "check_fixes", "copy_model"]
+
+#: By its text, whether a fix was run; the others are of models that can't be copied.
+CHECKED: dict[str, bool] = {}
+
+_LARGEST = 1 << 24
+
+
+def check_fixes(model: nn.Module | None, trace: Trace, inputs: ModelInputs | None, error: ForwardError) -> None:
+    """Run every fix of a failure for real.
+
+    Raises:
+        AssertionError: If a fix does not run, or gives something else than it says.
+    """
+    for fix in error.fixes:
+        if model is None or inputs is None:
+            CHECKED.setdefault(fix.text, False)
+            continue
+        changed = _apply(copy.deepcopy(model), trace, fix)
+        if changed is None:
+            CHECKED.setdefault(fix.text, False)
+            continue
+        args, kwargs = _make_inputs(inputs, trace, fix)
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), quiet:
+            warnings.simplefilter("ignore")
+            output = (
+                getattr(changed, trace.method)(*args, **kwargs)
+                if trace.method != "forward"
+                else changed(*args, **kwargs)
+            )
+        shapes = [tuple(leaf.shape) for _, leaf in walk_leaves(output) if isinstance(leaf, Tensor)]
+        assert shapes == [spec.shape for spec in fix.outputs], f"{fix.text}: {shapes}"
+        CHECKED[fix.text] = True
+
+
+def copy_model(model: nn.Module, trace: Trace) -> nn.Module | None:
+    """Copy a model that failed; ``None`` if it is large, not on the CPU, or can't be copied."""
+    devices = {spec.device for spec in (*trace.params, *[fact.spec for fact in trace.inputs])}
+    if devices - {"cpu"} or sum(param.num for param in trace.params) > _LARGEST:
+        return None
+    try:
+        return copy.deepcopy(model)
+    except Exception:  # noqa: BLE001  # some models of the tests refuse to be copied, by whatever they raise
+        return None
+
+
+# -- the change -------------------------------------------------------------------------------------------------------
+
+_TARGET = re.compile(r"(?:^|; )(?:self|model)((?:\.\w+|\[\d+\])+) = ")
+_AROUND = re.compile(r"(.+) before '(.+?)'(?: and (.+) after it)?")
+
+
+def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
+    """Do what the fix says; ``None`` where a line is to be changed and there is no patch."""
+    rest = fix.text
+    for found in list(_TARGET.finditer(fix.text)):
+        code = _cut_expression(fix.text[found.end() :])
+        if code:
+            _set_value(model, found[1], eval(code, {"nn": nn, "torch": torch}))
+            rest = rest.replace(found[0].removeprefix("; ") + code, "")
+    if fix.text == "model.eval()":
+        model.eval()
+    elif (around := _AROUND.fullmatch(fix.text)) is not None:
+        _add_hooks(model.get_submodule(around[2]), around[1], around[3])
+    elif fix.patch is not None:
+        _edit_methods(model, trace, fix.patch)
+    elif rest.strip("; ") and not fix.changes_input:
+        return None
+    return model
+
+
+def _cut_expression(text: str) -> str:
+    """Return the layer or the plain value that a text begins with; ``""`` if it is something else."""
+    pieces = text.split("; ")
+    for count in range(1, len(pieces) + 1):
+        code = "; ".join(pieces[:count])
+        if code.startswith(("nn.", "True", "False")) or code.isdigit():
+            with contextlib.suppress(SyntaxError):
+                ast.parse(code, mode="eval")
+                return code
+    return ""
+
+
+def _set_value(model: nn.Module, path: str, value: Any) -> None:
+    names = re.findall(r"\w+", path)
+    owner = model.get_submodule(".".join(names[:-1]))
+    for module in owner.modules() if names[-1] == "batch_first" else [owner]:
+        if names[-1] != "batch_first" or hasattr(module, "batch_first"):
+            setattr(module, names[-1], value)
+
+
+def _add_hooks(layer: nn.Module, before: str, after: str | None) -> None:
+    layer.register_forward_pre_hook(lambda _m, args: (eval(before, {"x": args[0], "torch": torch}), *args[1:]))
+    if after:
+        layer.register_forward_hook(lambda _m, _a, output: eval(after, {"y": output, "torch": torch}))
+
+
+def apply_patch(patch: str, lines: Sequence[str]) -> list[str]:
+    """Apply a unified diff by its own words: what is taken away must be there."""
+    made: list[str] = []
+    at = 0
+    for row in patch.splitlines(keepends=True):
+        if row.startswith(("---", "+++")):
+            continue
+        if row.startswith("@@"):
+            start = int(row.split()[1].partition(",")[0][1:]) - 1
+            made += lines[at:start]
+            at = start
+        elif row.startswith("+"):
+            made.append(row[1:])
+        else:
+            assert lines[at] == row[1:]
+            made += [row[1:]] if row.startswith(" ") else []
+            at += 1
+    return made + list(lines[at:])
+
+
+def _edit_methods(model: nn.Module, trace: Trace, patch: str) -> None:
+    """Make the methods of the model's classes of the patched text."""
+    files = {code.co_filename for module in model.modules() for code in _list_codes(type(module))}
+    for part in re.split(r"(?=^--- )", patch, flags=re.MULTILINE)[1:]:
+        name = part.split("\n", 1)[0].removeprefix("--- a/").strip()
+        filename = next(file for file in files if file.endswith(f"/{name}") or _is_cell(trace, file, name))
+        lines = linecache.getlines(filename)
+        old, new = ast.parse("".join(lines)), ast.parse("".join(apply_patch(part, lines)))
+        for module in list(model.modules()):
+            module.__class__ = _edit_class(type(module), filename, old, new)
+
+
+def _is_cell(trace: Trace, filename: str, name: str) -> bool:
+    return any(
+        call.source is not None and call.source[0] == name and call.source.filename == filename for call in trace.calls
+    )
+
+
+def _list_codes(kind: type) -> Iterator[types.CodeType]:
+    for base in kind.__mro__:
+        if not base.__module__.startswith("torch."):
+            yield from (value.__code__ for value in vars(base).values() if isinstance(value, types.FunctionType))
+
+
+def _edit_class(kind: type, filename: str, old: ast.Module, new: ast.Module) -> type:
+    helpers = {node.name: node for node in new.body if isinstance(node, ast.FunctionDef)}
+    before = {node.name: ast.dump(node) for node in old.body if isinstance(node, ast.FunctionDef)}
+    changed = {name: node for name, node in helpers.items() if before.get(name) != ast.dump(node)}
+    methods: dict[str, Any] = {}
+    for base in kind.__mro__:
+        for name, value in vars(base).items():
+            function = value.__func__ if isinstance(value, staticmethod) else value
+            function = getattr(function, "__wrapped__", function)
+            is_here = isinstance(function, types.FunctionType) and function.__code__.co_filename == filename
+            if not is_here or name in methods or base.__module__.startswith("torch.") or name == "__init__":
+                continue
+            node = _find_method(new, function)
+            if node is not None and (changed or ast.dump(node) != ast.dump(_find_method(old, function) or node)):
+                made = _make_function(function, node, changed)
+                methods[name] = staticmethod(made) if isinstance(value, staticmethod) else made
+    return type(kind.__name__, (kind,), methods) if methods else kind
+
+
+def _find_method(tree: ast.Module, function: types.FunctionType) -> ast.FunctionDef | None:
+    """Find a function by the names that it is nested in; of several, the nearest line."""
+    path = [name for name in function.__qualname__.split(".") if name != "<locals>"]
+    level: list[ast.AST] = [tree]
+    for name in path:
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        level = [node for owner in level for node in ast.walk(owner) if isinstance(node, kinds) and node.name == name]
+    found = [node for node in level if isinstance(node, ast.FunctionDef)]
+    return min(found, key=lambda node: abs(node.lineno - function.__code__.co_firstlineno), default=None)
+
+
+def _make_function(function: types.FunctionType, node: ast.FunctionDef, helpers: dict[str, ast.FunctionDef]) -> Any:
+    held = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    node = copy.deepcopy(node)
+    node.decorator_list = []
+    arguments = [ast.arg(arg=name) for name in held]
+    factory = ast.parse("def factory(): pass").body[0]
+    assert isinstance(factory, ast.FunctionDef)
+    factory.args.args = arguments
+    factory.body = [node, ast.Return(ast.Name(node.name, ast.Load()))]
+    space = dict(function.__globals__)
+    module = ast.fix_missing_locations(ast.Module([*helpers.values(), factory], []))
+    exec(compile(module, "<fixed>", "exec"), space)
+    return space["factory"](*[cell.cell_contents for cell in held.values()])
+
+
+# -- the inputs -------------------------------------------------------------------------------------------------------
+
+
+def _make_inputs(inputs: ModelInputs, trace: Trace, fix: Fix) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Make zeros of the sizes and dtypes that were traced, where the user gave sizes or tensors."""
+    specs = iter(fact.spec for fact in trace.inputs)
+
+    def make(_name: str, _leaf: Any) -> Any:
+        spec = next(specs)
+        shape = (1, *spec.shape) if fix.changes_input else spec.shape
+        return torch.zeros(shape, dtype=getattr(torch, spec.dtype))
+
+    args = tuple(map_leaves(value, "", make) for value in inputs.args)
+    return args, {name: map_leaves(value, name, make) for name, value in inputs.kwargs.items()}

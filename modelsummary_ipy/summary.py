@@ -17,7 +17,7 @@ from modelsummary_ipy.inputs import ModelInputs, check_initialised, check_model,
 from modelsummary_ipy.pipeline import Facts, Request, read_assumptions, trace_model
 from modelsummary_ipy.records.errors import CheckError
 from modelsummary_ipy.records.summary import Story
-from modelsummary_ipy.records.view import View, WhenFormulas, make_view
+from modelsummary_ipy.records.view import View, WhenFormulas, make_view, show_memory
 from modelsummary_ipy.tracing.progress import keeping_rows
 from modelsummary_ipy.tracing.watch import watch_calls
 
@@ -115,8 +115,12 @@ class ModelSummary(Facts, Exports):
     # -- how it is shown ----------------------------------------------------------------------------------------------
 
     def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
-        with_bytes = "activation" in self.view.columns or self.assumed.budget is not None
+        with_bytes = bool({"activation", "peak"} & {*self.view.columns}) or self.assumed.budget is not None
         return self.pipeline.shown(self.assumed, formulas, with_bytes=with_bytes)
+
+    @property
+    def _shown_view(self) -> View:
+        return self.view if self.assumed.budget is None else show_memory(self.view)
 
     def _page_options(self) -> dict[str, Any]:
         failure_text = "" if self.error is None else self.error.message

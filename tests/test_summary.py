@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from modelsummary_ipy import CheckError, ForwardError, InputError, ModelSummary, Size
+from modelsummary_ipy import CheckError, ForwardError, InputError, ModelSummary, Size, View
 from modelsummary_ipy.tracing.progress import TraceCancelled
 
 
@@ -321,3 +321,17 @@ def test_the_page_is_the_same_byte_by_byte() -> None:
     torch.manual_seed(0)
     pages = {ModelSummary(Example(), (1, 1, 32, 32)).to_html() for _ in range(2)}
     assert len(pages) == 1
+
+
+def test_memory_of_each_row_is_shown_where_memory_is_asked_for() -> None:
+    net = nn.Sequential(nn.Linear(4, 1000), nn.ReLU())
+    ms = ModelSummary(net, (8, 4), memory="1GB")
+    head, row = (line.split() for line in ms.to_text().splitlines() if line.lstrip().startswith(("layer ", "0 ")))
+    assert head[-2:] == ["activation", "peak"]
+    # Live while the first layer runs: its input and its output, in float32.
+    assert row[-2:] == ["31.4", "KiB"]
+    assert int(ms.to_frame().loc[1, "peak_bytes"]) == (8 * 4 + 8 * 1000) * 4
+    assert "activation" not in ModelSummary(net, (8, 4)).to_text()
+    chosen = ModelSummary(net, (8, 4), memory="1GB")
+    chosen.view = View(columns=("params",))
+    assert "peak" not in chosen.to_text()

@@ -27,6 +27,11 @@ class Exports(ABC):
 
     view: View
 
+    @property
+    def _shown_view(self) -> View:
+        """The view, with what follows from other options."""
+        return self.view
+
     @abstractmethod
     def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
         """All that is displayed."""
@@ -61,13 +66,13 @@ class Exports(ABC):
         """Return the summary as text."""
         from modelsummary_ipy.display.render.text import render_text
 
-        return render_text(self._build_story(), self.view, **self._page_options())
+        return render_text(self._build_story(), self._shown_view, **self._page_options())
 
     def to_markdown(self) -> str:
         """Return the summary as markdown."""
         from modelsummary_ipy.display.render.markdown import render_markdown
 
-        return render_markdown(self._build_story(), self.view, **self._page_options())
+        return render_markdown(self._build_story(), self._shown_view, **self._page_options())
 
     def to_html(
         self, *, standalone: bool = False, formulas: bool = True, flags: Sequence[Flag] = (), packed: bool = True
@@ -91,7 +96,7 @@ class Exports(ABC):
         details = build_details(annotate(story))
         return render_html(
             story,
-            self.view,
+            self._shown_view,
             standalone=standalone,
             packed=packed,
             details=details,

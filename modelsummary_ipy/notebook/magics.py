@@ -88,7 +88,7 @@ class SummaryMagics(Magics):
     )
     @argument("--depth", type=read_depth, help="Levels that are open, or all (then the page has no limit of 100 KB).")
     @argument("--ops", action=argparse.BooleanOptionalAction, default=None, help="Show operations too, or not.")
-    @argument("--columns", help="Columns to show: input,output,params,macs,activation,formula,source.")
+    @argument("--columns", help="Columns to show: input,output,formula,params,macs,activation,peak,source.")
     @argument("--ignore", help="Ids of rules that are not run, with commas.")
     @argument(
         "--expect",

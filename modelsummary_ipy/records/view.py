@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["COLUMNS", "EVERY_LEVEL", "View", "WhenFormulas", "make_view"]
+__all__ = ["COLUMNS", "EVERY_LEVEL", "View", "WhenFormulas", "make_view", "show_memory"]
 
 #: When formulas are found for a display: ``"usual"`` leaves them out where the trace has thousands of calls.
 WhenFormulas = Literal["never", "usual", "always"]
 
 #: Columns that a view may show, in the order they are shown.
-COLUMNS = ("input", "output", "formula", "params", "macs", "activation", "source")
+COLUMNS = ("input", "output", "formula", "params", "macs", "activation", "peak", "source")
 
 #: A depth that opens every level. Who asks for it gets a page as large as that takes, up to a megabyte.
 EVERY_LEVEL = 99
@@ -39,6 +39,11 @@ class View:
     max_rows: int = 2000
     fold: bool = True
     from_magic: bool = False
+
+
+def show_memory(view: View) -> View:
+    """Return the usual columns with the memory of each row beside them; columns that were chosen as they are."""
+    return replace(view, columns=(*view.columns, "activation", "peak")) if view.columns == View().columns else view
 
 
 def make_view(

@@ -144,7 +144,7 @@ def test_the_page_says_what_the_text_says(name: str) -> None:
         )
         if "hidden" in row.attrs or inside_closed_group:
             continue
-        name_words = re.sub(r" (each|frozen|each, frozen)$", "", words_of(table.th))
+        name_words = re.sub(r" (each of \d+|frozen|each of \d+, frozen)$", "", words_of(table.th))
         place = lines.index(name_words.split(" ")[0], place)
         for cell in table.find_all("td"):
             for line in re.split(r"<br/?>|→", cell.decode_contents()):
@@ -163,7 +163,7 @@ def test_identical_blocks_are_one_row_that_opens_to_one_of_them_and_to_the_list(
     assert words_of(head_of(group).th) == "layer.0–11 · 12 × BertLayer"
     assert detail_of(group)["blocks"] == ", ".join(f"encoder.layer.{number}" for number in range(12))
     (block,) = group.select(":scope > details.ms-r")
-    assert words_of(head_of(block).th) == "layer.0 BertLayer each"
+    assert words_of(head_of(block).th) == "layer.0 BertLayer each of 12"
 
 
 def test_operations_go_along_hidden_where_they_ran_and_are_open_when_asked_for() -> None:

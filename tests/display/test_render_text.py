@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -193,3 +194,17 @@ def test_how_operations_are_shown_is_said_as_the_reader_would_type_it() -> None:
     story = stories.bert_like()
     assert "(show(ops=True) shows them)" in render_text(story, View())
     assert "(--ops shows them)" in render_text(story, View(from_magic=True))
+
+
+def test_from_a_billion_on_parameters_have_three_digits() -> None:
+    story = stories.two_convs()
+    param = story.trace.params[0]._replace(num=70_553_706_496)
+    big = replace(
+        story,
+        trace=replace(story.trace, params=(param,)),
+        rows=(story.rows[0]._replace(num_params=70_553_706_496), *story.rows[1:]),
+    )
+    text = render_text(big, View())
+    assert "70.6 B parameters" in text
+    assert re.search(r"^  Net .* 70.6 B ", text, re.MULTILINE)
+    assert "4,800 parameters" in render_text(story, View())

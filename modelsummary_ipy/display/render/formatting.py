@@ -48,6 +48,11 @@ def format_short(number: int) -> str:
     return f"{number:,}" if number < 1_000_000 else _scale(number, 1000, ("", "k", "M", "G", "T", "P", "E"))
 
 
+def format_params(number: int) -> str:
+    """Every digit below a billion, ``70.6 B`` from there on: where a name says what is counted, ``B`` is no byte."""
+    return f"{number:,}" if number < 1_000_000_000 else _scale(number, 1000, ("", "k", "M", "B", "T", "P", "E"))
+
+
 def format_bytes(number: int) -> str:
     """``42.6 MiB``."""
     return f"{number:,} B" if number < 1024 else _scale(number, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))

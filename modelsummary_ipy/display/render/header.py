@@ -8,7 +8,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import Outline
-from modelsummary_ipy.display.render.formatting import brief, format_bytes, format_dim, format_short, plain, plural
+from modelsummary_ipy.display.render.formatting import (
+    brief,
+    format_bytes,
+    format_dim,
+    format_params,
+    format_short,
+    plain,
+    plural,
+)
 from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
 from modelsummary_ipy.records.summary import Flag, Memory, Story
 
@@ -87,10 +95,10 @@ def find_macs(story: Story) -> str:
 def find_params(story: Story) -> str:
     """``25,557,032 parameters``, with what trains where that is not all of them."""
     total, trains = story.total_params, story.trainable_params
-    count = plural(total, "parameter")
+    count = f"{format_params(total)} parameter{'' if total == 1 else 's'}"
     if total and trains == 0:
         return f"{count}, all frozen"
-    return f"{count}, {trains:,} trainable" if trains < total else count
+    return f"{count}, {format_params(trains)} trainable" if trains < total else count
 
 
 def find_memory(story: Story) -> str:

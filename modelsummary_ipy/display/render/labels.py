@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
-from modelsummary_ipy.display.render.formatting import brief, format_bytes, format_count, format_short, plain, plural
+from modelsummary_ipy.display.render.formatting import brief, format_bytes, format_params, format_short, plain, plural
 from modelsummary_ipy.display.render.layer_words import describe_layer
 from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
 from modelsummary_ipy.records.summary import Cost, Row, Story
 from modelsummary_ipy.records.view import View
 
 #: Columns of numbers, in the order they are shown, with their heads.
-NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"))
+NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"), ("peak", "peak"))
 #: Most characters of a name, and of a type.
 _NAME = 80
 STATUSES = {"ran": "", "failed": "failed", "unreached": "not reached", "uncalled": "not called"}
@@ -119,9 +121,9 @@ def format_type(story: Story, row: Row) -> str:
     return " ".join(filter(None, (brief(row.type_name, _NAME), words)))
 
 
-def format_note(story: Story, row: Row, in_group: bool) -> str:
-    """``each`` for the block that represents its group, ``frozen`` for weights that stay in a model that trains."""
-    notes = ["each"] if in_group else []
+def format_note(story: Story, row: Row, group: GroupNode | None) -> str:
+    """``each of 12`` for the block that stands for a group, ``frozen`` for weights that stay in a model that trains."""
+    notes = [f"each of {len(group.members)}{' calls' if group.same_module else ''}"] if group is not None else []
     if row.kind == "module" and row.num_params and not row.trainable_params and story.trainable_params:
         notes.append("frozen")
     return ", ".join(notes)
@@ -161,22 +163,35 @@ def number_heads(view: View) -> tuple[str, ...]:
 def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
     """A row's numbers, in the order of ``number_heads``; later calls of a module repeat no parameters."""
     num_params = row.placed_params if row.kind == "module" else 0
-    return format_numbers(view, num_params, story.costs.get(row.index))
+    return format_numbers(view, num_params, story.costs.get(row.index), find_peak(story, [row.index]))
 
 
 def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
     """What all blocks of a group add up to."""
-    return format_numbers(view, node.totals.num_params, node.totals if story.costs else None)
+    return format_numbers(view, node.totals.num_params, node.totals if story.costs else None, group_peak(story, node))
 
 
-def format_numbers(view: View, num_params: int, cost: Cost | Totals | None) -> tuple[str, ...]:
+def format_numbers(view: View, num_params: int, cost: Cost | Totals | None, peak: int | None) -> tuple[str, ...]:
     """The number columns that a view shows; zeros are left empty."""
     cells = {
-        "params": format_count(num_params) if num_params else "",
+        "params": format_params(num_params) if num_params else "",
         "macs": format_macs(cost),
         "activation": format_activation(cost),
+        "peak": format_bytes(peak) if peak else "",
     }
     return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
+
+
+def find_peak(story: Story, rows: Iterable[int]) -> int | None:
+    """The largest sum of live tensors while one of these rows ran, children included; ``None`` where not measured."""
+    calls = (story.rows[row].call for row in rows)
+    known = [story.trace.calls[call].live_bytes for call in calls if call is not None]
+    return max((live for live in known if live is not None), default=None)
+
+
+def group_peak(story: Story, node: GroupNode) -> int | None:
+    """The same of all blocks of a group."""
+    return find_peak(story, (row for block in node.members for row in block))
 
 
 def format_macs(cost: Cost | Totals | None) -> str:

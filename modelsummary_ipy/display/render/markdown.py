@@ -99,7 +99,7 @@ def _name(story: Story, step: Step, node: RowNode) -> str:
         text = f"**{_escape(name)}** {_escape(type_name)}"
     else:
         text = f"**{_escape(type_name)}**"
-    note = labels.format_note(story, row, step.in_group is not None)
+    note = labels.format_note(story, row, step.in_group)
     text += f" ({note})" if note else ""
     if not node.is_open and node.num_inside:
         text += f" (+{formatting.plural(node.num_inside, 'row')})"

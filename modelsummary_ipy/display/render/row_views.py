@@ -144,11 +144,13 @@ class Parts:
         row = self.story.rows[node.row]
         name, kind = labels.format_name(self.story, node, row)
         name, kind = (name, kind) if name else (kind, "")
-        notes = (labels.format_note(self.story, row, step.in_group is not None), self.reads.describe(node))
+        notes = (labels.format_note(self.story, row, step.in_group), self.reads.describe(node))
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
+        peak = labels.find_peak(self.story, [node.row])
+        numbers = self._numbers(self.story.costs.get(row.index), peak, row.placed_params)
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, " ".join(filter(None, notes)),
-            self._arrow(row), self._title(row), self._numbers(self.story.costs.get(row.index), row.placed_params),
+            self._arrow(row), self._title(row), numbers,
             tuple(
                 (flag.severity, formatting.plain(flag.rule), formatting.plain(flag.message), formatting.plain(flag.fix))
                 for flag in node.flags
@@ -174,10 +176,11 @@ class Parts:
         name, kind = labels.format_group(self.story, node)
         row = labels.group_row(self.story, node)
         cost = Cost(node.totals.mult_adds, None, node.totals.activation_bytes) if self.story.costs else None
+        numbers = self._numbers(cost, labels.group_peak(self.story, node), node.totals.num_params)
         classes = "ms-r ms-g" + (" ms-off" if labels.format_status(row, self.story) else "")
         return Part(
             "open", -1, classes, _indent(step.depth), f"{name} ·", kind, self.reads.describe(node), self._arrow(row),
-            self._title(row), self._numbers(cost, node.totals.num_params), inside=node.flags_inside,
+            self._title(row), numbers, inside=node.flags_inside,
             is_open=node.is_open, is_leaf=False, about=name,
             detail=markup_detail([("blocks", [labels.format_members(self.story, node)])]),
         )  # fmt: skip
@@ -190,19 +193,24 @@ class Parts:
             "params": self.story.total_params,
             "macs": self.story.total_mult_adds or 0,
             "activation": sum(saved),
+            "peak": self.story.trace.peak_bytes or 0,
         }
 
-    def _numbers(self, cost: Cost | None, num_params: int) -> Markup:
+    def _numbers(self, cost: Cost | None, peak: int | None, num_params: int) -> Markup:
         """The number cells: digits and units alone, so that nothing needs escaping."""
         values = {
             "params": num_params,
             "macs": (cost.mult_adds or 0) if cost else 0,
             "activation": (cost.activation_bytes or 0) if cost else 0,
+            "peak": peak or 0,
         }
         cells: list[str] = []
-        for column, text in zip(self.columns, labels.format_numbers(self.view, num_params, cost), strict=True):
+        for column, text in zip(self.columns, labels.format_numbers(self.view, num_params, cost, peak), strict=True):
             share = _share(values[column], self.whole[column])
-            cells.append(f"<td>{text} <meter value={share}></meter></td>" if share else f"<td>{text}</td>")
+            digits = f' title="{num_params:,}"' if column == "params" and text.endswith(("B", "T")) else ""
+            cells.append(
+                f"<td{digits}>{text} <meter value={share}></meter></td>" if share else f"<td{digits}>{text}</td>"
+            )
         return Markup("".join(cells))
 
     def _title(self, row: Row) -> str:

@@ -108,7 +108,7 @@ def _row_entry(story: Story, view: View, step: Step, node: RowNode, failure_text
     name, type_name = labels.format_name(story, node, row)
     if row.kind == "op":
         name, type_name = name + type_name, ""
-    note = labels.format_note(story, row, step.in_group is not None)
+    note = labels.format_note(story, row, step.in_group)
     type_name += f" ({note})" if note else ""
     if not node.is_open and node.num_inside:
         type_name += f" (+{formatting.plural(node.num_inside, 'row')})"

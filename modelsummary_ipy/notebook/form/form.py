@@ -7,6 +7,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -251,7 +252,8 @@ class SummaryForm:
         from modelsummary_ipy.records.view import make_view
 
         summary = self._make(inputs, **settings.keywords())
-        summary.view = make_view(summary.view, depth=settings.depth, ops=settings.ops, columns=settings.columns or None)
+        view = replace(summary.view, from_magic=True)
+        summary.view = make_view(view, depth=settings.depth, ops=settings.ops, columns=settings.columns or None)
         return summary
 
     def _make_observer(self, before: ModelSummary, stopped: Callable[[], bool]) -> Callable[[int, str], bool]:

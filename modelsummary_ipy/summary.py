@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +55,10 @@ class ModelSummary(Facts, Exports):
         expect: Shapes you declare, by path: ``{"conv0": "B 16 H W", "": "B 10"}``.
         ignore: Ids of rules not to run: ``["grown-map"]``.
         memory: Memory budget of a GPU, which need not be here: ``"24GB"`` or bytes.
-        optimizer: Optimizer of the training estimate: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
+        optimizer: Optimizer of the training step: ``"adamw"``, ``"sgd-single"``, ``"adam-fused"``, a class of
+            ``torch.optim`` or your own one, which is copied.
+        loss: Loss of the training step, a function of the output and, if it takes two, of a target that is made up. By
+            default the model's own, or the sum of what it gives.
         trace_once: Whether the forward's Python runs exactly once: for one that writes, or takes long. What only
             further traces show is then unknown: formulas, which sizes work, fixes, what depends on the batch.
         arguments: Inputs by the names of the method's parameters, as the magic takes them: ``input_ids=(1, 64)``.
@@ -87,14 +90,15 @@ class ModelSummary(Facts, Exports):
         expect: Mapping[str, Any] | None = None,
         ignore: Collection[str] = (),
         memory: str | int | None = None,
-        optimizer: str = "adamw",
+        optimizer: Any = "adamw",
+        loss: Callable[..., Any] | None = None,
         trace_once: bool = False,
         observer: Observer | None = None,
         **arguments: Any,
     ) -> None:
         check_model(model)
         check_initialised(model)
-        assumed = read_assumptions(memory, optimizer)
+        assumed = read_assumptions(model, memory, optimizer, loss)
         declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
         given: ModelInputs | None = None
         if arguments or inputs is not None or input_size is not None or input_data is not None:
@@ -137,7 +141,7 @@ class ModelSummary(Facts, Exports):
         ops: bool | None = None,
         columns: Collection[str] | None = None,
         memory: str | int | None = None,
-        optimizer: str | None = None,
+        optimizer: Any = None,
         fix: bool = False,
     ) -> None:
         """Display another view of the same summary; in a plain script, print it.
@@ -147,7 +151,7 @@ class ModelSummary(Facts, Exports):
             ops: Whether operations are shown.
             columns: Which columns to show.
             memory: Another memory budget, ``"24GB"``.
-            optimizer: Another optimizer for the training estimate.
+            optimizer: Another optimizer for the training step.
             fix: Whether to print the best fix of a failure too, as a diff.
         """
         from IPython import get_ipython
@@ -155,7 +159,7 @@ class ModelSummary(Facts, Exports):
 
         shown = copy.copy(self)  # shares the pipeline
         shown.view = make_view(self.view, depth=depth, ops=ops, columns=columns)
-        shown.assumed = read_assumptions(memory, optimizer, self.assumed)
+        shown.assumed = read_assumptions(self.pipeline.model(), memory, optimizer, base=self.assumed)
         if get_ipython() is None:
             sys.stdout.write(f"{shown}\n")
         else:

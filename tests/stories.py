@@ -311,7 +311,7 @@ def two_convs() -> Story:
         conv0, "grown-map", "warning", "a stride-1 convolution grew the feature map from 256 × 256 to 264 × 264",
         "padding=1 keeps 256 × 256",
     )  # fmt: skip
-    memory = Memory(19200, 0, 262144, 4722688, 19200, 38400, 13372928)
+    memory = Memory(19200, 0, 262144, 4722688, 19200, 38400, 13372928, 18_019_328)
     return build.story(dims=[("B", "", "H", "W")], memory=memory)
 
 
@@ -362,7 +362,7 @@ def bert_like(num_layers: int = 12, *, flagged: int | None = None, width: int = 
     build.module("head", "Linear", parent=0, params={"weight": (2, width)}, status="uncalled", trainable=False)
     build.formulas[0] = (("B", "T", str(width)), ("B", str(width)))
     build.input_formulas[0] = (("B", "T"), ("B", "T"))
-    memory = Memory(437_935_104, 4096, 16384, 1_100_000_000, 437_935_104, 875_870_208, 60_000_000)
+    memory = Memory(437_935_104, 4096, 16384, 1_100_000_000, 437_935_104, 875_870_208, 60_000_000, 2_851_760_896)
     return build.story(
         dims=[("B", "T"), ("B", "T")], constraints=("T ≤ 512",), unknown_ops=("my::op",), memory=memory
     )  # fmt: skip

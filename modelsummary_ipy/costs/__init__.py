@@ -1,12 +1,11 @@
 """Costs: multiply-adds and bytes of every row, and what a training step takes."""
 
 from modelsummary_ipy.costs.mac_formulas import FormulaError, register_mult_adds
-from modelsummary_ipy.costs.memory import check_optimizer, estimate_memory, fit_batch, read_budget, write_budget
+from modelsummary_ipy.costs.memory import estimate_memory, fit_batch, read_budget, write_budget
 from modelsummary_ipy.costs.row_costs import count_costs, list_operations
 
 __all__ = [
     "FormulaError",
-    "check_optimizer",
     "count_costs",
     "estimate_memory",
     "fit_batch",

@@ -14,10 +14,9 @@ from modelsummary_ipy.costs.row_costs import sum_saved
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.summary import Memory
 from modelsummary_ipy.records.trace import ParamFact, TensorSpec, Trace
+from modelsummary_ipy.records.training import Training
 
 __all__ = [
-    "OPTIMIZERS",
-    "check_optimizer",
     "estimate_memory",
     "find_largest_batch",
     "fit_batch",
@@ -25,8 +24,8 @@ __all__ = [
     "write_budget",
 ]
 
-#: How many tensors of a gradient's size an optimizer keeps; Adam's step counts stay on the CPU.
-OPTIMIZERS = {"sgd": 0, "momentum": 1, "adamw": 2}
+#: How many tensors of a gradient's size an optimizer keeps, its step counts left out; of others only a step tells.
+_STATES = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2, "lion": 1}
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -65,13 +64,15 @@ def read_budget(memory: Any) -> int | None:
     return int(nbytes)
 
 
-def write_budget(nbytes: int) -> str:
-    """Write an amount as ``read_budget`` takes it, in the largest unit that is exact.
+def write_budget(nbytes: int, typed: Any = None) -> str:
+    """Write an amount as ``read_budget`` takes it: as it was typed, else in the largest unit that is exact.
 
     Example:
-        >>> write_budget(24_000_000_000), write_budget(1_610_612_736), write_budget(7)
-        ('24GB', '1536MiB', '7B')
+        >>> write_budget(24_000_000_000), write_budget(1_610_612_736), write_budget(7), write_budget(1500, "1.5k")
+        ('24 GB', '1536 MiB', '7 B', '1.5 KB')
     """
+    if isinstance(typed, str) and (match := _BUDGET.fullmatch(typed.strip())) is not None:
+        return f"{match['number']} {match['prefix'].upper()}{match['binary'].lower()}B"
     units = [
         (step**power, f"{prefix}{end}")
         for power, prefix in ((4, "T"), (3, "G"), (2, "M"), (1, "K"))
@@ -79,48 +80,55 @@ def write_budget(nbytes: int) -> str:
     ]
     for size, unit in units:
         if nbytes % size == 0:
-            return f"{nbytes // size}{unit}"
-    return f"{nbytes}B"
-
-
-def check_optimizer(optimizer: object) -> None:
-    """Check the name of an optimizer.
-
-    Raises:
-        InputError: If it is none that is known.
-    """
-    if optimizer not in OPTIMIZERS:
-        raise InputError(f"optimizer={optimizer!r}", f"one of {', '.join(OPTIMIZERS)}", "optimizer='adamw'")
+            return f"{nbytes // size} {unit}"
+    return f"{nbytes} B"
 
 
 def estimate_memory(
-    trace: Trace, *, optimizer: str = "adamw", approximate: bool = False, budget: int | None = None
+    trace: Trace,
+    step: Training,
+    *,
+    approximate: bool = False,
+    budget: int | None = None,
+    budget_text: str = "",
 ) -> Memory:
-    """Estimate where the memory goes, for a forward and for a training step.
+    """Say where the memory goes, in a forward and in a training step.
 
     Args:
         trace: A trace that measured bytes; what it did not measure is unknown.
-        optimizer: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
+        step: The step; what it does not know is unknown.
         approximate: Whether what autograd saves is only nearly known.
         budget: Bytes there are; ``None`` takes the memory of the device that the model is on, if it is a real GPU.
+        budget_text: The budget as it is shown.
     """
     parameters = [fact for fact in trace.params if fact.kind == "parameter"]
     gradients = sum(_count_gradient(fact) for fact in parameters if fact.trainable)
     saved = {number for call in trace.calls for number, _ in call.saved}
-    is_whole = trace.failure is None
+    if budget is None and (budget := _read_device_memory(trace.params)) is not None:
+        budget_text = write_budget(budget)
     return Memory(
         param_bytes=sum(fact.nbytes for fact in parameters),
         buffer_bytes=sum(fact.nbytes for fact in trace.params if fact.kind == "buffer"),
         input_bytes=_count_input(trace),
         activation_bytes=sum_saved(trace),
         gradient_bytes=gradients,
-        optimizer_bytes=OPTIMIZERS[optimizer] * gradients,
-        forward_peak_bytes=trace.peak_bytes if is_whole else None,
-        optimizer=optimizer,
+        optimizer_bytes=_count_state(step, gradients),
+        forward_peak_bytes=trace.peak_bytes if trace.failure is None else None,
+        peak_bytes=step.peak_bytes,
+        optimizer=step.optimizer,
         approximate=approximate,
         saved_input_bytes=sum(nbytes for number, nbytes in trace.input_storages if number in saved),
-        budget_bytes=budget if budget is not None else _read_device_memory(trace.params),
+        budget_bytes=budget,
+        budget_text=budget_text,
     )
+
+
+def _count_state(step: Training, gradients: int) -> int | None:
+    """Count what an optimizer keeps; its step counts, a number each, stay on the CPU."""
+    if step.peak_bytes is not None:
+        return step.state_bytes
+    states = _STATES.get(step.optimizer.partition("-")[0])
+    return None if states is None else states * gradients
 
 
 def _count_gradient(fact: ParamFact) -> int:
@@ -145,35 +153,27 @@ def _read_device_memory(params: tuple[ParamFact, ...]) -> int | None:
     return int(torch.cuda.get_device_properties(device).total_memory)
 
 
-def fit_batch(memory: Memory, batch: int, measure: Callable[[int], Memory | None]) -> Memory:
+def fit_batch(
+    memory: Memory, batch: int, inference: Callable[[int], int | None], training: Callable[[int], int | None]
+) -> Memory:
     """Find the largest batches that fit the budget, for a forward and for a training step.
 
     Args:
         memory: Of the batch that was traced, with a budget.
         batch: How large that was.
-        measure: Traces at another batch; ``None`` where the model does not run.
+        inference, training: Trace at another batch, and return the bytes it takes; ``None`` where it does not run.
     """
-    assert memory.budget_bytes is not None
-    known: dict[int, Memory | None] = {batch: memory}
+    budget = memory.budget_bytes
+    assert budget is not None
 
-    def find(size: int) -> Memory | None:
-        if size not in known:
-            known[size] = measure(size)
-        return known[size]
-
-    def inference(size: int) -> int | None:
-        found = find(size)
-        return found.inference_bytes if found is not None else None
-
-    def training(size: int) -> int | None:
-        found = find(size)
-        return found.training_bytes if found is not None else None
+    def find(known: int | None, measure: Callable[[int], int | None]) -> int | None:
+        return find_largest_batch(lambda size: known if size == batch else measure(size), budget, batch)
 
     return replace(
         memory,
         batch=batch,
-        most_for_inference=find_largest_batch(inference, memory.budget_bytes, batch),
-        most_for_training=find_largest_batch(training, memory.budget_bytes, batch),
+        most_for_inference=find(memory.inference_bytes, inference),
+        most_for_training=find(memory.training_bytes, training),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
+from modelsummary_ipy.fake.optimizer_ops import run_in_step
 from modelsummary_ipy.fake.shape_cache import MISSED, ShapeCache
 from modelsummary_ipy.fake.shape_shortcuts import Layout, find_smaller, write_down
 from modelsummary_ipy.torch_compat.distributed import is_planning_shards, is_wrapper
@@ -46,6 +47,7 @@ class FakeMode(FakeTensorMode):
         super().__init__(allow_non_fake_inputs=True, allow_fallback_kernels=False, **options)
         self.listener: Listener | None = None
         self.meets_wrappers = False
+        self.assumed_number: float | None = None  # what a single number of unknown value is read as
         self.templates: dict[torch.device, tuple[torch.device, dict[str, Any]]] = {}
         self.classes: dict[type, type] = {}  # of fakes of subclasses, by the class of the user's
 
@@ -137,7 +139,10 @@ class FastFakeMode(FakeMode):
         if output is MISSED:
             if schema_of(func).is_mutable:
                 args, kwargs = self._spare_real(args, kwargs)
-            output = self._derive(func, types, args, kwargs) if key is not None else MISSED
+            if key is None:
+                output = run_in_step(func, args, kwargs, self._make_empty)
+            else:
+                output = self._derive(func, types, args, kwargs)
             if output is MISSED:
                 output = self._dispatch_whole(func, types, args, kwargs)
             if output is NotImplemented:  # a tensor subclass runs it, by operations on what it holds
@@ -206,10 +211,11 @@ class FastFakeMode(FakeMode):
         return tuple(self._make_fresh(layout, args[0]) for layout in smaller.grow(outputs))
 
     def _make_fresh(self, layout: Layout, like: FakeTensor) -> FakeTensor:
-        size, stride, dtype = layout
+        return self._make_empty(*layout, like.fake_device)
+
+    def _make_empty(self, size: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> FakeTensor:
         with disable_dispatch():
-            meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
-            return build_fake(self, meta, like.fake_device)
+            return build_fake(self, torch.empty_strided(size, stride, dtype=dtype, device="meta"), device)
 
     def _dispatch_as(
         self, dtype: torch.dtype, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]

@@ -23,7 +23,7 @@ from traitlets import Bool, CaselessStrEnum, Int, List, Unicode
 
 from modelsummary_ipy.notebook import completion
 from modelsummary_ipy.notebook.cells import offer_fix
-from modelsummary_ipy.notebook.line_syntax import read_words, split_line
+from modelsummary_ipy.notebook.line_syntax import evaluate, read_words, split_line
 from modelsummary_ipy.notebook.options import (
     check_name,
     is_silenced,
@@ -31,11 +31,13 @@ from modelsummary_ipy.notebook.options import (
     read_depth,
     read_dtypes,
     read_expect,
+    read_optimizer_name,
     split_names,
     write_help,
     write_option,
 )
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.training import OPTIMIZERS
 
 if TYPE_CHECKING:
     from modelsummary_ipy.notebook.autoshow import AutoShow
@@ -46,7 +48,6 @@ __all__ = ["SummaryMagics", "load", "unload"]
 
 _MODES = ("same", "train", "eval")
 _ENGINES = ("auto", "fake", "real", "static")
-_OPTIMIZERS = ("sgd", "momentum", "adamw")
 
 
 @magics_class
@@ -60,9 +61,7 @@ class SummaryMagics(Magics):
     mode = CaselessStrEnum(_MODES, "same", help="Mode the model is traced in.").tag(config=True)
     engine = CaselessStrEnum(_ENGINES, "auto", help="What traces the model.").tag(config=True)
     device = Unicode("", help="Device of the trace; empty for the model's own.").tag(config=True)
-    optimizer = CaselessStrEnum(_OPTIMIZERS, "adamw", help="Optimizer that the training estimate assumes.").tag(
-        config=True
-    )
+    optimizer = CaselessStrEnum(OPTIMIZERS, "adamw", help="Optimizer of the training step.").tag(config=True)
     memory = Unicode("", help="Memory budget: 24GB.").tag(config=True)
 
     def __init__(self, shell: Any = None, **options: Any) -> None:
@@ -99,7 +98,12 @@ class SummaryMagics(Magics):
         "--memory",
         help="Memory budget of a GPU, which need not be here, 24GB: does it fit, and the largest batch.",
     )
-    @argument("--optimizer", choices=_OPTIMIZERS, help="Optimizer of the training estimate (default: adamw).")
+    @argument(
+        "--optimizer",
+        help="Optimizer of the training step: adamw (default), sgd, momentum, adam, adafactor, lion, with -single or "
+        "-fused; or a variable that holds one.",
+    )
+    @argument("--loss", help="Loss of the training step: nn.CrossEntropyLoss(), a variable; default: sum of outputs.")
     @argument("--fix", action="store_true", help="If it fails, show the best fix as a diff, and offer it as a cell.")
     @argument("--trace-once", action="store_true", help="Run the forward's Python exactly once: no formulas, no fixes.")
     @argument("--out", metavar="NAME", help="Store the summary under this name too.")
@@ -156,7 +160,7 @@ class SummaryMagics(Magics):
         try:
             with keeping_rows():  # an interrupt leaves the rows so far
                 if not words:
-                    return self._summarise_failure(options)
+                    return self._summarise_failure(options, names)
                 return self._summarise(options, words, names, line)
         except KeyboardInterrupt:
             raise UsageError("interrupted before there was a row to show") from None
@@ -184,7 +188,9 @@ class SummaryMagics(Magics):
                 args, kwargs = read_words(list(target.words), names, target.expression)
                 inputs = read_arguments(target.model, args, kwargs, method=target.method, dtypes=dtypes)
             expect = read_expect(options.expect, names)
-            made = ModelSummary(target.model, inputs, method=target.method, expect=expect, **self._keywords(options))
+            made = ModelSummary(
+                target.model, inputs, method=target.method, expect=expect, **self._keywords(options, names)
+            )
             self._view(made, options)
         except InputError as wrong:
             if not wrong.example.startswith("ModelSummary(model"):
@@ -213,7 +219,7 @@ class SummaryMagics(Magics):
             return made.form(name=expression, model=model)
         return made
 
-    def _keywords(self, options: Any) -> dict[str, Any]:
+    def _keywords(self, options: Any, names: Mapping[str, Any]) -> dict[str, Any]:
         ignore = split_names(options.ignore) if options.ignore is not None else tuple(self.ignore)
         return {
             "device": options.device or self.device or None,
@@ -221,7 +227,8 @@ class SummaryMagics(Magics):
             "engine": options.engine or self.engine,
             "ignore": ignore,
             "memory": options.memory or self.memory or None,
-            "optimizer": options.optimizer or self.optimizer,
+            "optimizer": read_optimizer_name(options.optimizer or self.optimizer, names),
+            "loss": evaluate(options.loss, names) if options.loss else None,
             "trace_once": options.trace_once,
         }
 
@@ -249,7 +256,7 @@ class SummaryMagics(Magics):
         check_name(options.out, target.expression if target is not None else "")
         if target is None or target.words or target.call is not None or target.method != "forward":
             raise InputError("%%summary " + " ".join(words), "one model whose calls to show", "%%summary model")
-        with ModelSummary.watch(target.model, **self._keywords(options)) as calls:
+        with ModelSummary.watch(target.model, **self._keywords(options, names)) as calls:
             ran = run_inside(self._ip, cell)
         for made in calls:
             self._view(made, options)
@@ -266,7 +273,7 @@ class SummaryMagics(Magics):
             self._ip.displayhook.exec_result.result = ran.result
         return None  # the cell's own value stays what `_` and `Out` hold
 
-    def _summarise_failure(self, options: Any) -> Any:
+    def _summarise_failure(self, options: Any, names: Mapping[str, Any]) -> Any:
         """Trace again, without running it, the outermost module call in the last traceback."""
         from modelsummary_ipy.notebook.cells import find_caller, list_causes
         from modelsummary_ipy.summary import ModelSummary
@@ -282,7 +289,7 @@ class SummaryMagics(Magics):
             wrong = f"the last error ({type(last).__name__}) was not raised in a module's call"
             raise InputError(wrong, "a model", "%summary model (1, 3, 224, 224)")
         error, call = found[0]
-        made = ModelSummary(call.model, call.inputs, **self._keywords(options))
+        made = ModelSummary(call.model, call.inputs, **self._keywords(options, names))
         self._view(made, options)
         place = find_caller(error)
         if place:

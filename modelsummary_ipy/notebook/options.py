@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from modelsummary_ipy.notebook.line_syntax import evaluate, unquote
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.training import OPTIMIZERS
 
 __all__ = [
     "check_name",
@@ -22,6 +23,7 @@ __all__ = [
     "read_depth",
     "read_dtypes",
     "read_expect",
+    "read_optimizer_name",
     "split_names",
     "write_help",
     "write_option",
@@ -114,6 +116,13 @@ def read_expect(texts: list[str] | None, names: Mapping[str, Any]) -> dict[str, 
         path, size = (named[1], named[2]) if named is not None else ("", text)
         declared[path] = unquote(size)
     return declared
+
+
+def read_optimizer_name(text: str, names: Mapping[str, Any]) -> Any:
+    """Read an optimizer: one of the names that are known, or an expression: ``torch.optim.RAdam``, ``optimizer``."""
+    name = unquote(text).lower()
+    is_expression = name not in OPTIMIZERS and re.split(r"\W", text, maxsplit=1)[0] in names
+    return evaluate(text, names) if is_expression else name
 
 
 #: Names that IPython itself gives a meaning.

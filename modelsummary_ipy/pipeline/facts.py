@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from modelsummary_ipy.pipeline.request import Assumptions
 from modelsummary_ipy.pipeline.stages import Pipeline
-from modelsummary_ipy.records.errors import ForwardError
+from modelsummary_ipy.records.errors import ForwardError, InputError
 from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import Formula
+from modelsummary_ipy.records.training import Training
 
 __all__ = ["Facts"]
 
@@ -84,6 +85,18 @@ class Facts:
     def memory(self) -> Memory:
         """Where the memory goes, what a training step takes, and, with a budget, the largest batch that fits it."""
         return self.pipeline.memory(self.assumed)
+
+    @property
+    def training(self) -> Training:
+        """One step of training, forward, backward and optimizer: where its memory peaks, and what stands there.
+
+        Raises:
+            InputError: If the loss that was given gives no number to go backward from.
+        """
+        step = self.pipeline.training(self.assumed.step)
+        if step.is_loss_wrong:
+            raise InputError(f"loss={self.assumed.step.loss!r}", step.reason, "loss=nn.CrossEntropyLoss()")
+        return step
 
     @property
     def error(self) -> ForwardError | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from modelsummary_ipy.costs import check_optimizer, read_budget
+from torch import nn
+
+from modelsummary_ipy.costs import read_budget, write_budget
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.tracing.engine import Engine
+from modelsummary_ipy.tracing.training_step import StepSettings, check_loss, read_optimizer
 
 __all__ = ["Assumptions", "Request", "read_assumptions"]
 
@@ -49,25 +52,42 @@ class Request:
 
 
 class Assumptions(NamedTuple):
-    """What the memory estimate assumes: an optimizer, and a budget in bytes or ``None``."""
+    """What a training step and the memory it takes are asked for.
 
-    optimizer: str = "adamw"
+    Attributes:
+        step: Optimizer and loss of the step.
+        budget: Bytes there are, ``None`` if not requested.
+        budget_text: The budget as it is shown, in the unit in which it was typed: ``"24 GB"``.
+    """
+
+    step: StepSettings
     budget: int | None = None
+    budget_text: str = ""
 
 
-_USUAL = Assumptions()
-
-
-def read_assumptions(memory: str | int | None, optimizer: str | None, base: Assumptions = _USUAL) -> Assumptions:
-    """Read a memory budget and an optimizer; what is ``None`` stays as in ``base``.
+def read_assumptions(
+    model: nn.Module | None,
+    memory: str | int | None = None,
+    optimizer: Any = None,
+    loss: Callable[..., Any] | None = None,
+    base: Assumptions | None = None,
+) -> Assumptions:
+    """Read a memory budget, an optimizer and a loss; what is ``None`` stays as in ``base``.
 
     Raises:
-        InputError: If the optimizer is not known, or the budget can't be read.
+        InputError: If one of them can't be read.
     """
-    if optimizer is not None:
-        check_optimizer(optimizer)
+    check_loss(loss)
     budget = read_budget(memory)
-    return Assumptions(optimizer or base.optimizer, base.budget if budget is None else budget)
+    base = base or Assumptions(StepSettings(read_optimizer("adamw")))
+    step = base.step
+    if optimizer is not None:
+        step = step._replace(optimizer=read_optimizer(optimizer, model))
+    if loss is not None:
+        step = step._replace(loss=loss)
+    if budget is None:
+        return base._replace(step=step)
+    return Assumptions(step, budget, write_budget(budget, memory))
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -36,6 +36,7 @@ from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.records.training import Training
 from modelsummary_ipy.records.view import WhenFormulas
 from modelsummary_ipy.shapes.axis_findings import find_axis_findings
 from modelsummary_ipy.shapes.constraints import find_constraints
@@ -44,6 +45,7 @@ from modelsummary_ipy.tracing.engine import Traced, run_engine
 from modelsummary_ipy.tracing.progress import Observer, keeps_rows, observing_progress
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
+from modelsummary_ipy.tracing.training_step import StepSettings, trace_step
 
 __all__ = ["Pipeline", "observed", "trace_model"]
 
@@ -138,6 +140,7 @@ class Pipeline:
         self.request = request
         self.bare = Story(traced.trace, rows, expect=request.expect)  # before any other stage
         self._memories: dict[Assumptions, Memory] = {}
+        self._steps: dict[StepSettings, Training] = {}
         self._seconds = seconds
         failure = traced.trace.failure
         self._is_closed = request.trace_once or (failure is not None and failure.interrupted)  # nothing is traced again
@@ -322,31 +325,64 @@ class Pipeline:
         """Per row index, the operations that ran directly in it, with their multiply-adds."""
         return list_operations(self.traced.trace, self.rows)
 
+    def training(self, settings: StepSettings) -> Training:
+        """One step of training on fakes."""
+        with InterruptsDeferred(), self.lock:
+            found = self._steps.get(settings) or self._trace_step(settings)
+            if not self._is_closed:
+                self._steps[settings] = found
+            return found
+
+    def _trace_step(self, settings: StepSettings, sizes: Mapping[str, int] | None = None) -> Training:
+        first, request = self.traced.trace, self._again
+        name = settings.optimizer.name
+        if first.failure is not None:
+            return Training(optimizer=name, reason="the forward did not come to its end")
+        if first.engine != "fake" or request is None:
+            why = (
+                "the forward is not run again" if self._is_closed else "it is traced with fakes, and these do not serve"
+            )
+            return Training(optimizer=name, reason=why)
+        shapes = self.batch.retracer.find_shapes(sizes) if sizes and self.batch.retracer is not None else None
+
+        def step() -> Training:
+            return trace_step(request, first, self.bare.row_of_call, settings, shapes)
+
+        failed = Training(optimizer=name, reason="it could not be traced")
+        return attempt("tracing a training step", self._errors, step, failed)
+
     def memory(self, assumed: Assumptions) -> Memory:
         """Where the memory goes; with a budget, the largest batch that fits it, found by tracing."""
         with InterruptsDeferred(), self.lock:
-            if assumed not in self._memories:
-                self._memories[assumed] = self._estimate_memory(assumed)
-            return self._memories[assumed]
+            found = self._memories.get(assumed) or self._estimate_memory(assumed)
+            if not self._is_closed:
+                self._memories[assumed] = found
+            return found
 
     def _estimate_memory(self, assumed: Assumptions) -> Memory:
-        optimizer, budget = assumed
         cost = self.weighed.costs.get(0)
         about = cost is not None and cost.approximate
-        memory = estimate_memory(self.measured, optimizer=optimizer, approximate=about, budget=budget)
-        if budget is None:
+        memory = estimate_memory(
+            self.measured,
+            self.training(assumed.step),
+            approximate=about,
+            budget=assumed.budget,
+            budget_text=assumed.budget_text,
+        )
+        if assumed.budget is None:
             return memory
         size, retracer = self.batch.base.get("B"), self.batch.retracer
         if retracer is None or size is None:
             return replace(memory, batch=size)
+        name, fixed = self.batch.names.batch, memory.param_bytes + memory.buffer_bytes
 
-        def measure(other: int) -> Memory | None:
-            again = retracer.measure({self.batch.names.batch: other})
-            if again is None or again.failure is not None:
+        def infer(other: int) -> int | None:
+            again = retracer.measure({name: other})
+            if again is None or again.failure is not None or again.peak_bytes is None:
                 return None
-            return estimate_memory(again, optimizer=optimizer, budget=budget)
+            return fixed + again.peak_bytes
 
-        return fit_batch(memory, size, measure)
+        return fit_batch(memory, size, infer, lambda other: self._trace_step(assumed.step, {name: other}).peak_bytes)
 
     # -- all together -------------------------------------------------------------------------------------------------
 
@@ -354,7 +390,7 @@ class Pipeline:
         """The trace with its flags, and what else was computed before."""
         computed = vars(self)
         counted = computed.get("weighed") or computed.get("counted")
-        return self._build_story(counted, self._memories.get(assumed))
+        return self._build_story(counted, self._memories.get(assumed), self._steps.get(assumed.step))
 
     def shown(self, assumed: Assumptions, formulas: WhenFormulas, *, with_bytes: bool) -> Story:
         """All that is displayed.
@@ -384,9 +420,9 @@ class Pipeline:
             counted, memory = self.weighed, self.memory(assumed)
         else:
             counted, memory = self.counted, None
-        return self._build_story(counted, memory)
+        return self._build_story(counted, memory, self._steps.get(assumed.step))
 
-    def _build_story(self, counted: Counted | None, memory: Memory | None) -> Story:
+    def _build_story(self, counted: Counted | None, memory: Memory | None, training: Training | None) -> Story:
         story = self._judged
         if "found" in vars(self):
             story = _with_formulas(story, self.found)
@@ -395,7 +431,10 @@ class Pipeline:
         stopped = self._stopped
         costs, unknown = counted or Counted({}, ())
         errors = tuple(self._errors)
-        return replace(story, costs=costs, unknown_ops=unknown, memory=memory, internal_errors=errors, stopped=stopped)
+        return replace(
+            story, costs=costs, unknown_ops=unknown, memory=memory, training=training, internal_errors=errors,
+            stopped=stopped,
+        )  # fmt: skip
 
 
 def _with_formulas(story: Story, found: Found) -> Story:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.trace import Absence, Formula, Kind, Severity, Status, TensorSpec, Trace
+from modelsummary_ipy.records.training import Training
 
 __all__ = ["Change", "Cost", "Flag", "Memory", "Retrace", "Row", "Story"]
 
@@ -91,13 +92,15 @@ class Memory:
         input_bytes: The storages that the forward is called with.
         activation_bytes: What autograd saves for backward, each storage once, parameters left out.
         gradient_bytes: One gradient per parameter that requires grad, of its dtype.
-        optimizer_bytes: State the optimizer keeps beside them, on the same device.
+        optimizer_bytes: State the optimizer keeps beside them, on the same device; its step counts are left out.
         forward_peak_bytes: The largest sum of live tensor storages during a forward without autograd, inputs included,
             parameters, buffers and workspaces of kernels left out.
-        optimizer: ``"sgd"``, ``"momentum"`` or ``"adamw"``.
+        peak_bytes: The most that lives at one time in a training step (``Training``).
+        optimizer: Its name: ``"adamw"``.
         approximate: Whether a backend's workspace or autocast makes ``activation_bytes`` approximate.
         saved_input_bytes: Those of ``activation_bytes`` that are storages of the input.
         budget_bytes: ``--memory``, or the memory of the device the model is on; ``None`` if not requested.
+        budget_text: The same as it is shown, in the unit that was typed: ``"24 GB"``.
         batch: Size of the batch that was traced, ``None`` if the input has none.
         most_for_inference, most_for_training: The largest batch that fits the budget, found by tracing; 0 if not even
             one does, ``None`` if unknown or not requested.
@@ -108,12 +111,14 @@ class Memory:
     input_bytes: int
     activation_bytes: int | None = None
     gradient_bytes: int = 0
-    optimizer_bytes: int = 0
+    optimizer_bytes: int | None = 0
     forward_peak_bytes: int | None = None
+    peak_bytes: int | None = None
     optimizer: str = "adamw"
     approximate: bool = False
     saved_input_bytes: int = 0
     budget_bytes: int | None = None
+    budget_text: str = ""
     batch: int | None = None
     most_for_inference: int | None = None
     most_for_training: int | None = None
@@ -127,18 +132,16 @@ class Memory:
 
     @property
     def training_bytes(self) -> int | None:
-        """Parameters, buffers, input, saved activations (an input that is saved counts once), gradients, optimizer."""
-        if self.activation_bytes is None:
-            return None
-        fixed = self.param_bytes + self.buffer_bytes + self.gradient_bytes + self.optimizer_bytes
-        return fixed + self.input_bytes + self.activation_bytes - self.saved_input_bytes
+        """The peak of a training step: all that lives when most does, parameters, buffers and input included."""
+        return self.peak_bytes
 
     @property
     def breakdown(self) -> Mapping[str, tuple[int, float]]:
         """Bits and megabytes (of 10⁶ bytes) of a training step: ``parameters, input, forward_backward, total``.
 
         As ``pytorch_modelsize`` broke it down; to its keys come ``buffers`` and ``optimizer``. ``forward_backward`` is
-        what autograd saves besides the input, and the gradients. What is unknown, and then the total, is left out.
+        what autograd saves besides the input, and the gradients. What is unknown is left out. The total is the step's
+        peak: at no moment all parts live at once, and while most does, others may.
         """
         parts = {
             "parameters": self.param_bytes,
@@ -245,6 +248,7 @@ class Story:
         stopped: Which search a time limit ended, and how to go on; ``""`` if none.
         internal_errors: What of this package failed, ``"rule grown-map failed: please report it"``.
         axis_findings: Operations that do to axes what is probably not meant, as rules read them.
+        training: The training step; ``None`` until traced.
     """
 
     trace: Trace
@@ -263,6 +267,7 @@ class Story:
     stopped: str = ""
     internal_errors: tuple[str, ...] = ()
     axis_findings: tuple[AxisFinding, ...] = ()
+    training: Training | None = None
 
     @cached_property
     def row_of_call(self) -> Mapping[int, int]:

@@ -6,7 +6,7 @@ import functools
 import operator
 from collections.abc import Callable, Mapping
 from types import CodeType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ from modelsummary_ipy.torch_compat import prefer
 __all__ = [
     "ALL_MODULES_HOOKS", "COMPILED_MODULE_STATE", "COMPILED_STATE", "CONV_TYPES", "MODULE_CALL_CODES",
     "call_module", "default_validation", "find_wrapped", "has_hooks", "has_pre_hooks",
-    "is_default_generator", "original_of_compiled", "set_module_call", "set_version", "storage_address", "storage_key",
-    "version_of", "view_base", "wrap_script_module",
+    "is_default_generator", "node_numbers", "original_of_compiled", "set_module_call", "set_version", "storage_address",
+    "storage_key", "version_of", "view_base", "wrap_script_module",
 ]  # fmt: skip
 
 # -- tensors and storages ----------------------------------------------------------------------------------------------
@@ -73,6 +73,43 @@ def _keep_version(tensors: tuple[Tensor, ...], versions: tuple[Any, ...]) -> Non
 set_version: Callable[[tuple[Tensor, ...], tuple[Any, ...]], None] = prefer(
     "set_version", _find_set_version, _keep_version
 )
+
+
+# -- autograd ----------------------------------------------------------------------------------------------------------
+
+
+class NodeNumbers(NamedTuple):
+    """The numbers that autograd gives its nodes, in the order in which a forward makes them.
+
+    Attributes:
+        upcoming: Returns the number that the next node will have.
+        running: Returns the node that a backward runs now, ``None`` outside a backward.
+        of: Returns the number of a node.
+    """
+
+    upcoming: Callable[[], int]
+    running: Callable[[], Any]
+    of: Callable[[Any], int]
+
+
+def _find_node_numbers() -> Any:
+    numbers = NodeNumbers(
+        torch._C._autograd._get_sequence_nr,
+        torch._C._current_autograd_node,
+        operator.methodcaller("_sequence_nr"),
+    )
+    leaf = torch.ones(1, requires_grad=True)
+    before = numbers.upcoming()
+    result = leaf * 2
+    seen: list[Any] = []
+    result.register_hook(lambda grad: seen.append(numbers.running()))
+    result.backward()
+    made = before <= numbers.of(result.grad_fn) < numbers.upcoming()
+    return numbers if made and numbers.running() is None and len(seen) == 1 else None
+
+
+#: Tells which call made the node that a backward runs. Without it no row is known for what a backward makes.
+node_numbers: NodeNumbers | None = prefer("node_numbers", _find_node_numbers, None)
 
 
 def is_default_generator(generator: Any) -> bool:

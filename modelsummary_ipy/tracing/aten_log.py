@@ -25,7 +25,7 @@ from modelsummary_ipy.torch_compat.distributed import (
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, disable_dispatch, schema_of
 from modelsummary_ipy.tracing.storages import Storages
 
-__all__ = ["AtenLog"]
+__all__ = ["AtenLog", "gives_back"]
 
 
 class AtenLog:
@@ -249,7 +249,14 @@ _plans: dict[Any, _Plan] = {}
 _OUTER_PRODUCTS = frozenset({"outer", "ger", "kron", "einsum"})
 
 
+def gives_back(func: OpOverload) -> bool:
+    """Return, by its schema, whether all that an operation gives is what it was given: a view of it, or itself."""
+    aliases = [result.alias_info for result in schema_of(func).returns]
+    return bool(aliases) and None not in aliases and "lift_fresh" not in func.name()
+
+
 def _is_view(func: OpOverload) -> bool:
+    """Return, by its schema, whether an operation gives back storages that it was given."""
     aliases = [result.alias_info for result in schema_of(func).returns]
     only_views = bool(aliases) and all(alias is not None and not alias.is_write for alias in aliases)
     # ``lift_fresh`` is where a tensor made of Python numbers is first seen.

@@ -20,30 +20,39 @@ Operands = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
 
 
 class FailureLog:
-    """Follows an exception outwards through the calls of a forward; the first function and call it meets raised it."""
+    """Follows an exception outwards through the calls of a forward; the first function and call it meets raised it.
 
-    def __init__(self) -> None:
-        self._error: BaseException | None = None
+    Args:
+        keeps: Whether it keeps the exception and the function's operands. An exception keeps the tensors of every frame
+            that it went through, also after the forward, or a checkpoint, has caught it.
+    """
+
+    def __init__(self, *, keeps: bool = True) -> None:
+        self._keeps = keeps
+        self._error: BaseException | int | None = None
         self._call: RunningCall | None = None
         self._function = ""
         self._operands: Operands | None = None
 
     def note_function(self, error: BaseException, name: str, operands: Operands | None) -> None:
         """Note that a torch function raised."""
-        if error is not self._error and not isinstance(error, TraceCancelled):
+        if not self._is_known(error) and not isinstance(error, TraceCancelled):
             self._function = name
-            self._operands = operands
+            self._operands = operands if self._keeps else None
 
     def note_call(self, error: BaseException, call: RunningCall) -> None:
         """Note that an exception left a call."""
         call.status = "failed"
-        if error is not self._error:
-            self._error = error
+        if not self._is_known(error):
+            self._error = error if self._keeps else id(error)
             self._call = call
+
+    def _is_known(self, error: BaseException | None) -> bool:
+        return error is not None and self._error == (error if self._keeps else id(error))
 
     def find_function(self, error: BaseException | None) -> tuple[str, Operands | None]:
         """Return name and operands of the torch function that raised the forward's exception, if one did."""
-        return (self._function, self._operands) if error is not None and error is self._error else ("", None)
+        return (self._function, self._operands) if self._is_known(error) else ("", None)
 
     def build_failure(self, error: BaseException, stop: CodeType) -> Failure:
         """Build the record of a forward's failure; ``stop`` is the code that runs a module's forward."""
@@ -55,7 +64,7 @@ class FailureLog:
                 place = (inner.tb_frame.f_code, inner.tb_lineno)
             inner = inner.tb_next
         source = to_source(place) if place else None
-        call = self._call.index if self._call is not None and error is self._error else None
+        call = self._call.index if self._call is not None and self._is_known(error) else None
         interrupted = isinstance(error, KeyboardInterrupt)
         text, name = write_error(error) + _find_misspelt(error), type(error).__name__
         return Failure(call, name, text, source, read_line(source), interrupted=interrupted)

@@ -82,7 +82,7 @@ class Retracer:
             if self.budget.is_spent:
                 return Retraced(None, "the trace budget is spent")
             if isinstance(where, Mapping):
-                found = self._run(self._request, self._changed(where), training=training)
+                found = self._run(self._request, self.find_shapes(where), training=training)
             else:
                 found = self._run_changed(where)
             self._known[key] = found
@@ -99,7 +99,7 @@ class Retracer:
         Returns:
             The facts, ``None`` if no such inputs can be made or the trace was given up.
         """
-        shapes = self._changed(sizes) if sizes else {}
+        shapes = self.find_shapes(sizes) if sizes else {}
         with torch.inference_mode(False), torch.enable_grad(), collector_paused():
             found = self._run(self._request, shapes, measure=True).trace
             if found is not None and found.failure is None and not found.knows_saved:
@@ -123,7 +123,8 @@ class Retracer:
             for dims, spec in zip(self._dims, self._specs, strict=True)
         )
 
-    def _changed(self, sizes: Sizes) -> dict[int, tuple[int, ...]]:
+    def find_shapes(self, sizes: Sizes) -> dict[int, tuple[int, ...]]:
+        """Return the shapes that differ, by number of the input leaf."""
         pairs = enumerate(zip(self._shapes_at(sizes), self._specs, strict=True))
         return {leaf: shape for leaf, (shape, spec) in pairs if shape != spec.shape}
 

@@ -14,7 +14,7 @@ from modelsummary_ipy.torch_compat.distributed import local_part
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 from modelsummary_ipy.torch_compat.modules import storage_key
 
-__all__ = ["Storage", "Storages"]
+__all__ = ["Storage", "Storages", "find_storage"]
 
 
 class Storages:
@@ -49,7 +49,7 @@ class Storages:
         self._exclude(tensor)
 
     def _exclude(self, tensor: Tensor) -> None:
-        storage = _storage_of(tensor)
+        storage = find_storage(tensor)
         if storage is not None:
             self._excluded[storage_key(storage)] = storage
 
@@ -61,7 +61,7 @@ class Storages:
             record: The call that runs.
             counts: Whether the storage, if it is new, counts as alive.
         """
-        storage = _storage_of(tensor)
+        storage = find_storage(tensor)
         if storage is None:
             return None
         address = storage_key(storage)
@@ -136,7 +136,8 @@ class Storage(weakref.ref[torch.UntypedStorage]):
     number: int
 
 
-def _storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
+def find_storage(tensor: Tensor) -> torch.UntypedStorage | None:
+    """Return a tensor's storage, of a sharded one that of this rank's part; ``None`` where there is none."""
     if type(tensor) is not FakeTensor:
         tensor = local_part(tensor)
     try:

@@ -104,6 +104,8 @@ def trace(
     keep_saved: bool = False,
     record_ops: bool = False,
     keep_interrupted: bool = False,
+    log: Callable[..., Any] | None = None,
+    then: Callable[[Any], None] = lambda output: None,
 ) -> TraceResult:
     """Run ``method`` of the copy once and write down every call.
 
@@ -119,6 +121,7 @@ def trace(
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
         record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only.
         keep_interrupted: Whether an interrupt leaves the calls so far.
+        log, then: Of a training step: make another log than ``AtenLog``, and go on with the output.
 
     Returns:
         The facts, and the exception if the forward raised one. ``SystemExit`` passes through, and an interrupt too
@@ -128,7 +131,7 @@ def trace(
         TraceCancelled: If the observer cancelled it.
     """
     make_log = functools.partial(AtenLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
-    tracer = _Tracer(work, tree, observer or find_observer(), guard, make_log)
+    tracer = _Tracer(work, tree, observer or find_observer(), guard, log or make_log, FailureLog(keeps=log is None))
     global_state = GlobalState({type(module) for module in work.modules})
     error: BaseException | None = None
     with InterruptsDeferred(), global_state.kept(real=work.fake_mode is None), ExitStack() as stack:
@@ -149,7 +152,7 @@ def trace(
         try:
             gate.deliver()
             gate.is_open = True
-            contextvars.copy_context().run(tracer.run, method, inputs)  # what it sets there is its own
+            contextvars.copy_context().run(tracer.run, method, inputs, then)  # what it sets there is its own
         except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, shown in the summary
             error = raised
         except KeyboardInterrupt as raised:
@@ -186,7 +189,8 @@ class _Tracer:
         tree: ModuleTree,
         observer: Observer | None,
         guard: Guard | None,
-        make_log: Callable[..., AtenLog],
+        make_log: Callable[..., Any],
+        failure: FailureLog,
     ) -> None:
         self._work = work
         self._is_fake = work.fake_mode is not None
@@ -195,7 +199,7 @@ class _Tracer:
         self._modules = TracedModules(work, tree)
         self._links = TensorLinks(self._is_fake)
         self._log = CallLog()
-        self._failure = FailureLog()
+        self._failure = failure
         self._last_links: tuple[Link | None, ...] = ()
         self._stack: list[RunningCall] = []
         self._leaf_depth = 0
@@ -216,11 +220,12 @@ class _Tracer:
         self._links.link_inputs(leaves)
         self.aten_log.begin(self._work.param_tensors.values(), [tensor for _, tensor in leaves])
 
-    def run(self, method: str, inputs: Prepared) -> Any:
+    def run(self, method: str, inputs: Prepared, then: Callable[[Any], None]) -> None:
         module = self._work.module
         if method == "forward":
-            return module(*inputs.args, **inputs.kwargs)
-        return self.call_module(module, inputs.args, inputs.kwargs, method)
+            then(module(*inputs.args, **inputs.kwargs))
+        else:
+            then(self.call_module(module, inputs.args, inputs.kwargs, method))
 
     # -- modules ------------------------------------------------------------------------------------------------------
 

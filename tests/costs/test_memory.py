@@ -405,20 +405,23 @@ def test_the_breakdown_adds_up() -> None:
     # the input counts once, though autograd saves it too
     saved = 8 * 16 * 4 + 8 * 32 * 4 + 2 * 32 * 4 + 8 * 32 * 4
     assert (memory.activation_bytes, memory.saved_input_bytes) == (saved, 8 * 16 * 4)
-    assert memory.training_bytes == 4 * params + buffers + saved
+    # at the optimizer's step, when what was saved is gone: each parameter, its gradient, its two states and a square
+    # root; the input, the output, the loss and six counts of steps
+    assert memory.training_bytes == 5 * params + buffers + 8 * 16 * 4 + 8 * 4 * 4 + 4 + 6 * 4
     assert memory.inference_bytes == params + buffers + (memory.forward_peak_bytes or 0)
 
 
 def test_the_breakdown_comes_in_bits_and_megabytes_too() -> None:
     memory = summarise(nn.Sequential(nn.Linear(100, 50), nn.Sigmoid()), torch.zeros(10, 100), optimizer="sgd").memory
     params, inputs, saved = 5050 * 32, 1000 * 32, 500 * 32
+    total = 8 * (memory.training_bytes or 0)
     assert memory.breakdown == {
         "parameters": (params, params / 8e6),
         "buffers": (0, 0.0),
         "input": (inputs, inputs / 8e6),
         "forward_backward": (saved + params, (saved + params) / 8e6),
         "optimizer": (0, 0.0),
-        "total": (2 * params + inputs + saved, (2 * params + inputs + saved) / 8e6),
+        "total": (total, total / 8e6),
     }
     assert set(Memory(10, 0, 0).breakdown) == {"parameters", "buffers", "input", "optimizer"}
 
@@ -515,8 +518,9 @@ def test_what_is_no_amount_of_memory_is_refused(text: Any) -> None:
 
 
 def test_an_unknown_optimizer_is_refused_before_anything_is_traced() -> None:
-    with pytest.raises(InputError, match="one of sgd, momentum, adamw"):
-        ModelSummary(nn.Linear(2, 2), (1, 2), optimizer="lion")
+    for optimizer in ("sgdm", "lion-fused", 3, nn.Linear, torch.optim.SGD(nn.Linear(2, 2).parameters())):
+        with pytest.raises(InputError, match="one of sgd, momentum, adam, adamw, adafactor, lion"):
+            ModelSummary(nn.Linear(2, 2), (1, 2), optimizer=optimizer)
 
 
 def test_the_largest_batch_fits_and_one_more_does_not() -> None:
@@ -600,12 +604,30 @@ def test_nothing_known_nothing_said() -> None:
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        # 161,600 bytes of weights, gradients and state, and 400 an example; to run, 40,400 and 800
-        ("1 MB", "977 KiB hold a batch of 2,096 to train, of 1,199 to run"),
-        ("50 KB", "48.8 KiB hold a batch of 12 to run, of none to train"),
-        ("10 KB", "training does not fit 9.77 KiB, running does not fit 9.77 KiB"),
+        # 202,000 bytes of weights, gradients, states and square roots, 12 of the loss and two counts of steps, and
+        # 800 an example; to run, 40,400 and 800
+        ("1 MB", "fits 1 MB: 208 KB; largest batch 997; 1,199 to run"),
+        ("200 KiB", "does not fit 200 KiB: needs 204 KiB at the optimizer's step; largest batch 3; 205 to run"),
+        ("50 KB", "does not fit 50 KB: needs 208 KB at the optimizer's step; no batch fits; 12 to run"),
+        ("0.01 MB", "does not fit 0.01 MB: needs 208 KB at the optimizer's step; no batch fits"),
     ],
 )
 def test_the_heading_says_what_fits(budget: str, words: str) -> None:
     text = ModelSummary(nn.Linear(100, 100), (8, 100), memory=budget).to_text()
     assert words in text.replace("\n  ", " ")
+
+
+def test_what_does_not_fit_is_named_with_the_place_that_needs_most() -> None:
+    model = Does(lambda model, x: model.fc2(model.fc1(x).exp()), fc1=nn.Linear(10, 1000), fc2=nn.Linear(1000, 1))
+    ms = ModelSummary(model, (64, 10), memory="0.5 MB", optimizer="sgd")
+    assert ms.training.peak_row is not None
+    row = ms.rows[ms.training.peak_row]
+    assert row.type_name == "exp"  # what it made, the gradient of that and, new, of what it was given
+    needs = f"{(ms.memory.training_bytes or 0) / 1e3:.0f} KB"
+    words = f"does not fit 0.5 MB: needs {needs} at the backward of exp ({row.source}); largest batch"
+    assert words in " ".join(ms.to_text().split())
+
+
+def test_a_model_that_trains_nothing_is_told_whether_it_runs() -> None:
+    ms = ModelSummary(nn.Linear(100, 100).requires_grad_(False), (8, 100), memory="50 KB")
+    assert "running fits 50 KB: 46.8 KB; largest batch 12" in " ".join(ms.to_text().split())

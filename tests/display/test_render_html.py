@@ -303,7 +303,7 @@ def test_the_header_has_the_totals_and_where_they_come_from() -> None:
     soup = page(stories.two_convs())
     totals = soup.select(".ms-total")
     assert [words_of(total.summary) for total in totals] == [
-        "4,800 parameters", "326 M MACs", "12.8 MiB to run, 4.83 MiB to train (adamw)",
+        "4,800 parameters", "326 M MACs", "12.8 MiB to run, 17.2 MiB to train (adamw)",
     ]  # fmt: skip
     assert [words_of(share) for share in totals[0].select("li")] == ["conv1 4,640 (96.7%)", "conv0 160 (3.3%)"]
     bars = totals[0].select("svg svg")

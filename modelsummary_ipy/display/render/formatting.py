@@ -58,6 +58,11 @@ def format_bytes(number: int) -> str:
     return f"{number:,} B" if number < 1024 else _scale(number, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
 
 
+def format_decimal_bytes(number: int) -> str:
+    """``44.7 MB``, of 10⁶ bytes."""
+    return f"{number:,} B" if number < 1000 else _scale(number, 1000, ("B", "KB", "MB", "GB", "TB", "PB", "EB"))
+
+
 def _scale(number: int, base: int, units: Sequence[str]) -> str:
     value, unit = float(number), 0
     while value >= 999.5 and unit < len(units) - 1:

@@ -8,17 +8,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import Outline
-from modelsummary_ipy.display.render.formatting import (
-    brief,
-    format_bytes,
-    format_dim,
-    format_params,
-    format_short,
-    plain,
-    plural,
-)
+from modelsummary_ipy.display.render.fit import bytes_writer, find_fit, find_peak_place, find_step_failure
+from modelsummary_ipy.display.render.formatting import brief, format_dim, format_params, format_short, plain, plural
 from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
-from modelsummary_ipy.records.summary import Flag, Memory, Story
+from modelsummary_ipy.records.summary import Flag, Story
 
 
 def find_title(story: Story) -> str:
@@ -107,26 +100,13 @@ def find_memory(story: Story) -> str:
     if memory is None:
         return ""
     about = "about " if memory.approximate else ""
+    write = bytes_writer(memory)
     parts = []
     if memory.inference_bytes is not None:
-        parts.append(f"{about}{format_bytes(memory.inference_bytes)} to run")
+        parts.append(f"{about}{write(memory.inference_bytes)} to run")
     if memory.training_bytes is not None:
-        parts.append(f"{about}{format_bytes(memory.training_bytes)} to train ({plain(memory.optimizer)})")
-    return "; ".join(filter(None, (", ".join(parts), _find_budget(memory))))
-
-
-def _find_budget(memory: Memory) -> str:
-    """``22.4 GiB hold a batch of 194 to train, of 4,992 to run``; ``""`` without a budget."""
-    if memory.budget_bytes is None:
-        return ""
-    budget = format_bytes(memory.budget_bytes)
-    train, run = memory.most_for_training, memory.most_for_inference
-    if train and run:
-        return f"{budget} hold a batch of {train:,} to train, of {run:,} to run"
-    if run:
-        return f"{budget} hold a batch of {run:,} to run" + (", of none to train" if train == 0 else "")
-    fits = (("training", memory.fits_training), ("running", memory.fits_inference))
-    return ", ".join(f"{what} {'fits' if it else 'does not fit'} {budget}" for what, it in fits if it is not None)
+        parts.append(f"{about}{write(memory.training_bytes)} to train ({plain(memory.optimizer)})")
+    return "; ".join(filter(None, (", ".join(parts), find_fit(story))))
 
 
 def find_memory_parts(story: Story) -> list[tuple[str, str]]:
@@ -139,8 +119,10 @@ def find_memory_parts(story: Story) -> list[tuple[str, str]]:
         ("kept for the backward pass", memory.activation_bytes), ("gradients", memory.gradient_bytes),
         (f"optimizer state ({plain(memory.optimizer)})", memory.optimizer_bytes),
         ("peak of live tensors in the forward", memory.forward_peak_bytes),
+        (f"peak of a training step{find_peak_place(story)}", memory.peak_bytes),
     ]  # fmt: skip
-    return [(name, "unknown" if value is None else format_bytes(value)) for name, value in parts if value != 0]
+    write = bytes_writer(memory)
+    return [(name, "unknown" if value is None else write(value)) for name, value in parts if value != 0]
 
 
 def find_totals(story: Story) -> tuple[str, ...]:
@@ -184,6 +166,8 @@ def find_caveats(story: Story) -> tuple[str, ...]:
         lines.append("not counted in MACs: " + ", ".join(plain(op) for op in story.unknown_ops))
     if any(("is_causal", True) in aten_op.arguments for call in story.trace.calls for aten_op in call.aten_ops):
         lines.append("attention under a causal mask is counted in full")
+    if failure := find_step_failure(story):
+        lines.append(failure)
     if story.constraints:
         lines.append("works for " + "; ".join(plain(limit) for limit in _join_limits(story.constraints)))
     lines += [f"fails at {plain(sizes)}: {brief(reason)}" for sizes, reason in story.failed_at]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modelsummary_ipy.costs import write_budget
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.notebook.form.form import SummaryForm
 from modelsummary_ipy.notebook.form.settings import Settings, dtype_of, write_size
@@ -36,7 +35,8 @@ def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> Summ
         "method": request.method,
         "expect": request.expect,
         "ignore": request.ignore,
-        "optimizer": assumed.optimizer,
+        "optimizer": assumed.step.optimizer,
+        "loss": assumed.step.loss,
     }
 
     def make(inputs: ModelInputs, **keywords: Any) -> ModelSummary:
@@ -49,12 +49,13 @@ def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> Summ
         "" if request.device is None else str(request.device),
         request.mode,
         request.engine,
-        "" if assumed.budget is None else write_budget(assumed.budget),
+        assumed.budget_text,
         summary.view.depth,
         summary.view.ops,
         summary.view.columns,
     )
     options = [("ignore", ",".join(request.ignore))] if request.ignore else []
-    options += [("optimizer", assumed.optimizer)] if assumed.optimizer != "adamw" else []
+    optimizer = assumed.step.optimizer.name
+    options += [("optimizer", optimizer)] if optimizer != "adamw" else []
     called = name if request.method == "forward" else f"{name}.{request.method}"
     return SummaryForm(request.inputs, make, summary, called, settings, options)

@@ -1,0 +1,66 @@
+"""A training step and its budget -> sentences: whether it fits, where it peaks, how it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelsummary_ipy.display.render.formatting import format_bytes, format_decimal_bytes, plain
+from modelsummary_ipy.records.summary import Memory, Story
+
+__all__ = ["bytes_writer", "find_fit", "find_peak_place", "find_step_failure"]
+
+
+def bytes_writer(memory: Memory) -> Callable[[int], str]:
+    """Return what writes bytes in the kind of unit in which the budget was typed: ``1.38 GB`` or ``1.29 GiB``."""
+    is_decimal = bool(memory.budget_text) and not memory.budget_text.endswith("iB")
+    return format_decimal_bytes if is_decimal else format_bytes
+
+
+def find_fit(story: Story) -> str:
+    """``fits 24 GB: 1.38 GB; largest batch 1,039``; ``""`` without a budget.
+
+    ``does not fit 1 MB: needs 1.41 MB at the backward of fc1 (net.py:31)`` says where the most is needed.
+    """
+    memory = story.memory
+    if memory is None or memory.budget_bytes is None:
+        return ""
+    train, run = memory.most_for_training, memory.most_for_inference
+    if memory.training_bytes is None:
+        needed, fits, what, where = memory.inference_bytes, memory.fits_inference, "running ", ""
+        most = [f"largest batch {run:,}"] if run else []
+    else:
+        needed, fits, what, where = memory.training_bytes, memory.fits_training, "", find_peak_place(story)
+        most = [f"largest batch {train:,}" if train else "no batch fits"] if train is not None else []
+        most += [f"{run:,} to run"] if run else []
+    if needed is None:
+        return ""
+    amount = bytes_writer(memory)(needed)
+    verdict = f"fits {memory.budget_text}: {amount}"
+    if not fits:
+        verdict = f"does not fit {memory.budget_text}: needs {amount}{where}"
+    return "; ".join(filter(None, (f"{what}{verdict}", *most)))
+
+
+def find_peak_place(story: Story) -> str:
+    """`` at the backward of fc1 (net.py:31)``, where a training step needs most; ``""`` if that is not known."""
+    step = story.training
+    if step is None or step.peak_phase is None:
+        return ""
+    phase = "optimizer's step" if step.peak_phase == "optimizer" else step.peak_phase
+    if step.peak_row is None:
+        return f" at the {phase}"
+    row = story.rows[step.peak_row]
+    name = plain(row.path) if row.kind == "module" and row.path else plain(row.type_name)
+    return f" at the {phase} of {name}" + (f" ({plain(row.source)})" if row.source else "")
+
+
+def find_step_failure(story: Story) -> str:
+    """``the backward fails in fc (Linear) at net.py:31: RuntimeError: …``; ``""`` if it does not."""
+    step = story.training
+    if step is None or step.failure is None or story.trace.failure is not None:
+        return ""
+    what, _, message = step.reason.partition(": ")
+    row = story.rows[step.failed_row] if step.failed_row is not None else None
+    place = step.failure.source.text if step.failure.source is not None else row.source if row is not None else None
+    where = f" in {plain(row.path) or 'the model'} ({plain(row.type_name)})" if row is not None else ""
+    return f"{what}{where}{f' at {plain(place)}' if place else ''}: {plain(message)}"

@@ -1,0 +1,219 @@
+"""One step of training: the forward of a copy on fakes, its loss, the backward, and the optimizer's step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+from torch.optim import Optimizer
+
+from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
+from modelsummary_ipy.isolation.output import quiet_output
+from modelsummary_ipy.isolation.shadow import Shadow
+from modelsummary_ipy.records.trace import Call, Trace
+from modelsummary_ipy.records.training import Category, Moment, StorageLife, Training
+from modelsummary_ipy.torch_compat.fakes import disable_function
+from modelsummary_ipy.tracing.call_builder import RunningCall
+from modelsummary_ipy.tracing.example_inputs import prepare_inputs
+from modelsummary_ipy.tracing.fake_failures import find_need_of_values
+from modelsummary_ipy.tracing.request import TraceRequest
+from modelsummary_ipy.tracing.resized_inputs import resize_inputs
+from modelsummary_ipy.tracing.source_lines import trim_error
+from modelsummary_ipy.tracing.tensor_leaves import find_leaves
+from modelsummary_ipy.tracing.tracer import TraceResult, trace
+from modelsummary_ipy.tracing.training_step.losses import NoLossError, make_loss
+from modelsummary_ipy.tracing.training_step.optimizers import OptimizerChoice
+from modelsummary_ipy.tracing.training_step.storage_lives import Life, StepLog
+
+__all__ = ["StepSettings", "trace_step"]
+
+
+class StepSettings(NamedTuple):
+    """What a step is made of besides the model: an optimizer, and a loss or ``None`` for the usual one."""
+
+    optimizer: OptimizerChoice
+    loss: Callable[..., Any] | None = None
+
+
+def trace_step(
+    request: TraceRequest,
+    first: Trace,
+    row_of_call: Mapping[int, int],
+    settings: StepSettings,
+    shapes: Mapping[int, tuple[int, ...]] | None = None,
+) -> Training:
+    """Run one step on fakes and write down every storage.
+
+    Args:
+        request: What was traced.
+        first: The first trace of it.
+        row_of_call: Index of a row by that of its call in the first trace.
+        settings: Optimizer and loss.
+        shapes: Other sizes by number of the input leaf.
+    """
+    name = settings.optimizer.name
+    if not any(fact.trainable for fact in first.params if fact.kind == "parameter"):
+        return Training(optimizer=name, reason="nothing to train: no parameter requires grad")
+    with ExitStack() as stack:
+        stack.enter_context(InterruptsDeferred())
+        stack.enter_context(quiet_output())
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(collector_paused())
+        work = request.shadow.build_fake_shadow()
+        prepared = prepare_inputs(request, work)
+        resized = resize_inputs(prepared, work, shapes) if shapes else prepared
+        if resized is None:
+            return Training(optimizer=name, reason="the input has tensors that can't be made at other sizes")
+        step = _Step(work, settings)
+        made = trace(work, resized, request.shadow.tree, method=request.method, log=step.make_log, then=step.go_on)
+        return _Reader(step.log, made, first, row_of_call, settings.loss is not None).read(name)
+
+
+class _Step:
+    """Loss, backward and optimizer of one step, in the trace of its forward."""
+
+    def __init__(self, work: Shadow, settings: StepSettings) -> None:
+        self._work = work
+        self._settings = settings
+        self.log: StepLog
+
+    def make_log(self, current: Callable[[], RunningCall | None]) -> StepLog:
+        self.log = StepLog(current, self._work)
+        return self.log
+
+    def go_on(self, output: Any) -> None:
+        log, params = self.log, self._work.param_tensors
+        log.add_lazy(params)
+        loss = make_loss(output, self._settings.loss)
+        log.phase = "backward"
+        loss.backward()
+        log.node = None
+        for index, tensor in params.items():
+            if tensor.grad is not None:
+                log.name([tensor.grad], "gradient", index)
+        log.phase = "optimizer"
+        with disable_function():  # no call of the forward is among what it runs
+            self._run_optimizer(self._settings.optimizer.make(self._work))
+
+    def _run_optimizer(self, optimizer: Optimizer) -> None:
+        log = self.log
+        assert self._work.fake_mode is not None
+        self._work.fake_mode.assumed_number = 1.0  # a norm, a count of steps: no size depends on them
+        log.is_warming = True  # the state is there from the second step on
+        optimizer.step()
+        for tensor, state in optimizer.state.items():
+            index = self._work.param_of.get(id(tensor))
+            log.name([leaf for _, leaf in find_leaves(state)], "optimizer state", index)
+        log.begin_optimizer()
+        optimizer.step()
+        self._work.fake_mode.assumed_number = None
+
+
+class _Reader:
+    """Reads a log into records."""
+
+    def __init__(
+        self, log: StepLog, made: TraceResult, first: Trace, row_of_call: Mapping[int, int], is_loss_given: bool
+    ) -> None:
+        self._is_loss_given = is_loss_given
+        self._log = log
+        self._made = made
+        self._first = first
+        self._row_of_call = row_of_call
+        self._forward_end = max((at for at, (phase, *_) in enumerate(log.moments) if phase == "forward"), default=0)
+        self._row_of_param = _find_owners(first, row_of_call)
+        lines = ((call.index, call.source) for call in first.calls)
+        self._source_of_row = {row_of_call[index]: line.text for index, line in lines if line and index in row_of_call}
+        self._again = _match_recomputed(first, made.trace)
+
+    def read(self, optimizer: str) -> Training:
+        log, error = self._log, self._made.error
+        if error is not None:
+            return self._read_failure(optimizer, error)
+        moments = tuple(
+            Moment(phase, self._find_row(call, node), phase == "backward" and call is not None)
+            for phase, call, node in log.moments
+        )
+        storages = tuple(self._read_life(life) for life in log.lives if not life.is_gone)
+        return Training(storages, moments, optimizer)
+
+    def _read_failure(self, optimizer: str, error: BaseException) -> Training:
+        failure = self._made.trace.failure
+        assert failure is not None
+        trim_error(error)
+        if isinstance(error, NoLossError):
+            return Training(optimizer=optimizer, reason=str(error), is_loss_wrong=self._is_loss_given)
+        values = find_need_of_values(self._made)
+        if values:
+            return Training(optimizer=optimizer, reason=f"the step needs tensor values, which fakes have not: {values}")
+        phase = self._log.phase
+        row = self._find_row(None, self._log.node) if phase == "backward" else None
+        what = {"forward": "the forward", "backward": "the backward", "optimizer": "the optimizer's step"}[phase]
+        reason = f"{what} fails: {failure.error_type}: {failure.message}"
+        return Training(optimizer=optimizer, reason=reason, failure=failure, failed_row=row)
+
+    def _read_life(self, life: Life) -> StorageLife:
+        last = len(self._log.moments) - 1
+        death = last if life.death is None else life.death
+        category = life.category or self._classify(life, death)
+        row = self._row_of_param.get(life.param) if life.param is not None else self._find_row(life.call, life.node)
+        source = self._source_of_row.get(row) if row is not None else None
+        return StorageLife(life.nbytes, life.birth, death, category, row, life.phase, source)
+
+    def _classify(self, life: Life, death: int) -> Category:
+        if life.phase == "forward":
+            return "saved activation" if death > self._forward_end else "temporary"
+        outlives = life.last_turn > life.turn
+        if life.phase == "optimizer" or not outlives:
+            return "temporary"
+        return "saved activation" if life.call is not None else "activation gradient"
+
+    def _find_row(self, call: RunningCall | None, node: int | None) -> int | None:
+        if call is None and node is not None and node < 0:
+            return self._row_of_param.get(-1 - node)
+        call = call or self._log.find_maker(node)
+        if call is None:
+            return None
+        index = self._again.get(call.index, call.index)
+        return self._row_of_call.get(index)
+
+
+def _find_owners(first: Trace, row_of_call: Mapping[int, int]) -> dict[int, int]:
+    """Find, by index of a parameter, the first row of the module that has it."""
+    rows: dict[int, int] = {}
+    for call in first.calls:
+        if call.kind == "module" and call.module is not None and call.index in row_of_call:
+            for param in first.modules[call.module].params:
+                rows.setdefault(param, row_of_call[call.index])
+    for call in first.calls:  # what a module keeps elsewhere belongs to who reads it first
+        for param in call.params:
+            if call.index in row_of_call:
+                rows.setdefault(param, row_of_call[call.index])
+    return rows
+
+
+def _match_recomputed(first: Trace, made: Trace) -> dict[int, int]:
+    """Find, by index of a call that a checkpoint made again, the call that it repeats: the last one comes first."""
+    known: dict[Any, list[int]] = {}
+    for call in first.calls:
+        known.setdefault(_describe(call), []).append(call.index)
+    counts: dict[Any, int] = {}
+    found: dict[int, int] = {}
+    for call in made.calls[len(first.calls) :]:
+        key = _describe(call)
+        like = known.get(key)
+        if like:
+            count = counts[key] = counts.get(key, 0) + 1
+            found[call.index] = like[-1 - (count - 1) % len(like)]
+    return found
+
+
+def _describe(call: Call) -> tuple[Any, ...]:
+    return call.path, call.kind, call.type_name, call.source

@@ -1,0 +1,393 @@
+"""One training step on fakes: every byte that lives, at every moment, as in a real step on the CPU."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor, nn
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils.checkpoint import checkpoint
+
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.training import OPTIMIZERS, Training
+from tests.costs.test_memory import IDS, MODELS, TINY, Does
+from tests.models import by_name, empty_caches
+from tests.reference import difference, fingerprint, quietly
+from tests.tracing.real_step import RealStep, run_real_step, sum_outputs
+
+
+@pytest.fixture(autouse=True)
+def _as_traced() -> Iterator[None]:
+    """The fast path of attention runs other kernels and is off while tracing; torch's warning is not tested here."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    torch.backends.mha.set_fastpath_enabled(was)
+
+
+def adamw(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(params, foreach=True)
+
+
+def trace_training(model: nn.Module, *args: Any, **options: Any) -> Training:
+    ms = ModelSummary(model, ModelInputs(args), **options)
+    assert (ms.engine, ms.error) == ("fake", None)
+    return ms.training
+
+
+def assert_equal(ours: Training, real: RealStep) -> None:
+    assert ours.reason == ""
+    assert list(ours.live_bytes) == real.live
+    peaks = (ours.forward_peak_bytes, ours.backward_peak_bytes, ours.optimizer_peak_bytes)
+    assert peaks == (real.forward, real.backward, real.optimizer)
+    assert ours.peak_bytes == max(real.live)
+
+
+# -- every byte, at every moment --------------------------------------------------------------------------------------
+
+
+#: One can't be trained; in the other a view is written to, and autograd goes back through a fake's view by the view
+#: itself, through a real one's by ``as_strided``: its peaks are equal.
+TRAINABLE = [name for name in MODELS if name not in ("in place", "transposed, resampled")]
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_a_step_takes_what_a_real_one_takes(name: str, mode: Any) -> None:
+    make, give = MODELS[name]
+    torch.manual_seed(0)
+    model, args = make().train(mode == "train"), give()
+    ours = trace_training(model, *args)
+    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw))
+
+
+def test_a_view_that_is_written_to_changes_no_peak() -> None:
+    make, give = MODELS["transposed, resampled"]
+    model, args = make(), give()
+    ours = trace_training(model, *args)
+    real = run_real_step(copy.deepcopy(model), args, optimizer=adamw)
+    peaks = (ours.forward_peak_bytes, ours.backward_peak_bytes, ours.optimizer_peak_bytes)
+    assert peaks == (real.forward, real.backward, real.optimizer)
+
+
+def test_what_is_written_over_before_the_backward_is_found() -> None:
+    make, give = MODELS["in place"]
+    model, args = make(), give()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        run_real_step(copy.deepcopy(model), args, optimizer=adamw)
+    ours = trace_training(model, *args)
+    assert ours.reason.startswith("the backward fails: RuntimeError: one of the variables needed for gradient")
+    assert ours.failure is not None
+
+
+#: Models of ``tests.models`` that train in ways of their own.
+OWN_WAYS = (
+    "Residual", "Reused", "SharedModule", "MadeInForward", "Recursive", "Vae", "OwnParameters", "Uncalled",
+    "CatchesAFailure", "checkpointed", "CheckpointedSequence", "Autocast", "NoGrad", "Gradients", "AsksForGrad",
+    "SelfAttention", "Sdpa", "Dropouts", "Cells", "GraphNet", "ReadsLengths", "TwoInputs", "WithLoss",
+    "SharedParametrization", "Hooked", "Tied", "Complex", "OwnFunction", "Functional",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN_WAYS)
+def test_a_step_of_an_unusual_model_takes_what_a_real_one_takes(name: str) -> None:
+    case = by_name(name)
+    empty_caches()
+    args, kwargs = case.inputs()
+    with quietly():
+        ours = ModelSummary(case.build(), ModelInputs(args, kwargs), method=case.method).training
+        real = run_real_step(case.build(), *case.inputs(), optimizer=adamw, method=case.method)
+    assert_equal(ours, real)
+
+
+def deep(use_reentrant: bool | None) -> nn.Module:
+    """Six layers of which a checkpoint keeps the inputs alone; ``None``: without it."""
+
+    def run(model: Any, x: Tensor) -> Tensor:
+        x = model.first(x)
+        for block in model.blocks:
+            x = block(x) if use_reentrant is None else checkpoint(block, x, use_reentrant=use_reentrant)
+        return model.last(x)
+
+    blocks = nn.ModuleList(nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 16), nn.Tanh()) for _ in range(6))
+    return Does(run, first=nn.Linear(16, 16), blocks=blocks, last=nn.Linear(16, 4))
+
+
+def under_autocast(model: Any, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return model.second(model.first(x).relu())
+
+
+def twice(model: Any, x: Tensor) -> Tensor:
+    return model.layer(model.layer(x).relu())
+
+
+EXTRA: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...]]] = {
+    "checkpoints": (lambda: deep(False), (torch.randn(32, 16),)),
+    "reentrant checkpoints": (lambda: deep(True), (torch.randn(32, 16, requires_grad=True),)),
+    "autocast": (lambda: Does(under_autocast, first=nn.Linear(8, 8), second=nn.Linear(8, 8)), (torch.randn(4, 8),)),
+    "one layer twice": (lambda: Does(twice, layer=nn.Linear(8, 8)), (torch.randn(4, 8),)),
+    "a bfloat16 model": (lambda: deep(None).bfloat16(), (torch.randn(32, 16).bfloat16(),)),
+}
+
+
+@pytest.mark.parametrize("name", EXTRA)
+def test_checkpoints_and_autocast_are_as_in_a_real_step(name: str) -> None:
+    make, args = EXTRA[name]
+    model = make()
+    assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
+
+
+# -- optimizers -------------------------------------------------------------------------------------------------------
+
+
+class RealLion(torch.optim.Optimizer):
+    """Lion, as its paper's appendix writes it."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    if not self.state[p]:
+                        self.state[p]["m"] = torch.zeros_like(p)
+                    m = self.state[p]["m"]
+                    update = m.data.mul(0.9).add_(p.grad, alpha=0.1).sign_()
+                    p.data.add_(update, alpha=-1e-4)
+                    m.mul_(0.99).add_(p.grad, alpha=0.01)
+
+
+def real_optimizer(name: str) -> Callable[[Any], torch.optim.Optimizer]:
+    base, _, way = name.partition("-")
+    if base == "lion":
+        return RealLion
+    options: dict[str, Any] = {"fused": True} if way == "fused" else {"foreach": way != "single"}
+    if base in ("sgd", "momentum"):
+        return lambda params: torch.optim.SGD(params, 0.1, momentum=0.9 * (base == "momentum"), **options)
+    kind: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}[base]
+    return lambda params: kind(params, **options)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_takes_what_a_real_one_takes(name: str) -> None:
+    make, give = MODELS["convolutions"]
+    model, args = make(), give()
+    ms = ModelSummary(model, ModelInputs(args), optimizer=name)
+    real = run_real_step(copy.deepcopy(model), args, optimizer=real_optimizer(name))
+    assert_equal(ms.training, real)
+    numbers = 4 * len(list(model.parameters())) if "ada" in name else 0  # step counts
+    assert ms.memory.optimizer_bytes == real.state - numbers
+    assert ms.memory.optimizer == name
+
+
+def test_a_class_of_optimizers_serves_and_the_users_own_is_copied() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(8, 8)
+    assert_equal(
+        trace_training(model, x, optimizer=torch.optim.RAdam),
+        run_real_step(copy.deepcopy(model), (x,), optimizer=torch.optim.RAdam),
+    )
+
+    def own(params: Any) -> torch.optim.Optimizer:
+        first, *rest = params
+        return torch.optim.AdamW([{"params": rest}, {"params": [first], "lr": 1.0}], amsgrad=True, foreach=False)
+
+    mine = own(model.parameters())
+    model(x).sum().backward()
+    mine.step()
+    hooked: list[int] = []
+    mine.register_step_pre_hook(lambda *_: hooked.append(1))
+    inputs = (x,)
+    before = fingerprint(model, inputs), copy.deepcopy(mine.state_dict())
+    ours = trace_training(model, x, optimizer=mine)
+    assert difference(before[0], fingerprint(model, inputs)) == []
+    assert str(before[1]) == str(mine.state_dict())
+    assert hooked == []
+    assert ours.optimizer == "AdamW"
+    fresh = copy.deepcopy(model)
+    fresh.zero_grad()
+    assert_equal(ours, run_real_step(fresh, (x,), optimizer=own))
+
+
+def test_gradients_of_the_user_stay_and_do_not_count() -> None:
+    model, x = nn.Linear(8, 4), torch.randn(2, 8)
+    bare = trace_training(model, x)
+    model(x).sum().backward()
+    inputs = (x,)
+    before = fingerprint(model, inputs)
+    with_gradients = trace_training(model, x)
+    assert difference(before, fingerprint(model, inputs)) == []
+    assert with_gradients.live_bytes == bare.live_bytes
+
+
+# -- the loss ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_may_be_given_and_its_target_is_made_up() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(8, 8)
+    given: list[tuple[Any, Callable[[Any], Tensor]]] = [
+        (nn.CrossEntropyLoss(), lambda y: F.cross_entropy(y, torch.zeros(8, dtype=torch.int64))),
+        (F.l1_loss, lambda y: F.l1_loss(y, torch.zeros(8, 4))),
+        (lambda y: y.square().mean(), lambda y: y.square().mean()),
+    ]
+    for loss, real in given:
+        ours = trace_training(model, x, loss=loss)
+        assert_equal(ours, run_real_step(copy.deepcopy(model), (x,), optimizer=adamw, loss=real))
+    assert trace_training(model, x, loss=nn.MSELoss()).reason == ""
+
+
+def test_the_models_own_loss_is_taken() -> None:
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(**TINY, **IDS))
+    ids, labels = torch.ones(2, 6, dtype=torch.int64), torch.tensor([0, 1])
+    kwargs = {"input_ids": ids, "labels": labels}
+    ours = ModelSummary(model, ModelInputs((), kwargs)).training
+    assert_equal(ours, run_real_step(model, (), kwargs, optimizer=adamw))
+
+
+@pytest.mark.parametrize("loss", ["cross entropy", 3, nn.MSELoss])
+def test_what_is_no_loss_is_refused_before_anything_is_traced(loss: Any) -> None:
+    with pytest.raises(InputError, match="a function of the output"):
+        ModelSummary(nn.Linear(2, 2), (1, 2), loss=loss)
+
+
+def test_a_loss_that_is_no_number_is_an_error_of_the_argument() -> None:
+    ms = ModelSummary(nn.Linear(2, 3), (4, 2), loss=lambda y: y)
+    with pytest.raises(InputError, match=r"a tensor of size \[4, 3\]"):
+        ms.training
+    assert ms.memory.training_bytes is None
+    assert "to run" in ms.to_text()
+
+
+def test_without_anything_to_train_the_reason_is_given() -> None:
+    frozen = ModelSummary(nn.Linear(2, 2).requires_grad_(False), (1, 2))
+    assert frozen.training.reason == "nothing to train: no parameter requires grad"
+    assert (frozen.training.peak_bytes, frozen.training.peak_row, frozen.training.held_at_peak) == (None, None, ())
+    counts = ModelSummary(Does(lambda model, x: model.layer(x).argmax(1), layer=nn.Linear(2, 2)), (3, 2))
+    assert counts.training.reason == "no loss can be made: the model gives no floating tensor"
+    detached = ModelSummary(Does(lambda model, x: model.layer(x).detach(), layer=nn.Linear(2, 2)), (3, 2))
+    assert detached.training.reason == "no loss can be made: no output requires grad"
+
+
+class FailsBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise ValueError("no way back")
+
+
+def test_a_backward_that_fails_is_told_like_a_forward_that_fails() -> None:
+    model = Does(
+        lambda model, x: model.last(FailsBackward.apply(model.first(x))), first=nn.Linear(2, 2), last=nn.Tanh()
+    )
+    ms = ModelSummary(model, (3, 2))
+    step = ms.training
+    assert ms.error is None
+    assert step.peak_bytes is None
+    assert step.reason == "the backward fails: ValueError: no way back"
+    assert step.failure is not None
+    assert step.failure.source_text == 'raise ValueError("no way back")'
+    text = " ".join(ms.to_text().split())
+    assert "the backward fails" in text
+    assert "test_training_step.py:" in text
+    assert "no way back" in text
+
+
+# -- what stands where ------------------------------------------------------------------------------------------------
+
+
+def test_every_storage_has_a_category_a_row_and_a_line() -> None:
+    def run(model: Any, x: Tensor) -> Tensor:
+        return model.second(model.first(x).relu()).exp()
+
+    model = Does(run, first=nn.Linear(4, 8), second=nn.Linear(8, 2))
+    ms = ModelSummary(model, (16, 4), optimizer="sgd")
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for life in ms.training.storages:
+        row = ms.rows[life.row] if life.row is not None else None
+        kinds.setdefault((life.category, row.path or row.type_name if row is not None else ""), []).append(life.nbytes)
+        assert row is None or life.source == row.source
+    loss = ("saved activation", "")
+    assert kinds == {
+        ("parameter", "first"): [128, 32], ("parameter", "second"): [64, 8], ("input", ""): [256],
+        ("temporary", "first"): [512],  # relu saves what it makes, and not what it was given
+        ("saved activation", "relu"): [512], ("temporary", "second"): [128], ("saved activation", "exp"): [128],
+        loss: [4], ("activation gradient", ""): [4],
+        ("activation gradient", "exp"): [128], ("activation gradient", "second"): [512],
+        ("gradient", "second"): [64, 8], ("activation gradient", "relu"): [512], ("gradient", "first"): [128, 32],
+    }  # fmt: skip
+    phases = [moment.phase for moment in ms.training.moments]
+    assert phases == sorted(phases, key=["forward", "backward", "optimizer"].index)
+
+
+def test_the_peak_is_named_and_what_stands_there_adds_up() -> None:
+    make, give = MODELS["convolutions"]
+    ms = ModelSummary(make(), ModelInputs(give()))
+    step = ms.training
+    assert step.peak_phase == "backward"
+    assert step.peak_row is not None
+    assert (
+        ms.rows[step.peak_row].path == "2"
+    )  # what it made, which the pooling saves too, what it was given, and two gradients
+    assert sum(held.nbytes for held in step.held_at_peak) == step.peak_bytes
+    known = sum(held.nbytes for held in step.held_at_peak if held.row is not None)
+    assert sum(step.peak_share.values()) == pytest.approx(known / (step.peak_bytes or 1))
+    assert max(point.nbytes for point in step.timeline) == step.peak_bytes
+    assert all(sum(point.by_category) == point.nbytes for point in step.timeline)
+
+
+def test_what_a_checkpoint_runs_again_belongs_to_the_rows_of_the_forward() -> None:
+    ms = ModelSummary(deep(False), (32, 16))
+    step = ms.training
+    again = [moment for moment in step.moments if moment.is_recomputed]
+    assert {ms.rows[moment.row].path for moment in again if moment.row is not None} == {
+        f"blocks.{block}.{layer}" for block in range(6) for layer in range(4)
+    }
+    assert all(moment.phase == "backward" and moment.row is not None for moment in again)
+    assert (step.peak_bytes or 0) < (ModelSummary(deep(None), (32, 16)).training.peak_bytes or 0)
+
+
+@pytest.mark.parametrize("name", ["convolutions", "bert", "checkpoint", "views"])
+def test_to_train_takes_never_less_than_to_run(name: str) -> None:
+    make, give = MODELS[name]
+    memory = ModelSummary(make(), ModelInputs(give()), optimizer="sgd").memory
+    assert (memory.training_bytes or 0) >= (memory.inference_bytes or 0) > 0
+
+
+# -- another tracker --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["perceptron", "convolutions", "encoder layer", "gpt2", "resnet"])
+def test_torchs_own_tracker_says_the_same(name: str) -> None:
+    make, give = MODELS[name]
+    torch.manual_seed(0)
+    model, args = make(), give()
+    ours = trace_training(model, *args)
+    optimizer = adamw(model.parameters())
+    tracker = MemTracker()
+    tracker.track_external(model, optimizer, *args)
+    with tracker:
+        for _ in range(2):
+            tracker.reset_mod_stats()
+            output = model(*args)  # kept, as a loop's variable is
+            loss = sum_outputs(output)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    peak = tracker.get_tracker_snapshot("peak")
+    total = next(iter(peak.values()))["Total"]
+    assert ours.peak_bytes == pytest.approx(total, rel=0.01)

@@ -116,8 +116,7 @@ def trace(
         method: What to call.
         observer: Is called with the progress, may cancel.
         guard: Checks an operation before it runs.
-        measure: Whether to record aten operations and bytes; a trace for shapes alone does without.
-        measure_bytes: Whether to follow storages and saved tensors too.
+        measure, measure_bytes: Whether to record aten operations, and bytes; a trace for shapes alone does without.
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
         record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only.
         keep_interrupted: Whether an interrupt leaves the calls so far.
@@ -131,7 +130,7 @@ def trace(
         TraceCancelled: If the observer cancelled it.
     """
     make_log = functools.partial(AtenLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
-    tracer = _Tracer(work, tree, observer or find_observer(), guard, log or make_log, FailureLog(keeps=log is None))
+    tracer = _Tracer(work, tree, observer or find_observer(), guard, log or make_log)
     global_state = GlobalState({type(module) for module in work.modules})
     error: BaseException | None = None
     with InterruptsDeferred(), global_state.kept(real=work.fake_mode is None), ExitStack() as stack:
@@ -190,7 +189,6 @@ class _Tracer:
         observer: Observer | None,
         guard: Guard | None,
         make_log: Callable[..., Any],
-        failure: FailureLog,
     ) -> None:
         self._work = work
         self._is_fake = work.fake_mode is not None
@@ -199,13 +197,13 @@ class _Tracer:
         self._modules = TracedModules(work, tree)
         self._links = TensorLinks(self._is_fake)
         self._log = CallLog()
-        self._failure = failure
         self._last_links: tuple[Link | None, ...] = ()
         self._stack: list[RunningCall] = []
         self._leaf_depth = 0
         self._stop: CodeType = _Tracer.call_module.__code__
         self.reads_grad = False
         self.aten_log = make_log(self._current)
+        self._failure = FailureLog(keeps=isinstance(self.aten_log, AtenLog))
         self.cache: LayerCache | None = None
         self.op_log: OpLog | None = None
         self.gate = InterruptGate()
@@ -223,9 +221,8 @@ class _Tracer:
     def run(self, method: str, inputs: Prepared, then: Callable[[Any], None]) -> None:
         module = self._work.module
         if method == "forward":
-            then(module(*inputs.args, **inputs.kwargs))
-        else:
-            then(self.call_module(module, inputs.args, inputs.kwargs, method))
+            return then(module(*inputs.args, **inputs.kwargs))
+        return then(self.call_module(module, inputs.args, inputs.kwargs, method))
 
     # -- modules ------------------------------------------------------------------------------------------------------
 

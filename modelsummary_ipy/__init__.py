@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modelsummary_ipy.records.fixes import Fix
     from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
     from modelsummary_ipy.records.trace import AtenOp, TensorSpec
+    from modelsummary_ipy.records.training import Held, Moment, Point, StorageLife, Training
     from modelsummary_ipy.records.view import View
     from modelsummary_ipy.summary import ModelSummary
 
@@ -34,17 +35,22 @@ __all__ = [
     "Fix",
     "Flag",
     "ForwardError",
+    "Held",
     "InputError",
     "Memory",
     "ModelSummary",
     "ModelSummaryError",
+    "Moment",
     "Picture",
+    "Point",
     "Row",
     "Run",
     "Series",
     "Size",
+    "StorageLife",
     "SummaryForm",
     "TensorSpec",
+    "Training",
     "View",
     "load_ipython_extension",
     "register_mult_adds",
@@ -62,17 +68,22 @@ _HOMES = {
     "Fix": "records.fixes",
     "Flag": "records.summary",
     "ForwardError": "records.errors",
+    "Held": "records.training",
     "InputError": "records.errors",
     "Memory": "records.summary",
     "ModelSummary": "summary",
     "ModelSummaryError": "records.errors",
+    "Moment": "records.training",
     "Picture": "display.graph.picture",
+    "Point": "records.training",
     "Row": "records.summary",
     "Run": "notebook.form.runs",
     "Series": "display.series",
     "Size": "inputs.size",
+    "StorageLife": "records.training",
     "SummaryForm": "notebook.form.form",
     "TensorSpec": "records.trace",
+    "Training": "records.training",
     "View": "records.view",
     "register_mult_adds": "costs.mac_formulas",
 }

@@ -176,7 +176,7 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
         ("%summary model (1, 1, 4, 4) --dtype flot16", "dtype 'flot16'; expected a dtype of torch such as float16"),
         ("%summary model [(B=2, 1), (B=3, 1)]", "dim B is 2, but 3 in scale"),
         ("%summary model x --memory lots", "lots"),
-        ("%summary model x --optimizer best", "invalid choice: 'best'"),
+        ("%summary model x --optimizer best", "--optimizer best; expected one of sgd, momentum, adam"),
         ("%summary model x --depth -1", "depth -1"),
         ("%summary model x --depth deep", "'deep' is no number of levels; 2 or all would be"),
         ("%summary --auto on model", "--auto with 'model'"),

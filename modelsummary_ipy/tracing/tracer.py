@@ -135,8 +135,9 @@ def trace(
     error: BaseException | None = None
     with InterruptsDeferred(), global_state.kept(real=work.fake_mode is None), ExitStack() as stack:
         stack.callback(tracer.aten_log.close)
-        log = stack.enter_context(tracer.aten_log.recording(work.fake_mode)) if measure else None
-        if log is None and work.fake_mode is not None:
+        if measure:
+            stack.enter_context(tracer.aten_log.recording(work.fake_mode))
+        elif work.fake_mode is not None:
             stack.enter_context(work.fake_mode)
         if record_ops and work.fake_mode is not None:
             tracer.op_log = OpLog(tracer._current, work.param_of)
@@ -219,10 +220,9 @@ class _Tracer:
         self.aten_log.begin(self._work.param_tensors.values(), [tensor for _, tensor in leaves])
 
     def run(self, method: str, inputs: Prepared, then: Callable[[Any], None]) -> None:
-        module = self._work.module
         if method == "forward":
-            return then(module(*inputs.args, **inputs.kwargs))
-        return then(self.call_module(module, inputs.args, inputs.kwargs, method))
+            return then(self._work.module(*inputs.args, **inputs.kwargs))
+        return then(self.call_module(self._work.module, inputs.args, inputs.kwargs, method))
 
     # -- modules ------------------------------------------------------------------------------------------------------
 
@@ -486,9 +486,6 @@ def _list_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[t
     return tuple((name, value) for name, value in named if value is not ...)
 
 
-def _nothing() -> None: ...
-
-
 _names_of: dict[tuple[type, str], tuple[str, ...]] = {}
 
 
@@ -496,7 +493,7 @@ def _parameter_names(module: nn.Module, method: str) -> tuple[str, ...]:
     key = (type(module), method)
     names = _names_of.get(key)
     if names is None:
-        written = inspect.unwrap(getattr(type(module), method, None) or _nothing)  # below the decorators
+        written = inspect.unwrap(getattr(type(module), method, None) or (lambda: None))  # below the decorators
         code = getattr(written, "__code__", None)
         names = _names_of[key] = tuple(code.co_varnames[1 : code.co_argcount]) if code else ()
     return names

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelsummary_ipy.inputs.pytree import walk_leaves
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.tracing.tensor_leaves import find_leaves
 
 __all__ = ["NoLossError", "check_loss", "make_loss"]
 
@@ -48,7 +48,7 @@ def make_loss(output: Any, loss: Callable[..., Any] | None) -> Tensor:
     own = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
     if isinstance(own, Tensor):
         return _check_scalar(own)
-    floats = [tensor for _, tensor in find_leaves(output) if tensor.is_floating_point()]
+    floats = _find_floats(output)
     with_grad = [tensor for tensor in floats if tensor.requires_grad]
     if not with_grad:
         why = "no output requires grad" if floats else "the model gives no floating tensor"
@@ -57,6 +57,12 @@ def make_loss(output: Any, loss: Callable[..., Any] | None) -> Tensor:
     for tensor in with_grad[1:]:
         total = total + tensor.sum()
     return total
+
+
+def _find_floats(output: Any) -> list[Tensor]:
+    """Find the floating tensors of an output, each once; not those in a cache, of which no loss is made."""
+    found = {id(tensor): tensor for _, tensor in walk_leaves(output, kinds=(Tensor,)) if tensor.is_floating_point()}
+    return list(found.values())
 
 
 def _check_scalar(loss: Any) -> Tensor:
@@ -71,7 +77,7 @@ def _check_scalar(loss: Any) -> Tensor:
 def _call_loss(loss: Callable[..., Any], output: Any) -> Any:
     if not isinstance(loss, nn.Module) and _count_arguments(loss) == 1:
         return loss(output)
-    floats = [tensor for _, tensor in find_leaves(output) if tensor.is_floating_point()]
+    floats = _find_floats(output)
     if not floats:
         raise NoLossError("no loss can be made: the model gives no floating tensor")
     prediction = floats[0]

@@ -62,11 +62,16 @@ class Exports(ABC):
 
         return to_dict(self._build_story(), self.error)
 
-    def to_text(self) -> str:
-        """Return the summary as text."""
+    def to_text(self, *, formulas: bool = True) -> str:
+        """Return the summary as text.
+
+        Args:
+            formulas: Whether to trace for formulas and for which sizes work, if they were not found before.
+        """
         from modelsummary_ipy.display.render.text import render_text
 
-        return render_text(self._build_story(), self._shown_view, **self._page_options())
+        story = self._build_story("usual" if formulas else "never")
+        return render_text(story, self._shown_view, **self._page_options())
 
     def to_markdown(self) -> str:
         """Return the summary as markdown."""

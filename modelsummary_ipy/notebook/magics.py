@@ -19,10 +19,11 @@ from IPython.core.magic import (
     no_var_expand,
 )
 from IPython.core.magic_arguments import argument, magic_arguments
-from traitlets import Bool, CaselessStrEnum, Int, List, Unicode
+from traitlets import Bool, CaselessStrEnum, Float, Int, List, Unicode
 
 from modelsummary_ipy.notebook import completion
 from modelsummary_ipy.notebook.cells import offer_fix
+from modelsummary_ipy.notebook.first_table import FirstTable
 from modelsummary_ipy.notebook.line_syntax import evaluate, read_words, split_line
 from modelsummary_ipy.notebook.options import (
     check_name,
@@ -63,11 +64,15 @@ class SummaryMagics(Magics):
     device = Unicode("", help="Device of the trace; empty for the model's own.").tag(config=True)
     optimizer = CaselessStrEnum(OPTIMIZERS, "adamw", help="Optimizer of the training step.").tag(config=True)
     memory = Unicode("", help="Memory budget: 24GB.").tag(config=True)
+    formula_seconds = Float(
+        1.5, min=0, help="Seconds for formulas and which sizes work, besides those that the first trace took."
+    ).tag(config=True)
 
     def __init__(self, shell: Any = None, **options: Any) -> None:
         super().__init__(shell, **options)
         self._ip: Any = shell
         self.auto: AutoShow | None = None
+        self.first_table = FirstTable(shell)
         # By expression, while the user holds them: in ``Out`` or under a name.
         self._last: weakref.WeakValueDictionary[str, ModelSummary] = weakref.WeakValueDictionary()
 
@@ -211,13 +216,15 @@ class SummaryMagics(Magics):
         if options.fix:
             offer_fix(self._ip, made.error)
         before, self._last[expression] = self._last.get(expression), made
-        if before is not None and not quiet and _are_comparable(before, made):
+        if quiet or before is None or not _are_comparable(before, made):
+            before = None
+        if self.first_table.has_page and not quiet and not options.interactive:
+            self.first_table.expect(made, before)
+        elif before is not None:
             changes = made.diff(before)
             if changes.unexpected:  # what moved as its formula predicts is no news
                 display(changes)
-        if options.interactive:
-            return made.form(name=expression, model=model)
-        return made
+        return made.form(name=expression, model=model) if options.interactive else made
 
     def _keywords(self, options: Any, names: Mapping[str, Any]) -> dict[str, Any]:
         ignore = split_names(options.ignore) if options.ignore is not None else tuple(self.ignore)
@@ -238,6 +245,7 @@ class SummaryMagics(Magics):
         columns = split_names(options.columns) if options.columns else tuple(self.columns)
         depth = options.depth if options.depth is not None else self.depth
         ops = options.ops if options.ops is not None else self.ops
+        made.pipeline.allow(self.formula_seconds)
         made.view = make_view(replace(made.view, from_magic=True), depth=depth, ops=ops, columns=columns or None)
 
     # -- calls that happen by themselves ------------------------------------------------------------------------------
@@ -359,5 +367,6 @@ def unload(shell: Any) -> None:
         magics.parent = None
         if magics.auto is not None:
             magics.auto.close()
+        magics.first_table.close()
         shell.configurables[:] = [known for known in shell.configurables if known is not magics]
     completion.unhook(shell)

@@ -54,7 +54,7 @@ T = TypeVar("T")
 #: A trace of more calls than this is shown without formulas, unless they are read by name.
 _MANY_CALLS = 5000
 #: What is shown without being read by name is traced for this many seconds, and for as long as the first trace took.
-_SECONDS = 2.0
+SECONDS = 1.5
 _ONCE = "traced once, as asked: formulas, which sizes work, and what else further traces show are unknown"
 _INTERRUPTED = "interrupted: formulas and sizes that work were not all searched; ms.formulas finds them"
 
@@ -141,7 +141,7 @@ class Pipeline:
         self.bare = Story(traced.trace, rows, expect=request.expect)  # before any other stage
         self._memories: dict[Assumptions, Memory] = {}
         self._steps: dict[StepSettings, Training] = {}
-        self._seconds = seconds
+        self._seconds, self._limit = seconds, SECONDS + seconds
         failure = traced.trace.failure
         self._is_closed = request.trace_once or (failure is not None and failure.interrupted)  # nothing is traced again
         self._stopped = _ONCE if request.trace_once and request.inputs is not None else ""  # what is not complete
@@ -161,7 +161,18 @@ class Pipeline:
     # -- what may be traced again -------------------------------------------------------------------------------------
 
     def _allow(self) -> Allowance:
-        return Allowance(_SECONDS + self._seconds, self._seconds / max(self.traced.num_traces, 1))
+        return Allowance(self._limit, self._seconds / max(self.traced.num_traces, 1))
+
+    def allow(self, seconds: float) -> None:
+        """Trace for so many seconds, and for as long as the first trace took, for what is shown from now on."""
+        self._limit = seconds + self._seconds
+        self._time = self._allow()
+
+    def takes_longer_than(self, seconds: float) -> bool:
+        """Whether formulas are still to be found for what is shown, and the first trace took longer."""
+        is_known = "found" in vars(self) or "found_in_time" in vars(self)
+        is_searched = self.is_short and self._again is not None and self.traced.trace.failure is None
+        return is_searched and not is_known and self._seconds > seconds
 
     @property
     def _again(self) -> TraceRequest | None:
@@ -242,7 +253,7 @@ class Pipeline:
         with self._time.spent():
             found = self._find_formulas(self.batch)
             if self._time.is_over or self._time.ended:
-                seconds = _SECONDS + self._seconds
+                seconds = self._limit
                 self._stopped = f"the search for formulas ended after {seconds:.0f} s: ms.formulas finds them all"
         if not self._stopped:
             vars(self)["found"] = found
@@ -273,7 +284,7 @@ class Pipeline:
             retracer = Retracer(request, story.trace, time=self._time) if request is not None else None
             error = explain(story, retracer, self._errors, self._find_fixes(story, request))
             if self._time.ended and not self._stopped:
-                self._stopped = f"the search for what works ended after {_SECONDS + self._seconds:.0f} s"
+                self._stopped = f"the search for what works ended after {self._limit:.0f} s"
         error.__cause__ = self.traced.error
         return error
 

@@ -16,7 +16,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
+from modelsummary_ipy.records import retraced
 from modelsummary_ipy.records.view import EVERY_LEVEL
+from tests.tracing.test_time_limit import NOTE, Clock
 
 SETUP = """
 import torch, torch.nn as nn
@@ -220,6 +222,15 @@ def test_config_sets_the_defaults(shell: InteractiveShell) -> None:
     assert run(shell, "%summary model x --depth 3 --mode train").view.depth == 3
     assert run(shell, "%summary model x --depth all").view.depth == EVERY_LEVEL
     assert run(shell, "model.training") is True
+
+
+def test_the_time_for_formulas_is_a_setting(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraced, "monotonic", Clock(1.0))
+    assert NOTE in str(run(shell, "%summary model x"))
+    run(shell, "%config SummaryMagics.formula_seconds = 1000")
+    made = run(shell, "%summary model x")
+    assert NOTE not in str(made)
+    assert "works for" in str(made)
 
 
 def test_help_documents_every_option(shell: InteractiveShell) -> None:

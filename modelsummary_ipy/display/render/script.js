@@ -246,6 +246,7 @@
       event.stopPropagation();
       act();
     });
+    if (root.parentElement && root.parentElement.msShown) root.parentElement.msShown(root);
   }
 
   for (const root of document.querySelectorAll(".ms-root:not(.ms-js)")) root.msReady = setUp(root);

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
-from functools import lru_cache
-from importlib.resources import files
+
+from modelsummary_ipy.notebook.keep import read_keeper
 
 __all__ = ["live_page", "static_page"]
 
@@ -27,16 +27,10 @@ def live_page(page: str) -> str:
     """
     before, found, after = page.rpartition("<script>")
     script, _, after = after.partition("</script>")
-    handler = f"{script if found else ''}\n{_keeper()}"
+    handler = f"{script if found else ''}\n{read_keeper()}(this.parentElement);"
     return f'{before}{after}<style onload="{html.escape(handler)}">{_HIDE_TWIN}</style>'
 
 
 def static_page(page: str) -> str:
     """Return a page to show beside a form: it is what a saved notebook shows."""
     return f'<div class="ms-beside">{page}<p style="font-size:12px">{_SENTENCE}</p></div>'
-
-
-@lru_cache(maxsize=1)
-def _keeper() -> str:
-    text = (files("modelsummary_ipy.notebook.form") / "form.js").read_text(encoding="utf-8")
-    return "\n".join(line for line in text.splitlines() if not line.startswith("//"))

@@ -2,8 +2,9 @@
 
 ``speed`` is the table of times beside the peers, ``recall`` the bugs that the rules find and how often they cry wolf,
 ``mutations`` the share of mechanically broken models that is flagged, ``formulas`` the leaves with a formula,
-``faults`` what exceptions from outside leave behind. Run only by name: ``zoos``, the models of torchvision, timm and
-segmentation-models-pytorch, which it needs. Words choose cases by name; without a subject they choose cases of
+``faults`` what exceptions from outside leave behind. Run only by name: ``verdicts``, whether random calls of
+torch's layers pass or fail as for real, and ``zoos``, the models of torchvision, timm and segmentation-models-pytorch,
+which it needs. Words choose cases by name; without a subject they choose cases of
 ``speed``.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import faults, formulas, mutations, recall, speed, zoos
+from benchmarks import faults, formulas, mutations, recall, speed, verdicts, zoos
 
 SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
     "speed": speed.main,
@@ -21,8 +22,8 @@ SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
     "formulas": formulas.main,
     "faults": faults.main,
 }
-#: Need more than this project's own environment.
-BY_NAME: dict[str, Callable[[Sequence[str]], None]] = {"zoos": zoos.main}
+#: Take long, or need more than this project's own environment.
+BY_NAME: dict[str, Callable[[Sequence[str]], None]] = {"verdicts": verdicts.main, "zoos": zoos.main}
 
 
 def main(words: Sequence[str]) -> None:

@@ -154,7 +154,7 @@ def compare(model: nn.Module, inputs: tuple[Any, ...], ms: ModelSummary) -> Iter
         yield f"{len(rows)} rows, {len(seen)} calls seen; first other: {next(p for p in pairs if p[0] != p[1])}"
     macs = counter.get_total_flops() / 2
     if ms.total_mult_adds != macs:
-        yield f"{ms.total_mult_adds:,} multiply-adds, counted {macs:,.0f}"
+        yield f"{ms.total_mult_adds or 0:,} multiply-adds, counted {macs:,.0f}"
 
 
 def examine_apart(specimen: Specimen) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def main(words: Sequence[str]) -> None:
             found = examine_apart(specimen)
             number += 1
             wrong += bool(found["problems"])
-            cells = [f"{found.get(name, 0):,}" for name in ("calls", "params", "macs")]
+            cells = [f"{found.get(name) or 0:,}" for name in ("calls", "params", "macs")]
             flags = found.get("flags", [])
             line = [specimen.name, found.get("engine", ""), *cells, f"{found.get('seconds', 0):.1f}"]
             print("|", " | ".join([*line, str(len(flags)), str(len(found["problems"]))]), "|", flush=True)

@@ -11,13 +11,13 @@ from itertools import product
 from math import isqrt
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, read_call
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 
-__all__ = ["list_candidates", "read_parameters"]
+__all__ = ["list_candidates", "read_example", "read_parameters"]
 
 #: Batch of a made-up input: at 1 a ``squeeze`` may bite that bites at no other, and batch norms refuse to train.
 _B = 2
@@ -98,6 +98,16 @@ def _find_parts(config: Any, depth: int = 3) -> list[Any]:
         return []
     inner = [value for value in held.values() if isinstance(getattr(value, "model_type", None), str)]
     return [*inner, *(part for value in inner for part in _find_parts(value, depth - 1))]
+
+
+def read_example(model: nn.Module, method: str) -> ModelInputs | None:
+    """Read the input that a LightningModule has as its example: a tensor, a tuple of arguments, a dict of keywords."""
+    given = getattr(model, "example_input_array", None) if method == "forward" else None
+    if isinstance(given, Tensor):
+        return read_call(model, (given,), {})
+    if isinstance(given, (tuple, list)):
+        return read_call(model, tuple(given), {})
+    return read_call(model, (), dict(given)) if isinstance(given, Mapping) else None
 
 
 def list_candidates(

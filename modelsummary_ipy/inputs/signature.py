@@ -45,9 +45,24 @@ def check_model(model: Any) -> None:
     if isinstance(model, type) and issubclass(model, nn.Module):
         name = model.__name__
         raise InputError(f"the class {name}", "an instance of it", f"model = {name}(…)")
+    inner = _list_modules(model)
+    if inner:
+        raise InputError(
+            f"model is {describe_type(model)}, which is no torch.nn.Module itself",
+            f"a module of it: {', '.join(inner[:_SHOWN])}",
+            f"ModelSummary({inner[0]}, …)",
+        )
     raise InputError(
         f"model is {describe_type(model)}", "an instance of torch.nn.Module", "ModelSummary(model, (1, 3, 224, 224))"
     )
+
+
+def _list_modules(value: Any) -> list[str]:
+    """List how the modules are reached that an object holds: ``"model.unet"`` of a pipeline of diffusers."""
+    if any(kind.__name__ == "ExportedProgram" for kind in type(value).__mro__):
+        return ["model.module()"]
+    held = getattr(value, "__dict__", {})
+    return [f"model.{name}" for name, item in held.items() if isinstance(item, nn.Module)]
 
 
 def check_initialised(model: nn.Module) -> None:

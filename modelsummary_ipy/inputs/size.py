@@ -68,6 +68,8 @@ class Size:
         _check_names(names, found)
         if math.prod(found) > _MOST:
             raise InputError(f"size {tuple(found)}", f"at most {_MOST} elements in a tensor", _EXAMPLE)
+        if math.prod(found) > _MOST // 16:  # of the widest dtype: torch counts bytes in 64 bits
+            raise InputError(f"size {tuple(found)}", f"at most {_MOST} bytes in a tensor", _EXAMPLE)
         object.__setattr__(self, "shape", tuple(found))
         object.__setattr__(self, "dims", tuple(names))
         object.__setattr__(self, "dtype", None if dtype is None else read_dtype(dtype))

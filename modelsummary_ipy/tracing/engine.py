@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from modelsummary_ipy.inputs.infer import list_candidates, read_parameters
+from modelsummary_ipy.inputs.infer import list_candidates, read_example, read_parameters
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.signature import write_example
 from modelsummary_ipy.isolation.global_state import collector_paused, deep_stack
@@ -149,7 +149,7 @@ def _trace_inferred(job: _Job, engine: Engine) -> Traced:
     """Trace at the first inputs that work; the module tree if none does."""
     shadow, method = job.request.shadow, job.request.method
     try:
-        inputs = _infer_inputs(job)
+        inputs = read_example(job.model, method) or _infer_inputs(job)
     except KeyboardInterrupt:
         if not keeps_rows():
             raise

@@ -42,7 +42,7 @@ _SAME = _words(
 #: Their first tensor is floating.
 _FLOATING = _words(
     """softmax log_softmax softmin std var std_mean var_mean gelu silu hardswish mish softplus hardsigmoid celu
-    logsigmoid glu gumbel_softmax max_pool1d max_pool2d avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
+    log_sigmoid glu gumbel_softmax max_pool1d max_pool2d avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
     fractional_max_pool2d interpolate upsample unfold fold multinomial bernoulli bernoulli_ rand_like randn_like stft
     binary_cross_entropy_with_logits cross_entropy nll_loss lerp normal_ uniform_ cdist"""
 )
@@ -59,11 +59,47 @@ _BITS = _words("and or xor invert bitwise_and bitwise_or bitwise_xor bitwise_not
 _INDEXED = frozenset({"index_select"})
 #: Fakes of torch 2.9 take indices of any dtype.
 _TABLES = frozenset({"embedding"})
+#: They refuse complex numbers, which fakes take.
+_NOT_COMPLEX = _words(
+    """relu relu_ relu6 hardtanh hardtanh_ elu elu_ selu selu_ celu celu_ rrelu rrelu_ leaky_relu leaky_relu_ hardshrink
+    softshrink log_sigmoid threshold threshold_ clamp dropout dropout1d dropout2d dropout3d feature_dropout
+    alpha_dropout feature_alpha_dropout instance_norm batch_norm group_norm layer_norm avg_pool1d avg_pool2d
+    avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+    adaptive_max_pool3d max_pool1d max_pool2d max_pool3d lp_pool1d lp_pool2d lp_pool3d fractional_max_pool2d
+    fractional_max_pool3d mse_loss l1_loss huber_loss smooth_l1_loss soft_margin_loss hinge_embedding_loss
+    multilabel_soft_margin_loss multilabel_margin_loss multi_margin_loss margin_ranking_loss triplet_margin_loss
+    kl_div poisson_nll_loss gaussian_nll_loss binary_cross_entropy cosine_embedding_loss cosine_similarity
+    pairwise_distance local_response_norm embedding_bag"""
+)
+#: Of half precision no CPU kernel of theirs is.
+_NOT_HALF = _words("avg_pool3d lp_pool3d rrelu rrelu_")
+#: They refuse integers: what they draw or multiply by is a fraction.
+_NOT_INTEGER = _words(
+    "rrelu rrelu_ leaky_relu leaky_relu_ max_pool1d dropout dropout1d dropout2d dropout3d alpha_dropout"
+)
+#: They refuse a tensor without elements, but for a batch of none.
+_NOT_EMPTY = _words(
+    """interpolate upsample adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+    adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d"""
+)
+#: They may write into their input, which then must not be expanded: one element would be written to several times.
+_MAY_WRITE = _words(
+    """relu relu_ relu6 hardtanh hardtanh_ elu elu_ selu selu_ celu celu_ rrelu rrelu_ leaky_relu leaky_relu_ threshold
+    threshold_ dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout hardsigmoid hardswish mish
+    silu add_ sub_ mul_ div_ pow_ zero_ fill_ clamp_ copy_ sigmoid_ tanh_ exp_ sqrt_ abs_ neg_ masked_fill_ normal_
+    uniform_ bernoulli_ setitem index_add_ scatter_ scatter_add_"""
+)
+#: Their two tensors have one size.
+_ALIKE = _words("soft_margin_loss")
 #: Fakes let them name an axis that is not there.
 _AXIS = _words("softmax log_softmax softmin sort argsort")
-_WATCHED = _SAME | _FLOATING | _NOT_BOOL | _INPLACE | _BITS | _INDEXED | _TABLES | _AXIS
-#: Nothing is suspect of these where all tensors are of one floating dtype.
-_PLAIN = _WATCHED - _BITS - _INDEXED - _TABLES - _AXIS - {"index_add", "index_add_"}
+_WATCHED = (
+    _SAME | _FLOATING | _NOT_BOOL | _INPLACE | _BITS | _INDEXED | _TABLES | _AXIS | _NOT_COMPLEX | _NOT_HALF
+    | _NOT_INTEGER | _NOT_EMPTY | _MAY_WRITE | _ALIKE
+)  # fmt: skip
+#: Nothing is suspect of these where all tensors are of one floating dtype and none is expanded.
+_PLAIN = _WATCHED - _BITS - _INDEXED - _TABLES - _AXIS - _NOT_HALF - _NOT_EMPTY - _ALIKE - {"index_add", "index_add_"}
+_HALVES = (torch.float16, torch.bfloat16)
 _ATOMS = frozenset({int, float, bool, str, type(None)})
 
 #: Operation and dtypes that were tried before and ran.
@@ -88,7 +124,9 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
     tensors = _tensors_in(args, kwargs)
     if not tensors or not (_is_suspect(name, tensors, args) or _is_oddly_sized(name, tensors, args, kwargs)):
         return
-    key = (name, torch.is_autocast_enabled("cpu"), *[(tensor.dtype, tensor.dim()) for tensor in tensors])
+    looks = [(tensor.dtype, tensor.dim(), 0 in tensor.shape, _is_expanded(tensor)) for tensor in tensors]
+    settings = [repr(value) for value in (*args, *kwargs.values()) if type(value) in _ATOMS]
+    key = (name, torch.is_autocast_enabled("cpu"), *looks, *settings)
     if key in _passed:
         return
     with torch.no_grad():
@@ -123,6 +161,8 @@ def _is_all_one(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         kind = type(value)
         if kind is FakeTensor:
             dtype = value.dtype
+            if 0 in value.stride():
+                return False
             if first is None:
                 if not dtype.is_floating_point:
                     return False
@@ -152,6 +192,12 @@ def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool
         return True
     if name in _NOT_BOOL and any(tensor.dtype == torch.bool for tensor in tensors):
         return True
+    if name in _NOT_COMPLEX and any(tensor.dtype.is_complex for tensor in tensors):
+        return True
+    if name in _NOT_HALF and first in _HALVES:
+        return True
+    if name in _NOT_INTEGER and not _is_inexact(first):
+        return True
     if name in _BITS and any(_is_inexact(tensor.dtype) for tensor in tensors):
         return True
     if name in _INDEXED and tensors[-1].dtype not in (torch.int64, torch.int32):
@@ -172,9 +218,22 @@ def _is_oddly_sized(name: str, tensors: list[Tensor], args: tuple[Any, ...], kwa
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         rank = max(tensors[0].dim(), 1)
         return type(dim) is int and not -rank <= dim < rank
+    if name in _NOT_EMPTY and any(0 in tensor.shape for tensor in tensors):
+        return True
+    if name in _MAY_WRITE and _is_expanded(tensors[0]):
+        return True
+    if name in _ALIKE:
+        return any(tensor.shape != tensors[0].shape for tensor in tensors)
     if name in ("index_add", "index_add_"):
         return tensors[0].shape[1:] != tensors[-1].shape[1:]
     return False
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    """Return whether several of a tensor's elements are one in memory."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return False
+    return any(step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def _is_inexact(dtype: torch.dtype) -> bool:

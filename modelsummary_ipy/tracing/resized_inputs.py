@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from modelsummary_ipy.fake.fake_subclasses import copy_class
+from modelsummary_ipy.fake.known_values import MOST_VALUES
 from modelsummary_ipy.inputs.pytree import replace_tensors
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.torch_compat.distributed import empty_sharded, is_sharded
@@ -43,7 +45,8 @@ def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[i
             else:
                 made = copy_class(torch.empty(shape, dtype=tensor.dtype, device=tensor.device), tensor)
         values = constant_of(tensor) if isinstance(tensor, FakeTensor) else None
-        if values is not None:  # lengths, offsets: as many more as there are rows now, the last one again
+        # Lengths, offsets: as many more as there are rows now, the last one again.
+        if values is not None and values.numel() and math.prod(shape) <= MOST_VALUES:
             give_constant(made, _extend(values, shape))
         fresh[id(tensor)] = made.requires_grad_(tensor.requires_grad)
     args = tuple(replace_tensors(value, fresh) for value in prepared.args)

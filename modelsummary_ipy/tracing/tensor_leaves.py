@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,9 +34,18 @@ def build_spec(name: str, tensor: Tensor) -> TensorSpec:
     if spec is None:
         if len(_specs) > 100_000:
             _specs.clear()
+        if any(isinstance(size, Tensor) for size in shape):
+            return TensorSpec(name, _read_traced(shape), name_dtype(tensor.dtype), name_device(tensor.device))
         spec = TensorSpec(name, tuple(shape), name_dtype(tensor.dtype), name_device(tensor.device))
         _specs[key] = spec
     return spec
+
+
+def _read_traced(shape: Any) -> tuple[int, ...]:
+    """Return sizes as numbers: while ``torch.jit.trace`` runs they are tensors."""
+    with disable_function(), disable_dispatch(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that such a number is no step of what is traced
+        return tuple(map(int, shape))
 
 
 def read_shape(tensor: Tensor) -> tuple[int, ...]:

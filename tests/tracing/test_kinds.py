@@ -422,3 +422,65 @@ def test_graph_data_is_shown_as_the_input_it_is() -> None:
     seen = {spec.name: spec.shape for spec in ms.rows[0].inputs}
     assert seen == {"data['x']": (6, 4), "data['edges']": (2, 9), "scale": (1,)}
     assert {fact.spec.shape for fact in ms.story.trace.inputs} == {(6, 4), (2, 9), (1,)}
+
+
+class TracesItself(nn.Module):
+    """A forward that makes a ScriptModule of a layer, and calls it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        return torch.jit.trace(self.layer, x, check_trace=False)(x)
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_sizes_are_numbers_while_a_forward_traces_for_torchscript(engine: Any) -> None:
+    with quietly():
+        ms = ModelSummary(TracesItself(), (4, 3), engine=engine)
+        assert ms["layer"].inputs[0].shape == (4, 3)
+        assert ms["layer"].outputs[0].shape == (4, 2)
+        assert all(type(size) is int for row in ms.rows for spec in row.outputs for size in spec.shape)
+        ms.to_html()
+
+
+class Holder:
+    """What libraries put around a model."""
+
+    def __init__(self) -> None:
+        self.unet, self.steps = build_layers(), 10
+
+
+def test_what_holds_a_model_and_is_none_is_told_which_module_to_pass() -> None:
+    with pytest.raises(InputError, match=r"no torch\.nn\.Module itself; expected a module of it: model\.unet; for"):
+        ModelSummary(Holder(), (2, 8))  # type: ignore[arg-type]  # that is the mistake
+    with quietly():
+        exported = torch.export.export(build_layers(), (torch.randn(2, 8),))
+    with pytest.raises(InputError, match=r"ModelSummary\(model\.module\(\)"):
+        ModelSummary(exported, (2, 8))  # type: ignore[arg-type]  # as above
+
+
+class Lightning(nn.Module):
+    """A model that says what it is to be tried with."""
+
+    def __init__(self, example: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(7, 3)
+        self.example_input_array = example
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        y: Tensor = self.layer(x)
+        return y if scale is None else y * scale
+
+
+@pytest.mark.parametrize(
+    "example",
+    [torch.ones(4, 7), (torch.ones(4, 7), torch.ones(3)), {"x": torch.ones(4, 7), "scale": torch.ones(1)}],
+)
+def test_the_example_of_a_lightning_module_is_the_input_where_none_is_given(example: Any) -> None:
+    ms = ModelSummary(Lightning(example))
+    assert ms.error is None
+    assert ms.rows[0].inputs[0].shape == (4, 7)
+    assert len(ms.rows[0].inputs) == (1 if isinstance(example, Tensor) else 2)
+    assert [fact.given for fact in ms.story.trace.inputs] == ["inferred"] * len(ms.rows[0].inputs)

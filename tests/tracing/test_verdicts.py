@@ -1,0 +1,75 @@
+"""Whether a layer runs: a summary says what a real call of it says. ``python -m benchmarks verdicts`` tries 20,000."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.verdicts import judge, reason_of
+from modelsummary_ipy import ModelSummary
+from tests.reference import quietly
+
+
+@pytest.mark.parametrize("start", range(0, 400, 100))
+def test_layers_at_random_settings_pass_where_they_pass_for_real(start: int) -> None:
+    verdicts = [verdict for seed in range(start, start + 100) if (verdict := judge(seed)) is not None]
+    assert len(verdicts) > 50
+    assert {bool(verdict.real) for verdict in verdicts} == {True, False}
+    assert [verdict for verdict in verdicts if not verdict.agrees and not reason_of(verdict)] == []
+
+
+COMPLEX = torch.complex64
+REFUSED: list[tuple[nn.Module, Tensor]] = [
+    (nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=2), torch.randn(1, 4, 5, 5)),
+    (nn.ReLU(), torch.randn(2, 3, dtype=COMPLEX)),
+    (nn.ReLU(inplace=True), torch.randn(1, 3).expand(4, 3)),
+    (nn.Dropout(inplace=True), torch.randn(3).expand(4, 3)),
+    (nn.AvgPool3d(2), torch.randn(1, 4, 4, 4, 4, dtype=torch.bfloat16)),
+    (nn.AdaptiveAvgPool3d(2), torch.randn(2, 4, 4, 0, 4)),
+    (nn.RReLU(), torch.ones(2, 3, dtype=torch.int64)),
+    (nn.InstanceNorm2d(3), torch.randn(2, 3, 4, 4, dtype=COMPLEX)),
+    (nn.AdaptiveAvgPool2d(2), torch.randn(2, 3, 4, 4, dtype=COMPLEX)),
+]
+TAKEN: list[tuple[nn.Module, Tensor]] = [
+    (nn.ReLU(), torch.randn(1, 3).expand(4, 3)),
+    (nn.Dropout(), torch.randn(3).expand(4, 3)),
+    (nn.AdaptiveAvgPool3d(2), torch.randn(0, 4, 4, 4, 4)),
+    (nn.Tanh(), torch.randn(2, 3, dtype=COMPLEX)),
+    (nn.Linear(3, 2, dtype=COMPLEX), torch.randn(2, 3, dtype=COMPLEX)),
+    (nn.AvgPool2d(2), torch.randn(1, 4, 4, 4, dtype=torch.bfloat16)),
+    (nn.ReLU(), torch.ones(2, 3, dtype=torch.int64)),
+]
+
+
+@pytest.mark.parametrize("engine", ["auto", "fake"])
+@pytest.mark.parametrize(
+    ("layer", "x"), [*REFUSED, *TAKEN], ids=lambda value: str(value)[:40] if isinstance(value, nn.Module) else ""
+)
+def test_dtypes_overlaps_and_empty_dims_are_refused_as_for_real(layer: nn.Module, x: Tensor, engine: Any) -> None:
+    try:
+        layer(x)
+    except (RuntimeError, NotImplementedError) as error:
+        expected = str(error)
+    else:
+        expected = ""
+    with quietly():
+        ms = ModelSummary(layer, input_data=x, engine=engine)
+    assert ("" if ms.error is None else str(ms.error.__cause__)).split(":")[0] == expected.split(":")[0]
+
+
+class ExpandsThenWrites(nn.Module):
+    """Writes in place to what it expanded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, None].expand(-1, 4, -1).add_(1)
+
+
+def test_writing_to_an_expanded_tensor_fails_with_the_line() -> None:
+    ms = ModelSummary(ExpandsThenWrites(), (2, 3))
+    assert ms.error is not None
+    assert "more than one element of the written-to tensor" in str(ms.error.__cause__)
+    assert ms.error.source is not None
+    assert ms.error.source.startswith("test_verdicts.py:")

@@ -35,14 +35,18 @@ class restoring:  # a block, as contextlib names its own
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        restore, self._restore = self._restore, _nothing  # it may lead back to who holds this
         try:
-            self._restore()
+            restore()
         finally:
             blocks = _open.get(self._thread, [])
-            if self._restore in blocks:
-                blocks.remove(self._restore)
+            if restore in blocks:
+                blocks.remove(restore)
             if not blocks:
                 _open.pop(self._thread, None)
+
+
+def _nothing() -> None: ...
 
 
 _locks: weakref.WeakSet[ForkedLock] = weakref.WeakSet()

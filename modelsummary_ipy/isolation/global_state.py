@@ -18,6 +18,7 @@ from modelsummary_ipy.isolation.forks import ForkedLock, restoring
 from modelsummary_ipy.isolation.module_globals import ModuleGlobals
 from modelsummary_ipy.isolation.own_generators import OwnGenerators
 from modelsummary_ipy.isolation.process_state import grad_kept, modes_kept, process_state_kept
+from modelsummary_ipy.isolation.started_threads import StartedThreads
 from modelsummary_ipy.isolation.threads import AloneWatch
 from modelsummary_ipy.torch_compat.compiler import compiler_is_loaded
 from modelsummary_ipy.torch_compat.fakes import (
@@ -66,11 +67,13 @@ class GlobalState:
 
     Attributes:
         unread: Sizes of masks that a library would have looked at, had their values been known.
+        threads: Those that the forward starts.
     """
 
     def __init__(self, module_types: set[type]) -> None:
         self._namespaces = ModuleGlobals(module_types)
         self.unread: list[torch.Size] = []
+        self.threads = StartedThreads()
 
     @contextlib.contextmanager
     def kept(self, *, real: bool) -> Iterator[None]:
@@ -92,6 +95,7 @@ class GlobalState:
             stack.enter_context(grad_kept())  # around the globals, which may hold a mode that was entered
             stack.enter_context(self._namespaces.kept(real=real))
             stack.enter_context(modes_kept())
+            stack.enter_context(self.threads.watched())
             stack.enter_context(_masks_read(self.unread))  # innermost: what it notes is not the forward's to take back
             yield
 

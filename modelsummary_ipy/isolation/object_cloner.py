@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.fake.fake_subclasses import read_attributes
 from modelsummary_ipy.isolation.known_classes import CLONERS, clone_array, clone_namespace, clone_partial
+from modelsummary_ipy.model.class_cache import once_a_class
 from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec
 from modelsummary_ipy.model.tensor_meta import TensorTemplate
 from modelsummary_ipy.torch_compat.distributed import SHARED_MODULES
@@ -172,7 +173,7 @@ class Cloner:
 
     def copy_slots(self, value: Any, clone: Any) -> None:
         """Clone what is in the slots of an object."""
-        for slot in _slots(type(value)):  # type: ignore[arg-type]  # classes have a hash, whatever their instances have
+        for slot in _slots(type(value)):
             try:
                 item = slot.__get__(value)
             except AttributeError:  # a slot that was never filled
@@ -240,7 +241,7 @@ class Cloner:
             clone.__dict__[name] = self(item)
 
 
-@functools.lru_cache(maxsize=4096)
+@once_a_class
 def _has_python_state(kind: type) -> bool:
     """Return whether ``object.__new__`` and the attributes make a whole instance: no base is written in C.
 
@@ -258,9 +259,17 @@ def _has_python_state(kind: type) -> bool:
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
-@functools.lru_cache(maxsize=1024)
 def _slots(kind: Any) -> tuple[types.MemberDescriptorType, ...]:
     """List the slots of a class and its bases, themselves and not by name: a class may hide one of its base's."""
+    return _list_slots(kind) if _has_slots(kind) else ()
+
+
+@once_a_class
+def _has_slots(kind: type) -> bool:
+    return bool(_list_slots(kind))  # these themselves hold the class
+
+
+def _list_slots(kind: Any) -> tuple[types.MemberDescriptorType, ...]:
     bases = [base for base in kind.__mro__ if base is not functools.partial]  # whose members are no slots
     return tuple(item for base in bases for item in vars(base).values() if type(item) is _SLOT)
 

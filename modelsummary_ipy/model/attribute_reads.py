@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
+from modelsummary_ipy.model.class_cache import once_a_class
+
 __all__ = ["AttributeReads", "find_reads"]
 
 #: Who uses one of these may reach any attribute by its name.
@@ -33,7 +35,7 @@ class AttributeReads:
     elsewhere: frozenset[str]
 
 
-@functools.lru_cache(maxsize=4096)
+@once_a_class
 def find_reads(cls: type, base: type, method: str = "forward") -> AttributeReads:
     """Find what the code of a class reads.
 

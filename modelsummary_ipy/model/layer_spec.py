@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import sys
 from collections.abc import Callable
@@ -120,8 +119,10 @@ def find_kind(module: nn.Module) -> LayerKind | None:
         attributes of other types, or holds a weight that is more than a size and a dtype.
     """
     cls: Any = type(module)
-    if not _is_torchs_layer(cls):
-        return None
+    if cls not in _torchs_layers:
+        if not _is_torchs_layer(cls):
+            return None
+        _torchs_layers.add(cls)
     state = module.__dict__
     names = tuple(state)
     shape = _shapes.get((cls, names))
@@ -192,7 +193,9 @@ def _has_attributes(tensor: Tensor) -> bool:
     return len(gc.get_referents(tensor)) > 1 and bool(tensor.__dict__)
 
 
-@functools.lru_cache(maxsize=1024)
+_torchs_layers: set[type] = set()  # of a user's class nothing is kept: it would live for ever
+
+
 def _is_torchs_layer(cls: type[nn.Module]) -> bool:
     """Return whether a class is one of torch's layers, whose ``repr`` shows their settings and nothing else."""
     name = cls.__module__

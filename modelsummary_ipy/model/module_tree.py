@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.model.attribute_reads import find_reads
+from modelsummary_ipy.model.class_cache import once_a_class
 from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, LayerSpec, find_kind
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
 from modelsummary_ipy.model.packed_weights import read_packed
@@ -312,7 +313,7 @@ def _read_module(
     loose: tuple[tuple[str, int], ...],
 ) -> ModuleFact:
     module = found.module
-    facts = _read_class(type(module))  # type: ignore[arg-type]  # classes have a hash, whatever their instances say
+    facts = _read_class(type(module))
     inner = list(module._modules.values()) if module._modules else []
     return ModuleFact(
         index=index,
@@ -346,14 +347,14 @@ class _ClassFacts(NamedTuple):
     line: int
 
 
-@functools.lru_cache(maxsize=4096)
+@once_a_class
 def _read_class(cls: type[nn.Module]) -> _ClassFacts:
     code = _find_forward(cls)
     file, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
     # Who is a container of its own reaches its children by their index.
     if code is None or issubclass(cls, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
         return _ClassFacts(cls.__name__, cls.__module__, None, frozenset(), file, line)
-    reads = find_reads(cls, nn.Module)  # type: ignore[arg-type]  # as everywhere
+    reads = find_reads(cls, nn.Module)
     return _ClassFacts(cls.__name__, cls.__module__, reads.forward, reads.elsewhere, file, line)
 
 

@@ -56,6 +56,7 @@ _MANY_CALLS = 5000
 #: What is shown without being read by name is traced for this many seconds, and for as long as the first trace took.
 SECONDS = 1.5
 _ONCE = "traced once, as asked: formulas, which sizes work, and what else further traces show are unknown"
+_THREADS = "formulas and sizes that work are not searched: what fails in a thread at another size would be printed"
 _INTERRUPTED = "interrupted: formulas and sizes that work were not all searched; ms.formulas finds them"
 
 
@@ -143,8 +144,12 @@ class Pipeline:
         self._steps: dict[StepSettings, Training] = {}
         self._seconds, self._limit = seconds, SECONDS + seconds
         failure = traced.trace.failure
-        self._is_closed = request.trace_once or (failure is not None and failure.interrupted)  # nothing is traced again
-        self._stopped = _ONCE if request.trace_once and request.inputs is not None else ""  # what is not complete
+        has_interrupt = failure is not None and failure.interrupted
+        self._is_single = request.trace_once or traced.trace.starts_threads or has_interrupt  # for good
+        self._is_closed = self._is_single  # nothing is traced again
+        self._stopped = ""  # what is not complete
+        if request.inputs is not None and not has_interrupt:
+            self._stopped = _ONCE if request.trace_once else _THREADS if traced.trace.starts_threads else ""
         self._time = self._allow()
         self._errors: list[str] = []  # what of this package failed
 
@@ -180,7 +185,7 @@ class Pipeline:
 
     def _resume(self) -> None:
         """Let what time or an interrupt ended be searched to its end."""
-        if not self.request.trace_once:
+        if not self._is_single:
             self._is_closed, self._stopped, self._time = False, "", self._allow()
             for name in ("_batch", "_named", "_judged", "error"):
                 vars(self).pop(name, None)

@@ -323,6 +323,7 @@ class Trace:
         peak_bytes: Largest sum of live tensor storages during the forward, ``None`` if not measured.
         knows_saved: Whether what autograd saves was written down.
         input_storages: ``(storage number, bytes)`` of what the forward was called with.
+        starts_threads: Whether it started threads, whose calls are not among these.
     """
 
     calls: tuple[Call, ...]
@@ -337,6 +338,7 @@ class Trace:
     peak_bytes: int | None = None
     knows_saved: bool = False
     input_storages: tuple[tuple[int, int], ...] = ()
+    starts_threads: bool = False
 
     @property
     def model_type(self) -> str:

@@ -20,6 +20,7 @@ from modelsummary_ipy.fake.op_overrides import find_rule
 from modelsummary_ipy.isolation.global_state import GlobalState
 from modelsummary_ipy.isolation.interrupts import InterruptGate, InterruptsDeferred, find_gate
 from modelsummary_ipy.isolation.shadow import Shadow
+from modelsummary_ipy.model.class_cache import once_a_class
 from modelsummary_ipy.model.module_tree import ModuleTree
 from modelsummary_ipy.model.tensor_meta import TAG
 from modelsummary_ipy.records.op_events import OpEvents
@@ -162,10 +163,9 @@ def trace(
         finally:
             gate.is_open = False
     result = tracer.finish(error, inputs, method)
+    found = replace(result.trace, starts_threads=global_state.threads.some)
     return replace(
-        result,
-        is_unread=bool(global_state.unread),
-        goes_backward=tracer.aten_log.goes_backward,
+        result, trace=found, is_unread=bool(global_state.unread), goes_backward=tracer.aten_log.goes_backward
     )
 
 
@@ -322,7 +322,7 @@ class _Tracer:
 
         def set_inputs(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             with disable_function():
-                names = _parameter_names(module, "forward")
+                names = _parameter_names(type(module), "forward")
                 leaves = find_argument_leaves(args, kwargs, names, whole=call.caller is None)
                 call.set_inputs(leaves, self._work.param_of)
 
@@ -346,7 +346,7 @@ class _Tracer:
         call.lazy = fact.lazy and call.call_index == 0
         call.places = find_lines(sys._getframe(2), self._stop, 1) if caller is not None else ()
         call.arguments = _list_arguments(args, kwargs)
-        leaves = find_argument_leaves(args, kwargs, _parameter_names(module, method), whole=caller is None)
+        leaves = find_argument_leaves(args, kwargs, _parameter_names(type(module), method), whole=caller is None)
         call.set_inputs(leaves, self._work.param_of)
         if self._observer is not None and self._observer(call.index + 1, path):
             raise TraceCancelled
@@ -486,14 +486,8 @@ def _list_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[t
     return tuple((name, value) for name, value in named if value is not ...)
 
 
-_names_of: dict[tuple[type, str], tuple[str, ...]] = {}
-
-
-def _parameter_names(module: nn.Module, method: str) -> tuple[str, ...]:
-    key = (type(module), method)
-    names = _names_of.get(key)
-    if names is None:
-        written = inspect.unwrap(getattr(type(module), method, None) or (lambda: None))  # below the decorators
-        code = getattr(written, "__code__", None)
-        names = _names_of[key] = tuple(code.co_varnames[1 : code.co_argcount]) if code else ()
-    return names
+@once_a_class
+def _parameter_names(kind: type[nn.Module], method: str) -> tuple[str, ...]:
+    written = inspect.unwrap(getattr(kind, method, None) or (lambda: None))  # below the decorators
+    code = getattr(written, "__code__", None)
+    return tuple(code.co_varnames[1 : code.co_argcount]) if code else ()

@@ -120,7 +120,8 @@ def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
     by hand (``F.linear(x, self.fc.weight)``), tied weights, single parameters (mask tokens), poolers.
     """
     story = evidence.story
-    if story.trace.failure is not None or story.trace.engine == "static" or not evidence.calls:
+    trace = story.trace
+    if trace.failure is not None or trace.engine == "static" or trace.starts_threads or not evidence.calls:
         return
     rows = _first_rows(evidence)
     for fact in _unused(evidence):

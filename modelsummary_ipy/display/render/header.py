@@ -162,6 +162,8 @@ def find_caveats(story: Story) -> tuple[str, ...]:
     lines = []
     if sharding := find_sharding(story):
         lines.append(sharding)
+    if story.trace.starts_threads:
+        lines.append("the forward starts threads: what these call is in no row and in no total")
     if story.unknown_ops:
         lines.append("not counted in MACs: " + ", ".join(plain(op) for op in story.unknown_ops))
     if any(("is_causal", True) in aten_op.arguments for call in story.trace.calls for aten_op in call.aten_ops):

@@ -1,0 +1,134 @@
+"""A forward that starts threads: the tasks of a pool are traced, and of plain threads it is said that they are not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy import ModelSummary
+
+SUBMIT, START = ThreadPoolExecutor.submit, threading.Thread.start
+NOTE = "the forward starts threads: what these call is in no row and in no total"
+
+
+class Branches(nn.Module):
+    """Runs two layers one after the other, or each in a thread of its own."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.a, self.b, self.how = nn.Linear(4, 4), nn.Conv1d(3, 3, 1), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = (self.a, self.b)
+        if self.how == "plain":
+            u, v = [branch(x) for branch in branches]
+        elif self.how == "thread":
+            u, v = run_in_threads(branches, x)
+        else:
+            with ThreadPoolExecutor(2) as pool:
+                if self.how == "map":
+                    u, v = pool.map(lambda branch: branch(x), branches)
+                elif self.how == "asyncio":
+                    u, v = asyncio.run(run_in_loop(pool, branches, x))
+                else:
+                    u, v = [future.result() for future in [pool.submit(branch, x) for branch in branches]]
+        return torch.relu(u) + v
+
+
+async def run_in_loop(pool: ThreadPoolExecutor, branches: Any, x: Tensor) -> list[Tensor]:
+    loop = asyncio.get_running_loop()
+    return list(await asyncio.gather(*[loop.run_in_executor(pool, branch, x) for branch in branches]))
+
+
+def run_in_threads(branches: Any, x: Tensor) -> list[Tensor]:
+    made: dict[int, Tensor] = {}
+    threads = [
+        threading.Thread(target=lambda place=place, branch=branch: made.__setitem__(place, branch(x)))
+        for place, branch in enumerate(branches)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [made[0], made[1]]
+
+
+def list_rows(ms: ModelSummary) -> list[Any]:
+    return [(row.path, row.type_name, row.status, row.inputs, row.outputs, row.num_params) for row in ms.rows]
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+@pytest.mark.parametrize("how", ["map", "submit", "asyncio"])
+def test_the_tasks_of_a_pool_are_traced(how: str, engine: Any) -> None:
+    plain = ModelSummary(Branches("plain"), (2, 3, 4), engine=engine)
+    ms = ModelSummary(Branches(how), (2, 3, 4), engine=engine)
+    assert ms.error is None
+    assert list_rows(ms) == list_rows(plain)
+    assert ms.total_mult_adds == plain.total_mult_adds == 2 * 3 * 4 * 4 + 2 * 3 * 3 * 4
+    assert ms.flags == plain.flags == ()
+    assert NOTE not in str(ms)
+    assert (ThreadPoolExecutor.submit, threading.Thread.start) == (SUBMIT, START)
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_of_plain_threads_it_is_said_that_they_are_not(engine: Any) -> None:
+    ms = ModelSummary(Branches("thread"), (2, 3, 4), engine=engine)
+    assert ms.error is None
+    assert ms[""].outputs[0].shape == (2, 3, 4)
+    assert NOTE in str(ms)
+    assert NOTE in ms.to_html()
+    assert "formulas and sizes that work are not searched" in str(ms)  # where they fail, a thread prints a traceback
+    assert ms.formulas == {}
+    assert "unused-layer" not in [flag.rule for flag in ms.flags]  # it may be used there
+    assert (ThreadPoolExecutor.submit, threading.Thread.start) == (SUBMIT, START)
+
+
+class Fails(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        with ThreadPoolExecutor(1) as pool:
+            future: Future[Tensor] = pool.submit(nn.Linear(5, 2), x)
+            assert isinstance(future.exception(), RuntimeError)
+            return future.result()
+
+
+def test_a_task_that_fails_is_the_failure_of_who_reads_its_result() -> None:
+    ms = ModelSummary(Fails(), (2, 3))
+    assert ms.error is not None
+    assert ms.error.row is not None
+    assert ms.rows[ms.error.row].type_name == "Linear"
+
+
+class Meets(nn.Module):
+    """Waits until another thread has submitted a task of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        BEGAN.set()
+        assert RAN.wait(20)
+        return x + 1
+
+
+BEGAN, RAN = threading.Event(), threading.Event()
+
+
+def test_pools_of_other_threads_run_as_they_do() -> None:
+    names: list[str] = []
+
+    def submit() -> None:
+        BEGAN.wait(20)
+        with ThreadPoolExecutor(1, thread_name_prefix="own") as pool:
+            names.append(pool.submit(lambda: threading.current_thread().name).result())
+        RAN.set()
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    ms = ModelSummary(Meets(), (2, 3))
+    thread.join()
+    assert ms.error is None
+    assert names == ["own_0"]
+    assert NOTE not in str(ms)

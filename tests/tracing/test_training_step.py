@@ -221,6 +221,23 @@ def test_a_class_of_optimizers_serves_and_the_users_own_is_copied() -> None:
     assert_equal(ours, run_real_step(fresh, (x,), optimizer=own))
 
 
+class FailsAtItsStep(torch.optim.SGD):
+    def step(self, closure: Any = None) -> Any:
+        raise ValueError("no step")
+
+
+def test_an_optimizer_that_fails_is_told_and_leaves_values_unknown_to_other_traces() -> None:
+    model = Does(lambda model, x: model.layer(x) * float(model.layer.weight.norm()), layer=nn.Linear(2, 2))
+    plain = nn.Linear(2, 2)
+    failing = ModelSummary(plain, (3, 2), optimizer=FailsAtItsStep(plain.parameters(), 0.1)).training
+    assert failing.reason == "the optimizer's step fails: ValueError: no step"
+    ms = ModelSummary(Does(lambda model, x: model.layer(x), layer=nn.Linear(2, 2)), (3, 2), optimizer="adafactor")
+    assert ms.training.reason == ""
+    mode = ms.pipeline.traced.shadow._own_mode()
+    assert mode.assumed_number is None
+    assert "needs" in ModelSummary(model, (3, 2), engine="fake").story.trace.failure.limit  # type: ignore[union-attr]
+
+
 def test_gradients_of_the_user_stay_and_do_not_count() -> None:
     model, x = nn.Linear(8, 4), torch.randn(2, 8)
     bare = trace_training(model, x)

@@ -100,12 +100,16 @@ class _Step:
                 log.name([tensor.grad], "gradient", index)
         log.phase = "optimizer"
         with disable_function():  # no call of the forward is among what it runs
-            self._run_optimizer(self._settings.optimizer.make(self._work))
+            mode = self._work.fake_mode
+            assert mode is not None
+            mode.assumed_number = 1.0  # a norm, a count of steps: no size depends on them
+            try:
+                self._run_optimizer(self._settings.optimizer.make(self._work))
+            finally:
+                mode.assumed_number = None  # other traces share the mode
 
     def _run_optimizer(self, optimizer: Optimizer) -> None:
         log = self.log
-        assert self._work.fake_mode is not None
-        self._work.fake_mode.assumed_number = 1.0  # a norm, a count of steps: no size depends on them
         log.is_warming = True  # the state is there from the second step on
         optimizer.step()
         for tensor, state in optimizer.state.items():
@@ -113,7 +117,6 @@ class _Step:
             log.name([leaf for _, leaf in find_leaves(state)], "optimizer state", index)
         log.begin_optimizer()
         optimizer.step()
-        self._work.fake_mode.assumed_number = None
 
 
 class _Reader:

@@ -59,6 +59,7 @@ class ModelSummary(Facts, Exports):
             ``torch.optim`` or your own one, which is copied.
         loss: Loss of the training step, a function of the output and, if it takes two, of a target that is made up. By
             default the model's own, or the sum of what it gives.
+        precision, accumulate: Of the training step: ``"as is"``, ``"bf16"`` or ``"bf16-mixed"``, and its batches.
         trace_once: Whether the forward's Python runs exactly once: for one that writes, or takes long. What only
             further traces show is then unknown: formulas, which sizes work, fixes, what depends on the batch.
         arguments: Inputs by the names of the method's parameters, as the magic takes them: ``input_ids=(1, 64)``.
@@ -92,13 +93,15 @@ class ModelSummary(Facts, Exports):
         memory: str | int | None = None,
         optimizer: Any = "adamw",
         loss: Callable[..., Any] | None = None,
+        precision: str = "as is",
+        accumulate: int = 1,
         trace_once: bool = False,
         observer: Observer | None = None,
         **arguments: Any,
     ) -> None:
         check_model(model)
         check_initialised(model)
-        assumed = read_assumptions(model, memory, optimizer, loss)
+        assumed = read_assumptions(model, memory, optimizer, loss, precision, accumulate)
         declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
         given: ModelInputs | None = None
         if arguments or inputs is not None or input_size is not None or input_data is not None:

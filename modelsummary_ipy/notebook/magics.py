@@ -38,7 +38,7 @@ from modelsummary_ipy.notebook.options import (
     write_option,
 )
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.training import OPTIMIZERS
+from modelsummary_ipy.records.training import OPTIMIZERS, PRECISIONS
 
 if TYPE_CHECKING:
     from modelsummary_ipy.notebook.autoshow import AutoShow
@@ -108,6 +108,8 @@ class SummaryMagics(Magics):
         help="Optimizer of the training step: adamw (default), sgd, momentum, adam, adafactor, lion, with -single or "
         "-fused; or a variable that holds one.",
     )
+    @argument("--precision", choices=PRECISIONS[1:], help="Precision of the training step, if not that of the model.")
+    @argument("--accumulate", type=int, metavar="N", help="Add the gradients of N batches before the optimizer's step.")
     @argument("--loss", help="Loss of the training step: nn.CrossEntropyLoss(), a variable; default: sum of outputs.")
     @argument("--fix", action="store_true", help="If it fails, show the best fix as a diff, and offer it as a cell.")
     @argument("--trace-once", action="store_true", help="Run the forward's Python exactly once: no formulas, no fixes.")
@@ -235,6 +237,8 @@ class SummaryMagics(Magics):
             "ignore": ignore,
             "memory": options.memory or self.memory or None,
             "optimizer": read_optimizer_name(options.optimizer or self.optimizer, names),
+            "precision": options.precision or PRECISIONS[0],
+            "accumulate": 1 if options.accumulate is None else options.accumulate,
             "loss": evaluate(options.loss, names) if options.loss else None,
             "trace_once": options.trace_once,
         }

@@ -12,6 +12,7 @@ from modelsummary_ipy.costs import read_budget, write_budget
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.training import PRECISIONS
 from modelsummary_ipy.tracing.engine import Engine
 from modelsummary_ipy.tracing.training_step import StepSettings, check_loss, read_optimizer
 
@@ -70,9 +71,11 @@ def read_assumptions(
     memory: str | int | None = None,
     optimizer: Any = None,
     loss: Callable[..., Any] | None = None,
+    precision: str | None = None,
+    accumulate: int | None = None,
     base: Assumptions | None = None,
 ) -> Assumptions:
-    """Read a memory budget, an optimizer and a loss; what is ``None`` stays as in ``base``.
+    """Read a memory budget and what a step is made of; what is ``None`` stays as in ``base``.
 
     Raises:
         InputError: If one of them can't be read.
@@ -85,6 +88,13 @@ def read_assumptions(
         step = step._replace(optimizer=read_optimizer(optimizer, model))
     if loss is not None:
         step = step._replace(loss=loss)
+    if precision is not None:
+        _check_choice("precision", precision, PRECISIONS)
+        step = step._replace(precision=precision)
+    if accumulate is not None:
+        if type(accumulate) is not int or accumulate < 1:
+            raise InputError(f"accumulate={accumulate!r}", "one or more batches", "accumulate=4")
+        step = step._replace(accumulate=accumulate)
     if budget is None:
         return base._replace(step=step)
     return Assumptions(step, budget, write_budget(budget, memory))

@@ -10,7 +10,18 @@ from typing import Literal, NamedTuple
 
 from modelsummary_ipy.records.trace import Failure
 
-__all__ = ["CATEGORIES", "OPTIMIZERS", "Category", "Held", "Moment", "Phase", "Point", "StorageLife", "Training"]
+__all__ = [
+    "CATEGORIES",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "Category",
+    "Held",
+    "Moment",
+    "Phase",
+    "Point",
+    "StorageLife",
+    "Training",
+]
 
 Phase = Literal["forward", "backward", "optimizer"]
 Category = Literal[
@@ -32,6 +43,10 @@ OPTIMIZERS: tuple[str, ...] = (
     *(f"{name}-single" for name in _NAMES),
     *(f"{name}-fused" for name in ("sgd", "momentum", "adam", "adamw")),
 )
+
+
+#: The precisions that a step may be trained in.
+PRECISIONS: tuple[str, ...] = ("as is", "bf16", "bf16-mixed")
 
 
 class StorageLife(NamedTuple):

@@ -106,7 +106,7 @@ def trace(
     record_ops: bool = False,
     keep_interrupted: bool = False,
     log: Callable[..., Any] | None = None,
-    then: Callable[[Any], None] = lambda output: None,
+    then: Callable[[Any], Any] = lambda output: None,
 ) -> TraceResult:
     """Run ``method`` of the copy once and write down every call.
 
@@ -219,10 +219,11 @@ class _Tracer:
         self._links.link_inputs(leaves)
         self.aten_log.begin(self._work.param_tensors.values(), [tensor for _, tensor in leaves])
 
-    def run(self, method: str, inputs: Prepared, then: Callable[[Any], None]) -> None:
+    def run(self, method: str, inputs: Prepared, then: Callable[[Any], Any]) -> None:
         if method == "forward":
-            return then(self._work.module(*inputs.args, **inputs.kwargs))
-        return then(self.call_module(self._work.module, inputs.args, inputs.kwargs, method))
+            then(self._work.module(*inputs.args, **inputs.kwargs))
+        else:
+            then(self.call_module(self._work.module, inputs.args, inputs.kwargs, method))
 
     # -- modules ------------------------------------------------------------------------------------------------------
 

@@ -89,14 +89,17 @@ def run_real_step(
     optimizer: Callable[[Any], torch.optim.Optimizer],
     loss: Callable[[Any], Tensor] = sum_outputs,
     method: str = "forward",
+    accumulate: int = 1,
+    autocast: bool = False,
 ) -> RealStep:
     """Run two steps of training for real and follow the second: the first makes the optimizer's state."""
     call = model if method == "forward" else getattr(model, method)
     own = optimizer([param for param in model.parameters() if param.requires_grad])
 
     def take_step(storages: _Storages | None, step: RealStep) -> None:
-        output = call(*args, **(kwargs or {}))
-        total = loss(output)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            output = call(*args, **(kwargs or {}))
+            total = loss(output)
         ends = [len(storages.live)] if storages else []
         total.backward()
         ends += [len(storages.live)] if storages else []
@@ -115,15 +118,19 @@ def run_real_step(
     with _collector_off():
         take_step(None, RealStep())
         own.zero_grad(set_to_none=True)
+        for _ in range(accumulate - 1):
+            loss(call(*args, **(kwargs or {}))).backward()
         for leaf in tree_leaves((args, dict(kwargs or {}))):
             if isinstance(leaf, Tensor):
                 leaf.grad = None
+        gradients = [param.grad for param in model.parameters() if param.grad is not None]
         storages, step = _Storages(), RealStep()
         leaves = [leaf for leaf in tree_leaves((args, dict(kwargs or {}))) if isinstance(leaf, Tensor)]
         state = [leaf for leaf in tree_leaves(list(own.state.values())) if isinstance(leaf, Tensor)]
-        for tensor in [*model.parameters(), *model.buffers(), *leaves, *state]:
+        for tensor in [*model.parameters(), *model.buffers(), *leaves, *state, *gradients]:
             storages.see(tensor)
         step.state = sum(tensor.nbytes for tensor in state)
+        del gradients
         storages.live.append(storages.now)
         with storages:
             take_step(storages, step)

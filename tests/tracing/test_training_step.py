@@ -408,3 +408,44 @@ def test_torchs_own_tracker_says_the_same(name: str) -> None:
     peak = tracker.get_tracker_snapshot("peak")
     total = next(iter(peak.values()))["Total"]
     assert ours.peak_bytes == pytest.approx(total, rel=0.01)
+
+
+# -- precision and accumulation ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["perceptron", "convolutions", "encoder layer", "bert", "checkpoint"])
+def test_a_batch_after_the_first_finds_gradients_there(name: str) -> None:
+    make, give = MODELS[name]
+    model, args = make(), give()
+    ours = trace_training(model, *args, accumulate=4)
+    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, accumulate=4))
+
+
+@pytest.mark.parametrize("name", ["perceptron", "attention function", "encoder layer", "bert"])
+def test_mixed_precision_takes_what_a_real_step_under_autocast_takes(name: str) -> None:
+    make, give = MODELS[name]
+    model, args = make(), give()
+    ours = trace_training(model, *args, precision="bf16-mixed")
+    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, autocast=True))
+
+
+def test_under_autocast_a_batch_norm_is_known_but_for_the_dtype_of_its_statistics() -> None:
+    make, give = MODELS["convolutions"]
+    model, args = make(), give()
+    real = run_real_step(copy.deepcopy(model), args, optimizer=adamw, autocast=True)
+    assert trace_training(model, *args, precision="bf16-mixed").peak_bytes == pytest.approx(max(real.live), rel=0.001)
+
+
+@pytest.mark.parametrize("name", ["perceptron", "convolutions", "encoder layer", "bert"])
+def test_a_model_cast_to_bfloat16_takes_what_a_real_one_takes(name: str) -> None:
+    make, give = MODELS[name]
+    model, args = make(), give()
+    ours = trace_training(model, *args, precision="bf16")
+    cast = tuple(arg.bfloat16() if arg.is_floating_point() else arg for arg in args)
+    assert_equal(ours, run_real_step(copy.deepcopy(model).bfloat16(), cast, optimizer=adamw))
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "int4"}, {"accumulate": 0}, {"accumulate": True}, {"accumulate": "2"}])
+def test_a_precision_and_a_number_of_batches_are_checked(wrong: Any) -> None:
+    with pytest.raises(InputError, match="expected"):
+        ModelSummary(nn.Linear(2, 2), (1, 2), **wrong)

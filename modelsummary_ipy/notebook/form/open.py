@@ -37,6 +37,8 @@ def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> Summ
         "ignore": request.ignore,
         "optimizer": assumed.step.optimizer,
         "loss": assumed.step.loss,
+        "precision": assumed.step.precision,
+        "accumulate": assumed.step.accumulate,
     }
 
     def make(inputs: ModelInputs, **keywords: Any) -> ModelSummary:

@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
+from modelsummary_ipy.inputs.pytree import replace_tensors
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
@@ -23,8 +25,8 @@ from modelsummary_ipy.tracing.fake_failures import find_need_of_values
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.resized_inputs import resize_inputs
 from modelsummary_ipy.tracing.source_lines import trim_error
-from modelsummary_ipy.tracing.tensor_leaves import find_leaves
-from modelsummary_ipy.tracing.tracer import TraceResult, trace
+from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves, find_leaves
+from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
 from modelsummary_ipy.tracing.training_step.losses import NoLossError, make_loss
 from modelsummary_ipy.tracing.training_step.optimizers import OptimizerChoice
 from modelsummary_ipy.tracing.training_step.storage_lives import Life, StepLog
@@ -33,10 +35,20 @@ __all__ = ["StepSettings", "trace_step"]
 
 
 class StepSettings(NamedTuple):
-    """What a step is made of besides the model: an optimizer, and a loss or ``None`` for the usual one."""
+    """What a step is made of besides the model.
+
+    Attributes:
+        optimizer: The optimizer.
+        loss: A loss; ``None`` for the usual one.
+        precision: ``"as is"``, ``"bf16"`` (model and inputs are cast) or ``"bf16-mixed"`` (forward and loss under
+            autocast).
+        accumulate: How many batches a step takes the gradients of.
+    """
 
     optimizer: OptimizerChoice
     loss: Callable[..., Any] | None = None
+    precision: str = "as is"
+    accumulate: int = 1
 
 
 def trace_step(
@@ -71,8 +83,17 @@ def trace_step(
         resized = resize_inputs(prepared, work, shapes) if shapes else prepared
         if resized is None:
             return Training(optimizer=name, reason="the input has tensors that can't be made at other sizes")
+        if settings.precision == "bf16":
+            resized = _cast(work, resized)
         step = _Step(work, settings)
-        made = trace(work, resized, request.shadow.tree, method=request.method, log=step.make_log, then=step.go_on)
+
+        def run(then: Callable[[Any], Any]) -> TraceResult:
+            with step.autocast():
+                return trace(work, resized, request.shadow.tree, method=request.method, log=step.make_log, then=then)
+
+        made = run(step.go_backward) if settings.accumulate > 1 else None  # gradients are there from then on
+        if made is None or made.error is None:
+            made = run(step.go_on)
         return _Reader(step.log, made, first, row_of_call, settings.loss is not None).read(name)
 
 
@@ -83,22 +104,21 @@ class _Step:
         self._work = work
         self._settings = settings
         self.log: StepLog
+        self._stack = ExitStack()
+
+    def autocast(self) -> ExitStack:
+        """Begin autocast, which ends with the loss."""
+        if self._settings.precision == "bf16-mixed":
+            self._stack.enter_context(torch.autocast(self._work.device.type, dtype=torch.bfloat16))
+        return self._stack
 
     def make_log(self, current: Callable[[], RunningCall | None]) -> StepLog:
         self.log = StepLog(current, self._work)
         return self.log
 
     def go_on(self, output: Any) -> None:
-        log, params = self.log, self._work.param_tensors
-        log.add_lazy(params)
-        loss = make_loss(output, self._settings.loss)
-        log.phase = "backward"
-        loss.backward()
-        log.node = None
-        for index, tensor in params.items():
-            if tensor.grad is not None:
-                log.name([tensor.grad], "gradient", index)
-        log.phase = "optimizer"
+        loss = self.go_backward(output)  # it lives to the end of the step
+        self.log.phase = "optimizer"
         with disable_function():  # no call of the forward is among what it runs
             mode = self._work.fake_mode
             assert mode is not None
@@ -107,6 +127,20 @@ class _Step:
                 self._run_optimizer(self._settings.optimizer.make(self._work))
             finally:
                 mode.assumed_number = None  # other traces share the mode
+        del loss
+
+    def go_backward(self, output: Any) -> Tensor:
+        log, params = self.log, self._work.param_tensors
+        log.add_lazy(params)
+        loss = make_loss(output, self._settings.loss)
+        self._stack.close()
+        log.phase = "backward"
+        loss.backward()
+        log.node = None
+        for index, tensor in params.items():
+            if tensor.grad is not None:
+                log.name([tensor.grad], "gradient", index)
+        return loss
 
     def _run_optimizer(self, optimizer: Optimizer) -> None:
         log = self.log
@@ -117,6 +151,19 @@ class _Step:
             log.name([leaf for _, leaf in find_leaves(state)], "optimizer state", index)
         log.begin_optimizer()
         optimizer.step()
+
+
+def _cast(work: Shadow, prepared: Prepared) -> Prepared:
+    """Cast a copy and its floating inputs to bfloat16, as ``model.bfloat16()`` does."""
+    assert work.fake_mode is not None
+    with work.fake_mode, torch.no_grad():
+        for tensor in work.param_tensors.values():
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.bfloat16()
+        leaves = find_argument_leaves(prepared.args, prepared.kwargs)
+        fresh = {id(leaf): leaf.detach().bfloat16() for _, leaf in leaves if leaf.is_floating_point()}
+    args, kwargs = replace_tensors(prepared.args, fresh), replace_tensors(prepared.kwargs, fresh)
+    return Prepared(args, kwargs, prepared.facts)
 
 
 class _Reader:

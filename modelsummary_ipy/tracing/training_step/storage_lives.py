@@ -98,6 +98,9 @@ class StepLog:
             self._follow(tensor, "parameter", kinds.get(id(tensor)))
         for tensor in inputs:
             self._follow(tensor, "input")
+        for index, tensor in self._work.param_tensors.items():
+            if tensor.is_leaf and tensor.grad is not None:  # of the batches before
+                self._follow(tensor.grad, "gradient", index)
 
     def close(self) -> None:
         """Let go of the storages that outlive the step."""

@@ -78,7 +78,9 @@ class Axis:
             return first
         kinds = {factor.kind for factor in first.factors}
         kind: Kind = kinds.pop() if len(kinds) == 1 else "input" if "input" in kinds else "mixed"
-        factors = [Factor(size, kind, first.roots, f"{write_axis(first)}′")] if size != 1 and first.factors else []
+        if not first.factors:
+            kind = "mixed"  # what a dim of 1 becomes has no past
+        factors = [Factor(size, kind, first.roots, f"{write_axis(first)}′")] if size != 1 else []
         return Axis(factors, size, first)
 
     def __add__(self, other: Size) -> Axis:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.records.op_events import OpEvent, TensorRef
+from modelsummary_ipy.records.op_events import AxisFindingKind, OpEvent, TensorRef
 
-__all__ = ["PRODUCTS", "Checks", "Kind", "list_refs"]
-
-Kind = Literal["carved", "softmax", "heads", "mask", "table", "along"]
+__all__ = ["PRODUCTS", "Checks", "list_refs"]
 
 
 def _names(*names: str) -> frozenset[str]:
@@ -19,6 +17,11 @@ def _names(*names: str) -> frozenset[str]:
 
 #: Operations in which an axis that two tensors share disappears.
 PRODUCTS = _names("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "linear", "convolution", "dot")
+_REDUCTIONS = _names("mean", "sum", "var", "std", "amax", "amin", "linalg_vector_norm", "var_mean", "max", "min")
+_PICKS = _names("argmax", "argmin", "gather", "index", "index_select", "topk")
+_NORMS = _names("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm")
+_RANDOM = _names("randn", "rand", "normal", "bernoulli")
+_ELEMENTWISE = _names("add", "sub", "mul", "div", "where", "masked_fill", "maximum", "minimum")
 _SCORES = _names("mm", "bmm", "baddbmm")
 _ATTENTION = _names("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
 _SOFTMAXES = _names("_softmax", "_safe_softmax", "softmax")
@@ -41,7 +44,7 @@ class Walk(Protocol):
     def axes_of(self, ref: TensorRef) -> list[Axis]:
         """Return the axes of a tensor."""
 
-    def find(self, kind: Kind, index: int, *axes: Axis) -> None:
+    def find(self, kind: AxisFindingKind, index: int, *axes: Axis) -> None:
         """Note what an operation does."""
 
 
@@ -61,11 +64,24 @@ class Checks:
         self._softmaxes: dict[int, tuple[Axis, int | None]] = {}
         self._sums: set[int] = set()
         self._masks: dict[int, list[Axis]] = {}
+        self._noise: set[int] = set()
+        self._of_tables: set[int] = set(tables)
+        self._featureless: set[int] = set()
 
-    def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], contracted: Sequence[Axis]) -> None:
-        """Look at one operation, whose results have axes already."""
+    def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
+        """Look at one operation, whose results have axes already.
+
+        Args:
+            index: Its place.
+            event: The operation.
+            refs: The tensors that it reads.
+            met: Pairs of axes that had to be equal.
+        """
+        if event.op in _RANDOM and not any(axis.has("B") for axis in self._walk.axes_of(event.outputs[0])):
+            self._noise.add(event.outputs[0].number)
         if not refs:
             return
+        contracted = [axis for pair in met for axis in pair if not axis.is_plain]
         first, made = refs[0], event.outputs[0].number
         axes = self._walk.axes_of(first)
         dims = event.args.get("dim", event.args.get("dims"))
@@ -74,10 +90,12 @@ class Checks:
             if first.number in self._scores and not axes[places[0]].has("B"):  # which is another rule's
                 self._softmaxes[made] = axes[places[0]], places[0] % len(axes) - len(axes)
             self._check_mask(index, axes[places[0]], first)
+            if axes[places[0]].size == 1 and first.number not in self._scores and len(axes) > 1:
+                self._walk.find("single", index, axes[places[0]])
         elif event.op in _SAME_SHAPE | _MOVES:
             self._pass_on(event, refs)
-        elif event.op == "aten.sum" and first.number in self._softmaxes:
-            self._sums.add(made)
+        elif event.op in _REDUCTIONS and places:
+            self._check_reduction(index, event, first, axes, places)
         elif event.op in _ALONG:
             for place in places:
                 if axes[place].has("B"):
@@ -90,11 +108,22 @@ class Checks:
                 self._walk.find("table", index, end)
         if event.op in PRODUCTS:
             self._check_product(index, refs, contracted)
+            self._check_parts(index, refs, event, met)
+        elif event.op in _NORMS:
+            self._check_norm(index, axes)
+        elif event.op in _PICKS:
+            self._check_pick(index, event, axes, places)
+        elif event.op == "aten.cat":
+            self._check_joined(index, event, refs)
+        elif event.op in _ELEMENTWISE and not event.op.endswith("_"):
+            self._check_aligned(index, refs, event, met)
         if event.op in _SCORES and not any(ref.number in self._tables for ref in refs):
             self._scores.add(made)
 
     def _pass_on(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         made = event.outputs[0]
+        if len(refs) == 1 and refs[0].number in self._of_tables:
+            self._of_tables.add(made.number)
         for ref in refs:
             if ref.number in self._scores:
                 self._scores.add(made.number)
@@ -141,6 +170,99 @@ class Checks:
         axis = keys[-2]
         if len(axis.factors) == 1 and axis.is_feature and axis.factors[0].half and axis.size > 1:
             self._walk.find("heads", index, axis)
+
+    # -- the batch ----------------------------------------------------------------------------------------------------
+
+    def _check_reduction(
+        self, index: int, event: OpEvent, ref: TensorRef, axes: Sequence[Axis], places: Sequence[int]
+    ) -> None:
+        made = event.outputs[0]
+        if ref.number in self._softmaxes:
+            self._sums.add(made.number)
+        reduced = [axes[place] for place in places]
+        rest = self._walk.axes_of(made)
+        if len(reduced) == 1 and reduced[0].has("B") and event.args.get("keepdim") and len(axes) > 1:
+            self._walk.find("reduced", index, reduced[0])
+        if len(reduced) == 1 and reduced[0].is_feature and any(map(_is_position, rest)):
+            self._featureless.update(out.number for out in event.outputs)
+
+    def _check_pick(self, index: int, event: OpEvent, axes: Sequence[Axis], places: Sequence[int]) -> None:
+        """Look entries of the batch up, or where the largest one is."""
+        given = event.args.get("indices")
+        if isinstance(given, list):
+            places = [place for place, item in enumerate(given) if isinstance(item, TensorRef)]
+            if len(places) != 1 or event.outputs[0].shape != tuple(axis.size for axis in axes):
+                return
+        for place in places[:1]:
+            if axes[place].has("B") and len(axes) > 1:
+                self._walk.find("picked", index, axes[place])
+
+    def _check_joined(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+        """Put a constant behind the batch, or two feature maps below each other."""
+        if len(refs) < 2:
+            return
+        refs = [ref for ref in refs if len(ref.shape) == len(event.outputs[0].shape)]  # not one of no elements
+        all_axes = [self._walk.axes_of(ref) for ref in refs]
+        parts = [axes[event.args.get("dim", 0)] for axes in all_axes if axes]
+        batches = [part for part in parts if part.has("B")]
+        rest = [ref for ref, part in zip(refs, parts, strict=False) if not part.has("B")]
+        if batches and rest and all(ref.number in self._of_tables for ref in rest):
+            self._walk.find("joined", index, batches[0])
+        is_map = all(len(axes) == 4 and axes[1].is_feature for axes in all_axes)
+        if is_map and len(parts) == 2 and all(map(_is_position, parts)) and parts[0].roots == parts[1].roots:
+            self._walk.find("stacked", index, parts[0])
+
+    def _check_parts(
+        self, index: int, refs: Sequence[TensorRef], event: OpEvent, met: Sequence[tuple[Axis, Axis]]
+    ) -> None:
+        """A product sums over the batch; a layer reads positions whose features were reduced."""
+        keeps_batch = any(axis.has("B") for axis in self._walk.axes_of(event.outputs[0]))
+        reads_reduced = any(ref.number in self._featureless for ref in refs)
+        for one, other in met:
+            if one.has("B") and other.has("B") and not keeps_batch and one.size > 1:
+                self._walk.find("contracted", index, one)
+            data = other if one.is_plain else one
+            if reads_reduced and one.is_plain != other.is_plain and _is_position(data) and data.size > 1:
+                self._walk.find("positions", index, data)
+
+    # -- axes that meet -----------------------------------------------------------------------------------------------
+
+    def _check_norm(self, index: int, axes: Sequence[Axis]) -> None:
+        if len(axes) == 3 and _is_position(axes[1]) and axes[2].is_feature and not axes[1].is_feature:
+            self._walk.find("normed", index, axes[1], axes[2])
+
+    def _check_aligned(
+        self, index: int, refs: Sequence[TensorRef], event: OpEvent, met: Sequence[tuple[Axis, Axis]]
+    ) -> None:
+        made = self._walk.axes_of(event.outputs[0])
+        for one, other in met:
+            if one.size < 2 or "mixed" in {factor.kind for axis in (one, other) for factor in axis.factors}:
+                continue
+            if not one.is_plain and not other.is_plain and not one.roots & other.roots:
+                feature, data = (one, other) if one.is_feature else (other, one)
+                if feature.is_feature and not data.is_feature and (_is_position(data) or data.has("B")):
+                    self._walk.find("aligned", index, feature, data)
+            elif one.is_plain != other.is_plain and _is_position(data := other if one.is_plain else one):
+                is_channel = len(made) > 2 and made[1].is_feature and made[1].size == data.size
+                if is_channel and made[1] is not data and any(self._is_vector(ref, data.size) for ref in refs):
+                    self._walk.find("channels", index, data, made[1])
+        if any(ref.number in self._noise for ref in refs) and any(axis.has("B") for axis in made):
+            noise = next(ref for ref in refs if ref.number in self._noise)
+            if sum(size > 1 for size in noise.shape) > 0 and len(refs) > 1:
+                self._walk.find("noise", index, next(axis for axis in made if axis.has("B")))
+
+    def _is_vector(self, ref: TensorRef, size: int) -> bool:
+        return ref.number in self._tables and [length for length in ref.shape if length > 1] == [size]
+
+
+#: How dims of the input that are positions are called: height, width, depth, length, time.
+_POSITIONS = frozenset("HWDLT")
+
+
+def _is_position(axis: Axis) -> bool:
+    return bool(axis.factors) and all(
+        factor.kind == "input" and all(root[0] in _POSITIONS for root in factor.roots) for factor in axis.factors
+    )
 
 
 def _move(place: int | None, event: OpEvent, before: Sequence[int], after: Sequence[int]) -> int | None:

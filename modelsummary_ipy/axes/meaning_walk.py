@@ -19,11 +19,15 @@ from modelsummary_ipy.axes.meaning import (
     value_of,
     write_axis,
 )
-from modelsummary_ipy.axes.meaning_checks import PRODUCTS, Checks, Kind, list_refs
+from modelsummary_ipy.axes.meaning_checks import PRODUCTS, Checks, list_refs
 from modelsummary_ipy.axes.registry import Axes, OpaqueError, find_entry
-from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents, TensorRef
+from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
 
 __all__ = ["MeaningWalk"]
+
+
+#: What is no mistake where it only leads to a single number: a loss, a statistic.
+_LIVE = frozenset({"along", "reduced", "picked", "contracted", "noise"})
 
 
 class MeaningWalk:
@@ -70,7 +74,7 @@ class MeaningWalk:
             if event.outputs:
                 self._step(index, event)
         live = self._find_live()
-        return [found for index, found in self._found if found.kind != "along" or index in live]
+        return [found for index, found in self._found if found.kind not in _LIVE or index in live]
 
     def axes_of(self, ref: TensorRef) -> list[Axis]:
         """Return the axes of a tensor; those of a parameter or a constant are plain."""
@@ -79,7 +83,7 @@ class MeaningWalk:
             known = self.axes[ref.number] = [plain_axis(size) for size in ref.shape]
         return list(known)
 
-    def find(self, kind: Kind, index: int, *axes: Axis) -> None:
+    def find(self, kind: AxisFindingKind, index: int, *axes: Axis) -> None:
         """Note what an operation does."""
         event = self._ops.events[index]
         self._found.append((index, AxisFinding(kind, event.op, event.call, tuple(map(write_axis, axes)))))
@@ -108,7 +112,7 @@ class MeaningWalk:
             axes = made[place] if place < len(made) and len(made[place]) == len(ref.shape) else None
             known = None if axes is None else self._settle(axes, ref.shape, op)
             self.axes[ref.number] = known or self._guess(ref.shape, op)
-        self.checks.follow(index, event, op.refs(), op.contracted)
+        self.checks.follow(index, event, op.refs(), op.met)
 
     def _settle(self, axes: Axes, shape: tuple[int, ...], op: _Op) -> list[Axis] | None:
         """Return axes of the shape that torch gave; a number is a dim of that size, or a part of an axis."""
@@ -123,7 +127,7 @@ class MeaningWalk:
             same_place = first[dim] if len(first) == len(axes) and op.is_part else None
             if same_place is not None and not same_place.is_plain:
                 settled.append(same_place.resized(value_of(size)))
-            elif isinstance(size, Axis) and op.contracted and size.size > 1:
+            elif isinstance(size, Axis) and op.contracted and size.size > 1 and op.is_weights(size):
                 roots = roots_of(op.contracted) - {"B"}
                 out = f"out of {self._paths.get(op.event.call, '') or 'the model'}"
                 settled.append(Axis([Factor(size.size, "feature", roots | {out}, out)]))
@@ -174,10 +178,22 @@ class _Op:
         self.event = event
         self.outputs: Sequence[tuple[int, ...]] = [ref.shape for ref in event.outputs]
         self.is_part = event.op in _PARTS
-        #: What disappeared in a product.
-        self.contracted: list[Axis] = []
+        #: Axes that had to be equal.
+        self.met: list[tuple[Axis, Axis]] = []
         self._walk = walk
         self._index = index
+
+    @property
+    def contracted(self) -> list[Axis]:
+        """What disappears in a product, and its like, without those of parameters."""
+        if self.name not in PRODUCTS:
+            return []
+        return [axis for pair in self.met for axis in pair if not axis.is_plain]
+
+    def is_weights(self, axis: Axis) -> bool:
+        """Return whether an axis is one of a tensor that is all weights or constants."""
+        weights = [axes for axes in self.tensors() if all(other.is_plain for other in axes)]
+        return any((axis.origin or axis) is other for axes in weights for other in axes)
 
     def refs(self) -> list[TensorRef]:
         return list_refs(self.event)
@@ -227,8 +243,8 @@ class _Op:
         axes = [size for size in (one, other) if isinstance(size, Axis)]
         known = [axis for axis in axes if not axis.is_plain]
         best = known[0] if known else axes[0] if axes else one
-        if self.name in PRODUCTS and known:
-            self.contracted += known
+        if len(axes) == 2:
+            self.met.append((axes[0], axes[1]))
         return best
 
     def at_least(self, size: Size, least: Size) -> None:

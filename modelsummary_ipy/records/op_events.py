@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["AxisFinding", "OpEvent", "OpEvents", "TensorRef"]
+__all__ = ["AxisFinding", "AxisFindingKind", "OpEvent", "OpEvents", "TensorRef"]
 
 
 class TensorRef(NamedTuple):
@@ -61,20 +61,31 @@ class OpEvents:
     is_whole: bool = True
 
 
+AxisFindingKind = Literal[
+    "carved", "softmax", "heads", "mask", "single", "table", "along", "reduced", "picked", "contracted", "joined",
+    "noise", "aligned", "channels", "normed", "positions", "stacked",
+]  # fmt: skip
+
+
 class AxisFinding(NamedTuple):
-    """An operation that does to axes what is probably not meant.
+    """An operation that does to axes what is perhaps not meant.
 
     Attributes:
-        kind: ``"carved"``: a reshape cuts across axes. ``"softmax"``: the axis of a softmax is not the one that is
-            summed. ``"heads"``: attention runs over a part of the features. ``"mask"``: a mask is constant along the
-            axis of the softmax. ``"table"``: a table is cut to the size of the batch. ``"along"``: an operation runs
-            along the batch.
+        kind: What it does. ``"carved"``: a reshape cuts across axes. ``"softmax"``: the axis of a softmax is not the
+            one that is summed. ``"heads"``: attention runs over a part of the features. ``"mask"``: a mask is constant
+            along the axis of the softmax. ``"single"``: a softmax over one entry. Of the batch: ``"table"``: a table is
+            cut to its size; ``"along"``: an operation runs along it; ``"reduced"``, ``"picked"``, ``"contracted"``: it
+            is reduced, looked up in, summed in a product; ``"joined"``: a constant is put behind it; ``"noise"``:
+            random numbers are the same for all of it. ``"aligned"``: two axes of other origin lie on each other;
+            ``"channels"``: a parameter that is as long as the channels lies on another axis; ``"normed"``: a batch norm
+            has positions for channels; ``"positions"``: a layer reads positions after the features were reduced;
+            ``"stacked"``: two feature maps are put below each other.
         op: The operation, ``"aten.cumsum"``.
         call: The call that it ran in.
         axes: The axes that it is about, as they are written.
     """
 
-    kind: Literal["carved", "softmax", "heads", "mask", "table", "along"]
+    kind: AxisFindingKind
     op: str
     call: int
     axes: tuple[str, ...] = ()

@@ -15,27 +15,27 @@ __all__ = ["find_axis_findings"]
 
 
 def find_axis_findings(batch: BatchFacts, trace: Trace) -> tuple[AxisFinding, ...]:
-    """Walk over the trace at sizes at which all dims have moved; where the model takes none, at one more in the batch.
+    """Walk over the trace at sizes at which all dims have moved; where none work, at one more in the batch, or none.
 
     Args:
-        batch: The trace at one more in the batch; without it nothing is looked for.
+        batch: The names of the input's dims, and what traces again; without a batch nothing is looked for.
         trace: The first trace.
 
     Returns:
         What was found, each on a call of ``trace``.
     """
     retracer, base = batch.retracer, batch.base
-    if retracer is None or not batch.batch or trace.failure is not None:
-        return ()
-    one_more = retracer.at({batch.names.batch: base[batch.names.batch] + 1})
-    if one_more.ops is None:
+    if retracer is None or not batch.names.batch or trace.failure is not None:
         return ()
     own = {name: size for name, size in base.items() if any(name in dims for dims in batch.names.dims)}
-    joint = plan_joint_sizes(batch.names, own)
-    found = retracer.at(joint)
-    if not found.works:
-        joint, found = {batch.names.batch: own[batch.names.batch] + 1}, one_more
-    if found.trace is None or found.ops is None or not found.ops.is_whole:
+    one_more = retracer.at({batch.names.batch: own[batch.names.batch] + 1})
+    if one_more.ops is None:
+        return ()
+    for joint in (plan_joint_sizes(batch.names, own), {batch.names.batch: own[batch.names.batch] + 1}, {}):
+        found = retracer.at(joint)
+        if found.works:
+            break
+    if found.trace is None or found.ops is None or not found.works or not found.ops.is_whole:
         return ()
     used = {size for param in trace.params for size in param.shape}
     moved = frozenset("B" if name == batch.names.batch else name for name, size in joint.items() if size not in used)

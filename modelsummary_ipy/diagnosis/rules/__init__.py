@@ -54,6 +54,9 @@ RETRACES: dict[str, RetraceRule] = {**batch_sizes.RETRACES, **reshape.RETRACES}
 
 T = TypeVar("T")
 
+#: Rules that read what the axes show.
+_BY_AXES = frozenset({*meaning.RULES, *wrong_axis.RULES})
+
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
@@ -78,6 +81,14 @@ def find_flags(story: Story, ignore: Collection[str], errors: list[str]) -> tupl
         errors: Where a rule that raises is reported.
     """
     found = dict.fromkeys(_run(RULES, story, ignore, errors))
+    # One cause, one flag: what the axes show of a row on which another rule is as grave is the same once more.
+    graver: dict[int, int] = {}
+    for flag in found:
+        if flag.rule not in _BY_AXES:
+            graver[flag.row] = min(graver.get(flag.row, 9), _ORDER[flag.severity])
+    found = {
+        flag: None for flag in found if flag.rule not in _BY_AXES or graver.get(flag.row, 9) > _ORDER[flag.severity]
+    }
     return tuple(sorted(found, key=lambda flag: (flag.row, _ORDER[flag.severity], flag.rule)))
 
 

@@ -1,15 +1,111 @@
-"""Rules on what axes mean: attention over the wrong axis, and what runs along the batch."""
+"""What the axes of a trace show, as flags: a table from what an operation does to what is said of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.records.op_events import AxisFindingKind
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.records.trace import Severity
 
-__all__ = ["RULES", "find_mixed_batches", "find_wrong_attention"]
+__all__ = ["RULES", "find_axis_flags", "find_mixed_batches", "find_wrong_attention"]
+
+
+class _Wording(NamedTuple):
+    """What is said of a finding: ``{0}`` and ``{1}`` are its axes, ``{what}`` the shape that went in."""
+
+    rule: str
+    severity: Severity
+    message: str
+    fix: str = ""
+
+
+_WORDINGS: dict[AxisFindingKind, _Wording] = {
+    "softmax": _Wording(
+        "attention-axis", "warning", "the weights {what} sum to 1 along {0}, but the product sums over {1}",
+        "softmax over the last dim of the scores, the one that the values are multiplied along",
+    ),
+    "heads": _Wording(
+        "attention-axis", "warning",
+        "attention on {what} runs over dim -2, which is {0}: heads attend to each other, not positions",
+        "transpose(1, 2) queries, keys and values first, to (B, heads, T, d), and back after",
+    ),
+    "mask": _Wording(
+        "attention-axis", "warning",
+        "the mask of {what} is the same along {0}, the axis of the softmax: it hides all or nothing",
+        "unsqueeze the mask so that its last dim lies on the keys: mask[:, None, :]",
+    ),
+    "single": _Wording(
+        "wrong-axis", "warning", "a softmax of {what} over a dim of size 1 gives 1 everywhere",
+        "sigmoid() for one class, or a softmax over another dim",
+    ),
+    "table": _Wording(
+        "batch-mixed", "warning", "a table is cut to {batch} rows, the size of the batch: a sample is taken for a step",
+        "cut it to the length: table[:x.size(1)]",
+    ),
+    "along": _Wording(
+        "batch-mixed", "warning", "{op} of {what} runs along {0} and mixes the {batch} samples of the batch",
+        "another dim stays within a sample",
+    ),
+    "reduced": _Wording(
+        "batch-mixed", "note", "{op} of {what} reduces {0}: each of the {batch} samples then depends on the others",
+        "keep to the dims of a sample, or nn.BatchNorm for statistics of a batch",
+    ),
+    "picked": _Wording("batch-mixed", "note", "{op} of {what} looks up among the {batch} samples of the batch"),
+    "contracted": _Wording("batch-mixed", "note", "a product of {what} sums over {0}, the {batch} samples"),
+    "joined": _Wording(
+        "batch-mixed", "warning", "a constant is put behind the {batch} samples of the batch: {0} grows by its rows",
+        "expand it to the batch and join along the steps: torch.cat([token.expand(x.size(0), -1, -1), x], 1)",
+    ),
+    "noise": _Wording(
+        "batch-mixed", "note", "the same random numbers for all {batch} samples of {what}",
+        "torch.randn_like(x) draws anew for each",
+    ),
+    "aligned": _Wording(
+        "wrong-axis", "warning", "{op} lays {0} on {1}, in {what}: they only fit because their sizes are equal here",
+        "add dims of 1 so that each lies on its like: t[:, :, None, None] on a feature map",
+    ),
+    "channels": _Wording(
+        "wrong-axis", "warning", "{op} lays a parameter on {0} of {what}, as long as the channels in dim 1",
+        "view the parameter as (1, C, 1, 1), or as (C, 1) on a sequence",
+    ),
+    "normed": _Wording(
+        "wrong-axis", "warning", "a batch norm of {what} has the positions {0} for channels; {1} are in the last dim",
+        "transpose(1, 2) before and after, or nn.LayerNorm",
+    ),
+    "positions": _Wording(
+        "wrong-axis", "note", "a layer reads {what} along the positions {0}, after the features were reduced",
+        "reduce the positions, and keep the features",
+    ),
+    "stacked": _Wording(
+        "wrong-axis", "note", "two feature maps are joined along {0}, one below the other, of {what}",
+        "torch.cat(…, 1) joins their channels",
+    ),
+}  # fmt: skip
+
+
+def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[Flag]:
+    """Write what the axes show that belongs to a rule, once for a row."""
+    found: dict[tuple[int, str], Flag] = {}
+    for finding in evidence.story.axis_findings:
+        wording = _WORDINGS.get(finding.kind)
+        call = evidence.calls[finding.call]
+        if wording is None or wording.rule != rule or (rule == "batch-mixed" and _reads_steps_first(evidence)):
+            continue
+        what = write_size(call.inputs[0].shape) if call.inputs else ""
+        words = {"what": what, "op": finding.op.removeprefix("aten."), "batch": str(evidence.batch)}
+        message = wording.message.format(*finding.axes, **words)
+        flag = evidence.flag(rule, wording.severity, call, message, wording.fix)
+        found.setdefault((flag.row, finding.kind), flag)
+    yield from found.values()
+
+
+def _reads_steps_first(evidence: Evidence) -> bool:
+    """Return whether a layer of the model takes the first dim for steps: then that is no batch."""
+    return any(fact.settings.get("batch_first") is False for fact in evidence.modules)
 
 
 def find_wrong_attention(evidence: Evidence) -> Iterator[Flag]:
@@ -19,28 +115,7 @@ def find_wrong_attention(evidence: Evidence) -> Iterator[Flag]:
     on ``(B, T, heads, d)``, a mask that hides whole rows of scores. Leaves alone weights that are divided by another
     sum (slot attention), softmaxes of features (linear attention), and gates.
     """
-    for finding in evidence.story.axis_findings:
-        call = evidence.calls[finding.call]
-        axes, what = finding.axes, write_size(call.inputs[0].shape) if call.inputs else ""
-        if finding.kind == "softmax":
-            message = f"the weights {what} sum to 1 along {axes[0]}, but the product sums over {axes[1]}"
-            fix = "softmax over the last dim of the scores, the one that the values are multiplied along"
-        elif finding.kind == "heads":
-            message = (
-                f"attention on {what} runs over dim -2, which is {axes[0]}: heads attend to each other, not positions"
-            )
-            fix = "transpose(1, 2) queries, keys and values first, to (B, heads, T, d), and back after"
-        elif finding.kind == "mask":
-            message = (
-                f"the mask of {what} is the same along {axes[0]}, the axis of the softmax: it hides all or nothing"
-            )
-            fix = "unsqueeze the mask so that its last dim lies on the keys: mask[:, None, :]"
-        else:
-            continue
-        yield evidence.flag("attention-axis", "warning", call, f"{message} (seen with all dims resized)", fix)
-
-
-_WORDS = {"cumsum": "adds up", "cumprod": "multiplies", "sort": "sorts", "flip": "turns round", "roll": "shifts"}
+    yield from find_axis_flags(evidence, "attention-axis")
 
 
 def find_mixed_batches(evidence: Evidence) -> Iterator[Flag]:
@@ -49,25 +124,7 @@ def find_mixed_batches(evidence: Evidence) -> Iterator[Flag]:
     Finds ``cumsum(0)`` of ``(B, T)``, an FFT over all dims, ``positions[:x.size(0)]`` of a batch-first model. Leaves
     alone what reaches no output (losses, statistics), and sequence-first models, whose first dim is not the batch.
     """
-    for finding in evidence.story.axis_findings:
-        if finding.kind not in ("along", "table"):
-            continue
-        call = evidence.calls[finding.call]
-        name = finding.op.removeprefix("aten.")
-        if finding.kind == "table":
-            message = (
-                f"a table is cut to {evidence.batch} rows, the size of the batch: every sample gets a row of its own"
-            )
-            yield evidence.flag("batch-mixed", "warning", call, message, "cut it to the length: table[:x.size(1)]")
-        else:
-            verb = _WORDS.get(name, "mixes")
-            message = f"{name} runs along {finding.axes[0]} and {verb} the {evidence.batch} samples of the batch"
-            yield evidence.flag("batch-mixed", "warning", call, message, _write_dim(call))
-
-
-def _write_dim(call: Call) -> str:
-    rank = len(call.inputs[0].shape) if call.inputs else 0
-    return f"dim={1 if rank > 1 else 0} stays within a sample" if rank > 1 else ""
+    yield from find_axis_flags(evidence, "batch-mixed")
 
 
 RULES = {"attention-axis": find_wrong_attention, "batch-mixed": find_mixed_batches}

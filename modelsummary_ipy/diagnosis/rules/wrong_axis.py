@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.rules.meaning import find_axis_flags
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, EMBEDDINGS, LINEARS, spatial_rank
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
@@ -41,6 +42,7 @@ def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
         fix = _write_fix(len(shape), step)
         severity: Severity = "warning"
         yield evidence.flag("wrong-axis", severity, step, message, fix)
+    yield from find_axis_flags(evidence, "wrong-axis")
 
 
 def _is_one_wide(evidence: Evidence, step: Call) -> bool:

@@ -79,6 +79,7 @@ def render_html(
         facts = {
             "standalone": standalone,
             "parts": parts,
+            "flow": "\n".join(part.flow for part in parts if part.what == "open"),
             "fail": () if any(part.fail for part in parts) else header.failing_lines(story, failure_text),
             "found": header.count_flags(story.flags),
             "gravest": header.gravest_severity(story.flags),
@@ -103,7 +104,12 @@ def _write(facts: Mapping[str, Any], footer: Sequence[str], *, packed: bool, man
     if packed:
         page, whole = _pack(whole), template.render(is_plain=True, plain_steps=lay_out_plain(facts["parts"]), **facts)
     return environment.get_template("page.html.j2" if facts["standalone"] else "summary.html.j2").render(
-        script=_asset("script.js"), whole=Markup(whole), page=page, footer=footer, many=many, **facts
+        script=_asset("script.js") + "\n" + _asset("flow.js"),
+        whole=Markup(whole),
+        page=page,
+        footer=footer,
+        many=many,
+        **facts,
     )
 
 
@@ -255,7 +261,7 @@ def _environment() -> Environment:
     )
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _asset(name: str) -> Markup:
     """A stylesheet or script of this package without comments and indentation; nothing of a user's goes into it."""
     text = (files("modelsummary_ipy.display.render") / name).read_text(encoding="utf-8")

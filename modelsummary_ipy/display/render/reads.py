@@ -69,28 +69,56 @@ class Reads:
 
     def group(self, node: GroupNode) -> tuple[str, ...]:
         """What the blocks of a group read from outside it; ``()`` where each simply follows the one before it."""
+        first = self._call_of(self._story.rows[node.members[0][0]])
+        outside = self._outside(node)
+        if outside is None or first is None or first.parent is None:
+            return ()
+        found, follows = outside
+        return (*self._name_all(first.parent, found), *([_BEFORE] if follows else []))
+
+    def _outside(self, node: GroupNode) -> tuple[tuple[Origin, ...], bool] | None:
+        """What flows into a group, and whether its blocks read the ones before them; ``None`` for a plain chain."""
         blocks = [[self._call_of(self._story.rows[row]) for row in block] for block in node.members]
         inside = {call.index for block in blocks for call in block if call is not None}
         first = blocks[0][0]
         if first is None or first.parent is None:
-            return ()
+            return None
         outside: dict[Origin, None] = {}
         is_chain, follows, before = True, False, frozenset[int]()
         for block in blocks:
-            for call in block:
-                if call is None:
-                    continue
+            for call in filter(None, block):
                 found = self.origins(call)
                 is_chain = is_chain and self._is_plain(call, found)
                 follows = follows or bool(before.intersection(o for o in found if isinstance(o, int)))
                 outside.update(dict.fromkeys(origin for origin in found if origin not in inside))
-            before = frozenset(call.index for call in block if call is not None)
+            before = frozenset(call.index for call in filter(None, block))
         if is_chain:
-            return ()
+            return None
         if follows:  # what comes right before the group is to its first block what that block is to the next
             beside = self._inside[first.parent]
-            outside.pop(beside[bisect_left(beside, first.index) - 1], None)
-        return (*self._name_all(first.parent, tuple(outside)), *([_BEFORE] if follows else []))
+            place = bisect_left(beside, first.index)
+            outside.pop(beside[place - 1] if place else -1, None)
+        return tuple(outside), follows
+
+    def sources(self, row: Row) -> tuple[int, ...] | None:
+        """The rows that a row reads, and the row around it for what that was given; ``None`` for the row before it."""
+        call = self._call_of(row)
+        if call is None or call.parent is None:
+            return ()
+        found = self.origins(call)
+        return None if found and self._is_plain(call, found) else self._rows_of(call.parent, found)
+
+    def group_sources(self, node: GroupNode) -> tuple[int, ...] | None:
+        """The same for the blocks of a group, what they read of each other left out."""
+        first = self._call_of(self._story.rows[node.members[0][0]])
+        outside = self._outside(node)
+        if outside is None or first is None or first.parent is None:
+            return None
+        return self._rows_of(first.parent, outside[0])
+
+    def _rows_of(self, parent: int, found: Sequence[Origin]) -> tuple[int, ...]:
+        calls = (parent if isinstance(origin, str) else origin for origin in found)
+        return tuple(dict.fromkeys(self._story.row_of_call[call] for call in calls))
 
     def origins(self, call: Call) -> tuple[Origin, ...]:
         """What a call reads, beside it or in the call around it."""

@@ -40,6 +40,8 @@ class Part:
         inside: Findings on rows below.
         is_open, is_hidden, is_leaf: How it is shown.
         about: What its detail is of.
+        key, reads: Its name for the page's script, and the names of what it reads; ``None`` for the row before it.
+        values: Of a layer without layers in it, the numbers that it is ranked by.
         detail: What is shown when it is opened.
     """
 
@@ -60,7 +62,16 @@ class Part:
     is_hidden: bool = False
     is_leaf: bool = True
     about: str = ""
+    key: str = ""
+    reads: str | None = None
+    values: str = ""
     detail: Markup = _NOTHING
+
+    @property
+    def flow(self) -> str:
+        """A line for the page's script, ``"12;3,7;80,4160"``: ``!`` for reading nothing, "" for the row before."""
+        reads = "" if self.reads is None else self.reads.replace(" ", ",") or "!"
+        return f"{self.key};{reads};{self.values.replace(' ', ',')}"
 
     @property
     def is_notable(self) -> bool:
@@ -96,6 +107,7 @@ class Parts:
         self.outline = outline
         self.names = names
         self.reads = Reads(story, ops=view.ops)
+        self.keys = _name_rows(outline)
         self.failure_text = failure_text
         self.ops_left = max_ops
         self.failed_row = header.failed_row(story)
@@ -156,7 +168,30 @@ class Parts:
                 for flag in node.flags
             ),
             fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, name or kind,
+            key=str(node.row), reads=self._read_keys(row), values="" if node.num_inside else self._values(row, peak),
         )  # fmt: skip
+
+    def _group_keys(self, node: GroupNode) -> str | None:
+        found = self.reads.group_sources(node)
+        if found is None:
+            return None
+        own = f"g{node.members[0][0]}"
+        keys = (self.keys.get(index, "") for index in found)
+        return " ".join(dict.fromkeys(key for key in keys if key and key != own))
+
+    def _read_keys(self, row: Row) -> str | None:
+        """What a row reads, by the names of the rows on this page; a group stands for all rows in it."""
+        found = self.reads.sources(row)
+        if found is None:
+            return None
+        keys = (self.keys.get(index, "") for index in found)
+        return " ".join(dict.fromkeys(filter(None, keys)))
+
+    def _values(self, row: Row, peak: int | None) -> str:
+        if row.kind == "op" or row.status != "ran":
+            return ""
+        values = self._value_of(self.story.costs.get(row.index), peak, row.placed_params)
+        return " ".join(str(values[column]) for column in self.columns)
 
     def _classes(self, row: Row, node: RowNode) -> str:
         classes = "ms-r"
@@ -180,8 +215,8 @@ class Parts:
         classes = "ms-r ms-g" + (" ms-off" if labels.format_status(row, self.story) else "")
         return Part(
             "open", -1, classes, _indent(step.depth), f"{name} ·", kind, self.reads.describe(node), self._arrow(row),
-            self._title(row), numbers, inside=node.flags_inside,
-            is_open=node.is_open, is_leaf=False, about=name,
+            self._title(row), numbers, key=f"g{node.members[0][0]}", reads=self._group_keys(node),
+            inside=node.flags_inside, is_open=node.is_open, is_leaf=False, about=name,
             detail=markup_detail([("blocks", [labels.format_members(self.story, node)])]),
         )  # fmt: skip
 
@@ -198,12 +233,7 @@ class Parts:
 
     def _numbers(self, cost: Cost | None, peak: int | None, num_params: int) -> Markup:
         """The number cells: digits and units alone, so that nothing needs escaping."""
-        values = {
-            "params": num_params,
-            "macs": (cost.mult_adds or 0) if cost else 0,
-            "activation": (cost.activation_bytes or 0) if cost else 0,
-            "peak": peak or 0,
-        }
+        values = self._value_of(cost, peak, num_params)
         cells: list[str] = []
         for column, text in zip(self.columns, labels.format_numbers(self.view, num_params, cost, peak), strict=True):
             share = _share(values[column], self.whole[column])
@@ -212,6 +242,14 @@ class Parts:
                 f"<td{digits}>{text} <meter value={share}></meter></td>" if share else f"<td{digits}>{text}</td>"
             )
         return Markup("".join(cells))
+
+    def _value_of(self, cost: Cost | None, peak: int | None, num_params: int) -> dict[str, int]:
+        return {
+            "params": num_params,
+            "macs": (cost.mult_adds or 0) if cost else 0,
+            "activation": (cost.activation_bytes or 0) if cost else 0,
+            "peak": peak or 0,
+        }
 
     def _title(self, row: Row) -> str:
         sides = []
@@ -261,6 +299,18 @@ class Parts:
         size_text = "<bdi>[" + ", ".join(dims) + "]</bdi>"
         times = f"{line.times} × " if line.times > 1 else ""
         return f"<em>{escape(line.label)}</em> {times}{size_text}" if line.label else times + size_text
+
+
+def _name_rows(outline: Outline) -> dict[int, str]:
+    """Names of rows for the page's script: their index; for what is folded, that of the group that stands for it."""
+    names: dict[int, str] = {}
+    for step in walk(outline):
+        if isinstance(step.node, GroupNode):
+            first = step.node.members[0][0]
+            names.update((row, f"g{first}") for block in step.node.members for row in block)
+        elif isinstance(step.node, RowNode) and step.in_group is None:
+            names[step.node.row] = str(step.node.row)
+    return names
 
 
 def markup_detail(pairs: Sequence[tuple[str, Sequence[str]]], extra: str = "") -> Markup:

@@ -38,7 +38,7 @@
         above,
         depth: above ? facts.get(above).depth + 1 : 0,
         path: path ? path.textContent : "",
-        text: [name, path, list].map((part) => (part ? part.textContent : "")).join(" ").toLowerCase(),
+        text: [name.firstChild, name.querySelector("i"), path, list].map((part) => (part ? part.textContent : "")).join(" ").toLowerCase(),
         flagged: row.matches(".ms-flag, .ms-failed"),
         op: row.classList.contains("ms-o"),
         hidden: row.hidden,
@@ -178,7 +178,8 @@
     let current = null;
 
     body.addEventListener("focusin", (event) => {
-      current = event.target.closest(".ms-r") || current;
+      const row = event.target.closest(".ms-r");
+      if (facts.has(row)) current = row; // a row of a ranking is a copy
     });
     body.addEventListener("click", (event) => {
       const head = event.target.closest("summary");

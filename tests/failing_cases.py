@@ -170,7 +170,7 @@ CASES = [
     Failing(m.AttentionBatchFirst, ((2, 5, 16), (2, 7, 16)), "attn", "batch_first=False reads dim 1 as the batch",
             "attn = nn.MultiheadAttention(16, 4, batch_first=True)"),
     Failing(m.MaskSize, ((2, 12, 16),), "attn", "attn_mask is [10, 10]: 12 queries attend to 12 keys",
-            "mask = torch.ones(12, 12, dtype=torch.bool).triu(1)"),
+            "mask = torch.ones(x.size(1), x.size(1), dtype=torch.bool).triu(1)"),
     Failing(m.PaddingMaskSize, ((2, 5, 16), "(2, 6):bool"), "attn",
             "key_padding_mask is [2, 6]: 2 samples of 5 keys", "", "(2, 5, 16) (2, 5):bool"),
     Failing(m.HalfAttention, ((2, 5, 16),), "attn", "got float16, 'attn' has float32 weights",

@@ -180,6 +180,8 @@ class _Heads:
             wanted = (target, source) if mask.rank != 3 else (batch * heads, target, source)
             if mask.shape != wanted and (found := self._explain_order(mask.shape[-1])) is not None:
                 return found
+            if mask.shape == (batch, source) != wanted:
+                return self._explain_padding(mask)
             if mask.shape != wanted:
                 reason = f"attn_mask is {write_shape(mask.shape)}: {target} queries attend to {source} keys"
                 words = f"attn_mask {write_shape((target, source))} or {write_shape((batch * heads, target, source))}"
@@ -194,6 +196,22 @@ class _Heads:
             reason = f"key_padding_mask is {write_shape(padding.shape)}: {batch} samples of {source} keys each"
             return self._mask_diagnosis(padding, wanted, reason, f"key_padding_mask {write_shape(wanted)}")
         return None
+
+    def _explain_padding(self, mask: Operand) -> Diagnosis:
+        """A mask of each sample's keys was given where one of queries by keys belongs."""
+        reason = (
+            f"attn_mask is {write_shape(mask.shape)}: a mask of each sample's keys is key_padding_mask, "
+            "attn_mask is of queries by keys"
+        )
+
+        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+            if "attn_mask" not in keywords:
+                return None
+            renamed = {"key_padding_mask" if key == "attn_mask" else key: text for key, text in keywords.items()}
+            return join_arguments(arguments, renamed)
+
+        fix = fix_line(self.ctx, change_call(self.ctx.line, name_member(self.call.path), edit))
+        return Diagnosis(reason, f"key_padding_mask {write_shape(mask.shape)}", fix)
 
     def _explain_order(self, steps: int) -> Diagnosis | None:
         """A mask is of the steps that stand where this layer reads the batch."""
@@ -221,7 +239,7 @@ class _Heads:
         return path
 
     def _mask_diagnosis(self, mask: Operand, wanted: tuple[int, ...], reason: str, expected: str) -> Diagnosis:
-        name = write_size(self.ctx, 0, 1 if self.batch_first else 0)
+        name = write_size(self.ctx, 0, 1 if self.batch_first else 0, self.call)
         target = self.query.shape[1 if self.batch_first else 0] if self.query.rank == 3 else -1
         names = {axis: name for axis, size in enumerate(wanted) if size == target} if name else {}
         fix = fix_creation(self.ctx, mask, wanted, names)

@@ -223,6 +223,11 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
             one == other for a, (one, other) in enumerate(zip(grown, big.shape, strict=True)) if a != along
         ):
             return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, at, f"{{}}.unsqueeze({axis})"))
+    if small.rank == 2 and big.rank > 2 and along == 1 and small.shape[0] == big.shape[0]:
+        other = ctx.operands.index(big)
+        ones = ", None" * (big.rank - 2)
+        fix = fix_operand(ctx, at, f"{{}}[:, :{ones}].expand(-1, -1, *{{{other}}}.shape[2:])")
+        return Diagnosis(f"{reason}: a vector is repeated over the positions first", "tensors of the same rank", fix)
     return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
 
 

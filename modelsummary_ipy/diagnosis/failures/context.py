@@ -11,9 +11,9 @@ from modelsummary_ipy.diagnosis.failures.measures import Measure
 from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, read_statement
 from modelsummary_ipy.model.torch_layers import LAYERS, OUTPUT_SETTINGS
 from modelsummary_ipy.records.dataflow import Dataflow
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.summary import Story
-from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, TensorSpec, Trace
+from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, TensorSpec, Trace
 
 __all__ = [
     "ANYWHERE",
@@ -111,12 +111,14 @@ class FailureContext:
         failure: How it failed.
         call: The innermost call that failed; ``None`` if the forward failed outside every call.
         row: That call's row.
+        edits: Changes of lines that were made before; a statement is read with them.
     """
 
     story: Story
     failure: Failure
     call: Call | None
     row: int | None
+    edits: tuple[LineEdit, ...] = ()
 
     @property
     def trace(self) -> Trace:
@@ -203,7 +205,15 @@ class FailureContext:
     @cached_property
     def statement(self) -> Statement | None:
         """The statement that failed, as the user's file or cell has it."""
-        return read_statement(self.failure.source)
+        return self.read(self.failure.source)
+
+    def read(self, source: Source | None) -> Statement | None:
+        """Return a statement of the user's, with the changes that were made before."""
+        found = read_statement(source)
+        for edit in self.edits if found is not None else ():
+            if found is not None and (edit.filename, edit.first) == (found.filename, found.first):
+                found = found._replace(text=edit.text)
+        return found
 
     @cached_property
     def line(self) -> str:
@@ -262,11 +272,11 @@ def name_call(call: Call) -> str:
     return f"'{call.path}' ({call.type_name})" if call.kind == "module" else f"{call.type_name}()"
 
 
-def build_context(story: Story) -> FailureContext | None:
+def build_context(story: Story, edits: tuple[LineEdit, ...] = ()) -> FailureContext | None:
     """Collect what is known of the failed call; ``None`` if nothing failed."""
     failure = story.trace.failure
     if failure is None:
         return None
     call = story.trace.calls[failure.call] if failure.call is not None else None
     row = story.row_of_call.get(call.index) if call is not None else None
-    return FailureContext(story, failure, call, row)
+    return FailureContext(story, failure, call, row, edits)

@@ -195,7 +195,7 @@ def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> Candidate:
     """Make the tensor on the device of the others."""
     maker = ctx.flow.producer(odd.link)
     if maker is not None and maker.type_name in FACTORIES:
-        new = add_keyword(read_line(maker.source), maker.type_name, "device", _device_of(ctx, odd, main))
+        new = add_keyword(read_line(ctx, maker.source), maker.type_name, "device", _device_of(ctx, odd, main))
         return place_line(ctx, maker, new)
     position = ctx.operands.index(odd)
     return fix_argument(ctx, f"{{}}.to({main!r})", position=position)

@@ -15,7 +15,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     splice_argument,
     wrap_argument,
 )
-from modelsummary_ipy.diagnosis.failures.statements import drop_remark, read_statement
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark
 from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
 from modelsummary_ipy.records.trace import Call, Source
@@ -57,13 +57,27 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
         return NOTHING
     if call.kind == "op":
         return fix_operand(ctx, position, template, around)
-    new = fix_line(ctx, wrap_argument(ctx.line, name_member(call.path), template, position, around))
-    if new or not call.path or position:
-        return new
+    for outer in _list_callers(ctx, call) if around == "{}" else [call]:
+        new = fix_line(ctx, wrap_argument(ctx.line, name_member(outer.path), template, position, around))
+        if new:
+            return new
+    if not call.path or position:
+        return NOTHING
     before = template.format("x")
     after = around.format("y") if around != "{}" else ""
     text = f"{before} before {ctx.owner}" + (f" and {after} after it" if after else "")
     return Candidate(text, (AroundEdit(call.path, before, after),))
+
+
+def _list_callers(ctx: FailureContext, call: Call) -> list[Call]:
+    """List a call and those around it that hand their own input on to it: of the first layer of a Sequential, that."""
+    found = [call]
+    while found[-1].parent is not None:
+        outer = ctx.trace.calls[found[-1].parent]
+        if outer.kind != "module" or outer.input_links[:1] != call.input_links[:1] or not outer.path:
+            break
+        found.append(outer)
+    return found
 
 
 def fix_line(ctx: FailureContext, line: str) -> Candidate:
@@ -87,7 +101,7 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
     used = {int(found) for found in re.findall(r"\{(\d+)\}", where)} - {position}
     texts = read_arguments(ctx)
     # What is read twice must not be called twice: it gets a name in a line of its own in front, skip = skips.pop().
-    twice = next((at for at in used if at < len(texts) and "(" in texts[at] and not find_name(texts[at])), None)
+    twice = next((at for at in used if at < len(texts) and "(" in texts[at]), None)
     name = next(word for word in ("skip", "other", "second") if not re.search(rf"\b{word}\b", ctx.line))
 
     def edit(operands: list[str], write: object) -> str | None:
@@ -139,9 +153,9 @@ def add_batch(ctx: FailureContext) -> Candidate:
     return Candidate(f"model{method}({words})", (InputEdit(specs),))
 
 
-def write_size(ctx: FailureContext, position: int, axis: int) -> str:
+def write_size(ctx: FailureContext, position: int, axis: int, call: Call | None = None) -> str:
     """Write a size of what the failing line passes on without a number: ``"x.size(0)"``; ``""`` if it has no name."""
-    texts = read_arguments(ctx)
+    texts = read_arguments(ctx, call)
     if position >= len(texts):
         return ""
     name = find_name(texts[position])
@@ -156,12 +170,13 @@ def find_name(text: str) -> str:
     return found[1] if found is not None and not found[1].isdigit() else ""
 
 
-def read_arguments(ctx: FailureContext) -> list[str]:
-    """Return what the failing line passes to what failed, as it is written."""
-    if ctx.call is None:
+def read_arguments(ctx: FailureContext, call: Call | None = None) -> list[str]:
+    """Return what the failing line passes to what failed, or to another call, as it is written."""
+    call = call or ctx.call
+    if call is None:
         return []
-    if ctx.call.kind == "op":
-        texts = find_operands(ctx.line, ctx.call.type_name)
+    if call.kind == "op":
+        texts = find_operands(ctx.line, call.type_name)
         return [texts[place] for place in list_tensors(ctx, texts)]
     found: list[str] = []
 
@@ -169,7 +184,7 @@ def read_arguments(ctx: FailureContext) -> list[str]:
         found.extend([*arguments, *keywords.values()])
         return None
 
-    change_call(ctx.line, name_member(ctx.call.path), edit)
+    change_call(ctx.line, name_member(call.path), edit)
     return found
 
 
@@ -230,7 +245,7 @@ def fix_creation(
     """
     for call in ctx.flow.walk_back(x.link, 6):
         if call.type_name in SIZED_FACTORIES:
-            line = read_line(call.source)
+            line = read_line(ctx, call.source)
             old = call.outputs[0].shape if call.outputs else ()
             new = splice_argument(line, call.type_name, old, size, names or {}) if line else ""
             return place_line(ctx, call, new if new != line else "")
@@ -239,15 +254,15 @@ def fix_creation(
     return NOTHING
 
 
-def read_line(source: Source | None) -> str:
+def read_line(ctx: FailureContext, source: Source | None) -> str:
     """Return the statement that a line of the user's belongs to, without a remark; ``""`` if it can't be read."""
-    found = read_statement(source)
+    found = ctx.read(source)
     return drop_remark(found.text) if found is not None else ""
 
 
 def place_line(ctx: FailureContext, call: Call, line: str) -> Candidate:
     """Write a changed line of the call that made a tensor: with its place, where that is not the failing line's."""
-    found = read_statement(call.source)
+    found = ctx.read(call.source)
     if call.source is None or found is None or not line:
         return NOTHING
     text = line if found == ctx.statement else f"at {call.source.text}: {line}"

@@ -107,7 +107,7 @@ def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
     maker = ctx.flow.producer(x.link)
     if maker is None or maker.kind != "op":
         return NOTHING
-    line = read_line(maker.source)
+    line = read_line(ctx, maker.source)
     new = change_operation(line, maker.type_name, lambda items, _: f"{items[0]}.flatten({start})")
     return place_line(ctx, maker, new)
 

@@ -176,6 +176,9 @@ def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Sear
     def reaches(move: Move, size: int) -> bool:
         return (value_at(_move(base, move, size)) or 0) >= wanted
 
+    def exceeds(move: Move, size: int) -> bool:
+        return (value_at(_move(base, move, size)) or 0) > wanted
+
     now = value_at(base)
     for move in _list_moves(base):
         start = base[move[0][0]].shape[move[0][1]]
@@ -189,7 +192,21 @@ def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Sear
             low, high = high, high * 2
         smallest = first_true(range(low, high + 1), partial(reaches, move))
         if smallest is not None and value_at(_move(base, move, smallest)) == wanted:
-            yield _move(base, move, smallest)
+            above = range(smallest + 1, smallest + _WIDEST)
+            end = first_true(above, partial(exceeds, move))
+            natural = _choose_natural(range(smallest, end or smallest + 1), start)
+            yield _move(base, move, natural)
+            if natural != smallest:
+                yield _move(base, move, smallest)
+
+
+#: How far above the smallest size that works the others are looked for.
+_WIDEST = 64
+
+
+def _choose_natural(sizes: range, near: int) -> int:
+    """Choose of sizes that work the one that people use: the largest power of 2 divides it, then the nearest."""
+    return max(sizes, key=lambda size: (size & -size, -abs(size - near)))
 
 
 Key = tuple[str, str, str, "Source | None", int]

@@ -78,19 +78,21 @@ def _write(ctx: FailureContext, trial: Trial) -> Fix:
 
 
 def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Trial | None:
-    """Try a candidate; where the model then fails further on, repair that too, the same kind of mistake again."""
+    """Try a candidate; where the model then fails further on, repair that too, by what its reason says."""
     trial = trials.run(candidate)
     for _ in range(_MOST_LINKS):
         if trial is None or trial.works or candidate.rank:
             break
-        later = build_context(Story(trial.trace, ()))
-        if later is None or later.call is None or not _is_further(ctx, later):
+        lines = tuple(edit for edit in candidate.edits if isinstance(edit, LineEdit))
+        moved = any(edit.text.count("\n") != edit.last - edit.first for edit in lines)
+        later = build_context(Story(trial.trace, ()), lines)
+        if later is None or later.call is None or moved or not _is_further(ctx, later):
             return None
         more = diagnose(later, []).fix
-        if not more or _overlap(candidate, more):
+        combined = _combine(candidate, more) if more else None
+        if combined is None:
             return None
-        candidate = candidate + more
-        ctx = later
+        candidate, ctx = combined, later
         trial = trials.run(candidate)
     return trial if trial is not None and trial.works else None
 
@@ -103,16 +105,21 @@ def _is_further(before: FailureContext, after: FailureContext) -> bool:
     )
 
 
-def _overlap(one: Candidate, other: Candidate) -> bool:
-    """Return whether two candidates change the same place."""
-
-    def places(candidate: Candidate) -> set[object]:
-        found: set[object] = set()
-        for edit in candidate.edits:
-            if isinstance(edit, LineEdit):
-                found |= {(edit.filename, line) for line in range(edit.first, edit.last + 1)}
-            elif isinstance(edit, LayerEdit):
-                found.add(edit.path)
-        return found
-
-    return bool(places(one) & places(other))
+def _combine(one: Candidate, other: Candidate) -> Candidate | None:
+    """Make one candidate of two; a statement that both change is as the second one, which read the first, has it."""
+    paths = {edit.path for edit in one.edits if isinstance(edit, LayerEdit)}
+    if any(isinstance(edit, LayerEdit) and edit.path in paths for edit in other.edits):
+        return None
+    again = {(edit.filename, edit.first): edit for edit in other.edits if isinstance(edit, LineEdit)}
+    kept, text = [], one.text
+    for edit in one.edits:
+        if isinstance(edit, LineEdit) and (edit.filename, edit.first) in again:
+            if text.endswith(edit.text) or f"{edit.text}; " in text:
+                text = text.replace(edit.text, "").removesuffix("; ").removeprefix("; ").replace("; ; ", "; ")
+            else:
+                return None
+        else:
+            kept.append(edit)
+    if not kept:
+        return Candidate(other.text, other.edits, one.rank)
+    return Candidate(f"{text}; {other.text}", (*kept, *other.edits), one.rank)

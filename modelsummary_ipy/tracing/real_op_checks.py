@@ -59,17 +59,26 @@ _BITS = _words("and or xor invert bitwise_and bitwise_or bitwise_xor bitwise_not
 _INDEXED = frozenset({"index_select"})
 #: Fakes of torch 2.9 take indices of any dtype.
 _TABLES = frozenset({"embedding"})
+#: Poolings that return where the largest values are.
+_WITH_INDICES = _words(
+    """max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d_with_indices
+    adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices fractional_max_pool2d_with_indices
+    fractional_max_pool3d_with_indices"""
+)
 #: They refuse complex numbers, which fakes take.
-_NOT_COMPLEX = _words(
-    """relu relu_ relu6 hardtanh hardtanh_ elu elu_ selu selu_ celu celu_ rrelu rrelu_ leaky_relu leaky_relu_ hardshrink
-    softshrink log_sigmoid threshold threshold_ clamp dropout dropout1d dropout2d dropout3d feature_dropout
+_NOT_COMPLEX = (
+    _words(
+        """relu relu_ relu6 hardtanh hardtanh_ elu elu_ selu selu_ celu celu_ rrelu rrelu_ leaky_relu leaky_relu_
+    hardshrink softshrink log_sigmoid threshold threshold_ clamp dropout dropout1d dropout2d dropout3d feature_dropout
     alpha_dropout feature_alpha_dropout instance_norm batch_norm group_norm layer_norm avg_pool1d avg_pool2d
     avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
     adaptive_max_pool3d max_pool1d max_pool2d max_pool3d lp_pool1d lp_pool2d lp_pool3d fractional_max_pool2d
     fractional_max_pool3d mse_loss l1_loss huber_loss smooth_l1_loss soft_margin_loss hinge_embedding_loss
     multilabel_soft_margin_loss multilabel_margin_loss multi_margin_loss margin_ranking_loss triplet_margin_loss
     kl_div poisson_nll_loss gaussian_nll_loss binary_cross_entropy cosine_embedding_loss cosine_similarity
-    pairwise_distance local_response_norm embedding_bag"""
+    pairwise_distance local_response_norm embedding_bag _threshold"""
+    )
+    | _WITH_INDICES
 )
 #: Of half precision no CPU kernel of theirs is.
 _NOT_HALF = _words("avg_pool3d lp_pool3d rrelu rrelu_")
@@ -78,14 +87,19 @@ _NOT_INTEGER = _words(
     "rrelu rrelu_ leaky_relu leaky_relu_ max_pool1d dropout dropout1d dropout2d dropout3d alpha_dropout"
 )
 #: They refuse a tensor without elements, but for a batch of none.
-_NOT_EMPTY = _words(
-    """interpolate upsample adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
-    adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d"""
+_NOT_EMPTY = (
+    _words(
+        """interpolate upsample adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+    adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
+    pixel_shuffle pixel_unshuffle nll_loss cross_entropy"""
+    )
+    | _WITH_INDICES
 )
 #: They may write into their input, which then must not be expanded: one element would be written to several times.
 _MAY_WRITE = _words(
-    """relu relu_ relu6 hardtanh hardtanh_ elu elu_ selu selu_ celu celu_ rrelu rrelu_ leaky_relu leaky_relu_ threshold
-    threshold_ dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout hardsigmoid hardswish mish
+    """_threshold relu relu_ relu6 hardtanh hardtanh_ elu elu_ selu selu_ celu celu_ rrelu rrelu_ leaky_relu leaky_relu_
+    threshold threshold_ dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout hardsigmoid hardswish
+    mish
     silu add_ sub_ mul_ div_ pow_ zero_ fill_ clamp_ copy_ sigmoid_ tanh_ exp_ sqrt_ abs_ neg_ masked_fill_ normal_
     uniform_ bernoulli_ setitem index_add_ scatter_ scatter_add_"""
 )

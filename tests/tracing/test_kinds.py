@@ -484,3 +484,17 @@ def test_the_example_of_a_lightning_module_is_the_input_where_none_is_given(exam
     assert ms.rows[0].inputs[0].shape == (4, 7)
     assert len(ms.rows[0].inputs) == (1 if isinstance(example, Tensor) else 2)
     assert [fact.given for fact in ms.story.trace.inputs] == ["inferred"] * len(ms.rows[0].inputs)
+
+
+class Halfway(nn.Module):
+    """Counts from one half, as rotary positions of patches do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.arange(0.5, x.shape[-1], dtype=x.dtype)
+
+
+def test_a_range_of_fractions_has_a_formula_and_no_error() -> None:
+    ms = ModelSummary(Halfway(), (2, 6))
+    assert ms.flags == ()
+    assert ms.formulas[0] == (("B", "F"),)
+    assert ms.story.internal_errors == ()

@@ -32,6 +32,8 @@ def make_scalar(_: Op) -> Sequence[Axes]:
 def arange(op: Op) -> Sequence[Axes]:
     """``⌈(end - start) / step⌉``."""
     start, end, step = op.size("start", 0), op.size("end"), op.plain("step", 1)
+    if isinstance(start, float) or isinstance(end, float):
+        raise OpaqueError("ends that are no integers")
     if not all(isinstance(value, int) or op.known(value) is None for value in (start, end)) or not isinstance(
         step, int
     ):

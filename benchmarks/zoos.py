@@ -151,8 +151,8 @@ def compare(model: nn.Module, inputs: tuple[Any, ...], ms: ModelSummary) -> Iter
         with FlopCounterMode(display=False) as counter, quietly():
             try:
                 model(*inputs)
-            except RuntimeError as error:  # torch's counter does not take every forward without autograd
-                counter = None if "gradient function" in str(error) else counter
+            except AssertionError:  # torch's counter does not take every forward without autograd
+                counter = None
     rows = list_module_calls(ms.story.trace, ms.rows)
     if rows != seen:
         pairs = zip([*rows, None], [*seen, None], strict=False)

@@ -635,3 +635,15 @@ def test_a_line_may_trace_once(shell: InteractiveShell) -> None:
     made = run(shell, "%summary model x --trace-once")
     assert "traced once, as asked" in str(made)
     assert made.formulas == {}
+
+
+def test_what_a_training_step_is_made_of_is_typed_or_named(shell: InteractiveShell) -> None:
+    run(shell, "import torch; mine = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)")
+    line = "%summary model (3, 1, 28, 28) --loss torch.nn.CrossEntropyLoss() --precision bf16-mixed --accumulate 2"
+    step = run(shell, f"{line} --optimizer mine").assumed.step
+    assert (step.optimizer.name, step.precision, step.accumulate) == ("SGD", "bf16-mixed", 2)
+    assert type(step.loss).__name__ == "CrossEntropyLoss"
+    assert run(shell, "%summary model (3, 1, 28, 28) --optimizer AdamW-Single").memory.optimizer == "adamw-single"
+    assert run(shell, "%summary model (3, 1, 28, 28) --optimizer torch.optim.RAdam").memory.optimizer == "RAdam"
+    assert "--accumulate" in refuse(shell, "%summary model (3, 1, 28, 28) --accumulate 0")
+    assert "invalid choice: 'int4'" in refuse(shell, "%summary model (3, 1, 28, 28) --precision int4")

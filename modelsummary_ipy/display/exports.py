@@ -106,6 +106,7 @@ class Exports(ABC):
             packed=packed,
             details=details,
             operations=self._operations,
+            failure=self.error,
             **options,
         )
 

@@ -35,7 +35,8 @@
     const words = keep.search ? keep.search.value : "";
     const body = root.querySelector(".ms-body");
     let top = body.scrollTop;
-    if (top) keep.top = top; // who was quick has scrolled already
+    if (root.msTop) top = root.msTop; // where the forward failed: the page itself has scrolled there
+    else if (top) keep.top = top; // who was quick has scrolled already
     else {
       body.scrollTop = keep.top;
       top = body.scrollTop; // of a shorter page that is less: its end, which nobody chose

@@ -188,3 +188,30 @@ def test_the_page_asks_for_nothing_from_elsewhere(page: Page, html: str, tmp_pat
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     page.goto((tmp_path / "page.html").as_uri())
     assert asked == [(tmp_path / "page.html").as_uri()]
+
+
+class Deep(nn.Module):
+    """Fails far below what a screen shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(size, size + 1) for size in range(1, 41)))
+        self.last = nn.Sequential(nn.Sequential(nn.Linear(7, 2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layers(x))
+
+
+def test_a_failed_page_opens_at_its_row_counts_one_finding_and_leads_back_to_the_row(page: Page) -> None:
+    page.set_viewport_size({"width": 1000, "height": 600})
+    show_page(page, f"<main>{ModelSummary(Deep(), (2, 1)).to_html()}</main>")
+    told = page.locator(".ms-fail")
+    expect(told).to_be_in_viewport()
+    expect(page.locator(".ms-why")).to_contain_text("outputs 41 features")
+    expect(page.get_by_role("button", name="flagged 1", exact=True)).to_be_visible()
+    page.locator(".ms-body").evaluate("body => { body.scrollTop = 0; }")
+    find_head(find_row(page, "last")).evaluate("head => { head.parentElement.open = false; }")
+    expect(told).not_to_be_in_viewport()
+    page.get_by_role("button", name="show the row").click()
+    expect(told).to_be_in_viewport()
+    expect(find_head(told.locator("xpath=.."))).to_be_focused()

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from modelsummary_ipy.display.outline import build_outline, walk
 from modelsummary_ipy.display.render.html import render_html
 from modelsummary_ipy.display.render.text import render_text
+from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Cost, Story
 from modelsummary_ipy.records.view import COLUMNS, View
 from tests import stories
@@ -234,6 +235,17 @@ def test_a_failure_outside_every_row_is_reported_in_the_header() -> None:
     failure = replace(story.trace.failure, call=None)  # type: ignore[type-var]
     soup = page(replace(story, rows=rows, trace=replace(story.trace, failure=failure)), failure_text="no such argument")
     assert words_of(soup.select_one(".ms-head .ms-fail")) == "no such argument"
+
+
+def test_of_a_failure_the_header_says_reason_fix_and_sizes_and_no_cost_is_unknown() -> None:
+    failure = ForwardError("a", reason="2 < 3", advice="pad <x>", sizes=("(1, 2)", "(1, 4)"))
+    for packed in (True, False):
+        soup = parse(render_html(stories.failed_unet(), View(), failure_text="a", failure=failure, packed=packed))
+        (why,) = soup.select(".ms-head .ms-why")
+        assert words_of(why) == "reason 2 < 3 fix pad <x> sizes (1, 2) or (1, 4)"
+        assert "?" not in {words_of(cell) for cell in soup.select(".ms-body td")}
+    assert "?" not in render_text(stories.failed_unet(), OPEN)
+    assert not page(stories.two_convs()).select(".ms-why")
 
 
 def test_frozen_and_uncalled_rows_are_marked_in_words() -> None:

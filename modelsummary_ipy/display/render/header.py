@@ -10,7 +10,7 @@ from typing import NamedTuple
 from modelsummary_ipy.display.outline import Outline
 from modelsummary_ipy.display.render.fit import bytes_writer, find_fit, find_peak_place, find_step_failure
 from modelsummary_ipy.display.render.formatting import brief, format_dim, format_params, format_short, plain, plural
-from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
+from modelsummary_ipy.records.errors import MOST_IN_ROW, ForwardError, cut_text
 from modelsummary_ipy.records.summary import Flag, Story
 
 
@@ -219,6 +219,14 @@ def failing_lines(story: Story, failure_text: str) -> tuple[str, ...]:
     if failure.source_text:
         lines.append(f"line    {plain(failure.source_text)}")
     return tuple(lines)
+
+
+def find_why(failure: ForwardError | None) -> list[tuple[str, str]]:
+    """What to know of a failure before its row is looked at: why, a fix that was tried, sizes that work."""
+    if failure is None:
+        return []
+    told = (("reason", failure.reason), ("fix", failure.fix), ("sizes", " or ".join(failure.sizes[:4])))
+    return [(term, plain(text)) for term, text in told if text]
 
 
 def failed_row(story: Story) -> int | None:

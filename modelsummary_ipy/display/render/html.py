@@ -21,6 +21,7 @@ from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_na
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
 from modelsummary_ipy.display.render.plain_rows import lay_out_plain
 from modelsummary_ipy.display.render.row_views import Part, Parts, markup_detail
+from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import EVERY_LEVEL, View
 
@@ -53,6 +54,7 @@ def render_html(
     operations: Operations | None = None,
     num_traces: int | None = None,
     failure_text: str = "",
+    failure: ForwardError | None = None,
 ) -> str:
     """Render a summary as a page; the same for equal input, byte by byte.
 
@@ -65,6 +67,7 @@ def render_html(
         operations: By row index, the operations that ran directly in it, with their mult-adds.
         num_traces: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
+        failure: What the banner of a failure says: its reason, a fix, sizes that work.
     """
     names = find_names(story)
     limit = _USUAL_BYTES if packed and (view.depth or 0) < EVERY_LEVEL else _MOST_BYTES
@@ -81,6 +84,7 @@ def render_html(
             "parts": parts,
             "flow": "\n".join(part.flow for part in parts if part.what == "open"),
             "fail": () if any(part.fail for part in parts) else header.failing_lines(story, failure_text),
+            "why": header.find_why(failure) if any(part.fail for part in parts) else (),
             "found": header.count_flags(story.flags),
             "gravest": header.gravest_severity(story.flags),
             "legend": [(name, names.colour(name), MEANINGS.get(name, "")) for name in names.names],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
 from modelsummary_ipy.display.render.formatting import brief, format_bytes, format_params, format_short, plain, plural
@@ -163,12 +164,29 @@ def number_heads(view: View) -> tuple[str, ...]:
 def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
     """A row's numbers, in the order of ``number_heads``; later calls of a module repeat no parameters."""
     num_params = row.placed_params if row.kind == "module" else 0
-    return format_numbers(view, num_params, story.costs.get(row.index), find_peak(story, [row.index]))
+    return format_numbers(view, num_params, known_cost(story, row), find_peak(story, [row.index]))
 
 
 def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
     """What all blocks of a group add up to."""
-    return format_numbers(view, node.totals.num_params, node.totals if story.costs else None, group_peak(story, node))
+    return format_numbers(view, node.totals.num_params, group_cost(story, node), group_peak(story, node))
+
+
+def known_cost(story: Story, row: Row) -> Cost | None:
+    """What a row costs; nothing is said of what a failure left unknown."""
+    cost = story.costs.get(row.index)
+    if cost is None or story.trace.failure is None or row.status == "ran":
+        return cost
+    return replace(cost, mult_adds=cost.mult_adds or 0, activation_bytes=cost.activation_bytes or 0)
+
+
+def group_cost(story: Story, node: GroupNode) -> Totals | None:
+    """What all blocks of a group cost, likewise."""
+    totals = node.totals if story.costs else None
+    stopped = any(story.rows[row].status != "ran" for block in node.members for row in block)
+    if totals is None or story.trace.failure is None or not stopped:
+        return totals
+    return replace(totals, mult_adds=totals.mult_adds or 0, activation_bytes=totals.activation_bytes or 0)
 
 
 def format_numbers(view: View, num_params: int, cost: Cost | Totals | None, peak: int | None) -> tuple[str, ...]:

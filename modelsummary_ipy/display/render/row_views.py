@@ -159,7 +159,7 @@ class Parts:
         notes = (labels.format_note(self.story, row, step.in_group), self.reads.describe(node))
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
         peak = labels.find_peak(self.story, [node.row])
-        numbers = self._numbers(self.story.costs.get(row.index), peak, row.placed_params)
+        numbers = self._numbers(labels.known_cost(self.story, row), peak, row.placed_params)
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, " ".join(filter(None, notes)),
             self._arrow(row), self._title(row), numbers,
@@ -210,7 +210,8 @@ class Parts:
     def _group(self, step: Step, node: GroupNode) -> Part:
         name, kind = labels.format_group(self.story, node)
         row = labels.group_row(self.story, node)
-        cost = Cost(node.totals.mult_adds, None, node.totals.activation_bytes) if self.story.costs else None
+        totals = labels.group_cost(self.story, node)
+        cost = Cost(totals.mult_adds, None, totals.activation_bytes) if totals is not None else None
         numbers = self._numbers(cost, labels.group_peak(self.story, node), node.totals.num_params)
         classes = "ms-r ms-g" + (" ms-off" if labels.format_status(row, self.story) else "")
         return Part(

@@ -39,7 +39,7 @@
         depth: above ? facts.get(above).depth + 1 : 0,
         path: path ? path.textContent : "",
         text: [name.firstChild, name.querySelector("i"), path, list].map((part) => (part ? part.textContent : "")).join(" ").toLowerCase(),
-        flagged: row.matches(".ms-flag, .ms-failed"),
+        flagged: row.matches(".ms-flag, :has(> .ms-fail)"),
         op: row.classList.contains("ms-o"),
         hidden: row.hidden,
       });
@@ -86,7 +86,7 @@
         button("+", "One level more", () => toDepth(depthShown() + 1)).setAttribute("aria-label", "One level more");
         button("all", "Open every level", () => toDepth(deepest));
       }
-      const flagged = rows.filter((row) => facts.get(row).flagged).length;
+      const flagged = body.querySelectorAll(".ms-f, .ms-fail").length;
       const only = flagged ? toggle(`flagged ${flagged}`, "Only rows with findings", filter) : null;
       // The footer has their number: those inside folded blocks are not on the page.
       if (rows.some((row) => facts.get(row).hidden)) {
@@ -247,6 +247,22 @@
       event.stopPropagation();
       act();
     });
+    // Where it failed ----------------------------------------------------------------------------------------------
+
+    const failed = rows.find((row) => row.matches(":has(> .ms-fail)"));
+    const banner = whole.querySelector(".ms-how.ms-error");
+    if (failed && banner) {
+      const show = () => {
+        for (let above = facts.get(failed).above; above; above = facts.get(above).above) above.open = true;
+        const below = headOf(failed).getBoundingClientRect().top - body.getBoundingClientRect().top;
+        // under the heads of the columns, with the row before it in view
+        if (below < 60 || below + failed.offsetHeight > body.clientHeight) body.scrollTop += below - 60;
+      };
+      const go = { type: "button", className: "ms-go", textContent: "show the row" };
+      banner.append(Object.assign(document.createElement("button"), go, { onclick: () => (show(), headOf(failed).focus()) }));
+      show();
+      root.msTop = body.scrollTop;
+    }
     if (root.parentElement && root.parentElement.msShown) root.parentElement.msShown(root);
   }
 

@@ -96,6 +96,6 @@ def test_a_page_is_as_small_as_a_notebook_needs_it(case: Case) -> None:
     with torch.device("meta"):  # where nothing takes memory
         model = case.build()
     page = ModelSummary(model, case.size, device="meta").to_html()
-    assert len(page.encode()) <= 1000 * case.kilobytes
+    assert len(page.encode()) <= 1024 * case.kilobytes
     assert ("not shown: to_frame() has them all" not in page) == case.is_whole
     assert ("details of" in page) <= (not case.is_whole)

@@ -271,4 +271,8 @@ def _asset(name: str) -> Markup:
     text = (files("modelsummary_ipy.display.render") / name).read_text(encoding="utf-8")
     text = re.sub(r"(?s:/\*.*?\*/)|(?m:^\s*//.*$)", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return Markup(re.sub(r"\s*([{};,])\s*", r"\1", " ".join(lines)) if name.endswith(".css") else "\n".join(lines))
+    return Markup(
+        re.sub(r"\s*([{};,])\s*", r"\1", " ".join(lines))
+        if name.endswith(".css")
+        else re.sub(r"(?<=[{;,(])\n", "", "\n".join(lines))
+    )

@@ -18,6 +18,7 @@ from modelsummary_ipy.records.view import View
 __all__ = ["Part", "Parts", "markup_detail"]
 
 _NOTHING = Markup("")
+_BARS = re.compile(r" <meter[^>]*></meter>|</td>")
 #: Elements around sizes that nothing but a style sheet shows, and classes. All text of the user's is escaped there.
 _COLOURS = re.compile(r"</?(?:bdi|span)[^>]*>|(<b) [^>]*(?=>)")
 
@@ -85,8 +86,8 @@ class Part:
 
     @property
     def plain_numbers(self) -> Markup:
-        """The number cells without their end tags, which HTML can do without."""
-        return Markup(str(self.numbers).replace("</td>", ""))
+        """The number cells without their bars, and without end tags, which HTML can do without."""
+        return Markup(_BARS.sub("", str(self.numbers)))
 
 
 class Parts:

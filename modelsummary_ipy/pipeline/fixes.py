@@ -24,8 +24,9 @@ __all__ = ["FixTrials"]
 #: Fixes are tried no longer than this, and as long as the first trace took, this many times.
 SECONDS = 1.0
 _TIMES = 8.0
-#: So many are tried in any case.
+#: So many are tried in any case, if the first trace was no longer than so many seconds.
 _LEAST_RUNS = 4
+_SHORT = 0.5
 _MOST_TIMES = 4
 _MOST_EXTRA = 2000
 _MOST_TRIED = 60
@@ -59,25 +60,28 @@ class FixTrials:
         self.limit = max(SECONDS, _TIMES * min(seconds, 1.0))
         self._until = monotonic() + self.limit
         self.was_late = False
-        self._num_runs = 0
+        self._least = _LEAST_RUNS if seconds <= _SHORT else 0
         self._time = time or Allowance()
         self._tried = 0
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is tried."""
+        if self._tried < self._least:
+            return False
         self.was_late |= monotonic() > self._until or self._time.is_over
         return self.was_late
 
     def run(self, candidate: Candidate) -> Trial | None:
         """Trace with a candidate; ``None`` if it can't be applied, or the trace was given up."""
         request = self._apply(candidate)
-        if request is None or self._time.is_short or self._tried == _MOST_TRIED:
+        is_free = self._tried < self._least
+        if request is None or self._tried == _MOST_TRIED or (not is_free and self._time.is_short):
             return None
         self._tried += 1
         most = _MOST_TIMES * len(self._story.trace.calls) + _MOST_EXTRA
         with collector_paused():
-            result = run_fixed(request, most=most, is_late=lambda: self.is_over, model=self._model)
+            result = run_fixed(request, most=most, is_late=lambda: not is_free and self.is_over, model=self._model)
         return None if result is None else Trial(candidate, result.trace)
 
     def judge(self, trial: Trial) -> Verdict:

@@ -2,7 +2,7 @@
 
 ``speed`` is the table of times beside the peers, ``recall`` the bugs that the rules find and how often they cry wolf,
 ``mutations`` the share of mechanically broken models that is flagged, ``formulas`` the leaves with a formula,
-``faults`` what exceptions from outside leave behind, ``fixes`` the fixes that run and give what was meant. Run only by
+``axes`` the operations that the table describes, ``faults`` what exceptions from outside leave behind, ``fixes`` the fixes that run and give what was meant. Run only by
 name: ``verdicts``, whether random calls of torch's layers pass or fail as for real, and ``zoos``, the models of
 torchvision, timm and segmentation-models-pytorch, which it needs. Words choose cases by name; without a subject they
 choose cases of ``speed``.
@@ -13,13 +13,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import faults, fixes, formulas, mutations, recall, speed, verdicts, zoos
+from benchmarks import axes, faults, fixes, formulas, mutations, recall, speed, verdicts, zoos
 
 SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
     "speed": speed.main,
     "recall": recall.main,
     "mutations": mutations.main,
     "formulas": formulas.main,
+    "axes": axes.main,
     "faults": faults.main,
     "fixes": fixes.main,
 }

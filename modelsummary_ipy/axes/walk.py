@@ -103,6 +103,11 @@ class Walk:
             if ref is not None:
                 self.found.axes[ref.number] = list(axes)
 
+    @property
+    def events(self) -> Sequence[OpEvent]:
+        """The operations."""
+        return self._ops.events
+
     def run(self) -> Walked:
         """Walk to the end."""
         for index, event in enumerate(self._ops.events):

@@ -31,18 +31,15 @@ def attention(op: Op) -> Sequence[Axes]:
 def lstm_layer(op: Op) -> Sequence[Axes]:
     """One direction of one layer of an LSTM; its first output is ``(T, B, hidden)``."""
     data, hidden = op.axes("input"), op.plain("hidden_size")
-    return [[data[0], data[1], hidden], op.axes("hx_"), op.axes("cx_")]
+    return [[data[0], data[1], hidden], op.axes("hx_"), op.axes("cx_"), op.made(3)]
 
 
 @entry("_thnn_fused_lstm_cell")
 def lstm_cell(op: Op) -> Sequence[Axes]:
     """A fused cell gives its state and, for the backward, its gates."""
     state = op.axes("cx")
+    for name in ("input_gates", "hidden_gates", "input_bias", "hidden_bias"):
+        if op.has(name):
+            for one, two in zip(op.axes(name)[::-1], [state[-1] * 4, *state[-2::-1]], strict=False):
+                op.equal(one, two)
     return [state, state, op.axes("input_gates")]
-
-
-@entry("_thnn_fused_gru_cell")
-def gru_cell(op: Op) -> Sequence[Axes]:
-    """A fused cell gives its state and, for the backward, what it computed."""
-    state = op.axes("hx")
-    return [state, [*state[:-1], state[-1] * 5]]

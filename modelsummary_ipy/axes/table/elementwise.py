@@ -28,37 +28,42 @@ def broadcast(op: Op, tensors: Sequence[Axes]) -> list[Size]:
     "maximum minimum where eq ne lt gt le ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or "
     "bitwise_not bitwise_xor masked_fill hardtanh hardswish hardsigmoid leaky_relu elu softplus mish erf erfc erfinv "
     "sin cos tan asin acos atan atan2 sinh cosh asinh acosh atanh floor ceil round sign sgn reciprocal square "
-    "remainder fmod floor_divide isnan isinf isfinite addcmul addcdiv lerp threshold _prelu_kernel prelu expm1 logit "
+    "remainder fmod floor_divide isnan isinf isfinite addcmul addcdiv lerp threshold _prelu_kernel expm1 logit "
     "exp2 log2 log10 trunc frac relu6 celu selu hypot xlogy __and__ __or__ __xor__ angle real imag polar complex "
-    "nan_to_num log_sigmoid log_sigmoid_forward sinc hardshrink softshrink heaviside copysign logaddexp logaddexp2 "
-    "positive special_expit signbit true_divide bitwise_left_shift bitwise_right_shift fmin fmax dist lgamma digamma "
-    "native_dropout_mask isclose deg2rad rad2deg"
+    "nan_to_num log_sigmoid sinc hardshrink softshrink heaviside copysign logaddexp logaddexp2 "
+    "positive special_expit signbit true_divide bitwise_left_shift bitwise_right_shift fmin fmax lgamma digamma "
+    "isclose deg2rad rad2deg"
 )
 def elementwise(op: Op) -> Sequence[Axes]:
     """``relu``, ``add``, ``where``: every tensor is broadcast over the others."""
+    made = broadcast(op, op.tensors())
     if op.name.endswith("_") and not op.name.endswith("__"):
-        tensors = op.tensors()  # what is written to keeps its shape
-        broadcast(op, tensors)
-        return [tensors[0]]
-    return [broadcast(op, op.tensors())]
+        return [_keep(op, op.tensors()[0], made)]
+    return [made]
+
+
+def _keep(op: Op, written: Axes, made: Axes) -> Axes:
+    """Return the axes of what is written to: nothing is broadcast beyond them."""
+    for one, two in zip(written, made[-len(written) :] if written else [], strict=True):
+        op.equal(one, two)
+    return written
 
 
 @entry("log_sigmoid_forward")
 def log_sigmoid(op: Op) -> Sequence[Axes]:
     """Give a second result: a buffer that is empty on some devices."""
-    return [op.tensors()[0], list(op.made(1))]
+    data = op.tensors()[0]
+    return [data, [0] if op.made(1) == (0,) else data]
 
 
 @entry(
-    "_to_copy clone detach alias lift_fresh lift_fresh_copy contiguous bernoulli uniform normal exponential fill zero "
+    "_to_copy clone detach alias lift_fresh lift_fresh_copy contiguous bernoulli uniform exponential fill zero "
     "zeros_like ones_like full_like empty_like rand_like randn_like randint_like tril triu conj _conj resolve_conj "
     "flip roll sort cumsum cumprod cummax cummin logcumsumexp _softmax _log_softmax softmax log_softmax _safe_softmax "
-    "masked_scatter index_put _index_put_impl _unsafe_index_put scatter scatter_add scatter_reduce index_add "
-    "index_copy index_fill slice_scatter select_scatter diagonal_scatter as_strided_scatter random geometric cauchy "
-    "log_normal native_dropout linalg_inv_ex linalg_cholesky_ex _fft_c2c argsort copy nan_to_num rrelu_with_noise "
+    "index_put _index_put_impl _unsafe_index_put index_fill slice_scatter select_scatter diagonal_scatter "
+    "random geometric cauchy log_normal native_dropout _fft_c2c argsort rrelu_with_noise "
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams fake_quantize_per_tensor_affine_cachemask "
-    "linalg_matrix_exp set_data resolve_neg _neg_view cumulative_trapezoid renorm matrix_exp masked_fill_ copy_ "
-    "channel_shuffle native_channel_shuffle"
+    "resolve_neg _neg_view renorm channel_shuffle native_channel_shuffle"
 )
 def same_shape(op: Op) -> Sequence[Axes]:
     """Keep the shape of the first tensor: copies, random numbers, what runs along an axis, what writes into a part."""
@@ -66,8 +71,25 @@ def same_shape(op: Op) -> Sequence[Axes]:
     return [first, first]
 
 
-@entry("mse_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits soft_margin_loss")
+@entry("copy masked_scatter")
+def write_over(op: Op) -> Sequence[Axes]:
+    """Write one tensor, or what a mask selects, over another."""
+    tensors = op.tensors()[:2]
+    made = broadcast(op, tensors)
+    return [made if op.name == "aten.masked_scatter" else _keep(op, tensors[0], made)]
+
+
+@entry("prelu")
+def prelu(op: Op) -> Sequence[Axes]:
+    """Multiply negative values with one weight, or one for each channel."""
+    data, weight = op.axes("self"), op.axes("weight")
+    if weight and op.known(weight[0]) != 1:
+        op.equal(weight[0], data[1])
+    return [data]
+
+
+@entry("mse_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits dist")
 def loss(op: Op) -> Sequence[Axes]:
     """Compare two tensors element by element, and reduce all or nothing."""
-    found = broadcast(op, op.tensors()[:2])
+    found = broadcast(op, op.tensors())
     return [found if op.plain("reduction", 1) == 0 else []]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, entry
+from modelsummary_ipy.axes.table.elementwise import broadcast
 
 
 @entry(
     "zeros ones full empty rand randn new_zeros new_ones new_full new_empty empty_strided new_empty_strided "
-    "empty_permuted _efficientzerotensor"
+    "empty_permuted _efficientzerotensor as_strided"
 )
 def make(op: Op) -> Sequence[Axes]:
     """Fill a new tensor of a given size."""
@@ -22,7 +23,16 @@ def make_integers(op: Op) -> Sequence[Axes]:
     return [op.sizes("size")]
 
 
-@entry("scalar_tensor _local_scalar_dense")
+@entry("normal")
+def normal(op: Op) -> Sequence[Axes]:
+    """Draw around means, each with a deviation, or a new tensor of a given size."""
+    tensors = op.tensors()
+    if op.name == "aten.normal_":
+        return [tensors[0]]
+    return [broadcast(op, tensors) if tensors else op.sizes("size")]
+
+
+@entry("scalar_tensor")
 def make_scalar(_: Op) -> Sequence[Axes]:
     """Make a tensor of one number."""
     return [[]]

@@ -19,7 +19,7 @@ def transpose(op: Op) -> Sequence[Axes]:
     """Exchange two axes."""
     data = op.axes("self")
     if data:
-        one, two = op.plain("dim0"), op.plain("dim1")
+        one, two = (op.plain(f"dim{i}", op.plain(f"axis{i}")) for i in (0, 1))
         data[one], data[two] = data[two], data[one]
     return [data]
 
@@ -88,13 +88,14 @@ def expand(op: Op) -> Sequence[Axes]:
 
 @entry("diagonal diagonal_copy")
 def diagonal(op: Op) -> Sequence[Axes]:
-    """Put the diagonal of two axes last."""
-    data = op.axes("self")
-    dims = {op.plain("dim1", 0) % len(data), op.plain("dim2", 1) % len(data)}
-    one, two = (data[dim] for dim in sorted(dims))
-    if op.plain("offset", 0) or one != two:
-        raise OpaqueError("a diagonal of unlike axes")
-    return [[*(size for dim, size in enumerate(data) if dim not in dims), one]]
+    """Put the diagonal of two axes last, as long as the shorter of them."""
+    data, offset = op.axes("self"), op.plain("offset", 0)
+    one, two = op.plain("dim1", 0) % len(data), op.plain("dim2", 1) % len(data)
+    if data[one] != data[two] and None in (op.known(data[one]), op.known(data[two])):
+        raise OpaqueError("which axis is shorter depends on the input")
+    short = min(data[one] + min(offset, 0), data[two] - max(offset, 0), key=op.value)
+    rest = [size for dim, size in enumerate(data) if dim not in (one, two)]
+    return [[*rest, short if op.value(short) > 0 else 0]]
 
 
 @entry("view_as_complex")

@@ -66,7 +66,8 @@ def split(op: Op) -> Sequence[Axes]:
     dim, part = op.plain("dim", 0) % len(data), op.size("split_size")
     count = len(op.outputs)
     last = data[dim] - part * (count - 1)
-    op.at_least(last, 1)
+    if count > 1:
+        op.at_least(last, 1)
     op.at_least(part, last)
     return [[*data[:dim], last if i == count - 1 else part, *data[dim + 1 :]] for i in range(count)]
 
@@ -147,10 +148,28 @@ def index_select(op: Op) -> Sequence[Axes]:
     return [data]
 
 
-@entry("gather take_along_dim")
+@entry("gather scatter scatter_add scatter_reduce")
 def gather(op: Op) -> Sequence[Axes]:
-    """Look entries up: the shape of the index."""
-    return [op.axes("index")]
+    """Look entries up, or write them, at the places of an index, which is inside the data but along ``dim``."""
+    data, index = op.axes("self"), op.axes("index")
+    dim = op.plain("dim") % max(len(data), 1)
+    for place, (size, part) in enumerate(zip(data, index, strict=True)):
+        if place != dim:
+            op.at_least(size, part)
+    if op.has("src"):
+        for size, part in zip(op.axes("src"), index, strict=True):
+            op.at_least(size, part)
+    return [index if op.name == "aten.gather" else data]
+
+
+@entry("index_add index_copy")
+def write_entries(op: Op) -> Sequence[Axes]:
+    """Write entries of one axis, as many as the index has."""
+    data, source, index = op.axes("self"), op.axes("source"), op.axes("index")
+    dim = op.plain("dim") % max(len(data), 1)
+    for place, size in enumerate(source):
+        op.equal(size, index[0] if place == dim else data[place])
+    return [data]
 
 
 @entry("topk")

@@ -30,7 +30,8 @@ _contract("bmm", "bik,bkj->bij", "self mat2")
 _contract("addmm _addmm_activation", "ik,kj,ij->ij", "mat1 mat2 self")
 _contract("baddbmm", "bik,bkj,bij->bij", "batch1 batch2 self")
 _contract("mv", "ik,k->i", "self vec")
-_contract("dot vdot", "k,k->", "self tensor")
+_contract("dot", "k,k->", "self tensor")
+_contract("vdot", "k,k->", "self other")
 _contract("addmv", "ik,k,i->i", "mat vec self")
 _contract("ger outer", "i,j->ij", "self vec2")
 
@@ -62,3 +63,11 @@ def trilinear(op: Op) -> Sequence[Axes]:
         tensors.append(axes)
     summed = set(op.plain("sumdim"))
     return [[size for dim, size in enumerate(broadcast(op, tensors)) if dim not in summed]]
+
+
+@entry("linalg_inv_ex linalg_cholesky_ex linalg_matrix_exp matrix_exp")
+def square_matrices(op: Op) -> Sequence[Axes]:
+    """Make a matrix of each square matrix, and a number that says whether it worked."""
+    data = op.tensors()[0]
+    op.equal(data[-2], data[-1])
+    return [data, data[:-2]]

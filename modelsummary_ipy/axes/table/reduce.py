@@ -18,7 +18,7 @@ def _dims(op: Op, rank: int) -> set[int]:
 
 @entry(
     "mean sum amax amin prod logsumexp linalg_vector_norm norm any all argmax argmin max min var std var_mean std_mean "
-    "count_nonzero nansum nanmean aminmax nanmedian std_correction trace"
+    "count_nonzero nansum nanmean aminmax nanmedian"
 )
 def reduce(op: Op) -> Sequence[Axes]:
     """Reduce some axes, or all; ``keepdim`` leaves an axis of 1."""
@@ -38,6 +38,9 @@ def norm_last(op: Op) -> Sequence[Axes]:
     first = len(data) - len(normed)
     for size, want in zip(data[first:], normed, strict=True):
         op.equal(size, want)
+    for name in ("weight", "bias"):
+        if op.has(name):
+            broadcast(op, [normed, op.axes(name)])
     statistics = [*data[:first], *[1] * len(normed)]
     return [data, statistics, statistics]
 
@@ -47,6 +50,8 @@ def norm_groups(op: Op) -> Sequence[Axes]:
     """Normalize groups of channels; the statistics are one for each sample and group."""
     data, groups = op.axes("input"), op.plain("group")
     op.equal(data[1] // groups * groups, data[1])
+    for name, size in (("N", data[0]), ("C", data[1]), ("HxW", math.prod(data[2:]))):
+        op.equal(op.size(name), size)
     return [data, [data[0], groups], [data[0], groups]]
 
 
@@ -57,10 +62,10 @@ def norm_groups(op: Op) -> Sequence[Axes]:
 def norm_channels(op: Op) -> Sequence[Axes]:
     """Normalize channels; the statistics are one for each, or none."""
     data = op.axes("input")
-    for argument in ("weight", "bias", "running_mean"):
+    for argument in ("weight", "bias", "running_mean", "running_var"):
         if op.has(argument):
             op.equal(data[1], op.axes(argument)[0])
-    if op.plain("training", "no_training" not in op.name):
+    if op.plain("training", not op.name.endswith(("no_training", "no_update"))):
         op.at_least(math.prod([data[0], *data[2:]]), 2)  # of one value a channel there is no variance
     return [data, *([data[1]] if math.prod(made) else list(made) for made in op.outputs[1:])]
 
@@ -81,3 +86,9 @@ def inverse_real_fft(op: Op) -> Sequence[Axes]:
     data = op.axes("self")
     data[op.plain("dim")[-1]] = op.size("last_dim_size")
     return [data]
+
+
+@entry("trace")
+def trace(_: Op) -> Sequence[Axes]:
+    """Sum a diagonal."""
+    return [[]]

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, entry
 
 
-@entry("view _unsafe_view reshape _reshape_alias view_copy _reshape_copy _reshape_alias_copy")
+@entry("view _unsafe_view reshape _reshape_alias view_copy _reshape_copy")
 def view(op: Op) -> Sequence[Axes]:
     """Give the axes that were asked for; -1 is what is left of all elements."""
-    if op.plain("size") is None:
-        if op.plain("dtype") is None:
-            return [op.axes("self")]
+    if op.plain("dtype") is not None:
         raise OpaqueError("another dtype")
-    return [op.reshape(op.axes("self"), op.sizes("size"))]
+    return [op.reshape(op.axes("self"), op.sizes("shape" if op.name == "aten.reshape" else "size"))]
 
 
 @entry("unflatten")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
 
 __all__ = ["slide"]
+
+#: A factor with a larger denominator is no number that somebody wrote, and is rounded.
+_LARGEST_STEP = 64
 
 
 def slide(
@@ -46,7 +50,7 @@ def _per_dim(value: Any, count: int, default: Any = None) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
-@entry("convolution _convolution convolution_overrideable")
+@entry("convolution _convolution")
 def convolution(op: Op) -> Sequence[Axes]:
     """``(B, C_in, …)`` to ``(B, C_out, …)``; transposed, the windows are spread over the output."""
     data, weight = op.axes("input"), op.axes("weight")
@@ -73,13 +77,12 @@ def convolution(op: Op) -> Sequence[Axes]:
         for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True))
     ]
     for size in made:
-        op.at_least(size, 1)
+        op.at_least(size, 0)
     return [[*lead, weight[1] * groups, *made]]
 
 
 @entry(
-    "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
-    "mkldnn_max_pool2d mkldnn_max_pool3d"
+    "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d"
 )
 def pool(op: Op) -> Sequence[Axes]:
     """Slide a window over the last axes; a stride that was not given is the kernel."""
@@ -89,6 +92,9 @@ def pool(op: Op) -> Sequence[Axes]:
     stride = _per_dim(op.plain("stride"), count, kernel)
     padding, dilation = _per_dim(op.plain("padding"), count, 0), _per_dim(op.plain("dilation"), count, 1)
     ceil_mode = bool(op.plain("ceil_mode", False))
+    if op.name == "aten.avg_pool3d":
+        for size, least in zip(data[-count:], kernel, strict=True):
+            op.at_least(size, least)
     made = [
         slide(op, size, kernel[i], stride[i], padding[i], dilation[i], ceil_mode=ceil_mode)
         for i, size in enumerate(data[-count:])
@@ -115,11 +121,15 @@ def upsample(op: Op) -> Sequence[Axes]:
     """Make the last axes as large as was asked for, or so many times as large."""
     data = op.tensors()[0]
     if op.plain("output_size") is not None:
-        return [[*data[:2], *op.sizes("output_size")]]
-    factors = op.plain("scale_factors")
-    if factors is None or any(factor != int(factor) for factor in factors):
-        raise OpaqueError("a factor that is no integer")
-    return [[*data[:2], *(size * int(factor) for size, factor in zip(data[2:], factors, strict=True))]]
+        made = op.sizes("output_size")
+    else:
+        factors = [Fraction(factor) for factor in op.plain("scale_factors")]
+        if any(factor.denominator > _LARGEST_STEP for factor in factors):
+            raise OpaqueError("a factor that is no simple fraction")
+        made = [size * f.numerator // f.denominator for size, f in zip(data[2:], factors, strict=True)]
+    for size in made:
+        op.at_least(size, 1)
+    return [[*data[:2], *made]]
 
 
 @entry(
@@ -142,19 +152,26 @@ def pad(op: Op) -> Sequence[Axes]:
 def im2col(op: Op) -> Sequence[Axes]:
     """``(B, C, H, W)`` to ``(B, C·kernel, windows)``."""
     data, kernel = op.axes("self"), op.plain("kernel_size")
+    return [[*data[:-3], data[-3] * (kernel[0] * kernel[1]), _count_windows(op, data[-2:])]]
+
+
+def _count_windows(op: Op, sides: Axes) -> Size:
     windows: Size = 1
-    for i, size in enumerate(data[-2:]):
-        windows = windows * slide(
-            op, size, kernel[i], op.plain("stride")[i], op.plain("padding")[i], op.plain("dilation")[i]
-        )
-    return [[*data[:-3], data[-3] * (kernel[0] * kernel[1]), windows]]
+    for i, size in enumerate(sides):
+        settings = (op.plain(name)[i] for name in ("kernel_size", "stride", "padding", "dilation"))
+        windows = windows * slide(op, size, *settings)
+    return windows
 
 
 @entry("col2im")
 def col2im(op: Op) -> Sequence[Axes]:
     """``(B, C·kernel, windows)`` to ``(B, C, H, W)``."""
-    data, kernel = op.axes("self"), op.plain("kernel_size")
-    return [[*data[:-2], data[-2] // (kernel[0] * kernel[1]), *op.sizes("output_size")]]
+    data, kernel, made = op.axes("self"), op.plain("kernel_size"), op.sizes("output_size")
+    area = kernel[0] * kernel[1]
+    channels = data[-2] // area
+    op.equal(channels * area, data[-2])
+    op.equal(_count_windows(op, made), data[-1])
+    return [[*data[:-2], channels, *made]]
 
 
 @entry("unfold")
@@ -169,7 +186,7 @@ def unfold(op: Op) -> Sequence[Axes]:
     return [[*data[:dim], slide(op, data[dim], kernel, step), *data[dim + 1 :], kernel]]
 
 
-@entry("grid_sampler_2d grid_sampler_3d cudnn_grid_sampler")
+@entry("grid_sampler_2d grid_sampler_3d")
 def sample_grid(op: Op) -> Sequence[Axes]:
     """Sample a feature map at the points of a grid."""
     data, grid = op.axes("input"), op.axes("grid")
@@ -180,7 +197,9 @@ def sample_grid(op: Op) -> Sequence[Axes]:
 def pixel_shuffle(op: Op) -> Sequence[Axes]:
     """``(…, C·r², H, W)`` to ``(…, C, H·r, W·r)``."""
     data, factor = op.axes("self"), op.plain("upscale_factor")
-    return [[*data[:-3], data[-3] // factor**2, data[-2] * factor, data[-1] * factor]]
+    channels = data[-3] // factor**2
+    op.equal(channels * factor**2, data[-3])
+    return [[*data[:-3], channels, data[-2] * factor, data[-1] * factor]]
 
 
 @entry("pixel_unshuffle")

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modelsummary_ipy.axes.own import register_op
     from modelsummary_ipy.costs.mac_formulas import register_mult_adds
     from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.display.graph.picture import Picture
@@ -54,6 +55,7 @@ __all__ = [
     "View",
     "load_ipython_extension",
     "register_mult_adds",
+    "register_op",
     "unload_ipython_extension",
 ]
 
@@ -86,6 +88,7 @@ _HOMES = {
     "Training": "records.training",
     "View": "records.view",
     "register_mult_adds": "costs.mac_formulas",
+    "register_op": "axes.own",
 }
 
 

@@ -40,6 +40,7 @@ PUBLIC = [
     "View",
     "load_ipython_extension",
     "register_mult_adds",
+    "register_op",
     "unload_ipython_extension",
 ]
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Axes", "Entry", "Op", "OpaqueError", "Size", "entry", "find_entry"]
+__all__ = [
+    "Axes",
+    "Entry",
+    "EntryError",
+    "Op",
+    "OpaqueError",
+    "Size",
+    "entry",
+    "find_entry",
+    "is_own",
+    "register_entry",
+]
 
 #: The size of an axis: an ``int``, or anything that is added, multiplied and divided like one. A walk at sizes passes
 #: numbers, a walk at formulas passes expressions.
@@ -16,6 +27,10 @@ Axes = Sequence[Size]
 
 class OpaqueError(Exception):
     """What an operation makes is not known: its sizes come from torch, its formulas from several traces."""
+
+
+class EntryError(OpaqueError):
+    """A user's entry contradicts what torch ran."""
 
 
 class Op(Protocol):
@@ -80,6 +95,8 @@ Entry = Callable[[Op], Sequence[Axes]]
 E = TypeVar("E", bound=Callable[..., Any])
 
 _entries: dict[str, Entry] = {}
+#: Operations whose entry a user gave.
+_own: set[str] = set()
 
 
 def entry(names: str) -> Callable[[E], E]:
@@ -91,6 +108,17 @@ def entry(names: str) -> Callable[[E], E]:
         return function
 
     return register
+
+
+def register_entry(name: str, function: Entry) -> None:
+    """Register a user's function for an operation, ``"mylib.fused_mlp"``."""
+    _entries[name] = function
+    _own.add(name)
+
+
+def is_own(name: str) -> bool:
+    """Return whether a user gave the entry of an operation."""
+    return name in _own
 
 
 def find_entry(name: str) -> Entry | None:

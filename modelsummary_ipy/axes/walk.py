@@ -12,7 +12,7 @@ from modelsummary_ipy.axes.bounds import find_bound, find_lookup
 from modelsummary_ipy.axes.divide import divide_sizes
 from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.integers import Integers
-from modelsummary_ipy.axes.registry import Axes, OpaqueError, Size, find_entry
+from modelsummary_ipy.axes.registry import Axes, EntryError, OpaqueError, Size, find_entry, is_own
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
 
 __all__ = ["Demand", "Walk", "Walked", "align_events"]
@@ -44,12 +44,14 @@ class Walked:
         demands: What operations demand, each once.
         opaque: By name, how many calls of operations had no entry, or one that does not apply.
         wrong: Operations whose entry contradicted torch: index of the event, what the entry gave, what torch gave.
+        contradicted: By operation that a user described, a line about the first call that contradicts the description.
     """
 
     axes: dict[int, list[Size]] = field(default_factory=dict)
     demands: dict[tuple[Any, ...], Demand] = field(default_factory=dict)
     opaque: Counter[str] = field(default_factory=Counter)
     wrong: list[tuple[int, Any, Any]] = field(default_factory=list)
+    contradicted: dict[str, str] = field(default_factory=dict)
 
 
 def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | None]) -> list[OpEvent | None]:
@@ -124,12 +126,15 @@ class Walk:
         if entry is not None:
             try:
                 made = entry(op)
+            except EntryError as error:
+                self._contradict(event, str(error))
             except (OpaqueError, ArithmeticError):
                 made = None
         if made is None:
             self.found.opaque[event.op] += 1
         elif not self._agrees(made, event, op.partners):
             self.found.wrong.append((index, made, event.outputs))
+            self._contradict(event, f"gives {[tuple(map(op.value, axes)) for axes in made]}")
             made = None
         else:
             for key, demand in op.demands.items():
@@ -140,6 +145,14 @@ class Walk:
             self.found.axes[ref.number] = axes
             for size in axes:
                 self._integers.learn(size)
+
+    def _contradict(self, event: OpEvent, entry: str) -> None:
+        """Write down, once an operation, that a user's entry says something else than torch."""
+        if is_own(event.op) and event.op not in self.found.contradicted:
+            given = ", ".join(str(value.shape) for value in event.args.values() if isinstance(value, TensorRef))
+            made = ", ".join(str(ref.shape) for ref in event.outputs)
+            name = event.op.replace(".", "::", 1)
+            self.found.contradicted[event.op] = f"register_op {name!r}: of {given} it {entry}, torch makes {made}"
 
     def _follow_values(self, index: int, event: OpEvent, op: _Op) -> None:
         """Demand that positions are inside the table in which they are looked up."""
@@ -156,7 +169,7 @@ class Walk:
                 self._bounds.update((ref.number, bound) for ref in event.outputs)
 
     def _agrees(self, made: Sequence[Axes], event: OpEvent, partners: Sequence[OpEvent]) -> bool:
-        if len(made) < len(event.outputs):
+        if len(made) < len(event.outputs) or (is_own(event.op) and len(made) > len(event.outputs)):
             return False
         for axes, *refs in zip(made, event.outputs, *(partner.outputs for partner in partners), strict=False):
             if any(len(ref.shape) != len(axes) for ref in refs):

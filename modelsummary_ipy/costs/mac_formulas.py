@@ -10,12 +10,22 @@ from modelsummary_ipy.costs.flop_registry import find_flop_formula
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import AtenOp
 
-__all__ = ["Formula", "FormulaError", "count_aten_op", "find_formula", "register_mult_adds"]
+__all__ = [
+    "Formula",
+    "FormulaError",
+    "count_aten_op",
+    "find_formula",
+    "imply_mult_adds",
+    "name_operation",
+    "register_mult_adds",
+]
 
 #: Counts the multiply-adds of one aten operation; ``None`` if its shapes do not determine it.
 Formula = Callable[[AtenOp], "int | None"]
 
 _formulas: dict[str, Formula] = {}
+#: What follows from the axes that ``register_op`` was given.
+_implied: dict[str, Formula] = {}
 
 
 def register_mult_adds(op: Any, formula: Formula | None = None) -> Any:
@@ -35,7 +45,7 @@ def register_mult_adds(op: Any, formula: Formula | None = None) -> Any:
         ...     rows, weight = aten_op.outputs[0][0], aten_op.inputs[1]
         ...     return rows * weight[0] * weight[1]
     """
-    name = _name_op(op)
+    name = name_operation(op)
     if formula is None:
         return lambda given: register_mult_adds(name, given)
     if not callable(formula):
@@ -44,7 +54,15 @@ def register_mult_adds(op: Any, formula: Formula | None = None) -> Any:
     return formula
 
 
-def _name_op(op: Any) -> str:
+def imply_mult_adds(name: str, formula: Formula | None) -> None:
+    """Count an operation by what its axes imply where no formula was registered; ``None`` takes that back."""
+    if formula is None:
+        _implied.pop(name, None)
+    else:
+        _implied[name] = formula
+
+
+def name_operation(op: Any) -> str:
     """Return ``"aten.mm"`` for an operation, ``"aten.mm.default"`` for one overload of it."""
     name = op if isinstance(op, str) else str(op)
     name = name.replace("::", ".").removeprefix("torch.ops.")
@@ -68,7 +86,8 @@ def find_formula(op: str) -> Formula | None:
     if own is not None:
         return own
     name = op.rpartition(".")[0] or op
-    return _formulas.get(name) or _formulas.get(name.rstrip("_")) or find_flop_formula(op)
+    known = _formulas.get(name) or _formulas.get(name.rstrip("_")) or _implied.get(name)
+    return known or find_flop_formula(op)
 
 
 class FormulaError(Exception):

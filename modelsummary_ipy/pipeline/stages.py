@@ -273,6 +273,7 @@ class Pipeline:
                 limits = find_constraints(story.trace, found)
             if found.retracer is not None:
                 found.retracer.forget()
+            self._errors += [line for line in found.contradicted if line not in self._errors]
             return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits))
 
         return attempt("finding formulas", self._errors, find, Found({}, {}, ()))

@@ -58,6 +58,7 @@ class Formulas:
         inputs: The same for input leaves.
         samples: Which sizes were traced, and what is known of the dims.
         retracer: Traces the model again.
+        contradicted: What a user's description of an operation says otherwise than torch.
         demands: What operations demand of sizes; ``None`` where some operations are not in the table of axes.
     """
 
@@ -67,6 +68,7 @@ class Formulas:
     samples: SampleSizes | None = None
     retracer: Retracer | None = None
     demands: tuple[Demand, ...] | None = None
+    contradicted: tuple[str, ...] = ()
 
 
 def find_batch(
@@ -167,6 +169,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
         samples,
         retracer,
         by_walk.demands if by_walk is not None and by_walk.is_whole else None,
+        by_walk.contradicted if by_walk is not None else (),
     )
 
 

@@ -30,6 +30,7 @@ class WalkedFormulas:
             a trace contradicts them.
         inputs: The same for input leaves.
         demands: What operations demand of sizes.
+        contradicted: What a user's description of an operation says otherwise than torch.
         is_whole: Whether every operation had an entry that agreed with torch, and was made at every size.
     """
 
@@ -37,6 +38,7 @@ class WalkedFormulas:
     inputs: list[Leaves]
     demands: tuple[Demand, ...] = ()
     is_whole: bool = False
+    contradicted: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -103,7 +105,8 @@ class _Walker:
             outputs.append(self._read(call, call.outputs, there.outputs if there else (), refs[1], "outputs"))
         whole = not walked.opaque and not walked.wrong and not any(None in events for events in aligned)
         whole = whole and not any(map(_is_unknown, walked.demands.values()))
-        return WalkedFormulas(outputs, inputs, tuple(walked.demands.values()), whole)
+        demands, contradicted = tuple(walked.demands.values()), tuple(walked.contradicted.values())
+        return WalkedFormulas(outputs, inputs, demands, whole, contradicted)
 
     @property
     def _must_agree(self) -> bool:

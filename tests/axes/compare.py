@@ -38,6 +38,9 @@ UNCHECKED = {
     "native_batch_norm",
     "batch_norm",
     "cudnn_batch_norm",
+    "_fused_rms_norm",
+    "rms_norm",
+    "_reshape_alias",
 }
 #: What torch refuses a call with; anything else is a mistake in its rule for ``meta``.
 _REFUSALS = (RuntimeError, IndexError, ValueError)

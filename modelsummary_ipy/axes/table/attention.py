@@ -23,7 +23,7 @@ def attention(op: Op) -> Sequence[Axes]:
     if op.name.endswith("flash_attention_for_cpu"):
         return [made, [*lead, query[-2]]]  # the second: logarithms of the sums
     if op.name.endswith("math"):
-        return [made, [*lead, query[-2], key[-2]]]
+        return [made, [*broadcast(op, [query[:-2], key[:-2]]), query[-2], key[-2]]]
     return [made]
 
 

@@ -63,7 +63,7 @@ def log_sigmoid(op: Op) -> Sequence[Axes]:
     "index_put _index_put_impl _unsafe_index_put index_fill slice_scatter select_scatter diagonal_scatter "
     "random geometric cauchy log_normal native_dropout _fft_c2c argsort rrelu_with_noise "
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams fake_quantize_per_tensor_affine_cachemask "
-    "resolve_neg _neg_view renorm channel_shuffle native_channel_shuffle"
+    "resolve_neg _neg_view renorm"
 )
 def same_shape(op: Op) -> Sequence[Axes]:
     """Keep the shape of the first tensor: copies, random numbers, what runs along an axis, what writes into a part."""
@@ -77,6 +77,14 @@ def write_over(op: Op) -> Sequence[Axes]:
     tensors = op.tensors()[:2]
     made = broadcast(op, tensors)
     return [made if op.name == "aten.masked_scatter" else _keep(op, tensors[0], made)]
+
+
+@entry("channel_shuffle native_channel_shuffle")
+def shuffle(op: Op) -> Sequence[Axes]:
+    """Mix groups of channels."""
+    data, groups = op.axes("self"), op.plain("groups")
+    op.equal(data[1] // groups * groups, data[1])
+    return [data]
 
 
 @entry("prelu")

@@ -109,6 +109,7 @@ def concatenate(op: Op) -> Sequence[Axes]:
     dim = op.plain("dim", 0) % len(tensors[0])
     made = list(tensors[0])
     for axes in tensors[1:]:
+        op.equal(len(axes), len(made))
         for place, size in enumerate(axes):
             made[place] = made[place] + size if place == dim else op.equal(made[place], size)
     return [made]

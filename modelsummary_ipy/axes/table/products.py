@@ -18,7 +18,8 @@ def _contract(names: str, letters: str, arguments: str) -> Entry:
             axes = op.axes(argument)
             for letter, size in zip(letters_of[len(letters_of) - len(axes) :], axes, strict=True):
                 known = found.get(letter)
-                is_one = known is not None and argument in ("self", "input") and op.known(size) == 1
+                may_be_one = argument in ("self", "input") and not op.name.endswith("_")
+                is_one = known is not None and may_be_one and op.known(size) == 1
                 found[letter] = known if is_one else size if known is None else op.equal(known, size)
         return [[found[letter] for letter in output]]
 
@@ -41,6 +42,8 @@ def linear(op: Op) -> Sequence[Axes]:
     """``(…, in) → (…, out)`` with a weight ``(out, in)``."""
     data, weight = op.axes("input"), op.axes("weight")
     op.equal(data[-1], weight[-1])
+    if op.has("bias") and op.axes("bias"):
+        broadcast(op, [weight[:-1], op.axes("bias")])
     return [[*data[:-1], *weight[:-1]]]
 
 

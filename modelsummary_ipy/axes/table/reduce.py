@@ -40,7 +40,8 @@ def norm_last(op: Op) -> Sequence[Axes]:
         op.equal(size, want)
     for name in ("weight", "bias"):
         if op.has(name):
-            broadcast(op, [normed, op.axes(name)])
+            for one, two in zip(normed, op.axes(name), strict=True):
+                op.equal(one, two)
     statistics = [*data[:first], *[1] * len(normed)]
     return [data, statistics, statistics]
 
@@ -50,6 +51,9 @@ def norm_groups(op: Op) -> Sequence[Axes]:
     """Normalize groups of channels; the statistics are one for each sample and group."""
     data, groups = op.axes("input"), op.plain("group")
     op.equal(data[1] // groups * groups, data[1])
+    for name in ("weight", "bias"):
+        if op.has(name):
+            op.equal(op.axes(name)[0], data[1])
     for name, size in (("N", data[0]), ("C", data[1]), ("HxW", math.prod(data[2:]))):
         op.equal(op.size(name), size)
     return [data, [data[0], groups], [data[0], groups]]

@@ -144,7 +144,7 @@ def pad(op: Op) -> Sequence[Axes]:
         if op.name.startswith("aten.reflection"):
             op.at_least(data[-1 - place], max(sides[2 * place : 2 * place + 2], key=op.value) + 1)
         data[-1 - place] = data[-1 - place] + sides[2 * place] + sides[2 * place + 1]
-        op.at_least(data[-1 - place], 0)
+        op.at_least(data[-1 - place], op.name.startswith("aten.reflection"))
     return [data]
 
 
@@ -190,6 +190,7 @@ def unfold(op: Op) -> Sequence[Axes]:
 def sample_grid(op: Op) -> Sequence[Axes]:
     """Sample a feature map at the points of a grid."""
     data, grid = op.axes("input"), op.axes("grid")
+    op.equal(grid[-1], len(data) - 2)
     return [[op.equal(data[0], grid[0]), data[1], *grid[1:-1]]]
 
 

@@ -5,6 +5,7 @@ Two dozen calls of each operation run with all other tests; ``FUZZ_CASES=1000`` 
 
 from __future__ import annotations
 
+import math
 import os
 
 import pytest
@@ -12,6 +13,9 @@ import torch
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
 from modelsummary_ipy.axes import registry
+from modelsummary_ipy.axes.table.products import CONTRACTIONS
+from modelsummary_ipy.costs.mac_formulas import count_aten_op, find_formula
+from modelsummary_ipy.records.trace import AtenOp
 from tests.axes.calls import CALLS
 from tests.axes.compare import compare
 
@@ -39,3 +43,17 @@ def test_an_entry_agrees_with_torch(name: str) -> None:
     assert name in SETTINGS or found.taken == []
     assert found.ran >= NUM_CALLS // 4
     assert found.opaque <= found.ran // 2
+
+
+@pytest.mark.parametrize("name", [name for name in CONTRACTIONS if find_formula(f"{name}.default")])
+def test_the_letters_of_a_product_imply_its_multiply_adds(name: str) -> None:
+    letters, arguments = CONTRACTIONS[name]
+    lengths = {"b": 2, "i": 3, "j": 5, "k": 7}
+    inputs, made = (
+        [tuple(lengths[letter] for letter in part) for part in side.split(",")] for side in letters.split("->")
+    )
+    given = dict(zip(arguments.split(), inputs, strict=True))
+    schema = getattr(torch.ops.aten, name.removeprefix("aten.")).default._schema
+    sizes = tuple(given[argument.name] for argument in schema.arguments if argument.name in given)
+    count = count_aten_op(AtenOp(f"{name}.default", sizes, tuple(made)))
+    assert count == math.prod(lengths[letter] for letter in set(letters) - set(",->"))

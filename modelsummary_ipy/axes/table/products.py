@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from modelsummary_ipy.axes.registry import Axes, Entry, Op, Size, entry
 from modelsummary_ipy.axes.table.elementwise import broadcast
 
+#: By operation, the letters of its tensors, and its arguments in the same order.
+CONTRACTIONS: dict[str, tuple[str, str]] = {}
+
 
 def _contract(names: str, letters: str, arguments: str) -> Entry:
     """Register operations that are one einsum of their arguments; a letter with ``?`` may be broadcast."""
     inputs, output = letters.split("->")
+    CONTRACTIONS.update((f"aten.{name}", (letters, arguments)) for name in names.split())
 
     def contract(op: Op) -> Sequence[Axes]:
         found: dict[str, Size] = {}

@@ -1,11 +1,11 @@
 """``python -m benchmarks [subject] [words]``: what is measured; all subjects if none is named.
 
 ``speed`` is the table of times beside the peers, ``recall`` the bugs that the rules find and how often they cry wolf,
-``mutations`` the share of mechanically broken models that is flagged, ``formulas`` the leaves with a formula,
-``axes`` the operations that the table describes, ``faults`` what exceptions from outside leave behind, ``fixes`` the fixes that run and give what was meant. Run only by
-name: ``verdicts``, whether random calls of torch's layers pass or fail as for real, and ``zoos``, the models of
-torchvision, timm and segmentation-models-pytorch, which it needs. Words choose cases by name; without a subject they
-choose cases of ``speed``.
+``mutations`` the share of mechanically broken models that is flagged, ``formulas`` the leaves with a formula, ``axes``
+the operations that the table describes, ``faults`` what exceptions from outside leave behind, ``fixes`` the fixes that
+run and give what was meant. Run only by name: ``verdicts``, whether random calls of torch's layers pass or fail as for
+real, and ``zoos``, the models of torchvision, timm and segmentation-models-pytorch, which it needs. Words choose cases
+by name; without a subject they choose cases of ``speed``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelsummary_ipy.axes.own import register_op
     from modelsummary_ipy.costs.mac_formulas import register_mult_adds
     from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.display.graph.picture import Picture
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from modelsummary_ipy.records.trace import AtenOp, TensorSpec
     from modelsummary_ipy.records.training import Held, Moment, Point, StorageLife, Training
     from modelsummary_ipy.records.view import View
+    from modelsummary_ipy.shapes.own_ops import register_op
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = [
@@ -88,7 +88,7 @@ _HOMES = {
     "Training": "records.training",
     "View": "records.view",
     "register_mult_adds": "costs.mac_formulas",
-    "register_op": "axes.own",
+    "register_op": "shapes.own_ops",
 }
 
 

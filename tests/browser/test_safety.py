@@ -25,8 +25,8 @@ HOSTILE = [
 OWN = {
     "b", "bdi", "body", "br", "button", "code", "col", "colgroup", "dd", "details", "div", "dl", "dt", "em", "h1",
     "head", "html", "i", "input", "label", "li", "main", "meta", "meter", "output", "p", "pre", "rect", "script",
-    "section", "small", "span", "style", "summary", "svg", "table", "tbody", "td", "text", "th", "title", "tr",
-    "ul",
+    "section", "small", "span", "style", "summary", "svg", "table", "template", "tbody", "td", "text", "th", "title",
+    "tr", "ul",
 }  # fmt: skip
 
 

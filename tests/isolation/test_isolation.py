@@ -8,7 +8,6 @@ import functools
 import gc
 import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -16,7 +15,6 @@ import types
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.isolation.global_state import collector_paused
@@ -399,52 +396,6 @@ def test_a_fault_is_the_failure_of_the_row_it_happened_in() -> None:
         handle.remove()
         assert ms.error is not None
         assert ms.error.path == path
-
-
-def interrupt_at(number: int) -> int:
-    """Let an interrupt arrive when a function of ours begins or ends for that time; returns how often one did."""
-    own = str(Path(modelsummary_ipy.__file__).parent)
-    case = by_name("Caches")
-    model, (args, kwargs) = case.build(), case.inputs()
-    seed()
-    before = fingerprint(model, args)
-    count = 0
-
-    def watch(frame: FrameType, event: str, _: Any) -> None:
-        nonlocal count
-        if event in ("call", "return") and frame.f_code.co_filename.startswith(own):
-            count += 1
-            if count == number:
-                signal.raise_signal(signal.SIGINT)
-
-    interrupted = False
-    sys.setprofile(watch)
-    try:
-        run_engine(model, ModelInputs(args, kwargs))
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        sys.setprofile(None)
-    assert interrupted == (number > 0), f"interrupted at {number}"
-    assert difference(before, fingerprint(model, args)) == [], f"interrupted at {number}"
-    return count
-
-
-@pytest.fixture
-def interrupts() -> Iterator[None]:
-    """Let an interrupt raise ``KeyboardInterrupt``; a job that a shell runs in the background is born ignoring it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interrupts")
-def test_an_interrupt_between_any_two_steps_of_ours_leaves_everything_as_it_was() -> None:
-    interrupt_at(-1)  # the first time caches of Python's and ours are filled
-    total = interrupt_at(-1)
-    assert total > 500
-    for number in range(1, total, max(1, total // 150)):
-        interrupt_at(number)
 
 
 # -- again and again --------------------------------------------------------------------------------------------------

@@ -48,8 +48,8 @@ def raising(error: type[BaseException]) -> Callable[[int, FrameType | None], Non
     return handler
 
 
-def alarm_at(number: int, error: type[BaseException]) -> int:
-    """Let an alarm arrive when a function of ours begins or ends for that time; returns how often one did."""
+def send_at(number: int, kind: int, error: type[BaseException]) -> int:
+    """Let a signal arrive when a function of ours begins or ends for that time; returns how often one did."""
     case = by_name("Caches")
     model, (args, kwargs) = case.build(), case.inputs()
     seed()
@@ -61,29 +61,36 @@ def alarm_at(number: int, error: type[BaseException]) -> int:
         if event in ("call", "return") and frame.f_code.co_filename.startswith(OWN):
             count += 1
             if count == number:
-                signal.raise_signal(signal.SIGALRM)
+                signal.raise_signal(kind)
 
     raised: BaseException | None = None
     sys.setprofile(watch)
     try:
         run_engine(model, ModelInputs(args, kwargs))
-    except (TimeUp, Stop) as arrived:
+    except (TimeUp, Stop, KeyboardInterrupt) as arrived:
         raised = arrived
     finally:
         sys.setprofile(None)
-    assert isinstance(raised, error) == (number > 0), f"alarm at {number}"
-    assert difference(before, fingerprint(model, args)) == [], f"alarm at {number}"
+    assert isinstance(raised, error) == (number > 0), f"signal at {number}"
+    assert difference(before, fingerprint(model, args)) == [], f"signal at {number}"
     return count
 
 
-@pytest.mark.parametrize("error", [TimeUp, Stop])
-def test_an_alarm_between_any_two_steps_of_ours_leaves_everything_as_it_was(error: type[BaseException]) -> None:
-    with handling(raising(error)):
-        alarm_at(-1, error)  # the first time caches of Python's and ours are filled
-        total = alarm_at(-1, error)
+@pytest.mark.parametrize(
+    ("kind", "error", "times"),
+    [(signal.SIGALRM, TimeUp, 60), (signal.SIGALRM, Stop, 60), (signal.SIGINT, KeyboardInterrupt, 150)],
+    ids=["alarm", "alarm past every handler", "interrupt"],
+)
+def test_a_signal_between_any_two_steps_of_ours_leaves_everything_as_it_was(
+    kind: int, error: type[BaseException], times: int
+) -> None:
+    # A job that a shell runs in the background is born ignoring interrupts.
+    with handling(signal.default_int_handler if error is KeyboardInterrupt else raising(error), kind):
+        send_at(-1, kind, error)  # the first time caches of Python's and ours are filled
+        total = send_at(-1, kind, error)
         assert total > 500
-        for number in range(1, total, max(1, total // 60)):
-            alarm_at(number, error)
+        for number in range(1, total, max(1, total // times)):
+            send_at(number, kind, error)
 
 
 def test_what_a_handler_raises_is_not_the_models_failure() -> None:

@@ -167,9 +167,9 @@ def _switches_kept() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         logger.disabled = was_disabled
 
-    # The fused path of attention and encoder layers hides their submodules and adds an output that is never used.
-    torch.backends.mha.set_fastpath_enabled(False)
     with restoring(restore), _compilation_off():
+        # The fused path of attention and encoder layers hides their submodules and adds an output that is never used.
+        torch.backends.mha.set_fastpath_enabled(False)
         yield
 
 
@@ -203,8 +203,8 @@ def _masks_read(unread: list[torch.Size]) -> Iterator[None]:
             unread.append(value.shape)
         return True
 
-    library.is_fake_tensor = is_unknown
     with restoring(lambda: setattr(library, "is_fake_tensor", is_fake)):
+        library.is_fake_tensor = is_unknown
         yield
 
 
@@ -216,8 +216,8 @@ def _validation_off() -> Iterator[None]:
         yield
         return
     before = default_validation(library.Distribution)
-    library.Distribution.set_default_validate_args(False)
     with restoring(lambda: library.Distribution.set_default_validate_args(before)):
+        library.Distribution.set_default_validate_args(False)
         yield
 
 
@@ -245,6 +245,6 @@ def collector_paused() -> Iterator[None]:
             finally:
                 gc.enable()
 
-    gc.disable()
     with restoring(restore):
+        gc.disable()
         yield

@@ -48,8 +48,8 @@ class StartedThreads:
         def restore() -> None:
             _pool.submit, _thread.start = submit, start
 
-        _pool.submit, _thread.start = submit_here, start_noted
         with restoring(restore):
+            _pool.submit, _thread.start = submit_here, start_noted
             yield
 
 

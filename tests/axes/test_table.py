@@ -1,6 +1,6 @@
 """Every entry of the table against torch, over drawn calls.
 
-Two dozen calls of each operation run with all other tests; ``FUZZ_CASES=1000`` runs as many.
+Two dozen calls of each operation run with all other tests; ``AXES_CASES=1000`` runs as many.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modelsummary_ipy.records.trace import AtenOp
 from tests.axes.calls import CALLS
 from tests.axes.compare import compare
 
-NUM_CALLS = int(os.environ.get("FUZZ_CASES", "24"))
+NUM_CALLS = int(os.environ.get("AXES_CASES", "24"))
 NAMES = sorted(name.removeprefix("aten.") for name in registry._entries)
 
 #: What the entries do not demand: sizes that are settings (one scale, one zero point).

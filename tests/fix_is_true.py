@@ -45,7 +45,8 @@ def check_fixes(model: nn.Module | None, trace: Trace, inputs: ModelInputs | Non
         if model is None or inputs is None:
             CHECKED.setdefault(fix.text, False)
             continue
-        changed = _apply(copy.deepcopy(model), trace, fix)
+        with torch.random.fork_rng(devices=[]):
+            changed = _apply(copy.deepcopy(model), trace, fix)
         if changed is None:
             CHECKED.setdefault(fix.text, False)
             continue
@@ -90,7 +91,7 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
             rest = rest.replace(found[0].removeprefix("; ") + code, "")
     if fix.text == "model.eval()":
         model.eval()
-    elif (around := _AROUND.fullmatch(fix.text)) is not None:
+    elif (around := _AROUND.fullmatch(rest.strip("; "))) is not None:
         _add_hooks(model.get_submodule(around[2]), around[1], around[3])
     elif fix.patch is not None:
         _edit_methods(model, trace, fix.patch)
@@ -114,6 +115,9 @@ def _cut_expression(text: str) -> str:
 def _set_value(model: nn.Module, path: str, value: Any) -> None:
     names = re.findall(r"\w+", path)
     owner = model.get_submodule(".".join(names[:-1]))
+    like = next((param for param in model.parameters() if param.is_floating_point()), None)
+    if isinstance(value, nn.Module) and like is not None:
+        value.to(dtype=like.dtype)  # as the model was made of that dtype
     for module in owner.modules() if names[-1] == "batch_first" else [owner]:
         if names[-1] != "batch_first" or hasattr(module, "batch_first"):
             setattr(module, names[-1], value)

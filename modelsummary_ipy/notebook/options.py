@@ -159,7 +159,7 @@ def write_option(text: str) -> str:
 
     Example:
         >>> write_option("columns=['input', 'params']"), write_option("device='tpu7', which this machine does not have")
-        ("--columns input,params", "--device tpu7, which this machine does not have")
+        ('--columns input,params', '--device tpu7, which this machine does not have')
     """
     found = re.match(r"(\w+)=(\d+|'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\{[^}]*\})(.*)", text, re.DOTALL)
     if found is None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from modelsummary_ipy.diagnosis.annotate import annotate
 from modelsummary_ipy.display.render.source_listing import render_listings
 from modelsummary_ipy.summary import ModelSummary
+from tests.display.test_render_html import unpack
 
 SOURCE = '''
 import torch
@@ -226,7 +227,7 @@ def test_a_path_chooses_the_functions_that_ran_in_it(net: ModelSummary) -> None:
 
 
 def test_the_detail_of_a_row_shows_its_own_lines(net: ModelSummary) -> None:
-    page = net.to_html()
+    page = unpack(net.to_html())
     assert page.count("return self.mix(x).relu()") == 2  # one for each kind of call
     assert page.count("# to tokens") == 1
 

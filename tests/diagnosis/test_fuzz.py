@@ -24,6 +24,8 @@ from tests.failing_cases import CASES as FAILING
 from tests.models import CASES, Case
 from tests.reference import difference, fingerprint, quietly
 
+#: Whether the fixes that are shown are run for real: see ``tests/conftest.py``.
+RUNS_FIXES = False
 NUM_CASES = int(os.environ.get("FUZZ_CASES", "150"))
 #: One test runs this many cases, so that a report names few and a run is not slowed by naming all.
 IN_ONE = 25

@@ -20,7 +20,7 @@ class Factor:
         size: How many entries it has.
         kind: Of a dim of the model's input; made by a parameter; ``"plain"`` of a parameter or a constant, which goes
             with any other; ``"mixed"`` of several whose entries are in no order.
-        roots: The dims of the input, and the layers (``"out of fc1"``), that its entries depend on.
+        roots: The dims of the input, and the layers (``"the features of fc1"``), that its entries depend on.
         name: As messages write it.
         whole: What it was split from, and which half it is.
         half: ``"outer"`` or ``"inner"``; ``""`` if it was not split.
@@ -80,7 +80,8 @@ class Axis:
         kind: Kind = kinds.pop() if len(kinds) == 1 else "input" if "input" in kinds else "mixed"
         if not first.factors:
             kind = "mixed"  # what a dim of 1 becomes has no past
-        factors = [Factor(size, kind, first.roots, f"{write_axis(first)}′")] if size != 1 else []
+        name = write_axis(first) if kind == "feature" else f"{write_axis(first)}′"
+        factors = [Factor(size, kind, first.roots, name)] if size != 1 else []
         return Axis(factors, size, first)
 
     def __add__(self, other: Size) -> Axis:

@@ -129,7 +129,7 @@ class MeaningWalk:
                 settled.append(same_place.resized(value_of(size)))
             elif isinstance(size, Axis) and op.contracted and size.size > 1 and op.is_weights(size):
                 roots = roots_of(op.contracted) - {"B"}
-                out = f"out of {self._paths.get(op.event.call, '') or 'the model'}"
+                out = f"the features of {self._paths.get(op.event.call, '') or 'the model'}"
                 settled.append(Axis([Factor(size.size, "feature", roots | {out}, out)]))
             else:
                 settled.append(size if isinstance(size, Axis) else self.by_size.get(size) or plain_axis(size))

@@ -208,8 +208,8 @@ class Checks:
         rest = [ref for ref, part in zip(refs, parts, strict=False) if not part.has("B")]
         if batches and rest and all(ref.number in self._of_tables for ref in rest):
             self._walk.find("joined", index, batches[0])
-        is_map = all(len(axes) == 4 and axes[1].is_feature for axes in all_axes)
-        if is_map and len(parts) == 2 and all(map(_is_position, parts)) and parts[0].roots == parts[1].roots:
+        is_map = all(len(axes) == 4 and axes[1].is_feature and all(map(_is_position, axes[2:])) for axes in all_axes)
+        if is_map and len(parts) == 2 and parts[0].roots == parts[1].roots and all(part.size for part in parts):
             self._walk.find("stacked", index, parts[0])
 
     def _check_parts(

@@ -283,7 +283,9 @@ class _Op:
 
     def _mix(self, factors: Sequence[Factor], sizes: Sequence[int]) -> list[Axis]:
         """Cut across factors: what comes out is of all of them."""
-        is_known = any(factor.kind not in ("plain", "mixed") for factor in factors)
+        # Of parts of a dim, windows say, that were put into another order before, nothing is known; nor of a mixture.
+        is_known = not any(f.kind == "mixed" or (f.kind == "input" and f.half) for f in factors)
+        is_known = is_known and any(factor.kind != "plain" for factor in factors)
         if is_known and not self._walk.is_written_out(self._index):
             self._walk.find("carved", self._index, Axis(factors))
         roots = roots_of([Axis(factors)])

@@ -12,7 +12,7 @@ from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
 from modelsummary_ipy.records.trace import Call
-from modelsummary_ipy.torch_compat.fakes import OpOverload, schema_of
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, schema_of
 from modelsummary_ipy.tracing.call_builder import REF, RunningCall
 from modelsummary_ipy.tracing.tensor_leaves import Leaf
 
@@ -38,6 +38,7 @@ class OpLog:
         self._param_of = param_of
         self._count = 0
         self._events: list[Any] = []
+        self._reals: dict[int, tuple[TensorRef, Tensor]] = {}
 
     @contextmanager
     def recording(self, fake_mode: FakeMode) -> Iterator[None]:
@@ -89,6 +90,7 @@ class OpLog:
     def finish(self, calls: Sequence[RunningCall | Call]) -> OpEvents:
         """Return what was written down, with the calls' places in the trace."""
         found = self.found
+        self._reals.clear()
         found.events = [event._replace(call=event.call.index) for event in self._events]
         for call in calls:
             if isinstance(call, Call):  # a layer that was answered from a cache
@@ -107,6 +109,8 @@ class OpLog:
 
     def _refer(self, tensor: Tensor) -> TensorRef:
         ref: TensorRef | None = tensor.__dict__.get(REF)
+        if ref is None and id(tensor) in self._reals:
+            ref = self._reals[id(tensor)][0]
         if ref is None:
             ref = self._number(tensor)
             param = self._param_of.get(id(tensor))
@@ -121,7 +125,10 @@ class OpLog:
             shape = (-1,) * tensor.dim()
         ref = TensorRef(self._count, shape, name_dtype(tensor.dtype))
         self._count += 1
-        tensor.__dict__[REF] = ref
+        if isinstance(tensor, FakeTensor):
+            tensor.__dict__[REF] = ref
+        else:  # one of the user's globals, on which nothing is written
+            self._reals[id(tensor)] = ref, tensor
         return ref
 
 

@@ -307,7 +307,7 @@ def test_tab_completes_options_choices_and_names(shell: InteractiveShell) -> Non
         ("%summary model --engine f", ["fake"]),
         ("%summary model --mode ", ["same", "train", "eval"]),
         ("%summary model --columns input,pa", ["params"]),
-        ("%summary model --ignore grown-map,batch-m", ["batch-merged", "batch-moved"]),
+        ("%summary model --ignore grown-map,batch-m", ["batch-merged", "batch-mixed", "batch-moved"]),
         ("%summary model --dtype flo", ["float16", "float32", "float64"]),
         ("%summary model --dtype ids=b", ["bfloat16", "bool"]),
         ("%summary model --device c", ["cpu", "cuda"]),

@@ -42,5 +42,5 @@ nitpick_ignore_regex = [
     ("py:.*", r"(modelsummary_ipy\.[\w.]+\.)?(ModelInputs|Settings|Story|_\w+)"),
     # Literals and aliases: they are written out where they are used.
     ("py:.*", r"(modelsummary_ipy\.[\w.]+\.)?(Kind|Status|Severity|EngineName|Formula|Mode|Engine|Observer)"),
-    ("py:.*", r"(modelsummary_ipy\.[\w.]+\.)?(Phase|Category|Failure)"),
+    ("py:.*", r"(modelsummary_ipy\.[\w.]+\.)?(Phase|Category|Failure|Absence)"),
 ]

@@ -94,8 +94,9 @@ def test_templates_styles_and_script_work_from_there(python: Path, tmp_path: Pat
 from torch import nn
 from modelsummary_ipy import ModelSummary
 ms = ModelSummary(nn.Sequential(nn.Conv2d(1, 16, 3, padding=5)), (1, 1, 8, 8))
-page = ms.to_html(standalone=True)
+page = ms.to_html(standalone=True, packed=False)
 assert "<style" in page and "<script" in page and ".ms-" in page and "<details" in page
+assert "data-page=" in ms.to_html(standalone=True)
 print(ms.summary["Params"].tolist())
 """
     assert run(python, code, tmp_path) == "[160]\n"

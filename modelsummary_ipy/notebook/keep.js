@@ -34,6 +34,7 @@
 
     const words = keep.search ? keep.search.value : "";
     const body = root.querySelector(".ms-body");
+    body.style.overflowAnchor = "none"; // what rows grow by as the page's script goes on is no scrolling
     let top = body.scrollTop;
     if (root.msTop) top = root.msTop; // where the forward failed: the page itself has scrolled there
     else if (top) keep.top = top; // who was quick has scrolled already

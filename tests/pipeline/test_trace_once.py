@@ -58,7 +58,8 @@ def test_what_one_trace_shows_is_the_same(tmp_path: Path) -> None:
     more = ModelSummary(Counted(tmp_path / "b", "works"), (2, 3, 16, 16))
     assert once.rows == more.rows
     assert once.costs == more.costs
-    assert once.memory == more.memory
+    for name in ("param_bytes", "input_bytes", "activation_bytes", "forward_peak_bytes"):  # a training step is a trace
+        assert getattr(once.memory, name) == getattr(more.memory, name)
     assert more.formulas
     assert "traced once" not in str(more)
 

@@ -61,7 +61,7 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
         new = fix_line(ctx, wrap_argument(ctx.line, name_member(outer.path), template, position, around))
         if new:
             return new
-    if not call.path or position:
+    if not call.path or position or "{0}" in template or "{1}" in template:  # of two operands
         return NOTHING
     before = template.format("x")
     after = around.format("y") if around != "{}" else ""

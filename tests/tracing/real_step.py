@@ -97,7 +97,8 @@ def run_real_step(
     own = optimizer([param for param in model.parameters() if param.requires_grad])
 
     def take_step(storages: _Storages | None, step: RealStep) -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        # A region around it, also one that is not enabled, would keep the casts of one in the model to its own end.
+        with torch.autocast("cpu", dtype=torch.bfloat16) if autocast else contextlib.nullcontext():
             output = call(*args, **(kwargs or {}))
             total = loss(output)
         ends = [len(storages.live)] if storages else []

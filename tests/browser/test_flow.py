@@ -54,6 +54,14 @@ def test_the_skips_of_a_unet_are_arcs_and_a_plain_sequence_has_no_rail(new_page:
     assert plain.locator(".ms-body").evaluate("body => body.style.getPropertyValue('--ms-rail')") == ""
 
 
+def test_the_rail_is_painted(page: Page) -> None:
+    root = open_model(page, models.UNet(), (1, 1, 32, 32))
+    expect(root.locator(".ms-rail path")).to_have_count(6)
+    shown = page.screenshot()
+    page.add_style_tag(content=".ms-rail { visibility: hidden }")
+    assert page.screenshot() != shown
+
+
 def test_the_rail_is_drawn_anew_when_rows_fold(page: Page) -> None:
     root = open_model(page, nn.Sequential(models.BasicBlock(3, 8, 2), nn.ReLU()), models.IMAGE)
     expect(root.locator(".ms-rail path")).to_have_count(3)

@@ -141,6 +141,6 @@
 
   for (const root of document.querySelectorAll(".ms-js:not(.ms-flow)")) {
     root.classList.add("ms-flow");
-    root.msReady.then(() => setUp(root));
+    setUp(root);
   }
 })();

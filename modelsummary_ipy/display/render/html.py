@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -41,6 +41,8 @@ _LEAST_PACKED_BYTES = 150
 #: Rows and their details are packed to less than this part.
 _PACKED = 1 / 12
 _OPEN_ROWS = 32
+#: What a page with scripts has, each in a file of its own.
+_SCRIPTS = ("script.js", "flow.js")
 _LISTING = re.compile(r'<pre class="ms-x">(.*?)</pre>', re.DOTALL)
 
 
@@ -104,11 +106,16 @@ def _write(facts: Mapping[str, Any], footer: Sequence[str], *, packed: bool, man
     """Write style, head and rows in full, or packed beside what is read without the script, and the frame around."""
     environment = _environment()
     template, style = environment.get_template("whole.html.j2"), _asset("style.css")
+    script = Markup("\n").join(map(_asset, _SCRIPTS))
     whole, page = f"<style>{style}</style>\n{template.render(is_plain=False, **facts)}", ""
     if packed:
-        page, whole = _pack(whole), template.render(is_plain=True, plain_steps=lay_out_plain(facts["parts"]), **facts)
+        page, whole = (
+            _pack(whole, script),
+            template.render(is_plain=True, plain_steps=lay_out_plain(facts["parts"]), **facts),
+        )
+        script = _asset("unpack.js")
     return environment.get_template("page.html.j2" if facts["standalone"] else "summary.html.j2").render(
-        script=_asset("script.js") + "\n" + _asset("flow.js"),
+        script=script,
         whole=Markup(whole),
         page=page,
         footer=footer,
@@ -117,14 +124,14 @@ def _write(facts: Mapping[str, Any], footer: Sequence[str], *, packed: bool, man
     )
 
 
-def _pack(whole: str) -> str:
-    """Compress markup as the page's script reads it: deflated, in base64, which no attribute needs to escape.
+def _pack(whole: str, script: str) -> str:
+    """Compress markup and script as ``unpack.js`` reads them: deflated, in base64, which no attribute needs to escape.
 
     Listings of source stand behind the rest, each after a control character, which no text of a page has: between rows
     that are alike they would put them out of each other's reach (T5: 45 KB; 32 so).
     """
     listings = [*map(str, _LISTING.findall(whole))]
-    text = "\x01".join([_LISTING.sub('<pre class="ms-x"></pre>', whole), *listings])
+    text = "\x01".join([_LISTING.sub('<pre class="ms-x"></pre>', whole), script, *listings])
     return base64.b64encode(zlib.compress(text.encode("utf-8", "replace"), 9)).decode()
 
 
@@ -254,7 +261,7 @@ def _add_details(
     return left_out
 
 
-@lru_cache(maxsize=1)
+@cache
 def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("modelsummary_ipy.display.render"),
@@ -265,7 +272,7 @@ def _environment() -> Environment:
     )
 
 
-@lru_cache(maxsize=3)
+@cache
 def _asset(name: str) -> Markup:
     """A stylesheet or script of this package without comments and indentation; nothing of a user's goes into it."""
     text = (files("modelsummary_ipy.display.render") / name).read_text(encoding="utf-8")

@@ -4,28 +4,9 @@
   const headOf = (row) => row.querySelector(":scope > summary");
   const parentOf = (row) => row.parentElement.closest(".ms-r");
 
-  // What came compressed takes the place of the plain rows. Where a browser can't read it they stay.
-  async function unpack(root, whole) {
-    root.style.visibility = "hidden"; // without its style, the page is not to be seen for a moment
-    try {
-      const bytes = Uint8Array.from(atob(whole.dataset.page), (letter) => letter.charCodeAt(0));
-      const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-      const [markup, ...listings] = (await new Response(stream).text()).split("\x01");
-      whole.innerHTML = markup;
-      whole.querySelectorAll(".ms-x").forEach((place, at) => (place.innerHTML = listings[at]));
-      whole.removeAttribute("data-page");
-    } finally {
-      root.style.visibility = "";
-    }
-  }
-
-  async function setUp(root) {
+  function setUp(root) {
     root.classList.add("ms-js");
     const whole = root.querySelector(".ms-whole");
-    if (whole.dataset.page) {
-      if (!window.DecompressionStream) return;
-      await unpack(root, whole);
-    }
     const body = root.querySelector(".ms-body");
     const rows = rowsOf(body);
     const facts = new Map();
@@ -266,5 +247,5 @@
     if (root.parentElement && root.parentElement.msShown) root.parentElement.msShown(root);
   }
 
-  for (const root of document.querySelectorAll(".ms-root:not(.ms-js)")) root.msReady = setUp(root);
+  for (const root of document.querySelectorAll(".ms-root:not(.ms-js):has(> .ms-whole:not([data-page]))")) setUp(root);
 })();

@@ -19,6 +19,7 @@ from modelsummary_ipy.records.retraced import Allowance, Budget, Retraced, Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.torch_compat.compiler import load_compiler
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
+from modelsummary_ipy.tracing.fake_failures import differentiates
 from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun
 from modelsummary_ipy.tracing.request import TraceRequest
@@ -63,6 +64,7 @@ class Retracer:
         self._specs = tuple(fact.spec for fact in first.inputs)
         self._dims = dims
         self._most = _MOST_TIMES * len(first.calls) + _MOST_EXTRA
+        self._with_grad = self._has_failed = False
         self._known: dict[Hashable, Retraced] = {}
 
     def within(self, budget: Budget) -> Retracer:
@@ -189,7 +191,8 @@ class Retracer:
 
         with quiet_output(), warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")
-            if not measure:
+            is_lean = not measure and not self._with_grad and torch.is_grad_enabled()
+            if is_lean:
                 stack.enter_context(torch.no_grad())  # only sizes are needed: a quarter faster
             try:
                 made = trace_fake(
@@ -204,10 +207,23 @@ class Retracer:
                 )
         if made is None:
             return Retraced(None, "the input has tensors that can't be made at other sizes")
-        found = made[0].trace
+        found, error = made[0].trace, made[0].error
         if not measure:
             self.budget.spend(len(found.calls))
-        return _judge(found, made[0].ops)
+        judged, reads_grad = _judge(found, made[0].ops), made[0].reads_grad
+        if not is_lean or not (reads_grad or self._may_need_grad(error)):
+            return judged
+        self._with_grad = True
+        again = self._run(request, shapes, training=training, check=check)
+        self._with_grad = reads_grad or again.reason != judged.reason  # what fails either way needs no grad
+        return again
+
+    def _may_need_grad(self, error: BaseException | None) -> bool:
+        """Return whether a trace without grad is to be made again with it: the first that fails is, whatever it says."""
+        if error is None:
+            return False
+        is_first, self._has_failed = not self._has_failed, True
+        return is_first or differentiates(error)
 
 
 def _judge(found: Trace, ops: OpEvents | None) -> Retraced:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -105,3 +106,45 @@ def test_measuring_follows_what_autograd_saves_and_costs_no_budget() -> None:
     assert small.calls[0].aten_ops
     assert large.calls[0].outputs[0].shape == (20, 2)
     assert retracer.at({"B": 20}).trace is None
+
+
+class Force(nn.Module):
+    """What differentiates in its forward, and refuses to run without grad."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = nn.Linear(3, 1)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            raise ValueError("forces need gradients")
+        positions = positions.requires_grad_()
+        return torch.autograd.grad(self.energy(positions).sum(), positions, create_graph=True)[0]
+
+
+class Hamiltonian(Force):
+    """The same without the check."""
+
+    def forward(self, positions: Tensor) -> Tensor:
+        positions = positions.requires_grad_()
+        return torch.autograd.grad(self.energy(positions).sum(), positions, create_graph=True)[0]
+
+
+@pytest.mark.parametrize("kind", [Force, Hamiltonian])
+def test_a_forward_that_differentiates_runs_at_the_sizes_at_which_it_runs_for_real(kind: type[nn.Module]) -> None:
+    retracer = retrace(kind(), Size((4, 3)), dims=(("B", "F"),))
+
+    assert kind()(torch.zeros(9, 3)).shape == (9, 3)
+    assert retracer.at({"B": 9}).works
+    assert retracer.at({"F": 5}).failed
+    assert retracer.at({"B": 7}).works
+
+
+@pytest.mark.parametrize("kind", [Force, Hamiltonian])
+def test_under_the_users_own_no_grad_it_fails_at_every_size(kind: type[nn.Module]) -> None:
+    retracer = retrace(kind(), Size((4, 3)), dims=(("B", "F"),))
+
+    with torch.no_grad(), pytest.raises((RuntimeError, ValueError)):
+        kind()(torch.zeros(9, 3))
+    with torch.no_grad():
+        assert retracer.at({"B": 9}).failed

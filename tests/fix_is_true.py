@@ -178,18 +178,23 @@ def _edit_class(kind: type, filename: str, old: ast.Module, new: ast.Module) -> 
     before = {node.name: ast.dump(node) for node in old.body if isinstance(node, ast.FunctionDef)}
     changed = {name: node for name, node in helpers.items() if before.get(name) != ast.dump(node)}
     methods: dict[str, Any] = {}
+    inherited: dict[type, dict[str, Any]] = {}  # what super() finds
+    seen: set[str] = set()
     for base in kind.__mro__:
         for name, value in vars(base).items():
             function = value.__func__ if isinstance(value, staticmethod) else value
             function = getattr(function, "__wrapped__", function)
             is_here = isinstance(function, types.FunctionType) and function.__code__.co_filename == filename
-            if not is_here or name in methods or base.__module__.startswith("torch.") or name == "__init__":
+            if not is_here or base.__module__.startswith("torch.") or name == "__init__":
                 continue
-            node = _find_method(new, function)
+            own = inherited.setdefault(base, {}) if name in seen else methods
+            seen.add(name)
+            node = _find_method(new, function) or _find_renamed(old, new, function)
             if node is not None and (changed or ast.dump(node) != ast.dump(_find_method(old, function) or node)):
                 made = _make_function(function, node, changed)
-                methods[name] = staticmethod(made) if isinstance(value, staticmethod) else made
-    return type(kind.__name__, (kind,), methods) if methods else kind
+                own[node.name] = staticmethod(made) if isinstance(value, staticmethod) else made
+    made = [type(base.__name__, (base,), own) for base, own in inherited.items() if own]
+    return type(kind.__name__, (kind, *made), methods) if methods or made else kind
 
 
 def _find_method(tree: ast.Module, function: types.FunctionType) -> ast.FunctionDef | None:
@@ -201,6 +206,14 @@ def _find_method(tree: ast.Module, function: types.FunctionType) -> ast.Function
         level = [node for owner in level for node in ast.walk(owner) if isinstance(node, kinds) and node.name == name]
     found = [node for node in level if isinstance(node, ast.FunctionDef)]
     return min(found, key=lambda node: abs(node.lineno - function.__code__.co_firstlineno), default=None)
+
+
+def _find_renamed(old: ast.Module, new: ast.Module, function: types.FunctionType) -> ast.FunctionDef | None:
+    """Find what stands in the place of a function that the changed text does not have."""
+    before = [node for node in ast.walk(old) if isinstance(node, ast.FunctionDef)]
+    after = [node for node in ast.walk(new) if isinstance(node, ast.FunctionDef)]
+    pairs = zip(before, after, strict=True)
+    return next((node for was, node in pairs if was is _find_method(old, function) and was.name != node.name), None)
 
 
 def _make_function(function: types.FunctionType, node: ast.FunctionDef, helpers: dict[str, ast.FunctionDef]) -> Any:

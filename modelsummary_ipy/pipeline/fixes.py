@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 
 from torch import nn
@@ -11,6 +12,7 @@ from modelsummary_ipy.diagnosis.rules import find_flags
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.records.fixes import Candidate, InputEdit, Trial, Verdict
+from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import TensorSpec
@@ -18,6 +20,7 @@ from modelsummary_ipy.shapes.formulas import find_batch
 from modelsummary_ipy.tracing.fixed_model import FixedModel, run_fixed
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
+from modelsummary_ipy.tracing.tracer import TraceResult
 
 __all__ = ["FixTrials"]
 
@@ -42,6 +45,7 @@ class FixTrials:
         ignore: Ids of rules that do not run.
         seconds: How long the first trace took.
         time: What all that is traced for a page may take.
+        errors: Where a mistake of this package's own is reported.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class FixTrials:
         ignore: tuple[str, ...],
         seconds: float,
         time: Allowance | None = None,
+        errors: list[str] | None = None,
     ) -> None:
         self._story = story
         self._request = request
@@ -62,6 +67,7 @@ class FixTrials:
         self.was_late = False
         self._least = _LEAST_RUNS if seconds <= _SHORT else 0
         self._time = time or Allowance()
+        self._errors = [] if errors is None else errors
         self._tried = 0
 
     @property
@@ -80,12 +86,20 @@ class FixTrials:
             return None
         self._tried += 1
         most = _MOST_TIMES * len(self._story.trace.calls) + _MOST_EXTRA
-        with collector_paused():
-            result = run_fixed(request, most=most, is_late=lambda: not is_free and self.is_over, model=self._model)
+
+        def trace() -> TraceResult | None:
+            with collector_paused():
+                return run_fixed(request, most=most, is_late=lambda: not is_free and self.is_over, model=self._model)
+
+        result = attempt(f"the fix {candidate.text!r}", self._errors, trace, None)
         return None if result is None else Trial(candidate, result.trace)
 
     def judge(self, trial: Trial) -> Verdict:
         """Trace a fix that works once more, with one more in the batch, and run the rules on it."""
+        what = f"judging the fix {trial.candidate.text!r}"
+        return attempt(what, self._errors, partial(self._judge, trial), Verdict())
+
+    def _judge(self, trial: Trial) -> Verdict:
         request = self._apply(trial.candidate)
         if request is None or self._model is not None:
             return Verdict()
@@ -102,7 +116,7 @@ class FixTrials:
             failed_at=found.failed_at,
             retraces=() if found.retrace is None else (found.retrace,),
         )
-        flags = find_flags(story, self._ignore, [])
+        flags = find_flags(story, self._ignore, self._errors)
         if not names.batch or found.retrace is None:
             return Verdict(None, flags)
         grown = tuple(spec.shape for spec in found.retrace.trace.outputs)

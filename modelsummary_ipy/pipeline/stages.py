@@ -20,7 +20,7 @@ from modelsummary_ipy.costs import (
     fit_batch,
     list_operations,
 )
-from modelsummary_ipy.diagnosis.failures import FindFixes, explain
+from modelsummary_ipy.diagnosis.failures import explain
 from modelsummary_ipy.diagnosis.fixes import find_fixes
 from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
 from modelsummary_ipy.display import build_rows
@@ -288,18 +288,21 @@ class Pipeline:
             if self.is_short:
                 story = _with_formulas(story, self.found_in_time)
             retracer = Retracer(request, story.trace, time=self._time) if request is not None else None
-            error = explain(story, retracer, self._errors, self._find_fixes(story, request))
+            trials = self._try_fixes(story, request)
+            find = partial(find_fixes, trials=trials) if trials is not None else None
+            error = explain(story, retracer, self._errors, find)
             if self._time.ended and not self._stopped:
                 self._stopped = f"the search for what works ended after {self._limit:.0f} s"
+            elif trials is not None and trials.was_late and not self._stopped:
+                self._stopped = f"the search for a fix ended after {trials.limit:.0f} s"
         error.__cause__ = self.traced.error
         return error
 
-    def _find_fixes(self, story: Story, request: TraceRequest | None) -> FindFixes | None:
+    def _try_fixes(self, story: Story, request: TraceRequest | None) -> FixTrials | None:
         model = self.model() if story.trace.engine == "real" else None
         if request is None or (model is None and story.trace.engine != "fake"):
             return None
-        trials = FixTrials(story, request, model, self.request.ignore, self._seconds, self._time)
-        return partial(find_fixes, trials=trials)
+        return FixTrials(story, request, model, self.request.ignore, self._seconds, self._time, self._errors)
 
     # -- what it costs ------------------------------------------------------------------------------------------------
 

@@ -6,18 +6,22 @@ import ast
 import linecache
 from collections.abc import Iterator, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from modelsummary_ipy.records.fixes import LineEdit, change_lines
 
-__all__ = ["bind_edited"]
+__all__ = ["UnfitEditError", "bind_edited"]
 
 #: By name and first line, the code of a function.
 _Codes = Mapping[tuple[str, int], CodeType]
 
 _DEPTH = 6
+
+
+class UnfitEditError(Exception):
+    """A change that can't be made: its text is no Python, or its line is in no function of the model's own."""
 
 
 def bind_edited(modules: Sequence[nn.Module], edits: Sequence[LineEdit]) -> None:
@@ -26,36 +30,68 @@ def bind_edited(modules: Sequence[nn.Module], edits: Sequence[LineEdit]) -> None
     The user's functions, classes and source stay as they are.
 
     Raises:
-        SyntaxError: If the changed lines are no Python, or no function has them.
+        UnfitEditError: If the changed lines are no Python, or no function has them.
     """
     rebuilders = [
         _Rebuilder(filename, [edit for edit in edits if edit.filename == filename])
         for filename in dict.fromkeys(edit.filename for edit in edits)
     ]
-    found: dict[type, dict[str, Any]] = {}
+    found: dict[type, _Edited] = {}
     for module in modules:
         kind = type(module)
         if kind not in found:
             found[kind] = _find_methods(kind, rebuilders)
-        for name, made in found[kind].items():
+        for name, made in found[kind].methods.items():
             module.__dict__[name] = MethodType(made, module) if isinstance(made, FunctionType) else made.__func__
+        if found[kind].kind is not kind:
+            module.__class__ = found[kind].kind
     if not all(rebuilder.is_used for rebuilder in rebuilders):
-        raise SyntaxError("no function of the model has the line")
+        raise UnfitEditError("no function of the model has the line")
 
 
-def _find_methods(kind: type, rebuilders: Sequence[_Rebuilder]) -> dict[str, Any]:
+class _Edited(NamedTuple):
+    """What the modules of one class get.
+
+    Attributes:
+        methods: Methods that replace those of the class, by name.
+        kind: The class itself, or one that inherits from it and has other methods where ``super()`` finds them.
+    """
+
+    methods: dict[str, Any]
+    kind: type
+
+
+def _find_methods(kind: type, rebuilders: Sequence[_Rebuilder]) -> _Edited:
     methods: dict[str, Any] = {}
+    inherited: dict[type, dict[str, Any]] = {}
     for base in kind.__mro__:
         if base.__module__.startswith("torch."):
             break
         for name, value in list(vars(base).items()):
-            if name in methods or not isinstance(value, (FunctionType, staticmethod)):
+            if not isinstance(value, (FunctionType, staticmethod)):
                 continue
             made: Any = value
             for rebuilder in rebuilders:
                 made = rebuilder.rebuild(made)
-            methods[name] = made if made is not value else None
-    return {name: made for name, made in methods.items() if made is not None}
+            if name not in methods:
+                methods[name] = made if made is not value else None
+                if made is not value and isinstance(made, FunctionType) and made.__name__ != value.__name__:
+                    methods[made.__name__] = made  # the changed line named it
+            elif made is not value:
+                inherited.setdefault(base, {})[name] = made
+    changed = {name: made for name, made in methods.items() if made is not None}
+    return _Edited(changed, _inherit(kind, inherited) if inherited else kind)
+
+
+def _inherit(kind: type, inherited: Mapping[type, dict[str, Any]]) -> type:
+    """Make a class that inherits from ``kind``, with other methods in the place of those of its bases.
+
+    A class is made in front of each such base: it is what ``super()`` finds in the methods of ``kind``.
+    """
+    if type(kind) is not type or "__init_subclass__" in {name for base in kind.__mro__[:-1] for name in vars(base)}:
+        raise UnfitEditError("the class does more when another inherits from it")
+    made = [type(base.__name__, (base,), {**own, "__module__": base.__module__}) for base, own in inherited.items()]
+    return type(kind.__name__, (kind, *made), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
 
 
 class _Rebuilder:
@@ -69,10 +105,13 @@ class _Rebuilder:
     def __init__(self, filename: str, edits: Sequence[LineEdit]) -> None:
         lines = linecache.getlines(filename)
         if not lines or any(edit.last > len(lines) for edit in edits):
-            raise SyntaxError("the source can't be read")
+            raise UnfitEditError("the source can't be read")
         self._filename = filename
         self._lines = {line for edit in edits for line in range(edit.first, edit.last + 1)}
-        self._codes: _Codes = dict(_compile_parts(filename, lines, edits))
+        try:
+            self._codes: _Codes = dict(_compile_parts(filename, lines, edits))
+        except SyntaxError as error:
+            raise UnfitEditError(str(error)) from error
         self._made: dict[int, Any] = {}
         self.is_used = False
 
@@ -91,7 +130,7 @@ class _Rebuilder:
     def _make(self, function: FunctionType, depth: int) -> FunctionType:
         code = function.__code__
         if code.co_filename == self._filename and self._holds_edit(code):
-            code = self._codes.get((code.co_name, code.co_firstlineno), code)
+            code = self._codes.get((code.co_name, code.co_firstlineno)) or self._find_renamed(code)
             self.is_used |= code is not function.__code__
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         changed = {name: self._rebuild_cell(cell, depth) for name, cell in cells.items()}
@@ -99,14 +138,20 @@ class _Rebuilder:
         if code is function.__code__ and not names and all(changed[name] is cells[name] for name in cells):
             return function
         if any(name not in changed for name in code.co_freevars):
-            raise SyntaxError("the change reads a name of an outer function that its code did not read")
+            raise UnfitEditError("the change reads a name of an outer function that its code did not read")
         space = {**function.__globals__, **names} if names else function.__globals__
+        name = code.co_name if code.co_name != function.__code__.co_name else function.__name__
         made = FunctionType(
-            code, space, function.__name__, function.__defaults__, tuple(changed[name] for name in code.co_freevars)
+            code, space, name, function.__defaults__, tuple(changed[name] for name in code.co_freevars)
         )
         made.__kwdefaults__ = function.__kwdefaults__
         made.__dict__.update(function.__dict__)
         return made
+
+    def _find_renamed(self, code: CodeType) -> CodeType:
+        """Return the function that begins on the same line: its name may be what was changed."""
+        same = [made for (_, line), made in self._codes.items() if line == code.co_firstlineno]
+        return same[0] if len(same) == 1 and code.co_firstlineno in self._lines else code
 
     def _holds_edit(self, code: CodeType) -> bool:
         return any(line in self._lines for line in _list_lines(code))

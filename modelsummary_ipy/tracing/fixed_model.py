@@ -18,7 +18,7 @@ from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate, build_real
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
 from modelsummary_ipy.records.fixes import AroundEdit, Edit, LayerEdit, LineEdit, ModeEdit, SettingEdit
 from modelsummary_ipy.torch_compat.fakes import disable_function
-from modelsummary_ipy.tracing.edited_source import bind_edited
+from modelsummary_ipy.tracing.edited_source import UnfitEditError, bind_edited
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun
@@ -58,7 +58,7 @@ class FixedModel(ShadowTemplate):
         """Apply the fix to a shadow.
 
         Raises:
-            Exception: Whatever the expressions of the fix raise.
+            UnfitEditError: If it can't be applied.
         """
         for edit in self._edits:
             if isinstance(edit, LayerEdit):
@@ -85,8 +85,11 @@ class FixedModel(ShadowTemplate):
     def _set_value(self, work: Shadow, edit: LayerEdit) -> None:
         owner_path, _, name = edit.path.rpartition(".")
         owner: Any = work.module.get_submodule(owner_path)
-        with draws_undone():
-            value = eval(edit.code, dict(_NAMES))
+        try:
+            with draws_undone():
+                value = eval(edit.code, dict(_NAMES))
+        except (ValueError, RuntimeError, AssertionError) as error:  # torch refuses these settings
+            raise UnfitEditError(str(error)) from error
         if isinstance(value, nn.Module):
             old = owner._modules.get(name)
             like = next(iter((old if old is not None else work.module).parameters()), None)
@@ -98,14 +101,14 @@ class FixedModel(ShadowTemplate):
         elif isinstance(value, Tensor):
             old_param = owner._parameters.get(name)
             if old_param is None:
-                raise AttributeError(name)
+                raise UnfitEditError(name)
             owner._parameters[name] = (
                 value if value.dtype == old_param.dtype else nn.Parameter(value.to(old_param.dtype))
             )
             self._add_param(work, edit.path, owner._parameters[name])
         else:
             if name not in owner.__dict__:
-                raise AttributeError(name)
+                raise UnfitEditError(name)
             setattr(owner, name, value)
 
     def _add_facts(self, work: Shadow, path: str, module: nn.Module) -> None:
@@ -187,7 +190,10 @@ def run_fixed(
         model: The user's model, to run a real copy of it; ``None`` for fakes.
 
     Returns:
-        What came of it; ``None`` if the fix can't be applied or the trace was given up.
+        What came of it, also where the model failed; ``None`` if the fix can't be applied or the trace was given up.
+
+    Raises:
+        Exception: A mistake of this package's own.
     """
     counted = 0
 
@@ -209,9 +215,7 @@ def run_fixed(
                 if made is None:
                     return None
                 result = made[0]
-        except TraceEndedError:
-            return None
-        except Exception:  # noqa: BLE001  # a fix that can't be applied, by whatever the user's classes raise, is none
+        except (TraceEndedError, UnfitEditError):
             return None
     if result.error is None and find_overrun(result.trace, lambda leaf: None) is not None:
         return None

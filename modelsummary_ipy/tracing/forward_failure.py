@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from modelsummary_ipy.records.errors import write_error
@@ -63,20 +63,26 @@ class FailureLog:
             if found and found[0][0] is inner.tb_frame.f_code:
                 place = (inner.tb_frame.f_code, inner.tb_lineno)
             inner = inner.tb_next
+        misspelt = _find_misspelt(error)
+        if misspelt is not None:
+            place = (misspelt.__code__, misspelt.__code__.co_firstlineno)
         source = to_source(place) if place else None
         call = self._call.index if self._call is not None and self._is_known(error) else None
         interrupted = isinstance(error, KeyboardInterrupt)
-        text, name = write_error(error) + _find_misspelt(error), type(error).__name__
+        text, name = write_error(error), type(error).__name__
+        if misspelt is not None:
+            text += f"; {misspelt.__qualname__.rpartition('.')[0].rpartition('.')[2]} has '{misspelt.__name__}'"
         return Failure(call, name, text, source, read_line(source), interrupted=interrupted)
 
 
-def _find_misspelt(error: BaseException) -> str:
-    """Write which method a class has in the place of its ``forward``; ``""`` if it has none that is like it."""
+def _find_misspelt(error: BaseException) -> FunctionType | None:
+    """Return the method that a class has in the place of its ``forward``; ``None`` if it has none that is like it."""
     entry = error.__traceback__ if isinstance(error, NotImplementedError) else None
     while entry is not None and entry.tb_next is not None:
         entry = entry.tb_next
     if entry is None or entry.tb_frame.f_code.co_name != "_forward_unimplemented":
-        return ""
-    kind = type(entry.tb_frame.f_locals["self"])
-    near = difflib.get_close_matches("forward", list(vars(kind)), 1, 0.6)
-    return f"; {kind.__name__} has '{near[0]}'" if near else ""
+        return None
+    own = vars(type(entry.tb_frame.f_locals["self"]))
+    near = difflib.get_close_matches("forward", list(own), 1, 0.6)
+    found = own[near[0]] if near else None
+    return found if isinstance(found, FunctionType) else None

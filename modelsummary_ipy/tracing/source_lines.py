@@ -22,7 +22,7 @@ _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
 _PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))
 
 #: Packages whose functions check or rearrange tensors on behalf of a line of the user's.
-_CHECKERS = tuple(name + os.sep for name in ("einops", "jaxtyping", "beartype", "typeguard"))
+_CHECKERS = ("einops", "jaxtyping", "beartype", "typeguard")
 
 _is_users: dict[str, bool] = {}
 
@@ -31,13 +31,17 @@ def _users(filename: str) -> bool:
     """Return whether code from ``filename`` is the user's or a library's model code, not torch's, ours or Python's."""
     known = _is_users.get(filename)
     if known is None:
-        torch_module = sys.modules.get("torch")
-        torch_folder = os.path.dirname(torch_module.__file__ or "") + os.sep if torch_module else "\0"
         standard = filename.startswith(_STANDARD_LIBRARY) and not filename.startswith(_PACKAGES)
-        checks = filename.startswith(tuple(folder + name for folder in _PACKAGES for name in _CHECKERS))
-        internal = filename.startswith((_OWN_FOLDER, torch_folder, "<frozen")) or standard or checks
+        folders = tuple(filter(None, map(_find_folder, ("torch", *_CHECKERS))))
+        internal = filename.startswith((_OWN_FOLDER, *folders, "<frozen")) or standard
         known = _is_users[filename] = not internal
     return known
+
+
+def _find_folder(name: str) -> str:
+    """Return where a package that was imported is; ``""`` if it was not."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return os.path.dirname(file) + os.sep if file else ""
 
 
 def find_lines(frame: FrameType | None, stop: CodeType, most: int = 8) -> tuple[Place, ...]:

@@ -409,7 +409,9 @@ def test_a_misspelt_forward_is_named() -> None:
 
     error = ModelSummary(Typo(), (1, 3)).error
     assert error is not None
-    assert error.reason.endswith("Typo has 'foward'")
+    assert error.reason == "Typo has no forward; it has 'foward'"
+    assert error.fix == "def forward(self, x: Tensor) -> Tensor:"
+    assert error.source is not None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

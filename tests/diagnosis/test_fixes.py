@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import linecache
 from typing import Any
 
@@ -11,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelsummary_ipy.pipeline import stages
+from modelsummary_ipy.pipeline.fixes import FixTrials
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.summary import ModelSummary
+from modelsummary_ipy.tracing import fixed_model
 
 
 def find_error(model: nn.Module, inputs: Any) -> ForwardError:
@@ -229,3 +233,64 @@ def test_a_fix_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert ms.error is not None
     assert ms.error.patch is not None
     assert capsys.readouterr().out.endswith(f"{ms.error.patch}\n")
+
+
+class Base(Net):
+    def forward(self, x):
+        x = self.body[0](x)
+        return self.fc(x)
+
+
+class Inherits(Base):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class InheritsTwice(Inherits):
+    def forward(self, x):
+        y = super().forward(x)
+        return y.softmax(-1)
+
+
+@pytest.mark.parametrize("kind", [Base, Inherits, InheritsTwice])
+def test_a_line_that_super_leads_to_is_edited(kind: type[Net]) -> None:
+    methods = {base: vars(base)["forward"] for base in kind.__mro__[:-1] if "forward" in vars(base)}
+    error = find_error(nn.Sequential(kind()), (2, 3, 5, 5))
+
+    assert error.fix == "return self.fc(x.flatten(1))"
+    assert shapes_of(error) == [(2, 10)]
+    assert {base: vars(base)["forward"] for base in methods} == methods
+    gc.collect()
+    left = {other.__qualname__ for other in kind.__subclasses__() if other.__module__ != "tests.fix_is_true"}
+    assert left == {other.__qualname__ for other in (Inherits, InheritsTwice) if other.__base__ is kind}
+
+
+def test_what_goes_wrong_in_a_trial_is_reported_and_costs_no_row(
+    monkeypatch: pytest.MonkeyPatch, internal_errors: list[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("of this package's own")
+
+    monkeypatch.setattr(fixed_model, "bind_edited", fail)
+    ms = ModelSummary(Several(), (2, 3, 5, 5))
+
+    assert ms.error is not None
+    assert ms.error.fix == ""
+    assert len(ms.rows) > 3
+    assert "of this package's own" in internal_errors[0]
+    assert "please report it" in ms.to_text()
+    internal_errors.clear()
+
+
+def test_the_page_says_when_the_search_for_a_fix_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoTime(FixTrials):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self._until, self._least = 0.0, 0
+
+    monkeypatch.setattr(stages, "FixTrials", NoTime)
+    ms = ModelSummary(Several(), (2, 3, 5, 5))
+
+    assert ms.error is not None
+    assert ms.error.fixes == ()
+    assert "the search for a fix ended after" in ms.to_text()

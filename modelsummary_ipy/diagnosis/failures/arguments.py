@@ -33,6 +33,7 @@ _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _NO_TENSOR = re.compile(r"must be Tensor,? (?:but got|not) (\w+)|but got \((\w+),?")
 _OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+): '(\w+)' and '(\w+)'")
 _NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+)(?:, got (\d+))?\)")
+_MISSPELT = re.compile(r"; (\w+) has '(\w+)'$")
 _CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
 
 
@@ -43,6 +44,7 @@ def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
     return (
         _explain_signature(ctx)
         or _explain_container_call(ctx)
+        or _explain_misspelt(ctx)
         or _explain_nested(ctx)
         or _explain_attribute(ctx)
         or _explain_operands(ctx)
@@ -94,6 +96,15 @@ def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
     reason = f"a {ctx.call.type_name} holds layers and does not run them"
     fix = fix_line(ctx, write_loop(ctx.line, name_member(ctx.call.path)))
     return Diagnosis(reason, "nn.Sequential, or a loop over it", fix)
+
+
+def _explain_misspelt(ctx: FailureContext) -> Diagnosis | None:
+    """A class has a method with nearly the name that torch calls."""
+    found = _MISSPELT.search(ctx.failure.message)
+    if found is None or ctx.failure.error_type != "NotImplementedError":
+        return None
+    fix = fix_line(ctx, re.sub(rf"\bdef {found[2]}\b", "def forward", ctx.line))
+    return Diagnosis(f"{found[1]} has no forward; it has '{found[2]}'", "a method named forward", fix)
 
 
 def _explain_nested(ctx: FailureContext) -> Diagnosis | None:

@@ -135,7 +135,7 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
         if diagnosis is not None:
             return diagnosis
     may_be_size = ctx.failure.error_type not in _NO_SIZES
-    reason = _first_line(words) if _is_torchs(ctx) else "; ".join(_list_lines(words))
+    reason = _first_line(words) if _is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in _list_lines(words))
     return Diagnosis(reason or ctx.failure.error_type, search=ANYWHERE if may_be_size else (), is_open=True)
 
 

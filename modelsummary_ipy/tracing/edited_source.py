@@ -141,9 +141,7 @@ class _Rebuilder:
             raise UnfitEditError("the change reads a name of an outer function that its code did not read")
         space = {**function.__globals__, **names} if names else function.__globals__
         name = code.co_name if code.co_name != function.__code__.co_name else function.__name__
-        made = FunctionType(
-            code, space, name, function.__defaults__, tuple(changed[name] for name in code.co_freevars)
-        )
+        made = FunctionType(code, space, name, function.__defaults__, tuple(changed[name] for name in code.co_freevars))
         made.__kwdefaults__ = function.__kwdefaults__
         made.__dict__.update(function.__dict__)
         return made

@@ -219,7 +219,7 @@ class Retracer:
         return again
 
     def _may_need_grad(self, error: BaseException | None) -> bool:
-        """Return whether a trace without grad is to be made again with it: the first that fails is, whatever it says."""
+        """Return whether a trace without grad is made again with it: the first that fails is, whatever it says."""
         if error is None:
             return False
         is_first, self._has_failed = not self._has_failed, True

@@ -23,7 +23,7 @@ def compiler_is_loaded() -> bool:
 
 
 def load_compiler() -> None:
-    """Import what the first operation on a fake would import.
+    """Import what the first operation on a fake, or under a mode of torch's, would import.
 
     Before a trace: what is imported in the middle of an operation keeps its tensors alive, and they would be counted.
     The filter of warnings that sympy adds is not kept: it would be no trace's doing.

@@ -14,6 +14,7 @@ from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.records.trace import AtenOp
+from modelsummary_ipy.torch_compat.compiler import load_compiler
 from modelsummary_ipy.torch_compat.distributed import (
     is_planning_shards,
     is_sharded,
@@ -107,6 +108,7 @@ class AtenLog:
             else:
                 if self._with_grad and not self._keeps_saved:
                     stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_let_go, self._refuse))
+                load_compiler()  # the guards of torch's modes would, in the middle of the first operation
                 stack.enter_context(_RealProbe(self._record))
             yield self
 

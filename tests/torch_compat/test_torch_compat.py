@@ -222,12 +222,15 @@ heavy = [name for name in ("torch._dynamo", "torch._inductor", "sympy", "pandas"
 assert not heavy, heavy
 assert not MISSING, MISSING
 assert len({name for name in sys.modules if name.startswith("torch.")} - before) < 40
-ModelSummary(torch.nn.Linear(2, 2), (1, 2))
+net = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4)).eval()
+ms = ModelSummary(net, (8, 16), engine="real")
+# The input, and what the first layer and ReLU made: what an operation imports midway would keep its tensors alive.
+assert ms.memory.forward_peak_bytes == 4 * 8 * (16 + 32 + 32), ms.memory.forward_peak_bytes
 """
 
 
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="fakes of older torch are probed in a mode of torch's own")
-def test_to_import_the_package_does_not_load_the_compiler() -> None:
+def test_to_import_the_package_does_not_load_the_compiler_and_a_first_real_run_does_before_it() -> None:
     ran = subprocess.run([sys.executable, "-c", IMPORTS_ALONE], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
 

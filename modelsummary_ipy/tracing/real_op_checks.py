@@ -37,7 +37,8 @@ _SAME = _words(
     """linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm mv dot
     addmm addmv addbmm baddbmm einsum tensordot cdist scaled_dot_product_attention multi_head_attention_forward
     lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell layer_norm group_norm batch_norm
-    instance_norm rms_norm grid_sample prelu index_add index_add_ index_copy index_copy_ binary_cross_entropy"""
+    instance_norm rms_norm grid_sample prelu index_add index_add_ index_copy index_copy_ binary_cross_entropy
+    huber_loss smooth_l1_loss l1_loss mse_loss soft_margin_loss"""
 )
 #: Their first tensor is floating.
 _FLOATING = _words(
@@ -81,7 +82,7 @@ _NOT_COMPLEX = (
     | _WITH_INDICES
 )
 #: Of half precision no CPU kernel of theirs is.
-_NOT_HALF = _words("avg_pool3d lp_pool3d rrelu rrelu_")
+_NOT_HALF = _words("avg_pool3d lp_pool3d local_response_norm rrelu rrelu_ multi_margin_loss multilabel_margin_loss")
 #: They refuse integers: what they draw or multiply by is a fraction.
 _NOT_INTEGER = _words(
     "rrelu rrelu_ leaky_relu leaky_relu_ max_pool1d dropout dropout1d dropout2d dropout3d alpha_dropout"
@@ -105,14 +106,19 @@ _MAY_WRITE = _words(
 )
 #: Their two tensors have one size.
 _ALIKE = _words("soft_margin_loss")
+#: They resize dims, and none may come out empty.
+_RESIZED = _words("interpolate upsample")
 #: Fakes let them name an axis that is not there.
 _AXIS = _words("softmax log_softmax softmin sort argsort")
 _WATCHED = (
     _SAME | _FLOATING | _NOT_BOOL | _INPLACE | _BITS | _INDEXED | _TABLES | _AXIS | _NOT_COMPLEX | _NOT_HALF
-    | _NOT_INTEGER | _NOT_EMPTY | _MAY_WRITE | _ALIKE
+    | _NOT_INTEGER | _NOT_EMPTY | _MAY_WRITE | _ALIKE | _RESIZED
 )  # fmt: skip
 #: Nothing is suspect of these where all tensors are of one floating dtype and none is expanded.
-_PLAIN = _WATCHED - _BITS - _INDEXED - _TABLES - _AXIS - _NOT_HALF - _NOT_EMPTY - _ALIKE - {"index_add", "index_add_"}
+_PLAIN = (
+    _WATCHED - _BITS - _INDEXED - _TABLES - _AXIS - _NOT_HALF - _NOT_EMPTY - _ALIKE - _RESIZED
+    - {"index_add", "index_add_"}
+)  # fmt: skip
 _HALVES = (torch.float16, torch.bfloat16)
 _ATOMS = frozenset({int, float, bool, str, type(None)})
 
@@ -234,6 +240,8 @@ def _is_oddly_sized(name: str, tensors: list[Tensor], args: tuple[Any, ...], kwa
         return type(dim) is int and not -rank <= dim < rank
     if name in _NOT_EMPTY and any(0 in tensor.shape for tensor in tensors):
         return True
+    if name in _RESIZED and 1 in tensors[0].shape[2:]:
+        return True
     if name in _MAY_WRITE and _is_expanded(tensors[0]):
         return True
     if name in _ALIKE:
@@ -322,13 +330,21 @@ def _make_zeros(fake: Tensor, device: torch.device) -> Tensor:
     if not isinstance(fake, FakeTensor):
         return fake.detach().clone()
     if (known := constant_of(fake)) is not None:  # lengths and sizes: as zeros they would be refused
-        return known.clone()
+        return _copy_known(known, fake)
     if fake.layout != torch.strided or fake.is_nested:
         raise NotImplementedError
     size, stride = tuple(map(int, fake.shape)), tuple(map(int, fake.stride()))
     reach = sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1 if 0 not in size else 0
     zeros = torch.zeros(max(reach, 0), dtype=fake.dtype, device=device).as_strided(size, stride)
     return zeros.requires_grad_() if fake.requires_grad and fake.is_leaf else zeros
+
+
+def _copy_known(known: Tensor, fake: Tensor) -> Tensor:
+    """Copy known values; where several elements of the fake are one in memory they stay so: a write is refused."""
+    if not _is_expanded(fake):
+        return known.clone()
+    single = [slice(0, 1) if step == 0 else slice(None) for step in fake.stride()]
+    return known[tuple(single)].clone().expand(fake.shape)
 
 
 def is_about_history(message: str) -> bool:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from benchmarks.verdicts import judge, reason_of
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.tracing.engine import run_engine
 from tests.reference import quietly
 
 
@@ -32,6 +34,9 @@ REFUSED: list[tuple[nn.Module, Tensor]] = [
     (nn.RReLU(), torch.ones(2, 3, dtype=torch.int64)),
     (nn.InstanceNorm2d(3), torch.randn(2, 3, 4, 4, dtype=COMPLEX)),
     (nn.AdaptiveAvgPool2d(2), torch.randn(2, 3, 4, 4, dtype=COMPLEX)),
+    (nn.ReLU6(inplace=True), torch.ones(1, 3, dtype=torch.uint8).expand(4, 3)),
+    (nn.LocalResponseNorm(3), torch.randn(2, 4, 5, 4, dtype=torch.bfloat16)),
+    (nn.UpsamplingBilinear2d(scale_factor=0.5), torch.randn(1, 3, 1, 5)),
 ]
 TAKEN: list[tuple[nn.Module, Tensor]] = [
     (nn.ReLU(), torch.randn(1, 3).expand(4, 3)),
@@ -41,6 +46,8 @@ TAKEN: list[tuple[nn.Module, Tensor]] = [
     (nn.Linear(3, 2, dtype=COMPLEX), torch.randn(2, 3, dtype=COMPLEX)),
     (nn.AvgPool2d(2), torch.randn(1, 4, 4, 4, dtype=torch.bfloat16)),
     (nn.ReLU(), torch.ones(2, 3, dtype=torch.int64)),
+    (nn.UpsamplingBilinear2d(scale_factor=2), torch.randn(1, 3, 1, 5)),
+    (nn.LocalResponseNorm(3), torch.randn(2, 4, 5, dtype=torch.bfloat16)),
 ]
 
 
@@ -73,3 +80,25 @@ def test_writing_to_an_expanded_tensor_fails_with_the_line() -> None:
     assert "more than one element of the written-to tensor" in str(ms.error.__cause__)
     assert ms.error.source is not None
     assert ms.error.source.startswith("test_verdicts.py:")
+
+
+LOSSES = [
+    nn.MultiMarginLoss(), nn.MultiLabelMarginLoss(), nn.HuberLoss(), nn.SmoothL1Loss(), nn.L1Loss(), nn.MSELoss(),
+    nn.SoftMarginLoss(), nn.HingeEmbeddingLoss(), nn.PoissonNLLLoss(), nn.BCEWithLogitsLoss(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_losses_refuse_the_dtypes_that_they_refuse_for_real(loss: nn.Module) -> None:
+    for dtype in (torch.float16, torch.bfloat16, torch.int32, torch.bool):
+        x = torch.ones(3, 4).to(dtype)
+        for target in (torch.zeros(3, dtype=torch.int64), torch.zeros(3, 4, dtype=torch.int64), torch.ones(3, 4)):
+            with quietly():
+                try:
+                    loss(x, target)
+                except Exception as error:  # noqa: BLE001  # is what we compare
+                    refused = type(error).__name__
+                else:
+                    refused = ""
+                error = run_engine(loss, ModelInputs((x, target), {})).error
+            assert ("" if error is None else type(error).__name__) == refused, (dtype, target.shape, error)

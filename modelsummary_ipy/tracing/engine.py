@@ -30,8 +30,9 @@ from modelsummary_ipy.tracing.example_inputs import (
     prepare_inputs,
 )
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values, forbids_grad
+from modelsummary_ipy.tracing.overrun import find_overrun, overrun_guard
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, keeps_rows
-from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun, overrun_guard
+from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
 from modelsummary_ipy.tracing.source_lines import trim_error

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes, is_fakes_assertion
-from modelsummary_ipy.tracing.real_op_checks import UnknownError, is_about_history, replay
+from modelsummary_ipy.tracing.replay import UnknownError, is_about_history, replay
 from modelsummary_ipy.tracing.tracer import TraceResult
 
 __all__ = ["confirm_failure", "differentiates", "find_need_of_values", "forbids_grad"]

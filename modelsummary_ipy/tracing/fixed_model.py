@@ -20,8 +20,9 @@ from modelsummary_ipy.records.fixes import AroundEdit, Edit, LayerEdit, LineEdit
 from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.tracing.edited_source import UnfitEditError, bind_edited
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
+from modelsummary_ipy.tracing.overrun import find_overrun
 from modelsummary_ipy.tracing.progress import TraceEndedError
-from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun
+from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
 from modelsummary_ipy.tracing.tracer import TraceResult, trace

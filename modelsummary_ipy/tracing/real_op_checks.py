@@ -1,4 +1,4 @@
-"""What raises for real and not with fakes: dtypes that an operation refuses, and indices beyond a table's end.
+"""What raises for real and not with fakes: dtypes, overlaps and empty dims that an operation refuses.
 
 A fake operation looks at sizes; which dtypes a kernel takes is known to the kernel alone. So an operation whose dtypes
 look suspect is run for real, on zeros of the same sizes and dtypes, and what it raises is raised. In a model whose
@@ -7,25 +7,17 @@ dtypes agree nothing is suspect and no arithmetic is done.
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.inputs.pytree import map_leaves, walk_leaves
-from modelsummary_ipy.isolation.own_generators import OwnGenerators
-from modelsummary_ipy.model.torch_layers import classes_of, functions_of
-from modelsummary_ipy.records.trace import Call, Link, Trace
-from modelsummary_ipy.torch_compat.distributed import count_ranks, is_wrapper
-from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, unset_fake
+from modelsummary_ipy.model.torch_layers import functions_of
+from modelsummary_ipy.torch_compat.fakes import FakeTensor
+from modelsummary_ipy.tracing.replay import UnknownError, is_expanded, replay
 
-__all__ = ["check_operation", "find_overrun", "overrun_guard", "replay"]
-
-#: Most numbers that the zeros of one operation may hold together: 64 MiB of float32.
-_MOST_NUMBERS = 1 << 24
+__all__ = ["check_operation"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -144,7 +136,7 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
     tensors = _tensors_in(args, kwargs)
     if not tensors or not (_is_suspect(name, tensors, args) or _is_oddly_sized(name, tensors, args, kwargs)):
         return
-    looks = [(tensor.dtype, tensor.dim(), 0 in tensor.shape, _is_expanded(tensor)) for tensor in tensors]
+    looks = [(tensor.dtype, tensor.dim(), 0 in tensor.shape, is_expanded(tensor)) for tensor in tensors]
     settings = [repr(value) for value in (*args, *kwargs.values()) if type(value) in _ATOMS]
     key = (name, torch.is_autocast_enabled("cpu"), *looks, *settings)
     if key in _passed:
@@ -242,7 +234,7 @@ def _is_oddly_sized(name: str, tensors: list[Tensor], args: tuple[Any, ...], kwa
         return True
     if name in _RESIZED and 1 in tensors[0].shape[2:]:
         return True
-    if name in _MAY_WRITE and _is_expanded(tensors[0]):
+    if name in _MAY_WRITE and is_expanded(tensors[0]):
         return True
     if name in _ALIKE:
         return any(tensor.shape != tensors[0].shape for tensor in tensors)
@@ -251,199 +243,5 @@ def _is_oddly_sized(name: str, tensors: list[Tensor], args: tuple[Any, ...], kwa
     return False
 
 
-def _is_expanded(tensor: Tensor) -> bool:
-    """Return whether several of a tensor's elements are one in memory."""
-    if tensor.layout != torch.strided or tensor.is_nested:
-        return False
-    return any(step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True))
-
-
 def _is_inexact(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point or dtype.is_complex
-
-
-class UnknownError(Exception):
-    """An operation could not be tried for real: too large, on a device that is not here, of tensors without zeros."""
-
-
-#: Torch's words for what autograd forbids; zeros have no history to forbid it for.
-_HISTORY = ("leaf Variable", "leaf variable", "requires grad", "in-place operation", "is a view")
-
-
-def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseException | None:
-    """Run one operation for real, on zeros of the same sizes, dtypes and devices.
-
-    Args:
-        func: The torch function.
-        args, kwargs: Its arguments, with fakes; other values are passed as they are, lists of them copied.
-
-    Returns:
-        What it raised, ``None`` if it ran, an ``UnknownError`` if it could not be tried. torch's generators are
-        not drawn from.
-    """
-    fakes = {id(leaf): leaf for _, leaf in walk_leaves((args, dict(kwargs)), "") if isinstance(leaf, Tensor)}
-    is_collective = count_ranks() > 1 and "c10d" in str(func)
-    if is_collective or any(is_wrapper(type(tensor)) for tensor in fakes.values()):
-        return UnknownError()  # other ranks would have to take part
-    device = _find_device(list(fakes.values()))
-    if device is None or sum(tensor.numel() for tensor in fakes.values()) > _MOST_NUMBERS:
-        return UnknownError()
-    with _real_world():
-        try:
-            made = {key: _make_zeros(fake, device) for key, fake in fakes.items()}
-        except (RuntimeError, NotImplementedError):
-            return UnknownError()
-        real_args, real_kwargs = map_leaves((args, dict(kwargs)), "", lambda _, leaf: made.get(id(leaf), leaf))
-        try:
-            func(*real_args, **real_kwargs)
-        except Exception as error:  # noqa: BLE001  # the result that is wanted
-            return error.with_traceback(None)
-    return None
-
-
-@contextlib.contextmanager
-def _real_world() -> Iterator[None]:
-    identity = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged)
-    with unset_fake(), OwnGenerators(), warnings.catch_warnings(), identity:
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _unchanged(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _find_device(tensors: list[Tensor]) -> torch.device | None:
-    """Return where to try: where the tensors are, the CPU for those that are nowhere; ``None`` if it is not here."""
-    kinds = {tensor.device for tensor in tensors if tensor.dim() or tensor.device.type != "cpu"} or {
-        torch.device("cpu")
-    }
-    if len(kinds) > 1:
-        return None
-    device = kinds.pop()
-    if device.type in ("cpu", "meta"):
-        return torch.device("cpu")
-    return device if device.type == "cuda" and torch.cuda.is_available() else None
-
-
-def _make_zeros(fake: Tensor, device: torch.device) -> Tensor:
-    if not isinstance(fake, FakeTensor):
-        return fake.detach().clone()
-    if (known := constant_of(fake)) is not None:  # lengths and sizes: as zeros they would be refused
-        return _copy_known(known, fake)
-    if fake.layout != torch.strided or fake.is_nested:
-        raise NotImplementedError
-    size, stride = tuple(map(int, fake.shape)), tuple(map(int, fake.stride()))
-    reach = sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1 if 0 not in size else 0
-    zeros = torch.zeros(max(reach, 0), dtype=fake.dtype, device=device).as_strided(size, stride)
-    return zeros.requires_grad_() if fake.requires_grad and fake.is_leaf else zeros
-
-
-def _copy_known(known: Tensor, fake: Tensor) -> Tensor:
-    """Copy known values; where several elements of the fake are one in memory they stay so: a write is refused."""
-    if not _is_expanded(fake):
-        return known.clone()
-    single = [slice(0, 1) if step == 0 else slice(None) for step in fake.stride()]
-    return known[tuple(single)].clone().expand(fake.shape)
-
-
-def is_about_history(message: str) -> bool:
-    """Return whether a failure is about what autograd recorded, which a replay on fresh zeros can't show."""
-    return any(words in message for words in _HISTORY)
-
-
-# -- indices beyond the end of a table --------------------------------------------------------------------------------
-
-#: They hand numbers on without changing them.
-_CARRIERS = _words(
-    """view reshape unsqueeze squeeze expand expand_as repeat flatten unflatten to long int contiguous clone detach
-    transpose permute t T movedim type_as type cat stack getitem slice narrow index_select"""
-)
-
-
-def find_overrun(trace: Trace, largest: Callable[[int], int | None]) -> tuple[int, int, int] | None:
-    """Find the first lookup in a table whose index is known to lie beyond the table's end.
-
-    Fakes hold no values, but what ``torch.arange`` counts up to is known, and so are the values the user gave.
-
-    Args:
-        trace: A trace with fakes that came to its end.
-        largest: Returns the largest value of an input leaf, where the user gave integers; ``None`` if unknown.
-
-    Returns:
-        The number of the lookup among all ``embedding`` functions, the largest index, the number of rows; or ``None``.
-    """
-    number = -1
-    for call in trace.calls:
-        if not _is_lookup(call, trace):
-            continue
-        number += 1
-        rows = _count_rows(call, trace)
-        most = _find_largest(trace, call.input_links[0], largest, 32) if call.input_links else None
-        if rows is not None and most is not None and most >= rows:
-            return number, most, rows
-    return None
-
-
-def _is_lookup(call: Call, trace: Trace) -> bool:
-    if call.kind == "op":
-        return call.type_name in functions_of("embedding")
-    fact = trace.modules[call.module] if call.module is not None else None
-    return fact is not None and fact.type_name in classes_of("embedding") and fact.type_module.startswith("torch.")
-
-
-def _count_rows(call: Call, trace: Trace) -> int | None:
-    if call.kind == "op":
-        return call.inputs[1].shape[0] if len(call.inputs) > 1 and call.inputs[1].shape else None
-    assert call.module is not None
-    rows = trace.modules[call.module].settings.get("num_embeddings")
-    return rows if isinstance(rows, int) else None
-
-
-def _find_largest(trace: Trace, link: Link | None, largest: Callable[[int], int | None], fuel: int) -> int | None:
-    """Follow an index back to where its values are known; ``None`` if they are not."""
-    if link is None or fuel == 0:
-        return None
-    if link.call < 0:
-        return largest(link.leaf)
-    call = trace.calls[link.call]
-    if call.type_name == "arange":
-        return _last_of_arange(call)
-    if call.kind != "op" or not call.input_links:
-        return None
-    before = _find_largest(trace, call.input_links[0], largest, fuel - 1)
-    if call.type_name in _CARRIERS and call.type_name not in ("getitem", "narrow", "slice", "index_select"):
-        return before
-    if call.type_name in ("add", "sub") and before is not None and len(call.inputs) == 1:
-        shift = dict(call.arguments).get("other")
-        return None if type(shift) is not int else before + shift if call.type_name == "add" else before - shift
-    return None
-
-
-def _last_of_arange(call: Call) -> int | None:
-    given = dict(call.arguments)
-    start, end, step = given.get("start", 0), given.get("end"), given.get("step", 1)
-    if not all(type(value) is int for value in (start, end, step)) or step <= 0 or end <= start:
-        return None
-    return int(start + (end - start - 1) // step * step)
-
-
-def overrun_guard(number: int, most: int, rows: int) -> Callable[..., None]:
-    """Return a guard that does what ``check_operation`` does and fails the lookup that ``find_overrun`` found.
-
-    Args:
-        number: Which of all ``embedding`` functions.
-        most: The largest index.
-        rows: Rows of the table.
-    """
-    seen = -1
-
-    def check(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        nonlocal seen
-        if name == "embedding":
-            seen += 1
-            if seen == number:
-                raise IndexError(f"index out of range in self: {most} in a table of {rows} rows")
-        check_operation(func, name, args, kwargs)
-
-    return check

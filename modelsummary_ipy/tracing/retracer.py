@@ -20,8 +20,9 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.torch_compat.compiler import load_compiler
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import differentiates
+from modelsummary_ipy.tracing.overrun import find_overrun
 from modelsummary_ipy.tracing.progress import TraceEndedError
-from modelsummary_ipy.tracing.real_op_checks import check_operation, find_overrun
+from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.resized_inputs import resize_inputs
 from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace

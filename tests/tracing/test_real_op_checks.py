@@ -18,7 +18,8 @@ from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.tracing import real_op_checks as checks
 from modelsummary_ipy.tracing.function_ops import describe_op
-from modelsummary_ipy.tracing.real_op_checks import UnknownError, check_operation, replay
+from modelsummary_ipy.tracing.real_op_checks import check_operation
+from modelsummary_ipy.tracing.replay import UnknownError, replay
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 

@@ -1,0 +1,109 @@
+"""Indices beyond the end of a table: fakes hold no values, but some are known, and a real lookup would fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from modelsummary_ipy.model.torch_layers import classes_of, functions_of
+from modelsummary_ipy.records.trace import Call, Link, Trace
+from modelsummary_ipy.tracing.real_op_checks import check_operation
+
+__all__ = ["find_overrun", "overrun_guard"]
+
+#: They hand numbers on without changing them.
+_CARRIERS = frozenset(
+    {
+        "view", "reshape", "unsqueeze", "squeeze", "expand", "expand_as", "repeat", "flatten", "unflatten", "to",
+        "long", "int", "contiguous", "clone", "detach", "transpose", "permute", "t", "T", "movedim", "type_as", "type",
+        "cat", "stack",
+    }
+)  # fmt: skip
+
+
+def find_overrun(trace: Trace, largest: Callable[[int], int | None]) -> tuple[int, int, int] | None:
+    """Find the first lookup in a table whose index is known to lie beyond the table's end.
+
+    Fakes hold no values, but what ``torch.arange`` counts up to is known, and so are the values the user gave.
+
+    Args:
+        trace: A trace with fakes that came to its end.
+        largest: Returns the largest value of an input leaf, where the user gave integers; ``None`` if unknown.
+
+    Returns:
+        The number of the lookup among all ``embedding`` functions, the largest index, the number of rows; or ``None``.
+    """
+    number = -1
+    for call in trace.calls:
+        if not _is_lookup(call, trace):
+            continue
+        number += 1
+        rows = _count_rows(call, trace)
+        most = _find_largest(trace, call.input_links[0], largest, 32) if call.input_links else None
+        if rows is not None and most is not None and most >= rows:
+            return number, most, rows
+    return None
+
+
+def _is_lookup(call: Call, trace: Trace) -> bool:
+    if call.kind == "op":
+        return call.type_name in functions_of("embedding")
+    fact = trace.modules[call.module] if call.module is not None else None
+    return fact is not None and fact.type_name in classes_of("embedding") and fact.type_module.startswith("torch.")
+
+
+def _count_rows(call: Call, trace: Trace) -> int | None:
+    if call.kind == "op":
+        return call.inputs[1].shape[0] if len(call.inputs) > 1 and call.inputs[1].shape else None
+    assert call.module is not None
+    rows = trace.modules[call.module].settings.get("num_embeddings")
+    return rows if isinstance(rows, int) else None
+
+
+def _find_largest(trace: Trace, link: Link | None, largest: Callable[[int], int | None], fuel: int) -> int | None:
+    """Follow an index back to where its values are known; ``None`` if they are not."""
+    if link is None or fuel == 0:
+        return None
+    if link.call < 0:
+        return largest(link.leaf)
+    call = trace.calls[link.call]
+    if call.type_name == "arange":
+        return _last_of_arange(call)
+    if call.kind != "op" or not call.input_links:
+        return None
+    before = _find_largest(trace, call.input_links[0], largest, fuel - 1)
+    if call.type_name in _CARRIERS:
+        return before
+    if call.type_name in ("add", "sub") and before is not None and len(call.inputs) == 1:
+        shift = dict(call.arguments).get("other")
+        return None if type(shift) is not int else before + shift if call.type_name == "add" else before - shift
+    return None
+
+
+def _last_of_arange(call: Call) -> int | None:
+    given = dict(call.arguments)
+    start, end, step = given.get("start", 0), given.get("end"), given.get("step", 1)
+    if not all(type(value) is int for value in (start, end, step)) or step <= 0 or end <= start:
+        return None
+    return int(start + (end - start - 1) // step * step)
+
+
+def overrun_guard(number: int, most: int, rows: int) -> Callable[..., None]:
+    """Return a guard that does what ``check_operation`` does and fails the lookup that ``find_overrun`` found.
+
+    Args:
+        number: Which of all ``embedding`` functions.
+        most: The largest index.
+        rows: Rows of the table.
+    """
+    seen = -1
+
+    def check(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        nonlocal seen
+        if name == "embedding":
+            seen += 1
+            if seen == number:
+                raise IndexError(f"index out of range in self: {most} in a table of {rows} rows")
+        check_operation(func, name, args, kwargs)
+
+    return check

@@ -8,6 +8,7 @@ import json
 import threading
 import weakref
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -164,15 +165,26 @@ QUESTIONS: dict[str, Callable[[ModelSummary], object]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def read_alone() -> Callable[[str, Size], dict[str, object]]:
+    """What each question is answered by a summary that is asked nothing else; the same for every test of a case."""
+
+    @cache
+    def ask(case: str, size: Size) -> dict[str, object]:
+        return {name: read(ModelSummary(Example(), size)) for name, read in QUESTIONS.items()}
+
+    return ask
+
+
 @pytest.mark.parametrize("first", QUESTIONS)
 @pytest.mark.parametrize("case", ["runs", "fails", "many modules"])
 def test_what_is_read_first_changes_nothing_that_is_read_later(
-    case: str, first: str, monkeypatch: pytest.MonkeyPatch
+    case: str, first: str, read_alone: Callable[[str, Size], dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if case == "many modules":
         monkeypatch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", 2)
     size = Size("N=2 3 H=16 W=16" if case == "fails" else "N=2 1 H=16 W=16")
-    expected = {name: read(ModelSummary(Example(), size)) for name, read in QUESTIONS.items()}
+    expected = read_alone(case, size)
     ms = ModelSummary(Example(), size)
     QUESTIONS[first](ms)
     assert {name: read(ms) for name, read in QUESTIONS.items()} == expected

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -407,19 +405,6 @@ def test_a_call_of_any_module_is_observed_in_its_thread_alone() -> None:
 
 
 # -- what comes with fakes ---------------------------------------------------------------------------------------------
-
-
-def test_the_first_summary_of_a_process_adds_no_warning_filter() -> None:
-    code = (
-        "import warnings\n"
-        "from torch import nn\n"
-        "from modelsummary_ipy import ModelSummary\n"
-        "ModelSummary\n"
-        "before = list(warnings.filters)\n"
-        "ModelSummary(nn.Linear(2, 2), (1, 2)).to_html()\n"
-        "assert warnings.filters == before, warnings.filters[0]\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.skipif(not HAS_GROUPED_PRODUCTS, reason="torch before 2.9 has none on a CPU")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -76,16 +77,19 @@ def find_private(source: str) -> Iterator[str]:
             yield from [repr(node.value)] * (is_dotted or node.value in PRIVATE - {"constant"})
 
 
+@cache
+def read_private(path: Path) -> tuple[str, ...]:
+    return tuple(find_private(path.read_text("utf-8")))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_other_file_has_a_private_name_of_torch(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
-    assert [found for found in find_private(path.read_text("utf-8")) if (name, found) not in ALLOWED] == []
+    assert [found for found in read_private(path) if (name, found) not in ALLOWED] == []
 
 
 def test_every_exception_is_one() -> None:
-    found = {
-        (path.relative_to(ROOT).as_posix(), name) for path in FILES for name in find_private(path.read_text("utf-8"))
-    }
+    found = {(path.relative_to(ROOT).as_posix(), name) for path in FILES for name in read_private(path)}
     assert set(ALLOWED) <= found
 
 

@@ -19,7 +19,11 @@ PURE = (
     "tests/diagnosis/test_rules_by_hand.py",
     "tests/diagnosis/test_rules_pages.py",
     *("tests/display/test_outline.py", "tests/display/test_render_frame.py", "tests/display/test_render_html.py"),
-    *("tests/display/test_render_markdown.py", "tests/display/test_render_text.py"),
+    *(
+        "tests/display/test_render_markdown.py",
+        "tests/display/test_render_text.py",
+        "tests/display/test_step_picture.py",
+    ),
     "tests/inputs/test_size.py",
     "tests/records",
     "tests/axes/test_expr.py",

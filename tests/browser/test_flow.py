@@ -18,7 +18,7 @@ from tests.browser.hosts import find_violations, show_page
 def open_model(page: Page, model: nn.Module, inputs: Any, **options: Any) -> Locator:
     show_page(page, ModelSummary(model, inputs, **options).to_html(standalone=True))
     root = page.locator(".ms-root")
-    expect(root).to_have_class("ms-root ms-page ms-js ms-flow")
+    expect(root).to_have_class("ms-root ms-page ms-js ms-flow ms-links")
     return root
 
 

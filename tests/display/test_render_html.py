@@ -49,9 +49,10 @@ def page(story: Story, view: View = OPEN, **options: Any) -> BeautifulSoup:
 
 def unpack(html: str) -> str:
     """What a packed page's script puts in the place of the plain rows, in Python's own words."""
-    (data,) = re.findall(r' data-page="([A-Za-z0-9+/=]+)"', html)
-    whole, _script, *listings = zlib.decompress(base64.b64decode(data)).decode().split("\x01")
-    return re.sub(r'(?<=<pre class="ms-x">)(?=</pre>)', lambda _: listings.pop(0), whole)
+    (data,) = re.findall(r' data-page="([^"&<>`$\\\s]+)"', html)
+    packed = base64.b85decode(data.translate(str.maketrans(",./:[", "&<>`$")))
+    whole, _script, *listings = zlib.decompress(packed).decode().split("\x01")
+    return re.sub(r'(<pre class="ms-x" data-at="[^"]*">)(?=</pre>)', lambda place: place[1] + listings.pop(0), whole)
 
 
 def words_of(tag: Tag | None) -> str:
@@ -259,7 +260,7 @@ def test_a_row_knows_everything_of_itself_in_its_detail() -> None:
     soup = page(
         stories.two_convs(),
         operations={1: [("aten.convolution", 10036224), ("my::op", None)]},
-        details={1: "x = self.conv0(x)  # B 16 <H + 8>"},
+        details={1: [("net.py:31", "x = self.conv0(x)  # B 16 <H + 8>")]},
     )
     row = row_named(soup, "conv0")
     assert detail_of(row) == {
@@ -383,7 +384,7 @@ def test_nothing_that_must_be_read_needs_what_an_untrusted_notebook_takes_away(n
         "small", "span", "div", "br", "dl", "dt", "dd", "pre", "code", "p",
     }  # fmt: skip
     for tag in body.find_all(True):
-        assert set(tag.attrs) <= KEPT_ATTRIBUTES, tag
+        assert set(tag.attrs) - {"data-at"} <= KEPT_ATTRIBUTES, tag  # where a listing begins is for the script
     before = words_of(body)
     for gone in soup.select("style, script, svg"):
         gone.decompose()
@@ -424,8 +425,8 @@ def test_style_and_scripts_are_within_what_a_notebook_should_carry() -> None:
     (style,) = re.findall(r"<style>(.*?)</style>", html, flags=re.S)
     (script,) = re.findall(r"<script>(.*?)</script>", html, flags=re.S)
     (loader,) = re.findall(r"<script>(.*?)</script>", packed, flags=re.S)
-    assert 0 < len(base64.b64encode(zlib.compress((style + script).encode(), 9))) <= 13 * 1024
-    assert 0 < len(loader.encode()) <= 1024
+    assert 0 < len(base64.b85encode(zlib.compress((style + script).encode(), 9))) <= 13 * 1024
+    assert 0 < len(loader.encode()) <= 1536
 
 
 # Size -------------------------------------------------------------------------------------------------------------
@@ -477,7 +478,10 @@ def whole_of(html: str) -> str:
 @pytest.mark.parametrize("name", STORIES)
 def test_what_the_script_unpacks_is_the_page_that_is_not_packed(name: str) -> None:
     options: dict[str, Any] = {
-        "details": {0: "def forward(self, x):  # <B> 3", 1: "x"},
+        "details": {
+            0: [("net.py:7", "def forward(self, x):  # <B> 3"), ("net.py:9", "y")],
+            1: [("In [1] line 2", "x")],
+        },
         "operations": {1: [("aten.mm", 7)]},
     }
     html = render_html(STORIES[name](), View(), **options)
@@ -544,7 +548,7 @@ def test_what_does_not_fit_a_usual_page_fits_one_with_every_level() -> None:
 
 def check_contained(text: str) -> None:
     """Whatever the user's strings are, the page has the elements and attributes it has with harmless ones."""
-    details, operations = {1: text, 2: text}, {1: [(text, 1)]}
+    details, operations = {1: [(text, text)], 2: [("net.py:2", text)]}, {1: [(text, 1)]}
     for failure in ("", text):
         options: dict[str, Any] = {"details": details, "operations": operations, "standalone": True}
         html = render_html(stories.hostile(text), OPEN, failure_text=failure, **options)

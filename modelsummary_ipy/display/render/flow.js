@@ -12,8 +12,9 @@
     if (!data) return;
     const rows = [...body.querySelectorAll(".ms-r")];
     const facts = data.content.textContent.split("\n").map((line) => line.split(";"));
-    rank(body, rows, facts, said);
     const byKey = new Map(rows.map((row, at) => [facts[at][0], row]));
+    root.msTree = rank(body, rows, facts, said) || (() => {});
+    root.msRow = (key) => byKey.get(key);
     const reads = new Map();
     const readBy = new Map(rows.map((row) => [row, []]));
     const drawn = new Map(); // by what is read: the rows further down that read it
@@ -137,6 +138,7 @@
       head.innerHTML = `<button type="button" title="Rank the layers; again: the tree">${head.innerHTML}</button>`;
       head.firstChild.onclick = () => turn(at);
     });
+    return () => ranked && turn(ranked.at);
   }
 
   for (const root of document.querySelectorAll(".ms-js:not(.ms-flow)")) {

@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -19,8 +19,11 @@ from modelsummary_ipy.display.render import formatting, header, labels
 from modelsummary_ipy.display.render.detail import Operations, find_detail
 from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_names
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
+from modelsummary_ipy.display.render.largest import Largest, find_key, find_largest, name_rows
 from modelsummary_ipy.display.render.plain_rows import lay_out_plain
 from modelsummary_ipy.display.render.row_views import Part, Parts, markup_detail
+from modelsummary_ipy.display.render.source_listing import Details
+from modelsummary_ipy.display.render.step_picture import StepPicture, build_step_picture
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import EVERY_LEVEL, View
@@ -41,9 +44,11 @@ _LEAST_PACKED_BYTES = 150
 #: Rows and their details are packed to less than this part.
 _PACKED = 1 / 12
 _OPEN_ROWS = 32
+#: Digits of base 85 that mean something in an attribute, in JSON or in LaTeX, and others in their place.
+_SAFE_DIGITS = str.maketrans("&<>`$", ",./:[")
 #: What a page with scripts has, each in a file of its own.
-_SCRIPTS = ("script.js", "flow.js")
-_LISTING = re.compile(r'<pre class="ms-x">(.*?)</pre>', re.DOTALL)
+_SCRIPTS = ("script.js", "flow.js", "links.js")
+_LISTING = re.compile(r'(<pre class="ms-x" data-at="[^"]*">)(.*?)</pre>', re.DOTALL)
 
 
 def render_html(
@@ -52,7 +57,7 @@ def render_html(
     *,
     standalone: bool = False,
     packed: bool = True,
-    details: Mapping[int, str] | None = None,
+    details: Details | None = None,
     operations: Operations | None = None,
     num_traces: int | None = None,
     failure_text: str = "",
@@ -65,7 +70,7 @@ def render_html(
         view: How to look at it.
         standalone: Whether to write a complete page, that follows the system's light or dark.
         packed: Whether what only a reader with scripts sees is compressed, and the rows are also there without it.
-        details: By row index, lines of plain text to put at the end of that row's detail (its annotated source).
+        details: By row index, the annotated source that is put at the end of that row's detail.
         operations: By row index, the operations that ran directly in it, with their mult-adds.
         num_traces: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
@@ -125,14 +130,15 @@ def _write(facts: Mapping[str, Any], footer: Sequence[str], *, packed: bool, man
 
 
 def _pack(whole: str, script: str) -> str:
-    """Compress markup and script as ``unpack.js`` reads them: deflated, in base64, which no attribute needs to escape.
+    """Compress markup and script as ``unpack.js`` reads them: deflated, in base 85, which no attribute needs to escape.
 
     Listings of source stand behind the rest, each after a control character, which no text of a page has: between rows
-    that are alike they would put them out of each other's reach (T5: 45 KB; 32 so).
+    that are alike they would put these out of each other's reach (T5: 45 KB; 32 so).
     """
-    listings = [*map(str, _LISTING.findall(whole))]
-    text = "\x01".join([_LISTING.sub('<pre class="ms-x"></pre>', whole), script, *listings])
-    return base64.b64encode(zlib.compress(text.encode("utf-8", "replace"), 9)).decode()
+    listings = [listing for _, listing in _LISTING.findall(str(whole))]
+    text = "\x01".join([_LISTING.sub(r"\1</pre>", whole), script, *listings])
+    packed = zlib.compress(text.encode("utf-8", "replace"), 9)
+    return base64.b85encode(packed).decode().translate(_SAFE_DIGITS)
 
 
 def _fit(
@@ -173,6 +179,7 @@ def _header(story: Story, outline: Outline, names: Names) -> dict[str, Any]:
         "title": header.find_title(story),
         "given": lines,
         "totals": _totals(story, outline),
+        "key_of": partial(find_key, story, name_rows(outline)),
         "caveats": header.find_caveats(story),
     }
 
@@ -198,6 +205,8 @@ class _Total:
     bars: tuple[Bar, ...] = ()
     shares: tuple[Share, ...] = ()
     is_sum: bool = False
+    largest: tuple[Largest, ...] = ()
+    step: StepPicture | None = None
 
     @property
     def levels(self) -> int:
@@ -205,7 +214,7 @@ class _Total:
 
 
 def _totals(story: Story, outline: Outline) -> list[_Total]:
-    totals = []
+    totals, keys = [], name_rows(outline)
     for total, what, label in (
         (header.find_params(story), "params", "share of parameters"),
         (header.find_macs(story), "macs", "share of MACs"),
@@ -219,15 +228,18 @@ def _totals(story: Story, outline: Outline) -> list[_Total]:
             number = f"{sign} {number}".strip()
             shares = find_shares(story, outline, what)
             bars = build_icicle(story, what)
-            totals.append(_Total(number, rest, label, bars, shares if bars or len(shares) > 1 else ()))
+            largest = find_largest(story, outline, keys, what)
+            totals.append(_Total(number, rest, label, bars, shares if bars or len(shares) > 1 else (), largest=largest))
     memory = header.find_memory(story)
     if memory:
         parts = tuple(Share(name, value, "") for name, value in header.find_memory_parts(story))
         number, _, rest = memory.partition(" to ")
-        bars = build_icicle(story, "activation")
-        totals.append(
-            _Total(number, f"to {rest}", "share of memory kept for the backward pass", bars, parts, is_sum=True)
-        )
+        step = build_step_picture(story)
+        what, label = ("held", "what stands at the peak, by layer")
+        if step is None:
+            what, label = ("activation", "share of memory kept for the backward pass")
+        bars, largest = build_icicle(story, what), find_largest(story, outline, keys, what) if step else ()
+        totals.append(_Total(number, f"to {rest}", label, bars, parts, True, largest, step))
     return totals
 
 
@@ -241,9 +253,7 @@ def _columns(view: View) -> dict[str, Any]:
     return {"heads": heads, "sized": sized, "cols": Markup(cols)}
 
 
-def _add_details(
-    story: Story, parts: Sequence[Part], details: Mapping[int, str], operations: Operations, space: float
-) -> int:
+def _add_details(story: Story, parts: Sequence[Part], details: Details, operations: Operations, space: float) -> int:
     """Give rows their details while there is space, notable rows first; returns how many got none."""
     space -= _weigh(parts)
     rows = [part for part in parts if part.what == "open"]
@@ -255,8 +265,7 @@ def _add_details(
             continue
         if part.row >= 0:
             pairs = find_detail(story, story.rows[part.row], operations, total)
-            extra = "\n".join(map(formatting.plain, details.get(part.row, "").splitlines()))
-            part.detail = markup_detail(pairs, extra)
+            part.detail = markup_detail(pairs, details.get(part.row, ()))
         space -= len(part.detail.encode("utf-8", "replace")) + 90
     return left_out
 

@@ -9,7 +9,7 @@ from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node, Outlin
 from modelsummary_ipy.display.render import formatting, labels
 from modelsummary_ipy.records.summary import Row, Story
 
-__all__ = ["Bar", "Share", "build_icicle", "find_shares"]
+__all__ = ["Bar", "Share", "build_icicle", "find_shares", "name_part"]
 
 _LEVELS = 4
 #: Narrower bars can't be seen; what is left out leaves its place empty.
@@ -23,7 +23,9 @@ Measure = Callable[[Row], int]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: its place in percent of the width, its level, its colour, its texts (no label where none fits)."""
+    """One bar: its row, its place in percent of the width, its level and colour, its texts (no label that is cut)."""
+
+    row: int
 
     x: str
     width: str
@@ -43,7 +45,12 @@ class Share:
 
 
 def measure_of(story: Story, what: str) -> Measure:
-    """How much of ``what`` (``"params"``, ``"macs"``, ``"activation"``) a row and all in it has."""
+    """How much of ``what`` (``"params"``, ``"macs"``, ``"activation"``) a row and all in it has.
+
+    ``"held"`` is what it holds at the peak of a training step.
+    """
+    if what == "held":
+        return _measure_held(story)
 
     def measure(row: Row) -> int:
         if what == "params":
@@ -54,6 +61,16 @@ def measure_of(story: Story, what: str) -> Measure:
         return (cost.mult_adds if what == "macs" else cost.activation_bytes) or 0
 
     return measure
+
+
+def _measure_held(story: Story) -> Measure:
+    sums: dict[int, int] = {}
+    for held in story.training.held_at_peak if story.training is not None else ():
+        row = held.row
+        while row is not None:
+            sums[row] = sums.get(row, 0) + held.nbytes
+            row = story.rows[row].parent
+    return lambda row: sums.get(row.index, 0)
 
 
 def build_icicle(story: Story, what: str) -> tuple[Bar, ...]:
@@ -78,7 +95,15 @@ def build_icicle(story: Story, what: str) -> tuple[Bar, ...]:
             fits = place.width * _PIXELS_PER_PERCENT >= 7 * len(label) + 6
             title = f"{path}: {show(measure(place.row))}, {share}"
             bars.append(
-                Bar(_number(place.x), _number(place.width), depth, place.hue or 0, label if fits else "", title)
+                Bar(
+                    place.row.index,
+                    _number(place.x),
+                    _number(place.width),
+                    depth,
+                    place.hue or 0,
+                    label if fits else "",
+                    title,
+                )
             )
         level = [below for place in level for below in _below(story, place, measure, whole)]
     return tuple(bars) if len({bar.level for bar in bars}) < len(bars) else ()
@@ -131,7 +156,7 @@ def find_shares(story: Story, outline: Outline, what: str, most: int = 6) -> tup
         if len(heavy) != 1 or not isinstance(heavy[0], RowNode) or not heavy[0].children:
             break
         inside = heavy[0].children
-    sized = [(_value(story, node, what, measure), _part_name(story, node)) for node in parts]
+    sized = [(_value(story, node, what, measure), name_part(story, node)) for node in parts]
     sized = sorted((part for part in sized if part[0]), key=lambda part: -part[0])
     if not whole or not sized:
         return ()
@@ -149,7 +174,8 @@ def _value(story: Story, node: RowNode | GroupNode, what: str, measure: Measure)
     return {"params": totals.num_params, "macs": totals.mult_adds, "activation": totals.activation_bytes}[what] or 0
 
 
-def _part_name(story: Story, node: RowNode | GroupNode) -> str:
+def name_part(story: Story, node: RowNode | GroupNode) -> str:
+    """``layer1.0.conv1``; ``encoder.layer.0–11 · 12 × BertLayer`` for what is folded."""
     if isinstance(node, GroupNode):
         above = story.rows[node.members[0][0]].parent
         path = formatting.brief(story.rows[above].path) if above is not None else ""
@@ -168,9 +194,8 @@ def _last(row: Row) -> str:
 
 
 def _formatter(what: str) -> Callable[[int], str]:
-    return {"params": formatting.format_count, "macs": formatting.format_short, "activation": formatting.format_bytes}[
-        what
-    ]
+    others = {"params": formatting.format_count, "macs": formatting.format_short}
+    return others.get(what, formatting.format_bytes)
 
 
 def _number(value: float) -> str:

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
 from modelsummary_ipy.display.render import formatting, header, labels, size_cells
 from modelsummary_ipy.display.render.dim_colours import Names
+from modelsummary_ipy.display.render.largest import name_rows
 from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Cost, Row, Story
 from modelsummary_ipy.records.view import View
@@ -108,7 +109,7 @@ class Parts:
         self.outline = outline
         self.names = names
         self.reads = Reads(story, ops=view.ops)
-        self.keys = _name_rows(outline)
+        self.keys = name_rows(outline)
         self.failure_text = failure_text
         self.ops_left = max_ops
         self.failed_row = header.failed_row(story)
@@ -303,34 +304,27 @@ class Parts:
         return f"<em>{escape(line.label)}</em> {times}{size_text}" if line.label else times + size_text
 
 
-def _name_rows(outline: Outline) -> dict[int, str]:
-    """Names of rows for the page's script: their index; for what is folded, that of the group that stands for it."""
-    names: dict[int, str] = {}
-    for step in walk(outline):
-        if isinstance(step.node, GroupNode):
-            first = step.node.members[0][0]
-            names.update((row, f"g{first}") for block in step.node.members for row in block)
-        elif isinstance(step.node, RowNode) and step.in_group is None:
-            names[step.node.row] = str(step.node.row)
-    return names
-
-
-def markup_detail(pairs: Sequence[tuple[str, Sequence[str]]], extra: str = "") -> Markup:
-    """The pairs as a list of terms; ``extra``, lines of plain text, is below, unchanged.
+def markup_detail(pairs: Sequence[tuple[str, Sequence[str]]], sources: Sequence[tuple[str, str]] = ()) -> Markup:
+    """The pairs as a list of terms; ``sources``, the place and the lines of a function each, are below, unchanged.
 
     All is escaped in one go, which is a third of the time: ``plain`` has left no control character in any line, so
     those that join them here can't be mistaken.
     """
+    below = "".join(_markup_source(place, text) for place, text in sources)
     if not pairs:
-        return Markup(f'<pre class="ms-x">{escape(extra)}</pre>') if extra else _NOTHING
+        return Markup(below)
     text = "\x02".join([f"{word}\x01" + "\n".join(lines) for word, lines in pairs])
     html = str(escape(text))
     if pairs[0][0] == "path":
         head, _, tail = html.partition("\x02")
         html = head.replace("\x01", '\x01<code class="ms-p">') + "</code>" + ("\x02" + tail if tail else "")
     html = html.replace("\x02", "</dd><dt>").replace("\x01", "</dt><dd>").replace("\n", "<br>")
-    below = f'<pre class="ms-x">{escape(extra)}</pre>' if extra else ""
     return Markup(f'<dl class="ms-d"><dt>{html}</dd></dl>{below}')
+
+
+def _markup_source(place: str, text: str) -> str:
+    lines = "\n".join(map(formatting.plain, text.splitlines()))
+    return f'<pre class="ms-x" data-at="{escape(formatting.plain(place))}">{escape(lines)}</pre>'
 
 
 def _indent(depth: int) -> int:

@@ -230,18 +230,25 @@
     });
     // Where it failed ----------------------------------------------------------------------------------------------
 
+    root.msReveal = (row) => {
+      if (row.hidden || !isInView(row)) {
+        bar.search.value = "";
+        if (bar.only) bar.only.setAttribute("aria-pressed", "false");
+        filter();
+        row.hidden = false;
+      }
+      for (let above = facts.get(row).above; above; above = facts.get(above).above) above.open = true;
+      const below = headOf(row).getBoundingClientRect().top - body.getBoundingClientRect().top;
+      // under the heads of the columns, with the row before it in view
+      if (below < 60 || below + row.offsetHeight > body.clientHeight) body.scrollTop += below - 60;
+    };
     const failed = rows.find((row) => row.matches(":has(> .ms-fail)"));
     const banner = whole.querySelector(".ms-how.ms-error");
     if (failed && banner) {
-      const show = () => {
-        for (let above = facts.get(failed).above; above; above = facts.get(above).above) above.open = true;
-        const below = headOf(failed).getBoundingClientRect().top - body.getBoundingClientRect().top;
-        // under the heads of the columns, with the row before it in view
-        if (below < 60 || below + failed.offsetHeight > body.clientHeight) body.scrollTop += below - 60;
-      };
       const go = { type: "button", className: "ms-go", textContent: "show the row" };
-      banner.append(Object.assign(document.createElement("button"), go, { onclick: () => (show(), headOf(failed).focus()) }));
-      show();
+      const show = () => (root.msReveal(failed), headOf(failed).focus());
+      banner.append(Object.assign(document.createElement("button"), go, { onclick: show }));
+      root.msReveal(failed);
       root.msTop = body.scrollTop;
     }
     if (root.parentElement && root.parentElement.msShown) root.parentElement.msShown(root);

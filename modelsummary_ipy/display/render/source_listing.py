@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from modelsummary_ipy.diagnosis.annotate import Line, Listing, Variant
 from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Formula
+from modelsummary_ipy.records.trace import Formula, Source
 
-__all__ = ["Annotated", "build_details", "format_dims", "render_listings"]
+__all__ = ["Annotated", "Details", "build_details", "format_dims", "render_listings"]
 
+#: By row index, the functions that ran in it: where each begins (``"net.py:12"``), and its lines.
+Details = Mapping[int, Sequence[tuple[str, str]]]
 #: Most kinds of calls that are written side by side.
 _MOST_COLUMNS = 4
 #: A longer line of code gets its note on a line of its own.
@@ -46,15 +48,15 @@ def render_listings(listings: Sequence[Listing], *, sizes: bool = True) -> str:
     return "\n\n".join(_render(listing, listing.variants[:_MOST_COLUMNS], sizes) for listing in listings)
 
 
-def build_details(listings: Sequence[Listing]) -> dict[int, str]:
-    """Write for the detail of rows the functions that ran in them: by row index, for the first of rows alike."""
-    details: dict[int, str] = {}
+def build_details(listings: Sequence[Listing]) -> Details:
+    """Write for the detail of rows the functions that ran in them, for the first of rows alike."""
+    details: dict[int, list[tuple[str, str]]] = {}
     for listing in listings:
+        place = plain(Source(listing.file, listing.lines[0].number, "", "").text)
         for variant in listing.variants:
             if variant.rows:
-                row = variant.rows[0]
                 text = "\n".join(_render_lines(listing, (variant,), sizes=True))
-                details[row] = f"{details[row]}\n\n{text}" if row in details else text
+                details.setdefault(variant.rows[0], []).append((place, text))
     return details
 
 

@@ -1,10 +1,23 @@
 (() => {
   "use strict";
+  const letters = "abcdefghijklmnopqrstuvwxyz";
+  const digits = "0123456789" + letters.toUpperCase() + letters + "!#[%,()*+-;.=/?@^_:{|}~";
+
+  // Five digits of base 85 are four bytes; of the last five, what is missing stands for the largest one.
+  function decode(text) {
+    const view = new DataView(new ArrayBuffer(4 * Math.ceil(text.length / 5)));
+    for (let at = 0; at < text.length; at += 5) {
+      const number = [...text.slice(at, at + 5).padEnd(5, "~")].reduce((sum, digit) => 85 * sum + digits.indexOf(digit), 0);
+      view.setUint32((at / 5) * 4, number);
+    }
+    return new Uint8Array(view.buffer, 0, Math.floor((4 * text.length) / 5));
+  }
+
   // What came compressed takes the place of the plain rows, and its script runs. Where a browser can't read it they stay.
   async function unpack(root, whole) {
     root.style.visibility = "hidden"; // without its style, the page is not to be seen for a moment
     try {
-      const bytes = Uint8Array.from(atob(whole.dataset.page), (letter) => letter.charCodeAt(0));
+      const bytes = decode(whole.dataset.page);
       const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
       const [markup, script, ...listings] = (await new Response(stream).text()).split("\x01");
       whole.innerHTML = markup;

@@ -1,0 +1,114 @@
+"""The rows that make up most of a total, for the line under it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, walk
+from modelsummary_ipy.display.render.formatting import brief, format_percent
+from modelsummary_ipy.display.render.icicle import name_part
+from modelsummary_ipy.records.summary import Story
+
+__all__ = ["Largest", "find_key", "find_largest", "name_rows"]
+
+_MOST = 3
+
+
+class Largest(NamedTuple):
+    """One row: its name, its share of the total (``"21.4%"``, ``"2.2% each of 12"``), and its key on the page."""
+
+    name: str
+    share: str
+    key: str
+
+
+def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: str) -> tuple[Largest, ...]:
+    """Find what has most of the parameters or MACs, a layer each, or holds most at the peak of a training step.
+
+    Args:
+        story: Everything known.
+        outline: The rows of the page.
+        keys: Their names for the page's script.
+        what: ``"params"``, ``"macs"`` or ``"held"``; of the last, what is folded counts as one.
+
+    Returns:
+        The largest first, ties in the order of execution; nothing where one row has it all.
+    """
+    found: list[tuple[int, str, str, str]] = []  # amount, name, key, note
+    held = _hold_by_key(story, keys) if what == "held" else {}
+    repeats: list[int] = []  # the group around, of each open row
+    for step in walk(outline):
+        node = step.node
+        if isinstance(node, HiddenNode):
+            continue
+        if step.leaving:
+            repeats.pop()
+            continue
+        above = repeats[-1] if repeats else 1
+        repeats.append(above * len(step.in_group.members) if step.in_group is not None else above)
+        key = f"g{node.members[0][0]}" if isinstance(node, GroupNode) else str(node.row)
+        if what == "held":
+            if key in held:
+                found.append((held[key], name_part(story, node), key, ""))
+        elif isinstance(node, RowNode) and not node.num_inside:
+            row = story.rows[node.row]
+            cost = story.costs.get(row.index)
+            amount = row.placed_params if what == "params" else cost.mult_adds if cost is not None else 0
+            if amount and row.kind == "module":
+                note = f" each of {repeats[-1]}" if repeats[-1] > 1 else ""
+                found.append((amount, name_part(story, node), key, note))
+    if len(found) < 2:
+        return ()
+    whole = {"params": story.total_params, "macs": story.total_mult_adds or 0}.get(what)
+    if whole is None:
+        whole = (story.training.peak_bytes if story.training is not None else 0) or 0
+    found = sorted(found, key=lambda one: -one[0])[:_MOST]
+    names = _drop_common([name for _, name, _, _ in found])
+    return tuple(
+        Largest(brief(name), format_percent(amount, whole) + note, key)
+        for name, (amount, _, key, note) in zip(names, found, strict=True)
+    )
+
+
+def _drop_common(paths: list[str]) -> list[str]:
+    """Leave out the modules around all of them: ``["encoder.0.up", "encoder.1"]`` -> ``["0.up", "1"]``."""
+    parts = [path.split(".") for path in paths]
+    least, common = min(map(len, parts)) - 1, 0
+    while common < least and len({part[common] for part in parts}) == 1:
+        common += 1
+    return [".".join(part[common:]) for part in parts]
+
+
+def _hold_by_key(story: Story, keys: Mapping[int, str]) -> dict[str, int]:
+    held: dict[str, int] = {}
+    for one in story.training.held_at_peak if story.training is not None else ():
+        if one.row is not None:
+            key = find_key(story, keys, one.row)
+            held[key] = held.get(key, 0) + one.nbytes
+    return held
+
+
+def find_key(story: Story, keys: Mapping[int, str], index: int) -> str:
+    """The key of a row on the page: that of the outermost group around it, else its own or the nearest above it."""
+    found, at = "", index
+    while True:
+        key = keys.get(at, "")
+        if key.startswith("g") or (key and not found):
+            found = key
+        above = story.rows[at].parent
+        if above is None:
+            return found
+        at = above
+
+
+def name_rows(outline: Outline) -> dict[int, str]:
+    """Names of rows for the page's script: their index; for what is folded, that of the group that stands for it."""
+    names: dict[int, str] = {}
+    for step in walk(outline):
+        if isinstance(step.node, GroupNode):
+            first = step.node.members[0][0]
+            names.update((row, f"g{first}") for block in step.node.members for row in block)
+        elif isinstance(step.node, RowNode) and step.in_group is None:
+            names[step.node.row] = str(step.node.row)
+    return names

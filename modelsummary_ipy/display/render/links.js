@@ -1,0 +1,98 @@
+(() => {
+  "use strict";
+  // Opens all around some rows and marks them; to `go` there is to take the focus along.
+  function show(root, rows, go) {
+    const heads = rows.filter(Boolean).map((row) => row.querySelector(":scope > summary"));
+    if (!heads.length) return;
+    root.msTree();
+    for (const row of rows.slice().reverse()) root.msReveal(row); // the first one last: it is scrolled to
+    if (go) heads[0].focus();
+    for (const other of root.querySelectorAll("[data-to]")) other.removeAttribute("data-to");
+    for (const head of heads) head.dataset.to = "";
+  }
+
+  // What names a row in the head leads to it; a block of a chart fills the chart's width, too.
+  function link(root) {
+    for (const place of root.querySelectorAll(".ms-head span[data-row]")) {
+      const made = Object.assign(document.createElement("button"), { type: "button", className: "ms-to", textContent: place.textContent });
+      made.onclick = () => show(root, [root.msRow(place.dataset.row)], true);
+      place.replaceWith(made);
+    }
+    root.querySelector(".ms-head").addEventListener("click", (event) => {
+      const block = event.target.closest("svg [data-row]");
+      if (!block) return;
+      show(root, [root.msRow(block.dataset.row)]);
+      if (block.matches("svg")) zoom(block.parentElement, block);
+    });
+  }
+
+  // The block that is clicked takes the whole width; clicked again, or one around it, and more is seen.
+  function zoom(chart, block) {
+    const place = (one) => {
+      one.msAt = one.msAt || ["x", "width"].map((name) => parseFloat(one.getAttribute(name)));
+      return one.msAt;
+    };
+    const blocks = [...chart.children];
+    chart.msBlock = chart.msBlock === block ? blocks[0] : block;
+    const [left, whole] = place(chart.msBlock);
+    for (const one of blocks) {
+      const [x, width] = place(one);
+      const from = Math.max(0, (100 * (x - left)) / whole);
+      const to = Math.min(100, (100 * (x + width - left)) / whole);
+      one.style.display = to - from > 0.05 ? "" : "none";
+      one.setAttribute("x", `${from}%`);
+      one.setAttribute("width", `${Math.max(0, to - from)}%`);
+      const path = one.querySelector("title").textContent.replace(/: [^:]*$/, "");
+      const pixels = ((to - from) * chart.clientWidth) / 100;
+      const text = [path, path.split(".").pop(), ""].find((name) => name.length * 7 + 6 < pixels || !name);
+      (one.querySelector("text") || one.appendChild(document.createElementNS(one.namespaceURI, "text"))).textContent = text;
+      Object.entries({ x: 4, y: 14 }).forEach(([name, value]) => one.querySelector("text").setAttribute(name, value));
+    }
+  }
+
+  // The source of all rows in one place; a line that made rows leads to them.
+  function source(root) {
+    const listings = [...root.querySelectorAll(".ms-body .ms-x[data-at]")];
+    if (!listings.length) return;
+    const rowsAt = new Map();
+    for (const row of root.querySelectorAll(".ms-body .ms-r")) {
+      const terms = [...row.querySelectorAll(":scope > .ms-d dt, :scope > .ms-a dt")];
+      const term = terms.find((one) => one.textContent === "source");
+      const line = term && term.nextSibling.textContent;
+      if (line) rowsAt.set(line, [...(rowsAt.get(line) || []), row]);
+    }
+    const panel = Object.assign(document.createElement("div"), { className: "ms-code", tabIndex: 0, hidden: true });
+    panel.setAttribute("role", "region");
+    panel.setAttribute("aria-label", "Annotated source");
+    for (const listing of listings) {
+      const [, file, first] = listing.dataset.at.match(/^(.*?)(\d+)$/);
+      let number = Number(first);
+      const made = document.createElement("pre");
+      made.append(Object.assign(document.createElement("b"), { textContent: `# ${listing.dataset.at}\n` }));
+      for (const text of listing.textContent.split("\n")) {
+        const rows = text.trimStart().startsWith("#^") ? [] : rowsAt.get(file + number++) || [];
+        const line = document.createElement(rows.length ? "button" : "span");
+        line.textContent = text;
+        if (rows.length) line.onclick = () => show(root, rows, true);
+        made.append(line, "\n");
+      }
+      panel.append(made);
+    }
+    const bar = root.querySelector(".ms-bar");
+    bar.after(panel);
+    const button = Object.assign(document.createElement("button"), {
+      type: "button",
+      textContent: "source",
+      title: "The source, and what each line made",
+      onclick: () => button.setAttribute("aria-pressed", String((panel.hidden = !panel.hidden) === false)),
+    });
+    button.setAttribute("aria-pressed", "false");
+    bar.insertBefore(button, bar.querySelector("output"));
+  }
+
+  for (const root of document.querySelectorAll(".ms-flow:not(.ms-links)")) {
+    root.classList.add("ms-links");
+    link(root);
+    source(root);
+  }
+})();

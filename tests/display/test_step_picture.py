@@ -1,0 +1,131 @@
+"""The picture of a training step, its table, and what makes up most of a total, against counts by hand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from bs4 import BeautifulSoup
+
+from modelsummary_ipy.display.outline import build_outline
+from modelsummary_ipy.display.render.html import render_html
+from modelsummary_ipy.display.render.largest import find_largest, name_rows
+from modelsummary_ipy.display.render.step_picture import build_step_picture
+from modelsummary_ipy.records.summary import Memory, Story
+from modelsummary_ipy.records.training import Moment, StorageLife, Training
+from modelsummary_ipy.records.view import View
+from tests import stories
+
+#: 100 bytes of weights all along; 40 that conv0 saves (moments 1 to 4); at the backward of conv1 60 more; a gradient.
+STEP = Training(
+    storages=(
+        StorageLife(100, 0, 6, "parameter", 2),
+        StorageLife(40, 1, 4, "saved activation", 1),
+        StorageLife(60, 3, 3, "activation gradient", 2, "backward"),
+        StorageLife(30, 4, 6, "gradient", 1, "backward"),
+        StorageLife(10, 5, 5, "temporary", None, "optimizer"),
+    ),
+    moments=(
+        Moment("forward"), Moment("forward", 1), Moment("forward", 2), Moment("backward", 2), Moment("backward", 1),
+        Moment("optimizer"), Moment("optimizer"),
+    ),
+)  # fmt: skip
+
+
+def story(step: Training | None = STEP) -> Story:
+    memory = Memory(100, 0, 0, 40, 30, 0, 140, peak_bytes=200)
+    return replace(stories.two_convs(), training=step, memory=memory)
+
+
+def read_heights(path: str) -> list[int]:
+    """The height of an area in each column, from the path itself."""
+    y, heights = 100, []
+    for command, number in re.findall(r"([vh])(-?\d+)", path):
+        if command == "v":
+            y += int(number)
+        else:
+            heights += [100 - y] * int(number)
+    return heights
+
+
+def test_areas_are_stacked_as_high_as_their_bytes_and_the_peak_is_marked() -> None:
+    picture = build_step_picture(story())
+    assert picture is not None
+    assert picture.columns == 7
+    # of 200 bytes at the peak: weights 100, saved 40, gradients, gradients of activations, temporary
+    assert [(at, read_heights(path)) for at, path in reversed(picture.areas)] == [
+        (0, [50, 50, 50, 50, 50, 50, 50]),
+        (4, [50, 70, 70, 70, 70, 50, 50]),
+        (5, [50, 70, 70, 70, 85, 65, 65]),
+        (6, [50, 70, 70, 100, 85, 65, 65]),
+        (7, [50, 70, 70, 100, 85, 70, 65]),
+    ]
+    assert (picture.peak_x, picture.peak) == (3, "200 B at the backward of conv1")
+    assert [(spot.x, spot.width, spot.row, spot.title) for spot in picture.spots] == [
+        (0, 1, None, "100 B at the forward"),
+        (1, 1, 1, "140 B at the forward of conv0"),
+        (2, 1, 2, "140 B at the forward of conv1"),
+        (3, 1, 2, "200 B at the backward of conv1"),
+        (4, 1, 1, "170 B at the backward of conv0"),
+        (5, 2, None, "140 B at the optimizer"),
+    ]
+    assert picture.phases == (("forward", "0.0"), ("backward", "42.9"), ("optimizer", "71.4"))
+
+
+def test_a_long_step_is_drawn_in_few_columns_and_keeps_its_peak() -> None:
+    moments = tuple(Moment("forward", 1) for _ in range(5000))
+    lives = [StorageLife(10, 0, 4999, "parameter", 1), StorageLife(90, 3217, 3217, "temporary", 1)]
+    picture = build_step_picture(story(Training(tuple(lives), moments)))
+    assert picture is not None
+    assert picture.columns <= 120
+    assert max(read_heights(picture.areas[0][1])) == 100
+    assert picture.peak == "100 B at the forward of conv0"
+    assert picture.peak_percent == pytest.approx(100 * 3217 / 5000, abs=1)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_table_says_the_same_with_and_without_a_script(packed: bool) -> None:
+    soup = BeautifulSoup(render_html(story(), View(), packed=packed), "lxml")
+    rows = [[cell.get_text(strip=True) for cell in row.select("th, td")] for row in soup.select(".ms-peaks tr")]
+    assert rows == [
+        ["peak of the", "forward", "backward", "optimizer"],
+        ["at", "conv0", "conv1", ""],
+        ["temporary", "", "", "10 B"],
+        ["activation gradient", "", "60 B", ""],
+        ["gradient", "", "", "30 B"],
+        ["saved activation", "40 B", "40 B", ""],
+        ["parameter", "100 B", "100 B", "100 B"],
+        ["all", "140 B", "200 B", "140 B"],
+    ]
+    assert bool(soup.select("svg.ms-step")) == (not packed)
+
+
+def test_nothing_is_drawn_where_there_is_no_step() -> None:
+    assert build_step_picture(story(None)) is None
+    assert build_step_picture(story(Training(reason="nothing to train"))) is None
+    assert build_step_picture(replace(story(), memory=None)) is None
+    assert ".ms-peaks" not in render_html(stories.two_convs(), View()).partition("<script>")[0]
+
+
+def test_the_largest_of_each_total_lead_to_their_rows() -> None:
+    known = story()
+    outline = build_outline(known, View())
+    keys = name_rows(outline)
+    # 160 and 4,640 of 4,800 parameters; at the peak conv1 holds 100 + 60, conv0 40 of 200 bytes
+    assert find_largest(known, outline, keys, "params") == (("conv1", "96.7%", "2"), ("conv0", "3.3%", "1"))
+    assert find_largest(known, outline, keys, "held") == (("conv1", "80.0%", "2"), ("conv0", "20.0%", "1"))
+    soup = BeautifulSoup(render_html(known, View(), packed=False), "lxml")
+    assert [place["data-row"] for place in soup.select(".ms-total small span")] == ["2", "1"] * 3
+
+
+def test_of_layers_that_are_folded_each_is_counted_for_itself() -> None:
+    known = stories.bert_like(12)
+    outline = build_outline(known, View())
+    largest = find_largest(known, outline, name_rows(outline), "params")
+    each = [one for one in largest if one.share.endswith(" each of 12")]
+    assert each
+    sizes = {row.path: row.placed_params for row in known.rows}
+    for one in each:
+        path = next(path for path in sizes if path.endswith(one.name))
+        assert one.share.startswith(f"{100 * sizes[path] / known.total_params:.1f}%")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
-__all__ = ["Expr", "Floor", "constant", "floor_of", "is_integer", "is_same", "simplify", "symbol"]
+__all__ = ["Coefficient", "Expr", "Floor", "constant", "floor_of", "is_integer", "is_same", "simplify", "symbol"]
 
 #: Factors with their powers; a factor is a name, a floor, or a sum in parentheses (sums are not multiplied out).
 Monomial = tuple[tuple["str | Floor | Expr", int], ...]
+#: A whole number is an ``int``: most are, and these are added and compared at a tenth of what a fraction costs.
+Coefficient = int | Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,13 @@ class Expr:
         terms: ``(monomial, coefficient)``, no coefficient zero, no monomial twice; the empty monomial is the constant.
     """
 
-    terms: tuple[tuple[Monomial, Fraction], ...]
+    terms: tuple[tuple[Monomial, Coefficient], ...]
+    _hash: int | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        if self._hash is None:  # a walk looks up the same expressions thousands of times
+            object.__setattr__(self, "_hash", hash(self.terms))
+        return self._hash  # type: ignore[return-value]  # set above
 
     def __add__(self, other: Expr | int) -> Expr:
         return _collect([*self.terms, *_lift(other).terms])
@@ -36,7 +44,7 @@ class Expr:
     __radd__ = __add__
 
     def __sub__(self, other: Expr | int) -> Expr:
-        return self + _lift(other).scaled(Fraction(-1))
+        return self + _lift(other).scaled(-1)
 
     def __rsub__(self, other: int) -> Expr:
         return _lift(other) - self
@@ -55,7 +63,7 @@ class Expr:
         powers: dict[str | Floor | Expr, int] = {}
         for atom, power in (*left[0], *right[0]):
             powers[atom] = powers.get(atom, 0) + power
-        return Expr(((_sort_monomial(powers.items()), left[1] * right[1]),))
+        return Expr(((_sort_monomial(powers.items()), _whole(left[1] * right[1])),))
 
     __rmul__ = __mul__
 
@@ -67,28 +75,28 @@ class Expr:
         """
         number = _lift(other).constant_value
         if number is not None:
-            return floor_of(self.scaled(1 / number))
+            return floor_of(self.scaled(Fraction(1) / number))
         assert isinstance(other, Expr)
         below, scale = _as_factor(other)
         powers = dict(below)
-        terms: list[tuple[Monomial, Fraction]] = []
+        terms: list[tuple[Monomial, Coefficient]] = []
         for monomial, coefficient in self.terms if len(below) and not _is_sum(below) else (_as_factor(self),):
             above = dict(monomial)
             for atom, power in powers.items():
                 above[atom] = above.get(atom, 0) - power
             if min(above.values(), default=0) < 0:
                 raise ArithmeticError(f"{self} is not divided by {other}")
-            terms.append((_sort_monomial(above.items()), coefficient / scale))
+            terms.append((_sort_monomial(above.items()), Fraction(coefficient) / scale))
         return floor_of(_collect(terms))
 
     def __rfloordiv__(self, other: int) -> Expr:
         return _lift(other) // self
 
     @property
-    def constant_value(self) -> Fraction | None:
+    def constant_value(self) -> Coefficient | None:
         """Its value if it is a plain number."""
         if not self.terms:
-            return Fraction(0)
+            return 0
         return self.terms[0][1] if len(self.terms) == 1 and not self.terms[0][0] else None
 
     @property
@@ -97,7 +105,7 @@ class Expr:
         if len(self.terms) != 1 or (len(self.terms[0][0]) < 2 and self.terms[0][1] == 1):
             return ()
         return tuple(
-            atom if isinstance(atom, Expr) else Expr(((((atom, 1),), Fraction(1)),)) for atom, _ in self.terms[0][0]
+            atom if isinstance(atom, Expr) else Expr(((((atom, 1),), 1),)) for atom, _ in self.terms[0][0]
         )
 
     @property
@@ -105,45 +113,53 @@ class Expr:
         """Every name in it."""
         return _names_in(self)
 
-    def value(self, sizes: Mapping[str, int]) -> Fraction:
-        """Return its value at ``sizes``.
+    def value(self, sizes: Mapping[str, int]) -> Coefficient:
+        """Return its value at ``sizes``; an ``int`` where it is whole.
 
         Raises:
             KeyError: If a name has no size.
         """
-        total = Fraction(0)
+        total: Coefficient = 0
         for monomial, coefficient in self.terms:
             for atom, power in monomial:
-                coefficient *= _atom_value(atom, sizes) ** power
+                if isinstance(atom, str):
+                    value: Coefficient = sizes[atom]
+                else:
+                    value = math.floor(atom.inside.value(sizes)) if isinstance(atom, Floor) else atom.value(sizes)
+                coefficient *= value if power == 1 else value**power
             total += coefficient
-        return total
+        return _whole(total)
 
 
 def constant(number: int | Fraction) -> Expr:
     """Return a number as an expression."""
-    return Expr((((), Fraction(number)),)) if number else Expr(())
+    return Expr((((), _whole(number)),)) if number else Expr(())
 
 
 def symbol(name: str) -> Expr:
     """Return a named dim as an expression."""
-    return Expr(((((name, 1),), Fraction(1)),))
+    return Expr(((((name, 1),), 1),))
 
 
 def _lift(value: Expr | int) -> Expr:
     return value if isinstance(value, Expr) else constant(value)
 
 
-def _collect(terms: Iterable[tuple[Monomial, Fraction]]) -> Expr:
-    sums: dict[Monomial, Fraction] = {}
+def _whole(number: Coefficient) -> Coefficient:
+    return number.numerator if number.denominator == 1 else number
+
+
+def _collect(terms: Iterable[tuple[Monomial, Coefficient]]) -> Expr:
+    sums: dict[Monomial, Coefficient] = {}
     for monomial, coefficient in terms:
-        sums[monomial] = sums.get(monomial, Fraction(0)) + coefficient
-    return Expr(tuple((monomial, coefficient) for monomial, coefficient in sums.items() if coefficient))
+        sums[monomial] = sums.get(monomial, 0) + coefficient
+    return Expr(tuple((monomial, _whole(coefficient)) for monomial, coefficient in sums.items() if coefficient))
 
 
-def _as_factor(expr: Expr) -> tuple[Monomial, Fraction]:
+def _as_factor(expr: Expr) -> tuple[Monomial, Coefficient]:
     if len(expr.terms) == 1:
         return expr.terms[0]
-    return ((expr, 1),), Fraction(1)
+    return ((expr, 1),), 1
 
 
 def _is_sum(monomial: Monomial) -> bool:
@@ -152,15 +168,8 @@ def _is_sum(monomial: Monomial) -> bool:
 
 def _sort_monomial(powers: Iterable[tuple[str | Floor | Expr, int]]) -> Monomial:
     """Put the factors in one order, whatever they came in: equal products are equal."""
-    return tuple(sorted(((atom, power) for atom, power in powers if power), key=lambda item: repr(item[0])))
-
-
-def _atom_value(atom: str | Floor | Expr, sizes: Mapping[str, int]) -> Fraction:
-    if isinstance(atom, str):
-        return Fraction(sizes[atom])
-    if isinstance(atom, Floor):
-        return Fraction(math.floor(atom.inside.value(sizes)))
-    return atom.value(sizes)
+    left = [(atom, power) for atom, power in powers if power]
+    return tuple(left if len(left) < 2 else sorted(left, key=lambda item: repr(item[0])))
 
 
 def _names_in(expr: Expr) -> frozenset[str]:
@@ -188,9 +197,9 @@ def floor_of(expr: Expr, steps: Mapping[str, int] | None = None) -> Expr:
         steps: By name, what every size that works is a multiple of.
     """
     expr = _open_inner_floor(expr)
-    outer: list[tuple[Monomial, Fraction]] = []
-    rest: list[tuple[Monomial, Fraction]] = []
-    number = Fraction(0)
+    outer: list[tuple[Monomial, Coefficient]] = []
+    rest: list[tuple[Monomial, Coefficient]] = []
+    number: Coefficient = 0
     for monomial, coefficient in expr.terms:
         if not monomial:
             number = coefficient
@@ -200,17 +209,17 @@ def floor_of(expr: Expr, steps: Mapping[str, int] | None = None) -> Expr:
             rest.append((monomial, coefficient))
     outside = math.floor(number)
     if not rest:
-        return _collect([*outer, ((), Fraction(outside))])
+        return _collect([*outer, ((), outside)])
     # The number inside is kept below 1, so that equal floors are equal: ⌊(H + 5)/2⌋ = ⌊(H + 1)/2⌋ + 2.
     inside = Floor(_collect([*rest, ((), number - outside)]))
-    return _collect([*outer, (((inside, 1),), Fraction(1)), ((), Fraction(outside))])
+    return _collect([*outer, (((inside, 1),), 1), ((), outside)])
 
 
 def _open_inner_floor(expr: Expr) -> Expr:
     """Turn ``⌊P⌋/t + c/t`` into ``P/t + c/t``: their floors are equal if ``t`` and ``c`` are integers."""
     for monomial, coefficient in expr.terms:
         if len(monomial) == 1 and isinstance(monomial[0][0], Floor) and monomial[0][1] == 1:
-            steps = 1 / coefficient
+            steps = Fraction(1) / coefficient
             others = [(other, factor) for other, factor in expr.terms if other != monomial]
             if steps > 0 and steps.denominator == 1 and all((f * steps).denominator == 1 for _, f in others):
                 inside = monomial[0][0].inside
@@ -218,7 +227,7 @@ def _open_inner_floor(expr: Expr) -> Expr:
     return expr
 
 
-def _is_integer_term(monomial: Monomial, coefficient: Fraction, steps: Mapping[str, int]) -> bool:
+def _is_integer_term(monomial: Monomial, coefficient: Coefficient, steps: Mapping[str, int]) -> bool:
     for atom, power in monomial:
         if isinstance(atom, str):
             coefficient *= steps.get(atom, 1) ** power

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from modelsummary_ipy.axes.expr import Expr, Floor, Monomial, constant
+from modelsummary_ipy.axes.expr import Coefficient, Expr, Floor, Monomial, constant
 
 __all__ = ["evaluate", "write"]
 
@@ -42,7 +42,7 @@ class _Writer:
         terms = [(self._sort(monomial), coefficient) for monomial, coefficient in expr.terms]
         written = ""
         for monomial, coefficient in sorted(terms, key=self._rank_term):
-            text = self._write_term(monomial, abs(coefficient))
+            text = self._write_term(monomial, -coefficient if coefficient < 0 else coefficient)
             if not written:
                 written = f"-{text}" if coefficient < 0 else text
             else:
@@ -59,13 +59,13 @@ class _Writer:
         place, name = min(((self._places.get(name, len(self._places)), name) for name in names), default=(0, ""))
         return place, name, not isinstance(atom, str)
 
-    def _rank_term(self, term: tuple[Monomial, Fraction]) -> tuple[bool, int, list[tuple[int, str, bool]]]:
+    def _rank_term(self, term: tuple[Monomial, Coefficient]) -> tuple[bool, int, list[tuple[int, str, bool]]]:
         """Sort the highest power first, what is taken away and the number last."""
         monomial, coefficient = term
         degree = sum(power for _, power in monomial)
         return coefficient < 0 or not monomial, -degree, [self._rank(atom) for atom, _ in monomial]
 
-    def _write_term(self, monomial: Monomial, coefficient: Fraction) -> str:
+    def _write_term(self, monomial: Monomial, coefficient: Coefficient) -> str:
         factors: list[str] = []
         if coefficient.numerator != 1 or not monomial:
             factors.append(str(coefficient.numerator))
@@ -103,7 +103,7 @@ def _move_number_inside(expr: Expr) -> Expr:
     below, _, number = _common_denominator(floor.inside)
     if number in (0, below - 1):
         return expr
-    return Expr(((((Floor(floor.inside + constant(numbers[0])), 1),), Fraction(1)),))
+    return Expr(((((Floor(floor.inside + constant(numbers[0])), 1),), 1),))
 
 
 def _common_denominator(inside: Expr) -> tuple[int, Expr, int]:

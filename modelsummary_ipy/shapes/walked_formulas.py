@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modelsummary_ipy.axes.expr import Expr, constant, simplify, symbol
+from modelsummary_ipy.axes.expr import Coefficient, Expr, constant, simplify, symbol
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.axes.walk import Demand, Walk, align_events
@@ -69,6 +69,7 @@ class _Walker:
     samples: SampleSizes
     names: tuple[tuple[str, ...], ...]
     _simple: dict[Expr, Expr] = field(default_factory=dict)
+    _values: dict[Expr, tuple[Coefficient, ...] | None] = field(default_factory=dict)
 
     def walk(self) -> WalkedFormulas:
         *others, main = self.samples.retraced
@@ -85,11 +86,11 @@ class _Walker:
         walked = Walk(main.ops, aligned, self._given(), self._integers).run()
         self._axes = walked.axes
         partners_of_main = align_calls(self.trace, main.trace)
-        self._checks: list[tuple[Sizes, tuple[int | None, ...] | None]] = []
+        self._checks: list[tuple[Sizes, tuple[int | None, ...] | None, Trace]] = []
         if self._must_agree:
-            self._checks.append((self.samples.base, None))
+            self._checks.append((self.samples.base, None, self.trace))
         self._checks += [
-            (at, align_calls(self.trace, other))
+            (at, align_calls(self.trace, other), other)
             for at, other in zip(self.samples.sizes, self.samples.traces, strict=True)
         ]
         outputs, inputs = [], []
@@ -154,24 +155,27 @@ class _Walker:
 
     def _holds(self, dims: Dims, call: Call, spec: TensorSpec, side: str) -> bool:
         """Return whether every trace agrees, and no size in it is unknown."""
-        if any(name.startswith("?") for expr in dims for name in expr.names):
+        values = [self._values_of(expr) for expr in dims]
+        if None in values:
             return False
-        for (at, partners), other in zip(self._checks, self._traces, strict=True):
+        expected = zip(*values, strict=True) if values else [()] * len(self._checks)
+        for shape, (_, partners, other) in zip(expected, self._checks, strict=True):
             if partners is None:
-                shape: tuple[int, ...] | None = spec.shape
+                there: tuple[int, ...] | None = spec.shape
             else:
                 partner = partners[call.index]
                 leaves = getattr(other.calls[partner], side) if partner is not None else ()
-                shape = next((leaf.shape for leaf in leaves if leaf.name == spec.name), None)
-            if shape is None:
-                continue
-            if len(shape) != len(dims) or any(e.value(at) != n for e, n in zip(dims, shape, strict=True)):
+                there = next((leaf.shape for leaf in leaves if leaf.name == spec.name), None)
+            if there is not None and there != shape:
                 return False
         return True
 
-    @property
-    def _traces(self) -> list[Trace]:
-        return [*([self.trace] if self._must_agree else []), *self.samples.traces]
+    def _values_of(self, expr: Expr) -> tuple[Coefficient, ...] | None:
+        """Return the value in every trace; ``None`` if a part of it is unknown."""
+        if expr not in self._values:
+            is_known = not any(name.startswith("?") for name in expr.names)
+            self._values[expr] = tuple(expr.value(at) for at, _, _ in self._checks) if is_known else None
+        return self._values[expr]
 
 
 def _is_unknown(demand: Demand) -> bool:

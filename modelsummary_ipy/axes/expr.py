@@ -104,9 +104,7 @@ class Expr:
         """What it is a product of, without its number: ``H`` and ``W`` of ``2·H·W``; empty for a sum or one factor."""
         if len(self.terms) != 1 or (len(self.terms[0][0]) < 2 and self.terms[0][1] == 1):
             return ()
-        return tuple(
-            atom if isinstance(atom, Expr) else Expr(((((atom, 1),), 1),)) for atom, _ in self.terms[0][0]
-        )
+        return tuple(atom if isinstance(atom, Expr) else Expr(((((atom, 1),), 1),)) for atom, _ in self.terms[0][0])
 
     @property
     def names(self) -> frozenset[str]:

@@ -130,12 +130,17 @@ class _Finder:
         found: dict[str, int] = {}
         for name in self._samples.free:
             limit = None if name == self._names.batch or self._names.is_feature(name) else self._find_upper_limit(name)
-            if limit is None or not self._works(self._with_partner(name, limit)):
+            if limit is None or not (self._is_tried(name, limit) or self._works(self._with_partner(name, limit))):
                 continue
             if self._fails(self._with_partner(name, limit + self._step(name))):
                 found[name] = limit
                 self._limits.append(limit)
         return found
+
+    def _is_tried(self, name: str, size: int) -> bool:
+        """Return whether a size was among those that formulas were found at."""
+        tied = self._samples.tied_to(name)
+        return any(all(sizes[one] == size for one in tied) for sizes in self._samples.sizes)
 
     def _find_upper_limit(self, name: str) -> int | None:
         if name in self._samples.capped:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.expr import Expr
+from modelsummary_ipy.axes.expr import Expr, symbol
+from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Size
-from modelsummary_ipy.axes.walk import Demand
+from modelsummary_ipy.axes.walk import Demand, Walk
+from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.shapes.size_search import last_true
 
-__all__ = ["Demands"]
+__all__ = ["Demands", "read_demands"]
 
+#: Most steps in which sizes are tried against what is demanded, and how many of them.
+_MOST_STEP = 128
+_STEPS = (1, 2, 3, 5)
 #: Above this no limit is searched: tables of positions are shorter.
 _LARGEST = 200_000
 
@@ -45,6 +50,14 @@ class Demands:
             return None
         return self._last(names, range(base, base + span, step))
 
+    def step(self, names: Sequence[str]) -> int:
+        """Return the smallest step in which dims that move together may grow; 0 if there is none."""
+        relevant, base = self._relevant(names), self._base[names[0]]
+        for step in range(1, _MOST_STEP + 1):
+            if all(self._hold(relevant, names, base + step * count) for count in _STEPS):
+                return step
+        return 0
+
     def _last(self, names: Sequence[str], sizes: range) -> int:
         relevant = self._relevant(names)
         return last_true(sizes, lambda size: self._hold(relevant, names, size)) or sizes[0]
@@ -55,6 +68,24 @@ class Demands:
     def _hold(self, demands: Sequence[Demand], names: Sequence[str], size: int) -> bool:
         sizes = {**self._base, **dict.fromkeys(names, size)}
         return all(_holds(demand, sizes) for demand in demands)
+
+
+def read_demands(ops: OpEvents, names: Sequence[Sequence[str]], base: Sizes, at: Sizes) -> Demands:
+    """Walk over one trace alone: what its operations demand of one another's sizes, whatever integers its code has.
+
+    Args:
+        ops: The operations.
+        names: Per input leaf, a name per dim; those that ``base`` does not name keep their sizes.
+        base: The sizes that the user gave, by name.
+        at: The sizes of the trace.
+    """
+    given = [
+        () if ref is None else [symbol(n) if n in base else size for n, size in zip(dims, ref.shape, strict=True)]
+        for ref, dims in zip(ops.inputs, names, strict=True)
+    ]
+    demands = Walk(ops, (), given, Integers([at])).run().demands.values()
+    # An integer may be a size of the input's that did not move.
+    return Demands([demand for demand in demands if all(isinstance(x, Expr) for x in demand[1:3])], base)
 
 
 def _names(demand: Demand) -> frozenset[str]:

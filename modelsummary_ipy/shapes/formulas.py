@@ -12,11 +12,12 @@ from modelsummary_ipy.records.retraced import Allowance, Budget, Sizes
 from modelsummary_ipy.records.summary import Retrace, Row
 from modelsummary_ipy.records.trace import Call, Formula, Link, TensorSpec, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
+from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.dim_names import InputNames, name_dims
 from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.fit_expr import Fitter, Known, Values
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes
-from modelsummary_ipy.shapes.walked_formulas import Dims, Leaves, walk_formulas
+from modelsummary_ipy.shapes.walked_formulas import Dims, Leaves, WalkedFormulas, walk_formulas
 from modelsummary_ipy.shapes.windows import predict_windows
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -146,18 +147,21 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
     base = {name: size for name, size in batch.base.items() if any(name in dims for dims in names.dims)}
     with collector_paused():
         works = bool(batch.batch)
-        samples = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works, most=2 + works)
-        by_walk, by_fit = walk_formulas(trace, samples, names.dims), None
-        if retracer.budget.time.ended:  # which dims may move is not known
-            return Formulas(names, retracer=retracer)
-        if by_walk is None or not by_walk.is_complete:
-            wider = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works)
-            if not retracer.budget.time.ended:
-                samples = wider
-                by_walk = walk_formulas(trace, samples, names.dims)
-                by_fit = _Finder(trace, samples, names.dims)
-                if by_walk is None or not by_walk.is_complete:
-                    by_fit.run(retracer.budget)
+        by_walk, by_fit, samples = None, None, SampleSizes(base)
+        for most in (2, 3, 4):  # the more traces, the more integers show whose size they are
+            more = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works, most=most)
+            if retracer.budget.time.ended:
+                if by_walk is None:  # which dims may move is not known
+                    return Formulas(names, retracer=retracer)
+                break
+            samples, by_walk = more, walk_formulas(trace, more, names.dims)
+            if by_walk is not None and by_walk.is_complete and most == 2:
+                samples = _confirm(by_walk, trace, samples, names, retracer)
+            if by_walk is not None and by_walk.is_complete:
+                break
+        else:
+            by_fit = _Finder(trace, samples, names.dims)
+            by_fit.run(retracer.budget)
     write = _Writer(list(samples.base)).write
     found = [table for table in (by_walk, by_fit) if table is not None]
     outputs, taken = write([table.outputs for table in found]), write([table.inputs for table in found])
@@ -171,6 +175,30 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
         by_walk.demands if by_walk is not None and by_walk.is_whole else None,
         by_walk.contradicted if by_walk is not None else (),
     )
+
+
+def _confirm(
+    walked: WalkedFormulas, trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer
+) -> SampleSizes:
+    """Trace once more where two traces show all: at the largest sizes that work, which are to be tried anyway."""
+    moving = [name for name in samples.free if name != names.batch]
+    if len(samples.sizes) < 2 or not moving or not samples.following:
+        return samples
+    planned = samples.following[0]
+    largest: dict[str, int] = {}
+    if walked.is_whole:
+        demands = Demands(walked.demands, samples.base)
+        for name in moving:
+            tied = samples.tied_to(name)
+            limit = demands.last(tied, samples.strides.get(name, 1))
+            if limit is not None and limit > samples.base[name]:
+                largest.update(dict.fromkeys(tied, limit))
+    for at in ({**planned, **largest}, planned):
+        found = retracer.at(at)
+        if found.trace is not None and found.works:
+            walked.confirm(trace, at, found.trace)
+            return replace(samples, sizes=(*samples.sizes, at), retraced=(*samples.retraced, found))
+    return samples
 
 
 #: A leaf at the given and at every other size: its shape there, ``None`` where it was not.

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from modelsummary_ipy.records.retraced import Retraced, Sizes
 from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.shapes.demands import read_demands
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.size_search import prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -40,6 +41,7 @@ class SampleSizes:
         tied: Pairs of names that only move together, ``(("H", "W"),)``.
         rigid: Names that work at no other size that was tried.
         narrow: Names of dims that move a little, and failed at a size far off, with that size.
+        following: Sizes that are planned beside these and were not traced.
     """
 
     base: Sizes
@@ -51,6 +53,7 @@ class SampleSizes:
     tied: tuple[tuple[str, str], ...] = ()
     rigid: tuple[str, ...] = ()
     narrow: Sizes = field(default_factory=dict)
+    following: tuple[Sizes, ...] = ()
 
     @property
     def traces(self) -> tuple[Trace, ...]:
@@ -82,7 +85,7 @@ def choose_sample_sizes(
         works_at_one_more: Whether it ran at ``B + 1``.
         most: Most sizes at which all dims move together.
     """
-    chooser = _Chooser(retracer, names, base, works_at_one_more, most)
+    chooser = _Chooser(retracer, names, base, first, works_at_one_more, most)
     return chooser.choose() if first.failure is None else chooser.choose_any(len(first.calls))
 
 
@@ -121,8 +124,11 @@ def _plan(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, tuple[
 
 
 class _Chooser:
-    def __init__(self, retracer: Retracer, names: InputNames, base: Sizes, works_at_one_more: bool, most: int) -> None:
+    def __init__(
+        self, retracer: Retracer, names: InputNames, base: Sizes, first: Trace, works_at_one_more: bool, most: int
+    ) -> None:
         self._retracer = retracer
+        self._first = first
         self._names = names
         self._base = dict(base)
         self._batch = names.batch
@@ -148,10 +154,11 @@ class _Chooser:
         wide = _plan(self._names, self._base, others)
         together = {name: plan[0] for name, plan in wide.items()}
         works = self._works({**self._at(0), **together})
-        if not works and self._works_at_one_more and not self._works(self._at(0)):
+        is_planned = not works and self._follow_demands(others, wide)
+        if not works and not is_planned and self._works_at_one_more and not self._works(self._at(0)):
             self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _LITTLE_BATCH)
             works = self._works({**self._at(0), **together})
-        if others:
+        if others and not is_planned:
             if works:
                 self._plans.update(wide)
             elif not self._try_square(others, wide):
@@ -186,6 +193,33 @@ class _Chooser:
         return {name: plan[turn] for name, plan in self._plans.items()}
 
     # -- when not all sizes work --------------------------------------------------------------------------------------
+
+    def _follow_demands(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> bool:
+        """Plan the same in steps, where operations demand some: the sum of a skip connection that its halves fit."""
+        at = {**self._base, **({self._batch: self._base[self._batch] + 1} if self._works_at_one_more else {})}
+        ops = self._retracer.at(at).ops
+        if ops is None or not ops.is_whole:
+            return False
+        base = {name: size for name, size in self._base.items() if not self._is_feature(name)}
+        demands = read_demands(ops, self._names.dims, base, at)
+        steps, tied = {name: demands.step([name]) for name in names}, list[tuple[str, str]]()
+        for one, two in pairwise([name for name in names if not steps[name]]):
+            if base[one] == base[two]:
+                steps[one] = steps[two] = demands.step([one, two])
+                tied.append((one, two))
+        if not all(steps.values()) or set(steps.values()) == {1}:
+            return False
+        plans = {
+            name: tuple(base[name] + max(round((size - base[name]) / step), 1) * step for size in wide[name])
+            for name, step in steps.items()
+        }
+        plans.update({two: plans[one] for one, two in tied})
+        if not self._works({**self._at(0), **{name: plan[0] for name, plan in plans.items()}}):
+            return False
+        self._plans.update(plans)
+        self._tied += tied
+        self._strides.update({name: step for name, step in steps.items() if step > 1})
+        return True
 
     def _try_square(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> bool:
         """Try the same plan with feature maps kept square, where they are square now: some models take a root."""
@@ -223,6 +257,9 @@ class _Chooser:
             names: Dims of one feature map, or one dim.
             quickly: Whether to leave out what is rarely so of one dim of a feature map alone.
         """
+        if not quickly and self._is_checked(names):
+            self._rigid += names
+            return True
         step = self._find_little_step(names, (3,) if quickly else (3, 1)) or self._find_step(names, quickly=quickly)
         if not step:
             if len(names) == 1:
@@ -233,6 +270,21 @@ class _Chooser:
             self._capped.update(names)
         self._keep_little(names, step)
         return True
+
+    def _is_checked(self, names: list[str]) -> bool:
+        """Return whether the model itself compares its input's size: one line raises at twice it, half and one more."""
+        base = {name: self._base[name] for name in names}
+        tries = [{name: size * 2 for name, size in base.items()}, {name: size // 2 for name, size in base.items()}]
+        tries += [{name: size + more} for name, size in base.items() for more in (1, -1)]
+        lines = set()
+        for sizes in tries:
+            found = self._retracer.at(sizes) if min(sizes.values()) > 0 else None
+            if found is None or found.trace is None or (failure := found.trace.failure) is None:
+                return False
+            if not failure.source_text.startswith(("raise", "assert")):
+                return False
+            lines.add(failure.source)
+        return len(lines) == 1
 
     def _find_little_step(self, names: list[str], little: tuple[int, ...]) -> int:
         """Return 1 if all sizes a little larger work, -1 if only smaller ones, 0 if neither."""
@@ -306,9 +358,12 @@ class _Chooser:
     # -- the traces ---------------------------------------------------------------------------------------------------
 
     def _choose_together(self) -> list[dict[str, int]]:
+        self._following: list[dict[str, int]] = []
         chosen: list[dict[str, int]] = [{self._batch: self._base[self._batch] + 1}] if self._works_at_one_more else []
         for turn in range(min((len(plan) for plan in self._plans.values()), default=0)):
-            if len(chosen) < self._most and self._works(self._at(turn)):
+            if len(chosen) >= self._most:
+                self._following.append({**self._base, **self._at(turn)})
+            elif self._works(self._at(turn)):
                 chosen.append(self._at(turn))
         return chosen
 
@@ -339,4 +394,5 @@ class _Chooser:
             tuple(self._tied),
             tuple(self._rigid),
             self._narrow,
+            tuple(self._following),
         )

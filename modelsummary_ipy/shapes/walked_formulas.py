@@ -45,6 +45,28 @@ class WalkedFormulas:
         """Whether every leaf is known."""
         return all(dims is not None for leaves in (*self.outputs, *self.inputs) for dims in leaves)
 
+    def confirm(self, trace: Trace, at: Sizes, other: Trace) -> None:
+        """Take out what one more trace contradicts."""
+        values: dict[Expr, Coefficient] = {}
+        for call, partner in zip(trace.calls, align_calls(trace, other), strict=True):
+            if partner is None:
+                continue
+            there = other.calls[partner]
+            for found, mine, theirs in (
+                (self.outputs, call.outputs, there.outputs),
+                (self.inputs, call.inputs, there.inputs),
+            ):
+                shapes = {spec.name: spec.shape for spec in theirs}
+                kept: list[Dims | None] = []
+                for dims, spec in zip(found[call.index], mine, strict=True):
+                    shape = shapes.get(spec.name)
+                    for expr in dims or ():
+                        if expr not in values:
+                            values[expr] = expr.value(at)
+                    agrees = shape is None or shape == tuple([values[expr] for expr in dims or ()])
+                    kept.append(dims if agrees else None)
+                found[call.index] = tuple(kept)
+
 
 def walk_formulas(trace: Trace, samples: SampleSizes, names: tuple[tuple[str, ...], ...]) -> WalkedFormulas | None:
     """Walk over the trace at the last of the sample sizes.

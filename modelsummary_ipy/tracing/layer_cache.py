@@ -7,7 +7,7 @@ three aten operations; to find that one like it was run costs a comparison of se
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from modelsummary_ipy.model.layer_spec import EMPTY, LayerKind, LayerSpec, Offse
 from modelsummary_ipy.model.tensor_meta import find_meta
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, count_modes, disable_dispatch
+from modelsummary_ipy.tracing.op_log import LayerOps
 
 __all__ = ["KnownLayer", "LayerCache"]
 
@@ -37,11 +38,13 @@ class KnownLayer(NamedTuple):
         recipe: How to make its output.
         weights: Names of the weights that it read.
         call: Its call.
+        ops: The operations that it ran, where these are written down.
     """
 
     recipe: Recipe
     weights: list[str]
     call: Call
+    ops: LayerOps | None = None
 
 
 class LayerCache:
@@ -91,15 +94,30 @@ class LayerCache:
         found = tuple([self._find_number(module, name) for name in known.weights])
         return own if found == own else tuple([number for number in found if number is not None])
 
-    def keep(self, key: Key, module: nn.Module, args: tuple[Any, ...], output: Any, call: Call) -> None:
-        """Remember what a layer did, if its output is a new tensor of a plain kind, or its input."""
+    def keep(
+        self,
+        key: Key,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        output: Any,
+        call: Call,
+        cut: Callable[[Sequence[int]], LayerOps] | None = None,
+    ) -> None:
+        """Remember what a layer did, if its output is a new tensor of a plain kind, or its input.
+
+        Args:
+            key: As ``find_key`` returned it.
+            module, args, output, call: The layer and its call.
+            cut: Returns the operations that it ran, where these are written down; gets the weights that it read.
+        """
         weights = self._name_weights(module, call.params)
         if weights is None or type(output) is not FakeTensor or not add_part([], output, self._mode):
             return
         is_same = bool(args) and output is args[0]
         weights_read = [tensor for _, tensor in _list_weights(module)]
         if is_same or is_fresh(output, [*args, *weights_read]):
-            self._known[key] = KnownLayer(Recipe(output, "self" if is_same else "fresh"), weights, call)
+            ops = None if cut is None else cut(call.params)
+            self._known[key] = KnownLayer(Recipe(output, "self" if is_same else "fresh"), weights, call, ops)
 
     def _is_patched(self, cls: type[nn.Module]) -> bool:
         """Return whether a method of a class was replaced: what that does may differ from call to call."""

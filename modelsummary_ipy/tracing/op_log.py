@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -16,9 +16,25 @@ from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, schema_o
 from modelsummary_ipy.tracing.call_builder import REF, RunningCall
 from modelsummary_ipy.tracing.tensor_leaves import Leaf
 
-__all__ = ["OpLog"]
+__all__ = ["LayerOps", "OpLog"]
 
 _plans: dict[Any, tuple[str, tuple[str, ...]]] = {}
+
+
+class LayerOps(NamedTuple):
+    """The operations of one layer, to be written down again for one like it.
+
+    Attributes:
+        events: The operations.
+        inputs: What the layer read.
+        params: By number of a tensor among them, which of the weights that the layer reads it is.
+        output: What it made.
+    """
+
+    events: list[OpEvent]
+    inputs: tuple[TensorRef, ...]
+    params: Mapping[int, int]
+    output: TensorRef
 
 
 class OpLog:
@@ -39,6 +55,7 @@ class OpLog:
         self._count = 0
         self._events: list[Any] = []
         self._reals: dict[int, tuple[TensorRef, Tensor]] = {}
+        self._params: dict[int, TensorRef] = {}  # of layers that were not run
 
     @contextmanager
     def recording(self, fake_mode: FakeMode) -> Iterator[None]:
@@ -87,14 +104,63 @@ class OpLog:
             outputs = ()
         self._events.append(OpEvent(name, given, outputs, call))  # type: ignore[arg-type]  # its index is not final yet
 
+    @property
+    def length(self) -> int:
+        """How many operations were written down."""
+        return len(self._events)
+
+    def cut(self, begin: int, inputs: Sequence[Tensor], output: Tensor, params: Sequence[int]) -> LayerOps:
+        """Return the operations of a layer that ended, from number ``begin`` on.
+
+        Args:
+            begin: How many there were before it.
+            inputs: What it read.
+            output: What it made.
+            params: Indices of the weights that it read.
+        """
+        events = self._events[begin:]
+        place = {index: place for place, index in enumerate(params)}
+        read = {ref.number for event in events for value in event.args.values() for ref in _refs_in(value)}
+        weights = {number: place[self.found.params[number]] for number in read if number in self.found.params}
+        return LayerOps(events, tuple(map(self._refer, inputs)), weights, self._refer(output))
+
+    def repeat(
+        self, like: LayerOps, inputs: Sequence[Tensor], params: Sequence[int], output: Tensor, call: Call
+    ) -> None:
+        """Write down what a layer like another one would run; the arguments as those of ``cut``, of this layer."""
+        given = tuple(map(self._refer, inputs))
+        known = {ref.number: new for ref, new in zip(like.inputs, given, strict=True)}
+
+        def renew(value: Any) -> Any:
+            if isinstance(value, TensorRef):
+                place = like.params.get(value.number)
+                return known.get(value.number, value) if place is None else self._refer_param(params[place], value)
+            return [renew(item) for item in value] if isinstance(value, list) else value
+
+        for event in like.events:
+            args = {name: renew(value) for name, value in event.args.items()}
+            for ref in event.outputs:
+                known[ref.number] = TensorRef(self._count, ref.shape, ref.dtype)
+                self._count += 1
+            self._events.append(OpEvent(event.op, args, tuple([known[ref.number] for ref in event.outputs]), call))  # type: ignore[arg-type]  # as in ``record``
+        made = output.__dict__[REF] = known[like.output.number]
+        self.found.call_inputs[call.index], self.found.call_outputs[call.index] = given, (made,)
+
+    def _refer_param(self, index: int, like: TensorRef) -> TensorRef:
+        ref = self._params.get(index)
+        if ref is None:
+            ref = self._params[index] = TensorRef(self._count, like.shape, like.dtype)
+            self._count += 1
+            self.found.params[ref.number] = index
+        return ref
+
     def finish(self, calls: Sequence[RunningCall | Call]) -> OpEvents:
         """Return what was written down, with the calls' places in the trace."""
         found = self.found
         self._reals.clear()
         found.events = [event._replace(call=event.call.index) for event in self._events]
         for call in calls:
-            if isinstance(call, Call):  # a layer that was answered from a cache
-                found.is_whole = False
+            if isinstance(call, Call):  # a layer that was not run
                 continue
             found.call_inputs[call.index] = call.input_refs
             found.call_outputs[call.index] = call.output_refs
@@ -130,6 +196,14 @@ class OpLog:
         else:  # one of the user's globals, on which nothing is written
             self._reals[id(tensor)] = ref, tensor
         return ref
+
+
+def _refs_in(value: Any) -> Iterator[TensorRef]:
+    if isinstance(value, TensorRef):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _refs_in(item)
 
 
 def _read_plan(func: Any) -> tuple[str, tuple[str, ...]]:

@@ -68,6 +68,11 @@ class Retracer:
         self._with_grad = self._has_failed = False
         self._known: dict[Hashable, Retraced] = {}
 
+    @property
+    def num_traces(self) -> int:
+        """How many inputs were traced."""
+        return len(self._known)
+
     def within(self, budget: Budget) -> Retracer:
         """Return a retracer of the same forward with a budget of its own, of the same time."""
         return Retracer(self._request, self._first, self._dims, replace(budget, time=self.budget.time))
@@ -197,7 +202,7 @@ class Retracer:
                 stack.enter_context(torch.no_grad())  # only sizes are needed: a quarter faster
             try:
                 made = trace_fake(
-                    request, shapes, lean=not measure and request.shadow.is_large, training=training,
+                    request, shapes, lean=not measure and check is None, training=training,
                     guard=guard, measure=measure, keep_saved=keep_saved,
                     record_ops=not measure and not request.shadow.is_large,
                 )  # fmt: skip

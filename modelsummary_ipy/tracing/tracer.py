@@ -242,6 +242,7 @@ class _Tracer:
                     if known is not None:
                         return self._repeat(known, cache, index, module, args)
             call, is_leaf = self._begin_module(module, args, kwargs, method)
+            num_ops = self.op_log.length if self.op_log is not None else 0
         self._leaf_depth += is_leaf
         try:
             if method != "forward":
@@ -259,7 +260,9 @@ class _Tracer:
             with disable_function():
                 self._end_module(call, module, output, is_leaf)
                 if cache is not None and key is not None:
-                    cache.keep(key, module, args, output, call.freeze(self._log.find_source))
+                    log = self.op_log
+                    cut = None if log is None else functools.partial(log.cut, num_ops, _list_tensors(args), output)
+                    cache.keep(key, module, args, output, call.freeze(self._log.find_source), cut)
             return output
         finally:
             self._leaf_depth -= is_leaf
@@ -274,10 +277,7 @@ class _Tracer:
         caller = self._stack[-1]
         fact = self._modules.facts[index]
         path = fact.paths[0] if len(fact.paths) == 1 else self._modules.choose_path(fact, caller.path)
-        if len(args) == 1 and isinstance(args[0], Tensor):
-            tensors = [args[0]]
-        else:
-            tensors = [tensor for _, tensor in find_argument_leaves(args, {})]
+        tensors = _list_tensors(args)
         calls = self._log.calls
         places = find_lines(sys._getframe(2), self._stop, 1)
         link = Link(len(calls), 0)
@@ -314,6 +314,10 @@ class _Tracer:
             raise TraceCancelled
         output = cache.make(known, args)
         output.__dict__[TAG] = link
+        if self.op_log is not None and known.ops is not None:
+            call = calls[-1]
+            assert isinstance(call, Call)
+            self.op_log.repeat(known.ops, tensors, call.params, output, call)
         return output
 
     def _call_hooked(self, call: RunningCall, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -476,6 +480,12 @@ def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:
     if isinstance(module, torch.jit.ScriptModule):
         return True
     return not has_children and class_before_sharding(type(module)).__module__.startswith("torch.")
+
+
+def _list_tensors(args: tuple[Any, ...]) -> list[Tensor]:
+    if len(args) == 1 and isinstance(args[0], Tensor):
+        return [args[0]]
+    return [tensor for _, tensor in find_argument_leaves(args, {})]
 
 
 def _list_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -61,6 +61,21 @@ class Positions(nn.Module):
         return self.tokens(ids) + places
 
 
+class Exact(nn.Module):
+    """A patch embedding that compares its image's size: with one size, or with what it divides."""
+
+    def __init__(self, divisor: int = 0) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 4, 4, 4)
+        self.divisor = divisor
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if (height % self.divisor or width % self.divisor) if self.divisor else (height, width) != (16, 16):
+            raise ValueError(f"an image of {height}×{width}")
+        return self.patches(x).flatten(2).mT
+
+
 def run(model: nn.Module, dtype: torch.dtype, *sizes: int) -> bool:
     """Return whether a real forward at this size comes to its end."""
     try:
@@ -100,6 +115,13 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      ("F = 6",), [(1, 6)], [(2, 5)]),
     ("batch", lambda: Net(lambda f, x: f(x) + torch.ones(4, 1), nn.Linear(6, 5)), FLOAT, (4, 6),
      ("B = 4", "F = 6"), [(4, 6)], [(3, 6), (5, 6)]),
+    ("halves of a width", lambda: Net(lambda f, x: torch.cat([f(x)[..., ::2], f(x)[..., 1::2]], 1), nn.Conv2d(3, 4, 1)),
+     FLOAT, (2, 3, 16, 24), ("W divisible by 2", "C = 3"),
+     [(1, 3, 17, 2), (2, 3, 5, 40)], [(2, 3, 16, 25), (2, 3, 16, 23)]),
+    ("a size that the code compares", Exact, FLOAT, (2, 3, 16, 16), ("H = 16", "W = 16", "C = 3"),
+     [(5, 3, 16, 16)], [(2, 3, 32, 32), (2, 3, 16, 17), (2, 3, 8, 8)]),
+    ("sizes of which the code takes some", lambda: Exact(4), FLOAT, (2, 3, 16, 16), ("H and W divisible by 4", "C = 3"),
+     [(5, 3, 16, 20)], [(2, 3, 18, 16), (2, 3, 16, 17)]),
     ("anything", lambda: nn.AdaptiveAvgPool2d(1), FLOAT, (2, 8, 16, 16), (), [(1, 1, 1, 1), (5, 3, 7, 9)], []),
 ]  # fmt: skip
 
@@ -135,6 +157,27 @@ def test_a_constraint_names_the_nearest_size_that_fails_and_why() -> None:
     assert multiple.failed_at[0][0] == "H = 68"
     assert channels.failed_at[0][0] == "C = 4"
     assert "RuntimeError" in channels.failed_at[0][1]
+
+
+@pytest.mark.parametrize(("levels", "size"), [(3, (2, 3, 64, 64)), (5, (1, 3, 96, 160))])
+def test_what_a_skip_connection_demands_is_not_searched_by_tracing(levels: int, size: tuple[int, ...]) -> None:
+    """One more in the batch, one that does not divide, two that do, and each side of what is said."""
+    traced, found = find(UNet(levels), *size)
+    assert find_constraints(traced.trace, found)[0].text == f"H and W divisible by {2**levels}"
+    assert found.retracer is not None
+    assert found.retracer.num_traces <= 10
+
+
+def test_a_limit_is_where_formulas_are_confirmed() -> None:
+    model = Positions(64, lookup=True)
+    traced = run_engine(model, ModelInputs((Size((2, 10), dtype="int64"),)))
+    rows = build_rows(traced.trace)
+    found = find_formulas(find_batch(traced.request, traced.trace, rows), traced.trace, rows)
+    assert [limit.text for limit in find_constraints(traced.trace, found)] == ["T ≤ 64"]
+    assert found.samples is not None
+    assert found.samples.sizes[-1]["T"] == 64
+    assert found.retracer is not None
+    assert found.retracer.num_traces == 4
 
 
 def test_sizes_that_only_move_together_are_reported() -> None:

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.records.op_events import OpEvents, TensorRef
+from modelsummary_ipy.tracing.engine import run_engine
 from modelsummary_ipy.tracing.layer_cache import LayerCache
+from modelsummary_ipy.tracing.retracer import trace_fake
 from tests.models import CASES, Case
 from tests.reference import count_params, difference, fingerprint, list_module_calls, quietly, seed
 from tests.traced import hook_case
@@ -62,6 +65,44 @@ def test_an_architecture_has_the_rows_of_a_trace_that_runs_every_layer(animal: A
     assert tell(ms) == tell(full)
     assert ms.total_params == count_params(model)
     assert ms.total_mult_adds == full.total_mult_adds
+
+
+def renumber(ops: OpEvents) -> tuple[Any, ...]:
+    """Write operations with tensors in the order in which they are met, and parameters by their index."""
+    numbers: dict[int, int] = {}
+
+    def write(value: Any) -> Any:
+        if isinstance(value, TensorRef):
+            if value.number in ops.params:
+                return f"param {ops.params[value.number]}", value.shape, value.dtype
+            return numbers.setdefault(value.number, len(numbers)), value.shape, value.dtype
+        return [write(item) for item in value] if isinstance(value, list) else value
+
+    given = [write(ref) for ref in ops.inputs]
+    events = [
+        (
+            event.op,
+            {name: write(value) for name, value in event.args.items()},
+            list(map(write, event.outputs)),
+            event.call,
+        )
+        for event in ops.events
+    ]
+    made = {call: list(map(write, refs)) for call, refs in ops.call_outputs.items()}
+    return given, events, dict(sorted(made.items()))
+
+
+@pytest.mark.parametrize("animal", [a for a in ZOO if not a.needs_values][::7], ids=lambda animal: animal.name)
+def test_a_trace_that_answers_for_layers_logs_the_operations_of_one_that_runs_them(animal: Animal) -> None:
+    with quietly(), torch.no_grad():
+        request = run_engine(animal.build(), ModelInputs((), animal.inputs())).request
+        assert request is not None
+        lean, full = (trace_fake(request, lean=lean, measure=False, record_ops=True) for lean in (True, False))
+    assert lean is not None
+    assert full is not None
+    assert lean[0].ops is not None
+    assert full[0].ops is not None
+    assert renumber(lean[0].ops) == renumber(full[0].ops)
 
 
 def layers_of(ms: ModelSummary) -> list[Any]:

@@ -61,6 +61,19 @@ class Dataflow:
         }
         return frozenset(inside | handed_on)
 
+    def hands_on(self, call: Call) -> bool:
+        """Return whether a layer gave back the very tensor it was given: ``Identity``, ``Dropout`` in eval mode.
+
+        It made no storage, wrote into none and changed no dim. Without measured bytes only ``Identity`` is known to.
+        """
+        if call.kind != "module" or call.status != "ran" or len(call.inputs) != 1 or not self.is_step(call):
+            return False
+        fact = self.module_of(call)
+        if fact is None or (not self.trace.knows_saved and fact.type_name != "Identity"):
+            return False
+        changed = call.made_bytes or call.inplace or call.aten_ops or fact.settings.get("inplace")
+        return not changed and [spec.shape for spec in call.outputs] == [call.inputs[0].shape]
+
     def module_of(self, call: Call | None) -> ModuleFact | None:
         """The facts of the module that a call is of; ``None`` for an operation."""
         if call is None or call.kind != "module" or call.module is None:

@@ -256,3 +256,49 @@ def test_names_of_the_users_are_escaped() -> None:
     ms = ModelSummary(Odd(), (2, 4))
     assert "returns two, &lt;b&gt;\\n" in ms.to_html()
     assert "returns two, <b>\\n" in ms.to_text()
+
+
+# -- layers that give back what they were given -----------------------------------------------------------------------
+
+
+class Skip(nn.Module):
+    """A skip around a pool, beside a layer that hands on what it is given."""
+
+    def __init__(self, passing: nn.Module) -> None:
+        super().__init__()
+        self.down, self.passing, self.pool = nn.Conv2d(1, 4, 3, padding=1), passing, nn.MaxPool2d(2)
+        self.up, self.head = nn.Upsample(scale_factor=2), nn.Conv2d(8, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skip = self.down(x)
+        return self.head(torch.cat([skip, self.up(self.pool(self.passing(skip)))], 1))
+
+
+class Shortcut(nn.Module):
+    def __init__(self, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.shortcut, self.relu = nn.Conv2d(4, 4, 3, padding=1), shortcut, nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.relu(self.conv(x) + self.shortcut(x))
+
+
+@pytest.mark.parametrize("passing", [nn.Identity(), nn.Dropout(), nn.Flatten(0, 0), nn.Sequential()])
+def test_a_layer_that_hands_on_does_not_take_over_the_skip_around_it(passing: nn.Module) -> None:
+    assert said(Skip(passing).eval(), (1, 1, 8, 8)) == {"cat": "← down, up", "head": "← down, up"}
+
+
+@pytest.mark.parametrize("passing", [nn.ReLU(), nn.ReLU(inplace=True)])
+def test_a_layer_that_writes_or_makes_is_what_is_read(passing: nn.Module) -> None:
+    source = "down" if not passing.inplace else "passing"
+    assert said(Skip(passing).eval(), (1, 1, 8, 8))["head"] == f"← {source}, up"
+
+
+@pytest.mark.parametrize("shortcut", [nn.Identity(), nn.Sequential()])
+def test_a_shortcut_that_hands_on_is_what_the_join_reads(shortcut: nn.Module) -> None:
+    assert said(Shortcut(shortcut).eval(), (1, 4, 8, 8)) == {"shortcut": "← input", "relu": "← conv, shortcut"}
+
+
+def test_a_sequence_of_layers_that_hand_on_says_nothing() -> None:
+    layers = [nn.Identity(), nn.Linear(8, 8), nn.Dropout(), nn.Identity(), nn.ReLU(), nn.Flatten(), nn.Identity()]
+    assert said(nn.Sequential(*layers).eval(), (2, 8)) == {}

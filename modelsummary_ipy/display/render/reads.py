@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node
 from modelsummary_ipy.display.render.formatting import plain
@@ -65,7 +65,8 @@ class Reads:
             return ()
         inside = self._inside.get(call.index, ())
         found = self._find(call, call.output_links)
-        return () if not inside or found in ((), (inside[-1],)) else self._name_all(call.index, found)
+        is_last = inside and found in ((), (inside[-1],), self._behind(inside[-1]))
+        return () if not inside or is_last else self._name_all(call.index, found)
 
     def group(self, node: GroupNode) -> tuple[str, ...]:
         """What the blocks of a group read from outside it; ``()`` where each simply follows the one before it."""
@@ -123,10 +124,39 @@ class Reads:
     def origins(self, call: Call) -> tuple[Origin, ...]:
         """What a call reads, beside it or in the call around it."""
         parent = None if call.parent is None else self._calls[call.parent]
-        return self._find(parent, call.input_links)
+        return self._find(parent, call.input_links, call)
 
-    def _find(self, parent: Call | None, links: Sequence[Link | None]) -> tuple[Origin, ...]:
-        return self._flow.origins(parent, links, lambda call: call.kind == "op" and not self._ops)
+    def _find(
+        self, parent: Call | None, links: Sequence[Link | None], reader: Call | None = None
+    ) -> tuple[Origin, ...]:
+        return self._flow.origins(parent, links, partial(self._is_looked_through, reader))
+
+    def _is_looked_through(self, reader: Call | None, call: Call) -> bool:
+        """Whether what a call gave is said to come from what it read: hidden operations, and layers that hand on.
+
+        Of ``Identity`` the tensor is that of the layer before it, which others may read as well (a skip). The first row
+        that reads it reads the ``Identity``, the others what made it.
+        """
+        if call.kind == "op":
+            return not self._ops
+        if not self._flow.hands_on(call):
+            return False
+        first = self._first_reader(call)
+        return first is not None and first is not reader
+
+    def _first_reader(self, call: Call | None) -> Call | None:
+        """The first row that reads what a call made, through hidden operations."""
+        while call is not None:
+            readers = self._flow.reads.get(Link(call.index, 0), ())
+            call = readers[0][0] if readers else None
+            if call is None or call.kind == "module" or self._ops:
+                return call
+        return None
+
+    def _behind(self, index: int) -> tuple[Origin, ...] | None:
+        """What a layer was given that hands it on; ``None`` for others."""
+        call = self._calls[index]
+        return self.origins(call) if self._flow.hands_on(call) else None
 
     def _call_of(self, row: Row) -> Call | None:
         return None if row.call is None else self._calls[row.call]
@@ -147,7 +177,7 @@ class Reads:
         assert call.parent is not None
         beside = self._inside.get(call.parent, [])
         place = bisect_left(beside, call.index)
-        if not found or (place and found == (beside[place - 1],)):
+        if not found or (place and found in ((beside[place - 1],), self._behind(beside[place - 1]))):
             return True
         given = self._find(self._calls[call.parent], self._calls[call.parent].input_links[:1])
         return not place and found[:1] == given and all(isinstance(origin, str) for origin in found)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.diff import find_changes, find_otherwise, flag_unexpected
-from modelsummary_ipy.display.render.diff_table import render_changes_html, render_changes_text
+from modelsummary_ipy.display.render.diff_page import render_changes_html
+from modelsummary_ipy.display.render.diff_table import render_changes_text
 from modelsummary_ipy.records.summary import Change, Flag, Story
 
 __all__ = ["Comparison"]

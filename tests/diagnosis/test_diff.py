@@ -140,6 +140,60 @@ def test_a_run_that_fails_is_reported_where_it_fails() -> None:
     assert "not reached" in str(difference)
 
 
+def read_table(shown: str) -> list[list[str]]:
+    """The cells of each row; a fold is one cell, and the rows in it come after it."""
+    rows = lxml.html.fromstring(shown).xpath(".//tbody/tr")
+    return [[cell.xpath("string(.//summary)") or cell.text_content() for cell in row.xpath("./td")] for row in rows]
+
+
+def test_the_html_has_both_side_by_side_and_folds_what_is_equal() -> None:
+    layers = [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.Dropout(0.1), nn.Identity()]
+    edited = [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3), nn.Dropout(0.2)]
+    shown = summarise(nn.Sequential(*edited), "8 4").diff(summarise(nn.Sequential(*layers), "8 4"))._repr_html_()
+    assert read_table(shown) == [
+        ["model", "another shape", "Sequential [8, 2]", "Sequential [8, 3]"],
+        ["2 rows alike"],
+        ["0", "", "Linear 4→4 [8, 4] 20 params"],
+        ["1", "", "ReLU [8, 4]"],
+        ["2", "other parameters, another shape", "Linear 4→2 [8, 2] 10 params", "Linear 4→3 [8, 3] 15 params"],
+        ["3", "another shape", "Dropout 0.1 [8, 2]", "Dropout 0.2 [8, 3]"],
+        ["4", "removed", "Identity [8, 2]", ""],
+    ]
+    tree = lxml.html.fromstring(shown)
+    assert tree.xpath(".//tr[td='2']//strong/text()") == [
+        "Linear 4→2", "[8, 2]", "10 params", "Linear 4→3", "[8, 3]", "15 params",
+    ]  # fmt: skip
+
+
+def test_a_row_that_was_removed_stands_where_it_was_and_settings_alone_are_not_folded() -> None:
+    class Edited(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.Identity()
+            self.conv = nn.Conv2d(3, 8, 3, padding=2, dilation=2)
+
+    class Older(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.Sequential(nn.ReLU())
+
+    rows = read_table(summarise(Edited()).diff(summarise(Older()))._repr_html_())
+    assert [row[:2] for row in rows] == [
+        ["model", "another type"], ["conv", "other settings"], ["act", "another type"], ["act.0", "removed"],
+        ["1 row alike"], ["last", ""],
+    ]  # fmt: skip
+
+
+def test_a_fold_says_that_its_rows_moved_as_predicted_and_how_many_it_leaves_out() -> None:
+    old = nn.Sequential(*(nn.ReLU() for _ in range(150)), nn.Linear(4, 2))
+    new = nn.Sequential(*(nn.ReLU() for _ in range(150)), nn.Linear(4, 3))
+    rows = read_table(summarise(new, "B=8 4").diff(summarise(old, "B=5 4"))._repr_html_())
+    assert rows[1] == ["150 rows as predicted"]
+    assert rows[2] == ["0", "", "ReLU [5, 4]", "ReLU [8, 4]"]
+    assert rows[-2] == ["… 50 more"]
+    assert rows[-1][0] == "150"
+
+
 @pytest.mark.parametrize("name", ["<b>x</b>", "a&b", "'\"><script>"])
 def test_the_html_escapes_what_the_model_says(name: str) -> None:
     old, new = nn.Sequential(), nn.Sequential()

@@ -1,15 +1,14 @@
-"""Changes between two stories → text and HTML: what moved as predicted in a line, everything else in a table."""
+"""Changes between two stories → text: what moved as predicted in a line, everything else in a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from modelsummary_ipy.display.render import labels
 from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.summary import Change, Row, Story
 
-__all__ = ["render_changes_html", "render_changes_text"]
+__all__ = ["format_moved", "format_totals", "name_change", "render_changes_text"]
 
 _KINDS = {
     "added": "added",
@@ -22,41 +21,24 @@ _KINDS = {
 
 def render_changes_text(old: Story, new: Story, changes: Sequence[Change]) -> str:
     """Write as plain text what changed from ``old`` to ``new``."""
-    lines = [_format_totals(old, new)]
+    lines = [format_totals(old, new)]
     cells = _list_cells(old, new, changes)
     wide, words = (max((len(row[at]) for row in cells), default=0) for at in (0, 1))
     for path, word, was, now in cells:
         lines.append(f"{path:<{wide}}  {word:<{words}}  {' → '.join(part for part in (was, now) if part)}")
-    moved = _format_moved(changes)
+    moved = format_moved(changes)
     return "\n".join(line for line in [*lines, moved] if line) or "nothing changed"
 
 
-def render_changes_html(old: Story, new: Story, changes: Sequence[Change]) -> str:
-    """Write as HTML what changed from ``old`` to ``new``; every text of the model is escaped."""
-    parts = [f"<p>{escape(line)}</p>" for line in (_format_totals(old, new), _format_moved(changes)) if line]
-    rows = _list_cells(old, new, changes)
-    if rows:
-        head = "".join(
-            f'<th scope="col" style="text-align:left">{word}</th>' for word in ("layer", "what", "was", "is")
-        )
-        body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in cells) + "</tr>"
-            for cells in rows
-        )
-        parts.insert(
-            1 if len(parts) == 2 else len(parts), f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
-    inner = "".join(parts) or "<p>nothing changed</p>"
-    return f'<div class="ms-changes">{inner}</div>'
-
-
-def _format_totals(old: Story, new: Story) -> str:
+def format_totals(old: Story, new: Story) -> str:
+    """``parameters 260 → 516``; ``""`` where they are as many."""
     if old.total_params == new.total_params:
         return ""
     return f"parameters {old.total_params:,} → {new.total_params:,}"
 
 
-def _format_moved(changes: Sequence[Change]) -> str:
+def format_moved(changes: Sequence[Change]) -> str:
+    """``3 rows changed as their formulas predict``; ``""`` for none."""
     moved = sum(change.what == "moved" for change in changes)
     if not moved:
         return ""
@@ -64,21 +46,23 @@ def _format_moved(changes: Sequence[Change]) -> str:
 
 
 def _list_cells(old: Story, new: Story, changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
-    # At the same sizes there is nothing a formula could predict: the model was edited.
-    same = [fact.spec.shape for fact in old.trace.inputs] == [fact.spec.shape for fact in new.trace.inputs]
     cells = []
     for change in changes:
         if change.what == "moved":
             continue
         before = old.rows[change.old] if change.old is not None else None
         after = new.rows[change.new] if change.new is not None else None
-        word = _KINDS[change.what]
-        if change.what == "size" and change.expected is False and not same:
-            word += ", against its formula" if before is not None and before.status == "ran" else ""
-        cells.append(
-            (plain(change.path) or "model", word, _format_row(change.what, before), _format_row(change.what, after))
-        )
+        was, now = _format_row(change.what, before), _format_row(change.what, after)
+        cells.append((plain(change.path) or "model", name_change(old, new, change), was, now))
     return cells
+
+
+def name_change(old: Story, new: Story, change: Change) -> str:
+    """``another shape, against its formula``; at the same sizes no formula predicts anything: the model was edited."""
+    same = [fact.spec.shape for fact in old.trace.inputs] == [fact.spec.shape for fact in new.trace.inputs]
+    ran = change.old is not None and old.rows[change.old].status == "ran"
+    against = change.what == "size" and change.expected is False and not same and ran
+    return _KINDS[change.what] + (", against its formula" if against else "")
 
 
 def _format_row(what: str, row: Row | None) -> str:

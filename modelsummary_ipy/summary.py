@@ -123,7 +123,8 @@ class ModelSummary(Facts, Exports):
 
     def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
         with_bytes = bool({"activation", "peak"} & {*self.view.columns}) or self.assumed.budget is not None
-        return self.pipeline.shown(self.assumed, formulas, with_bytes=with_bytes)
+        when: WhenFormulas = "always" if formulas == "usual" and "formula" in self.view.columns else formulas
+        return self.pipeline.shown(self.assumed, when, with_bytes=with_bytes)
 
     @property
     def _shown_view(self) -> View:

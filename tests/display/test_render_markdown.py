@@ -60,6 +60,14 @@ def test_every_row_in_view_is_one_line_of_the_table_with_as_many_cells_as_the_he
     assert {len(cells) for cells in rows} == {4}
 
 
+def test_formula_and_source_are_columns_of_their_own() -> None:
+    view = View(columns=("output", "formula", "params", "source"))
+    text = render_markdown(stories.two_convs(), view)
+    head = next(line for line in text.splitlines() if line.startswith("|"))
+    assert head == "| layer | output | formula | params | source |"
+    assert [row[2:] for row in table_of(text)][1] == ["[B, 16, H + 8, W + 8]", "160", "net.py:9"]
+
+
 def test_dims_that_a_row_changes_are_bold() -> None:
     cells = {as_text(row[0]).split()[0]: row[1] for row in table_of(render_markdown(stories.two_convs(), View()))}
     assert cells["conv0"] == "[1, 1, 256, 256] → [1, **16**, **264**, **264**]"

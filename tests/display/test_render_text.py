@@ -51,6 +51,16 @@ def test_every_column_can_be_shown(golden: Callable[[str, str], None]) -> None:
     golden("two_convs_all_columns.txt", render_text(stories.two_convs(), ALL) + "\n")
 
 
+@pytest.mark.parametrize("width", [40, 70, 100, 130])
+def test_formula_and_source_are_columns_where_there_is_place_and_lines_where_there_is_none(width: int) -> None:
+    text = render_text(stories.two_convs(), ALL, width=width)
+    assert columns_of(text) <= width
+    lines = text.splitlines()
+    assert any("formula" in line and line.endswith("source") for line in lines) == (width == 130)
+    for cell in ("[B, 16, H + 8, W + 8]", "net.py:9", "net.py:10"):
+        assert any(cell in line for line in lines)
+
+
 def test_a_narrow_terminal_gets_names_above_their_sizes(golden: Callable[[str, str], None]) -> None:
     golden("failed_unet_50_columns.txt", render_text(stories.failed_unet(), View(), width=50) + "\n")
 

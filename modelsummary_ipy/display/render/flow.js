@@ -106,7 +106,7 @@
     const leaves = rows.filter((row, at) => facts[at][2]);
     if (!leaves.length) return;
     const numbers = values.get(leaves[0]).length;
-    const heads = [...body.querySelectorAll(".ms-cols th")].slice(-numbers);
+    const heads = [...body.querySelectorAll(".ms-cols th:not(.ms-w)")].slice(-numbers);
     let ranked = null;
     function turn(at) {
       if (ranked) ranked.remove();

@@ -246,11 +246,18 @@ def _totals(story: Story, outline: Outline) -> list[_Total]:
 def _columns(view: View) -> dict[str, Any]:
     """Widths: the name and the sizes share what the numbers leave."""
     heads = labels.number_heads(view)
-    sized = labels.size_head(view) or ("formula" if "formula" in view.columns or "source" in view.columns else "")
-    left = 100 - 15 * len(heads)
-    name = left * 46 // 100 if sized else left
-    cols = f"<col width={name}%>" + (f"<col width={left - name}%>" if sized else "")
-    return {"heads": heads, "sized": sized, "cols": Markup(cols)}
+    sized, formula, source = labels.size_head(view), "formula" in view.columns, "source" in view.columns
+    left = 100 - (11 if formula or source else 15) * len(heads) - 15 * source
+    name = left * (34 if sized and formula else 46) // 100 if sized or formula else left
+    words = (left - name) // max(1, bool(sized) + formula)
+    cols = [name, *[words] * (bool(sized) + formula)]
+    return {
+        "heads": heads,
+        "sized": sized,
+        "formula": formula,
+        "source": source,
+        "cols": Markup("".join(f"<col width={width}%>" for width in cols)),
+    }
 
 
 def _add_details(story: Story, parts: Sequence[Part], details: Details, operations: Operations, space: float) -> int:

@@ -57,14 +57,16 @@ def row_lines(story: Story, row: Row, view: View) -> tuple[tuple[Line, ...], tup
     return ins, outs
 
 
-def extra_lines(story: Story, row: Row, view: View) -> list[str]:
-    """Formulas and source line, where the view has columns for them."""
-    lines = []
-    if "formula" in view.columns:
-        lines += [format_formula(formula) for formula in story.formulas.get(row.index, ()) if formula]
-    if "source" in view.columns and row.source:
-        lines.append(plain(row.source))
-    return lines
+def formula_lines(story: Story, row: Row, view: View) -> tuple[str, ...]:
+    """The formulas of a row's outputs, where the view has a column for them."""
+    if "formula" not in view.columns:
+        return ()
+    return tuple(format_formula(formula) for formula in story.formulas.get(row.index, ()) if formula)
+
+
+def format_source(row: Row, view: View) -> str:
+    """The line that made a row, where the view has a column for it."""
+    return plain(row.source) if "source" in view.columns and row.source else ""
 
 
 def format_status(row: Row, story: Story) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
@@ -61,32 +62,54 @@ def _header(story: Story) -> Iterator[str]:
 
 def _table(story: Story, view: View, outline: Outline) -> Iterator[str]:
     numbers = labels.number_heads(view)
-    sizes = labels.size_head(view)
-    heads = ["layer", *([sizes] if sizes else []), *numbers]
+    sizes, formula, source = labels.size_head(view), "formula" in view.columns, "source" in view.columns
+    words = [*([sizes] if sizes else []), *(["formula"] if formula else [])]
+    heads = ["layer", *words, *numbers, *(["source"] if source else [])]
     yield "| " + " | ".join(heads) + " |"
-    yield "|" + "|".join([":--"] * (len(heads) - len(numbers)) + ["--:"] * len(numbers)) + "|"
+    yield "|" + "|".join([":--"] * (1 + len(words)) + ["--:"] * len(numbers) + [":--"] * source) + "|"
     reads = Reads(story, ops=view.ops)
     for step in visible(outline):
         cells = _cells(story, view, step)
         flow = _escape(reads.describe(step.node))
-        name = "&emsp;" * step.depth + cells[0] + (f" *{flow}*" if flow else "")
-        yield "| " + " | ".join([name, *([cells[1]] if sizes else []), *cells[2]]) + " |"
+        name = "&emsp;" * step.depth + cells.name + (f" *{flow}*" if flow else "")
+        shown = [cells.sizes] * bool(sizes) + [cells.formula] * formula
+        yield "| " + " | ".join([name, *shown, *cells.numbers, *([cells.source] * source)]) + " |"
 
 
-def _cells(story: Story, view: View, step: Step) -> tuple[str, str, tuple[str, ...]]:
-    """The cells for name, sizes and numbers."""
+class _Cells(NamedTuple):
+    """The cells of a row, as markdown."""
+
+    name: str
+    sizes: str = ""
+    formula: str = ""
+    numbers: tuple[str, ...] = ()
+    source: str = ""
+
+
+def _cells(story: Story, view: View, step: Step) -> _Cells:
     node = step.node
-    blank = ("",) * len(labels.number_heads(view))
     bold = (_BOLD_START, _BOLD_END)
     if isinstance(node, HiddenNode):
-        return f"*{_escape(labels.format_hidden(node))}*", "", blank
+        blank = ("",) * len(labels.number_heads(view))
+        return _Cells(f"*{_escape(labels.format_hidden(node))}*", numbers=blank)
     if isinstance(node, GroupNode):
         name, types = labels.format_group(story, node)
-        sizes = "<br>".join(map(_escape, labels.group_sizes(story, view, node, mark=bold)))
-        return f"{_escape(name)} · {_escape(types)}", sizes, labels.group_numbers(story, view, node)
+        sizes = labels.group_sizes(story, view, node, mark=bold)
+        formula = labels.formula_lines(story, labels.group_row(story, node), view)
+        numbers = labels.group_numbers(story, view, node)
+        return _Cells(f"{_escape(name)} · {_escape(types)}", _lines(sizes), _lines(formula), numbers)
     row = story.rows[node.row]
-    lines = [*labels.format_arrow(story, row, view, mark=bold), *labels.extra_lines(story, row, view)]
-    return _name(story, step, node), "<br>".join(map(_escape, lines)), labels.row_numbers(story, view, row)
+    return _Cells(
+        _name(story, step, node),
+        _lines(labels.format_arrow(story, row, view, mark=bold)),
+        _lines(labels.formula_lines(story, row, view)),
+        labels.row_numbers(story, view, row),
+        _escape(labels.format_source(row, view)),
+    )
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "<br>".join(map(_escape, lines))
 
 
 def _name(story: Story, step: Step, node: RowNode) -> str:

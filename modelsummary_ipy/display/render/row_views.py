@@ -45,6 +45,7 @@ class Part:
         key, reads: Its name for the page's script, and the names of what it reads; ``None`` for the row before it.
         values: Of a layer without layers in it, the numbers that it is ranked by.
         detail: What is shown when it is opened.
+        formula, source: The cells of these columns.
     """
 
     what: str
@@ -68,6 +69,8 @@ class Part:
     reads: str | None = None
     values: str = ""
     detail: Markup = _NOTHING
+    formula: Markup = _NOTHING
+    source: str = ""
 
     @property
     def flow(self) -> str:
@@ -171,6 +174,7 @@ class Parts:
             ),
             fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, name or kind,
             key=str(node.row), reads=self._read_keys(row), values="" if node.num_inside else self._values(row, peak),
+            formula=self._formula(row), source=labels.format_source(row, self.view),
         )  # fmt: skip
 
     def _group_keys(self, node: GroupNode) -> str | None:
@@ -220,7 +224,7 @@ class Parts:
             "open", -1, classes, _indent(step.depth), f"{name} ·", kind, self.reads.describe(node), self._arrow(row),
             self._title(row), numbers, key=f"g{node.members[0][0]}", reads=self._group_keys(node),
             inside=node.flags_inside, is_open=node.is_open, is_leaf=False, about=name,
-            detail=markup_detail([("blocks", [labels.format_members(self.story, node)])]),
+            detail=markup_detail([("blocks", [labels.format_members(self.story, node)])]), formula=self._formula(row),
         )  # fmt: skip
 
     # Cells ----------------------------------------------------------------------------------------------------------
@@ -254,6 +258,9 @@ class Parts:
             "peak": peak or 0,
         }
 
+    def _formula(self, row: Row) -> Markup:
+        return Markup("<br>").join(labels.formula_lines(self.story, row, self.view))
+
     def _title(self, row: Row) -> str:
         sides = []
         for formulas in (self.story.input_formulas.get(row.index), self.story.formulas.get(row.index)):
@@ -277,7 +284,6 @@ class Parts:
     def _arrow_markup(self, row: Row) -> Markup:
         ins, outs = labels.row_lines(self.story, row, self.view)
         state = labels.format_status(row, self.story)
-        extra = [str(escape(line)) for line in labels.extra_lines(self.story, row, self.view)]
         before = [f"<span>{self._leaf(line)}</span>" for line in ins]
         after = [self._leaf(line) for line in outs]
         if state:
@@ -286,7 +292,7 @@ class Parts:
             lines = [f"{before[0]} <bdi>→ {after[0]}</bdi>"]
         else:
             lines = before + [f"→ {line}" if before else line for line in after]
-        return Markup("<br>".join(lines + extra))
+        return Markup("<br>".join(lines))
 
     def _leaf(self, line: size_cells.Line) -> str:
         dims = size_cells.format_dims(line.shape)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
@@ -34,6 +35,8 @@ class _Entry:
     depth: int
     under: tuple[str, ...] = ()
     flow: str = ""
+    formula: tuple[str, ...] = ()
+    source: str = ""
 
 
 def render_text(
@@ -100,7 +103,9 @@ def _entries(story: Story, view: View, steps: Iterator[Step], failure_text: str,
 def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entry:
     name, types = labels.format_group(story, node)
     numbers = labels.group_numbers(story, view, node)
-    return _Entry("", f"{name} ·", types, labels.group_sizes(story, view, node), numbers, depth)
+    sizes = labels.group_sizes(story, view, node)
+    formula = labels.formula_lines(story, labels.group_row(story, node), view)
+    return _Entry("", f"{name} ·", types, sizes, numbers, depth, formula=formula)
 
 
 def _row_entry(story: Story, view: View, step: Step, node: RowNode, failure_text: str) -> _Entry:
@@ -119,9 +124,10 @@ def _row_entry(story: Story, view: View, step: Step, node: RowNode, failure_text
         finding, fix = header.flag_lines(flag)
         under += [finding] + ([f"fix: {fix}"] if fix else [])
     mark = "✗" if row.status == "failed" else "!" if node.flags else ""
-    sizes = (*labels.format_arrow(story, row, view), *labels.extra_lines(story, row, view))
+    sizes, formula = labels.format_arrow(story, row, view), labels.formula_lines(story, row, view)
     return _Entry(
-        mark, name, type_name.strip(), sizes, labels.row_numbers(story, view, row), step.depth, tuple(under)
+        mark, name, type_name.strip(), sizes, labels.row_numbers(story, view, row), step.depth, tuple(under),
+        formula=formula, source=labels.format_source(row, view),
     )  # fmt: skip
 
 
@@ -133,7 +139,12 @@ def _table(entries: Sequence[_Entry], heads: Sequence[str], view: View, width: i
         return []
     columns = [max([_width(head), *(_width(e.numbers[at]) for e in entries if e.numbers)])
                for at, head in enumerate(heads)]  # fmt: skip
-    right = sum(columns) + len(_GAP) * len(columns)
+    words = {
+        head: max([_width(head), *(_width(line) for entry in entries for line in lines(entry))])
+        for head, lines in (("formula", lambda e: e.formula), ("source", lambda e: (e.source,)))
+        if head in view.columns
+    }
+    right = sum(columns) + len(_GAP) * len(columns) + sum(width + len(_GAP) for width in words.values())
     label = labels.size_head(view)
     name_width = max(2 * e.depth + 2 + _width(_label(e)) for e in entries)
     size_width = max([_width(label), *(_width(line) for e in entries for line in e.sizes)])
@@ -144,15 +155,22 @@ def _table(entries: Sequence[_Entry], heads: Sequence[str], view: View, width: i
         bare = max(2 * e.depth + 2 + _width(e.name) for e in entries)
         name_width = min(name_width, max(left - size_width, min(bare, left // 2), left * 2 // 5))
         size_width = left - name_width
-    head = _row(_pad("  layer", name_width), _pad(label, size_width), _numbers(heads, columns))
+    head = _row(
+        _pad("  layer", name_width), _pad(label, size_width), "formula", _numbers(heads, columns), "source", words
+    )
     lines = [head, "─" * (name_width + len(_GAP) + size_width + right)]
     for entry in entries:
-        lines += _lay_out(entry, name_width, size_width, columns, width)
+        lines += _lay_out(entry, name_width, size_width, columns, words, width)
     return lines
 
 
 def _lay_out(
-    entry: _Entry, name_width: int, size_width: int, columns: Sequence[int], width: int | None
+    entry: _Entry,
+    name_width: int,
+    size_width: int,
+    columns: Sequence[int],
+    words: Mapping[str, int],
+    width: int | None,
 ) -> Iterator[str]:
     indent = _pad(entry.mark, 2) + "  " * entry.depth
     if not entry.sizes and not any(entry.numbers):
@@ -160,9 +178,11 @@ def _lay_out(
     else:
         name = indent + _shorten(entry, max(8, name_width - len(indent)))
         sizes = [piece for line in entry.sizes for piece in _break(line, size_width)] or [""]
-        yield _row(_pad(name, name_width), _pad(sizes[0], size_width), _numbers(entry.numbers, columns))
-        for line in sizes[1:]:
-            yield _row(" " * name_width, line, "")
+        formula = entry.formula or ("",)
+        numbers = _numbers(entry.numbers, columns)
+        yield _row(_pad(name, name_width), _pad(sizes[0], size_width), formula[0], numbers, entry.source, words)
+        for line, words_of in zip_longest(sizes[1:], formula[1:], fillvalue=""):
+            yield _row(" " * name_width, _pad(line, size_width), words_of, "", "", words)
         yield from _flow_below(entry, max(8, name_width - len(indent)), " " * (2 * entry.depth + 4))
     yield from _wrap(entry.under, width, " " * (2 * entry.depth + 4))
 
@@ -175,14 +195,17 @@ def _stacked(entries: Sequence[_Entry], width: int) -> list[str]:
         below = " " * (len(indent) + 2)
         lines.append(indent + _shorten(entry, max(8, width - len(indent))))
         lines += _flow_below(entry, width - len(indent), below)
-        for line in (*entry.sizes, _GAP.join(filter(None, entry.numbers))):
+        for line in (*entry.sizes, *entry.formula, _GAP.join(filter(None, entry.numbers)), entry.source):
             lines += [below + piece for piece in _break(line, max(8, width - len(below)))] if line else []
         lines += _wrap(entry.under, width, below)
     return lines
 
 
-def _row(name: str, sizes: str, numbers: str) -> str:
-    return f"{name}{_GAP}{sizes}{numbers}"
+def _row(name: str, sizes: str, formula: str, numbers: str, source: str, words: Mapping[str, int]) -> str:
+    """A line of the table; formula and source are columns where ``words`` has their widths."""
+    before = _GAP + _pad(formula, words["formula"]) if "formula" in words else ""
+    after = _GAP + source if "source" in words else ""
+    return f"{name}{_GAP}{sizes}{before}{numbers}{after}"
 
 
 def _numbers(cells: Sequence[str], columns: Sequence[int]) -> str:

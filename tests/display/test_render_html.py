@@ -358,7 +358,9 @@ def test_the_footer_says_how_it_was_traced_and_what_is_left_out() -> None:
     assert words_of(page(stories.bert_like(), num_traces=2).select_one(".ms-foot")) == (
         "traced with fake tensors: nothing was computed, nothing of the model was touched · 2 traces"
         " · 25 operations not shown (show(ops=True) shows them)"
+        " · “each of”: the numbers of one of several blocks alike; the row above adds them up"
     )
+    assert "each of" not in words_of(page(stories.two_convs()).select_one(".ms-foot"))
     soup = page(stories.all_different(3000), View(max_rows=100))
     assert "2,900 rows of 3,000 not shown: to_frame() has them all" in words_of(soup.select_one(".ms-foot"))
     hidden = [int(re.sub(r"\D", "", words_of(more))) for more in soup.select(".ms-more")]

@@ -16,6 +16,7 @@ from modelsummary_ipy.records.summary import Memory, Story
 from modelsummary_ipy.records.training import Moment, StorageLife, Training
 from modelsummary_ipy.records.view import View
 from tests import stories
+from tests.stories import StoryBuilder
 
 #: 100 bytes of weights all along; 40 that conv0 saves (moments 1 to 4); at the backward of conv1 60 more; a gradient.
 STEP = Training(
@@ -117,6 +118,18 @@ def test_the_largest_of_each_total_lead_to_their_rows() -> None:
     assert find_largest(known, outline, keys, "held") == (("conv1", "80.0%", "2"), ("conv0", "20.0%", "1"))
     soup = BeautifulSoup(render_html(known, View(), packed=False), "lxml")
     assert [place["data-row"] for place in soup.select(".ms-total small span")] == ["2", "1"] * 3
+
+
+def test_weights_that_are_tied_count_where_they_are_first() -> None:
+    build = StoryBuilder("Net", (2, 8), (2, 8))
+    for path in ("first", "second", "third"):
+        build.module(path, "Linear", (2, 8), (2, 8), params={"weight": (8, 8)})
+    known = build.story()
+    model, first, second, third = known.trace.modules
+    tied = (model, first, second._replace(params=first.params), third)
+    known = replace(known, trace=replace(known.trace, modules=tied))
+    outline = build_outline(known, View())
+    assert [one.name for one in find_largest(known, outline, name_rows(outline), "params")] == ["first", "third"]
 
 
 def test_of_layers_that_are_folded_each_is_counted_for_itself() -> None:

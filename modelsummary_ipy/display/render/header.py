@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from modelsummary_ipy.display.outline import Outline
+from modelsummary_ipy.display.outline import GroupNode, Outline, walk
 from modelsummary_ipy.display.render.fit import bytes_writer, find_fit, find_peak_place, find_step_failure
 from modelsummary_ipy.display.render.formatting import brief, format_dim, format_params, format_short, plain, plural
 from modelsummary_ipy.records.errors import MOST_IN_ROW, ForwardError, cut_text
@@ -200,6 +200,8 @@ def find_footer(story: Story, outline: Outline, num_traces: int | None) -> tuple
     if outline.num_ops:
         how = "--ops shows" if outline.from_magic else "show(ops=True) shows"
         lines.append(f"{plural(outline.num_ops, 'operation')} not shown ({how} them)")
+    if any(isinstance(step.node, GroupNode) and step.node.is_open for step in walk(outline)):
+        lines.append("“each of”: the numbers of one of several blocks alike; the row above adds them up")
     if outline.num_hidden:
         lines.append(f"{plural(outline.num_hidden, 'row')} of {outline.num_rows:,} not shown: to_frame() has them all")
     if story.stopped:

@@ -36,6 +36,7 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
         The largest first, ties in the order of execution; nothing where one row has it all.
     """
     found: list[tuple[int, str, str, str]] = []  # amount, name, key, note
+    counted: set[int] = set()  # parameters: those that are tied count where they are first
     held = _hold_by_key(story, keys) if what == "held" else {}
     repeats: list[int] = []  # the group around, of each open row
     for step in walk(outline):
@@ -55,6 +56,10 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
             row = story.rows[node.row]
             cost = story.costs.get(row.index)
             amount = row.placed_params if what == "params" else cost.mult_adds if cost is not None else 0
+            if what == "params" and row.module is not None and row.module < len(story.trace.modules):
+                params = {*story.trace.modules[row.module].params}
+                amount = 0 if params and params <= counted else amount
+                counted |= params
             if amount and row.kind == "module":
                 note = f" each of {repeats[-1]}" if repeats[-1] > 1 else ""
                 found.append((amount, name_part(story, node), key, note))

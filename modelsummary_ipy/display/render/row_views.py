@@ -291,7 +291,7 @@ class Parts:
         if len(before) == 1 and len(after) == 1 and (state or not (ins[0].label and outs[0].label)):
             lines = [f"{before[0]} <bdi>→ {after[0]}</bdi>"]
         else:
-            lines = before + [f"→ {line}" if before else line for line in after]
+            lines = before + [f"→\u00a0{line}" if before else line for line in after]
         return Markup("<br>".join(lines))
 
     def _leaf(self, line: size_cells.Line) -> str:

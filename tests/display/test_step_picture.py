@@ -132,6 +132,23 @@ def test_weights_that_are_tied_count_where_they_are_first() -> None:
     assert [one.name for one in find_largest(known, outline, name_rows(outline), "params")] == ["first", "third"]
 
 
+def test_the_modules_around_all_of_the_largest_are_left_out_but_no_number_is() -> None:
+    build = StoryBuilder("Net", (2, 8), (2, 8))
+    for path in ("net.stages.3.up", "net.stages.3.down", "net.stages.2.head"):
+        build.module(path, "Linear", (2, 8), (2, 8), params={"weight": (8, 8)})
+
+    def names(known: Story) -> list[str]:
+        outline = build_outline(known, View())
+        return [one.name for one in find_largest(known, outline, name_rows(outline), "params")]
+
+    assert names(build.story()) == ["stages.3.up", "stages.3.down", "stages.2.head"]
+    for paths in (["stages.3.layers.0", "stages.3.layers.1"], ["0.up", "0.down"]):
+        same = StoryBuilder("Net", (2, 8), (2, 8))
+        for path in paths:
+            same.module(path, "Linear", (2, 8), (2, 8), params={"weight": (8, 8)})
+        assert names(same.story()) == paths
+
+
 def test_of_layers_that_are_folded_each_is_counted_for_itself() -> None:
     known = stories.bert_like(12)
     outline = build_outline(known, View())

@@ -77,12 +77,18 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
 
 
 def _drop_common(paths: list[str]) -> list[str]:
-    """Leave out the modules around all of them: ``["encoder.0.up", "encoder.1"]`` -> ``["0.up", "1"]``."""
+    """Leave out the modules around all of them, down to what a number belongs to.
+
+    ``["net.enc.stages.3.up", "net.enc.stages.3.down"]`` -> ``["stages.3.up", "stages.3.down"]``.
+    """
     parts = [path.split(".") for path in paths]
     least, common = min(map(len, parts)) - 1, 0
     while common < least and len({part[common] for part in parts}) == 1:
         common += 1
-    return [".".join(part[common:]) for part in parts]
+    while common and any(part[common][:1].isdigit() for part in parts):
+        common -= 1
+    numbered = next((at for at, part in enumerate(parts[0][:common]) if part.isdigit()), common + 1)
+    return [".".join(part[max(0, min(common, numbered - 1)) :]) for part in parts]
 
 
 def _hold_by_key(story: Story, keys: Mapping[int, str]) -> dict[str, int]:

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from modelsummary_ipy.records.fixes import Fix
     from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
     from modelsummary_ipy.records.trace import AtenOp, TensorSpec
-    from modelsummary_ipy.records.training import Held, Moment, Point, StorageLife, Training
+    from modelsummary_ipy.records.training import BackwardOp, Held, Moment, Point, StorageLife, Training
     from modelsummary_ipy.records.view import View
     from modelsummary_ipy.shapes.own_ops import register_op
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = [
     "AtenOp",
+    "BackwardOp",
     "Change",
     "CheckError",
     "Comparison",
@@ -63,6 +64,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AtenOp": "records.trace",
+    "BackwardOp": "records.training",
     "Change": "records.summary",
     "CheckError": "records.errors",
     "Comparison": "display.comparison",

@@ -122,7 +122,7 @@ class ModelSummary(Facts, Exports):
     # -- how it is shown ----------------------------------------------------------------------------------------------
 
     def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
-        with_bytes = bool({"activation", "peak"} & {*self.view.columns}) or self.assumed.budget is not None
+        with_bytes = self.view.needs_step or self.assumed.budget is not None
         when: WhenFormulas = "always" if formulas == "usual" and "formula" in self.view.columns else formulas
         return self.pipeline.shown(self.assumed, when, with_bytes=with_bytes)
 
@@ -146,6 +146,7 @@ class ModelSummary(Facts, Exports):
         columns: Collection[str] | None = None,
         memory: str | int | None = None,
         optimizer: Any = None,
+        flops: bool | None = None,
         fix: bool = False,
     ) -> None:
         """Display another view of the same summary; in a plain script, print it.
@@ -156,13 +157,14 @@ class ModelSummary(Facts, Exports):
             columns: Which columns to show.
             memory: Another memory budget, ``"24GB"``.
             optimizer: Another optimizer for the training step.
+            flops: Whether FLOPs are shown in the place of MACs: two each.
             fix: Whether to print the best fix of a failure too, as a diff.
         """
         from IPython import get_ipython
         from IPython.display import display
 
         shown = copy.copy(self)  # shares the pipeline
-        shown.view = make_view(self.view, depth=depth, ops=ops, columns=columns)
+        shown.view = make_view(self.view, depth=depth, ops=ops, columns=columns, flops=flops)
         shown.assumed = read_assumptions(self.pipeline.model(), memory, optimizer, base=self.assumed)
         if get_ipython() is None:
             sys.stdout.write(f"{shown}\n")

@@ -14,6 +14,7 @@ import modelsummary_ipy
 
 PUBLIC = [
     "AtenOp",
+    "BackwardOp",
     "Change",
     "CheckError",
     "Comparison",

@@ -2,10 +2,11 @@
 
 from modelsummary_ipy.costs.mac_formulas import FormulaError, register_mult_adds
 from modelsummary_ipy.costs.memory import estimate_memory, fit_batch, read_budget, write_budget
-from modelsummary_ipy.costs.row_costs import count_costs, list_operations
+from modelsummary_ipy.costs.row_costs import count_backward, count_costs, list_operations
 
 __all__ = [
     "FormulaError",
+    "count_backward",
     "count_costs",
     "estimate_memory",
     "fit_batch",

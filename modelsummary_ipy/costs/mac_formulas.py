@@ -214,12 +214,19 @@ def _count_conv_tbc(aten_op: AtenOp) -> int:
     return math.prod(aten_op.outputs[0]) * width * channels_in
 
 
-@_formula("convolution_backward")
+@_formula("convolution_backward", "convolution_backward_overrideable")
 def _count_convolution_backward(aten_op: AtenOp) -> int:
-    """The gradients of input and weight each take as many as the forward: for forwards that differentiate."""
+    """The gradients of input and weight each take as many as the forward, where they are wanted."""
     outer = _size(aten_op, 1) if _argument(aten_op, "transposed") else _size(aten_op, 0)
     wanted = sum(bool(mask) for mask in _argument(aten_op, "output_mask")[:2])
     return wanted * math.prod(outer) * math.prod(_size(aten_op, 2)[1:])
+
+
+@_formula("linear_backward", "mkldnn_linear_backward")
+def _count_linear_backward(aten_op: AtenOp) -> int:
+    """The gradients of input and weight each take as many as the forward, where they are wanted."""
+    wanted = sum(bool(mask) for mask in _argument(aten_op, "output_mask")[:2])
+    return wanted * math.prod(_size(aten_op, 1)) * _size(aten_op, 2)[-1]
 
 
 _ATTENTION = (
@@ -259,6 +266,15 @@ def _count_raw_attention(aten_op: AtenOp) -> int | None:
     return math.prod(query[:-1]) * key[1] * (query[-1] + value[-1])
 
 
+@_formula("_flash_attention_backward", "_efficient_attention_backward", "_cudnn_attention_backward")
+def _count_raw_attention_backward(aten_op: AtenOp) -> int | None:
+    """Five products, with heads after positions."""
+    query, key, value = _size(aten_op, 1), _size(aten_op, 2), _size(aten_op, 3)
+    if len(query) != 4 or any(size is not None and len(size) == 1 for size in aten_op.inputs[6:8]):
+        return None
+    return math.prod(query[:-1]) * key[1] * (3 * query[-1] + 2 * value[-1])
+
+
 @_formula("_native_multi_head_attention", "_triton_multi_head_attention")
 def _count_multi_head_attention(aten_op: AtenOp) -> int:
     """The fast path of ``MultiheadAttention``: projections in, two products, one projection out."""
@@ -282,6 +298,13 @@ def _count_rnn_layer(aten_op: AtenOp) -> int:
     return steps * (math.prod(_size(aten_op, 1)) + math.prod(_size(aten_op, 2)))
 
 
+@_formula("mkldnn_rnn_layer_backward")
+def _count_rnn_layer_backward(aten_op: AtenOp) -> int:
+    """The gradients of input and weights each take as many as the forward; both are computed, wanted or not."""
+    steps = math.prod(_size(aten_op, 0)[:-1])
+    return 2 * steps * (math.prod(_size(aten_op, 1)) + math.prod(_size(aten_op, 2)))
+
+
 @_formula("_cudnn_rnn", "miopen_rnn", "_lstm_mps")
 def _count_rnn(aten_op: AtenOp) -> int:
     """All layers and directions; packed input is ``(sum of true lengths, features)``, so padding is not counted.
@@ -291,6 +314,17 @@ def _count_rnn(aten_op: AtenOp) -> int:
     """
     steps = math.prod(_size(aten_op, 0)[:-1])
     return steps * sum(math.prod(size) for size in aten_op.inputs[1:] if size is not None and len(size) == 2)
+
+
+@_formula("_cudnn_rnn_backward", "miopen_rnn_backward")
+def _count_rnn_backward(aten_op: AtenOp) -> int:
+    """As many as the forward for the gradients of the input, and as many for those of the weights if they are wanted.
+
+    Nine tensors follow the weights; the output is among them, which has two axes where it is packed.
+    """
+    steps = math.prod(_size(aten_op, 0)[:-1])
+    weights = sum(math.prod(size) for size in aten_op.inputs[1:-9] if size is not None and len(size) == 2)
+    return (1 + bool(_argument(aten_op, "output_mask")[3])) * steps * weights
 
 
 @_formula("_trilinear")
@@ -309,6 +343,18 @@ def _count_trilinear(aten_op: AtenOp) -> int:
 def _count_distances(aten_op: AtenOp) -> int:
     """One vector's length per pair, whichever way they are computed."""
     return math.prod(aten_op.outputs[0]) * _size(aten_op, 0)[-1]
+
+
+@_formula("_cdist_backward")
+def _count_distances_backward(aten_op: AtenOp) -> int:
+    """One vector's length per pair, for one of the two inputs."""
+    return math.prod(_size(aten_op, 0)) * _size(aten_op, 1)[-1]
+
+
+@_formula("_pdist_backward")
+def _count_own_distances_backward(aten_op: AtenOp) -> int:
+    """One vector's length for both of each pair."""
+    return 2 * math.prod(_size(aten_op, 0)) * _size(aten_op, 1)[-1]
 
 
 @_formula("affine_grid_generator")

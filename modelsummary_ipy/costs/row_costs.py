@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from modelsummary_ipy.costs.mac_formulas import count_aten_op
 from modelsummary_ipy.records.summary import Cost, Row
 from modelsummary_ipy.records.trace import Call, Trace
+from modelsummary_ipy.records.training import Training
 
-__all__ = ["count_costs", "list_operations", "sum_saved"]
+__all__ = ["count_backward", "count_costs", "list_operations", "sum_saved"]
 
 #: Operations that keep for backward what only the real backend knows the size of.
 _INEXACT = ("aten.mkldnn_rnn_layer.", "aten._cudnn_rnn.", "aten.miopen_rnn.", "aten._embedding_bag")
@@ -47,6 +48,25 @@ def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tup
         failed = call.status == "failed"
         own.append(Cost(None, None if failed else macs, None, None if failed else nbytes, _is_approximate(trace, call)))
     return _add_up(rows, own), tuple(unknown)
+
+
+def count_backward(training: Training, rows: Sequence[Row]) -> dict[int, int | None]:
+    """Count the multiply-adds of the backward by row index, those of all in a row included; ``None`` is unknown.
+
+    What a checkpoint runs again counts; the loss is in no row. There is nothing by row without a step, nor where torch
+    does not tell which node runs.
+    """
+    ops = training.backward_ops
+    if training.reason or (ops and all(op.row is None for op in ops)):
+        return {}
+    counts: list[int | None] = [0] * len(rows)
+    for row, op, _ in ops:
+        if row is not None:
+            counts[row] = _add(counts[row], count_aten_op(op))
+    for each in reversed(rows):
+        if each.parent is not None:
+            counts[each.parent] = _add(counts[each.parent], counts[each.index])
+    return dict(enumerate(counts))
 
 
 def list_operations(trace: Trace, rows: Sequence[Row]) -> dict[int, list[tuple[str, int | None]]]:

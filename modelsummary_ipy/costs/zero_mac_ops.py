@@ -46,6 +46,8 @@ _ATEN = """
     embedding embedding_renorm index _unsafe_index _unsafe_masked_index
     _unsafe_masked_index_put_accumulate index_put _unsafe_index_put _index_put_impl index_select index_add
     index_copy index_fill index_reduce gather scatter scatter_add scatter_reduce select_scatter slice_scatter
+    _embedding_bag_backward _embedding_bag_dense_backward _embedding_bag_sparse_backward
+    _embedding_bag_per_sample_weights_backward _segment_reduce_backward
     diagonal_scatter as_strided_scatter take put masked_select masked_scatter masked_fill nonzero nonzero_static
     where searchsorted bucketize isin sort topk kthvalue msort argsort unique_dim _unique _unique2
     unique_consecutive unique_dim_consecutive repeat repeat_interleave roll flip rot90 tril triu cat stack _stack

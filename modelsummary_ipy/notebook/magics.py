@@ -92,7 +92,10 @@ class SummaryMagics(Magics):
     )
     @argument("--depth", type=read_depth, help="Levels that are open, or all (then the page has no limit of 100 KB).")
     @argument("--ops", action=argparse.BooleanOptionalAction, default=None, help="Show operations too, or not.")
-    @argument("--columns", help="Columns to show: input,output,formula,params,macs,activation,peak,source.")
+    @argument(
+        "--columns", help="Columns to show: input,output,formula,params,macs,backward,train,activation,peak,source."
+    )
+    @argument("--flops", action="store_true", help="Show FLOPs in the place of MACs: two each.")
     @argument("--ignore", help="Ids of rules that are not run, with commas.")
     @argument(
         "--expect",
@@ -250,7 +253,13 @@ class SummaryMagics(Magics):
         depth = options.depth if options.depth is not None else self.depth
         ops = options.ops if options.ops is not None else self.ops
         made.pipeline.allow(self.formula_seconds)
-        made.view = make_view(replace(made.view, from_magic=True), depth=depth, ops=ops, columns=columns or None)
+        made.view = make_view(
+            replace(made.view, from_magic=True),
+            depth=depth,
+            ops=ops,
+            columns=columns or None,
+            flops=options.flops or None,
+        )
 
     # -- calls that happen by themselves ------------------------------------------------------------------------------
 

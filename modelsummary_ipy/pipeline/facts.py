@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 from modelsummary_ipy.pipeline.request import Assumptions
 from modelsummary_ipy.pipeline.stages import Pipeline
@@ -75,6 +76,33 @@ class Facts:
     def total_mult_adds(self) -> int | None:
         """Multiply-adds of one forward, batch included; what ``unknown_ops`` names is left out. ``None`` untraced."""
         return replace(self.pipeline.bare, costs=self.pipeline.counted.costs).total_mult_adds
+
+    def mult_adds_by(self, what: Literal["type", "op"] = "type") -> Mapping[str, int]:
+        """Return the multiply-adds of one forward by kind, as far as they are known, the most first.
+
+        Args:
+            what: ``"type"`` for the type of the row that does them, a layer's class or an operation of the forward:
+                ``{"Linear": …, "scaled_dot_product_attention": …}``; ``"op"`` for the aten operation: ``"addmm"``.
+
+        Raises:
+            InputError: If ``what`` is neither.
+        """
+        if what == "type":
+            return replace(self.pipeline.bare, costs=self.pipeline.counted.costs).mult_adds_by_type
+        if what != "op":
+            raise InputError(f"mult_adds_by({what!r})", "'type' or 'op'", "ms.mult_adds_by('type')")
+        found: dict[str, int] = {}
+        for name, count in (pair for pairs in self.pipeline.operations.values() for pair in pairs):
+            found[name] = found.get(name, 0) + (count or 0)
+        return dict(sorted(((name, count) for name, count in found.items() if count), key=lambda pair: -pair[1]))
+
+    @property
+    def backward_mult_adds(self) -> Mapping[int, int | None]:
+        """Per row index, the multiply-adds of its backward in a training step; ``{}`` where no step can be traced.
+
+        What a checkpoint runs again counts; a loss counts in no row. The forward's are in ``costs``.
+        """
+        return self.pipeline.backward(self.training)
 
     @property
     def unknown_ops(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from torch import nn
 
 from modelsummary_ipy.costs import (
     FormulaError,
+    count_backward,
     count_costs,
     estimate_memory,
     fit_batch,
@@ -340,6 +341,13 @@ class Pipeline:
             raise found.__cause__ or found  # the user's own mistake is no mistake of ours
         return found
 
+    def backward(self, training: Training) -> Mapping[int, int | None]:
+        """Multiply-adds of the backward of a step, by row index."""
+        try:
+            return count_backward(training, self.rows)
+        except FormulaError as error:
+            raise error.__cause__ or error from None
+
     @stage
     def operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:
         """Per row index, the operations that ran directly in it, with their multiply-adds."""
@@ -453,7 +461,7 @@ class Pipeline:
         errors = tuple(self._errors)
         return replace(
             story, costs=costs, unknown_ops=unknown, memory=memory, training=training, internal_errors=errors,
-            stopped=stopped,
+            stopped=stopped, backward={} if training is None else self.backward(training),
         )  # fmt: skip
 
 

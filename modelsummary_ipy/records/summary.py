@@ -249,6 +249,7 @@ class Story:
         internal_errors: What of this package failed, ``"rule grown-map failed: please report it"``.
         axis_findings: Operations that do to axes what is probably not meant, as rules read them.
         training: The training step; ``None`` until traced.
+        backward: Multiply-adds of the backward by row, all in it included; empty where no step was traced.
     """
 
     trace: Trace
@@ -268,6 +269,7 @@ class Story:
     internal_errors: tuple[str, ...] = ()
     axis_findings: tuple[AxisFinding, ...] = ()
     training: Training | None = None
+    backward: Mapping[int, int | None] = field(default_factory=dict)
 
     @cached_property
     def row_of_call(self) -> Mapping[int, int]:
@@ -288,6 +290,16 @@ class Story:
         """Multiply-adds of all rows as far as they are known; ``None`` if none were counted."""
         known = [cost.own_mult_adds for cost in self.costs.values() if cost.own_mult_adds is not None]
         return sum(known) if known else None
+
+    @cached_property
+    def mult_adds_by_type(self) -> Mapping[str, int]:
+        """Multiply-adds by the type of the row that does them itself, as far as they are known; the most first."""
+        found: dict[str, int] = {}
+        for row in self.rows:
+            cost = self.costs.get(row.index)
+            if cost is not None and cost.own_mult_adds:
+                found[row.type_name] = found.get(row.type_name, 0) + cost.own_mult_adds
+        return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
     @cached_property
     def total_params(self) -> int:

@@ -8,12 +8,13 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
-from modelsummary_ipy.records.trace import Failure
+from modelsummary_ipy.records.trace import AtenOp, Failure
 
 __all__ = [
     "CATEGORIES",
     "OPTIMIZERS",
     "PRECISIONS",
+    "BackwardOp",
     "Category",
     "Held",
     "Moment",
@@ -86,6 +87,20 @@ class Moment(NamedTuple):
     is_recomputed: bool = False
 
 
+class BackwardOp(NamedTuple):
+    """An operation of the backward that multiplies and adds, or is unknown.
+
+    Attributes:
+        row: Index of the row whose backward it is, or whose forward a checkpoint ran again; ``None`` outside all rows.
+        op: The operation.
+        is_recomputed: Whether a checkpoint ran it again.
+    """
+
+    row: int | None
+    op: AtenOp
+    is_recomputed: bool = False
+
+
 class Held(NamedTuple):
     """What stands at one moment: the bytes of a row and a category together."""
 
@@ -116,6 +131,7 @@ class Training:
         optimizer: Name of the optimizer: ``"adamw"``, ``"Muon"``.
         reason: Why there is no step: ``"nothing to train: no parameter requires grad"``; ``""`` if there is one.
         failure: How the backward or the optimizer failed, ``None`` if they did not; ``failed_row`` where.
+        backward_ops: What multiplied and added in the backward, of one batch.
         is_loss_wrong: Whether the reason is that the loss that was given is no number to go backward from.
     """
 
@@ -125,6 +141,7 @@ class Training:
     reason: str = ""
     failure: Failure | None = None
     failed_row: int | None = None
+    backward_ops: tuple[BackwardOp, ...] = ()
     is_loss_wrong: bool = False
 
     @cached_property

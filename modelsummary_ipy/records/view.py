@@ -14,7 +14,7 @@ __all__ = ["COLUMNS", "EVERY_LEVEL", "View", "WhenFormulas", "make_view", "show_
 WhenFormulas = Literal["never", "usual", "always"]
 
 #: Columns that a view may show, in the order they are shown.
-COLUMNS = ("input", "output", "formula", "params", "macs", "activation", "peak", "source")
+COLUMNS = ("input", "output", "formula", "params", "macs", "backward", "train", "activation", "peak", "source")
 
 #: A depth that opens every level. Who asks for it gets a page as large as that takes, up to a megabyte.
 EVERY_LEVEL = 99
@@ -30,6 +30,7 @@ class View:
         columns: Which of ``COLUMNS`` to show.
         max_rows: Most rows that are sent to a page; the footer says what is left out.
         fold: Whether identical siblings are one row.
+        flops: Whether FLOPs are shown in the place of MACs: two each.
         from_magic: Whether hints are written as the magic takes them: ``--ops`` for ``show(ops=True)``.
     """
 
@@ -39,6 +40,21 @@ class View:
     max_rows: int = 2000
     fold: bool = True
     from_magic: bool = False
+    flops: bool = False
+
+    @property
+    def needs_step(self) -> bool:
+        """Whether it shows what a training step, or a trace that follows bytes, is needed for."""
+        return bool({"backward", "train", "activation", "peak"} & {*self.columns})
+
+    @property
+    def work(self) -> str:
+        """What is counted: ``"MACs"`` or ``"FLOPs"``."""
+        return "FLOPs" if self.flops else "MACs"
+
+    def count(self, mult_adds: int) -> int:
+        """Multiply-adds in what is counted."""
+        return 2 * mult_adds if self.flops else mult_adds
 
 
 def show_memory(view: View) -> View:
@@ -47,7 +63,12 @@ def show_memory(view: View) -> View:
 
 
 def make_view(
-    base: View, *, depth: int | Literal["all"] | None, ops: bool | None, columns: Collection[str] | None
+    base: View,
+    *,
+    depth: int | Literal["all"] | None,
+    ops: bool | None,
+    columns: Collection[str] | None,
+    flops: bool | None = None,
 ) -> View:
     """Return ``base`` with the given changes; ``"all"`` is the depth that opens every level.
 
@@ -66,4 +87,6 @@ def make_view(
         if not isinstance(levels, int) or levels < 0:
             raise InputError(f"depth {depth}", "0 or more levels, or all", "depth=2")
         base = replace(base, depth=levels)
+    if flops is not None:
+        base = replace(base, flops=flops)
     return base if ops is None else replace(base, ops=ops)

@@ -26,7 +26,7 @@ from modelsummary_ipy.torch_compat.distributed import (
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, disable_dispatch, schema_of
 from modelsummary_ipy.tracing.storages import Storages
 
-__all__ = ["AtenLog", "gives_back"]
+__all__ = ["AtenLog", "gives_back", "write_counted"]
 
 
 class AtenLog:
@@ -117,9 +117,7 @@ class AtenLog:
         raise RuntimeError("what autograd saves was not kept")
 
     def _record(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
-        plan = _plans.get(func)
-        if plan is None:
-            plan = _plans[func] = _Plan(func)
+        plan = _find_plan(func)
         if plan.is_view:
             if self._measures_bytes:
                 for view in output if isinstance(output, (tuple, list)) else (output,):
@@ -127,7 +125,7 @@ class AtenLog:
                         self._storages.alias(view, args[0])
             return
         record = self._current()
-        if record is not None and (plan.counts or (plan.is_outer and record.type_name in _OUTER_PRODUCTS)):
+        if record is not None and plan.counts_in(record):
             record.aten_ops.append(_find_aten_op(plan, args, kwargs, output))
         if self._measures_bytes:
             if isinstance(output, Tensor):
@@ -244,8 +242,28 @@ class _Plan:
         is_known = find_formula(self.name) is not None and not self.is_outer
         self.counts = is_known or not (is_zero_by_name(self.name) or _is_zero(func))
 
+    def counts_in(self, record: Any) -> bool:
+        """Return whether it is recorded in a call, or outside all of them."""
+        return self.counts or (self.is_outer and record is not None and record.type_name in _OUTER_PRODUCTS)
+
 
 _plans: dict[Any, _Plan] = {}
+
+
+def _find_plan(func: Any) -> _Plan:
+    plan = _plans.get(func)
+    if plan is None:
+        plan = _plans[func] = _Plan(func)
+    return plan
+
+
+def write_counted(
+    func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any, record: Any = None
+) -> AtenOp | None:
+    """Write down an operation that multiplies and adds, or is unknown, in a call; ``None`` for any other."""
+    plan = _find_plan(func)
+    return _find_aten_op(plan, args, kwargs, output) if plan.counts_in(record) else None
+
 
 #: Functions that multiply every element of one tensor with every element of another, by broadcasting.
 _OUTER_PRODUCTS = frozenset({"outer", "ger", "kron", "einsum"})

@@ -286,6 +286,14 @@ def test_a_row_counts_itself_and_all_in_it() -> None:
     }
 
 
+def test_multiply_adds_by_kind_are_those_of_the_rows() -> None:
+    ms = summarise(Attends(), torch.zeros(2, 5, 8))
+    assert ms.mult_adds_by("type") == {"Linear": 10 * 8 * 24, "scaled_dot_product_attention": 2 * 2 * 25 * 8}
+    assert ms.mult_adds_by("op") == {"addmm": 1920, "_scaled_dot_product_flash_attention_for_cpu": 800}
+    with pytest.raises(InputError, match="'type' or 'op'"):
+        ms.mult_adds_by("layer")  # type: ignore[arg-type]
+
+
 def test_a_shared_layer_counts_once_a_call() -> None:
     layer = nn.Linear(4, 4)
     assert count(nn.Sequential(layer, layer, layer), torch.zeros(2, 4)) == 3 * 2 * 16

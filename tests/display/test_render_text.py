@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelsummary_ipy.diagnosis.rules.sequence import name_step
+from modelsummary_ipy.display.render.formatting import format_short
 from modelsummary_ipy.display.render.frame import to_dict
 from modelsummary_ipy.display.render.header import find_failed
+from modelsummary_ipy.display.render.html import render_html
+from modelsummary_ipy.display.render.markdown import render_markdown
 from modelsummary_ipy.display.render.text import render_text
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Source
@@ -218,3 +221,44 @@ def test_from_a_billion_on_parameters_have_three_digits() -> None:
     assert "70.6 B parameters" in text
     assert re.search(r"^  Net .* 70.6 B ", text, re.MULTILINE)
     assert "4,800 parameters" in render_text(story, View())
+
+
+def test_flops_are_shown_once_everywhere_in_the_place_of_macs() -> None:
+    story = stories.bert_like()
+    macs, flops = View(), View(flops=True)
+    texts = [
+        (render_text(story, view), render_markdown(story, view), render_html(story, view, packed=False))
+        for view in (macs, flops)
+    ]
+    for in_macs, in_flops in zip(*texts, strict=True):
+        assert ("MACs" in in_macs, "FLOPs" in in_macs) == (True, False)
+        assert ("MACs" in in_flops, "FLOPs" in in_flops) == (False, True)
+    assert story.total_mult_adds is not None
+    for text in texts[1]:
+        assert format_short(2 * story.total_mult_adds) in text
+        assert format_short(story.total_mult_adds) not in text
+
+
+def test_backward_and_train_are_columns() -> None:
+    story = stories.two_convs()
+    known = {row.index: 100 + row.index if row.path else None for row in story.rows}
+    columns = ("macs", "backward", "train")
+    lines = render_text(replace(story, backward=known), View(columns=columns)).splitlines()
+    assert any(line.split()[-3:] == ["MACs", "backward", "train"] for line in lines)
+    macs = [story.costs[row.index].mult_adds or 0 for row in story.rows]
+    conv = next(row.index for row in story.rows if row.path == "conv0")
+    flops = render_text(replace(story, backward=known), View(columns=columns, flops=True))
+    (shown,) = [line.split() for line in flops.splitlines() if re.match("! +conv0", line)]
+    numbers = (2 * macs[conv], 2 * (100 + conv), 2 * (macs[conv] + 100 + conv))
+    assert shown[3:] == " ".join(map(format_short, numbers)).split()
+    whole = [line for line in lines if line.split()[:1] == [story.trace.model_type]][-1]
+    assert whole.split()[-2:] == ["?", "?"]
+    assert "?" not in render_text(story, View(columns=columns))  # where no step was traced there is nothing to say
+
+
+def test_a_line_tells_which_kinds_do_the_work() -> None:
+    story = stories.bert_like()
+    assert sum(story.mult_adds_by_type.values()) == story.total_mult_adds
+    assert "  MACs: Linear 97.1%, scaled_dot_product_attention 2.9%" in render_text(story, View()).splitlines()
+    assert "FLOPs: Linear 97.1%" in render_markdown(story, View(flops=True))
+    assert "MACs: " not in render_text(stories.two_convs(), View())

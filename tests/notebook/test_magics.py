@@ -16,6 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
+from modelsummary_ipy.display.render.formatting import format_short
 from modelsummary_ipy.records import retraced
 from modelsummary_ipy.records.view import EVERY_LEVEL
 from tests.tracing.test_time_limit import NOTE, Clock
@@ -269,6 +270,15 @@ def test_options_reach_the_summary(shell: InteractiveShell) -> None:
     assert run(shell, "%summary model x --no-ops").view.ops is False
     declared = run(shell, "%summary model x --expect {'conv0': 'B 16 H W', '': 'B 10'}")
     assert declared.story.expect == {"conv0": "B 16 H W", "": "B 10"}
+
+
+def test_flops_stand_where_macs_would(shell: InteractiveShell) -> None:
+    made = run(shell, "%summary model x --flops --columns macs,backward,train")
+    shown = str(made)
+    assert ("FLOPs" in shown, "MACs" in shown) == (True, False)
+    assert f"{format_short(2 * made.total_mult_adds)} FLOPs" in shown
+    assert format_short(2 * (made.total_mult_adds + made.backward_mult_adds[0])) in shown
+    assert "FLOPs" not in str(run(shell, "%summary model x"))
 
 
 def test_a_flag_of_the_first_rule_is_shown_and_can_be_ignored(shell: InteractiveShell) -> None:

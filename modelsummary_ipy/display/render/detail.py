@@ -8,6 +8,7 @@ from modelsummary_ipy.display.render import formatting, size_cells
 from modelsummary_ipy.display.render.formatting import brief, plain
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Formula, TensorSpec
+from modelsummary_ipy.records.view import View
 
 __all__ = ["Operations", "find_detail"]
 
@@ -19,12 +20,13 @@ Operations = Mapping[int, Sequence[tuple[str, int | None]]]
 
 
 def find_detail(
-    story: Story, row: Row, operations: Operations, total_mult_adds: int | None
+    story: Story, view: View, row: Row, operations: Operations, total_mult_adds: int | None
 ) -> list[tuple[str, list[str]]]:
     """Collect what a row's detail shows: path, settings, leaves, own parameters, costs, operations, source.
 
     Args:
         story: Everything known.
+        view: What is counted: MACs or FLOPs.
         row: The row.
         operations: By row index, what ran directly in it.
         total_mult_adds: Those of the whole model, for the share.
@@ -38,7 +40,8 @@ def find_detail(
     pairs.append(("in", _leaves(row.inputs, story.input_formulas.get(row.index, ()))))
     pairs.append(("out", _leaves(row.outputs, story.formulas.get(row.index, ()))))
     pairs.append(("weights", _weights(story, row)))
-    pairs.append(("MACs", _mult_adds(story, row, operations, total_mult_adds)))
+    pairs.append((view.work, _mult_adds(story, view, row, operations, total_mult_adds)))
+    pairs.append(("backward", _backward(story, view, row)))
     pairs.append(("kept", _kept(story, row)))
     pairs.append(("source", [plain(row.source)] if row.source else []))
     return [(term, _capped(lines)) for term, lines in pairs if lines]
@@ -75,17 +78,22 @@ def _weights(story: Story, row: Row) -> list[str]:
     return lines
 
 
-def _mult_adds(story: Story, row: Row, operations: Operations, total: int | None) -> list[str]:
+def _mult_adds(story: Story, view: View, row: Row, operations: Operations, total: int | None) -> list[str]:
     cost = story.costs.get(row.index)
     lines = []
     if cost is not None and cost.mult_adds:
         share = formatting.format_percent(cost.mult_adds, total or 0)
-        lines.append(f"{cost.mult_adds:,} ({share} of the model)")
+        lines.append(f"{view.count(cost.mult_adds):,} ({share} of the model)")
     elif cost is not None and cost.mult_adds is None:
         lines.append("unknown")
     for op, macs in operations.get(row.index, ()):
-        lines.append(f"{plain(op)} " + ("unknown" if macs is None else f"{macs:,}"))
+        lines.append(f"{plain(op)} " + ("unknown" if macs is None else f"{view.count(macs):,}"))
     return lines
+
+
+def _backward(story: Story, view: View, row: Row) -> list[str]:
+    count = story.backward.get(row.index, 0)
+    return ["unknown"] if count is None else [f"{view.count(count):,}"] if count else []
 
 
 def _kept(story: Story, row: Row) -> list[str]:

@@ -83,9 +83,10 @@ def to_frame(story: Story) -> pd.DataFrame:
         Columns ``index, path, type, kind, depth, call_index, inputs, outputs`` (tuples of ``TensorSpec``),
         ``input_size, output_size`` (a tuple for one tensor, a tuple of tuples for several, ``None`` for none),
         ``input_dtype, output_dtype`` (likewise), ``own_params, num_params, trainable_params`` (int64),
-        ``mult_adds, own_mult_adds, activation_bytes, peak_bytes`` (``Int64``, missing where unknown), ``input_formula,
-        output_formula, status, absence, source, flags`` (a tuple of ``"warning grown-map"``), ``extra_repr``,
-        ``reads`` (the rows that made its input tensors, innermost ones; -1 for the model's own input).
+        ``mult_adds, own_mult_adds, backward_mult_adds, activation_bytes, peak_bytes`` (``Int64``, missing where
+        unknown), ``input_formula, output_formula, status, absence, source, flags`` (a tuple of ``"warning
+        grown-map"``), ``extra_repr``, ``reads`` (the rows that made its input tensors, innermost ones; -1 for the
+        model's own input).
     """
     import pandas as pd
 
@@ -101,13 +102,13 @@ def to_frame(story: Story) -> pd.DataFrame:
 _NAMES = (
     "index", "path", "type", "kind", "depth", "call_index", "inputs", "outputs", "input_size", "output_size",
     "input_dtype", "output_dtype", "own_params", "num_params", "trainable_params",
-    "mult_adds", "own_mult_adds", "activation_bytes", "peak_bytes",
+    "mult_adds", "own_mult_adds", "backward_mult_adds", "activation_bytes", "peak_bytes",
     "input_formula", "output_formula", "status", "absence", "source", "flags", "extra_repr", "reads",
 )  # fmt: skip
 #: What is no object; an ``Int64`` may be missing.
 _DTYPES = {
     **dict.fromkeys(("index", "depth", "call_index", "own_params", "num_params", "trainable_params"), "int64"),
-    **dict.fromkeys(("mult_adds", "own_mult_adds", "activation_bytes", "peak_bytes"), "Int64"),
+    **dict.fromkeys(("mult_adds", "own_mult_adds", "backward_mult_adds", "activation_bytes", "peak_bytes"), "Int64"),
 }
 
 
@@ -118,7 +119,8 @@ def _record(story: Story, row: Row, flags: tuple[str, ...]) -> tuple[Any, ...]:
         _one_or_all(tuple(leaf.shape for leaf in row.inputs)), _one_or_all(tuple(leaf.shape for leaf in row.outputs)),
         _one_or_all(tuple(leaf.dtype for leaf in row.inputs)), _one_or_all(tuple(leaf.dtype for leaf in row.outputs)),
         row.own_params, row.num_params, row.trainable_params,
-        cost.mult_adds, cost.own_mult_adds, cost.activation_bytes, find_peak(story, [row.index]),
+        cost.mult_adds, cost.own_mult_adds, story.backward.get(row.index), cost.activation_bytes,
+        find_peak(story, [row.index]),
         _one_or_all(story.input_formulas.get(row.index, ())), _one_or_all(story.formulas.get(row.index, ())),
         row.status, row.absence, row.source, flags, row.extra_repr, _reads(story, row),
     )  # fmt: skip
@@ -210,7 +212,8 @@ def _row(story: Story, row: Row) -> dict[str, Any]:
         "inputs": _leaves(row.inputs, story.input_formulas.get(row.index, ())),
         "outputs": _leaves(row.outputs, story.formulas.get(row.index, ())),
         "own_params": row.own_params, "num_params": row.num_params, "trainable_params": row.trainable_params,
-        "mult_adds": cost.mult_adds, "own_mult_adds": cost.own_mult_adds, "activation_bytes": cost.activation_bytes,
+        "mult_adds": cost.mult_adds, "own_mult_adds": cost.own_mult_adds,
+        "backward_mult_adds": story.backward.get(row.index), "activation_bytes": cost.activation_bytes,
         "peak_bytes": find_peak(story, [row.index]), "extra_repr": row.extra_repr, "reads": list(_reads(story, row)),
     }  # fmt: skip
 

@@ -9,9 +9,18 @@ from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import GroupNode, Outline, walk
 from modelsummary_ipy.display.render.fit import bytes_writer, find_fit, find_peak_place, find_step_failure
-from modelsummary_ipy.display.render.formatting import brief, format_dim, format_params, format_short, plain, plural
+from modelsummary_ipy.display.render.formatting import (
+    brief,
+    format_dim,
+    format_params,
+    format_percent,
+    format_short,
+    plain,
+    plural,
+)
 from modelsummary_ipy.records.errors import MOST_IN_ROW, ForwardError, cut_text
 from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.records.view import View
 
 
 def find_title(story: Story) -> str:
@@ -74,15 +83,32 @@ def find_given(story: Story) -> tuple[Given, ...]:
     return tuple(given)
 
 
-def find_macs(story: Story) -> str:
+def find_macs(story: Story, view: View) -> str:
     """``1.81 G MACs``, ``≥ 1.81 G MACs`` where operations are unknown; ``""`` where none were counted."""
     total = story.total_mult_adds
     if total is None:
         return ""
     unsure = story.unknown_ops or any(cost.mult_adds is None for cost in story.costs.values())
     if unsure and not total:
-        return "MACs unknown"
-    return f"{'≥ ' if unsure else ''}{format_short(total)} MACs"
+        return f"{view.work} unknown"
+    return f"{'≥ ' if unsure else ''}{format_short(view.count(total))} {view.work}"
+
+
+def find_kinds(story: Story, most: int = 4) -> tuple[tuple[str, int], ...]:
+    """What does the MACs, by the type of the row; nothing where all but 0.5% are of one."""
+    kinds, total = story.mult_adds_by_type, story.total_mult_adds or 0
+    if len(kinds) < 2 or 1000 * max(kinds.values()) >= 995 * total:
+        return ()
+    found = [(brief(name), count) for name, count in list(kinds.items())[:most]]
+    rest = total - sum(count for _, count in found)
+    return (*found, ("everything else", rest)) if rest else tuple(found)
+
+
+def write_kinds(story: Story, view: View) -> str:
+    """``MACs: Linear 92.3%, matmul 7.7%``; ``""`` where there is one kind."""
+    total = story.total_mult_adds or 0
+    shares = ", ".join(f"{name} {format_percent(count, total)}" for name, count in find_kinds(story))
+    return f"{view.work}: {shares}" if shares else ""
 
 
 def find_params(story: Story) -> str:
@@ -125,9 +151,9 @@ def find_memory_parts(story: Story) -> list[tuple[str, str]]:
     return [(name, "unknown" if value is None else write(value)) for name, value in parts if value != 0]
 
 
-def find_totals(story: Story) -> tuple[str, ...]:
+def find_totals(story: Story, view: View) -> tuple[str, ...]:
     """Parameters, MACs and memory, each as one phrase."""
-    return tuple(filter(None, (find_params(story), find_macs(story), find_memory(story))))
+    return tuple(filter(None, (find_params(story), find_macs(story, view), find_memory(story))))
 
 
 def count_flags(flags: Iterable[Flag]) -> str:
@@ -144,7 +170,7 @@ def gravest_severity(flags: Iterable[Flag]) -> str:
     return next((severity for severity in ("error", "warning", "note") if severity in found), "")
 
 
-def find_sharding(story: Story) -> str:
+def find_sharding(story: Story, view: View) -> str:
     """Which numbers are global and which this rank's; ``""`` where no parameter is sharded."""
     parameters = [fact for fact in story.trace.params if fact.kind == "parameter"]
     ranks = max((fact.ranks for fact in story.trace.params), default=1)
@@ -153,23 +179,25 @@ def find_sharding(story: Story) -> str:
     local = sum(fact.num if fact.local_shape is None else math.prod(fact.local_shape) for fact in parameters)
     return (
         f"sharded over {ranks:,} ranks: parameters are counted globally, {local:,} of them are on this rank; "
-        "bytes and MACs are this rank's"
+        f"bytes and {view.work} are this rank's"
     )
 
 
-def find_caveats(story: Story) -> tuple[str, ...]:
+def find_caveats(story: Story, view: View) -> tuple[str, ...]:
     """What the totals leave out and which sizes work."""
     lines = []
-    if sharding := find_sharding(story):
+    if sharding := find_sharding(story, view):
         lines.append(sharding)
     if story.trace.starts_threads:
         lines.append("the forward starts threads: what these call is in no row and in no total")
     if story.unknown_ops:
-        lines.append("not counted in MACs: " + ", ".join(plain(op) for op in story.unknown_ops))
+        lines.append(f"not counted in {view.work}: " + ", ".join(plain(op) for op in story.unknown_ops))
     if any(("is_causal", True) in aten_op.arguments for call in story.trace.calls for aten_op in call.aten_ops):
         lines.append("attention under a causal mask is counted in full")
     if failure := find_step_failure(story):
         lines.append(failure)
+    elif {"backward", "train"} & {*view.columns} and story.training is not None and story.training.reason:
+        lines.append(f"no backward: {plain(story.training.reason)}")
     if story.constraints:
         lines.append("works for " + "; ".join(plain(limit) for limit in _join_limits(story.constraints)))
     lines += [f"fails at {plain(sizes)}: {brief(reason)}" for sizes, reason in story.failed_at]

@@ -82,7 +82,7 @@ def render_html(
     most = min(view.max_rows, limit // (_LEAST_PACKED_BYTES if packed else _LEAST_ROW_BYTES))
     while True:
         outline, parts = _fit(story, view, names, failure_text, most, space)
-        num_left_out = _add_details(story, parts, details or {}, operations or {}, space)
+        num_left_out = _add_details(story, view, parts, details or {}, operations or {}, space)
         footer = [*header.find_footer(story, outline, num_traces)]
         if num_left_out:
             footer.append(f"details of {formatting.plural(num_left_out, 'row')} left out")
@@ -95,7 +95,7 @@ def render_html(
             "found": header.count_flags(story.flags),
             "gravest": header.gravest_severity(story.flags),
             "legend": [(name, names.colour(name), MEANINGS.get(name, "")) for name in names.names],
-            **_header(story, outline, names),
+            **_header(story, view, outline, names),
             **_columns(view),
         }
         page = _write(facts, footer, packed=packed, many=len(parts) > 2 * _MANY_ROWS)
@@ -168,7 +168,7 @@ def _weigh(parts: Iterable[Part]) -> int:
     return size
 
 
-def _header(story: Story, outline: Outline, names: Names) -> dict[str, Any]:
+def _header(story: Story, view: View, outline: Outline, names: Names) -> dict[str, Any]:
     given = header.find_given(story)
     lines = [_given_markup(leaf, names) for leaf in given]
     if len(lines) > 8:
@@ -178,9 +178,9 @@ def _header(story: Story, outline: Outline, names: Names) -> dict[str, Any]:
         "failed": header.find_failed(story),
         "title": header.find_title(story),
         "given": lines,
-        "totals": _totals(story, outline),
+        "totals": _totals(story, view, outline),
         "key_of": partial(find_key, story, name_rows(outline)),
-        "caveats": header.find_caveats(story),
+        "caveats": header.find_caveats(story, view),
     }
 
 
@@ -207,29 +207,32 @@ class _Total:
     is_sum: bool = False
     largest: tuple[Largest, ...] = ()
     step: StepPicture | None = None
+    kinds: tuple[Share, ...] = ()
 
     @property
     def levels(self) -> int:
         return 1 + max((bar.level for bar in self.bars), default=0)
 
 
-def _totals(story: Story, outline: Outline) -> list[_Total]:
+def _totals(story: Story, view: View, outline: Outline) -> list[_Total]:
     totals, keys = [], name_rows(outline)
     for total, what, label in (
         (header.find_params(story), "params", "share of parameters"),
-        (header.find_macs(story), "macs", "share of MACs"),
+        (header.find_macs(story, view), "flops" if view.flops else "macs", f"share of {view.work}"),
     ):
         if total:
             sign, _, rest = total.partition(" ") if total.startswith("≥") else ("", "", total)
             number, _, rest = rest.partition(" ")
-            if what == "macs" and rest != "MACs" and not total.startswith("MACs"):
+            if what != "params" and rest != view.work and not total.startswith(view.work):
                 unit, _, rest = rest.partition(" ")
                 number = f"{number} {unit}"
             number = f"{sign} {number}".strip()
             shares = find_shares(story, outline, what)
             bars = build_icicle(story, what)
-            largest = find_largest(story, outline, keys, what)
-            totals.append(_Total(number, rest, label, bars, shares if bars or len(shares) > 1 else (), largest=largest))
+            largest = find_largest(story, outline, keys, "params" if what == "params" else "macs")
+            shares = shares if bars or len(shares) > 1 else ()
+            kinds = _kinds(story, view) if what != "params" else ()
+            totals.append(_Total(number, rest, label, bars, shares, largest=largest, kinds=kinds))
     memory = header.find_memory(story)
     if memory:
         parts = tuple(Share(name, value, "") for name, value in header.find_memory_parts(story))
@@ -241,6 +244,14 @@ def _totals(story: Story, outline: Outline) -> list[_Total]:
         bars, largest = build_icicle(story, what), find_largest(story, outline, keys, what) if step else ()
         totals.append(_Total(number, f"to {rest}", label, bars, parts, True, largest, step))
     return totals
+
+
+def _kinds(story: Story, view: View) -> tuple[Share, ...]:
+    total = story.total_mult_adds or 0
+    return tuple(
+        Share(name, formatting.format_short(view.count(count)), formatting.format_percent(count, total))
+        for name, count in header.find_kinds(story)
+    )
 
 
 def _columns(view: View) -> dict[str, Any]:
@@ -260,7 +271,9 @@ def _columns(view: View) -> dict[str, Any]:
     }
 
 
-def _add_details(story: Story, parts: Sequence[Part], details: Details, operations: Operations, space: float) -> int:
+def _add_details(
+    story: Story, view: View, parts: Sequence[Part], details: Details, operations: Operations, space: float
+) -> int:
     """Give rows their details while there is space, notable rows first; returns how many got none."""
     space -= _weigh(parts)
     rows = [part for part in parts if part.what == "open"]
@@ -271,7 +284,7 @@ def _add_details(story: Story, parts: Sequence[Part], details: Details, operatio
             left_out += 1
             continue
         if part.row >= 0:
-            pairs = find_detail(story, story.rows[part.row], operations, total)
+            pairs = find_detail(story, view, story.rows[part.row], operations, total)
             part.detail = markup_detail(pairs, details.get(part.row, ()))
         space -= len(part.detail.encode("utf-8", "replace")) + 90
     return left_out

@@ -45,7 +45,7 @@ class Share:
 
 
 def measure_of(story: Story, what: str) -> Measure:
-    """How much of ``what`` (``"params"``, ``"macs"``, ``"activation"``) a row and all in it has.
+    """How much of ``what`` (``"params"``, ``"macs"``, ``"flops"``, ``"activation"``) a row and all in it has.
 
     ``"held"`` is what it holds at the peak of a training step.
     """
@@ -58,7 +58,7 @@ def measure_of(story: Story, what: str) -> Measure:
         cost = story.costs.get(row.index)
         if cost is None:
             return sum(measure(story.rows[child]) for child in story.children.get(row.index, ()))
-        return (cost.mult_adds if what == "macs" else cost.activation_bytes) or 0
+        return _pick(what, 0, cost.mult_adds, cost.activation_bytes)
 
     return measure
 
@@ -171,7 +171,11 @@ def _value(story: Story, node: RowNode | GroupNode, what: str, measure: Measure)
     if isinstance(node, RowNode):
         return measure(story.rows[node.row])
     totals = node.totals
-    return {"params": totals.num_params, "macs": totals.mult_adds, "activation": totals.activation_bytes}[what] or 0
+    return _pick(what, totals.num_params, totals.mult_adds, totals.activation_bytes)
+
+
+def _pick(what: str, params: int, macs: int | None, saved: int | None) -> int:
+    return {"params": params, "macs": macs, "flops": 2 * (macs or 0), "activation": saved}[what] or 0
 
 
 def name_part(story: Story, node: RowNode | GroupNode) -> str:
@@ -194,7 +198,7 @@ def _last(row: Row) -> str:
 
 
 def _formatter(what: str) -> Callable[[int], str]:
-    others = {"params": formatting.format_count, "macs": formatting.format_short}
+    others = {"params": formatting.format_count, "macs": formatting.format_short, "flops": formatting.format_short}
     return others.get(what, formatting.format_bytes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
 from modelsummary_ipy.display.render.formatting import brief, format_bytes, format_params, format_short, plain, plural
@@ -12,8 +13,11 @@ from modelsummary_ipy.display.render.size_cells import Line, format_formula, for
 from modelsummary_ipy.records.summary import Cost, Row, Story
 from modelsummary_ipy.records.view import View
 
-#: Columns of numbers, in the order they are shown, with their heads.
-NUMBERS = (("params", "params"), ("macs", "MACs"), ("activation", "activation"), ("peak", "peak"))
+#: Columns of numbers, in the order they are shown, with their heads; that of ``macs`` is what the view counts.
+NUMBERS = (
+    ("params", "params"), ("macs", "MACs"), ("backward", "backward"), ("train", "train"), ("activation", "activation"),
+    ("peak", "peak"),
+)  # fmt: skip
 #: Most characters of a name, and of a type.
 _NAME = 80
 STATUSES = {"ran": "", "failed": "failed", "unreached": "not reached", "uncalled": "not called"}
@@ -160,18 +164,57 @@ def format_hidden(node: HiddenNode) -> str:
 
 def number_heads(view: View) -> tuple[str, ...]:
     """Heads of the number columns that the view shows."""
-    return tuple(head for column, head in NUMBERS if column in view.columns)
+    return tuple(view.work if column == "macs" else head for column, head in NUMBERS if column in view.columns)
 
 
 def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
     """A row's numbers, in the order of ``number_heads``; later calls of a module repeat no parameters."""
     num_params = row.placed_params if row.kind == "module" else 0
-    return format_numbers(view, num_params, known_cost(story, row), find_peak(story, [row.index]))
+    return format_numbers(view, row_figures(story, row, num_params))
 
 
 def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
     """What all blocks of a group add up to."""
-    return format_numbers(view, node.totals.num_params, group_cost(story, node), group_peak(story, node))
+    return format_numbers(view, group_figures(story, node))
+
+
+class Figures(NamedTuple):
+    """The numbers of a row or a group; ``None`` is unknown, and ``backward`` is so too where no step was traced."""
+
+    num_params: int
+    cost: Cost | Totals | None
+    peak: int | None
+    backward: int | None = None
+    has_step: bool = False
+
+    @property
+    def values(self) -> dict[str, int]:
+        """By column; what is unknown is 0."""
+        cost = self.cost
+        forward = (cost.mult_adds or 0) if cost else 0
+        return {
+            "params": self.num_params,
+            "macs": forward,
+            "backward": self.backward or 0,
+            "train": forward + self.backward if self.backward else 0,
+            "activation": (cost.activation_bytes or 0) if cost else 0,
+            "peak": self.peak or 0,
+        }
+
+
+def row_figures(story: Story, row: Row, num_params: int) -> Figures:
+    """The numbers of a row."""
+    peak, backward = find_peak(story, [row.index]), story.backward.get(row.index)
+    return Figures(num_params, known_cost(story, row), peak, backward, bool(story.backward))
+
+
+def group_figures(story: Story, node: GroupNode) -> Figures:
+    """What all blocks of a group add up to."""
+    found = [story.backward.get(row) for block in node.members for row in block]
+    known = [count for count in found if count is not None]
+    backward = sum(known) if len(known) == len(found) else None
+    peak = group_peak(story, node)
+    return Figures(node.totals.num_params, group_cost(story, node), peak, backward, bool(story.backward))
 
 
 def known_cost(story: Story, row: Row) -> Cost | None:
@@ -191,13 +234,17 @@ def group_cost(story: Story, node: GroupNode) -> Totals | None:
     return replace(totals, mult_adds=totals.mult_adds or 0, activation_bytes=totals.activation_bytes or 0)
 
 
-def format_numbers(view: View, num_params: int, cost: Cost | Totals | None, peak: int | None) -> tuple[str, ...]:
+def format_numbers(view: View, figures: Figures) -> tuple[str, ...]:
     """The number columns that a view shows; zeros are left empty."""
+    cost, backward = figures.cost, figures.backward
+    forward = cost.mult_adds if cost is not None else 0
     cells = {
-        "params": format_params(num_params) if num_params else "",
-        "macs": format_macs(cost),
+        "params": format_params(figures.num_params) if figures.num_params else "",
+        "macs": format_macs(view, forward),
+        "backward": format_macs(view, backward) if figures.has_step else "",
+        "train": format_macs(view, _add(forward, backward)) if figures.has_step else "",
         "activation": format_activation(cost),
-        "peak": format_bytes(peak) if peak else "",
+        "peak": format_bytes(figures.peak) if figures.peak else "",
     }
     return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
 
@@ -214,11 +261,13 @@ def group_peak(story: Story, node: GroupNode) -> int | None:
     return find_peak(story, (row for block in node.members for row in block))
 
 
-def format_macs(cost: Cost | Totals | None) -> str:
+def _add(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else left + right
+
+
+def format_macs(view: View, mult_adds: int | None) -> str:
     """``1.81 G``, ``?`` where unknown, empty for nothing."""
-    if cost is None:
-        return ""
-    return "?" if cost.mult_adds is None else format_short(cost.mult_adds) if cost.mult_adds else ""
+    return "?" if mult_adds is None else format_short(view.count(mult_adds)) if mult_adds else ""
 
 
 def format_activation(cost: Cost | Totals | None) -> str:

@@ -38,7 +38,7 @@ def render_markdown(
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
-    blocks = ["\n".join(_header(story)), "\n".join(_table(story, view, outline))]
+    blocks = ["\n".join(_header(story, view)), "\n".join(_table(story, view, outline))]
     failing = header.failing_lines(story, failure_text)
     if failing:
         blocks.append("\n".join("    " + line for line in failing))
@@ -48,14 +48,15 @@ def render_markdown(
     return "\n\n".join(blocks) + "\n"
 
 
-def _header(story: Story) -> Iterator[str]:
+def _header(story: Story, view: View) -> Iterator[str]:
     headline = header.find_headline(story)
     for line in (headline, header.find_failed(story)):
         if line:
             yield f"*{_escape(line)}*\n"
-    yield " · ".join([f"**{_escape(header.find_title(story))}**", *map(_escape, header.find_totals(story))])
+    yield " · ".join([f"**{_escape(header.find_title(story))}**", *map(_escape, header.find_totals(story, view))])
     given = [f"- input {_escape(str(leaf))}" for leaf in header.find_given(story)]
-    caveats = [f"- {_escape(line)}" for line in header.find_caveats(story)]
+    lines = filter(None, (header.write_kinds(story, view), *header.find_caveats(story, view)))
+    caveats = [f"- {_escape(line)}" for line in lines]
     if given or caveats:
         yield "\n" + "\n".join(given + caveats)
 

@@ -13,7 +13,7 @@ from modelsummary_ipy.display.render import formatting, header, labels, size_cel
 from modelsummary_ipy.display.render.dim_colours import Names
 from modelsummary_ipy.display.render.largest import name_rows
 from modelsummary_ipy.display.render.reads import Reads
-from modelsummary_ipy.records.summary import Cost, Row, Story
+from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.view import View
 
 __all__ = ["Part", "Parts", "markup_detail"]
@@ -163,17 +163,16 @@ class Parts:
         name, kind = (name, kind) if name else (kind, "")
         notes = (labels.format_note(self.story, row, step.in_group), self.reads.describe(node))
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
-        peak = labels.find_peak(self.story, [node.row])
-        numbers = self._numbers(labels.known_cost(self.story, row), peak, row.placed_params)
+        figures = labels.row_figures(self.story, row, row.placed_params)
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, " ".join(filter(None, notes)),
-            self._arrow(row), self._title(row), numbers,
+            self._arrow(row), self._title(row), self._numbers(figures),
             tuple(
                 (flag.severity, formatting.plain(flag.rule), formatting.plain(flag.message), formatting.plain(flag.fix))
                 for flag in node.flags
             ),
             fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, name or kind,
-            key=str(node.row), reads=self._read_keys(row), values="" if node.num_inside else self._values(row, peak),
+            key=str(node.row), reads=self._read_keys(row), values="" if node.num_inside else self._values(row, figures),
             formula=self._formula(row), source=labels.format_source(row, self.view),
         )  # fmt: skip
 
@@ -193,11 +192,10 @@ class Parts:
         keys = (self.keys.get(index, "") for index in found)
         return " ".join(dict.fromkeys(filter(None, keys)))
 
-    def _values(self, row: Row, peak: int | None) -> str:
+    def _values(self, row: Row, figures: labels.Figures) -> str:
         if row.kind == "op" or row.status != "ran":
             return ""
-        values = self._value_of(self.story.costs.get(row.index), peak, row.placed_params)
-        return " ".join(str(values[column]) for column in self.columns)
+        return " ".join(str(figures.values[column]) for column in self.columns)
 
     def _classes(self, row: Row, node: RowNode) -> str:
         classes = "ms-r"
@@ -216,9 +214,7 @@ class Parts:
     def _group(self, step: Step, node: GroupNode) -> Part:
         name, kind = labels.format_group(self.story, node)
         row = labels.group_row(self.story, node)
-        totals = labels.group_cost(self.story, node)
-        cost = Cost(totals.mult_adds, None, totals.activation_bytes) if totals is not None else None
-        numbers = self._numbers(cost, labels.group_peak(self.story, node), node.totals.num_params)
+        numbers = self._numbers(labels.group_figures(self.story, node))
         classes = "ms-r ms-g" + (" ms-off" if labels.format_status(row, self.story) else "")
         return Part(
             "open", -1, classes, _indent(step.depth), f"{name} ·", kind, self.reads.describe(node), self._arrow(row),
@@ -231,32 +227,27 @@ class Parts:
 
     def _whole(self) -> Mapping[str, int]:
         saved = [cost.own_activation_bytes or 0 for cost in self.story.costs.values()]
+        macs, backward = self.story.total_mult_adds or 0, self.story.backward.get(0) or 0
         return {
             "params": self.story.total_params,
-            "macs": self.story.total_mult_adds or 0,
+            "macs": macs,
+            "backward": backward,
+            "train": macs + backward,
             "activation": sum(saved),
             "peak": self.story.trace.peak_bytes or 0,
         }
 
-    def _numbers(self, cost: Cost | None, peak: int | None, num_params: int) -> Markup:
+    def _numbers(self, figures: labels.Figures) -> Markup:
         """The number cells: digits and units alone, so that nothing needs escaping."""
-        values = self._value_of(cost, peak, num_params)
+        values, num_params = figures.values, figures.num_params
         cells: list[str] = []
-        for column, text in zip(self.columns, labels.format_numbers(self.view, num_params, cost, peak), strict=True):
+        for column, text in zip(self.columns, labels.format_numbers(self.view, figures), strict=True):
             share = _share(values[column], self.whole[column])
             digits = f' title="{num_params:,}"' if column == "params" and text.endswith(("B", "T")) else ""
             cells.append(
                 f"<td{digits}>{text} <meter value={share}></meter></td>" if share else f"<td{digits}>{text}</td>"
             )
         return Markup("".join(cells))
-
-    def _value_of(self, cost: Cost | None, peak: int | None, num_params: int) -> dict[str, int]:
-        return {
-            "params": num_params,
-            "macs": (cost.mult_adds or 0) if cost else 0,
-            "activation": (cost.activation_bytes or 0) if cost else 0,
-            "peak": peak or 0,
-        }
 
     def _formula(self, row: Row) -> Markup:
         return Markup("<br>").join(labels.formula_lines(self.story, row, self.view))

@@ -62,7 +62,7 @@ def render_text(
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
     entries = list(_entries(story, view, visible(outline), failure_text, Reads(story, ops=view.ops)))
     heads = labels.number_heads(view)
-    lines = list(_header(story, width))
+    lines = list(_header(story, view, width))
     if not any(entry.mark == "✗" and entry.under for entry in entries):
         lines += _wrap(header.failing_lines(story, failure_text), width, "  ")
     lines += ["", *_table(entries, heads, view, width), ""]
@@ -71,7 +71,7 @@ def render_text(
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def _header(story: Story, width: int | None) -> Iterator[str]:
+def _header(story: Story, view: View, width: int | None) -> Iterator[str]:
     headline = header.find_headline(story)
     for line in (headline, header.find_failed(story)):
         yield from _wrap([line] if line else [], width)
@@ -81,8 +81,10 @@ def _header(story: Story, width: int | None) -> Iterator[str]:
         yield from _wrap([f"input {leaf}"], width, "  ")
     if len(given) > 8:
         yield f"  … {formatting.plural(len(given) - 8, 'more input')}"
-    yield from _wrap([" · ".join(header.find_totals(story))], width, "  ")
-    for line in header.find_caveats(story):
+    yield from _wrap([" · ".join(header.find_totals(story, view))], width, "  ")
+    if kinds := header.write_kinds(story, view):
+        yield from _wrap([kinds], width, "  ")
+    for line in header.find_caveats(story, view):
         yield from _wrap([line], width, "  ")
     found = header.count_flags(story.flags)
     if found:

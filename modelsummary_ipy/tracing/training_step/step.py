@@ -17,7 +17,7 @@ from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.records.trace import Call, Trace
-from modelsummary_ipy.records.training import Category, Moment, StorageLife, Training
+from modelsummary_ipy.records.training import BackwardOp, Category, Moment, StorageLife, Training
 from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.tracing.call_builder import RunningCall
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
@@ -192,7 +192,8 @@ class _Reader:
             for phase, call, node in log.moments
         )
         storages = tuple(self._read_life(life) for life in log.lives if not life.is_gone)
-        return Training(storages, moments, optimizer)
+        ops = tuple(BackwardOp(self._find_row(call, node), op, call is not None) for call, node, op in log.products)
+        return Training(storages, moments, optimizer, backward_ops=ops)
 
     def _read_failure(self, optimizer: str, error: BaseException) -> Training:
         failure = self._made.trace.failure
@@ -253,7 +254,8 @@ def _match_recomputed(first: Trace, made: Trace) -> dict[int, int]:
     """Find, by index of a call that a checkpoint made again, the call that it repeats: the last one comes first."""
     known: dict[Any, list[int]] = {}
     for call in first.calls:
-        known.setdefault(_describe(call), []).append(call.index)
+        for key in {_describe(call), _describe(call._replace(source=None))}:  # the outermost one has no line then
+            known.setdefault(key, []).append(call.index)
     counts: dict[Any, int] = {}
     found: dict[int, int] = {}
     for call in made.calls[len(first.calls) :]:

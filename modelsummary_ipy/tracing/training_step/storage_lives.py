@@ -1,8 +1,9 @@
-"""Which storages live at which moment of a training step, what they are, and which call made them."""
+"""Which storages live at which moment of a training step, which call made them, and the products of its backward."""
 
 from __future__ import annotations
 
 import functools
+import math
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,18 +13,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.costs.mac_formulas import count_aten_op
 from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.isolation.shadow import Shadow
+from modelsummary_ipy.records.trace import AtenOp
 from modelsummary_ipy.records.training import Category, Phase
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of
 from modelsummary_ipy.torch_compat.modules import node_numbers, storage_address, storage_key
-from modelsummary_ipy.tracing.aten_log import gives_back
+from modelsummary_ipy.tracing.aten_log import gives_back, write_counted
 from modelsummary_ipy.tracing.call_builder import RunningCall
 from modelsummary_ipy.tracing.storages import find_storage
 
 __all__ = ["Life", "StepLog"]
 
 _gives_back = functools.cache(gives_back)
+
+_ATEN = torch.ops.aten
+_MUL = _ATEN.mul.Tensor
+#: Products of vectors, which go back by products element by element.
+_OF_VECTORS = frozenset({_MUL, _ATEN.mv.default, _ATEN.addmv.default, _ATEN.dot.default, _ATEN.vdot.default})
+
+
+def _requires_grad(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 class Life(weakref.ref[torch.UntypedStorage]):
@@ -72,6 +84,7 @@ class StepLog:
         phase: What runs; set by whoever runs the step.
         node: The number of the autograd node that runs or ran last: below zero for one that adds to a gradient.
         is_warming: Whether the optimizer makes its state, which a later step finds there.
+        products: What multiplied and added in the backward, with the call and the node that ran then.
     """
 
     peak_bytes = None
@@ -90,6 +103,8 @@ class StepLog:
         self.moments: list[tuple[Phase, RunningCall | None, int | None]] = [("forward", None, None)]
         self.phase: Phase = "forward"
         self.is_warming = False
+        self.products: list[tuple[RunningCall | None, int | None, AtenOp]] = []
+        self._of_vectors: dict[int, AtenOp] = {}
 
     def begin(self, params: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
         """Begin with parameters, buffers and inputs, which live to the end."""
@@ -157,6 +172,8 @@ class StepLog:
             if not self._numbers or number > self._numbers[-1]:
                 self._numbers.append(number)
                 self._makers.append(self._current())
+        if self.phase != "optimizer":
+            self._record_product(func, args, kwargs, output)
         is_first = not self.is_warming
         for item in output if isinstance(output, (tuple, list)) else (output,):
             if not isinstance(item, Tensor) or (type(item) is FakeTensor and storage_address(item) in self._known):
@@ -170,6 +187,25 @@ class StepLog:
                 self.moments.append((self.phase, self._current(), self.node))
                 is_first = False
             self._follow(item)
+
+    def _record_product(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+        """Write down what multiplies and adds in the backward.
+
+        An outer product, and one of vectors, goes back by products element by element, as many as it took itself.
+        """
+        call = self._current()
+        if self.phase == "forward" and not (func in _OF_VECTORS and any(map(_requires_grad, args))):
+            return
+        op = write_counted(func, args, kwargs, output, call)
+        if self.phase == "forward":
+            if op is not None and node_numbers is not None:
+                self._of_vectors[node_numbers.upcoming() - 1] = op
+            return
+        product = self._of_vectors.get(self.node or 0) if call is None and func is _MUL else None
+        if product is not None and count_aten_op(product) == math.prod(output.shape):
+            op = product
+        if op is not None:
+            self.products.append((call, self.node, op))
 
     def _note_node(self) -> None:
         """Note which autograd node runs: by its number, or below zero for the one that adds to a parameter's grad."""

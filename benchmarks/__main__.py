@@ -3,9 +3,10 @@
 ``speed`` is the table of times beside the peers, ``recall`` the bugs that the rules find and how often they cry wolf,
 ``mutations`` the share of mechanically broken models that is flagged, ``formulas`` the leaves with a formula, ``axes``
 the operations that the table describes, ``faults`` what exceptions from outside leave behind, ``fixes`` the fixes that
-run and give what was meant. Run only by name: ``verdicts``, whether random calls of torch's layers pass or fail as for
-real, and ``zoos``, the models of torchvision, timm and segmentation-models-pytorch, which it needs. Words choose cases
-by name; without a subject they choose cases of ``speed``.
+run and give what was meant, ``memory`` the peak of a training step beside a real one's. Run only by name:
+``verdicts``, whether random calls of torch's layers pass or fail as for real, and ``zoos``, the models of torchvision,
+timm and segmentation-models-pytorch, which it needs. Words choose cases by name; without a subject they choose cases of
+``speed``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import axes, faults, fixes, formulas, mutations, recall, speed, verdicts, zoos
+from benchmarks import axes, faults, fixes, formulas, memory, mutations, recall, speed, verdicts, zoos
 
 SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
     "speed": speed.main,
@@ -23,6 +24,7 @@ SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
     "axes": axes.main,
     "faults": faults.main,
     "fixes": fixes.main,
+    "memory": memory.main,
 }
 #: Take long, or need more than this project's own environment.
 BY_NAME: dict[str, Callable[[Sequence[str]], None]] = {"verdicts": verdicts.main, "zoos": zoos.main}

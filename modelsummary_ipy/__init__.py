@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelsummary_ipy.inputs.size import Size
     from modelsummary_ipy.notebook.form.form import SummaryForm
     from modelsummary_ipy.notebook.form.runs import Run
+    from modelsummary_ipy.records.cache import Cache, Context
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
     from modelsummary_ipy.records.fixes import Fix
     from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 __all__ = [
     "AtenOp",
     "BackwardOp",
+    "Cache",
     "Change",
     "CheckError",
     "Comparison",
+    "Context",
     "Cost",
     "Fix",
     "Flag",
@@ -65,9 +68,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "AtenOp": "records.trace",
     "BackwardOp": "records.training",
+    "Cache": "records.cache",
     "Change": "records.summary",
     "CheckError": "records.errors",
     "Comparison": "display.comparison",
+    "Context": "records.cache",
     "Cost": "records.summary",
     "Fix": "records.fixes",
     "Flag": "records.summary",

@@ -14,7 +14,7 @@ from torch import nn
 from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.display import Comparison, Exports, Series
 from modelsummary_ipy.inputs import ModelInputs, check_initialised, check_model, read_inputs
-from modelsummary_ipy.pipeline import Facts, Request, read_assumptions, trace_model
+from modelsummary_ipy.pipeline import Facts, Request, check_context, read_assumptions, trace_model
 from modelsummary_ipy.records.errors import CheckError
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View, WhenFormulas, make_view, show_memory
@@ -60,6 +60,7 @@ class ModelSummary(Facts, Exports):
         loss: Loss of the training step, a function of the output and, if it takes two, of a target that is made up. By
             default the model's own, or the sum of what it gives.
         precision, accumulate: Of the training step: ``"as is"``, ``"bf16"`` or ``"bf16-mixed"``, and its batches.
+        context: Length of a context to measure, of a model that gives a cache back: ``"32k"`` or positions.
         trace_once: Whether the forward's Python runs exactly once: for one that writes, or takes long. What only
             further traces show is then unknown: formulas, which sizes work, fixes, what depends on the batch.
         arguments: Inputs by the names of the method's parameters, as the magic takes them: ``input_ids=(1, 64)``.
@@ -95,13 +96,14 @@ class ModelSummary(Facts, Exports):
         loss: Callable[..., Any] | None = None,
         precision: str = "as is",
         accumulate: int = 1,
+        context: int | str | None = None,
         trace_once: bool = False,
         observer: Observer | None = None,
         **arguments: Any,
     ) -> None:
         check_model(model)
         check_initialised(model)
-        assumed = read_assumptions(model, memory, optimizer, loss, precision, accumulate)
+        assumed = read_assumptions(model, memory, optimizer, loss, precision, accumulate, context)
         declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
         given: ModelInputs | None = None
         if arguments or inputs is not None or input_size is not None or input_data is not None:
@@ -111,6 +113,7 @@ class ModelSummary(Facts, Exports):
         request = Request(given, method, device, mode, engine, declared, check_ignore(ignore), trace_once)
         super().__init__(trace_model(model, request, observer), assumed)
         self.view = View()
+        check_context(self.pipeline, assumed.context)
 
     @property
     def summary(self) -> DataFrame:
@@ -147,6 +150,7 @@ class ModelSummary(Facts, Exports):
         memory: str | int | None = None,
         optimizer: Any = None,
         flops: bool | None = None,
+        context: int | str | None = None,
         fix: bool = False,
     ) -> None:
         """Display another view of the same summary; in a plain script, print it.
@@ -158,6 +162,7 @@ class ModelSummary(Facts, Exports):
             memory: Another memory budget, ``"24GB"``.
             optimizer: Another optimizer for the training step.
             flops: Whether FLOPs are shown in the place of MACs: two each.
+            context: Another context to measure, ``"32k"``.
             fix: Whether to print the best fix of a failure too, as a diff.
         """
         from IPython import get_ipython
@@ -165,7 +170,8 @@ class ModelSummary(Facts, Exports):
 
         shown = copy.copy(self)  # shares the pipeline
         shown.view = make_view(self.view, depth=depth, ops=ops, columns=columns, flops=flops)
-        shown.assumed = read_assumptions(self.pipeline.model(), memory, optimizer, base=self.assumed)
+        shown.assumed = read_assumptions(self.pipeline.model(), memory, optimizer, context=context, base=self.assumed)
+        check_context(self.pipeline, shown.assumed.context)
         if get_ipython() is None:
             sys.stdout.write(f"{shown}\n")
         else:

@@ -15,9 +15,11 @@ import modelsummary_ipy
 PUBLIC = [
     "AtenOp",
     "BackwardOp",
+    "Cache",
     "Change",
     "CheckError",
     "Comparison",
+    "Context",
     "Cost",
     "Fix",
     "Flag",

@@ -21,6 +21,7 @@ __all__ = [
     "find_largest_batch",
     "fit_batch",
     "read_budget",
+    "read_context",
     "write_budget",
 ]
 
@@ -30,6 +31,8 @@ _STATES = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2, "lion": 1}
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<prefix>[KMGT]?)(?P<binary>i?)B?", re.IGNORECASE)
+_LENGTH = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kKmM]?)")
+_POSITIONS = {"": 1, "k": 1024, "m": 1024**2}
 _EXAMPLE = "memory='24GB'"
 
 #: A batch that still fits at this size is bounded by something else.
@@ -62,6 +65,28 @@ def read_budget(memory: Any) -> int | None:
     if nbytes is None or not math.isfinite(nbytes) or nbytes < 1:
         raise InputError(f"memory={memory!r}", "an amount with a unit, or a number of bytes", _EXAMPLE)
     return int(nbytes)
+
+
+def read_context(context: int | str | None) -> int | None:
+    """Read the length of a context: ``"32k"`` is 32,768 positions, as models are named by.
+
+    Raises:
+        InputError: If it is no length, or not two positions.
+
+    Example:
+        >>> read_context("32k"), read_context("1.5K"), read_context(1000)
+        (32768, 1536, 1000)
+    """
+    if context is None:
+        return None
+    length: float = 0
+    if isinstance(context, int) and not isinstance(context, bool):
+        length = context
+    elif isinstance(context, str) and (match := _LENGTH.fullmatch(context.strip())) is not None:
+        length = float(match["number"]) * _POSITIONS[match["unit"].lower()]
+    if length < 2 or length != math.floor(length):
+        raise InputError(f"context={context!r}", "a number of positions, two or more", "context='32k'")
+    return int(length)
 
 
 def write_budget(nbytes: int, typed: Any = None) -> str:

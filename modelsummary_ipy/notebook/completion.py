@@ -27,6 +27,7 @@ _DTYPES = ("float16", "bfloat16", "float32", "float64", "int32", "int64", "bool"
 _VALUES = {
     "depth": ("1", "2", "3", "all"),
     "memory": ("16GB", "24GB", "40GB", "80GB"),
+    "context": ("4k", "32k", "128k"),
     "out": ("ms",),
     "dtype": _DTYPES,
 }

@@ -113,6 +113,10 @@ class SummaryMagics(Magics):
     )
     @argument("--precision", choices=PRECISIONS[1:], help="Precision of the training step, if not that of the model.")
     @argument("--accumulate", type=int, metavar="N", help="Add the gradients of N batches before the optimizer's step.")
+    @argument(
+        "--context",
+        help="Length of a context, 32k: its cache, prefill and decode; with --memory what fits.",
+    )
     @argument("--loss", help="Loss of the training step: nn.CrossEntropyLoss(), a variable; default: sum of outputs.")
     @argument("--fix", action="store_true", help="If it fails, show the best fix as a diff, and offer it as a cell.")
     @argument("--trace-once", action="store_true", help="Run the forward's Python exactly once: no formulas, no fixes.")
@@ -243,6 +247,7 @@ class SummaryMagics(Magics):
             "precision": options.precision or PRECISIONS[0],
             "accumulate": 1 if options.accumulate is None else options.accumulate,
             "loss": evaluate(options.loss, names) if options.loss else None,
+            "context": options.context,
             "trace_once": options.trace_once,
         }
 

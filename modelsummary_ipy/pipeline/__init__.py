@@ -1,6 +1,6 @@
 """The stages of one summary: the request, what is computed of a trace when it is needed, and how it is read."""
 
-from modelsummary_ipy.pipeline.facts import Facts
+from modelsummary_ipy.pipeline.facts import Facts, check_context
 from modelsummary_ipy.pipeline.request import Assumptions, Request, read_assumptions
 from modelsummary_ipy.pipeline.stages import Pipeline, observed, trace_model
 from modelsummary_ipy.tracing.progress import TraceCancelled
@@ -11,6 +11,7 @@ __all__ = [
     "Pipeline",
     "Request",
     "TraceCancelled",
+    "check_context",
     "observed",
     "read_assumptions",
     "trace_model",

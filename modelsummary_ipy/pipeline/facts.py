@@ -9,12 +9,13 @@ from typing import Literal
 
 from modelsummary_ipy.pipeline.request import Assumptions
 from modelsummary_ipy.pipeline.stages import Pipeline
+from modelsummary_ipy.records.cache import Cache, Context
 from modelsummary_ipy.records.errors import ForwardError, InputError
 from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import Formula
 from modelsummary_ipy.records.training import Training
 
-__all__ = ["Facts"]
+__all__ = ["Facts", "check_context"]
 
 
 class Facts:
@@ -110,6 +111,24 @@ class Facts:
         return self.pipeline.counted.unknown_ops
 
     @property
+    def cache(self) -> Cache | None:
+        """What the forward gives back to be passed to the next one, a key-value cache or a state; ``None`` if nothing.
+
+        Its bytes as a formula come from traces at other batches and lengths, and agree with all of them.
+        """
+        return self.pipeline.cache
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Bytes of that cache at the sizes that were traced; ``None`` if there is none."""
+        return None if self.pipeline.cache is None else self.pipeline.cache.nbytes
+
+    @property
+    def context(self) -> Context | None:
+        """What the context takes that was asked for; ``None`` if none was."""
+        return self.pipeline.context(self.assumed.context, self.assumed.budget)
+
+    @property
     def memory(self) -> Memory:
         """Where the memory goes, what a training step takes, and, with a budget, the largest batch that fits it."""
         return self.pipeline.memory(self.assumed)
@@ -155,3 +174,20 @@ class Facts:
     def story(self) -> Story:
         """All facts behind the summary, with the flags; formulas only if they were found before."""
         return self.pipeline.known(self.assumed)
+
+
+def check_context(pipeline: Pipeline, length: int | None) -> None:
+    """Check that a context can be measured, before anything is shown.
+
+    Raises:
+        InputError: If the forward gives no cache back, or no context of it can be so long.
+    """
+    trace, request = pipeline.traced.trace, pipeline.traced.request
+    if length is None or trace.failure is not None:
+        return
+    traces = pipeline.cache_traces()
+    if traces is not None:
+        traces.check(length)
+    elif pipeline.bare_cache is None:
+        example = "use_cache=True" if request is not None and "use_cache" in request.names else ""
+        raise InputError(f"context={length:,}, and the forward gives no cache back", "a model that gives one", example)

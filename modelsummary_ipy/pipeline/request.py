@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from modelsummary_ipy.costs import read_budget, write_budget
+from modelsummary_ipy.costs import read_budget, read_context, write_budget
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.records.errors import InputError
@@ -59,11 +59,13 @@ class Assumptions(NamedTuple):
         step: Optimizer and loss of the step.
         budget: Bytes there are, ``None`` if not requested.
         budget_text: The budget as it is shown, in the unit in which it was typed: ``"24 GB"``.
+        context: Length of the context to measure, ``None`` if not requested.
     """
 
     step: StepSettings
     budget: int | None = None
     budget_text: str = ""
+    context: int | None = None
 
 
 def read_assumptions(
@@ -73,6 +75,7 @@ def read_assumptions(
     loss: Callable[..., Any] | None = None,
     precision: str | None = None,
     accumulate: int | None = None,
+    context: int | str | None = None,
     base: Assumptions | None = None,
 ) -> Assumptions:
     """Read a memory budget and what a step is made of; what is ``None`` stays as in ``base``.
@@ -82,7 +85,9 @@ def read_assumptions(
     """
     check_loss(loss)
     budget = read_budget(memory)
+    length = read_context(context)
     base = base or Assumptions(StepSettings(read_optimizer("adamw")))
+    base = base if length is None else base._replace(context=length)
     step = base.step
     if optimizer is not None:
         step = step._replace(optimizer=read_optimizer(optimizer, model))
@@ -97,7 +102,7 @@ def read_assumptions(
         step = step._replace(accumulate=accumulate)
     if budget is None:
         return base._replace(step=step)
-    return Assumptions(step, budget, write_budget(budget, memory))
+    return base._replace(step=step, budget=budget, budget_text=write_budget(budget, memory))
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

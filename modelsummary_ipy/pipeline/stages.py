@@ -29,8 +29,10 @@ from modelsummary_ipy.inputs import check_device
 from modelsummary_ipy.isolation.forks import ForkedLock
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
+from modelsummary_ipy.pipeline.caches import CacheTraces
 from modelsummary_ipy.pipeline.fixes import FixTrials
 from modelsummary_ipy.pipeline.request import Assumptions, Request
+from modelsummary_ipy.records.cache import Cache, Context, find_cache
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.op_events import AxisFinding
@@ -143,6 +145,7 @@ class Pipeline:
         self.bare = Story(traced.trace, rows, expect=request.expect)  # before any other stage
         self._memories: dict[Assumptions, Memory] = {}
         self._steps: dict[StepSettings, Training] = {}
+        self._contexts: dict[tuple[int | None, int | None], Context] = {}
         self._seconds, self._limit = seconds, SECONDS + seconds
         failure = traced.trace.failure
         has_interrupt = failure is not None and failure.interrupted
@@ -412,13 +415,53 @@ class Pipeline:
 
         return fit_batch(memory, size, infer, lambda other: self._trace_step(assumed.step, {name: other}).peak_bytes)
 
+    # -- the cache ----------------------------------------------------------------------------------------------------
+
+    @property
+    def bare_cache(self) -> Cache | None:
+        """What the forward gives back for the next one."""
+        request = self.traced.request
+        return find_cache(self.traced.trace, request.names) if request is not None else None
+
+    def cache_traces(self, time: Allowance | None = None) -> CacheTraces | None:
+        """What traces it at other lengths; ``None`` if there is none, or it can't be traced with fakes."""
+        found, request, first = self.bare_cache, self._again, self.traced.trace
+        if found is None or request is None or first.engine != "fake":
+            return None
+        return CacheTraces(found, request, first, self.batch.names, time)
+
+    @stage
+    def cache(self) -> Cache | None:
+        """The cache with its bytes as a formula."""
+        return self._fit_cache()
+
+    @stage
+    def cache_in_time(self) -> Cache | None:
+        """The same with the formula if it is found within the time limit."""
+        with self._time.spent():
+            return self._fit_cache(self._time)
+
+    def _fit_cache(self, time: Allowance | None = None) -> Cache | None:
+        traces = self.cache_traces(time)
+        return self.bare_cache if traces is None else attempt("fitting a cache", self._errors, traces.fit, None)
+
+    def context(self, length: int | None, budget: int | None) -> Context | None:
+        """What a context takes, and with a budget what fits."""
+        with InterruptsDeferred(), self.lock:
+            traces = self.cache_traces() if length is not None and (length, budget) not in self._contexts else None
+            if traces is not None and length is not None:
+                failed = Context(length, reason="it could not be traced")
+                measure = partial(traces.measure, length, budget)
+                self._contexts[length, budget] = attempt("measuring a context", self._errors, measure, failed)
+            return self._contexts.get((length, budget))
+
     # -- all together -------------------------------------------------------------------------------------------------
 
     def known(self, assumed: Assumptions) -> Story:
         """The trace with its flags, and what else was computed before."""
         computed = vars(self)
         counted = computed.get("weighed") or computed.get("counted")
-        return self._build_story(counted, self._memories.get(assumed), self._steps.get(assumed.step))
+        return self._build_story(assumed, counted, self._memories.get(assumed), self._steps.get(assumed.step))
 
     def shown(self, assumed: Assumptions, formulas: WhenFormulas, *, with_bytes: bool) -> Story:
         """All that is displayed.
@@ -443,25 +486,31 @@ class Pipeline:
             self._judged  # noqa: B018  # what is computed here is computed within the time
             if formulas == "usual" and self.is_short:
                 self.found_in_time  # noqa: B018  # as far as they are found
+                self.cache_in_time  # noqa: B018  # the same
             self.error  # noqa: B018  # explains a failure, which may fail too
         if with_bytes or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
             counted, memory = self.weighed, self.memory(assumed)
         else:
             counted, memory = self.counted, None
-        return self._build_story(counted, memory, self._steps.get(assumed.step))
+        self.context(assumed.context, assumed.budget)
+        return self._build_story(assumed, counted, memory, self._steps.get(assumed.step))
 
-    def _build_story(self, counted: Counted | None, memory: Memory | None, training: Training | None) -> Story:
-        story = self._judged
+    def _build_story(
+        self, assumed: Assumptions, counted: Counted | None, memory: Memory | None, training: Training | None
+    ) -> Story:
+        story, computed = self._judged, vars(self)
         if "found" in vars(self):
             story = _with_formulas(story, self.found)
         elif "found_in_time" in vars(self):
             story = _with_formulas(story, self.found_in_time)
         stopped = self._stopped
         costs, unknown = counted or Counted({}, ())
+        cache = computed.get("cache") or computed.get("cache_in_time") or self.bare_cache
         errors = tuple(self._errors)
         return replace(
             story, costs=costs, unknown_ops=unknown, memory=memory, training=training, internal_errors=errors,
-            stopped=stopped, backward={} if training is None else self.backward(training),
+            stopped=stopped, backward={} if training is None else self.backward(training), cache=cache,
+            context=self._contexts.get((assumed.context, assumed.budget)),
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from modelsummary_ipy.records.cache import Cache, Context
 from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.trace import Absence, Formula, Kind, Severity, Status, TensorSpec, Trace
 from modelsummary_ipy.records.training import Training
@@ -249,6 +250,8 @@ class Story:
         internal_errors: What of this package failed, ``"rule grown-map failed: please report it"``.
         axis_findings: Operations that do to axes what is probably not meant, as rules read them.
         training: The training step; ``None`` until traced.
+        cache: What the forward gives back for the next one; ``None`` if nothing, or until looked for.
+        context: What a context takes; ``None`` unless requested.
         backward: Multiply-adds of the backward by row, all in it included; empty where no step was traced.
     """
 
@@ -270,6 +273,8 @@ class Story:
     axis_findings: tuple[AxisFinding, ...] = ()
     training: Training | None = None
     backward: Mapping[int, int | None] = field(default_factory=dict)
+    cache: Cache | None = None
+    context: Context | None = None
 
     @cached_property
     def row_of_call(self) -> Mapping[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from modelsummary_ipy.display.render.formatting import format_bytes, format_decimal_bytes, plain
 from modelsummary_ipy.records.summary import Memory, Story
 
-__all__ = ["bytes_writer", "find_fit", "find_peak_place", "find_step_failure"]
+__all__ = ["bytes_writer", "find_cache_lines", "find_fit", "find_peak_place", "find_step_failure"]
 
 
 def bytes_writer(memory: Memory) -> Callable[[int], str]:
@@ -52,6 +52,28 @@ def find_peak_place(story: Story) -> str:
     row = story.rows[step.peak_row]
     name = plain(row.path) if row.kind == "module" and row.path else plain(row.type_name)
     return f" at the {phase} of {name}" + (f" ({plain(row.source)})" if row.source else "")
+
+
+def find_cache_lines(story: Story) -> tuple[tuple[str, str], ...]:
+    """``("cache 8.00 KiB", "256 · B · T bytes")``, and what the context takes that was asked for."""
+    lines = []
+    write = bytes_writer(story.memory) if story.memory is not None else format_bytes
+    if story.cache is not None:
+        formula = f"{plain(story.cache.formula)} bytes" if story.cache.formula else plain(story.cache.parameter)
+        lines.append((f"cache {write(story.cache.nbytes)}", formula))
+    context = story.context
+    if context is None:
+        return tuple(lines)
+    head = f"context {context.length:,}"
+    if context.prefill_bytes is None or context.decode_bytes is None or context.cache_bytes is None:
+        return (*lines, (head, f"unknown: {plain(context.reason)}"))
+    peaks = f"{write(context.prefill_bytes)} to prefill, {write(context.decode_bytes)} to decode"
+    parts = [f"cache {write(context.cache_bytes)}", peaks]
+    if context.longest is not None:
+        parts.append(f"longest that fits {context.longest:,}")
+    if context.most_batch is not None:
+        parts.append(f"largest batch {context.most_batch:,}" if context.most_batch else "no batch of it fits")
+    return (*lines, (head, "; ".join(parts)))
 
 
 def find_step_failure(story: Story) -> str:

@@ -164,6 +164,10 @@ def to_dict(story: Story, error: ForwardError | None = None) -> dict[str, Any]:
         "stopped": story.stopped,
         "internal_errors": list(story.internal_errors),
         "memory": None if memory is None else _memory(story),
+        "cache": None if story.cache is None else {
+            "parameter": story.cache.parameter, "bytes": story.cache.nbytes, "formula": story.cache.formula or None,
+        },
+        "context": None if story.context is None else story.context._asdict(),
         "constraints": list(story.constraints),
         "failed_at": [{"sizes": sizes, "reason": reason} for sizes, reason in story.failed_at],
         "flags": [

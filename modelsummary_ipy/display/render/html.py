@@ -18,6 +18,7 @@ from modelsummary_ipy.display.outline import Outline, build_outline
 from modelsummary_ipy.display.render import formatting, header, labels
 from modelsummary_ipy.display.render.detail import Operations, find_detail
 from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_names
+from modelsummary_ipy.display.render.fit import find_cache_lines
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
 from modelsummary_ipy.display.render.largest import Largest, find_key, find_largest, name_rows
 from modelsummary_ipy.display.render.plain_rows import lay_out_plain
@@ -243,7 +244,7 @@ def _totals(story: Story, view: View, outline: Outline) -> list[_Total]:
             what, label = ("activation", "share of memory kept for the backward pass")
         bars, largest = build_icicle(story, what), find_largest(story, outline, keys, what) if step else ()
         totals.append(_Total(number, f"to {rest}", label, bars, parts, True, largest, step))
-    return totals
+    return [*totals, *(_Total(head, rest) for head, rest in find_cache_lines(story))]
 
 
 def _kinds(story: Story, view: View) -> tuple[Share, ...]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
+from modelsummary_ipy.display.render.fit import find_cache_lines
 from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View
@@ -55,7 +56,8 @@ def _header(story: Story, view: View) -> Iterator[str]:
             yield f"*{_escape(line)}*\n"
     yield " · ".join([f"**{_escape(header.find_title(story))}**", *map(_escape, header.find_totals(story, view))])
     given = [f"- input {_escape(str(leaf))}" for leaf in header.find_given(story)]
-    lines = filter(None, (header.write_kinds(story, view), *header.find_caveats(story, view)))
+    caches = (f"{head}: {rest}" for head, rest in find_cache_lines(story))
+    lines = filter(None, (*caches, header.write_kinds(story, view), *header.find_caveats(story, view)))
     caveats = [f"- {_escape(line)}" for line in lines]
     if given or caveats:
         yield "\n" + "\n".join(given + caveats)

@@ -10,6 +10,7 @@ from itertools import zip_longest
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
+from modelsummary_ipy.display.render.fit import find_cache_lines
 from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View
@@ -82,6 +83,8 @@ def _header(story: Story, view: View, width: int | None) -> Iterator[str]:
     if len(given) > 8:
         yield f"  … {formatting.plural(len(given) - 8, 'more input')}"
     yield from _wrap([" · ".join(header.find_totals(story, view))], width, "  ")
+    for head, rest in find_cache_lines(story):
+        yield from _wrap([f"{head}: {rest}"], width, "  ")
     if kinds := header.write_kinds(story, view):
         yield from _wrap([kinds], width, "  ")
     for line in header.find_caveats(story, view):

@@ -8,6 +8,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -156,6 +157,20 @@ class StepLog:
             life = self._known.get(storage_key(storage)) if storage is not None else None
             if life is not None and life.category is None:
                 life.category, life.param = category, param
+
+    def follow_inputs(self, tensors: Iterable[Tensor]) -> None:
+        """Follow the inputs of one more forward, which live from now on to the end."""
+        for tensor in tensors:
+            self._follow(tensor, "input")
+
+    def find_peak(self, since: int = 0) -> int | None:
+        """Return the most that lives at one time from a moment on; ``None`` if nothing was made since."""
+        last = len(self.moments) - 1
+        changes = [0] * (last + 2)
+        for life in self.lives:
+            changes[life.birth] += life.nbytes
+            changes[(last if life.death is None else life.death) + 1] -= life.nbytes
+        return max([*accumulate(changes[:-1])][since:], default=None)
 
     def find_maker(self, number: int | None) -> RunningCall | None:
         """Return the call in which an autograd node was made."""

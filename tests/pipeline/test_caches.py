@@ -1,0 +1,278 @@
+"""Caches: their bytes and the peaks of prefill and decode, as in real runs of small models of many families."""
+
+from __future__ import annotations
+
+import gc
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.costs import read_context
+from modelsummary_ipy.records.cache import Context
+from modelsummary_ipy.records.errors import InputError
+from tests.reference import quietly
+from tests.tracing.real_step import _Storages
+
+TINY: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 100,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+GROUPED = {**TINY, "num_key_value_heads": 2}
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 4, "mamba_n_groups": 1, "mamba_chunk_size": 16}
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def causal(name: str, **settings: Any) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{name}Config")(**settings)
+        model: nn.Module = transformers.AutoModelForCausalLM.from_config(config).eval()
+        return model
+
+    return build
+
+
+class Own(nn.Module):
+    """One attention layer that takes and gives keys and values in a plain tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.qkv, self.out = nn.Embedding(100, 16), nn.Linear(16, 48), nn.Linear(16, 100)
+
+    def forward(self, ids: Tensor, kv_cache: Any = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        query, key, value = self.qkv(self.embed(ids)).chunk(3, -1)
+        if kv_cache is not None:
+            key, value = torch.cat([kv_cache[0], key], 1), torch.cat([kv_cache[1], value], 1)
+        scores = (query @ key.transpose(1, 2)).softmax(-1)
+        return self.out(scores @ value), (key, value)
+
+
+#: A model, its formula by hand, in float32: 4 bytes, keys and values, 2 layers.
+FAMILIES: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    # 4 heads of 8
+    "full": (causal("GPT2", n_embd=32, n_layer=2, n_head=4, vocab_size=100, n_positions=64, bos_token_id=1,
+                    eos_token_id=2), f"{4 * 2 * 2 * 4 * 8} · B · T"),
+    "alibi": (causal("Bloom", hidden_size=32, n_layer=2, n_head=4, vocab_size=100), "512 · B · T"),
+    # 2 heads of 8
+    "grouped": (causal("Llama", **GROUPED), "256 · B · T"),
+    "one key head": (causal("GPTBigCode", n_embd=32, n_layer=2, n_head=4, vocab_size=100), "128 · B · T"),
+    # the last 23 positions are kept: with the next one they make 24
+    "sliding": (causal("Mistral", **GROUPED, sliding_window=24), "256 · B · min(T, 23)"),
+    "every other layer": (causal("Gemma2", **GROUPED, sliding_window=24, head_dim=8),
+                          "128 · B · T + 128 · B · min(T, 23)"),
+    # 16 of the latent and 4 of the rotary part, once for all heads
+    "latent": (causal("DeepseekV3", **TINY, kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=4, qk_nope_head_dim=8,
+                      v_head_dim=8, first_k_dense_replace=2, num_key_value_heads=4), f"{4 * 2 * (16 + 4)} · B · T"),
+    # 64 channels: a window of 4 for the convolution, and states of 4
+    "state": (causal("Mamba", hidden_size=32, num_hidden_layers=2, vocab_size=100, state_size=4),
+              f"{4 * 2 * 64 * (4 + 4):,} · B"),
+    # one layer of each kind; 64 + 2 · 4 channels in the convolution
+    "hybrid": (causal("Bamba", **GROUPED, attn_layer_indices=[1], **MAMBA),
+               f"128 · B · T + {4 * (72 * 4 + 8 * 8 * 4):,} · B"),
+    "hybrid, Jamba": (causal("Jamba", **GROUPED, attn_layer_period=2, attn_layer_offset=1, num_experts=2,
+                             mamba_d_state=4), f"128 · B · T + {4 * 64 * (4 + 4):,} · B"),
+    "own": (Own, "128 · B · T"),
+}  # fmt: skip
+#: What latent attention caches differs between releases: keys and values of every head before.
+CACHES_LATENT = hasattr(transformers, "__version__") and int(transformers.__version__.split(".")[0]) >= 5
+
+
+def read_bytes(value: Any) -> int:
+    """Bytes of all tensors that a real run gave back, through its objects."""
+    seen: dict[int, Tensor] = {}
+
+    def walk(item: Any) -> None:
+        if isinstance(item, Tensor):
+            seen[id(item)] = item
+        elif isinstance(item, dict):
+            for each in item.values():
+                walk(each)
+        elif isinstance(item, (list, tuple)):
+            for each in item:
+                walk(each)
+        elif hasattr(item, "__dict__") and not isinstance(item, (type, nn.Module)):
+            walk({name: each for name, each in vars(item).items() if not name.startswith("_")})
+
+    walk(value)
+    return sum(tensor.numel() * tensor.itemsize for tensor in seen.values() if tensor.is_floating_point())
+
+
+def evaluate(formula: str, batch: int, length: int) -> int:
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", formula).replace("·", "*").replace("−", "-")
+    return int(eval(text, {"B": batch, "T": length, "min": min}))
+
+
+def run_real(model: nn.Module, batch: int, length: int) -> Any:
+    with torch.no_grad():
+        return model(torch.zeros(batch, length, dtype=torch.int64))
+
+
+def take_cache(output: Any) -> Any:
+    if isinstance(output, tuple):
+        return output[-1]
+    return output["past_key_values"] if "past_key_values" in output else output["cache_params"]
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if CACHES_LATENT or name != "latent"])
+def test_the_formula_is_the_one_by_hand_and_holds_in_real_runs(name: str) -> None:
+    make, by_hand = FAMILIES[name]
+    model = make()
+    with quietly():
+        ms = ModelSummary(model, input_size=(2, 6))
+        assert ms.cache is not None
+        assert ms.cache.formula == by_hand
+        for batch, length in ((2, 6), (1, 3), (3, 22), (1, 23), (2, 24), (1, 40)):
+            real = read_bytes(take_cache(run_real(model, batch, length)))
+            assert evaluate(ms.cache.formula, batch, length) == real
+        assert ms.cache_bytes == evaluate(by_hand, 2, 6)
+
+
+def test_llama_3_8b() -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8,
+        vocab_size=128256, max_position_embeddings=8192, dtype=torch.bfloat16,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config).to(torch.bfloat16).eval()
+    ms = ModelSummary(model, input_size=(1, 64))
+    assert ms.cache is not None
+    assert ms.cache.formula == "131,072 · B · T"  # 2 bytes · keys and values · 32 layers · 8 heads · 128
+    assert ms.cache_bytes == 2 * 2 * 32 * 8 * 128 * 64
+    assert ms.cache.lengths[-1] == 131_072
+
+
+def test_an_encoder_and_a_decoder_have_lengths_of_their_own() -> None:
+    settings = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 100}
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**settings)).eval()
+    ms = ModelSummary(model, {"input_ids": (2, 12), "decoder_input_ids": (2, 5)})
+    assert ms.cache is not None
+    assert ms.cache.formula == "512 · B · T + 512 · B · T2"
+    assert ms.cache_bytes == 512 * 2 * (12 + 5)
+
+
+# -- a context --------------------------------------------------------------------------------------------------------
+
+
+def follow_real(model: nn.Module, batch: int, length: int, parameter: str) -> Context:
+    """The peaks of a real prefill, and of a real step after one that is a position shorter."""
+
+    def follow(before: int, then: bool) -> int:
+        gc.collect()
+        gc.disable()
+        try:
+            storages = _Storages()
+            ids = torch.zeros(batch, before, dtype=torch.int64)
+            last = torch.zeros(batch, 1, dtype=torch.int64)
+            for tensor in [*model.parameters(), *model.buffers(), ids]:
+                storages.see(tensor)
+            storages.live.append(storages.now)
+            with torch.no_grad(), storages:
+                output = model(ids)
+                if not then:
+                    return max(storages.live)
+                cache = take_cache(output)
+                del output
+                storages.see(last)
+                begin = len(storages.live)
+                model(last, **{parameter: cache})
+            return max(storages.live[begin:])
+        finally:
+            gc.enable()
+
+    return Context(length, batch, None, follow(length, False), follow(length - 1, True))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_prefill_and_decode_take_what_they_take_for_real(name: str) -> None:
+    model = FAMILIES[name][0]()
+    with quietly():
+        ms = ModelSummary(model, input_size=(2, 6), context=40)
+        assert ms.cache is not None
+        assert ms.context is not None
+        assert ms.context.reason == ""
+        real = follow_real(model, 2, 40, ms.cache.parameter)
+        assert (ms.context.prefill_bytes, ms.context.decode_bytes) == (real.prefill_bytes, real.decode_bytes)
+        assert ms.context.cache_bytes == read_bytes(take_cache(run_real(model, 2, 40)))
+
+
+def test_what_fits_was_measured_and_one_more_was_not_small_enough() -> None:
+    make = FAMILIES["grouped"][0]
+    budget = 1_000_000
+    found = ModelSummary(make(), input_size=(2, 6), context=64, memory=budget).context
+    assert found is not None
+    assert found.longest is not None
+    assert found.most_batch is not None
+
+    def peak(batch: int, length: int) -> int:
+        real = follow_real(make(), batch, length, "past_key_values")
+        assert real.peak_bytes is not None
+        return real.peak_bytes
+
+    assert peak(2, found.longest) <= budget < peak(2, found.longest + 1)
+    assert peak(found.most_batch, 64) <= budget < peak(found.most_batch + 1, 64)
+
+
+def test_a_table_of_positions_ends_a_context() -> None:
+    make = FAMILIES["full"][0]
+    with pytest.raises(InputError, match="context=65, and the model has 64 positions"):
+        ModelSummary(make(), input_size=(2, 6), context=65)
+    found = ModelSummary(make(), input_size=(2, 6), context=64, memory="10GB").context
+    assert found is not None
+    assert found.longest == 64
+    cache = ModelSummary(make(), input_size=(2, 6)).cache
+    assert cache is not None
+    assert (cache.most_positions, cache.lengths[-1]) == (64, 64)
+
+
+def test_a_model_without_a_cache_has_no_context() -> None:
+    with pytest.raises(InputError, match=r"context=32,768, and the forward gives no cache back"):
+        ModelSummary(nn.Linear(4, 4), (2, 4), context="32k")
+    model = FAMILIES["grouped"][0]()
+    with pytest.raises(InputError, match="use_cache=True"):
+        ModelSummary(model, {"input_ids": (2, 6), "use_cache": False}, context=64)
+    assert ModelSummary(model, {"input_ids": (2, 6), "use_cache": False}).cache_bytes is None
+
+
+@pytest.mark.parametrize("wrong", ["long", "32 kB", -3, 1, 2.5, True, "0", ""])
+def test_what_is_no_length_is_refused(wrong: Any) -> None:
+    with pytest.raises(InputError, match="two or more"):
+        ModelSummary(nn.Linear(4, 4), (2, 4), context=wrong)
+
+
+def test_a_length_is_read_as_models_are_named() -> None:
+    assert [read_context(text) for text in ("32k", "128K", "1M", "1000", 7)] == [32_768, 131_072, 1_048_576, 1000, 7]
+
+
+def test_the_summary_has_a_line_for_each() -> None:
+    model = FAMILIES["grouped"][0]()
+    ms = ModelSummary(model, input_size=(2, 6), context=40, memory="2MB")
+    ms.pipeline.allow(1000)
+    text = str(ms)
+    assert "cache 3.07 KB: 256 · B · T bytes" in text
+    found = re.search(r"context 40: cache 20.5 KB; (.*) to prefill, (.*) to decode; longest that fits ([\d,]+); ", text)
+    assert found is not None
+
+
+class Stateless(nn.Module):
+    """Gives a tuple back, and takes nothing of it."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        return x, (x + 1, x - 1)
+
+
+def test_what_no_parameter_takes_is_no_cache() -> None:
+    assert ModelSummary(Stateless(), (2, 4)).cache is None
+    assert ModelSummary(nn.LSTM(4, 4), (2, 3, 4)).cache is None

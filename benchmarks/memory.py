@@ -84,6 +84,7 @@ def measure_mem_tracker(case: Case) -> float:
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()
+                del output, loss
         peak = tracker.get_tracker_snapshot("peak")
     return max(each["Total"] for each in peak.values())
 

@@ -17,9 +17,10 @@ from modelsummary_ipy.display.render.frame import to_dict
 from modelsummary_ipy.display.render.header import find_failed
 from modelsummary_ipy.display.render.html import render_html
 from modelsummary_ipy.display.render.markdown import render_markdown
+from modelsummary_ipy.display.render.size_cells import format_leaf, format_leaves
 from modelsummary_ipy.display.render.text import render_text
 from modelsummary_ipy.records.summary import Story
-from modelsummary_ipy.records.trace import Source
+from modelsummary_ipy.records.trace import Source, TensorSpec
 from modelsummary_ipy.records.view import View
 from tests import stories
 from tests.stories import StoryBuilder
@@ -262,3 +263,16 @@ def test_a_line_tells_which_kinds_do_the_work() -> None:
     assert "  MACs: Linear 97.1%, scaled_dot_product_attention 2.9%" in render_text(story, View()).splitlines()
     assert "FLOPs: Linear 97.1%" in render_markdown(story, View(flops=True))
     assert "MACs: " not in render_text(stories.two_convs(), View())
+
+
+def test_the_tensors_of_a_cache_share_a_line() -> None:
+    def give(layer: int, what: str, length: int = 16) -> TensorSpec:
+        return TensorSpec(f".past_key_values.layers[{layer}].{what}", (2, 4, length, 8), "float32", "cpu")
+
+    logits = TensorSpec(".logits", (2, 16, 100), "float32", "cpu")
+    leaves = [logits, *(give(layer, what) for layer in range(3) for what in ("keys", "values")), give(3, "keys", 5)]
+    assert [format_leaf(line) for line in format_leaves(leaves)] == [
+        ".logits [2, 16, 100]",
+        ".past_key_values.layers[0].keys … .past_key_values.layers[2].values 6 × [2, 4, 16, 8]",
+        ".past_key_values.layers[3].keys [2, 4, 5, 8]",
+    ]

@@ -73,6 +73,8 @@ def find_cache_lines(story: Story) -> tuple[tuple[str, str], ...]:
         parts.append(f"longest that fits {context.longest:,}")
     if context.most_batch is not None:
         parts.append(f"largest batch {context.most_batch:,}" if context.most_batch else "no batch of it fits")
+    if any(fact.spec.device == "meta" for fact in story.trace.inputs):
+        parts.append("on the meta device, where attention keeps all its scores: device cpu has kernels that do not")
     return (*lines, (head, "; ".join(parts)))
 
 

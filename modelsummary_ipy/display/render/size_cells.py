@@ -9,7 +9,7 @@ from typing import NamedTuple
 from modelsummary_ipy.display.render.formatting import brief, format_dim
 from modelsummary_ipy.records.trace import Formula, TensorSpec
 
-#: From this many leaves on, neighbours that differ in a number of their key share a line.
+#: From this many leaves on, neighbours that differ in a number of their key, or are in one list, share a line.
 _MANY_LEAVES = 5
 _MOST_LABEL = 100
 _MOST_DIMS = 24
@@ -54,7 +54,9 @@ def format_leaves(
     formulas: Sequence[Formula | None] = (),
     against: Sequence[TensorSpec] = (),
 ) -> tuple[Line, ...]:
-    """One line per leaf; from the fifth on, neighbours of one size whose keys differ in numbers only share a line.
+    """One line per leaf; of five and more, neighbours of one size share a line that are in one list (those of a cache).
+
+    So do those whose keys differ in numbers only.
 
     Args:
         leaves: Tensors in or out of a call.
@@ -66,9 +68,9 @@ def format_leaves(
     while start < len(leaves):
         stop = start + 1
         if len(leaves) >= _MANY_LEAVES:
-            key = _DIGITS.sub("#", leaves[start].name)
+            key, known = _find_list(leaves[start].name), formulas[start : start + 1]
             while stop < len(leaves) and leaves[stop].shape == leaves[start].shape:
-                if _DIGITS.sub("#", leaves[stop].name) != key:
+                if _find_list(leaves[stop].name) != key or formulas[stop : stop + 1] != known:
                     break
                 stop += 1
         first, last = leaves[start], leaves[stop - 1]
@@ -78,6 +80,11 @@ def format_leaves(
         lines.append(Line(brief(label, _MOST_LABEL), first.shape, stop - start, bold, formula))
         start = stop
     return tuple(lines)
+
+
+def _find_list(name: str) -> str:
+    """``.past_key_values.layers`` for ``.past_key_values.layers[3].keys``; else the key without its numbers."""
+    return name.partition("[")[0] or _DIGITS.sub("#", name)
 
 
 def changed_dims(leaf: TensorSpec, against: Sequence[TensorSpec]) -> tuple[bool, ...]:

@@ -47,7 +47,7 @@ OPTIMIZERS: tuple[str, ...] = (
 
 
 #: The precisions that a step may be trained in.
-PRECISIONS: tuple[str, ...] = ("as is", "bf16", "bf16-mixed")
+PRECISIONS: tuple[str, ...] = ("as is", "bf16", "bf16-mixed", "fp16-mixed")
 
 
 class StorageLife(NamedTuple):

@@ -91,23 +91,33 @@ def run_real_step(
     method: str = "forward",
     accumulate: int = 1,
     autocast: bool = False,
+    dtype: torch.dtype = torch.bfloat16,
+    scaled: bool = False,
 ) -> RealStep:
     """Run two steps of training for real and follow the second: the first makes the optimizer's state."""
     call = model if method == "forward" else getattr(model, method)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=scaled)
     own = optimizer([param for param in model.parameters() if param.requires_grad])
 
     def take_step(storages: _Storages | None, step: RealStep) -> None:
         # A region around it, also one that is not enabled, would keep the casts of one in the model to its own end.
-        with torch.autocast("cpu", dtype=torch.bfloat16) if autocast else contextlib.nullcontext():
+        with torch.autocast("cpu", dtype=dtype) if autocast else contextlib.nullcontext():
             output = call(*args, **(kwargs or {}))
             total = loss(output)
         ends = [len(storages.live)] if storages else []
-        total.backward()
+        if scaled:
+            scaler.scale(total).backward()
+        else:
+            total.backward()
         ends += [len(storages.live)] if storages else []
         if storages is not None:
             storages.live.append(storages.now)
         step.gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
-        own.step()
+        if scaled:
+            scaler.step(own)
+            scaler.update()
+        else:
+            own.step()
         if storages is not None:
             first, second = ends
             live = storages.live
@@ -128,10 +138,11 @@ def run_real_step(
         storages, step = _Storages(), RealStep()
         leaves = [leaf for leaf in tree_leaves((args, dict(kwargs or {}))) if isinstance(leaf, Tensor)]
         state = [leaf for leaf in tree_leaves(list(own.state.values())) if isinstance(leaf, Tensor)]
-        for tensor in [*model.parameters(), *model.buffers(), *leaves, *state, *gradients]:
+        scales = [value for value in vars(scaler).values() if isinstance(value, Tensor)]
+        for tensor in [*model.parameters(), *model.buffers(), *leaves, *state, *gradients, *scales]:
             storages.see(tensor)
         step.state = sum(tensor.nbytes for tensor in state)
-        del gradients
+        del gradients, scales
         storages.live.append(storages.now)
         with storages:
             take_step(storages, step)

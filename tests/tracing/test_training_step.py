@@ -449,3 +449,21 @@ def test_a_model_cast_to_bfloat16_takes_what_a_real_one_takes(name: str) -> None
 def test_a_precision_and_a_number_of_batches_are_checked(wrong: Any) -> None:
     with pytest.raises(InputError, match="expected"):
         ModelSummary(nn.Linear(2, 2), (1, 2), **wrong)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw-fused", "sgd-single"])
+@pytest.mark.parametrize("name", ["perceptron", "attention function", "encoder layer", "bert"])
+def test_float16_with_a_scaler_takes_what_a_real_step_takes(name: str, optimizer: str) -> None:
+    make, give = MODELS[name]
+    model, args = make(), give()
+    ours = trace_training(model, *args, precision="fp16-mixed", optimizer=optimizer)
+    options: dict[str, Any] = {"optimizer": real_optimizer(optimizer), "dtype": torch.float16, "scaled": True}
+    assert_equal(ours, run_real_step(copy.deepcopy(model), args, autocast=True, **options))
+
+
+def test_float16_with_a_scaler_adds_the_gradients_of_batches() -> None:
+    make, give = MODELS["perceptron"]
+    model, args = make(), give()
+    ours = trace_training(model, *args, precision="fp16-mixed", accumulate=4)
+    options: dict[str, Any] = {"dtype": torch.float16, "scaled": True, "accumulate": 4}
+    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, autocast=True, **options))

@@ -33,6 +33,8 @@ from modelsummary_ipy.tracing.training_step.storage_lives import Life, StepLog
 
 __all__ = ["StepSettings", "trace_step"]
 
+_AUTOCAST = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
+
 
 class StepSettings(NamedTuple):
     """What a step is made of besides the model.
@@ -40,8 +42,8 @@ class StepSettings(NamedTuple):
     Attributes:
         optimizer: The optimizer.
         loss: A loss; ``None`` for the usual one.
-        precision: ``"as is"``, ``"bf16"`` (model and inputs are cast) or ``"bf16-mixed"`` (forward and loss under
-            autocast).
+        precision: ``"as is"``, ``"bf16"`` (model and inputs are cast), ``"bf16-mixed"`` (forward and loss under
+            autocast) or ``"fp16-mixed"`` (the same in float16, the loss scaled).
         accumulate: How many batches a step takes the gradients of.
     """
 
@@ -105,11 +107,13 @@ class _Step:
         self._settings = settings
         self.log: StepLog
         self._stack = ExitStack()
+        self._scaler = _make_scaler(work) if settings.precision == "fp16-mixed" else None
 
     def autocast(self) -> ExitStack:
         """Begin autocast, which ends with the loss."""
-        if self._settings.precision == "bf16-mixed":
-            self._stack.enter_context(torch.autocast(self._work.device.type, dtype=torch.bfloat16))
+        dtype = _AUTOCAST.get(self._settings.precision)
+        if dtype is not None:
+            self._stack.enter_context(torch.autocast(self._work.device.type, dtype=dtype))
         return self._stack
 
     def make_log(self, current: Callable[[], RunningCall | None]) -> StepLog:
@@ -132,10 +136,18 @@ class _Step:
     def go_backward(self, output: Any) -> Tensor:
         log, params = self.log, self._work.param_tensors
         log.add_lazy(params)
+        if self._scaler is not None:
+            log.add_kept([value for value in vars(self._scaler).values() if isinstance(value, Tensor)])
         loss = make_loss(output, self._settings.loss)
         self._stack.close()
-        log.phase = "backward"
-        loss.backward()
+        if self._scaler is None:
+            log.phase = "backward"
+            loss.backward()
+        else:
+            scaled = self._scaler.scale(loss)
+            log.phase = "backward"
+            scaled.backward()
+            del scaled
         log.node = None
         for index, tensor in params.items():
             if tensor.grad is not None:
@@ -150,7 +162,28 @@ class _Step:
             index = self._work.param_of.get(id(tensor))
             log.name([leaf for _, leaf in find_leaves(state)], "optimizer state", index)
         log.begin_optimizer()
-        optimizer.step()
+        if self._scaler is None:
+            optimizer.step()
+        else:
+            self._step_scaled(optimizer, self._scaler)
+
+    def _step_scaled(self, optimizer: Optimizer, scaler: torch.amp.GradScaler) -> None:
+        """Take a step without an overflow: with one it would be left out."""
+        mode = self._work.fake_mode
+        assert mode is not None
+        mode.assumed_number = 0.0  # gradients that are infinite
+        optimizer.register_step_pre_hook(lambda *_: setattr(mode, "assumed_number", 1.0))
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def _make_scaler(work: Shadow) -> torch.amp.GradScaler:
+    """Make a gradient scaler, with the tensors that it has from the second step on."""
+    assert work.fake_mode is not None
+    scaler = torch.amp.GradScaler(work.device.type)
+    with work.fake_mode:
+        scaler.scale(torch.zeros((), device=work.device))
+    return scaler
 
 
 def _cast(work: Shadow, prepared: Prepared) -> Prepared:

@@ -150,6 +150,13 @@ class StepLog:
             if life is not None:
                 life.birth = 0
 
+    def add_kept(self, tensors: Iterable[Tensor]) -> None:
+        """Count tensors that are there from the beginning, as an optimizer's state is."""
+        for tensor in tensors:
+            life = self._follow(tensor, "optimizer state")
+            if life is not None:
+                life.birth = 0
+
     def name(self, tensors: Iterable[Tensor], category: Category, param: int | None = None) -> None:
         """Say what the storages of tensors are: the optimizer's state, a parameter's gradient."""
         for tensor in tensors:

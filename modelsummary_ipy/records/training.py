@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
+from modelsummary_ipy.records.allocator import CachingAllocator
 from modelsummary_ipy.records.trace import AtenOp, Failure
 
 __all__ = [
@@ -123,7 +124,7 @@ class Training:
     """One step of training: forward, backward and optimizer, as it is from the second step on.
 
     The optimizer's state is there from the beginning, gradients were set to ``None``, output and loss live to the end.
-    The workspace of a kernel, and what an allocator holds in reserve, are not in it.
+    The workspace of a kernel, and what an allocator holds in reserve, are not in it; ``reserved_bytes`` estimates that.
 
     Attributes:
         storages: Every storage, in the order in which they were made.
@@ -176,6 +177,42 @@ class Training:
     def peak_bytes(self) -> int | None:
         """The most that lives at once; ``None`` without a step."""
         return max(self.live_bytes) if self.live_bytes and not self.reason else None
+
+    @cached_property
+    def reserved_bytes(self) -> int | None:
+        """About what CUDA's caching allocator would reserve from the second step on; ``None`` without a step.
+
+        An estimate: see ``records/allocator.py`` for what it follows.
+        """
+        if self.peak_bytes is None:
+            return None
+        allocator = CachingAllocator()
+        begins = [(key, life) for key, life in enumerate(self.storages) if not life.birth]
+        for key, life in begins:
+            if life.category != "optimizer state":  # the first step makes it
+                allocator.allocate(key, life.nbytes)
+        births: dict[int, list[int]] = {}
+        deaths: dict[int, list[int]] = {}
+        for key, life in enumerate(self.storages):
+            if life.birth:
+                births.setdefault(life.birth, []).append(key)
+                deaths.setdefault(life.death, []).append(key)
+        for step in range(2):
+            for moment in range(1, len(self.moments)):
+                for key in deaths.get(moment - 1, ()):
+                    allocator.free(key)
+                if not step and self._begins_optimizer(moment):
+                    for key, life in begins:
+                        if life.category == "optimizer state" and life.nbytes > 8:  # counts of steps are on the CPU
+                            allocator.allocate(key, life.nbytes)
+                for key in births.get(moment, ()):
+                    allocator.allocate(key, self.storages[key].nbytes)
+            for key in deaths.get(len(self.moments) - 1, ()):
+                allocator.free(key)
+        return allocator.reserved_bytes
+
+    def _begins_optimizer(self, moment: int) -> bool:
+        return self.moments[moment].phase == "optimizer" != self.moments[moment - 1].phase
 
     @cached_property
     def peak_moment(self) -> int:

@@ -147,6 +147,8 @@ def find_memory_parts(story: Story) -> list[tuple[str, str]]:
         ("peak of live tensors in the forward", memory.forward_peak_bytes),
         (f"peak of a training step{find_peak_place(story)}", memory.peak_bytes),
     ]  # fmt: skip
+    if story.training is not None and story.training.reserved_bytes is not None:
+        parts.append(("reserved by CUDA's caching allocator, an estimate", story.training.reserved_bytes))
     write = bytes_writer(memory)
     return [(name, "unknown" if value is None else write(value)) for name, value in parts if value != 0]
 

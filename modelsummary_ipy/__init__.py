@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modelsummary_ipy.costs.mac_formulas import register_mult_adds
     from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.display.graph.picture import Picture
+    from modelsummary_ipy.display.plan import Plan
     from modelsummary_ipy.display.series import Series
     from modelsummary_ipy.inputs.size import Size
     from modelsummary_ipy.notebook.form.form import SummaryForm
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from modelsummary_ipy.records.cache import Cache, Context
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
     from modelsummary_ipy.records.fixes import Fix
+    from modelsummary_ipy.records.plan import Lever
     from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
     from modelsummary_ipy.records.trace import AtenOp, TensorSpec
     from modelsummary_ipy.records.training import BackwardOp, Held, Moment, Point, StorageLife, Training
@@ -42,11 +44,13 @@ __all__ = [
     "ForwardError",
     "Held",
     "InputError",
+    "Lever",
     "Memory",
     "ModelSummary",
     "ModelSummaryError",
     "Moment",
     "Picture",
+    "Plan",
     "Point",
     "Row",
     "Run",
@@ -79,11 +83,13 @@ _HOMES = {
     "ForwardError": "records.errors",
     "Held": "records.training",
     "InputError": "records.errors",
+    "Lever": "records.plan",
     "Memory": "records.summary",
     "ModelSummary": "summary",
     "ModelSummaryError": "records.errors",
     "Moment": "records.training",
     "Picture": "display.graph.picture",
+    "Plan": "display.plan",
     "Point": "records.training",
     "Row": "records.summary",
     "Run": "notebook.form.runs",

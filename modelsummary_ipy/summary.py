@@ -59,7 +59,8 @@ class ModelSummary(Facts, Exports):
             ``torch.optim`` or your own one, which is copied.
         loss: Loss of the training step, a function of the output and, if it takes two, of a target that is made up. By
             default the model's own, or the sum of what it gives.
-        precision, accumulate: Of the training step: ``"as is"``, ``"bf16"`` or ``"bf16-mixed"``, and its batches.
+        precision, accumulate: Of the training step: ``"as is"``, ``"bf16"``, ``"bf16-mixed"`` or ``"fp16-mixed"``
+            (with a gradient scaler), and its batches.
         context: Length of a context to measure, of a model that gives a cache back: ``"32k"`` or positions.
         trace_once: Whether the forward's Python runs exactly once: for one that writes, or takes long. What only
             further traces show is then unknown: formulas, which sizes work, fixes, what depends on the batch.
@@ -152,6 +153,7 @@ class ModelSummary(Facts, Exports):
         flops: bool | None = None,
         context: int | str | None = None,
         fix: bool = False,
+        plan: bool = False,
     ) -> None:
         """Display another view of the same summary; in a plain script, print it.
 
@@ -164,6 +166,7 @@ class ModelSummary(Facts, Exports):
             flops: Whether FLOPs are shown in the place of MACs: two each.
             context: Another context to measure, ``"32k"``.
             fix: Whether to print the best fix of a failure too, as a diff.
+            plan: Whether to show what to checkpoint so that a training step fits the budget too.
         """
         from IPython import get_ipython
         from IPython.display import display
@@ -172,10 +175,11 @@ class ModelSummary(Facts, Exports):
         shown.view = make_view(self.view, depth=depth, ops=ops, columns=columns, flops=flops)
         shown.assumed = read_assumptions(self.pipeline.model(), memory, optimizer, context=context, base=self.assumed)
         check_context(self.pipeline, shown.assumed.context)
-        if get_ipython() is None:
-            sys.stdout.write(f"{shown}\n")
-        else:
-            display(shown)
+        for part in (shown, shown.plan()) if plan else (shown,):
+            if get_ipython() is None:
+                sys.stdout.write(f"{part}\n")
+            else:
+                display(part)
         if fix and self.error is not None:
             sys.stdout.write(f"{self.error.patch or self.error.fix or 'no fix was found'}\n")
 

@@ -21,6 +21,7 @@ PURE = (
     *("tests/display/test_outline.py", "tests/display/test_render_frame.py", "tests/display/test_render_html.py"),
     *(
         "tests/display/test_render_markdown.py",
+        "tests/display/test_render_plan.py",
         "tests/display/test_render_text.py",
         "tests/display/test_step_picture.py",
     ),

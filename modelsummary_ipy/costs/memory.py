@@ -30,7 +30,7 @@ _STATES = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2, "lion": 1}
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<prefix>[KMGT]?)(?P<binary>i?)B?", re.IGNORECASE)
+_BUDGET = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?:(?P<prefix>[KMGT])(?P<binary>i?)B?|B)", re.IGNORECASE)
 _LENGTH = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kKmM]?)")
 _POSITIONS = {"": 1, "k": 1024, "m": 1024**2}
 _EXAMPLE = "memory='24GB'"
@@ -59,9 +59,8 @@ def read_budget(memory: Any) -> int | None:
     if isinstance(memory, (int, float)) and not isinstance(memory, bool):
         nbytes = memory
     elif isinstance(memory, str) and (match := _BUDGET.fullmatch(memory.strip())) is not None:
-        prefix = match["prefix"].upper()
-        if not match["binary"] or prefix:
-            nbytes = float(match["number"]) * (_BINARY[prefix] if match["binary"] else _UNITS[prefix])
+        prefix = (match["prefix"] or "").upper()
+        nbytes = float(match["number"]) * (_BINARY[prefix] if match["binary"] else _UNITS[prefix])
     if nbytes is None or not math.isfinite(nbytes) or nbytes < 1:
         raise InputError(f"memory={memory!r}", "an amount with a unit, or a number of bytes", _EXAMPLE)
     return int(nbytes)
@@ -97,7 +96,7 @@ def write_budget(nbytes: int, typed: Any = None) -> str:
         ('24 GB', '1536 MiB', '7 B', '1.5 KB')
     """
     if isinstance(typed, str) and (match := _BUDGET.fullmatch(typed.strip())) is not None:
-        return f"{match['number']} {match['prefix'].upper()}{match['binary'].lower()}B"
+        return f"{match['number']} {(match['prefix'] or '').upper()}{(match['binary'] or '').lower()}B"
     units = [
         (step**power, f"{prefix}{end}")
         for power, prefix in ((4, "T"), (3, "G"), (2, "M"), (1, "K"))

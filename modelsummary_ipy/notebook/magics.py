@@ -117,6 +117,11 @@ class SummaryMagics(Magics):
         "--context",
         help="Length of a context, 32k: its cache, prefill and decode; with --memory what fits.",
     )
+    @argument(
+        "--plan",
+        action="store_true",
+        help="Find what to checkpoint so that the step fits --memory, and what else helps.",
+    )
     @argument("--loss", help="Loss of the training step: nn.CrossEntropyLoss(), a variable; default: sum of outputs.")
     @argument("--fix", action="store_true", help="If it fails, show the best fix as a diff, and offer it as a cell.")
     @argument("--trace-once", action="store_true", help="Run the forward's Python exactly once: no formulas, no fixes.")
@@ -165,6 +170,8 @@ class SummaryMagics(Magics):
     def _run(self, line: str, cell: str | None, names: dict[str, Any]) -> Any:
         __tracebackhide__ = True
         options, words = self._parse(line)
+        if options.plan and not (options.memory or self.memory):
+            raise InputError("--plan without a budget", "--memory with a unit", "--memory 24GB --plan")
         if options.auto:
             return self._set_auto(options.auto == "on", words)
         if cell is not None:
@@ -224,6 +231,7 @@ class SummaryMagics(Magics):
             self._ip.user_ns[options.out] = made
         if options.fix:
             offer_fix(self._ip, made.error)
+        plan = made.plan(name=expression) if options.plan else None
         before, self._last[expression] = self._last.get(expression), made
         if quiet or before is None or not _are_comparable(before, made):
             before = None
@@ -233,6 +241,8 @@ class SummaryMagics(Magics):
             changes = made.diff(before)
             if changes.unexpected:  # what moved as its formula predicts is no news
                 display(changes)
+        if plan is not None and not quiet:
+            display(plan)
         return made.form(name=expression, model=model) if options.interactive else made
 
     def _keywords(self, options: Any, names: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
-from modelsummary_ipy.pipeline.request import Assumptions
+from modelsummary_ipy.display import Plan
+from modelsummary_ipy.pipeline.plan import check_batch, find_plan
+from modelsummary_ipy.pipeline.request import Assumptions, read_assumptions
 from modelsummary_ipy.pipeline.stages import Pipeline
 from modelsummary_ipy.records.cache import Cache, Context
 from modelsummary_ipy.records.errors import ForwardError, InputError
@@ -144,6 +146,31 @@ class Facts:
         if step.is_loss_wrong:
             raise InputError(f"loss={self.assumed.step.loss!r}", step.reason, "loss=nn.CrossEntropyLoss()")
         return step
+
+    def plan(
+        self, memory: str | int | None = None, batch: int | None = None, *, seconds: Any = 30.0, name: str = "model"
+    ) -> Plan:
+        """Find which modules to checkpoint so that a training step fits a budget, and what else helps.
+
+        Each is tried on a copy with fake tensors; nothing of the user's changes.
+
+        Args:
+            memory: The budget, ``"24GB"`` or bytes; by default that of the summary.
+            batch: Another batch than the one of the summary's inputs.
+            seconds: After so long no more is tried; the plan names what was not.
+            name: What the model is called in the code to paste.
+
+        Raises:
+            InputError: If there is no budget or no such batch, or nothing can be trained.
+        """
+        assumed = read_assumptions(None, memory, base=self.assumed)
+        if assumed.budget is None:
+            raise InputError("no budget", "an amount of memory with a unit", "ms.plan(memory='24GB')")
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+            raise InputError(f"seconds={seconds!r}", "a number above zero", "seconds=30")
+        check_batch(batch, self.pipeline.batch.base.get("B"))
+        self.training  # noqa: B018  # a wrong loss is an error of the argument
+        return Plan.of(find_plan(self.pipeline, assumed, batch, seconds, name))
 
     @property
     def error(self) -> ForwardError | None:

@@ -44,6 +44,7 @@ from modelsummary_ipy.records.view import WhenFormulas
 from modelsummary_ipy.shapes.axis_findings import find_axis_findings
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
+from modelsummary_ipy.tracing.changed_model import ChangedModel
 from modelsummary_ipy.tracing.engine import Traced, run_engine
 from modelsummary_ipy.tracing.progress import Observer, keeps_rows, observing_progress
 from modelsummary_ipy.tracing.request import TraceRequest
@@ -359,12 +360,13 @@ class Pipeline:
     def training(self, settings: StepSettings) -> Training:
         """One step of training on fakes."""
         with InterruptsDeferred(), self.lock:
-            found = self._steps.get(settings) or self._trace_step(settings)
+            found = self._steps.get(settings) or self.trace_step(settings)
             if not self._is_closed:
                 self._steps[settings] = found
             return found
 
-    def _trace_step(self, settings: StepSettings, sizes: Mapping[str, int] | None = None) -> Training:
+    def trace_step(self, settings: StepSettings, sizes: Mapping[str, int] | None = None, change: str = "") -> Training:
+        """Trace one step: at other sizes, or on a copy that was changed by code which reads it as ``model``."""
         first, request = self.traced.trace, self._again
         name = settings.optimizer.name
         if first.failure is not None:
@@ -375,6 +377,9 @@ class Pipeline:
             )
             return Training(optimizer=name, reason=why)
         shapes = self.batch.retracer.find_shapes(sizes) if sizes and self.batch.retracer is not None else None
+
+        if change:
+            request = replace(request, shadow=ChangedModel(request.shadow, change))
 
         def step() -> Training:
             return trace_step(request, first, self.bare.row_of_call, settings, shapes)
@@ -413,7 +418,7 @@ class Pipeline:
                 return None
             return fixed + again.peak_bytes
 
-        return fit_batch(memory, size, infer, lambda other: self._trace_step(assumed.step, {name: other}).peak_bytes)
+        return fit_batch(memory, size, infer, lambda other: self.trace_step(assumed.step, {name: other}).peak_bytes)
 
     # -- the cache ----------------------------------------------------------------------------------------------------
 

@@ -7,12 +7,17 @@ from collections.abc import Callable
 from modelsummary_ipy.display.render.formatting import format_bytes, format_decimal_bytes, plain
 from modelsummary_ipy.records.summary import Memory, Story
 
-__all__ = ["bytes_writer", "find_cache_lines", "find_fit", "find_peak_place", "find_step_failure"]
+__all__ = ["bytes_writer", "find_cache_lines", "find_fit", "find_peak_place", "find_step_failure", "unit_writer"]
 
 
 def bytes_writer(memory: Memory) -> Callable[[int], str]:
     """Return what writes bytes in the kind of unit in which the budget was typed: ``1.38 GB`` or ``1.29 GiB``."""
-    is_decimal = bool(memory.budget_text) and not memory.budget_text.endswith("iB")
+    return unit_writer(memory.budget_text)
+
+
+def unit_writer(budget_text: str) -> Callable[[int], str]:
+    """Return what writes bytes in the kind of unit of ``24 GB`` or ``24 GiB``; binary ones without a budget."""
+    is_decimal = bool(budget_text) and not budget_text.endswith("iB")
     return format_decimal_bytes if is_decimal else format_bytes
 
 

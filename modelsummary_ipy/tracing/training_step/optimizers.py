@@ -16,7 +16,7 @@ from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import OPTIMIZERS
 
-__all__ = ["OptimizerChoice", "read_optimizer"]
+__all__ = ["OptimizerChoice", "read_optimizer", "without_foreach"]
 
 
 class Lion(Optimizer):
@@ -64,6 +64,11 @@ class OptimizerChoice:
         self.name = name
         self.make = make
 
+    @property
+    def keeps_two(self) -> bool:
+        """Whether it is one of those that keep two tensors of a parameter's size; of the user's own that is unknown."""
+        return self.name.lower().partition("-")[0] in ("adam", "adamw", "nadam", "radam", "adamax")
+
 
 def read_optimizer(optimizer: Any, model: nn.Module | None = None) -> OptimizerChoice:
     """Read what a user calls an optimizer.
@@ -91,6 +96,26 @@ def read_optimizer(optimizer: Any, model: nn.Module | None = None) -> OptimizerC
 
 
 _named: dict[str, OptimizerChoice] = {}
+
+
+def without_foreach(choice: OptimizerChoice) -> OptimizerChoice | None:
+    """Return the same optimizer going over parameters one by one; ``None`` if it does already.
+
+    Args:
+        choice: One that ``read_optimizer`` returned.
+    """
+    base, _, way = choice.name.partition("-")
+    if choice is _named.get(choice.name):
+        return read_optimizer(f"{base}-single") if way in ("", "foreach") and base != "lion" else None
+
+    def make(work: Shadow) -> Optimizer:
+        made = choice.make(work)
+        for group in made.param_groups:
+            if "foreach" in group:
+                group["foreach"] = False
+        return made
+
+    return OptimizerChoice(choice.name, make)
 
 
 def _list_trainable(work: Shadow) -> list[Tensor]:

@@ -109,3 +109,21 @@ def test_the_standalone_page_is_a_whole_page(quickstart: nbformat.NotebookNode, 
     page = (folder / "resnet.html").read_text(encoding="utf-8")
     assert page.lower().startswith("<!doctype html>")
     assert page.rstrip().endswith("</html>")
+
+
+@pytest.fixture(scope="module")
+def memory(folder: Path) -> nbformat.NotebookNode:
+    return execute("memory.ipynb", folder)
+
+
+def test_the_way_from_an_out_of_memory_error_ends_with_a_plan_that_fits(memory: nbformat.NotebookNode) -> None:
+    for cell in memory.cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", output.text
+    for mime in ("text/html", "text/plain"):
+        assert "does not fit 400 MB: needs " in read_output(memory, "ms = %summary model", mime)
+        assert "fits 400 MB with" in read_output(memory, "plan = ms.plan()", mime)
+    assert find_cell(memory, "exec(plan.patch").outputs[-1].text == "True True\n"
+    assert find_cell(memory, "torch.allclose").outputs[-1].text == "True\n"
+    assert "even fully checkpointed it needs" in read_output(memory, 'ms.plan(memory="60MB")')

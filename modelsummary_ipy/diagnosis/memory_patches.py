@@ -155,7 +155,7 @@ def _write_row(paths: Sequence[str]) -> str:
     if len(paths) < 3 or len({len(part) for part in parts}) > 1:
         return ""
     moving = [at for at, words in enumerate(zip(*parts, strict=True)) if len({*words}) > 1]
-    if len(moving) != 1 or not _PLAIN_PATH.fullmatch("".join(paths)):
+    if len(moving) != 1 or len(parts[0]) < 2 or not _PLAIN_PATH.fullmatch("".join(paths)):
         return ""
     numbers = [part[moving[0]] for part in parts]
     first = int(numbers[0]) if numbers[0].isdecimal() else None

@@ -62,7 +62,8 @@ def read_budget(memory: Any) -> int | None:
         prefix = (match["prefix"] or "").upper()
         nbytes = float(match["number"]) * (_BINARY[prefix] if match["binary"] else _UNITS[prefix])
     if nbytes is None or not math.isfinite(nbytes) or nbytes < 1:
-        raise InputError(f"memory={memory!r}", "an amount with a unit, or a number of bytes", _EXAMPLE)
+        expected = "an amount with a unit" + ("" if isinstance(memory, str) else ", or a number of bytes")
+        raise InputError(f"memory={memory!r}", expected, _EXAMPLE)
     return int(nbytes)
 
 

@@ -503,7 +503,7 @@ def test_a_packed_subclass_takes_what_it_packs() -> None:
     ("text", "nbytes"),
     [
         ("24GB", 24 * 10**9), ("24 GB", 24 * 10**9), ("24gib", 24 * 2**30), ("1.5G", 1_500_000_000),
-        ("512MiB", 512 * 2**20), ("80g", 80 * 10**9), ("100", 100), ("7 B", 7), (".5 TB", 5 * 10**11), (4096, 4096),
+        ("512MiB", 512 * 2**20), ("80g", 80 * 10**9), ("100 B", 100), ("7 B", 7), (".5 TB", 5 * 10**11), (4096, 4096),
         (None, None),
     ],
 )  # fmt: skip
@@ -511,7 +511,9 @@ def test_a_budget_is_read_as_people_write_it(text: Any, nbytes: int | None) -> N
     assert read_budget(text) == nbytes
 
 
-@pytest.mark.parametrize("text", ["", "GB", "much", "-3GB", "24XB", "0", 0, -5, True, "iB", "3i", float("nan"), [24]])
+@pytest.mark.parametrize(
+    "text", ["", "24", "1e9", "GB", "much", "-3GB", "24XB", "0", 0, -5, True, "iB", "3i", float("nan"), [24]]
+)
 def test_what_is_no_amount_of_memory_is_refused(text: Any) -> None:
     with pytest.raises(InputError, match="an amount with a unit"):
         ModelSummary(nn.Linear(2, 2), (1, 2), memory=text)

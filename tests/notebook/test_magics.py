@@ -657,3 +657,31 @@ def test_what_a_training_step_is_made_of_is_typed_or_named(shell: InteractiveShe
     assert run(shell, "%summary model (3, 1, 28, 28) --optimizer torch.optim.RAdam").memory.optimizer == "RAdam"
     assert "--accumulate" in refuse(shell, "%summary model (3, 1, 28, 28) --accumulate 0")
     assert "invalid choice: 'int4'" in refuse(shell, "%summary model (3, 1, 28, 28) --precision int4")
+
+
+def test_a_plan_is_shown_below_the_table_and_only_when_asked_for(shell: InteractiveShell) -> None:
+    with capture_output() as said:
+        made = shell.run_cell("%summary nets['a'] (4, 1, 64, 64) --memory 1MB --plan").result
+    plans = [out for out in said.outputs if "ms-plan" in out.data.get("text/html", "")]
+    assert len(plans) == 1
+    assert "batch 4: does not fit 1 MB: " in plans[0].data["text/plain"]
+    assert "nets[&#x27;a&#x27;].parameters()" in plans[0].data["text/html"]
+    with capture_output() as said:
+        made.show(plan=True)
+    assert sum("ms-plan" in out.data.get("text/html", "") for out in said.outputs) == 1
+    with capture_output() as said:
+        shell.run_cell("%summary model (4, 1, 64, 64) --memory 1MB")
+    assert not [out for out in said.outputs if "ms-plan" in out.data.get("text/html", "")]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--plan", "--plan without a budget; expected --memory with a unit; for example --memory 24GB --plan"),
+        ("--memory 24 --plan", "--memory 24; expected an amount with a unit; for example --memory 24GB"),
+        ("--memory 24GB --precision fp8", "invalid choice: 'fp8'"),
+        ("--memory 24GB --optimizer adamx", "--optimizer adamx; expected one of sgd, momentum, adam"),
+    ],
+)
+def test_what_a_step_can_not_be_made_of_is_refused_in_a_line(shell: InteractiveShell, line: str, message: str) -> None:
+    assert message in refuse(shell, f"%summary model (4, 1, 64, 64) {line}")

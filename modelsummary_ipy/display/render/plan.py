@@ -42,7 +42,7 @@ def render_plan_html(plan: PlanFacts) -> str:
             for word, side in (("change", _LEFT), ("peak", _RIGHT), ("", _LEFT), ("code", _LEFT))
         )
         rows = "".join(
-            f'<tr><th scope="row" {_LEFT}>{escape(name)}</th><td {_RIGHT}>{escape(amount)}</td>'
+            f'<tr><th scope="row" {_LEFT}>{escape(name)}</th><td {_RIGHT}>{escape(amount).replace(" ", "&nbsp;")}</td>'
             f"<td {_LEFT}>{escape(word)}</td><td {_LEFT}>{_write_code(code)}</td></tr>"
             for name, amount, word, code in _list_levers(plan)
         )

@@ -16,7 +16,7 @@ import pytest
 
 PURE = (
     "tests/diagnosis/test_explain.py",
-    "tests/diagnosis/test_rules_by_hand.py",
+    *("tests/diagnosis/test_memory_patches.py", "tests/diagnosis/test_rules_by_hand.py"),
     "tests/diagnosis/test_rules_pages.py",
     *("tests/display/test_outline.py", "tests/display/test_render_frame.py", "tests/display/test_render_html.py"),
     *(

@@ -17,6 +17,8 @@ __all__ = [
 KEEP_NO_GRADIENTS = "optimizer.zero_grad(set_to_none=True)\n"
 
 _PLAIN_PATH = re.compile(r"[\w.]+")
+#: A path whose last number has a name before it.
+_NUMBERED = re.compile(r"([\w.]+\.)(0|[1-9]\d*)((?:\.[A-Za-z_]\w*)*)")
 
 _PLAIN = """\
 from functools import partial
@@ -133,38 +135,38 @@ _OPTIMIZERS = {
 
 def _write_paths(paths: Sequence[str]) -> str:
     """Write paths as a list that is read at a glance: blocks in a row as ``[f"h.{i}" for i in range(12)]``."""
-    row = _write_row(paths)
-    if row:
-        return row
-    quoted = [_quote(path) for path in paths]
-    line = f"[{', '.join(quoted)}]"
+    parts = _write_parts(paths)
+    if len(parts) == 1 and parts[0].startswith("*("):
+        return f"[{parts[0][2:-1]}]"
+    line = f"[{', '.join(parts)}]"
     if len(line) <= 80:
         return line
     lines, row = [], ""
-    for one in quoted:
-        if row and len(row) + len(one) > 90:
+    for part in parts:
+        if row and len(row) + len(part) > 90:
             lines.append(row)
             row = ""
-        row += f"{one}, "
-    return "[\n    " + "\n    ".join(part.rstrip() for part in [*lines, row]) + "\n]"
+        row += f"{part}, "
+    return "[\n    " + "\n    ".join(line.rstrip() for line in [*lines, row]) + "\n]"
 
 
-def _write_row(paths: Sequence[str]) -> str:
-    """Write paths that differ by a number that counts up; ``""`` if they do not."""
-    parts = [path.split(".") for path in paths]
-    if len(paths) < 3 or len({len(part) for part in parts}) > 1:
-        return ""
-    moving = [at for at, words in enumerate(zip(*parts, strict=True)) if len({*words}) > 1]
-    if len(moving) != 1 or len(parts[0]) < 2 or not _PLAIN_PATH.fullmatch("".join(paths)):
-        return ""
-    numbers = [part[moving[0]] for part in parts]
-    first = int(numbers[0]) if numbers[0].isdecimal() else None
-    if first is None or numbers != [str(first + step) for step in range(len(numbers))]:
-        return ""
-    shown = ".".join("{i}" if at == moving[0] else word for at, word in enumerate(parts[0]))
-    bounds = f"{first}, {first + len(numbers)}" if first else str(len(numbers))
-    return f'[f"{shown}" for i in range({bounds})]'
-
-
-def _quote(path: str) -> str:
-    return f'"{path}"' if _PLAIN_PATH.fullmatch(path) else repr(path)
+def _write_parts(paths: Sequence[str]) -> list[str]:
+    """Write paths one by one, and three or more that differ by a number that counts up as one part."""
+    numbers: dict[str, list[int]] = {}
+    shown: dict[str, str] = {}
+    for path in paths:
+        found = _NUMBERED.fullmatch(path)
+        pattern = f"{found[1]}{{i}}{found[3]}" if found is not None else path
+        shown[path] = pattern
+        numbers.setdefault(pattern, []).append(int(found[2]) if found is not None else 0)
+    parts: list[str] = []
+    for path in paths:
+        row = numbers[shown[path]]
+        if len(row) < 3 or row != [*range(row[0], row[0] + len(row))]:
+            parts.append(f'"{path}"' if _PLAIN_PATH.fullmatch(path) else repr(path))
+            continue
+        bounds = f"{row[0]}, {row[-1] + 1}" if row[0] else str(len(row))
+        part = f'*(f"{shown[path]}" for i in range({bounds}))'
+        if part not in parts:
+            parts.append(part)
+    return parts

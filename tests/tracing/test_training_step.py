@@ -467,3 +467,13 @@ def test_float16_with_a_scaler_adds_the_gradients_of_batches() -> None:
     ours = trace_training(model, *args, precision="fp16-mixed", accumulate=4)
     options: dict[str, Any] = {"dtype": torch.float16, "scaled": True, "accumulate": 4}
     assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, autocast=True, **options))
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "fp16-mixed"])
+def test_where_torch_has_no_autocast_that_is_the_reason(precision: str) -> None:
+    model = nn.Linear(8, 8, device="meta")
+    ms = ModelSummary(model, (2, 8), precision=precision)
+    assert ms.training.reason == "torch has no autocast on meta: device='cpu' traces it there"
+    assert ms.story.internal_errors == ()
+    there = ModelSummary(model, (2, 8), precision=precision, device="cpu").training
+    assert there.live_bytes == ModelSummary(nn.Linear(8, 8), (2, 8), precision=precision).training.live_bytes

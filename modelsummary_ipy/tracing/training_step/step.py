@@ -81,6 +81,9 @@ def trace_step(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(collector_paused())
         work = request.shadow.build_fake_shadow()
+        if settings.precision in _AUTOCAST and not torch.amp.is_autocast_available(work.device.type):
+            device = work.device.type
+            return Training(optimizer=name, reason=f"torch has no autocast on {device}: device='cpu' traces it there")
         prepared = prepare_inputs(request, work)
         resized = resize_inputs(prepared, work, shapes) if shapes else prepared
         if resized is None:

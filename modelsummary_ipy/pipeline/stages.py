@@ -35,13 +35,12 @@ from modelsummary_ipy.pipeline.request import Assumptions, Request
 from modelsummary_ipy.records.cache import Cache, Context, find_cache
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
-from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.records.training import Training
 from modelsummary_ipy.records.view import WhenFormulas
-from modelsummary_ipy.shapes.axis_findings import find_axis_findings
+from modelsummary_ipy.shapes.axis_findings import AxisFacts, find_axis_facts
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.tracing.changed_model import ChangedModel
@@ -228,11 +227,10 @@ class Pipeline:
                 again = trace_again(self.batch, story.trace, sizes)
                 if again is not None:
                     story = replace(story, retraces=(*story.retraces, again))
-            nothing: tuple[AxisFinding, ...] = ()
-            findings = attempt(
-                "reading axes", self._errors, partial(find_axis_findings, self.batch, story.trace), nothing
-            )
-            story = replace(story, axis_findings=findings)
+            axes = attempt("reading axes", self._errors, partial(find_axis_facts, self.batch, story.trace), AxisFacts())
+            rows = story.row_of_call
+            origins = {rows[call]: dims for call, dims in axes.origins.items() if call in rows}
+            story = replace(story, axis_findings=axes.findings, origins=origins)
             return replace(story, flags=find_flags(self._name_batch(story), ignore, self._errors))
 
     def _name_batch(self, story: Story) -> Story:

@@ -249,6 +249,8 @@ class Story:
         stopped: Which search a time limit ended, and how to go on; ``""`` if none.
         internal_errors: What of this package failed, ``"rule grown-map failed: please report it"``.
         axis_findings: Operations that do to axes what is probably not meant, as rules read them.
+        origins: Per row, per output leaf, what each dim comes from, ``("B", "the features of qkv", "T")``; ``None`` for
+            one of which that is not known.
         training: The training step; ``None`` until traced.
         cache: What the forward gives back for the next one; ``None`` if nothing, or until looked for.
         context: What a context takes; ``None`` unless requested.
@@ -271,6 +273,7 @@ class Story:
     stopped: str = ""
     internal_errors: tuple[str, ...] = ()
     axis_findings: tuple[AxisFinding, ...] = ()
+    origins: Mapping[int, tuple[tuple[str | None, ...], ...]] = field(default_factory=dict)
     training: Training | None = None
     backward: Mapping[int, int | None] = field(default_factory=dict)
     cache: Cache | None = None

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy import ModelSummary
+from modelsummary_ipy import ModelSummary, Size
 
 
 class Written(nn.Module):
@@ -107,3 +107,47 @@ def test_a_look_alike_has_no_warning(make: Callable[[], nn.Module], inputs: Any)
     ms = ModelSummary(make(), inputs)
     assert ms.error is None
     assert [flag for flag in ms.flags if flag.severity != "note"] == []
+
+
+class Attention(nn.Module):
+    """Attention written out, and what leaves it as rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(48, 144)
+        self.out = nn.Linear(48, 48)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        b, t, c = x.shape
+        q, k, v = self.qkv(x).view(b, t, 3, 4, 12).permute(2, 0, 3, 1, 4)
+        made = torch.softmax(q @ k.mT, -1) @ v
+        return self.out(made.transpose(1, 2).reshape(b, t, c)).reshape(b * t, c), torch.zeros(8, t)
+
+
+def origins_of(ms: ModelSummary, path: str) -> list[list[str | None]]:
+    found = next(row for row in ms.to_dict()["rows"] if row["path"] == path)
+    return [leaf["origins"] for leaf in found["outputs"]]
+
+
+@pytest.mark.parametrize("batch", ["B", "N"])
+def test_what_each_dim_comes_from_is_said(batch: str) -> None:
+    ms = ModelSummary(Attention(), Size(f"{batch}=2 10 48"))
+    assert origins_of(ms, "qkv") == [[batch, "T", "the features of qkv"]]
+    assert origins_of(ms, "") == [[f"{batch}·T", "the features of out"], ["8", "T"]]
+    softmax = next(row for row in ms.to_dict()["rows"] if row["type"] == "softmax")
+    assert softmax["outputs"][0]["origins"] == [batch, "4 of 48 of the features of qkv", "T", "T"]
+
+
+def test_a_number_of_another_trace_is_not_said() -> None:
+    """The halves of a dim have other sizes here than where the axes were read."""
+    model = M(lambda s, x: s.f(x).unflatten(0, (2, -1)), f=L(6, 4))
+    assert origins_of(ModelSummary(model, (8, 6)), "") == [[None, None, "the features of f"]]
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Flatten(2))
+    assert origins_of(ModelSummary(pooled, (2, 3, 17, 17)), "1") == [["B", "the features of 0", "H′·W′"]]
+
+
+def test_the_detail_of_a_flagged_row_says_what_its_dims_come_from() -> None:
+    model = M(lambda s, x: torch.softmax(s.f(x), 0), f=L(6, 4))
+    page = ModelSummary(model, (8, 6)).to_html()
+    assert "B × the features of f" in page
+    assert "B × the features of f" not in ModelSummary(L(6, 4), (8, 6)).to_html()

@@ -39,6 +39,7 @@ def find_detail(
     pairs.append(("module" if row.kind == "module" else "operation", [call] if row.extra_repr else []))
     pairs.append(("in", _leaves(row.inputs, story.input_formulas.get(row.index, ()))))
     pairs.append(("out", _leaves(row.outputs, story.formulas.get(row.index, ()))))
+    pairs.append(("axes", _origins(story, row)))
     pairs.append(("weights", _weights(story, row)))
     pairs.append((view.work, _mult_adds(story, view, row, operations, total_mult_adds)))
     pairs.append(("backward", _backward(story, view, row)))
@@ -61,6 +62,14 @@ def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> 
         ]
         lines.append(" ".join(filter(None, parts)))
     return lines
+
+
+def _origins(story: Story, row: Row) -> list[str]:
+    """Write what the dims of a flagged row come from; of all rows it would be a third of the page."""
+    known = story.origins.get(row.index, ())
+    if not known or not any(flag.row == row.index for flag in story.flags):
+        return []
+    return [" × ".join("?" if dim is None else brief(dim) for dim in dims) for dims in known if dims]
 
 
 def _weights(story: Story, row: Row) -> list[str]:

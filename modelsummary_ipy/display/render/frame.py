@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelsummary_ipy.display.render.labels import find_peak
@@ -214,12 +215,22 @@ def _row(story: Story, row: Row) -> dict[str, Any]:
         "parent": row.parent, "call_index": row.call_index, "status": row.status, "absence": row.absence,
         "source": row.source,
         "inputs": _leaves(row.inputs, story.input_formulas.get(row.index, ())),
-        "outputs": _leaves(row.outputs, story.formulas.get(row.index, ())),
+        "outputs": [
+            {**leaf, "origins": list(origins)}
+            for leaf, origins in zip(
+                _leaves(row.outputs, story.formulas.get(row.index, ())), _origins(story, row), strict=True
+            )
+        ],
         "own_params": row.own_params, "num_params": row.num_params, "trainable_params": row.trainable_params,
         "mult_adds": cost.mult_adds, "own_mult_adds": cost.own_mult_adds,
         "backward_mult_adds": story.backward.get(row.index), "activation_bytes": cost.activation_bytes,
         "peak_bytes": find_peak(story, [row.index]), "extra_repr": row.extra_repr, "reads": list(_reads(story, row)),
     }  # fmt: skip
+
+
+def _origins(story: Story, row: Row) -> Sequence[Sequence[str | None]]:
+    known = story.origins.get(row.index, ())
+    return known if len(known) == len(row.outputs) else [(None,) * len(spec.shape) for spec in row.outputs]
 
 
 def _leaves(specs: tuple[TensorSpec, ...], formulas: tuple[Formula | None, ...]) -> list[dict[str, Any]]:

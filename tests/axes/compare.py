@@ -39,6 +39,7 @@ UNCHECKED = {
     "batch_norm",
     "cudnn_batch_norm",
     "_fused_rms_norm",
+    "binary_cross_entropy",
     "rms_norm",
     "_reshape_alias",
 }

@@ -96,7 +96,18 @@ def prelu(op: Op) -> Sequence[Axes]:
     return [data]
 
 
-@entry("mse_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits dist")
+@entry("binary_cross_entropy")
+def cross_entropy(op: Op) -> Sequence[Axes]:
+    """Compare probabilities with a target of their shape; only weights are broadcast."""
+    data, target = op.axes("self"), op.axes("target")
+    for one, two in zip(data, target, strict=True):
+        op.equal(one, two)
+    if op.has("weight"):
+        _keep(op, data, broadcast(op, [data, op.axes("weight")]))
+    return [data if op.plain("reduction", 1) == 0 else []]
+
+
+@entry("mse_loss smooth_l1_loss huber_loss binary_cross_entropy_with_logits dist")
 def loss(op: Op) -> Sequence[Axes]:
     """Compare two tensors element by element, and reduce all or nothing."""
     found = broadcast(op, op.tensors())

@@ -61,15 +61,18 @@ def distances(op: Op) -> Sequence[Axes]:
 
 @entry("_trilinear")
 def trilinear(op: Op) -> Sequence[Axes]:
-    """Multiply three tensors whose axes were expanded to one rank, and sum some of them."""
-    tensors = []
-    for argument, expanded in (("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")):
-        axes = op.axes(argument)
-        for dim in op.plain(expanded):
-            axes.insert(dim, 1)
-        tensors.append(axes)
-    summed = set(op.plain("sumdim"))
-    return [[size for dim, size in enumerate(broadcast(op, tensors)) if dim not in summed]]
+    """Multiply three tensors whose axes were expanded to one rank, and sum some; the last that has an axis sizes it."""
+    made: dict[int, Size] = {}
+    summed = op.plain("sumdim")
+    for argument, expanded in (("i3", "expand3"), ("i2", "expand2"), ("i1", "expand1")):
+        axes, skipped = op.axes(argument), op.plain(expanded)
+        own = [dim for dim in range(len(axes) + len(skipped)) if dim not in skipped]
+        for dim, size in zip(own, axes, strict=True):
+            if op.known(size) != 1:
+                op.equal(made.setdefault(dim, size), size)
+            elif dim not in summed:
+                made.setdefault(dim, size)
+    return [[made[dim] for dim in sorted(made) if dim not in summed]]
 
 
 @entry("linalg_inv_ex linalg_cholesky_ex linalg_matrix_exp matrix_exp")

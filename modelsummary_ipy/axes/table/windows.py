@@ -70,7 +70,7 @@ def convolution(op: Op) -> Sequence[Axes]:
             slide(op, size, kernel or 0, stride[i], padding[i], dilation[i])
             for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True))
         ]
-        return [[*lead, weight[0], *made]]
+        return [[*lead, 0 if op.known(channels) == 0 else weight[0], *made]]
     op.equal(channels, weight[0])
     made = [
         size * stride[i] + (dilation[i] * ((kernel or 0) - 1) + 1 - stride[i] - 2 * padding[i] + extra[i])
@@ -78,7 +78,7 @@ def convolution(op: Op) -> Sequence[Axes]:
     ]
     for size in made:
         op.at_least(size, 0)
-    return [[*lead, weight[1] * groups, *made]]
+    return [[*lead, 0 if op.known(channels) == 0 else weight[1] * groups, *made]]
 
 
 @entry(

@@ -50,6 +50,12 @@ def _per_dim(value: Any, count: int, default: Any = None) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
+def _check_bias(op: Op, channels: Size) -> None:
+    """Demand a number for each channel: torch up to 2.14 finds a wrong one in its kernels alone."""
+    if op.has("bias"):
+        op.equal(op.axes("bias")[0], channels)
+
+
 @entry("convolution _convolution")
 def convolution(op: Op) -> Sequence[Axes]:
     """``(B, C_in, …)`` to ``(B, C_out, …)``; transposed, the windows are spread over the output."""
@@ -66,12 +72,14 @@ def convolution(op: Op) -> Sequence[Axes]:
         raise OpaqueError("a kernel that depends on the input")
     if not op.plain("transposed", False):
         op.equal(channels, weight[1] * groups)
+        _check_bias(op, weight[0])
         made = [
             slide(op, size, kernel or 0, stride[i], padding[i], dilation[i])
             for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True))
         ]
         return [[*lead, 0 if op.known(channels) == 0 else weight[0], *made]]
     op.equal(channels, weight[0])
+    _check_bias(op, weight[1] * groups)
     made = [
         size * stride[i] + (dilation[i] * ((kernel or 0) - 1) + 1 - stride[i] - 2 * padding[i] + extra[i])
         for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True))

@@ -58,6 +58,8 @@ T = TypeVar("T")
 _MANY_CALLS = 5000
 #: What is shown without being read by name is traced for this many seconds, and for as long as the first trace took.
 SECONDS = 1.5
+#: The largest batch that fits is searched for this many seconds.
+FIT_SECONDS = 30.0
 _ONCE = "traced once, as asked: formulas, which sizes work, and what else further traces show are unknown"
 _THREADS = "formulas and sizes that work are not searched: what fails in a thread at another size would be printed"
 _INTERRUPTED = "interrupted: formulas and sizes that work were not all searched; ms.formulas finds them"
@@ -151,7 +153,7 @@ class Pipeline:
         has_interrupt = failure is not None and failure.interrupted
         self._is_single = request.trace_once or traced.trace.starts_threads or has_interrupt  # for good
         self._is_closed = self._is_single  # nothing is traced again
-        self._stopped = ""  # what is not complete
+        self._stopped = self._unfit = ""  # what is not complete
         if request.inputs is not None and not has_interrupt:
             self._stopped = _ONCE if request.trace_once else _THREADS if traced.trace.starts_threads else ""
         self._time = self._allow()
@@ -409,14 +411,23 @@ class Pipeline:
         if retracer is None or size is None:
             return replace(memory, batch=size)
         name, fixed = self.batch.names.batch, memory.param_bytes + memory.buffer_bytes
+        time = Allowance(FIT_SECONDS, self._seconds / max(self.traced.num_traces, 1))
+        timed = retracer.within(retracer.budget, time)
 
         def infer(other: int) -> int | None:
-            again = retracer.measure({name: other})
+            again = None if time.is_short else timed.measure({name: other})
             if again is None or again.failure is not None or again.peak_bytes is None:
                 return None
             return fixed + again.peak_bytes
 
-        return fit_batch(memory, size, infer, lambda other: self.trace_step(assumed.step, {name: other}).peak_bytes)
+        def train(other: int) -> int | None:
+            return None if time.is_short else self.trace_step(assumed.step, {name: other}).peak_bytes
+
+        with time.spent():
+            found = fit_batch(memory, size, infer, train)
+        if time.ended:
+            self._unfit = f"the search for the largest batch ended after {FIT_SECONDS:.0f} s"
+        return found
 
     # -- the cache ----------------------------------------------------------------------------------------------------
 
@@ -506,7 +517,7 @@ class Pipeline:
             story = _with_formulas(story, self.found)
         elif "found_in_time" in vars(self):
             story = _with_formulas(story, self.found_in_time)
-        stopped = self._stopped
+        stopped = "; ".join(filter(None, (self._stopped, self._unfit)))
         costs, unknown = counted or Counted({}, ())
         cache = computed.get("cache") or computed.get("cache_in_time") or self.bare_cache
         errors = tuple(self._errors)

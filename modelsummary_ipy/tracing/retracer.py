@@ -73,9 +73,9 @@ class Retracer:
         """How many inputs were traced."""
         return len(self._known)
 
-    def within(self, budget: Budget) -> Retracer:
-        """Return a retracer of the same forward with a budget of its own, of the same time."""
-        return Retracer(self._request, self._first, self._dims, replace(budget, time=self.budget.time))
+    def within(self, budget: Budget, time: Allowance | None = None) -> Retracer:
+        """Return a retracer of the same forward with a budget of its own, of the same time or of another."""
+        return Retracer(self._request, self._first, self._dims, replace(budget, time=time or self.budget.time))
 
     def at(self, where: Sizes | Specs, *, training: bool | None = None) -> Retraced:
         """Trace at other inputs.

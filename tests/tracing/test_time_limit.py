@@ -80,3 +80,18 @@ def test_a_failure_is_explained_within_the_limit(tmp_path: Path, monkeypatch: py
     ms = ModelSummary(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(10, 2)), (2, 3, 8, 8))
     assert ms.error is not None
     assert "Linear" in str(ms.error)
+
+
+@pytest.mark.parametrize(("step", "found"), [(1e-4, (12, 0)), (4.0, (12, None)), (40.0, (None, None))])
+def test_the_largest_batch_is_searched_within_a_limit(
+    step: float, found: tuple[int | None, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ModelSummary(nn.Linear(100, 100), (8, 100), memory="50 KB", optimizer="adamw").memory
+    assert (whole.most_for_inference, whole.most_for_training) == (12, 0)
+    ms = ModelSummary(nn.Linear(100, 100), (8, 100), memory="50 KB", optimizer="adamw")
+    ms.formulas  # without a limit, so that the search for batches alone is limited
+    monkeypatch.setattr(retraced, "monotonic", Clock(step))
+    memory, text = ms.memory, ms.to_text()
+    assert (memory.most_for_inference, memory.most_for_training) == found
+    assert memory.inference_bytes == whole.inference_bytes
+    assert ("the search for the largest batch ended after 30 s" in text) == (None in found)

@@ -27,6 +27,7 @@ from modelsummary_ipy.torch_compat.fakes import (
     higher_order_rule,
     make_bare_fake,
     make_first_fake,
+    require_device,
     schema_of,
 )
 
@@ -50,6 +51,15 @@ class FakeMode(FakeTensorMode):
         self.assumed_number: float | None = None  # what a single number of unknown value is read as
         self.templates: dict[torch.device, tuple[torch.device, dict[str, Any]]] = {}
         self.classes: dict[type, type] = {}  # of fakes of subclasses, by the class of the user's
+        self.given_devices = {"cpu", "meta"}  # types of those that the model and its inputs are on
+
+    def admit(self, device: torch.device) -> None:
+        """Raise what torch raises for a device that this machine does not have: a torch built for it fakes any.
+
+        A model that the user made of fakes may be on such a device.
+        """
+        if device.type not in self.given_devices:
+            require_device(device)
 
 
 def make_fake_mode() -> FakeMode:
@@ -94,6 +104,8 @@ class _Observer(TorchDispatchMode):
             output = func(*args, **(kwargs or {}))
         finally:
             mode.is_observed = was_observed
+        if type(output) is FakeTensor:
+            mode.admit(output.fake_device)
         is_planning = mode.meets_wrappers and is_planning_shards()
         if mode.listener is not None and not was_observed and not is_planning:
             mode.listener(func, args, kwargs or {}, output)
@@ -166,7 +178,10 @@ class FastFakeMode(FakeMode):
         if isinstance(func, OpOverload) and exceeds_limit(func, args, kwargs):
             args = tuple(self._without_values(value) for value in args)
             kwargs = {name: self._without_values(value) for name, value in kwargs.items()}
-        return super().dispatch(func, types, args, kwargs)
+        output: Any = super().dispatch(func, types, args, kwargs)
+        if type(output) is FakeTensor:
+            self.admit(output.fake_device)
+        return output
 
     def _without_values(self, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
@@ -288,6 +303,8 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
     """
     template = mode.templates.get(device) if make_bare_fake is not None and isinstance(mode, FakeMode) else None
     if template is None or make_bare_fake is None:
+        if isinstance(mode, FakeMode):
+            mode.admit(device)
         fake: FakeTensor = make_first_fake(mode, meta, device, requires_grad=requires_grad)
         if isinstance(mode, FakeMode):
             # Without the mode: it would hold itself.

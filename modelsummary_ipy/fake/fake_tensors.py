@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from modelsummary_ipy.fake.fake_mode import build_fake
+from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.fake.fake_subclasses import find_class, give_class
 from modelsummary_ipy.fake.known_values import MOST_OWN_VALUES, MOST_VALUES, may_know_values
 from modelsummary_ipy.model.tensor_meta import PLAIN_CLASSES, TensorMeta, TensorTemplate, read_meta
@@ -61,6 +61,8 @@ def make_fake(tensor: Any, mode: FakeTensorMode, device: torch.device | None = N
     template = tensor if type(tensor) is TensorTemplate else describe_tensor(tensor)
     meta = template.meta
     where = device or meta.device
+    if isinstance(mode, FakeMode):
+        mode.given_devices.add(where.type)
     if template.is_lazy:
         return _make_lazy(template, mode, where)
     if template.shared is not None:

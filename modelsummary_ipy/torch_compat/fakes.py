@@ -22,7 +22,7 @@ __all__ = [
     "TorchDispatchMode", "UnsupportedOperatorException", "constant_of", "count_modes", "decomposition_of",
     "disable_dispatch", "disable_function", "find_operator", "from_torchs_fakes", "give_constant",
     "higher_order_rule", "is_composite", "is_fakes_assertion", "make_bare_fake", "make_first_fake", "mark_parameter",
-    "schema_of", "unset_fake", "variable_function",
+    "require_device", "schema_of", "unset_fake", "variable_function",
 ]  # fmt: skip
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -221,6 +221,14 @@ disable_dispatch: Any = prefer("disable_dispatch", _find_disable_dispatch, _leav
 
 #: The same for a block that runs operations on real tensors, modes of their own included.
 unset_fake: Any = prefer("unset_fake", lambda: fake_tensor.unset_fake_temporarily, disable_dispatch)
+
+
+def require_device(device: torch.device) -> None:
+    """Raise what torch raises for a device that is not here; what is here is left as it is, mostly unused."""
+    if device.type == "cuda" and torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count():
+        return
+    with unset_fake():
+        torch.empty(0, device=device)
 
 
 # -- aten operations ---------------------------------------------------------------------------------------------------

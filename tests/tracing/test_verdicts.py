@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.verdicts import judge, reason_of
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.fake.fake_mode import make_fake_mode
+from modelsummary_ipy.fake.fake_tensors import make_fake
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.tracing.engine import run_engine
 from tests.reference import quietly
@@ -102,3 +106,47 @@ def test_losses_refuse_the_dtypes_that_they_refuse_for_real(loss: nn.Module) -> 
                     refused = ""
                 error = run_engine(loss, ModelInputs((x, target), {})).error
             assert ("" if error is None else type(error).__name__) == refused, (dtype, target.shape, error)
+
+
+MOVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "cuda()": lambda x: x.cuda(),
+    "to()": lambda x: x.to("cuda"),
+    "to() a device": lambda x: x.to(torch.device("cuda", 0)),
+    "zeros": lambda x: x + torch.zeros(3, 4, device="cuda"),
+    "zeros alone": lambda x: torch.zeros(3, 4, device="cuda"),
+    "tensor": lambda x: torch.tensor([1.0, 2.0], device="cuda"),
+    "new_zeros": lambda x: x.new_zeros(3, 4, device="cuda"),
+    "zeros_like": lambda x: torch.zeros_like(x, device="cuda"),
+    "where it is": lambda x: x.to("cuda" if torch.cuda.is_available() else "cpu"),
+}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is here")
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+def test_a_device_that_is_not_here_is_refused_as_for_real(move: Callable[[Tensor], Tensor]) -> None:
+    """A torch built for CUDA, as pip gives it, fakes such a device on any machine."""
+
+    class Moves(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return move(x)
+
+    try:
+        Moves()(torch.zeros(3, 4))
+    except (AssertionError, RuntimeError) as error:
+        expected = str(error)
+    else:
+        expected = ""
+    ms = ModelSummary(Moves(), (3, 4), engine="fake")
+    assert ("" if ms.error is None else str(ms.error.__cause__)) == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is here")
+def test_a_model_made_of_fakes_may_be_on_a_device_that_is_not_here() -> None:
+    with FakeTensorMode():
+        weight = torch.empty(3, 4, device="cuda")
+    mode = make_fake_mode()
+    with mode, pytest.raises((AssertionError, RuntimeError)):
+        torch.empty(2, device="cuda")
+    assert make_fake(weight, mode).device == torch.device("cuda:0")
+    with mode:
+        assert torch.empty(2, device="cuda").device == torch.device("cuda:0")

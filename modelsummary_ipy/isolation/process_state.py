@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from modelsummary_ipy.isolation.threads import AloneWatch
-from modelsummary_ipy.torch_compat.modes import find_default_device, list_modes, set_modes
+from modelsummary_ipy.torch_compat.modes import find_default_device, list_modes, set_default_device, set_modes
 
 __all__ = ["grad_kept", "modes_kept", "process_state_kept"]
 
@@ -70,7 +70,7 @@ _cudnn: Any = torch.backends.cudnn
 
 #: This thread's: how each is read, and set back.
 _OF_THREAD: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
-    (find_default_device, torch.set_default_device),
+    (find_default_device, set_default_device),
     (lambda: _read_autocast("cpu"), lambda state: _set_autocast("cpu", state)),
     (lambda: _read_autocast("cuda"), lambda state: _set_autocast("cuda", state)),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.utils import _device
 
 from modelsummary_ipy.torch_compat import prefer
 
-__all__ = ["find_default_device", "list_modes", "set_modes"]
+__all__ = ["find_default_device", "list_modes", "set_default_device", "set_modes"]
 
 #: Function modes, dispatch modes, and the device that the innermost device block names.
 Modes = tuple[list[Any], list[Any], Any]
@@ -74,6 +75,18 @@ def _leave_modes(before: Modes) -> None:
 set_modes: Callable[[Modes], None] = prefer("set_modes", _find_set_modes, _leave_modes)
 
 
+def set_default_device(device: Any) -> None:
+    """Call torch's, and after ``None`` leave torch as it was before any was set.
+
+    torch 2.7 keeps the ``None`` where a device is expected, and its ``get_default_device`` fails from then on.
+    """
+    torch.set_default_device(device)
+    context: Any = getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None)
+    if device is None and getattr(context, "device_context", device) is None:
+        with contextlib.suppress(AttributeError):
+            del context.device_context
+
+
 def _find_default_device() -> Any:
     context: Any = torch._GLOBAL_DEVICE_CONTEXT
 
@@ -83,7 +96,7 @@ def _find_default_device() -> Any:
     before = find()
     torch.set_default_device("meta")
     served = find() == torch.device("meta")
-    torch.set_default_device(before)
+    set_default_device(before)
     return find if served and find() == before else None
 
 

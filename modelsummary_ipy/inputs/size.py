@@ -27,8 +27,8 @@ class Size:
     """The size of a tensor that is to be made up: accepted wherever a size is.
 
     Args:
-        size: Text such as ``"B=8 3 H=224 W=224"`` (commas, parentheses and a ``:int64`` at the end are welcome), ints,
-            or one int; ``()`` is the size of a scalar.
+        size: Text such as ``"B=8 3 H=224 W=224"`` (commas, parentheses and a ``:int64`` at the end are welcome; a name
+            alone repeats its size: ``"S=256, S"``), ints, or one int; ``()`` is the size of a scalar.
         dims: A name per dim, ``""`` where it has none; in text they are before the number.
         dtype: ``"int64"``, ``torch.int64``; ``None`` lets the layer that reads the tensor decide.
 
@@ -152,12 +152,17 @@ def _read_text(text: str) -> tuple[list[str], list[int]]:
         found = _TOKEN.match(inner, place)
         if found is None:
             raise InputError(f"{inner[place:].strip()!r} in size {text!r}", "sizes such as 8 or B=8", _EXAMPLE)
-        names.append(found["name"] or "")
+        name, word = found["name"] or "", found["number"]
+        if not name and word in names:  # "S=256, S": the name of an earlier dim has its number
+            names.append(word)
+            found_numbers.append(found_numbers[names.index(word)])
+            place = found.end()
+            continue
         try:
-            number: Any = int(found["number"])
+            number: Any = int(word)
         except ValueError:
-            word = found["number"]
             raise InputError(f"{word!r} in size {text!r}", "a number, or NAME=number", _EXAMPLE) from None
+        names.append(name)
         found_numbers.append(_check_number(number, text))
         place = found.end()
     return names, found_numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from modelsummary_ipy.notebook.keep import read_keeper
+from modelsummary_ipy.notebook.keep import read_script
 
 if TYPE_CHECKING:
     from modelsummary_ipy.summary import ModelSummary
@@ -58,7 +58,7 @@ class FirstTable:
         with keeping_rows():  # an interrupt ends the search, and the page says so
             if summary.pipeline.takes_longer_than(_PATIENCE_SECONDS):
                 text, page = summary.to_text(formulas=False), summary.to_html(formulas=False, packed=False)
-                keep = f"{read_keeper()}(document.currentScript && document.currentScript.parentElement);"
+                keep = f"{read_script()}(document.currentScript && document.currentScript.parentElement);"
                 first = {"text/html": f"{page}<script>{keep}</script>", "text/plain": text}
                 handle = display(first, raw=True, display_id=True)
             whole = summary._repr_mimebundle_()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.resources import files
 
-__all__ = ["read_keeper"]
+__all__ = ["read_script"]
 
 
-@lru_cache(maxsize=1)
-def read_keeper() -> str:
-    """Return a function in JavaScript, to be called with the element that holds pages, once one is there."""
-    text = (files("modelsummary_ipy.notebook") / "keep.js").read_text(encoding="utf-8")
+@lru_cache(maxsize=4)
+def read_script(name: str = "keep.js") -> str:
+    """Return a function in JavaScript: by default one to be called with the element that holds pages."""
+    text = (files("modelsummary_ipy.notebook") / name).read_text(encoding="utf-8")
     return "\n".join(line.strip() for line in text.splitlines() if not line.lstrip().startswith("//"))

@@ -231,10 +231,13 @@ def _read_brackets(text: str, dtype: str | None, names: Mapping[str, Any]) -> tu
         return None
     dims: list[str] = []
     items: list[Any] = []
+    own: dict[str, Any] = {}  # in "(S=256, S)" the second S is the first one's number, whatever S is elsewhere
     for part in parts:
-        for name, item in _read_element(part.strip(), names):
+        for name, item in _read_element(part.strip(), {**names, **own}):
             dims.append(name)
             items.append(item)
+            if _NAMED_DIM.fullmatch(part):
+                own[name] = item
     ints = bool(items) and all(isinstance(item, Number) for item in items)
     if named or (ints and (any(dims) or dtype is not None)):
         from modelsummary_ipy.inputs import Size

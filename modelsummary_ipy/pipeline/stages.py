@@ -111,11 +111,12 @@ class stage(cached_property[T]):  # reads as the decorator that it is
 
 
 class Found(NamedTuple):
-    """Formulas and constraints; see ``Story``."""
+    """Formulas and constraints, see ``Story``, and the sizes between two limits, by dim."""
 
     outputs: FormulaTable
     inputs: FormulaTable
     constraints: tuple[str, ...]
+    ranges: Mapping[str, range]
 
 
 class Counted(NamedTuple):
@@ -279,9 +280,16 @@ class Pipeline:
             if found.retracer is not None:
                 found.retracer.forget()
             self._errors += [line for line in found.contradicted if line not in self._errors]
-            return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits))
+            ranges = {name: sizes for limit in limits for name, sizes in limit.ranges.items()}
+            return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits), ranges)
 
-        return attempt("finding formulas", self._errors, find, Found({}, {}, ()))
+        return attempt("finding formulas", self._errors, find, Found({}, {}, (), {}))
+
+    @property
+    def ranges(self) -> Mapping[str, range]:
+        """The sizes between two limits, by dim, as far as they were found before."""
+        found: Found | None = vars(self).get("found") or vars(self).get("found_in_time")
+        return found.ranges if found is not None else {}
 
     @stage
     def error(self) -> ForwardError | None:

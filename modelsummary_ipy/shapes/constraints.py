@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
@@ -30,10 +30,12 @@ class Constraint:
     Attributes:
         text: As it is displayed: ``"T ≤ 512"``.
         failed_at: The nearest sizes that were tried and failed, and why: ``(("T = 513", reason),)``.
+        ranges: The sizes between two limits, by dim: ``{"T": range(1, 513)}``.
     """
 
     text: str
     failed_at: tuple[tuple[str, str], ...] = ()
+    ranges: Mapping[str, range] = field(default_factory=dict)
 
 
 def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]:
@@ -121,10 +123,16 @@ class _Finder:
             what, name = _join(names), names[0]
             outside = [] if high is None else [{name: high + self._step(name)}]
             outside += [] if low is None else [{name: low - self._step(name)}]
-            if low is not None and high is not None:
-                yield self._build(f"{low} ≤ {', '.join(names)} ≤ {high}", *outside)
-            else:
-                yield self._build(f"{what} ≤ {high}" if low is None else f"{what} ≥ {low}", *outside)
+            if high is None:
+                yield self._build(f"{what} ≥ {low}", *outside)
+                continue
+            text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
+            ranges = {name: self._range(name, low, high) for name in names}
+            yield replace(self._build(text, *outside), ranges=ranges)
+
+    def _range(self, name: str, low: int | None, high: int) -> range:
+        step = self._step(name)
+        return range(low if low is not None else (high % step or step), high + 1, step)
 
     def _find_upper_limits(self) -> dict[str, int]:
         found: dict[str, int] = {}

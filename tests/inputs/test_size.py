@@ -48,6 +48,7 @@ def test_a_copy_is_equal(size: Size) -> None:
         ("(5,)", (5,), ("",), None),
         ("T = 7 , 2", (7, 2), ("T", ""), None),
         ("()", (), (), None),
+        ("B=2, S=256, S", (2, 256, 256), ("B", "S", "S"), None),
     ],
 )
 def test_text_is_read(text: str, shape: tuple[int, ...], dims: tuple[str, ...], dtype: str | None) -> None:

@@ -50,6 +50,11 @@ def test_what_is_not_in_pairs_is_reported(line: str, says: str) -> None:
     assert str(caught.value).startswith(says)
 
 
+def test_a_name_alone_repeats_its_size_whatever_it_is_elsewhere() -> None:
+    ((size,), _) = read_words(["(B=2, S=256, S)"], {"S": 7})
+    assert (size.shape, size.dims) == ((2, 256, 256), ("B", "S", "S"))
+
+
 def test_a_name_that_is_not_defined_is_reported_with_the_nearest() -> None:
     with pytest.raises(InputError) as caught:
         evaluate("nt", {"net": 1, "nest": 2, "_nt": 3})

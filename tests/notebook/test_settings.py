@@ -84,7 +84,7 @@ def test_the_line_that_is_inserted_makes_the_same_page(
     assert form.wait(60)
     assert form._progress.value == ""
     assert form.history[-1].summary is form.summary
-    made = run(shell, form._code.value)
+    made = run(shell, form.line)
     assert made.to_html() == form.summary.to_html()
     form.close()
 
@@ -92,15 +92,15 @@ def test_the_line_that_is_inserted_makes_the_same_page(
 def test_the_line_of_another_method_names_it(shell: Any) -> None:
     two = shell.user_ns["two"] = Two()
     form = ModelSummary(two, Size("3 5"), method="encode").form(name="two")
-    assert form._code.value == "%summary two.encode (3, 5)"
-    assert run(shell, form._code.value).to_html() == form.summary.to_html()
+    assert form.line == "%summary two.encode (3, 5)"
+    assert run(shell, form.line).to_html() == form.summary.to_html()
 
 
 def test_a_form_begins_with_the_options_of_its_summary() -> None:
     two = Two()
     ms = ModelSummary(two, Size("3 5"), mode="eval", engine="fake", device="meta", memory="24GB")
     form = ms.form(name="two")
-    assert form._code.value == "%summary two (3, 5) --mode eval --engine fake --device meta --memory 24GB"
+    assert form.line == "%summary two (3, 5) --mode eval --engine fake --device meta --memory 24GB"
 
 
 def test_a_suggestion_is_read_as_one_size_per_input() -> None:

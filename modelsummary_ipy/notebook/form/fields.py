@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,17 +13,21 @@ import torch
 
 from modelsummary_ipy.costs import read_budget
 from modelsummary_ipy.inputs import ModelInputs, Size
-from modelsummary_ipy.notebook.form.settings import Settings, dtype_of, read_leaf, write_size
+from modelsummary_ipy.notebook.form.dims import DimFields
+from modelsummary_ipy.notebook.form.settings import DTYPES, Settings, dtype_of, is_half_typed, read_leaf, write_size
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.training import PRECISIONS
 from modelsummary_ipy.records.view import COLUMNS, View
 
 __all__ = ["Fields", "button", "format_alert", "show"]
 
-_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool", "uint8", "complex64")
 _MODES = [("as the model is", "same"), ("train", "train"), ("eval", "eval")]
+_OPTIMIZERS = ("adamw", "adam", "sgd", "momentum", "adafactor", "lion")
 _ENGINES = [("auto", "auto"), ("fake: nothing is run", "fake"), ("real: a copy runs", "real"), ("static", "static")]
+_AMOUNT_BEGUN = re.compile(r"[\d.]+\s*[kmgtKMGT]?i?")  # "24G" goes on
 _WIDE = {"width": "auto", "flex": "1 1 240px", "min_width": "0"}
 _FIT = {"description_width": "initial"}
+_ROW = {"flex_flow": "row wrap", "align_items": "center", "overflow": "visible", "grid_gap": "2px 14px"}
 
 
 class Fields:
@@ -31,29 +36,36 @@ class Fields:
     Args:
         inputs: The inputs to begin with, one line each.
         view: The view of the first summary.
+        optimizer: Name of its optimizer.
         edited: Called when a field that can be read was changed.
         entered: Called when Enter was pressed in one.
 
     Attributes:
-        inputs_box: The size fields, and a number for every named dim.
+        inputs_box: The size fields, and a field for every named dim.
+        training_box: Budget, optimizer and precision of the training step.
         options_box: All other fields.
-        spare: Numbers of dims that no size has any more, kept for the next name.
     """
 
     def __init__(
-        self, inputs: ModelInputs, view: View, edited: Callable[[], None], entered: Callable[[], None]
+        self,
+        inputs: ModelInputs,
+        view: View,
+        optimizer: str,
+        edited: Callable[[], None],
+        entered: Callable[[], None],
     ) -> None:
         self._inputs = inputs
         self._edited = edited
         self._entered = entered
         self._quiet = False  # true while the form itself sets its fields
-        self.dims: dict[str, Any] = {}
-        self.spare: list[Any] = []
+        self.dims = DimFields(self._on_dim)
         self._build_inputs()
+        self._build_training(optimizer)
         self._build_options(view)
         self._follow_dims()
         texts = (*self.sizes, self.memory, self.depth)
-        for field in (*texts, *self.dtypes, self.device, self.mode, self.engine, self.ops, *self.columns.values()):
+        chosen = (*self.dtypes, self.device, self.mode, self.engine, self.optimizer, self.precision, self.ops)
+        for field in (*texts, *chosen, *self.columns.values()):
             field.observe(self._on_change, names="value")
         for field in texts:
             field.on_msg(self._on_message)
@@ -74,24 +86,29 @@ class Fields:
         ]
         self.dtypes = [_dtype_field(name, dtype_of(value)) for name, value in leaves]
         self.errors = [widgets.HTML(layout={"display": "none"}) for _ in leaves]
-        self.dim_box = widgets.HBox(layout={"flex_flow": "row wrap", "overflow": "visible", "grid_gap": "2px 14px"})
         lines = [
             widgets.VBox([widgets.HBox([size, dtype], layout={"flex_flow": "row wrap"}), error])
             for size, dtype, error in zip(self.sizes, self.dtypes, self.errors, strict=True)
         ]
-        self.inputs_box = widgets.VBox([*lines, self.dim_box])
+        self.inputs_box = widgets.VBox([*lines, self.dims.box])
 
-    def _build_options(self, view: View) -> None:
-        def choose(options: Any, label: str) -> Any:
-            return widgets.Dropdown(options=options, description=label, style=_FIT, layout={"width": "auto"})
-
-        self.device = choose(_list_devices(), "device")
-        self.mode = choose(_MODES, "mode")
-        self.engine = choose(_ENGINES, "engine")
+    def _build_training(self, optimizer: str) -> None:
+        known = _OPTIMIZERS if optimizer in _OPTIMIZERS else (*_OPTIMIZERS, optimizer)
         self.memory = widgets.Text(
             placeholder="24GB", description="memory budget", style=_FIT, layout={"width": "190px"}
         )
         self.memory_error = widgets.HTML(layout={"display": "none"})
+        self.optimizer = _choose(known, "optimizer")
+        self.optimizer.value = optimizer
+        self.precision = _choose(PRECISIONS, "precision")
+        self.training_box = widgets.VBox(
+            [widgets.HBox([self.memory, self.optimizer, self.precision], layout=_ROW), self.memory_error]
+        )
+
+    def _build_options(self, view: View) -> None:
+        self.device = _choose(_list_devices(), "device")
+        self.mode = _choose(_MODES, "mode")
+        self.engine = _choose(_ENGINES, "engine")
         depth = "" if view.depth is None else str(view.depth)
         self.depth = widgets.Text(
             value=depth, placeholder="auto", description="levels open", style=_FIT, layout={"width": "150px"}
@@ -99,25 +116,36 @@ class Fields:
         self.depth_error = widgets.HTML(layout={"display": "none"})
         self.ops = _check("show operations", view.ops)
         self.columns = {name: _check(name, name in view.columns) for name in COLUMNS}
-        row = {"flex_flow": "row wrap", "align_items": "center", "overflow": "visible", "grid_gap": "2px 14px"}
         self.options_box = widgets.VBox(
             [
-                widgets.HBox([self.device, self.mode, self.engine, self.memory], layout=row),
-                self.memory_error,
-                widgets.HBox([self.depth, self.ops], layout=row),
+                widgets.HBox([self.device, self.mode, self.engine], layout=_ROW),
+                widgets.HBox([self.depth, self.ops], layout=_ROW),
                 self.depth_error,
-                widgets.HBox([widgets.HTML("columns"), *self.columns.values()], layout=row),
+                widgets.HBox([widgets.HTML("columns"), *self.columns.values()], layout=_ROW),
             ]
         )
 
     # -- reading and setting ------------------------------------------------------------------------------------------
 
-    def read(self) -> Settings | None:
-        """Read all fields; ``None`` if one of them can't be read; the error is shown under it."""
+    def read(self, *, is_entered: bool = False) -> Settings | None:
+        """Read all fields; ``None`` if one of them can't be read; the error is shown under it.
+
+        Args:
+            is_entered: Whether the fields are complete, as Enter says: a size that is half typed is then an error.
+        """
         is_valid = True
         for text, dtype, error in zip(self.sizes, self.dtypes, self.errors, strict=True):
+            if not is_entered and is_half_typed(text.value):
+                show(error, "")
+                is_valid = False
+                continue
             is_valid &= _check_field(error, lambda text=text, dtype=dtype: read_leaf(text.value, dtype.value))  # type: ignore[misc]
-        is_valid &= _check_field(self.memory_error, lambda: read_budget(self.memory.value.strip() or None))
+        memory = self.memory.value.strip()
+        if not is_entered and _AMOUNT_BEGUN.fullmatch(memory):
+            show(self.memory_error, "")
+            is_valid = False
+        else:
+            is_valid &= _check_field(self.memory_error, lambda: read_budget(memory or None))
         is_valid &= _check_field(self.depth_error, lambda: _read_depth(self.depth.value))
         if not is_valid:
             return None
@@ -127,7 +155,9 @@ class Fields:
             self.device.value,
             self.mode.value,
             self.engine.value,
-            self.memory.value.strip(),
+            memory,
+            self.optimizer.value,
+            self.precision.value,
             _read_depth(self.depth.value),
             self.ops.value,
             tuple(name for name, box in self.columns.items() if box.value),
@@ -143,6 +173,7 @@ class Fields:
                 field.value = value
             self.device.value, self.mode.value, self.engine.value = settings.device, settings.mode, settings.engine
             self.memory.value, self.ops.value = settings.memory, settings.ops
+            self.optimizer.value, self.precision.value = settings.optimizer, settings.precision
             self.depth.value = "" if settings.depth is None else str(settings.depth)
             for name, box in self.columns.items():
                 box.value = name in settings.columns
@@ -180,47 +211,34 @@ class Fields:
             self._entered()
 
     def _follow_dims(self) -> None:
-        """Show a number for every named dim of the sizes."""
+        """Show a field for every named dim of the sizes."""
         found: dict[str, int] = {}
         for text in (field.value for field in self.sizes):
+            if is_half_typed(text):
+                return
             try:
                 size = Size(text)
             except InputError:
                 return
             found.update({name: number for name, number in zip(size.dims, size.shape, strict=True) if name})
-        with self._setting():
-            self._set_dims(found)
+        self.dims.show(found)
 
-    def _set_dims(self, found: dict[str, int]) -> None:
-        if list(found) != list(self.dims):
-            self.spare += self.dims.values()
-            self.dims = {name: self.spare.pop() if self.spare else self._make_dim() for name in found}
-            for name, field in self.dims.items():
-                field.description = name
-            self.dim_box.children = tuple(self.dims.values())
-        for name, number in found.items():
-            self.dims[name].value = min(number, self.dims[name].max)
-
-    def _make_dim(self) -> Any:
-        field = widgets.BoundedIntText(value=1, min=1, max=1 << 30, style=_FIT, layout={"width": "110px"})
-        field.observe(lambda change: self._on_dim(field), names="value")
-        return field
-
-    def _on_dim(self, field: Any) -> None:
+    def _on_dim(self, name: str, number: int) -> None:
         """Write the new number wherever the name is used."""
-        if self._quiet:
-            return
-        name, number = field.description, field.value
         with self._setting():
             for text in self.sizes:
-                size = Size(text.value)
-                shape = tuple(number if dim == name else old for dim, old in zip(size.dims, size.shape, strict=True))
                 try:
+                    size = Size(text.value)
+                    shape = (number if dim == name else old for dim, old in zip(size.dims, size.shape, strict=True))
                     text.value = write_size(size.with_shape(shape))
                 except InputError:
-                    break  # too much for torch to count: the field keeps what it had
+                    continue  # half typed, or too much for torch to count: the field keeps what it has
         self._follow_dims()
         self._edited()
+
+
+def _choose(options: Any, label: str) -> Any:
+    return widgets.Dropdown(options=options, description=label, style=_FIT, layout={"width": "auto"})
 
 
 def _check(label: str, value: bool) -> Any:
@@ -228,7 +246,7 @@ def _check(label: str, value: bool) -> Any:
 
 
 def _dtype_field(name: str, dtype: str) -> Any:
-    known = _DTYPES if dtype in ("", *_DTYPES) else (*_DTYPES, dtype)
+    known = DTYPES if dtype in ("", *DTYPES) else (*DTYPES, dtype)
     options = [("as the layer needs", ""), *((known, known) for known in known)]
     return widgets.Dropdown(
         options=options,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import html
 
-from modelsummary_ipy.notebook.keep import read_keeper
+from modelsummary_ipy.notebook.keep import read_script
 
-__all__ = ["live_page", "static_page"]
+__all__ = ["SENTENCE", "copied_line", "live_page", "static_page"]
 
 #: Where the same cell's output holds a form, the table that is saved beside it is not shown a second time. Without
 #: the form (a saved notebook, a host without widgets) nothing hides it.
 _HIDE_TWIN = ".jp-OutputArea-child:has(.ms-beside):has(+ .jp-OutputArea-child .ms-root){display:none}"
-_SENTENCE = (
-    "A form to change sizes belongs to this table. It needs a running kernel and ipywidgets; the table does not."
-)
+SENTENCE = "A form to change sizes belongs to this table. It needs a running kernel and ipywidgets; the table does not."
 
 
 def live_page(page: str) -> str:
@@ -27,10 +25,17 @@ def live_page(page: str) -> str:
     """
     before, found, after = page.rpartition("<script>")
     script, _, after = after.partition("</script>")
-    handler = f"{script if found else ''}\n{read_keeper()}(this.parentElement);"
+    handler = f"{script if found else ''}\n{read_script()}(this.parentElement);"
     return f'{before}{after}<style onload="{html.escape(handler)}">{_HIDE_TWIN}</style>'
+
+
+def copied_line(line: str) -> str:
+    """Return a line of code that copies itself when it is put into a page, and says so."""
+    handler = f"{read_script('form/copy.js')}(this);"
+    shown = f'<code style="white-space:pre-wrap">{html.escape(line)}</code> <span role="status"></span>'
+    return f'{shown}<style onload="{html.escape(handler)}"></style>'
 
 
 def static_page(page: str) -> str:
     """Return a page to show beside a form: it is what a saved notebook shows."""
-    return f'<div class="ms-beside">{page}<p style="font-size:12px">{_SENTENCE}</p></div>'
+    return f'<div class="ms-beside">{page}<p style="font-size:12px">{SENTENCE}</p></div>'

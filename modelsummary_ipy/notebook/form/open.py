@@ -35,13 +35,13 @@ def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> Summ
         "method": request.method,
         "expect": request.expect,
         "ignore": request.ignore,
-        "optimizer": assumed.step.optimizer,
         "loss": assumed.step.loss,
-        "precision": assumed.step.precision,
         "accumulate": assumed.step.accumulate,
     }
 
     def make(inputs: ModelInputs, **keywords: Any) -> ModelSummary:
+        if keywords["optimizer"] == assumed.step.optimizer.name:  # it may be a class of the user's own
+            keywords["optimizer"] = assumed.step.optimizer
         return type(summary)(alive, inputs, **{**fixed, **keywords})
 
     leaves = [leaf for _, leaf in request.inputs.leaves()]
@@ -52,12 +52,13 @@ def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> Summ
         request.mode,
         request.engine,
         assumed.budget_text,
+        assumed.step.optimizer.name,
+        assumed.step.precision,
         summary.view.depth,
         summary.view.ops,
         summary.view.columns,
     )
     options = [("ignore", ",".join(request.ignore))] if request.ignore else []
-    optimizer = assumed.step.optimizer.name
-    options += [("optimizer", optimizer)] if optimizer != "adamw" else []
+    options += [("accumulate", str(assumed.step.accumulate))] if assumed.step.accumulate > 1 else []
     called = name if request.method == "forward" else f"{name}.{request.method}"
     return SummaryForm(request.inputs, make, summary, called, settings, options)

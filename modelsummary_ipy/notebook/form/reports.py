@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from modelsummary_ipy.display.render.fit import bytes_writer, find_peak_place, find_step_failure
 from modelsummary_ipy.display.render.formatting import format_bytes, format_count, format_short, plural
 from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.notebook.form.settings import Settings, read_suggestion
@@ -13,23 +14,43 @@ if TYPE_CHECKING:
     from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["Offer", "compare", "list_offers", "write_moved"]
+__all__ = ["Offer", "compare", "list_offers", "write_moved", "write_training"]
 
 #: Label of a button, and what it fills in: a size for every input leaf.
 Offer = tuple[str, tuple[Size, ...]]
 
 
-def compare(before: ModelSummary, after: ModelSummary) -> Comparison | None:
-    """Compare two runs; ``None`` if one failed: where a forward failed does not show how its shapes change."""
-    return after.diff(before) if before.error is None and after.error is None and before is not after else None
+def compare(before: ModelSummary | None, after: ModelSummary) -> Comparison | None:
+    """Compare two runs; ``None`` if one failed or was not traced: that does not show how shapes change."""
+    if before is None or before.error is not None or after.error is not None or before.pipeline is after.pipeline:
+        return None
+    return None if "static" in (before.engine, after.engine) else after.diff(before)
 
 
-def write_moved(before: ModelSummary, after: ModelSummary, changes: Comparison | None) -> str:
+def write_training(summary: ModelSummary) -> str:
+    """Write in a line what a training step takes, where most, and how much of the budget that is."""
+    story = summary.story
+    step, memory = story.training, story.memory
+    if step is None or memory is None or summary.error is not None or story.trace.engine == "static":
+        return ""
+    if memory.training_bytes is None:
+        return html.escape(f"training step: {find_step_failure(story) or step.reason}") if step.reason else ""
+    peak, budget = memory.training_bytes, memory.budget_bytes
+    about = "about " if memory.approximate else ""
+    text = f"training step: peak {about}{bytes_writer(memory)(peak)}{find_peak_place(story)}"
+    if budget is None:
+        return html.escape(text)
+    share = f"{peak / budget:.1%} of {memory.budget_text}" if peak <= budget else f"does not fit {memory.budget_text}"
+    meter = f'<meter min="0" max="{budget}" value="{peak}" high="{budget}" aria-label="{share}"></meter>'
+    return f"{html.escape(f'{text} · {share}')} {meter}"
+
+
+def write_moved(before: ModelSummary | None, after: ModelSummary, changes: Comparison | None) -> str:
     """Write in a line how the totals moved and how many rows did, and in a table what was edited in the model.
 
     Rows that moved otherwise than their formula predicts are flagged in the page.
     """
-    if changes is None:
+    if before is None or changes is None:
         return ""
     old, new = before.story, after.story
     parts = []

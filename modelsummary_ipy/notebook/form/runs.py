@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modelsummary_ipy.display.render.formatting import format_short
@@ -35,6 +35,11 @@ class Run:
     total_params: int
     total_mult_adds: int | None
     summary: ModelSummary | None
+
+    def equals(self, other: Run) -> bool:
+        """Whether two runs were made with the same and found the same: a list would show the same line twice."""
+        one, two = (replace(run.settings.traced, sizes=()) for run in (self, other))
+        return one == two and self.title == other.title
 
     @property
     def title(self) -> str:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modelsummary_ipy.inputs import ModelInputs, Size, check_names
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.training import PRECISIONS
 from modelsummary_ipy.records.view import View
 
-__all__ = ["Settings", "dtype_of", "read_leaf", "read_suggestion", "write_line", "write_size"]
+__all__ = [
+    "DTYPES", "Settings", "dtype_of", "is_half_typed", "read_leaf", "read_suggestion", "write_line", "write_size",
+]  # fmt: skip
 
+DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool", "uint8", "complex64")
 _USUAL_COLUMNS = View().columns
+_USUAL = ("same", "auto", "adamw", PRECISIONS[0])
 _SIZE = re.compile(r"\([^()\[\]'\"]*\)(?::\w+)?")
+_LAST_NAME = re.compile(r"(?:^|[\s,(\[])([^\W\d]\w*)$")
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Settings:
         dtypes: Per input leaf the name of its dtype, ``""`` for what the layer wants.
         device, mode, engine: As the constructor takes them; a device of ``""`` is where the model is.
         memory: The budget as it was typed, ``""`` for none.
+        optimizer, precision: Of the training step.
         depth: Levels that are open, ``None`` lets the table choose.
         ops: Whether operations are shown.
         columns: Which columns are shown.
@@ -37,13 +44,22 @@ class Settings:
     mode: str = "same"
     engine: str = "auto"
     memory: str = ""
+    optimizer: str = "adamw"
+    precision: str = PRECISIONS[0]
     depth: int | None = None
     ops: bool = False
     columns: tuple[str, ...] = _USUAL_COLUMNS
 
+    @property
+    def traced(self) -> Settings:
+        """What a trace depends on: all but the view."""
+        return replace(self, depth=None, ops=False, columns=_USUAL_COLUMNS)
+
     def keywords(self) -> dict[str, Any]:
         """The keywords of ``ModelSummary`` that they are."""
-        keywords: dict[str, Any] = {"mode": self.mode, "engine": self.engine}
+        keywords: dict[str, Any] = {
+            "mode": self.mode, "engine": self.engine, "optimizer": self.optimizer, "precision": self.precision,
+        }  # fmt: skip
         if self.device:
             keywords["device"] = self.device
         if self.memory:
@@ -73,6 +89,23 @@ def read_leaf(text: str, dtype: str) -> Size:
     """
     size = Size(text)
     return size.with_dtype(dtype) if dtype else size
+
+
+def is_half_typed(text: str) -> bool:
+    """Return whether a size probably goes on: it ends with a comma, an open bracket, or a name without its number.
+
+    Example:
+        >>> [is_half_typed(text) for text in ("B=8, 3,", "(8, 3", "B=8, H", "B=8, H=", "S=256, S", "8, 3, 64:int6")]
+        [True, True, True, True, False, True]
+    """
+    text, colon, dtype = text.strip().partition(":")
+    if colon and dtype.strip() not in DTYPES and any(name.startswith(dtype.strip()) for name in DTYPES):
+        return True
+    text = text.rstrip()
+    if not text or text[-1] in ",=([" or (text[0] in "([" and text[-1] not in ")]"):
+        return True
+    name = _LAST_NAME.search(text)
+    return name is not None and not re.search(rf"\b{name[1]}\s*=", text)
 
 
 def write_size(value: Any) -> str:
@@ -117,7 +150,7 @@ def write_line(expression: str, inputs: ModelInputs, settings: Settings, fixed: 
         settings: The rest.
         fixed: Options that the form has no field for, with their values.
     """
-    options = [(name, str(value)) for name, value in settings.keywords().items() if value not in ("same", "auto")]
+    options = [(name, str(value)) for name, value in settings.keywords().items() if value not in _USUAL]
     if settings.depth is not None:
         options.append(("depth", str(settings.depth)))
     if settings.columns != _USUAL_COLUMNS:

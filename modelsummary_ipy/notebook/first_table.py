@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from modelsummary_ipy.notebook.keep import read_script
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FirstTable"]
 
+#: What stands below the first table.
+_GOES_ON = '<div role="status" style="font-size:12px">formulas and sizes that work…</div>'
 #: A model whose first trace took less is expected to have its whole table before a reader has looked at a part of it.
 _PATIENCE_SECONDS = 0.05
 
@@ -26,6 +31,7 @@ class FirstTable:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._next: tuple[weakref.ref[ModelSummary], ModelSummary | None] | None = None
+        self._handle: Any = None  # of the line that says what goes on: the table takes its place
         self._formatter = shell.display_formatter.ipython_display_formatter
         self._type = ("modelsummary_ipy.summary", "ModelSummary")
         self.has_page = getattr(shell, "kernel", None) is not None
@@ -36,6 +42,36 @@ class FirstTable:
         """Show summaries in one step again."""
         if self.has_page:
             self._formatter.pop(".".join(self._type), None)
+
+    @contextmanager
+    def showing_progress(self) -> Iterator[None]:
+        """Show what a summary does while it takes over a second, where its table will be; a terminal has a line."""
+        if not self.has_page:
+            yield
+            return
+        from modelsummary_ipy.pipeline import writing_progress_with
+
+        self._next = self._handle = None
+        try:
+            with writing_progress_with(self._write):
+                yield
+        finally:
+            if self._next is None:  # no table comes
+                self._show_in_place({"text/html": ""})
+
+    def _write(self, line: str) -> None:
+        if line:
+            shown = f'<span role="status" style="font-size:12px">{html.escape(line)}</span>'
+            self._show_in_place({"text/html": shown, "text/plain": line}, is_new=True)
+
+    def _show_in_place(self, data: dict[str, str], *, is_new: bool = False) -> None:
+        """Show something in the place of what this cell shows of a summary; without any only if it is new."""
+        from IPython.display import display
+
+        if self._handle is not None:
+            self._handle.update(data, raw=True)
+        elif is_new:
+            self._handle = display(data, raw=True, display_id=True)
 
     def expect(self, summary: ModelSummary, before: ModelSummary | None) -> None:
         """Show this summary in two steps when the running cell displays it, below what changed since ``before``."""
@@ -52,21 +88,29 @@ class FirstTable:
             raise NotImplementedError
         from IPython.display import display
 
+        from modelsummary_ipy.pipeline import writing_progress_with
         from modelsummary_ipy.tracing.progress import keeping_rows
 
-        handle, before = None, expected[1]
+        before, is_shown = expected[1], summary.pipeline.takes_longer_than(_PATIENCE_SECONDS)
         with keeping_rows():  # an interrupt ends the search, and the page says so
-            if summary.pipeline.takes_longer_than(_PATIENCE_SECONDS):
+            if is_shown:
                 text, page = summary.to_text(formulas=False), summary.to_html(formulas=False, packed=False)
                 keep = f"{read_script()}(document.currentScript && document.currentScript.parentElement);"
-                first = {"text/html": f"{page}<script>{keep}</script>", "text/plain": text}
-                handle = display(first, raw=True, display_id=True)
-            whole = summary._repr_mimebundle_()
-            # Of formulas that were not all found, nothing says which change is unexpected.
-            changes = summary.diff(before) if before is not None and not summary.story.stopped else None
+                data = {"text/html": f"{page}{_GOES_ON}<script>{keep}</script>", "text/plain": text}
+                self._show_in_place(data, is_new=True)
+            with writing_progress_with(_say_nothing if is_shown else self._write):
+                whole = summary._repr_mimebundle_()
+                # Of formulas that were not all found, nothing says which change is unexpected.
+                changes = summary.diff(before) if before is not None and not summary.story.stopped else None
         if changes is not None and changes.unexpected:  # they stand above the table
-            handle = handle.update(changes) if handle is not None else display(changes)
-        if handle is None:
-            display(whole, raw=True)
-        else:
-            handle.update(whole, raw=True)
+            if self._handle is None:
+                display(changes)
+            else:
+                self._handle.update(changes)
+                self._handle = None
+        self._show_in_place(whole) if self._handle is not None else display(whole, raw=True)
+        self._handle = None
+
+
+def _say_nothing(line: str) -> None:
+    """What is shown already says what goes on."""

@@ -4,7 +4,11 @@
 ((holder) => {
   "use strict";
   if (!holder || holder.msShown) return; // another page may have come before this handler ran
-  const keep = { opened: new Map(), shown: new Map(), top: 0, search: null, focus: null };
+  const keep = { opened: new Map(), shown: new Map(), top: 0, search: null, focus: null, root: null };
+  // What is pressed and ranked in a page, by its words: "flagged 2" is "flagged 1" of another run.
+  const wordsOf = (button) => button.textContent.replace(/[\d,]+/g, "").trim();
+  const pressed = (root) => [...root.querySelectorAll(".ms-bar [aria-pressed]")];
+  const heads = (root) => [...root.querySelectorAll(".ms-cols th")];
   holder.msShown = (root) => {
     if (!root.isConnected) return;
     // What differs from how it was shown, the reader has opened or closed. What a search opens is the search's.
@@ -50,6 +54,17 @@
     if (words && keep.search) {
       keep.search.value = words;
       keep.search.dispatchEvent(new Event("input"));
+    }
+
+    const old = keep.root;
+    keep.root = root;
+    if (old) {
+      const on = pressed(old).filter((button) => button.ariaPressed === "true").map(wordsOf);
+      for (const button of pressed(root)) if (on.includes(wordsOf(button)) !== (button.ariaPressed === "true")) button.click();
+      const ranked = heads(old).find((head) => head.ariaSort);
+      // the heads get their buttons when the page is whole
+      const rank = ranked && (() => heads(root).find((head) => head.textContent === ranked.textContent)?.querySelector("button")?.click());
+      if (rank) setTimeout(rank);
     }
 
     // The row with the focus in the old page gets it in the new one; a notebook takes the focus when its element is gone.

@@ -179,7 +179,7 @@ class SummaryMagics(Magics):
         from modelsummary_ipy.tracing.progress import keeping_rows
 
         try:
-            with keeping_rows():  # an interrupt leaves the rows so far
+            with self.first_table.showing_progress(), keeping_rows():  # an interrupt leaves the rows so far
                 if not words:
                     return self._summarise_failure(options, names)
                 return self._summarise(options, words, names, line)

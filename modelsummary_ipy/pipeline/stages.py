@@ -31,6 +31,7 @@ from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.pipeline.caches import CacheTraces
 from modelsummary_ipy.pipeline.fixes import FixTrials
+from modelsummary_ipy.pipeline.progress_line import showing_progress
 from modelsummary_ipy.pipeline.request import Assumptions, Request
 from modelsummary_ipy.records.cache import Cache, Context, find_cache
 from modelsummary_ipy.records.errors import ForwardError
@@ -70,7 +71,7 @@ def trace_model(model: nn.Module, request: Request, observer: Observer | None = 
     device = check_device(request.device) if request.device is not None else None
     given = request.inputs
     began = monotonic()
-    with collector_paused():
+    with showing_progress("tracing", model), collector_paused():
         traced = run_engine(
             model,
             given,
@@ -274,7 +275,7 @@ class Pipeline:
         story = self._judged
 
         def find() -> Found:
-            with collector_paused():
+            with showing_progress("formulas", self.model()), collector_paused():
                 found = find_formulas(batch, story.trace, story.rows)
                 limits = find_constraints(story.trace, found)
             if found.retracer is not None:
@@ -296,7 +297,7 @@ class Pipeline:
         """How the forward failed and which inputs would work: the search traces again, with fakes only, for a time."""
         if self.traced.trace.failure is None:
             return None
-        with self._time.spent():
+        with showing_progress("what would work", self.model()), self._time.spent():
             story, request = self._judged, self._again
             if self.is_short:
                 story = _with_formulas(story, self.found_in_time)
@@ -390,7 +391,8 @@ class Pipeline:
             request = replace(request, shadow=ChangedModel(request.shadow, change))
 
         def step() -> Training:
-            return trace_step(request, first, self.bare.row_of_call, settings, shapes)
+            with showing_progress("training step", self.model()):
+                return trace_step(request, first, self.bare.row_of_call, settings, shapes)
 
         failed = Training(optimizer=name, reason="it could not be traced")
         return attempt("tracing a training step", self._errors, step, failed)
@@ -495,13 +497,14 @@ class Pipeline:
         """
         if formulas == "always":
             self.found  # noqa: B018  # computes them
-        try:
-            return self._show(assumed, formulas, with_bytes=with_bytes)
-        except KeyboardInterrupt:
-            if not keeps_rows():
-                raise
-            self._is_closed, self._stopped = True, _INTERRUPTED
-            return self._show(assumed, formulas, with_bytes=with_bytes)
+        with showing_progress("flags", self.model()):
+            try:
+                return self._show(assumed, formulas, with_bytes=with_bytes)
+            except KeyboardInterrupt:
+                if not keeps_rows():
+                    raise
+                self._is_closed, self._stopped = True, _INTERRUPTED
+                return self._show(assumed, formulas, with_bytes=with_bytes)
 
     def _show(self, assumed: Assumptions, formulas: WhenFormulas, *, with_bytes: bool) -> Story:
         with self._time.spent():

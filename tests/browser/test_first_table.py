@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from torch import nn
 from modelsummary_ipy.notebook import first_table
-from modelsummary_ipy.pipeline import stages
+from modelsummary_ipy.pipeline import progress_line, stages
 
 first_table._PATIENCE_SECONDS = 0
+progress_line._PATIENCE_SECONDS = 0
 
 def find_formulas(*args, _find=stages.find_formulas, **keywords):
     while not Path("go").exists():
@@ -40,6 +41,8 @@ def test_the_whole_table_takes_the_place_of_the_first_as_its_reader_left_it(page
     shown = notebook.wait_for_summary()
     expect(shown.get_by_role("toolbar")).to_be_visible()
     expect(shown).not_to_contain_text("works for")
+    goes_on = page.get_by_text("formulas and sizes that work…")
+    expect(goes_on).to_be_visible()
     was_open = is_open(find_row(shown, "0"))
     find_head(find_row(shown, "0")).click()
     find_head(find_row(shown, "3")).click()
@@ -50,6 +53,7 @@ def test_the_whole_table_takes_the_place_of_the_first_as_its_reader_left_it(page
     expect(shown).to_contain_text("works for", timeout=PATIENCE)
     wait_for_script(shown)
     expect(notebook.summaries).to_have_count(1)
+    expect(goes_on).to_have_count(0)
     expect(shown.locator(".ms-body")).to_have_js_property("scrollTop", 120)
     assert is_open(find_row(shown, "0")) != was_open
     expect(find_row(shown, "3").locator(".ms-d")).to_be_visible()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,7 +36,15 @@ class Slow(nn.Module):
             if x.shape[0] == 3:
                 time.sleep(0.1)
         return x
-net, slow = Net(), Slow()
+class Pooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=5)
+        self.norm = nn.BatchNorm2d(6)
+        self.fc = nn.Linear(6 * 6 * 6, 10)
+    def forward(self, x):
+        return self.fc(nn.functional.max_pool2d(self.norm(self.conv(x)).relu(), 4).flatten(1))
+net, slow, pooled = Net(), Slow(), Pooled()
 tall = nn.Sequential(*(nn.Linear(size, size + 1) for size in range(1, 41)))
 """
 
@@ -110,14 +120,20 @@ def test_who_stands_on_a_row_stands_on_it_after_another_run(form: Locator) -> No
 
 
 def test_the_largest_batch_that_fits_is_one_click(form: Locator) -> None:
-    form.get_by_role("button", name="More options").click()
     form.get_by_label("memory budget").fill("1GB")
     before = field(form, "x").input_value()
     form.get_by_role("button", name="to train").click()
     expect(field(form, "x")).not_to_have_value(before, timeout=PATIENCE)
+    expect(form.get_by_role("meter", name="of 1 GB")).to_be_visible(timeout=PATIENCE)
     form.get_by_label("memory budget").fill("")
+    expect(form.get_by_role("meter", name="of 1 GB")).to_have_count(0, timeout=PATIENCE)
+
+
+def test_the_options_open_and_close(form: Locator) -> None:
+    form.get_by_role("button", name="More options").click()
+    expect(form.get_by_label("engine")).to_be_visible()
     form.get_by_role("button", name="Fewer options").click()
-    expect(form.get_by_label("memory budget")).to_be_hidden()
+    expect(form.get_by_label("engine")).to_be_hidden()
 
 
 def test_a_typed_size_shows_its_table(form: Locator) -> None:
@@ -139,6 +155,18 @@ def test_a_size_that_is_none_is_shown_under_the_field(form: Locator) -> None:
     expect(form.locator("[role=alert]")).to_have_count(0)
 
 
+def test_a_half_typed_size_waits_for_its_end(form: Locator) -> None:
+    field(form, "x").fill("B=4, 3, H=8, W=8")
+    wait_for_run(form, "[4, 10]")
+    field(form, "x").fill("")
+    field(form, "x").press_sequentially("(B=9, 3, H=8, W=", delay=20)
+    field(form, "x").page.wait_for_timeout(600)  # twice what the form waits for another letter
+    expect(form.locator("[role=alert]")).to_have_count(0)
+    expect(form.locator(".ms-root")).to_contain_text("[4, 10]")
+    field(form, "x").press_sequentially("8)")
+    wait_for_run(form, "[9, 10]")
+
+
 def test_it_works_by_keyboard_alone_and_keeps_the_focus(notebook: Notebook, form: Locator) -> None:
     size = field(form, "x")
     size.focus()
@@ -153,6 +181,60 @@ def test_it_works_by_keyboard_alone_and_keeps_the_focus(notebook: Notebook, form
 
 def test_the_form_has_no_accessibility_violations(notebook: Notebook, form: Locator, axe: Path) -> None:
     assert find_violations(notebook.page, axe, ".jupyter-widgets.widget-vbox") == []
+
+
+def test_sliders_copying_and_what_was_pressed_in_the_table(
+    new_page: Callable[..., Page], server: Server, axe: Path
+) -> None:
+    cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i pooled (B=2, 3, H=16, W=16)"]
+    page = new_page(viewport={"width": 1280, "height": 1600}, permissions=["clipboard-read", "clipboard-write"])
+    opened = Notebook.open(page, server, server.write("slider.ipynb", cells))
+    opened.run_all()
+    form = page.locator(".jp-OutputArea-child", has=page.locator(".jupyter-widgets"))
+    expect(form.locator(".ms-bar")).to_be_visible(timeout=PATIENCE)
+
+    form.get_by_role("button", name="operations").click()
+    form.get_by_role("button", name="params").click()
+    ranked = form.get_by_role("columnheader", name="params")
+    expect(ranked).to_have_attribute("aria-sort", "descending")
+    slider = form.locator(".widget-slider", has_text="H").locator(".noUi-handle")
+    slider.focus()
+    slider.press("ArrowRight")
+    expect(field(form, "x")).to_have_value("B=2, 3, H=17, W=16", timeout=PATIENCE)
+    wait_for_run(form, "17, 16]")
+    expect(slider).to_be_focused()
+    expect(form.get_by_role("button", name="operations")).to_have_attribute("aria-pressed", "true", timeout=PATIENCE)
+    expect(ranked).to_have_attribute("aria-sort", "descending", timeout=PATIENCE)
+    form.get_by_role("button", name="params").click()
+    expect(find_row(form, "relu")).to_be_visible()
+
+    form.get_by_role("button", name="Copy as code").click()
+    expect(form.get_by_role("status").filter(has_text="copied")).to_be_visible(timeout=PATIENCE)
+    assert page.evaluate("() => navigator.clipboard.readText()") == "%summary pooled (B=2, 3, H=17, W=16)"
+    assert find_violations(page, axe, ".jupyter-widgets.widget-vbox") == []
+
+
+def test_a_saved_form_is_its_table_and_a_sentence(new_page: Callable[..., Page], server: Server) -> None:
+    """In JupyterLab without the kernel, and on a page that nbconvert makes."""
+    name = server.write("saved.ipynb", ["%load_ext modelsummary_ipy", MODEL, "%summary -i net (B=2, 3, H=8, W=8)"])
+    opened = Notebook.open(new_page(), server, name)
+    opened.run_all()
+    expect(opened.page.locator(".jupyter-widgets .ms-bar")).to_be_visible(timeout=PATIENCE)
+    opened.save()
+    again = (server.root / name).rename(server.root / "again.ipynb")  # another name has another kernel
+    lab = Notebook.open(new_page(), server, again.name)
+    expect(lab.page.get_by_text("model not found")).to_be_attached(timeout=PATIENCE)
+    nbconvert = [sys.executable, "-m", "nbconvert", "--log-level=ERROR", "--to=html", again]
+    subprocess.run(nbconvert, check=True)
+    made = new_page()
+    made.goto(again.with_suffix(".html").as_uri())
+    for page in (lab.page, made):
+        expect(page.locator(".ms-root")).to_have_count(1)
+        expect(page.locator(".ms-root")).to_be_visible()
+        sentence = page.get_by_text("needs a running kernel and ipywidgets").filter(visible=True)
+        expect(sentence).to_have_count(1)
+        expect(page.get_by_text("VBox").filter(visible=True)).to_have_count(0)
+        expect(page.get_by_text("model not found").filter(visible=True)).to_have_count(0)
 
 
 def test_a_run_can_be_cancelled(browser: Browser, server: Server) -> None:

@@ -17,7 +17,9 @@ SETUP = """
 from torch import nn
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.notebook import first_table
+from modelsummary_ipy.pipeline import progress_line
 first_table._PATIENCE_SECONDS = {patience}
+progress_line._PATIENCE_SECONDS = 1e6
 net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=5), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 9 * 9, 2))
 bad = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(7, 2))
 """
@@ -130,3 +132,38 @@ stages.find_formulas, kept = find, stages.find_formulas
     assert [one["kind"] for one in shown] == (["display_data", "update_display_data"] if is_slow else ["display_data"])
     assert "[6, 4, 18, 18]" in shown[-1]["data"]["text/plain"]
     assert "interrupted: formulas" in shown[-1]["data"]["text/plain"]
+
+
+PROGRESS = """
+import time
+progress_line._PATIENCE_SECONDS = 0.0
+table = get_ipython().magics_manager.registry["SummaryMagics"].first_table
+class Waiting(nn.Module):
+    def forward(self, x):
+        while "_handle" in vars(table) and table._handle is None:
+            time.sleep(0.01)
+        return x
+waiting = nn.Sequential(nn.Linear(2, 3), Waiting())
+"""
+
+
+def test_a_line_says_what_goes_on_and_the_table_takes_its_place(kernel: tuple[BlockingKernelClient, bool]) -> None:
+    client, _ = kernel
+    assert run(client, PROGRESS) == []
+    try:
+        shown = run(client, "%summary waiting (4, 2)")
+        quiet = run(client, "ms = %summary waiting (4, 2)")
+        failing = 'get_ipython().run_line_magic("summary", "waiting (4, 0)")'
+        (failed,) = run(client, f"try: {failing}\nexcept Exception as error: print(error)")
+    finally:
+        run(client, "progress_line._PATIENCE_SECONDS = 1e6")
+    for line in (shown[0], quiet[0]):
+        assert line["kind"] == "display_data"
+        assert line["data"]["text/plain"].startswith("tracing")
+        assert 'role="status"' in line["data"]["text/html"]
+    assert {one["kind"] for one in (*shown[1:], *quiet[1:])} == {"update_display_data"}
+    assert {one["transient"]["display_id"] for one in shown} == {shown[0]["transient"]["display_id"]}
+    assert "[4, 3]" in shown[-1]["data"]["text/plain"]
+    assert "text/markdown" in shown[-1]["data"]
+    assert quiet[-1]["data"] == {"text/html": ""}
+    assert failed["kind"] == "stream", "what can't be read is said before anything is traced"

@@ -346,7 +346,7 @@ def test_the_peak_of_the_training_step_and_its_share_of_the_budget_are_in_the_fo
     assert form.wait(60)
     meter = lxml.html.fromstring(f"<p>{form._training.value}</p>").find("meter")
     assert (float(meter.get("max")), float(meter.get("value"))) == (100_000, less)
-    assert f"{less / 1000:.1f}% of 100 KB" in form._training.value
+    assert f"{less / 1000:.3g}% of 100 KB" in form._training.value
 
 
 def test_an_optimizer_of_ones_own_can_be_gone_back_to(net: Net) -> None:

@@ -158,6 +158,10 @@ class SummaryForm:
         display({"text/html": static_page(self.summary.to_html()), "text/plain": str(self.summary)}, raw=True)
         display({**self.widget._repr_mimebundle_(), "text/plain": SENTENCE}, raw=True)
 
+    def _repr_html_(self) -> str:
+        """Return the table, for a place that shows HTML and no widgets, such as marimo."""
+        return static_page(self.summary.to_html(packed=False))
+
     def close(self) -> None:
         """End the form: what runs is cancelled, and its widgets and the model are let go."""
         self._worker.cancel()

@@ -11,6 +11,9 @@ __all__ = ["SENTENCE", "copied_line", "live_page", "static_page"]
 #: Where the same cell's output holds a form, the table that is saved beside it is not shown a second time. Without
 #: the form (a saved notebook, a host without widgets) nothing hides it.
 _HIDE_TWIN = ".jp-OutputArea-child:has(.ms-beside):has(+ .jp-OutputArea-child .ms-root){display:none}"
+#: A form without its kernel is an error in JupyterLab ("model not found"), and the sentence once more on a page made of
+#: the notebook: the table says it already.
+_HIDE_DEAD = ".jp-OutputArea-child:has(.ms-beside)+.jp-OutputArea-child:not(:has(.ms-root)){display:none}"
 SENTENCE = "A form to change sizes belongs to this table. It needs a running kernel and ipywidgets; the table does not."
 
 
@@ -26,6 +29,7 @@ def live_page(page: str) -> str:
     before, found, after = page.rpartition("<script>")
     script, _, after = after.partition("</script>")
     handler = f"{script if found else ''}\n{read_script()}(this.parentElement);"
+    handler += f"\n{read_script('form/sliders.js')}(this.closest('.widget-vbox'));"
     return f'{before}{after}<style onload="{html.escape(handler)}">{_HIDE_TWIN}</style>'
 
 
@@ -38,4 +42,4 @@ def copied_line(line: str) -> str:
 
 def static_page(page: str) -> str:
     """Return a page to show beside a form: it is what a saved notebook shows."""
-    return f'<div class="ms-beside">{page}<p style="font-size:12px">{SENTENCE}</p></div>'
+    return f'<div class="ms-beside">{page}<p style="font-size:12px">{SENTENCE}</p><style>{_HIDE_DEAD}</style></div>'

@@ -40,7 +40,11 @@ def write_training(summary: ModelSummary) -> str:
     text = f"training step: peak {about}{bytes_writer(memory)(peak)}{find_peak_place(story)}"
     if budget is None:
         return html.escape(text)
-    share = f"{peak / budget:.1%} of {memory.budget_text}" if peak <= budget else f"does not fit {memory.budget_text}"
+    share = (
+        f"{100 * peak / budget:.3g}% of {memory.budget_text}"
+        if peak <= budget
+        else f"does not fit {memory.budget_text}"
+    )
     meter = f'<meter min="0" max="{budget}" value="{peak}" high="{budget}" aria-label="{share}"></meter>'
     return f"{html.escape(f'{text} · {share}')} {meter}"
 

@@ -124,6 +124,14 @@ def _():
     from modelsummary_ipy import ModelSummary
     model = nn.Sequential(nn.Conv2d(1, 16, 3, padding=5), nn.Sequential(nn.ReLU()))
     ModelSummary(model, (1, 1, 32, 32))
+    return ModelSummary, model
+
+@app.cell
+def _(ModelSummary, model):
+    import marimo as mo
+    import modelsummary_ipy.marimo
+    modelsummary_ipy.marimo.register()
+    mo.vstack([model, ModelSummary(model, (2, 1, 32, 32)), ModelSummary(model, (3, 1, 32, 32)).form()])
     return
 
 if __name__ == "__main__":
@@ -132,16 +140,24 @@ if __name__ == "__main__":
 
 
 def test_in_marimo_it_is_shown_and_folds(page: Page, tmp_path: Path) -> None:
-    """Which puts it into a frame of its own, because there is a script in it."""
+    """Which puts it into a frame of its own, because there is a script in it.
+
+    A module shows marimo's own tree until ours is registered. Marimo has no Jupyter widgets: a form is its table there.
+    """
     (tmp_path / "app.py").write_text(MARIMO)
     port = find_port()
     command = [sys.executable, "-m", "marimo", "-q", "run", tmp_path / "app.py", "--headless", "--no-token"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with serve(command, f"http://127.0.0.1:{port}/health", tmp_path / "log"):
         page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
-        shown = page.frame_locator("iframe").locator(".ms-root")
+        shown = page.frame_locator("iframe").nth(0).locator(".ms-root")
         expect(shown).to_be_visible(timeout=PATIENCE)
         assert_folds(page, shown)
+        for number, text in enumerate(["read from the module tree", "[2, 16, 40, 40]", "needs a running kernel"], 1):
+            frame = page.locator("iframe").nth(number)
+            inside = frame.content_frame.locator("html")
+            expect(inside).to_contain_text(text, timeout=PATIENCE)
+            assert_folds(page, inside.locator(".ms-root"))
 
 
 #: How a host says which theme it is in: attributes of <html> and <body>, and the colour behind the output.

@@ -15,6 +15,7 @@ from IPython.core.completer import SimpleCompletion, completion_matcher
 from modelsummary_ipy.notebook.line_syntax import split_line
 from modelsummary_ipy.notebook.options import part_options
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.training import OPTIMIZERS
 
 __all__ = ["complete", "hook", "unhook"]
 
@@ -30,6 +31,8 @@ _VALUES = {
     "context": ("4k", "32k", "128k"),
     "out": ("ms",),
     "dtype": _DTYPES,
+    "optimizer": OPTIMIZERS,
+    "accumulate": ("2", "4", "8"),
 }
 
 
@@ -48,8 +51,11 @@ def hook(shell: Any, parser: argparse.ArgumentParser) -> None:
             return {"completions": []}
         begun = _find_begun(typed[2])
         found = complete(parser, shell.user_ns, typed[2])
+        offered = [SimpleCompletion(text, type=kind) for text, kind in found if text.startswith(begun)]
+        if not offered and begun and (begun.startswith("-") or {kind for _, kind in found} == {"value"}):
+            offered = [SimpleCompletion(begun, type="value")]  # without any, IPython would offer paths and keywords
         return {
-            "completions": [SimpleCompletion(text, type=kind) for text, kind in found if text.startswith(begun)],
+            "completions": offered,
             "matched_fragment": begun,
             "suppress": True,
             "ordered": True,
@@ -129,6 +135,8 @@ def _list_values(action: argparse.Action, others: list[str], names: Mapping[str,
         return RULES
     if action.dest == "device":
         return ("cpu", "cuda", "meta")
+    if action.dest == "loss":
+        return [*(name for name, _ in _list_models(names)), "nn.CrossEntropyLoss()", "nn.MSELoss()"]
     model: Any = _look_up(others[0], names) if others else None
     if action.dest == "expect" and _is_module(model):
         return [f"{path}=" for path, _ in model.named_modules() if path]

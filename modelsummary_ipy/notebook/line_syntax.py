@@ -176,6 +176,9 @@ def read_words(words: list[str], names: Mapping[str, Any], model: str = "model")
 
 def _check_commas(words: list[str], model: str) -> None:
     """Raise ``InputError`` if a comma ends a word: sizes stand in parentheses, inputs are parted by spaces."""
+    numbers = words[0].split("x") if len(words) == 1 else words
+    if len(numbers) > 1 and all(number.isdigit() for number in numbers):  # "2 3 32 32", "2x3x32x32"
+        raise InputError(" ".join(words), "a size in parentheses", f"%summary {model} ({', '.join(numbers)})")
     if not any(word.endswith(",") for word in words):
         return
     parts = [part.strip() for part in _split_at(" ".join(words), ",") if part.strip()]

@@ -60,8 +60,9 @@ def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[lis
                 value = next(rest, None)
                 options += [] if value is None else [value]
         elif word.startswith("--") or re.fullmatch(r"-[a-zA-Z]", word):
-            near = difflib.get_close_matches(name, takes_value, 1, 0.6)
-            raise InputError(f"no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
+            begun = [option for option in takes_value if option.startswith(f"-{name}")]  # "-d"
+            near = begun or difflib.get_close_matches(name, takes_value, 1, 0.6)
+            raise InputError(f"no option {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
         else:
             others.append(word)
     return options, others

@@ -50,6 +50,13 @@ def test_what_is_not_in_pairs_is_reported(line: str, says: str) -> None:
     assert str(caught.value).startswith(says)
 
 
+@pytest.mark.parametrize("words", [["2,", "3,", "32"], ["2", "3", "32"], ["2x3x32"]])
+def test_numbers_without_parentheses_are_shown_in_parentheses(words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        read_words(words, {}, "net")
+    assert str(caught.value).endswith("expected a size in parentheses; for example %summary net (2, 3, 32)")
+
+
 def test_a_name_alone_repeats_its_size_whatever_it_is_elsewhere() -> None:
     ((size,), _) = read_words(["(B=2, S=256, S)"], {"S": 7})
     assert (size.shape, size.dims) == ((2, 256, 256), ("B", "S", "S"))

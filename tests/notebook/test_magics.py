@@ -189,6 +189,7 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
         ("%summary model (1, 1, 4, 4) --bogus", "no option --bogus"),
         ("%summary model --dept 2 (1, 1, 4, 4)", "no option --dept; did you mean --depth?"),
         ("%summary model -x (1, 1, 4, 4)", "no option -x"),
+        ("%summary model -l 2 (1, 1, 4, 4)", "no option -l; did you mean --loss?"),
         ("%summary nets['a'] 2, 1, H=32, 32", "in parentheses; for example %summary nets['a'] (2, 1, H=32, 32)"),
         ("%summary model x, scale=2", "expected spaces between inputs; for example %summary model x scale=2"),
         ("%summary model x --ignore grown", "no rule 'grown'"),
@@ -301,6 +302,9 @@ def test_tab_completes_options_choices_and_names(shell: InteractiveShell) -> Non
     assert not {"In", "Out"} & set(complete("%summary "))
 
 
+_WAYS = ("foreach", "single", "fused")
+
+
 @pytest.mark.parametrize(
     ("line", "offers"),
     [
@@ -324,6 +328,11 @@ def test_tab_completes_options_choices_and_names(shell: InteractiveShell) -> Non
         ("%summary model --expect conv", ["conv0=", "conv1="]),
         ("%summary model --depth ", ["1", "2", "3", "all"]),
         ("%summary model x --op", ["--ops", "--optimizer"]),
+        ("%summary model --optimizer adam", ["adam", "adamw", *(f"{n}-{w}" for n in ("adam", "adamw") for w in _WAYS)]),
+        ("%summary model --loss nn.M", ["nn.MSELoss()"]),
+        ("%summary model --accumulate ", ["2", "4", "8"]),
+        ("%summary model --columns zz", ["zz"]),  # nothing fits, and paths and keywords fit no better
+        ("%summary model --zz", ["--zz"]),
         ("%summary --ops model x --op", ["--optimizer"]),
         ("%%summary wo", ["words"]),
         ("a = 1\n%summary wo", ["words"]),

@@ -51,7 +51,7 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
         key = f"g{node.members[0][0]}" if isinstance(node, GroupNode) else str(node.row)
         if what == "held":
             if key in held:
-                found.append((held[key], name_part(story, node), key, ""))
+                found.append((held[key], name_part(story, node) or story.trace.model_type, key, ""))
         elif isinstance(node, RowNode) and not node.num_inside:
             row = story.rows[node.row]
             cost = story.costs.get(row.index)

@@ -254,7 +254,7 @@ class ModelSummary(Facts, Exports):
         """Return a form of widgets that summarises the model again with other sizes, dtypes, device and mode.
 
         Args:
-            name: What the model is called in the line that "Insert as code" writes.
+            name: What the model is called in the line that "Copy as code" copies.
             model: The model, if nothing else keeps it; a summary does not.
 
         Raises:

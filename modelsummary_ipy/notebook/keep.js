@@ -4,7 +4,7 @@
 ((holder) => {
   "use strict";
   if (!holder || holder.msShown) return; // another page may have come before this handler ran
-  const keep = { opened: new Map(), shown: new Map(), top: 0, search: null, focus: null, root: null };
+  const keep = { opened: new Map(), shown: new Map(), top: 0, search: null, focus: null, root: null, on: null };
   // What is pressed and ranked in a page, by its words: "flagged 2" is "flagged 1" of another run.
   const wordsOf = (button) => button.textContent.replace(/[\d,]+/g, "").trim();
   const pressed = (root) => [...root.querySelectorAll(".ms-bar [aria-pressed]")];
@@ -56,16 +56,23 @@
       keep.search.dispatchEvent(new Event("input"));
     }
 
-    const old = keep.root;
-    keep.root = root;
-    if (old) {
-      const on = pressed(old).filter((button) => button.ariaPressed === "true").map(wordsOf);
-      for (const button of pressed(root)) if (on.includes(wordsOf(button)) !== (button.ariaPressed === "true")) button.click();
-      const ranked = heads(old).find((head) => head.ariaSort);
-      // the heads get their buttons when the page is whole
-      const rank = ranked && (() => heads(root).find((head) => head.textContent === ranked.textContent)?.querySelector("button")?.click());
-      if (rank) setTimeout(rank);
+    // Some buttons, and those of the heads, come when the page is whole; a page that is replaced before has none to read.
+    if (keep.root && keep.isWhole) {
+      keep.on = pressed(keep.root).filter((button) => button.ariaPressed === "true").map(wordsOf);
+      keep.ranked = heads(keep.root).find((head) => head.ariaSort)?.textContent;
     }
+    keep.root = root;
+    keep.isWhole = false;
+    const press = () => {
+      if (keep.on) for (const button of pressed(root)) if (keep.on.includes(wordsOf(button)) !== (button.ariaPressed === "true")) button.click();
+    };
+    press();
+    setTimeout(() => {
+      if (keep.root !== root) return;
+      press();
+      if (keep.ranked) heads(root).find((head) => head.textContent === keep.ranked)?.querySelector("button")?.click();
+      keep.isWhole = true;
+    });
 
     // The row with the focus in the old page gets it in the new one; a notebook takes the focus when its element is gone.
     const standsOn = (place) => (place === keep.search ? "search" : keys.get(place.closest("details")));

@@ -194,6 +194,7 @@ def test_sliders_copying_and_what_was_pressed_in_the_table(
     expect(form.locator(".ms-bar")).to_be_visible(timeout=PATIENCE)
 
     form.get_by_role("button", name="operations").click()
+    form.get_by_role("button", name="source").click()
     form.get_by_role("button", name="params").click()
     ranked = form.get_by_role("columnheader", name="params")
     expect(ranked).to_have_attribute("aria-sort", "descending")
@@ -205,6 +206,7 @@ def test_sliders_copying_and_what_was_pressed_in_the_table(
     expect(slider).to_be_focused()
     expect(form.get_by_role("button", name="operations")).to_have_attribute("aria-pressed", "true", timeout=PATIENCE)
     expect(ranked).to_have_attribute("aria-sort", "descending", timeout=PATIENCE)
+    expect(form.get_by_role("region", name="Annotated source")).to_be_visible()
     form.get_by_role("button", name="params").click()
     expect(find_row(form, "relu")).to_be_visible()
 

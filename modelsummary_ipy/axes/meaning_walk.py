@@ -19,12 +19,16 @@ from modelsummary_ipy.axes.meaning import (
     value_of,
     write_axis,
 )
-from modelsummary_ipy.axes.meaning_checks import PRODUCTS, Checks, list_refs
+from modelsummary_ipy.axes.meaning_checks import Checks
+from modelsummary_ipy.axes.meaning_ops import PRODUCTS, list_refs
 from modelsummary_ipy.axes.registry import Axes, OpaqueError, find_entry
 from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
 
-__all__ = ["MeaningWalk"]
+__all__ = ["MeaningWalk", "Parts"]
 
+
+#: Per axis its factors, without their sizes.
+Parts = tuple[tuple[str, ...], ...]
 
 #: What is no mistake where it only leads to a single number: a loss, a statistic.
 _LIVE = frozenset({"along", "reduced", "picked", "contracted", "noise"})
@@ -38,7 +42,8 @@ class MeaningWalk:
         names: Per input leaf, a name per dim, ``""`` for one without.
         moved: Names of dims whose size no parameter has: a number of the code that equals it is that dim.
         paths: Per call the path of its module.
-        others: The same operations where only the batch is another, aligned; ``None`` where one was not made.
+        others: The same operations where only the batch is another, aligned, ``None`` where one was not made; or
+            ``None`` where all other sizes are those that the user gave.
     """
 
     def __init__(
@@ -47,7 +52,7 @@ class MeaningWalk:
         names: Sequence[Sequence[str]],
         moved: frozenset[str],
         paths: Mapping[int, str],
-        others: Sequence[OpEvent | None],
+        others: Sequence[OpEvent | None] | None,
     ) -> None:
         self._ops = ops
         self._paths = paths
@@ -55,6 +60,9 @@ class MeaningWalk:
         self.axes: dict[int, list[Axis]] = {}
         self._found: list[tuple[int, AxisFinding]] = []
         self.by_size: dict[int, Axis] = {}
+        #: Of every reshape that cut across no dim its call, what each dim was made of, and what each is.
+        self.dealt: list[tuple[int, Parts, Parts]] = []
+        self._places = {name or f"dim {dim}": dim for dims in names for dim, name in enumerate(dims)}
         self.checks = Checks(self, frozenset(ops.params))
         inputs: dict[tuple[str, int], Axis] = {}
         for leaf, (ref, dims) in enumerate(zip(ops.inputs, names, strict=True)):
@@ -89,9 +97,19 @@ class MeaningWalk:
         self._found.append((index, AxisFinding(kind, event.op, event.call, tuple(map(write_axis, axes)))))
 
     def is_written_out(self, index: int) -> bool:
-        """Return whether the numbers of a reshape are the same at another batch and other sizes: fixed in the code."""
+        """Return whether the numbers of a reshape are the same at another batch and other sizes: fixed in the code.
+
+        At the sizes that the user gave they are what was meant.
+        """
+        if self._others is None:
+            return False
         other = self._others[index]
         return other is None or all(value == other.args.get(name) for name, value in self._plain_args(index))
+
+    def is_before(self, one: Factor, two: Factor) -> bool:
+        """Return whether the dim of the input that a part comes from stands before that of another."""
+        first, second = (max((self._places.get(root, -1) for root in part.roots), default=-1) for part in (one, two))
+        return first < second
 
     def _plain_args(self, index: int) -> list[tuple[str, Any]]:
         given = self._ops.events[index].args.items()
@@ -127,7 +145,7 @@ class MeaningWalk:
             same_place = first[dim] if len(first) == len(axes) and op.is_part else None
             if same_place is not None and not same_place.is_plain:
                 settled.append(same_place.resized(value_of(size)))
-            elif isinstance(size, Axis) and op.contracted and size.size > 1 and op.is_weights(size):
+            elif isinstance(size, Axis) and size.size > 1 and op.makes_features(dim, len(axes)) and op.is_weights(size):
                 roots = roots_of(op.contracted) - {"B"}
                 out = f"the features of {self._paths.get(op.event.call, '') or 'the model'}"
                 settled.append(Axis([Factor(size.size, "feature", roots | {out}, out)]))
@@ -189,6 +207,10 @@ class _Op:
         if self.name not in PRODUCTS:
             return []
         return [axis for pair in self.met for axis in pair if not axis.is_plain]
+
+    def makes_features(self, dim: int, rank: int) -> bool:
+        """Return whether an axis of its weights is features of what it makes: a layer's, those of a table of words."""
+        return bool(self.contracted) or (self.name == "aten.embedding" and dim == rank - 1)
 
     def is_weights(self, axis: Axis) -> bool:
         """Return whether an axis is one of a tensor that is all weights or constants."""
@@ -279,6 +301,10 @@ class _Op:
                     return [*made, *self._mix([*got, factor, *left], sizes[place:])]
             made.append(Axis(merge(got)))
             self._check_order(made[-1])
+        if 1 not in sizes and all(value_of(size) != 1 for size in data):  # a part of 1 is no factor
+            came = tuple(tuple(map(_write_part, axis.factors)) for axis in data if isinstance(axis, Axis))
+            parts = tuple(tuple(map(_write_part, axis.factors)) for axis in made)
+            self._walk.dealt.append((self.event.call, came, parts))
         return made
 
     def _mix(self, factors: Sequence[Factor], sizes: Sequence[int]) -> list[Axis]:
@@ -292,8 +318,16 @@ class _Op:
         return [Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else []) for size in sizes]
 
     def _check_order(self, axis: Axis) -> None:
-        """An inner part of one axis before an outer part of another: the elements of both are out of order."""
+        """An inner part of one axis before an outer part of the next: the elements of both are out of order.
+
+        An outer part of an axis before it was brought there by a permute: windows, or every second position, in front.
+        """
         for one, two in zip(axis.factors, axis.factors[1:], strict=False):
             is_crossed = one.half == "inner" and two.half == "outer" and one.whole is not two.whole
-            if is_crossed and one.kind == two.kind == "input":
+            if is_crossed and one.kind == two.kind == "input" and self._walk.is_before(one, two):
                 self._walk.find("carved", self._index, axis)
+
+
+def _write_part(factor: Factor) -> str:
+    """Write a factor without its size: which half it is of what."""
+    return factor.name if factor.whole is None else f"{factor.half} of {_write_part(factor.whole)}"

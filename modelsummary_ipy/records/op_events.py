@@ -63,7 +63,8 @@ class OpEvents:
 
 AxisFindingKind = Literal[
     "carved", "softmax", "heads", "mask", "single", "table", "along", "reduced", "picked", "contracted", "joined",
-    "noise", "aligned", "channels", "normed", "positions", "stacked",
+    "noise", "aligned", "channels", "normed", "positions", "weighed", "classes", "coincident", "sides", "idle",
+    "shrunk",
 ]  # fmt: skip
 
 
@@ -78,8 +79,12 @@ class AxisFinding(NamedTuple):
             is reduced, looked up in, summed in a product; ``"joined"``: a constant is put behind it; ``"noise"``:
             random numbers are the same for all of it. ``"aligned"``: two axes of other origin lie on each other;
             ``"channels"``: a parameter that is as long as the channels lies on another axis; ``"normed"``: a batch norm
-            has positions for channels; ``"positions"``: a layer reads positions after the features were reduced;
-            ``"stacked"``: two feature maps are put below each other.
+            has positions for channels; ``"positions"``: a layer reads positions after the features were reduced.
+            ``"weighed"``: what the weights of a softmax over
+            features weigh is summed over positions; ``"classes"``: a log-softmax or a loss runs over positions;
+            ``"coincident"``: a dim is at two places of what is broadcast, and one more in it fails. ``"sides"``: height
+            and width that were equal differ after it. ``"idle"``: a resize changes no size; ``"shrunk"``: what a resize
+            made smaller is added to another feature map.
         op: The operation, ``"aten.cumsum"``.
         call: The call that it ran in.
         axes: The axes that it is about, as they are written.

@@ -12,7 +12,7 @@ from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.trace import Absence, Formula, Kind, Severity, Status, TensorSpec, Trace
 from modelsummary_ipy.records.training import Training
 
-__all__ = ["Change", "Cost", "Flag", "Memory", "Retrace", "Row", "Story"]
+__all__ = ["Change", "Cost", "Flag", "Memory", "Number", "Retrace", "Row", "Story"]
 
 
 class Row(NamedTuple):
@@ -171,6 +171,10 @@ def _fits(needed: int | None, budget: int | None) -> bool | None:
     return None if needed is None or budget is None else needed <= budget
 
 
+#: What a flag counts: a number, or the numbers of a shape; a name where there is none.
+Number = int | str | tuple[int, ...] | tuple[int | str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Flag:
     """A finding on a row.
@@ -182,6 +186,9 @@ class Flag:
         path: That row's path.
         message: What was found, with the numbers.
         fix: What to change, in code; ``""`` if there is none.
+        code: Which of the rule's findings it is, ``"reduced"`` of ``batch-lost``; the rule's id where it has one kind.
+        numbers: What the message says, by name: sizes, shapes and counts.
+        more: Indices of further rows that have the same of the same cause, on the same line of code.
     """
 
     rule: str
@@ -190,6 +197,9 @@ class Flag:
     path: str
     message: str
     fix: str = ""
+    code: str = ""
+    numbers: Mapping[str, Number] = field(default_factory=dict, hash=False)
+    more: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from typing import NamedTuple
 
-from modelsummary_ipy.axes.meaning import Axis, Factor
-from modelsummary_ipy.axes.meaning_walk import MeaningWalk
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk, Parts
 from modelsummary_ipy.axes.walk import align_events
-from modelsummary_ipy.records.op_events import AxisFinding
-from modelsummary_ipy.records.retraced import Retraced, Sizes
-from modelsummary_ipy.records.trace import Call, Trace
+from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents
+from modelsummary_ipy.records.retraced import Retraced
+from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
+from modelsummary_ipy.shapes.axis_origins import find_origins
+from modelsummary_ipy.shapes.coincidences import fails_between_tensors, find_coincidence
 from modelsummary_ipy.shapes.formulas import BatchFacts
 from modelsummary_ipy.shapes.sample_sizes import plan_joint_sizes
+from modelsummary_ipy.shapes.sides import find_sides, find_uneven_sides
 
 __all__ = ["AxisFacts", "find_axis_facts"]
+
+_Dealt = list[tuple[int, Parts, Parts]]
+_RESHAPES = frozenset({"aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias"})
 
 
 @dataclass(frozen=True)
@@ -39,76 +44,143 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
     Args:
         batch: The names of the input's dims, and what traces again; without a batch nothing is looked for.
         trace: The first trace.
-
     """
-    retracer, base = batch.retracer, batch.base
-    if retracer is None or not batch.names.batch or trace.failure is not None:
+    retracer, base, name = batch.retracer, batch.base, batch.names.batch
+    if retracer is None or not name or trace.failure is not None:
         return AxisFacts()
-    own = {name: size for name, size in base.items() if any(name in dims for dims in batch.names.dims)}
-    one_more = retracer.at({batch.names.batch: own[batch.names.batch] + 1})
+    own = {dim: size for dim, size in base.items() if any(dim in dims for dims in batch.names.dims)}
+    one_more = retracer.at({name: own[name] + 1})
     if one_more.ops is None:
         return AxisFacts()
-    for joint in (plan_joint_sizes(batch.names, own), {batch.names.batch: own[batch.names.batch] + 1}, {}):
-        found = retracer.at(joint)
-        if found.works:
-            break
-    if found.trace is None or found.ops is None or not found.works or not found.ops.is_whole:
-        return AxisFacts()
     used = {size for param in trace.params for size in param.shape}
-    moved = frozenset("B" if name == batch.names.batch else name for name, size in joint.items() if size not in used)
-    dims = [["B" if name == batch.names.batch else name for name in names] for names in batch.names.dims]
-    paths = {call.index: call.path for call in found.trace.calls}
-    others = align_events(found.ops, one_more.ops, _partners(found, one_more))
-    walk = MeaningWalk(found.ops, dims, moved, paths, others)
-    partners = align_calls(trace, found.trace)
-    mine = {there: call for call, there in enumerate(partners) if there is not None}
-    findings = tuple(
-        dict.fromkeys(item._replace(call=mine[item.call]) for item in walk.run() if mine.get(item.call) is not None)
-    )
-    sizes = {**own, "B": own[batch.names.batch]}
+    joint = _set_apart(plan_joint_sizes(batch.names, own), name, used)
+    findings: list[AxisFinding] = []
     origins: dict[int, tuple[tuple[str | None, ...], ...]] = {}
-    for call, there in zip(trace.calls, partners, strict=True):
-        refs = found.ops.call_outputs.get(there, ()) if there is not None else ()
-        if len(refs) == len(call.outputs):
-            known = [walk.axes.get(ref.number) if ref is not None else None for ref in refs]
-            origins[call.index] = _write_origins(call, known, sizes, batch.names.batch)
-    return AxisFacts(findings, origins)
+    found = retracer.at(joint)
+    if not found.works:
+        findings += _find_coincidences(batch, trace, own)
+        joint, found = {name: own[name] + 1}, one_more
+    if not found.works:
+        joint, found = {}, retracer.at({})
+    if found.works and found.ops is not None and found.ops.is_whole:
+        others = None if found is one_more else align_events(found.ops, one_more.ops, _partners(found, one_more))
+        walk = _walk(batch, trace, found, {dim for dim, size in joint.items() if size not in used}, others)
+        findings += walk.findings
+        origins = find_origins(trace, found, walk.walk, own, name)
+        if found is not one_more and one_more.works and one_more.ops.is_whole and _regroups(one_more.ops):
+            # A number that is written down fits the sizes that the user gave: there it is seen what it cuts.
+            again = _walk(batch, trace, one_more, set(), None)
+            findings += [finding for finding in again.findings if finding.kind == "carved"]
+            findings += _find_dealt_otherwise(walk.dealt, again.dealt)
+    return AxisFacts(tuple(dict.fromkeys(findings)), origins)
 
 
-def _write_origins(
-    call: Call, known: Sequence[Sequence[Axis | None] | None], sizes: Sizes, batch: str
-) -> tuple[tuple[str | None, ...], ...]:
-    written: list[tuple[str | None, ...]] = []
-    for spec, axes in zip(call.outputs, known, strict=True):
-        if axes is None or len(axes) != len(spec.shape):
-            axes = [None] * len(spec.shape)
-        pairs = zip(axes, spec.shape, strict=True)
-        written.append(tuple(_write_origin(axis, size, sizes, batch) for axis, size in pairs))
-    return tuple(written)
+class _Walked(NamedTuple):
+    """A walk, what it found, and what its reshapes made of what, on calls of the first trace."""
+
+    walk: MeaningWalk
+    findings: list[AxisFinding]
+    dealt: _Dealt
 
 
-def _write_origin(axis: Axis | None, size: int, sizes: Sizes, batch: str) -> str | None:
-    """Write what a dim comes from; its numbers are of another trace, and are left out where they are not those here."""
-    if axis is None or any(
-        factor.kind == "mixed" or (factor.kind == "input" and factor.half) for factor in axis.factors
-    ):
-        return None
-    lengths: list[int | None] = [
-        sizes.get(factor.name) if factor.kind == "input" else factor.size for factor in axis.factors
-    ]
-    if None in lengths:  # what arithmetic made of a dim: its size here is not known
-        return _join(axis, batch) if all(factor.kind != "plain" for factor in axis.factors) else None
-    return _join(axis, batch) if prod(length for length in lengths if length is not None) == size else None
+def _find_dealt_otherwise(one: _Dealt, other: _Dealt) -> Iterator[AxisFinding]:
+    """Find reshapes that at other sizes make a dim of other parts: there the sizes divide each other by chance."""
+    if [call for call, *_ in one] == [call for call, *_ in other]:
+        for (call, came, parts), (_, its, others) in zip(one, other, strict=True):
+            if came == its and parts != others and len(parts) > 1:
+                yield AxisFinding("carved", "aten.view", call, ("·".join(part for axis in parts for part in axis),))
 
 
-def _join(axis: Axis, batch: str) -> str:
-    return "·".join(_name(factor, batch) for factor in axis.factors) or "1"
+def _walk(
+    batch: BatchFacts, trace: Trace, found: Retraced, moved: Collection[str], others: Sequence[OpEvent | None] | None
+) -> _Walked:
+    """Walk over one trace; what is found stands on calls of ``trace``."""
+    assert found.trace is not None
+    assert found.ops is not None
+    name = batch.names.batch
+    dims = [["B" if dim == name else dim for dim in names] for names in batch.names.dims]
+    paths = {call.index: call.path for call in found.trace.calls}
+    walk = MeaningWalk(found.ops, dims, frozenset("B" if dim == name else dim for dim in moved), paths, others)
+    mine = {there: call for call, there in enumerate(align_calls(trace, found.trace)) if there is not None}
+    items = [item._replace(call=mine[item.call]) for item in walk.run() if mine.get(item.call) is not None]
+    dealt = [(mine[call], came, parts) for call, came, parts in walk.dealt if call in mine]
+    if {"H", "W"} <= set(moved):
+        items += _find_sides(batch, trace, found, walk)
+    return _Walked(walk, items, dealt)
 
 
-def _name(factor: Factor, batch: str) -> str:
-    """Write a factor; the walk calls the batch ``B``, whatever the user calls it."""
-    own = factor.kind == "input" and batch != "B"
-    return re.sub(r"\bB\b", batch, factor.name) if own else factor.name or str(factor.size)
+def _find_sides(batch: BatchFacts, trace: Trace, found: Retraced, walk: MeaningWalk) -> Iterator[AxisFinding]:
+    """Compare H with W at sizes at which they are equal: the user's own, or one more trace."""
+    assert batch.retracer is not None
+    assert found.trace is not None
+    assert found.ops is not None
+    height, width = batch.base["H"], batch.base["W"]
+    square = trace
+    if height != width:
+        again = batch.retracer.at({"H": max(height, width), "W": max(height, width)})
+        if again.trace is None or not again.works:
+            return
+        square = again.trace
+    places = {
+        call: find_sides([[] if ref is None else walk.axes_of(ref) for ref in refs])
+        for call, refs in found.ops.call_outputs.items()
+    }
+    there = dict(enumerate(align_calls(square, found.trace)))
+    mine = align_calls(trace, square)
+    back = {other: call for call, other in enumerate(mine) if other is not None}
+    inputs = {
+        leaf: (names.index("H"), names.index("W"))
+        for leaf, names in enumerate(batch.names.dims)
+        if {"H", "W"} <= {*names}
+    }
+    at = {call: places.get(other, {}) for call, other in there.items() if other is not None}
+    for index, axes in find_uneven_sides(square, at, inputs):
+        if index in back:
+            yield AxisFinding("sides", f"aten.{square.calls[index].type_name}", back[index], axes)
+
+
+def _find_coincidences(batch: BatchFacts, trace: Trace, own: dict[str, int]) -> Iterator[AxisFinding]:
+    """Trace with one more, or one less, in a dim alone: where that fails, two dims may lie on each other.
+
+    Not in a height or a width, which strides forbid most sizes: on these features lie, and the walk shows it.
+    """
+    assert batch.retracer is not None
+    for name, size in own.items():
+        written = "B" if name == batch.names.batch else name
+        if size < 2 or batch.names.is_feature(name) or batch.names.role(name) in ("H", "W", "D"):
+            continue
+        for other in (size + 1, size - 1):
+            again = batch.retracer.at({name: other}).trace
+            if again is None or not fails_between_tensors(again):
+                break
+            found = find_coincidence(trace, again, written)
+            if found is not None:
+                yield found
+                break
+
+
+def _regroups(ops: OpEvents) -> bool:
+    """Return whether a reshape deals several dims out to several others."""
+    return any(
+        event.op in _RESHAPES and _deals_out(event.args["self"].shape, event.outputs[0].shape) for event in ops.events
+    )
+
+
+def _deals_out(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    one, two = ([size for size in shape if size != 1] for shape in (before, after))
+    while one and two and one[0] == two[0]:
+        one, two = one[1:], two[1:]
+    while one and two and one[-1] == two[-1]:
+        one, two = one[:-1], two[:-1]
+    return len(one) > 1 and len(two) > 1
+
+
+def _set_apart(sizes: dict[str, int], batch: str, used: Collection[int]) -> dict[str, int]:
+    """Give the batch a size that no other dim and no parameter has: then a number of the code that equals it is it."""
+    taken = {size for name, size in sizes.items() if name != batch}
+    if sizes[batch] not in taken:
+        return sizes
+    return {**sizes, batch: next(size for size in itertools.count(sizes[batch]) if size not in taken | set(used))}
 
 
 def _partners(found: Retraced, other: Retraced) -> dict[int, int | None]:

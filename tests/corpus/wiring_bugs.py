@@ -209,7 +209,7 @@ class OneBlockInAStage(nn.Module):
         return self.out(self.stage(x))
 
 
-@bug("repeated-layer", ("layers.0", "TransformerEncoderLayer"), (2, 6, 16), severity="note")
+@bug("repeated-layer", ("layers.0", "TransformerEncoderLayer"), (2, 6, 16))
 class SharedInAList(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ def write_flags(ms: ModelSummary) -> list[str]:
     ]
 
 
-@pytest.mark.filterwarnings("ignore:Using a target size")  # torch sees it too, and goes on
+@pytest.mark.filterwarnings("ignore:Using a target size", "ignore:dropout2d")  # torch sees it too, and goes on
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_bug_is_found_on_its_row_and_nothing_else_is_warned_of(bug: Bug) -> None:
     ms = summarise(bug)

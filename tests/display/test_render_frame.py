@@ -125,6 +125,7 @@ def test_the_dict_survives_json_and_agrees_with_the_frame() -> None:
         {
             "rule": "batch-lost", "severity": "warning", "row": 39, "path": "encoder.layer.4.key",
             "message": "the batch of 8 moved to dim 1", "fix": "x.transpose(0, 1)",
+                "code": "", "numbers": {}, "more": [],
         }
     ]  # fmt: skip
 

@@ -18,11 +18,13 @@ from modelsummary_ipy.diagnosis.rules import (
     padding,
     reshape,
     sequence,
+    sides,
     spatial,
     wiring,
     wrong_axis,
 )
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.rules.folding import fold_flags
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.summary import Flag, Story
 
@@ -41,6 +43,7 @@ RULES: dict[str, Rule] = {
     **sequence.RULES,
     **spatial.RULES,
     **padding.RULES,
+    **sides.RULES,
     **wrong_axis.RULES,
     **meaning.RULES,
     **wiring.RULES,
@@ -53,11 +56,6 @@ RULES: dict[str, Rule] = {
 RETRACES: dict[str, RetraceRule] = {**batch_sizes.RETRACES, **reshape.RETRACES}
 
 T = TypeVar("T")
-
-#: Rules that read what the axes show.
-_BY_AXES = frozenset({*meaning.RULES, *wrong_axis.RULES})
-
-_ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
 def find_retraces(story: Story, ignore: Collection[str], errors: list[str]) -> tuple[Mapping[str, int], ...]:
@@ -73,23 +71,14 @@ def find_retraces(story: Story, ignore: Collection[str], errors: list[str]) -> t
 
 
 def find_flags(story: Story, ignore: Collection[str], errors: list[str]) -> tuple[Flag, ...]:
-    """Run every rule that is not ignored; the flags come in row order, the gravest first on each row.
+    """Run every rule that is not ignored; the flags come in row order, the gravest first on each row, one a cause.
 
     Args:
         story: What is known.
         ignore: Ids of rules that are not run.
         errors: Where a rule that raises is reported.
     """
-    found = dict.fromkeys(_run(RULES, story, ignore, errors))
-    # One cause, one flag: what the axes show of a row on which another rule is as grave is the same once more.
-    graver: dict[int, int] = {}
-    for flag in found:
-        if flag.rule not in _BY_AXES:
-            graver[flag.row] = min(graver.get(flag.row, 9), _ORDER[flag.severity])
-    found = {
-        flag: None for flag in found if flag.rule not in _BY_AXES or graver.get(flag.row, 9) > _ORDER[flag.severity]
-    }
-    return tuple(sorted(found, key=lambda flag: (flag.row, _ORDER[flag.severity], flag.rule)))
+    return fold_flags(Evidence(story), _run(RULES, story, ignore, errors))
 
 
 def _run(

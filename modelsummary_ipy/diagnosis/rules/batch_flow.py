@@ -23,7 +23,7 @@ from modelsummary_ipy.diagnosis.torch_names import (
     is_weighted,
 )
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call, Link
+from modelsummary_ipy.records.trace import Call, Link, Severity
 
 __all__ = ["RULES", "find_lost_batches", "find_moved_batches"]
 
@@ -128,10 +128,13 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
     if not at_output and not grave:
         return None
     written = _write_step(step)
-    count = evidence.batch * evidence.factor_in(step, 0, at)
-    gone = f"keeps one of the {count} samples" if picks else f"reduces the batch of {count}"
+    gone = f"keeps one of the {before[at]} samples" if picks else f"reduces the batch of {before[at]}"
+    if picks and argument(step, "1", "index", "0") is None:
+        written, gone = "an index that is a tensor", f"takes rows of the {before[at]} samples, the same for any batch"
     message = f"{written} {gone}: {write_size(before)} became {write_size(after)}"
-    return evidence.flag("batch-lost", "warning" if grave else "note", step, message, _fix_loss(step, at, rank))
+    return evidence.flag("batch-lost", "warning" if grave else "note", step, message, _fix_loss(step, at, rank),
+        "picked" if picks else "reduced", before=before, after=after, dim=at,
+    )  # fmt: skip
 
 
 def _weighs_batch(evidence: Evidence, step: Call) -> bool:
@@ -239,7 +242,10 @@ def _judge_move(evidence: Evidence, step: Call, outcome: Outcome, home: int) -> 
             f"stack adds a dim of {len(step.inputs)} before the batch: {write_size(before)} became {write_size(after)}"
         )
         fix = f"torch.stack(…, dim={home + 1}) keeps the batch first"
-        return evidence.flag("batch-moved", "warning" if steps else "note", step, message, fix)
+        severity: Severity = "warning" if steps else "note"
+        return evidence.flag("batch-moved", severity, step, message, fix,
+            "stacked", before=before, after=after, stacked=len(step.inputs),
+        )  # fmt: skip
     if step.type_name not in TRANSPOSES and einsum_labels(step) is None:
         return None
     following = list(evidence.flow.after(step, 500))
@@ -256,7 +262,9 @@ def _judge_move(evidence: Evidence, step: Call, outcome: Outcome, home: int) -> 
     message = f"the batch of {evidence.batch} moved from dim {home} to dim {outcome.dim} here and is not moved back: "
     message += f"{write_size(before)} became {write_size(after)}, the output is {write_size(outcome.shape)}"
     fix = f"transpose({home}, {outcome.dim}) before the return"
-    return evidence.flag("batch-moved", "warning" if grave else "note", step, message, fix)
+    return evidence.flag("batch-moved", "warning" if grave else "note", step, message, fix,
+        "transposed", before=before, after=after, output=outcome.shape, from_dim=home, to_dim=outcome.dim,
+    )  # fmt: skip
 
 
 def _are_time_steps(evidence: Evidence, stack: Call) -> bool:

@@ -11,7 +11,7 @@ from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.batch_outcomes import Outcome, find_outcomes
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import CATS, CONVOLUTIONS, RESHAPES, TRANSPOSES, is_weighted
-from modelsummary_ipy.records.summary import Flag
+from modelsummary_ipy.records.summary import Flag, Number
 from modelsummary_ipy.records.trace import Call, Link
 
 __all__ = ["RULES", "find_folded_batches"]
@@ -61,7 +61,9 @@ def _judge_division(evidence: Evidence, step: Call, other: Call) -> Flag | None:
         f"{before} became {after}: a sample has {sample} elements, a row {row}; a batch of {evidence.batch + 1} fails"
     )
     fix = f"flatten(1) keeps one row per sample, in_features={sample}"
-    return evidence.flag("batch-folded", "warning" if sure else "note", step, message, fix)
+    return evidence.flag("batch-folded", "warning" if sure else "note", step, message, fix,
+        "undivided", before=step.inputs[0].shape, after=step.outputs[0].shape, sample=sample, row=row,
+    )  # fmt: skip
 
 
 def _find_folder(evidence: Evidence, outcome: Outcome) -> Call | None:
@@ -104,6 +106,7 @@ def _judge_fold(evidence: Evidence, step: Call, outcome: Outcome) -> Flag | None
     wide = f" and in_features={held}" if grave and feeds and len(after) == 2 else ""
     return evidence.flag("batch-folded", "warning" if grave else "note", step, message,
         f"{fix} keeps one row per sample" if wide == "" else f"{fix}{wide} keep one row per sample",
+        how, before=before, after=after, rows=rows,
     )  # fmt: skip
 
 
@@ -146,11 +149,12 @@ def _judge_cat(evidence: Evidence, step: Call) -> Flag | None:
     branched = all(layers) and len({frozenset(found) for found in layers}) == len(layers)
     shapes = [spec.shape for spec in step.inputs]
     count = len(pieces)
+    numbers: dict[str, Number] = {"before": shapes[0], "after": step.outputs[0].shape, "pieces": count}
     message = f"cat along the batch: {count} × {write_size(shapes[0])} became {write_size(step.outputs[0].shape)}"
     if same and branched:
         fix = "torch.cat(…, dim=1) concatenates a sample's branches"
-        return evidence.flag("batch-folded", "warning", step, message, fix)
-    return evidence.flag("batch-folded", "note", step, message, "")
+        return evidence.flag("batch-folded", "warning", step, message, fix, "joined", **numbers)
+    return evidence.flag("batch-folded", "note", step, message, "", "joined", **numbers)
 
 
 RULES = {"batch-folded": find_folded_batches}

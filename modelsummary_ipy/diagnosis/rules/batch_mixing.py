@@ -50,7 +50,9 @@ def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
         message = f"{step.type_name} over dim {dim} of {before} makes the {evidence.batch} samples sum to 1{by_itself}"
         severity: Severity = "warning" if grave else "note"
         fix = "dim=-1" if rank != 4 else "dim=1"
-        yield evidence.flag("softmax-over-batch", severity, step, message, f"{fix} stays within a sample")
+        yield evidence.flag("softmax-over-batch", severity, step, message, f"{fix} stays within a sample",
+            before=step.inputs[0].shape, dim=dim, batch=evidence.batch,
+        )  # fmt: skip
 
 
 def _given_dim(evidence: Evidence, step: Call) -> int | None:
@@ -136,7 +138,7 @@ def _find_accident(evidence: Evidence, step: Call, other: Call) -> tuple[int, in
         if offset <= 0 or not its or len(its) != 1 or not moves or its[0] + offset in moves:
             continue
         size = step.inputs[longer].shape[its[0] + offset]
-        if size == evidence.batch and _share_a_source(evidence, step):
+        if size == evidence.batch:
             return longer, shorter
     return None
 
@@ -202,7 +204,9 @@ def _write_pair(evidence: Evidence, step: Call, longer: int, shorter: int, sever
         if one[-1] == 1 and len(one) == 2
         else f"unsqueeze({len(two)}) on the shorter one"
     )
-    return evidence.flag("batch-broadcast", severity, step, message, f"{fix} aligns the samples")
+    return evidence.flag("batch-broadcast", severity, step, message, f"{fix} aligns the samples",
+        before=one, other=two, after=step.outputs[0].shape, dim=against, batch=evidence.batch,
+    )  # fmt: skip
 
 
 RULES = {"softmax-over-batch": find_softmaxes_over_batch, "batch-broadcast": find_paired_batches}

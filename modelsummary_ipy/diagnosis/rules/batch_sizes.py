@@ -44,7 +44,7 @@ def find_fixed_batches(evidence: Evidence) -> Iterator[Flag]:
 
     Finds ``x.view(8, -1)``, ``torch.zeros(1, 8, 64)`` as a first state, ``token.expand(8, -1, -1)``. Leaves alone sizes
     read off the input, groups of samples (``view(-1, 8, …)``; a clip's frames, that take another size when there are
-    twice as many), and fails that no number of the code explains; a buffer that holds the batch's size is a note.
+    twice as many); a buffer that holds the batch's size, and what comes from outside of the model, is a note.
     """
     if evidence.again is None or evidence.batch < 2:
         return
@@ -53,11 +53,35 @@ def find_fixed_batches(evidence: Evidence) -> Iterator[Flag]:
         if step.index not in seen and not _is_whole_group(evidence, step):
             seen.add(step.index)
             yield _write_fixed(evidence, step, literal)
+    if not seen:
+        yield from _find_pinned(evidence)
+
+
+def _find_pinned(evidence: Evidence) -> Iterator[Flag]:
+    """Find the step that fails with one sample more and with twice as many, where no number of the code is seen."""
+    failed = evidence.failed_then
+    twice = next(
+        (retrace for retrace in evidence.retraces[1:] if dict(retrace.sizes) == {"B": 2 * evidence.batch}), None
+    )
+    if failed is None or twice is None or twice.trace.failure is None or failed[0] not in evidence.flow.steps:
+        return
+    step, other = failed
+    sizes = " and ".join(write_size(spec.shape) for spec in other.inputs)
+    message = f"only a batch of {evidence.batch} runs: with {evidence.batch + 1} and with {2 * evidence.batch} the "
+    message += f"forward fails here, at {step.type_name} of {sizes}"
+    # What comes from outside of the model, an adjacency say, may be for these samples alone; so may another input.
+    is_given = any(link is None for link in step.input_links) and step.kind == "op"
+    severity: Severity = "note" if is_given or len(evidence.inputs) > 1 else "warning"
+    yield evidence.flag("batch-fixed", severity, step, message, "", "pinned",
+        batch=evidence.batch,
+    )  # fmt: skip
 
 
 def retrace_at_twice(evidence: Evidence) -> Iterator[Mapping[str, int]]:
-    """Retrace at twice the batch where a size of it seems to be written down: it may be one whole group of samples."""
-    if evidence.again is not None and evidence.batch > 1 and any(True for _ in _find_literals(evidence)):
+    """Retrace at twice the batch where one more fails, or a size of it seems to be written down: for whole groups."""
+    if evidence.again is None or evidence.batch < 2:
+        return
+    if evidence.failed_then is not None or any(True for _ in _find_literals(evidence)):
         yield {"B": 2 * evidence.batch}
 
 
@@ -141,12 +165,16 @@ def _write_fixed(evidence: Evidence, step: Call, literal: bool) -> Flag:
         reason = f": with a batch of {more} the forward fails"
     if not literal:
         message = f"a buffer read here has the batch size {size}{reason}"
-        return evidence.flag("batch-fixed", "note", step, message, "make it with x.shape[0] in the forward")
+        return evidence.flag("batch-fixed", "note", step, message, "make it with x.shape[0] in the forward",
+            "buffer", batch=size,
+        )  # fmt: skip
     asked = given_size(step) or ()
     written = ", ".join(map(str, asked))
     message = f"{step.type_name}({written}) hard-codes the batch size {size}{reason}"
     better = ", ".join("x.shape[0]" if dim == asked.index(size) else str(value) for dim, value in enumerate(asked))
-    return evidence.flag("batch-fixed", "warning", step, message, f"{step.type_name}({better})")
+    return evidence.flag("batch-fixed", "warning", step, message, f"{step.type_name}({better})",
+        "written", batch=size, asked=asked,
+    )  # fmt: skip
 
 
 # -- merged into the features -----------------------------------------------------------------------------------------
@@ -178,7 +206,9 @@ def find_merged_batches(evidence: Evidence) -> Iterator[Flag]:
     message = f"{write_size(before)} became {write_size(after)} and the batch is among the features: {grows}"
     fix = "flatten(1)" if culprit.type_name in RESHAPES else f"drop the {culprit.type_name}"
     severity: Severity = "warning" if sure else "note"
-    yield evidence.flag("batch-merged", severity, culprit, message, f"{fix} keeps the batch")
+    yield evidence.flag("batch-merged", severity, culprit, message, f"{fix} keeps the batch",
+        before=before, after=after, features=now[dim], features_then=then[dim],
+    )  # fmt: skip
 
 
 def _find_merger(evidence: Evidence, link: Link | None) -> Call | None:
@@ -236,7 +266,7 @@ def _find_bites_at_one(evidence: Evidence) -> Iterator[Flag]:
             continue
         if len(step.inputs[0].shape) != len(other.inputs[0].shape):
             return  # what comes later only hands on
-        if len(step.outputs[0].shape) >= len(other.outputs[0].shape):
+        if len(step.outputs[0].shape) >= min(len(other.outputs[0].shape), len(step.inputs[0].shape)):
             continue
         if step.type_name in ("squeeze", "squeeze_"):
             yield _write_bite(evidence, step, step, "note" if step.arguments else "warning")
@@ -298,7 +328,7 @@ def _write_bite(evidence: Evidence, step: Call, at_one: Call, severity: str) -> 
     units = [dim for dim, size in enumerate(step.inputs[0].shape) if size == 1 and dim > 0]
     fix = "flatten(1)" if len(units) > 1 else f"squeeze({units[0]})" if units else "no squeeze at all"
     return evidence.flag("batch-squeezed", "note" if severity == "note" else "warning", step, message,
-        f"{fix} leaves the batch alone",
+        f"{fix} leaves the batch alone", before=before, after=after,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from modelsummary_ipy.diagnosis.call_arguments import Size
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.records.summary import Flag, Row, Story
+from modelsummary_ipy.records.summary import Flag, Number, Row, Story
 from modelsummary_ipy.records.trace import TensorSpec
 
 __all__ = ["RULES", "find_broken_declarations", "parse_declared"]
@@ -150,16 +150,21 @@ def find_broken_declarations(evidence: Evidence) -> Iterator[Flag]:
         leaves = parse_declared(declared)
         if not rows:
             message = f"declared as {_write(next(iter(leaves.values())))}, but no row has the path {path!r}"
-            yield Flag("declared-size", "error", 0, "", message, "")
+            yield Flag("declared-size", "error", 0, "", message, "", "absent")
         for row in rows:
             if row.status != "ran":
                 message = f"declared as {_write(next(iter(leaves.values())))}, but it was {_describe_status(row)}"
-                yield Flag("declared-size", "error", row.index, path, message, "")
+                yield Flag("declared-size", "error", row.index, path, message, "", row.status)
                 continue
             for leaf, tokens in leaves.items():
                 reason = _find_break(story, row, leaf, tokens, names, bound)
                 if reason:
-                    yield Flag("declared-size", "error", row.index, path, reason, "")
+                    yield Flag("declared-size", "error", row.index, path, reason, "", "other-shape", _number(row, leaf))
+
+
+def _number(row: Row, leaf: str) -> dict[str, Number]:
+    place = _find_leaf(row.outputs, leaf)
+    return {} if place is None else {"shape": row.outputs[place].shape}
 
 
 def _describe_status(row: Row) -> str:

@@ -48,7 +48,7 @@ def find_strange_dtypes(evidence: Evidence) -> Iterator[Flag]:
             f"{home}: {_WIDTH[made] // _WIDTH[home]} times the bytes of {write_size(step.outputs[0].shape)}"
         )
         fix = f"make the constant with dtype=torch.{home}, or .to(x.dtype)"
-        yield evidence.flag("strange-dtype", "warning", step, message, fix)
+        yield evidence.flag("strange-dtype", "warning", step, message, fix, times=_WIDTH[made] // _WIDTH[home])
 
 
 def _model_dtype(evidence: Evidence) -> str | None:
@@ -100,7 +100,7 @@ def find_device_hops(evidence: Evidence) -> Iterator[Flag]:
             message = (
                 f"{step.type_name} moves {write_size(step.inputs[0].shape)} from {before} to {after} in mid-forward"
             )
-            yield evidence.flag("device-hop", "note", step, message, "")
+            yield evidence.flag("device-hop", "note", step, message, "", before=step.inputs[0].shape)
             return
 
 
@@ -127,7 +127,7 @@ def find_batchless_inputs(evidence: Evidence) -> Iterator[Flag]:
             size = write_size(call.inputs[0].shape)
             message = f"{call.type_name} reads {size} as one sample without a batch: it has {rank} dims, not {expected}"
             fix = "x.unsqueeze(0) adds a batch of 1"
-            yield evidence.flag("batchless-input", "note", call, message, fix)
+            yield evidence.flag("batchless-input", "note", call, message, fix, rank=rank, expected=expected)
             return  # the layers after it read the same
 
 

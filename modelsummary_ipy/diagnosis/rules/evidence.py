@@ -7,7 +7,7 @@ from functools import cached_property
 from modelsummary_ipy.diagnosis.call_arguments import Dims
 from modelsummary_ipy.diagnosis.rules.axes import Axes
 from modelsummary_ipy.records.dataflow import Dataflow
-from modelsummary_ipy.records.summary import Flag, Retrace, Story
+from modelsummary_ipy.records.summary import Flag, Number, Retrace, Story
 from modelsummary_ipy.records.trace import Call, ModuleFact, Severity, TensorSpec
 
 __all__ = ["Evidence"]
@@ -191,9 +191,12 @@ class Evidence:
             return None, ""
         return above, path.removeprefix(f"{above.path}." if above.path else "").partition(".")[0]
 
-    def flag(self, rule: str, severity: Severity, call: Call, message: str, fix: str = "") -> Flag:
-        """Make a flag on the row of a call."""
-        return Flag(rule, severity, self.story.row_of_call[call.index], call.path, message, fix)
+    def flag(
+        self, rule: str, severity: Severity, call: Call, message: str, fix: str = "", code: str = "", **numbers: Number
+    ) -> Flag:
+        """Make a flag on the row of a call; ``code`` says which kind of the rule's findings it is, its id if of one."""
+        row = self.story.row_of_call[call.index]
+        return Flag(rule, severity, row, call.path, message, fix, code or rule, numbers)
 
 
 def _moving(now: tuple[TensorSpec, ...], then: tuple[TensorSpec, ...], leaf: int) -> Dims | None:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.records.op_events import AxisFindingKind
-from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Severity
+from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind
+from modelsummary_ipy.records.summary import Flag, Number
+from modelsummary_ipy.records.trace import Call, Severity
 
 __all__ = ["RULES", "find_axis_flags", "find_mixed_batches", "find_wrong_attention"]
 
@@ -27,6 +27,10 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     "softmax": _Wording(
         "attention-axis", "warning", "the weights {what} sum to 1 along {0}, but the product sums over {1}",
         "softmax over the last dim of the scores, the one that the values are multiplied along",
+    ),
+    "weighed": _Wording(
+        "attention-axis", "note", "the weights in {what} sum to 1 along {0}, but what they weigh is summed over {1}",
+        "softmax over the dim that is summed",
     ),
     "heads": _Wording(
         "attention-axis", "warning",
@@ -80,27 +84,53 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "wrong-axis", "note", "a layer reads {what} along the positions {0}, after the features were reduced",
         "reduce the positions, and keep the features",
     ),
-    "stacked": _Wording(
-        "wrong-axis", "note", "two feature maps are joined along {0}, one below the other, of {what}",
-        "torch.cat(…, 1) joins their channels",
+    "classes": _Wording(
+        "wrong-axis", "note", "{op} of {what} runs over the positions {0}; {1} are in the last dim",
+        "dim=-1, or transpose(1, 2) for cross_entropy",
+    ),
+    "coincident": _Wording(
+        "wrong-axis", "warning",
+        "{op} of {all} lays {0} on another dim, it is at dims {1}: they only fit because their sizes are equal here",
+        "unsqueeze or transpose so that it lies on its like",
+    ),
+    "sides": _Wording(
+        "uneven-sides", "note", "{op} treats H and W unlike: of a square feature map it makes {0} × {1}",
+        "the same for both sides: torch.cat(…, 1), a padding of four numbers, a size for each",
+    ),
+    "idle": _Wording("idle-resize", "note", "a resize of {what} to the size that it has changes nothing"),
+    "shrunk": _Wording(
+        "idle-resize", "note", "a feature map was made smaller to be added here, to {what}: its details are lost",
+        "enlarge the coarse one to the size of the fine one",
     ),
 }  # fmt: skip
 
 
-def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[Flag]:
-    """Write what the axes show that belongs to a rule, once for a row."""
-    found: dict[tuple[int, str], Flag] = {}
+def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]]:
+    """Write what the axes show that belongs to a rule, once for a row, with the call that it is about."""
+    found: set[int] = set()
     for finding in evidence.story.axis_findings:
         wording = _WORDINGS.get(finding.kind)
         call = evidence.calls[finding.call]
         if wording is None or wording.rule != rule or (rule == "batch-mixed" and _reads_steps_first(evidence)):
             continue
-        what = write_size(call.inputs[0].shape) if call.inputs else ""
-        words = {"what": what, "op": finding.op.removeprefix("aten."), "batch": str(evidence.batch)}
-        message = wording.message.format(*finding.axes, **words)
-        flag = evidence.flag(rule, wording.severity, call, message, wording.fix)
-        found.setdefault((flag.row, finding.kind), flag)
-    yield from found.values()
+        sizes = [write_size(spec.shape) for spec in call.inputs]
+        words = {
+            "what": sizes[0] if sizes else "",
+            "all": " and ".join(sizes),
+            "op": finding.op.removeprefix("aten."),
+            "batch": str(evidence.batch),
+        }
+        flag = evidence.flag(rule, wording.severity, call, wording.message.format(*finding.axes, **words), wording.fix,
+            finding.kind, **_numbers(evidence, finding, call),
+        )  # fmt: skip
+        if flag.row not in found:
+            found.add(flag.row)
+            yield flag, call
+
+
+def _numbers(evidence: Evidence, finding: AxisFinding, call: Call) -> dict[str, Number]:
+    numbers: dict[str, Number] = {"batch": evidence.batch, "axes": finding.axes}
+    return {**numbers, "shape": call.inputs[0].shape} if call.inputs else numbers
 
 
 def _reads_steps_first(evidence: Evidence) -> bool:
@@ -115,7 +145,7 @@ def find_wrong_attention(evidence: Evidence) -> Iterator[Flag]:
     on ``(B, T, heads, d)``, a mask that hides whole rows of scores. Leaves alone weights that are divided by another
     sum (slot attention), softmaxes of features (linear attention), and gates.
     """
-    yield from find_axis_flags(evidence, "attention-axis")
+    yield from (flag for flag, _ in find_axis_flags(evidence, "attention-axis"))
 
 
 def find_mixed_batches(evidence: Evidence) -> Iterator[Flag]:
@@ -124,7 +154,7 @@ def find_mixed_batches(evidence: Evidence) -> Iterator[Flag]:
     Finds ``cumsum(0)`` of ``(B, T)``, an FFT over all dims, ``positions[:x.size(0)]`` of a batch-first model. Leaves
     alone what reaches no output (losses, statistics), and sequence-first models, whose first dim is not the batch.
     """
-    yield from find_axis_flags(evidence, "batch-mixed")
+    yield from (flag for flag, _ in find_axis_flags(evidence, "batch-mixed"))
 
 
 RULES = {"attention-axis": find_wrong_attention, "batch-mixed": find_mixed_batches}

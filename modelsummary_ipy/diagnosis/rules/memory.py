@@ -51,7 +51,7 @@ def find_memory_explosions(evidence: Evidence) -> Iterator[Flag]:
             continue
         flagged.add(place)
         fix = _advise(evidence.flow, call) if severity == "warning" else ""
-        yield evidence.flag("memory-explosion", severity, call, _describe(call, peak), fix)
+        yield evidence.flag("memory-explosion", severity, call, _describe(call, peak), fix, made=made, peak=peak)
 
 
 def _far_larger(story: Story, call: Call) -> Literal["", "output", "intermediate"]:

@@ -41,6 +41,11 @@ class _Slide:
         return tuple(window.stride for window in self.windows)
 
     @property
+    def paddings(self) -> tuple[int | str, ...]:
+        """The padding per spatial dim."""
+        return tuple(window.padding for window in self.windows)
+
+    @property
     def borders(self) -> Size:
         """What it takes from a dim without padding, at stride 1: 0 for a kernel of 1."""
         return tuple(window.extent - 1 for window in self.windows)
@@ -81,7 +86,10 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
             flagged.add(slide.call.module if slide.call.kind == "module" else -1)
             same = tuple(window.same_padding[0] for window in slide.windows)
             fix = f"padding={same[0] if len(set(same)) == 1 else same} fits this kernel"
-            yield evidence.flag("uneven-padding", "note", slide.call, words, fix)
+            yield evidence.flag("uneven-padding", "note", slide.call, words, fix,
+                before=slide.before, after=slide.after, kernel=slide.kernel, stride=slide.stride,
+                padding=slide.paddings,
+            )  # fmt: skip
 
 
 def _read_slide(evidence: Evidence, step: Call) -> _Slide | None:
@@ -98,7 +106,8 @@ def _is_twin(slide: _Slide, other: _Slide) -> bool:
 def _judge(evidence: Evidence, slide: _Slide, slides: list[_Slide], plain: list[_Slide]) -> str:
     sizes = f"{write_times(slide.before)} became {write_times(slide.after)}"
     kernel, padding = write_window(slide.kernel), write_window([window.padding for window in slide.windows])
-    if max(slide.stride) > 1 and slide.loses and any(_is_twin(slide, other) and not other.loses for other in slides):
+    twins = [other for other in slides if _is_twin(slide, other) and other.paddings != slide.paddings]
+    if max(slide.stride) > 1 and slide.loses and any(not other.loses for other in twins):
         return f"{sizes}: padding {padding} loses a border that other convolutions of kernel {kernel} keep"
     if max(slide.stride) > 1:
         more = [

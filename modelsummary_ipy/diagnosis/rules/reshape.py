@@ -6,9 +6,10 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 
-from modelsummary_ipy.diagnosis.call_arguments import Size, argument
+from modelsummary_ipy.diagnosis.call_arguments import Size
 from modelsummary_ipy.diagnosis.formatting import write_size, write_times
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.rules.reshape_fixes import write_reshape_fix
 from modelsummary_ipy.diagnosis.torch_names import RESHAPES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
@@ -68,17 +69,22 @@ def _find_swap_within(evidence: Evidence, step: Call) -> tuple[Size, Size] | Non
 
 
 def _is_skew(evidence: Evidence, step: Call) -> bool:
-    """Return whether a view is between a padding and a cut: that shifts the rows of scores on purpose."""
+    """Return whether a view is next to a padding, or to a cut that is viewed back: it shifts rows of scores."""
     maker = evidence.flow.producer(step.input_links[0])
     neighbours = [call for call in (maker, *evidence.flow.readers(step)) if call is not None]
-    return any(call.type_name in _EDGES or (call.type_name == "getitem" and _cuts(call)) for call in neighbours)
+    return any(call.type_name in _EDGES or _cuts_and_views(evidence, call) for call in neighbours)
 
 
-def _cuts(call: Call) -> bool:
-    """Return whether an index cuts a dim, ``x[:, 1:]``, rather than picks from it."""
-    index = argument(call, "1")
-    parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(part, slice) and part not in (slice(None), slice(0, None)) for part in parts)
+def _cuts_and_views(evidence: Evidence, call: Call) -> bool:
+    """Return whether an index cuts a dim, ``x[:, 1:]``, between two views, or one row off."""
+    before, after = call.inputs[0].shape if call.inputs else (), call.outputs[0].shape if call.outputs else ()
+    if call.type_name != "getitem" or len(before) != len(after):
+        return False
+    cuts = [old - new for old, new in zip(before, after, strict=True) if old != new]
+    maker = evidence.flow.producer(call.input_links[0])
+    is_between = maker is not None and maker.type_name in RESHAPES
+    is_between = is_between and any(reader.type_name in RESHAPES for reader in evidence.flow.readers(call))
+    return cuts == [1] or (len(cuts) == 1 and is_between)
 
 
 def _mixes_samples(evidence: Evidence, step: Call) -> bool:
@@ -219,20 +225,9 @@ def _write_swap(evidence: Evidence, step: Call, what: str, severity: Severity) -
         f"{step.type_name} made {write_size(after)} of {write_size(before)}: {what}, but the elements kept their order"
     )
     moved = " (a reshape refills row by row, a transpose moves elements)"
-    return evidence.flag("reshape-swap", severity, step, message + moved, _write_fix(evidence, step)
+    return evidence.flag("reshape-swap", severity, step, message + moved, write_reshape_fix(before, after),
+        before=before, after=after,
     )  # fmt: skip
-
-
-def _write_fix(evidence: Evidence, step: Call) -> str:
-    before, after = step.inputs[0].shape, step.outputs[0].shape
-    if len(before) == len(after):
-        moved = [dim for dim in range(len(before)) if before[dim] != after[dim]]
-        if len(moved) == 2:
-            return f"transpose({moved[0]}, {moved[1]})"
-        order = [after.index(size) for size in before] if len(set(before)) == len(before) else []
-        if sorted(order) == list(range(len(before))):
-            return f"permute({', '.join(str(before.index(size)) for size in after)})"
-    return "transpose first, then reshape"
 
 
 RULES = {"reshape-swap": find_swaps}

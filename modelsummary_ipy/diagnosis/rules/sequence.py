@@ -40,7 +40,7 @@ def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
         found = _judge(flow, time, layer, row) if row.index not in seen else None
         if found is not None:
             seen.add(row.index)
-            yield evidence.flag("sequence-order", found[0], row, *found[1:])
+            yield evidence.flag("sequence-order", found[0], row, *found[1:], shape=layer.inputs[0].shape)
 
 
 def _is_sequence_layer(flow: Dataflow, call: Call) -> bool:

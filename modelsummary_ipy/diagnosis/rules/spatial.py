@@ -116,7 +116,10 @@ def _write_growth(evidence: Evidence, step: Call, windows: tuple[Window, ...], s
     same = tuple(left for left, _ in sides)
     number = same[0] if len(set(same)) == 1 else same
     fix = f"padding={number if all(left == right for left, right in sides) else repr('same')} keeps the size"
-    return evidence.flag("grown-map", severity, step, message, fix)
+    return evidence.flag("grown-map", severity, step, message, fix,
+        before=before, after=after, kernel=tuple(window.kernel for window in windows),
+        padding=tuple(window.padding for window in windows),
+    )  # fmt: skip
 
 
 # -- collapsed --------------------------------------------------------------------------------------------------------
@@ -150,7 +153,7 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
             f"{write_window(kernel)} reads one element and its own padding (the input is {write_times(entry)})"
         )
         fix = "a larger input, or one stride fewer"
-        yield evidence.flag("collapsed-map", severity, step, message, fix)
+        yield evidence.flag("collapsed-map", severity, step, message, fix, kernel=tuple(kernel), entry=entry)
         return  # every layer after it sees the same
 
 
@@ -214,7 +217,33 @@ def find_odd_maps(evidence: Evidence) -> Iterator[Flag]:
                 made = halver.outputs[0].shape[axis]
                 message = f"{size} was halved to {made} here; doubled again it is {2 * made}, then changed to {size}"
                 fix = "an input size that is divisible by 2 as often as the feature map is halved"
-                yield evidence.flag("odd-map", "note", halver, message, fix)
+                yield evidence.flag("odd-map", "note", halver, message, fix, "halved", size=size, made=made)
+    yield from _find_unequal_ends(evidence)
+
+
+def _find_unequal_ends(evidence: Evidence) -> Iterator[Flag]:
+    """Find the last enlarging layer of an autoencoder whose output is nearly as large as its input, and not quite."""
+    if not evidence.calls:
+        return
+    flow, root = evidence.flow, evidence.calls[0]
+    came = next((fact.spec.shape for fact in evidence.inputs if len(fact.spec.shape) > 3), ())
+    if len(root.outputs) != 1 or root.output_links[0] is None or len(root.outputs[0].shape) != len(came):
+        return
+    ends = root.outputs[0].shape
+    before = list(flow.before(root.output_links[0]))
+    last = next((call for call in before if call.type_name in UPSAMPLERS), None)
+    shrinks = any(
+        call.type_name in _SLIDING and any(window.stride > 1 for window in _windows(flow, call)) for call in before
+    )
+    near = all(old / 2 < new < 2 * old for new, old in zip(ends[2:], came[2:], strict=True))
+    if last is None or not shrinks or not near or ends[:2] != came[:2] or ends == came:
+        return
+    if any(call.type_name in _CROPS for call in before):
+        return
+    message = f"the input is {write_times(came[2:])}, the output {write_times(ends[2:])}: the layers that enlarge it do"
+    message += " not give back what the strides took"
+    fix = "padding and output_padding such that each doubles what one before halved"
+    yield evidence.flag("odd-map", "note", last, message, fix, "ends", before=came[2:], after=ends[2:])
 
 
 def _find_correction(flow: Dataflow, maker: Call | None) -> tuple[int, int] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.model.torch_layers import classes_of
-from modelsummary_ipy.records.summary import Flag, Row
+from modelsummary_ipy.records.summary import Flag, Number, Row
 from modelsummary_ipy.records.trace import Call, ModuleFact, Severity
 
 __all__ = ["RULES", "find_repeated_layers", "find_reused_layers", "find_unregistered_layers", "find_unused_layers"]
@@ -61,7 +62,7 @@ def _find_loose_layers(evidence: Evidence) -> Iterator[Flag]:
         attribute = name.rpartition(".")[2]
         fix = f"self.{attribute} = {holder}(…)" if grave else ""
         severity: Severity = "warning" if grave else "note"
-        yield evidence.flag("unregistered-layer", severity, call, message, fix)
+        yield evidence.flag("unregistered-layer", severity, call, message, fix, "layers", num_params=count)
 
 
 def _container_name(found: str) -> str:
@@ -86,7 +87,7 @@ def _find_loose_params(evidence: Evidence) -> Iterator[Flag]:
         )
         listed = "[" in used[0][0]
         fix = f"self.{names[0]} = nn.Parameter{'List' if listed else ''}(…)"
-        yield evidence.flag("unregistered-layer", "warning", call, message, fix)
+        yield evidence.flag("unregistered-layer", "warning", call, message, fix, "tensors", num_params=count)
 
 
 def _find_made_layers(evidence: Evidence) -> Iterator[Flag]:
@@ -106,7 +107,7 @@ def _find_made_layers(evidence: Evidence) -> Iterator[Flag]:
             f"the forward makes this {fact.type_name} again at every call: {count:,} new random weights, never trained"
         )
         fix = f"make it once, in __init__: self.layer = nn.{fact.type_name}(…)"
-        yield evidence.flag("unregistered-layer", "warning", call, message, fix)
+        yield evidence.flag("unregistered-layer", "warning", call, message, fix, "made", num_params=count)
 
 
 # -- unused -----------------------------------------------------------------------------------------------------------
@@ -134,7 +135,9 @@ def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
             continue
         count = evidence.count_trainable(fact.index)
         message = f"none of its {count:,} parameters were used: {_explain_unused(owner, attribute)}"
-        yield Flag("unused-layer", severity, row.index, row.path, message, "")
+        yield Flag(
+            "unused-layer", severity, row.index, row.path, message, "", "unused-layer", {"num_params": count}
+        )  # fmt: skip
 
 
 def _unused(evidence: Evidence) -> Iterator[ModuleFact]:
@@ -187,8 +190,9 @@ def _explain_unused(owner: ModuleFact, attribute: str) -> str:
 def find_repeated_layers(evidence: Evidence) -> Iterator[Flag]:
     """Find one instance that is several times in one container: ``[block] * 6`` shares its weights.
 
-    A warning in a Sequential, where six layers were meant; a note in a ModuleList, where heads are shared on purpose.
-    Leaves alone ties between different parents, and sharing by calling a layer again.
+    A warning in a Sequential, and in a ModuleList where each call reads what the one before made: six layers were
+    meant. A note where all read the same kind of thing side by side: heads are shared on purpose. Leaves alone ties
+    between different parents, and sharing by calling a layer again.
     """
     inside: set[int] = set()
     rows = _first_rows(evidence)
@@ -203,18 +207,42 @@ def find_repeated_layers(evidence: Evidence) -> Iterator[Flag]:
         if found is None or fact.index not in rows:
             continue
         container, times = found
-        grave = container.type_name == "Sequential"
+        grave = container.type_name == "Sequential" or _is_chain(evidence, fact)
         count = evidence.count_trainable(fact.index)
-        where = container.path or "the Sequential"
+        where = container.path or f"the {container.type_name}"
         message = f"the same {fact.type_name} is {times} times in {where}:"
         message += f" {count:,} parameters, not {times * count:,}"
-        fix = (
-            f"nn.{container.type_name}(*[make() for _ in range({times})])"
-            if grave
-            else "copy.deepcopy each, if they should not share weights"
-        )
+        made = f"make() for _ in range({times})"
+        listed = f"[{made}]" if container.type_name == "ModuleList" else f"*[{made}]"
+        written = f"nn.{container.type_name}({listed})"
+        fix = written if grave else "copy.deepcopy each, if they should not share weights"
         row = rows[fact.index]
-        yield Flag("repeated-layer", "warning" if grave else "note", row.index, row.path, message, fix)
+        numbers: dict[str, Number] = {"times": times, "num_params": count}
+        severity: Severity = "warning" if grave else "note"
+        yield Flag("repeated-layer", severity, row.index, row.path, message, fix, "repeated-layer", numbers)
+
+
+def _is_chain(evidence: Evidence, fact: ModuleFact) -> bool:
+    """Return whether each call of a module reads what its call before made, with no other weights between them."""
+    calls = [call for call in evidence.calls if call.module == fact.index and call.kind == "module"]
+    if len(calls) < 2:
+        return False
+    return all(_leads_straight(evidence, one, two) for one, two in itertools.pairwise(calls))
+
+
+def _leads_straight(evidence: Evidence, one: Call, two: Call) -> bool:
+    ends = {link.call for link in one.output_links if link is not None} | {one.index}
+    todo, seen = [link for link in two.input_links if link is not None], set()
+    while todo:
+        link = todo.pop()
+        if link.call in ends:
+            return True
+        call = evidence.calls[link.call] if link.call >= 0 else None
+        if call is None or call.index in seen or call.params:
+            continue
+        seen.add(call.index)
+        todo += [before for before in call.input_links if before is not None]
+    return False
 
 
 def _first_rows(evidence: Evidence) -> dict[int | None, Row]:
@@ -252,7 +280,7 @@ def find_reused_layers(evidence: Evidence) -> Iterator[Flag]:
             continue
         seen.add(fact.index)
         message = f"called with {write_size(one)} before and {write_size(two)} here: one set of weights for both"
-        yield evidence.flag("reused-layer", "note", call, message)
+        yield evidence.flag("reused-layer", "note", call, message, before=one, now=two)
 
 
 def _has_flagged_parent(evidence: Evidence, call: Call, seen: set[int]) -> bool:

@@ -41,8 +41,8 @@ def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
         message += f" it reads dim {len(shape) - 1}, {maker.path or maker.type_name} made the channels in dim 1"
         fix = _write_fix(len(shape), step)
         severity: Severity = "warning"
-        yield evidence.flag("wrong-axis", severity, step, message, fix)
-    yield from find_axis_flags(evidence, "wrong-axis")
+        yield evidence.flag("wrong-axis", severity, step, message, fix, "layer", shape=shape, size=shape[-1])
+    yield from (flag for flag, _ in find_axis_flags(evidence, "wrong-axis"))
 
 
 def _is_one_wide(evidence: Evidence, step: Call) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelsummary_ipy.display.render.labels import find_peak
@@ -173,7 +173,8 @@ def to_dict(story: Story, error: ForwardError | None = None) -> dict[str, Any]:
         "failed_at": [{"sizes": sizes, "reason": reason} for sizes, reason in story.failed_at],
         "flags": [
             {"rule": flag.rule, "severity": flag.severity, "row": flag.row, "path": flag.path,
-             "message": flag.message, "fix": flag.fix}
+             "message": flag.message, "fix": flag.fix, "code": flag.code, "numbers": _plain(flag.numbers),
+             "more": list(flag.more)}
             for flag in story.flags
         ],
         "failure": None if failure is None else {
@@ -185,6 +186,10 @@ def to_dict(story: Story, error: ForwardError | None = None) -> dict[str, Any]:
         },
         "rows": [_row(story, row) for row in story.rows],
     }  # fmt: skip
+
+
+def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in numbers.items()}
 
 
 def _explained(error: ForwardError) -> dict[str, Any]:

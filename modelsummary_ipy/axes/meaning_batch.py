@@ -1,0 +1,159 @@
+"""What operations do to the batch: run along it, reduce it, look up in it, put constants on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from modelsummary_ipy.axes.meaning import Axis
+from modelsummary_ipy.axes.meaning_ops import ALONG, ELEMENTWISE, PICKS, PRODUCTS, RANDOM, REDUCTIONS, SAME_SHAPE
+from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.records.op_events import OpEvent, TensorRef
+
+__all__ = ["BatchChecks"]
+
+_LOOKUPS = frozenset({"aten.embedding", "aten.index", "aten.index_select"})
+_UNARY = frozenset({"aten.unsqueeze", "aten.view", "aten._to_copy", "aten.expand", "aten.clone", "aten.alias"})
+
+
+class _Slice(NamedTuple):
+    """A part of the batch of a tensor: entries ``start`` to ``end`` of the tensor ``of``."""
+
+    of: int
+    start: int
+    end: int
+
+
+class BatchChecks:
+    """What is followed from operation to operation about the batch and about constants.
+
+    Args:
+        walk: The walk.
+        tables: Numbers of the tensors that are parameters or buffers.
+    """
+
+    def __init__(self, walk: Walk, tables: frozenset[int]) -> None:
+        self._walk = walk
+        self._tables = tables
+        self._of_tables: set[int] = set(tables)
+        self._noise: set[int] = set()
+        #: Numbers 0, 1, 2 … up to the size of the batch.
+        self._counts: set[int] = set()
+        self._slices: dict[int, _Slice] = {}
+
+    def follow(
+        self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]],
+        places: Sequence[int],
+    ) -> None:  # fmt: skip
+        """Look at one operation, whose results have axes already.
+
+        Args:
+            index: Its place.
+            event: The operation.
+            refs: The tensors that it reads.
+            met: Pairs of axes that had to be equal.
+            places: The dims of the first tensor that it runs along, where it runs along some.
+        """
+        made = event.outputs[0]
+        self._pass_on(event, refs)
+        if event.op in RANDOM and not self._has_batch(made):
+            self._noise.add(made.number)
+        if event.op == "aten.arange" and self._has_batch(made):
+            self._counts.add(made.number)
+        if not refs:
+            return
+        axes = self._walk.axes_of(refs[0])
+        if event.op in ALONG:
+            for place in places:
+                if axes[place].has("B"):
+                    self._walk.find("along", index, axes[place])
+        elif event.op in REDUCTIONS and len(places) == 1:
+            if axes[places[0]].has("B") and event.args.get("keepdim") and len(axes) > 1:
+                self._walk.find("reduced", index, axes[places[0]])
+        elif event.op == "aten.slice":
+            self._check_slice(index, event, refs[0], axes)
+        if event.op in PICKS:
+            self._check_pick(index, event, axes, places)
+        if event.op in _LOOKUPS and refs[0].number in self._tables:
+            if any(ref.number in self._counts for ref in refs[1:]):
+                self._walk.find("table", index, *(axis for axis in self._walk.axes_of(made) if axis.has("B")))
+        elif event.op in PRODUCTS:
+            self._check_contracted(index, made, met)
+        elif event.op == "aten.cat":
+            self._check_joined(index, event, refs)
+        elif event.op in ELEMENTWISE and not event.op.endswith("_"):
+            self._check_noise(index, refs, made)
+            self._check_neighbours(index, refs)
+
+    def _has_batch(self, ref: TensorRef) -> bool:
+        return any(axis.has("B") for axis in self._walk.axes_of(ref))
+
+    def _pass_on(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+        made = event.outputs[0]
+        if len(refs) == 1:
+            if event.op in SAME_SHAPE | _UNARY and refs[0].number in self._of_tables:
+                self._of_tables.add(made.number)
+            if event.op in _UNARY and refs[0].number in self._counts:
+                self._counts.add(made.number)
+        # What is made of random numbers and of nothing that has a batch is as random, and as shared.
+        is_elementwise = event.op in SAME_SHAPE | ELEMENTWISE | _UNARY
+        is_shared = not self._has_batch(made) and not any(ref.number in self._of_tables for ref in refs)
+        if is_elementwise and is_shared and any(ref.number in self._noise for ref in refs):
+            self._noise.add(made.number)
+
+    def _check_slice(self, index: int, event: OpEvent, ref: TensorRef, axes: Sequence[Axis]) -> None:
+        """A table that is cut to the size of the batch; a part of the batch."""
+        dim, made = event.args.get("dim", 0), event.outputs[0]
+        if ref.number in self._tables and ref.shape != made.shape:
+            end = self._walk.by_size.get(made.shape[dim])
+            if end is not None and end.has("B"):
+                self._walk.find("table", index, end)
+        if axes and axes[dim].has("B") and event.args.get("step", 1) == 1 and axes[dim].size > made.shape[dim] > 0:
+            start = event.args.get("start") or 0
+            start = start if start >= 0 else start + axes[dim].size
+            self._slices[made.number] = _Slice(ref.number, start, start + made.shape[dim])
+
+    def _check_neighbours(self, index: int, refs: Sequence[TensorRef]) -> None:
+        """``x[1:] - x[:-1]``: a sample and the one behind it; two halves of a batch do not overlap."""
+        parts = [self._slices[ref.number] for ref in refs if ref.number in self._slices]
+        if len(parts) == 2 and parts[0].of == parts[1].of and parts[0].start != parts[1].start:
+            one, other = sorted(parts, key=lambda part: part.start)
+            if other.start < one.end:
+                axes = next(self._walk.axes_of(ref) for ref in refs if ref.number in self._slices)
+                self._walk.find("along", index, next(axis for axis in axes if axis.has("B")))
+
+    def _check_pick(self, index: int, event: OpEvent, axes: Sequence[Axis], places: Sequence[int]) -> None:
+        """Look entries of the batch up, or where the largest one is."""
+        given = event.args.get("indices")
+        if isinstance(given, list):
+            places = [place for place, item in enumerate(given) if isinstance(item, TensorRef)]
+            if len(places) != 1 or event.outputs[0].shape != tuple(axis.size for axis in axes):
+                return
+        for place in places[:1]:
+            if axes[place].has("B") and len(axes) > 1:
+                self._walk.find("picked", index, axes[place])
+
+    def _check_joined(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+        """Put a constant behind the batch."""
+        refs = [ref for ref in refs if len(ref.shape) == len(event.outputs[0].shape)]  # not one of no elements
+        parts = [self._walk.axes_of(ref)[event.args.get("dim", 0)] for ref in refs]
+        batches = [part for part in parts if part.has("B")]
+        rest = [ref for ref, part in zip(refs, parts, strict=True) if not part.has("B")]
+        if batches and rest and all(ref.number in self._of_tables for ref in rest):
+            self._walk.find("joined", index, batches[0])
+
+    def _check_contracted(self, index: int, made: TensorRef, met: Sequence[tuple[Axis, Axis]]) -> None:
+        """A product sums over the batch."""
+        if not self._has_batch(made):
+            for one, other in met:
+                if one.has("B") and other.has("B") and one.size > 1:
+                    self._walk.find("contracted", index, one)
+
+    def _check_noise(self, index: int, refs: Sequence[TensorRef], made: TensorRef) -> None:
+        """Random numbers that are the same for all samples; a number of rank 0 is meant for all."""
+        noise = next((ref for ref in refs if ref.number in self._noise), None)
+        batch = next((axis for axis in self._walk.axes_of(made) if axis.has("B")), None)
+        if noise is None or batch is None or len(refs) < 2:
+            return
+        if any(size > 1 for size in noise.shape) or len(noise.shape) == len(made.shape) > 1:
+            self._walk.find("noise", index, batch)

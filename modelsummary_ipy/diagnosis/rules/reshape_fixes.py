@@ -1,0 +1,71 @@
+"""What to write instead of a reshape that cuts across dims."""
+
+from __future__ import annotations
+
+import math
+
+from modelsummary_ipy.diagnosis.call_arguments import Size
+
+__all__ = ["write_reshape_fix"]
+
+
+def write_reshape_fix(before: Size, after: Size) -> str:
+    """Write the operation that was meant.
+
+    Example:
+        >>> write_reshape_fix((8, 20, 64), (8, 64, 20))
+        'transpose(1, 2)'
+        >>> write_reshape_fix((8, 20, 64), (8, 4, 20, 16))
+        'view(B, 20, 4, 16).transpose(1, 2)'
+        >>> write_reshape_fix((8, 12, 6, 6), (8, 3, 12, 12))
+        'nn.PixelShuffle(2)'
+    """
+    special = _write_split(before, after) or _write_tokens(before, after) or _write_shuffle(before, after)
+    if special:
+        return special
+    if len(before) == len(after):
+        moved = [dim for dim in range(len(before)) if before[dim] != after[dim]]
+        if len(moved) == 2 and before[moved[0]] == after[moved[1]]:
+            return f"transpose({moved[0]}, {moved[1]})"
+        order = [after.index(size) for size in before] if len(set(before)) == len(before) else []
+        if sorted(order) == list(range(len(before))):
+            return f"permute({', '.join(str(before.index(size)) for size in after)})"
+    if len(before) > len(after):
+        return "transpose what belongs together side by side first, then reshape"
+    return "split the dim where it is, then transpose"
+
+
+def _write_split(before: Size, after: Size) -> str:
+    """The heads of ``(B, T, C)``, and of ``(B, heads, T, d)`` back."""
+    if len(before) == 3 and len(after) == 4 and before == (after[0], after[2], after[1] * after[3]):
+        return f"view(B, {after[2]}, {after[1]}, {after[3]}).transpose(1, 2)"
+    if len(before) == 4 and len(after) == 3 and (before[0], before[2], before[1] * before[3]) == after:
+        return "transpose(1, 2).flatten(2)"
+    return ""
+
+
+def _write_tokens(before: Size, after: Size) -> str:
+    """A feature map as tokens ``(B, H·W, C)``, its boxes or its patches as rows."""
+    if len(before) != 4 or len(after) != 3 or before[0] != after[0]:
+        return ""
+    channels, positions = before[1], math.prod(before[2:])
+    if after[1:] == (positions, channels):
+        return "flatten(2).transpose(1, 2)"
+    if channels % after[2] == 0 and after[1] % positions == 0:
+        return f"permute(0, 2, 3, 1).reshape(B, -1, {after[2]})"
+    side = math.isqrt(after[2] // channels) if after[2] % channels == 0 else 0
+    if side > 1 and channels * side * side == after[2]:
+        return f"F.unfold(x, {side}, stride={side}).transpose(1, 2)"
+    return ""
+
+
+def _write_shuffle(before: Size, after: Size) -> str:
+    """Channels for sides, and sides for channels."""
+    if len(before) != 4 or len(after) != 4 or before[0] != after[0]:
+        return ""
+    (low, wide), (high, broad) = before[2:], after[2:]
+    if low * broad != high * wide or not min(low, high):
+        return ""
+    if high > low and high % low == 0:
+        return f"nn.PixelShuffle({high // low})"
+    return f"nn.PixelUnshuffle({low // high})" if low > high and low % high == 0 else ""

@@ -1,0 +1,94 @@
+"""Rules for what is done to feature maps and their layers: sides treated unlike, resizes, layers of another rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.rules.meaning import find_axis_flags
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, EMBEDDINGS, LINEARS, POOLS, RECURRENTS
+from modelsummary_ipy.model.torch_layers import names_of
+from modelsummary_ipy.records.summary import Flag
+from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.shapes.windows import read_windows
+
+__all__ = ["RULES", "find_idle_resizes", "find_layers_on_tokens", "find_uneven_sides"]
+
+_DROPOUTS = {"Dropout1d": 1, "Dropout2d": 2, "Dropout3d": 3, "dropout1d": 1, "dropout2d": 2, "dropout3d": 3}
+_POOLS = names_of("pool", "adaptive pool")
+_FEATURES = LINEARS | EMBEDDINGS | RECURRENTS
+
+
+def find_uneven_sides(evidence: Evidence) -> Iterator[Flag]:
+    """Find the operation after which a height and a width that were equal are so no more: a note.
+
+    Finds two branches joined with ``torch.cat(…, 2)``, ``F.pad(x, (1, 1))``, a resize of one side. Leaves alone kernels
+    and strides that differ in the two directions, and what a later operation makes equal again (the padding before a
+    kernel of 1 × 3, wavelets, strip pooling).
+    """
+    for flag, call in find_axis_flags(evidence, "uneven-sides"):
+        if call.type_name not in CONVOLUTIONS | POOLS or not _is_anisotropic(evidence, call):
+            yield flag
+
+
+def _is_anisotropic(evidence: Evidence, call: Call) -> bool:
+    windows = read_windows(call, evidence.modules)
+    return len({None if window is None else (window.extent, window.stride) for window in windows}) != 1
+
+
+def find_idle_resizes(evidence: Evidence) -> Iterator[Flag]:
+    """Find a resize to the size that a feature map has, and one to a smaller size before a sum: a note.
+
+    Leaves alone a line that also resizes where it runs again: a loop over the levels of a pyramid.
+    """
+    flags = list(find_axis_flags(evidence, "idle-resize"))
+    found = {call.index for _, call in flags}
+    for flag, call in flags:
+        alike = [other for other in evidence.calls if other.source == call.source and other.type_name == call.type_name]
+        if all(other.index in found for other in alike) or call.source is None:
+            yield flag
+
+
+def find_layers_on_tokens(evidence: Evidence) -> Iterator[Flag]:
+    """Find a layer of feature maps on ``(B, T, C)``: it takes the steps for channels.
+
+    Finds ``nn.Dropout2d`` on tokens, which drops whole tokens, and ``nn.AdaptiveAvgPool1d(1)``, which averages their
+    features. Leaves alone signals ``(B, C, L)``: what a convolution made, or a transpose.
+    """
+    for step in evidence.flow.steps:
+        if not step.inputs or len(step.inputs[0].shape) != 3:
+            continue
+        shape = step.inputs[0].shape
+        maker = _find_maker_of_last(evidence, step)
+        if maker is None or shape[1] == 1:
+            continue
+        where = f"{write_size(shape)}, whose last dim is the {shape[2]} features of {maker.path or maker.type_name}"
+        if _DROPOUTS.get(step.type_name, 0):
+            message = f"{step.type_name} on {where}: it drops whole entries of dim 1, tokens and not features"
+            yield evidence.flag("layer-rank", "warning", step, message, "nn.Dropout drops single numbers", "dropout",
+                shape=shape,
+            )  # fmt: skip
+        elif step.type_name in _POOLS and "1d" in step.type_name:
+            message = f"{step.type_name} on {where}: it pools the features, not the {shape[1]} entries of dim 1"
+            yield evidence.flag("layer-rank", "note", step, message, "transpose(1, 2) before it, or mean(1)", "pool",
+                shape=shape,
+            )  # fmt: skip
+
+
+def _find_maker_of_last(evidence: Evidence, step: Call) -> Call | None:
+    """Return the layer whose features are in the last dim, where it put them."""
+    layout = evidence.axes.of_input(step)
+    root = layout[-1][0].root if len(layout[-1]) == 1 else None
+    if root is None or root.call < 0 or len(layout[-1]) != 1:
+        return None
+    maker = evidence.calls[root.call]
+    is_last = bool(maker.outputs) and root.dim == len(maker.outputs[0].shape) - 1
+    return maker if maker.type_name in _FEATURES and is_last else None
+
+
+RULES = {
+    "uneven-sides": find_uneven_sides,
+    "idle-resize": find_idle_resizes,
+    "layer-rank": find_layers_on_tokens,
+}

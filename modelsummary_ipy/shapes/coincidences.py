@@ -1,0 +1,60 @@
+"""Two dims that lie on each other only because their sizes are equal here: one more in one of them shows it."""
+
+from __future__ import annotations
+
+from modelsummary_ipy.records.op_events import AxisFinding
+from modelsummary_ipy.records.trace import Trace
+
+__all__ = ["fails_between_tensors", "find_coincidence"]
+
+_CLASSES = frozenset({"cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss"})
+
+
+def fails_between_tensors(again: Trace) -> bool:
+    """Return whether a trace failed at a call of several tensors, whose sizes did not fit each other then."""
+    index = None if again.failure is None else again.failure.call
+    return index is not None and len(again.calls[index].inputs) > 1
+
+
+def find_coincidence(trace: Trace, again: Trace, name: str) -> AxisFinding | None:
+    """Return where a trace with one more in a dim failed because that dim met another.
+
+    Args:
+        trace: The first trace.
+        again: The trace with one more.
+        name: Of the dim.
+
+    Returns:
+        ``"coincident"`` where the dim is at two places, counted from the last, of tensors that are broadcast: a mask
+        ``(B, T)`` on scores ``(B, T, T)``, with as many samples as steps. ``"classes"`` where a loss takes it for its
+        classes. ``None`` where the trace came to its end or failed of something else.
+    """
+    if again.failure is None or again.failure.call is None or again.failure.call >= len(trace.calls):
+        return None
+    then = again.calls[again.failure.call]
+    call = trace.calls[then.index]
+    if (call.type_name, call.source) != (then.type_name, then.source) or len(call.inputs) < 2:
+        return None
+    if call.type_name in _CLASSES:
+        one, other = call.inputs[0].shape, then.inputs[0].shape
+        is_class = len(one) == len(other) > 2 and one[1] != other[1]
+        return AxisFinding("classes", f"aten.{call.type_name}", call.index, (name, "the classes")) if is_class else None
+    pairs = [(spec.shape, its.shape) for spec, its in zip(call.inputs, then.inputs, strict=False)]
+    moved = [places for places in (_find_moved(*pair) for pair in pairs) if places]
+    if call.kind != "op" or len(moved) != 2 or moved[0] & moved[1] or not _are_broadcast([one for one, _ in pairs]):
+        return None
+    places = " and ".join(str(min(places)) for places in moved)
+    return AxisFinding("coincident", f"aten.{call.type_name}", call.index, (name, places))
+
+
+def _find_moved(one: tuple[int, ...], other: tuple[int, ...]) -> frozenset[int]:
+    """Return the places, counted from the last, at which two shapes differ; none where their ranks do."""
+    if len(one) != len(other):
+        return frozenset()
+    return frozenset(place for place in range(-len(one), 0) if one[place] != other[place])
+
+
+def _are_broadcast(shapes: list[tuple[int, ...]]) -> bool:
+    """Return whether shapes fit each other, a dim of 1 with any."""
+    places = range(-max(map(len, shapes)), 0)
+    return all(len({shape[at] for shape in shapes if -at <= len(shape)} - {1}) <= 1 for at in places)

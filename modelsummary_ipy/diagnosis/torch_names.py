@@ -15,6 +15,7 @@ __all__ = [
     "FACTORIES",
     "LINEARS",
     "LOOKUPS",
+    "LOSSES",
     "MAP_LAYERS",
     "POOLS",
     "RECURRENTS",
@@ -62,6 +63,11 @@ ELEMENTWISE = names_of("paired loss") | {
 SIZED_FACTORIES = frozenset(
     {"zeros", "ones", "full", "empty", "rand", "randn", "arange", "new_zeros", "new_ones", "eye"}
 )
+#: Losses that compare two tensors number by number.
+LOSSES = frozenset(
+    {"kl_div", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "poisson_nll_loss",
+     "binary_cross_entropy_with_logits"}
+)  # fmt: skip
 FACTORIES = SIZED_FACTORIES | {"randint", "new_empty", "new_full", "normal", "tensor", "linspace"}
 
 _WEIGHTED = CONVOLUTIONS | LINEARS | RECURRENTS | ATTENTIONS | names_of("bilinear") | classes_of("recurrent cell")

@@ -17,12 +17,13 @@ from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.shapes.formulas import find_batch
+from modelsummary_ipy.tracing.fake_failures import find_need_of_values
 from modelsummary_ipy.tracing.fixed_model import FixedModel, run_fixed
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
 from modelsummary_ipy.tracing.tracer import TraceResult
 
-__all__ = ["FixTrials"]
+__all__ = ["MOST_COPIED", "FixTrials"]
 
 #: Fixes are tried no longer than this, and as long as the first trace took, this many times.
 SECONDS = 1.0
@@ -33,6 +34,8 @@ _SHORT = 0.5
 _MOST_TIMES = 4
 _MOST_EXTRA = 2000
 _MOST_TRIED = 60
+#: A model of more bytes is not copied to run a fix for real.
+MOST_COPIED = 1 << 28
 
 
 class FixTrials:
@@ -44,8 +47,8 @@ class FixTrials:
         model: The user's model where it has to be run for real; ``None`` for fakes.
         ignore: Ids of rules that do not run.
         seconds: How long the first trace took.
-        time: What all that is traced for a page may take.
         errors: Where a mistake of this package's own is reported.
+        copied: The user's model, of which a copy is run for real where fakes lack values; ``None`` if none may be.
     """
 
     def __init__(
@@ -55,18 +58,18 @@ class FixTrials:
         model: nn.Module | None,
         ignore: tuple[str, ...],
         seconds: float,
-        time: Allowance | None = None,
         errors: list[str] | None = None,
+        copied: nn.Module | None = None,
     ) -> None:
         self._story = story
         self._request = request
         self._model = model
         self._ignore = ignore
+        self._copied = copied
         self.limit = max(SECONDS, _TIMES * min(seconds, 1.0))
-        self._until = monotonic() + self.limit
+        self._until: float | None = None  # from the first trial on
         self.was_late = False
         self._least = _LEAST_RUNS if seconds <= _SHORT else 0
-        self._time = time or Allowance()
         self._errors = [] if errors is None else errors
         self._tried = 0
 
@@ -75,14 +78,21 @@ class FixTrials:
         """Whether nothing more is tried."""
         if self._tried < self._least:
             return False
-        self.was_late |= monotonic() > self._until or self._time.is_over
+        self.was_late |= monotonic() > self._ends_at
         return self.was_late
+
+    @property
+    def _ends_at(self) -> float:
+        """When the time is over, which the first trial begins."""
+        if self._until is None:
+            self._until = monotonic() + self.limit
+        return self._until
 
     def run(self, candidate: Candidate) -> Trial | None:
         """Trace with a candidate; ``None`` if it can't be applied, or the trace was given up."""
         request = self._apply(candidate)
         is_free = self._tried < self._least
-        if request is None or self._tried == _MOST_TRIED or (not is_free and self._time.is_short):
+        if request is None or self._tried == _MOST_TRIED or (not is_free and self.is_over):
             return None
         self._tried += 1
         most = _MOST_TIMES * len(self._story.trace.calls) + _MOST_EXTRA
@@ -92,7 +102,14 @@ class FixTrials:
                 return run_fixed(request, most=most, is_late=lambda: not is_free and self.is_over, model=self._model)
 
         result = attempt(f"the fix {candidate.text!r}", self._errors, trace, None)
+        if result is not None and result.error is not None and self._copied is not None and find_need_of_values(result):
+            result = attempt(f"the fix {candidate.text!r}", self._errors, partial(self._run_copy, request, most), None)
         return None if result is None else Trial(candidate, result.trace)
+
+    def _run_copy(self, request: TraceRequest, most: int) -> TraceResult | None:
+        """Run a copy of the user's model for real, within the time limit."""
+        with collector_paused():
+            return run_fixed(request, most=most, is_late=lambda: monotonic() > self._ends_at, model=self._copied)
 
     def judge(self, trial: Trial) -> Verdict:
         """Trace a fix that works once more, with one more in the batch, and run the rules on it."""
@@ -101,11 +118,11 @@ class FixTrials:
 
     def _judge(self, trial: Trial) -> Verdict:
         request = self._apply(trial.candidate)
-        if request is None or self._model is not None:
+        if request is None or trial.trace.engine == "real":
             return Verdict()
         trace = trial.trace
         rows = build_rows(trace)
-        found = find_batch(request, trace, rows, self._time)
+        found = find_batch(request, trace, rows, Allowance())
         names = found.names
         inputs = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, names.dims, strict=True)]
         story = Story(

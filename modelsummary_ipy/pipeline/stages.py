@@ -30,7 +30,7 @@ from modelsummary_ipy.isolation.forks import ForkedLock
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.pipeline.caches import CacheTraces
-from modelsummary_ipy.pipeline.fixes import FixTrials
+from modelsummary_ipy.pipeline.fixes import MOST_COPIED, FixTrials
 from modelsummary_ipy.pipeline.progress_line import showing_progress
 from modelsummary_ipy.pipeline.request import Assumptions, Request
 from modelsummary_ipy.records.cache import Cache, Context, find_cache
@@ -45,7 +45,7 @@ from modelsummary_ipy.shapes.axis_findings import AxisFacts, find_axis_facts
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.tracing.changed_model import ChangedModel
-from modelsummary_ipy.tracing.engine import Traced, run_engine
+from modelsummary_ipy.tracing.engine import Traced, may_run_real, run_engine
 from modelsummary_ipy.tracing.progress import Observer, keeps_rows, observing_progress
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -316,7 +316,9 @@ class Pipeline:
         model = self.model() if story.trace.engine == "real" else None
         if request is None or (model is None and story.trace.engine != "fake"):
             return None
-        return FixTrials(story, request, model, self.request.ignore, self._seconds, self._time, self._errors)
+        copied = self.model() if model is None and may_run_real(request, MOST_COPIED) else None
+        ignore = self.request.ignore
+        return FixTrials(story, request, model, ignore, self._seconds, self._errors, copied)
 
     # -- what it costs ------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ from modelsummary_ipy.tracing.source_lines import trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
 
-__all__ = ["Engine", "Traced", "run_engine"]
+__all__ = ["Engine", "Traced", "may_run_real", "run_engine"]
 
 Engine = Literal["auto", "fake", "real", "static"]
 
@@ -306,6 +306,11 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakeTrace, reason: str) -> Traced:
     if result.error is not None and fake.result.error is None:
         return _keep_fake(fake, reason)
     return Traced(replace(result.trace, engine_reason=reason), result.error, shadow, request, 2)
+
+
+def may_run_real(request: TraceRequest, most: int = REAL_BYTES) -> bool:
+    """Return whether a copy of a model of at most so many bytes may be run for real unasked."""
+    return _find_hindrance() is None and sum(param.nbytes for param in request.shadow.tree.params) <= most
 
 
 def _find_hindrance() -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
 from modelsummary_ipy.records.fixes import Candidate
 
-__all__ = ["explain_channels", "explain_margin", "explain_ones", "explain_pooled", "explain_table"]
+__all__ = ["explain_channels", "explain_margin", "explain_ones", "explain_order", "explain_pooled", "explain_table"]
 
 Places = tuple[int, int]
 
@@ -49,6 +49,32 @@ def explain_channels(ctx: FailureContext, places: Places, pair: tuple[Operand, O
     return None
 
 
+def explain_order(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """A table has its steps where the input has the batch, or its positions on two dims where the input has one."""
+    tables = _find_tables(ctx, pair)
+    if not any(tables):
+        return None
+    which = tables.index(True)
+    table, data = pair[which], pair[1 - which]
+    if table.rank != 3 or data.rank != 3 or table.shape[-1] != data.shape[-1]:
+        return None
+    param = _find_param(ctx, table)
+    name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
+    sizes = f"{name} {write_shape(table.shape)}"
+    if table.shape[1] == 1 and table.shape[0] >= data.shape[1]:
+        cut = _write_cuts(ctx, places, which, pair, [-2], first="[:{}]", then=".transpose(0, 1)")
+        turned = fix_operand(ctx, places[which], "{}.transpose(0, 1)")
+        fixes = [fix for fix in ([turned] if table.shape[0] == data.shape[1] else cut) if fix]
+        reason = f"{sizes} has the steps in dim 0, {write_shape(data.shape)} has them in dim 1"
+        expected = write_shape((1, data.shape[1], data.shape[2]))
+        return Diagnosis(reason, expected, fixes[0], others=tuple(fixes[1:])) if fixes else None
+    if table.shape[0] * table.shape[1] == data.shape[1] and table.shape[0] != 1:
+        reason = f"{sizes} has {table.shape[0]} × {table.shape[1]} positions on two dims, the input has them on one"
+        expected = write_shape(data.shape[1:])
+        return Diagnosis(reason, expected, fix_operand(ctx, places[which], "{}.flatten(0, 1)"))
+    return None
+
+
 def explain_table(
     ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
 ) -> Diagnosis | None:
@@ -80,7 +106,13 @@ def explain_table(
 
 
 def _write_cuts(
-    ctx: FailureContext, places: Places, which: int, pair: tuple[Operand, Operand], axes: list[int]
+    ctx: FailureContext,
+    places: Places,
+    which: int,
+    pair: tuple[Operand, Operand],
+    axes: list[int],
+    first: str = "",
+    then: str = "",
 ) -> list[Candidate]:
     """Cut a table to the input's length: ``self.pos[:, :x.size(1)]``."""
     table, data = pair[which], pair[1 - which]
@@ -93,6 +125,11 @@ def _write_cuts(
         for axis in range(-table.rank, max(axes) + 1):
             at = data.rank + axis if find_name(other) == name else axis
             cuts.append(f":{name}.size({at})" if axis in axes else ":")
+        if first:
+            at = data.rank + axes[0] if find_name(other) == name else axes[0]
+            cut = first.format(f"{name}.size({at})").replace("{", "{{").replace("}", "}}")
+            found.append(fix_operand(ctx, places[which], f"{{}}{cut}{then}"))
+            continue
         found.append(
             fix_operand(ctx, places[which], "{}[" + ", ".join(cuts).replace("{", "{{").replace("}", "}}") + "]")
         )

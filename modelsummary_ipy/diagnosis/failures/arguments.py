@@ -123,7 +123,8 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     key, words = _choose_leaf(giver, kind)
     name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
     reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
-    return Diagnosis(reason, "one tensor", fix_argument(ctx, f"{{}}{key}"))
+    others = tuple(fix_argument(ctx, f"{{}}{other}") for other in _list_keys(giver)[:4] if other != key)
+    return Diagnosis(reason, "one tensor", fix_argument(ctx, f"{{}}{key}"), others=others)
 
 
 def _reads_one(ctx: FailureContext) -> bool:
@@ -135,9 +136,11 @@ def _find_giver(ctx: FailureContext, nested: int | None) -> Call | None:
     assert ctx.call is not None
     if nested is not None and (link := ctx.call.input_links[nested]) is not None and link.call >= 0:
         inner = ctx.trace.calls[link.call]
-        for call in (inner, *_callers(ctx, inner)):
-            if len(call.outputs) > 1 or (call.outputs and call.outputs[0].name):
-                return call
+        around = {call.index for call in _callers(ctx, ctx.call)}
+        givers = [call for call in (inner, *_callers(ctx, inner)) if call.index not in around]
+        named = [call for call in givers if len(call.outputs) > 1 or (call.outputs and call.outputs[0].name)]
+        if named:
+            return named[-1]
     parent = ctx.call.index if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.parent
     before = [c for c in ctx.trace.calls if c.parent == parent and c.index < _end(ctx) and c.kind == "module"]
     return next((call for call in reversed(before) if call.outputs and call.outputs[0].name), None)
@@ -156,6 +159,15 @@ def _callers(ctx: FailureContext, call: Call) -> list[Call]:
     return found
 
 
+_KEY = re.compile(r"\[[^\]]*\]|\.\w+")
+
+
+def _list_keys(giver: Call | None) -> list[str]:
+    """List what of an output can be picked: ``".last_hidden_state"``, ``"[0]"``."""
+    names = [spec.name for spec in giver.outputs] if giver is not None else []
+    return list(dict.fromkeys(found[0] for found in map(_KEY.match, names) if found is not None))
+
+
 def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
     """Choose the tensor that is probably meant, and write the whole output."""
     if giver is None or not giver.outputs:
@@ -168,6 +180,8 @@ def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
         return key, "(output, state)"
     if giver.type_name in ATTENTIONS:
         return key, "(output, weights)"
+    if ".pooler_output" in outer:  # made to be read by a head
+        key = ".pooler_output"
     what = {"list": "a list", "dict": "a dict"}.get(kind, "a tuple" if key.startswith("[") else "an object")
     return key, f"{what} of {len(outer)}: {', '.join(outer[:4])}"
 

@@ -11,6 +11,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_creation,
     fix_line,
+    name_size,
     set_everywhere,
     set_value,
     write_size,
@@ -27,14 +28,16 @@ __all__ = ["explain_attention", "explain_transformer"]
 def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     """Explain a Transformer whose source and target have another number of samples where it reads the batch."""
     fact = ctx.fact
-    if ctx.call is None or fact is None or fact.type_name != "Transformer" or len(ctx.data) < 2:
+    if ctx.call is None or fact is None or fact.type_name != "Transformer" or len(ctx.operands) < 2:
         return None
-    source, target = ctx.data[:2]
-    if source.rank != 3 or target.rank != 3:
-        return None
+    source, target = ctx.operands[:2]
     inside = [module for module in ctx.trace.modules if f"{module.path}.".startswith(f"{ctx.call.path}.")]
     first = next((module.settings["batch_first"] for module in inside if "batch_first" in module.settings), False)
     batch = 0 if first else 1
+    if source.rank == 3 and target.rank == 2:
+        return _explain_queries(ctx, source, target, batch)
+    if source.rank != 3 or target.rank != 3:
+        return None
     if source.shape[batch] == target.shape[batch]:
         return None
     reason = (
@@ -43,6 +46,25 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     )
     same = source.shape[1 - batch] == target.shape[1 - batch]
     fix = set_everywhere(ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
+    return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
+
+
+def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batch: int) -> Diagnosis:
+    """A target without a batch, the learned queries of a detector, is to be repeated for every sample."""
+    assert ctx.call is not None
+    sizes = ", ".join(f"{{0}}.size({batch})" if axis == batch else "-1" for axis in range(3))
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+        if len(arguments) < 2:
+            return None
+        words = f"{arguments[1]}.unsqueeze({batch}).expand({sizes.format(arguments[0])})"
+        return join_arguments([arguments[0], words, *arguments[2:]], keywords)
+
+    reason = (
+        f"the source is {write_shape(source.shape)}, the target {write_shape(target.shape)} has no batch: "
+        f"it is repeated for the {source.shape[batch]} samples first"
+    )
+    fix = fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
     return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
 
 
@@ -108,16 +130,24 @@ class _Heads:
             if mask is not None and mask.spec.dtype not in ("bool", *FLOATING):
                 reason = f"{name} is {mask.spec.dtype}: a mask must be bool, or floating point to be added"
                 candidates = self.ctx.change_input(mask, dtype="bool")
-                return Diagnosis(reason, f"{name} of bool", self._fix_mask(name), candidates=candidates)
+                fix = self._fix_mask(name, ".bool()")
+                return Diagnosis(reason, f"{name} of bool", fix, candidates=candidates)
         return None
 
-    def _fix_mask(self, name: str) -> Candidate:
-        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
-            if name not in keywords:
-                return None
-            return join_arguments(arguments, {**keywords, name: f"{keywords[name]}.bool()"})
+    def _fix_mask(self, name: str, change: str) -> Candidate:
+        """Change a mask where the line passes it on, to this layer or to the Transformer that it is a part of."""
+        path = self._find_outermost()
+        side = "memory_" if "multihead_attn" in self.call.path else "tgt_" if "decoder" in self.call.path else "src_"
+        short = name.removeprefix("attn_")
+        words = (name,) if path == self.call.path else (f"{side}{short}", short)
 
-        return fix_line(self.ctx, change_call(self.ctx.line, name_member(self.call.path), edit))
+        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+            word = next((word for word in words if word in keywords), None)
+            if word is None:
+                return None
+            return join_arguments(arguments, {**keywords, word: f"{keywords[word]}{change}"})
+
+        return fix_line(self.ctx, change_call(self.ctx.line, name_member(path), edit))
 
     def _write(self, **changes: Any) -> Candidate:
         return set_value(self.fact.path, write_module(self.fact, self.ctx.trace, **changes))
@@ -239,7 +269,15 @@ class _Heads:
         return path
 
     def _mask_diagnosis(self, mask: Operand, wanted: tuple[int, ...], reason: str, expected: str) -> Diagnosis:
-        name = write_size(self.ctx, 0, 1 if self.batch_first else 0, self.call)
+        steps = 1 if self.batch_first else 0
+        name = write_size(self.ctx, 0, steps, self.call) or name_size(self.ctx, self.query, steps)
+        if mask.shape == wanted[::-1]:
+            kind = "attn_mask" if mask is self.operands.get("attn_mask") else "key_padding_mask"
+            fix = self._fix_mask(kind, ".t()")
+            if fix:
+                reason += "; its dims are in another order"
+                candidates = self.ctx.change_input(mask, shape=wanted)
+                return Diagnosis(reason, expected, fix, candidates=candidates)
         target = self.query.shape[1 if self.batch_first else 0] if self.query.rank == 3 else -1
         names = {axis: name for axis, size in enumerate(wanted) if size == target} if name else {}
         fix = fix_creation(self.ctx, mask, wanted, names)

@@ -8,6 +8,7 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_channels,
     explain_margin,
     explain_ones,
+    explain_order,
     explain_pooled,
     explain_table,
 )
@@ -19,12 +20,21 @@ from modelsummary_ipy.diagnosis.failures.context import (
     FailureContext,
     Operand,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_creation,
+    fix_giver,
+    fix_line,
+    fix_operand,
+    fix_setting,
+    name_input_size,
+    set_value,
+)
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, SIZED_FACTORIES
+from modelsummary_ipy.records.fixes import Candidate
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
 
@@ -61,6 +71,7 @@ def _explain_pair(
     found = explain_channels(ctx, places, (left, right)) if left.rank != right.rank else None
     if found is None and left.rank != right.rank:
         found = _explain_missing_axes(ctx, places, left, right)
+    found = found or _explain_constant(ctx, (left, right)) or explain_order(ctx, places, (left, right))
     found = found or explain_table(ctx, places, (left, right), axes)
     if found is not None:
         return found
@@ -69,6 +80,8 @@ def _explain_pair(
         halved = explain_half_pixel(ctx, places, left, right, spatial)
         if halved is not None and len(spatial) == len(axes):
             return halved
+    if axes == [-1] and ctx.function in LOSSES and (found := _explain_widths(ctx, (left, right))) is not None:
+        return found
     if left.rank == right.rank:
         residual = _explain_residual(ctx, places, left, right, axes)
         margin = residual or explain_margin(ctx, places, (left, right), axes)
@@ -79,6 +92,28 @@ def _explain_pair(
         f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
     )
     return Diagnosis(words, expected, NOTHING, ANYWHERE)
+
+
+def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """A tensor that the forward makes of fixed sizes does not have the other's."""
+    for x, other in (pair, pair[::-1]):
+        maker = ctx.flow.producer(x.link)
+        if maker is None or maker.type_name not in SIZED_FACTORIES or x.rank != other.rank:
+            continue
+        name = name_input_size(ctx, other.shape[0])
+        fix = fix_creation(ctx, x, other.shape, {0: name} if name else {})
+        if fix:
+            reason = f"{maker.type_name}() makes {write_shape(x.shape)}, the other is {write_shape(other.shape)}"
+            return Diagnosis(reason, write_shape(other.shape), fix)
+    return None
+
+
+def _explain_widths(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """A loss compares what two layers of different widths give."""
+    (left, right), sizes = pair, [x.shape[-1] for x in pair]
+    reason = f"{ctx.function} compares numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
+    fixes = [fix for fix in (fix_giver(ctx, right, sizes[0]), fix_giver(ctx, left, sizes[1])) if fix]
+    return Diagnosis(reason, "equal shapes", fixes[0], others=tuple(fixes[1:])) if fixes else None
 
 
 def _explain_missing_axes(
@@ -168,7 +203,16 @@ def _explain_residual(
         return None
     passed = _find_identity(ctx, skip)
     fix = set_value(passed, layer) if passed else set_value(path, layer) + fix_operand(ctx, place, "self.shortcut({})")
+    for other in [] if passed else _list_alike(ctx):  # they run the same line
+        fix = set_value(f"{other}.shortcut", "nn.Identity()") + fix
     return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
+
+
+def _list_alike(ctx: FailureContext) -> list[str]:
+    """List the paths of the other modules of the class whose code failed."""
+    fact = ctx.fact
+    same = [other for other in ctx.trace.modules if fact is not None and other.type_name == fact.type_name]
+    return [other.path for other in reversed(same) if fact is not None and other.index != fact.index and other.path]
 
 
 def _find_origin(ctx: FailureContext, x: Operand) -> int:
@@ -223,6 +267,10 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
             one == other for a, (one, other) in enumerate(zip(grown, big.shape, strict=True)) if a != along
         ):
             return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, at, f"{{}}.unsqueeze({axis})"))
+    if small.rank == 2 and big.rank > 2 and along == 1 and set(big.shape[2:]) == {1} and small.shape[0] == big.shape[0]:
+        reason += f": {write_shape(big.shape)} is a feature map of one position"
+        fix = fix_operand(ctx, place if big is x else 0, "{}.flatten(1)")
+        return Diagnosis(reason, "tensors of the same rank", fix)
     if small.rank == 2 and big.rank > 2 and along == 1 and small.shape[0] == big.shape[0]:
         other = ctx.operands.index(big)
         ones = ", None" * (big.rank - 2)
@@ -268,8 +316,9 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
     if ctx.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
         reason = f"bmm expects two 3-d tensors, got {write_shape(left.shape)} and {write_shape(right.shape)}"
         new = change_operation(ctx.line, ctx.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
-        fix = fix_line(ctx, new)
-        return Diagnosis(reason, "3 dims each", fix, () if fix else ANYWHERE)
+        fixes = [fix for fix in (_add_axis(ctx, left, right), fix_line(ctx, new)) if fix]
+        fix = fixes[0] if fixes else NOTHING
+        return Diagnosis(reason, "3 dims each", fix, () if fix else ANYWHERE, others=tuple(fixes[1:]))
     inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
     if inner_left == inner_right:
         if not find_clashes(left.shape[:-2], right.shape[:-2]):
@@ -277,6 +326,23 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
         reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
         return Diagnosis(reason, "equal leading dims", NOTHING, ANYWHERE)
     return _explain_inner(ctx, left, right, inner_left, inner_right)
+
+
+def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
+    """Make a matrix of one row or column of each sample's vector: a query that is compared with keys."""
+    last = len(ctx.operands) - 1
+    if left.shape[0] != right.shape[0]:
+        return NOTHING
+    if left.rank == 3 and right.rank == 2 and left.shape[2] == right.shape[1]:
+        return fix_operand(ctx, last, "{}.unsqueeze(-1)")
+    if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[1]:
+        return fix_operand(ctx, last - 1, "{}.unsqueeze(1)")
+    if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[2]:
+        new = change_operation(
+            ctx.line, ctx.function, lambda items, _: f"torch.bmm({items[1]}, {items[0]}.unsqueeze(-1))"
+        )
+        return fix_line(ctx, new)
+    return NOTHING
 
 
 def _turn(items: list[str], write: Callable[[str], str]) -> str:

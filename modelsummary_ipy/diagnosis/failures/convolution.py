@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
 from modelsummary_ipy.diagnosis.failures.linear import is_map
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
-from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
@@ -81,10 +82,30 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     if x.rank == spatial + 3:
         reason += ": flatten the first two into one batch"
         fix = fix_argument(ctx, "{}.flatten(0, 1)")
+    elif x.rank == 2 and spatial > 1 and x.shape[1] == channels:
+        reason += f": a vector of {channels} numbers is a feature map of one position"
+        fix = fix_argument(ctx, "{}[:, :" + ", None" * spatial + "]")
+    elif x.rank == 2 and x.shape[1] > channels and (sides := _find_sides(ctx, x, channels, spatial)) is not None:
+        whole = (channels, *sides)
+        reason += f"; {x.shape[1]} = {write_times(whole)}: the flat features are a feature map of {write_times(sides)}"
+        fix = fix_argument(ctx, f"{{}}.unflatten(1, ({', '.join(map(str, whole))}))")
     elif x.rank == spatial and channels == 1:
         reason += ": the batch and channel dims are missing"
         fix = fix_argument(ctx, "{}[None, None]")
     return Diagnosis(reason, expected, fix, RESHAPE, (dim_of(-spatial - 1), channels))
+
+
+def _find_sides(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> tuple[int, ...] | None:
+    """Find the sides of a feature map that flat features are: those of one that was flattened before, else equal."""
+    for call in ctx.trace.calls:
+        for spec in call.inputs:
+            is_map_of_channels = len(spec.shape) == spatial + 2 and spec.shape[:2] == (x.shape[0], channels)
+            if is_map_of_channels and math.prod(spec.shape[1:]) == x.shape[1]:
+                return spec.shape[2:]
+    if x.shape[1] % channels:
+        return None
+    side = round((x.shape[1] // channels) ** (1 / spatial))
+    return (side,) * spatial if side > 1 and side**spatial * channels == x.shape[1] else None
 
 
 def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
@@ -99,6 +120,10 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         reason = f"the last dim has the {channels} channels: {write_shape(x.shape)} is channels-last"
         fix = fix_argument(ctx, move_to_channels(x.rank, spatial))
         return Diagnosis(reason, expected, fix, search, goal)
+    places = [at for at in range(axis + 1, x.rank) if x.shape[at] == channels]
+    if len(places) == 1 and x.rank == spatial + 2 and (like_input or not is_map(ctx, x)):
+        reason = f"dim {places[0]} has the {channels} channels, dim {axis} has {got}: {write_shape(x.shape)}"
+        return Diagnosis(reason, expected, fix_argument(ctx, f"{{}}.transpose({axis}, {places[0]})"), search, goal)
     if x.rank == spatial + 1 and channels == 1:
         reason = f"{write_shape(x.shape)} has {x.rank} dims, so dim 0 was read as the channels: a dim is missing"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(1)"), search, goal)

@@ -9,14 +9,16 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext,
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_call,
+    change_only_argument,
     change_operation,
     find_operands,
     set_argument,
     splice_argument,
     wrap_argument,
 )
-from modelsummary_ipy.diagnosis.failures.statements import drop_remark
-from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loop_names, find_parameters
+from modelsummary_ipy.diagnosis.torch_names import RECURRENTS, SIZED_FACTORIES
+from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
 from modelsummary_ipy.records.trace import Call, Source
 
@@ -26,10 +28,14 @@ __all__ = [
     "find_name",
     "fix_argument",
     "fix_creation",
+    "fix_giver",
     "fix_line",
     "fix_module",
     "fix_operand",
     "fix_setting",
+    "list_names",
+    "name_input_size",
+    "name_size",
     "place_line",
     "read_arguments",
     "read_line",
@@ -58,15 +64,26 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
     if call.kind == "op":
         return fix_operand(ctx, position, template, around)
     for outer in _list_callers(ctx, call) if around == "{}" else [call]:
-        new = fix_line(ctx, wrap_argument(ctx.line, name_member(outer.path), template, position, around))
-        if new:
-            return new
+        for name in list_names(ctx, outer.path):
+            new = fix_line(ctx, wrap_argument(ctx.line, name, template, position, around))
+            if new:
+                return new
     if not call.path or position or "{0}" in template or "{1}" in template:  # of two operands
         return NOTHING
     before = template.format("x")
     after = around.format("y") if around != "{}" else ""
     text = f"{before} before {ctx.owner}" + (f" and {after} after it" if after else "")
     return Candidate(text, (AroundEdit(call.path, before, after),))
+
+
+def list_names(ctx: FailureContext, path: str) -> list[str]:
+    """List what the failing line may call a layer: its attribute, for an item of a list also the name in a loop."""
+    name = name_member(path)
+    if name or ctx.failure.source is None:
+        return [name] if name else []
+    container = next((piece for piece in reversed(path.split(".")) if not piece.isdigit()), "")
+    found = find_loop_names(ctx.failure.source, container) if container else []
+    return [*found, container] if container else found
 
 
 def _list_callers(ctx: FailureContext, call: Call) -> list[Call]:
@@ -78,6 +95,38 @@ def _list_callers(ctx: FailureContext, call: Call) -> list[Call]:
             break
         found.append(outer)
     return found
+
+
+def fix_giver(ctx: FailureContext, x: Operand, size: int, axis: int = -1) -> Candidate:
+    """Let the layer that a dim comes from give another size; nothing if it is none of torch's that can."""
+    origin = ctx.flow.find_origin(x.link, x.shape, axis, OUTPUT_SETTINGS)
+    fact = ctx.flow.module_of(origin)
+    if origin is None or fact is None or origin.kind != "module" or fact.type_name in RECURRENTS:
+        return NOTHING
+    name = next((name for name in OUTPUT_SETTINGS if isinstance(fact.settings.get(name), int)), "")
+    return set_value(fact.path, write_module(fact, ctx.trace, **{name: size})) if name else NOTHING
+
+
+def name_input_size(ctx: FailureContext, size: int) -> str:
+    """Write the batch size by an argument of the function that the failing line is in: ``"x.size(0)"``; else ``""``."""
+    facts = ctx.trace.inputs
+    names = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
+    if not facts or not facts[0].spec.shape or facts[0].spec.shape[0] != size or not names:
+        return ""
+    return f"{names[0]}.size(0)"
+
+
+def name_size(ctx: FailureContext, x: Operand, axis: int) -> str:
+    """Write a size of a tensor by the argument of the failing line that it is: ``"tgt.size(1)"``; ``""`` if none is."""
+    call = ctx.call
+    while call is not None:
+        if call.kind == "module":
+            texts = read_arguments(ctx, call)
+            for text, link in zip(texts, call.input_links, strict=False):
+                if link == x.link and (name := find_name(text)):
+                    return f"{name}.size({axis})"
+        call = ctx.trace.calls[call.parent] if call.parent is not None else None
+    return ""
 
 
 def fix_line(ctx: FailureContext, line: str) -> Candidate:
@@ -248,10 +297,22 @@ def fix_creation(
             line = read_line(ctx, call.source)
             old = call.outputs[0].shape if call.outputs else ()
             new = splice_argument(line, call.type_name, old, size, names or {}) if line else ""
-            return place_line(ctx, call, new if new != line else "")
+            found = place_line(ctx, call, new if new != line else "")
+            return found or _fix_helper(ctx, call, line, old, names or {})
         if call.kind != "op" or call.type_name not in _CARRIERS:
             return NOTHING
     return NOTHING
+
+
+def _fix_helper(
+    ctx: FailureContext, call: Call, line: str, old: tuple[int, ...], names: Mapping[int, str]
+) -> Candidate:
+    """Give another size to a function of one argument that makes a square tensor: ``make_mask(tgt.size(1))``."""
+    name = next(iter(names.values()), "")
+    if not name or len(old) < 2 or old[-1] != old[-2]:
+        return NOTHING
+    new = change_only_argument(line, name)
+    return place_line(ctx, call, new if new != line else "")
 
 
 def read_line(ctx: FailureContext, source: Source | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_operand, place_line, read_line
@@ -125,12 +126,35 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
         sizes = [spec.shape[-1] for spec in maker.inputs if spec.shape]
         if sum(sizes) == got:
             reason = f"cat outputs {' + '.join(map(str, sizes))} = {got} features, {ctx.owner} expects {taken}"
+    others: tuple[Candidate, ...] = ()
+    if taken == 2 * got and (both := _join_directions(ctx, x)):
+        reason += f": one direction of two, {got} of {taken}"
+        fix, others = both, (fix,)
     if not fix and ctx.call is not None and ctx.call.kind == "op":
         weight = ctx.operands[1]
         if weight.shape[0] == got:
             reason = f"the weight {write_shape(weight.shape)} is transposed: a Linear's weight is [out, in]"
             fix = fix_operand(ctx, 1, "{}.t()")
-    return Diagnosis(reason, expected, fix, RESHAPE if ctx.is_like_input(x) else STEER, (dim_of(-1), taken))
+    search = RESHAPE if ctx.is_like_input(x) else STEER
+    return Diagnosis(reason, expected, fix, search, (dim_of(-1), taken), others=others)
+
+
+_LAST_STATE = re.compile(r"\b(\w+)\[(?:-1|0|1)(?:, :)*\]")
+
+
+def _join_directions(ctx: FailureContext, x: Operand) -> Candidate:
+    """Read the last states of both directions where one was read: ``torch.cat([h[-2], h[-1]], 1)`` for ``h[-1]``."""
+    maker = next((call for call in ctx.flow.walk_back(x.link, 4) if call.type_name == "getitem"), None)
+    giver = ctx.flow.producer(maker.input_links[0]) if maker is not None and maker.input_links else None
+    fact = ctx.flow.module_of(giver)
+    if maker is None or fact is None or fact.type_name not in RECURRENTS or not fact.settings.get("bidirectional"):
+        return NOTHING
+    line = read_line(ctx, maker.source)
+    found = list(_LAST_STATE.finditer(line))
+    if len(found) != 1:
+        return NOTHING
+    both = f"torch.cat([{found[0][1]}[-2], {found[0][1]}[-1]], 1)"
+    return place_line(ctx, maker, line[: found[0].start()] + both + line[found[0].end() :])
 
 
 def is_map(ctx: FailureContext, x: Operand) -> bool:

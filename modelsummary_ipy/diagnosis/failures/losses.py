@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 
@@ -115,4 +115,8 @@ def _explain_alike(ctx: FailureContext, name: str) -> Diagnosis | None:
         if axes:
             reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
             return Diagnosis(reason, "equal shapes", fix_argument(ctx, f"{{}}.squeeze({axes[0]})", position=position))
+        if x.rank == first.rank and x.shape[:-1] == first.shape[:-1] and x.shape[-1] != first.shape[-1]:
+            reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
+            fixes = [fix for fix in (fix_giver(ctx, x, first.shape[-1]), fix_giver(ctx, first, x.shape[-1])) if fix]
+            return Diagnosis(reason, "equal shapes", fixes[0] if fixes else NOTHING, others=tuple(fixes[1:]))
     return None

@@ -118,6 +118,13 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
     expected = f"a state {write_shape(wanted)}"
     fix = NOTHING
     others: tuple[Candidate, ...] = ()
+    depth = state.shape[0] // (2 if ctx.setting("bidirectional") else 1)
+    deeper = fix_module(ctx, num_layers=depth) if state.shape[1:] == wanted[1:] and depth else NOTHING
+    wider = NOTHING
+    if state.rank == 3 and state.shape[2] != wanted[2]:
+        reason += f": a hidden size of {state.shape[2]} against {wanted[2]}"
+        layers_too = {"num_layers": depth} if state.shape[0] != wanted[0] else {}
+        wider = fix_module(ctx, hidden_size=state.shape[2], **layers_too)
     if state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and giver.type_name != "LSTM":
         summed = "{}.sum(0, keepdim=True)" if layers == 1 else f"{{}}.unflatten(0, ({layers}, 2)).sum(1)"
         fix = fix_argument(ctx, summed, position=1)
@@ -126,4 +133,7 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
         )
     elif state.shape[1:] == wanted[1:] and wanted[0] < state.shape[0] and giver.type_name != "LSTM":
         fix = fix_argument(ctx, f"{{}}[-{wanted[0]}:]", position=1)
-    return Diagnosis(reason, expected, fix, others=others)
+    elif state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and fact is not None:
+        fix = set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False))
+    found = [item for item in (fix, *others, deeper, wider) if item]
+    return Diagnosis(reason, expected, found[0] if found else NOTHING, others=tuple(found[1:]))

@@ -9,6 +9,7 @@ from typing import Any
 __all__ = [
     "add_keyword",
     "change_call",
+    "change_only_argument",
     "change_operation",
     "find_operands",
     "join_arguments",
@@ -137,6 +138,29 @@ def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str
     keywords = {str(keyword.arg): _text(line, keyword.value) for keyword in call.keywords}
     words = edit([_text(line, argument) for argument in call.args], keywords)
     return "" if words is None else splice_node(line, call, f"{_text(line, call.func)}({words})")
+
+
+def change_only_argument(line: str, text: str) -> str:
+    """Give another argument to the one call of a line that has one argument, a size: ``make_mask(tgt.size(1))``.
+
+    Returns:
+        The line; ``""`` if there are several such calls, or none.
+    """
+    tree = _parse(line)
+    found = [
+        node for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Call) and len(node.args) == 1 and _is_size(node.args[0])
+    ]  # fmt: skip
+    return splice_node(line, found[0].args[0], text) if len(found) == 1 else ""
+
+
+def _is_size(node: ast.AST) -> bool:
+    """Return whether an expression reads one size: ``x.size(1)``, ``x.shape[1]``, ``len(x)``, a name."""
+    if isinstance(node, ast.Call):
+        return getattr(node.func, "attr", getattr(node.func, "id", "")) in ("size", "len")
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
+    return isinstance(node, ast.Name)
 
 
 def join_arguments(arguments: Sequence[str], keywords: Mapping[str, str]) -> str:

@@ -12,7 +12,10 @@ from typing import NamedTuple
 
 from modelsummary_ipy.records.trace import Source
 
-__all__ = ["Statement", "drop_remark", "parse_file", "read_last_statement", "read_statement"]
+__all__ = [
+    "Statement", "drop_remark", "find_loop_names", "find_parameters", "parse_file", "read_last_statement",
+    "read_statement",
+]  # fmt: skip
 
 
 class Statement(NamedTuple):
@@ -76,6 +79,32 @@ def read_last_statement(filename: str, line: int) -> tuple[Statement, str] | Non
             statement = read_statement(Source("", last.lineno, "", filename))
             return (statement, name) if statement is not None and (name or isinstance(last, ast.Expr)) else None
     return None
+
+
+def find_loop_names(source: Source, container: str) -> list[str]:
+    """List the names that loops around a line give to the items of ``self.<container>``, the innermost loop first."""
+    tree = parse_file(source.filename)
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(tree) if tree is not None else ():
+        if not isinstance(node, (ast.For, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
+            continue
+        if not node.lineno <= source.line <= (node.end_lineno or node.lineno):
+            continue
+        for loop in [node] if isinstance(node, ast.For) else node.generators:
+            if any(isinstance(item, ast.Attribute) and item.attr == container for item in ast.walk(loop.iter)):
+                names = [item.id for item in ast.walk(loop.target) if isinstance(item, ast.Name)]
+                found += [(-node.lineno, name) for name in names]
+    return [name for _, name in sorted(found, key=lambda item: item[0])]
+
+
+def find_parameters(source: Source) -> list[str]:
+    """List the parameters of the function that a line is in, without ``self``."""
+    tree = parse_file(source.filename)
+    inner: ast.FunctionDef | None = None
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.FunctionDef) and node.lineno <= source.line <= (node.end_lineno or node.lineno):
+            inner = node if inner is None or node.lineno > inner.lineno else inner
+    return [item.arg for item in inner.args.args if item.arg != "self"] if inner is not None else []
 
 
 def _find_range(body: Sequence[ast.stmt], line: int) -> tuple[int, int]:

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate
 
-__all__ = ["list_line_candidates"]
+__all__ = ["list_earlier_candidates", "list_line_candidates"]
 
 _FLOATING = ("float32", "float64", "float16", "bfloat16")
 
@@ -20,14 +21,45 @@ def list_line_candidates(ctx: FailureContext) -> Iterator[Candidate]:
     caller = _find_callers_view(ctx)
     if caller is None:
         return
+    yield from _list_changes(caller, 2)
+
+
+def list_earlier_candidates(ctx: FailureContext) -> Iterator[Candidate]:
+    """List changes of the lines that made what the failing line passes on, in the same function."""
+    caller = _find_callers_view(ctx)
+    if caller is None or ctx.failure.source is None:
+        return
+    seen = {ctx.failure.source.line}
+    makers = [maker for x in caller.operands[:4] for maker in ctx.flow.walk_back(x.link, _MOST_LINES)]
+    for maker in sorted(makers, key=lambda call: -call.index):  # the nearest line first
+        source = maker.source
+        if source is None or source.filename != ctx.failure.source.filename or source.line in seen:
+            continue
+        if source.function != ctx.failure.source.function or ctx.read(source) == ctx.statement:
+            continue
+        seen.add(source.line)
+        failure = replace(ctx.failure, source=source, source_text="")
+        earlier = FailureContext(ctx.story, failure, maker, ctx.story.row_of_call.get(maker.index), ctx.edits)
+        for made in _list_changes(earlier, 40):
+            yield replace(made, text=f"at {source.text}: {made.text}")
+
+
+#: So many lines that made a tensor are changed.
+_MOST_LINES = 3
+
+
+def _list_changes(caller: FailureContext, least: int) -> Iterator[Candidate]:
     operands = caller.operands
-    options = [list(_list_templates(x, operands)) for x in operands[:4]]
+    with_dtypes = any(word in caller.failure.message for word in _OF_DTYPES)
+    options = [list(_list_templates(x, operands, with_dtypes=with_dtypes)) for x in operands[:4]]
+    if caller.function in CATS and len({x.rank for x in operands}) == 1:  # it takes no other rank
+        options = [[text for text in row if ".transpose(" in text or ".permute(" in text] for row in options]
     for rank, row in enumerate(itertools.zip_longest(*options)):
         for position, template in enumerate(row):
             if template is not None:
                 made = fix_argument(caller, template, position=position)
                 if made:
-                    yield replace(made, rank=2 + rank)
+                    yield replace(made, rank=least + rank)
 
 
 def _find_callers_view(ctx: FailureContext) -> FailureContext | None:
@@ -40,7 +72,10 @@ def _find_callers_view(ctx: FailureContext) -> FailureContext | None:
     return FailureContext(ctx.story, ctx.failure, call, ctx.story.row_of_call.get(call.index))
 
 
-def _list_templates(x: Operand, operands: tuple[Operand, ...]) -> Iterator[str]:
+_OF_DTYPES = ("dtype", "type", "Long", "Int", "int", "Float", "float", "Byte", "Bool")
+
+
+def _list_templates(x: Operand, operands: tuple[Operand, ...], *, with_dtypes: bool) -> Iterator[str]:
     """List what may become of one tensor: ``"{}.unsqueeze(1)"``."""
     rank = x.rank
     if x.spec.name.endswith("[0]"):
@@ -61,10 +96,8 @@ def _list_templates(x: Operand, operands: tuple[Operand, ...]) -> Iterator[str]:
     if rank > 2:
         yield "{}[:, -1]"
         yield "{}.flatten(0, 1)"
-    if x.spec.dtype in _FLOATING:
-        yield "{}.long()"
-    else:
-        yield "{}.float()"
+    if with_dtypes:
+        yield "{}.long()" if x.spec.dtype in _FLOATING else "{}.float()"
     for index, other in enumerate(operands):
         if other is not x and other.rank == rank:
             differ = [axis for axis in range(rank) if other.shape[axis] != x.shape[axis]]

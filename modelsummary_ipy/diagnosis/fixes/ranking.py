@@ -14,7 +14,7 @@ Rank = tuple[float, ...]
 
 
 def rank(ctx: FailureContext, trial: Trial, verdict: Verdict) -> Rank:
-    """Return what fixes are sorted by; the smallest is best."""
+    """Return what fixes are sorted by; the smallest is best, of equals the one that was tried first."""
     candidate = trial.candidate
     return (
         verdict.keeps_batch is False,
@@ -24,8 +24,6 @@ def rank(ctx: FailureContext, trial: Trial, verdict: Verdict) -> Rank:
         _num_fixed_sizes(ctx, trial),
         _repeats_a_call(ctx, trial),
         candidate.rank,
-        len(candidate.edits),
-        len(candidate.text),
     )
 
 

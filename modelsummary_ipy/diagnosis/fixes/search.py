@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, build_context
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, Diagnosis, FailureContext, build_context
 from modelsummary_ipy.diagnosis.failures.explain import diagnose
-from modelsummary_ipy.diagnosis.fixes.lines import list_line_candidates
+from modelsummary_ipy.diagnosis.failures.module_code import write_change
+from modelsummary_ipy.diagnosis.fixes.lines import list_earlier_candidates, list_line_candidates
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import is_plain, rank
 from modelsummary_ipy.records.fixes import Candidate, Fix, InputEdit, LayerEdit, LineEdit, Trial, Verdict
@@ -48,7 +49,11 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials) -> tup
         Those that work, the best first.
     """
     found: list[tuple[Trial, Verdict]] = []
-    for candidates in (_list_known(diagnosis), list_line_candidates(ctx) if diagnosis.is_open else ()):
+    is_open = diagnosis.is_open or diagnosis.search in ((), ANYWHERE)
+    guesses: tuple[Iterator[Candidate], ...] = ()
+    if is_open:
+        guesses = (list_line_candidates(ctx), list_earlier_candidates(ctx))
+    for candidates in (_list_known(diagnosis), *guesses):
         tried: set[tuple[object, ...]] = set()
         for candidate in candidates:
             if trials.is_over or len(found) >= _MOST_FIXES:
@@ -57,8 +62,15 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials) -> tup
                 continue
             tried.add(candidate.edits)
             trial = _try_chain(ctx, candidate, trials)
-            if trial is not None:
-                found.append((trial, trials.judge(trial)))
+            if trial is None:
+                continue
+            verdict = trials.judge(trial)
+            if not candidate.rank or diagnosis.is_open or is_plain(ctx, trial, verdict):
+                found.append((trial, verdict))
+            if candidate.rank and found and is_plain(ctx, trial, verdict):
+                break  # of guesses the first that leaves nothing to wish for
+        if found and not diagnosis.is_open:
+            break  # what was written for the reason is better than any guess
         if any(is_plain(ctx, trial, verdict) for trial, verdict in found):
             break
     found.sort(key=lambda item: rank(ctx, *item))
@@ -107,6 +119,11 @@ def _is_further(before: FailureContext, after: FailureContext) -> bool:
 
 def _combine(one: Candidate, other: Candidate) -> Candidate | None:
     """Make one candidate of two; a statement that both change is as the second one, which read the first, has it."""
+    replaced = {edit.path for edit in other.edits if isinstance(edit, LayerEdit)}
+    for edit in one.edits:  # a shortcut that was to hand on what it gets, and has to do more
+        if isinstance(edit, LayerEdit) and edit.path in replaced and edit.code == "nn.Identity()":
+            text = one.text.replace(f"{write_change(edit.path, edit.code)}; ", "")
+            one = Candidate(text, tuple(kept for kept in one.edits if kept is not edit), one.rank)
     paths = {edit.path for edit in one.edits if isinstance(edit, LayerEdit)}
     if any(isinstance(edit, LayerEdit) and edit.path in paths for edit in other.edits):
         return None

@@ -239,7 +239,8 @@ def _is_oddly_sized(name: str, tensors: list[Tensor], args: tuple[Any, ...], kwa
     if name in _ALIKE:
         return any(tensor.shape != tensors[0].shape for tensor in tensors)
     if name in ("index_add", "index_add_"):
-        return tensors[0].shape[1:] != tensors[-1].shape[1:]
+        is_index = len(tensors) > 1 and tensors[1].dtype in (torch.int32, torch.int64)
+        return not is_index or tensors[0].shape[1:] != tensors[-1].shape[1:]
     return False
 
 

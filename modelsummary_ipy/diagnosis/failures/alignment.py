@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import operator
+
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_operand, read_arguments, resize_param
+from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_operand, read_arguments, resize_param, set_value
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import ModuleFact
 
 __all__ = ["explain_channels", "explain_margin", "explain_ones", "explain_order", "explain_pooled", "explain_table"]
 
@@ -151,6 +157,8 @@ def explain_margin(
     if gaps or not 0 < 2 * gap < big.shape[axes[0]] or not CONVOLUTIONS.intersection(makers):
         return None
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
+    if (found := _explain_transposed(ctx, small, gap, sides)) is not None:
+        return found
     if rank == 3:
         name = _find_padded(ctx, big)
         reason = f"{sides[0]} against {sides[1]} in dim 2" + (
@@ -166,6 +174,36 @@ def explain_margin(
     fixes = [fix_operand(ctx, places[large], f"{{}}[:, :, {cuts}]")]
     fixes.append(_resize(ctx, places[large], places[1 - large]))
     return Diagnosis(reason, f"two feature maps of {write_shape(small.shape[2:])}", fixes[0], others=(fixes[1],))
+
+
+def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: list[str]) -> Diagnosis | None:
+    """A decoder ends smaller than it began: a transposed convolution gives the smallest size of several."""
+    layers: list[tuple[ModuleFact, int, int]] = []  # with its stride, and how much its output padding adds at the end
+    factor = 1
+    for call in ctx.flow.walk_back(small.link, 16):
+        fact = ctx.flow.module_of(call)
+        if fact is None or call.type_name not in TRANSPOSED_CONVOLUTIONS:
+            continue
+        strides, added = fact.settings.get("stride"), fact.settings.get("output_padding")
+        if not isinstance(strides, tuple) or not isinstance(added, tuple) or len(set(strides)) > 1 or any(added):
+            return None
+        layers.append((fact, strides[0], factor * (strides[0] - 1)))
+        factor *= strides[0]
+    chosen = next(
+        (some for count in range(1, len(layers) + 1) for some in itertools.combinations(layers, count)
+         if sum(more for _, _, more in some) == gap),
+        None,
+    )  # fmt: skip
+    if chosen is None:
+        return None
+    fixes = [
+        set_value(fact.path, write_module(fact, ctx.trace, output_padding=(stride - 1,) * len(small.shape[2:])))
+        for fact, stride, _ in reversed(chosen)
+    ]
+    names = " and ".join(f"'{fact.path}'" for fact, _, _ in reversed(chosen))
+    reason = f"{sides[0]} against {sides[1]}: with output_padding 0 {names} {'give' if len(chosen) > 1 else 'gives'} "
+    reason += "the smallest of the sizes that the stride could have come from"
+    return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
 
 
 def _find_padded(ctx: FailureContext, x: Operand) -> str:

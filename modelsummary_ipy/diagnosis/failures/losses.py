@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 
@@ -51,6 +52,10 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
             return None
         reason = f"the labels are {y.spec.dtype}: class indices are integers"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.long()", position=1))
+    if x.rank == 1 and y.shape == x.shape and name == "cross_entropy":
+        reason = f"{name} needs a number for each class: {write_shape(x.shape)} has one for each sample"
+        new = change_operation(ctx.line, name, _compare_with_one)
+        return Diagnosis(reason, "[samples, classes]", fix_line(ctx, new))
     if y.shape == wanted:
         return None
     if x.rank > 2 and y.shape == x.shape[:-1]:
@@ -73,6 +78,12 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
     )
     folded = fix_argument(ctx, "{}.flatten(0, -2)") if y.rank == 1 and x.rank > 2 else NOTHING
     return Diagnosis(reason, expected, folded, RESHAPE)
+
+
+def _compare_with_one(operands: list[str], _write: object) -> str | None:
+    if len(operands) != 2:
+        return None
+    return f"F.binary_cross_entropy_with_logits({operands[0]}, {operands[1]}.float())"
 
 
 def _explain_one_label(

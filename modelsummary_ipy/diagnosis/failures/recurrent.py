@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_creation, fix_module, set_value, write_size
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_argument,
+    fix_creation,
+    fix_module,
+    place_line,
+    read_line,
+    set_value,
+    write_size,
+)
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
@@ -44,6 +55,10 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Di
     if x.rank == 4:
         reason += ": flatten the feature map into a sequence, one step per position"
         fix = fix_argument(ctx, "{}.flatten(2).transpose(1, 2)")
+    ones = [axis for axis in range(1, x.rank - 1) if x.shape[axis] == 1]
+    if len(ones) == 1 and x.shape[-1] == ctx.setting("input_size"):
+        reason = f"{write_shape(x.shape)} has {x.rank} dims, and dim {ones[0]} has one item"
+        fix = fix_argument(ctx, f"{{}}.squeeze({ones[0]})")
     expected = f"[batch, features] or [features], {ranks[1]} or {ranks[0]} dims" if ranks == (1, 2) else (
         f"{ranks[1]} dims with a batch, {ranks[0]} without"
     )  # fmt: skip
@@ -86,6 +101,9 @@ def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...],
         reason += ": its dims are in another order"
         if ctx.setting("batch_first"):
             reason += " (batch_first moves the batch of the input, not of the state)"
+    if is_cell and state.shape[1:] == wanted and (giver := _find_encoder(ctx, state)) is not None:
+        reason += f": the state of '{giver.path}' is of {state.shape[0]} layers, a cell has one"
+        return Diagnosis(reason, expected, _read_last_state(ctx, giver))
     if not is_cell and directions == 1 and (giver := _find_encoder(ctx, state)) is not None:
         return _explain_encoder(ctx, state, giver, wanted)
     if not is_cell and directions == 2 and state.rank == 3 and 2 * state.shape[0] == wanted[0]:
@@ -96,6 +114,16 @@ def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...],
     others = (fix_creation(ctx, state, wanted),)
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fix, () if fix or candidates else RESHAPE, candidates=candidates, others=others)
+
+
+def _read_last_state(ctx: FailureContext, giver: Call) -> Candidate:
+    """Take the last layer's state in a line after the one that made it: ``h, c = h[-1], c[-1]``."""
+    line, found = read_line(ctx, giver.source), re.findall(r"\w+", ctx.line)
+    names = [name for name in find_targets(line) if name in found and name != "_"]
+    if not names:
+        return NOTHING
+    changed = f"{', '.join(names)} = {', '.join(f'{name}[-1]' for name in names)}"
+    return place_line(ctx, giver, f"{line}\n{changed}")
 
 
 def _find_encoder(ctx: FailureContext, state: Operand) -> Call | None:

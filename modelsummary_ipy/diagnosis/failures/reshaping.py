@@ -16,7 +16,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     FailureContext,
     Operand,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_setting, resize_param, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, fix_setting, resize_param, set_value
 from modelsummary_ipy.diagnosis.failures.measures import dim_of, product_from
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
@@ -154,6 +154,9 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         target = f"{fixed} = {write_times(fitting)}"
     verb = f"is not divisible by {target}" if -1 in wanted else f"is not {target}"
     fix = NOTHING
+    channels = 1 if x.rank > 3 else x.rank - 1
+    if -1 not in wanted and x.rank > 1 and fixed * x.shape[channels] % x.numel == 0 and wanted[0] == x.shape[0]:
+        fix = fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
     if len(wanted) == 2 and x.rank > 2:
         fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)"))
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)

@@ -11,7 +11,9 @@ __all__ = [
     "change_call",
     "change_only_argument",
     "change_operation",
+    "change_value",
     "find_operands",
+    "find_targets",
     "join_arguments",
     "read_unpacking",
     "set_argument",
@@ -204,6 +206,23 @@ def find_operands(line: str, name: str) -> list[str]:
     """Return the operands of an operation as the line writes them: ``["up", "skip"]``; empty if that is not clear."""
     found = _find_operation(line, name)
     return [_text(line, operand) for operand in found[0][1]] if len(found) == 1 else []
+
+
+def find_targets(line: str) -> list[str]:
+    """Return the names that a line assigns: ``["out", "h", "c"]`` for ``out, (h, c) = self.rnn(x)``."""
+    body = getattr(_parse(line), "body", [])
+    if len(body) != 1 or not isinstance(body[0], ast.Assign):
+        return []
+    return [node.id for target in body[0].targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+
+
+def change_value(line: str, template: str) -> str:
+    """Change what a line assigns to one name: ``"a = self.table[t][:, None]"``; ``""`` if it does something else."""
+    body = getattr(_parse(line), "body", [])
+    if len(body) != 1 or not isinstance(body[0], ast.Assign) or not isinstance(body[0].targets[0], ast.Name):
+        return ""
+    value = body[0].value
+    return splice_node(line, value, template.format(_in_brackets(line, value)))
 
 
 def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[str], str]], str | None]) -> str:

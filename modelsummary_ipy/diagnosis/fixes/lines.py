@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line
+from modelsummary_ipy.diagnosis.failures.source_edits import change_value
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate
 
@@ -40,8 +41,28 @@ def list_earlier_candidates(ctx: FailureContext) -> Iterator[Candidate]:
         seen.add(source.line)
         failure = replace(ctx.failure, source=source, source_text="")
         earlier = FailureContext(ctx.story, failure, maker, ctx.story.row_of_call.get(maker.index), ctx.edits)
-        for made in _list_changes(earlier, 40):
+        for made in _list_line(earlier, max(x.rank for x in caller.operands)):
             yield replace(made, text=f"at {source.text}: {made.text}")
+
+
+def _list_line(earlier: FailureContext, rank: int) -> Iterator[Candidate]:
+    """List changes of an earlier line, the likeliest first: of what it gives if a dim is missing there."""
+    own = _list_results(earlier, rank), _list_changes(earlier, 40)
+    is_short = any(len(spec.shape) < rank for spec in (earlier.call.outputs[:1] if earlier.call is not None else ()))
+    yield from itertools.chain(*(own if is_short else own[::-1]))
+
+
+def _list_results(earlier: FailureContext, rank: int) -> Iterator[Candidate]:
+    """List changes of what a line assigns to a name: dims of one behind it, or another order."""
+    assert earlier.call is not None
+    for spec in earlier.call.outputs[:1]:
+        missing = rank - len(spec.shape)
+        if missing > 0 and spec.shape:
+            yield replace(fix_line(earlier, change_value(earlier.line, "{}[:" + ", None" * missing + "]")), rank=30)
+        kinds = (".unsqueeze(", ".transpose(") if missing > 0 else (".squeeze(", ".transpose(")
+        templates = _list_templates(Operand(spec), (), with_dtypes=False)
+        for template in itertools.islice((text for text in templates if any(kind in text for kind in kinds)), 4):
+            yield replace(fix_line(earlier, change_value(earlier.line, template)), rank=31)
 
 
 #: So many lines that made a tensor are changed.

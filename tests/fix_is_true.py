@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import difflib
 import io
 import linecache
 import re
@@ -96,8 +97,27 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
     elif fix.patch is not None:
         _edit_methods(model, trace, fix.patch)
     elif rest.strip("; ") and not fix.changes_input:
-        return None
+        patch = _write_line(trace, rest.strip("; "))
+        if patch is None:
+            return None
+        _edit_methods(model, trace, patch)
     return model
+
+
+def _write_line(trace: Trace, line: str) -> str | None:
+    """Write a diff that puts one line of code in the place of the line that failed; ``None`` for anything else."""
+    source = trace.failure.source if trace.failure is not None else None
+    if source is None or "\n" in line or line.startswith("at "):
+        return None
+    try:
+        ast.parse(line)
+    except SyntaxError:
+        return None
+    before = linecache.getlines(source.filename)
+    old = before[source.line - 1]
+    after = [*before]
+    after[source.line - 1] = old[: len(old) - len(old.lstrip())] + line + "\n"
+    return "".join(difflib.unified_diff(before, after, f"a/{source.file}", f"b/{source.file}", n=2))
 
 
 def _cut_expression(text: str) -> str:

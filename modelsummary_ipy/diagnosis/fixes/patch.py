@@ -63,14 +63,46 @@ def write_patch(trace: Trace, edits: Sequence[Edit]) -> tuple[str, str] | None:
 
 
 def _merge(edits: Sequence[LineEdit]) -> list[LineEdit] | None:
-    """Return the edits if no two of them change one line."""
+    """Return the edits if no two of them change one line; two that change parts of one statement become one."""
     seen: set[tuple[str, int]] = set()
+    whole: dict[tuple[str, int, int], LineEdit] = {}
+    for edit in edits:
+        place = (edit.filename, edit.first, edit.last)
+        joined = _join(whole[place], edit) if place in whole else edit
+        if joined is None:
+            return None
+        whole[place] = joined
+    edits = list(whole.values())
     for edit in edits:
         own = {(edit.filename, line) for line in range(edit.first, edit.last + 1)}
         if own & seen:
             return None
         seen |= own
     return list(edits)
+
+
+def _join(one: LineEdit, other: LineEdit) -> LineEdit | None:
+    """Make one edit of two of the same lines; ``None`` if what they change overlaps."""
+    lines = linecache.getlines(one.filename)[one.first - 1 : one.last]
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    old = "\n".join(_dedent("".join(lines).rstrip("\n"), indent))
+    spans = sorted((*_find_change(old, edit.text), edit.text) for edit in (one, other))
+    (_, end, text), (start, last, after) = spans
+    if end > start:
+        return None
+    head = text[: len(text) - (len(old) - end)]
+    return one._replace(text=head + old[end:start] + after[start : len(after) - (len(old) - last)] + old[last:])
+
+
+def _find_change(old: str, new: str) -> tuple[int, int]:
+    """Return where the part of a text begins and ends that another text has otherwise."""
+    start = _count_alike(old, new)
+    return start, len(old) - _count_alike(old[start:][::-1], new[start:][::-1])
+
+
+def _count_alike(one: str, other: str) -> int:
+    """Return how many characters two texts have alike at their beginning."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _write_file(filename: str, name: str, edits: Sequence[LineEdit]) -> str:

@@ -156,7 +156,11 @@ def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapp
     wrong = find_misfit(signature, args, kwargs)
     if not wrong or (wrong.endswith("missing") and _may_add_arguments(model, method)):
         return
-    raise InputError(f"{described}: {wrong}", f"{method}({_write_parameters(signature)})", write_example(model, method))
+    example = write_example(model, method)
+    if len(args) > len(list_positional(signature)) == 1:  # that may take them as one
+        words = ", ".join("abcdefgh"[: len(args)])
+        example = f"ModelSummary(model, ([{words}],)), where it takes them as one list"
+    raise InputError(f"{described}: {wrong}", f"{method}({_write_parameters(signature)})", example)
 
 
 def check_keywords(model: nn.Module, method: str, given: Collection[str], options: Collection[str]) -> None:

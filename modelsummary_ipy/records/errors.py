@@ -8,6 +8,8 @@ ModelSummaryError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from modelsummary_ipy.records.fixes import Fix
 
 __all__ = [
@@ -75,6 +77,9 @@ class ForwardError(ModelSummaryError):
         fixes: Changes that were applied to a copy of the model and traced to the end, the best first.
         fix: The text of the best one, ``""`` if none was found.
         patch: The best one as a unified diff against the user's file or cell; ``None`` where there is none.
+        code: What kind of failure it is: ``"linear"``, ``"missing-batch"``, ``"dtype"``; ``"other"`` if none is known.
+        numbers: The shapes of what the failed call read, by name, and where one size is to be another, the one that
+            ``came`` and the one that was ``wanted``.
         sizes: Sizes of the model's input that would work, as the magic would take them: ``("(1, 1, 32, 32)",)``.
     """
 
@@ -89,6 +94,8 @@ class ForwardError(ModelSummaryError):
         fixes: tuple[Fix, ...] = (),
         advice: str = "",
         sizes: tuple[str, ...] = (),
+        code: str = "",
+        numbers: Mapping[str, int | tuple[int, ...]] | None = None,
     ) -> None:
         message = cut_text(message)
         super().__init__(message)
@@ -101,6 +108,8 @@ class ForwardError(ModelSummaryError):
         self.fix = fixes[0].text if fixes else advice
         self.patch = fixes[0].patch if fixes else None
         self.sizes = sizes
+        self.code = code
+        self.numbers = dict(numbers or {})
 
 
 class CheckError(ModelSummaryError, AssertionError):

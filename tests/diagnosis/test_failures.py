@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import html
 import inspect
+import json
 import queue
 import re
 import traceback
@@ -19,6 +20,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from torch import Tensor, nn
 from traitlets.config import Config
 
+from modelsummary_ipy.diagnosis.failures.explain import CODES
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.records.errors import CheckError, ForwardError
 from modelsummary_ipy.summary import ModelSummary
@@ -168,6 +170,38 @@ def test_a_failure_is_reported_with_its_reason(case: Failing) -> None:
     assert case.fix in error.fix
     assert bool(error.fix) == bool(case.fix)
     assert error.sizes[:1] == ((case.sizes,) if case.sizes else ())
+
+
+def test_each_kind_of_failure_has_a_code_and_the_page_lists_them() -> None:
+    errors = [error for case in CASES if (error := summarise(case).error) is not None]
+    assert len({error.code for error in errors}) > 15
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+    listed = page.partition("`code` is one of ")[2].partition(";")[0]
+    assert sorted(re.findall(r"`([\w-]+)`", listed)) == sorted(CODES)
+    assert {error.code for error in errors} <= set(CODES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_the_numbers_of_a_failure_are_those_of_its_message(case: Failing) -> None:
+    error = summarise(case).error
+    assert error is not None
+    plain = json.loads(json.dumps(summarise(case).to_dict()))["failure"]
+    assert plain["code"] == error.code
+    shapes = {name: value for name, value in error.numbers.items() if isinstance(value, tuple)}
+    assert all(str(list(shape)) in error.message for shape in shapes.values())
+    for name in error.numbers.keys() - shapes.keys():
+        assert name in ("came", "wanted")
+        assert plain["numbers"][name] == error.numbers[name]
+    wanted = error.numbers.get("wanted")
+    assert wanted is None or str(wanted) in error.message
+
+
+def test_the_numbers_of_a_linear_say_what_came_and_what_was_wanted() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(400, 10))
+    error = ModelSummary(model, (2, 16, 4, 4)).error
+    assert error is not None
+    assert error.code == "linear"
+    assert error.numbers == {"input": (2, 256), "came": 256, "wanted": 400}
 
 
 #: What to return is the user's to know.

@@ -90,6 +90,7 @@ class Diagnosis:
         search: Where to look for inputs that work: ``STEER``, ``RESHAPE`` and the like.
         goal: What the failed call would have to read, to search sizes for: ``(what to measure of a call, value)``.
         candidates: Inputs worth trying before all others, one ``TensorSpec`` per input leaf.
+        code: What kind of failure it is: see ``CODES`` in ``explain.py``.
     """
 
     reason: str
@@ -100,6 +101,7 @@ class Diagnosis:
     candidates: tuple[tuple[TensorSpec, ...], ...] = ()
     others: tuple[Candidate, ...] = ()
     is_open: bool = False
+    code: str = ""
 
 
 @dataclass(frozen=True)

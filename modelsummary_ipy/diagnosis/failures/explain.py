@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
@@ -34,29 +35,37 @@ from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Specs
 from modelsummary_ipy.records.summary import Story
 
-__all__ = ["FindFixes", "diagnose", "explain"]
+__all__ = ["CODES", "FindFixes", "diagnose", "explain"]
 
 Family = Callable[[FailureContext], "Diagnosis | None"]
 
+#: What Python, a loss or an index refuses, whatever the sizes are.
+_FIRST: Mapping[str, Family] = {"arguments": explain_arguments, "loss": explain_loss, "index": explain_index}
 #: Explanations from shapes.
-_SIZES: tuple[Family, ...] = (
-    explain_einsum,
-    explain_linear,
-    explain_convolution,
-    explain_norm,
-    explain_recurrent,
-    explain_attention,
-    explain_transformer,
-    explain_cat,
-    explain_matmul,
-    explain_broadcast,
-    explain_reshape,
-    explain_split,
-    explain_window,
-    explain_axis,
-)
+_SIZES: Mapping[str, Family] = {
+    "einsum": explain_einsum,
+    "linear": explain_linear,
+    "convolution": explain_convolution,
+    "norm": explain_norm,
+    "recurrent": explain_recurrent,
+    "attention": explain_attention,
+    "transformer": explain_transformer,
+    "cat": explain_cat,
+    "matmul": explain_matmul,
+    "broadcast": explain_broadcast,
+    "reshape": explain_reshape,
+    "split": explain_split,
+    "window": explain_window,
+    "axis": explain_axis,
+}
 #: Explanations from dtypes, devices and values.
-_KINDS: tuple[Family, ...] = (explain_index_range, explain_device, explain_dtype)
+_KINDS: Mapping[str, Family] = {
+    "index-range": explain_index_range,
+    "device": explain_device,
+    "dtype": explain_dtype,
+}
+#: The kinds of failures: what explained one, or why nothing did.
+CODES = (*_FIRST, *_SIZES, *_KINDS, "missing-batch", "values-needed", "interrupted", "other")
 
 
 FindFixes = Callable[[FailureContext, Diagnosis], "tuple[Fix, ...]"]
@@ -90,7 +99,7 @@ def explain(
     if retracer is not None and not ctx.failure.limit:
         missing = attempt("explanation missing_batch", errors, partial(explain_missing_batch, ctx), None)
         if missing is not None and retracer.at(missing.candidates[0]).works:
-            diagnosis = missing
+            diagnosis = replace(missing, code="missing-batch")
     found: list[Specs] = []
     search = ""
     if retracer is not None:
@@ -117,26 +126,43 @@ def explain(
         fixes=fixes,
         advice=ctx.failure.advice if ctx.failure.limit else "",
         sizes=sizes,
+        code=diagnosis.code,
+        numbers=_read_numbers(ctx, diagnosis),
     )
+
+
+def _read_numbers(ctx: FailureContext, diagnosis: Diagnosis) -> dict[str, int | tuple[int, ...]]:
+    """Return the shapes of what the failed call read, by name, and the size that came and the one that was wanted."""
+    operands, labels = _choose_operands(ctx)
+    names = [label or x.spec.name or "input" for x, label in zip(operands, labels, strict=False)]
+    numbers: dict[str, int | tuple[int, ...]] = {}
+    for number, (x, name) in enumerate(zip(operands, names, strict=False)):
+        numbers[name if name not in numbers else f"{name} {number + 1}"] = x.shape
+    if diagnosis.goal is not None and ctx.call is not None:
+        measure, wanted = diagnosis.goal
+        came = measure(ctx.call)
+        numbers |= {"wanted": wanted} if came is None else {"came": came, "wanted": wanted}
+    return numbers
 
 
 def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     """Return the diagnosis of the first family that explains the failure, else torch's own message."""
     words = ctx.failure.message
     if ctx.failure.interrupted:
-        return Diagnosis("the summary was interrupted: the rows are those that ran before")
+        return Diagnosis("the summary was interrupted: the rows are those that ran before", code="interrupted")
     if ctx.failure.limit:
-        return Diagnosis(ctx.failure.limit)
+        return Diagnosis(ctx.failure.limit, code="values-needed")
     kinds_first = any(word in words for word in ("dtype", "scalar type", "not implemented for", "device", "Input type"))
-    others = (*_KINDS, *_SIZES) if kinds_first else (*_SIZES, *_KINDS)
-    for family in (explain_arguments, explain_loss, explain_index, *others):
-        what = f"explanation {family.__name__.removeprefix('explain_')}"
-        diagnosis = attempt(what, errors, partial(family, ctx), None)
+    others = {**_KINDS, **_SIZES} if kinds_first else {**_SIZES, **_KINDS}
+    for code, family in {**_FIRST, **others}.items():
+        diagnosis = attempt(f"explanation {code}", errors, partial(family, ctx), None)
         if diagnosis is not None:
-            return diagnosis
+            return replace(diagnosis, code=code)
     may_be_size = ctx.failure.error_type not in _NO_SIZES
     reason = _first_line(words) if _is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in _list_lines(words))
-    return Diagnosis(reason or ctx.failure.error_type, search=ANYWHERE if may_be_size else (), is_open=True)
+    return Diagnosis(
+        reason or ctx.failure.error_type, search=ANYWHERE if may_be_size else (), is_open=True, code="other"
+    )
 
 
 #: What no other size mends.

@@ -198,7 +198,11 @@ def _explained(error: ForwardError) -> dict[str, Any]:
          "changes_input": fix.changes_input}
         for fix in error.fixes
     ]  # fmt: skip
-    return {"reason": error.reason, "fix": error.fix, "fixes": fixes, "sizes": list(error.sizes)}
+    numbers = {name: list(value) if isinstance(value, tuple) else value for name, value in error.numbers.items()}
+    return {
+        "code": error.code, "numbers": numbers, "reason": error.reason, "fix": error.fix, "fixes": fixes,
+        "sizes": list(error.sizes),
+    }  # fmt: skip
 
 
 def _memory(story: Story) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,6 +23,10 @@ from hypothesis import HealthCheck, settings
 # Nothing about time is asserted: a slow machine is not a broken one.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("untimed")
+
+# A shell starts what it runs in the background with interrupts ignored; some tests interrupt themselves.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -113,6 +119,15 @@ def internal_errors() -> Iterator[list[str]]:
     yield records.lines
     log.removeHandler(records)
     assert records.lines == [], "\n".join(records.lines)
+
+
+@pytest.fixture(scope="module")
+def collects_fast() -> Iterator[None]:
+    """Keep the collector from looking through what earlier tests made, in a module that collects in every test."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from tests.models import by_name, empty_caches
 from tests.reference import difference, fingerprint, quietly
 from tests.tracing.real_step import RealStep, run_real_step, sum_outputs
 
+pytestmark = pytest.mark.usefixtures("collects_fast")
+
 
 @pytest.fixture(autouse=True)
 def _as_traced() -> Iterator[None]:

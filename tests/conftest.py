@@ -90,10 +90,11 @@ def every_fix_is_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         return
     if "torch" not in sys.modules or "modelsummary_ipy.pipeline.stages" not in sys.modules:
         return
+    from modelsummary_ipy.pipeline.findings import Findings
     from modelsummary_ipy.pipeline.stages import Pipeline
     from tests.fix_is_true import check_fixes, copy_model
 
-    explain, build = vars(Pipeline)["error"].func, Pipeline.__init__
+    explain, build = vars(Findings)["error"].func, Pipeline.__init__
     copies: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # the model is mostly gone by then
 
     def build_and_copy(pipeline: Any, model: Any, traced: Any, *args: Any) -> None:
@@ -108,7 +109,7 @@ def every_fix_is_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         return error
 
     monkeypatch.setattr(Pipeline, "__init__", build_and_copy)
-    monkeypatch.setattr(vars(Pipeline)["error"], "func", explain_and_run)
+    monkeypatch.setattr(vars(Findings)["error"], "func", explain_and_run)
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from torch import nn
 
@@ -21,48 +19,32 @@ from modelsummary_ipy.costs import (
     fit_batch,
     list_operations,
 )
-from modelsummary_ipy.diagnosis.failures import explain
-from modelsummary_ipy.diagnosis.fixes import find_fixes
-from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.inputs import check_device
-from modelsummary_ipy.isolation.forks import ForkedLock
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.pipeline.caches import CacheTraces
-from modelsummary_ipy.pipeline.fixes import MOST_COPIED, FixTrials
+from modelsummary_ipy.pipeline.findings import Findings, with_formulas
 from modelsummary_ipy.pipeline.progress_line import showing_progress
 from modelsummary_ipy.pipeline.request import Assumptions, Request
+from modelsummary_ipy.pipeline.stage import stage
 from modelsummary_ipy.records.cache import Cache, Context, find_cache
-from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance
-from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
+from modelsummary_ipy.records.summary import Cost, Memory, Row, Story
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.records.training import Training
 from modelsummary_ipy.records.view import WhenFormulas
-from modelsummary_ipy.shapes.axis_findings import AxisFacts, find_axis_facts
-from modelsummary_ipy.shapes.constraints import find_constraints
-from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.tracing.changed_model import ChangedModel
-from modelsummary_ipy.tracing.engine import Traced, may_run_real, run_engine
+from modelsummary_ipy.tracing.engine import Traced, run_engine
 from modelsummary_ipy.tracing.progress import Observer, keeps_rows, observing_progress
-from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
 from modelsummary_ipy.tracing.training_step import StepSettings, trace_step
 
 __all__ = ["Pipeline", "observed", "trace_model"]
 
-T = TypeVar("T")
-
-#: A trace of more calls than this is shown without formulas, unless they are read by name.
-_MANY_CALLS = 5000
-#: What is shown without being read by name is traced for this many seconds, and for as long as the first trace took.
-SECONDS = 1.5
 #: The largest batch that fits is searched for this many seconds.
 FIT_SECONDS = 30.0
-_ONCE = "traced once, as asked: formulas, which sizes work, and what else further traces show are unknown"
-_THREADS = "formulas and sizes that work are not searched: what fails in a thread at another size would be printed"
 _INTERRUPTED = "interrupted: formulas and sizes that work were not all searched; ms.formulas finds them"
 
 
@@ -98,28 +80,6 @@ def observed(observer: Observer) -> Iterator[None]:
         yield
 
 
-class stage(cached_property[T]):  # reads as the decorator that it is
-    """A property that one thread computes, once, while others that need it wait.
-
-    An exception leaves it to be computed again: a form that cancels takes nothing from a cell that waits. A signal's
-    handler waits for the next forward, or for the end.
-    """
-
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> T:  # type: ignore[override]  # never of a class
-        with InterruptsDeferred(), instance.lock:
-            value: T = super().__get__(instance, owner)
-            return value
-
-
-class Found(NamedTuple):
-    """Formulas and constraints, see ``Story``, and the sizes between two limits, by dim."""
-
-    outputs: FormulaTable
-    inputs: FormulaTable
-    constraints: tuple[str, ...]
-    ranges: Mapping[str, range]
-
-
 class Counted(NamedTuple):
     """Costs by row index, and the operations whose multiply-adds are not known."""
 
@@ -127,7 +87,7 @@ class Counted(NamedTuple):
     unknown_ops: tuple[str, ...]
 
 
-class Pipeline:
+class Pipeline(Findings):
     """The stages of one summary; what is read first changes no other.
 
     Args:
@@ -141,184 +101,11 @@ class Pipeline:
     def __init__(
         self, model: nn.Module, traced: Traced, rows: tuple[Row, ...], request: Request, seconds: float
     ) -> None:
-        self._lock = ForkedLock()
-        self.model = weakref.ref(model)  # a summary in Out[] keeps no model alive
-        self.traced = traced
-        self.rows = rows
-        self.request = request
-        self.bare = Story(traced.trace, rows, expect=request.expect)  # before any other stage
+        super().__init__(model, traced, rows, request, seconds)
         self._memories: dict[Assumptions, Memory] = {}
         self._steps: dict[StepSettings, Training] = {}
         self._contexts: dict[tuple[int | None, int | None], Context] = {}
-        self._seconds, self._limit = seconds, SECONDS + seconds
-        failure = traced.trace.failure
-        has_interrupt = failure is not None and failure.interrupted
-        self._is_single = request.trace_once or traced.trace.starts_threads or has_interrupt  # for good
-        self._is_closed = self._is_single  # nothing is traced again
-        self._stopped = self._unfit = ""  # what is not complete
-        if request.inputs is not None and not has_interrupt:
-            self._stopped = _ONCE if request.trace_once else _THREADS if traced.trace.starts_threads else ""
-        self._time = self._allow()
-        self._errors: list[str] = []  # what of this package failed
-
-    @property
-    def lock(self) -> threading.RLock:
-        """Held by the thread that computes a stage."""
-        return self._lock.lock
-
-    @property
-    def is_short(self) -> bool:
-        """Whether formulas are found without being read by name."""
-        return len(self.traced.trace.calls) <= _MANY_CALLS
-
-    # -- what may be traced again -------------------------------------------------------------------------------------
-
-    def _allow(self) -> Allowance:
-        return Allowance(self._limit, self._seconds / max(self.traced.num_traces, 1))
-
-    def allow(self, seconds: float) -> None:
-        """Trace for so many seconds, and for as long as the first trace took, for what is shown from now on."""
-        self._limit = seconds + self._seconds
-        self._time = self._allow()
-
-    def takes_longer_than(self, seconds: float) -> bool:
-        """Whether formulas are still to be found for what is shown, and the first trace took longer."""
-        is_known = "found" in vars(self) or "found_in_time" in vars(self)
-        is_searched = self.is_short and self._again is not None and self.traced.trace.failure is None
-        return is_searched and not is_known and self._seconds > seconds
-
-    @property
-    def _again(self) -> TraceRequest | None:
-        return None if self._is_closed else self.traced.request
-
-    def _resume(self) -> None:
-        """Let what time or an interrupt ended be searched to its end."""
-        if not self._is_single:
-            self._is_closed, self._stopped, self._time = False, "", self._allow()
-            for name in ("_batch", "_named", "_judged", "error"):
-                vars(self).pop(name, None)
-
-    # -- what rules and explanations read -----------------------------------------------------------------------------
-
-    @property
-    def batch(self) -> BatchFacts:
-        """One more trace, with one more in the batch."""
-        return replace(self._batch, retracer=None) if self._is_closed else self._batch
-
-    @stage
-    def _batch(self) -> BatchFacts:
-        return find_batch(self._again, self.traced.trace, self.rows, self._time)
-
-    @stage
-    def _named(self) -> Story:
-        """The trace with its dims named, and the trace at one more in the batch."""
-        trace, found = self.traced.trace, self.batch
-        inputs = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, found.names.dims, strict=True)]
-        return replace(
-            self.bare,
-            trace=replace(trace, inputs=tuple(inputs)),
-            batch=found.batch,
-            failed_at=found.failed_at,
-            retraces=() if found.retrace is None else (found.retrace,),
-        )
-
-    @stage
-    def _judged(self) -> Story:
-        """The same with the flags, and the traces at other sizes that some rules need (none in most models)."""
-        story, ignore = self._named, self.request.ignore
-        with collector_paused():
-            for sizes in find_retraces(self._name_batch(story), ignore, self._errors):
-                again = trace_again(self.batch, story.trace, sizes)
-                if again is not None:
-                    story = replace(story, retraces=(*story.retraces, again))
-            axes = attempt("reading axes", self._errors, partial(find_axis_facts, self.batch, story.trace), AxisFacts())
-            rows = story.row_of_call
-            origins = {rows[call]: dims for call, dims in axes.origins.items() if call in rows}
-            story = replace(story, axis_findings=axes.findings, origins=origins)
-            return replace(story, flags=find_flags(self._name_batch(story), ignore, self._errors))
-
-    def _name_batch(self, story: Story) -> Story:
-        """Call the batch ``B``, as the rules do, whatever the user calls it."""
-        name, trace = self.batch.names.batch, story.trace
-        if name in ("", "B"):
-            return story
-        inputs = [replace(fact, dims=tuple("B" if dim == name else dim for dim in fact.dims)) for fact in trace.inputs]
-        return replace(story, trace=replace(trace, inputs=tuple(inputs)))
-
-    @property
-    def flags(self) -> tuple[Flag, ...]:
-        """What the rules found, in row order."""
-        return self._judged.flags
-
-    @stage
-    def found(self) -> Found:
-        """Traces at some more sizes: formulas, and which sizes work."""
-        if self._stopped:
-            self._resume()
-        return self._find_formulas(self.batch)
-
-    @stage
-    def found_in_time(self) -> Found:
-        """The same as far as it is found within the time limit; the page says what is left out."""
-        if "found" in vars(self):
-            return self.found
-        with self._time.spent():
-            found = self._find_formulas(self.batch)
-            if self._time.is_over or self._time.ended:
-                seconds = self._limit
-                self._stopped = f"the search for formulas ended after {seconds:.0f} s: ms.formulas finds them all"
-        if not self._stopped:
-            vars(self)["found"] = found
-        return found
-
-    def _find_formulas(self, batch: BatchFacts) -> Found:
-        story = self._judged
-
-        def find() -> Found:
-            with showing_progress("formulas", self.model()), collector_paused():
-                found = find_formulas(batch, story.trace, story.rows)
-                limits = find_constraints(story.trace, found)
-            if found.retracer is not None:
-                found.retracer.forget()
-            self._errors += [line for line in found.contradicted if line not in self._errors]
-            ranges = {name: sizes for limit in limits for name, sizes in limit.ranges.items()}
-            return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits), ranges)
-
-        return attempt("finding formulas", self._errors, find, Found({}, {}, (), {}))
-
-    @property
-    def ranges(self) -> Mapping[str, range]:
-        """The sizes between two limits, by dim, as far as they were found before."""
-        found: Found | None = vars(self).get("found") or vars(self).get("found_in_time")
-        return found.ranges if found is not None else {}
-
-    @stage
-    def error(self) -> ForwardError | None:
-        """How the forward failed and which inputs would work: the search traces again, with fakes only, for a time."""
-        if self.traced.trace.failure is None:
-            return None
-        with showing_progress("what would work", self.model()), self._time.spent():
-            story, request = self._judged, self._again
-            if self.is_short:
-                story = _with_formulas(story, self.found_in_time)
-            retracer = Retracer(request, story.trace, time=self._time) if request is not None else None
-            trials = self._try_fixes(story, request)
-            find = partial(find_fixes, trials=trials) if trials is not None else None
-            error = explain(story, retracer, self._errors, find)
-            if self._time.ended and not self._stopped:
-                self._stopped = f"the search for what works ended after {self._limit:.0f} s"
-            elif trials is not None and trials.was_late and not self._stopped:
-                self._stopped = f"the search for a fix ended after {trials.limit:.0f} s"
-        error.__cause__ = self.traced.error
-        return error
-
-    def _try_fixes(self, story: Story, request: TraceRequest | None) -> FixTrials | None:
-        model = self.model() if story.trace.engine == "real" else None
-        if request is None or (model is None and story.trace.engine != "fake"):
-            return None
-        copied = self.model() if model is None and may_run_real(request, MOST_COPIED) else None
-        ignore = self.request.ignore
-        return FixTrials(story, request, model, ignore, self._seconds, self._errors, copied)
+        self._unfit = ""  # what ended the search for a batch
 
     # -- what it costs ------------------------------------------------------------------------------------------------
 
@@ -513,23 +300,24 @@ class Pipeline:
             self._judged  # noqa: B018  # what is computed here is computed within the time
             if formulas == "usual" and self.is_short:
                 self.found_in_time  # noqa: B018  # as far as they are found
-                self.cache_in_time  # noqa: B018  # the same
+                if assumed.context is not None:
+                    self.cache_in_time  # noqa: B018  # the same
             self.error  # noqa: B018  # explains a failure, which may fail too
         if with_bytes or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
-            counted, memory = self.weighed, self.memory(assumed)
+            counted, memory, training = self.weighed, self.memory(assumed), self._steps.get(assumed.step)
         else:
-            counted, memory = self.counted, None
+            counted, memory, training = self.counted, None, None
         self.context(assumed.context, assumed.budget)
-        return self._build_story(assumed, counted, memory, self._steps.get(assumed.step))
+        return self._build_story(assumed, counted, memory, training)
 
     def _build_story(
         self, assumed: Assumptions, counted: Counted | None, memory: Memory | None, training: Training | None
     ) -> Story:
         story, computed = self._judged, vars(self)
         if "found" in vars(self):
-            story = _with_formulas(story, self.found)
+            story = with_formulas(story, self.found)
         elif "found_in_time" in vars(self):
-            story = _with_formulas(story, self.found_in_time)
+            story = with_formulas(story, self.found_in_time)
         stopped = "; ".join(filter(None, (self._stopped, self._unfit)))
         costs, unknown = counted or Counted({}, ())
         cache = computed.get("cache") or computed.get("cache_in_time") or self.bare_cache
@@ -539,7 +327,3 @@ class Pipeline:
             stopped=stopped, backward={} if training is None else self.backward(training), cache=cache,
             context=self._contexts.get((assumed.context, assumed.budget)),
         )  # fmt: skip
-
-
-def _with_formulas(story: Story, found: Found) -> Story:
-    return replace(story, formulas=found.outputs, input_formulas=found.inputs, constraints=found.constraints)

@@ -76,7 +76,7 @@ class FixedModel(ShadowTemplate):
 
     def _set_everywhere(self, work: Shadow, edit: SettingEdit) -> None:
         """Set a plain attribute of a layer and of those in it that have it."""
-        for module in work.module.get_submodule(edit.path).modules():
+        for module in _find_module(work, edit.path).modules():
             if edit.name in vars(module):
                 setattr(module, edit.name, edit.value)
                 index = work.index_of[id(module)]
@@ -85,7 +85,7 @@ class FixedModel(ShadowTemplate):
 
     def _set_value(self, work: Shadow, edit: LayerEdit) -> None:
         owner_path, _, name = edit.path.rpartition(".")
-        owner: Any = work.module.get_submodule(owner_path)
+        owner: Any = _find_module(work, owner_path)
         try:
             with draws_undone():
                 value = eval(edit.code, dict(_NAMES))
@@ -165,9 +165,17 @@ class _Holder(nn.Module):
             self.register_buffer("value", tensor)
 
 
+def _find_module(work: Shadow, path: str) -> nn.Module:
+    """Return a registered module; a layer in a plain object, which has none above it, can't be set by its path."""
+    try:
+        return work.module.get_submodule(path)
+    except AttributeError as error:
+        raise UnfitEditError(path) from error
+
+
 def _set_around(work: Shadow, edit: AroundEdit) -> None:
     """Let a layer read another input, and return another output."""
-    layer = work.module.get_submodule(edit.path)
+    layer = _find_module(work, edit.path)
     run = layer.forward
     before = compile(edit.before, "<fix>", "eval")
     after = compile(edit.after, "<fix>", "eval") if edit.after else None

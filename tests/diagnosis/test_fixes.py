@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import linecache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy.pipeline import stages
+from modelsummary_ipy.pipeline import findings
 from modelsummary_ipy.pipeline.fixes import FixTrials
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.summary import ModelSummary
@@ -218,6 +219,21 @@ def test_without_a_change_that_works_no_fix_is_shown() -> None:
     assert "  fix  " not in error.message
 
 
+def test_a_layer_in_a_plain_object_is_explained_and_has_no_fix_by_its_path() -> None:
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = SimpleNamespace(layer=nn.Linear(10, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.parts.layer(x)
+
+    ms = ModelSummary(Held(), (2, 8))
+    assert ms.error is not None
+    assert ms.error.reason == "the model's input has 8 features, 'parts.layer' expects 10"
+    assert ms.error.fixes == ()  # and nothing is reported as a mistake of ours
+
+
 def test_fixes_are_among_the_plain_values() -> None:
     failure = ModelSummary(Several(), (2, 3, 5, 5)).to_dict()["failure"]
     assert failure["reason"] == "8 × 5 × 5 = 200: the feature map was not flattened"
@@ -288,7 +304,7 @@ def test_the_page_says_when_the_search_for_a_fix_ended(monkeypatch: pytest.Monke
             super().__init__(*args)
             self._until, self._least = 0.0, 0
 
-    monkeypatch.setattr(stages, "FixTrials", NoTime)
+    monkeypatch.setattr(findings, "FixTrials", NoTime)
     ms = ModelSummary(Several(), (2, 3, 5, 5))
 
     assert ms.error is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any
 
 import pytest
 from torch import nn
 
 from modelsummary_ipy.diagnosis.rules import RULES
-from modelsummary_ipy.pipeline import stages
+from modelsummary_ipy.pipeline import findings, stages
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.summary import ModelSummary
 
@@ -39,16 +40,16 @@ def test_a_rule_that_raises_is_reported_and_the_others_run(
 
 
 @pytest.mark.parametrize(
-    ("name", "line"),
+    ("home", "name", "line"),
     [
-        ("find_formulas", "finding formulas failed: please report it"),
-        ("count_costs", "counting costs failed: please report it"),
+        (findings, "find_formulas", "finding formulas failed: please report it"),
+        (stages, "count_costs", "counting costs failed: please report it"),
     ],
 )
 def test_a_stage_that_raises_is_reported_and_the_rows_are_there(
-    name: str, line: str, monkeypatch: pytest.MonkeyPatch, internal_errors: list[str]
+    home: ModuleType, name: str, line: str, monkeypatch: pytest.MonkeyPatch, internal_errors: list[str]
 ) -> None:
-    monkeypatch.setattr(stages, name, raise_error)
+    monkeypatch.setattr(home, name, raise_error)
     check_shown(ModelSummary(nn.Sequential(nn.Linear(4, 2)), (3, 4)), line, internal_errors)
 
 

@@ -120,15 +120,15 @@ def test_an_interrupt_leaves_the_rows(kernel: tuple[BlockingKernelClient, bool])
     client, is_slow = kernel
     hold = """
 import _thread
-from modelsummary_ipy.pipeline import stages
-def find(*args, _find=stages.find_formulas, **keywords):
+from modelsummary_ipy.pipeline import findings
+def find(*args, _find=findings.find_formulas, **keywords):
     _thread.interrupt_main()
     return _find(*args, **keywords)
-stages.find_formulas, kept = find, stages.find_formulas
+findings.find_formulas, kept = find, findings.find_formulas
 """
     assert run(client, hold) == []
     shown = run(client, "%summary net (6, 1, 10, 10)")
-    assert run(client, "stages.find_formulas = kept") == []
+    assert run(client, "findings.find_formulas = kept") == []
     assert [one["kind"] for one in shown] == (["display_data", "update_display_data"] if is_slow else ["display_data"])
     assert "[6, 4, 18, 18]" in shown[-1]["data"]["text/plain"]
     assert "interrupted: formulas" in shown[-1]["data"]["text/plain"]

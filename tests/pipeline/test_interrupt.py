@@ -103,9 +103,9 @@ def interrupt_in(function: Callable[..., Any], times: list[int]) -> Callable[...
 
 @pytest.mark.parametrize("name", ["choose_sample_sizes", "find_batch"])
 def test_an_interrupted_search_leaves_the_table(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modelsummary_ipy.pipeline import stages
+    from modelsummary_ipy.pipeline import findings
 
-    home = formulas if hasattr(formulas, name) and name != "find_batch" else stages
+    home = formulas if hasattr(formulas, name) and name != "find_batch" else findings
     whole = ModelSummary(Stopped(9), (1, 3, 8, 8))
     monkeypatch.setattr(home, name, interrupt_in(getattr(home, name), []))
     ms = ModelSummary(Stopped(9), (1, 3, 8, 8))

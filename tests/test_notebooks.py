@@ -49,8 +49,11 @@ def find_cell(notebook: nbformat.NotebookNode, start: str) -> nbformat.NotebookN
 
 
 def read_output(notebook: nbformat.NotebookNode, start: str, mime: str = "text/plain") -> str:
-    """What the first cell with ``start`` in it shows; it must show one thing, not two."""
-    shown = [out for out in find_cell(notebook, start).outputs if "data" in out]
+    """What the first cell with ``start`` in it shows; it must show one thing, not two.
+
+    A line of progress, which only a summary of over a second has, is empty when it is over.
+    """
+    shown = [out for out in find_cell(notebook, start).outputs if any(out.get("data", {}).values())]
     assert len(shown) == 1
     return str(shown[0]["data"][mime])
 

@@ -156,11 +156,10 @@ def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapp
     wrong = find_misfit(signature, args, kwargs)
     if not wrong or (wrong.endswith("missing") and _may_add_arguments(model, method)):
         return
-    example = write_example(model, method)
-    if len(args) > len(list_positional(signature)) == 1:  # that may take them as one
-        words = ", ".join("abcdefgh"[: len(args)])
-        example = f"ModelSummary(model, ([{words}],)), where it takes them as one list"
-    raise InputError(f"{described}: {wrong}", f"{method}({_write_parameters(signature)})", example)
+    expected = f"{method}({_write_parameters(signature)})"
+    if len(args) > len(list_positional(signature)) == 1:
+        expected += "; if it takes them as one list, ModelSummary(model, ([a, b],))"
+    raise InputError(f"{described}: {wrong}", expected, write_example(model, method))
 
 
 def check_keywords(model: nn.Module, method: str, given: Collection[str], options: Collection[str]) -> None:

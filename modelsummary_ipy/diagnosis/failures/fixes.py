@@ -12,6 +12,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_only_argument,
     change_operation,
     find_operands,
+    names_operands,
     set_argument,
     splice_argument,
     wrap_argument,
@@ -68,7 +69,7 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
             new = fix_line(ctx, wrap_argument(ctx.line, name, template, position, around))
             if new:
                 return new
-    if not call.path or position or "{0}" in template or "{1}" in template:  # of two operands
+    if not call.path or position or names_operands(template):
         return NOTHING
     before = template.format("x")
     after = around.format("y") if around != "{}" else ""

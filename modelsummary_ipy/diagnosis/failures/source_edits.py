@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = [
     "find_operands",
     "find_targets",
     "join_arguments",
+    "names_operands",
     "read_unpacking",
     "set_argument",
     "splice_argument",
@@ -97,6 +99,11 @@ def _find_calls(line: str, member: str) -> list[ast.Call]:
     return found
 
 
+def names_operands(template: str) -> bool:
+    """Return whether a template names other operands by number, ``"{1}"``, which a layer's call does not have."""
+    return re.search(r"\{\d+\}", template) is not None
+
+
 def wrap_argument(line: str, member: str, template: str, position: int = 0, around: str = "{}") -> str:
     """Change the argument that a line passes to a module.
 
@@ -110,7 +117,7 @@ def wrap_argument(line: str, member: str, template: str, position: int = 0, arou
     Returns:
         ``"x = self.fc(x.flatten(1))"``; ``""`` if the line does not call it, or does so more than once.
     """
-    calls = _find_calls(line, member) if member and "{0}" not in template and "{1}" not in template else []
+    calls = _find_calls(line, member) if member and not names_operands(template) else []
     if len(calls) != 1 or len(calls[0].args) <= position or isinstance(calls[0].args[position], ast.Starred):
         return ""
     argument = calls[0].args[position]

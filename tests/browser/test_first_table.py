@@ -16,17 +16,17 @@ import time
 from pathlib import Path
 from torch import nn
 from modelsummary_ipy.notebook import first_table
-from modelsummary_ipy.pipeline import progress_line, stages
+from modelsummary_ipy.pipeline import findings, progress_line
 
 first_table._PATIENCE_SECONDS = 0
 progress_line._PATIENCE_SECONDS = 0
 
-def find_formulas(*args, _find=stages.find_formulas, **keywords):
+def find_formulas(*args, _find=findings.find_formulas, **keywords):
     while not Path("go").exists():
         time.sleep(0.05)
     return _find(*args, **keywords)
 
-stages.find_formulas = find_formulas
+findings.find_formulas = find_formulas
 net = nn.Sequential(nn.Sequential(nn.Linear(1, 2), nn.ReLU()), *(nn.Linear(size, size + 1) for size in range(2, 41)))
 """,
     "%summary net (B=2, 1)",

@@ -444,8 +444,12 @@ def seed() -> None:
 
 
 def list_module_calls(trace: Any, rows: Any) -> list[SeenCall]:
-    """List the module rows of a summary as hooks would have seen them; a method that is no forward has none."""
-    calls = [row for row in rows if row.kind == "module" and row.status == "ran"]
+    """List the module rows of a summary as hooks would have seen them.
+
+    A method that is no forward has none, and modules of an exported program are not called in its own forward.
+    """
+    ran = [row for row in rows if row.kind == "module" and row.status == "ran"]
+    calls = [row for row in ran if not row.type_name.endswith(" (exported)")]
     return [
         SeenCall(
             row.type_name,

@@ -15,6 +15,7 @@ from modelsummary_ipy.fake.fake_tensors import describe_tensor, make_fake
 from modelsummary_ipy.isolation.global_state import deep_stack, draws_undone
 from modelsummary_ipy.isolation.lazy_weights import build_layer
 from modelsummary_ipy.isolation.object_cloner import Cloner
+from modelsummary_ipy.model.exported_graph import follow_modules
 from modelsummary_ipy.model.layer_spec import LayerSpec
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
 from modelsummary_ipy.model.tensor_meta import PLAIN_CLASSES, TensorTemplate, is_plain
@@ -304,8 +305,12 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
 
 
 def _unwrap_all(root: nn.Module, modules: list[nn.Module]) -> None:
-    """Let compiled and distributed wrappers call what they wrap: a trace runs eagerly, in one process."""
+    """Let compiled and distributed wrappers call what they wrap, and exported graphs the modules they came from.
+
+    A trace runs eagerly, in one process.
+    """
     for module in modules:
+        follow_modules(module)
         inner = find_wrapped(module)
         if inner is not None:
             module.__dict__["forward"] = inner.__call__

@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.model.attribute_reads import find_reads
 from modelsummary_ipy.model.class_cache import once_a_class
+from modelsummary_ipy.model.exported_graph import find_exported_types
 from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, LayerSpec, find_kind
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
 from modelsummary_ipy.model.packed_weights import read_packed
@@ -77,6 +78,9 @@ def read_tree(model: nn.Module) -> ModuleTree:
                 _visit(tree, found, child, None, f"{base}.{name}" if base else name, tree.module_index[id(one.module)])
     _number_params(tree, found)
     unregistered = _number_loose(tree, found)
+    exported: dict[int, str] = {}
+    for one in found:
+        exported.update(find_exported_types(one.module))
     number_of = tree.param_index
     numbers = [fact.index for fact in tree.params]
     for index, one in enumerate(found):
@@ -88,7 +92,7 @@ def read_tree(model: nn.Module) -> ModuleTree:
         loose = tuple((place, number_of[id(tensor)]) for place, tensor in kept) if kept else ()
         kind = one.kind
         tree.specs.append(None if kind is None else LayerSpec(kind, one.first, vars(one.module)["training"]))
-        tree.modules.append(_read_module(tree, one, kind, index, own, loose))
+        tree.modules.append(_read_module(tree, one, kind, index, own, loose, exported))
     return tree
 
 
@@ -311,6 +315,7 @@ def _read_module(
     index: int,
     params: tuple[int, ...],
     loose: tuple[tuple[str, int], ...],
+    exported: dict[int, str],
 ) -> ModuleFact:
     module = found.module
     facts = _read_class(type(module))
@@ -318,7 +323,7 @@ def _read_module(
     return ModuleFact(
         index=index,
         paths=tuple(found.paths),
-        type_name=_name_type(module) if kind is None else facts.name,
+        type_name=exported.get(id(module)) or (_name_type(module) if kind is None else facts.name),
         type_module=facts.module,
         parent=found.parent,
         children=_unique(tuple(tree.module_index[id(child)] for child in inner if child is not None)) if inner else (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import UserDict
 from typing import Any
@@ -459,6 +460,62 @@ def test_what_holds_a_model_and_is_none_is_told_which_module_to_pass() -> None:
         exported = torch.export.export(build_layers(), (torch.randn(2, 8),))
     with pytest.raises(InputError, match=r"ModelSummary\(model\.module\(\)"):
         ModelSummary(exported, (2, 8))  # type: ignore[arg-type]  # as above
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.inner = nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner: Tensor = self.inner(self.norm(x))
+        return x + inner.relu()
+
+
+class CallsABlockTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        self.blocks = nn.ModuleList([Block(), Block()])
+        self.rnn = nn.GRU(8, 5, batch_first=True)
+
+    def forward(self, x: Tensor, *, mask: Tensor) -> dict[str, Tensor]:
+        x = self.blocks[0](self.blocks[1](self.blocks[0](self.stem(x))))
+        return {"steps": self.rnn(x)[0] * mask.unsqueeze(-1), "mean": x.mean()}
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_an_exported_module_has_the_rows_of_the_model_that_was_exported(engine: str, grad: bool) -> None:
+    model, x, mask = CallsABlockTwice(), torch.randn(2, 3, 4), torch.ones(2, 3)
+    seen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+
+    def note(path: str, module: nn.Module, given: tuple[Tensor, ...], made: Any) -> None:
+        made = made[0] if isinstance(made, tuple) else made
+        seen.append((path, tuple(given[0].shape), tuple(made.shape)))
+
+    with torch.set_grad_enabled(grad), quietly():
+        exported = torch.export.export(model, (x,), {"mask": mask})
+        handles = [
+            module.register_forward_hook(functools.partial(note, path))
+            for path, module in model.named_modules()
+            if path and list(module.parameters())  # one without weights is not kept, and its operations are rows
+        ]
+        expected = model(x, mask=mask)
+        for handle in handles:
+            handle.remove()
+        ms = ModelSummary(exported.module(), x, mask=mask, engine=engine)
+        calls = [
+            row
+            for row in ms.rows
+            if row.kind == "module" and row.status == "ran" and row.depth and row.path != "_guards_fn"
+        ]
+        assert sorted((row.path, row.inputs[0].shape, row.outputs[0].shape) for row in calls) == sorted(seen)
+        assert {spec.shape for spec in ms.rows[0].outputs} == {tuple(made.shape) for made in expected.values()}
+        whole = ModelSummary(model, x, mask=mask)
+        assert ms.total_mult_adds == whole.total_mult_adds
+        assert ms["rnn"].type_name == "GRU (exported)"
+        assert ms.error is None
 
 
 class Lightning(nn.Module):

@@ -6,6 +6,8 @@ A trace belongs to its thread. Tasks of a ``ThreadPoolExecutor`` run one after t
 
 from __future__ import annotations
 
+import os
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +18,7 @@ from modelsummary_ipy.isolation.forks import restoring
 
 __all__ = ["StartedThreads"]
 
+_PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))
 _pool: Any = ThreadPoolExecutor
 _thread: Any = threading.Thread
 
@@ -42,7 +45,7 @@ class StartedThreads:
             return _run(task, args, kwargs)
 
         def start_noted(thread: threading.Thread) -> None:
-            self.some |= threading.get_ident() == own
+            self.some |= threading.get_ident() == own and not _watches_alone(thread)
             start(thread)
 
         def restore() -> None:
@@ -51,6 +54,15 @@ class StartedThreads:
         with restoring(restore):
             _pool.submit, _thread.start = submit_here, start_noted
             yield
+
+
+def _watches_alone(thread: threading.Thread) -> bool:
+    """Return whether a thread runs a loop of an installed package: the monitor of a progress bar, say."""
+    run = type(thread).run
+    code = getattr(run, "__code__", None)
+    if run is threading.Thread.run or code is None:
+        return False
+    return thread.daemon and code.co_filename.startswith(_PACKAGES)
 
 
 def _run(task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:

@@ -43,7 +43,7 @@ def test_nested_tensors_go_in(layout: Any, engine: Any) -> None:
         ms = ModelSummary(model, x, engine=engine)
         assert ms.error is None
         assert "nested" not in str(ms.error)
-        ms.to_html()
+        assert "fails" not in ms.to_html()  # nor the backward, of which fakes of a ragged dim know nothing
         if engine != "static":
             calls, _ = watch_with_hooks(model, "forward", (x,), {})
             seen = [(list(call.inputs), list(call.outputs)) for call in calls]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from modelsummary_ipy import ModelSummary
 
@@ -39,6 +40,28 @@ class Branches(nn.Module):
                 else:
                     u, v = [future.result() for future in [pool.submit(branch, x) for branch in branches]]
         return torch.relu(u) + v
+
+
+class ShowsProgress(nn.Module):
+    """A sampler's loop: the first progress bar of a process starts a thread that watches it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in tqdm(range(3)):
+            x = self.step(x)
+        return x
+
+
+def test_the_thread_that_watches_a_progress_bar_is_no_part_of_the_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tqdm, "monitor", None)
+    ms = ModelSummary(ShowsProgress(), (2, 4))
+    assert tqdm.monitor is not None  # it was started in the forward
+    tqdm.monitor.exit()
+    assert NOTE not in str(ms)
+    assert ms.formulas
 
 
 async def run_in_loop(pool: ThreadPoolExecutor, branches: Any, x: Tensor) -> list[Tensor]:

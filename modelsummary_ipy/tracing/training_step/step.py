@@ -234,10 +234,10 @@ class _Reader:
     def _read_failure(self, optimizer: str, error: BaseException) -> Training:
         failure = self._made.trace.failure
         assert failure is not None
+        values = find_need_of_values(self._made)  # which reads where it was raised
         trim_error(error)
         if isinstance(error, NoLossError):
             return Training(optimizer=optimizer, reason=str(error), is_loss_wrong=self._is_loss_given)
-        values = find_need_of_values(self._made)
         if values:
             return Training(optimizer=optimizer, reason=f"the step needs tensor values, which fakes have not: {values}")
         phase = self._log.phase

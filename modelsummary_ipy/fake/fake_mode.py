@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.fake.evident_layouts import Layout, write_down
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
 from modelsummary_ipy.fake.optimizer_ops import run_in_step
 from modelsummary_ipy.fake.shape_cache import MISSED, ShapeCache
-from modelsummary_ipy.fake.shape_shortcuts import Layout, find_smaller, write_down
+from modelsummary_ipy.fake.shape_shortcuts import find_smaller
 from modelsummary_ipy.torch_compat.distributed import is_planning_shards, is_wrapper
 from modelsummary_ipy.torch_compat.fakes import (
     OVERRIDES_FAKE_MODE,
@@ -148,7 +149,10 @@ class FastFakeMode(FakeMode):
         if not isinstance(func, OpOverload):
             return self._run_higher_order(func, args, kwargs)
         key, output = self._cache.find(self, func, args, kwargs) if self._cache is not None else (None, MISSED)
-        if output is MISSED:
+        layout = write_down(func, args) if output is MISSED and key is not None else None
+        if layout is not None:
+            output = self._cache.write(self, key, func, args, layout)  # type: ignore[union-attr]  # it gave the key
+        elif output is MISSED:
             if schema_of(func).is_mutable:
                 args, kwargs = self._spare_real(args, kwargs)
             if key is None:
@@ -206,15 +210,13 @@ class FastFakeMode(FakeMode):
         assert self._cache is not None
         if not args or not isinstance(args[0], FakeTensor):
             return MISSED
-        plain = write_down(func, args)
-        if plain is not None:
-            return self._make_fresh(plain, args[0])
         smaller = find_smaller(func, args)
         if smaller is None:
             return MISSED
         with disable_dispatch():
             meta = torch.empty(smaller.size, dtype=args[0].dtype, device="meta", memory_format=smaller.memory_format)
-            reduced = (build_fake(self, meta, args[0].fake_device), *smaller.rest)
+            rest = [self._shorten(value) if smaller.has_few else value for value in smaller.rest]
+            reduced = (build_fake(self, meta, args[0].fake_device), *rest)
         key, outputs = self._cache.find(self, func, reduced, kwargs)
         if key is None:
             return MISSED
@@ -225,8 +227,13 @@ class FastFakeMode(FakeMode):
             return MISSED
         return tuple(self._make_fresh(layout, args[0]) for layout in smaller.grow(outputs))
 
+    def _shorten(self, value: Any) -> Any:
+        if not isinstance(value, FakeTensor):
+            return value
+        return build_fake(self, torch.empty(2, dtype=value.dtype, device="meta"), value.fake_device)
+
     def _make_fresh(self, layout: Layout, like: FakeTensor) -> FakeTensor:
-        return self._make_empty(*layout, like.fake_device)
+        return self._make_empty(layout.size, layout.stride, layout.dtype, like.fake_device)
 
     def _make_empty(self, size: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> FakeTensor:
         with disable_dispatch():

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.fake.evident_layouts import Layout
 from modelsummary_ipy.torch_compat.fakes import (
     FakeTensor,
     FakeTensorMode,
@@ -57,20 +58,22 @@ class Recipe:
     """How to make one result again: a fresh tensor, a view of the first argument, or the first argument itself.
 
     Args:
-        tensor: The result.
+        layout: The result's; of a view its offset is that from the first argument.
+        device: The result's.
         way: Which of the three.
-        offset: How far into the first argument a view begins.
     """
 
-    __slots__ = ("device", "dtype", "offset", "size", "stride", "way")
+    __slots__ = ("device", "layout", "way")
 
-    def __init__(self, tensor: Tensor, way: str, offset: int = 0) -> None:
+    def __init__(self, layout: Layout, device: torch.device, way: str) -> None:
+        self.layout = layout
+        self.device = device
         self.way = way
-        self.size = tensor.size()
-        self.stride = tensor.stride()
-        self.offset = offset
-        self.dtype = tensor.dtype
-        self.device = tensor.device
+
+    @classmethod
+    def of(cls, tensor: Tensor, way: str, offset: int = 0) -> Recipe:
+        """Return how to make a tensor like a result."""
+        return cls(Layout(tensor.size(), tensor.stride(), tensor.dtype, offset), tensor.device, way)
 
 
 class ShapeCache:
@@ -118,6 +121,13 @@ class ShapeCache:
             return tuple(self._make(one, mode, args) for one in made)
         return self._make(made, mode, args)
 
+    def write(self, mode: FakeTensorMode, key: Any, func: Any, args: Sequence[Any], layout: Layout) -> Any:
+        """Remember the layout of a result that torch was not asked for, and make it."""
+        device = next(value for value in _flat(args) if isinstance(value, FakeTensor)).fake_device
+        self._make_room()
+        self._results[key] = Recipe(layout, device, self._ways[func])
+        return self.recall(mode, key, args)
+
     def keep(self, key: Any, func: Any, args: Sequence[Any], output: Any) -> None:
         """Remember a result that ``find`` missed, if it is as plain as it looks."""
         many = isinstance(output, tuple)
@@ -130,31 +140,34 @@ class ShapeCache:
             if one is None:
                 return
             made.append(one)
+        self._make_room()
+        self._results[key] = tuple(made) if many else made[0]
+
+    def _make_room(self) -> None:
         if len(self._results) > _MOST:
             self._results.clear()
-        self._results[key] = tuple(made) if many else made[0]
 
     def _make(self, made: Recipe, mode: FakeTensorMode, args: Sequence[Any]) -> Any:
         if made.way == "self":
             return args[0]
+        size, stride, dtype, offset = made.layout
         if made.way == "fresh":
-            meta = torch.empty_strided(made.size, made.stride, dtype=made.dtype, device="meta")
+            meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
         else:
-            meta = torch.empty(0, dtype=made.dtype, device="meta")
-            offset = args[0].storage_offset() + made.offset
-            meta.set_(args[0].untyped_storage(), offset, made.size, made.stride)
+            meta = torch.empty(0, dtype=dtype, device="meta")
+            meta.set_(args[0].untyped_storage(), args[0].storage_offset() + offset, size, stride)
         return self._make_fake(mode, meta, made.device)
 
     def _describe(self, func: Any, args: Sequence[Any], tensor: FakeTensor) -> Recipe | None:
         way = self._ways[func]
         first = args[0] if args and isinstance(args[0], Tensor) else None
         if way == "self":
-            return Recipe(tensor, way) if tensor is first else None
+            return Recipe.of(tensor, way) if tensor is first else None
         if way == "view":
             if first is None or storage_address(first) != storage_address(tensor):
                 return None
-            return Recipe(tensor, way, int(tensor.storage_offset() - first.storage_offset()))
-        return Recipe(tensor, way) if is_fresh(tensor, args) else None
+            return Recipe.of(tensor, way, int(tensor.storage_offset() - first.storage_offset()))
+        return Recipe.of(tensor, way) if is_fresh(tensor, args) else None
 
 
 def is_fresh(tensor: Tensor, args: Sequence[Any]) -> bool:

@@ -84,7 +84,8 @@ class LayerCache:
         if recipe.way == "self":
             return args[0]
         with disable_dispatch():
-            meta = torch.empty_strided(recipe.size, recipe.stride, dtype=recipe.dtype, device="meta")
+            size, stride, dtype, _ = recipe.layout
+            meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
             return build_fake(self._mode, meta, recipe.device)
 
     def list_weights(self, known: KnownLayer, module: nn.Module, own: tuple[int, ...]) -> tuple[int, ...]:
@@ -117,7 +118,7 @@ class LayerCache:
         weights_read = [tensor for _, tensor in _list_weights(module)]
         if is_same or is_fresh(output, [*args, *weights_read]):
             ops = None if cut is None else cut(call.params)
-            self._known[key] = KnownLayer(Recipe(output, "self" if is_same else "fresh"), weights, call, ops)
+            self._known[key] = KnownLayer(Recipe.of(output, "self" if is_same else "fresh"), weights, call, ops)
 
     def _is_patched(self, cls: type[nn.Module]) -> bool:
         """Return whether a method of a class was replaced: what that does may differ from call to call."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from modelsummary_ipy.fake.fake_mode import FastFakeMode, build_fake, make_fake_mode
@@ -18,6 +20,9 @@ from modelsummary_ipy.tracing.module_calls import observe_calls
 from tests.reference import HAS_GROUPED_PRODUCTS
 
 CPU = torch.device("cpu")
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+LAST, LAST_3D = torch.channels_last, torch.channels_last_3d
 
 
 def empty(*size: int) -> Tensor:
@@ -242,6 +247,79 @@ def test_a_view_of_a_later_step_is_not_worked_out_again(monkeypatch: pytest.Monk
     assert asked.count(torch.ops.aten.unsqueeze.default) <= 1
 
 
+def _draw_size(draw: Draw, least: int = 0, most: int = 4) -> tuple[int, ...]:
+    return tuple(draw(st.lists(st.sampled_from([1, 1, 2, 3, 5]), min_size=least, max_size=most)))
+
+
+def _draw_tensor(draw: Draw, size: Sequence[int]) -> Tensor:
+    """Draw a tensor of a size: dense, in another order in memory, a part of a larger one, or of another dtype."""
+    dtype = draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16, torch.int64]))
+    way = draw(st.sampled_from(["dense", "dense", "dense", "turned", "part", "last"]))
+    if way == "turned" and len(size) > 1:
+        return torch.zeros(*reversed(size), dtype=dtype).permute(*reversed(range(len(size))))
+    if way == "part" and size:
+        return torch.zeros(size[0] + 1, *size[1:], dtype=dtype)[1:]
+    if way == "last" and len(size) == 4:
+        return torch.zeros(*size, dtype=dtype).to(memory_format=LAST)
+    return torch.zeros(size, dtype=dtype)
+
+
+def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
+    size = _draw_size(draw)
+    data = _draw_tensor(draw, size)
+    dim = st.integers(-len(size) - 1, len(size))
+    if name in ("add", "mul", "div"):
+        other = [draw(st.sampled_from([side, side, 1])) for side in size[draw(st.integers(0, len(size))) :]]
+        return data, draw(st.sampled_from([2, 0.5, True, _draw_tensor(draw, other)]))
+    if name in ("mm", "bmm", "addmm"):
+        rows, inner, columns, *batch = (draw(st.integers(1, 4)) for _ in range(4 if name == "bmm" else 3))
+        one, other = _draw_tensor(draw, [*batch, rows, inner]), _draw_tensor(draw, [*batch, inner, columns])
+        return (_draw_tensor(draw, [columns]), one, other) if name == "addmm" else (one, other)
+    if name == "embedding":
+        return _draw_tensor(draw, [3, draw(st.integers(1, 4))]), data
+    if name == "cat":
+        return [_draw_tensor(draw, size) for _ in range(draw(st.integers(1, 3)))], draw(dim)
+    if name in ("view", "_unsafe_view"):
+        flat = [-1] if draw(st.booleans()) else [data.numel(), 1]
+        return data, draw(st.sampled_from([flat, [1, *size], [*size[:-2], -1], [*reversed(size)], [1, -1, 1], [7]]))
+    if name == "select":
+        return data, draw(dim), draw(st.integers(-3, 3))
+    return {"transpose": (data, draw(dim), draw(dim)), "unsqueeze": (data, draw(dim)), "pow": (data, 2)}.get(
+        name, (data,)
+    )
+
+
+EVIDENT = ["relu", "gelu", "pow", "add", "mul", "div", "mm", "bmm", "addmm", "embedding", "cat", "view"]
+EVIDENT += ["_unsafe_view", "unsqueeze", "transpose", "select"]
+
+
+@pytest.mark.parametrize("name", EVIDENT)
+@hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
+@hypothesis.given(data=st.data())
+def test_an_evident_result_is_what_torch_makes(name: str, data: st.DataObject) -> None:
+    """Size, strides, dtype and offset of it, of dense tensors and others, and whether it fails."""
+    args = _draw_call(data.draw, name)
+    operation = getattr(torch.ops.aten, name)
+
+    def ask(mode: FakeTensorMode) -> Any:
+        fakes: list[Any] = []
+        for value in args:
+            is_list = name == "cat" and isinstance(value, list)
+            make = mode.from_tensor
+            fakes.append([*map(make, value)] if is_list else make(value) if isinstance(value, Tensor) else value)
+        try:
+            with torch.no_grad(), mode:
+                made = operation(*fakes)
+        except Exception as error:  # noqa: BLE001  # whatever it raises, ours raises too
+            return type(error)
+        return describe(made, fakes[0][0] if name == "cat" else fakes[0])
+
+    ours = make_fake_mode()
+    expected = ask(FakeTensorMode())
+    assert ask(ours) == expected
+    assert ask(ours) == expected  # remembered
+
+
 def test_a_map_sampled_at_a_grid_is_not_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     whole = FastFakeMode._dispatch_whole
@@ -292,7 +370,6 @@ def test_a_norm_of_channels_makes_what_torch_makes(
 
 
 ATEN = torch.ops.aten
-LAST, LAST_3D = torch.channels_last, torch.channels_last_3d
 
 
 def ones(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -1,0 +1,251 @@
+"""Operations whose result is evident: its size and strides follow from those of the arguments in one line.
+
+Torch works out what an operation makes in twenty steps, a millisecond each time that a size is new. Of plain tensors
+the commonest operations need none of them. Only what torch certainly makes is written down here; whatever else is given
+to an operation (another order in memory, promoted dtypes, sizes that do not fit) is left to torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, find_operator
+
+__all__ = ["Layout", "is_standard", "standard_strides", "write_down"]
+
+
+class Layout(NamedTuple):
+    """How a result lies in memory.
+
+    Attributes:
+        size, stride, dtype: Of the result.
+        offset: Of a view, how far into its tensor it begins.
+    """
+
+    size: Sequence[int]
+    stride: Sequence[int]
+    dtype: torch.dtype
+    offset: int = 0
+
+
+def write_down(func: Any, args: Sequence[Any]) -> Layout | None:
+    """Return the layout of a result where it is evident; ``None`` where torch has to compute it."""
+    write = _EVIDENT.get(func)
+    if write is None or not args:
+        return None
+    try:
+        return write(*args)
+    except TypeError:  # arguments that are left out, or not what they mostly are
+        return None
+
+
+def is_standard(tensor: Any) -> bool:
+    """Return whether a tensor is contiguous; a dim of size 1 too has the stride that it would have in a new tensor."""
+    return isinstance(tensor, FakeTensor) and tensor.stride() == standard_strides(tensor.shape)
+
+
+def standard_strides(size: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a new tensor."""
+    strides = [1]
+    for length in reversed(size[1:]):
+        strides.append(strides[-1] * max(length, 1))
+    return tuple(reversed(strides)) if len(size) else ()
+
+
+def _new(size: Sequence[int], dtype: torch.dtype) -> Layout:
+    return Layout(size, standard_strides(size), dtype)
+
+
+def _is_plain(*tensors: Any) -> bool:
+    """Return whether tensors are standard, not empty, of one floating dtype and on one device."""
+    first = tensors[0]
+    return (
+        all(map(is_standard, tensors))
+        and first.is_floating_point()
+        and all(t.dtype == first.dtype and t.fake_device == first.fake_device and t.numel() > 0 for t in tensors)
+    )
+
+
+# -- elementwise -------------------------------------------------------------------------------------------------------
+
+
+def _keep(data: Any, *rest: Any) -> Layout | None:
+    """An activation: as its input."""
+    if any(isinstance(value, (Tensor, complex)) for value in rest):
+        return None
+    if _is_plain(data):
+        return _new(data.shape, data.dtype)
+    is_last = isinstance(data, FakeTensor) and data.dim() == 4 and data.is_floating_point() and min(data.shape) > 1
+    if is_last and data.is_contiguous(memory_format=torch.channels_last):
+        return Layout(data.shape, data.stride(), data.dtype)
+    return None
+
+
+def _combine(one: Any, other: Any) -> Layout | None:
+    """A sum or product: as the one that the other is broadcast to, or a number added."""
+    if isinstance(other, (bool, int, float)):
+        return _keep(one)
+    if not _is_plain(one, other):
+        return None
+    large, small = (one, other) if one.dim() >= other.dim() and one.numel() >= other.numel() else (other, one)
+    sides = large.shape[large.dim() - small.dim() :] if large.dim() >= small.dim() else None
+    if sides is None or any(side not in (1, size) for side, size in zip(small.shape, sides, strict=True)):
+        return None
+    return _new(large.shape, large.dtype)
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+
+
+def _multiply(one: Any, other: Any) -> Layout | None:
+    if not (isinstance(one, FakeTensor) and isinstance(other, FakeTensor) and one.dim() == other.dim()):
+        return None
+    is_alike = one.dtype == other.dtype and one.is_floating_point() and one.fake_device == other.fake_device
+    *batch, rows, inner = one.shape
+    *others, left, columns = other.shape
+    if not is_alike or batch != others or inner != left or one.numel() == 0 or other.numel() == 0:
+        return None
+    return _new([*batch, rows, columns], one.dtype)
+
+
+def _multiply_matrices(one: Any, other: Any) -> Layout | None:
+    return _multiply(one, other) if isinstance(one, Tensor) and one.dim() == 2 else None
+
+
+def _multiply_add(bias: Any, one: Any, other: Any) -> Layout | None:
+    made = _multiply_matrices(one, other)
+    if made is None or not isinstance(bias, FakeTensor) or bias.shape != (made.size[1],):
+        return None
+    return made if bias.dtype == made.dtype and bias.fake_device == one.fake_device else None
+
+
+def _look_up(table: Any, indices: Any, *_: Any) -> Layout | None:
+    if not (isinstance(table, FakeTensor) and table.dim() == 2 and table.numel() > 0 and is_standard(indices)):
+        return None
+    if indices.dtype not in (torch.int64, torch.int32) or indices.fake_device != table.fake_device:
+        return None
+    return _new([*indices.shape, table.shape[1]], table.dtype) if indices.numel() > 0 else None
+
+
+def _join(tensors: Any, dim: int = 0) -> Layout | None:
+    if not isinstance(tensors, (list, tuple)) or not tensors or not _is_plain(*tensors):
+        return None
+    first, rank = tensors[0], tensors[0].dim()
+    if not -rank <= dim < rank or any(t.dim() != rank for t in tensors):
+        return None
+    dim %= rank
+    size = list(first.shape)
+    size[dim] = sum(t.shape[dim] for t in tensors)
+    if any(t.shape[at] != size[at] for t in tensors for at in range(rank) if at != dim):
+        return None
+    return _new(size, first.dtype)
+
+
+# -- views -------------------------------------------------------------------------------------------------------------
+
+
+def _view(data: Any, size: Any) -> Layout | None:
+    if not is_standard(data) or data.numel() == 0 or not all(type(side) is int for side in size):
+        return None
+    known = math.prod(side for side in size if side != -1)
+    if known < 1 or min(size, default=1) < -1:
+        return None
+    size = [data.numel() // known if side == -1 else side for side in size]
+    return _new(size, data.dtype) if math.prod(size) == data.numel() and size.count(-1) == 0 else None
+
+
+def _place(data: Any, dim: int, *, more: int = 0) -> int | None:
+    """Return a dim of a tensor counted from the front; ``None`` if it has no such dim."""
+    rank = data.dim() + more
+    return dim % rank if -rank <= dim < rank else None
+
+
+def _unsqueeze(data: Any, dim: int) -> Layout | None:
+    place = _place(data, dim, more=1)
+    if place is None or not isinstance(data, FakeTensor):
+        return None
+    size, stride = list(data.shape), list(data.stride())
+    new = size[place] * stride[place] if place < len(size) else 1
+    return Layout([*size[:place], 1, *size[place:]], [*stride[:place], new, *stride[place:]], data.dtype)
+
+
+def _transpose(data: Any, one: int, other: int) -> Layout | None:
+    a, b = _place(data, one), _place(data, other)
+    if a is None or b is None or not isinstance(data, FakeTensor):
+        return None
+    order = list(range(data.dim()))
+    order[a], order[b] = b, a
+    return Layout([data.shape[at] for at in order], [data.stride(at) for at in order], data.dtype)
+
+
+def _select(data: Any, dim: int, index: int) -> Layout | None:
+    place = _place(data, dim)
+    if place is None or type(index) is not int or not isinstance(data, FakeTensor):
+        return None
+    length = data.shape[place]
+    if not -length <= index < length:
+        return None
+    size, stride = list(data.shape), list(data.stride())
+    del size[place], stride[place]
+    return Layout(size, stride, data.dtype, index % length * data.stride(place))
+
+
+# -- feature maps ------------------------------------------------------------------------------------------------------
+
+
+def _resize(data: Any, sides: Any, *_: Any) -> Layout | None:
+    """A resized feature map has the given size."""
+    inner = data.dim() - 2
+    is_plain = data.is_floating_point() and data.numel() > 0
+    if not is_plain or sides is None or len(sides) != inner or min(sides) < 1:
+        return None
+    size = [*data.shape[:2], *sides]
+    if is_standard(data):
+        return _new(size, data.dtype)
+    if inner != 2 or min(data.shape) < 2 or not data.is_contiguous(memory_format=torch.channels_last):
+        return None
+    channels, (height, width) = size[1], sides
+    return Layout(size, (channels * height * width, 1, width * channels, channels), data.dtype)
+
+
+def _sample_grid(data: Any, grid: Any, mode: int, padding: int, *_: Any) -> Layout | None:
+    """A feature map that is sampled at a grid has the grid's points; torch computes that in 300 steps."""
+    fits = data.dim() == grid.dim() == 4 and data.shape[0] == grid.shape[0] and grid.shape[-1] == 2
+    if not fits or data.dtype != grid.dtype or not data.is_floating_point() or min(data.shape) < 1:
+        return None
+    if data.device != grid.device or min(grid.shape) < 1 or mode not in (0, 1, 2) or padding not in (0, 1, 2):
+        return None
+    size = [*data.shape[:2], *grid.shape[1:3]]
+    return _new(size, data.dtype)
+
+
+_ATEN = torch.ops.aten
+_ACTIVATIONS = (
+    *("relu", "gelu", "silu", "tanh", "sigmoid", "exp", "neg", "rsqrt", "sqrt", "erf", "sin", "cos", "abs"),
+    *("hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu", "softplus", "clamp", "mish"),
+)
+_EVIDENT: dict[Any, Callable[..., Layout | None]] = {
+    **{getattr(_ATEN, name).default: _keep for name in _ACTIVATIONS},
+    _ATEN.pow.Tensor_Scalar: _keep,
+    **{getattr(_ATEN, name).Tensor: _combine for name in ("add", "sub", "mul", "div")},
+    _ATEN.mm.default: _multiply_matrices,
+    _ATEN.bmm.default: _multiply,
+    _ATEN.addmm.default: _multiply_add,
+    _ATEN.embedding.default: _look_up,
+    _ATEN.cat.default: _join,
+    _ATEN.view.default: _view,
+    find_operator("_unsafe_view.default"): _view,
+    _ATEN.unsqueeze.default: _unsqueeze,
+    _ATEN.transpose.int: _transpose,
+    _ATEN.select.int: _select,
+    _ATEN.upsample_bilinear2d.default: _resize,
+    _ATEN.upsample_bicubic2d.default: _resize,
+    _ATEN.upsample_linear1d.default: _resize,
+    _ATEN.upsample_trilinear3d.default: _resize,
+    _ATEN.grid_sampler_2d.default: _sample_grid,
+}

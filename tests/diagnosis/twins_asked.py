@@ -1874,3 +1874,59 @@ class WhisperishT(Whisperish):
     def forward(self, mel):
         x = self.c2(self.c1(mel)).transpose(1, 2)
         return x + self.pos.weight[: x.size(1)]
+
+
+class StateBySize0(nn.Module):
+    """The state has the batch of an input that the layer reads sequence-first."""
+
+    def __init__(self):
+        super().__init__()
+        self.emb = nn.Embedding(50, 12)
+        self.rnn = nn.LSTM(12, 6, 2, bidirectional=True)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x):
+        e = self.emb(x)
+        h0 = torch.zeros(4, x.size(0), 6)
+        c0 = torch.zeros(4, x.size(0), 6)
+        out, _ = self.rnn(e, (h0, c0))
+        return self.fc(out[:, -1])
+
+
+@twin(StateBySize0, ints(3, 10), reason="reads the input [3, 10, 12] as 3 steps of 10 samples")
+class StateBySize0T(StateBySize0):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(12, 6, 2, bidirectional=True, batch_first=True)
+
+
+class PaddingAsTargetMask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerDecoderLayer(16, 4, 32, batch_first=True)
+        self.emb, self.dec = nn.Embedding(50, 16), nn.TransformerDecoder(layer, 1)
+
+    def forward(self, ids, pad, memory):
+        return self.dec(self.emb(ids), memory, tgt_mask=pad)
+
+
+@twin(PaddingAsTargetMask, ints(3, 9), torch.zeros(3, 9, dtype=torch.bool), (3, 7, 16), reason="key_padding_mask")
+class PaddingAsTargetMaskT(PaddingAsTargetMask):
+    def forward(self, ids, pad, memory):
+        return self.dec(self.emb(ids), memory, tgt_key_padding_mask=pad)
+
+
+class PaddingByPosition(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+        self.emb, self.enc = nn.Embedding(50, 16), nn.TransformerEncoder(layer, 1)
+
+    def forward(self, ids, pad):
+        return self.enc(self.emb(ids), pad)
+
+
+@twin(PaddingByPosition, ints(3, 9), torch.zeros(3, 9, dtype=torch.bool), reason="key_padding_mask")
+class PaddingByPositionT(PaddingByPosition):
+    def forward(self, ids, pad):
+        return self.enc(self.emb(ids), src_key_padding_mask=pad)

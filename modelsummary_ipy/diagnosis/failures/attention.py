@@ -24,6 +24,14 @@ from modelsummary_ipy.records.trace import Call
 
 __all__ = ["explain_attention", "explain_transformer"]
 
+#: Where a mask of queries by keys stands among the arguments by position, by class, of a layer and of a stack of them.
+_MASK_PLACES = {
+    "MultiheadAttention": {"attn_mask": 5},
+    "TransformerEncoder": {"mask": 1, "src_mask": 1},
+    "TransformerDecoder": {"tgt_mask": 2, "memory_mask": 3},
+    "Transformer": {"src_mask": 2, "tgt_mask": 3, "memory_mask": 4},
+}
+
 
 def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     """Explain a Transformer whose source and target have another number of samples where it reads the batch."""
@@ -136,10 +144,7 @@ class _Heads:
 
     def _fix_mask(self, name: str, change: str) -> Candidate:
         """Change a mask where the line passes it on, to this layer or to the Transformer that it is a part of."""
-        path = self._find_outermost()
-        side = "memory_" if "multihead_attn" in self.call.path else "tgt_" if "decoder" in self.call.path else "src_"
-        short = name.removeprefix("attn_")
-        words = (name,) if path == self.call.path else (f"{side}{short}", short)
+        path, words = self._name_mask(name)
 
         def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
             word = next((word for word in words if word in keywords), None)
@@ -148,6 +153,19 @@ class _Heads:
             return join_arguments(arguments, {**keywords, word: f"{keywords[word]}{change}"})
 
         return fix_line(self.ctx, change_call(self.ctx.line, name_member(path), edit))
+
+    def _name_mask(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """Return which layer the user's line calls, and what that one may call a mask."""
+        path, short = self._find_outermost(), name.removeprefix("attn_")
+        if path == self.call.path:
+            return path, (name,)
+        decodes = any(
+            fact.type_name.startswith("TransformerDecoder")
+            for fact in self.ctx.trace.modules
+            if fact.paths and self.call.path.startswith(f"{fact.paths[0]}.")
+        )
+        side = "memory_" if "multihead_attn" in self.call.path else "tgt_" if decodes else "src_"
+        return path, (f"{side}{short}", short)
 
     def _write(self, **changes: Any) -> Candidate:
         return set_value(self.fact.path, write_module(self.fact, self.ctx.trace, **changes))
@@ -234,13 +252,22 @@ class _Heads:
             "attn_mask is of queries by keys"
         )
 
-        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
-            if "attn_mask" not in keywords:
-                return None
-            renamed = {"key_padding_mask" if key == "attn_mask" else key: text for key, text in keywords.items()}
-            return join_arguments(arguments, renamed)
+        path, words = self._name_mask("attn_mask")
+        padding = f"{words[0].removesuffix('attn_mask').removesuffix('mask')}key_padding_mask"
+        kind = next((fact.type_name for fact in self.ctx.trace.modules if path in fact.paths), "")
+        places = _MASK_PLACES.get(kind.removesuffix("Layer"), {})
+        place = next((places[word] for word in words if word in places), -1)
 
-        fix = fix_line(self.ctx, change_call(self.ctx.line, name_member(self.call.path), edit))
+        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+            word = next((word for word in words if word in keywords), None)
+            kept = {key: text for key, text in keywords.items() if key != word}
+            if word is not None:
+                return join_arguments(arguments, {**kept, padding: keywords[word]})
+            if len(arguments) == place + 1:  # it is the last one by position: none moves into its place
+                return join_arguments(arguments[:-1], {**kept, padding: arguments[-1]})
+            return None
+
+        fix = fix_line(self.ctx, change_call(self.ctx.line, name_member(path), edit))
         return Diagnosis(reason, f"key_padding_mask {write_shape(mask.shape)}", fix)
 
     def _explain_order(self, steps: int) -> Diagnosis | None:

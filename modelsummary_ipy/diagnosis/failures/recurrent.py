@@ -45,7 +45,7 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
     for state in states:
         wanted = _find_state_size(ctx, x, state, hidden, is_cell)
         if state.shape != wanted:
-            return _explain_state(ctx, state, wanted, is_cell)
+            return _explain_state(ctx, x, state, wanted, is_cell)
     return None
 
 
@@ -88,7 +88,9 @@ def _find_state_size(ctx: FailureContext, x: Operand, state: Operand, hidden: in
     return (layers, x.shape[0 if ctx.setting("batch_first") else 1], hidden)
 
 
-def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...], is_cell: bool) -> Diagnosis:
+def _explain_state(
+    ctx: FailureContext, x: Operand, state: Operand, wanted: tuple[int, ...], is_cell: bool
+) -> Diagnosis:
     layers, directions = ctx.setting("num_layers", 1), 2 if ctx.setting("bidirectional") else 1
     what = "cell" if state.spec.name.endswith("[1]") else "hidden"
     if is_cell:
@@ -101,6 +103,13 @@ def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...],
         reason += ": its dims are in another order"
         if ctx.setting("batch_first"):
             reason += " (batch_first moves the batch of the input, not of the state)"
+    order, reordered = NOTHING, (layers * directions, x.shape[1 if ctx.setting("batch_first") else 0], wanted[-1])
+    if not is_cell and x.rank == 3 and state.shape == reordered:
+        is_first = bool(ctx.setting("batch_first"))
+        steps, samples = (x.shape[1], x.shape[0]) if is_first else (x.shape[0], x.shape[1])
+        read = f"{steps} steps of {samples} samples"
+        reason += f": batch_first={is_first} reads the input {write_shape(x.shape)} as {read}"
+        order = fix_module(ctx, batch_first=not is_first)
     if is_cell and state.shape[1:] == wanted and (giver := _find_encoder(ctx, state)) is not None:
         reason += f": the state of '{giver.path}' is of {state.shape[0]} layers, a cell has one"
         return Diagnosis(reason, expected, _read_last_state(ctx, giver))
@@ -111,7 +120,8 @@ def _explain_state(ctx: FailureContext, state: Operand, wanted: tuple[int, ...],
     batch_axis = 0 if is_cell or ctx.setting("batch_first") else 1
     name = write_size(ctx, 0, batch_axis)
     fix = fix_creation(ctx, state, wanted, {0 if is_cell else 1: name} if name else None)
-    others = (fix_creation(ctx, state, wanted),)
+    others = (fix, fix_creation(ctx, state, wanted)) if order else (fix_creation(ctx, state, wanted),)
+    fix = order or fix
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fix, () if fix or candidates else RESHAPE, candidates=candidates, others=others)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -106,9 +106,9 @@ class ModelSummary(Facts, Exports):
         check_initialised(model)
         assumed = read_assumptions(model, memory, optimizer, loss, precision, accumulate, context)
         declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
+        ways: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "arguments": arguments}
         given: ModelInputs | None = None
-        if arguments or inputs is not None or input_size is not None or input_data is not None:
-            ways: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "arguments": arguments}
+        if arguments or any(way is not None for way in (inputs, input_size, input_data)):
             options = inspect.signature(ModelSummary).parameters
             given = read_inputs(model, inputs, method=method, dtypes=dtypes, options=options, **ways)
         request = Request(given, method, device, mode, engine, declared, check_ignore(ignore), trace_once)
@@ -126,21 +126,14 @@ class ModelSummary(Facts, Exports):
     # -- how it is shown ----------------------------------------------------------------------------------------------
 
     def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
+        if formulas == "usual" and "formula" in self.view.columns:
+            formulas = "always"
         with_bytes = self.view.needs_step or self.assumed.budget is not None
-        when: WhenFormulas = "always" if formulas == "usual" and "formula" in self.view.columns else formulas
-        return self.pipeline.shown(self.assumed, when, with_bytes=with_bytes)
+        return self.pipeline.shown(self.assumed, formulas, with_bytes=with_bytes)
 
     @property
     def _shown_view(self) -> View:
         return self.view if self.assumed.budget is None else show_memory(self.view)
-
-    def _page_options(self) -> dict[str, Any]:
-        failure_text = "" if self.error is None else self.error.message
-        return {"num_traces": self.pipeline.traced.num_traces or None, "failure_text": failure_text}
-
-    @property
-    def _operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:
-        return self.pipeline.operations
 
     def show(
         self,
@@ -159,12 +152,9 @@ class ModelSummary(Facts, Exports):
 
         Args:
             depth: Levels that are open; ``"all"`` opens every one, in a page as large as that takes.
-            ops: Whether operations are shown.
-            columns: Which columns to show.
-            memory: Another memory budget, ``"24GB"``.
-            optimizer: Another optimizer for the training step.
+            ops, columns: Whether operations are shown, and which columns.
+            memory, optimizer, context: Another budget, ``"24GB"``, another optimizer, another context, ``"32k"``.
             flops: Whether FLOPs are shown in the place of MACs: two each.
-            context: Another context to measure, ``"32k"``.
             fix: Whether to print the best fix of a failure too, as a diff.
             plan: Whether to show what to checkpoint so that a training step fits the budget too.
         """
@@ -197,9 +187,7 @@ class ModelSummary(Facts, Exports):
         if self.error is not None:
             raise CheckError(str(self.error)) from self.error
         if grave:
-            lines = [
-                f"{flag.path or 'model'}: {flag.message}" + (f" ({flag.fix})" if flag.fix else "") for flag in grave
-            ]
+            lines = [f"{one.path or 'model'}: {one.message}{f' ({one.fix})' if one.fix else ''}" for one in grave]
             raise CheckError("\n".join([f"{len(grave)} finding(s)", *lines]))
         return self
 
@@ -210,12 +198,9 @@ class ModelSummary(Facts, Exports):
 
         The block runs as it would; the calls are traced when it ends, also if it ends with an exception.
 
-        Args:
-            model: The model to watch.
-            options: Keywords of the constructor, except those for inputs.
-
         Yields:
-            A list that holds, after the block, one summary for every run of equal calls.
+            A list that holds, after the block, one summary for every run of equal calls. Options are keywords of the
+            constructor, except those for inputs.
 
         Example:
             >>> net = nn.Linear(4, 2)

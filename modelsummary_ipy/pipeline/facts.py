@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -201,6 +201,16 @@ class Facts:
     def story(self) -> Story:
         """All facts behind the summary, with the flags; formulas only if they were found before."""
         return self.pipeline.known(self.assumed)
+
+    # -- what its outputs read ----------------------------------------------------------------------------------------
+
+    def _page_options(self) -> dict[str, Any]:
+        failure_text = "" if self.error is None else self.error.message
+        return {"num_traces": self.pipeline.traced.num_traces or None, "failure_text": failure_text}
+
+    @property
+    def _operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:
+        return self.pipeline.operations
 
 
 def check_context(pipeline: Pipeline, length: int | None) -> None:

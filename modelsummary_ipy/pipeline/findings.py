@@ -14,16 +14,17 @@ from torch import nn
 from modelsummary_ipy.diagnosis.failures import explain
 from modelsummary_ipy.diagnosis.fixes import find_fixes
 from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
+from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.isolation.forks import ForkedLock
 from modelsummary_ipy.isolation.global_state import collector_paused
-from modelsummary_ipy.pipeline.fixes import MOST_COPIED, FixTrials
+from modelsummary_ipy.pipeline.fixes import MOST_COPIED, FixTrials, with_batch
 from modelsummary_ipy.pipeline.progress_line import showing_progress
 from modelsummary_ipy.pipeline.request import Request
 from modelsummary_ipy.pipeline.stage import stage
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance
-from modelsummary_ipy.records.summary import Flag, Row, Story
+from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.shapes.axis_findings import AxisFacts, find_axis_facts
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
@@ -56,20 +57,18 @@ class Findings:
     Args:
         model: The model; only a weak reference to it is kept.
         traced: What the engine found.
-        rows: Its rows.
-        request: The request; its inputs hold no values.
+        request: The request; what the engine was given takes the place of its inputs.
         seconds: How long the first trace took.
     """
 
-    def __init__(
-        self, model: nn.Module, traced: Traced, rows: tuple[Row, ...], request: Request, seconds: float
-    ) -> None:
+    def __init__(self, model: nn.Module, traced: Traced, request: Request, seconds: float) -> None:
         self._lock = ForkedLock()
         self.model = weakref.ref(model)  # a summary in Out[] keeps no model alive
         self.traced = traced
-        self.rows = rows
-        self.request = request
-        self.bare = Story(traced.trace, rows, expect=request.expect)  # before any other stage
+        self.rows = build_rows(traced.trace)
+        inputs = None if traced.request is None else traced.request.inputs  # they hold no values
+        self.request = request = replace(request, inputs=inputs)
+        self.bare = Story(traced.trace, self.rows, expect=request.expect)  # before any other stage
         self._seconds, self._limit = seconds, SECONDS + seconds
         failure = traced.trace.failure
         has_interrupt = failure is not None and failure.interrupted
@@ -132,15 +131,7 @@ class Findings:
     @stage
     def _named(self) -> Story:
         """The trace with its dims named, and the trace at one more in the batch."""
-        trace, found = self.traced.trace, self.batch
-        inputs = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, found.names.dims, strict=True)]
-        return replace(
-            self.bare,
-            trace=replace(trace, inputs=tuple(inputs)),
-            batch=found.batch,
-            failed_at=found.failed_at,
-            retraces=() if found.retrace is None else (found.retrace,),
-        )
+        return with_batch(self.bare, self.batch)
 
     @stage
     def _judged(self) -> Story:

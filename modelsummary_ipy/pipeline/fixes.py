@@ -16,14 +16,14 @@ from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import TensorSpec
-from modelsummary_ipy.shapes.formulas import find_batch
+from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch
 from modelsummary_ipy.tracing.fake_failures import find_need_of_values
 from modelsummary_ipy.tracing.fixed_model import FixedModel, run_fixed
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
 from modelsummary_ipy.tracing.tracer import TraceResult
 
-__all__ = ["MOST_COPIED", "FixTrials"]
+__all__ = ["MOST_COPIED", "FixTrials", "with_batch"]
 
 #: Fixes are tried no longer than this, and as long as the first trace took, this many times.
 SECONDS = 1.0
@@ -123,18 +123,9 @@ class FixTrials:
         trace = trial.trace
         rows = build_rows(trace)
         found = find_batch(request, trace, rows, Allowance())
-        names = found.names
-        inputs = [replace(fact, dims=dims) for fact, dims in zip(trace.inputs, names.dims, strict=True)]
-        story = Story(
-            replace(trace, inputs=tuple(inputs)),
-            rows,
-            expect=self._story.expect,
-            batch=found.batch,
-            failed_at=found.failed_at,
-            retraces=() if found.retrace is None else (found.retrace,),
-        )
+        story = with_batch(Story(trace, rows, expect=self._story.expect), found)
         flags = find_flags(story, self._ignore, self._errors)
-        if not names.batch or found.retrace is None:
+        if not found.names.batch or found.retrace is None:
             return Verdict(None, flags)
         grown = tuple(spec.shape for spec in found.retrace.trace.outputs)
         return Verdict(not found.failed_at and _keeps_batch(trace.outputs, grown), flags, grown)
@@ -145,6 +136,18 @@ class FixTrials:
             if isinstance(edit, InputEdit) and request is not None:
                 request = Retracer(request, self._story.trace).change_inputs(edit.specs)
         return None if request is None else replace(request, shadow=FixedModel(request.shadow, candidate.edits))
+
+
+def with_batch(story: Story, found: BatchFacts) -> Story:
+    """Return a story with its dims named, and the trace at one more in the batch."""
+    inputs = [replace(fact, dims=dims) for fact, dims in zip(story.trace.inputs, found.names.dims, strict=True)]
+    return replace(
+        story,
+        trace=replace(story.trace, inputs=tuple(inputs)),
+        batch=found.batch,
+        failed_at=found.failed_at,
+        retraces=() if found.retrace is None else (found.retrace,),
+    )
 
 
 def _keeps_batch(outputs: tuple[TensorSpec, ...], grown: tuple[tuple[int, ...], ...]) -> bool:

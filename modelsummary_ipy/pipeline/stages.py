@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import nn
 
@@ -19,7 +19,6 @@ from modelsummary_ipy.costs import (
     fit_batch,
     list_operations,
 )
-from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.inputs import check_device
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
@@ -31,7 +30,7 @@ from modelsummary_ipy.pipeline.stage import stage
 from modelsummary_ipy.records.cache import Cache, Context, find_cache
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance
-from modelsummary_ipy.records.summary import Cost, Memory, Row, Story
+from modelsummary_ipy.records.summary import Cost, Memory, Story
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.records.training import Training
 from modelsummary_ipy.records.view import WhenFormulas
@@ -42,6 +41,9 @@ from modelsummary_ipy.tracing.retracer import Retracer
 from modelsummary_ipy.tracing.training_step import StepSettings, trace_step
 
 __all__ = ["Pipeline", "observed", "trace_model"]
+
+_Key = TypeVar("_Key")
+_Fact = TypeVar("_Fact")
 
 #: The largest batch that fits is searched for this many seconds.
 FIT_SECONDS = 30.0
@@ -64,10 +66,7 @@ def trace_model(model: nn.Module, request: Request, observer: Observer | None = 
             once=request.trace_once,
             observer=observer,
         )
-        rows = build_rows(traced.trace)
-    seconds = monotonic() - began
-    known = traced.request.inputs if traced.request is not None else None
-    made = Pipeline(model, traced, rows, replace(request, inputs=known), seconds)
+        made = Pipeline(model, traced, request, monotonic() - began)
     if traced.trace.engine == "real" and traced.error is not None:
         made.error  # noqa: B018  # its fixes are run for real, and the model may be gone later
     return made
@@ -88,20 +87,10 @@ class Counted(NamedTuple):
 
 
 class Pipeline(Findings):
-    """The stages of one summary; what is read first changes no other.
+    """The stages of one summary, made as ``Findings`` are; what is read first changes no other."""
 
-    Args:
-        model: The model; only a weak reference to it is kept.
-        traced: What the engine found.
-        rows: Its rows.
-        request: The request; its inputs hold no values.
-        seconds: How long the first trace took.
-    """
-
-    def __init__(
-        self, model: nn.Module, traced: Traced, rows: tuple[Row, ...], request: Request, seconds: float
-    ) -> None:
-        super().__init__(model, traced, rows, request, seconds)
+    def __init__(self, model: nn.Module, traced: Traced, request: Request, seconds: float) -> None:
+        super().__init__(model, traced, request, seconds)
         self._memories: dict[Assumptions, Memory] = {}
         self._steps: dict[StepSettings, Training] = {}
         self._contexts: dict[tuple[int | None, int | None], Context] = {}
@@ -157,10 +146,14 @@ class Pipeline(Findings):
 
     def training(self, settings: StepSettings) -> Training:
         """One step of training on fakes."""
+        return self._remember(self._steps, settings, partial(self.trace_step, settings))
+
+    def _remember(self, known: dict[_Key, _Fact], key: _Key, compute: Callable[[], _Fact]) -> _Fact:
+        """Return what is known under a key; what is computed while nothing is traced again is not kept."""
         with InterruptsDeferred(), self.lock:
-            found = self._steps.get(settings) or self.trace_step(settings)
+            found = known.get(key) or compute()
             if not self._is_closed:
-                self._steps[settings] = found
+                known[key] = found
             return found
 
     def trace_step(self, settings: StepSettings, sizes: Mapping[str, int] | None = None, change: str = "") -> Training:
@@ -188,11 +181,7 @@ class Pipeline(Findings):
 
     def memory(self, assumed: Assumptions) -> Memory:
         """Where the memory goes; with a budget, the largest batch that fits it, found by tracing."""
-        with InterruptsDeferred(), self.lock:
-            found = self._memories.get(assumed) or self._estimate_memory(assumed)
-            if not self._is_closed:
-                self._memories[assumed] = found
-            return found
+        return self._remember(self._memories, assumed, partial(self._estimate_memory, assumed))
 
     def _estimate_memory(self, assumed: Assumptions) -> Memory:
         cost = self.weighed.costs.get(0)

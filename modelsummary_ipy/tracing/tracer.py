@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
@@ -72,8 +72,8 @@ class TraceResult:
         operands: ``(function, args, kwargs)`` of a failed torch function, to be tried again for real; tensors inside
             are the copy's.
         is_unread: Whether a mask of unknown values was passed on, which for some values would have been skipped.
-        goes_backward: Whether a real run that kept nothing read what autograd saves.
         reads_grad: Whether the model's own code read whether autograd records a tensor.
+        goes_backward: Whether a real run that kept nothing read what autograd saves.
         ops: Every aten operation, if they were recorded.
     """
 
@@ -162,11 +162,7 @@ def trace(
             error = raised
         finally:
             gate.is_open = False
-    result = tracer.finish(error, inputs, method)
-    found = replace(result.trace, starts_threads=global_state.threads.some)
-    return replace(
-        result, trace=found, is_unread=bool(global_state.unread), goes_backward=tracer.aten_log.goes_backward
-    )
+    return tracer.finish(error, inputs, method, global_state)
 
 
 class _FunctionMode(TorchFunctionMode):
@@ -281,42 +277,38 @@ class _Tracer:
         calls = self._log.calls
         places = find_lines(sys._getframe(2), self._stop, 1)
         link = Link(len(calls), 0)
-        param_of = self._work.param_of
-        input_params = tuple([param_of.get(id(tensor)) for tensor in tensors])
+        input_params = tuple([self._work.param_of.get(id(tensor)) for tensor in tensors])
         input_links = tuple([find_link(tensor) for tensor in tensors])
         if input_links == self._last_links:  # what one layer gave is mostly what the next one gets
             input_links = self._last_links
         output_links = self._last_links = (link,)
         like = known.call
-        calls.append(
-            Call(  # by position, in 40% of the time that keywords take: 2% of a summary of 10,000 layers
-                len(calls),
-                "module",
-                path,
-                fact.type_name,
-                caller.index,
-                caller.depth + 1,
-                self._log.count_call(index),
-                index,
-                like.inputs,
-                like.outputs,
-                input_links,
-                output_links,
-                _NO_PARAM if input_params == _NO_PARAM else input_params,
-                like.arguments,
-                cache.list_weights(known, module, fact.params),
-                like.aten_ops,
-                source=self._log.find_source(places[0]) if places else None,
-                inplace=like.inplace,
-            )
+        call = Call(  # by position, in 40% of the time that keywords take: 2% of a summary of 10,000 layers
+            len(calls),
+            "module",
+            path,
+            fact.type_name,
+            caller.index,
+            caller.depth + 1,
+            self._log.count_call(index),
+            index,
+            like.inputs,
+            like.outputs,
+            input_links,
+            output_links,
+            _NO_PARAM if input_params == _NO_PARAM else input_params,
+            like.arguments,
+            cache.list_weights(known, module, fact.params),
+            like.aten_ops,
+            source=self._log.find_source(places[0]) if places else None,
+            inplace=like.inplace,
         )
+        calls.append(call)
         if self._observer is not None and self._observer(len(calls), path):
             raise TraceCancelled
         output = cache.make(known, args)
         output.__dict__[TAG] = link
         if self.op_log is not None and known.ops is not None:
-            call = calls[-1]
-            assert isinstance(call, Call)
             self.op_log.repeat(known.ops, tensors, call.params, output, call)
         return output
 
@@ -443,7 +435,7 @@ class _Tracer:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def finish(self, error: BaseException | None, inputs: Prepared, method: str) -> TraceResult:
+    def finish(self, error: BaseException | None, inputs: Prepared, method: str, state: GlobalState) -> TraceResult:
         """Turn what was written down into records."""
         ops = self.op_log.finish(self._log.calls) if self.op_log is not None else None
         calls = self._log.freeze()
@@ -459,9 +451,12 @@ class _Tracer:
             peak_bytes=self.aten_log.peak_bytes,
             knows_saved=self.aten_log.knows_saved,
             input_storages=self.aten_log.input_storages,
+            starts_threads=state.threads.some,
         )
-        function, operands = self._failure.find_function(error)
-        return TraceResult(trace, error, function, operands, reads_grad=self.reads_grad, ops=ops)
+        return TraceResult(
+            trace, error, *self._failure.find_function(error), bool(state.unread), self.reads_grad,
+            self.aten_log.goes_backward, ops,
+        )  # fmt: skip
 
 
 #: Attributes of a tensor about autograd.

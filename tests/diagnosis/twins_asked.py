@@ -1930,3 +1930,44 @@ class PaddingByPosition(nn.Module):
 class PaddingByPositionT(PaddingByPosition):
     def forward(self, ids, pad):
         return self.enc(self.emb(ids), src_key_padding_mask=pad)
+
+
+class GridTooSmall(nn.Module):
+    """The decoder begins at 7 × 7, as for pictures of 28."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.Sequential(nn.Conv2d(3, 6, 4, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 4, 2, 1), nn.Flatten())
+        self.mu, self.up = nn.Linear(8 * 8 * 8, 5), nn.Linear(5, 8 * 7 * 7)
+        self.dec = nn.Sequential(nn.ConvTranspose2d(8, 6, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(6, 3, 4, 2, 1))
+
+    def forward(self, x):
+        z = self.up(self.mu(self.enc(x))).view(-1, 8, 7, 7)
+        return self.dec(z) - x
+
+
+@twin(GridTooSmall, (4, 3, 32, 32), reason="the decoder begins at 7 × 7")
+class GridTooSmallT(GridTooSmall):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(5, 8 * 8 * 8)
+
+    def forward(self, x):
+        return self.dec(self.up(self.mu(self.enc(x))).view(-1, 8, 8, 8)) - x
+
+
+class GridInALoss(GridTooSmall):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(5, 8 * 16 * 16)
+
+    def forward(self, x):
+        z = torch.reshape(self.up(self.mu(self.enc(x))), (x.size(0), 8, 16, 16))
+        return F.binary_cross_entropy_with_logits(self.dec(z), x)
+
+
+@twin(GridInALoss, (4, 3, 32, 32), reason="32 × 32 begins at 8 × 8")
+class GridInALossT(GridTooSmallT):
+    def forward(self, x):
+        z = self.up(self.mu(self.enc(x))).view(-1, 8, 8, 8)
+        return F.binary_cross_entropy_with_logits(self.dec(z), x)

@@ -7,6 +7,7 @@ import itertools
 import operator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_operand, read_arguments, resize_param, set_value
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
@@ -156,6 +157,8 @@ def explain_margin(
     makers = [call.type_name for x in pair for call in ctx.flow.walk_back(x.link, 12)]
     if gaps or not 0 < 2 * gap < big.shape[axes[0]] or not CONVOLUTIONS.intersection(makers):
         return None
+    if (found := explain_grid(ctx, pair)) is not None:
+        return found
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
     if (found := _explain_transposed(ctx, small, gap, sides)) is not None:
         return found

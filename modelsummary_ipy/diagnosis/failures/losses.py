@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -28,6 +29,8 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
     x, y = ctx.data[0], ctx.data[1]
     if name in _OF_CLASSES:
         return _explain_classes(ctx, name, x, y)
+    if name in _BINARY and x.rank == y.rank > 2 and (found := explain_grid(ctx, (x, y))) is not None:
+        return found
     if name in _BINARY:
         return _explain_binary(ctx, name, x, y)
     if name == "cosine_embedding_loss" and len(ctx.data) > 2:

@@ -1,0 +1,73 @@
+"""A decoder that begins at a grid of its own, ``view(-1, 64, 7, 7)`` of a layer, and ends at another size."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import re
+
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line, set_value
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.formatting import write_times
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call
+
+__all__ = ["explain_grid"]
+
+
+def explain_grid(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """Explain two maps of different sizes, one of which a decoder made from a grid that its forward names."""
+    for made, other in (pair, pair[::-1]):
+        grid = _find_grid(ctx, made)
+        if grid is None or made.rank != other.rank:
+            continue
+        begin, wanted = grid.outputs[0].shape[2:], []
+        for start, end, goal in zip(begin, made.shape[2:], other.shape[2:], strict=True):
+            if end % start or goal % (end // start):
+                return None
+            wanted.append(goal * start // end)
+        if tuple(wanted) == begin:
+            return None
+        line = f" at {grid.source.text}" if grid.source is not None else ""
+        reason = (
+            f"{write_times(made.shape[2:])} against {write_times(other.shape[2:])}: the decoder begins at "
+            f"{write_times(begin)}{line} and makes that {made.shape[2] // begin[0]} times as large; "
+            f"{write_times(other.shape[2:])} begins at {write_times(wanted)}"
+        )
+        fix = _change_grid(ctx, grid, tuple(wanted))
+        return Diagnosis(reason, "two feature maps of one size", fix)
+    return None
+
+
+def _find_grid(ctx: FailureContext, x: Operand) -> Call | None:
+    """Return what reshaped the features of a layer into the map that ``x`` was made of."""
+    passed = False
+    for call in ctx.flow.walk_back(x.link, 40):
+        if call.type_name in CONVOLUTIONS:
+            passed = True
+        is_grid = call.type_name in ("view", "reshape", "unflatten", "Unflatten") and call.inputs and call.outputs
+        if is_grid and len(call.inputs[0].shape) == 2 and len(call.outputs[0].shape) == x.rank:
+            return call if passed else None
+    return None
+
+
+def _change_grid(ctx: FailureContext, grid: Call, wanted: tuple[int, ...]) -> Candidate:
+    """Give the grid another size, and the layer that makes its features as many as it then takes."""
+    channels, begin = grid.outputs[0].shape[1], grid.outputs[0].shape[2:]
+    maker = next((call for call in ctx.flow.walk_back(grid.input_links[0], 8) if "Linear" in call.type_name), None)
+    layer = ctx.flow.module_of(maker) if maker is not None and maker.kind == "module" else None
+    if layer is None:
+        return NOTHING
+    edits = [set_value(layer.path, write_module(layer, ctx.trace, out_features=channels * math.prod(wanted)))]
+    fact = ctx.flow.module_of(grid) if grid.kind == "module" else None
+    if fact is not None:
+        edits.append(set_value(fact.path, f"nn.Unflatten(1, {(channels, *wanted)})"))
+    else:
+        line = read_line(ctx, grid.source)
+        written = re.compile(r"\b" + r"\s*,\s*".join(map(str, begin)) + r"\b")
+        is_clear = len(written.findall(line)) == 1
+        edits.append(place_line(ctx, grid, written.sub(", ".join(map(str, wanted)), line) if is_clear else ""))
+    return functools.reduce(operator.add, edits) if all(edits) else NOTHING

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,6 +130,19 @@ def collects_fast() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def attention_as_traced() -> Iterator[None]:
+    """The fast path of attention runs other kernels and is off while tracing; torch's warnings are not tested here."""
+    import torch
+
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    torch.backends.mha.set_fastpath_enabled(was)
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,18 +19,10 @@ from modelsummary_ipy.summary import ModelSummary
 from tests.costs.test_row_costs import KNOWN, Known
 from tests.models import by_name, empty_caches
 from tests.reference import quietly
+from tests.traced import trace_case
 from tests.tracing.real_step import sum_outputs
 
-
-@pytest.fixture(autouse=True)
-def _as_traced() -> Iterator[None]:
-    """The fast path of attention is off while tracing; torch's warnings are not tested here."""
-    was = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    torch.backends.mha.set_fastpath_enabled(was)
+pytestmark = pytest.mark.usefixtures("attention_as_traced")
 
 
 class Trains(nn.Module):
@@ -112,11 +102,9 @@ OWN_WAYS = (
 
 @pytest.mark.parametrize("name", OWN_WAYS)
 def test_the_backward_of_an_unusual_model_counts_as_a_real_one(name: str) -> None:
-    case = by_name(name)
+    case, ms = by_name(name), trace_case(name, "auto").ms
     empty_caches()
-    args, kwargs = case.inputs()
     with quietly():
-        ms = ModelSummary(case.build(), ModelInputs(args, kwargs), method=case.method)
         assert ms.training.reason == ""
         assert ms.backward_mult_adds[0] == count_for_real(case.build(), *case.inputs(), case.method)
 

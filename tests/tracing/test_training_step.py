@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,23 +18,13 @@ from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import OPTIMIZERS, Training
-from tests.costs.test_memory import IDS, MODELS, TINY, Does
+from tests.byte_models import IDS, MODELS, TINY, Does, trace_bytes
 from tests.models import by_name, empty_caches
 from tests.reference import difference, fingerprint, quietly
+from tests.traced import trace_case
 from tests.tracing.real_step import RealStep, run_real_step, sum_outputs
 
-pytestmark = pytest.mark.usefixtures("collects_fast")
-
-
-@pytest.fixture(autouse=True)
-def _as_traced() -> Iterator[None]:
-    """The fast path of attention runs other kernels and is off while tracing; torch's warning is not tested here."""
-    was = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    torch.backends.mha.set_fastpath_enabled(was)
+pytestmark = pytest.mark.usefixtures("collects_fast", "attention_as_traced")
 
 
 def adamw(params: Any) -> torch.optim.Optimizer:
@@ -67,28 +56,23 @@ TRAINABLE = [name for name in MODELS if name not in ("in place", "transposed, re
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_a_step_takes_what_a_real_one_takes(name: str, mode: Any) -> None:
-    make, give = MODELS[name]
-    torch.manual_seed(0)
-    model, args = make().train(mode == "train"), give()
-    ours = trace_training(model, *args)
-    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw))
+    model, args, ms = trace_bytes(name, mode)
+    assert_equal(ms.training, run_real_step(copy.deepcopy(model), args, optimizer=adamw))
 
 
 def test_a_view_that_is_written_to_changes_no_peak() -> None:
-    make, give = MODELS["transposed, resampled"]
-    model, args = make(), give()
-    ours = trace_training(model, *args)
+    model, args, ms = trace_bytes("transposed, resampled")
+    ours = ms.training
     real = run_real_step(copy.deepcopy(model), args, optimizer=adamw)
     peaks = (ours.forward_peak_bytes, ours.backward_peak_bytes, ours.optimizer_peak_bytes)
     assert peaks == (real.forward, real.backward, real.optimizer)
 
 
 def test_what_is_written_over_before_the_backward_is_found() -> None:
-    make, give = MODELS["in place"]
-    model, args = make(), give()
+    model, args, ms = trace_bytes("in place")
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         run_real_step(copy.deepcopy(model), args, optimizer=adamw)
-    ours = trace_training(model, *args)
+    ours = ms.training
     assert ours.reason.startswith("the backward fails: RuntimeError: one of the variables needed for gradient")
     assert ours.failure is not None
 
@@ -104,11 +88,10 @@ OWN_WAYS = (
 
 @pytest.mark.parametrize("name", OWN_WAYS)
 def test_a_step_of_an_unusual_model_takes_what_a_real_one_takes(name: str) -> None:
-    case = by_name(name)
+    case, ms = by_name(name), trace_case(name, "auto").ms
     empty_caches()
-    args, kwargs = case.inputs()
     with quietly():
-        ours = ModelSummary(case.build(), ModelInputs(args, kwargs), method=case.method).training
+        ours = ms.training
         real = run_real_step(case.build(), *case.inputs(), optimizer=adamw, method=case.method)
     assert_equal(ours, real)
 
@@ -354,8 +337,7 @@ def test_every_storage_has_a_category_a_row_and_a_line() -> None:
 
 
 def test_the_peak_is_named_and_what_stands_there_adds_up() -> None:
-    make, give = MODELS["convolutions"]
-    ms = ModelSummary(make(), ModelInputs(give()))
+    ms = trace_bytes("convolutions").ms
     step = ms.training
     assert step.peak_phase == "backward"
     assert step.peak_row is not None
@@ -392,10 +374,8 @@ def test_to_train_takes_never_less_than_to_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["perceptron", "convolutions", "encoder layer", "gpt2", "resnet"])
 def test_torchs_own_tracker_says_the_same(name: str) -> None:
-    make, give = MODELS[name]
-    torch.manual_seed(0)
-    model, args = make(), give()
-    ours = trace_training(model, *args)
+    model, args, ms = trace_bytes(name)
+    ours, model = ms.training, copy.deepcopy(model)
     optimizer = adamw(model.parameters())
     tracker = MemTracker()
     tracker.track_external(model, optimizer, *args)

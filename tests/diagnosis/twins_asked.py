@@ -1971,3 +1971,42 @@ class GridInALossT(GridTooSmallT):
     def forward(self, x):
         z = self.up(self.mu(self.enc(x))).view(-1, 8, 8, 8)
         return F.binary_cross_entropy_with_logits(self.dec(z), x)
+
+
+class LabelAsAMap(nn.Module):
+    """A label is embedded as a channel of the picture, and not reshaped to one."""
+
+    def __init__(self):
+        super().__init__()
+        self.emb, self.fc = nn.Embedding(10, 5), nn.Linear(5, 12 * 12)
+        self.conv = nn.Conv2d(2, 4, 3, 2, 1)
+
+    def forward(self, x, y):
+        label = self.fc(self.emb(y))
+        return self.conv(torch.cat([x, label], 1)).flatten(1)
+
+
+@twin(LabelAsAMap, (4, 1, 12, 12), ints(4), reason="144 numbers are 1 × 12 × 12")
+class LabelAsAMapT(LabelAsAMap):
+    def forward(self, x, y):
+        label = self.fc(self.emb(y)).view(-1, 1, 12, 12)
+        return self.conv(torch.cat([x, label], 1)).flatten(1)
+
+
+class Prototypes(nn.Module):
+    """Each query is to be compared with each prototype."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.Linear(20, 6)
+
+    def forward(self, support, query):
+        s, q = self.enc(support), self.enc(query)
+        return ((q - s) ** 2).sum(-1)
+
+
+@twin(Prototypes, (5, 20), (15, 20), reason="each with each of the others is [15, 5, 6]")
+class PrototypesT(Prototypes):
+    def forward(self, support, query):
+        s, q = self.enc(support), self.enc(query)
+        return ((q[:, None] - s) ** 2).sum(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from modelsummary_ipy.diagnosis.failures.alignment import (
@@ -88,6 +89,10 @@ def _explain_pair(
         margin = margin or (explain_pooled(ctx, places, (left, right), axes) if len(spatial) == len(axes) else None)
         if margin is not None:
             return margin
+    if axes == [-2] and left.rank == right.rank == 2 and ctx.function in ("add", "sub", "mul"):
+        wanted = (left.shape[0], right.shape[0], left.shape[1])
+        reason = f"{left.shape[0]} rows against {right.shape[0]}: each with each of the others is {write_shape(wanted)}"
+        return Diagnosis(reason, expected, fix_operand(ctx, places[0], "{}.unsqueeze(1)"), ANYWHERE)
     words = " and ".join(
         f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
     )
@@ -275,6 +280,11 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
         other = ctx.operands.index(big)
         ones = ", None" * (big.rank - 2)
         fix = fix_operand(ctx, at, f"{{}}[:, :{ones}].expand(-1, -1, *{{{other}}}.shape[2:])")
+        channels, rest = divmod(small.shape[1], max(math.prod(big.shape[2:]), 1))
+        if channels and not rest:
+            reason += f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"
+            mapped = fix_operand(ctx, at, f"{{}}.unflatten(1, ({channels}, *{{{other}}}.shape[2:]))")
+            return Diagnosis(reason, "tensors of the same rank", mapped, others=(fix,))
         return Diagnosis(f"{reason}: a vector is repeated over the positions first", "tensors of the same rank", fix)
     return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
 

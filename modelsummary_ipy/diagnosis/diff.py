@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from modelsummary_ipy.records.summary import Change, Flag, Row, Story
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.dim_names import name_dims
 from modelsummary_ipy.shapes.expr_text import evaluate
 
-__all__ = ["find_changes", "find_otherwise", "flag_unexpected"]
+__all__ = ["find_changes", "find_otherwise", "find_settings", "flag_unexpected"]
 
 Key = tuple[str, int]
 
@@ -36,7 +37,7 @@ def find_changes(old: Story, new: Story) -> tuple[Change, ...]:
         if known is None:
             changes.append(Change(row.path, "added", None, row.index))
         else:
-            changes += _compare(old, known, row, sizes)
+            changes += _compare(old, new, known, row, sizes)
     changes += [Change(row.path, "removed", row.index, None) for key, row in before.items() if key not in after]
     return tuple(changes)
 
@@ -90,17 +91,41 @@ def _moved_otherwise(old: Story, new: Story, change: Change) -> bool:
     return old.rows[change.old].status == new.rows[change.new].status == "ran" and bool(old.formulas.get(change.old))
 
 
+def find_settings(old: Story, before: Row, new: Story, after: Row) -> tuple[str, str]:
+    """Find in what a module is set up otherwise: ``("p=0.1", "p=0.2")``; ``("", "")`` where in nothing.
+
+    Of a layer of torch's that is any setting, of others what their ``extra_repr`` says: an attribute may be a counter.
+    """
+    was, now = _read_settings(old, before), _read_settings(new, after)
+    names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    one, two = (
+        ", ".join(f"{name}={found[name]!r}" if name else found[name] for name in names if name in found)
+        for found in (was, now)
+    )
+    return one, two
+
+
+def _read_settings(story: Story, row: Row) -> Mapping[str, Any]:
+    if row.module is not None and row.module < len(story.trace.modules):
+        fact = story.trace.modules[row.module]
+        if fact.type_module.startswith("torch.nn."):
+            return fact.settings
+    return {"": row.extra_repr}
+
+
 def _list_rows(story: Story) -> Mapping[Key, Row]:
     return {(row.path, row.call_index): row for row in story.rows if row.kind == "module"}
 
 
-def _compare(old: Story, before: Row, after: Row, sizes: Mapping[str, int] | None) -> list[Change]:
+def _compare(old: Story, new: Story, before: Row, after: Row, sizes: Mapping[str, int] | None) -> list[Change]:
     found: list[Change] = []
     if before.type_name != after.type_name:
         found.append(Change(after.path, "type", before.index, after.index))
     frozen = bool(after.own_params) and before.trainable_params != after.trainable_params
     if before.own_params != after.own_params or frozen:
         found.append(Change(after.path, "params", before.index, after.index))
+    if not found and any(find_settings(old, before, new, after)):  # those of other parameters follow from these
+        found.append(Change(after.path, "settings", before.index, after.index))
     if _sizes(before) != _sizes(after) and "ran" in (before.status, after.status):
         expected = _is_expected(old, before, after, sizes)
         found.append(Change(after.path, "moved" if expected else "size", before.index, after.index, expected))

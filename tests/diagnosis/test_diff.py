@@ -65,7 +65,10 @@ def test_an_added_a_removed_and_a_changed_layer_are_reported() -> None:
 
 def test_a_size_that_leaves_its_formula_is_unexpected() -> None:
     difference = summarise(Net(pad=2), "B=2 3 H=12 W=12").diff(summarise(Net(pad=1)))
-    assert [change.expected for change in difference.changes if change.path == "conv"] == [False]
+    assert [(c.what, c.expected) for c in difference.changes if c.path == "conv"] == [
+        ("settings", None),
+        ("size", False),
+    ]
     assert "against its formula" in str(difference)
 
 
@@ -156,7 +159,7 @@ def test_the_html_has_both_side_by_side_and_folds_what_is_equal() -> None:
         ["0", "", "Linear 4→4 [8, 4] 20 params"],
         ["1", "", "ReLU [8, 4]"],
         ["2", "other parameters, another shape", "Linear 4→2 [8, 2] 10 params", "Linear 4→3 [8, 3] 15 params"],
-        ["3", "another shape", "Dropout 0.1 [8, 2]", "Dropout 0.2 [8, 3]"],
+        ["3", "other settings, another shape", "Dropout 0.1 [8, 2]", "Dropout 0.2 [8, 3]"],
         ["4", "removed", "Identity [8, 2]", ""],
     ]
     tree = lxml.html.fromstring(shown)
@@ -182,6 +185,49 @@ def test_a_row_that_was_removed_stands_where_it_was_and_settings_alone_are_not_f
         ["model", "another type"], ["conv", "other settings"], ["act", "another type"], ["act.0", "removed"],
         ["1 row alike"], ["last", ""],
     ]  # fmt: skip
+
+
+class Scaled(nn.Module):
+    """It counts its calls, and says of itself how much it scales."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale, self.calls = scale, 0
+
+    def forward(self, x: Any) -> Any:
+        return x * self.scale
+
+    def extra_repr(self) -> str:
+        return f"by {self.scale}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "was", "now"),
+    [
+        (nn.Dropout(0.1), nn.Dropout(0.2), "p=0.1", "p=0.2"),
+        (
+            nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"),
+            "padding_mode='zeros'", "padding_mode='circular'",
+        ),
+        (Scaled(2), Scaled(3), "by 2", "by 3"),
+    ],
+)  # fmt: skip
+def test_other_settings_alone_are_a_change(old: nn.Module, new: nn.Module, was: str, now: str) -> None:
+    before, after = (ModelSummary(nn.Sequential(layer), (2, 3, 8, 8)) for layer in (old, new))
+    difference = after.diff(before)
+    assert difference
+    assert [(change.path, change.what) for change in difference.unexpected] == [("0", "settings")]
+    assert str(difference) == f"0  other settings  {was} → {now}"
+    row = read_table(difference._repr_html_())[-1]
+    assert row[1] == "other settings"
+    assert row[2] != row[3]
+
+
+def test_what_counts_up_and_the_mode_are_no_settings() -> None:
+    net = nn.Sequential(Scaled(2), nn.Dropout(0.1))
+    before = ModelSummary(net, (2, 3))
+    net[0].calls += 1
+    assert not ModelSummary(net.eval(), (2, 3)).diff(before)
 
 
 def test_a_fold_says_that_its_rows_moved_as_predicted_and_how_many_it_leaves_out() -> None:

@@ -7,6 +7,7 @@ from html import escape
 from itertools import groupby
 from typing import NamedTuple
 
+from modelsummary_ipy.diagnosis.diff import find_settings
 from modelsummary_ipy.display.render import labels
 from modelsummary_ipy.display.render.diff_table import format_moved, format_totals, name_change
 from modelsummary_ipy.display.render.formatting import format_params, plain, plural
@@ -60,10 +61,7 @@ def _list_lines(old: Story, new: Story, changes: Sequence[Change]) -> Iterator[_
         while before is not None and removed and removed[0].index < before.index:
             yield _gone(removed.pop(0), words)
         was = None if before is None else before.index
-        found = words.get((was, row.index), ())
-        if before is not None and not found and labels.format_type(old, before) != labels.format_type(new, row):
-            found = ("other settings",)
-        yield _Line(before, row, ", ".join(found))
+        yield _Line(before, row, ", ".join(words.get((was, row.index), ())))
     yield from (_gone(row, words) for row in removed)
 
 
@@ -83,6 +81,11 @@ def _fold(old: Story, new: Story, lines: Sequence[_Line]) -> str:
 
 def _write(old: Story, new: Story, line: _Line) -> str:
     was, now = _describe(old, line.old), _describe(new, line.new)
+    if line.old and line.new and line.words and was[0] == now[0]:  # set up otherwise in what the type's words leave out
+        was, now = (
+            (f"{side[0]} {plain(other)}".rstrip(), *side[1:])
+            for side, other in zip((was, now), find_settings(old, line.old, new, line.new), strict=True)
+        )
     row = line.new or line.old
     name = plain(row.path) if row is not None else ""
     cells = [escape(name or "model"), escape(line.words)]

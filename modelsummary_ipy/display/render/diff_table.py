@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelsummary_ipy.diagnosis.diff import find_settings
 from modelsummary_ipy.display.render import labels
 from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.summary import Change, Row, Story
@@ -15,6 +16,7 @@ _KINDS = {
     "removed": "removed",
     "type": "another type",
     "params": "other parameters",
+    "settings": "other settings",
     "size": "another shape",
 }
 
@@ -53,6 +55,8 @@ def _list_cells(old: Story, new: Story, changes: Sequence[Change]) -> list[tuple
         before = old.rows[change.old] if change.old is not None else None
         after = new.rows[change.new] if change.new is not None else None
         was, now = _format_row(change.what, before), _format_row(change.what, after)
+        if change.what == "settings" and before is not None and after is not None:
+            was, now = map(plain, find_settings(old, before, new, after))
         cells.append((plain(change.path) or "model", name_change(old, new, change), was, now))
     return cells
 

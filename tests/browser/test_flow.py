@@ -139,6 +139,14 @@ def test_the_head_of_a_column_ranks_the_layers_and_gives_the_tree_back(page: Pag
     assert root.locator(".ms-cols [aria-sort]").count() == 0
 
 
+def test_layers_whose_numbers_are_written_alike_are_ranked_by_all_their_digits(page: Page) -> None:
+    root = open_model(page, nn.Sequential(nn.Linear(1000, 1001), nn.Linear(1001, 1002)), (1, 1000))
+    expect(head(root, "0").locator("td").last).to_have_text("1.00 M")
+    expect(head(root, "1").locator("td").last).to_have_text("1.00 M")
+    root.get_by_role("button", name="MACs").click()
+    assert read_ranking(root) == ["1", "0"]  # 1001 · 1002 and 1000 · 1001
+
+
 def test_memory_is_ranked_too_where_it_is_shown(page: Page) -> None:
     root = open_model(page, models.UNet(), (1, 1, 32, 32), memory="1GB")
     root.get_by_role("button", name="peak").click()

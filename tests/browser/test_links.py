@@ -29,7 +29,7 @@ def marked(root: Locator) -> list[str]:
 def test_the_largest_under_a_total_lead_to_their_rows_whatever_is_shown(root: Locator, page: Page) -> None:
     root.get_by_role("searchbox").fill("pool")
     expect(root.get_by_role("status")).to_have_text("3 rows")
-    root.get_by_role("button", name="bottom.0").first.click()
+    root.get_by_role("button", name="bottom.0", exact=True).first.click()
     assert marked(root) == ["bottom.0"]
     expect(root.locator("summary[data-to]")).to_be_focused()
     root.get_by_role("button", name="params").click()
@@ -51,6 +51,36 @@ def test_a_block_of_a_chart_takes_the_whole_width_and_marks_its_row(root: Locato
     block.click()
     assert block.evaluate("block => block.getBoundingClientRect().width") == pytest.approx(narrow, abs=0.5)
     expect(chart.locator('> svg:has(title:text-matches("^u3:"))')).to_be_visible()
+
+
+def test_a_chart_is_one_stop_of_the_keyboard_and_arrows_go_from_block_to_block(
+    root: Locator, page: Page, axe: Path
+) -> None:
+    chart = root.locator(".ms-ice").first
+    chart.evaluate("chart => chart.closest('details').open = true")
+    chart.locator("xpath=ancestor::details/summary").focus()
+
+    def focused() -> str:
+        return str(page.evaluate("() => (document.activeElement.getAttribute('aria-label') || '').split(':')[0]"))
+
+    seen = []
+    for key in ("Tab", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+        seen.append(focused())
+    assert seen == ["UNet", "d2.0", "d3.0", "bottom.0", "u3", "u3", "UNet", "UNet"]  # d1 is too narrow to be drawn
+    page.keyboard.press("ArrowDown")
+    width, stroke = chart.locator(":focus").evaluate(
+        "block => [block.getBoundingClientRect().width, getComputedStyle(block.querySelector('rect')).strokeWidth]"
+    )
+    assert stroke == "3px"
+    page.keyboard.press("Enter")
+    assert marked(root) == [focused()]
+    expect(chart.locator(":focus")).to_have_attribute("width", "100%")
+    page.keyboard.press("Space")
+    assert chart.locator(":focus").evaluate("block => block.getBoundingClientRect().width") == pytest.approx(width)
+    page.keyboard.press("Tab")
+    assert chart.locator(":focus").count() == 0
+    assert find_violations(page, axe) == []
 
 
 def test_a_moment_of_the_training_step_names_its_row_and_leads_to_it(root: Locator) -> None:

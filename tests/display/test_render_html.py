@@ -191,6 +191,37 @@ def test_dims_that_a_row_changes_are_bold_and_named_dims_carry_their_colour() ->
     assert cell["title"] == "[B, 1, H, W] → [B, 16, H + 8, W + 8]"
 
 
+def title_of(tag: Tag | None) -> Any:
+    assert tag is not None
+    return tag.get("title", "")
+
+
+@pytest.mark.parametrize(("flops", "times"), [(False, 1), (True, 2)])
+def test_every_number_that_is_written_short_has_all_its_digits_in_its_title(flops: bool, times: int) -> None:
+    story = stories.two_convs()
+    soup = page(story, View(depth=99, columns=COLUMNS, flops=flops))
+    digits = [f"{times * macs:,}" for macs in (10036224, 316311552)]
+    cells = [head_of(row_named(soup, name)).select("td:not([style])") for name in ("conv0", "conv1")]
+    assert [title_of(row[1]) for row in cells] == digits
+    assert [title_of(row[0]) for row in cells] == ["", ""]  # 160 and 4,640 have them all
+    assert title_of(cells[1][-2]) == "4,460,544 bytes"
+    totals = [title_of(total.select_one("summary, div")) for total in soup.select(".ms-total")]
+    assert totals[1] == f"{times * (10036224 + 316311552):,} {'FLOPs' if flops else 'MACs'}"
+    assert "13,372,928 bytes" in {title_of(span) for span in soup.select(".ms-shares span")}
+    shares = [title_of(span) for span in soup.select(".ms-total")[1].select(".ms-shares li span:last-child")]
+    assert shares == digits[::-1]
+
+
+def test_without_a_script_a_billion_of_parameters_and_the_totals_have_their_digits() -> None:
+    build = StoryBuilder("Net", (1, 4), (1, 4))
+    build.module("big", "Linear", (1, 4), (1, 4), params={"weight": (70_600_000, 1000)}, mult_adds=70_600_000_000)
+    soup = parse(render_html(build.story(), View()))
+    row = next(row for row in soup.select(".ms-body tr") if words_of(row.th).startswith("big"))
+    assert [title_of(cell) for cell in row.select("td")[1:]] == ["70,600,000,000", ""]
+    totals = [title_of(total.select_one("summary, div")) for total in soup.select(".ms-total")]
+    assert totals == ["70,600,000,000 parameters", "70,600,000,000 MACs"]
+
+
 def test_the_legend_says_what_the_colours_mean() -> None:
     soup = page(stories.failed_unet())
     assert words_of(soup.select_one(".ms-legend")).replace(" ,", ",") == "B batch, C channels, H height, W width"

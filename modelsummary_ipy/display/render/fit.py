@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modelsummary_ipy.display.render.formatting import format_bytes, format_decimal_bytes, plain
+from modelsummary_ipy.display.render.formatting import format_bytes, format_decimal_bytes, in_full, plain
 from modelsummary_ipy.records.summary import Memory, Story
 
 __all__ = ["bytes_writer", "find_cache_lines", "find_fit", "find_peak_place", "find_step_failure", "unit_writer"]
@@ -59,19 +59,20 @@ def find_peak_place(story: Story) -> str:
     return f" at the {phase} of {name}" + (f" ({plain(row.source)})" if row.source else "")
 
 
-def find_cache_lines(story: Story) -> tuple[tuple[str, str], ...]:
-    """``("cache 8.00 KiB", "256 · B · T bytes")``, and what the context takes that was asked for."""
+def find_cache_lines(story: Story) -> tuple[tuple[str, str, str], ...]:
+    """``("cache 8.00 KiB", "256 · B · T bytes", "8,192 bytes")``, and what the context takes that was asked for."""
     lines = []
     write = bytes_writer(story.memory) if story.memory is not None else format_bytes
     if story.cache is not None:
         formula = f"{plain(story.cache.formula)} bytes" if story.cache.formula else plain(story.cache.parameter)
-        lines.append((f"cache {write(story.cache.nbytes)}", formula))
+        size = write(story.cache.nbytes)
+        lines.append((f"cache {size}", formula, in_full(story.cache.nbytes, size, "bytes")))
     context = story.context
     if context is None:
         return tuple(lines)
     head = f"context {context.length:,}"
     if context.prefill_bytes is None or context.decode_bytes is None or context.cache_bytes is None:
-        return (*lines, (head, f"unknown: {plain(context.reason)}"))
+        return (*lines, (head, f"unknown: {plain(context.reason)}", ""))
     peaks = f"{write(context.prefill_bytes)} to prefill, {write(context.decode_bytes)} to decode"
     parts = [f"cache {write(context.cache_bytes)}", peaks]
     if context.longest is not None:
@@ -80,7 +81,12 @@ def find_cache_lines(story: Story) -> tuple[tuple[str, str], ...]:
         parts.append(f"largest batch {context.most_batch:,}" if context.most_batch else "no batch of it fits")
     if any(fact.spec.device == "meta" for fact in story.trace.inputs):
         parts.append("on the meta device, where attention keeps all its scores: device cpu has kernels that do not")
-    return (*lines, (head, "; ".join(parts)))
+    text = "; ".join(parts)
+    amounts = (
+        (context.cache_bytes, "bytes of cache"), (context.prefill_bytes, "to prefill"),
+        (context.decode_bytes, "to decode"),
+    )  # fmt: skip
+    return (*lines, (head, text, ", ".join(full for number, unit in amounts if (full := in_full(number, text, unit)))))
 
 
 def find_step_failure(story: Story) -> str:

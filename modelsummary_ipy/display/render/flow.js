@@ -100,13 +100,14 @@
     };
   }
 
-  // The heads of the numbers rank the layers by what is below them; once more, and the tree is back.
+  // The heads of the numbers rank the layers by what is below them; once more, and the tree is back. Who has a number
+  // has all of its digits: those that a cell leaves out are in its title.
   function rank(body, rows, facts, said) {
-    const values = new Map(rows.map((row, at) => [row, facts[at][2].split(",").map(Number)]));
     const leaves = rows.filter((row, at) => facts[at][2]);
+    const heads = [...body.querySelectorAll(".ms-cols th:not([style])")];
     if (!leaves.length) return;
-    const numbers = values.get(leaves[0]).length;
-    const heads = [...body.querySelectorAll(".ms-cols th:not(.ms-w)")].slice(-numbers);
+    const read = (cell) => parseInt((cell.title || cell.textContent).replace(/[~,]/g, "")) || 0;
+    const values = new Map(leaves.map((row) => [row, [...headOf(row).querySelectorAll("td:not([style])")].map(read)]));
     let ranked = null;
     function turn(at) {
       if (ranked) ranked.remove();

@@ -63,6 +63,17 @@ def format_decimal_bytes(number: int) -> str:
     return f"{number:,} B" if number < 1000 else _scale(number, 1000, ("B", "KB", "MB", "GB", "TB", "PB", "EB"))
 
 
+def in_full(number: int, text: str, unit: str = "") -> str:
+    """All digits of a number, for the pointer that rests on its text; ``""`` where the text has them.
+
+    Example:
+        >>> in_full(1_812_345_678, "1.81 G MACs", "MACs"), in_full(640, "640 B", "bytes")
+        ('1,812,345,678 MACs', '')
+    """
+    digits = f"{number:,}"
+    return "" if digits in text else f"{digits} {unit}".rstrip()
+
+
 def _scale(number: int, base: int, units: Sequence[str]) -> str:
     value, unit = float(number), 0
     while value >= 999.5 and unit < len(units) - 1:

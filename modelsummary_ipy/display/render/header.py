@@ -15,6 +15,7 @@ from modelsummary_ipy.display.render.formatting import (
     format_params,
     format_percent,
     format_short,
+    in_full,
     plain,
     plural,
 )
@@ -135,8 +136,24 @@ def find_memory(story: Story) -> str:
     return "; ".join(filter(None, (", ".join(parts), find_fit(story))))
 
 
-def find_memory_parts(story: Story) -> list[tuple[str, str]]:
-    """Where the memory goes, a line per kind."""
+def total_in_full(story: Story, view: View, what: str) -> str:
+    """All digits of a total (``"params"``, ``"memory"``, else MACs), ``""`` where its phrase has them."""
+    numbers: tuple[tuple[int, str], ...]
+    memory = story.memory
+    if what == "params":
+        text = find_params(story)
+        trains = story.trainable_params if "trainable" in text else 0
+        numbers = ((story.total_params, "parameters"), (trains, "trainable"))
+    elif what == "memory":
+        run, train = (None, None) if memory is None else (memory.inference_bytes, memory.training_bytes)
+        text, numbers = find_memory(story), ((run or 0, "bytes to run"), (train or 0, "bytes to train"))
+    else:
+        text, numbers = find_macs(story, view), ((view.count(story.total_mult_adds or 0), view.work),)
+    return ", ".join(full for number, unit in numbers if number and (full := in_full(number, text, unit)))
+
+
+def find_memory_parts(story: Story) -> list[tuple[str, str, str]]:
+    """Where the memory goes, a line per kind: its name, how much, and all digits of that."""
     memory = story.memory
     if memory is None:
         return []
@@ -150,7 +167,11 @@ def find_memory_parts(story: Story) -> list[tuple[str, str]]:
     if story.training is not None and story.training.reserved_bytes is not None:
         parts.append(("reserved by CUDA's caching allocator, an estimate", story.training.reserved_bytes))
     write = bytes_writer(memory)
-    return [(name, "unknown" if value is None else write(value)) for name, value in parts if value != 0]
+    return [
+        (name, "unknown", "") if value is None else (name, text := write(value), in_full(value, text, "bytes"))
+        for name, value in parts
+        if value != 0
+    ]
 
 
 def find_totals(story: Story, view: View) -> tuple[str, ...]:

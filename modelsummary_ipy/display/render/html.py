@@ -198,10 +198,11 @@ def _given_markup(given: header.Given, names: Names) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class _Total:
-    """One number of the header, and where it comes from."""
+    """One number of the header, all its digits where it has not all of them, and where it comes from."""
 
     number: str
     rest: str
+    digits: str = ""
     label: str = ""
     bars: tuple[Bar, ...] = ()
     shares: tuple[Share, ...] = ()
@@ -233,24 +234,31 @@ def _totals(story: Story, view: View, outline: Outline) -> list[_Total]:
             largest = find_largest(story, outline, keys, "params" if what == "params" else "macs")
             shares = shares if bars or len(shares) > 1 else ()
             kinds = _kinds(story, view) if what != "params" else ()
-            totals.append(_Total(number, rest, label, bars, shares, largest=largest, kinds=kinds))
+            digits = header.total_in_full(story, view, what)
+            totals.append(_Total(number, rest, digits, label, bars, shares, largest=largest, kinds=kinds))
     memory = header.find_memory(story)
     if memory:
-        parts = tuple(Share(name, value, "") for name, value in header.find_memory_parts(story))
+        parts = tuple(Share(name, value, "", digits) for name, value, digits in header.find_memory_parts(story))
         number, _, rest = memory.partition(" to ")
         step = build_step_picture(story)
         what, label = ("held", "what stands at the peak, by layer")
         if step is None:
             what, label = ("activation", "share of memory kept for the backward pass")
         bars, largest = build_icicle(story, what), find_largest(story, outline, keys, what) if step else ()
-        totals.append(_Total(number, f"to {rest}", label, bars, parts, True, largest, step))
-    return [*totals, *(_Total(head, rest) for head, rest in find_cache_lines(story))]
+        digits = header.total_in_full(story, view, "memory")
+        totals.append(_Total(number, f"to {rest}", digits, label, bars, parts, True, largest, step))
+    return [*totals, *(_Total(*line) for line in find_cache_lines(story))]
 
 
 def _kinds(story: Story, view: View) -> tuple[Share, ...]:
     total = story.total_mult_adds or 0
     return tuple(
-        Share(name, formatting.format_short(view.count(count)), formatting.format_percent(count, total))
+        Share(
+            name,
+            text := formatting.format_short(view.count(count)),
+            formatting.format_percent(count, total),
+            formatting.in_full(view.count(count), text),
+        )
         for name, count in header.find_kinds(story)
     )
 

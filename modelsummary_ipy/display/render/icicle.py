@@ -37,11 +37,12 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One part of the whole, as text."""
+    """One part of the whole, as text, and all digits of a value that has not all of them."""
 
     name: str
     value: str
     percent: str
+    digits: str = ""
 
 
 def measure_of(story: Story, what: str) -> Measure:
@@ -93,7 +94,10 @@ def build_icicle(story: Story, what: str) -> tuple[Bar, ...]:
             path = formatting.brief(place.row.path or place.row.type_name)
             label = formatting.brief(place.label)
             fits = place.width * _PIXELS_PER_PERCENT >= 7 * len(label) + 6
-            title = f"{path}: {show(measure(place.row))}, {share}"
+            amount = measure(place.row)
+            text = show(amount)
+            full = formatting.in_full(amount, text)
+            title = f"{path}: {text}{f' ({full})' if full else ''}, {share}"
             bars.append(
                 Bar(
                     place.row.index,
@@ -160,11 +164,12 @@ def find_shares(story: Story, outline: Outline, what: str, most: int = 6) -> tup
     sized = sorted((part for part in sized if part[0]), key=lambda part: -part[0])
     if not whole or not sized:
         return ()
-    shares = [Share(name, show(value), formatting.format_percent(value, whole)) for value, name in sized[:most]]
     rest = whole - sum(value for value, _ in sized[:most])
-    if 1000 * rest > whole:
-        shares.append(Share("everything else", show(rest), formatting.format_percent(rest, whole)))
-    return tuple(shares)
+    shown = sized[:most] + ([(rest, "everything else")] if 1000 * rest > whole else [])
+    return tuple(
+        Share(name, text := show(value), formatting.format_percent(value, whole), formatting.in_full(value, text))
+        for value, name in shown
+    )
 
 
 def _value(story: Story, node: RowNode | GroupNode, what: str, measure: Measure) -> int:

@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
-from modelsummary_ipy.display.render.formatting import brief, format_bytes, format_params, format_short, plain, plural
+from modelsummary_ipy.display.render.formatting import (
+    brief,
+    format_bytes,
+    format_params,
+    format_short,
+    in_full,
+    plain,
+    plural,
+)
 from modelsummary_ipy.display.render.layer_words import describe_layer
 from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
 from modelsummary_ipy.records.summary import Cost, Row, Story
@@ -247,6 +255,15 @@ def format_numbers(view: View, figures: Figures) -> tuple[str, ...]:
         "peak": format_bytes(figures.peak) if figures.peak else "",
     }
     return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
+
+
+def number_in_full(view: View, column: str, number: int, text: str) -> str:
+    """``1,812,345,678`` for ``1.81 G``, ``3,145,728 bytes`` for ``3.00 MiB``; ``""`` where the text has all digits."""
+    if not number:
+        return ""
+    if column in ("activation", "peak"):
+        return in_full(number, text, "bytes")
+    return in_full(number if column == "params" else view.count(number), text)
 
 
 def find_peak(story: Story, rows: Iterable[int]) -> int | None:

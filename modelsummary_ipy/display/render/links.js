@@ -18,11 +18,51 @@
       made.onclick = () => show(root, [root.msRow(place.dataset.row)], true);
       place.replaceWith(made);
     }
-    root.querySelector(".ms-head").addEventListener("click", (event) => {
-      const block = event.target.closest("svg [data-row]");
-      if (!block) return;
+    const press = (block) => {
       show(root, [root.msRow(block.dataset.row)]);
       if (block.matches("svg")) zoom(block.parentElement, block);
+    };
+    root.querySelectorAll(".ms-ice, .ms-step > svg").forEach((chart) => steer(chart, press));
+  }
+
+  // A chart is one stop of the Tab key; arrows go from block to block, and Enter or a click presses one.
+  function steer(chart, press) {
+    const blocks = [...chart.querySelectorAll("[data-row]")];
+    const box = (block) => block.getBoundingClientRect();
+    const holds = (one, other) => one.left < other.left + 1 && one.right > other.right - 1;
+    const stop = (block) => blocks.forEach((one) => (one.tabIndex = one === block ? 0 : -1));
+    chart.closest("[role]").setAttribute("role", "group");
+    for (const block of blocks) {
+      block.setAttribute("role", "button");
+      block.setAttribute("aria-label", block.querySelector("title").textContent);
+      block.onclick = () => (stop(block), press(block));
+    }
+    stop(blocks[0]); // a listener for the focus would make the chart itself a stop
+    chart.addEventListener("keydown", (event) => {
+      const block = event.target;
+      const at = box(block);
+      const seen = blocks.filter((one) => one.style.display !== "none");
+      const level = seen.filter((one) => box(one).top === at.top);
+      const near = (down) =>
+        seen.find((one) => {
+          const by = (box(one).top - at.top) * down;
+          return by > 0 && by < 30 && (holds(at, box(one)) || holds(box(one), at));
+        });
+      const keys = {
+        ArrowLeft: () => level[level.indexOf(block) - 1],
+        ArrowRight: () => level[level.indexOf(block) + 1],
+        ArrowUp: () => near(-1),
+        ArrowDown: () => near(1),
+        Enter: () => (press(block), block),
+        " ": () => (press(block), block),
+      };
+      if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const next = keys[event.key]();
+      if (!next) return;
+      stop(next);
+      next.focus();
     });
   }
 

@@ -19,7 +19,8 @@ from modelsummary_ipy.records.view import View
 __all__ = ["Part", "Parts", "markup_detail"]
 
 _NOTHING = Markup("")
-_BARS = re.compile(r" <meter[^>]*></meter>|</td>")
+#: What plain number cells go without: bars, end tags, and the digits of all but billions: these are 2 KB of ResNet-50.
+_BARS = re.compile(r' title="[^"]*"(?!>[\d.]+ [BT]\b)| <meter[^>]*></meter>|</td>')
 #: Elements around sizes that nothing but a style sheet shows, and classes. All text of the user's is escaped there.
 _COLOURS = re.compile(r"</?(?:bdi|span)[^>]*>|(<b) [^>]*(?=>)")
 
@@ -43,7 +44,7 @@ class Part:
         is_open, is_hidden, is_leaf: How it is shown.
         about: What its detail is of.
         key, reads: Its name for the page's script, and the names of what it reads; ``None`` for the row before it.
-        values: Of a layer without layers in it, the numbers that it is ranked by.
+        is_ranked: Whether it is a layer without layers in it, which a number ranks.
         detail: What is shown when it is opened.
         formula, source: The cells of these columns.
     """
@@ -67,16 +68,16 @@ class Part:
     about: str = ""
     key: str = ""
     reads: str | None = None
-    values: str = ""
+    is_ranked: bool = False
     detail: Markup = _NOTHING
     formula: Markup = _NOTHING
     source: str = ""
 
     @property
     def flow(self) -> str:
-        """A line for the page's script, ``"12;3,7;80,4160"``: ``!`` for reading nothing, "" for the row before."""
+        """A line for the page's script, ``"12;3,7;1"``: ``!`` for reading nothing, "" for the row before."""
         reads = "" if self.reads is None else self.reads.replace(" ", ",") or "!"
-        return f"{self.key};{reads};{self.values.replace(' ', ',')}"
+        return f"{self.key};{reads};{'1' if self.is_ranked else ''}"
 
     @property
     def is_notable(self) -> bool:
@@ -90,7 +91,7 @@ class Part:
 
     @property
     def plain_numbers(self) -> Markup:
-        """The number cells without their bars, and without end tags, which HTML can do without."""
+        """The number cells as short as they can be."""
         return Markup(_BARS.sub("", str(self.numbers)))
 
 
@@ -172,7 +173,8 @@ class Parts:
                 for flag in node.flags
             ),
             fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, name or kind,
-            key=str(node.row), reads=self._read_keys(row), values="" if node.num_inside else self._values(row, figures),
+            key=str(node.row), reads=self._read_keys(row),
+            is_ranked=not node.num_inside and row.kind != "op" and row.status == "ran",
             formula=self._formula(row), source=labels.format_source(row, self.view),
         )  # fmt: skip
 
@@ -191,11 +193,6 @@ class Parts:
             return None
         keys = (self.keys.get(index, "") for index in found)
         return " ".join(dict.fromkeys(filter(None, keys)))
-
-    def _values(self, row: Row, figures: labels.Figures) -> str:
-        if row.kind == "op" or row.status != "ran":
-            return ""
-        return " ".join(str(figures.values[column]) for column in self.columns)
 
     def _classes(self, row: Row, node: RowNode) -> str:
         classes = "ms-r"
@@ -239,14 +236,14 @@ class Parts:
 
     def _numbers(self, figures: labels.Figures) -> Markup:
         """The number cells: digits and units alone, so that nothing needs escaping."""
-        values, num_params = figures.values, figures.num_params
         cells: list[str] = []
         for column, text in zip(self.columns, labels.format_numbers(self.view, figures), strict=True):
-            share = _share(values[column], self.whole[column])
-            digits = f' title="{num_params:,}"' if column == "params" and text.endswith(("B", "T")) else ""
-            cells.append(
-                f"<td{digits}>{text} <meter value={share}></meter></td>" if share else f"<td{digits}>{text}</td>"
-            )
+            number = figures.values[column]
+            share = _share(number, self.whole[column])
+            digits = labels.number_in_full(self.view, column, number, text)
+            title = f' title="{digits}"' if digits else ""
+            meter = f" <meter value={share}></meter>" if share else ""
+            cells.append(f"<td{title}>{text}{meter}</td>")
         return Markup("".join(cells))
 
     def _formula(self, row: Row) -> Markup:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelsummary_ipy.display.render.fit import bytes_writer
-from modelsummary_ipy.display.render.formatting import brief
+from modelsummary_ipy.display.render.formatting import brief, in_full
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.training import CATEGORIES, Phase, Point
 
@@ -40,7 +40,8 @@ class StepPicture:
         peak_x: Column of the peak; ``peak_percent`` is its middle in percent of the width.
         peak: ``"1.20 MiB at the backward of c1.0"``.
         heads: Of the table: the phases that ran.
-        lines: Of the table: number of a category (-1 for none), its name, and a cell a phase.
+        lines: Of the table: number of a category (-1 for none), its name, and a cell a phase: its text, and all digits
+            of its bytes.
     """
 
     columns: int
@@ -51,7 +52,7 @@ class StepPicture:
     peak_percent: float
     peak: str
     heads: tuple[str, ...]
-    lines: tuple[tuple[int, str, tuple[str, ...]], ...]
+    lines: tuple[tuple[int, str, tuple[tuple[str, str], ...]], ...]
 
 
 def build_step_picture(story: Story) -> StepPicture | None:
@@ -75,12 +76,14 @@ def build_step_picture(story: Story) -> StepPicture | None:
     peak_x = max(range(len(points)), key=lambda x: points[x].nbytes)
     starts = (next(x for x, point in enumerate(points) if point.phase == phase) for phase in phases)
     highest_of = [max((p for p in step.timeline if p.phase == phase), key=lambda one: one.nbytes) for phase in phases]
-    lines = [(-1, "at", tuple(name_row(story, point.row) for point in highest_of))]
-    lines += [
-        (at, CATEGORIES[at], tuple(write(p.by_category[at]) if p.by_category[at] else "" for p in highest_of))
-        for at in reversed(used)
-    ]
-    lines.append((-1, "all", tuple(write(point.nbytes) for point in highest_of)))
+
+    def cell(nbytes: int) -> tuple[str, str]:
+        text = write(nbytes) if nbytes else ""
+        return text, in_full(nbytes, text, "bytes") if nbytes else ""
+
+    lines = [(-1, "at", tuple((name_row(story, point.row), "") for point in highest_of))]
+    lines += [(at, CATEGORIES[at], tuple(cell(p.by_category[at]) for p in highest_of)) for at in reversed(used)]
+    lines.append((-1, "all", tuple(cell(point.nbytes) for point in highest_of)))
     return StepPicture(
         len(points), tuple(reversed(areas)), tuple(spots),
         tuple((phase, f"{100 * x / len(points):.1f}") for phase, x in zip(phases, starts, strict=True)),

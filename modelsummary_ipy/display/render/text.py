@@ -83,7 +83,7 @@ def _header(story: Story, view: View, width: int | None) -> Iterator[str]:
     if len(given) > 8:
         yield f"  … {formatting.plural(len(given) - 8, 'more input')}"
     yield from _wrap([" · ".join(header.find_totals(story, view))], width, "  ")
-    for head, rest in find_cache_lines(story):
+    for head, rest, _ in find_cache_lines(story):
         yield from _wrap([f"{head}: {rest}"], width, "  ")
     if kinds := header.write_kinds(story, view):
         yield from _wrap([kinds], width, "  ")

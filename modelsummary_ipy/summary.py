@@ -55,8 +55,10 @@ class ModelSummary(Facts, Exports):
         expect: Shapes you declare, by path: ``{"conv0": "B 16 H W", "": "B 10"}``.
         ignore: Ids of rules not to run: ``["grown-map"]``.
         memory: Memory budget of a GPU, which need not be here: ``"24GB"`` or bytes.
-        optimizer: Optimizer of the training step: ``"adamw"``, ``"sgd-single"``, ``"adam-fused"``, a class of
-            ``torch.optim`` or your own one, which is copied.
+            A display has a training step where this or something that the step is made of is given, and where its
+            columns show memory or the backward.
+        optimizer: Optimizer of the training step: ``"adamw"`` (the default), ``"sgd-single"``, ``"adam-fused"``, a
+            class of ``torch.optim`` or your own one, which is copied.
         loss: Loss of the training step, a function of the output and, if it takes two, of a target that is made up. By
             default the model's own, or the sum of what it gives.
         precision, accumulate: Of the training step: ``"as is"``, ``"bf16"``, ``"bf16-mixed"`` or ``"fp16-mixed"``
@@ -93,10 +95,10 @@ class ModelSummary(Facts, Exports):
         expect: Mapping[str, Any] | None = None,
         ignore: Collection[str] = (),
         memory: str | int | None = None,
-        optimizer: Any = "adamw",
+        optimizer: Any = None,
         loss: Callable[..., Any] | None = None,
-        precision: str = "as is",
-        accumulate: int = 1,
+        precision: str | None = None,
+        accumulate: int | None = None,
         context: int | str | None = None,
         trace_once: bool = False,
         observer: Observer | None = None,
@@ -125,11 +127,12 @@ class ModelSummary(Facts, Exports):
 
     # -- how it is shown ----------------------------------------------------------------------------------------------
 
-    def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
+    def _build_story(self, formulas: WhenFormulas = "usual", *, everything: bool = False) -> Story:
         if formulas == "usual" and "formula" in self.view.columns:
             formulas = "always"
-        with_bytes = self.view.needs_step or self.assumed.budget is not None
-        return self.pipeline.shown(self.assumed, formulas, with_bytes=with_bytes)
+        with_step = self.view.needs_step or self.assumed.is_asked
+        with_step |= everything and not self.pipeline.traced.shadow.is_large
+        return self.pipeline.shown(self.assumed, formulas, with_step=with_step)
 
     @property
     def _shown_view(self) -> View:

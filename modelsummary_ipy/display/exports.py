@@ -33,8 +33,8 @@ class Exports(ABC):
         return self.view
 
     @abstractmethod
-    def _build_story(self, formulas: WhenFormulas = "usual") -> Story:
-        """All that is displayed."""
+    def _build_story(self, formulas: WhenFormulas = "usual", *, everything: bool = False) -> Story:
+        """All that is displayed; ``everything``: with a training step also where none was asked for."""
 
     @property
     @abstractmethod
@@ -54,13 +54,13 @@ class Exports(ABC):
         """Return every row and every column as a DataFrame of raw numbers."""
         from modelsummary_ipy.display.render.frame import to_frame
 
-        return to_frame(self._build_story())
+        return to_frame(self._build_story(everything=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that is known as plain values, ready for JSON."""
         from modelsummary_ipy.display.render.frame import to_dict
 
-        return to_dict(self._build_story(), self.error)
+        return to_dict(self._build_story(everything=True), self.error)
 
     def to_text(self, *, formulas: bool = True) -> str:
         """Return the summary as text.
@@ -157,8 +157,8 @@ class Exports(ABC):
             ".html": lambda: self.to_html(standalone=True),
             ".txt": self.to_text,
             ".md": self.to_markdown,
-            ".json": lambda: render_json(self._build_story(), self.error),
-            ".csv": lambda: render_csv(self._build_story()),
+            ".json": lambda: render_json(self._build_story(everything=True), self.error),
+            ".csv": lambda: render_csv(self._build_story(everything=True)),
             ".svg": lambda: self.graph().to_svg(),
             ".mmd": lambda: self.graph().to_mermaid(),
             ".dot": lambda: self.graph().to_dot(),

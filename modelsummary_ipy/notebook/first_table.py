@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import weakref
 from collections.abc import Iterator
@@ -94,7 +95,9 @@ class FirstTable:
         before, is_shown = expected[1], summary.pipeline.takes_longer_than(_PATIENCE_SECONDS)
         with keeping_rows():  # an interrupt ends the search, and the page says so
             if is_shown:
-                text, page = summary.to_text(formulas=False), summary.to_html(formulas=False, packed=False)
+                first = copy.copy(summary)
+                first.assumed = summary.assumed.unasked  # a training step comes after the table
+                text, page = first.to_text(formulas=False), first.to_html(formulas=False, packed=False)
                 keep = f"{read_script()}(document.currentScript && document.currentScript.parentElement);"
                 data = {"text/html": f"{page}{_GOES_ON}<script>{keep}</script>", "text/plain": text}
                 self._show_in_place(data, is_new=True)

@@ -62,7 +62,9 @@ class SummaryMagics(Magics):
     mode = CaselessStrEnum(_MODES, "same", help="Mode the model is traced in.").tag(config=True)
     engine = CaselessStrEnum(_ENGINES, "auto", help="What traces the model.").tag(config=True)
     device = Unicode("", help="Device of the trace; empty for the model's own.").tag(config=True)
-    optimizer = CaselessStrEnum(OPTIMIZERS, "adamw", help="Optimizer of the training step.").tag(config=True)
+    optimizer = CaselessStrEnum(
+        OPTIMIZERS, None, allow_none=True, help="Optimizer of a training step that every summary traces."
+    ).tag(config=True)
     memory = Unicode("", help="Memory budget: 24GB.").tag(config=True)
     formula_seconds = Float(
         1.5, min=0, help="Seconds for formulas and which sizes work, besides those that the first trace took."
@@ -253,9 +255,9 @@ class SummaryMagics(Magics):
             "engine": options.engine or self.engine,
             "ignore": ignore,
             "memory": options.memory or self.memory or None,
-            "optimizer": read_optimizer_name(options.optimizer or self.optimizer, names),
-            "precision": options.precision or PRECISIONS[0],
-            "accumulate": 1 if options.accumulate is None else options.accumulate,
+            "optimizer": read_optimizer_name(options.optimizer, names) if options.optimizer else self.optimizer,
+            "precision": options.precision,
+            "accumulate": options.accumulate,
             "loss": evaluate(options.loss, names) if options.loss else None,
             "context": options.context,
             "trace_once": options.trace_once,

@@ -60,12 +60,19 @@ class Assumptions(NamedTuple):
         budget: Bytes there are, ``None`` if not requested.
         budget_text: The budget as it is shown, in the unit in which it was typed: ``"24 GB"``.
         context: Length of the context to measure, ``None`` if not requested.
+        is_asked: Whether the step was asked for: a budget was given, or something of what it is made of.
     """
 
     step: StepSettings
     budget: int | None = None
     budget_text: str = ""
     context: int | None = None
+    is_asked: bool = False
+
+    @property
+    def unasked(self) -> Assumptions:
+        """The same for a table that comes before all that is asked for is traced."""
+        return self._replace(budget=None, budget_text="", context=None, is_asked=False)
 
 
 def read_assumptions(
@@ -88,6 +95,8 @@ def read_assumptions(
     length = read_context(context)
     base = base or Assumptions(StepSettings(read_optimizer("adamw")))
     base = base if length is None else base._replace(context=length)
+    if any(value is not None for value in (memory, optimizer, loss, precision, accumulate)):
+        base = base._replace(is_asked=True)
     step = base.step
     if optimizer is not None:
         step = step._replace(optimizer=read_optimizer(optimizer, model))

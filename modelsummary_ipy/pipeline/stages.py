@@ -181,18 +181,16 @@ class Pipeline(Findings):
 
     def memory(self, assumed: Assumptions) -> Memory:
         """Where the memory goes; with a budget, the largest batch that fits it, found by tracing."""
-        return self._remember(self._memories, assumed, partial(self._estimate_memory, assumed))
+        return self._remember(self._memories, assumed, partial(self._estimate_training, assumed))
 
-    def _estimate_memory(self, assumed: Assumptions) -> Memory:
+    def _estimate_memory(self, assumed: Assumptions, step: Training) -> Memory:
         cost = self.weighed.costs.get(0)
         about = cost is not None and cost.approximate
-        memory = estimate_memory(
-            self.measured,
-            self.training(assumed.step),
-            approximate=about,
-            budget=assumed.budget,
-            budget_text=assumed.budget_text,
-        )
+        budget, text = assumed.budget, assumed.budget_text
+        return estimate_memory(self.measured, step, approximate=about, budget=budget, budget_text=text)
+
+    def _estimate_training(self, assumed: Assumptions) -> Memory:
+        memory = self._estimate_memory(assumed, self.training(assumed.step))
         if assumed.budget is None:
             return memory
         size, retracer = self.batch.base.get("B"), self.batch.retracer
@@ -262,29 +260,31 @@ class Pipeline(Findings):
     def known(self, assumed: Assumptions) -> Story:
         """The trace with its flags, and what else was computed before."""
         computed = vars(self)
-        counted = computed.get("weighed") or computed.get("counted")
-        return self._build_story(assumed, counted, self._memories.get(assumed), self._steps.get(assumed.step))
+        counted, memory = computed.get("weighed") or computed.get("counted"), self._memories.get(assumed)
+        if memory is None and "weighed" in computed:
+            memory = self._estimate_memory(assumed, Training(optimizer=assumed.step.optimizer.name))
+        return self._build_story(assumed, counted, memory, self._steps.get(assumed.step))
 
-    def shown(self, assumed: Assumptions, formulas: WhenFormulas, *, with_bytes: bool) -> Story:
+    def shown(self, assumed: Assumptions, formulas: WhenFormulas, *, with_step: bool) -> Story:
         """All that is displayed.
 
         Args:
             assumed: What the memory estimate assumes.
             formulas: When to find formulas; those found before are there in any case.
-            with_bytes: Whether to measure bytes also where the first trace did without.
+            with_step: Whether to trace a training step, and to measure bytes also where the first trace did without.
         """
         if formulas == "always":
             self.found  # noqa: B018  # computes them
         with showing_progress("flags", self.model()):
             try:
-                return self._show(assumed, formulas, with_bytes=with_bytes)
+                return self._show(assumed, formulas, with_step=with_step)
             except KeyboardInterrupt:
                 if not keeps_rows():
                     raise
                 self._is_closed, self._stopped = True, _INTERRUPTED
-                return self._show(assumed, formulas, with_bytes=with_bytes)
+                return self._show(assumed, formulas, with_step=with_step)
 
-    def _show(self, assumed: Assumptions, formulas: WhenFormulas, *, with_bytes: bool) -> Story:
+    def _show(self, assumed: Assumptions, formulas: WhenFormulas, *, with_step: bool) -> Story:
         with self._time.spent():
             self._judged  # noqa: B018  # what is computed here is computed within the time
             if formulas == "usual" and self.is_short:
@@ -292,10 +292,12 @@ class Pipeline(Findings):
                 if assumed.context is not None:
                     self.cache_in_time  # noqa: B018  # the same
             self.error  # noqa: B018  # explains a failure, which may fail too
-        if with_bytes or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
-            counted, memory, training = self.weighed, self.memory(assumed), self._steps.get(assumed.step)
+        if with_step or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
+            counted, none = self.weighed, Training(optimizer=assumed.step.optimizer.name)
+            memory = self.memory(assumed) if with_step else self._estimate_memory(assumed, none)
         else:
-            counted, memory, training = self.counted, None, None
+            counted, memory = self.counted, None
+        training = self._steps.get(assumed.step) if with_step else None
         self.context(assumed.context, assumed.budget)
         return self._build_story(assumed, counted, memory, training)
 

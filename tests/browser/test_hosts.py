@@ -58,7 +58,7 @@ KEPT_BY_GITHUB = {
 def summary() -> ModelSummary:
     model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=5), nn.Sequential(nn.Conv2d(16, 32, 3), nn.ReLU()))
     model[0].weight.requires_grad_(False)
-    return ModelSummary(model, Size("B=2 3 H=64 W=48"))
+    return ModelSummary(model, Size("B=2 3 H=64 W=48"), optimizer="adamw")
 
 
 @pytest.fixture(scope="module")

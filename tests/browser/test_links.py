@@ -15,7 +15,7 @@ from tests.browser.test_flow import open_model, read_ranking
 
 @pytest.fixture
 def root(page: Page) -> Locator:
-    return open_model(page, models.UNet(), (1, 1, 32, 32))
+    return open_model(page, models.UNet(), (1, 1, 32, 32), optimizer="adamw")
 
 
 def marked(root: Locator) -> list[str]:

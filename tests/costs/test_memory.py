@@ -18,6 +18,7 @@ from modelsummary_ipy.costs.memory import find_largest_batch, read_budget
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.summary import Memory
+from modelsummary_ipy.records.view import View
 from modelsummary_ipy.summary import ModelSummary
 from tests.byte_models import MODELS, Does, block, conv_net, trace_bytes
 
@@ -450,3 +451,37 @@ def test_what_does_not_fit_is_named_with_the_place_that_needs_most() -> None:
 def test_a_model_that_trains_nothing_is_told_whether_it_runs() -> None:
     ms = ModelSummary(nn.Linear(100, 100).requires_grad_(False), (8, 100), memory="50 KB")
     assert "running fits 50 KB: 46.8 KB; largest batch 12" in " ".join(ms.to_text().split())
+
+
+def test_a_step_is_traced_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelsummary_ipy.pipeline import stages
+
+    steps: list[Any] = []
+
+    def trace_step(*args: Any) -> Any:
+        steps.append(args)
+        return original(*args)
+
+    original = stages.trace_step
+    monkeypatch.setattr(stages, "trace_step", trace_step)
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    plain = ModelSummary(net, (3, 4))
+    assert "to run" in plain.to_text()
+    assert "to train" not in plain.to_html(packed=False)
+    assert "show(optimizer=&#39;adamw&#39;) traces one" in plain.to_html(packed=False)
+    assert steps == []
+    asking: tuple[dict[str, Any], ...] = (
+        {"memory": "1GB"}, {"optimizer": "adamw"}, {"precision": "bf16-mixed"}, {"accumulate": 2},
+        {"loss": nn.CrossEntropyLoss()},
+    )  # fmt: skip
+    for number, asked in enumerate(asking):
+        page = ModelSummary(net, (3, 4), **asked).to_html(packed=False)
+        assert "to train" in page, asked
+        assert "traces one" not in page
+        assert len(steps) > number
+    before = len(steps)
+    columns = ModelSummary(net, (3, 4))
+    columns.view = View(columns=("macs", "train"))
+    assert "to train" in columns.to_text()
+    assert ModelSummary(net, (3, 4)).to_dict()["memory"]["training_bytes"] == plain.memory.training_bytes
+    assert len(steps) == before + 3

@@ -75,6 +75,14 @@ def test_rows_and_flags_come_first_and_are_replaced_by_the_whole(kernel: tuple[B
     assert all(LIMIT in text for text in whole["data"].values())
 
 
+def test_a_training_step_comes_after_the_table(kernel: tuple[BlockingKernelClient, bool]) -> None:
+    client, is_slow = kernel
+    *first, whole = run(client, "%summary net (2, 1, 10, 10) --memory 1GB")
+    assert len(first) == is_slow
+    assert all("to run" in one["data"]["text/plain"] and "to train" not in one["data"]["text/plain"] for one in first)
+    assert "to train (adamw); fits 1 GB" in whole["data"]["text/plain"]
+
+
 def test_the_summary_is_what_the_cell_returns(kernel: tuple[BlockingKernelClient, bool]) -> None:
     client, _ = kernel
     run(client, "%summary net (2, 1, 10, 10)")

@@ -93,7 +93,7 @@ def test_the_line_of_another_method_names_it(shell: Any) -> None:
     two = shell.user_ns["two"] = Two()
     form = ModelSummary(two, Size("3 5"), method="encode").form(name="two")
     assert form.line == "%summary two.encode (3, 5)"
-    assert run(shell, form.line).to_html() == form.summary.to_html()
+    assert run(shell, form.line).to_text() == form.summary.to_text()
 
 
 def test_a_form_begins_with_the_options_of_its_summary() -> None:

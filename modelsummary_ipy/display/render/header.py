@@ -152,7 +152,7 @@ def total_in_full(story: Story, view: View, what: str) -> str:
     return ", ".join(full for number, unit in numbers if number and (full := in_full(number, text, unit)))
 
 
-def find_memory_parts(story: Story) -> list[tuple[str, str, str]]:
+def find_memory_parts(story: Story, view: View) -> list[tuple[str, str, str]]:
     """Where the memory goes, a line per kind: its name, how much, and all digits of that."""
     memory = story.memory
     if memory is None:
@@ -162,16 +162,22 @@ def find_memory_parts(story: Story) -> list[tuple[str, str, str]]:
         ("kept for the backward pass", memory.activation_bytes), ("gradients", memory.gradient_bytes),
         (f"optimizer state ({plain(memory.optimizer)})", memory.optimizer_bytes),
         ("peak of live tensors in the forward", memory.forward_peak_bytes),
-        (f"peak of a training step{find_peak_place(story)}", memory.peak_bytes),
     ]  # fmt: skip
-    if story.training is not None and story.training.reserved_bytes is not None:
-        parts.append(("reserved by CUDA's caching allocator, an estimate", story.training.reserved_bytes))
+    step, peak = story.training, "peak of a training step"
+    is_traced = step is not None or memory.peak_bytes is not None
+    if is_traced:
+        parts.append((f"{peak}{find_peak_place(story)}", memory.peak_bytes))
+    if step is not None and step.reserved_bytes is not None:
+        parts.append(("reserved by CUDA's caching allocator, an estimate", step.reserved_bytes))
     write = bytes_writer(memory)
-    return [
+    found = [
         (name, "unknown", "") if value is None else (name, text := write(value), in_full(value, text, "bytes"))
         for name, value in parts
         if value != 0
     ]
+    how = f"--optimizer {memory.optimizer}" if view.from_magic else f"show(optimizer={memory.optimizer!r})"
+    can_train = not is_traced and story.trace.engine == "fake" and story.trainable_params
+    return [*found, (peak, f"{plain(how)} traces one", "")] if can_train else found
 
 
 def find_totals(story: Story, view: View) -> tuple[str, ...]:

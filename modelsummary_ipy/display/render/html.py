@@ -238,7 +238,7 @@ def _totals(story: Story, view: View, outline: Outline) -> list[_Total]:
             totals.append(_Total(number, rest, digits, label, bars, shares, largest=largest, kinds=kinds))
     memory = header.find_memory(story)
     if memory:
-        parts = tuple(Share(name, value, "", digits) for name, value, digits in header.find_memory_parts(story))
+        parts = tuple(Share(name, value, "", digits) for name, value, digits in header.find_memory_parts(story, view))
         number, _, rest = memory.partition(" to ")
         step = build_step_picture(story)
         what, label = ("held", "what stands at the peak, by layer")

@@ -36,11 +36,11 @@ def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> Summ
         "expect": request.expect,
         "ignore": request.ignore,
         "loss": assumed.step.loss,
-        "accumulate": assumed.step.accumulate,
+        "accumulate": assumed.step.accumulate if assumed.step.accumulate > 1 else None,
     }
 
     def make(inputs: ModelInputs, **keywords: Any) -> ModelSummary:
-        if keywords["optimizer"] == assumed.step.optimizer.name:  # it may be a class of the user's own
+        if keywords.get("optimizer") == assumed.step.optimizer.name:  # it may be a class of the user's own
             keywords["optimizer"] = assumed.step.optimizer
         return type(summary)(alive, inputs, **{**fixed, **keywords})
 

@@ -58,12 +58,15 @@ def write_moved(before: ModelSummary | None, after: ModelSummary, changes: Compa
         return ""
     old, new = before.story, after.story
     parts = []
-    totals = (
+    totals = [
         ("parameters", old.total_params, new.total_params, format_count),
         ("MACs", before.total_mult_adds, after.total_mult_adds, format_short),
-        ("to run", before.memory.inference_bytes, after.memory.inference_bytes, format_bytes),
-        ("to train", before.memory.training_bytes, after.memory.training_bytes, format_bytes),
-    )
+    ]
+    if old.memory is not None and new.memory is not None:
+        totals += [
+            ("to run", old.memory.inference_bytes, new.memory.inference_bytes, format_bytes),
+            ("to train", old.memory.training_bytes, new.memory.training_bytes, format_bytes),
+        ]
     for name, was, now, write in totals:
         if was is not None and now is not None and was != now:
             times = f" (× {now / was:.3g})" if was else ""

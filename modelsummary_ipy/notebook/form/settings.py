@@ -57,9 +57,11 @@ class Settings:
 
     def keywords(self) -> dict[str, Any]:
         """The keywords of ``ModelSummary`` that they are."""
-        keywords: dict[str, Any] = {
-            "mode": self.mode, "engine": self.engine, "optimizer": self.optimizer, "precision": self.precision,
-        }  # fmt: skip
+        keywords: dict[str, Any] = {"mode": self.mode, "engine": self.engine}
+        if self.optimizer != _USUAL[2]:
+            keywords["optimizer"] = self.optimizer
+        if self.precision != _USUAL[3]:
+            keywords["precision"] = self.precision
         if self.device:
             keywords["device"] = self.device
         if self.memory:

@@ -43,7 +43,7 @@ _THREADS = "formulas and sizes that work are not searched: what fails in a threa
 
 
 class Found(NamedTuple):
-    """Formulas and constraints, see ``Story``, and the sizes between two limits, by dim."""
+    """Formulas and constraints, see ``Story``, and the sizes that work, by dim."""
 
     outputs: FormulaTable
     inputs: FormulaTable
@@ -199,7 +199,7 @@ class Findings:
 
     @property
     def ranges(self) -> Mapping[str, range]:
-        """The sizes between two limits, by dim, as far as they were found before."""
+        """The sizes that work, by dim, as far as limits or a step were found before; see ``Constraint``."""
         found: Found | None = vars(self).get("found") or vars(self).get("found_in_time")
         return found.ranges if found is not None else {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
@@ -16,7 +16,10 @@ from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors
 from modelsummary_ipy.tracing.retracer import Retracer
 
-__all__ = ["Constraint", "find_constraints"]
+__all__ = ["NO_LIMIT", "Constraint", "find_constraints"]
+
+#: Where the range of a dim stops that no limit above was found for.
+NO_LIMIT = 1 << 30
 
 #: Above this no limit is searched: tables of positions are shorter.
 _LARGEST = 200_000
@@ -30,7 +33,7 @@ class Constraint:
     Attributes:
         text: As it is displayed: ``"T ≤ 512"``.
         failed_at: The nearest sizes that were tried and failed, and why: ``(("T = 513", reason),)``.
-        ranges: The sizes between two limits, by dim: ``{"T": range(1, 513)}``.
+        ranges: The sizes that work, by dim: ``{"T": range(1, 513)}``, ``{"H": range(16, NO_LIMIT, 16)}``.
     """
 
     text: str
@@ -85,12 +88,12 @@ class _Finder:
         """Return whether the model was traced and failed; a trace that was stopped is neither."""
         return all(size > 0 for size in sizes.values()) and self._retracer.at(sizes).failed
 
-    def _build(self, text: str, *sizes: dict[str, int]) -> Constraint:
+    def _build(self, text: str, *sizes: dict[str, int], ranges: Mapping[str, range] | None = None) -> Constraint:
         failed = []
         for at in sizes:
             where = ", ".join(f"{name} = {size}" for name, size in at.items())
             failed.append((where, self._retracer.at(at).reason))
-        return Constraint(text, tuple(failed))
+        return Constraint(text, tuple(failed), ranges or {})
 
     def _step(self, name: str) -> int:
         return self._samples.strides.get(name, 1)
@@ -108,7 +111,8 @@ class _Finder:
                 evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
         for (step, rest), names in groups.items():
             what = _join([f"{name} - {rest}" if rest else name for name in names])
-            yield self._build(f"{what} divisible by {step}", evidence[names[0]])
+            ranges = dict.fromkeys(names, range(rest or step, NO_LIMIT, step))
+            yield self._build(f"{what} divisible by {step}", evidence[names[0]], ranges=ranges)
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
@@ -124,15 +128,16 @@ class _Finder:
             outside = [] if high is None else [{name: high + self._step(name)}]
             outside += [] if low is None else [{name: low - self._step(name)}]
             if high is None:
-                yield self._build(f"{what} ≥ {low}", *outside)
-                continue
-            text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
+                text = f"{what} ≥ {low}"
+            else:
+                text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
             ranges = {name: self._range(name, low, high) for name in names}
-            yield replace(self._build(text, *outside), ranges=ranges)
+            yield self._build(text, *outside, ranges=ranges)
 
-    def _range(self, name: str, low: int | None, high: int) -> range:
+    def _range(self, name: str, low: int | None, high: int | None) -> range:
         step = self._step(name)
-        return range(low if low is not None else (high % step or step), high + 1, step)
+        start = low if low is not None else (high or step) % step or step
+        return range(start, NO_LIMIT if high is None else high + 1, step)
 
     def _find_upper_limits(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -275,7 +280,8 @@ class _Finder:
             return
         training = any(fact.training for fact in self._trace.modules)
         works_in_eval = training and self._retracer.at({name: tried}, training=False).works
-        yield self._build(f"{name} > {smallest - 1}{' in train mode' if works_in_eval else ''}", {name: smallest - 1})
+        text = f"{name} > {smallest - 1}{' in train mode' if works_in_eval else ''}"
+        yield self._build(text, {name: smallest - 1}, ranges={name: range(smallest, NO_LIMIT)})
 
     def _find_fixed(self, name: str) -> Iterable[Constraint]:
         size = self._base[name]

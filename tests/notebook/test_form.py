@@ -329,6 +329,39 @@ def test_sizes_that_work_are_sliders_where_they_have_two_ends() -> None:
     assert isinstance(form.fields.dims.fields["H"], widgets.BoundedIntText)
 
 
+class Halved(nn.Module):
+    """What is pooled and upsampled again is added to what was not: an even side alone works."""
+
+    def forward(self, x: Any) -> Any:
+        return x + nn.functional.interpolate(nn.functional.max_pool2d(x, 2), scale_factor=2)
+
+
+@pytest.mark.parametrize(
+    ("net", "limit", "least", "step"),
+    [(nn.Conv2d(3, 4, 5), "H and W ≥ 5", 5, 1), (Halved(), "H and W divisible by 2", 2, 2)],
+)
+def test_a_number_field_keeps_to_the_limit_and_the_step_that_are_known(
+    net: nn.Module, limit: str, least: int, step: int
+) -> None:
+    import ipywidgets as widgets
+
+    form = ModelSummary(net, Size("B=2 3 H=8 W=8")).form()
+    assert limit in form.summary.constraints
+    height, batch = (form.fields.dims.fields[name] for name in ("H", "B"))
+    assert type(height) is widgets.BoundedIntText
+    assert (height.min, height.step) == (least, step)
+    assert (batch.min, batch.step) == (1, 1)
+    height.value = 1  # as a browser does that does not look at the smallest
+    assert form.wait(30)
+    assert height.value == least
+    assert form.summary.error is None
+    change(form, f"B=2, 3, H={least - 1}, W=8")  # the text says what is wanted, whatever works
+    assert form.summary.error is not None
+    assert (height.value, height.min, height.step) == (least - 1, 1, 1)
+    change(form, "B=2, 3, H=8, W=8")
+    assert (height.min, height.step) == (least, step)
+
+
 def test_the_peak_of_the_training_step_and_its_share_of_the_budget_are_in_the_form(form: SummaryForm) -> None:
     from modelsummary_ipy.display.render.formatting import format_bytes
 

@@ -1,4 +1,4 @@
-"""The dims of a form's sizes: a slider where the sizes that work have two ends, a number field otherwise."""
+"""The dims of a form's sizes: a slider where the sizes that work have two ends, else a number field within them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from modelsummary_ipy.shapes.constraints import NO_LIMIT
+
 __all__ = ["DimFields"]
 
-_LARGEST = 1 << 30
+_ANY = range(1, NO_LIMIT)
 _STYLE = {"description_width": "initial"}
 
 
@@ -22,7 +24,7 @@ class DimFields:
     Attributes:
         box: The widget that holds the fields.
         fields: The field in use, by name.
-        ranges: The sizes that work, by name, where they have two ends.
+        ranges: The sizes that work, by name, where a limit or a step of them is known.
     """
 
     def __init__(self, changed: Callable[[str, int], None]) -> None:
@@ -39,7 +41,7 @@ class DimFields:
         return [*self._spare[False], *self._spare[True]]
 
     def learn(self, ranges: Mapping[str, range], *, failed: bool) -> None:
-        """Show sliders over the sizes that work, as the last run found them; what it did not find stays.
+        """Keep to the sizes that work, as the last run found them; what it did not find stays.
 
         Args:
             ranges: By name.
@@ -54,17 +56,17 @@ class DimFields:
         self.show(numbers)
 
     def show(self, numbers: Mapping[str, int]) -> None:
-        """Show a field for each of these dims; a number outside the sizes that work has no slider."""
+        """Show a field for each of these dims; a number outside the sizes that work is kept to none."""
         before, self._quiet = self._quiet, True
         found: dict[str, Any] = {}
         for name, number in numbers.items():
-            sizes = self.ranges.get(name, range(0))
-            is_slider = number in sizes and len(sizes) > 1
+            sizes = self.ranges.get(name, _ANY)
+            sizes = sizes if number in sizes else _ANY
+            is_slider = sizes.stop != NO_LIMIT and len(sizes) > 1
             field = self.fields.get(name)
             if field is None or isinstance(field, widgets.IntSlider) != is_slider:
                 field = self._spare[is_slider].pop() if self._spare[is_slider] else self._make(is_slider)
-            if is_slider:
-                _limit(field, sizes)
+            _limit(field, sizes)
             field.description, field.value = name, min(number, field.max)
             found[name] = field
         for field in self.fields.values():
@@ -79,7 +81,7 @@ class DimFields:
         if is_slider:
             field = widgets.IntSlider(style=_STYLE, layout={"width": "300px"})
         else:
-            field = widgets.BoundedIntText(value=1, min=1, max=_LARGEST, style=_STYLE, layout={"width": "110px"})
+            field = widgets.BoundedIntText(value=1, style=_STYLE, layout={"width": "110px"})
         field.observe(lambda change: self._quiet or self._changed(field.description, field.value), names="value")
         return field
 

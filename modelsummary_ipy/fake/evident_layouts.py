@@ -117,6 +117,10 @@ def _multiply_matrices(one: Any, other: Any) -> Layout | None:
     return _multiply(one, other) if isinstance(one, Tensor) and one.dim() == 2 else None
 
 
+def _multiply_batches(one: Any, other: Any) -> Layout | None:
+    return _multiply(one, other) if isinstance(one, Tensor) and one.dim() == 3 else None
+
+
 def _multiply_add(bias: Any, one: Any, other: Any) -> Layout | None:
     made = _multiply_matrices(one, other)
     if made is None or not isinstance(bias, FakeTensor) or bias.shape != (made.size[1],):
@@ -153,10 +157,10 @@ def _view(data: Any, size: Any) -> Layout | None:
     if not is_standard(data) or data.numel() == 0 or not all(type(side) is int for side in size):
         return None
     known = math.prod(side for side in size if side != -1)
-    if known < 1 or min(size, default=1) < -1:
+    if known < 1 or min(size, default=1) < -1 or list(size).count(-1) > 1:
         return None
     size = [data.numel() // known if side == -1 else side for side in size]
-    return _new(size, data.dtype) if math.prod(size) == data.numel() and size.count(-1) == 0 else None
+    return _new(size, data.dtype) if math.prod(size) == data.numel() else None
 
 
 def _place(data: Any, dim: int, *, more: int = 0) -> int | None:
@@ -234,7 +238,7 @@ _EVIDENT: dict[Any, Callable[..., Layout | None]] = {
     _ATEN.pow.Tensor_Scalar: _keep,
     **{getattr(_ATEN, name).Tensor: _combine for name in ("add", "sub", "mul", "div")},
     _ATEN.mm.default: _multiply_matrices,
-    _ATEN.bmm.default: _multiply,
+    _ATEN.bmm.default: _multiply_batches,
     _ATEN.addmm.default: _multiply_add,
     _ATEN.embedding.default: _look_up,
     _ATEN.cat.default: _join,

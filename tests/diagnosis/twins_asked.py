@@ -2010,3 +2010,75 @@ class PrototypesT(Prototypes):
     def forward(self, support, query):
         s, q = self.enc(support), self.enc(query)
         return ((q[:, None] - s) ** 2).sum(-1)
+
+
+class StateWithItsLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(8, 6, batch_first=True), nn.Linear(12, 3)
+
+    def forward(self, x):
+        steps, (h, _) = self.rnn(x)
+        return self.out(torch.cat([h, steps[:, -1]], 1))
+
+
+@twin(StateWithItsLayers, (4, 10, 8), reason="the state of 'rnn' has a dim of its layers")
+class StateWithItsLayersT(StateWithItsLayers):
+    def forward(self, x):
+        steps, (h, _) = self.rnn(x)
+        return self.out(torch.cat([h[-1], steps[:, -1]], 1))
+
+
+class BilinearWidths(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(10, 16), nn.Linear(12, 24)
+        self.both = nn.Bilinear(16, 16, 8)
+
+    def forward(self, a, b):
+        return self.both(self.left(a), self.right(b))
+
+
+@twin(BilinearWidths, (3, 10), (3, 12), reason="expects 16 as its input 2")
+class BilinearWidthsT(BilinearWidths):
+    def __init__(self):
+        super().__init__()
+        self.both = nn.Bilinear(16, 24, 8)
+
+
+class QueryStepsForKeys(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k = nn.Linear(32, 32), nn.Linear(24, 32)
+
+    def forward(self, x, memory):
+        b, t, _ = x.shape
+        q = self.q(x).view(b, t, 4, 8).transpose(1, 2)
+        k = self.k(memory).view(b, t, 4, 8).transpose(1, 2)
+        return (q @ k.transpose(-2, -1)).softmax(-1)
+
+
+@twin(QueryStepsForKeys, (2, 10, 32), (2, 7, 24), reason="is not 2 × 10 × 4 × 8")
+class QueryStepsForKeysT(QueryStepsForKeys):
+    def forward(self, x, memory):
+        b, t, _ = x.shape
+        q = self.q(x).view(b, t, 4, 8).transpose(1, 2)
+        k = self.k(memory).view(b, -1, 4, 8).transpose(1, 2)
+        return (q @ k.transpose(-2, -1)).softmax(-1)
+
+
+class ComplexSpectrum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, wave):
+        spectrum = torch.fft.rfft(wave.unfold(1, 32, 16))
+        return self.conv(spectrum.unsqueeze(1))
+
+
+@twin(ComplexSpectrum, (2, 128), reason="got complex64")
+class ComplexSpectrumT(ComplexSpectrum):
+    def forward(self, wave):
+        spectrum = torch.fft.rfft(wave.unfold(1, 32, 16)).abs()
+        return self.conv(spectrum.unsqueeze(1))

@@ -272,7 +272,8 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
         other = [draw(st.sampled_from([side, side, 1])) for side in size[draw(st.integers(0, len(size))) :]]
         return data, draw(st.sampled_from([2, 0.5, True, _draw_tensor(draw, other)]))
     if name in ("mm", "bmm", "addmm"):
-        rows, inner, columns, *batch = (draw(st.integers(1, 4)) for _ in range(4 if name == "bmm" else 3))
+        ranks = (2, 3, 3, 3, 4) if name == "bmm" else (2, 2, 2, 3)
+        rows, inner, columns, *batch = (draw(st.integers(1, 4)) for _ in range(1 + draw(st.sampled_from(ranks))))
         one, other = _draw_tensor(draw, [*batch, rows, inner]), _draw_tensor(draw, [*batch, inner, columns])
         return (_draw_tensor(draw, [columns]), one, other) if name == "addmm" else (one, other)
     if name == "embedding":
@@ -281,7 +282,9 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
         return [_draw_tensor(draw, size) for _ in range(draw(st.integers(1, 3)))], draw(dim)
     if name in ("view", "_unsafe_view"):
         flat = [-1] if draw(st.booleans()) else [data.numel(), 1]
-        return data, draw(st.sampled_from([flat, [1, *size], [*size[:-2], -1], [*reversed(size)], [1, -1, 1], [7]]))
+        return data, draw(
+            st.sampled_from([flat, [1, *size], [*size[:-2], -1], [*reversed(size)], [1, -1, 1], [7], [-1, -1]])
+        )
     if name == "select":
         return data, draw(dim), draw(st.integers(-3, 3))
     return {"transpose": (data, draw(dim), draw(dim)), "unsqueeze": (data, draw(dim)), "pow": (data, 2)}.get(

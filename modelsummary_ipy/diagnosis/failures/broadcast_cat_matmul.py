@@ -34,7 +34,7 @@ from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stri
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, SIZED_FACTORIES
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, RECURRENTS, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
@@ -266,6 +266,11 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     first = ctx.operands[0]
     small, big, at = (x, first, place) if x.rank < first.rank else (first, x, 0)
     reason = f"{write_shape(small.shape)} has {small.rank} dims, {write_shape(big.shape)} has {big.rank}"
+    giver = ctx.flow.producer(big.link)
+    is_state = giver is not None and giver.type_name in RECURRENTS and big.link is not None and big.link.leaf > 0
+    if is_state and giver is not None and big.shape[1:] == small.shape:
+        reason += f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
+        return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, ctx.operands.index(big), "{}[-1]"))
     for axis in range(big.rank):
         grown = (*small.shape[:axis], 1, *small.shape[axis:])
         if len(grown) == big.rank and all(

@@ -110,7 +110,9 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
     elif odd.is_input:
         reason += "; it is the model's input"
     position = data.index(odd) if ctx.call.kind == "module" else ctx.operands.index(odd)
-    fix = fix_argument(ctx, f"{{}}{cast(wanted)}", position=position)
+    # A cast would keep the real part alone, with a warning.
+    change = ".abs()" if odd.spec.dtype.startswith("complex") else cast(wanted)
+    fix = fix_argument(ctx, f"{{}}{change}", position=position)
     candidates = retype_input(ctx, odd, wanted) if odd.spec.dtype != "bool" else ()
     return Diagnosis(reason, f"{wanted}, as the weights are" if weights else "one dtype", fix, candidates=candidates)
 

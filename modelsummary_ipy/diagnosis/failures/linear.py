@@ -21,6 +21,8 @@ _FLATTENERS = frozenset({"flatten", "Flatten", "view", "reshape", "_unsafe_view"
 
 def explain_linear(ctx: FailureContext) -> Diagnosis | None:
     """Explain a Linear whose input's last dim is not ``in_features``."""
+    if ctx.function == "bilinear":
+        return _explain_bilinear(ctx)
     found = _read(ctx)
     if found is None:
         return None
@@ -34,6 +36,18 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
         or _explain_flattened(ctx, x, taken, expected)
         or _explain_features(ctx, x, taken, expected)
     )
+
+
+def _explain_bilinear(ctx: FailureContext) -> Diagnosis | None:
+    for number, x in enumerate(ctx.data[:2], 1):
+        taken = ctx.setting(f"in{number}_features")
+        if isinstance(taken, int) and x.shape and x.shape[-1] != taken:
+            reason = (
+                f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features, {ctx.owner} expects {taken} as its input {number}"
+            )
+            fix = fix_module(ctx, **{f"in{number}_features": x.shape[-1]})
+            return Diagnosis(reason, f"last dim = {taken} (in{number}_features)", fix)
+    return None
 
 
 def _read(ctx: FailureContext) -> tuple[Operand, int] | None:

@@ -21,6 +21,7 @@ from modelsummary_ipy.diagnosis.failures.measures import dim_of, product_from
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_axis", "explain_reshape", "explain_split"]
@@ -157,6 +158,8 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     channels = 1 if x.rank > 3 else x.rank - 1
     if -1 not in wanted and x.rank > 1 and fixed * x.shape[channels] % x.numel == 0 and wanted[0] == x.shape[0]:
         fix = fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
+    if -1 not in wanted and fixed and (mended := _name_own_size(ctx, x, wanted)):
+        fix = mended
     if len(wanted) == 2 and x.rank > 2:
         fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)"))
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)
@@ -165,6 +168,24 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
             fix = fix + set_value(reader.path, layer)
     measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
     return Diagnosis(f"{came} {verb}", write_shape(wanted), fix, GROW, (measure, fixed))
+
+
+def _name_own_size(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Candidate:
+    """Write -1 for the one size of the target that another tensor has: the steps of the query for those of the key."""
+    shared = [
+        axis
+        for axis in range(1, min(x.rank, len(wanted)))
+        if wanted[axis] != x.shape[axis] and wanted[:axis] == x.shape[:axis]
+        and math.prod(wanted) // max(wanted[axis], 1) * x.shape[axis] == x.numel
+    ]  # fmt: skip
+    if len(shared) != 1:
+        return NOTHING
+
+    def edit(items: list[str], write: Any) -> str | None:
+        at = shared[0] + 1
+        return None if len(items) != len(wanted) + 1 else str(write("\0".join([*items[:at], "-1", *items[at + 1 :]])))
+
+    return fix_line(ctx, change_operation(ctx.line, ctx.function, edit))
 
 
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:

@@ -24,9 +24,8 @@ from modelsummary_ipy.tracing.watch import watch_calls
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from modelsummary_ipy.isolation.shadow import Mode
     from modelsummary_ipy.notebook.form.form import SummaryForm
-    from modelsummary_ipy.tracing.engine import Engine
+    from modelsummary_ipy.records.trace import Engine, Mode
     from modelsummary_ipy.tracing.progress import Observer
 
 __all__ = ["ModelSummary"]

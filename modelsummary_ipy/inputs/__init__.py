@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         check_initialised,
         check_model,
         describe_type,
+        list_devices,
+        name_positional,
         write_example,
         write_line,
     )
@@ -36,6 +38,8 @@ __all__ = [
     "check_model",
     "check_names",
     "describe_type",
+    "list_devices",
+    "name_positional",
     "read_arguments",
     "read_call",
     "read_inputs",
@@ -44,11 +48,11 @@ __all__ = [
     "write_line",
 ]
 
-_OF_SIGNATURE = ("check_device", "check_initialised", "check_model", "describe_type", "write_example", "write_line")
+_OF_INPUTS = ("ModelInputs", "check_names", "read_arguments", "read_call", "read_inputs", "set_dtypes")
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "signature" if name in _OF_SIGNATURE else "model_inputs"
+    home = "model_inputs" if name in _OF_INPUTS else "signature"
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -5,7 +5,6 @@ Nothing here knows that a size works: the caller traces the candidates, the like
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import isqrt
@@ -14,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, read_call
+from modelsummary_ipy.inputs.signature import list_positional, read_signature
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 
@@ -65,11 +65,10 @@ _REQUIRED_CONDITIONS = (*_CONDITIONS, "encoder_attention_mask", "controlnet_cond
 
 def read_parameters(model: nn.Module, method: str) -> tuple[list[str], list[str], dict[str, int]]:
     """Return the parameters a forward can't do without, those that matter if all are optional, and its config."""
-    try:
-        parameters = inspect.signature(getattr(model, method)).parameters
-    except (TypeError, ValueError):  # a ScriptModule's forward has no signature
+    signature = read_signature(model, method)
+    if signature is None:
         return ["input"], [], {}
-    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    parameters, positional = signature.parameters, list_positional(signature)
     required = [p.name for p in positional if p.default is p.empty]
     config = getattr(model, "config", None)
     stated: dict[str, int] = {}

@@ -24,6 +24,7 @@ from modelsummary_ipy.inputs.signature import (
     describe_type,
     find_misfit,
     list_positional,
+    name_positional,
     read_signature,
     write_example,
     write_line,
@@ -206,8 +207,7 @@ def read_call(
 
 
 def _finish(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelInputs:
-    names = tuple(parameter.name for parameter in list_positional(read_signature(model, method)))
-    found = ModelInputs(args, kwargs, names[: len(args)])
+    found = ModelInputs(args, kwargs, name_positional(model, method)[: len(args)])
     check_fit(model, method, args, kwargs, found.describe())
     check_names(found)
     return found

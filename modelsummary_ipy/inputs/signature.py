@@ -22,7 +22,9 @@ __all__ = [
     "check_model",
     "describe_type",
     "find_misfit",
+    "list_devices",
     "list_positional",
+    "name_positional",
     "read_signature",
     "write_example",
     "write_line",
@@ -98,9 +100,7 @@ def check_method(model: nn.Module, method: str) -> None:
 
 def check_device(device: Any) -> torch.device:
     """Return the device, or raise ``InputError`` if this machine has none such; the message lists those it has."""
-    here = ["cpu", "meta", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    here += [f"xpu:{index}" for index in range(torch.xpu.device_count())] if torch.xpu.is_available() else []
-    here += ["mps"] if torch.backends.mps.is_available() else []
+    here = list_devices()
     try:
         wanted = torch.device(device)
     except (RuntimeError, TypeError):
@@ -111,6 +111,13 @@ def check_device(device: Any) -> torch.device:
             f"device={str(wanted)!r}, which this machine does not have", f"one of {', '.join(here)}", "device='cpu'"
         )
     return wanted
+
+
+def list_devices() -> list[str]:
+    """Name the devices that a trace may be on: those that this machine has, and ``meta``."""
+    here = ["cpu", "meta", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    here += [f"xpu:{index}" for index in range(torch.xpu.device_count())] if torch.xpu.is_available() else []
+    return here + (["mps"] if torch.backends.mps.is_available() else [])
 
 
 def describe_type(value: Any) -> str:
@@ -135,6 +142,11 @@ def read_signature(model: nn.Module, method: str) -> inspect.Signature | None:
 def list_positional(signature: inspect.Signature | None) -> list[inspect.Parameter]:
     """List the parameters that positional arguments go to, in order."""
     return [p for p in signature.parameters.values() if p.kind in _POSITIONAL] if signature is not None else []
+
+
+def name_positional(model: nn.Module, method: str) -> tuple[str, ...]:
+    """Name the parameters that positional arguments go to, in order."""
+    return tuple(parameter.name for parameter in list_positional(read_signature(model, method)))
 
 
 def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], described: str) -> None:

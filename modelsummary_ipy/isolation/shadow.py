@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from modelsummary_ipy.model.exported_graph import follow_modules
 from modelsummary_ipy.model.layer_spec import LayerSpec
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
 from modelsummary_ipy.model.tensor_meta import PLAIN_CLASSES, TensorTemplate, is_plain
-from modelsummary_ipy.records.trace import ParamFact
+from modelsummary_ipy.records.trace import Mode, ParamFact
 from modelsummary_ipy.torch_compat.distributed import (
     copy_module_states,
     is_sharded,
@@ -30,9 +30,7 @@ from modelsummary_ipy.torch_compat.distributed import (
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
 from modelsummary_ipy.torch_compat.modules import find_wrapped, storage_key, wrap_script_module
 
-__all__ = ["Mode", "Shadow", "ShadowTemplate", "build_real_shadow"]
-
-Mode = Literal["same", "train", "eval"]
+__all__ = ["Shadow", "ShadowTemplate", "build_real_shadow"]
 
 #: From so many modules on, traces are lean: without grad and bytes (measured when first read), weights made when
 #: they are first read, and layers that are alike run once (``docs/design/0010``).

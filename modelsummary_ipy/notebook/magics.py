@@ -38,6 +38,7 @@ from modelsummary_ipy.notebook.options import (
     write_option,
 )
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.trace import ENGINES, MODES
 from modelsummary_ipy.records.training import OPTIMIZERS, PRECISIONS
 
 if TYPE_CHECKING:
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
     from modelsummary_ipy.summary import ModelSummary
 
 __all__ = ["SummaryMagics", "load", "unload"]
-
-_MODES = ("same", "train", "eval")
-_ENGINES = ("auto", "fake", "real", "static")
 
 
 @magics_class
@@ -59,8 +57,8 @@ class SummaryMagics(Magics):
     ops = Bool(False, help="Whether operations are shown.").tag(config=True)
     columns = List(Unicode(), help="Columns to show; empty for the usual ones.").tag(config=True)
     ignore = List(Unicode(), help="Ids of rules that are not run.").tag(config=True)
-    mode = CaselessStrEnum(_MODES, "same", help="Mode the model is traced in.").tag(config=True)
-    engine = CaselessStrEnum(_ENGINES, "auto", help="What traces the model.").tag(config=True)
+    mode = CaselessStrEnum(MODES, "same", help="Mode the model is traced in.").tag(config=True)
+    engine = CaselessStrEnum(ENGINES, "auto", help="What traces the model.").tag(config=True)
     device = Unicode("", help="Device of the trace; empty for the model's own.").tag(config=True)
     optimizer = CaselessStrEnum(
         OPTIMIZERS, None, allow_none=True, help="Optimizer of a training step that every summary traces."
@@ -86,10 +84,10 @@ class SummaryMagics(Magics):
         "by default that of the layer that reads the input.",
     )
     @argument("--device", help="Device of the trace: cpu, cuda, meta. The model is not moved.")
-    @argument("--mode", choices=_MODES, help="Mode the model is traced in (default: same, as it is).")
+    @argument("--mode", choices=MODES, help="Mode the model is traced in (default: same, as it is).")
     @argument(
         "--engine",
-        choices=_ENGINES,
+        choices=ENGINES,
         help="fake never runs it, real runs a copy, auto: real only if fake can't, static: no trace (default: auto).",
     )
     @argument("--depth", type=read_depth, help="Levels that are open, or all (then the page has no limit of 100 KB).")

@@ -10,16 +10,12 @@ from torch import nn
 
 from modelsummary_ipy.costs import read_budget, read_context, write_budget
 from modelsummary_ipy.inputs import ModelInputs
-from modelsummary_ipy.isolation.shadow import Mode
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.trace import ENGINES, MODES, Engine, Mode
 from modelsummary_ipy.records.training import PRECISIONS
-from modelsummary_ipy.tracing.engine import Engine
 from modelsummary_ipy.tracing.training_step import StepSettings, check_loss, read_optimizer
 
 __all__ = ["Assumptions", "Request", "read_assumptions"]
-
-_MODES = ("same", "train", "eval")
-_ENGINES = ("auto", "fake", "real", "static")
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,8 @@ class Request:
     trace_once: bool = False
 
     def __post_init__(self) -> None:
-        _check_choice("mode", self.mode, _MODES)
-        _check_choice("engine", self.engine, _ENGINES)
+        _check_choice("mode", self.mode, MODES)
+        _check_choice("engine", self.engine, ENGINES)
 
 
 class Assumptions(NamedTuple):

@@ -11,15 +11,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 __all__ = [
+    "ENGINES",
+    "MODES",
     "AtenOp",
     "Call",
+    "Engine",
     "Failure",
     "Formula",
     "InputFact",
     "Link",
+    "Mode",
     "ModuleFact",
     "ParamFact",
     "Source",
@@ -32,6 +36,12 @@ Status = Literal["ran", "failed", "unreached", "uncalled"]
 Absence = Literal["", "elsewhere", "script", "weights"]
 Severity = Literal["error", "warning", "note"]
 EngineName = Literal["fake", "real", "static"]
+Engine = Literal["auto", EngineName]
+Mode = Literal["same", "train", "eval"]
+
+#: What ``ModelSummary`` takes.
+MODES: tuple[Mode, ...] = get_args(Mode)
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 #: One formula per leaf, one string per dim: ``("B", "16", "⌈H/2⌉", "W + 8")``.
 Formula = tuple[str, ...]

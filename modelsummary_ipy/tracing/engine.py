@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from time import monotonic
 
 import torch
 from torch import nn
 
 from modelsummary_ipy.inputs.infer import list_candidates, read_example, read_parameters
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.inputs.signature import write_example
+from modelsummary_ipy.inputs.signature import name_positional, write_example
 from modelsummary_ipy.isolation.global_state import collector_paused, deep_stack
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
-from modelsummary_ipy.isolation.shadow import Mode, ShadowTemplate, build_real_shadow
+from modelsummary_ipy.isolation.shadow import ShadowTemplate, build_real_shadow
 from modelsummary_ipy.isolation.threads import may_run_torch_elsewhere
-from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.records.trace import Engine, Mode, Trace
 from modelsummary_ipy.torch_compat.distributed import count_ranks
 from modelsummary_ipy.tracing.example_inputs import (
     correct_dtypes,
     find_ranges,
     guess_dtypes,
-    parameter_names,
     prepare_inputs,
 )
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values, forbids_grad
@@ -39,9 +37,7 @@ from modelsummary_ipy.tracing.source_lines import trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
 
-__all__ = ["Engine", "Traced", "may_run_real", "run_engine"]
-
-Engine = Literal["auto", "fake", "real", "static"]
+__all__ = ["Traced", "may_run_real", "run_engine"]
 
 #: ``auto`` runs a model for real no longer than this; ``engine="real"`` has no limit.
 REAL_SECONDS = 10.0
@@ -131,7 +127,7 @@ def run_engine(
     """
     with InterruptsDeferred(), collector_paused(), deep_stack():
         shadow = ShadowTemplate(model, device=device, mode=mode)
-        request = TraceRequest(shadow, inputs or ModelInputs(), (), method, parameter_names(model, method))
+        request = TraceRequest(shadow, inputs or ModelInputs(), (), method, name_positional(model, method))
         job = _Job(model, device, observer, request, once)
         if engine == "static":
             traced = Traced(_static_trace(shadow, method, ""), None, shadow, request if inputs is not None else None)
@@ -170,7 +166,7 @@ def _trace_inferred(job: _Job, engine: Engine) -> Traced:
 def _infer_inputs(job: _Job) -> ModelInputs | None:
     """Trace candidates, quietly, until one runs; one whose forward needs values will do if none runs."""
     likely: ModelInputs | None = None
-    until, num_traces = time.monotonic() + INFER_SECONDS, 0
+    until, num_traces = monotonic() + INFER_SECONDS, 0
     tree = job.request.shadow.tree
     known = read_parameters(job.model, job.request.method)
     for candidate in list_candidates(tree.modules, *known, params=tree.params):
@@ -183,7 +179,7 @@ def _infer_inputs(job: _Job) -> ModelInputs | None:
             return candidate
         if likely is None and (find_need_of_values(result) or confirm_failure(result)[1]):
             likely = candidate
-        if time.monotonic() > until or num_traces >= INFER_TRACES:
+        if monotonic() > until or num_traces >= INFER_TRACES:
             break
     return likely
 
@@ -291,10 +287,10 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakeTrace, reason: str) -> Traced:
     if nbytes > REAL_BYTES:
         why = f"{nbytes / 2**30:.1f} GiB are not copied unasked for a real run"
         return _keep_fake(fake, reason, why, "engine='real' copies them")
-    deadline = time.monotonic() + REAL_SECONDS
+    deadline = monotonic() + REAL_SECONDS
 
     def watch(count: int, path: str) -> bool:
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise _TooLongError
         return bool(job.observer(count, path)) if job.observer is not None else False
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
@@ -20,7 +19,7 @@ from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared
 
-__all__ = ["correct_dtypes", "find_ranges", "guess_dtypes", "parameter_names", "prepare_inputs"]
+__all__ = ["correct_dtypes", "find_ranges", "guess_dtypes", "prepare_inputs"]
 
 #: Ends of parameter names whose tensors count or point at something.
 _INTEGER_NAMES = (
@@ -106,16 +105,6 @@ def prepare_inputs(request: TraceRequest, work: Shadow, ranges: Mapping[int, int
         dims = tuple(size.dims) if size is not None else ("",) * tensor.dim()
         facts.append(InputFact(build_spec(name, tensor), dims, "size" if size is not None else "data"))
     return Prepared(args, kwargs, tuple(facts))
-
-
-def parameter_names(model: nn.Module, method: str) -> tuple[str, ...]:
-    """Return the names of the method's positional parameters, without ``self``."""
-    try:
-        signature = inspect.signature(getattr(model, method))
-    except (TypeError, ValueError):  # a method without a signature, such as a ScriptModule's
-        return ()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in positional)
 
 
 def _find_fill(name: str, size: Size, sizes: list[tuple[str, Size]]) -> int | None:

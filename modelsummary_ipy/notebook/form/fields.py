@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets as widgets
-import torch
 
 from modelsummary_ipy.costs import read_budget
-from modelsummary_ipy.inputs import ModelInputs, Size
+from modelsummary_ipy.inputs import ModelInputs, Size, list_devices
 from modelsummary_ipy.notebook.form.dims import DimFields
 from modelsummary_ipy.notebook.form.settings import DTYPES, Settings, dtype_of, is_half_typed, read_leaf, write_size
 from modelsummary_ipy.records.errors import InputError
@@ -63,11 +62,9 @@ class Fields:
         self._build_training(optimizer)
         self._build_options(view)
         self._follow_dims()
-        texts = (*self.sizes, self.memory, self.depth)
-        chosen = (*self.dtypes, self.device, self.mode, self.engine, self.optimizer, self.precision, self.ops)
-        for field in (*texts, *chosen, *self.columns.values()):
+        for field in (*self.sizes, *self.dtypes, self.depth, *self._plain.values(), *self.columns.values()):
             field.observe(self._on_change, names="value")
-        for field in texts:
+        for field in (*self.sizes, self.memory, self.depth):
             field.on_msg(self._on_message)
 
     def _build_inputs(self) -> None:
@@ -106,7 +103,7 @@ class Fields:
         )
 
     def _build_options(self, view: View) -> None:
-        self.device = _choose(_list_devices(), "device")
+        self.device = _choose([("where the model is", ""), *((name, name) for name in list_devices())], "device")
         self.mode = _choose(_MODES, "mode")
         self.engine = _choose(_ENGINES, "engine")
         depth = "" if view.depth is None else str(view.depth)
@@ -115,6 +112,10 @@ class Fields:
         )
         self.depth_error = widgets.HTML(layout={"display": "none"})
         self.ops = _check("show operations", view.ops)
+        self._plain = {
+            "device": self.device, "mode": self.mode, "engine": self.engine, "memory": self.memory,
+            "optimizer": self.optimizer, "precision": self.precision, "ops": self.ops,
+        }  # fmt: skip
         self.columns = {name: _check(name, name in view.columns) for name in COLUMNS}
         self.options_box = widgets.VBox(
             [
@@ -152,15 +153,9 @@ class Fields:
         settings = Settings(
             tuple(field.value for field in self.sizes),
             tuple(field.value for field in self.dtypes),
-            self.device.value,
-            self.mode.value,
-            self.engine.value,
-            memory,
-            self.optimizer.value,
-            self.precision.value,
-            _read_depth(self.depth.value),
-            self.ops.value,
-            tuple(name for name, box in self.columns.items() if box.value),
+            depth=_read_depth(self.depth.value),
+            columns=tuple(name for name, box in self.columns.items() if box.value),
+            **{**{name: field.value for name, field in self._plain.items()}, "memory": memory},
         )
         if self.errors and not _check_field(self.errors[-1], lambda: settings.read_inputs(self._inputs)):
             return None
@@ -171,9 +166,8 @@ class Fields:
         with self._setting():
             for field, value in zip((*self.sizes, *self.dtypes), (*settings.sizes, *settings.dtypes), strict=True):
                 field.value = value
-            self.device.value, self.mode.value, self.engine.value = settings.device, settings.mode, settings.engine
-            self.memory.value, self.ops.value = settings.memory, settings.ops
-            self.optimizer.value, self.precision.value = settings.optimizer, settings.precision
+            for name, field in self._plain.items():
+                field.value = getattr(settings, name)
             self.depth.value = "" if settings.depth is None else str(settings.depth)
             for name, box in self.columns.items():
                 box.value = name in settings.columns
@@ -275,14 +269,6 @@ def _check_field(error: Any, read: Callable[[], Any]) -> bool:
         return False
     show(error, "")
     return True
-
-
-def _list_devices() -> list[tuple[str, str]]:
-    devices = [("where the model is", ""), ("cpu", "cpu"), ("meta", "meta")]
-    devices += [(f"cuda:{index}", f"cuda:{index}") for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        devices.append(("mps", "mps"))
-    return devices
 
 
 def button(label: str, tooltip: str, act: Callable[[], None]) -> Any:

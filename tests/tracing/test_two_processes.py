@@ -38,12 +38,14 @@ print(json.dumps(said))
 """
 
 
-def run_two(body: str, tmp_path: Path) -> list[dict[str, Any]]:
-    """Run ``body`` in two processes of one group; returns what each left in ``said``."""
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes of one group left in ``said``: they are started once for all tests."""
+    store = tmp_path_factory.mktemp("ranks") / "store"
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-c", START + body + END]
+    command = [sys.executable, "-c", START + SHARDED + ROUTES + END]
     ranks = [
-        subprocess.Popen([*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, env=env, text=True)
+        subprocess.Popen([*command, str(rank), str(store)], stdout=subprocess.PIPE, env=env, text=True)
         for rank in (0, 1)
     ]
     try:
@@ -76,8 +78,8 @@ for name, model in models.items():
 
 
 @pytest.mark.slow
-def test_a_sharded_model_is_summarised_by_one_of_two_processes(tmp_path: Path) -> None:
-    zero, one = run_two(SHARDED, tmp_path)
+def test_a_sharded_model_is_summarised_by_one_of_two_processes(said: list[dict[str, Any]]) -> None:
+    zero, one = said
     macs = 2 * 4 * 64 * 256
     params = 64 * 256 + 256 + 256 * 64 + 64
     outside, limits = [4, 64], ["F = 64"]
@@ -107,8 +109,8 @@ said["both"] = both.engine, str(both.error)
 
 
 @pytest.mark.slow
-def test_nothing_is_run_unasked_in_a_group_of_ranks(tmp_path: Path) -> None:
-    zero, one = run_two(ROUTES, tmp_path)
+def test_nothing_is_run_unasked_in_a_group_of_ranks(said: list[dict[str, Any]]) -> None:
+    zero, one = said
     assert zero["engine"] == "fake"
     assert "needs tensor values; in a process group of 2 ranks nothing is run for real unasked" in zero["reason"]
     assert zero["fix"] == "engine='real' on every rank at once"

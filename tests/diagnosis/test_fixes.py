@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
 
 from modelsummary_ipy.pipeline import findings
@@ -310,3 +311,30 @@ def test_the_page_says_when_the_search_for_a_fix_ended(monkeypatch: pytest.Monke
     assert ms.error is not None
     assert ms.error.fixes == ()
     assert "the search for a fix ended after" in ms.to_text()
+
+
+def test_no_line_of_an_installed_package_is_changed() -> None:
+    """Its first convolution would run after ``flatten``, in a file that is not the user's."""
+    config = transformers.Wav2Vec2Config(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        num_conv_pos_embedding_groups=2, num_conv_pos_embeddings=16,
+    )  # fmt: skip
+    error = find_error(transformers.Wav2Vec2Model(config).eval(), (1, 1, 16_000))
+    assert error.fixes == ()
+    assert "(1, 16000)" in error.sizes
+
+
+class SmallestSignal(nn.Sequential):
+    """Takes 3,776 samples: 1 · 4 + 2 steps before the third pooling, four times as many + 2, and so on."""
+
+    def __init__(self) -> None:
+        first = [nn.Conv1d(1, 8, 80, 16), nn.MaxPool1d(4), nn.Conv1d(8, 8, 3), nn.MaxPool1d(4)]
+        super().__init__(*first, nn.Conv1d(8, 8, 3), nn.MaxPool1d(4), nn.Conv1d(8, 8, 3))
+
+
+def test_the_shortest_signal_that_works_is_found_far_above_the_one_given() -> None:
+    error = find_error(SmallestSignal(), (4, 1, 800))
+    assert error.sizes == ("(4, 1, 3776)",)
+    SmallestSignal()(torch.zeros(4, 1, 3776))
+    with pytest.raises(RuntimeError, match="Kernel size"):
+        SmallestSignal()(torch.zeros(4, 1, 3775))

@@ -20,6 +20,8 @@ _MOST_TRACES = 60
 #: After so many other inputs that fail with the very same message, sizes are not what is wrong.
 _MOST_ALIKE = 20
 _GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
+#: Of a sequence or a signal: a second of sound has thousands of samples.
+_LENGTHS = tuple(1 << power for power in range(3, 17))
 
 
 class SizeTracer(Protocol):
@@ -352,7 +354,7 @@ def _grow(base: Specs, search: _Search) -> Iterator[Specs]:
 
     for move in _list_moves(base)[:3]:
         start = base[move[0][0]].shape[move[0][1]]
-        for side in _GROWTH if len(base[0].shape) > 3 else _GROWTH[:6]:
+        for side in _GROWTH if len(base[0].shape) > 3 else _LENGTHS:
             if side <= start:
                 continue
             if works(move, side):

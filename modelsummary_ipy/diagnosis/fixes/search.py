@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -16,6 +18,7 @@ from modelsummary_ipy.records.summary import Story
 
 __all__ = ["Trials", "find_fixes"]
 
+_PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))
 #: Most fixes that are kept, and most failures one after the other that one fix repairs.
 _MOST_FIXES = 5
 _MOST_LINKS = 6
@@ -91,7 +94,7 @@ def _write(ctx: FailureContext, trial: Trial) -> Fix:
 
 def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Trial | None:
     """Try a candidate; where the model then fails further on, repair that too, by what its reason says."""
-    trial = trials.run(candidate)
+    trial = None if _edits_a_package(candidate) else trials.run(candidate)
     for _ in range(_MOST_LINKS):
         if trial is None or trial.works or candidate.rank:
             break
@@ -102,11 +105,16 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
             return None
         more = diagnose(later, []).fix
         combined = _combine(candidate, more) if more else None
-        if combined is None:
+        if combined is None or _edits_a_package(combined):
             return None
         candidate, ctx = combined, later
         trial = trials.run(candidate)
     return trial if trial is not None and trial.works else None
+
+
+def _edits_a_package(candidate: Candidate) -> bool:
+    """Return whether a candidate changes a line of an installed package, which is not the user's to change."""
+    return any(isinstance(edit, LineEdit) and edit.filename.startswith(_PACKAGES) for edit in candidate.edits)
 
 
 def _is_further(before: FailureContext, after: FailureContext) -> bool:

@@ -125,7 +125,7 @@ def internal_errors() -> Iterator[list[str]]:
 
 
 #: Where a search ends after some seconds.
-_TIMED = ("records.retraced", "pipeline.fixes", "pipeline.trials", "tracing.engine")
+_TIMED = ("records.retraced", "pipeline.trials", "tracing.engine")
 
 
 @pytest.fixture(autouse=True)

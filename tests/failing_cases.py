@@ -67,7 +67,7 @@ CASES = [
     Failing(m.InputFeatures, ((2, 16),), "fc", "the model's input has 16 features, 'fc' expects 20",
             "fc = nn.Linear(16, 5)", "(2, 20)"),
     Failing(m.sequential_linear, ((2, 1, 8, 8),), "2", "4 × 8 × 8 = 256: the feature map was not flattened",
-            "x.flatten(1) before '2'"),
+            "model.insert(2, nn.Flatten())"),
     Failing(m.ConvChannels, ((2, 3, 8, 8),), "conv2", "'conv1' (Conv2d) outputs 16 channels, 'conv2' expects 32",
             "conv2 = nn.Conv2d(16, 64, 3, stride=2, padding=1, bias=False)"),
     Failing(m.OneConv2d, ((1, 1, 9, 9),), "conv", "the model's input has 1 channel, 'conv' expects 3",

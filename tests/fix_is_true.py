@@ -11,12 +11,13 @@ import ast
 import contextlib
 import copy
 import difflib
+import inspect
 import io
 import linecache
 import re
 import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,17 +80,22 @@ def copy_model(model: nn.Module, trace: Trace) -> nn.Module | None:
 # -- the change -------------------------------------------------------------------------------------------------------
 
 _TARGET = re.compile(r"(?:^|; )(?:self|model)((?:\.\w+|\[\d+\])+) = ")
+_INSERTION = re.compile(r"(?:self|model)[\w.\[\]]*\.insert\(\d+, nn\.\w+\(.*?\)\)")
 _AROUND = re.compile(r"(.+) before '(.+?)'(?: and (.+) after it)?")
 
 
 def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
     """Do what the fix says; ``None`` where a line is to be changed and there is no patch."""
     rest = fix.text
+    names = {type(module).__name__: type(module) for module in model.modules()} | {"nn": nn, "torch": torch}
     for found in list(_TARGET.finditer(fix.text)):
-        code = _cut_expression(fix.text[found.end() :])
+        code = _cut_expression(fix.text[found.end() :], names)
         if code:
-            _set_value(model, found[1], eval(code, {"nn": nn, "torch": torch}))
+            _set_value(model, found[1], eval(code, names))
             rest = rest.replace(found[0].removeprefix("; ") + code, "")
+    for found in list(_INSERTION.finditer(rest)):
+        eval(found[0], {**names, "self": model, "model": model})
+        rest = rest.replace(found[0], "")
     if fix.text == "model.eval()":
         model.eval()
     elif (around := _AROUND.fullmatch(rest.strip("; "))) is not None:
@@ -120,12 +126,12 @@ def _write_line(trace: Trace, line: str) -> str | None:
     return "".join(difflib.unified_diff(before, after, f"a/{source.file}", f"b/{source.file}", n=2))
 
 
-def _cut_expression(text: str) -> str:
+def _cut_expression(text: str, names: Mapping[str, Any]) -> str:
     """Return the layer or the plain value that a text begins with; ``""`` if it is something else."""
     pieces = text.split("; ")
     for count in range(1, len(pieces) + 1):
         code = "; ".join(pieces[:count])
-        if code.startswith(("nn.", "True", "False")) or code.isdigit():
+        if code.startswith(("nn.", "True", "False")) or code.isdigit() or code.partition("(")[0] in names:
             with contextlib.suppress(SyntaxError):
                 ast.parse(code, mode="eval")
                 return code
@@ -203,7 +209,7 @@ def _edit_class(kind: type, filename: str, old: ast.Module, new: ast.Module) -> 
     for base in kind.__mro__:
         for name, value in vars(base).items():
             function = value.__func__ if isinstance(value, staticmethod) else value
-            function = getattr(function, "__wrapped__", function)
+            function = inspect.unwrap(function) if callable(function) else function
             is_here = isinstance(function, types.FunctionType) and function.__code__.co_filename == filename
             if not is_here or base.__module__.startswith("torch.") or name == "__init__":
                 continue

@@ -66,7 +66,7 @@ SIZED_FACTORIES = frozenset(
 #: Losses that compare two tensors number by number.
 LOSSES = frozenset(
     {"kl_div", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "poisson_nll_loss",
-     "binary_cross_entropy_with_logits"}
+     "binary_cross_entropy_with_logits", "cosine_similarity", "pairwise_distance"}
 )  # fmt: skip
 FACTORIES = SIZED_FACTORIES | {"randint", "new_empty", "new_full", "normal", "tensor", "linspace"}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from time import monotonic
 
 from torch import nn
 
@@ -13,7 +12,7 @@ from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.records.fixes import Candidate, InputEdit, Trial, Verdict
 from modelsummary_ipy.records.internal_errors import attempt
-from modelsummary_ipy.records.retraced import Allowance
+from modelsummary_ipy.records.retraced import Allowance, work_clock
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch
@@ -78,14 +77,14 @@ class FixTrials:
         """Whether nothing more is tried."""
         if self._tried < self._least:
             return False
-        self.was_late |= monotonic() > self._ends_at
+        self.was_late |= work_clock() > self._ends_at
         return self.was_late
 
     @property
     def _ends_at(self) -> float:
         """When the time is over, which the first trial begins."""
         if self._until is None:
-            self._until = monotonic() + self.limit
+            self._until = work_clock() + self.limit
         return self._until
 
     def run(self, candidate: Candidate) -> Trial | None:
@@ -109,7 +108,7 @@ class FixTrials:
     def _run_copy(self, request: TraceRequest, most: int) -> TraceResult | None:
         """Run a copy of the user's model for real, within the time limit."""
         with collector_paused():
-            return run_fixed(request, most=most, is_late=lambda: monotonic() > self._ends_at, model=self._copied)
+            return run_fixed(request, most=most, is_late=lambda: work_clock() > self._ends_at, model=self._copied)
 
     def judge(self, trial: Trial) -> Verdict:
         """Trace a fix that works once more, with one more in the batch, and run the rules on it."""

@@ -56,10 +56,12 @@ class LayerEdit(NamedTuple):
     Attributes:
         path: ``"head.proj"``.
         code: ``"nn.Linear(3136, 10)"``.
+        written: The same with the user's own names, ``"Block(width, 64)"``; ``""`` if it has none.
     """
 
     path: str
     code: str
+    written: str = ""
 
 
 class AroundEdit(NamedTuple):
@@ -69,11 +71,13 @@ class AroundEdit(NamedTuple):
         path: Of the layer.
         before: Its argument, made of ``x``: ``"x.flatten(1)"``.
         after: Its result, made of ``y``; ``""`` leaves it.
+        layer: A layer that does the same, in front of it in an ``nn.Sequential``; ``""`` if there is none.
     """
 
     path: str
     before: str
     after: str = ""
+    layer: str = ""
 
 
 class SettingEdit(NamedTuple):

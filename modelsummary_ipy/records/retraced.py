@@ -6,17 +6,26 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, thread_time
 
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.trace import TensorSpec, Trace
 
-__all__ = ["Allowance", "Budget", "Retraced", "Sizes", "Specs"]
+__all__ = ["Allowance", "Budget", "Retraced", "Sizes", "Specs", "work_clock"]
 
 #: Sizes by name of a dim.
 Sizes = Mapping[str, int]
 #: Size and dtype of every input leaf.
 Specs = tuple[TensorSpec, ...]
+
+
+def work_clock() -> float:
+    """Return seconds of work: four parts of this thread's CPU time, one part of the clock.
+
+    Alone on a machine these are the clock's. On a busy one a search that may take a second finds what it finds on an
+    idle one, and a forward that sleeps still ends it.
+    """
+    return 0.8 * thread_time() + 0.2 * monotonic()
 
 
 @dataclass
@@ -28,7 +37,7 @@ class Allowance:
     Attributes:
         left: What the blocks may still take together.
         expected: How long one trace takes.
-        until: When the block that runs is over, by ``time.monotonic``.
+        until: When the block that runs is over, by ``work_clock``.
         ended: Whether a trace was not made, or given up, for want of time.
     """
 
@@ -43,18 +52,18 @@ class Allowance:
         if self.until < math.inf:
             yield
             return
-        began = monotonic()
+        began = work_clock()
         self.until = began + self.left
         try:
             yield
         finally:
             self.until = math.inf
-            self.left = max(0.0, self.left - (monotonic() - began))
+            self.left = max(0.0, self.left - (work_clock() - began))
 
     @property
     def is_over(self) -> bool:
         """Whether the time is over."""
-        if monotonic() < self.until:
+        if work_clock() < self.until:
             return False
         self.ended = True
         return True
@@ -62,7 +71,7 @@ class Allowance:
     @property
     def is_short(self) -> bool:
         """Whether one more trace would end too late."""
-        if monotonic() + self.expected < self.until:
+        if work_clock() + self.expected < self.until:
             return False
         self.ended = True
         return True

@@ -86,17 +86,18 @@ class FixedModel(ShadowTemplate):
     def _set_value(self, work: Shadow, edit: LayerEdit) -> None:
         owner_path, _, name = edit.path.rpartition(".")
         owner: Any = _find_module(work, owner_path)
+        old = owner._modules.get(name)
         try:
             with draws_undone():
-                value = eval(edit.code, dict(_NAMES))
-        except (ValueError, RuntimeError, AssertionError) as error:  # torch refuses these settings
+                value = eval(edit.code, {**_NAMES, **_list_own_names(old, edit)})
+        except Exception as error:  # torch, or the user's class, refuses these settings
             raise UnfitEditError(str(error)) from error
         if isinstance(value, nn.Module):
-            old = owner._modules.get(name)
             like = next(iter((old if old is not None else work.module).parameters()), None)
             if like is not None and like.is_floating_point():
                 value.to(dtype=like.dtype)
             value.train((old if old is not None else owner).training)
+            owner.__dict__.pop(name, None)  # it was None
             owner._modules[name] = value
             self._add_facts(work, edit.path, value)
         elif isinstance(value, Tensor):
@@ -154,6 +155,11 @@ class FixedModel(ShadowTemplate):
         work.param_of[id(tensor)] = index
         work.param_tensors[index] = tensor
         return index
+
+
+def _list_own_names(old: nn.Module | None, edit: LayerEdit) -> dict[str, Any]:
+    """Return the class of a module of the user's that is to be made anew, by its name."""
+    return {type(old).__name__: type(old)} if old is not None and edit.written else {}
 
 
 class _Holder(nn.Module):

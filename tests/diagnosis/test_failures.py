@@ -99,7 +99,7 @@ def apply_fix(case: Failing, error: ForwardError) -> nn.Module:
     layers: list[str] = []
     hooks: list[re.Match[str]] = []
     for part in error.fix.split("; "):
-        if re.match(r"[\w.\[\]]+ = (nn\.[A-Z]\w*\(|\d+$)", part) or part == "model.eval()":
+        if re.match(r"[\w.\[\]]+( = (nn\.[A-Z]\w*\(|\d+$)|\.insert\()", part) or part == "model.eval()":
             layers.append(part)
         elif found := re.fullmatch(r"(.+) before '(.+?)'(?: and (.+) after it)?", part):
             hooks.append(found)
@@ -121,6 +121,9 @@ def apply_fix(case: Failing, error: ForwardError) -> nn.Module:
 def _set_layer(model: nn.Module, code: str) -> None:
     if code == "model.eval()":
         model.eval()
+        return
+    if ".insert(" in code:
+        eval(code, {"self": model, "model": model, "nn": nn})
         return
     target, _, value = code.partition(" = ")
     names = re.findall(r"\w+", target.removeprefix("model.").removeprefix("model").removeprefix("self."))

@@ -227,7 +227,7 @@ def test_config_sets_the_defaults(shell: InteractiveShell) -> None:
 
 
 def test_the_time_for_formulas_is_a_setting(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retraced, "monotonic", Clock(1.0))
+    monkeypatch.setattr(retraced, "work_clock", Clock(1.0))
     assert NOTE in str(run(shell, "%summary model x"))
     run(shell, "%config SummaryMagics.formula_seconds = 1000")
     made = run(shell, "%summary model x")

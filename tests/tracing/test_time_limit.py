@@ -44,7 +44,7 @@ def test_what_a_time_limit_leaves_is_a_part_of_the_whole(
 ) -> None:
     whole = ModelSummary(Net(tmp_path / "whole"), (2, 3, 32, 32))
     formulas, constraints = dict(whole.formulas), whole.constraints
-    monkeypatch.setattr(retraced, "monotonic", Clock(step))
+    monkeypatch.setattr(retraced, "work_clock", Clock(step))
     ms = ModelSummary(Net(tmp_path / "limited"), (2, 3, 32, 32))
     text = ms.to_text()
     for row, leaves in ms.story.formulas.items():
@@ -67,7 +67,7 @@ def test_formulas_that_are_read_by_name_are_searched_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = ModelSummary(Net(tmp_path / "whole"), (2, 3, 32, 32))
-    monkeypatch.setattr(retraced, "monotonic", Clock(30.0))
+    monkeypatch.setattr(retraced, "work_clock", Clock(30.0))
     ms = ModelSummary(Net(tmp_path / "limited"), (2, 3, 32, 32))
     assert NOTE in str(ms)
     assert ms.formulas == whole.formulas
@@ -76,7 +76,7 @@ def test_formulas_that_are_read_by_name_are_searched_to_the_end(
 
 
 def test_a_failure_is_explained_within_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retraced, "monotonic", Clock(30.0))
+    monkeypatch.setattr(retraced, "work_clock", Clock(30.0))
     ms = ModelSummary(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(10, 2)), (2, 3, 8, 8))
     assert ms.error is not None
     assert "Linear" in str(ms.error)
@@ -90,7 +90,7 @@ def test_the_largest_batch_is_searched_within_a_limit(
     assert (whole.most_for_inference, whole.most_for_training) == (12, 0)
     ms = ModelSummary(nn.Linear(100, 100), (8, 100), memory="50 KB", optimizer="adamw")
     ms.formulas  # without a limit, so that the search for batches alone is limited
-    monkeypatch.setattr(retraced, "monotonic", Clock(step))
+    monkeypatch.setattr(retraced, "work_clock", Clock(step))
     memory, text = ms.memory, ms.to_text()
     assert (memory.most_for_inference, memory.most_for_training) == found
     assert memory.inference_bytes == whole.inference_bytes

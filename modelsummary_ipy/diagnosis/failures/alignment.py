@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
+from dataclasses import replace
 
+from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
-from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_operand, read_arguments, resize_param, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_name,
+    fix_giver,
+    fix_operand,
+    list_names,
+    place_line,
+    read_arguments,
+    read_line,
+    resize_param,
+    set_value,
+)
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
+from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import ModuleFact
+from modelsummary_ipy.records.trace import Call, Link, ModuleFact
 
-__all__ = ["explain_channels", "explain_margin", "explain_ones", "explain_order", "explain_pooled", "explain_table"]
+__all__ = [
+    "explain_channels", "explain_margin", "explain_ones", "explain_order", "explain_pieces", "explain_pooled",
+    "explain_table", "explain_vector",
+]  # fmt: skip
 
 Places = tuple[int, int]
 
@@ -53,6 +70,45 @@ def explain_channels(ctx: FailureContext, places: Places, pair: tuple[Operand, O
             fixes.append(fix_operand(ctx, place, "{}[:, None, None]"))
         expected = f"'{name}' as {write_shape((table.shape[0], *[1] * (data.rank - 2)))}"
         return Diagnosis(reason, expected, fixes[0], others=tuple(fixes[1:]))
+    return None
+
+
+def explain_pieces(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
+    """One of two tensors is a piece of what a layer gives, and the layer is too narrow: a scale and a shift."""
+    for x, other in (pair, pair[::-1]):
+        call = next((call for call in ctx.flow.walk_back(x.link, 5) if call.type_name in ("chunk", "split")), None)
+        if call is None or not call.inputs or len(call.outputs) < 2:
+            continue
+        dim = ctx.flow.setting(call, "dim", 0)
+        whole, piece = call.inputs[0].shape, call.outputs[0].shape
+        if type(dim) is not int or not -len(whole) <= dim < len(whole) or piece[dim] != x.shape[axis]:
+            continue
+        count, wanted = len(call.outputs), other.shape[axis]
+        fix = fix_giver(
+            ctx, Operand(call.inputs[0], call.input_links[0]), count * wanted, dim % len(whole) - len(whole)
+        )
+        if fix:
+            reason = f"{call.type_name}() makes {count} of {whole[dim]}: {piece[dim]} against {wanted}"
+            return Diagnosis(reason, f"{count} × {wanted} = {count * wanted} to make them of", fix)
+    return None
+
+
+def explain_vector(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
+    """One of two tensors is a vector of a sample's channels, and its layer gives another number: a time embedding."""
+    for x, other in (pair, pair[::-1]):
+        if x.rank < 3 or axis == -1 or math.prod(x.shape[axis + 1 :]) != 1 or math.prod(other.shape[axis + 1 :]) == 1:
+            continue
+        vector = next(
+            (call for call in ctx.flow.walk_back(x.link, 6) if call.outputs and len(call.outputs[0].shape) == 2), None
+        )
+        if vector is None or vector.outputs[0].shape[-1] != x.shape[axis]:
+            continue
+        link = next((link for link in vector.output_links if link is not None), None) or Link(vector.index, 0)
+        fix = fix_giver(ctx, Operand(vector.outputs[0], link), other.shape[axis])
+        if fix:
+            giver = ctx.describe_giver(Operand(vector.outputs[0], link), -1)
+            reason = f"{giver} {x.shape[axis]} channels, the feature map has {other.shape[axis]}"
+            return Diagnosis(reason, "equal channels", fix)
     return None
 
 
@@ -107,6 +163,8 @@ def explain_table(
     elif len(axes) == 1 and param is not None:
         from_table = Operand(table.spec, table.link, param)
         options.append(resize_param(ctx, from_table, axes[0], data.shape[axes[0]]))
+        owner = ctx.trace.params[param].names[0].rpartition(".")[0]
+        options += list_constructions(ctx, owner, table.shape[axes[0]], data.shape[axes[0]])
     fixes = [fix for fix in options if fix]
     goal = (dim_of(axes[0], places[1 - which]), most.pop())
     return Diagnosis(reason, expected, fixes[0] if fixes else NOTHING, STEER, goal, others=tuple(fixes[1:]))
@@ -160,7 +218,9 @@ def explain_margin(
     if (found := explain_grid(ctx, pair)) is not None:
         return found
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
-    if (found := _explain_transposed(ctx, small, gap, sides)) is not None:
+    if (
+        found := _explain_transposed(ctx, small, gap, sides) or _explain_unpadded(ctx, big, small, gap, sides)
+    ) is not None:
         return found
     if rank == 3:
         name = _find_padded(ctx, big)
@@ -168,7 +228,8 @@ def explain_margin(
             f": '{name}' pads by {gap} more than it takes off" if name else ""
         )
         cut = "{}" + f"[..., :-{gap}]"
-        return Diagnosis(reason, "signals of one length", fix_operand(ctx, places[large], cut))
+        fixes = [fix for fix in (_pad_before(ctx, small, gap), fix_operand(ctx, places[large], cut)) if fix]
+        return Diagnosis(reason, "signals of one length", fixes[0] if fixes else NOTHING, others=tuple(fixes[1:]))
     before, after = gap // 2, gap - gap // 2
     margin = f"{before}:-{after}" if before else f":-{after}"
     cuts = ", ".join(margin if axis in axes else ":" for axis in range(2 - rank, 0))
@@ -177,6 +238,42 @@ def explain_margin(
     fixes = [fix_operand(ctx, places[large], f"{{}}[:, :, {cuts}]")]
     fixes.append(_resize(ctx, places[large], places[1 - large]))
     return Diagnosis(reason, f"two feature maps of {write_shape(small.shape[2:])}", fixes[0], others=(fixes[1],))
+
+
+def _explain_unpadded(
+    ctx: FailureContext, big: Operand, small: Operand, gap: int, sides: list[str]
+) -> Diagnosis | None:
+    """One or two convolutions of a branch lack the padding that keeps the size, which all others have."""
+    layers, lost = [], 0
+    for call in ctx.flow.walk_back(small.link, 12):
+        fact = ctx.flow.module_of(call)
+        if call.type_name in TRANSPOSED_CONVOLUTIONS or not call.inputs or lost >= gap:
+            break
+        shrunk = call.inputs[0].shape[2:], call.outputs[0].shape[2:]
+        if shrunk[0] == shrunk[1] or fact is None or call.type_name not in CONVOLUTIONS:
+            continue
+        settings = fact.settings
+        kernels, dilations = settings.get("kernel_size"), settings.get("dilation")
+        if not isinstance(kernels, tuple) or not isinstance(dilations, tuple) or set(settings.get("stride", ())) != {1}:
+            return None
+        padding = tuple((kernel - 1) * dilation // 2 for kernel, dilation in zip(kernels, dilations, strict=True))
+        if any(kernel % 2 == 0 for kernel in kernels) or any(settings.get("padding", ())):
+            return None
+        layers.append((fact, padding))
+        lost += shrunk[0][-1] - shrunk[1][-1]
+    is_whole = all(call.inputs[0].shape[2:] == big.shape[2:] for call in _list_convolutions(ctx, big)[:1])
+    if lost != gap or not 0 < len(layers) < 3 or not is_whole:
+        return None
+    fixes = [set_value(fact.path, write_module(fact, ctx.trace, padding=padding)) for fact, padding in reversed(layers)]
+    names = " and ".join(f"'{fact.path}'" for fact, _ in reversed(layers))
+    reason = (
+        f"{sides[0]} against {sides[1]}: {names} {'have' if len(layers) > 1 else 'has'} no padding and takes {gap} off"
+    )
+    return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
+
+
+def _list_convolutions(ctx: FailureContext, x: Operand) -> list[Call]:
+    return [call for call in ctx.flow.walk_back(x.link, 12) if call.type_name in CONVOLUTIONS and call.inputs]
 
 
 def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: list[str]) -> Diagnosis | None:
@@ -207,6 +304,25 @@ def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: li
     reason = f"{sides[0]} against {sides[1]}: with output_padding 0 {names} {'give' if len(chosen) > 1 else 'gives'} "
     reason += "the smallest of the sizes that the stride could have come from"
     return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
+
+
+def _pad_before(ctx: FailureContext, small: Operand, gap: int) -> Candidate:
+    """Pad in front of the one convolution without padding that a signal went through: its output is of the past."""
+    call = next(iter(_list_convolutions(ctx, small)), None)
+    fact = ctx.flow.module_of(call)
+    if call is None or fact is None or call.inputs[0].shape[-1] - call.outputs[0].shape[-1] != gap:
+        return NOTHING
+    failure = replace(ctx.failure, source=call.source, source_text="")
+    there = FailureContext(ctx.story, failure, call, ctx.story.row_of_call.get(call.index), ctx.edits)
+    names = [f"self.{name}" for name in [name_member(call.path)] if name] + list_names(there, call.path)
+    for name in names:
+        if call.path.rpartition(".")[2].isdigit() and name == name_member(call.path.rpartition(".")[0]):
+            continue  # the container's
+        padded = f"F.pad({{}}, (({name}.kernel_size[0] - 1) * {name}.dilation[0], 0))"
+        line = wrap_argument(read_line(ctx, call.source), name.rpartition(".")[2], padded)
+        if line:
+            return place_line(ctx, call, line)
+    return NOTHING
 
 
 def _find_padded(ctx: FailureContext, x: Operand) -> str:

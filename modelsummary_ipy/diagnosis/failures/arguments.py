@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_call,
@@ -15,6 +15,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     join_arguments,
     read_unpacking,
     wrap_attribute,
+    wrap_subscript,
     write_loop,
 )
 from modelsummary_ipy.diagnosis.failures.statements import read_last_statement
@@ -33,6 +34,7 @@ _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _NO_TENSOR = re.compile(r"must be Tensor,? (?:but got|not) (\w+)|but got \((\w+),?")
 _OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+): '(\w+)' and '(\w+)'")
 _NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+)(?:, got (\d+))?\)")
+_NO_SUBSCRIPT = ("tuple indices must be", "list indices must be")
 _MISSPELT = re.compile(r"; (\w+) has '(\w+)'$")
 _CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
 
@@ -46,6 +48,7 @@ def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
         or _explain_container_call(ctx)
         or _explain_misspelt(ctx)
         or _explain_nested(ctx)
+        or _explain_subscript(ctx)
         or _explain_attribute(ctx)
         or _explain_operands(ctx)
         or _explain_unpacking(ctx)
@@ -235,6 +238,20 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     return Diagnosis(reason, "an attribute that __init__ sets", fix)
 
 
+def _explain_subscript(ctx: FailureContext) -> Diagnosis | None:
+    """What a layer returns is a tuple, and the line cuts it like a tensor."""
+    if ctx.failure.error_type != "TypeError" or not ctx.failure.message.startswith(_NO_SUBSCRIPT):
+        return None
+    giver = _find_giver(ctx, None)
+    if giver is None:
+        return None
+    key, words = _choose_leaf(giver, ctx.failure.message.partition(" ")[0])
+    fix = fix_line(ctx, wrap_subscript(ctx.line, f"{{}}{key}"))
+    return Diagnosis(
+        f"'{giver.path}' ({giver.type_name}) returns {words}, and the line indexes one tensor", "one tensor", fix
+    )
+
+
 def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
     found = _OPERANDS.search(ctx.failure.message)
     if found is None or not {found[2], found[3]} & set(_CONTAINERS):
@@ -280,4 +297,17 @@ def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
         reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns one state, not the two of an LSTM"
         first = names[1].strip("()").partition(",")[0]
         fix = fix_line(ctx, ctx.line.replace(names[1], first, 1))
+    split = next((call for call in reversed(ctx.inner_calls()) if call.type_name in ("split", "chunk")), None)
+    if not fix and split is not None and split.index == ctx.trace.calls[-1].index:
+        fix = _widen(ctx, split, int(found[2]))
     return Diagnosis(reason, f"{found[2]} values", fix, () if fix else ANYWHERE)
+
+
+def _widen(ctx: FailureContext, split: Call, count: int) -> Candidate:
+    """Let the layer that is split in pieces give as many as the line unpacks."""
+    x = ctx.operands_of(split)[0]
+    dim, size = ctx.flow.setting(split, "dim", 0), split.outputs[0].shape
+    if type(dim) is not int or not -x.rank <= dim < x.rank:
+        return NOTHING
+    axis = dim % x.rank
+    return fix_giver(ctx, x, count * size[axis], axis - x.rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import find_clashes
@@ -10,7 +11,9 @@ from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, r
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_creation,
+    fix_giver,
     fix_line,
+    fix_size_read,
     name_size,
     set_everywhere,
     set_value,
@@ -192,7 +195,11 @@ class _Heads:
                 if x.shape[-1] % heads:
                     changes["num_heads"] = max(n for n in range(1, heads + 1) if x.shape[-1] % n == 0)
             search = RESHAPE if self.ctx.is_like_input(x) else ()
-            return Diagnosis(reason, expected, self._write(**changes), search)
+            options = [self._write(**changes)]
+            if "num_heads" in changes:  # rather another layer before than other heads
+                options.insert(0, fix_giver(self.ctx, x, wanted))
+            found = [option for option in options if option]
+            return Diagnosis(reason, expected, found[0] if found else NOTHING, search, others=tuple(found[1:]))
         return None
 
     def _same_everywhere(self) -> bool:
@@ -227,6 +234,9 @@ class _Heads:
         if mask is not None:
             wanted = (target, source) if mask.rank != 3 else (batch * heads, target, source)
             if mask.shape != wanted and (found := self._explain_order(mask.shape[-1])) is not None:
+                sized = self._mask_diagnosis(mask, wanted, "", "") if self.batch_first and mask.rank == 2 else found
+                if sized.fix and sized is not found:  # batch_first was asked for, so the mask is what is wrong
+                    return replace(found, fix=sized.fix, others=(*sized.others, found.fix))
                 return found
             if mask.shape == (batch, source) != wanted:
                 return self._explain_padding(mask)
@@ -307,9 +317,12 @@ class _Heads:
                 return Diagnosis(reason, expected, fix, candidates=candidates)
         target = self.query.shape[1 if self.batch_first else 0] if self.query.rank == 3 else -1
         names = {axis: name for axis, size in enumerate(wanted) if size == target} if name else {}
-        fix = fix_creation(self.ctx, mask, wanted, names)
-        others = (fix_creation(self.ctx, mask, wanted),)
-        return Diagnosis(reason, expected, fix, others=others, candidates=self.ctx.change_input(mask, shape=wanted))
+        options = [fix_size_read(self.ctx, mask), fix_creation(self.ctx, mask, wanted, names)]
+        options.append(fix_creation(self.ctx, mask, wanted))
+        found = [option for option in options if option]
+        candidates = self.ctx.change_input(mask, shape=wanted)
+        first = found[0] if found else NOTHING
+        return Diagnosis(reason, expected, first, others=tuple(found[1:]), candidates=candidates)
 
 
 def _change_all(ctx: FailureContext, call: Call, change: str) -> Candidate:

@@ -10,8 +10,10 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_margin,
     explain_ones,
     explain_order,
+    explain_pieces,
     explain_pooled,
     explain_table,
+    explain_vector,
 )
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
@@ -32,6 +34,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.failures.setters import find_conditions, list_tests
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, RECURRENTS, SIZED_FACTORIES
@@ -42,7 +45,8 @@ __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
 _ELEMENTWISE = frozenset(
     """add sub mul div pow add_ sub_ mul_ div_ maximum minimum where lerp addcmul eq ne lt le gt ge logical_and
     kl_div logical_or and or xor masked_fill masked_fill_ fmod remainder atan2 floordiv copy_ expand_as mse_loss l1_loss
-    smooth_l1_loss binary_cross_entropy binary_cross_entropy_with_logits""".split()  # noqa: SIM905  # words, not a list
+    smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits cosine_similarity
+    pairwise_distance""".split()  # noqa: SIM905  # words, not a list
 )
 
 
@@ -83,6 +87,10 @@ def _explain_pair(
             return halved
     if axes == [-1] and ctx.function in LOSSES and (found := _explain_widths(ctx, (left, right))) is not None:
         return found
+    if len(axes) == 1 and (pieces := explain_pieces(ctx, (left, right), axes[0])) is not None:
+        return pieces
+    if len(axes) == 1 and (vector := explain_vector(ctx, (left, right), axes[0])) is not None:
+        return vector
     if left.rank == right.rank:
         residual = _explain_residual(ctx, places, left, right, axes)
         margin = residual or explain_margin(ctx, places, (left, right), axes)
@@ -206,11 +214,22 @@ def _explain_residual(
         return None
     if not ctx.flow.sources(skip.link):
         return None
-    passed = _find_identity(ctx, skip)
+    passed = _find_identity(ctx, skip) or _find_unset(ctx)
     fix = set_value(passed, layer) if passed else set_value(path, layer) + fix_operand(ctx, place, "self.shortcut({})")
     for other in [] if passed else _list_alike(ctx):  # they run the same line
         fix = set_value(f"{other}.shortcut", "nn.Identity()") + fix
-    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
+    options = [option for option in (_skip_nothing(ctx), fix) if option]
+    first = options[0] if options else NOTHING
+    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", first, others=tuple(options[1:]))
+
+
+def _skip_nothing(ctx: FailureContext) -> Candidate:
+    """Do without a skip connection that an attribute of the block asks for: ``self.use_res = False``."""
+    fact, source = ctx.fact, ctx.failure.source
+    if fact is None or source is None:
+        return NOTHING
+    names = [name for name in list_tests(source) if fact.settings.get(name) is True]
+    return set_value(f"{fact.path}.{names[0]}" if fact.path else names[0], "False") if len(names) == 1 else NOTHING
 
 
 def _list_alike(ctx: FailureContext) -> list[str]:
@@ -239,6 +258,16 @@ def _find_identity(ctx: FailureContext, x: Operand) -> str:
         if call.parent == ctx.call.parent and x.link in links and call.outputs[0].shape == x.shape:
             return str(call.path)
     return ""
+
+
+def _find_unset(ctx: FailureContext) -> str:
+    """Return the path of a projection that a class makes only under a condition, and this module lacks."""
+    fact = ctx.fact
+    if fact is None:
+        return ""
+    own = {ctx.trace.modules[child].path.rpartition(".")[2] for child in fact.children}
+    unset = next((name for name in find_conditions(fact) if name not in own), "")
+    return f"{fact.path}.{unset}" if unset and fact.path else unset
 
 
 def _is_convolved(ctx: FailureContext, x: Operand) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from modelsummary_ipy.diagnosis.failures.constructions import fix_block
 from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_module
 from modelsummary_ipy.diagnosis.failures.linear import is_map
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
@@ -144,7 +145,13 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         changes["groups"] = got if groups == channels else max(fitting)
         if groups == channels and ctx.setting("out_channels") == channels:
             changes["out_channels"] = got
-    return Diagnosis(reason, expected, fix_module(ctx, **changes), search, goal)
+    fix, others = fix_module(ctx, **changes), NOTHING
+    if block := fix_block(ctx, channels, got):
+        fix, others = block, fix
+    if changes.get("groups", groups) not in (groups, got):  # rather another layer before than other groups
+        fix, others = fix_giver(ctx, x, channels, axis - x.rank), fix
+    found = [item for item in (fix, others) if item]
+    return Diagnosis(reason, expected, found[0] if found else NOTHING, search, goal, others=tuple(found[1:]))
 
 
 def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis | None:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_module
+from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_insertion, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_call,
     change_only_argument,
     change_operation,
+    drop_undone,
     find_operands,
     names_operands,
     set_argument,
@@ -34,6 +35,7 @@ __all__ = [
     "fix_module",
     "fix_operand",
     "fix_setting",
+    "fix_size_read",
     "list_names",
     "name_input_size",
     "name_size",
@@ -64,8 +66,8 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
         return NOTHING
     if call.kind == "op":
         return fix_operand(ctx, position, template, around)
-    for outer in _list_callers(ctx, call) if around == "{}" else [call]:
-        for name in list_names(ctx, outer.path):
+    for outer in _list_callers(ctx, call):
+        for name in [] if _is_in_sequence(ctx, outer) else list_names(ctx, outer.path):
             new = fix_line(ctx, wrap_argument(ctx.line, name, template, position, around))
             if new:
                 return new
@@ -73,8 +75,29 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
         return NOTHING
     before = template.format("x")
     after = around.format("y") if around != "{}" else ""
+    layer = _write_layer(before) if not after and _is_in_sequence(ctx, call) else ""
+    if layer:
+        return Candidate(write_insertion(call.path, layer), (AroundEdit(call.path, before, after, layer),))
     text = f"{before} before {ctx.owner}" + (f" and {after} after it" if after else "")
     return Candidate(text, (AroundEdit(call.path, before, after),))
+
+
+def _is_in_sequence(ctx: FailureContext, call: Call) -> bool:
+    """Return whether a layer is run by an ``nn.Sequential``, and not by a line of the user's."""
+    outer = ctx.trace.calls[call.parent] if call.parent is not None else None
+    return outer is not None and outer.type_name == "Sequential" and call.path.rpartition(".")[2].isdigit()
+
+
+_LAYERS = {r"x\.flatten\(1\)": "nn.Flatten()", r"x\.flatten\((\d+)\)": r"nn.Flatten(\1)",
+           r"x\.unflatten\((.+)\)": r"nn.Unflatten(\1)"}  # fmt: skip
+
+
+def _write_layer(expression: str) -> str:
+    """Write a change of ``x`` as a layer: ``"nn.Flatten()"`` for ``"x.flatten(1)"``; ``""`` if torch has none."""
+    for pattern, layer in _LAYERS.items():
+        if (found := re.fullmatch(pattern, expression)) is not None:
+            return found.expand(layer)
+    return ""
 
 
 def list_names(ctx: FailureContext, path: str) -> list[str]:
@@ -132,7 +155,7 @@ def name_size(ctx: FailureContext, x: Operand, axis: int) -> str:
 
 def fix_line(ctx: FailureContext, line: str) -> Candidate:
     """Write the failing statement anew; nothing if it stays as it is."""
-    found = ctx.statement
+    found, line = ctx.statement, drop_undone(line)
     if not line or line == ctx.line:
         return NOTHING
     edits = () if found is None else (LineEdit(found.filename, found.first, found.last, line),)
@@ -314,6 +337,26 @@ def _fix_helper(
         return NOTHING
     new = change_only_argument(line, name)
     return place_line(ctx, call, new if new != line else "")
+
+
+def fix_size_read(ctx: FailureContext, x: Operand) -> Candidate:
+    """Read another dim of a tensor where a size is read that something was made of: ``n = src.size(1)``."""
+    maker = next((call for call in ctx.flow.walk_back(x.link, 6) if call.type_name in SIZED_FACTORIES), None)
+    found = ctx.read(maker.source) if maker is not None else None
+    if maker is None or maker.source is None or found is None:
+        return NOTHING
+    for line in range(found.first - 1, max(found.first - 8, 0), -1):
+        source = maker.source._replace(line=line)
+        before = ctx.read(source)
+        name = re.match(r"(\w+) = ", before.text) if before is not None else None
+        if before is None or name is None or not re.search(rf"\b{name[1]}\b", found.text):
+            continue
+        axes = list(re.finditer(r"(?<=\.size\()[01](?=\))|(?<=\.shape\[)[01](?=\])", before.text))
+        if len(axes) == 1:
+            at = axes[0].start()
+            text = f"{before.text[:at]}{1 - int(before.text[at])}{before.text[at + 1 :]}"
+            return Candidate(f"at {source.text}: {text}", (LineEdit(before.filename, before.first, before.last, text),))
+    return NOTHING
 
 
 def read_line(ctx: FailureContext, source: Source | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, read_arguments
@@ -32,7 +32,9 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
         for letter, size in zip(term, x.shape, strict=True):
             known, where = sizes.setdefault(letter, (size, name))
             if known != size and 1 not in (known, size):
-                fixes = list(_reorder(ctx, equation, terms))
+                last = len(terms) - 1
+                fixes = [*_reorder(ctx, equation, terms, [last]), *_rename(ctx, equation, terms, letter)]
+                fixes += _reorder(ctx, equation, terms, range(last - 1, -1, -1))
                 reason = f"'{letter}' is {known} in {where} and {size} in {name}: '{term}' reads {write_shape(x.shape)}"
                 fix = fixes[0] if fixes else NOTHING
                 return Diagnosis(reason, f"one size for each letter of '{equation}'", fix, () if fix else ANYWHERE,
@@ -40,9 +42,35 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
     return None
 
 
-def _reorder(ctx: FailureContext, equation: str, terms: list[str]) -> Iterator[Candidate]:
-    """Write the letters of one operand in another order, such that each letter has one size."""
+def _rename(ctx: FailureContext, equation: str, terms: list[str], letter: str) -> Iterator[Candidate]:
+    """Write another letter of the same size for one that stands for two sizes, in the last operand first."""
+    shapes = [x.shape for x in ctx.operands]
     for place in range(len(terms) - 1, -1, -1):
+        if terms[place].count(letter) != 1:
+            continue
+        size = shapes[place][terms[place].index(letter)]
+        others = [
+            (other, there)
+            for at, (term, shape) in enumerate(zip(terms, shapes, strict=True))
+            for other, there in zip(term, shape, strict=True)
+            if at != place
+        ]
+        fitting = {other for other, there in others if there == size} - {
+            other for other, there in others if there != size
+        }
+        for other in sorted(fitting - {letter, *terms[place]}):
+            new = [*terms[:place], terms[place].replace(letter, other), *terms[place + 1 :]]
+            yield _write_terms(ctx, equation, new)
+
+
+def _write_terms(ctx: FailureContext, equation: str, terms: list[str]) -> Candidate:
+    changed = ",".join(terms) + "".join(equation.replace(" ", "").partition("->")[1:])
+    return fix_line(ctx, ctx.line.replace(equation, changed, 1)) if equation in ctx.line else NOTHING
+
+
+def _reorder(ctx: FailureContext, equation: str, terms: list[str], places: Iterable[int]) -> Iterator[Candidate]:
+    """Write the letters of one operand in another order, such that each letter has one size."""
+    for place in places:
         x = ctx.operands[place]
         others = {
             letter: size
@@ -57,10 +85,7 @@ def _reorder(ctx: FailureContext, equation: str, terms: list[str]) -> Iterator[C
         ]  # fmt: skip
         fitting.sort(key=lambda order: sum(a != b for a, b in zip(order, terms[place], strict=True)))
         for order in fitting[:2]:
-            new = [*terms[:place], "".join(order), *terms[place + 1 :]]
-            changed = ",".join(new) + "".join(equation.replace(" ", "").partition("->")[1:])
-            if equation in ctx.line:
-                yield fix_line(ctx, ctx.line.replace(equation, changed, 1))
+            yield _write_terms(ctx, equation, [*terms[:place], "".join(order), *terms[place + 1 :]])
 
 
 _INDEXED = frozenset(

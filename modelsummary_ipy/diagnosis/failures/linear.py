@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from modelsummary_ipy.diagnosis.failures.constructions import fix_block
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_operand, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
@@ -81,6 +82,8 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     reason = f"dim {axis} has the {taken} features, the last dim has {shape[-1]}; a Linear multiplies the last dim"
     search = RESHAPE if ctx.is_like_input(x) else ()
     others: tuple[Candidate, ...] = ()
+    if rank == 3:  # a layer over the steps, and back
+        others = (fix_argument(ctx, "{}.transpose(1, 2)", "{}.transpose(1, 2)"),)
     if rank == 4 and axis == 1:
         others = (fix_argument(ctx, "{}.mean((2, 3))"), fix_argument(ctx, "{}.amax((2, 3))"))
     return Diagnosis(reason, expected, fix_argument(ctx, move_to_end(axis, rank)), search, others=others)
@@ -144,6 +147,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"
         fix, others = both, (fix,)
+    if block := fix_block(ctx, taken, got):
+        fix, others = block, (fix, *others)
     if not fix and ctx.call is not None and ctx.call.kind == "op":
         weight = ctx.operands[1]
         if weight.shape[0] == got:
@@ -185,7 +190,7 @@ def _explain_map(ctx: FailureContext, x: Operand, taken: int, expected: str, fix
     """A feature map that was neither flattened nor, flattened, of that size."""
     features = math.prod(x.shape[1:])
     reason = f"the feature map was not flattened: {write_product(x.shape[1:])} features, {ctx.owner} expects {taken}"
-    flat = fix_argument(ctx, "{}.flatten(1)") + fix_module(ctx, in_features=features)
+    flat = fix_module(ctx, in_features=features) + fix_argument(ctx, "{}.flatten(1)")
     return Diagnosis(reason, expected, flat or fix, others=(fix,))
 
 

@@ -114,6 +114,8 @@ def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> D
                     options.append(fix_argument(ctx, f"{{}}.squeeze({axis})", position=position))
                     options.append(fix_argument(ctx, f"{{}}.unsqueeze({axis})", position=1 - position))
         fixes = [fix for fix in options if fix]
+        if not fixes and x.rank == y.rank > 2:
+            return None  # two feature maps: see explain_broadcast
         fix = fixes[0] if fixes else NOTHING
         return Diagnosis(reason, "equal shapes", fix, () if fix else RESHAPE, others=tuple(fixes[1:]))
     if y.spec.dtype in (*_INTEGERS, "bool"):

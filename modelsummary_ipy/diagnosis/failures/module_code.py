@@ -7,7 +7,7 @@ from typing import Any
 from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.trace import ModuleFact, Trace
 
-__all__ = ["name_member", "write_change", "write_module"]
+__all__ = ["name_member", "write_change", "write_insertion", "write_module"]
 
 
 def write_module(fact: ModuleFact, trace: Trace, **changes: Any) -> str:
@@ -61,6 +61,13 @@ def write_change(path: str, code: str) -> str:
     pieces = path.split(".")
     words = "".join(f"[{piece}]" if piece.isdigit() else f".{piece}" for piece in pieces)
     return f"{'model' if pieces[0].isdigit() else 'self'}{words} = {code}"
+
+
+def write_insertion(path: str, code: str) -> str:
+    """Write that a layer is put in front of an item of an ``nn.Sequential``: ``"self.cnn.insert(5, nn.Flatten())"``."""
+    head, _, index = path.rpartition(".")
+    target = write_change(head, code).partition(" = ")[0] if head else "model"
+    return f"{target}.insert({index}, {code})"
 
 
 def name_member(path: str) -> str:

@@ -15,7 +15,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting, set_value
-from modelsummary_ipy.diagnosis.failures.linear import move_to_end
+from modelsummary_ipy.diagnosis.failures.linear import is_map, move_to_end
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
@@ -88,7 +88,7 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, ...], featu
 
 def _explain_features(ctx: FailureContext, x: Operand, features: int) -> Diagnosis:
     expected = f"dim 1 = {features} (num_features)"
-    if x.rank > 2 and x.shape[-1] == features:
+    if x.rank > 2 and x.shape[-1] == features and not is_map(ctx, x):
         back = [0, x.rank - 1, *range(1, x.rank - 1)]
         forth = [0, *range(2, x.rank), 1]
         move = f"permute({', '.join(map(str, back))})" if x.rank > 3 else "transpose(1, 2)"

@@ -119,11 +119,21 @@ def _explain_state(
         reason += f": {layers} layers × 2 directions = {wanted[0]}"
     batch_axis = 0 if is_cell or ctx.setting("batch_first") else 1
     name = write_size(ctx, 0, batch_axis)
-    fix = fix_creation(ctx, state, wanted, {0 if is_cell else 1: name} if name else None)
+    names = {0 if is_cell else 1: name} if name else {}
+    if not is_cell and directions == 1 and (kept := _name_layers(ctx, wanted[0])):
+        names[0] = kept
+    fix = fix_creation(ctx, state, wanted, names)
     others = (fix, fix_creation(ctx, state, wanted)) if order else (fix_creation(ctx, state, wanted),)
     fix = order or fix
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fix, () if fix or candidates else RESHAPE, candidates=candidates, others=others)
+
+
+def _name_layers(ctx: FailureContext, layers: int) -> str:
+    """Return the attribute of the user's module that holds the number of layers: ``"self.num_layers"``."""
+    outer = ctx.flow.module_of(ctx.parent)
+    settings = outer.settings if outer is not None else {}
+    return next((f"self.{name}" for name, value in settings.items() if "layer" in name and value == layers), "")
 
 
 def _read_last_state(ctx: FailureContext, giver: Call) -> Candidate:

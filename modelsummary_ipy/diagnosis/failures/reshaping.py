@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
+from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
     GROW,
@@ -94,25 +96,35 @@ def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
 
 
 def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
-    """The last dim is split into heads that don't divide it."""
-    if len(wanted) != x.rank + 1 or x.rank < 2 or -1 in wanted[-2:]:
+    """The features are split into heads that don't divide them."""
+    if x.rank < 2 or len(wanted) <= x.rank or -1 in wanted[-2:] or wanted.count(-1) > 1:
         return None
-    features = x.shape[-1]
     heads, each = wanted[-2:]
-    lead = wanted[:-2]
-    same = all(w in (-1, s) for w, s in zip(lead, x.shape[:-1], strict=True))
+    pieces = math.prod(wanted[x.rank - 1 : -2])  # 3, where one Linear gives queries, keys and values
+    same = all(w in (-1, s) for w, s in zip(wanted, x.shape[:-1], strict=False))
+    features = x.shape[-1] // pieces if pieces > 0 and x.shape[-1] % pieces == 0 else 0
     if not same or heads < 2 or features // heads != each or heads * each == features:
         return None
     reason = f"{features} features are not divisible into {heads} heads of {each}: {heads} × {each} = {heads * each}"
     fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
     near = min(fitting, key=lambda n: (abs(n - heads), n))
-    fix = NOTHING
+    options: list[Candidate] = []
     if ctx.fact is not None and ctx.call is not None:
-        names = [name for name, value in ctx.fact.settings.items() if value == heads and type(value) is int]
-        if len(names) == 1:
-            fix = set_value(f"{ctx.call.path}.{names[0]}" if ctx.call.path else names[0], str(near))
+        path = ctx.fact.path
+        names = {
+            size: [name for name, value in ctx.fact.settings.items() if value == size and type(value) is int]
+            for size in (heads, each)
+        }
+        options += list_constructions(ctx, path, heads, near)
+        if len(names[heads]) == 1:
+            change = set_value(f"{path}.{names[heads][0]}" if path else names[heads][0], str(near))
+            if len(names[each]) == 1 and names[each] != names[heads]:
+                width = names[each][0]
+                change = change + set_value(f"{path}.{width}" if path else width, str(features // near))
+            options.append(change)
     words = ", ".join(map(str, fitting))
-    return Diagnosis(reason, f"a number of heads among {words}", fix)
+    fix = options[0] if options else NOTHING
+    return Diagnosis(reason, f"a number of heads among {words}", fix, others=tuple(options[1:]))
 
 
 def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fixed: int) -> Diagnosis | None:
@@ -167,7 +179,38 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
             layer = write_module(reader, ctx.trace, in_features=math.prod(x.shape[1:]))
             fix = fix + set_value(reader.path, layer)
     measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
-    return Diagnosis(f"{came} {verb}", write_shape(wanted), fix, GROW, (measure, fixed))
+    options = [option for option in (*_list_targets(ctx, x, wanted), fix) if option]
+    if fix and len(wanted) == 2:
+        options.insert(0, options.pop())
+    first = options[0] if options else NOTHING
+    return Diagnosis(f"{came} {verb}", write_shape(wanted), first, GROW, (measure, fixed), others=tuple(options[1:]))
+
+
+def _list_targets(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Iterator[Candidate]:
+    """List shapes that hold as many numbers: other sides of a feature map, a last dim that is worked out."""
+    assert ctx.call is not None
+    batch = x.shape[0]
+    if x.rank > 1 and len(wanted) > 3 and wanted[0] in (-1, batch) and (each := x.numel // batch) % wanted[1] == 0:
+        count = len(wanted) - 2
+        side = round((each // wanted[1]) ** (1 / count))
+        if side**count * wanted[1] == each and side != wanted[-1]:
+            yield _write_sides(ctx, wanted, side)
+    lead = math.prod(wanted[:-1])
+    if len(wanted) > 2 and wanted[0] > 0 and lead > 0 and x.numel % lead == 0 and ctx.function != "unflatten":
+        yield fix_line(
+            ctx, change_operation(ctx.line, ctx.function, lambda items, write: write("\0".join([*items[:-1], "-1"])))
+        )
+
+
+def _write_sides(ctx: FailureContext, wanted: tuple[int, ...], side: int) -> Candidate:
+    """Write other sides of a feature map in the place of those that the target has."""
+    assert ctx.call is not None
+    count = len(wanted) - 2
+    if ctx.call.kind == "module":
+        sizes = (wanted[1], *[side] * count)
+        return set_value(ctx.call.path, f"nn.Unflatten({ctx.given('dim')}, {sizes})")
+    old = ", ".join(map(str, wanted[2:]))
+    return fix_line(ctx, ctx.line.replace(old, ", ".join([str(side)] * count))) if ctx.line.count(old) == 1 else NOTHING
 
 
 def _name_own_size(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Candidate:

@@ -13,6 +13,7 @@ __all__ = [
     "change_only_argument",
     "change_operation",
     "change_value",
+    "drop_undone",
     "find_operands",
     "find_targets",
     "join_arguments",
@@ -23,6 +24,7 @@ __all__ = [
     "splice_node",
     "wrap_argument",
     "wrap_attribute",
+    "wrap_subscript",
     "write_loop",
 ]
 
@@ -247,7 +249,7 @@ def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[
     found = _find_operation(line, name)
     if len(found) != 1:
         return ""
-    node, operands, call = found[0]
+    node, operands, _ = found[0]
     texts = [_in_brackets(line, operand) for operand in operands]
 
     def write(pieces: str) -> str:
@@ -255,19 +257,14 @@ def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[
             _text(line, operand) if item == _in_brackets(line, operand) else item
             for item, operand in zip(pieces.split("\0"), operands, strict=False)
         ]
-        if call is None:
-            assert isinstance(node, (ast.BinOp, ast.AugAssign))
-            sign = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@", ast.Pow: "**"}
-            equals = "=" if isinstance(node, ast.AugAssign) else ""
-            return f" {sign[type(node.op)]}{equals} ".join(items)
-        return _write_call(line, call, operands, items)
+        return _write_operands(line, node, operands, items)
 
     new = edit(texts, write)
     return "" if new is None else splice_node(line, node, new)
 
 
-def _write_call(line: str, call: ast.Call, operands: list[ast.expr], items: list[str]) -> str:
-    text, start = _text(line, call).encode(), _span(line, call)[0]
+def _write_operands(line: str, node: ast.AST, operands: list[ast.expr], items: list[str]) -> str:
+    text, start = _text(line, node).encode(), _span(line, node)[0]
     pieces: list[bytes] = []
     at = 0
     for operand, item in zip(operands, items, strict=False):
@@ -375,3 +372,31 @@ def wrap_attribute(line: str, attribute: str, template: str) -> str:
     if len(found) != 1:
         return ""
     return splice_node(line, found[0].value, template.format(_in_brackets(line, found[0].value)))
+
+
+def wrap_subscript(line: str, template: str) -> str:
+    """Change what the one slice by several dims of a line is cut from: ``out[:, -1]`` to ``out[0][:, -1]``."""
+    tree = _parse(line)
+    found = [
+        node for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple)
+    ]  # fmt: skip
+    if len(found) != 1:
+        return ""
+    return splice_node(line, found[0].value, template.format(_in_brackets(line, found[0].value)))
+
+
+_TWO_ORDERS = re.compile(r"\.(permute|transpose)\(([\d, ]+)\)\.\1\(([\d, ]+)\)")
+
+
+def drop_undone(line: str) -> str:
+    """Leave out two changes of order of which the second undoes the first: ``x.transpose(1, 2).transpose(1, 2)``."""
+
+    def drop(found: re.Match[str]) -> str:
+        one, other = ([int(item) for item in found[at].split(",") if item.strip()] for at in (2, 3))
+        undone = sorted(one) == sorted(other) if found[1] == "transpose" else (
+            len(one) == len(other) and [one[item] for item in other] == list(range(len(one)))
+        )  # fmt: skip
+        return "" if undone else found[0]
+
+    return _TWO_ORDERS.sub(drop, line)

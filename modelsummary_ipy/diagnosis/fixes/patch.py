@@ -6,12 +6,13 @@ import ast
 import copy
 import difflib
 import linecache
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_insertion, write_module
+from modelsummary_ipy.diagnosis.failures.setters import find_item, find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, splice_node
 from modelsummary_ipy.diagnosis.failures.statements import parse_file, read_statement
-from modelsummary_ipy.records.fixes import Edit, LayerEdit, LineEdit, SettingEdit, change_lines
+from modelsummary_ipy.records.fixes import AroundEdit, Edit, LayerEdit, LineEdit, SettingEdit, change_lines
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
 __all__ = ["write_patch"]
@@ -28,9 +29,13 @@ def write_patch(trace: Trace, edits: Sequence[Edit]) -> tuple[str, str] | None:
         ``None`` if a part of it is no change of the user's source, or its place is not found there.
     """
     lines: list[LineEdit] = []
+    edits = [
+        LayerEdit(edit.path, "", edit.layer) if isinstance(edit, AroundEdit) and edit.layer else edit for edit in edits
+    ]
+    layers = {(edit.path, edit.code) for edit in edits if isinstance(edit, LayerEdit)}
     for edit in edits:
         if isinstance(edit, LayerEdit):
-            placed = place_layer(trace, edit)
+            placed = place_layer(trace, edit, layers)
             if placed is None:
                 return None
             lines.append(placed)
@@ -128,17 +133,35 @@ def _write_blocks(filename: str, edits: Sequence[LineEdit]) -> str:
 # -- layers -----------------------------------------------------------------------------------------------------------
 
 
-def place_layer(trace: Trace, edit: LayerEdit) -> LineEdit | None:
-    """Find the line of a class that sets a layer, and write it with the new settings and all else as it was."""
+def place_layer(trace: Trace, edit: LayerEdit, layers: Set[tuple[str, str]]) -> LineEdit | None:
+    """Find the line of a class that sets a layer, and write it with the new settings and all else as it was.
+
+    Where the model has several modules of the class, and not each is to get the same layer, the class that makes them
+    sets it: ``self.layer1.shortcut = …``.
+
+    Args:
+        trace: Of the model that failed.
+        edit: The layer.
+        layers: All layers of the fix, path and code; the code is empty for one that is put in front of the path.
+    """
     pieces = edit.path.split(".")
     for cut in range(len(pieces) - 1, -1, -1):
-        owner = _find_module(trace, ".".join(pieces[:cut]))
+        owner = find_module(trace, ".".join(pieces[:cut]))
         if owner is None:
             return None
         if owner.forward_file and not owner.type_module.startswith("torch."):
-            found = _find_setter(owner, pieces[cut])
+            alike = [path for fact in trace.modules if _is_of_class(fact, owner) for path in fact.paths[:1]]
+            inner = ".".join(pieces[cut:])
+            if any((f"{path}.{inner}" if path else inner, edit.code) not in layers for path in alike):
+                continue
+            found = find_setter(owner, pieces[cut])
             return None if found is None else _edit_value(trace, edit, owner.forward_file, found, pieces[cut:])
     return None
+
+
+def _is_of_class(fact: ModuleFact, owner: ModuleFact) -> bool:
+    same = (fact.type_name, fact.type_module) == (owner.type_name, owner.type_module)
+    return same and fact.forward_file == owner.forward_file
 
 
 #: They take the setting and hand it on.
@@ -169,53 +192,28 @@ def place_setting(trace: Trace, edit: SettingEdit) -> list[LineEdit]:
     return list(found.values())
 
 
-def _find_module(trace: Trace, path: str) -> ModuleFact | None:
-    return next((fact for fact in trace.modules if path in fact.paths), None)
-
-
-def _find_setter(owner: ModuleFact, name: str) -> tuple[list[ast.Assign], ast.ClassDef] | None:
-    """Find where a class, or one that it inherits from in the same file, sets an attribute of its instances.
-
-    Returns:
-        The assignments, and the class; no assignments and the first class if none sets it.
-    """
-    tree = parse_file(owner.forward_file)
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] if tree is not None else []
-    wanted = [node for node in classes if node.name == owner.type_name and _spans_forward(node, owner)]
-    wanted += [node for node in classes if _spans_forward(node, owner) and node not in wanted][-1:]
-    wanted += [node for node in classes if node.name == owner.type_name and node not in wanted]
-    for node in wanted:
-        setters = [item for item in ast.walk(node) if isinstance(item, ast.Assign) and _is_own(item.targets[0], name)]
-        if setters:
-            return setters, node
-        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-        wanted += [other for other in classes if other.name in bases and other not in wanted]
-    return ([], wanted[0]) if wanted else None
-
-
-def _spans_forward(node: ast.ClassDef, owner: ModuleFact) -> bool:
-    return node.lineno <= owner.forward_line <= (node.end_lineno or 0)
-
-
 def _edit_value(
     trace: Trace, edit: LayerEdit, filename: str, found: tuple[list[ast.Assign], ast.ClassDef], names: Sequence[str]
 ) -> LineEdit | None:
     lines = linecache.getlines(filename)
     setters, body = found
-    if not setters and len(names) == 1:
-        return _add_setter(filename, body, names[0], edit.code)
-    if len(setters) != 1 or len(setters[0].targets) != 1:
-        return None
-    setter = setters[0]
-    value: ast.expr | None = setter.value
+    setter = setters[0] if setters else None
+    value: ast.expr | None = setter.value if setter is not None else None
     for name in names[1:]:
-        value = _find_item(value, name)
-    if value is None:
-        return None
+        value = find_item(value, name)
+    if value is None or setter is None or len(setters) != 1 or len(setter.targets) != 1:
+        path = ".".join(names)
+        line = write_change(path, edit.written or edit.code) if edit.code else write_insertion(path, edit.written)
+        return _add_setter(filename, body, line)
     first, last = setter.lineno, setter.end_lineno or setter.lineno
     text = "".join(lines[first - 1 : last])
     old = next((fact for fact in trace.modules if edit.path in fact.paths), None)
-    new = _keep_arguments(text, first, value, edit.code, write_module(old, trace) if old is not None else "")
+    if not edit.code:  # one more in front of it
+        whole = "\n" * (first - 1) + text
+        new = f"{edit.written}, {ast.get_source_segment(whole, value)}"
+    else:
+        written = write_module(old, trace) if old is not None else ""
+        new = edit.written or _keep_arguments(text, first, value, edit.code, written)
     indent = len(text) - len(text.lstrip())
     spliced = splice_node(text, ast.increment_lineno(copy.deepcopy(value), 1 - first), new)
     return LineEdit(filename, first, last, "\n".join(_dedent(spliced.rstrip("\n"), indent)))
@@ -223,29 +221,6 @@ def _edit_value(
 
 def _dedent(text: str, indent: int) -> list[str]:
     return [row[indent:] if not row[:indent].strip() else row for row in text.split("\n")]
-
-
-def _is_own(node: ast.expr, name: str) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == name and isinstance(node.value, ast.Name)
-
-
-def _find_item(value: ast.expr | None, name: str) -> ast.expr | None:
-    """Find an item of ``nn.Sequential(…)``, ``nn.ModuleList([…])`` or ``nn.ModuleDict({…})`` as it is written."""
-    if not isinstance(value, ast.Call):
-        return None
-    items: list[ast.expr] = list(value.args)
-    if len(items) == 1 and isinstance(items[0], (ast.List, ast.Tuple)):
-        items = list(items[0].elts)
-    if name.isdigit():
-        index = int(name)
-        if index >= len(items) or any(isinstance(item, ast.Starred) for item in items[: index + 1]):
-            return None
-        return items[index]
-    if len(items) == 1 and isinstance(items[0], ast.Dict):
-        for key, item in zip(items[0].keys, items[0].values, strict=True):
-            if isinstance(key, ast.Constant) and key.value == name:
-                return item
-    return None
 
 
 def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str) -> str:
@@ -273,15 +248,13 @@ def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str) 
     return f"{called or ast.unparse(made.func)}({words})"
 
 
-def _add_setter(filename: str, body: ast.ClassDef, name: str, code: str) -> LineEdit | None:
-    """Add a line at the end of ``__init__``."""
+def _add_setter(filename: str, body: ast.ClassDef, line: str) -> LineEdit | None:
+    """Add a line at the end of ``__init__``; ``None`` if the class has none of its own."""
     for node in body.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             last = node.body[-1]
             lines = linecache.getlines(filename)
             text = "".join(lines[last.lineno - 1 : last.end_lineno]).rstrip("\n")
             rows = _dedent(text, last.col_offset)
-            return LineEdit(
-                filename, last.lineno, last.end_lineno or last.lineno, "\n".join([*rows, f"self.{name} = {code}"])
-            )
+            return LineEdit(filename, last.lineno, last.end_lineno or last.lineno, "\n".join([*rows, line]))
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
-from modelsummary_ipy.diagnosis.torch_names import LINEARS
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS
 from modelsummary_ipy.records.fixes import LineEdit, Trial, Verdict
 
 __all__ = ["is_plain", "rank"]
@@ -24,12 +24,23 @@ def rank(ctx: FailureContext, trial: Trial, verdict: Verdict) -> Rank:
         _num_fixed_sizes(ctx, trial),
         _repeats_a_call(ctx, trial),
         candidate.rank,
+        _count_other_dims(ctx, trial),
     )
 
 
 def is_plain(ctx: FailureContext, trial: Trial, verdict: Verdict) -> bool:
     """Return whether a fix leaves nothing to wish for, so that no other needs to be tried."""
     return not any(rank(ctx, trial, verdict)[:6])
+
+
+def _count_other_dims(ctx: FailureContext, trial: Trial) -> int:
+    """Count the sides of the output that are not the input's, where a convolutional decoder ends as it began."""
+    if not ctx.trace.inputs or not trial.trace.outputs:
+        return 0
+    given, made = ctx.trace.inputs[0].spec.shape, trial.trace.outputs[0].shape
+    if len(given) != len(made) or len(given) < 3 or not any(c.type_name in CONVOLUTIONS for c in trial.trace.calls):
+        return 0
+    return sum(a != b for a, b in zip(given[2:], made[2:], strict=True))
 
 
 def _is_odd_output(trial: Trial) -> bool:

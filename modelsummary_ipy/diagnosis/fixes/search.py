@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 from collections.abc import Iterator
 from typing import Protocol
@@ -22,6 +23,8 @@ _PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "pl
 #: Most fixes that are kept, and most failures one after the other that one fix repairs.
 _MOST_FIXES = 5
 _MOST_LINKS = 6
+#: So many ways to repair each further failure are tried.
+_MOST_BRANCHES = 2
 
 
 class Trials(Protocol):
@@ -89,7 +92,18 @@ def _write(ctx: FailureContext, trial: Trial) -> Fix:
     candidate = trial.candidate
     changes_input = any(isinstance(edit, InputEdit) for edit in candidate.edits)
     patch, source = write_patch(ctx.trace, candidate.edits) or (None, "")
-    return Fix(candidate.text, patch, trial.trace.outputs, changes_input, source)
+    return Fix(_order(candidate.text), patch, trial.trace.outputs, changes_input, source)
+
+
+def _order(text: str) -> str:
+    """Write what is put into an ``nn.Sequential`` last, the last place first, as the places are those of before."""
+    pieces = text.split("; ")
+    added = [piece for piece in pieces if _INSERTION.search(piece)]
+    added.sort(key=lambda piece: -int(_INSERTION.search(piece)[1]))  # type: ignore[index]  # each has one
+    return "; ".join([*[piece for piece in pieces if piece not in added], *added])
+
+
+_INSERTION = re.compile(r"\.insert\((\d+), nn\.")
 
 
 def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Trial | None:
@@ -101,14 +115,19 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
         lines = tuple(edit for edit in candidate.edits if isinstance(edit, LineEdit))
         moved = any(edit.text.count("\n") != edit.last - edit.first for edit in lines)
         later = build_context(Story(trial.trace, ()), lines)
-        if later is None or later.call is None or moved or not _is_further(ctx, later):
+        if later is None or later.call is None or moved or not _is_further(ctx, later, candidate):
             return None
-        more = diagnose(later, []).fix
-        combined = _combine(candidate, more) if more else None
-        if combined is None or _edits_a_package(combined):
+        following = None
+        for more in list(_list_known(diagnose(later, [])))[:_MOST_BRANCHES]:
+            combined = _combine(candidate, more) if more else None
+            is_own = combined is not None and not _edits_a_package(combined)
+            following = trials.run(combined) if combined is not None and is_own else None
+            if following is not None and (following.works or _gets_further(later, following)):
+                break
+            following = None
+        if following is None:
             return None
-        candidate, ctx = combined, later
-        trial = trials.run(candidate)
+        candidate, ctx, trial = following.candidate, later, following
     return trial if trial is not None and trial.works else None
 
 
@@ -117,9 +136,20 @@ def _edits_a_package(candidate: Candidate) -> bool:
     return any(isinstance(edit, LineEdit) and edit.filename.startswith(_PACKAGES) for edit in candidate.edits)
 
 
-def _is_further(before: FailureContext, after: FailureContext) -> bool:
+def _gets_further(before: FailureContext, trial: Trial) -> bool:
+    lines = tuple(edit for edit in trial.candidate.edits if isinstance(edit, LineEdit))
+    later = build_context(Story(trial.trace, ()), lines)
+    return later is not None and _is_further(before, later, trial.candidate)
+
+
+def _is_further(before: FailureContext, after: FailureContext, candidate: Candidate) -> bool:
+    """Return whether a fix moved the failure on, or to a layer between the one it changed and the one that failed."""
     if before.call is None or after.call is None:
         return False
+    changed = {edit.path for edit in candidate.edits if isinstance(edit, LayerEdit)}
+    if len(changed) == len(candidate.edits) and after.call.kind == "module" and after.call.path not in changed:
+        ran = {call.path for call in after.trace.calls[: after.call.index]}
+        return bool(changed & ran)
     return after.call.index > before.call.index or (
         after.call.index == before.call.index and after.failure.message != before.failure.message
     )

@@ -1,0 +1,188 @@
+"""Fixes where the user's own classes are made: another argument, ``self.pos = PositionalEncoding(32, max_len=128)``."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelsummary_ipy.diagnosis.failures.context import FailureContext
+from modelsummary_ipy.diagnosis.failures.module_code import write_change
+from modelsummary_ipy.diagnosis.failures.setters import find_class, find_item, find_module, find_setter
+from modelsummary_ipy.diagnosis.failures.statements import parse_file
+from modelsummary_ipy.records.fixes import Candidate, LayerEdit
+from modelsummary_ipy.records.trace import ModuleFact
+
+__all__ = ["fix_block", "list_constructions"]
+
+_OPERATORS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.Pow: operator.pow,
+}  # fmt: skip
+#: Modules whose functions change nothing outside, and functions of torch's that do.
+_LIBRARIES = frozenset({"nn", "torch", "math", "F", "np", "numpy"})
+_READ_FILES = frozenset({"load", "save", "hub", "fromfile", "from_file", "tofile"})
+_BUILTINS = frozenset(
+    {"super", "range", "len", "int", "float", "tuple", "list", "dict", "zip", "enumerate", "max", "min", "sum",
+     "isinstance"}
+)  # fmt: skip
+
+
+def list_constructions(ctx: FailureContext, path: str, old: int, new: int) -> Iterator[Candidate]:
+    """List how a module of the user's own class is made with ``new`` for an argument that is ``old``.
+
+    A class whose ``__init__`` may do more than make layers and tensors is left alone, for it is run to try it.
+    """
+    fact = find_module(ctx.trace, path)
+    value = _find_call(ctx, path) if path and fact is not None else None
+    made = find_class(fact) if fact is not None and value is not None else None
+    if fact is None or value is None or made is None or old == new or not _is_plain(fact, made, set()):
+        return
+    owner = _find_owner(ctx, path)
+    arguments = _bind(made, value, _read_names(owner) if owner is not None else {})
+    if arguments is None:
+        return
+    name = ast.unparse(value.func)
+    given = dict(zip(arguments, value.args, strict=False))
+    given |= {word.arg: word.value for word in value.keywords if word.arg}
+    for key, known in arguments.items():
+        if known != old or type(known) is not int:
+            continue
+        places = list(arguments)[: len(value.args)]
+        words = [_write(given[place], key == place, new) for place in places]
+        words += [f"{word}={_write(node, key == word, new)}" for word, node in given.items() if word not in places]
+        words += [f"{key}={new}"] if key not in given else []
+        values = {
+            place: new if place == key else arguments[place] for place in arguments if place in given or place == key
+        }
+        code = f"{fact.type_name}({', '.join(f'{place}={item!r}' for place, item in values.items())})"
+        text = f"{name}({', '.join(words)})"
+        yield Candidate(write_change(path, text), (LayerEdit(path, code, text),))
+
+
+def fix_block(ctx: FailureContext, old: int, new: int) -> Candidate:
+    """Make the block that the failed layer is in with another size, where the model has several of its class."""
+    owner = _find_owner(ctx, ctx.call.path) if ctx.call is not None and ctx.call.kind == "module" else None
+    if owner is None or not owner.path:
+        return Candidate()
+    alike = [
+        fact for fact in ctx.trace.modules if (fact.type_name, fact.type_module) == (owner.type_name, owner.type_module)
+    ]
+    return next(list_constructions(ctx, owner.path, old, new), Candidate()) if len(alike) > 1 else Candidate()
+
+
+def _write(node: ast.expr, is_changed: bool, new: int) -> str:
+    return str(new) if is_changed else ast.unparse(node)
+
+
+def _find_owner(ctx: FailureContext, path: str) -> ModuleFact | None:
+    """Return the module of a class of the user's that makes the one at a path."""
+    while path:
+        path = path.rpartition(".")[0]
+        fact = find_module(ctx.trace, path)
+        if fact is not None and fact.forward_file and not fact.type_module.startswith("torch."):
+            return fact
+    return None
+
+
+def _find_call(ctx: FailureContext, path: str) -> ast.Call | None:
+    """Find the call that makes a module, where its class is called by its name and once."""
+    owner, fact = _find_owner(ctx, path), find_module(ctx.trace, path)
+    if owner is None or fact is None or fact.type_module.startswith("torch."):
+        return None
+    names = path[len(owner.path) :].strip(".").split(".")
+    found = find_setter(owner, names[0])
+    if found is None or len(found[0]) != 1:
+        return None
+    value: ast.expr | None = found[0][0].value
+    for name in names[1:]:
+        value = find_item(value, name)
+    is_call = isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == fact.type_name
+    starred = is_call and any(isinstance(item, ast.Starred) for item in value.args)  # type: ignore[union-attr]
+    return value if isinstance(value, ast.Call) and is_call and not starred else None
+
+
+def _read_names(owner: ModuleFact) -> dict[str, Any]:
+    """Return what is known of the names that a class's ``__init__`` may use: its attributes, and its defaults."""
+    node = find_class(owner)
+    init = _find_init(node) if node is not None else None
+    known: dict[str, Any] = {f"self.{name}": value for name, value in owner.settings.items()}
+    if init is not None:
+        defaults = dict(zip([item.arg for item in init.args.args][::-1], init.args.defaults[::-1], strict=False))
+        known |= {name: item.value for name, item in defaults.items() if isinstance(item, ast.Constant)}
+        known |= {item.arg: owner.settings[item.arg] for item in init.args.args if item.arg in owner.settings}
+    return known
+
+
+def _find_init(node: ast.ClassDef) -> ast.FunctionDef | None:
+    return next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+
+
+def _bind(made: ast.ClassDef, value: ast.Call, names: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the arguments of a class by name, those given and those by default; ``None`` if one is not known."""
+    init = _find_init(made)
+    if init is None or init.args.vararg or init.args.kwarg or any(word.arg is None for word in value.keywords):
+        return None
+    keys = [item.arg for item in init.args.args[1:]]
+    bound: dict[str, ast.expr] = dict(zip(keys[::-1], init.args.defaults[::-1], strict=False))
+    bound |= {item.arg: node for item, node in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True) if node}
+    own = set(bound)
+    bound |= dict(zip(keys, value.args, strict=False))
+    bound |= {word.arg: word.value for word in value.keywords if word.arg}
+    given = {*keys[: len(value.args)], *(word.arg for word in value.keywords)}
+    try:
+        return {key: _evaluate(bound[key], names if key in given or key not in own else {}) for key in
+                [key for key in keys if key in bound] + [key for key in bound if key not in keys]}  # fmt: skip
+    except LookupError:
+        return None
+
+
+def _evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    """Work out a constant, a known name or a sum of such.
+
+    Raises:
+        LookupError: If it is something else.
+    """
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, (ast.Tuple, ast.List)):
+        items = [_evaluate(item, names) for item in node.elts]
+        return tuple(items) if isinstance(node, ast.Tuple) else items
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        return names[ast.unparse(node)]
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        one, other = _evaluate(node.left, names), _evaluate(node.right, names)
+        if type(one) is int and type(other) is int and other:
+            return _OPERATORS[type(node.op)](one, other)
+    raise LookupError(ast.unparse(node))
+
+
+def _is_plain(fact: ModuleFact, node: ast.ClassDef, seen: set[str]) -> bool:
+    """Return whether a class's ``__init__``, with those that it calls, only makes layers and tensors."""
+    tree = parse_file(fact.forward_file)
+    init = _find_init(node)
+    classes = {item.name: item for item in tree.body if isinstance(item, ast.ClassDef)} if tree is not None else {}
+    seen.add(node.name)
+    for call in [item for item in ast.walk(init) if isinstance(item, ast.Call)] if init is not None else ():
+        root = call.func
+        while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
+            if isinstance(root, ast.Attribute) and root.attr in _READ_FILES:
+                return False
+            root = root.func if isinstance(root, ast.Call) else root.value
+        if not isinstance(root, ast.Name):
+            continue
+        if isinstance(call.func, ast.Attribute):
+            own = (
+                {item.id for item in ast.walk(init) if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)}
+                if init
+                else set()
+            )
+            if root.id not in _LIBRARIES | own | {"self", "super"}:
+                return False
+        elif root.id in classes:
+            if root.id not in seen and not _is_plain(fact, classes[root.id], seen):
+                return False
+        elif root.id not in _BUILTINS:
+            return False
+    return True

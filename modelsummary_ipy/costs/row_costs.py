@@ -81,8 +81,7 @@ def list_operations(trace: Trace, rows: Sequence[Row]) -> dict[int, list[tuple[s
         counts: dict[str, int | None] = {}
         for aten_op in trace.calls[row.call].aten_ops:
             name, count = aten_op.op.partition(".")[2].partition(".")[0], count_aten_op(aten_op)
-            before = counts.get(name, 0)
-            counts[name] = None if before is None or count is None else before + count
+            counts[name] = _add(counts.get(name, 0), count)
         found[row.index] = [(name, count) for name, count in counts.items() if count != 0]
     return {index: pairs for index, pairs in found.items() if pairs}
 
@@ -93,9 +92,7 @@ def _count_call(call: Call, unknown: dict[str, None]) -> int | None:
         count = count_aten_op(aten_op)
         if count is None:
             unknown[_name_unknown(aten_op.op)] = None
-            total = None
-        elif total is not None:
-            total += count
+        total = _add(total, count)
     return total
 
 

@@ -7,6 +7,7 @@ from its first list: nothing if it writes in place, else tensors like these.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,7 +35,6 @@ _ON_ONE = {
     find_operator("_local_scalar_dense.default"): "item",
     torch.ops.aten.lift_fresh.default: "number",
 }
-_kinds: dict[Any, str] = {}
 
 
 def run_in_step(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], make: Make) -> Any:
@@ -48,9 +48,7 @@ def run_in_step(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], make:
     Returns:
         Its result; ``MISSED`` if it is none of these, or its operands differ in dtype or size.
     """
-    kind = _kinds.get(func)
-    if kind is None:
-        kind = _kinds[func] = _find_kind(func)
+    kind = _find_kind(func)
     if not kind:
         return MISSED
     if kind in ("in place", "fresh"):
@@ -109,6 +107,7 @@ def _find_dense_stride(tensor: Tensor) -> tuple[int, ...]:
     return tensor.stride()
 
 
+@cache
 def _find_kind(func: Any) -> str:
     if func in _ON_ONE:
         return _ON_ONE[func]

@@ -7,6 +7,7 @@ what another thread drew meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -46,10 +47,7 @@ class OwnGenerators(TorchDispatchMode):
         """Run ``func``, with a generator if it draws."""
         if any(map(is_wrapper, types)):
             return NotImplemented  # what it runs on what it holds comes here too
-        way = _ways.get(func)
-        if way is None:
-            way = _ways[func] = _find_way(func)
-        return way(self, func, args, kwargs or {})
+        return _find_way(func)(self, func, args, kwargs or {})
 
     def find_generator(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Return the generator of the device that an operation runs on; ``None`` where there is no such device."""
@@ -76,9 +74,9 @@ class OwnGenerators(TorchDispatchMode):
 
 #: Runs an operation: ``(mode, operation, args, kwargs)``.
 _Way = Callable[[OwnGenerators, Any, Sequence[Any], Mapping[str, Any]], Any]
-_ways: dict[Any, _Way] = {}
 
 
+@cache
 def _find_way(func: Any) -> _Way:
     if not isinstance(func, OpOverload):
         return _run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -146,23 +147,13 @@ class TensorTemplate:
 TAG = "_ms_link"
 
 
-_dtype_names: dict[torch.dtype, str] = {}
-
-
-_device_names: dict[torch.device, str] = {}
-
-
+@cache
 def name_dtype(dtype: torch.dtype) -> str:
     """Return ``"float32"`` for ``torch.float32``."""
-    name = _dtype_names.get(dtype)
-    if name is None:
-        name = _dtype_names[dtype] = str(dtype).removeprefix("torch.")
-    return name
+    return str(dtype).removeprefix("torch.")
 
 
+@cache
 def name_device(device: torch.device) -> str:
     """Return ``"cpu"`` or ``"cuda:0"``."""
-    name = _device_names.get(device)
-    if name is None:
-        name = _device_names[device] = str(device)
-    return name
+    return str(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -247,14 +248,7 @@ class _Plan:
         return self.counts or (self.is_outer and record is not None and record.type_name in _OUTER_PRODUCTS)
 
 
-_plans: dict[Any, _Plan] = {}
-
-
-def _find_plan(func: Any) -> _Plan:
-    plan = _plans.get(func)
-    if plan is None:
-        plan = _plans[func] = _Plan(func)
-    return plan
+_find_plan: Callable[[Any], _Plan] = cache(_Plan)
 
 
 def write_counted(

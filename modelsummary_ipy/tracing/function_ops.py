@@ -102,18 +102,9 @@ class OpInfo:
     reads_data: bool = False
 
 
-_known: dict[Any, OpInfo] = {}
-
-
+@functools.cache
 def describe_op(func: Callable[..., Any]) -> OpInfo:
     """Return what is known of a function; it is found once, for a forward calls it thousands of times."""
-    info = _known.get(func)
-    if info is None:
-        info = _known[func] = _read_function(func)
-    return info
-
-
-def _read_function(func: Callable[..., Any]) -> OpInfo:
     name = getattr(func, "__name__", type(func).__name__)
     owner = getattr(func, "__self__", None)
     if name in ("__get__", "__set__", "__delete__") and owner is not None:
@@ -125,18 +116,7 @@ def _read_function(func: Callable[..., Any]) -> OpInfo:
     only_reads = name in _READERS or name.startswith(("is_", "_is_"))
     plain = name.strip("_") if name.startswith("__") else name
     inplace = name == "__setitem__" or (name.endswith("_") and not name.startswith("_"))
-    if name.startswith("__i") and plain[1:] in (
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "truediv",
-        "floordiv",
-        "pow",
-        "mod",
-        "and",
-        "or",
-    ):
+    if name.startswith("__i") and plain[1:] in _ARITHMETIC:
         return OpInfo(f"{plain[1:]}_".replace("truediv", "div"), inplace=True)
     if name.startswith("__") and plain not in _OPERATORS and plain[:1] == "r" and plain[1:] in _ARITHMETIC:
         plain = plain[1:]
@@ -152,9 +132,7 @@ def simplify_argument(value: Any) -> Any:
     """Write a plain argument down without keeping anything of the user's alive; a tensor becomes ``Ellipsis``."""
     if isinstance(value, Tensor):
         return ...
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, (int, float, complex)):
+    if value is None or isinstance(value, (bool, str, int, float, complex)):
         return value
     if isinstance(value, (tuple, list)):
         return tuple(simplify_argument(item) for item in value[:32])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -17,8 +18,6 @@ from modelsummary_ipy.tracing.call_builder import REF, RunningCall
 from modelsummary_ipy.tracing.tensor_leaves import Leaf
 
 __all__ = ["LayerOps", "OpLog"]
-
-_plans: dict[Any, tuple[str, tuple[str, ...]]] = {}
 
 
 class LayerOps(NamedTuple):
@@ -82,10 +81,7 @@ class OpLog:
         call = self._current()
         if call is None:
             return
-        plan = _plans.get(func)
-        if plan is None:
-            plan = _plans[func] = _read_plan(func)
-        name, names = plan
+        name, names = _read_plan(func)
         if not name:
             return
         simplify = self._simplify
@@ -206,6 +202,7 @@ def _refs_in(value: Any) -> Iterator[TensorRef]:
             yield from _refs_in(item)
 
 
+@cache
 def _read_plan(func: Any) -> tuple[str, tuple[str, ...]]:
     """Return an operation's name without its overload, and its arguments' names; no name for what is not written."""
     if not isinstance(func, OpOverload):

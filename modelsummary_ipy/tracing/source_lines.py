@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import threading
 import traceback
+from functools import cache
 from types import CodeType, FrameType, TracebackType
 
 from modelsummary_ipy.records.trace import Source
@@ -24,18 +25,13 @@ _PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "pl
 #: Packages whose functions check or rearrange tensors on behalf of a line of the user's.
 _CHECKERS = ("einops", "jaxtyping", "beartype", "typeguard")
 
-_is_users: dict[str, bool] = {}
 
-
+@cache
 def _users(filename: str) -> bool:
     """Return whether code from ``filename`` is the user's or a library's model code, not torch's, ours or Python's."""
-    known = _is_users.get(filename)
-    if known is None:
-        standard = filename.startswith(_STANDARD_LIBRARY) and not filename.startswith(_PACKAGES)
-        folders = tuple(filter(None, map(_find_folder, ("torch", *_CHECKERS))))
-        internal = filename.startswith((_OWN_FOLDER, *folders, "<frozen")) or standard
-        known = _is_users[filename] = not internal
-    return known
+    standard = filename.startswith(_STANDARD_LIBRARY) and not filename.startswith(_PACKAGES)
+    folders = tuple(filter(None, map(_find_folder, ("torch", *_CHECKERS))))
+    return not (standard or filename.startswith((_OWN_FOLDER, *folders, "<frozen")))
 
 
 def _find_folder(name: str) -> str:

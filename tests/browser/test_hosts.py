@@ -263,6 +263,9 @@ def test_at_320_pixels_nothing_is_cut_off_and_the_page_does_not_scroll_sideways(
         assert find_violations(page, axe, "html") == []
 
 
+PIECES = "all => all.map(one => one.getClientRects().length)"
+
+
 def test_a_size_that_has_no_room_goes_to_the_next_line_whole(
     new_page: Callable[..., Page], summary: ModelSummary
 ) -> None:
@@ -271,11 +274,33 @@ def test_a_size_that_has_no_room_goes_to_the_next_line_whole(
     tallest = 0
     for width in range(320, 900, 20):
         page.set_viewport_size({"width": width, "height": 640})
-        pieces = page.locator("td bdi:visible").evaluate_all("all => all.map(one => one.getClientRects().length)")
+        pieces = page.locator("td > bdi:visible, td > span > bdi:visible").evaluate_all(PIECES)
         rows = page.locator("td:nth-child(2):visible").evaluate_all("all => all.map(one => one.offsetHeight)")
         assert set(pieces) == {1}, f"one piece each, {width} pixels wide"
         tallest = max(tallest, *rows)
     assert tallest > 25, "and yet there was no room for two on a line"
+
+
+#: How far apart the first lines of the cells of each row are, in pixels.
+FIRST_LINES = """rows => rows.map(row => {
+    const range = document.createRange();
+    const tops = [...row.cells].filter(cell => cell.textContent.trim()).map(cell => {
+        range.selectNodeContents(cell);
+        return Math.min(...[...range.getClientRects()].filter(box => box.height).map(box => box.top));
+    });
+    return Math.max(...tops) - Math.min(...tops);
+})"""
+
+
+def test_a_size_that_is_longer_than_its_column_leaves_the_row_on_its_first_line(new_page: Callable[..., Page]) -> None:
+    page = new_page(viewport={"width": 720, "height": 640})
+    net = nn.Sequential(nn.Conv3d(3, 16, 3, padding=1), nn.ReLU())
+    show_page(page, ModelSummary(net, (200, 3, 16, 1024, 1024), memory="9TB").to_html(standalone=True))
+    rows = page.locator(".ms-r tr:visible")
+    assert min(rows.evaluate_all("rows => rows.map(row => row.offsetHeight)")) > 60, "two lines each way"
+    assert max(rows.evaluate_all(FIRST_LINES)) <= 2
+    arrows = page.locator("td > bdi:visible").evaluate_all("all => all.map(one => one.offsetHeight)")
+    assert max(arrows) < 50, "no line has the arrow alone"
 
 
 def test_with_everything_stripped_but_tables_the_rows_still_read_in_order(page: Page, summary: ModelSummary) -> None:

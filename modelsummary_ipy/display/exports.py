@@ -41,9 +41,10 @@ class Exports(ABC):
     def error(self) -> ForwardError | None:
         """How the forward failed, ``None`` if it did not."""
 
+    @property
     @abstractmethod
-    def _page_options(self) -> dict[str, Any]:
-        """What the renderers of a page take besides the story and the view."""
+    def _failure_text(self) -> str:
+        """The explanation of a failure, ``""`` without one."""
 
     @property
     @abstractmethod
@@ -71,13 +72,13 @@ class Exports(ABC):
         from modelsummary_ipy.display.render.text import render_text
 
         story = self._build_story("usual" if formulas else "never")
-        return render_text(story, self._shown_view, **self._page_options())
+        return render_text(story, self._shown_view, failure_text=self._failure_text)
 
     def to_markdown(self) -> str:
         """Return the summary as markdown."""
         from modelsummary_ipy.display.render.markdown import render_markdown
 
-        return render_markdown(self._build_story(), self._shown_view, **self._page_options())
+        return render_markdown(self._build_story(), self._shown_view, failure_text=self._failure_text)
 
     def to_html(
         self, *, standalone: bool = False, formulas: bool = True, flags: Sequence[Flag] = (), packed: bool = True
@@ -95,7 +96,6 @@ class Exports(ABC):
         from modelsummary_ipy.display.render.html import render_html
         from modelsummary_ipy.display.render.source_listing import build_details
 
-        options = self._page_options()
         story = self._build_story("usual" if formulas else "never")
         story = replace(story, flags=(*story.flags, *flags)) if flags else story
         details = build_details(annotate(story))
@@ -107,7 +107,7 @@ class Exports(ABC):
             details=details,
             operations=self._operations,
             failure=self.error,
-            **options,
+            failure_text=self._failure_text,
         )
 
     def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:

@@ -204,9 +204,9 @@ class Facts:
 
     # -- what its outputs read ----------------------------------------------------------------------------------------
 
-    def _page_options(self) -> dict[str, Any]:
-        failure_text = "" if self.error is None else self.error.message
-        return {"num_traces": self.pipeline.traced.num_traces or None, "failure_text": failure_text}
+    @property
+    def _failure_text(self) -> str:
+        return "" if self.error is None else self.error.message
 
     @property
     def _operations(self) -> Mapping[int, Sequence[tuple[str, int | None]]]:

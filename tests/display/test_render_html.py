@@ -23,7 +23,7 @@ from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Cost, Story
 from modelsummary_ipy.records.view import COLUMNS, View
 from tests import stories
-from tests.stories import StoryBuilder
+from tests.stories import StoryBuilder, leaves
 
 OPEN = View(depth=99)
 STORIES: dict[str, Callable[[], Story]] = {
@@ -222,11 +222,25 @@ def test_without_a_script_a_billion_of_parameters_and_the_totals_have_their_digi
     assert totals == ["70,600,000,000 parameters", "70,600,000,000 MACs"]
 
 
+def test_bytes_are_everywhere_written_as_the_budget_was() -> None:
+    story = stories.two_convs()
+    assert story.memory is not None
+    story = replace(story, memory=replace(story.memory, budget_text="2 GB", budget_bytes=2 * 10**9))
+    for written in (page(story, View(depth=99, columns=COLUMNS)).get_text(), render_text(story, View(columns=COLUMNS))):
+        assert "4.46 MB" in written  # 4,460,544 bytes that conv1 keeps
+        assert "iB" not in written
+
+
 def test_the_legend_says_what_the_colours_mean() -> None:
     soup = page(stories.failed_unet())
     assert words_of(soup.select_one(".ms-legend")).replace(" ,", ",") == "B batch, C channels, H height, W width"
     assert soup.select_one(".ms-legend .ms-2").text == "H"  # type: ignore[union-attr]
     assert page(stories.real_run()).select_one(".ms-legend") is None
+    build = StoryBuilder("Net", {"[0]": (2, 5), "[1]": (2, 7)}, (2, 7))
+    build.rows[0] = build.rows[0]._replace(inputs=leaves({"src": (2, 5), "tgt": (2, 7)}))
+    head = page(build.story(dims=[("B", "T"), ("B", "T2")]))
+    assert words_of(head.select_one(".ms-legend")).replace(" ,", ",") == "B batch, T time, T2 time"
+    assert words_of(head.select_one(".ms-given")).startswith("src [ B=2")
 
 
 def test_every_leaf_stands_under_its_key() -> None:
@@ -386,8 +400,8 @@ def test_the_first_words_say_that_the_model_was_run_or_that_it_failed() -> None:
 
 
 def test_the_footer_says_how_it_was_traced_and_what_is_left_out() -> None:
-    assert words_of(page(stories.bert_like(), num_traces=2).select_one(".ms-foot")) == (
-        "traced with fake tensors: nothing was computed, nothing of the model was touched · 2 traces"
+    assert words_of(page(stories.bert_like()).select_one(".ms-foot")) == (
+        "traced with fake tensors: nothing was computed, nothing of the model was touched"
         " · 25 operations not shown (show(ops=True) shows them)"
         " · “each of”: the numbers of one of several blocks alike; the row above adds them up"
     )

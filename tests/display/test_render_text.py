@@ -157,11 +157,6 @@ def test_what_is_not_shown_is_said() -> None:
     assert "(+5 rows)" in render_text(stories.bert_like(num_layers=1), View(depth=2))
 
 
-def test_the_number_of_traces_is_shown_where_they_are_known() -> None:
-    assert "· 2 traces" in render_text(stories.two_convs(), View(), num_traces=2)
-    assert "· 1 trace" in render_text(stories.two_convs(), View(), num_traces=1)
-
-
 def test_a_list_of_modules_in_which_something_ran_is_not_called_not_called() -> None:
     build = StoryBuilder("Net", (1, 8), (1, 8))
     blocks = build.module("blocks", "ModuleList", status="uncalled")

@@ -120,6 +120,20 @@ def test_the_largest_of_each_total_lead_to_their_rows() -> None:
     assert [place["data-row"] for place in soup.select(".ms-total small span")] == ["2", "1"] * 3
 
 
+def test_without_a_step_the_largest_are_what_is_kept_for_the_backward_and_a_number_alone_has_its_type() -> None:
+    build = StoryBuilder("Net", (2, 8), (2, 8))
+    for path, kept in (("0", 300), ("1", 100), ("2.fc", 0)):
+        build.module(path, "Linear", (2, 8), (2, 8), params={"weight": (8, 8)}, activation=kept)
+    known = build.story(memory=Memory(768, 0, 64, 400, 768, 1536, 128, 2000))
+    outline = build_outline(known, View())
+    found = find_largest(known, outline, name_rows(outline), "activation")
+    assert [(one.name, one.share) for one in found] == [("0 Linear", "75.0%"), ("1 Linear", "25.0%")]
+    words = BeautifulSoup(render_html(known, View(), packed=False), "lxml").get_text(" ")
+    assert "most kept for the backward pass: 0 Linear 75.0%, 1 Linear 25.0%" in " ".join(words.split()).replace(
+        " ,", ","
+    )
+
+
 def test_weights_that_are_tied_count_where_they_are_first() -> None:
     build = StoryBuilder("Net", (2, 8), (2, 8))
     for path in ("first", "second", "third"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.display.render import formatting, size_cells
+from modelsummary_ipy.display.render.fit import story_writer
 from modelsummary_ipy.display.render.formatting import brief, plain
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Formula, TensorSpec
@@ -111,8 +112,7 @@ def _kept(story: Story, row: Row) -> list[str]:
         return []
     about = "about " if cost.approximate else ""
     return [
-        f"{about}{formatting.format_bytes(cost.activation_bytes)} for the backward pass "
-        f"({cost.activation_bytes:,} bytes)"
+        f"{about}{story_writer(story)(cost.activation_bytes)} for the backward pass ({cost.activation_bytes:,} bytes)"
     ]
 
 

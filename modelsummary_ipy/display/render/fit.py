@@ -7,12 +7,25 @@ from collections.abc import Callable
 from modelsummary_ipy.display.render.formatting import format_bytes, format_decimal_bytes, in_full, plain
 from modelsummary_ipy.records.summary import Memory, Story
 
-__all__ = ["bytes_writer", "find_cache_lines", "find_fit", "find_peak_place", "find_step_failure", "unit_writer"]
+__all__ = [
+    "bytes_writer",
+    "find_cache_lines",
+    "find_fit",
+    "find_peak_place",
+    "find_step_failure",
+    "story_writer",
+    "unit_writer",
+]
 
 
 def bytes_writer(memory: Memory) -> Callable[[int], str]:
     """Return what writes bytes in the kind of unit in which the budget was typed: ``1.38 GB`` or ``1.29 GiB``."""
     return unit_writer(memory.budget_text)
+
+
+def story_writer(story: Story) -> Callable[[int], str]:
+    """Return the same for all bytes of a story."""
+    return format_bytes if story.memory is None else bytes_writer(story.memory)
 
 
 def unit_writer(budget_text: str) -> Callable[[int], str]:
@@ -62,7 +75,7 @@ def find_peak_place(story: Story) -> str:
 def find_cache_lines(story: Story) -> tuple[tuple[str, str, str], ...]:
     """``("cache 8.00 KiB", "256 · B · T bytes", "8,192 bytes")``, and what the context takes that was asked for."""
     lines = []
-    write = bytes_writer(story.memory) if story.memory is not None else format_bytes
+    write = story_writer(story)
     if story.cache is not None:
         formula = f"{plain(story.cache.formula)} bytes" if story.cache.formula else plain(story.cache.parameter)
         size = write(story.cache.nbytes)

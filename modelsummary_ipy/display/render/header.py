@@ -74,13 +74,16 @@ class Given(NamedTuple):
 def find_given(story: Story) -> tuple[Given, ...]:
     """The model's input, leaf by leaf."""
     given = []
-    for fact in story.trace.inputs:
+    called = story.rows[0].inputs if story.rows else ()
+    is_alike = [spec.shape for spec in called] == [fact.spec.shape for fact in story.trace.inputs]
+    for index, fact in enumerate(story.trace.inputs):
+        label = called[index].name if is_alike and fact.spec.name.startswith("[") else fact.spec.name
         dims = []
         for at, size in enumerate(fact.spec.shape):
             name = fact.dims[at] if at < len(fact.dims) else ""
             dims.append((plain(name), format_dim(size)))
         rest = plain(fact.spec.dtype) + (" (inferred)" if fact.given == "inferred" else "")
-        given.append(Given(brief(fact.spec.name), tuple(dims), rest))
+        given.append(Given(brief(label), tuple(dims), rest))
     return tuple(given)
 
 
@@ -177,7 +180,7 @@ def find_memory_parts(story: Story, view: View) -> list[tuple[str, str, str]]:
     ]
     how = f"--optimizer {memory.optimizer}" if view.from_magic else f"show(optimizer={memory.optimizer!r})"
     can_train = not is_traced and story.trace.engine == "fake" and story.trainable_params
-    return [*found, (peak, f"{plain(how)} traces one", "")] if can_train else found
+    return [*found, (peak, f"not traced; {plain(how)} traces one", "")] if can_train else found
 
 
 def find_totals(story: Story, view: View) -> tuple[str, ...]:
@@ -246,14 +249,14 @@ def _join_limits(constraints: Iterable[str]) -> list[str]:
     return found
 
 
-def find_footer(story: Story, outline: Outline, num_traces: int | None) -> tuple[str, ...]:
-    """Engine and traces, what this view leaves out, and what of this package failed."""
+def find_footer(story: Story, outline: Outline) -> tuple[str, ...]:
+    """The engine, what this view leaves out, and what of this package failed."""
     engine = {
         "fake": "traced with fake tensors: nothing was computed, nothing of the model was touched",
         "real": "traced by running it",
         "static": "read from the module tree",
     }[story.trace.engine]
-    lines = [engine + (f" · {plural(num_traces, 'trace')}" if num_traces else "")]
+    lines = [engine]
     if outline.num_ops:
         how = "--ops shows" if outline.from_magic else "show(ops=True) shows"
         lines.append(f"{plural(outline.num_ops, 'operation')} not shown ({how} them)")

@@ -60,7 +60,6 @@ def render_html(
     packed: bool = True,
     details: Details | None = None,
     operations: Operations | None = None,
-    num_traces: int | None = None,
     failure_text: str = "",
     failure: ForwardError | None = None,
 ) -> str:
@@ -73,7 +72,6 @@ def render_html(
         packed: Whether what only a reader with scripts sees is compressed, and the rows are also there without it.
         details: By row index, the annotated source that is put at the end of that row's detail.
         operations: By row index, the operations that ran directly in it, with their mult-adds.
-        num_traces: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
         failure: What the banner of a failure says: its reason, a fix, sizes that work.
     """
@@ -84,7 +82,7 @@ def render_html(
     while True:
         outline, parts = _fit(story, view, names, failure_text, most, space)
         num_left_out = _add_details(story, view, parts, details or {}, operations or {}, space)
-        footer = [*header.find_footer(story, outline, num_traces)]
+        footer = [*header.find_footer(story, outline)]
         if num_left_out:
             footer.append(f"details of {formatting.plural(num_left_out, 'row')} left out")
         facts = {
@@ -95,7 +93,7 @@ def render_html(
             "why": header.find_why(failure) if any(part.fail for part in parts) else (),
             "found": header.count_flags(story.flags),
             "gravest": header.gravest_severity(story.flags),
-            "legend": [(name, names.colour(name), MEANINGS.get(name, "")) for name in names.names],
+            "legend": [(name, names.colour(name), MEANINGS.get(name.rstrip("0123456789"), "")) for name in names.names],
             **_header(story, view, outline, names),
             **_columns(view),
         }
@@ -210,6 +208,7 @@ class _Total:
     largest: tuple[Largest, ...] = ()
     step: StepPicture | None = None
     kinds: tuple[Share, ...] = ()
+    most: str = "most"
 
     @property
     def levels(self) -> int:
@@ -244,9 +243,10 @@ def _totals(story: Story, view: View, outline: Outline) -> list[_Total]:
         what, label = ("held", "what stands at the peak, by layer")
         if step is None:
             what, label = ("activation", "share of memory kept for the backward pass")
-        bars, largest = build_icicle(story, what), find_largest(story, outline, keys, what) if step else ()
+        bars, largest = build_icicle(story, what), find_largest(story, outline, keys, what)
+        most = "most at the peak" if step else "most kept for the backward pass"
         digits = header.total_in_full(story, view, "memory")
-        totals.append(_Total(number, f"to {rest}", digits, label, bars, parts, True, largest, step))
+        totals.append(_Total(number, f"to {rest}", digits, label, bars, parts, True, largest, step, most=most))
     return [*totals, *(_Total(*line) for line in find_cache_lines(story))]
 
 
@@ -267,7 +267,7 @@ def _columns(view: View) -> dict[str, Any]:
     """Widths: the name and the sizes share what the numbers leave."""
     heads = labels.number_heads(view)
     sized, formula, source = labels.size_head(view), "formula" in view.columns, "source" in view.columns
-    left = 100 - (11 if formula or source else 15) * len(heads) - 15 * source
+    left = 100 - (11 if formula or source else 15 if len(heads) < 3 else 12) * len(heads) - 15 * source
     name = left * (34 if sized and formula else 46) // 100 if sized or formula else left
     words = (left - name) // max(1, bool(sized) + formula)
     cols = [name, *[words] * (bool(sized) + formula)]

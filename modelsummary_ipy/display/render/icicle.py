@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node, Outline, RowNode
 from modelsummary_ipy.display.render import formatting, labels
+from modelsummary_ipy.display.render.fit import story_writer
 from modelsummary_ipy.records.summary import Row, Story
 
 __all__ = ["Bar", "Share", "build_icicle", "find_shares", "name_part"]
@@ -80,7 +81,7 @@ def build_icicle(story: Story, what: str) -> tuple[Bar, ...]:
     A level is drawn whole or not at all. Colours part the children of the first row that has several of weight; below
     it they are inherited. Of more than six children those of one type look alike.
     """
-    measure, show = measure_of(story, what), _formatter(what)
+    measure, show = measure_of(story, what), _formatter(story, what)
     roots = [row for row in story.rows if row.parent is None]
     whole = sum(map(measure, roots))
     bars: list[Bar] = []
@@ -151,7 +152,7 @@ def _follow(story: Story, row: Row, measure: Measure, value: float) -> tuple[Row
 
 def find_shares(story: Story, outline: Outline, what: str, most: int = 6) -> tuple[Share, ...]:
     """The largest parts of the model, folded as the outline folds them, in order of size."""
-    measure, show = measure_of(story, what), _formatter(what)
+    measure, show = measure_of(story, what), _formatter(story, what)
     whole = sum(measure(row) for row in story.rows if row.parent is None)
     inside: tuple[Node, ...] = outline.nodes
     while True:
@@ -202,9 +203,9 @@ def _last(row: Row) -> str:
     return row.path.rpartition(".")[2] if row.kind == "module" else row.type_name
 
 
-def _formatter(what: str) -> Callable[[int], str]:
+def _formatter(story: Story, what: str) -> Callable[[int], str]:
     others = {"params": formatting.format_count, "macs": formatting.format_short, "flops": formatting.format_short}
-    return others.get(what, formatting.format_bytes)
+    return others.get(what, story_writer(story))
 
 
 def _number(value: float) -> str:

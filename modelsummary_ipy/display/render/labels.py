@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
+from modelsummary_ipy.display.render.fit import story_writer
 from modelsummary_ipy.display.render.formatting import (
     brief,
     format_bytes,
@@ -187,13 +188,14 @@ def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
 
 
 class Figures(NamedTuple):
-    """The numbers of a row or a group; ``None`` is unknown, and ``backward`` is so too where no step was traced."""
+    """The numbers of a row or a group, and what writes bytes; ``None`` is unknown, ``backward`` also without a step."""
 
     num_params: int
     cost: Cost | Totals | None
     peak: int | None
     backward: int | None = None
     has_step: bool = False
+    write: Callable[[int], str] = format_bytes
 
     @property
     def values(self) -> dict[str, int]:
@@ -213,7 +215,7 @@ class Figures(NamedTuple):
 def row_figures(story: Story, row: Row, num_params: int) -> Figures:
     """The numbers of a row."""
     peak, backward = find_peak(story, [row.index]), story.backward.get(row.index)
-    return Figures(num_params, known_cost(story, row), peak, backward, bool(story.backward))
+    return Figures(num_params, known_cost(story, row), peak, backward, bool(story.backward), story_writer(story))
 
 
 def group_figures(story: Story, node: GroupNode) -> Figures:
@@ -221,8 +223,8 @@ def group_figures(story: Story, node: GroupNode) -> Figures:
     found = [story.backward.get(row) for block in node.members for row in block]
     known = [count for count in found if count is not None]
     backward = sum(known) if len(known) == len(found) else None
-    peak = group_peak(story, node)
-    return Figures(node.totals.num_params, group_cost(story, node), peak, backward, bool(story.backward))
+    count, cost, peak = node.totals.num_params, group_cost(story, node), group_peak(story, node)
+    return Figures(count, cost, peak, backward, bool(story.backward), story_writer(story))
 
 
 def known_cost(story: Story, row: Row) -> Cost | None:
@@ -251,8 +253,8 @@ def format_numbers(view: View, figures: Figures) -> tuple[str, ...]:
         "macs": format_macs(view, forward),
         "backward": format_macs(view, backward) if figures.has_step else "",
         "train": format_macs(view, _add(forward, backward)) if figures.has_step else "",
-        "activation": format_activation(cost),
-        "peak": format_bytes(figures.peak) if figures.peak else "",
+        "activation": format_activation(cost, figures.write),
+        "peak": figures.write(figures.peak) if figures.peak else "",
     }
     return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
 
@@ -287,11 +289,11 @@ def format_macs(view: View, mult_adds: int | None) -> str:
     return "?" if mult_adds is None else format_short(view.count(mult_adds)) if mult_adds else ""
 
 
-def format_activation(cost: Cost | Totals | None) -> str:
+def format_activation(cost: Cost | Totals | None, write: Callable[[int], str]) -> str:
     """``3.0 MiB``, ``?`` where unknown, ``~`` before what is approximate, empty for nothing."""
     if cost is None:
         return ""
     if cost.activation_bytes is None:
         return "?"
     about = "~" if getattr(cost, "approximate", False) else ""
-    return about + format_bytes(cost.activation_bytes) if cost.activation_bytes else ""
+    return about + write(cost.activation_bytes) if cost.activation_bytes else ""

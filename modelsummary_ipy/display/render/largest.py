@@ -24,13 +24,13 @@ class Largest(NamedTuple):
 
 
 def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: str) -> tuple[Largest, ...]:
-    """Find what has most of the parameters or MACs, a layer each, or holds most at the peak of a training step.
+    """Find what has most of the parameters or MACs or keeps most, a layer each, or holds most at the peak of a step.
 
     Args:
         story: Everything known.
         outline: The rows of the page.
         keys: Their names for the page's script.
-        what: ``"params"``, ``"macs"`` or ``"held"``; of the last, what is folded counts as one.
+        what: ``"params"``, ``"macs"``, ``"activation"`` or ``"held"``; of the last, what is folded counts as one.
 
     Returns:
         The largest first, ties in the order of execution; nothing where one row has it all.
@@ -55,25 +55,33 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
         elif isinstance(node, RowNode) and not node.num_inside:
             row = story.rows[node.row]
             cost = story.costs.get(row.index)
-            amount = row.placed_params if what == "params" else cost.mult_adds if cost is not None else 0
+            amount = row.placed_params if what == "params" else 0
+            if cost is not None and what != "params":
+                amount = (cost.mult_adds if what == "macs" else cost.activation_bytes) or 0
             if what == "params" and row.module is not None and row.module < len(story.trace.modules):
                 params = {*story.trace.modules[row.module].params}
                 amount = 0 if params and params <= counted else amount
                 counted |= params
             if amount and row.kind == "module":
                 note = f" each of {repeats[-1]}" if repeats[-1] > 1 else ""
-                found.append((amount, name_part(story, node), key, note))
+                found.append((amount, _name_layer(story, node), key, note))
     if len(found) < 2:
         return ()
-    whole = {"params": story.total_params, "macs": story.total_mult_adds or 0}.get(what)
-    if whole is None:
-        whole = (story.training.peak_bytes if story.training is not None else 0) or 0
+    peak = story.training.peak_bytes if story.training is not None else 0
+    kept = sum(cost.own_activation_bytes or 0 for cost in story.costs.values())
+    whole = {"params": story.total_params, "macs": story.total_mult_adds, "activation": kept}.get(what, peak) or 0
     found = sorted(found, key=lambda one: -one[0])[:_MOST]
     names = _drop_common([name for _, name, _, _ in found])
     return tuple(
         Largest(brief(name), format_percent(amount, whole) + note, key)
         for name, (amount, _, key, note) in zip(names, found, strict=True)
     )
+
+
+def _name_layer(story: Story, node: RowNode) -> str:
+    """``layer1.0.conv1``; ``7 Linear`` for a number alone."""
+    name = name_part(story, node)
+    return f"{name} {brief(story.rows[node.row].type_name)}" if name.isdigit() else name
 
 
 def _drop_common(paths: list[str]) -> list[str]:

@@ -27,7 +27,6 @@ def render_markdown(
     story: Story,
     view: View,
     *,
-    num_traces: int | None = None,
     failure_text: str = "",
 ) -> str:
     """Render a summary as markdown: a paragraph, a table, and the findings as a list.
@@ -35,7 +34,6 @@ def render_markdown(
     Args:
         story: Everything known.
         view: How to look at it.
-        num_traces: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
@@ -45,7 +43,7 @@ def render_markdown(
         blocks.append("\n".join("    " + line for line in failing))
     found = "\n".join(_findings(story))
     blocks += [found] if found else []
-    blocks.append("<sub>" + "<br>".join(map(_escape, header.find_footer(story, outline, num_traces))) + "</sub>")
+    blocks.append("<sub>" + "<br>".join(map(_escape, header.find_footer(story, outline))) + "</sub>")
     return "\n\n".join(blocks) + "\n"
 
 

@@ -45,7 +45,6 @@ def render_text(
     view: View,
     *,
     width: int | None = None,
-    num_traces: int | None = None,
     failure_text: str = "",
 ) -> str:
     """Render a summary as plain text.
@@ -54,7 +53,6 @@ def render_text(
         story: Everything known.
         view: How to look at it.
         width: Columns of the terminal; ``None`` for as wide as it needs to be.
-        num_traces: How many times the model was traced, if known.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
 
     Returns:
@@ -67,7 +65,7 @@ def render_text(
     if not any(entry.mark == "✗" and entry.under for entry in entries):
         lines += _wrap(header.failing_lines(story, failure_text), width, "  ")
     lines += ["", *_table(entries, heads, view, width), ""]
-    for line in header.find_footer(story, outline, num_traces):
+    for line in header.find_footer(story, outline):
         lines += _wrap([line], width)
     return "\n".join(line.rstrip() for line in lines).rstrip()
 

@@ -20,6 +20,7 @@ from modelsummary_ipy.axes.meaning_ops import (
     SOFTMAXES,
     is_position,
 )
+from modelsummary_ipy.axes.meaning_scale import ScaleChecks
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
@@ -40,13 +41,17 @@ class Checks:
         self._scores: set[int] = set()
         #: What a softmax made of anything but scores.
         self._gates: set[int] = set()
-        #: Of what a softmax made: its axis, and the place of that counted from the last, ``None`` where it is lost.
-        self._softmaxes: dict[int, tuple[Axis, int | None]] = {}
+        #: Of what a softmax made: its axis, the place of that counted from the last, ``None`` where it is lost, and the
+        #: operation that is at fault if another axis is summed: the softmax, ``None`` where it runs along the last dim.
+        self._softmaxes: dict[int, tuple[Axis, int | None, int | None]] = {}
         #: What a softmax made, multiplied with something else that has its axis.
         self._weighted: set[int] = set()
         self._sums: set[int] = set()
-        self._masks: dict[int, list[Axis]] = {}
-        self._featureless: set[int] = set()
+        #: The axes of a mask in what it was laid on, and the operation that did.
+        self._masks: dict[int, tuple[list[Axis], int]] = {}
+        #: Where the features were reduced and positions are left: how many features there were, and the operation.
+        self._featureless: dict[int, tuple[int, int]] = {}
+        self._scale = ScaleChecks(walk)
         self._shrunk: set[int] = set()
         self._batch = BatchChecks(walk, tables)
 
@@ -66,12 +71,15 @@ class Checks:
         if not refs:
             return
         first, made = refs[0], event.outputs[0]
+        self._scale.follow(index, event, refs, places)
         if event.op in SOFTMAXES | LOG_SOFTMAXES and places:
             self._check_softmax(index, event, first, axes, places[0])
         elif event.op in SAME_SHAPE | MOVES:
-            self._pass_on(event, refs)
+            self._pass_on(index, event, refs)
         elif event.op in REDUCTIONS and places:
             self._check_reduction(index, event, first, axes, places)
+        elif event.op == "aten.glu":
+            self._check_halves(index, axes[event.args.get("dim", -1)], axes)
         elif event.op in ATTENTION:
             self._check_attention(index, self._walk.axes_of(refs[1]))
         if event.op in RESIZES:
@@ -90,6 +98,13 @@ class Checks:
         if is_product or (event.op in ELEMENTWISE and self._makes_pairs(refs, made)):
             self._scores.add(made.number)
 
+    def finish(self, outputs: Sequence[TensorRef | None]) -> None:
+        """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""
+        for ref in outputs:
+            if ref is not None and ref.number in self._featureless:
+                place = next(axis for axis in self._walk.axes_of(ref) if is_position(axis))
+                self._walk.find("vanished", self._featureless[ref.number][1], place)
+
     # -- softmax, attention -------------------------------------------------------------------------------------------
 
     def _check_softmax(self, index: int, event: OpEvent, first: TensorRef, axes: Sequence[Axis], place: int) -> None:
@@ -101,10 +116,11 @@ class Checks:
             if is_position(axis) and axes[-1] is not axis and axes[-1].is_feature and not axes[-1].factors[0].half:
                 self._walk.find("classes", index, axis, axes[-1])
             return
-        self._check_mask(index, axis, first)
+        self._check_mask(axis, first)
         # Which features win, slots or experts or heads of a gate, is a choice; which positions do is what is summed.
         if not axis.has("B") and (is_score or is_position(axis) or axis.is_feature):
-            self._softmaxes[event.outputs[0].number] = axis, place % len(axes) - len(axes)
+            back = place % len(axes) - len(axes)
+            self._softmaxes[event.outputs[0].number] = axis, back, None if back == -1 else index
             if not is_score:
                 self._gates.add(event.outputs[0].number)
 
@@ -119,7 +135,7 @@ class Checks:
         across = (one.size == 1 and four.size == 1) or (two.size == 1 and three.size == 1)
         return across and all(map(is_position, self._walk.axes_of(made)[-2:]))
 
-    def _pass_on(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+    def _pass_on(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         made = event.outputs[0]
         for ref in refs:
             if ref.number in self._scores:
@@ -129,8 +145,8 @@ class Checks:
                 if event.op == "aten.div" and ref is not refs[0]:
                     return  # weights that are divided by another sum are made to sum to one anew
             if ref.number in self._softmaxes and ref.number not in self._sums:
-                axis, place = self._softmaxes[ref.number]
-                self._softmaxes[made.number] = axis, _move(place, event, ref.shape, made.shape)
+                axis, place, fault = self._softmaxes[ref.number]
+                self._softmaxes[made.number] = axis, _move(place, event, ref.shape, made.shape), fault
                 if ref.number in self._gates:
                     self._gates.add(made.number)
                 if ref.number in self._weighted or self._weighs(event, refs, ref):
@@ -139,17 +155,17 @@ class Checks:
                 self._masks[made.number] = self._masks[ref.number]
         value = event.args.get("value")
         if event.op == "aten.masked_fill" and isinstance(value, (int, float)) and value < -1e3 and len(refs) > 1:
-            self._masks[made.number] = self._walk.axes_of(refs[1])
+            self._masks[made.number] = self._walk.axes_of(refs[1]), index
 
-    def _check_mask(self, index: int, axis: Axis, ref: TensorRef) -> None:
+    def _check_mask(self, axis: Axis, ref: TensorRef) -> None:
         """A mask that is the same at all places of the axis hides all of them or none."""
-        mask = self._masks.get(ref.number)
-        if mask is None or axis.size < 2:
+        if ref.number not in self._masks or axis.size < 2:
             return
+        mask, at = self._masks[ref.number]
         place = next((dim - len(ref.shape) for dim, other in enumerate(self._walk.axes_of(ref)) if other is axis), None)
         is_constant = place is not None and (len(mask) < -place or mask[place].size == 1)
         if is_constant and any(other.size > 1 for other in mask[-2:]):
-            self._walk.find("mask", index, axis)
+            self._walk.find("mask", at, axis)
 
     def _weighs(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
         """Return whether the weights of a softmax are multiplied, entry by entry, with what has its axis."""
@@ -166,7 +182,7 @@ class Checks:
         for turn, ref in enumerate(refs[-2:]):
             if ref.number not in self._softmaxes or ref.number in self._sums:
                 continue
-            mark, place = self._softmaxes[ref.number]
+            mark, place, fault = self._softmaxes[ref.number]
             if ref.number in self._gates and not is_position(mark):
                 continue  # features that are chosen
             if any(self._is_plain(other) for other in refs):
@@ -179,7 +195,7 @@ class Checks:
                 place = next((-at for at, axis in enumerate(axes[::-1], 1) if axis is mark), None)
             is_other = not set(mark.factors) & set(axes[summed].factors)
             if (place != summed and place is not None) or (place is None and is_other):
-                self._walk.find("softmax", index, mark, axes[summed])
+                self._walk.find("softmax", index if fault is None else fault, mark, axes[summed])
 
     def _check_attention(self, index: int, keys: Sequence[Axis]) -> None:
         """Attention runs over positions, not over the parts of the features that are called heads."""
@@ -195,12 +211,13 @@ class Checks:
         rest = self._walk.axes_of(made)
         if ref.number in self._softmaxes:
             self._sums.add(made.number)
-            mark, place = self._softmaxes[ref.number]
+            mark, place, _ = self._softmaxes[ref.number]
             is_one = ref.number in self._weighted and mark.is_feature and place is not None and len(reduced) == 1
             if is_one and is_position(reduced[0]) and places[0] % len(axes) - len(axes) != place:
                 self._walk.find("weighed", index, mark, reduced[0])
-        if len(reduced) == 1 and reduced[0].is_feature and any(map(is_position, rest)):
-            self._featureless.update(out.number for out in event.outputs)
+        features = next((axis for axis in reduced if axis.is_feature), None)
+        if features is not None and any(map(is_position, rest)):
+            self._featureless.update((out.number, (features.size, index)) for out in event.outputs)
 
     # -- feature maps -------------------------------------------------------------------------------------------------
 
@@ -216,12 +233,22 @@ class Checks:
 
     def _check_parts(self, index: int, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
         """A layer reads positions whose features were reduced."""
-        if not any(ref.number in self._featureless for ref in refs):
+        known = dict(self._featureless[ref.number] for ref in refs if ref.number in self._featureless)
+        if not known:
             return
         for one, other in met:
             data = other if one.is_plain else one
             if one.is_plain != other.is_plain and is_position(data) and data.size > 1:
-                self._walk.find("positions", index, data)
+                if data.size in known:
+                    self._walk.find("swapped", known[data.size], data)
+                else:
+                    self._walk.find("positions", index, data)
+
+    def _check_halves(self, index: int, axis: Axis, axes: Sequence[Axis]) -> None:
+        """A gate that is one half of the positions for the other."""
+        features = [other for other in axes if other.is_feature]
+        if is_position(axis) and features and not any(factor.half for factor in axis.factors):
+            self._walk.find("halves", index, axis, features[0])
 
     def _check_norm(self, index: int, axes: Sequence[Axis]) -> None:
         if len(axes) == 3 and is_position(axes[1]) and axes[2].is_feature and not axes[1].is_feature:

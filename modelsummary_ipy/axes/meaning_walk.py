@@ -31,7 +31,7 @@ __all__ = ["MeaningWalk", "Parts"]
 Parts = tuple[tuple[str, ...], ...]
 
 #: What is no mistake where it only leads to a single number: a loss, a statistic.
-_LIVE = frozenset({"along", "reduced", "picked", "contracted", "noise"})
+_LIVE = frozenset({"along", "reduced", "picked", "contracted", "noise", "standardised", "scaled"})
 
 
 class MeaningWalk:
@@ -81,6 +81,7 @@ class MeaningWalk:
         for index, event in enumerate(self._ops.events):
             if event.outputs:
                 self._step(index, event)
+        self.checks.finish(self._ops.call_outputs.get(0, ()))
         live = self._find_live()
         return [found for index, found in self._found if found.kind not in _LIVE or index in live]
 

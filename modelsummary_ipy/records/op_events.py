@@ -64,7 +64,7 @@ class OpEvents:
 AxisFindingKind = Literal[
     "carved", "softmax", "heads", "mask", "single", "table", "along", "reduced", "picked", "contracted", "joined",
     "noise", "aligned", "channels", "normed", "positions", "weighed", "classes", "coincident", "sides", "idle",
-    "shrunk",
+    "shrunk", "standardised", "scaled", "unit", "scores", "halves", "swapped", "vanished",
 ]  # fmt: skip
 
 
@@ -79,9 +79,13 @@ class AxisFinding(NamedTuple):
             is reduced, looked up in, summed in a product; ``"joined"``: a constant is put behind it; ``"noise"``:
             random numbers are the same for all of it. ``"aligned"``: two axes of other origin lie on each other;
             ``"channels"``: a parameter that is as long as the channels lies on another axis; ``"normed"``: a batch norm
-            has positions for channels; ``"positions"``: a layer reads positions after the features were reduced.
-            ``"weighed"``: what the weights of a softmax over
-            features weigh is summed over positions; ``"classes"``: a log-softmax or a loss runs over positions;
+            has positions for channels; ``"positions"``: a layer reads positions after the features were reduced,
+            ``"swapped"``: as many positions as there were features; ``"vanished"``: the output has positions, and
+            features that were reduced. ``"standardised"``: the mean and the deviation of a whole batch are taken out of
+            it; ``"scaled"``: it is divided by such a number. ``"unit"``: what is divided by its length has positions
+            along it; ``"scores"``: a product of such tensors sums over another axis. ``"halves"``: half of the
+            positions are the gate of the others. ``"weighed"``: what the weights of a softmax over features weigh is
+            summed over positions; ``"classes"``: a log-softmax or a loss runs over positions;
             ``"coincident"``: a dim is at two places of what is broadcast, and one more in it fails. ``"sides"``: height
             and width that were equal differ after it. ``"idle"``: a resize changes no size; ``"shrunk"``: what a resize
             made smaller is added to another feature map.

@@ -334,6 +334,7 @@ class Trace:
         knows_saved: Whether what autograd saves was written down.
         input_storages: ``(storage number, bytes)`` of what the forward was called with.
         starts_threads: Whether it started threads, whose calls are not among these.
+        trained: Indices of the parameters that a backward of the output would reach; ``None`` if that is unknown.
     """
 
     calls: tuple[Call, ...]
@@ -349,6 +350,7 @@ class Trace:
     knows_saved: bool = False
     input_storages: tuple[tuple[int, int], ...] = ()
     starts_threads: bool = False
+    trained: frozenset[int] | None = None
 
     @property
     def model_type(self) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from modelsummary_ipy.model.class_cache import once_a_class
 from modelsummary_ipy.torch_compat.fakes import schema_of
 
-__all__ = ["OpInfo", "describe_op", "name_arguments", "simplify_argument"]
+__all__ = [
+    "OpInfo", "describe_op", "list_module_arguments", "name_arguments", "parameter_names", "simplify_argument",
+]  # fmt: skip
 
 #: Attributes of a tensor that make another tensor; all others are only read.
 _TENSOR_ATTRIBUTES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
@@ -220,3 +223,20 @@ def _fits(kinds: tuple[str, ...], types: list[str]) -> bool:
         if not fits:
             return False
     return True
+
+
+def list_module_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """List what is no tensor among the arguments of a module, by position or name."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+        return ()
+    given = [(str(position), value) for position, value in enumerate(args)] + list(kwargs.items())
+    named = [(name, simplify_argument(value)) for name, value in given]
+    return tuple((name, value) for name, value in named if value is not ...)
+
+
+@once_a_class
+def parameter_names(kind: type[nn.Module], method: str) -> tuple[str, ...]:
+    """Return the names of the positional parameters of a method."""
+    written = inspect.unwrap(getattr(kind, method, None) or (lambda: None))  # below the decorators
+    code = getattr(written, "__code__", None)
+    return tuple(code.co_varnames[1 : code.co_argcount]) if code else ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -20,7 +19,6 @@ from modelsummary_ipy.fake.op_overrides import find_rule
 from modelsummary_ipy.isolation.global_state import GlobalState
 from modelsummary_ipy.isolation.interrupts import InterruptGate, InterruptsDeferred, find_gate
 from modelsummary_ipy.isolation.shadow import Shadow
-from modelsummary_ipy.model.class_cache import once_a_class
 from modelsummary_ipy.model.module_tree import ModuleTree
 from modelsummary_ipy.model.tensor_meta import TAG
 from modelsummary_ipy.records.op_events import OpEvents
@@ -31,7 +29,15 @@ from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pr
 from modelsummary_ipy.tracing.aten_log import AtenLog
 from modelsummary_ipy.tracing.call_builder import CallLog, RunningCall
 from modelsummary_ipy.tracing.forward_failure import FailureLog, Operands
-from modelsummary_ipy.tracing.function_ops import OpInfo, describe_op, name_arguments, simplify_argument
+from modelsummary_ipy.tracing.function_ops import (
+    OpInfo,
+    describe_op,
+    list_module_arguments,
+    name_arguments,
+    parameter_names,
+    simplify_argument,
+)  # fmt: skip
+from modelsummary_ipy.tracing.gradients import find_trained_params
 from modelsummary_ipy.tracing.layer_cache import KnownLayer, LayerCache
 from modelsummary_ipy.tracing.module_calls import observe_calls, run_to_end
 from modelsummary_ipy.tracing.op_log import OpLog
@@ -199,6 +205,7 @@ class _Tracer:
         self._leaf_depth = 0
         self._stop: CodeType = _Tracer.call_module.__code__
         self.reads_grad = False
+        self._trained: frozenset[int] | None = None
         self.aten_log = make_log(self._current)
         self._failure = FailureLog(keeps=isinstance(self.aten_log, AtenLog))
         self.cache: LayerCache | None = None
@@ -217,9 +224,12 @@ class _Tracer:
 
     def run(self, method: str, inputs: Prepared, then: Callable[[Any], Any]) -> None:
         if method == "forward":
-            then(self._work.module(*inputs.args, **inputs.kwargs))
+            output = self._work.module(*inputs.args, **inputs.kwargs)
         else:
-            then(self.call_module(self._work.module, inputs.args, inputs.kwargs, method))
+            output = self.call_module(self._work.module, inputs.args, inputs.kwargs, method)
+        with disable_function():
+            self._trained = find_trained_params(output, self._work.modules, self._work.param_of)
+        then(output)
 
     # -- modules ------------------------------------------------------------------------------------------------------
 
@@ -319,7 +329,7 @@ class _Tracer:
 
         def set_inputs(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             with disable_function():
-                names = _parameter_names(type(module), "forward")
+                names = parameter_names(type(module), "forward")
                 leaves = find_argument_leaves(args, kwargs, names, whole=call.caller is None)
                 call.set_inputs(leaves, self._work.param_of)
 
@@ -342,8 +352,8 @@ class _Tracer:
         self._log.add_module(call)
         call.lazy = fact.lazy and call.call_index == 0
         call.places = find_lines(sys._getframe(2), self._stop, 1) if caller is not None else ()
-        call.arguments = _list_arguments(args, kwargs)
-        leaves = find_argument_leaves(args, kwargs, _parameter_names(type(module), method), whole=caller is None)
+        call.arguments = list_module_arguments(args, kwargs)
+        leaves = find_argument_leaves(args, kwargs, parameter_names(type(module), method), whole=caller is None)
         call.set_inputs(leaves, self._work.param_of)
         if self._observer is not None and self._observer(call.index + 1, path):
             raise TraceCancelled
@@ -365,7 +375,8 @@ class _Tracer:
         info = describe_op(func)
         if self._is_fake:
             func = find_rule(func) or func
-        if info.only_reads or not self._stack:
+        is_data = info.reads_data and id(args[0]) not in self._work.param_of and find_link(args[0]) is not None
+        if (info.only_reads and not is_data) or not self._stack:
             return self._call_reader(func, info, args, kwargs)
         tensors = find_op_tensors(args, kwargs)
         touched = [self._work.param_of[id(t)] for t in tensors if id(t) in self._work.param_of]
@@ -399,8 +410,8 @@ class _Tracer:
         return output
 
     def _call_reader(self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if info.reads_data and self._stack and id(args[0]) in self._work.param_of:
-            self._stack[-1].params.append(self._work.param_of[id(args[0])])
+        if info.reads_data and self._stack and (number := self._work.param_of.get(id(args[0]))) is not None:
+            self._stack[-1].params.append(number)
         if info.name in _OF_AUTOGRAD and not self._leaf_depth:
             self.reads_grad = True
         try:
@@ -452,6 +463,7 @@ class _Tracer:
             knows_saved=self.aten_log.knows_saved,
             input_storages=self.aten_log.input_storages,
             starts_threads=state.threads.some,
+            trained=self._trained,
         )
         return TraceResult(
             trace, error, *self._failure.find_function(error), bool(state.unread), self.reads_grad,
@@ -481,19 +493,3 @@ def _list_tensors(args: tuple[Any, ...]) -> list[Tensor]:
     if len(args) == 1 and isinstance(args[0], Tensor):
         return [args[0]]
     return [tensor for _, tensor in find_argument_leaves(args, {})]
-
-
-def _list_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """List what is no tensor among the arguments of a module, by position or name."""
-    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
-        return ()
-    given = [(str(position), value) for position, value in enumerate(args)] + list(kwargs.items())
-    named = [(name, simplify_argument(value)) for name, value in given]
-    return tuple((name, value) for name, value in named if value is not ...)
-
-
-@once_a_class
-def _parameter_names(kind: type[nn.Module], method: str) -> tuple[str, ...]:
-    written = inspect.unwrap(getattr(kind, method, None) or (lambda: None))  # below the decorators
-    code = getattr(written, "__code__", None)
-    return tuple(code.co_varnames[1 : code.co_argcount]) if code else ()

@@ -26,13 +26,13 @@ class Attention(nn.Module):
         return self.weigh(scores) @ self.v(x)
 
 
-@bug("attention-axis", ("", "matmul"), (3, 12, 16))
+@bug("attention-axis", ("", "softmax"), (3, 12, 16))
 class SoftmaxOverTheQueries(Attention):
     def weigh(self, scores: Tensor) -> Tensor:
         return scores.softmax(1)
 
 
-@bug("attention-axis", ("", "matmul"), (3, 12, 16))
+@bug("attention-axis", ("", "softmax"), (3, 12, 16))
 class SoftmaxOverTheQueriesWithDropout(Attention):
     def weigh(self, scores: Tensor) -> Tensor:
         return F.dropout(F.softmax(scores, dim=-2), 0.1, self.training)
@@ -60,7 +60,7 @@ class AttentionOverTheHeads(Heads):
         super().__init__(turned=False)
 
 
-@bug("attention-axis", ("", "softmax"), [(3, 12, 16), (3, 12)])
+@bug("attention-axis", ("", "masked_fill"), [(3, 12, 16), (3, 12)])
 class MaskOfQueries(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -7,12 +7,15 @@ from functools import partial
 from typing import TypeVar
 
 from modelsummary_ipy.diagnosis.rules import (
+    activations,
     batch_flow,
     batch_folds,
     batch_mixing,
     batch_sizes,
     declared,
     dtype_device,
+    endings,
+    gradient,
     meaning,
     memory,
     padding,
@@ -20,6 +23,7 @@ from modelsummary_ipy.diagnosis.rules import (
     sequence,
     sides,
     spatial,
+    unread,
     wiring,
     wrong_axis,
 )
@@ -46,7 +50,11 @@ RULES: dict[str, Rule] = {
     **sides.RULES,
     **wrong_axis.RULES,
     **meaning.RULES,
+    **activations.RULES,
     **wiring.RULES,
+    **gradient.RULES,
+    **unread.RULES,
+    **endings.RULES,
     **dtype_device.RULES,
     **declared.RULES,
     **memory.RULES,

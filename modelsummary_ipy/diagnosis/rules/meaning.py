@@ -25,7 +25,7 @@ class _Wording(NamedTuple):
 
 _WORDINGS: dict[AxisFindingKind, _Wording] = {
     "softmax": _Wording(
-        "attention-axis", "warning", "the weights {what} sum to 1 along {0}, but the product sums over {1}",
+        "attention-axis", "warning", "the weights {what} sum to 1 along {0}, but the product with them sums over {1}",
         "softmax over the last dim of the scores, the one that the values are multiplied along",
     ),
     "weighed": _Wording(
@@ -58,6 +58,15 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "batch-mixed", "note", "{op} of {what} reduces {0}: each of the {batch} samples then depends on the others",
         "keep to the dims of a sample, or nn.BatchNorm for statistics of a batch",
     ),
+    "standardised": _Wording(
+        "batch-mixed", "warning",
+        "{what} is standardised by one mean and one deviation of all {batch} samples: each depends on the others",
+        "nn.LayerNorm, or mean and std of the last dim with keepdim=True",
+    ),
+    "scaled": _Wording(
+        "batch-mixed", "note", "{what} is divided by one number of all {batch} samples: each depends on the others",
+        "reduce only the dims of a sample, with keepdim=True",
+    ),
     "picked": _Wording("batch-mixed", "note", "{op} of {what} looks up among the {batch} samples of the batch"),
     "contracted": _Wording("batch-mixed", "note", "a product of {what} sums over {0}, the {batch} samples"),
     "joined": _Wording(
@@ -84,6 +93,28 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "wrong-axis", "note", "a layer reads {what} along the positions {0}, after the features were reduced",
         "reduce the positions, and keep the features",
     ),
+    "swapped": _Wording(
+        "wrong-axis", "warning",
+        "{op} of {what} reduces the features, and a layer reads the positions {0} in their place: there are as many",
+        "reduce the positions, and keep the features",
+    ),
+    "vanished": _Wording(
+        "wrong-axis", "note", "{op} of {what} reduces the features, and all positions {0} are left in the output",
+        "reduce the positions, and keep the features",
+    ),
+    "unit": _Wording(
+        "wrong-axis", "note", "{op} of {what} makes the length 1 along the positions {0}; {1} are in the last dim",
+        "dim=-1: F.normalize and F.cosine_similarity have dim=1 by default",
+    ),
+    "scores": _Wording(
+        "wrong-axis", "warning",
+        "{op} of {what} makes the length 1 along {0}, but the product of both sums over {1}: that is no cosine",
+        "F.normalize(…, dim=-1)",
+    ),
+    "halves": _Wording(
+        "wrong-axis", "warning", "{op} of {what} takes one half of the positions {0} for the gate of the other",
+        "dim=1 on a feature map, where the channels are",
+    ),
     "classes": _Wording(
         "wrong-axis", "note", "{op} of {what} runs over the positions {0}; {1} are in the last dim",
         "dim=-1, or transpose(1, 2) for cross_entropy",
@@ -108,7 +139,7 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
 def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]]:
     """Write what the axes show that belongs to a rule, once for a row, with the call that it is about."""
     found: set[int] = set()
-    for finding in evidence.story.axis_findings:
+    for finding in sorted(evidence.story.axis_findings, key=_is_note):
         wording = _WORDINGS.get(finding.kind)
         call = evidence.calls[finding.call]
         if wording is None or wording.rule != rule or (rule == "batch-mixed" and _reads_steps_first(evidence)):
@@ -117,7 +148,7 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
         words = {
             "what": sizes[0] if sizes else "",
             "all": " and ".join(sizes),
-            "op": finding.op.removeprefix("aten."),
+            "op": call.type_name,
             "batch": str(evidence.batch),
         }
         flag = evidence.flag(rule, wording.severity, call, wording.message.format(*finding.axes, **words), wording.fix,
@@ -126,6 +157,11 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
         if flag.row not in found:
             found.add(flag.row)
             yield flag, call
+
+
+def _is_note(finding: AxisFinding) -> bool:
+    wording = _WORDINGS.get(finding.kind)
+    return wording is None or wording.severity == "note"
 
 
 def _numbers(evidence: Evidence, finding: AxisFinding, call: Call) -> dict[str, Number]:

@@ -85,6 +85,8 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
         if words and (slide.call.module if slide.call.kind == "module" else None) not in flagged:
             flagged.add(slide.call.module if slide.call.kind == "module" else -1)
             same = tuple(window.same_padding[0] for window in slide.windows)
+            if words.endswith("pad fully"):
+                same = slide.borders
             fix = f"padding={same[0] if len(set(same)) == 1 else same} fits this kernel"
             yield evidence.flag("uneven-padding", "note", slide.call, words, fix,
                 before=slide.before, after=slide.after, kernel=slide.kernel, stride=slide.stride,
@@ -125,6 +127,28 @@ def _judge(evidence: Evidence, slide: _Slide, slides: list[_Slide], plain: list[
     off = sum(other.border == "trims" for other in plain)
     if slide.border == "trims" and keep >= _FEWEST_SIBLINGS and off <= _MOST_SIBLINGS_OFF * len(plain):
         return f"{sizes}: padding {padding} shrinks the feature map, {keep} other convolutions keep its size"
+    return _compare_siblings(slide, [other for other in plain if _is_sibling(evidence, slide, other)], sizes)
+
+
+def _is_sibling(evidence: Evidence, slide: _Slide, other: _Slide) -> bool:
+    """Return whether two convolutions stand side by side: in one list, or in one module of few."""
+    if slide.call.kind != "module" or other.call.kind != "module" or slide.call.module == other.call.module:
+        return False
+    return evidence.modules[slide.call.module or 0].parent == evidence.modules[other.call.module or 0].parent
+
+
+def _compare_siblings(slide: _Slide, siblings: list[_Slide], sizes: str) -> str:
+    """Say that all beside a convolution keep the size where it trims it, or pad fully where it keeps it."""
+    if max(slide.after) == 1:  # it takes the place of a Linear
+        return ""
+    others = {other.border for other in siblings}
+    order = ("trims", "keeps", "full")
+    if slide.border not in order[:2] or others != {border := order[order.index(slide.border) + 1]}:
+        return ""
+    if border == "keeps" or len(siblings) > 1:
+        words = {"keeps": "keep the size", "full": "pad fully"}[border]
+        padding = write_window([window.padding for window in slide.windows])
+        return f"{sizes} with padding {padding}, where all {len(siblings)} beside it {words}"
     return ""
 
 

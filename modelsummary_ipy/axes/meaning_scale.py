@@ -1,0 +1,102 @@
+"""What numbers are divided by: a statistic of the whole batch, or a norm along positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from modelsummary_ipy.axes.meaning import Axis
+from modelsummary_ipy.axes.meaning_ops import MOVES, REDUCTIONS, SAME_SHAPE, SCORES, is_position
+from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.records.op_events import OpEvent, TensorRef
+
+__all__ = ["ScaleChecks"]
+
+_KEEPING = SAME_SHAPE | {"aten.clamp_min", "aten.clamp_min_", "aten.clamp", "aten.sqrt", "aten.add_", "aten.expand"}
+_SPREADS = frozenset({"aten.std", "aten.var", "aten.max", "aten.amax", "aten.linalg_vector_norm", "aten.sub"})
+
+
+class _Norm(NamedTuple):
+    """A length along an axis, or what was divided by it: made by the operation ``event``."""
+
+    axis: Axis
+    event: int
+
+
+class ScaleChecks:
+    """What is followed from operation to operation about sums that numbers are divided by.
+
+    Args:
+        walk: The walk.
+    """
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        #: Single numbers of a whole batch: what they are of, and how they were made.
+        self._whole: dict[int, str] = {}
+        self._centred: set[int] = set()
+        self._norms: dict[int, _Norm] = {}
+        self._units: dict[int, _Norm] = {}
+
+    def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], places: Sequence[int]) -> None:
+        """Look at one operation, whose results have axes already.
+
+        Args:
+            index: Its place.
+            event: The operation.
+            refs: The tensors that it reads.
+            places: The dims of the first tensor that it runs along, where it runs along some.
+        """
+        made = event.outputs[0]
+        axes = self._walk.axes_of(refs[0])
+        if event.op in REDUCTIONS and all(size == 1 for size in made.shape):
+            if any(axis.has("B") for axis in axes) and sum(axis.size > 1 for axis in axes) > 1:
+                self._whole[made.number] = event.op
+        elif event.op == "aten.linalg_vector_norm" and event.args.get("keepdim") and len(places) == 1:
+            self._norms[made.number] = _Norm(axes[places[0]], index)
+        elif event.op in ("aten.sub", "aten.div") and len(refs) == 2:
+            self._check_scaled(index, event, refs[0], refs[1])
+        elif event.op in SCORES and len(refs) == 2:
+            self._check_scores(*refs)
+        self._pass_on(event, refs)
+
+    def _pass_on(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+        made = event.outputs[0].number
+        if event.op in _KEEPING and all(size == 1 for size in event.outputs[0].shape):
+            known = [self._whole[ref.number] for ref in refs if ref.number in self._whole]
+            if known:
+                self._whole[made] = known[0] if len(known) == 1 else event.op
+        if event.op in _KEEPING | MOVES:
+            for ref in refs[:1]:
+                if ref.number in self._norms:
+                    self._norms[made] = self._norms[ref.number]
+                if ref.number in self._units:
+                    self._units[made] = self._units[ref.number]
+
+    def _check_scaled(self, index: int, event: OpEvent, one: TensorRef, other: TensorRef) -> None:
+        op, made = event.op, event.outputs[0]
+        if other.number in self._whole and any(axis.has("B") for axis in self._walk.axes_of(one)):
+            how = self._whole[other.number]
+            if op == "aten.sub" and one.shape == made.shape and how in ("aten.mean", "aten.min", "aten.amin"):
+                self._centred.add(made.number)
+            elif op == "aten.div" and how in _SPREADS:
+                is_both = one.number in self._centred
+                self._walk.find("standardised" if is_both else "scaled", index, *self._walk.axes_of(one)[:1])
+        elif op == "aten.div" and other.number in self._norms:
+            norm = self._units[made.number] = self._norms[other.number]
+            axes = self._walk.axes_of(one)
+            if len(axes) == 3 and norm.axis is axes[1] and is_position(axes[1]) and axes[2].is_feature:
+                self._walk.find("unit", norm.event, axes[1], axes[2])
+
+    def _check_scores(self, one: TensorRef, other: TensorRef) -> None:
+        """A product of tensors of length 1 is a cosine only along the axis of that length."""
+        units = [self._units.get(ref.number) for ref in (one, other)]
+        summed = self._walk.axes_of(one)[-1]
+        if summed.size < 2:
+            return
+        for unit in units:
+            if unit is None or set(unit.axis.factors) & set(summed.factors):
+                return
+        for unit in units:
+            if unit is not None and is_position(unit.axis):
+                self._walk.find("scores", unit.event, unit.axis, summed)

@@ -1,0 +1,154 @@
+"""The rule about activations that come twice, or before a loss that makes them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from modelsummary_ipy.diagnosis.call_arguments import argument
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.torch_names import RESHAPES, TRANSPOSES, is_weighted
+from modelsummary_ipy.model.torch_layers import names_of
+from modelsummary_ipy.records.summary import Flag
+from modelsummary_ipy.records.trace import Call, Link, Severity
+
+__all__ = ["PASSING", "RULES", "find_maker", "find_wrong_activations"]
+
+#: What an activation makes, by its names.
+_MADE = {
+    **dict.fromkeys(("softmax", "Softmax", "Softmax2d"), "probabilities"),
+    **dict.fromkeys(("sigmoid", "sigmoid_", "Sigmoid"), "probabilities"),
+    **dict.fromkeys(("log_softmax", "LogSoftmax", "logsigmoid", "LogSigmoid"), "log-probabilities"),
+    **dict.fromkeys(("relu", "relu_", "ReLU"), "numbers from 0 on"),
+    **dict.fromkeys(("tanh", "tanh_", "Tanh"), "numbers from -1 to 1"),
+}
+_SOFTMAXES = frozenset({"softmax", "Softmax", "Softmax2d"})
+_SIGMOIDS = frozenset({"sigmoid", "sigmoid_", "Sigmoid"})
+
+
+class _Loss(NamedTuple):
+    """What a loss reads, what it makes of that itself, and how it is fed."""
+
+    wants: str
+    by_itself: str
+    fix: str
+
+
+_LOGITS = "logits"
+_LOSSES = {
+    **dict.fromkeys(
+        ("CrossEntropyLoss", "cross_entropy"),
+        _Loss(_LOGITS, "applies log_softmax itself", "hand it the output of the last layer, without {}"),
+    ),
+    **dict.fromkeys(
+        ("BCEWithLogitsLoss", "binary_cross_entropy_with_logits"),
+        _Loss(_LOGITS, "applies sigmoid itself", "hand it the output of the last layer, without {}"),
+    ),
+    **dict.fromkeys(
+        ("NLLLoss", "nll_loss", "nll_loss_nd", "KLDivLoss", "kl_div"),
+        _Loss("log-probabilities", "takes no logarithm", "F.log_softmax(…, dim=1) before it"),
+    ),
+    **dict.fromkeys(
+        ("BCELoss", "binary_cross_entropy"), _Loss("probabilities", "applies no sigmoid", "nn.BCEWithLogitsLoss()")
+    ),
+}  # fmt: skip
+#: What hands on the numbers that it reads, in other places at most.
+PASSING = (
+    RESHAPES | TRANSPOSES | names_of("dropout", "identity") | {"squeeze", "unsqueeze", "contiguous", "clone", "float",
+    "to", "type", "double", "half", "getitem", "select", "stack"}
+)  # fmt: skip
+_KEEPS_PLACES = names_of("identity") | {"contiguous", "clone", "float", "to", "type", "double", "half"}
+_CHOICES = frozenset({"topk", "argmax", "max", "sort", "argsort", "amax"})
+
+
+def find_wrong_activations(evidence: Evidence) -> Iterator[Flag]:
+    """Find a loss that is fed what it makes itself, or not what it needs, and an activation that comes twice.
+
+    Finds ``softmax`` before ``cross_entropy``, ``sigmoid`` before ``binary_cross_entropy_with_logits``, logits in
+    ``nll_loss``, a softmax of a softmax, a mask of -inf behind the softmax. ``log_softmax`` before ``cross_entropy`` is
+    a note: it changes nothing. Leaves alone softmaxes along other dims (Sinkhorn), and masks before a ``topk``.
+    """
+    inside: set[int] = set()
+    for step in evidence.flow.steps:
+        if step.type_name in _LOSSES and step.parent not in inside:
+            yield from _check_loss(evidence, step)
+            inside.add(step.index)
+        elif step.type_name in _MADE:
+            yield from _check_twice(evidence, step)
+        elif step.type_name.rstrip("_") == "masked_fill":
+            yield from _check_late_mask(evidence, step)
+
+
+def find_maker(evidence: Evidence, link: Link | None, passing: frozenset[str]) -> Call | None:
+    """Return the step that made the numbers of a tensor."""
+    maker = evidence.flow.producer(link)
+    while maker is not None and (maker.type_name in passing or evidence.flow.hands_on(maker)):
+        maker = evidence.flow.producer(maker.input_links[0]) if maker.input_links else None
+    return maker
+
+
+def _check_loss(evidence: Evidence, step: Call) -> Iterator[Flag]:
+    loss = _LOSSES[step.type_name]
+    maker = find_maker(evidence, step.input_links[0], PASSING) if step.input_links else None
+    if maker is None:
+        return
+    made = _MADE.get(maker.type_name, _LOGITS if is_weighted(maker) else "")
+    if not made or made == loss.wants:
+        return
+    if made.startswith("numbers"):  # of a layer; of anything else, distances say, it may be meant
+        before = find_maker(evidence, maker.input_links[0], PASSING) if maker.input_links else None
+        if before is None or not is_weighted(before) or (loss.wants == _LOGITS and "from -1" in made):
+            return
+    is_idle = loss.by_itself == "applies log_softmax itself" and maker.type_name in ("log_softmax", "LogSoftmax")
+    severity: Severity = "note" if is_idle else "warning"
+    end = ", so it changes nothing" if is_idle else ""
+    name = maker.path or maker.type_name
+    message = f"{step.type_name} {loss.by_itself} and reads {made} of {write_size(step.inputs[0].shape)} from {name}"
+    yield evidence.flag("wrong-activation", severity, step, message + end, loss.fix.format(maker.type_name), "loss",
+        shape=step.inputs[0].shape,
+    )  # fmt: skip
+
+
+def _check_twice(evidence: Evidence, step: Call) -> Iterator[Flag]:
+    """A softmax of a softmax along the same dim, a sigmoid of a sigmoid."""
+    maker = find_maker(evidence, step.input_links[0], _KEEPS_PLACES) if step.input_links else None
+    if maker is None:
+        return
+    is_softmax = step.type_name in _SOFTMAXES | {"log_softmax", "LogSoftmax"} and maker.type_name in _SOFTMAXES
+    if is_softmax:
+        rank = len(step.inputs[0].shape)
+        dims = [_dim(evidence, call, rank) for call in (step, maker)]
+        is_softmax = dims[0] == dims[1] and dims[0] is not None
+    if is_softmax or (step.type_name in _SIGMOIDS and maker.type_name in _SIGMOIDS):
+        shape = step.inputs[0].shape
+        message = f"{step.type_name} of what {maker.path or maker.type_name} made, of {write_size(shape)}: "
+        message += f"{maker.type_name} comes twice, and the second flattens what the first told apart"
+        yield evidence.flag("wrong-activation", "warning", step, message, "leave out one of the two", "twice",
+            shape=shape,
+        )  # fmt: skip
+
+
+def _dim(evidence: Evidence, call: Call, rank: int) -> int | None:
+    dim = evidence.flow.setting(call, "dim")
+    return dim % rank if isinstance(dim, int) and not isinstance(dim, bool) and -rank <= dim < rank else None
+
+
+def _check_late_mask(evidence: Evidence, step: Call) -> Iterator[Flag]:
+    """A mask of -inf is for scores: in the weights that a softmax made it is a weight of -inf."""
+    value = argument(step, "value", "2")
+    if not isinstance(value, (int, float)) or value > -1e3 or not step.input_links:
+        return
+    maker = find_maker(evidence, step.input_links[0], _KEEPS_PLACES)
+    is_read = bool(evidence.flow.readers(step))
+    chosen = any(reader.type_name in _CHOICES | _MADE.keys() for reader in evidence.flow.after(step, 3))
+    if maker is not None and maker.type_name in _SOFTMAXES and is_read and not chosen:
+        shape = step.inputs[0].shape
+        message = f"the mask of {value:g} is laid on the weights {write_size(shape)} behind their softmax: "
+        message += f"what is hidden weighs {value:g}, not 0"
+        yield evidence.flag("wrong-activation", "warning", step, message, "mask the scores, then softmax", "late-mask",
+            shape=shape,
+        )  # fmt: skip
+
+
+RULES = {"wrong-activation": find_wrong_activations}

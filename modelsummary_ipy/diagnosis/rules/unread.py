@@ -1,0 +1,112 @@
+"""The rule that finds what a forward computes and no later line reads."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from modelsummary_ipy.diagnosis.failures.statements import parse_file
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.records.summary import Flag
+from modelsummary_ipy.records.trace import Call, Source
+
+__all__ = ["RULES", "find_unread_results"]
+
+
+def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
+    """Find the result of a layer that the next line overwrites, and a sum of a tensor with itself where one was kept.
+
+    Finds ``h = self.a(x)`` before ``h = self.b(x)``, ``out + out`` beside an ``identity`` that no line reads. Leaves
+    alone what a line reads in a branch that was not taken, what is kept in an attribute, names of ``_``.
+    """
+    trace = evidence.story.trace
+    if trace.failure is not None or not evidence.calls:
+        return
+    reached = {step.index for link in evidence.calls[0].output_links for step in evidence.flow.before(link)}
+    for step in evidence.flow.steps:
+        if step.params and step.index not in reached and _trains(evidence, step):
+            name = _find_unread(step.source)
+            if name:
+                count = sum(evidence.params[index].num for index in step.params)
+                message = f"{name} is made here, of {count:,} parameters, and no later line reads it"
+                yield evidence.flag("unread-result", "warning", step, message, f"let the next line read {name}",
+                    "overwritten", num_params=count,
+                )  # fmt: skip
+        elif step.type_name in ("add", "add_") and len(step.input_links) == 2 and _is_of_itself(step):
+            name = _find_unread_alias(step.source)
+            if name:
+                message = f"a tensor of {step.inputs[0].shape} is added to itself, and no line reads {name}"
+                yield evidence.flag("unread-result", "warning", step, message, f"add {name} instead", "itself",
+                    shape=step.inputs[0].shape,
+                )  # fmt: skip
+
+
+def _trains(evidence: Evidence, step: Call) -> bool:
+    return any(evidence.params[index].trainable for index in step.params)
+
+
+def _is_of_itself(step: Call) -> bool:
+    one, other = step.input_links
+    return one is not None and one == other
+
+
+def _find_function(source: Source) -> ast.FunctionDef | None:
+    """Return the innermost function that a line is in."""
+    tree = parse_file(source.filename) if source.filename else None
+    found = None
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.FunctionDef) and node.lineno <= source.line <= (node.end_lineno or 0):
+            found = node  # an inner one comes later
+    return found
+
+
+def _find_unread(source: Source | None) -> str:
+    """Return the local name that a line of a function's own block assigns and no later line reads; ``""`` if one does.
+
+    A name that is also read before, in a loop or in a function inside, is left alone.
+    """
+    function = _find_function(source) if source is not None else None
+    if source is None or function is None:
+        return ""
+    for at, statement in enumerate(function.body):
+        if not statement.lineno <= source.line <= (statement.end_lineno or 0):
+            continue
+        name = _target(statement)
+        if not name:
+            return ""
+        for later in function.body[at + 1 :]:
+            if _reads(later, name):
+                return ""
+            if _target(later) == name:
+                return name
+        return name
+    return ""
+
+
+def _find_unread_alias(source: Source | None) -> str:
+    """Return the local name to which another name was given, ``identity = x``, and that no line reads."""
+    function = _find_function(source) if source is not None else None
+    for statement in function.body if function is not None else ():
+        is_alias = isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Name)
+        name = _target(statement) if is_alias else ""
+        if name and function is not None and not _reads(function, name):
+            return name
+    return ""
+
+
+def _target(statement: ast.stmt) -> str:
+    """Return the one name that a statement assigns; ``""`` for any other statement."""
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        return ""
+    target = statement.targets[0]
+    return target.id if isinstance(target, ast.Name) and not target.id.startswith("_") else ""
+
+
+def _reads(node: ast.AST, name: str) -> bool:
+    return any(
+        isinstance(item, ast.Name) and item.id == name and isinstance(item.ctx, (ast.Load, ast.Del))
+        for item in ast.walk(node)
+    )
+
+
+RULES = {"unread-result": find_unread_results}

@@ -1,0 +1,46 @@
+"""Which parameters a backward of the model's output would reach: read off autograd's graph, nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from modelsummary_ipy.tracing.tensor_leaves import find_leaves
+
+__all__ = ["find_trained_params"]
+
+
+def find_trained_params(
+    output: Any, modules: Iterable[nn.Module], param_of: Mapping[int, int]
+) -> frozenset[int] | None:
+    """Find the parameters that get a gradient from the output, or from a tensor that the forward kept in a module.
+
+    Args:
+        output: What the forward gave.
+        modules: The modules of the copy: an auxiliary loss may be kept in one.
+        param_of: Index of a parameter by ``id``.
+
+    Returns:
+        Their indices; ``None`` where nothing was recorded for a backward, or a part of the graph is hidden.
+    """
+    kept = [value for module in modules for value in vars(module).values() if isinstance(value, (Tensor, list, dict))]
+    roots = [tensor.grad_fn for value in (output, *kept) for _, tensor in find_leaves(value)]
+    todo = [node for node in roots if node is not None]
+    if not any(tensor.grad_fn is not None for _, tensor in find_leaves(output)):
+        return None
+    seen = set(todo)
+    found: set[int] = set()
+    while todo:
+        node = todo.pop()
+        if type(node).__name__ == "CheckpointFunctionBackward":  # what is in it is run again when it is needed
+            return None
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) in param_of:
+            found.add(param_of[id(variable)])
+        for before, _ in node.next_functions:
+            if before is not None and before not in seen:
+                seen.add(before)
+                todo.append(before)
+    return frozenset(found)

@@ -12,6 +12,7 @@ from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.cache_formula import Observed, fit_bytes
 from modelsummary_ipy.shapes.dim_names import InputNames
+from modelsummary_ipy.shapes.size_search import last_true
 from modelsummary_ipy.tracing.decode_step import Passed, trace_decode, trace_prefill
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -67,11 +68,12 @@ class CacheTraces:
         moved: dict[str, list[Observed]] = {}
         most: int | None = None
         for name, size in self._sizes.items():
-            if name == self._batch:
-                moved[name] = [*self._observe([{name: size + 1}])]
+            others = [size + 1] if name == self._batch else [*(each for each in _SHORT if each != size), 2 * size + 1]
+            if name != self.length and self._is_fixed(name, others):
                 continue
-            moved[name] = [*self._observe([{name: length} for length in _SHORT if length != size])]
-            moved[name] += self._observe([{name: 2 * size + 1}])
+            moved[name] = [*self._observe([{name: other} for other in others])]
+            if name == self._batch:
+                continue
             longest, limit = self._find_longest(name)
             moved[name] += self._observe([{name: longest}]) if longest else []
             most = limit if name == self.length else most
@@ -83,7 +85,7 @@ class CacheTraces:
             return found
         checks = [{name: kink + more} for name, kinks in formula.find_kinks().items() for kink in kinks
                   for more in (-1, 0, 1) if kink + more > 0]  # fmt: skip
-        checks.append({name: size + 1 + (name != self._batch) for name, size in self._sizes.items()})
+        checks.append({name: self._sizes[name] + 1 + (name != self._batch) for name in moved})
         seen = [*self._observe(checks)]
         if not seen or any(formula.at(each.sizes) != each.nbytes for each in seen):
             return found
@@ -96,6 +98,11 @@ class CacheTraces:
             cache = find_cache(again.trace, self._parameters) if again.trace is not None and again.works else None
             if cache is not None:
                 yield Observed({**self._sizes, **change}, cache.leaves)
+
+    def _is_fixed(self, name: str, others: list[int]) -> bool:
+        """Whether the forward fails at every other size of a dim: it is then a number, as the frames of a Whisper."""
+        tried = [self._retracer.at({name: other}) for other in others]
+        return all(again.trace is not None and not again.works for again in tried)
 
     def _find_longest(self, name: str) -> tuple[int, int | None]:
         """Find a long length at which the forward runs, and the limit that a table sets; 0 where no long one runs."""
@@ -113,7 +120,7 @@ class CacheTraces:
         """Check that a context of some length can be.
 
         Raises:
-            InputError: If no dim of the input is its length, or a table has fewer positions.
+            InputError: If no dim of the input is its length, or a table has fewer positions, or the forward fails.
         """
         received = f"context={length:,}"
         if not self.length:
@@ -122,7 +129,14 @@ class CacheTraces:
         if again.overrun > 0:
             most = length - again.overrun
             received += f", and the model has {most:,} positions"
-            raise InputError(received, f"{most:,} or fewer", f"context={most}")
+        elif again.failed:
+            known = self._sizes[self.length]
+            lengths = range(known, max(length, known))
+            most = last_true(lengths, lambda size: self._retracer.at({self.length: size}).works) or known
+            received += f", and the forward fails there: {again.reason}"
+        else:
+            return
+        raise InputError(received, f"{most:,} or fewer", f"context={most}")
 
     def measure(self, length: int, budget: int | None) -> Context:
         """Measure what a context takes, and with a budget what fits."""
@@ -131,7 +145,8 @@ class CacheTraces:
         prefill, decode = self._pass(found, length, batch)
         reason = prefill.reason or decode.reason
         cache = prefill.cache.nbytes if prefill.cache is not None and not prefill.reason else None
-        context = Context(length, batch, cache, prefill.peak_bytes, decode.peak_bytes, reason)
+        most = prefill.configured if prefill.configured is not None and prefill.configured < length else None
+        context = Context(length, batch, cache, prefill.peak_bytes, decode.peak_bytes, reason, configured=most)
         if budget is None or context.peak_bytes is None:
             return context
         most = self._find_longest(self.length)[1]
@@ -161,8 +176,9 @@ class CacheTraces:
         if prefill.reason:
             return prefill, Passed()
         shapes = self._retracer.find_shapes(before)
-        decode = trace_decode(self._request, shapes, self._step(whole), found.parameter, self._parameters)
-        return prefill, decode
+        kept = [leaf for leaf, dims in enumerate(self._dims) if self.length not in dims]
+        step = self._step(whole)
+        return prefill, trace_decode(self._request, shapes, step, kept, found.parameter, self._parameters)
 
     def _step(self, sizes: Mapping[str, int]) -> dict[int, tuple[int, ...]]:
         """Shapes of the inputs of one position: a mask covers all of them, everything else is one long."""

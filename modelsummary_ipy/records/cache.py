@@ -53,6 +53,8 @@ class Context(NamedTuple):
         reason: Why they are unknown; ``""`` if they are known.
         longest: The longest context that fits the budget, prefill and decode; ``None`` without a budget.
         most_batch: The largest batch of this context that fits it; 0 if not even one does.
+        configured: The positions of the model's configuration where they are fewer and yet no table ends there, as with
+            rotary embeddings: it runs, beyond what it was trained for.
     """
 
     length: int
@@ -63,6 +65,7 @@ class Context(NamedTuple):
     reason: str = ""
     longest: int | None = None
     most_batch: int | None = None
+    configured: int | None = None
 
     @property
     def peak_bytes(self) -> int | None:

@@ -28,6 +28,8 @@ _INDEX_DTYPES = ("int64", "int32", "int16", "int8", "uint8", "bool")
 #: Layers that fix how many dims a row has, but not which of the leading ones is the batch.
 _BY_RANK = names_of("embedding")
 _MOST_STEPS = 12
+#: Begins the names of a decoder's inputs, of a forward that has an encoder too.
+_OF_DECODER = "decoder_"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def name_dims(trace: Trace) -> InputNames:
     """Name the dims of every input leaf: as the user did, and what was left open as it seems.
 
     Two dims of equal name have equal size: where guesses differ in size the later one is numbered, ``T2``. A guess that
-    the user gave another name in one input has that name in all of equal size.
+    the user gave another name in one input has that name in all of equal size. Where some inputs are a decoder's
+    (``decoder_input_ids``), the length of the others is ``S``: it moves by itself, whatever its size.
     """
     known = {
         name: size for fact in trace.inputs for name, size in zip(fact.dims, fact.spec.shape, strict=False) if name
@@ -70,10 +73,16 @@ def name_dims(trace: Trace) -> InputNames:
     renamed: dict[str, str] = {}
     roles: dict[str, str] = {}
     named: dict[int, tuple[str, ...]] = {}
+    has_encoder = len({fact.spec.name.startswith(_OF_DECODER) for fact in trace.inputs}) == 2
     # Inputs that the user named come first: the others are named after them.
     for leaf in sorted(range(len(trace.inputs)), key=lambda leaf: not any(trace.inputs[leaf].dims)):
         fact = trace.inputs[leaf]
-        names = list(_wanted_names(fact, readers.find(leaf), known))
+        length, other = "T", ""
+        if has_encoder:
+            length, other = ("T", "S") if fact.spec.name.startswith(_OF_DECODER) else ("S", "T")
+        sizes = {name: size for name, size in known.items() if name != other}
+        wanted = _wanted_names(fact, readers.find(leaf), sizes)
+        names = [length if name == "T" else name for name in wanted]
         for axis, (guess, given) in enumerate(zip(names, fact.dims or ("",) * len(names), strict=True)):
             if given and guess:
                 renamed.setdefault(guess, given)

@@ -21,7 +21,14 @@ _CARRIERS = frozenset(
 )  # fmt: skip
 
 
-def find_overrun(trace: Trace, largest: Callable[[int], int | None]) -> tuple[int, int, int] | None:
+#: They pick rows of their first input by the integers of their second one.
+_PICKING = frozenset({"getitem", "gather", "index_select"})
+_WHOLE = (slice(None), slice(0, None))
+
+
+def find_overrun(
+    trace: Trace, largest: Callable[[int], int | None], *, picked: bool = False
+) -> tuple[int, int, int] | None:
     """Find the first lookup in a table whose index is known to lie beyond the table's end.
 
     Fakes hold no values, but what ``torch.arange`` counts up to is known, and so are the values the user gave.
@@ -29,17 +36,20 @@ def find_overrun(trace: Trace, largest: Callable[[int], int | None]) -> tuple[in
     Args:
         trace: A trace with fakes that came to its end.
         largest: Returns the largest value of an input leaf, where the user gave integers; ``None`` if unknown.
+        picked: Whether tables count too from which an index picks rows, ``table[positions]``.
 
     Returns:
         The number of the lookup among all ``embedding`` functions, the largest index, the number of rows; or ``None``.
     """
     number = -1
     for call in trace.calls:
-        if not _is_lookup(call, trace):
-            continue
-        number += 1
-        rows = _count_rows(call, trace)
-        most = _find_largest(trace, call.input_links[0], largest, 32) if call.input_links else None
+        rows, link = None, None
+        if _is_lookup(call, trace):
+            number += 1
+            rows, link = _count_rows(call, trace), call.input_links[0] if call.input_links else None
+        elif picked and call.kind == "op" and call.type_name in _PICKING and len(call.input_links) == 2:
+            rows, link = _count_picked(call), call.input_links[1]
+        most = _find_largest(trace, link, largest, 32) if rows is not None else None
         if rows is not None and most is not None and most >= rows:
             return number, most, rows
     return None
@@ -60,6 +70,18 @@ def _count_rows(call: Call, trace: Trace) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
+def _count_picked(call: Call) -> int | None:
+    """Count the rows that an index picks from; ``None`` where it is not the first of several."""
+    given, shape = dict(call.arguments), call.inputs[0].shape
+    dim = given.get("dim")
+    if call.type_name == "getitem":
+        places = given.get("1", (...,))  # an ellipsis for the tensor
+        dim = (
+            0 if isinstance(places, tuple) and [*map(type, places)].count(type(...)) == 1 and places[0] is ... else None
+        )
+    return shape[dim] if type(dim) is int and -len(shape) <= dim < len(shape) else None
+
+
 def _find_largest(trace: Trace, link: Link | None, largest: Callable[[int], int | None], fuel: int) -> int | None:
     """Follow an index back to where its values are known; ``None`` if they are not."""
     if link is None or fuel == 0:
@@ -69,15 +91,30 @@ def _find_largest(trace: Trace, link: Link | None, largest: Callable[[int], int 
     call = trace.calls[link.call]
     if call.type_name == "arange":
         return _last_of_arange(call)
+    if call.type_name in ("ones", "ones_like", "new_ones"):
+        return 1
     if call.kind != "op" or not call.input_links:
         return None
     before = _find_largest(trace, call.input_links[0], largest, fuel - 1)
-    if call.type_name in _CARRIERS:
+    given = dict(call.arguments)
+    if call.type_name in _CARRIERS or (call.type_name == "getitem" and _is_whole(given.get("1"))):
         return before
+    if call.type_name == "mul" and before is not None and len(call.input_links) == 2:  # positions × a mask of ones
+        other = _find_largest(trace, call.input_links[1], largest, fuel - 1)
+        return None if other is None else before * other
+    dim = given.get("dim")
+    if call.type_name == "cumsum" and before == 1 and type(dim) is int:  # counts a mask
+        return call.inputs[0].shape[dim]
     if call.type_name in ("add", "sub") and before is not None and len(call.inputs) == 1:
-        shift = dict(call.arguments).get("other")
+        shift = given.get("other")
         return None if type(shift) is not int else before + shift if call.type_name == "add" else before - shift
     return None
+
+
+def _is_whole(places: object) -> bool:
+    """Whether a subscript leaves nothing out: ``[:, 0:]``, ``[None, :]``."""
+    parts = places if isinstance(places, tuple) else (places,)
+    return all(part is None or part in _WHOLE for part in parts) and places is not None
 
 
 def _last_of_arange(call: Call) -> int | None:

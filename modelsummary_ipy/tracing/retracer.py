@@ -235,7 +235,7 @@ class Retracer:
 def _judge(found: Trace, ops: OpEvents | None) -> Retraced:
     if found.failure is not None:
         return Retraced(found, f"{found.failure.error_type}: {found.failure.message}", ops=ops)
-    overrun = find_overrun(found, lambda leaf: None)  # sizes of other inputs hold no values
+    overrun = find_overrun(found, lambda leaf: None, picked=True)  # sizes of other inputs hold no values
     if overrun is not None:
         _, index, rows = overrun
         return Retraced(found, f"IndexError: index {index} in a table of {rows} rows", index - rows + 1, ops)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import weakref
 from typing import Any
 
@@ -485,3 +486,14 @@ def test_a_step_is_traced_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyP
     assert "to train" in columns.to_text()
     assert ModelSummary(net, (3, 4)).to_dict()["memory"]["training_bytes"] == plain.memory.training_bytes
     assert len(steps) == before + 3
+
+
+def test_the_unit_that_was_typed_is_the_unit_shown_everywhere() -> None:
+    net = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU())
+    for budget, other in (("40MB", r"\d [KMG]iB"), ("40MiB", r"\d [KMG]B")):
+        ms = ModelSummary(net, (256, 64), memory=budget)
+        html = ms.to_html(packed=False)
+        page = html[html.index("</style>") : html.index("<script")]
+        assert "activation" in page
+        for text in (page, ms.to_text(), ms.to_markdown(), str(ms.plan())):
+            assert not re.search(other, text), budget

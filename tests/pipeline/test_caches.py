@@ -154,13 +154,62 @@ def test_llama_3_8b() -> None:
     assert ms.cache.lengths[-1] == 131_072
 
 
-def test_an_encoder_and_a_decoder_have_lengths_of_their_own() -> None:
-    settings = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 100}
-    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**settings)).eval()
-    ms = ModelSummary(model, {"input_ids": (2, 12), "decoder_input_ids": (2, 5)})
+DECODERS: dict[str, Any] = {
+    "d_model": 32, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4, "vocab_size": 100,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "decoder_start_token_id": 2,
+    "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
+}  # fmt: skip
+T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "vocab_size": 100}
+#: Of a decoder of 3 layers and 4 heads of 8, in float32: keys and values of its own positions, and of the encoder's.
+WITH_ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[int, ...], str]] = {
+    "T5": ("T5ForConditionalGeneration", T5, (2, 12), "768 · B · S + 768 · B · T"),
+    "as long": ("T5ForConditionalGeneration", T5, (2, 5), "768 · B · S + 768 · B · T"),
+    "BART": ("BartForConditionalGeneration", {**DECODERS, "max_position_embeddings": 64}, (2, 12),
+             "768 · B · S + 768 · B · T"),
+    # 20 positions of the encoder, always: the formula has them as a number
+    "Whisper": ("WhisperForConditionalGeneration", {**DECODERS, "max_source_positions": 20, "num_mel_bins": 8},
+                (2, 8, 40), f"768 · B · T + {768 * 20:,} · B"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITH_ENCODERS)
+def test_an_encoder_and_a_decoder_have_lengths_of_their_own(name: str) -> None:
+    kind, settings, size, by_hand = WITH_ENCODERS[name]
+    cls = getattr(transformers, kind)
+    model = cls(cls.config_class(**settings)).eval()
+    encoder = "input_features" if name == "Whisper" else "input_ids"
+    data = torch.zeros(size) if name == "Whisper" else torch.zeros(size, dtype=torch.int64)
+    ms = ModelSummary(model, {encoder: data, "decoder_input_ids": (2, 5)}, context=16)
     assert ms.cache is not None
-    assert ms.cache.formula == "512 · B · T + 512 · B · T2"
-    assert ms.cache_bytes == 512 * 2 * (12 + 5)
+    assert ms.cache.formula == by_hand
+    assert ms.cache_bytes == 768 * 2 * (5 + (20 if name == "Whisper" else size[1]))
+    assert ms.context is not None
+    real = [follow_decoder(model, {encoder: data}, length, then=then) for length, then in ((16, False), (15, True))]
+    assert [ms.context.prefill_bytes, ms.context.decode_bytes] == real
+
+
+def follow_decoder(model: nn.Module, encoder: dict[str, Tensor], before: int, *, then: bool) -> int:
+    """The peak of a real forward of an encoder and a decoder, or of the step of the decoder that follows it."""
+    gc.collect()
+    gc.disable()
+    try:
+        storages = _Storages()
+        ids, last = (torch.zeros(2, length, dtype=torch.int64) for length in (before, 1))
+        for tensor in [*model.parameters(), *model.buffers(), ids, *encoder.values()]:
+            storages.see(tensor)
+        storages.live.append(storages.now)
+        with torch.no_grad(), storages:
+            output = model(**encoder, decoder_input_ids=ids)
+            if not then:
+                return max(storages.live)
+            cache, encoded = output.past_key_values, output.encoder_last_hidden_state
+            del output
+            storages.see(last)
+            begin = len(storages.live)
+            model(decoder_input_ids=last, past_key_values=cache, encoder_outputs=(encoded,))
+        return max(storages.live[begin:])
+    finally:
+        gc.enable()
 
 
 # -- a context --------------------------------------------------------------------------------------------------------
@@ -235,6 +284,43 @@ def test_a_table_of_positions_ends_a_context() -> None:
     cache = ModelSummary(make(), input_size=(2, 6)).cache
     assert cache is not None
     assert (cache.most_positions, cache.lengths[-1]) == (64, 64)
+
+
+ENDS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    # positions counted on a mask of ones, two rows in front
+    "OPT": (causal("OPT", **{**TINY, "ffn_dim": 64, "word_embed_proj_dim": 32}, max_position_embeddings=64),
+            "the model has 64 positions"),
+    # a table of sines, from which rows are gathered
+    "GPT-J": (causal("GPTJ", n_embd=32, n_layer=2, n_head=4, vocab_size=100, n_positions=64, rotary_dim=4,
+                     bos_token_id=1, eos_token_id=2), "the model has 64 positions"),
+    "CTRL": (causal("CTRL", n_embd=32, n_layer=2, n_head=4, vocab_size=100, n_positions=64, dff=64),
+             "the model has 64 positions"),
+    # a mask of 64 × 64 in the model
+    "GPT-Neo": (causal("GPTNeo", hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
+                       vocab_size=100, max_position_embeddings=64, bos_token_id=1, eos_token_id=2),
+                "the forward fails there"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_context_longer_than_any_table_is_an_error_before_any_work(name: str) -> None:
+    make, words = ENDS[name]
+    with quietly():
+        model = make()
+        with pytest.raises(InputError, match=f"context=65, and {words}.*expected 64 or fewer"):
+            ModelSummary(model, input_size=(2, 6), context=65)
+        run_real(model, 2, 64)
+        with pytest.raises((IndexError, RuntimeError)):
+            run_real(model, 2, 65)
+
+
+def test_a_context_beyond_what_rotary_positions_were_trained_for_runs_and_says_so() -> None:
+    model = causal("Llama", **GROUPED, max_position_embeddings=64)()
+    within, beyond = (ModelSummary(model, input_size=(2, 6), context=length) for length in (64, 65))
+    words = "it runs, beyond the 64 positions of the model's configuration"
+    assert words not in " ".join(within.to_text().split())
+    assert words in " ".join(beyond.to_text().split())
+    run_real(model, 2, 65)
 
 
 def test_a_model_without_a_cache_has_no_context() -> None:

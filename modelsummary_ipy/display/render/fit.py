@@ -92,6 +92,8 @@ def find_cache_lines(story: Story) -> tuple[tuple[str, str, str], ...]:
         parts.append(f"longest that fits {context.longest:,}")
     if context.most_batch is not None:
         parts.append(f"largest batch {context.most_batch:,}" if context.most_batch else "no batch of it fits")
+    if context.configured is not None:
+        parts.append(f"it runs, beyond the {context.configured:,} positions of the model's configuration")
     if any(fact.spec.device == "meta" for fact in story.trace.inputs):
         parts.append("on the meta device, where attention keeps all its scores: device cpu has kernels that do not")
     text = "; ".join(parts)

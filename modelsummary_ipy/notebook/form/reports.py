@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from modelsummary_ipy.display.render.fit import bytes_writer, find_peak_place, find_step_failure
-from modelsummary_ipy.display.render.formatting import format_bytes, format_count, format_short, plural
+from modelsummary_ipy.display.render.formatting import format_count, format_short, plural
 from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.notebook.form.settings import Settings, read_suggestion
 
@@ -58,14 +59,15 @@ def write_moved(before: ModelSummary | None, after: ModelSummary, changes: Compa
         return ""
     old, new = before.story, after.story
     parts = []
-    totals = [
+    totals: list[tuple[str, int | None, int | None, Callable[[int], str]]] = [
         ("parameters", old.total_params, new.total_params, format_count),
         ("MACs", before.total_mult_adds, after.total_mult_adds, format_short),
     ]
     if old.memory is not None and new.memory is not None:
+        in_bytes = bytes_writer(new.memory)
         totals += [
-            ("to run", old.memory.inference_bytes, new.memory.inference_bytes, format_bytes),
-            ("to train", old.memory.training_bytes, new.memory.training_bytes, format_bytes),
+            ("to run", old.memory.inference_bytes, new.memory.inference_bytes, in_bytes),
+            ("to train", old.memory.training_bytes, new.memory.training_bytes, in_bytes),
         ]
     for name, was, now, write in totals:
         if was is not None and now is not None and was != now:
@@ -98,7 +100,7 @@ def list_offers(summary: ModelSummary, settings: Settings | None, inputs: ModelI
     memory = summary.story.memory
     if memory is None or memory.budget_bytes is None:
         return "", []
-    budget = settings.memory if settings is not None and settings.memory else format_bytes(memory.budget_bytes)
+    budget = settings.memory if settings is not None and settings.memory else memory.budget_text
     return f"Largest batch in {budget}:", _largest_batches(summary, inputs)
 
 

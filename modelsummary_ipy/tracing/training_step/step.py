@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -12,18 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from modelsummary_ipy.inputs.pytree import replace_tensors
-from modelsummary_ipy.isolation.global_state import collector_paused
-from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
-from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.records.trace import Call, Trace
 from modelsummary_ipy.records.training import BackwardOp, Category, Moment, StorageLife, Training
 from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.tracing.call_builder import RunningCall
-from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import find_need_of_values
+from modelsummary_ipy.tracing.followed_run import UNSIZED, Shapes, begin_run, prepare_at
 from modelsummary_ipy.tracing.request import TraceRequest
-from modelsummary_ipy.tracing.resized_inputs import resize_inputs
 from modelsummary_ipy.tracing.source_lines import trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves, find_leaves
 from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
@@ -58,7 +53,7 @@ def trace_step(
     first: Trace,
     row_of_call: Mapping[int, int],
     settings: StepSettings,
-    shapes: Mapping[int, tuple[int, ...]] | None = None,
+    shapes: Shapes | None = None,
 ) -> Training:
     """Run one step on fakes and write down every storage.
 
@@ -72,29 +67,20 @@ def trace_step(
     name = settings.optimizer.name
     if not any(fact.trainable for fact in first.params if fact.kind == "parameter"):
         return Training(optimizer=name, reason="nothing to train: no parameter requires grad")
-    with ExitStack() as stack:
-        stack.enter_context(InterruptsDeferred())
-        stack.enter_context(quiet_output())
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(collector_paused())
-        work = request.shadow.build_fake_shadow()
+    with begin_run(request, grad=True) as work:
         if settings.precision in _AUTOCAST and not torch.amp.is_autocast_available(work.device.type):
             device = work.device.type
             return Training(optimizer=name, reason=f"torch has no autocast on {device}: device='cpu' traces it there")
-        prepared = prepare_inputs(request, work)
-        resized = resize_inputs(prepared, work, shapes) if shapes else prepared
-        if resized is None:
-            return Training(optimizer=name, reason="the input has tensors that can't be made at other sizes")
+        prepared = prepare_at(request, work, shapes or {})
+        if prepared is None:
+            return Training(optimizer=name, reason=UNSIZED)
         if settings.precision == "bf16":
-            resized = _cast(work, resized)
+            prepared = _cast(work, prepared)
         step = _Step(work, settings)
 
         def run(then: Callable[[Any], Any]) -> TraceResult:
             with step.autocast():
-                return trace(work, resized, request.shadow.tree, method=request.method, log=step.make_log, then=then)
+                return trace(work, prepared, request.shadow.tree, method=request.method, log=step.make_log, then=then)
 
         made = run(step.go_backward) if settings.accumulate > 1 else None  # gradients are there from then on
         if made is None or made.error is None:

@@ -46,7 +46,7 @@ class Failing:
 CASES = [
     Failing(
         m.LinearAfterFlatten, ((2, 1, 40, 40),), "fc",
-        "input has 16 × 7 × 7 = 784 features, 'fc' expects 400 = 16 × 5 × 5; needs H = W = 32, you gave 40",
+        "input has 16 × 7 × 7 = 784 features, 'fc' expects 400 = 16 × 5 × 5; needs 32 ≤ H, W ≤ 35, you gave 40",
         "fc = nn.Linear(784, 10)", "(2, 1, 32, 32)",
     ),
     Failing(m.LinearWithoutFlatten, ((2, 3, 7, 7),), "fc", "8 × 7 × 7 = 392: the feature map was not flattened",
@@ -111,7 +111,7 @@ CASES = [
             "self.fc(step).unsqueeze(1)"),
     Failing(m.PositionParameter, ((2, 40, 4),), "", "input has 40 positions, 'pos' has 32",
             "pos = nn.Parameter(torch.zeros(1, 40, 8))", "(2, 32, 4)"),
-    Failing(m.PositionBuffer, ((2, 40),), "", "input has 40 positions, 'table' has 32; needs T = 32, you gave 40", "",
+    Failing(m.PositionBuffer, ((2, 40),), "", "input has 40 positions, 'table' has 32; needs T ≤ 32, you gave 40", "",
             "(2, 32)"),
     Failing(m.PositionEmbedding, ((2, 40),), "pos", "input has 40 positions, 'pos' has 32", "pos = nn.Embedding(40, 8)",
             "(2, 32)"),
@@ -123,7 +123,7 @@ CASES = [
     Failing(m.LeftTransposed, ((2, 7, 5),), "", "transposed, the first has 7 there", "self.mix.transpose(-2, -1) @ x"),
     Failing(
         m.ViewThatCannotDivide, ((1, 1, 40, 40),), "",
-        "1 × 16 × 7 × 7 = 784 is not divisible by 400 = 16 × 5 × 5; needs H = W = 32, you gave 40",
+        "1 × 16 × 7 × 7 = 784 is not divisible by 400 = 16 × 5 × 5; needs 32 ≤ H, W ≤ 35, you gave 40",
         "x = x.flatten(1); self.fc = nn.Linear(784, 10)", "(1, 1, 32, 32)",
     ),
     Failing(m.ViewWithBatch, ((20, 1, 7, 7),), "", "the target shape has a batch of 32, the input has 20",

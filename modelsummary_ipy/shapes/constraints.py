@@ -13,7 +13,7 @@ from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
-from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors
+from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
 __all__ = ["NO_LIMIT", "Constraint", "find_constraints"]
@@ -286,8 +286,14 @@ class _Finder:
     def _find_fixed(self, name: str) -> Iterable[Constraint]:
         size = self._base[name]
         around = [{name: size + 1}, *([{name: size - 1}] if size > 1 else [])]
-        if all(self._fails(sizes) for sizes in around):
-            yield self._build(f"{name} = {size}", around[0])
+        if not all(self._fails(sizes) for sizes in around):
+            return
+        if self._works({name: 2 * size}):  # windows of it
+            step = smallest_step(size, lambda more: self._works({name: size + more}))
+            if not any(self._works({name: size + step // prime}) for prime in prime_factors(step)):
+                yield self._build(f"{name} divisible by {step}", around[0], ranges={name: range(step, NO_LIMIT, step)})
+            return
+        yield self._build(f"{name} = {size}", around[0])
 
 
 def _distinct_texts(tables: Sequence[FormulaTable]) -> list[str]:

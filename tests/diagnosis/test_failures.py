@@ -492,7 +492,9 @@ def test_a_message_of_a_library_is_whole_and_at_the_users_line(monkeypatch: pyte
     assert error.source is not None
     assert error.source.startswith("test_failures.py:")
     assert "  line      return einops.rearrange(" in error.message
-    assert error.reason.endswith("can't divide axis of length 225 in chunks of 16")
+    assert error.reason.endswith(
+        "can't divide axis of length 225 in chunks of 16; needs H and W divisible by 16, you gave 225"
+    )
     assert "Error while processing" in error.reason
     assert error.sizes[0] == "(1, 3, 224, 224)"
 

@@ -27,12 +27,11 @@ from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_reshape, explain_split
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
-from modelsummary_ipy.diagnosis.failures.working_sizes import SizeTracer, find_sizes
+from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.fixes import Fix
 from modelsummary_ipy.records.internal_errors import attempt
-from modelsummary_ipy.records.retraced import Specs
 from modelsummary_ipy.records.summary import Story
 
 __all__ = ["CODES", "FindFixes", "diagnose", "explain"]
@@ -100,15 +99,14 @@ def explain(
         missing = attempt("explanation missing_batch", errors, partial(explain_missing_batch, ctx), None)
         if missing is not None and retracer.at(missing.candidates[0]).works:
             diagnosis = replace(missing, code="missing-batch")
-    found: list[Specs] = []
-    search = ""
+    found = FoundSizes([])
     if retracer is not None:
         find = partial(find_sizes, ctx, diagnosis, retracer)
-        found, search = attempt("the search for sizes that work", errors, find, (found, search))
-    sizes = tuple(dict.fromkeys(retracer.write(specs) for specs in found)) if retracer is not None else ()
+        found = attempt("the search for sizes that work", errors, find, found)
+    sizes = tuple(dict.fromkeys(retracer.write(specs) for specs in found.specs)) if retracer is not None else ()
     reason = diagnosis.reason.rstrip(".")
-    if search in ("steer", "grow", "settings"):
-        reason += _write_need(ctx, found[0])
+    if found.search in ("steer", "grow", "settings") or found.rule is not None:
+        reason += _write_need(ctx, found)
     earlier = find_earlier(ctx)
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call got {write_shape(earlier.inputs[0].shape)}"
@@ -181,10 +179,10 @@ def _list_lines(words: str) -> list[str]:
 _SIDES = {4: ("B", "", "H", "W"), 5: ("B", "", "D", "H", "W"), 3: ("B", "", ""), 2: ("B", "T")}
 
 
-def _write_need(ctx: FailureContext, specs: Specs) -> str:
-    """``"; needs H = W = 32, you gave 40"``: the dims that have to change, by name."""
+def _write_need(ctx: FailureContext, found: FoundSizes) -> str:
+    """``"; needs 32 ≤ H, W ≤ 35, you gave 40"``: the dims that have to change, by name, and which sizes work."""
     changed: dict[str, tuple[int, int]] = {}
-    for fact, spec in zip(ctx.trace.inputs, specs, strict=False):
+    for fact, spec in zip(ctx.trace.inputs, found.specs[0], strict=False):
         old = fact.spec.shape
         if len(old) != len(spec.shape):
             return ""
@@ -198,12 +196,16 @@ def _write_need(ctx: FailureContext, specs: Specs) -> str:
                 changed.setdefault(name, (before, after))
     if not changed or "" in changed:
         return ""
-    needs = {after for _, after in changed.values()}
-    gave = list(dict.fromkeys(before for before, _ in changed.values()))
-    given = " and ".join(map(str, gave))
-    if len(needs) == 1:
-        return f"; needs {' = '.join(changed)} = {needs.pop()}, you gave {given}"
-    return "; needs " + ", ".join(f"{name} = {after}" for name, (_, after) in changed.items()) + f", you gave {given}"
+    given = " and ".join(map(str, dict.fromkeys(before for before, _ in changed.values())))
+    if found.rule is not None:
+        rule = found.rule.write(list(changed))
+        return f"; needs {rule}, you gave {given}" if rule else ""
+    works = {after for _, after in changed.values()}
+    if len(works) == 1:
+        return f"; works with {' = '.join(changed)} = {works.pop()}, you gave {given}"
+    return (
+        "; works with " + ", ".join(f"{name} = {after}" for name, (_, after) in changed.items()) + f", you gave {given}"
+    )
 
 
 # -- the message ------------------------------------------------------------------------------------------------------

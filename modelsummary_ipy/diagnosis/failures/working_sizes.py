@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.size_rule import SizeRule, find_size_rule
 from modelsummary_ipy.model.torch_layers import CHANNEL_SETTINGS, FEATURE_SETTINGS
 from modelsummary_ipy.records.retraced import Budget, Retraced, Specs
 from modelsummary_ipy.records.trace import Call, Source, Trace
 from modelsummary_ipy.shapes.size_search import first_true
 
-__all__ = ["SizeTracer", "find_sizes"]
+__all__ = ["FoundSizes", "SizeTracer", "find_sizes"]
 
 #: Calls that all traces of one search may make together: about a second.
 _MOST_CALLS = 2500
@@ -39,36 +40,71 @@ class SizeTracer(Protocol):
         """Write inputs as the magic takes them."""
 
 
-def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) -> tuple[list[Specs], str]:
+class FoundSizes(NamedTuple):
+    """Inputs that work.
+
+    Attributes:
+        specs: At most two, each of them traced to its end.
+        search: Which search found them; ``""`` if none did.
+        rule: Which sizes work on the dims that changed; ``None`` if that is not known.
+    """
+
+    specs: list[Specs]
+    search: str = ""
+    rule: SizeRule | None = None
+
+
+def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) -> FoundSizes:
     """Find inputs at which the model runs, nearest to the given one first.
 
     Args:
         ctx: The failure.
         diagnosis: What is known of it.
         retracer: Traces the model at other inputs.
-
-    Returns:
-        At most two, each of them traced to its end; and which search found them, ``""`` if none did.
     """
     search = _Search(ctx, retracer)
     base = tuple(fact.spec for fact in ctx.trace.inputs)
     if not base:
-        return [], ""
+        return FoundSizes([])
     for specs in diagnosis.candidates:
         if search.works(specs):
-            return [specs], "candidates"
+            return FoundSizes([specs], "candidates")
     searches: dict[str, Callable[[], Iterator[Specs]]] = {
         "steer": lambda: _steer(ctx, diagnosis, base, search),
+        "alike": lambda: _harmonise(base),
         "reshape": lambda: _restructure(ctx, diagnosis, base),
         "step": lambda: _step(base),
         "grow": lambda: _grow(base, search),
         "settings": lambda: _read_settings(ctx, base),
     }
-    for name in diagnosis.search:
+    order = ("alike", *diagnosis.search) if diagnosis.search and len(base) > 1 else diagnosis.search
+    for name in order:
         found = _keep_working(searches[name](), base, search, 2 if name == "step" else 1)
         if found:
-            return found, name
-    return [], ""
+            rule = _find_rule(ctx, base, found[0], retracer) if name in _OF_SIZES else None
+            return FoundSizes(found, name, rule)
+    return FoundSizes([])
+
+
+#: The searches that change sizes, and neither ranks nor orders.
+_OF_SIZES = ("steer", "step", "grow", "settings")
+
+
+def _find_rule(ctx: FailureContext, base: Specs, good: Specs, retracer: SizeTracer) -> SizeRule | None:
+    """Find which sizes work on the dims that changed, if they change together."""
+    changed = [
+        (leaf, axis)
+        for leaf, (one, other) in enumerate(zip(base, good, strict=True))
+        for axis, (before, after) in enumerate(zip(one.shape, other.shape, strict=True))
+        if before != after
+    ]
+    sizes = {(base[leaf].shape[axis], good[leaf].shape[axis]) for leaf, axis in changed}
+    if len(sizes) != 1:
+        return None
+    given, works = sizes.pop()
+    search = _Search(ctx, retracer, most_alike=_MOST_TRACES)
+    rule = find_size_rule(lambda size: search.works(_move(base, tuple(changed), size)), works, given)
+    return None if search.is_spent else rule
 
 
 def _keep_working(proposed: Iterator[Specs], base: Specs, search: _Search, most: int) -> list[Specs]:
@@ -85,16 +121,17 @@ def _keep_working(proposed: Iterator[Specs], base: Specs, search: _Search, most:
 class _Search:
     """Traces at other inputs, each once, and no more than a search is worth."""
 
-    def __init__(self, ctx: FailureContext, retracer: SizeTracer) -> None:
+    def __init__(self, ctx: FailureContext, retracer: SizeTracer, most_alike: int = _MOST_ALIKE) -> None:
         calls = max(_MOST_CALLS, 4 * len(ctx.trace.calls))
         self._retracer = retracer.within(Budget(calls, _MOST_TRACES))
         self._message = ctx.failure.message
+        self._most_alike = most_alike
         self._known: dict[Specs, Retraced] = {}
 
     @property
     def is_spent(self) -> bool:
         """Whether no more is traced."""
-        return self._retracer.budget.is_spent or sum(map(self._is_alike, self._known.values())) >= _MOST_ALIKE
+        return self._retracer.budget.is_spent or sum(map(self._is_alike, self._known.values())) >= self._most_alike
 
     def _is_alike(self, found: Retraced) -> bool:
         if found.overrun:
@@ -129,7 +166,12 @@ def _list_moves(base: Specs) -> list[Move]:
     rank = len(base[main].shape)
     groups: list[tuple[int, ...]] = []
     if rank >= 4:
-        groups = [tuple(range(2, rank)), *[(axis,) for axis in range(rank - 1, 1, -1)], (1,)]
+        groups = [
+            tuple(range(2, rank)),
+            *([(3, 4)] if rank == 5 else []),
+            *[(axis,) for axis in range(rank - 1, 1, -1)],
+            (1,),
+        ]
     elif rank == 3:
         groups = [(2,), (1,), (1, 2)]
     elif rank == 2:
@@ -269,6 +311,8 @@ def _put(base: Specs, leaf: int, shape: tuple[int, ...]) -> Specs:
 def _reshape(shape: tuple[int, ...], rank: int, channels: list[int], features: list[int]) -> Iterator[tuple[int, ...]]:
     yield (1, *shape)
     for wanted in channels:
+        if rank == 2 and shape[1] == wanted:
+            yield from ((*shape, *[1] * count) for count in (1, 2, 3))
         if rank >= 3 and shape[-1] == wanted:
             yield (shape[0], shape[-1], *shape[1:-1])
             yield (1, shape[-1], *shape[:-1])
@@ -277,11 +321,11 @@ def _reshape(shape: tuple[int, ...], rank: int, channels: list[int], features: l
             yield (shape[0], wanted, *shape[1:])
         yield (1, wanted, *shape)
     for wanted in features:
+        if rank == 3 and shape[1] == wanted:
+            yield (shape[0], shape[2], shape[1])
         if rank >= 1:
             yield (*shape[:-1], wanted)
             yield (*shape, wanted)
-        if rank == 3 and shape[1] == wanted:
-            yield (shape[0], shape[2], shape[1])
     if rank > 1:
         yield shape[1:]
         yield (shape[0] * shape[1], *shape[2:])

@@ -1,0 +1,76 @@
+"""Which sizes work around one that does: ranges and steps, each end tried; and no rule where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.diagnosis.failures.size_rule import find_size_rule
+
+
+@pytest.mark.parametrize(
+    ("works", "good", "given", "text"),
+    [
+        (lambda n: 48 <= n <= 55, 48, 64, "48 ≤ H, W ≤ 55"),
+        (lambda n: 48 <= n <= 55, 54, 20, "48 ≤ H, W ≤ 55"),
+        (lambda n: n >= 29, 32, 16, "H and W ≥ 29"),
+        (lambda n: n <= 32, 20, 40, "H and W ≤ 32"),
+        (lambda n: n == 24, 24, 40, "H = W = 24"),
+        (lambda n: n % 16 == 0, 224, 225, "H and W divisible by 16"),
+        (lambda n: n % 6 == 0 and n >= 12, 24, 25, "H and W divisible by 6 and ≥ 12"),
+        (lambda n: n % 4 == 0 and 8 <= n <= 64, 32, 30, "H and W divisible by 4, 8 ≤ H, W ≤ 64"),
+    ],
+)
+def test_a_range_or_a_step_is_found(works: Callable[[int], bool], good: int, given: int, text: str) -> None:
+    tried = {good: True}
+
+    def trace(size: int) -> bool:
+        return tried.setdefault(size, works(size))
+
+    rule = find_size_rule(trace, good, given)
+    assert rule is not None and rule.write(["H", "W"]) == text
+    if rule.low is not None:
+        assert tried[rule.low] and not tried[rule.low - rule.step]
+    if rule.high is not None:
+        assert tried[rule.high] and not tried[rule.high + rule.step]
+
+
+@pytest.mark.parametrize("works", [lambda n: n % 4 == 1, lambda n: n in (20, 33, 34)])
+def test_no_rule_is_made_of_sizes_that_follow_none(works: Callable[[int], bool]) -> None:
+    good = next(size for size in range(20, 60) if works(size))
+    rule = find_size_rule(works, good, good + 2)
+    assert rule is None or all(works(n) for n in range(rule.low or 1, (rule.high or 1) + 1, rule.step))
+
+
+class Windows(nn.Module):
+    """Windows of 4 × 4 of a feature map whose channels are last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, h, w, c = x.shape
+        return x.view(b, h // 4, 4, w // 4, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, c)
+
+
+def test_a_dim_of_windows_is_no_fixed_size() -> None:
+    limits = ModelSummary(Windows(), (2, 20, 20, 12)).constraints
+    assert "C divisible by 4" in limits and "C = 20" not in limits
+    Windows()(torch.zeros(2, 24, 20, 12))
+    with pytest.raises(RuntimeError):
+        Windows()(torch.zeros(2, 22, 20, 12))
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.marks = nn.Embedding(50, 16), nn.Embedding(50, 16)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.words(x) + self.marks(y)
+
+
+def test_two_inputs_of_other_lengths_are_to_be_of_one_of_them() -> None:
+    error = ModelSummary(Words(), [torch.zeros(2, size, dtype=torch.long) for size in (15, 17)]).error
+    assert error is not None and error.sizes == ("(2, 15):int64 (2, 15):int64",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lxml.html
@@ -25,6 +26,7 @@ from tests.browser.hosts import (
     show_page,
     wait_for_script,
 )
+from tests.wired_models import Joined
 
 CELLS = [
     "%load_ext modelsummary_ipy",
@@ -257,10 +259,37 @@ def test_at_320_pixels_nothing_is_cut_off_and_the_page_does_not_scroll_sideways(
     new_page: Callable[..., Page], summary: ModelSummary, failed: ModelSummary, axe: Path
 ) -> None:
     page = new_page(viewport={"width": 320, "height": 640})
-    for shown in (failed, summary):
+    long_fix = ModelSummary(Joined(), (1, 4, 15, 15))
+    assert long_fix.error is not None
+    assert "interpolate(self.upsampling_of_what_was_pooled(" in long_fix.error.fix
+    for shown in (failed, summary, long_fix):
         show_page(page, shown.to_html(standalone=True))
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 320
         assert find_violations(page, axe, "html") == []
+
+
+#: Texts of number cells that reach into the bar beside them.
+UNDER_A_BAR = """bars => bars.filter(bar => {
+    const range = document.createRange();
+    range.selectNode(bar.parentElement.firstChild);
+    return range.getBoundingClientRect().right > bar.getBoundingClientRect().left;
+}).map(bar => bar.parentElement.textContent)"""
+
+
+@pytest.mark.parametrize(
+    "columns", [("params", "macs"), ("params", "macs", "activation", "peak"), ("formula", "params")]
+)
+def test_a_bar_stands_beside_its_number_or_is_left_out(new_page: Callable[..., Page], columns: tuple[str, ...]) -> None:
+    page = new_page()
+    known = ModelSummary(nn.Sequential(nn.Linear(5000, 5000), nn.ReLU()), (2, 5000))
+    known.view = replace(known.view, columns=("input", "output", *columns))
+    show_page(page, known.to_html(standalone=True))
+    bars, seen = page.locator("td meter:visible"), 0
+    for width in range(700, 1240, 40):
+        page.set_viewport_size({"width": width, "height": 640})
+        assert bars.evaluate_all(UNDER_A_BAR) == [], f"{width} pixels wide"
+        seen += bars.count()
+    assert seen
 
 
 PIECES = "all => all.map(one => one.getClientRects().length)"
@@ -295,9 +324,9 @@ FIRST_LINES = """rows => rows.map(row => {
 def test_a_size_that_is_longer_than_its_column_leaves_the_row_on_its_first_line(new_page: Callable[..., Page]) -> None:
     page = new_page(viewport={"width": 720, "height": 640})
     net = nn.Sequential(nn.Conv3d(3, 16, 3, padding=1), nn.ReLU())
-    show_page(page, ModelSummary(net, (200, 3, 16, 1024, 1024), memory="9TB").to_html(standalone=True))
+    show_page(page, ModelSummary(net, (2000, 3, 16, 1024, 1024), memory="90TB").to_html(standalone=True))
     rows = page.locator(".ms-r tr:visible")
-    assert min(rows.evaluate_all("rows => rows.map(row => row.offsetHeight)")) > 60, "two lines each way"
+    assert max(rows.evaluate_all("rows => rows.map(row => row.offsetHeight)")) > 60, "two lines each way"
     assert max(rows.evaluate_all(FIRST_LINES)) <= 2
     arrows = page.locator("td > bdi:visible").evaluate_all("all => all.map(one => one.offsetHeight)")
     assert max(arrows) < 50, "no line has the arrow alone"

@@ -2082,3 +2082,61 @@ class ComplexSpectrumT(ComplexSpectrum):
     def forward(self, wave):
         spectrum = torch.fft.rfft(wave.unfold(1, 32, 16)).abs()
         return self.conv(spectrum.unsqueeze(1))
+
+
+class FlattenBeforeDropout(nn.Module):
+    """The classifier begins with a dropout, so that no flattening stands right before its first Linear."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 6, 5, 2), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+        self.head = nn.Sequential(nn.Dropout(), nn.Linear(6 * 7 * 7, 16), nn.ReLU(inplace=True), nn.Linear(16, 10))
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = torch.flatten(x)
+        return self.head(x)
+
+
+@twin(FlattenBeforeDropout, (4, 3, 32, 32), reason="the batch was flattened too")
+class FlattenBeforeDropoutT(FlattenBeforeDropout):
+    def forward(self, x):
+        return self.head(torch.flatten(self.conv(x), 1))
+
+
+class ShortcutWithoutStride(nn.Module):
+    def __init__(self, stride=1):
+        super().__init__()
+        self.main = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16))
+        self.shortcut = nn.Sequential(nn.Conv2d(8, 16, 1, stride, bias=False), nn.BatchNorm2d(16))
+
+    def forward(self, x):
+        out = self.main(x)
+        out += self.shortcut(x)
+        return F.relu(out)
+
+
+@twin(
+    ShortcutWithoutStride, (2, 8, 32, 32), reason="of the skip connection has stride 1, the layers that it bypasses 2"
+)
+class ShortcutWithoutStrideT(ShortcutWithoutStride):
+    def __init__(self):
+        super().__init__(2)
+
+
+class EmbeddingsOfTwoWidths(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.image, self.text = nn.Linear(24, 16), nn.Linear(20, 8)
+
+    def forward(self, image, text):
+        a = F.normalize(self.image(image), dim=-1)
+        b = F.normalize(self.text(text), dim=-1)
+        return a @ b.t()
+
+
+@twin(EmbeddingsOfTwoWidths, (6, 24), (6, 20), reason="the inner 16 and 8 differ")
+class EmbeddingsOfTwoWidthsT(EmbeddingsOfTwoWidths):
+    def __init__(self):
+        super().__init__()
+        self.text = nn.Linear(20, 16)

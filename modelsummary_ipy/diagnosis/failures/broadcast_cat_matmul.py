@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_channels,
@@ -34,11 +35,13 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, list_tests
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, RECURRENTS, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import ModuleFact
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
 
@@ -92,7 +95,7 @@ def _explain_pair(
     if len(axes) == 1 and (vector := explain_vector(ctx, (left, right), axes[0])) is not None:
         return vector
     if left.rank == right.rank:
-        residual = _explain_residual(ctx, places, left, right, axes)
+        residual = _explain_shortcut(ctx, (left, right), axes) or _explain_residual(ctx, places, left, right, axes)
         margin = residual or explain_margin(ctx, places, (left, right), axes)
         margin = margin or (explain_pooled(ctx, places, (left, right), axes) if len(spatial) == len(axes) else None)
         if margin is not None:
@@ -230,6 +233,35 @@ def _skip_nothing(ctx: FailureContext) -> Candidate:
         return NOTHING
     names = [name for name in list_tests(source) if fact.settings.get(name) is True]
     return set_value(f"{fact.path}.{names[0]}" if fact.path else names[0], "False") if len(names) == 1 else NOTHING
+
+
+def _explain_shortcut(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
+    """A skip connection has a layer of its own, which does not stride as the layers do that it bypasses."""
+    rank = pair[0].rank
+    if rank < 3 or any(rank + axis < 2 for axis in axes):
+        return None
+    for skip, main in (pair, pair[::-1]):
+        strides = {find_stride(skip.shape[axis], main.shape[axis]) for axis in axes}
+        layer = _find_shortcut(ctx, skip)
+        stride = strides.pop()
+        if strides or stride is None or stride < 2 or layer is None:
+            continue
+        sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
+        reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"
+        fix = set_value(layer.path, write_module(layer, ctx.trace, stride=(stride,) * (rank - 2)))
+        return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
+    return None
+
+
+def _find_shortcut(ctx: FailureContext, skip: Operand) -> ModuleFact | None:
+    """Return the convolution of a skip connection that has a layer of its own: of kernel 1 and stride 1."""
+    for call in ctx.flow.walk_back(skip.link, 3):
+        fact = ctx.flow.module_of(call)
+        if fact is not None and call.type_name in CONVOLUTIONS:
+            kernel, stride = fact.settings.get("kernel_size"), fact.settings.get("stride")
+            is_pointwise = isinstance(kernel, tuple) and set(kernel) == {1}
+            return fact if is_pointwise and isinstance(stride, tuple) and set(stride) == {1} else None
+    return None
 
 
 def _list_alike(ctx: FailureContext) -> list[str]:
@@ -389,6 +421,9 @@ def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
     return NOTHING
 
 
+_TURNS = frozenset({"t", "transpose", "swapaxes", "adjoint", "T", "mT"})
+
+
 def _turn(items: list[str], write: Callable[[str], str]) -> str:
     return write("\0".join(items[::-1]))
 
@@ -412,5 +447,10 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if left.rank > 1 and left.shape[-2] == inner_right:
         reason += f"; transposed, the first has {inner_right} there"
         return Diagnosis(reason, expected, fix_operand(ctx, last - 1, "{}.transpose(-2, -1)"))
-
-    return Diagnosis(reason, expected, NOTHING, ANYWHERE, (dim_of(-1, -2), inner_right))
+    turned = ctx.flow.producer(right.link)
+    if turned is not None and turned.type_name in _TURNS and turned.inputs[0].shape[-1:] == (inner_right,):
+        right = replace(right, spec=turned.inputs[0], link=turned.input_links[0])
+    givers = [fix_giver(ctx, right, inner_left), fix_giver(ctx, left, inner_right)]
+    fixes = [fix for fix in givers if fix]
+    fix, search = (fixes[0], ()) if fixes else (NOTHING, ANYWHERE)
+    return Diagnosis(reason, expected, fix, search, (dim_of(-1, -2), inner_right), others=tuple(fixes[1:]))

@@ -13,7 +13,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, MAP_LAYERS, RECURRENTS
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import TensorSpec
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_linear", "find_source_map", "is_map", "move_to_end"]
 
@@ -91,10 +91,18 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
 
 def find_source_map(ctx: FailureContext, x: Operand) -> TensorSpec | None:
     """Return the tensor that was flattened into this one."""
-    call = ctx.flow.producer(x.link)
-    if call is None or call.type_name not in _FLATTENERS or not call.inputs:
-        return None
-    return call.inputs[0]
+    call = _find_flattener(ctx, x)
+    return call.inputs[0] if call is not None else None
+
+
+def _find_flattener(ctx: FailureContext, x: Operand) -> Call | None:
+    """Return what flattened a tensor, before dropouts and activations that keep its shape."""
+    for call in ctx.flow.walk_back(x.link, 6):
+        if call.type_name in _FLATTENERS:
+            return call if call.inputs else None
+        if not call.inputs or call.inputs[0].shape != x.shape:
+            return None
+    return None
 
 
 def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis | None:
@@ -122,7 +130,7 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
 
 def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
     """Write the flattening line so that it keeps the batch."""
-    maker = ctx.flow.producer(x.link)
+    maker = _find_flattener(ctx, x)
     if maker is None or maker.kind != "op":
         return NOTHING
     line = read_line(ctx, maker.source)

@@ -242,7 +242,10 @@ def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str) 
     then = {word.arg: ast.unparse(word.value) for word in was.keywords if word.arg}
     for name in then.keys() - now.keys():
         named.pop(name, None)
-    named |= {name: word for name, word in now.items() if then.get(name) != word}
+    changed = {name: word for name, word in now.items() if then.get(name) != word}
+    if len(written) > len(made.args) and not changed.keys() <= named.keys():
+        return new  # it may stand among the arguments by position
+    named |= changed
     called = ast.get_source_segment(whole, value.func) or "" if ast.unparse(made.func) == ast.unparse(was.func) else ""
     words = ", ".join([*written, *[f"{name}={word}" for name, word in named.items()]])
     return f"{called or ast.unparse(made.func)}({words})"

@@ -15,6 +15,7 @@ from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.model.torch_layers import functions_of, names_of
 from modelsummary_ipy.records.trace import Call, InputFact, Trace
+from modelsummary_ipy.tracing.overrun import count_rows
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared
@@ -221,16 +222,7 @@ def find_ranges(trace: Trace, facts: tuple[InputFact, ...]) -> dict[int, int]:
         for call in trace.calls:
             if not any(link is not None and link.call == -1 and link.leaf == leaf for link in call.input_links):
                 continue
-            rows = _embedding_rows(trace, call)
+            rows = count_rows(call, trace) if call.type_name in _LOOKUPS else None
             if rows is not None:
                 ranges[number] = min(rows, ranges.get(number, rows))
     return ranges
-
-
-def _embedding_rows(trace: Trace, call: Call) -> int | None:
-    if call.type_name not in _LOOKUPS:
-        return None
-    if call.kind == "module" and call.module is not None:
-        rows = trace.modules[call.module].settings.get("num_embeddings")
-        return rows if isinstance(rows, int) else None
-    return call.inputs[1].shape[0] if len(call.inputs) > 1 and call.inputs[1].shape else None

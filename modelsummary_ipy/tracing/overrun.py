@@ -9,7 +9,7 @@ from modelsummary_ipy.model.torch_layers import classes_of, functions_of
 from modelsummary_ipy.records.trace import Call, Link, Trace
 from modelsummary_ipy.tracing.real_op_checks import check_operation
 
-__all__ = ["find_overrun", "overrun_guard"]
+__all__ = ["count_rows", "find_overrun", "overrun_guard"]
 
 #: They hand numbers on without changing them.
 _CARRIERS = frozenset(
@@ -46,7 +46,7 @@ def find_overrun(
         rows, link = None, None
         if _is_lookup(call, trace):
             number += 1
-            rows, link = _count_rows(call, trace), call.input_links[0] if call.input_links else None
+            rows, link = count_rows(call, trace), call.input_links[0] if call.input_links else None
         elif picked and call.kind == "op" and call.type_name in _PICKING and len(call.input_links) == 2:
             rows, link = _count_picked(call), call.input_links[1]
         most = _find_largest(trace, link, largest, 32) if rows is not None else None
@@ -62,7 +62,8 @@ def _is_lookup(call: Call, trace: Trace) -> bool:
     return fact is not None and fact.type_name in classes_of("embedding") and fact.type_module.startswith("torch.")
 
 
-def _count_rows(call: Call, trace: Trace) -> int | None:
+def count_rows(call: Call, trace: Trace) -> int | None:
+    """Return the rows of the table that a lookup reads; ``None`` if they are unknown."""
     if call.kind == "op":
         return call.inputs[1].shape[0] if len(call.inputs) > 1 and call.inputs[1].shape else None
     assert call.module is not None

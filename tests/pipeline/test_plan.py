@@ -21,6 +21,8 @@ from modelsummary_ipy.pipeline import facts
 from tests.reference import difference, fingerprint
 from tests.tracing.real_step import run_real_step
 
+pytestmark = pytest.mark.usefixtures("collects_fast")
+
 
 def sgd(params: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, 0.1, foreach=True)

@@ -23,6 +23,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from modelsummary_ipy import ModelSummary
 from tests.reference import quietly, watch_with_hooks
 
+pytestmark = pytest.mark.usefixtures("collects_fast")
+
 BYTES = 4
 #: Of the two linear layers of ``build_mlp``.
 MLP_PARAMS = 64 * 256 + 256 + 256 * 64 + 64
@@ -205,7 +207,7 @@ def test_nothing_of_a_sharded_model_is_touched_or_kept(ranks: int) -> None:
     model: Any = shard_fully(Language(), make_mesh(ranks))
     params = [(name, id(param), param.to_local().clone()) for name, param in model.named_parameters()]
     gc.collect()
-    states = len(_composable_state._module_state_mapping)
+    states = set(map(id, _composable_state._module_state_mapping))
     with quietly():
         ms = ModelSummary(model, torch.randint(0, 128, (2, 8)))
         str(ms)
@@ -216,7 +218,7 @@ def test_nothing_of_a_sharded_model_is_touched_or_kept(ranks: int) -> None:
     assert model._get_fsdp_state()._is_root is None  # its first forward is still to come
     del ms
     gc.collect()
-    assert len(_composable_state._module_state_mapping) == states
+    assert set(map(id, _composable_state._module_state_mapping)) <= states  # those of earlier tests may go
 
 
 @pytest.mark.parametrize("ranks", [8], indirect=True)

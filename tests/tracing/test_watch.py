@@ -21,6 +21,8 @@ from modelsummary_ipy.torch_compat.modules import call_module
 from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.watch import SeenCall, find_failed_call, note_inputs, watch_calls
 
+pytestmark = pytest.mark.usefixtures("collects_fast")
+
 
 class Net(nn.Module):
     def __init__(self) -> None:

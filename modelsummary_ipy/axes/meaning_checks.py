@@ -9,6 +9,7 @@ from modelsummary_ipy.axes.meaning_batch import BatchChecks
 from modelsummary_ipy.axes.meaning_ops import (
     ATTENTION,
     ELEMENTWISE,
+    LABEL_LOSSES,
     LOG_SOFTMAXES,
     MOVES,
     NORMS,
@@ -71,6 +72,8 @@ class Checks:
         if not refs:
             return
         first, made = refs[0], event.outputs[0]
+        rows = [self._walk.axes_of(ref)[0] for ref in refs[:2] if ref.shape] if event.op in LABEL_LOSSES else []
+        self._check_order(index, [*met, (rows[0], rows[1])] if len(rows) == 2 else met)
         self._scale.follow(index, event, refs, places)
         if event.op in SOFTMAXES | LOG_SOFTMAXES and places:
             self._check_softmax(index, event, first, axes, places[0])
@@ -270,6 +273,13 @@ class Checks:
                 is_channel = len(made) > 2 and made[1].is_feature and made[1].size == data.size
                 if is_channel and made[1] is not data and any(self._is_vector(ref, data.size) for ref in refs):
                     self._walk.find("channels", index, data, made[1])
+
+    def _check_order(self, index: int, met: Sequence[tuple[Axis, Axis]]) -> None:
+        """Rows that were flattened of the same axes in another order: the steps of a sample lie on other samples'."""
+        for one, other in met:
+            orders = [[factor for factor in axis.factors if factor.size > 1] for axis in (one, other)]
+            if len(orders[0]) > 1 and orders[0] != orders[1] and set(orders[0]) == set(orders[1]):
+                self._walk.find("reordered", index, one, other)
 
     def _is_vector(self, ref: TensorRef, size: int) -> bool:
         return ref.number in self._tables and [length for length in ref.shape if length > 1] == [size]

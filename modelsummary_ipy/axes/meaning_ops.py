@@ -6,8 +6,8 @@ from modelsummary_ipy.axes.meaning import Axis
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 __all__ = [
-    "ALONG", "ATTENTION", "ELEMENTWISE", "LOG_SOFTMAXES", "MOVES", "NORMS", "PICKS", "PRODUCTS", "RANDOM", "REDUCTIONS",
-    "RESIZES", "SAME_SHAPE", "SCORES", "SOFTMAXES", "is_position", "list_refs",
+    "ALONG", "ATTENTION", "ELEMENTWISE", "LABEL_LOSSES", "LOG_SOFTMAXES", "MOVES", "NORMS", "PICKS", "PRODUCTS",
+    "RANDOM", "REDUCTIONS", "RESIZES", "SAME_SHAPE", "SCORES", "SOFTMAXES", "is_position", "list_refs",
 ]  # fmt: skip
 
 
@@ -25,6 +25,8 @@ RESIZES = _names(
 )  # fmt: skip
 PICKS = _names("argmax", "argmin", "gather", "index", "index_select", "topk")
 NORMS = _names("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm")
+#: Losses of predictions [rows, classes] and labels [rows].
+LABEL_LOSSES = _names("nll_loss", "nll_loss_forward", "nll_loss2d_forward", "cross_entropy_loss")
 #: What makes random numbers, also in place.
 RANDOM = _names(
     "randn", "rand", "normal", "bernoulli", "randn_like", "rand_like", "bernoulli_", "uniform_", "normal_", "uniform"

@@ -65,6 +65,7 @@ AxisFindingKind = Literal[
     "carved", "softmax", "heads", "mask", "single", "table", "along", "reduced", "picked", "contracted", "joined",
     "noise", "aligned", "channels", "normed", "positions", "weighed", "classes", "coincident", "sides", "idle",
     "shrunk", "standardised", "scaled", "unit", "scores", "halves", "swapped", "vanished",
+    "reordered",
 ]  # fmt: skip
 
 
@@ -88,7 +89,8 @@ class AxisFinding(NamedTuple):
             summed over positions; ``"classes"``: a log-softmax or a loss runs over positions;
             ``"coincident"``: a dim is at two places of what is broadcast, and one more in it fails. ``"sides"``: height
             and width that were equal differ after it. ``"idle"``: a resize changes no size; ``"shrunk"``: what a resize
-            made smaller is added to another feature map.
+            made smaller is added to another feature map. ``"reordered"``: two axes that were flattened of the same
+            axes, in another order, lie on each other.
         op: The operation, ``"aten.cumsum"``.
         call: The call that it ran in.
         axes: The axes that it is about, as they are written.

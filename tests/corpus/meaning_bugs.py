@@ -131,3 +131,26 @@ class MapToTokensWhereOneDividesTheOther(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.tokens(x).mean(1))
+
+
+@bug("wrong-axis", ("", "cross_entropy"), torch.zeros(4, 9, dtype=torch.long))
+class LabelsInAnotherOrder(nn.Module):
+    """The tags of step-first predictions are flattened batch-first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb, self.rnn, self.tags = nn.Embedding(50, 12), nn.LSTM(12, 8), nn.Linear(8, 50)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.rnn(self.emb(x.t()))[0]
+        return F.cross_entropy(self.tags(steps).view(-1, 50), x.reshape(-1))
+
+
+@bug("wrong-axis", ("", "mse_loss"), (4, 10, 6))
+class RebuiltInAnotherOrder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.mse_loss(self.rnn(x.transpose(0, 1))[0].reshape(-1, 6), x.reshape(-1, 6))

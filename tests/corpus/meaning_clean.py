@@ -173,3 +173,16 @@ class WindowsInOrder(nn.Module):
         h, w = x.shape[2:]
         x = x.view(b, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
         return self.fc(x)
+
+
+@clean("wrong-axis", torch.zeros(4, 9, dtype=torch.long))
+class LabelsInTheirOrder(nn.Module):
+    """Predictions and labels are both flattened steps first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb, self.rnn, self.tags = nn.Embedding(50, 12), nn.LSTM(12, 8), nn.Linear(8, 50)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.rnn(self.emb(x.t()))[0]
+        return F.cross_entropy(self.tags(steps).view(-1, 50), x.t().reshape(-1))

@@ -119,6 +119,11 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "wrong-axis", "note", "{op} of {what} runs over the positions {0}; {1} are in the last dim",
         "dim=-1, or transpose(1, 2) for cross_entropy",
     ),
+    "reordered": _Wording(
+        "wrong-axis", "warning",
+        "{op} lays the rows {0} on the rows {1}, in {all}: they were flattened in another order",
+        "transpose one of them before it is flattened",
+    ),
     "coincident": _Wording(
         "wrong-axis", "warning",
         "{op} of {all} lays {0} on another dim, it is at dims {1}: they only fit because their sizes are equal here",

@@ -26,6 +26,7 @@ from modelsummary_ipy.notebook.cells import offer_fix
 from modelsummary_ipy.notebook.first_table import FirstTable
 from modelsummary_ipy.notebook.line_syntax import evaluate, read_words, split_line
 from modelsummary_ipy.notebook.options import (
+    check_last,
     check_name,
     is_silenced,
     part_options,
@@ -190,6 +191,7 @@ class SummaryMagics(Magics):
         parser = self.summary.parser
         takes_value = {name: action.nargs != 0 for action in parser._actions for name in action.option_strings}
         options, words = part_options(split_line(line), takes_value)
+        check_last(options, takes_value)
         return parser.parse_args(options), words
 
     def _summarise(self, options: Any, words: list[str], names: dict[str, Any], line: str) -> Any:

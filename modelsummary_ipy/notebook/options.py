@@ -17,6 +17,7 @@ from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import OPTIMIZERS
 
 __all__ = [
+    "check_last",
     "check_name",
     "is_silenced",
     "part_options",
@@ -29,6 +30,13 @@ __all__ = [
     "write_option",
 ]
 
+#: A value of each option, for who gives none.
+_EXAMPLES = {
+    "--dtype": "float16", "--device": "meta", "--mode": "eval", "--engine": "real", "--depth": "2",
+    "--columns": "input,params", "--ignore": "grown-map", "--expect": "'B 10'", "--memory": "24GB",
+    "--optimizer": "adamw", "--precision": "bf16-mixed", "--accumulate": "4", "--context": "32k",
+    "--loss": "'nn.MSELoss()'", "--out": "ms", "--auto": "on",
+}  # fmt: skip
 _DECLARED = re.compile(r"([\w.\[\]]*)=(.*)", re.DOTALL)
 
 
@@ -66,6 +74,17 @@ def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[lis
         else:
             others.append(word)
     return options, others
+
+
+def check_last(options: list[str], takes_value: Mapping[str, bool]) -> None:
+    """Check that the last option has its value, if it takes one.
+
+    Raises:
+        InputError: If it has none.
+    """
+    name = options[-1] if options else ""
+    if takes_value.get(name) and (len(options) == 1 or not takes_value.get(options[-2])):
+        raise InputError(f"no value behind {name}", "one", f"{name} {_EXAMPLES[name]}")
 
 
 def split_names(text: str) -> tuple[str, ...]:

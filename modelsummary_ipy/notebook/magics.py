@@ -214,6 +214,8 @@ class SummaryMagics(Magics):
             made = ModelSummary(
                 target.model, inputs, method=target.method, expect=expect, **self._keywords(options, names)
             )
+            if re.fullmatch(r"[^\W\d][\w.]*", target.expression):
+                made.pipeline.name = target.expression
             self._view(made, options)
         except InputError as wrong:
             if not wrong.example.startswith("ModelSummary(model"):

@@ -79,6 +79,7 @@ class Findings:
             self._stopped = _ONCE if request.trace_once else _THREADS if traced.trace.starts_threads else ""
         self._time = self._allow()
         self._errors: list[str] = []  # what of this package failed
+        self.name = "model"  # what the user calls it, where that is known
 
     @property
     def lock(self) -> threading.RLock:
@@ -214,7 +215,7 @@ class Findings:
                 story = with_formulas(story, self.found_in_time)
             retracer = Retracer(request, story.trace, time=self._time) if request is not None else None
             trials = self._try_fixes(story, request)
-            find = partial(find_fixes, trials=trials) if trials is not None else None
+            find = partial(find_fixes, trials=trials, name=self.name) if trials is not None else None
             error = explain(story, retracer, self._errors, find)
             if self._time.ended and not self._stopped:
                 self._stopped = f"the search for what works ended after {self._limit:.0f} s"

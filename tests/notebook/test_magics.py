@@ -695,3 +695,11 @@ def test_a_plan_is_shown_below_the_table_and_only_when_asked_for(shell: Interact
 )
 def test_what_a_step_can_not_be_made_of_is_refused_in_a_line(shell: InteractiveShell, line: str, message: str) -> None:
     assert message in refuse(shell, f"%summary model (4, 1, 64, 64) {line}")
+
+
+def test_a_fix_names_the_model_as_the_notebook_does(shell: InteractiveShell) -> None:
+    shell.run_cell("from torch import nn\nimport torch\ncnn = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(18, 4))")
+    made = shell.run_cell("%summary cnn (2, 1, 5, 5)").result
+    assert made.error.fix == "cnn.insert(1, nn.Flatten())"
+    shell.run_cell(f"{made.error.fix}\nfixed = cnn(torch.zeros(2, 1, 5, 5)).shape")
+    assert shell.user_ns["fixed"] == (2, 4)

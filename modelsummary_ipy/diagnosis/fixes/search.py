@@ -41,7 +41,7 @@ class Trials(Protocol):
         """Whether nothing more is tried."""
 
 
-def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials) -> tuple[Fix, ...]:
+def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: str = "model") -> tuple[Fix, ...]:
     """Find the changes that make a model run.
 
     What is written for the failure's reason is tried first; without a reason, what can be done with the failing line.
@@ -50,6 +50,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials) -> tup
         ctx: The failure.
         diagnosis: Its reason.
         trials: Tries candidates.
+        name: What the user calls the model, where a fix has to name it.
 
     Returns:
         Those that work, the best first.
@@ -80,7 +81,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials) -> tup
         if any(is_plain(ctx, trial, verdict) for trial, verdict in found):
             break
     found.sort(key=lambda item: rank(ctx, *item))
-    return tuple(_write(ctx, trial) for trial, _ in found)
+    return tuple(_write(ctx, trial, name) for trial, _ in found)
 
 
 def _list_known(diagnosis: Diagnosis) -> Iterator[Candidate]:
@@ -88,11 +89,17 @@ def _list_known(diagnosis: Diagnosis) -> Iterator[Candidate]:
     yield from diagnosis.others
 
 
-def _write(ctx: FailureContext, trial: Trial) -> Fix:
+def _write(ctx: FailureContext, trial: Trial, name: str) -> Fix:
     candidate = trial.candidate
     changes_input = any(isinstance(edit, InputEdit) for edit in candidate.edits)
     patch, source = write_patch(ctx.trace, candidate.edits) or (None, "")
-    return Fix(_order(candidate.text), patch, trial.trace.outputs, changes_input, source)
+    is_torchs = ctx.trace.modules[0].type_module.startswith("torch.")  # no class of the user's has a self
+    text = _MODEL.sub(lambda found: name if is_torchs or found[0] == "model" else found[0], _order(candidate.text))
+    return Fix(text, patch, trial.trace.outputs, changes_input, source)
+
+
+#: Where a fix begins with the model, ``model[4] = …``, or its class's ``self``.
+_MODEL = re.compile(r"(?:^|(?<=; ))(?:self|model)(?=[.\[(])")
 
 
 def _order(text: str) -> str:

@@ -81,6 +81,7 @@ def copy_model(model: nn.Module, trace: Trace) -> nn.Module | None:
 
 _TARGET = re.compile(r"(?:^|; )(?:self|model)((?:\.\w+|\[\d+\])+) = ")
 _INSERTION = re.compile(r"(?:self|model)[\w.\[\]]*\.insert\(\d+, nn\.\w+\(.*?\)\)")
+_CALLED = re.compile(r"model\((x\..+)\)")
 _AROUND = re.compile(r"(.+) before '(.+?)'(?: and (.+) after it)?")
 
 
@@ -100,6 +101,8 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
         model.eval()
     elif (around := _AROUND.fullmatch(rest.strip("; "))) is not None:
         _add_hooks(model.get_submodule(around[2]), around[1], around[3])
+    elif (called := _CALLED.fullmatch(rest)) is not None and not fix.changes_input:
+        _add_hooks(model, called[1], None)
     elif fix.patch is not None:
         _edit_methods(model, trace, fix.patch)
     elif rest.strip("; ") and not fix.changes_input:

@@ -74,3 +74,32 @@ class Words(nn.Module):
 def test_two_inputs_of_other_lengths_are_to_be_of_one_of_them() -> None:
     error = ModelSummary(Words(), [torch.zeros(2, size, dtype=torch.long) for size in (15, 17)]).error
     assert error is not None and error.sizes == ("(2, 15):int64 (2, 15):int64",)
+
+
+class Frames(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.size(2) != 3000:
+            raise ValueError(f"expected frames of length 3000, but found {x.size(2)}")
+        return x.mean(2)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "size"),
+    [
+        (Frames(), [(1, 80, 1000)], "(1, 80, 3000)"),
+        (nn.GRU(10, 20, batch_first=True), [(2, 10, 50)], "(2, 50, 10)"),
+        (nn.MultiheadAttention(16, 4, batch_first=True), [(2, 5, 12)] * 3, "(2, 5, 16) (2, 5, 16) (2, 5, 16)"),
+        (nn.Sequential(nn.Conv1d(1, 8, 80, 4), nn.MaxPool1d(16)), [(2, 1, 100)], "(2, 1, 192)"),
+        (nn.Sequential(nn.Conv3d(3, 4, 3, 2, 1), nn.Flatten(), nn.Linear(4 * 8 * 14 * 14, 5)), [(1, 3, 16, 56, 56)],
+         "(1, 3, 16, 28, 28)"),
+        (nn.ConvTranspose2d(100, 8, 4), [(16, 100)], "(16, 100, 1, 1)"),
+    ],
+)  # fmt: skip
+def test_sizes_of_signals_sequences_and_messages_are_natural(
+    model: nn.Module, given: list[tuple[int, ...]], size: str
+) -> None:
+    error = ModelSummary(model, given if len(given) > 1 else given[0]).error
+    assert error is not None and error.sizes[:1] == (size,)
+    with pytest.raises((RuntimeError, ValueError, AssertionError)):
+        model(*[torch.zeros(shape) for shape in given])
+    model(*[torch.zeros([int(word) for word in text.split(", ")]) for text in size[1:-1].split(") (")])

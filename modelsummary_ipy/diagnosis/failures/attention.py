@@ -132,7 +132,7 @@ class _Heads:
         wanted = weights[0] if weights else self.query.spec.dtype
         odd = next((p for p in (self.query, self.key, self.value) if p.spec.dtype != wanted), None)
         if odd is not None and self.call.autocast is None:
-            reason = f"got {odd.spec.dtype}, {self.call.path!r} has {wanted} weights"
+            reason = f"got {odd.spec.dtype}, {self._owner} has {wanted} weights"
             fix = _change_all(self.ctx, self.call, cast(wanted))
             candidates = retype_input(self.ctx, odd, wanted)
             return Diagnosis(reason, f"{wanted}, as the weights are", fix, candidates=candidates)
@@ -181,7 +181,7 @@ class _Heads:
             if not isinstance(wanted, int) or not x.shape or x.shape[-1] == wanted:
                 continue
             expected = f"{name} with last dim = {wanted} ({setting})"
-            reason = f"the {name} has {x.shape[-1]} features, {self.call.path!r} expects {wanted}"
+            reason = f"the {name} has {x.shape[-1]} features, {self._owner} expects {wanted}"
             if x.rank == 3 and x.shape[1] == wanted and self._same_everywhere():
                 reason = f"dim 1 of the {name} has the {wanted} features, the last dim has {x.shape[2]}"
                 fix = _change_all(self.ctx, self.call, ".transpose(1, 2)")
@@ -201,6 +201,10 @@ class _Heads:
             found = [option for option in options if option]
             return Diagnosis(reason, expected, found[0] if found else NOTHING, search, others=tuple(found[1:]))
         return None
+
+    @property
+    def _owner(self) -> str:
+        return f"'{self.call.path}'" if self.call.path else "the model"
 
     def _same_everywhere(self) -> bool:
         return self.query.shape == self.key.shape == self.value.shape

@@ -34,7 +34,7 @@ STEER = ("steer",)
 STEP = ("step",)
 RESHAPE = ("reshape", "steer")
 GROW = ("steer", "grow", "step")
-ANYWHERE = ("steer", "settings", "step", "reshape", "grow")
+ANYWHERE = ("steer", "settings", "step", "named", "reshape", "grow")
 
 #: No fix is known.
 NOTHING = Candidate()

@@ -78,6 +78,8 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
     layer = _write_layer(before) if not after and _is_in_sequence(ctx, call) else ""
     if layer:
         return Candidate(write_insertion(call.path, layer), (AroundEdit(call.path, before, after, layer),))
+    if not after and ctx.operands and ctx.operands[0].is_input and ctx.trace.modules[0].type_name == "Sequential":
+        return Candidate(f"model({before})", (AroundEdit(call.path, before),))
     text = f"{before} before {ctx.owner}" + (f" and {after} after it" if after else "")
     return Candidate(text, (AroundEdit(call.path, before, after),))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -71,6 +72,7 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
             return FoundSizes([specs], "candidates")
     searches: dict[str, Callable[[], Iterator[Specs]]] = {
         "steer": lambda: _steer(ctx, diagnosis, base, search),
+        "named": lambda: _read_message(ctx, base),
         "alike": lambda: _harmonise(base),
         "reshape": lambda: _restructure(ctx, diagnosis, base),
         "step": lambda: _step(base),
@@ -87,7 +89,7 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
 
 
 #: The searches that change sizes, and neither ranks nor orders.
-_OF_SIZES = ("steer", "step", "grow", "settings")
+_OF_SIZES = ("named", "steer", "step", "grow", "settings")
 
 
 def _find_rule(ctx: FailureContext, base: Specs, good: Specs, retracer: SizeTracer) -> SizeRule | None:
@@ -288,6 +290,9 @@ def _restructure(ctx: FailureContext, diagnosis: Diagnosis, base: Specs) -> Iter
     if diagnosis.goal is not None:
         channels, features = [diagnosis.goal[1], *channels], [diagnosis.goal[1], *features]
     yield from _harmonise(base)
+    if len(base) > 1 and len({spec.shape for spec in base}) == 1:  # queries, keys and values
+        for other in _reshape(base[0].shape, len(base[0].shape), channels, features):
+            yield tuple(spec._replace(shape=other) for spec in base)
     for leaf, spec in enumerate(base):
         for other in _reshape(spec.shape, len(spec.shape), channels, features):
             if other != spec.shape and 0 < len(other) < 7:
@@ -402,8 +407,23 @@ def _grow(base: Specs, search: _Search) -> Iterator[Specs]:
             if side <= start:
                 continue
             if works(move, side):
-                yield _move(base, move, first_true(range(start + 1, side), partial(works, move)) or side)
+                smallest = first_true(range(start + 1, side), partial(works, move)) or side
+                natural = _choose_natural(range(smallest, min(side, smallest + _WIDEST) + 1), start)
+                yield _move(base, move, natural)
+                yield _move(base, move, smallest)
                 return
+
+
+def _read_message(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
+    """Sizes that the message of another library names, in the place of those that it found."""
+    numbers = list(dict.fromkeys(int(word) for word in re.findall(r"\d+", ctx.failure.message) if len(word) < 6))
+    for found in numbers:
+        places = tuple(
+            (leaf, axis) for leaf, spec in enumerate(base) for axis, size in enumerate(spec.shape) if size == found > 1
+        )
+        for wanted in numbers if places else ():
+            if wanted not in (0, found):
+                yield _move(base, places, wanted)
 
 
 def _read_settings(ctx: FailureContext, base: Specs) -> Iterator[Specs]:

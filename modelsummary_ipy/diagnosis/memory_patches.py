@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 __all__ = [
     "KEEP_NO_GRADIENTS",
-    "write_accumulation",
-    "write_autocast",
     "write_checkpoints",
     "write_in_place",
     "write_optimizer",
+    "write_step",
 ]
 
 KEEP_NO_GRADIENTS = "optimizer.zero_grad(set_to_none=True)\n"
@@ -92,21 +91,31 @@ def write_in_place(paths: Sequence[str], name: str = "model") -> str:
     return _IN_PLACE.format(paths=_write_paths(paths), name=name)
 
 
-def write_autocast(device: str, name: str = "model") -> str:
-    """Write a forward and loss under autocast to bfloat16."""
-    return f'''with torch.autocast("{device}", dtype=torch.bfloat16):
-    loss = criterion({name}(inputs), targets)
-loss.backward()
-'''
+def write_step(name: str = "model", device: str = "", parts: int = 1) -> str:
+    """Write forward, loss and backward: under autocast to bfloat16 on a device, of the parts of a batch one by one.
 
-
-def write_accumulation(parts: int, name: str = "model") -> str:
-    """Write a step that adds the gradients of the parts of a batch."""
-    return f"""optimizer.zero_grad()
-for part, target in zip(inputs.chunk({parts}), targets.chunk({parts})):
-    (criterion({name}(part), target) / {parts}).backward()
-optimizer.step()
-"""
+    Example:
+        >>> print(write_step("net", "cuda", 4))
+        optimizer.zero_grad()
+        for part, target in zip(inputs.chunk(4), targets.chunk(4)):
+            with torch.autocast("cuda", dtype=torch.bfloat16):
+                loss = criterion(net(part), target) / 4
+            loss.backward()
+        optimizer.step()
+        <BLANKLINE>
+    """
+    lines = [
+        f"loss = criterion({name}(part), target) / {parts}"
+        if parts > 1
+        else f"loss = criterion({name}(inputs), targets)"
+    ]
+    if device:
+        lines = [f'with torch.autocast("{device}", dtype=torch.bfloat16):', f"    {lines[0]}"]
+    lines.append("loss.backward()")
+    if parts > 1:
+        loop = f"for part, target in zip(inputs.chunk({parts}), targets.chunk({parts})):"
+        lines = ["optimizer.zero_grad()", loop, *(f"    {line}" for line in lines), "optimizer.step()"]
+    return "\n".join(lines) + "\n"
 
 
 def write_optimizer(optimizer: str, name: str = "model") -> str:

@@ -24,7 +24,7 @@ class Plan(PlanFacts):
         modules, families: Paths to checkpoint, and how many of which class they are.
         mult_adds, added_mult_adds: Of the step without checkpoints, and what these run again.
         patch: Code that checkpoints them.
-        levers: Other changes, each alone, the best first.
+        levers, together: Other changes, each alone, the best first; where none fits, several at once.
         largest_batch: Where the batch does not fit, the largest one that does with these checkpoints.
         num_steps, seconds, untried: How many steps were traced, in what time, and what that did not suffice for.
         reason: Why there is no plan; ``""`` if there is one.

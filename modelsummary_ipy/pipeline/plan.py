@@ -16,7 +16,7 @@ from modelsummary_ipy.costs.checkpoint_choice import (
     sum_recomputed,
 )
 from modelsummary_ipy.diagnosis.memory_patches import write_checkpoints
-from modelsummary_ipy.pipeline.levers import try_levers
+from modelsummary_ipy.pipeline.levers import Change, Levers
 from modelsummary_ipy.pipeline.request import Assumptions
 from modelsummary_ipy.pipeline.trials import Trials
 from modelsummary_ipy.records.errors import InputError
@@ -70,8 +70,20 @@ def find_plan(pipeline: Pipeline, assumed: Assumptions, batch: int | None, secon
     )
     if not facts.fits and facts.batch is not None:
         facts = replace(facts, largest_batch=_find_batch(pipeline, trials, found.chosen, facts))
-    facts = replace(facts, levers=try_levers(trials, budget, name))
+    levers = Levers(trials, budget, name)
+    facts = replace(facts, levers=levers.try_alone())
+    if not facts.fits and not any(one.peak_bytes <= budget for one in facts.levers if not one.is_assumed):
+        facts = replace(facts, together=levers.try_together(base.peak_bytes or 0, _as_change(pipeline, found, name)))
     return _close(facts, pipeline, trials, found.step)
+
+
+def _as_change(pipeline: Pipeline, found: _Found, name: str) -> tuple[Change, int] | None:
+    if not found.chosen:
+        return None
+    num, code = len(found.chosen), _write_patch(pipeline, found.chosen)
+    what = f"{num} checkpoint{'s' if num > 1 else ''}"
+    change = Change(what, "checkpoints", code=code, patch=_write_patch(pipeline, found.chosen, name))
+    return change, found.step.peak_bytes or 0
 
 
 def check_batch(batch: object, known: int | None) -> None:

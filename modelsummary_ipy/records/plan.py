@@ -12,7 +12,7 @@ __all__ = ["Lever", "PlanFacts"]
 
 @dataclass(frozen=True)
 class Lever:
-    """One change of the step other than checkpoints, tried by tracing the step with it alone.
+    """A change of the step other than checkpoints, tried by tracing the step with it alone, or several at once.
 
     Attributes:
         name: What is changed: ``"bf16-mixed"``, ``"accumulate 4 batches of 16"``.
@@ -45,6 +45,7 @@ class PlanFacts:
         added_mult_adds: Those of the forward that the checkpoints run again.
         patch: Code that checkpoints ``modules``; ``""`` if there is nothing to do.
         levers: Other changes, the best first.
+        together: Several changes at once, checkpoints among them, tried where none fits alone: those that fit first.
         largest_batch: The largest batch that fits with ``modules`` checkpointed; searched only where ``batch`` does
             not, 0 if no batch does.
         num_steps: How many steps were traced.
@@ -66,6 +67,7 @@ class PlanFacts:
     added_mult_adds: int | None = 0
     patch: str = ""
     levers: tuple[Lever, ...] = ()
+    together: tuple[Lever, ...] = ()
     largest_batch: int | None = None
     num_steps: int = 0
     reason: str = ""

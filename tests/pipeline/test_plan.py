@@ -279,6 +279,46 @@ def test_every_other_change_takes_what_a_real_step_with_it_takes() -> None:
     assert [lever.name for lever in plan.levers if lever.is_assumed] == ["set_to_none"]
 
 
+def test_where_no_change_fits_alone_several_are_tried_together() -> None:
+    torch.manual_seed(0)
+    model, x = Blocks(*[192] * 5, width=32), torch.randn(256, 32)
+    alone = ModelSummary(model, x).plan(memory=1)
+    least = min(lever.peak_bytes for lever in alone.levers if not lever.is_assumed)
+    plan = ModelSummary(model, x).plan(memory=int(0.9 * least))
+    assert not plan.fits
+    assert all(lever.peak_bytes > plan.budget_bytes for lever in plan.levers)
+    best = plan.together[0]
+    assert best.peak_bytes <= plan.budget_bytes
+    assert f"fits with {best.name} together" in str(plan)
+    fits = [lever.peak_bytes <= plan.budget_bytes for lever in plan.together]
+    assert fits == sorted(fits, reverse=True)
+
+    optimizers: dict[str, Any] = {"sgd": sgd, "adafactor": lambda params: torch.optim.Adafactor(params, foreach=True)}
+
+    def real(name: str, plan: Plan) -> int:
+        changed, data, options = copy.deepcopy(model), x, {}
+        make: Any = lambda params: torch.optim.AdamW(params, foreach=True)  # noqa: E731  # one of several
+        for part in name.split(" + "):
+            words = part.split()
+            if part in optimizers:
+                make = optimizers[part]
+            elif words[0] == "accumulate":
+                options["accumulate"], data = int(words[1]), x[: int(words[-1])].clone()
+            elif part == "bf16-mixed":
+                options["autocast"] = True
+            else:
+                assert words[1].startswith("checkpoint")
+                changed = paste(plan, model)
+        return max(run_real_step(changed, (data,), optimizer=make, **options).live)
+
+    for each in (plan, alone):
+        for lever in each.together:
+            assert lever.peak_bytes == real(lever.name, each), lever.name
+            compile(lever.patch, "patch", "exec")
+    assert len({lever.name for lever in alone.together}) == len(alone.together) > len(plan.together)
+    assert any("checkpoints" in lever.name for lever in alone.together)
+
+
 def test_activations_that_autograd_needs_are_not_written_over() -> None:
     class Saves(nn.Module):
         def __init__(self) -> None:

@@ -451,6 +451,13 @@ def test_float16_with_a_scaler_adds_the_gradients_of_batches() -> None:
     assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, autocast=True, **options))
 
 
+def test_an_optimizer_that_multiplies_does_so_without_autocast_after_any_number_of_batches() -> None:
+    model, args = nn.Linear(32, 192), (torch.randn(8, 32),)
+    ours = trace_training(model, *args, precision="bf16-mixed", accumulate=2, optimizer="adafactor")
+    real = run_real_step(copy.deepcopy(model), args, optimizer=real_optimizer("adafactor"), autocast=True, accumulate=2)
+    assert_equal(ours, real)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "fp16-mixed"])
 def test_where_torch_has_no_autocast_that_is_the_reason(precision: str) -> None:
     model = nn.Linear(8, 8, device="meta")

@@ -78,7 +78,12 @@ def trace_step(
             prepared = _cast(work, prepared)
         step = _Step(work, settings)
 
+        kind = work.device.type
+        enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
         def run(then: Callable[[Any], Any]) -> TraceResult:
+            if torch.amp.is_autocast_available(kind):  # a trace leaves it as it was when it began
+                torch.set_autocast_enabled(kind, enabled)
             with step.autocast():
                 return trace(work, prepared, request.shadow.tree, method=request.method, log=step.make_log, then=then)
 

@@ -51,6 +51,15 @@ _PLACED = frozenset(
     }
 )
 _UNSAFE_VIEW = find_operator("_unsafe_view.default")
+#: Return a list of views of one tensor; of the unsafe one its schema hides that (each step of a GRU cell makes two).
+_PARTS = frozenset(
+    {
+        torch.ops.aten.split.Tensor,
+        torch.ops.aten.split_with_sizes.default,
+        torch.ops.aten.unbind.int,
+        find_operator("unsafe_split.Tensor"),
+    }
+)
 _MOST = 50_000
 
 
@@ -86,7 +95,7 @@ class ShapeCache:
     def __init__(self, make: Make) -> None:
         self._make_fake = make
         self._ways: dict[Any, str] = {}
-        self._results: dict[Any, tuple[Recipe, ...] | Recipe] = {}
+        self._results: dict[Any, tuple[Recipe, ...] | list[Recipe] | Recipe] = {}
 
     def find(self, mode: FakeTensorMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
         """Look a result up.
@@ -119,6 +128,8 @@ class ShapeCache:
             return MISSED
         if isinstance(made, tuple):
             return tuple(self._make(one, mode, args) for one in made)
+        if isinstance(made, list):
+            return [self._make(one, mode, args) for one in made]
         return self._make(made, mode, args)
 
     def write(self, mode: FakeTensorMode, key: Any, func: Any, args: Sequence[Any], layout: Layout) -> Any:
@@ -130,7 +141,7 @@ class ShapeCache:
 
     def keep(self, key: Any, func: Any, args: Sequence[Any], output: Any) -> None:
         """Remember a result that ``find`` missed, if it is as plain as it looks."""
-        many = isinstance(output, tuple)
+        many = isinstance(output, (tuple, list))
         tensors = output if many else (output,)
         made: list[Recipe] = []
         for tensor in tensors:
@@ -141,7 +152,7 @@ class ShapeCache:
                 return
             made.append(one)
         self._make_room()
-        self._results[key] = tuple(made) if many else made[0]
+        self._results[key] = made if isinstance(output, list) else tuple(made) if many else made[0]
 
     def _make_room(self) -> None:
         if len(self._results) > _MOST:
@@ -185,6 +196,8 @@ def _find_way(func: Any) -> str:
     """Return ``"fresh"``, ``"view"`` or ``"self"``; ``""`` for what must run every time."""
     if getattr(func, "namespace", "") != "aten" or any(tag in func.tags for tag in _UNSAFE_TAGS):
         return ""
+    if func in _PARTS:
+        return "view"
     if func is _UNSAFE_VIEW:
         return "view"  # its schema hides that: half of what a linear layer without bias makes of a sequence
     schema = schema_of(func)

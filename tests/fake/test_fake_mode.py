@@ -144,6 +144,9 @@ OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
     "expand": lambda x: x[:, :1].expand(2, 9, 8),
     "in place": lambda x: x.relu_(),
     "several": lambda x: x.chunk(2, 1),
+    "parts of two sizes": lambda x: x.split([1, 3], 1),
+    "parts that are none": lambda x: tuple(torch.ops.aten.unsafe_split(x, 3, 1)),
+    "steps": lambda x: x.unbind(1),
     "pool": lambda x: F.max_pool1d(x, 2, return_indices=True),
     "reduction": lambda x: x.mean(1),
     "dtype": lambda x: x.to(torch.bfloat16),
@@ -177,11 +180,12 @@ def test_a_remembered_result_is_what_torch_computes(name: str) -> None:
                 assert describe(operation(ours), ours) == expected
 
 
-@pytest.mark.parametrize("operation", ["linear", "view that is none", "view"])
+@pytest.mark.parametrize("operation", ["linear", "view that is none", "view", "steps", "parts that are none"])
 def test_a_remembered_result_has_the_history_of_one_that_torch_makes(operation: str) -> None:
     def tell(make: Callable[[], Tensor]) -> tuple[Any, ...]:
         source = make()
         result = OPERATIONS[operation](source)
+        result = result[1] if isinstance(result, tuple) else result
         return result._is_view(), result._base is source, result.requires_grad, type(result.grad_fn).__name__
 
     expected = tell(lambda: torch.zeros(2, 4, 8, requires_grad=True))

@@ -23,6 +23,9 @@ class Integers:
 
     Args:
         samples: The sizes of each trace, by name.
+
+    Attributes:
+        has_guessed: Whether an integer that moves was none of the sizes that its operation reads.
     """
 
     def __init__(self, samples: Sequence[Mapping[str, int]]) -> None:
@@ -31,6 +34,7 @@ class Integers:
         self._known: dict[Values, Expr] = {}
         self._ambiguous: set[Values] = set()
         self._unknown = 0
+        self.has_guessed = False
         self._searched: dict[tuple[Values, tuple[Expr, ...]], Expr | None] = {}
         for name in samples[0]:
             values = tuple(sample[name] for sample in samples)
@@ -73,6 +77,7 @@ class Integers:
         for size in close:
             if self.values(size) == values:
                 return size
+        self.has_guessed = True
         if values in self._known and values not in self._ambiguous:
             return self._known[values]
         key = (values, tuple(close))

@@ -196,6 +196,7 @@ class Walk:
 
     def _name(self, place: int, ref: TensorRef, op: _Op) -> list[Size]:
         """Name the axes of what nothing describes by their values."""
+        self._integers.has_guessed = True
         shapes = [ref.shape]
         for partner in op.partners:
             shapes.append(partner.outputs[place].shape if place < len(partner.outputs) else ())

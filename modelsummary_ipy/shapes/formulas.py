@@ -155,7 +155,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
                     return Formulas(names, retracer=retracer)
                 break
             samples, by_walk = more, walk_formulas(trace, more, names.dims)
-            if by_walk is not None and by_walk.is_complete and most == 2:
+            if by_walk is not None and by_walk.is_complete and not by_walk.is_structural and most == 2:
                 samples = _confirm(by_walk, trace, samples, names, retracer)
             if by_walk is not None and by_walk.is_complete:
                 break

@@ -19,8 +19,9 @@ __all__ = ["SampleSizes", "choose_sample_sizes"]
 #: that batches near one another are traced at the same sizes, whose shapes are cached; or to the batch itself.
 _BATCH = (3, 6, 4, 10)
 _LITTLE_BATCH = (2, 5, 3, 9)
-#: What is added to a sequence's length: rows that are no straight line of one another, nor of the batch's.
-_SEQUENCE = ((4, 17, 9, 6), (7, 3, 19, 12), (13, 6, 2, 21), (3, 11, 20, 8), (18, 5, 7, 10))
+#: What is added to a sequence's length: rows that are no straight line of one another, nor of the batch's. The first
+#: makes an even length odd: what is padded to a multiple shows.
+_SEQUENCE = ((9, 17, 4, 6), (7, 3, 19, 12), (13, 6, 2, 21), (3, 11, 20, 8), (18, 5, 7, 10))
 #: What is added, in steps, to a size that moves in steps or a little only; neighbours take different rows.
 _LITTLE = ((1, 3, 2, 5), (2, 1, 5, 3), (3, 2, 1, 4))
 #: Steps that are tried besides the size's own divisors: what works may be 64·k + 1.

@@ -32,12 +32,15 @@ class WalkedFormulas:
         demands: What operations demand of sizes.
         contradicted: What a user's description of an operation says otherwise than torch.
         is_whole: Whether every operation had an entry that agreed with torch, and was made at every size.
+        is_structural: Whether it is whole, and no integer of the code was guessed by its values: then the traces that
+            it was read from, and the first, are as many confirmations.
     """
 
     outputs: list[Leaves]
     inputs: list[Leaves]
     demands: tuple[Demand, ...] = ()
     is_whole: bool = False
+    is_structural: bool = False
     contradicted: tuple[str, ...] = ()
 
     @property
@@ -129,7 +132,8 @@ class _Walker:
         whole = not walked.opaque and not walked.wrong and not any(None in events for events in aligned)
         whole = whole and not any(map(_is_unknown, walked.demands.values()))
         demands, contradicted = tuple(walked.demands.values()), tuple(walked.contradicted.values())
-        return WalkedFormulas(outputs, inputs, demands, whole, contradicted)
+        is_structural = whole and self._must_agree and not self._integers.has_guessed
+        return WalkedFormulas(outputs, inputs, demands, whole, is_structural, contradicted)
 
     @property
     def _must_agree(self) -> bool:

@@ -44,7 +44,11 @@ def _left_over(op: Op, data: Axes, taken: Axes) -> Size:
 
 
 def _product(sizes: Axes) -> Size:
-    found: Size = 1
+    """Multiply sizes, numbers last: they are not multiplied into the first of several sums."""
+    number, found = 1, None
     for size in sizes:
-        found = size * found
-    return found
+        if isinstance(size, int):
+            number *= size
+        else:
+            found = size if found is None else size * found
+    return number if found is None else found if number == 1 else found * number

@@ -9,13 +9,14 @@ from itertools import combinations_with_replacement
 
 from modelsummary_ipy.axes.expr import Expr, constant, floor_of, symbol
 
-__all__ = ["MOST_STEP", "Integers", "Values", "find_multiple", "find_step"]
+__all__ = ["Integers", "Values"]
 
 #: What one integer was in every trace.
 Values = tuple[int, ...]
-#: Most steps of a floor that is fitted to values alone, without a layer that has the stride in its settings.
-MOST_STEP = 64
+#: Most steps of a floor that is read off values alone.
+_MOST_STEP = 64
 _MOST_FACTORS = 16
+_MOST_SLOPE = 4
 
 
 class Integers:
@@ -78,6 +79,9 @@ class Integers:
             if self.values(size) == values:
                 return size
         self.has_guessed = True
+        if max(values) < 0:
+            opposite = self.find(tuple(-value for value in values), near)
+            return opposite if opposite is None else -1 * opposite
         if values in self._known and values not in self._ambiguous:
             return self._known[values]
         key = (values, tuple(close))
@@ -97,7 +101,7 @@ class Integers:
         return symbol(name)
 
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
-        """Yield ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉`` and ``c·u·v`` with these values, the likely ones first."""
+        """Yield ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``c·u + d``: the likely ones first."""
         recent = list(self._known.values())[-48:]
         candidates = list(dict.fromkeys([*near, *self._inputs.values(), *recent]))
         for size in candidates:
@@ -129,25 +133,32 @@ class Integers:
                     yield (one * two).scaled(ratio) if ratio.denominator == 1 else floor_of((one * two).scaled(ratio))
             if all(u + v == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
                 yield one + two
+        for size in candidates if len(set(values)) > 2 else ():
+            us = self.values(size)
+            slope = Fraction(values[1] - values[0]) / (us[1] - us[0]) if us[0] != us[1] else Fraction(0)
+            if slope.denominator == 1 and 1 < slope <= _MOST_SLOPE:
+                offset = values[0] - slope * us[0]
+                if all(u * slope + offset == v for u, v in zip(us, values, strict=True)):
+                    yield size.scaled(slope) + int(offset)
 
 
 def _steps(size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:
-    """Yield ``⌊(u + b)/c⌋``, ``c·⌈u/c⌉``, and what is added to make ``u`` a multiple of ``c``, where no other fits."""
-    found = find_step(us, values)
+    """Yield ``⌊(u + b)/c⌋``, ``c·⌈u/c⌉``, one more or less, and what is added to make ``u`` a multiple of ``c``."""
+    found = _find_step(us, values)
     if found is not None:
         shift, step = found
         yield floor_of((size + shift).scaled(Fraction(1, step)))
-    for added in (False, True):
-        step = find_multiple(us, [u + v for u, v in zip(us, values, strict=True)] if added else values)
+    for offset, plus in ((0, 0), (0, 1), (1, 0), (-1, 0)):
+        step = _find_multiple(us, [u * plus + v + offset for u, v in zip(us, values, strict=True)])
         if step:
             multiple = floor_of((size + (step - 1)).scaled(Fraction(1, step))).scaled(step)
-            yield multiple - size if added else multiple
+            yield multiple - size if plus else multiple - offset
 
 
-def find_step(us: Sequence[int], vs: Sequence[int]) -> tuple[int, int] | None:
+def _find_step(us: Sequence[int], vs: Sequence[int]) -> tuple[int, int] | None:
     """Find the one ``(b, c)`` with ``v = ⌊(u + b)/c⌋``; ``None`` if there is none or several are as likely."""
     fits: list[tuple[int, int, int]] = []
-    for step in range(2, MOST_STEP + 1):
+    for step in range(2, _MOST_STEP + 1):
         low = max(step * v - u for u, v in zip(us, vs, strict=True))
         high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
         if low <= high:
@@ -158,7 +169,7 @@ def find_step(us: Sequence[int], vs: Sequence[int]) -> tuple[int, int] | None:
     return None
 
 
-def find_multiple(us: Sequence[int], vs: Sequence[int]) -> int:
+def _find_multiple(us: Sequence[int], vs: Sequence[int]) -> int:
     """Find the ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; 0 if there is none."""
     common = math.gcd(*vs)
     fits = [

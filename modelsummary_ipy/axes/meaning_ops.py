@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 __all__ = [
     "ALONG", "ATTENTION", "ELEMENTWISE", "LABEL_LOSSES", "LOG_SOFTMAXES", "MOVES", "NORMS", "PICKS", "PRODUCTS",
-    "RANDOM", "REDUCTIONS", "RESIZES", "SAME_SHAPE", "SCORES", "SOFTMAXES", "is_position", "list_refs",
+    "RANDOM", "REDUCTIONS", "RESIZES", "SAME_SHAPE", "SCORES", "SOFTMAXES", "is_position",
 ]  # fmt: skip
 
 
@@ -54,14 +53,3 @@ def is_position(axis: Axis) -> bool:
     return bool(axis.factors) and all(
         factor.kind == "input" and all(root[0] in _POSITIONS for root in factor.roots) for factor in axis.factors
     )
-
-
-def list_refs(event: OpEvent) -> list[TensorRef]:
-    """Return all tensors among the arguments of an operation, in order."""
-    found: list[TensorRef] = []
-    for value in event.args.values():
-        if isinstance(value, TensorRef):
-            found.append(value)
-        elif isinstance(value, list):
-            found += [item for item in value if isinstance(item, TensorRef)]
-    return found

@@ -20,7 +20,7 @@ from modelsummary_ipy.axes.meaning import (
     write_axis,
 )
 from modelsummary_ipy.axes.meaning_checks import Checks
-from modelsummary_ipy.axes.meaning_ops import PRODUCTS, list_refs
+from modelsummary_ipy.axes.meaning_ops import PRODUCTS
 from modelsummary_ipy.axes.registry import Axes, OpaqueError, find_entry
 from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
 
@@ -174,7 +174,7 @@ class MeaningWalk:
             event = self._ops.events[index]
             if any(ref.number in needed for ref in event.outputs):
                 live.add(index)
-                needed |= {ref.number for ref in list_refs(event)}
+                needed |= {ref.number for ref in event.refs}
         return live
 
 
@@ -219,7 +219,7 @@ class _Op:
         return any((axis.origin or axis) is other for axes in weights for other in axes)
 
     def refs(self) -> list[TensorRef]:
-        return list_refs(self.event)
+        return self.event.refs
 
     def has(self, name: str) -> bool:
         return isinstance(self.event.args.get(name), TensorRef)

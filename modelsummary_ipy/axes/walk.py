@@ -18,6 +18,9 @@ from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
 __all__ = ["Demand", "Walk", "Walked", "align_events"]
 
 _INTEGERS = frozenset({"int64", "int32"})
+#: Of how many sizes one is looked for first where a tensor came through operations that are not made at all sizes.
+_MOST_NEAR = 8
+_RESHAPES = frozenset({"aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias"})
 
 
 class Demand(NamedTuple):
@@ -44,7 +47,7 @@ class Walked:
         demands: What operations demand, each once.
         opaque: By name, how many calls of operations had no entry, or one that does not apply.
         wrong: Operations whose entry contradicted torch: index of the event, what the entry gave, what torch gave.
-        contradicted: By operation that a user described, a line about the first call that contradicts the description.
+        contradicted: By operation, a line about the first call that contradicts what the table, or a user, says of it.
     """
 
     axes: dict[int, list[Size]] = field(default_factory=dict)
@@ -101,6 +104,8 @@ class Walk:
         self._integers = integers
         self.found = Walked()
         self._bounds: dict[int, Size] = {}
+        #: Of tensors that operations made which are not made at all sizes, the sizes that these read.
+        self._alone: dict[int, list[Size]] = {}
         for ref, axes in zip(ops.inputs, given, strict=True):
             if ref is not None:
                 self.found.axes[ref.number] = list(axes)
@@ -121,6 +126,12 @@ class Walk:
         if not event.outputs:
             return
         op = _Op(self, index, event, [] if is_alone else partners, is_alone)
+        if is_alone:
+            read = (size for ref in event.refs for size in self._alone.get(ref.number) or self.axes_of(ref))
+            near = list(dict.fromkeys(size for size in read if isinstance(size, Expr)))[:_MOST_NEAR]
+            self._alone.update((ref.number, near) for ref in event.outputs)
+        elif self._alone:
+            self._anchor(event, partners)
         entry = find_entry(event.op)
         made: Sequence[Axes] | None = None
         if entry is not None:
@@ -146,13 +157,40 @@ class Walk:
             for size in axes:
                 self._integers.learn(size)
 
+    def _anchor(self, event: OpEvent, partners: Sequence[OpEvent]) -> None:
+        """Name the axes of what came another way at other sizes, through a padding that these need not, say."""
+        for name, value in event.args.items():
+            many = value if isinstance(value, list) else [value]
+            for place, ref in enumerate(many):
+                if not isinstance(ref, TensorRef) or ref.number not in self._alone:
+                    continue
+                others = [partner.args.get(name) for partner in partners]
+                theirs = [other[place] if isinstance(other, list) and place < len(other) else other for other in others]
+                refs = [other for other in theirs if isinstance(other, TensorRef)]
+                if len(refs) < len(partners) or any(len(other.shape) != len(ref.shape) for other in refs):
+                    continue
+                near = self._alone.pop(ref.number)
+                near = [*near, *(size for other in event.refs if other is not ref for size in self.axes_of(other))]
+                shapes = [ref.shape, *(other.shape for other in refs)]
+                axes = self.axes_of(ref)
+                for dim, values in enumerate(zip(*shapes, strict=True)):
+                    if self._integers.values(axes[dim]) != values:
+                        found = self._integers.find(values, near)
+                        axes[dim] = self._integers.unknown(values) if found is None else found
+                self.found.axes[ref.number] = axes
+
     def _contradict(self, event: OpEvent, entry: str) -> None:
-        """Write down, once an operation, that a user's entry says something else than torch."""
-        if is_own(event.op) and event.op not in self.found.contradicted:
-            given = ", ".join(str(value.shape) for value in event.args.values() if isinstance(value, TensorRef))
-            made = ", ".join(str(ref.shape) for ref in event.outputs)
-            name = event.op.replace(".", "::", 1)
-            self.found.contradicted[event.op] = f"register_op {name!r}: of {given} it {entry}, torch makes {made}"
+        """Write down, once an operation, that an entry says something else than torch.
+
+        Of this package's own only where no integer was guessed before: a wrong guess is no fault of the entry.
+        """
+        if event.op in self.found.contradicted or not (is_own(event.op) or not self._integers.has_guessed):
+            return
+        given = ", ".join(str(ref.shape) for ref in event.refs)
+        made = ", ".join(str(ref.shape) for ref in event.outputs)
+        name = event.op.replace(".", "::", 1)
+        what = f"register_op {name!r}" if is_own(event.op) else f"the entry of {name} in call {event.call}"
+        self.found.contradicted[event.op] = f"{what}: of {given} it {entry}, torch makes {made}"
 
     def _follow_values(self, index: int, event: OpEvent, op: _Op) -> None:
         """Demand that positions are inside the table in which they are looked up."""
@@ -224,10 +262,12 @@ class _Op:
         self.outputs: Sequence[tuple[int, ...]] = [ref.shape for ref in event.outputs]
         self.partners = partners
         self.is_alone = is_alone
+        self.is_reshape = event.op in _RESHAPES
         self.demands: dict[tuple[Any, ...], Demand] = {}
         self._walk = walk
         self._index = index
         self._args = event.args
+        self._event = event
 
     def has(self, name: str) -> bool:
         return isinstance(self._args.get(name), TensorRef)
@@ -245,13 +285,7 @@ class _Op:
         return [self._walk.axes_of(item) for item in value if isinstance(item, TensorRef)]
 
     def tensors(self) -> list[list[Size]]:
-        found: list[list[Size]] = []
-        for value in self._args.values():
-            if isinstance(value, TensorRef):
-                found.append(self._walk.axes_of(value))
-            elif isinstance(value, list):
-                found += [self._walk.axes_of(item) for item in value if isinstance(item, TensorRef)]
-        return found
+        return [self._walk.axes_of(ref) for ref in self._event.refs]
 
     def dtypes(self, name: str) -> list[str]:
         return [item.dtype for item in self._args.get(name) or [] if isinstance(item, TensorRef)]
@@ -267,6 +301,8 @@ class _Op:
     def size(self, name: str, default: Any = None) -> Size:
         value = self._args.get(name)
         if not isinstance(value, int):
+            if any(partner.args.get(name) != value for partner in self.partners):
+                raise OpaqueError(f"{name} is no integer, and another number at other sizes")
             return default if value is None else value
         return self._size_of(value, [partner.args.get(name) for partner in self.partners])
 
@@ -277,7 +313,25 @@ class _Op:
         others = [partner.args.get(name) or [] for partner in self.partners]
         if any(len(other) != len(values) for other in others):
             raise OpaqueError(f"{name} has another length at other sizes")
+        if any((value == -1) != (other[place] == -1) for place, value in enumerate(values) for other in others):
+            # What is left is left to torch at some sizes only.
+            made = [self.outputs[0], *(partner.outputs[0].shape for partner in self.partners)]
+            if all(len(shape) == len(values) for shape in made):
+                values, *others = [
+                    [size if value == -1 else value for value, size in zip(each, shape, strict=True)]
+                    for each, shape in zip([values, *others], made, strict=True)
+                ]
+        if self.is_reshape and -1 not in values:
+            unread = [place for place, each in enumerate(zip(values, *others, strict=True)) if not self._is_read(each)]
+            if len(unread) == 1 and not self.is_alone:  # torch was asked for what is left, or could have been
+                values = [-1 if place in unread else value for place, value in enumerate(values)]
+                others = [[-1 if place in unread else size for place, size in enumerate(other)] for other in others]
         return [self._size_of(value, [other[place] for other in others]) for place, value in enumerate(values)]
+
+    def _is_read(self, values: Sequence[int]) -> bool:
+        """Return whether an integer is a number, or one of the sizes that the operation reads."""
+        sizes = (size for axes in self.tensors() for size in axes if isinstance(size, Expr))
+        return len(set(values)) == 1 or any(self._walk._integers.values(size) == values for size in sizes)
 
     def _size_of(self, value: int, others: Sequence[Any]) -> Size:
         near = [size for axes in self.tensors() for size in axes]

@@ -30,12 +30,10 @@ from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.tracing.engine import Traced, may_run_real
 from modelsummary_ipy.tracing.request import TraceRequest
-from modelsummary_ipy.tracing.retracer import Retracer
+from modelsummary_ipy.tracing.retracer import MANY_CALLS, Retracer
 
 __all__ = ["Findings", "with_formulas"]
 
-#: A trace of more calls than this is shown without formulas, unless they are read by name.
-_MANY_CALLS = 5000
 #: What is shown without being read by name is traced for this many seconds, and for as long as the first trace took.
 SECONDS = 1.5
 _ONCE = "traced once, as asked: formulas, which sizes work, and what else further traces show are unknown"
@@ -88,8 +86,8 @@ class Findings:
 
     @property
     def is_short(self) -> bool:
-        """Whether formulas are found without being read by name."""
-        return len(self.traced.trace.calls) <= _MANY_CALLS
+        """Whether formulas are found without being read by name: those of many calls are not."""
+        return len(self.traced.trace.calls) <= MANY_CALLS
 
     # -- what may be traced again -------------------------------------------------------------------------------------
 

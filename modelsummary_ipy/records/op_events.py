@@ -39,6 +39,17 @@ class OpEvent(NamedTuple):
     outputs: tuple[TensorRef, ...]
     call: int
 
+    @property
+    def refs(self) -> list[TensorRef]:
+        """All tensors among its arguments, in order."""
+        found: list[TensorRef] = []
+        for value in self.args.values():
+            if isinstance(value, TensorRef):
+                found.append(value)
+            elif isinstance(value, list):
+                found += [item for item in value if isinstance(item, TensorRef)]
+        return found
+
 
 @dataclass
 class OpEvents:

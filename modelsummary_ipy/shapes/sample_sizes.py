@@ -34,7 +34,7 @@ class SampleSizes:
 
     Attributes:
         base: The sizes the user gave, by name.
-        sizes: The other sizes, by name; no fit uses the last.
+        sizes: The other sizes, by name.
         retraced: What came of each.
         free: Names that move.
         strides: By name, the smallest difference between sizes that work, where that is more than 1.

@@ -29,8 +29,9 @@ class WalkedFormulas:
         outputs: Per call of the first trace, per output leaf, its dims; ``None`` where the walk does not know them, or
             a trace contradicts them.
         inputs: The same for input leaves.
+        is_made: Per call, whether it is made at the sizes that were walked at.
         demands: What operations demand of sizes.
-        contradicted: What a user's description of an operation says otherwise than torch.
+        contradicted: What an entry, the table's or a user's, says otherwise than torch.
         is_whole: Whether every operation had an entry that agreed with torch, and was made at every size.
         is_structural: Whether it is whole, and no integer of the code was guessed by its values: then the traces that
             it was read from, and the first, are as many confirmations.
@@ -38,6 +39,7 @@ class WalkedFormulas:
 
     outputs: list[Leaves]
     inputs: list[Leaves]
+    is_made: list[bool]
     demands: tuple[Demand, ...] = ()
     is_whole: bool = False
     is_structural: bool = False
@@ -45,8 +47,9 @@ class WalkedFormulas:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every leaf is known."""
-        return all(dims is not None for leaves in (*self.outputs, *self.inputs) for dims in leaves)
+        """Whether every leaf is known, of the calls that are made at other sizes too."""
+        known = zip(self.outputs, self.inputs, self.is_made, strict=True)
+        return all(None not in outputs and None not in inputs for outputs, inputs, is_made in known if is_made)
 
     def confirm(self, trace: Trace, at: Sizes, other: Trace) -> None:
         """Take out what one more trace contradicts."""
@@ -133,7 +136,8 @@ class _Walker:
         whole = whole and not any(map(_is_unknown, walked.demands.values()))
         demands, contradicted = tuple(walked.demands.values()), tuple(walked.contradicted.values())
         is_structural = whole and self._must_agree and not self._integers.has_guessed
-        return WalkedFormulas(outputs, inputs, demands, whole, is_structural, contradicted)
+        is_made = [partner is not None for partner in partners_of_main]
+        return WalkedFormulas(outputs, inputs, is_made, demands, whole, is_structural, contradicted)
 
     @property
     def _must_agree(self) -> bool:

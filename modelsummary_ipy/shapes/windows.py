@@ -1,16 +1,14 @@
-"""What a sliding window makes of a size: convolutions, their transposes and pools, as numbers and as expressions."""
+"""What a sliding window makes of a size: convolutions, their transposes and pools."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Literal
 
-from modelsummary_ipy.axes.expr import Expr, floor_of
 from modelsummary_ipy.records.trace import Call, ModuleFact
 
-__all__ = ["Window", "predict_windows", "read_windows"]
+__all__ = ["Window", "read_windows"]
 
 _USUAL = {"padding": 0, "dilation": 1, "output_padding": 0}
 
@@ -98,18 +96,6 @@ class Window:
         made = slope * size + offset if self.transposed else (size + offset) // slope
         return made if made > 0 else None
 
-    def output_expr(self, size: Expr, steps: Mapping[str, int] | None = None) -> Expr:
-        """Return what it makes of ``size``, which fits.
-
-        Args:
-            size: The size of the dim.
-            steps: By name, what every size that works is a multiple of.
-        """
-        slope, offset = self._line
-        if self.transposed:
-            return size.scaled(slope) + offset
-        return floor_of((size + offset).scaled(Fraction(1, slope)), steps)
-
     def input_sizes(self, output: int) -> range:
         """Return the sizes of which it makes ``output``; empty if there is none."""
         if output < 1 or not self.is_allowed:
@@ -152,31 +138,6 @@ def read_windows(call: Call, modules: Sequence[ModuleFact]) -> tuple[Window | No
     flags = {name: bool(settings.get(name)) for name in ("ceil_mode", "transposed")}
     per_dim = {name: _per_dim(value, rank) for name, value in given.items()}
     return tuple(_build({name: values[axis] for name, values in per_dim.items()} | flags) for axis in range(rank))
-
-
-def predict_windows(
-    call: Call, modules: Sequence[ModuleFact], sizes: Sequence[Expr | None], steps: Mapping[str, int]
-) -> dict[int, Expr]:
-    """Predict the spatial dims of a layer's first output from its settings.
-
-    Args:
-        call: A module's call or an operation.
-        modules: Those of its trace.
-        sizes: Expressions of the dims of its first input, ``None`` where unknown.
-        steps: By name, what every size that works is a multiple of.
-
-    Returns:
-        Expressions by dim of the output; empty for a layer that is no sliding window.
-    """
-    windows = read_windows(call, modules)
-    if not call.outputs or len(windows) >= len(sizes) or len(call.outputs[0].shape) != len(sizes):
-        return {}
-    first = len(sizes) - len(windows)
-    return {
-        dim: window.output_expr(size, steps)
-        for dim, (window, size) in enumerate(zip(windows, sizes[first:], strict=True), first)
-        if window is not None and size is not None
-    }
 
 
 def _read_settings(call: Call, modules: Sequence[ModuleFact]) -> Mapping[str, Any]:

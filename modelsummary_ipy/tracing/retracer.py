@@ -27,8 +27,10 @@ from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.resized_inputs import resize_inputs
 from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
 
-__all__ = ["Retracer", "trace_fake"]
+__all__ = ["MANY_CALLS", "Retracer", "trace_fake"]
 
+#: Of a trace of more calls than this operations are not recorded, unless they are asked for.
+MANY_CALLS = 5000
 #: A trace at other sizes may make this many times the torch calls of the first one, then it is given up.
 _MOST_TIMES = 4
 _MOST_EXTRA = 2000
@@ -67,6 +69,15 @@ class Retracer:
         self._most = _MOST_TIMES * len(first.calls) + _MOST_EXTRA
         self._with_grad = self._has_failed = False
         self._known: dict[Hashable, Retraced] = {}
+        self._records_ops = not request.shadow.is_large and len(first.calls) <= MANY_CALLS
+
+    def recording(self) -> Retracer:
+        """Return a retracer of the same forward that records operations: this one, if it does."""
+        if self._records_ops:
+            return self
+        found = self.within(self.budget)
+        found._records_ops = True
+        return found
 
     @property
     def num_traces(self) -> int:
@@ -204,7 +215,7 @@ class Retracer:
                 made = trace_fake(
                     request, shapes, lean=not measure and check is None, training=training,
                     guard=guard, measure=measure, keep_saved=keep_saved,
-                    record_ops=not measure and not request.shadow.is_large,
+                    record_ops=not measure and self._records_ops,
                 )  # fmt: skip
             except TraceEndedError:
                 self.budget.spend(counted)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from modelsummary_ipy import ModelSummary, Size
@@ -14,6 +15,7 @@ from modelsummary_ipy.axes.expr import Expr, symbol
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.walk import Walk
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
+from modelsummary_ipy.shapes.expr_text import write
 
 
 def walk(*events: OpEvent, shape: tuple[int, ...] = (7, 24), names: str = "B T") -> Walk:
@@ -56,6 +58,8 @@ def test_an_entry_that_contradicts_torch_is_reported_and_not_believed(monkeypatc
     assert found.axes[1] == [symbol("B"), symbol("T")]
     ((index, made, given),) = found.wrong
     assert (index, made, given[0].shape) == (0, [[symbol("T"), symbol("B")]], (7, 24))
+    line = "the entry of aten::relu in call 0: of (7, 24) it gives [(24, 7)], torch makes (7, 24)"
+    assert found.contradicted == {"aten.relu": line}
 
 
 def test_the_owner_of_an_integer_is_found_by_its_values() -> None:
@@ -72,6 +76,53 @@ def test_what_is_left_of_a_view_is_divided_by_structure() -> None:
     size = walked.axes[1][0]
     assert isinstance(size, Expr)
     assert [size.value({"B": 5, "T": t}) for t in (8, 40)] == [10, 50]
+
+
+class PaddedPatches(nn.Module):
+    """Pads to whole patches only where they are not whole, and adds positions that it resizes only at other sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, stride=4)
+        self.places = nn.Parameter(torch.zeros(1, 8, 8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        if width % 4:
+            x = F.pad(x, (0, 4 - width % 4))
+        if height % 4:
+            x = F.pad(x, (0, 0, 0, 4 - height % 4))
+        x = self.patch(x)
+        places = self.places
+        if x.shape[-2:] != places.shape[-2:]:
+            places = F.interpolate(places, size=x.shape[-2:], mode="bilinear")
+        x = x + places
+        return x.permute(0, 2, 3, 1).reshape(-1, 8)
+
+
+def test_what_comes_another_way_at_other_sizes_is_named_where_it_is_read() -> None:
+    model = PaddedPatches()
+    ms = ModelSummary(model, (2, 3, 32, 32))
+    assert ms.formulas[ms["patch"].index] == (("B", "8", "⌈H/4⌉", "⌈W/4⌉"),)
+    assert ms.formulas[0] == (("B·⌈H/4⌉·⌈W/4⌉", "8"),)
+    assert model(torch.zeros(5, 3, 30, 45)).shape == (5 * 8 * 12, 8)
+    assert None not in [leaf for leaves in ms.formulas.values() for leaf in leaves]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((35, 17, 51), "2·T + 1"),
+        ((-34, -16, -50), "-2·T"),
+        ((16, 7, 24), "T - 1"),
+        ((17, 7, 25), "2·⌈T/2⌉ - 1"),
+        ((18, 8, 26), "2·⌈T/2⌉"),
+        ((23, 8, 15), None),
+    ],
+)
+def test_an_integer_is_an_expression_that_has_all_its_values(values: tuple[int, ...], text: str | None) -> None:
+    found = Integers([{"B": 19, "T": 17}, {"B": 3, "T": 8}, {"B": 22, "T": 25}]).find(values)
+    assert (None if found is None else write(found, ["B", "T"])) == text  # type: ignore[arg-type]  # no number is drawn
 
 
 class Positions(nn.Module):

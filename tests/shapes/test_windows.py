@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from modelsummary_ipy.axes.expr import symbol
 from modelsummary_ipy.shapes.windows import Window
 
 SIZES = st.integers(1, 40)
@@ -116,16 +115,6 @@ def test_it_slides_as_an_unfold(window: Window, size: int) -> None:
     made = made_by(F.unfold, x, kernel, dilation=window.dilation, padding=padding, stride=stride)
 
     assert window.output_size(size) == made
-
-
-@compare
-@given(WINDOWS, st.integers(1, 60))
-def test_its_expression_has_the_value_of_its_number(window: Window, size: int) -> None:
-    made = window.output_size(size)
-    assume(made is not None)
-
-    assert window.output_expr(symbol("H")).value({"H": size}) == made
-    assert window.output_expr(symbol("H").scaled(3) + 2).value({"H": size}) == window.output_size(3 * size + 2)
 
 
 @compare

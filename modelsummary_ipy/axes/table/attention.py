@@ -20,14 +20,16 @@ def attention(op: Op) -> Sequence[Axes]:
         is_empty = op.name.endswith("attention") and 0 in map(op.known, [*key, *value])
         if not is_empty and not op.name.endswith("for_cpu"):  # these make what has the query's shape
             lead = together
+    scores = [*lead, query[-2], key[-2]]
     if op.has("attn_mask"):
-        broadcast(op, [[*lead, query[-2], key[-2]], op.axes("attn_mask")])
+        scores = broadcast(op, [scores, op.axes("attn_mask")])
     made = [*lead, query[-2], value[-1]]
     if op.name.endswith("flash_attention_for_cpu"):
         op.equal(query[-1], value[-1])
         return [[*lead, query[-2], query[-1]], [*lead, query[-2]]]  # the second: logarithms of the sums
     if op.name.endswith("math"):
-        return [made, [*broadcast(op, [query[:-2], key[:-2]]), query[-2], key[-2]]]
+        rows = scores[-2]  # of one query the mask may make several
+        return [[*lead, rows, value[-1]], [*broadcast(op, [query[:-2], key[:-2]]), rows, key[-2]]]
     return [made]
 
 

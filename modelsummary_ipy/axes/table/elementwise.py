@@ -107,7 +107,19 @@ def cross_entropy(op: Op) -> Sequence[Axes]:
     return [data if op.plain("reduction", 1) == 0 else []]
 
 
-@entry("mse_loss smooth_l1_loss huber_loss binary_cross_entropy_with_logits dist")
+@entry("binary_cross_entropy_with_logits")
+def logits_loss(op: Op) -> Sequence[Axes]:
+    """Compare logits with a target into which they are multiplied; the weights are multiplied into one of the two."""
+    data, target = op.axes("self"), op.axes("target")
+    if op.has("pos_weight"):
+        _keep(op, data, broadcast(op, [data, op.axes("pos_weight"), target]))
+    _keep(op, target, broadcast(op, [target, data]))
+    if op.has("weight"):
+        _keep(op, target, broadcast(op, [target, op.axes("weight")]))
+    return [target if op.plain("reduction", 1) == 0 else []]
+
+
+@entry("mse_loss smooth_l1_loss huber_loss dist")
 def loss(op: Op) -> Sequence[Axes]:
     """Compare two tensors element by element, and reduce all or nothing."""
     found = broadcast(op, op.tensors())

@@ -43,15 +43,17 @@ def arange(op: Op) -> Sequence[Axes]:
     """``⌈(end - start) / step⌉``."""
     start, end, step = op.size("start", 0), op.size("end"), op.plain("step", 1)
     if isinstance(start, float) or isinstance(end, float):
-        raise OpaqueError("ends that are no integers")
+        if not (isinstance(start, (int, float)) and isinstance(end, (int, float))):
+            raise OpaqueError("ends that are no integers")
+        return [list(op.made())]  # the same numbers at all sizes
     if not all(isinstance(value, int) or op.known(value) is None for value in (start, end)) or not isinstance(
         step, int
     ):
         if op.known(end) is None:
             raise OpaqueError("steps that are no integers")
         return [list(op.made())]
-    if step <= 0:
-        raise OpaqueError("steps downward")
+    if step < 0:
+        start, end, step = end, start, -step
     return [[(end - start + (step - 1)) // step]]
 
 

@@ -182,6 +182,12 @@ def topk(op: Op) -> Sequence[Axes]:
     return [data, data]
 
 
+@entry("multinomial")
+def multinomial(op: Op) -> Sequence[Axes]:
+    """Draw so many entries of the last axis."""
+    return [[*op.axes("self")[:-1], op.size("num_samples")]]
+
+
 @entry("kthvalue mode median")
 def pick_one(op: Op) -> Sequence[Axes]:
     """Keep one entry of an axis."""

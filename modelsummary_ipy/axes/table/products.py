@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.registry import Axes, Entry, Op, Size, entry
+from modelsummary_ipy.axes.registry import Axes, Entry, Op, OpaqueError, Size, entry
 from modelsummary_ipy.axes.table.elementwise import broadcast
 
 #: By operation, the letters of its tensors, and its arguments in the same order.
@@ -25,6 +25,8 @@ def _contract(names: str, letters: str, arguments: str) -> Entry:
                 may_be_one = argument in ("self", "input") and not op.name.endswith("_")
                 is_one = known is not None and may_be_one and op.known(size) == 1
                 found[letter] = known if is_one else size if known is None else op.equal(known, size)
+        if op.name.startswith("aten.addmv") and op.known(found["i"]) == 0:
+            raise OpaqueError("of no rows it makes what it adds to")
         return [[found[letter] for letter in output]]
 
     return entry(names)(contract)
@@ -81,3 +83,17 @@ def square_matrices(op: Op) -> Sequence[Axes]:
     data = op.tensors()[0]
     op.equal(data[-2], data[-1])
     return [data, data[:-2]]
+
+
+@entry("_grouped_mm")
+def grouped(op: Op) -> Sequence[Axes]:
+    """Multiply groups of rows, or of columns, each with a matrix of its own: ``(rows, k)`` and ``(groups, k, n)``."""
+    one, two = op.axes("self"), op.axes("mat2")
+    op.equal(one[-1], two[-2])
+    if len(one) == len(two) == 3:
+        op.equal(one[0], two[0])
+    if len(one) == len(two):
+        return [[op.axes("offs")[0] if len(one) == 2 else one[0], one[-2], two[-1]]]
+    if op.has("offs"):
+        op.equal(op.axes("offs")[0], (one if len(one) == 3 else two)[0])
+    return [[one[-2], two[-1]]]

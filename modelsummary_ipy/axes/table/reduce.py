@@ -96,3 +96,23 @@ def inverse_real_fft(op: Op) -> Sequence[Axes]:
 def trace(_: Op) -> Sequence[Axes]:
     """Sum a diagonal."""
     return [[]]
+
+
+@entry("_is_all_true _is_any_true")
+def judge(_: Op) -> Sequence[Axes]:
+    """Make one truth value of all."""
+    return [[]]
+
+
+@entry("histc")
+def count_bins(op: Op) -> Sequence[Axes]:
+    """Count the values in so many bins."""
+    return [[op.size("bins", 100)]]
+
+
+@entry("_weight_norm_interface")
+def norm_weight(op: Op) -> Sequence[Axes]:
+    """Scale a weight along one axis, and give the norms along it."""
+    weight, dim = op.axes("v"), op.plain("dim", 0)
+    norms = [size if place == dim % len(weight) else 1 for place, size in enumerate(weight)]
+    return [broadcast(op, [weight, op.axes("g")]), norms]

@@ -178,6 +178,8 @@ def col2im(op: Op) -> Sequence[Axes]:
     area = kernel[0] * kernel[1]
     channels = data[-2] // area
     op.equal(channels * area, data[-2])
+    for side in made:
+        op.at_least(side, 1)
     op.equal(_count_windows(op, made), data[-1])
     return [[*data[:-2], channels, *made]]
 

@@ -73,6 +73,27 @@ def product(name: str, draw: Draw) -> Call:
     return func, [tensor([inner]), tensor([inner])], {}
 
 
+@call("_grouped_mm")
+def grouped(name: str, draw: Draw) -> Call:
+    """Multiply groups of rows or columns."""
+    count, rows, inner, columns = draw.some(), *(draw.some() * 8 for _ in range(3))
+    one, two, has_groups = draw.pick(
+        ([rows, inner], [count, inner, columns], True), ([count, rows, inner], [count, inner, columns], False),
+        ([rows, inner], [inner, columns], True), ([count, rows, inner], [inner, columns], True),
+    )  # fmt: skip
+    groups = [draw.tensor([count], torch.int32)] if has_groups else []
+    return overload(name), [draw.tensor(one, torch.bfloat16), draw.tensor(two, torch.bfloat16), *groups], {}
+
+
+@call("_weight_norm_interface")
+def norm_weight(name: str, draw: Draw) -> Call:
+    """Scale a weight along its first or its last axis."""
+    weight = [draw.some() + 1 for _ in range(draw.pick(2, 3))]  # torch divides by them
+    dim = draw.pick(0, len(weight) - 1)
+    norms = [size if place == dim else 1 for place, size in enumerate(weight)]
+    return overload(name), [draw.tensor(weight), draw.tensor(norms), dim], {}
+
+
 @call("_cdist_forward _euclidean_dist cdist")
 def distances(name: str, draw: Draw) -> Call:
     """Measure how far vectors are apart."""

@@ -234,3 +234,21 @@ def real_fft(name: str, draw: Draw) -> Call:
     last = dims[at[0]]
     dims[at[0]] = last // 2 + 1
     return overload(name), [draw.tensor(dims, torch.complex64), at, 0, last], {}
+
+
+@call("multinomial")
+def multinomial(name: str, draw: Draw) -> Call:
+    """Draw entries of the last axis."""
+    return overload(name), [draw.tensor([*draw.dims(0, 1), draw.some() + 3]), draw.pick(1, 3)], {}
+
+
+@call("histc")
+def count_bins(name: str, draw: Draw) -> Call:
+    """Count values."""
+    return overload(name), [draw.tensor(draw.dims(1, 2)), draw.some()], {}
+
+
+@call("_is_all_true _is_any_true")
+def judge(name: str, draw: Draw) -> Call:
+    """Ask whether all are true."""
+    return overload(name), [draw.tensor(draw.dims(0, 2), torch.bool)], {}

@@ -38,12 +38,14 @@ def make_scalar(name: str, draw: Draw) -> Call:
 def arange(name: str, draw: Draw) -> Call:
     """Count from one number to another."""
     end, device = draw.some(), {"device": draw.device}
-    kind = draw.below(3)
+    kind = draw.below(4)
+    if kind == 3:
+        return overload(name, "start_step"), [0.5, draw.pick(2, 3.5), 0.25], device
     if kind == 0:
         return overload(name, "default"), [end], device
     if kind == 1:
         return overload(name, "start"), [draw.pick(0, 2), end + 2], device
-    return overload(name, "start_step"), [0, end, draw.pick(1, 2, 3)], device
+    return overload(name, "start_step"), [0, end, draw.pick(1, 2, 3)] if draw.maybe() else [end, -1, -2], device
 
 
 @call("linspace logspace randperm eye")

@@ -2140,3 +2140,22 @@ class EmbeddingsOfTwoWidthsT(EmbeddingsOfTwoWidths):
     def __init__(self):
         super().__init__()
         self.text = nn.Linear(20, 16)
+
+
+class DilatedBranches(nn.Module):
+    def __init__(self, paddings=(1, 1, 1)):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        rates = zip((1, 4, 6), paddings, strict=True)
+        self.branches = nn.ModuleList([nn.Conv2d(8, 4, 3, padding=p, dilation=d) for d, p in rates])
+        self.out = nn.Conv2d(12, 2, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.out(torch.cat([branch(x) for branch in self.branches], 1))
+
+
+@twin(DilatedBranches, (2, 3, 40, 40), reason="'branches.1' has padding 1, 4 keeps the size")
+class DilatedBranchesT(DilatedBranches):
+    def __init__(self):
+        super().__init__((1, 4, 6))

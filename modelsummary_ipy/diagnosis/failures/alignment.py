@@ -257,7 +257,7 @@ def _explain_unpadded(
         if not isinstance(kernels, tuple) or not isinstance(dilations, tuple) or set(settings.get("stride", ())) != {1}:
             return None
         padding = tuple((kernel - 1) * dilation // 2 for kernel, dilation in zip(kernels, dilations, strict=True))
-        if any(kernel % 2 == 0 for kernel in kernels) or any(settings.get("padding", ())):
+        if any(kernel % 2 == 0 for kernel in kernels):
             return None
         layers.append((fact, padding))
         lost += shrunk[0][-1] - shrunk[1][-1]
@@ -265,11 +265,17 @@ def _explain_unpadded(
     if lost != gap or not 0 < len(layers) < 3 or not is_whole:
         return None
     fixes = [set_value(fact.path, write_module(fact, ctx.trace, padding=padding)) for fact, padding in reversed(layers)]
-    names = " and ".join(f"'{fact.path}'" for fact, _ in reversed(layers))
-    reason = (
-        f"{sides[0]} against {sides[1]}: {names} {'have' if len(layers) > 1 else 'has'} no padding and takes {gap} off"
+    names = " and ".join(
+        f"'{fact.path}' has padding {_write_padding(fact.settings['padding'])}, {_write_padding(same)} keeps the size"
+        for fact, same in reversed(layers)
     )
+    reason = f"{sides[0]} against {sides[1]}: {names}"
     return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
+
+
+def _write_padding(padding: tuple[int, ...]) -> str:
+    """``"1"``, or ``"(1, 0)"`` where the sides differ."""
+    return str(padding[0]) if len(set(padding)) == 1 else str(padding)
 
 
 def _list_convolutions(ctx: FailureContext, x: Operand) -> list[Call]:

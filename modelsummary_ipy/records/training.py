@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from modelsummary_ipy.records.allocator import CachingAllocator
 from modelsummary_ipy.records.trace import AtenOp, Failure
@@ -32,10 +32,7 @@ Category = Literal[
 ]  # fmt: skip
 
 #: In the order in which they are stacked in a picture: what lives longest comes first.
-CATEGORIES: tuple[Category, ...] = (
-    "parameter", "buffer", "input", "optimizer state", "saved activation", "gradient", "activation gradient",
-    "temporary",
-)  # fmt: skip
+CATEGORIES: tuple[Category, ...] = get_args(Category)
 
 _NAMES = ("sgd", "momentum", "adam", "adamw", "adafactor", "lion")
 #: What an optimizer may be called. By default it goes over lists of tensors (``foreach``), as torch does on a GPU.
@@ -148,11 +145,15 @@ class Training:
     @cached_property
     def live_bytes(self) -> tuple[int, ...]:
         """Bytes that live, by moment."""
+        return tuple(self._add_up(self.storages))
+
+    def _add_up(self, storages: Iterable[StorageLife]) -> Iterator[int]:
+        """Yield the bytes of storages that live, by moment."""
         changes = [0] * (len(self.moments) + 1)
-        for life in self.storages:
+        for life in storages:
             changes[life.birth] += life.nbytes
             changes[life.death + 1] -= life.nbytes
-        return tuple(accumulate(changes[:-1]))
+        return accumulate(changes[:-1])
 
     def _peak(self, phase: Phase) -> int | None:
         live = [nbytes for nbytes, moment in zip(self.live_bytes, self.moments, strict=True) if moment.phase == phase]
@@ -256,17 +257,12 @@ class Training:
     @cached_property
     def timeline(self) -> tuple[Point, ...]:
         """What lives at every moment, by category."""
-        by_category: list[list[int]] = []
-        for category in CATEGORIES:
-            changes = [0] * (len(self.moments) + 1)
-            for life in self.storages:
-                if life.category == category:
-                    changes[life.birth] += life.nbytes
-                    changes[life.death + 1] -= life.nbytes
-            by_category.append(list(accumulate(changes[:-1])))
+        by_category = zip(
+            *(self._add_up(life for life in self.storages if life.category == one) for one in CATEGORIES), strict=True
+        )
         return tuple(
-            Point(moment.phase, moment.row, self.live_bytes[at], tuple(live[at] for live in by_category))
-            for at, moment in enumerate(self.moments)
+            Point(moment.phase, moment.row, nbytes, parts)
+            for moment, nbytes, parts in zip(self.moments, self.live_bytes, by_category, strict=True)
         )
 
     @property

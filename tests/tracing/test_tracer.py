@@ -283,3 +283,17 @@ def test_an_observer_of_progress_gets_every_trace_and_may_end_it() -> None:
     with observing_progress(listen):
         pass
     assert len(heard) == 8
+
+
+class Augmented(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        x += 1
+        x ^= 1
+        x <<= 1
+        return x
+
+
+def test_an_augmented_assignment_is_its_operation_in_place() -> None:
+    calls = ModelSummary(Augmented(), torch.ones(3, dtype=torch.int64)).story.trace.calls[2:]
+    assert [(call.type_name, call.inplace) for call in calls] == [("add_", True), ("xor_", True), ("lshift_", True)]

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from modelsummary_ipy import InputError, ModelSummary, Plan
 from modelsummary_ipy.pipeline import facts
 from tests.reference import difference, fingerprint
-from tests.tracing.real_step import run_real_step
+from tests.tracing.real_step import real_optimizer, run_real_step
 
 pytestmark = pytest.mark.usefixtures("collects_fast")
 
@@ -293,15 +293,15 @@ def test_where_no_change_fits_alone_several_are_tried_together() -> None:
     fits = [lever.peak_bytes <= plan.budget_bytes for lever in plan.together]
     assert fits == sorted(fits, reverse=True)
 
-    optimizers: dict[str, Any] = {"sgd": sgd, "adafactor": lambda params: torch.optim.Adafactor(params, foreach=True)}
-
     def real(name: str, plan: Plan) -> int:
         changed, data, options = copy.deepcopy(model), x, {}
-        make: Any = lambda params: torch.optim.AdamW(params, foreach=True)  # noqa: E731  # one of several
+        make = real_optimizer("adamw")
         for part in name.split(" + "):
             words = part.split()
-            if part in optimizers:
-                make = optimizers[part]
+            if part in ("sgd", "momentum", "adafactor", "lion"):
+                make = real_optimizer(part)
+            elif part == "foreach off":
+                make = real_optimizer("adamw-single")
             elif words[0] == "accumulate":
                 options["accumulate"], data = int(words[1]), x[: int(words[-1])].clone()
             elif part == "bf16-mixed":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["RealStep", "run_real_step", "sum_outputs"]
+__all__ = ["RealStep", "real_optimizer", "run_real_step", "sum_outputs"]
 
 
 @dataclass
@@ -147,3 +147,33 @@ def run_real_step(
         with storages:
             take_step(storages, step)
     return step
+
+
+class RealLion(torch.optim.Optimizer):
+    """Lion, as its paper's appendix writes it."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    if not self.state[p]:
+                        self.state[p]["m"] = torch.zeros_like(p)
+                    m = self.state[p]["m"]
+                    update = m.data.mul(0.9).add_(p.grad, alpha=0.1).sign_()
+                    p.data.add_(update, alpha=-1e-4)
+                    m.mul_(0.99).add_(p.grad, alpha=0.01)
+
+
+def real_optimizer(name: str) -> Callable[[Any], torch.optim.Optimizer]:
+    """Return what makes the optimizer that is called so, ``adamw-single``, of torch's own but for Lion."""
+    base, _, way = name.partition("-")
+    if base == "lion":
+        return RealLion
+    options: dict[str, Any] = {"fused": True} if way == "fused" else {"foreach": way != "single"}
+    if base in ("sgd", "momentum"):
+        return lambda params: torch.optim.SGD(params, 0.1, momentum=0.9 * (base == "momentum"), **options)
+    kind: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}[base]
+    return lambda params: kind(params, **options)

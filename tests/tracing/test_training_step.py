@@ -22,7 +22,7 @@ from tests.byte_models import IDS, MODELS, TINY, Does, trace_bytes
 from tests.models import by_name, empty_caches
 from tests.reference import difference, fingerprint, quietly
 from tests.traced import trace_case
-from tests.tracing.real_step import RealStep, run_real_step, sum_outputs
+from tests.tracing.real_step import RealStep, real_optimizer, run_real_step, sum_outputs
 
 pytestmark = pytest.mark.usefixtures("collects_fast", "attention_as_traced")
 
@@ -135,35 +135,6 @@ def test_checkpoints_and_autocast_are_as_in_a_real_step(name: str) -> None:
 
 
 # -- optimizers -------------------------------------------------------------------------------------------------------
-
-
-class RealLion(torch.optim.Optimizer):
-    """Lion, as its paper's appendix writes it."""
-
-    def __init__(self, params: Any) -> None:
-        super().__init__(params, {})
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    if not self.state[p]:
-                        self.state[p]["m"] = torch.zeros_like(p)
-                    m = self.state[p]["m"]
-                    update = m.data.mul(0.9).add_(p.grad, alpha=0.1).sign_()
-                    p.data.add_(update, alpha=-1e-4)
-                    m.mul_(0.99).add_(p.grad, alpha=0.01)
-
-
-def real_optimizer(name: str) -> Callable[[Any], torch.optim.Optimizer]:
-    base, _, way = name.partition("-")
-    if base == "lion":
-        return RealLion
-    options: dict[str, Any] = {"fused": True} if way == "fused" else {"foreach": way != "single"}
-    if base in ("sgd", "momentum"):
-        return lambda params: torch.optim.SGD(params, 0.1, momentum=0.9 * (base == "momentum"), **options)
-    kind: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}[base]
-    return lambda params: kind(params, **options)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

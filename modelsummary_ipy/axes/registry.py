@@ -6,17 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 __all__ = [
-    "Axes",
-    "Entry",
-    "EntryError",
-    "Op",
-    "OpaqueError",
-    "Size",
-    "entry",
-    "find_entry",
-    "is_own",
-    "register_entry",
-]
+    "Axes", "Entry", "EntryError", "Op", "OpaqueError", "Size", "entry", "find_entry", "is_own", "register_entry",
+]  # fmt: skip
 
 #: The size of an axis: an ``int``, or anything that is added, multiplied and divided like one. A walk at sizes passes
 #: numbers, a walk at formulas passes expressions.

@@ -12,15 +12,6 @@ from modelsummary_ipy.costs.memory import (
 from modelsummary_ipy.costs.row_costs import count_backward, count_costs, list_operations
 
 __all__ = [
-    "FormulaError",
-    "count_backward",
-    "count_costs",
-    "estimate_memory",
-    "find_largest_batch",
-    "fit_batch",
-    "list_operations",
-    "read_budget",
-    "read_context",
-    "register_mult_adds",
-    "write_budget",
-]
+    "FormulaError", "count_backward", "count_costs", "estimate_memory", "find_largest_batch", "fit_batch",
+    "list_operations", "read_budget", "read_context", "register_mult_adds", "write_budget",
+]  # fmt: skip

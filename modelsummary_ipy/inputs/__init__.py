@@ -31,22 +31,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "ModelInputs",
-    "Size",
-    "check_device",
-    "check_initialised",
-    "check_model",
-    "check_names",
-    "describe_type",
-    "list_devices",
-    "name_positional",
-    "read_arguments",
-    "read_call",
-    "read_inputs",
-    "set_dtypes",
-    "write_example",
+    "ModelInputs", "Size", "check_device", "check_initialised", "check_model", "check_names", "describe_type",
+    "list_devices", "name_positional", "read_arguments", "read_call", "read_inputs", "set_dtypes", "write_example",
     "write_line",
-]
+]  # fmt: skip
 
 _OF_INPUTS = ("ModelInputs", "check_names", "read_arguments", "read_call", "read_inputs", "set_dtypes")
 

@@ -38,21 +38,10 @@ _MASKS = ("mask", "masks", "attention_mask", "padding_mask")
 
 #: What the configuration of a model may hold about its inputs.
 _HINTS = (
-    "image_size",
-    "crop_size",
-    "num_channels",
-    "num_mel_bins",
-    "max_length",
-    "max_source_positions",
-    "context_length",
-    "num_input_channels",
-    "num_frames",
-    "frames_per_clip",
-    "in_channels",
-    "sample_size",
-    "sample_frames",
-    "pooled_projection_dim",
-)
+    "image_size", "crop_size", "num_channels", "num_mel_bins", "max_length", "max_source_positions",
+    "context_length", "num_input_channels", "num_frames", "frames_per_clip", "in_channels", "sample_size",
+    "sample_frames", "pooled_projection_dim",
+)  # fmt: skip
 #: What it calls the width of the text that conditions a denoiser, the surest first.
 _TEXTS = ("caption_channels", "joint_attention_dim", "text_dim", "text_embed_dim", "cross_attention_dim")
 #: What it calls what it is to free from noise.

@@ -33,18 +33,9 @@ from modelsummary_ipy.inputs.size import Size, is_flat, read_dtype
 from modelsummary_ipy.records.errors import InputError
 
 __all__ = [
-    "ModelInputs",
-    "Size",
-    "check_device",
-    "check_method",
-    "check_model",
-    "check_names",
-    "read_arguments",
-    "read_call",
-    "read_inputs",
-    "set_dtypes",
-    "write_line",
-]
+    "ModelInputs", "Size", "check_device", "check_method", "check_model", "check_names", "read_arguments",
+    "read_call", "read_inputs", "set_dtypes", "write_line",
+]  # fmt: skip
 
 #: How to read: sizes and data as they look, or one of them by force.
 _Kind = Literal["any", "size", "data"]

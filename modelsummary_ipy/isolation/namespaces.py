@@ -15,18 +15,9 @@ __all__ = ["INSTALLED", "LRU_CACHE", "Library", "collect_cells", "find_namespace
 
 #: Packages whose globals no user's forward writes to, besides Python's own.
 _FOREIGN = frozenset(sys.stdlib_module_names) | {
-    "IPython",
-    "ipykernel",
-    "ipywidgets",
-    "matplotlib",
-    "modelsummary_ipy",
-    "numpy",
-    "pandas",
-    "scipy",
-    "sympy",
-    "torch",
-    "traitlets",
-}
+    "IPython", "ipykernel", "ipywidgets", "matplotlib", "modelsummary_ipy", "numpy", "pandas", "scipy", "sympy",
+    "torch", "traitlets",
+}  # fmt: skip
 LRU_CACHE = type(functools.lru_cache(len))
 INSTALLED = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib", "stdlib"))
 #: Most modules that are looked into.

@@ -34,17 +34,8 @@ class TensorMeta:
     """
 
     __slots__ = (
-        "device",
-        "device_name",
-        "dtype",
-        "dtype_name",
-        "nbytes",
-        "num",
-        "requires_grad",
-        "shape",
-        "size",
-        "stride",
-    )
+        "device", "device_name", "dtype", "dtype_name", "nbytes", "num", "requires_grad", "shape", "size", "stride",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -17,18 +17,9 @@ from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import OPTIMIZERS
 
 __all__ = [
-    "check_last",
-    "check_name",
-    "is_silenced",
-    "part_options",
-    "read_depth",
-    "read_dtypes",
-    "read_expect",
-    "read_optimizer_name",
-    "split_names",
-    "write_help",
-    "write_option",
-]
+    "check_last", "check_name", "is_silenced", "part_options", "read_depth", "read_dtypes", "read_expect",
+    "read_optimizer_name", "split_names", "write_help", "write_option",
+]  # fmt: skip
 
 #: A value of each option, for who gives none.
 _EXAMPLES = {

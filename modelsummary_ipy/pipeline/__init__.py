@@ -7,14 +7,6 @@ from modelsummary_ipy.pipeline.stages import Pipeline, observed, trace_model
 from modelsummary_ipy.tracing.progress import TraceCancelled
 
 __all__ = [
-    "Assumptions",
-    "Facts",
-    "Pipeline",
-    "Request",
-    "TraceCancelled",
-    "check_context",
-    "observed",
-    "read_assumptions",
-    "trace_model",
-    "writing_progress_with",
-]
+    "Assumptions", "Facts", "Pipeline", "Request", "TraceCancelled", "check_context", "observed",
+    "read_assumptions", "trace_model", "writing_progress_with",
+]  # fmt: skip

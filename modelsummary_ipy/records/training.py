@@ -12,18 +12,9 @@ from modelsummary_ipy.records.allocator import CachingAllocator
 from modelsummary_ipy.records.trace import AtenOp, Failure
 
 __all__ = [
-    "CATEGORIES",
-    "OPTIMIZERS",
-    "PRECISIONS",
-    "BackwardOp",
-    "Category",
-    "Held",
-    "Moment",
-    "Phase",
-    "Point",
-    "StorageLife",
-    "Training",
-]
+    "CATEGORIES", "OPTIMIZERS", "PRECISIONS", "BackwardOp", "Category", "Held", "Moment", "Phase", "Point",
+    "StorageLife", "Training",
+]  # fmt: skip
 
 Phase = Literal["forward", "backward", "optimizer"]
 Category = Literal[

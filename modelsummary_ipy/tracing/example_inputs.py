@@ -24,19 +24,9 @@ __all__ = ["correct_dtypes", "find_ranges", "guess_dtypes", "prepare_inputs"]
 
 #: Ends of parameter names whose tensors count or point at something.
 _INTEGER_NAMES = (
-    "ids",
-    "id",
-    "tokens",
-    "token",
-    "labels",
-    "label",
-    "targets",
-    "indices",
-    "index",
-    "idx",
-    "edge_index",
+    "ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx", "edge_index",
     "offsets",
-)
+)  # fmt: skip
 _MASK_NAMES = ("attention_mask", "padding_mask")
 _LENGTH_NAMES = ("len", "lens", "length", "lengths")
 _LOOKUPS = names_of("embedding", "embedding bag") | {"one_hot"}

@@ -163,6 +163,16 @@ def test_the_modules_around_all_of_the_largest_are_left_out_but_no_number_is() -
         assert names(same.story()) == paths
 
 
+def test_a_name_that_two_blocks_have_is_not_cut() -> None:
+    build = StoryBuilder("Net", (2, 8), (2, 8))
+    for path, width in (("one.layers.1", 1), ("two.layers.1", 8), ("two.layers.2", 8), ("two.layers.3", 8)):
+        build.module(path, "Linear", (2, 8), (2, 8), params={"weight": (8, width)})
+    known = build.story()
+    outline = build_outline(known, View(fold=False))
+    largest = find_largest(known, outline, name_rows(outline), "params")
+    assert [one.name for one in largest] == ["two.layers.1", "two.layers.2", "two.layers.3"]
+
+
 def test_of_layers_that_are_folded_each_is_counted_for_itself() -> None:
     known = stories.bert_like(12)
     outline = build_outline(known, View())

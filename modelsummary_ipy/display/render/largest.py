@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, walk
@@ -71,7 +71,7 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
     kept = sum(cost.own_activation_bytes or 0 for cost in story.costs.values())
     whole = {"params": story.total_params, "macs": story.total_mult_adds, "activation": kept}.get(what, peak) or 0
     found = sorted(found, key=lambda one: -one[0])[:_MOST]
-    names = _drop_common([name for _, name, _, _ in found])
+    names = _drop_common([name for _, name, _, _ in found], {row.path for row in story.rows})
     return tuple(
         Largest(brief(name), format_percent(amount, whole) + note, key)
         for name, (amount, _, key, note) in zip(names, found, strict=True)
@@ -84,8 +84,8 @@ def _name_layer(story: Story, node: RowNode) -> str:
     return f"{name} {brief(story.rows[node.row].type_name)}" if name.isdigit() else name
 
 
-def _drop_common(paths: list[str]) -> list[str]:
-    """Leave out the modules around all of them, down to what a number belongs to.
+def _drop_common(paths: list[str], every: Set[str]) -> list[str]:
+    """Leave out the modules around all of them, down to what a number belongs to, where what is left names one alone.
 
     ``["net.enc.stages.3.up", "net.enc.stages.3.down"]`` -> ``["stages.3.up", "stages.3.down"]``.
     """
@@ -96,7 +96,9 @@ def _drop_common(paths: list[str]) -> list[str]:
     while common and any(part[common][:1].isdigit() for part in parts):
         common -= 1
     numbered = next((at for at, part in enumerate(parts[0][:common]) if part.isdigit()), common + 1)
-    return [".".join(part[max(0, min(common, numbered - 1)) :]) for part in parts]
+    short = [".".join(part[max(0, min(common, numbered - 1)) :]) for part in parts]
+    ends = [sum(path == name or path.endswith(f".{name}") for path in every) for name in short]
+    return short if max(ends) < 2 else paths
 
 
 def _hold_by_key(story: Story, keys: Mapping[int, str]) -> dict[str, int]:

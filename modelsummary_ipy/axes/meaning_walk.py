@@ -21,7 +21,7 @@ from modelsummary_ipy.axes.meaning import (
 )
 from modelsummary_ipy.axes.meaning_checks import Checks
 from modelsummary_ipy.axes.meaning_ops import PRODUCTS
-from modelsummary_ipy.axes.registry import Axes, OpaqueError, find_entry
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, find_entry
 from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
 
 __all__ = ["MeaningWalk", "Parts"]
@@ -131,7 +131,7 @@ class MeaningWalk:
             axes = made[place] if place < len(made) and len(made[place]) == len(ref.shape) else None
             known = None if axes is None else self._settle(axes, ref.shape, op)
             self.axes[ref.number] = known or self._guess(ref.shape, op)
-        self.checks.follow(index, event, op.refs(), op.met)
+        self.checks.follow(index, event, event.refs, op.met)
 
     def _settle(self, axes: Axes, shape: tuple[int, ...], op: _Op) -> list[Axis] | None:
         """Return axes of the shape that torch gave; a number is a dim of that size, or a part of an axis."""
@@ -189,13 +189,11 @@ _PARTS = frozenset(
 )
 
 
-class _Op:
-    """One operation, as its entry reads it: see ``registry.Op``. Sizes are axes."""
+class _Op(Op):
+    """One operation, as its entry reads it. Sizes are axes."""
 
     def __init__(self, walk: MeaningWalk, index: int, event: OpEvent) -> None:
-        self.name = event.op
-        self.event = event
-        self.outputs: Sequence[tuple[int, ...]] = [ref.shape for ref in event.outputs]
+        super().__init__(event, walk.axes_of)
         self.is_part = event.op in _PARTS
         #: Axes that had to be equal.
         self.met: list[tuple[Axis, Axis]] = []
@@ -218,47 +216,15 @@ class _Op:
         weights = [axes for axes in self.tensors() if all(other.is_plain for other in axes)]
         return any((axis.origin or axis) is other for axes in weights for other in axes)
 
-    def refs(self) -> list[TensorRef]:
-        return self.event.refs
-
-    def has(self, name: str) -> bool:
-        return isinstance(self.event.args.get(name), TensorRef)
-
-    def axes(self, name: str) -> list[Any]:
-        value = self.event.args.get(name)
-        if not isinstance(value, TensorRef):
-            raise OpaqueError(f"no tensor {name}")
-        return list(self._walk.axes_of(value))
-
-    def axes_in(self, name: str) -> list[list[Any]]:
-        value = self.event.args.get(name) or []
-        return [list(self._walk.axes_of(item)) for item in value if isinstance(item, TensorRef)]
-
-    def tensors(self) -> list[list[Any]]:
-        return [list(self._walk.axes_of(ref)) for ref in self.refs()]
-
-    def dtypes(self, name: str) -> list[str]:
-        return [item.dtype for item in self.event.args.get(name) or [] if isinstance(item, TensorRef)]
-
-    def count(self, name: str) -> Size:
-        return len(self.event.args[name])
-
-    def plain(self, name: str, default: Any = None) -> Any:
-        value = self.event.args.get(name, default)
-        return default if value is None else value
-
     def size(self, name: str, default: Any = None) -> Any:
-        value = self.event.args.get(name)
+        value = self._args.get(name)
         return default if value is None else self._walk.by_size.get(value, value) if isinstance(value, int) else value
 
     def sizes(self, name: str) -> list[Any]:
-        values = self.event.args.get(name)
+        values = self._args.get(name)
         if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
             raise OpaqueError(f"{name} is no list of integers")
         return list(values)
-
-    def made(self, output: int = 0) -> tuple[int, ...]:
-        return self.outputs[output] if output < len(self.outputs) else ()
 
     def equal(self, one: Size, other: Size) -> Size:
         if value_of(one) != value_of(other):

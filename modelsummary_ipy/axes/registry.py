@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 __all__ = [
     "Axes", "Entry", "EntryError", "Op", "OpaqueError", "Size", "entry", "find_entry", "is_own", "register_entry",
@@ -24,59 +27,86 @@ class EntryError(OpaqueError):
     """A user's entry contradicts what torch ran."""
 
 
-class Op(Protocol):
+class Op(ABC):
     """One operation, as an entry reads it.
+
+    Args:
+        event: The operation.
+        axes_of: Returns the axes of a tensor.
 
     Attributes:
         name: ``"aten.addmm"``.
         outputs: The shapes that torch gave.
     """
 
-    name: str
-    outputs: Sequence[tuple[int, ...]]
+    def __init__(self, event: OpEvent, axes_of: Callable[[TensorRef], list[Size]]) -> None:
+        self.name = event.op
+        self.event = event
+        self.outputs: Sequence[tuple[int, ...]] = [ref.shape for ref in event.outputs]
+        self._args = event.args
+        self._axes_of = axes_of
 
     def has(self, name: str) -> bool:
         """Return whether a tensor was given for an argument."""
+        return isinstance(self._args.get(name), TensorRef)
 
     def axes(self, name: str) -> list[Size]:
         """Return the axes of a tensor argument."""
+        value = self._args.get(name)
+        if not isinstance(value, TensorRef):
+            raise OpaqueError(f"no tensor {name}")
+        return self._axes_of(value)
 
     def axes_in(self, name: str) -> list[list[Size]]:
         """Return the axes of every tensor in a list of them."""
+        return [self._axes_of(item) for item in self._args.get(name) or [] if isinstance(item, TensorRef)]
 
     def tensors(self) -> list[list[Size]]:
         """Return the axes of all tensors among the arguments, in order."""
+        return [self._axes_of(ref) for ref in self.event.refs]
 
     def dtypes(self, name: str) -> list[str]:
         """Return the dtypes of the tensors in a list of them."""
+        return [item.dtype for item in self._args.get(name) or [] if isinstance(item, TensorRef)]
 
     def count(self, name: str) -> Size:
         """Return how many tensors are in a list of them."""
+        return len(self._args[name])
 
     def plain(self, name: str, default: Any = None) -> Any:
         """Return an argument that is no size: a flag, a dim, a kernel."""
+        value = self._args.get(name, default)
+        return default if value is None else value
 
+    @abstractmethod
     def size(self, name: str, default: Any = None) -> Size:
         """Return an integer argument that may be a size of the input's."""
 
+    @abstractmethod
     def sizes(self, name: str) -> list[Size]:
         """Return a list of integers that may be sizes of the input's."""
 
     def made(self, output: int = 0) -> tuple[int, ...]:
         """Return the shape that torch gave an output: for what no argument says."""
+        return self.outputs[output] if output < len(self.outputs) else ()
 
+    @abstractmethod
     def equal(self, one: Size, other: Size) -> Size:
         """Demand that two sizes are equal, and return the one that says more."""
 
+    @abstractmethod
     def at_least(self, size: Size, least: Size) -> None:
         """Demand that a size is not below another."""
 
+    @abstractmethod
     def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
         """Return the axes asked for, of the same elements in the same order; -1 is what is left of them."""
 
+    @abstractmethod
     def value(self, size: Size) -> int:
         """Return what a size was in the trace."""
 
+    @abstractmethod
     def known(self, size: Size) -> int | None:
         """Return a size that is a number, ``None`` for one that depends on the input."""
 

@@ -12,7 +12,7 @@ from modelsummary_ipy.axes.bounds import find_bound, find_lookup
 from modelsummary_ipy.axes.divide import divide_sizes
 from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.integers import Integers
-from modelsummary_ipy.axes.registry import Axes, EntryError, OpaqueError, Size, find_entry, is_own
+from modelsummary_ipy.axes.registry import Axes, EntryError, Op, OpaqueError, Size, find_entry, is_own
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
 
 __all__ = ["Demand", "Walk", "Walked", "align_events"]
@@ -254,49 +254,23 @@ class Walk:
         return list(self.found.axes.get(ref.number, ref.shape))
 
 
-class _Op:
-    """One operation, as its entry reads it: see ``registry.Op``."""
-
+class _Op(Op):
     def __init__(self, walk: Walk, index: int, event: OpEvent, partners: Sequence[OpEvent], is_alone: bool) -> None:
-        self.name = event.op
-        self.outputs: Sequence[tuple[int, ...]] = [ref.shape for ref in event.outputs]
+        super().__init__(event, walk.axes_of)
         self.partners = partners
         self.is_alone = is_alone
         self.is_reshape = event.op in _RESHAPES
         self.demands: dict[tuple[Any, ...], Demand] = {}
         self._walk = walk
         self._index = index
-        self._args = event.args
-        self._event = event
-
-    def has(self, name: str) -> bool:
-        return isinstance(self._args.get(name), TensorRef)
-
-    def axes(self, name: str) -> list[Size]:
-        value = self._args.get(name)
-        if not isinstance(value, TensorRef):
-            raise OpaqueError(f"no tensor {name}")
-        return self._walk.axes_of(value)
 
     def axes_in(self, name: str) -> list[list[Size]]:
-        value = self._args.get(name) or []
-        if any(len(partner.args.get(name) or []) != len(value) for partner in self.partners):
+        if any(len(partner.args.get(name) or []) != len(self._args.get(name) or []) for partner in self.partners):
             raise OpaqueError(f"{name} has another length at other sizes")
-        return [self._walk.axes_of(item) for item in value if isinstance(item, TensorRef)]
-
-    def tensors(self) -> list[list[Size]]:
-        return [self._walk.axes_of(ref) for ref in self._event.refs]
-
-    def dtypes(self, name: str) -> list[str]:
-        return [item.dtype for item in self._args.get(name) or [] if isinstance(item, TensorRef)]
+        return super().axes_in(name)
 
     def count(self, name: str) -> Size:
-        count = len(self._args[name])
-        return self._size_of(count, [len(partner.args.get(name) or ()) for partner in self.partners])
-
-    def plain(self, name: str, default: Any = None) -> Any:
-        value = self._args.get(name, default)
-        return default if value is None else value
+        return self._size_of(super().count(name), [len(partner.args.get(name) or ()) for partner in self.partners])
 
     def size(self, name: str, default: Any = None) -> Size:
         value = self._args.get(name)
@@ -344,9 +318,6 @@ class _Op:
         values = (value, *others)
         found = self._walk._integers.find(values, near)  # the walk's own view of one operation
         return self._walk._integers.unknown(values) if found is None else found
-
-    def made(self, output: int = 0) -> tuple[int, ...]:
-        return self.outputs[output] if output < len(self.outputs) else ()
 
     def equal(self, one: Size, other: Size) -> Size:
         if one is other or one == other:

@@ -7,7 +7,7 @@ torch's twenty steps, for an input that is 2 wherever the size does not matter, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,31 +20,22 @@ __all__ = ["Smaller", "find_smaller"]
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-class Smaller:
+class Smaller(NamedTuple):
     """A smaller question.
 
     Attributes:
         size: Of the input that replaces the first argument.
         memory_format: How it is to lie in memory.
         rest: The other arguments.
-        has_few: Whether the other tensors, which have a number a channel, are to have two as well.
         grow: Makes the layouts of the results of those that the smaller input has.
+        has_few: Whether the other tensors, which have a number a channel, are to have two as well.
     """
 
-    def __init__(
-        self,
-        size: Sequence[int],
-        memory_format: torch.memory_format,
-        rest: Sequence[Any],
-        grow: Callable[[Sequence[Tensor]], list[Layout]],
-        *,
-        has_few: bool = False,
-    ) -> None:
-        self.size = size
-        self.memory_format = memory_format
-        self.rest = rest
-        self.grow = grow
-        self.has_few = has_few
+    size: Sequence[int]
+    memory_format: torch.memory_format
+    rest: Sequence[Any]
+    grow: Callable[[Sequence[Tensor]], list[Layout]]
+    has_few: bool = False
 
 
 def find_smaller(func: Any, args: Sequence[Any]) -> Smaller | None:

@@ -334,7 +334,8 @@ class SmallestSignal(nn.Sequential):
 
 def test_the_shortest_signal_that_works_is_found_far_above_the_one_given() -> None:
     error = find_error(SmallestSignal(), (4, 1, 800))
-    assert error.sizes == ("(4, 1, 3776)",)
+    assert error.sizes == ("(4, 1, 3840)",)  # 15 × 256
+    assert "needs L ≥ 3776, you gave" in error.reason
     SmallestSignal()(torch.zeros(4, 1, 3776))
     with pytest.raises(RuntimeError, match="Kernel size"):
         SmallestSignal()(torch.zeros(4, 1, 3775))

@@ -119,6 +119,13 @@ BEST = {
     "layernorm_on_channels": "y = self.pw2(F.gelu(self.pw1(self.norm(y.permute(0, 2, 3, 1)))))",
     "convlstm_cell": "self.cell.conv = nn.Conv2d(9, 32, 3, padding=1)",
     "triplet_margin": "self.proj = nn.Linear(16, 16)",
+    "two_tower_concat_dim": "x = torch.cat([self.user(u), self.item(i)], dim=1)",
+    "squeeze_drops_batch_head": "x = self.f(x).flatten(1)",
+    "shufflenet_view": "self.groups = 4",
+    "depthwise_separable": "self.a.pw = nn.Conv2d(3, 16, 1); self.b.pw = nn.Conv2d(16, 32, 1)",
+    "pointnet_transform": "x = torch.bmm(t, x)",
+    "gnn_heads_next": "self.l2 = Layer(32, 3, 1)",
+    "attention_pool_query": "out, _ = self.attn(q.expand(x.size(0), -1, -1), x, x)",
 }
 
 

@@ -9,6 +9,7 @@ from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import find_clashe
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
 from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_name,
     fix_argument,
     fix_creation,
     fix_giver,
@@ -210,6 +211,8 @@ class _Heads:
         return self.query.shape == self.key.shape == self.value.shape
 
     def _explain_batches(self) -> Diagnosis | None:
+        if (found := self._explain_learned()) is not None:
+            return found
         if self.query.rank != 3 or self.key.rank != 3:
             return None
         batch, steps = (0, 1) if self.batch_first else (1, 0)
@@ -226,6 +229,30 @@ class _Heads:
             reason = f"{self.key.shape[steps]} keys and {self.value.shape[steps]} values: each key needs one value"
             return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", NOTHING, RESHAPE)
         return None
+
+    def _explain_learned(self) -> Diagnosis | None:
+        """Learned queries have no batch, or one of 1, and the keys have that of the input."""
+        batch = 0 if self.batch_first else 1
+        if self.key.rank != 3 or self.ctx.flow.sources(self.query.link):
+            return None
+        whole = self.query.rank == 3
+        if self.query.rank not in (2, 3) or (whole and self.query.shape[batch] != 1) or self.key.shape[batch] == 1:
+            return None
+
+        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+            if len(arguments) < 2:
+                return None
+            name = find_name(arguments[1])
+            sizes = ", ".join(f"{name}.size({batch})" if axis == batch else "-1" for axis in range(3))
+            first = arguments[0] if whole else f"{arguments[0]}.unsqueeze({batch})"
+            return join_arguments([f"{first}.expand({sizes})", *arguments[1:]], keywords) if name else None
+
+        reason = (
+            f"the query {write_shape(self.query.shape)} has no batch, the keys {write_shape(self.key.shape)} have "
+            f"{self.key.shape[batch]}: it is repeated for each sample"
+        )
+        fix = fix_line(self.ctx, change_call(self.ctx.line, name_member(self.call.path), edit))
+        return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
 
     def _explain_masks(self) -> Diagnosis | None:
         batched = self.query.rank == 3

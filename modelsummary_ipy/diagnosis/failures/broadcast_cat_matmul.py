@@ -428,22 +428,26 @@ def _turn(items: list[str], write: Callable[[str], str]) -> str:
     return write("\0".join(items[::-1]))
 
 
+def _turn_square(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
+    """Write a square matrix in front: nodes by nodes before their features, a transform before its points."""
+    is_square = left.rank == right.rank > 1 and right.shape[-1] == right.shape[-2] == left.shape[-2]
+    if not is_square or right.param is not None or ctx.call is None:
+        return NOTHING
+    return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, _turn))
+
+
 def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_left: int, inner_right: int) -> Diagnosis:
     expected = f"{inner_left} in dim {max(right.rank - 2, 0)} of the second tensor"
     last = len(ctx.operands) - 1
     sides = [write_times(x.shape[-2:]) for x in (left, right)]
     reason = f"[{sides[0]}] @ [{sides[1]}]: the inner {inner_left} and {inner_right} differ"
+    if swapped := _turn_square(ctx, left, right):
+        reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
+        return Diagnosis(reason, expected, swapped)
     if right.rank > 1 and right.shape[-1] == inner_left:
         turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
         reason += f"; transposed, the second has {inner_left} there"
         return Diagnosis(reason, expected, fix_operand(ctx, last, turn))
-    assert ctx.call is not None
-    if left.rank == right.rank == 2 and right.shape[0] == right.shape[1] == left.shape[0] and right.param is None:
-        # A matrix of nodes by nodes goes in front of their features.
-        swap = fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, _turn))
-        if swap:
-            reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
-            return Diagnosis(reason, expected, swap)
     if left.rank > 1 and left.shape[-2] == inner_right:
         reason += f"; transposed, the first has {inner_right} there"
         return Diagnosis(reason, expected, fix_operand(ctx, last - 1, "{}.transpose(-2, -1)"))

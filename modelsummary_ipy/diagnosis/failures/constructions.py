@@ -66,6 +66,9 @@ def fix_block(ctx: FailureContext, old: int, new: int) -> Candidate:
     owner = _find_owner(ctx, ctx.call.path) if ctx.call is not None and ctx.call.kind == "module" else None
     if owner is None or not owner.path:
         return Candidate()
+    called = next((c for c in ctx.trace.calls if c.path == owner.path and c.kind == "module"), None)
+    if called is None or ctx.call is None or called.input_links[:1] != ctx.call.input_links[:1]:
+        return Candidate()  # what it reads was made in the block
     alike = [
         fact for fact in ctx.trace.modules if (fact.type_name, fact.type_module) == (owner.type_name, owner.type_module)
     ]

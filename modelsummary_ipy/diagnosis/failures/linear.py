@@ -9,7 +9,7 @@ from modelsummary_ipy.diagnosis.failures.constructions import fix_block
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_operand, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, MAP_LAYERS, RECURRENTS
 from modelsummary_ipy.records.fixes import Candidate
@@ -125,7 +125,9 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
     fitting = factor_like(taken, inner[0], len(inner) - 1)
     factors = f" = {write_times(fitting)}" if fitting is not None else ""
     reason = f"input has {write_product(inner)} features, {ctx.owner} expects {taken}{factors}"
-    return Diagnosis(reason, expected, fix_module(ctx, in_features=x.shape[-1]), STEER, goal)
+    options = [fix for fix in (fix_block(ctx, taken, x.shape[-1]), fix_module(ctx, in_features=x.shape[-1])) if fix]
+    first = options[0] if options else NOTHING
+    return Diagnosis(reason, expected, first, STEER, goal, others=tuple(options[1:]))
 
 
 def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
@@ -157,6 +159,10 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
         fix, others = both, (fix,)
     if block := fix_block(ctx, taken, got):
         fix, others = block, (fix, *others)
+    if maker is not None and maker.type_name in CATS and (turned := _join_features(ctx, maker, taken)):
+        sizes = [spec.shape[-1] for spec in maker.inputs]
+        reason += f": cat along dim {ctx.flow.setting(maker, 'dim', 0)}, and {' + '.join(map(str, sizes))} = {taken}"
+        fix, others = turned, (fix, *others)
     if not fix and ctx.call is not None and ctx.call.kind == "op":
         weight = ctx.operands[1]
         if weight.shape[0] == got:
@@ -164,6 +170,15 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
             fix = fix_operand(ctx, 1, "{}.t()")
     search = RESHAPE if ctx.is_like_input(x) else STEER
     return Diagnosis(reason, expected, fix, search, (dim_of(-1), taken), others=others)
+
+
+def _join_features(ctx: FailureContext, maker: Call, taken: int) -> Candidate:
+    """Concatenate along the last dim what was concatenated along the batch, if that gives the features."""
+    rank = len(maker.inputs[0].shape)
+    if ctx.flow.setting(maker, "dim", 0) in (-1, rank - 1) or sum(spec.shape[-1] for spec in maker.inputs) != taken:
+        return NOTHING
+    line = set_argument(read_line(ctx, maker.source), maker.type_name, "dim", 1, "1" if rank == 2 else "-1")
+    return place_line(ctx, maker, line)
 
 
 _LAST_STATE = re.compile(r"\b(\w+)\[(?:-1|0|1)(?:, :)*\]")

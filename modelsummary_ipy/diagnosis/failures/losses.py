@@ -113,6 +113,8 @@ def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> D
                 if one.shape[axis] == 1 and (*one.shape[:axis], *one.shape[axis + 1 :]) == other.shape:
                     options.append(fix_argument(ctx, f"{{}}.squeeze({axis})", position=position))
                     options.append(fix_argument(ctx, f"{{}}.unsqueeze({axis})", position=1 - position))
+        if x.rank == y.rank + 1 and (x.shape[0], *x.shape[2:]) == y.shape:
+            options.append(fix_argument(ctx, "{}[:, -1]"))  # of the last step
         fixes = [fix for fix in options if fix]
         if not fixes and x.rank == y.rank > 2:
             return None  # two feature maps: see explain_broadcast

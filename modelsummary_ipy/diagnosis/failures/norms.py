@@ -80,7 +80,8 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, ...], featu
         reason += ": the batch dim is missing"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(0)"), RESHAPE)
     better = next((name for name, takes in _RANKS.items() if name.startswith(family) and x.rank in takes), None)
-    if better is not None and ctx.fact is not None and x.rank > max(ranks):
+    is_wide = x.rank > max(ranks) or (x.rank < min(ranks) and x.rank > 1 and x.shape[1] == features)
+    if better is not None and ctx.fact is not None and is_wide:
         code = write_module(ctx.fact, ctx.trace).replace(f"nn.{ctx.call.type_name}(", f"nn.{better}(")
         return Diagnosis(reason, expected, set_value(ctx.fact.path, code), RESHAPE)
     return Diagnosis(reason, expected, NOTHING, ANYWHERE)

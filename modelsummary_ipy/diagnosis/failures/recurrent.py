@@ -91,6 +91,12 @@ def _find_state_size(ctx: FailureContext, x: Operand, state: Operand, hidden: in
 def _explain_state(
     ctx: FailureContext, x: Operand, state: Operand, wanted: tuple[int, ...], is_cell: bool
 ) -> Diagnosis:
+    if not is_cell and x.rank == 2 and state.rank == 3 and state.shape[1] == x.shape[0]:
+        steps = 1 if ctx.setting("batch_first") else 0
+        reason = (
+            f"{write_shape(x.shape)} has 2 dims, which is one sample without a batch; the state has {state.shape[1]}"
+        )
+        return Diagnosis(reason, "3 dims, one of them a step", fix_argument(ctx, f"{{}}.unsqueeze({steps})"))
     layers, directions = ctx.setting("num_layers", 1), 2 if ctx.setting("bidirectional") else 1
     what = "cell" if state.spec.name.endswith("[1]") else "hidden"
     if is_cell:
@@ -169,7 +175,7 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
     depth = state.shape[0] // (2 if ctx.setting("bidirectional") else 1)
     deeper = fix_module(ctx, num_layers=depth) if state.shape[1:] == wanted[1:] and depth else NOTHING
     wider = NOTHING
-    if state.rank == 3 and state.shape[2] != wanted[2]:
+    if state.rank == len(wanted) == 3 and state.shape[2] != wanted[2]:
         reason += f": a hidden size of {state.shape[2]} against {wanted[2]}"
         layers_too = {"num_layers": depth} if state.shape[0] != wanted[0] else {}
         wider = fix_module(ctx, hidden_size=state.shape[2], **layers_too)

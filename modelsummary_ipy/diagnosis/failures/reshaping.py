@@ -18,7 +18,15 @@ from modelsummary_ipy.diagnosis.failures.context import (
     FailureContext,
     Operand,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, fix_setting, resize_param, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_giver,
+    fix_line,
+    fix_setting,
+    place_line,
+    read_line,
+    resize_param,
+    set_value,
+)
 from modelsummary_ipy.diagnosis.failures.measures import dim_of, product_from
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
@@ -97,6 +105,8 @@ def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
 
 def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
     """The features are split into heads that don't divide them."""
+    if x.rank > 2 and wanted[3:] == x.shape[2:] and wanted[0] in (-1, x.shape[0]):  # groups of channels
+        x, wanted = Operand(x.spec._replace(shape=x.shape[:2])), wanted[:3]
     if x.rank < 2 or len(wanted) <= x.rank or -1 in wanted[-2:] or wanted.count(-1) > 1:
         return None
     heads, each = wanted[-2:]
@@ -105,7 +115,8 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     features = x.shape[-1] // pieces if pieces > 0 and x.shape[-1] % pieces == 0 else 0
     if not same or heads < 2 or features // heads != each or heads * each == features:
         return None
-    reason = f"{features} features are not divisible into {heads} heads of {each}: {heads} × {each} = {heads * each}"
+    what, noun = ("features", "heads") if ctx.operands[0].rank < 4 else ("channels", "groups")
+    reason = f"{features} {what} are not divisible into {heads} {noun} of {each}: {heads} × {each} = {heads * each}"
     fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
     near = min(fitting, key=lambda n: (abs(n - heads), n))
     options: list[Candidate] = []
@@ -124,7 +135,7 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
             options.append(change)
     words = ", ".join(map(str, fitting))
     fix = options[0] if options else NOTHING
-    return Diagnosis(reason, f"a number of heads among {words}", fix, others=tuple(options[1:]))
+    return Diagnosis(reason, f"a number of {noun} among {words}", fix, others=tuple(options[1:]))
 
 
 def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fixed: int) -> Diagnosis | None:
@@ -293,7 +304,23 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
         if not -rank <= value < max(rank, 1):
             reason = f"{name}={value}, and {write_shape(x.shape)} has {x.rank} dims: {-rank} … {rank - 1}"
             fix = fix_setting(ctx, ctx.function, name, 1, -1) if name == "dim" else NOTHING
+            if (kept := _keep_batch(ctx, x)) is not None:
+                return kept
             return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} dims", fix, RESHAPE)
+    return None
+
+
+def _keep_batch(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    """A ``squeeze()`` without a dim dropped the batch of one."""
+    for call in ctx.flow.walk_back(x.link, 6):
+        before = call.inputs[0].shape if call.inputs else ()
+        if call.type_name == "squeeze" and ctx.flow.setting(call, "dim", None) is None and before[:1] == (1,):
+            after = call.outputs[0].shape
+            line = change_operation(read_line(ctx, call.source), "squeeze", lambda items, _: f"{items[0]}.flatten(1)")
+            reason = (
+                f"squeeze() drops every dim of 1, the batch too: {write_shape(before)} becomes {write_shape(after)}"
+            )
+            return Diagnosis(reason, "the batch in dim 0", place_line(ctx, call, line), RESHAPE)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelsummary_ipy.costs.mac_formulas import count_aten_op
+from modelsummary_ipy.costs.workspaces import count_lstm_workspace
 from modelsummary_ipy.records.summary import Cost, Row
 from modelsummary_ipy.records.trace import Call, Trace
 from modelsummary_ipy.records.training import Training
@@ -122,18 +123,12 @@ def _share_saved(trace: Trace) -> list[int] | None:
 
 
 def _estimate_workspaces(call: Call) -> int:
-    """Estimate what oneDNN keeps of an LSTM layer for backward, three times what autograd saves of it.
-
-    It keeps gates and states of all steps, twice; alignment makes it up to a quarter more than this.
-    """
+    """Estimate what oneDNN keeps of LSTM layers for backward, three times what autograd saves of them."""
     total = 0
     for aten_op in call.aten_ops:
         if aten_op.op.startswith(_ONEDNN_RNN) and call.grad and aten_op.inputs[0] is not None:
             steps, batch, features = aten_op.inputs[0]
-            hidden = aten_op.outputs[0][-1]
-            gates = steps * batch * 9 * hidden
-            states = 2 * (steps + 1) * batch * (max(features, hidden) + 2 * hidden)
-            total += 4 * (gates + states)
+            total += count_lstm_workspace(steps, batch, features, aten_op.outputs[0][-1])
     return total
 
 

@@ -38,7 +38,7 @@ from modelsummary_ipy.tracing.changed_model import ChangedModel
 from modelsummary_ipy.tracing.engine import Traced, run_engine
 from modelsummary_ipy.tracing.progress import Observer, keeps_rows, observing_progress
 from modelsummary_ipy.tracing.retracer import Retracer
-from modelsummary_ipy.tracing.training_step import StepSettings, trace_step
+from modelsummary_ipy.tracing.training_step import StepSettings, trace_run, trace_step
 
 __all__ = ["Pipeline", "observed", "trace_model"]
 
@@ -191,6 +191,8 @@ class Pipeline(Findings):
 
     def _estimate_training(self, assumed: Assumptions) -> Memory:
         memory = self._estimate_memory(assumed, self.training(assumed.step))
+        if assumed.step.precision != "as is" and memory.peak_bytes is not None:
+            memory = replace(memory, run_bytes=self._trace_run(assumed.step, None))
         if assumed.budget is None:
             return memory
         size, retracer = self.batch.base.get("B"), self.batch.retracer
@@ -201,6 +203,8 @@ class Pipeline(Findings):
         timed = retracer.within(retracer.budget, time)
 
         def infer(other: int) -> int | None:
+            if memory.run_bytes is not None:
+                return None if time.is_short else self._trace_run(assumed.step, {name: other})
             again = None if time.is_short else timed.measure({name: other})
             if again is None or again.failure is not None or again.peak_bytes is None:
                 return None
@@ -214,6 +218,15 @@ class Pipeline(Findings):
         if time.ended:
             self._unfit = f"the search for the largest batch ended after {FIT_SECONDS:.0f} s"
         return found
+
+    def _trace_run(self, settings: StepSettings, sizes: Mapping[str, int] | None) -> int | None:
+        """Trace a forward in the precision of a step; its peak, parameters and buffers included."""
+        request, retracer = self._again, self.batch.retracer
+        if request is None:
+            return None
+        shapes = retracer.find_shapes(sizes) if sizes and retracer is not None else None
+        run = partial(trace_run, request, settings, shapes)
+        return attempt("tracing a forward", self._errors, run, None)
 
     # -- the cache ----------------------------------------------------------------------------------------------------
 

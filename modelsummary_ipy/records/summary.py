@@ -97,6 +97,8 @@ class Memory:
         forward_peak_bytes: The largest sum of live tensor storages during a forward without autograd, inputs included,
             parameters, buffers and workspaces of kernels left out.
         peak_bytes: The most that lives at one time in a training step (``Training``).
+        run_bytes: The most that lives in a forward without autograd in the precision of the step, parameters and
+            buffers included; ``None`` where that is the model's own.
         optimizer: Its name: ``"adamw"``.
         approximate: Whether a backend's workspace or autocast makes ``activation_bytes`` approximate.
         saved_input_bytes: Those of ``activation_bytes`` that are storages of the input.
@@ -123,10 +125,13 @@ class Memory:
     batch: int | None = None
     most_for_inference: int | None = None
     most_for_training: int | None = None
+    run_bytes: int | None = None
 
     @property
     def inference_bytes(self) -> int | None:
         """Parameters, buffers and the peak of live tensors during the forward (the input is one of them)."""
+        if self.run_bytes is not None:
+            return self.run_bytes
         if self.forward_peak_bytes is None:
             return None
         return self.param_bytes + self.buffer_bytes + self.forward_peak_bytes

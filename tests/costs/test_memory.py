@@ -166,12 +166,12 @@ def test_a_forward_that_differentiates_saves_what_it_saves() -> None:
     assert ms.memory.forward_peak_bytes is None  # what lives depends on what autograd keeps meanwhile
 
 
-def test_an_lstm_keeps_a_workspace_that_is_only_nearly_known() -> None:
+def test_an_lstm_keeps_a_workspace_that_its_backend_decides_on() -> None:
     model, x = nn.LSTM(128, 256), torch.randn(32, 16, 128)
     ms = summarise(model, x)
     assert ms.memory.approximate
     assert ms.costs[0].approximate
-    assert ms.memory.activation_bytes == pytest.approx(measure_saved(model, x), rel=0.5)
+    assert ms.memory.activation_bytes == measure_saved(model, x)
     assert ms.memory.forward_peak_bytes == measure_peak(model, x)
 
 

@@ -22,7 +22,7 @@ from tests.byte_models import IDS, MODELS, TINY, Does, trace_bytes
 from tests.models import by_name, empty_caches
 from tests.reference import difference, fingerprint, quietly
 from tests.traced import trace_case
-from tests.tracing.real_step import RealStep, real_optimizer, run_real_step, sum_outputs
+from tests.tracing.real_step import RealStep, _Storages, real_optimizer, run_real_step, sum_outputs
 
 pytestmark = pytest.mark.usefixtures("collects_fast", "attention_as_traced")
 
@@ -396,6 +396,33 @@ def test_a_model_cast_to_bfloat16_takes_what_a_real_one_takes(name: str) -> None
     ours = trace_training(model, *args, precision="bf16")
     cast = tuple(arg.bfloat16() if arg.is_floating_point() else arg for arg in args)
     assert_equal(ours, run_real_step(copy.deepcopy(model).bfloat16(), cast, optimizer=adamw))
+
+
+@pytest.mark.parametrize("name", ["perceptron", "bert"])
+def test_to_run_is_in_the_precision_of_the_step_and_never_more_than_to_train(name: str) -> None:
+    make, give = MODELS[name]
+    model, args = make(), give()
+    real = _Storages()
+    for tensor in [*model.parameters(), *model.buffers(), *args]:
+        real.see(tensor)
+    real.live.append(real.now)
+    with real, torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(*args)
+    ms = ModelSummary(model, input_data=args, precision="bf16-mixed")
+    assert ms.memory.inference_bytes == max(real.live)
+    frozen = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(8 * 12 * 12, 2))
+    frozen[:2].requires_grad_(False)
+    for precision in ("as is", "bf16-mixed", "bf16"):
+        memory = ModelSummary(frozen, (4, 3, 16, 16), precision=precision, optimizer="sgd").memory
+        assert (memory.inference_bytes or 0) <= (memory.training_bytes or 0), precision
+
+
+@pytest.mark.parametrize("settings", [{"num_layers": 2, "bidirectional": True}, {"dropout": 0.1, "num_layers": 2}, {}])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_an_lstm_takes_what_a_real_one_takes_its_workspace_too(settings: dict[str, Any], mode: str) -> None:
+    for features, hidden, length in ((16, 24, 7), (48, 64, 5), (100, 10, 3)):
+        model, args = nn.LSTM(features, hidden, **settings).train(mode == "train"), (torch.randn(length, 3, features),)
+        assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
 
 
 @pytest.mark.parametrize("wrong", [{"precision": "int4"}, {"accumulate": 0}, {"accumulate": True}, {"accumulate": "2"}])

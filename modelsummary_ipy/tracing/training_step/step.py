@@ -26,7 +26,7 @@ from modelsummary_ipy.tracing.training_step.losses import NoLossError, make_loss
 from modelsummary_ipy.tracing.training_step.optimizers import OptimizerChoice
 from modelsummary_ipy.tracing.training_step.storage_lives import Life, StepLog
 
-__all__ = ["StepSettings", "trace_step"]
+__all__ = ["StepSettings", "trace_run", "trace_step"]
 
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 
@@ -91,6 +91,24 @@ def trace_step(
         if made is None or made.error is None:
             made = run(step.go_on)
         return _Reader(step.log, made, first, row_of_call, settings.loss is not None).read(name)
+
+
+def trace_run(request: TraceRequest, settings: StepSettings, shapes: Shapes | None = None) -> int | None:
+    """Run the forward alone, without autograd, in the precision of a step.
+
+    Returns:
+        The most bytes that live at one time, parameters and buffers included; ``None`` if it does not run.
+    """
+    with begin_run(request, grad=False) as work:
+        prepared = prepare_at(request, work, shapes or {})
+        if prepared is None:
+            return None
+        if settings.precision == "bf16":
+            prepared = _cast(work, prepared)
+        step = _Step(work, settings)
+        with step.autocast():
+            made = trace(work, prepared, request.shadow.tree, method=request.method, log=step.make_log)
+        return step.log.find_peak() if made.error is None else None
 
 
 class _Step:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.costs.mac_formulas import count_aten_op
+from modelsummary_ipy.costs.workspaces import count_lstm_workspace
 from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.records.trace import AtenOp
@@ -31,6 +32,7 @@ _gives_back = functools.cache(gives_back)
 
 _ATEN = torch.ops.aten
 _MUL = _ATEN.mul.Tensor
+_LSTM_LAYER = _ATEN.mkldnn_rnn_layer.default
 #: Products of vectors, which go back by products element by element.
 _OF_VECTORS = frozenset({_MUL, _ATEN.mv.default, _ATEN.addmv.default, _ATEN.dot.default, _ATEN.vdot.default})
 
@@ -208,7 +210,10 @@ class StepLog:
             if is_first:
                 self.moments.append((self.phase, self._current(), self.node))
                 is_first = False
-            self._follow(item)
+            life = self._follow(item)
+            if func is _LSTM_LAYER and item is output[-1] and life is not None and torch.is_grad_enabled():
+                steps, batch, features = args[0].shape
+                life.nbytes = count_lstm_workspace(steps, batch, features, output[0].shape[-1])  # fakes leave it empty
 
     def _record_product(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         """Write down what multiplies and adds in the backward.

@@ -28,7 +28,6 @@ PURE = (
     "tests/inputs/test_size.py",
     "tests/records",
     "tests/axes/test_expr.py",
-    "tests/shapes/test_fit_expr.py",
     "tests/shapes/test_size_search.py",
     "tests/shapes/test_size_search.py",
 )

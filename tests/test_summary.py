@@ -341,7 +341,7 @@ def test_memory_of_each_row_is_shown_where_memory_is_asked_for() -> None:
     head, row = (line.split() for line in ms.to_text().splitlines() if line.lstrip().startswith(("layer ", "0 ")))
     assert head[-2:] == ["activation", "peak"]
     # Live while the first layer runs: its input and its output, in float32.
-    assert row[-2:] == ["31.4", "KiB"]
+    assert row[-2:] == ["32.1", "KB"]  # in the unit of the budget
     assert int(ms.to_frame().loc[1, "peak_bytes"]) == (8 * 4 + 8 * 1000) * 4
     assert "activation" not in ModelSummary(net, (8, 4)).to_text()
     chosen = ModelSummary(net, (8, 4), memory="1GB")

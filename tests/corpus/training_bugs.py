@@ -203,3 +203,27 @@ class OneBranchUnpadded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([F.relu(branch(x)).amax(2) for branch in self.branches], 1)
+
+
+@bug("unread-result", ("", "transpose"), (4, 12, 16))
+class TurnedAndNotKept(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.fc(x)
+        h.transpose(1, 2)
+        return h.softmax(-1)
+
+
+@bug("unread-result", ("mix", "Linear"), (4, 16))
+class LayerWithoutAName(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.mix = nn.Linear(16, 12), nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.fc(x)
+        self.mix(h)
+        return torch.relu(h)

@@ -230,3 +230,19 @@ class CrossCovariance(Mlp):
 class GateOfFeatures(Mlp):
     def forward(self, x: Tensor) -> Tensor:
         return x + F.glu(torch.cat([self.a(x), self.b(x)], -1))
+
+
+@clean("unread-result", (4, 16))
+class ChangedInPlace(nn.Module):
+    """Lines that give what they return no name, and change what they were called on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.act, self.seen = nn.Linear(16, 12), nn.ReLU(inplace=True), list[Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.fc(x)
+        self.act(h)
+        h.clamp_(max=6.0)
+        self.seen.append(h.mean())
+        return h

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.statements import parse_file
+from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Source
@@ -14,17 +15,25 @@ __all__ = ["RULES", "find_unread_results"]
 
 
 def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
-    """Find the result of a layer that the next line overwrites, and a sum of a tensor with itself where one was kept.
+    """Find the result of a layer that the next line overwrites, or that has no name, and a sum of a tensor with itself.
 
-    Finds ``h = self.a(x)`` before ``h = self.b(x)``, ``out + out`` beside an ``identity`` that no line reads. Leaves
-    alone what a line reads in a branch that was not taken, what is kept in an attribute, names of ``_``.
+    Finds ``h = self.a(x)`` before ``h = self.b(x)``, a line ``x.view(-1, 400)`` alone, ``out + out`` beside an
+    ``identity`` that no line reads. Leaves alone what a line reads in a branch that was not taken, what is kept in an
+    attribute, names of ``_``.
     """
     trace = evidence.story.trace
     if trace.failure is not None or not evidence.calls:
         return
     reached = {step.index for link in evidence.calls[0].output_links for step in evidence.flow.before(link)}
     for step in evidence.flow.steps:
-        if step.params and step.index not in reached and _trains(evidence, step):
+        if step.outputs and step.index not in reached and not step.inplace and _is_dropped(step):
+            what = f"'{step.path}'" if step.kind == "module" else f"{step.type_name}()"
+            shape = step.outputs[0].shape
+            message = f"what {what} returns, {write_size(shape)}, is not kept: the line gives it no name"
+            yield evidence.flag(
+                "unread-result", "warning", step, message, "h = … in front of it", "dropped", shape=shape
+            )
+        elif step.params and step.index not in reached and _trains(evidence, step):
             name = _find_unread(step.source)
             if name:
                 count = sum(evidence.params[index].num for index in step.params)
@@ -48,6 +57,20 @@ def _trains(evidence: Evidence, step: Call) -> bool:
 def _is_of_itself(step: Call) -> bool:
     one, other = step.input_links
     return one is not None and one == other
+
+
+def _is_dropped(step: Call) -> bool:
+    """Return whether a line is nothing but the call: ``x.view(-1, 400)``, ``self.conv(x)``."""
+    function = _find_function(step.source) if step.source is not None else None
+    if function is None or step.source is None:
+        return False
+    name = step.path.rpartition(".")[2] if step.kind == "module" else step.type_name
+    for node in ast.walk(function):
+        if isinstance(node, ast.Expr) and node.lineno <= step.source.line <= (node.end_lineno or 0):
+            called = node.value.func if isinstance(node.value, ast.Call) else None
+            if isinstance(called, ast.Attribute) and called.attr == name:
+                return True
+    return False
 
 
 def _find_function(source: Source) -> ast.FunctionDef | None:

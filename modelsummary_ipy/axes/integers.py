@@ -78,6 +78,8 @@ class Integers:
         for size in close:
             if self.values(size) == values:
                 return size
+        if values in self._inputs:
+            return self._inputs[values]
         self.has_guessed = True
         if max(values) < 0:
             opposite = self.find(tuple(-value for value in values), near)

@@ -10,14 +10,13 @@ from typing import NamedTuple
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk, Parts
 from modelsummary_ipy.axes.walk import align_events
 from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents
-from modelsummary_ipy.records.retraced import Retraced, Sizes
+from modelsummary_ipy.records.retraced import Retraced
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.axis_origins import find_origins
 from modelsummary_ipy.shapes.coincidences import fails_between_tensors, find_coincidence
-from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.formulas import BatchFacts
-from modelsummary_ipy.shapes.sample_sizes import plan_joint_sizes
+from modelsummary_ipy.shapes.sample_sizes import move_by_64, plan_joint_sizes
 from modelsummary_ipy.shapes.sides import find_sides, find_uneven_sides
 
 __all__ = ["AxisFacts", "find_axis_facts"]
@@ -59,7 +58,7 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
     origins: dict[int, tuple[tuple[str | None, ...], ...]] = {}
     found = retracer.at(joint)
     if not found.works and any(map(batch.names.is_spatial, own)):
-        joint = _move_by_64(batch.names, joint, own, used)
+        joint = move_by_64(batch.names, joint, own, used)
         found = retracer.at(joint)
     if not found.works:
         findings += _find_coincidences(batch, trace, own)
@@ -177,16 +176,6 @@ def _deals_out(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
     while one and two and one[-1] == two[-1]:
         one, two = one[:-1], two[:-1]
     return len(one) > 1 and len(two) > 1
-
-
-def _move_by_64(names: InputNames, joint: Sizes, own: Sizes, used: Collection[int]) -> dict[str, int]:
-    """Move heights and widths by multiples of 64 instead: a U-Net runs at few other sizes."""
-    moved = dict(joint)
-    for name in own:
-        if names.is_spatial(name):
-            taken = {*used, *moved.values()}
-            moved[name] = next(size for size in itertools.count(own[name] + 64, 64) if size not in taken)
-    return moved
 
 
 def _set_apart(sizes: dict[str, int], batch: str, used: Collection[int]) -> dict[str, int]:

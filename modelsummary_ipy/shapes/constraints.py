@@ -82,7 +82,8 @@ class _Finder:
             yield from self._find_fixed(name)
 
     def _works(self, sizes: dict[str, int]) -> bool:
-        return self._retracer.at(sizes).works
+        is_given = all(self._base[name] == size for name, size in sizes.items())
+        return is_given or self._retracer.at(sizes).works
 
     def _fails(self, sizes: dict[str, int]) -> bool:
         """Return whether the model was traced and failed; a trace that was stopped is neither."""

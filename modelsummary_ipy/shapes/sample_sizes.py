@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,7 +15,7 @@ from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.size_search import prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
-__all__ = ["SampleSizes", "choose_sample_sizes"]
+__all__ = ["SampleSizes", "choose_sample_sizes", "move_by_64", "plan_joint_sizes"]
 
 #: What is added to the batch in the further traces (the one at ``B + 1`` came before): to the next multiple of 16, so
 #: that batches near one another are traced at the same sizes, whose shapes are cached; or to the batch itself.
@@ -95,6 +97,23 @@ def plan_joint_sizes(names: InputNames, base: Sizes) -> dict[str, int]:
     moving = [name for name in base if name != names.batch and not names.is_feature(name)]
     plans = _plan(names, base, moving)
     return {names.batch: _plan_batch(base[names.batch])[0], **{name: plan[0] for name, plan in plans.items()}}
+
+
+def move_by_64(names: InputNames, joint: Sizes, own: Sizes, used: Collection[int]) -> dict[str, int]:
+    """Move heights and widths by multiples of 64 instead: a U-Net runs at few other sizes.
+
+    Args:
+        names: Of the input's dims.
+        joint: Sizes at which all dims have moved.
+        own: Those that the user gave.
+        used: Sizes of parameters.
+    """
+    moved = dict(joint)
+    for name in own:
+        if names.is_spatial(name):
+            taken = {*used, *moved.values()}
+            moved[name] = next(size for size in itertools.count(own[name] + 64, 64) if size not in taken)
+    return moved
 
 
 def _plan_batch(size: int) -> tuple[int, ...]:
@@ -214,6 +233,12 @@ class _Chooser:
             name: tuple(base[name] + max(round((size - base[name]) / step), 1) * step for size in wide[name])
             for name, step in steps.items()
         }
+        used = {size for param in self._first.params for size in param.shape}
+        by_64 = move_by_64(self._names, {name: plan[0] for name, plan in wide.items()}, base, used)
+        for name, step in steps.items():  # where axes were walked at: traced already
+            if (by_64[name] - base[name]) % step == 0:
+                rest = [size for size in plans[name] if size != by_64[name]]
+                plans[name] = (by_64[name], *rest[-3:])
         plans.update({two: plans[one] for one, two in tied})
         if not self._works({**self._at(0), **{name: plan[0] for name, plan in plans.items()}}):
             return False

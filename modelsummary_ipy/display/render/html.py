@@ -22,6 +22,7 @@ from modelsummary_ipy.display.render.fit import find_cache_lines
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
 from modelsummary_ipy.display.render.largest import Largest, find_key, find_largest, name_rows
 from modelsummary_ipy.display.render.plain_rows import lay_out_plain
+from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.display.render.row_views import Part, Parts, markup_detail
 from modelsummary_ipy.display.render.source_listing import Details
 from modelsummary_ipy.display.render.step_picture import StepPicture, build_step_picture
@@ -75,12 +76,12 @@ def render_html(
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
         failure: What the banner of a failure says: its reason, a fix, sizes that work.
     """
-    names = find_names(story)
+    names, reads = find_names(story), Reads(story, ops=view.ops)
     limit = _USUAL_BYTES if packed and (view.depth or 0) < EVERY_LEVEL else _MOST_BYTES
     space = limit / _PACKED if packed else limit - _FRAME_BYTES
     most = min(view.max_rows, limit // (_LEAST_PACKED_BYTES if packed else _LEAST_ROW_BYTES))
     while True:
-        outline, parts = _fit(story, view, names, failure_text, most, space)
+        outline, parts = _fit(story, view, names, failure_text, most, space, reads)
         num_left_out = _add_details(story, view, parts, details or {}, operations or {}, space)
         footer = [*header.find_footer(story, outline)]
         if num_left_out:
@@ -141,17 +142,22 @@ def _pack(whole: str, script: str) -> str:
 
 
 def _fit(
-    story: Story, view: View, names: Names, failure_text: str, most: int, space: float
+    story: Story, view: View, names: Names, failure_text: str, most: int, space: float, reads: Reads
 ) -> tuple[Outline, list[Part]]:
     """Outline and parts of as many rows as fit; what space is left goes to hidden operations."""
+    most_ops = view.max_rows
     while True:
         outline = build_outline(story, replace(view, max_rows=most), open_rows=_OPEN_ROWS)
-        max_ops = max(0, min(view.max_rows, int(space) // _LEAST_ROW_BYTES) - outline.num_nodes)
-        parts = list(Parts(story, view, outline, names, failure_text, max_ops))
+        max_ops = max(0, min(most_ops, min(view.max_rows, int(space) // _LEAST_ROW_BYTES) - outline.num_nodes))
+        parts = list(Parts(story, view, outline, names, failure_text, max_ops, reads))
         size = _weigh(parts)
         if size <= space or most < 2:
             return outline, parts
-        most = min(most - 1, int(outline.num_nodes * space / size))
+        num_ops, num_rows = sum(part.is_hidden for part in parts), sum(part.what == "open" for part in parts)
+        if num_ops:
+            most_ops = max(0, num_ops - 1 - int((size - space) / size * num_rows))
+        else:
+            most = min(most - 1, int(outline.num_nodes * space / size))
 
 
 def _weigh(parts: Iterable[Part]) -> int:

@@ -37,6 +37,7 @@ class Reads:
         self._ops = ops
         self._flow = Dataflow(story.trace)
         self._suffixes: dict[int | None, Counter[str]] = {}
+        self._origins: dict[int, tuple[Origin, ...]] = {}  # a page asks for them each time that it tries how much fits
 
     def describe(self, node: Node) -> str:
         """``"← d3, u3"``, ``"returns attend, mlp"`` or both; ``""`` where there is nothing to say."""
@@ -123,8 +124,11 @@ class Reads:
 
     def origins(self, call: Call) -> tuple[Origin, ...]:
         """What a call reads, beside it or in the call around it."""
-        parent = None if call.parent is None else self._calls[call.parent]
-        return self._find(parent, call.input_links, call)
+        found = self._origins.get(call.index)
+        if found is None:
+            parent = None if call.parent is None else self._calls[call.parent]
+            found = self._origins[call.index] = self._find(parent, call.input_links, call)
+        return found
 
     def _find(
         self, parent: Call | None, links: Sequence[Link | None], reader: Call | None = None

@@ -103,16 +103,24 @@ class Parts:
         names: Dim names and colours.
         failure_text: The explanation of a failure.
         max_ops: How many hidden operations may go along; they cost bytes and are not shown at first.
+        reads: What rows read, where it was found before.
     """
 
     def __init__(
-        self, story: Story, view: View, outline: Outline, names: Names, failure_text: str, max_ops: int
+        self,
+        story: Story,
+        view: View,
+        outline: Outline,
+        names: Names,
+        failure_text: str,
+        max_ops: int,
+        reads: Reads | None = None,
     ) -> None:
         self.story = story
         self.view = view
         self.outline = outline
         self.names = names
-        self.reads = Reads(story, ops=view.ops)
+        self.reads = reads or Reads(story, ops=view.ops)
         self.keys = name_rows(outline)
         self.failure_text = failure_text
         self.ops_left = max_ops

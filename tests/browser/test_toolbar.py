@@ -195,7 +195,8 @@ class Deep(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*(nn.Linear(size, size + 1) for size in range(1, 41)))
+        pairs = ((nn.Linear(size, size + 1), nn.ReLU()) for size in range(1, 41))
+        self.layers = nn.Sequential(*(layer for pair in pairs for layer in pair))
         self.last = nn.Sequential(nn.Sequential(nn.Linear(7, 2)))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -32,6 +32,25 @@ class Net(nn.Module):
         return self.conv1(self.conv0(x))
 
 
+class UNet(nn.Module):
+    """Two skips, for the rail beside the names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc1, self.enc2 = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.bottom = nn.Conv2d(64, 128, 3, padding=1)
+        self.up2, self.up1 = nn.ConvTranspose2d(128, 64, 2, 2), nn.ConvTranspose2d(64, 32, 2, 2)
+        self.dec2, self.dec1 = nn.Conv2d(128, 64, 3, padding=1), nn.Conv2d(64, 32, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        e1 = self.enc1(x).relu()
+        e2 = self.enc2(self.pool(e1)).relu()
+        y = self.bottom(self.pool(e2)).relu()
+        y = self.dec2(torch.cat([e2, self.up2(y)], 1)).relu()
+        return self.dec1(torch.cat([e1, self.up1(y)], 1))
+
+
 def build_summaries() -> dict[str, ModelSummary]:
     """Return what is photographed, by the name of its picture."""
     resnet = ResNetForImageClassification(ResNetConfig(num_labels=1000))
@@ -39,6 +58,7 @@ def build_summaries() -> dict[str, ModelSummary]:
     summaries = {
         "summary": ModelSummary(resnet, Size("B=8 3 H=224 W=224")),
         "example": ModelSummary(Net(), (1, 1, 256, 256)),
+        "flow": ModelSummary(UNet(), (2, 3, 64, 64)),
         "failure": ModelSummary(head, (32, 64, 28, 28)),
     }
     for summary in summaries.values():

@@ -185,6 +185,7 @@ def test_where_rows_move_otherwise_than_their_formula_says_the_page_has_a_flag()
     change(form, "B=3, T=30, 4")
     assert "moved-otherwise" not in form._output.value
     assert "3 rows changed as predicted" in form._moved.value
+    assert 'title="MACs 832 → 1,728 · to run ' in form._moved.value  # 2·20·4·4 + 2·6·4·4, 3·30·4·4 + 3·6·4·4
     change(form, "B=3, T=5, 4")
     assert "1 row changed as predicted" in form._moved.value
     assert "2 rows changed against their formula" in form._moved.value

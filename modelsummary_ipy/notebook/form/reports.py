@@ -58,7 +58,7 @@ def write_moved(before: ModelSummary | None, after: ModelSummary, changes: Compa
     if before is None or changes is None:
         return ""
     old, new = before.story, after.story
-    parts = []
+    parts, digits = [], []
     totals: list[tuple[str, int | None, int | None, Callable[[int], str]]] = [
         ("parameters", old.total_params, new.total_params, format_count),
         ("MACs", before.total_mult_adds, after.total_mult_adds, format_short),
@@ -73,6 +73,7 @@ def write_moved(before: ModelSummary | None, after: ModelSummary, changes: Compa
         if was is not None and now is not None and was != now:
             times = f" (× {now / was:.3g})" if was else ""
             parts.append(f"{name} {write(was)} → {write(now)}{times}")
+            digits.append(f"{name} {was:,} → {now:,}")
     lines = [f"since the run before: {' · '.join(parts)}"] if parts else []
     moved, otherwise = sum(change.what == "moved" for change in changes.changes), len(changes.otherwise)
     if moved:
@@ -82,7 +83,8 @@ def write_moved(before: ModelSummary | None, after: ModelSummary, changes: Compa
     table = changes._repr_html_() if len(changes.unexpected) > otherwise else ""
     if not lines and not table:
         return ""
-    return f'<div role="status"><div>{html.escape("; ".join(lines))}</div>{table}</div>'
+    title = f' title="{html.escape(" · ".join(digits))}"' if digits else ""
+    return f'<div role="status"><div{title}>{html.escape("; ".join(lines))}</div>{table}</div>'
 
 
 def list_offers(summary: ModelSummary, settings: Settings | None, inputs: ModelInputs) -> tuple[str, list[Offer]]:

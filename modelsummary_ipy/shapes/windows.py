@@ -1,4 +1,4 @@
-"""What a sliding window makes of a size: convolutions, their transposes and pools."""
+"""Windows that slide: the settings of convolutions, their transposes and pools, and what follows from these."""
 
 from __future__ import annotations
 
@@ -21,14 +21,11 @@ class Window:
         kernel, stride, dilation: As in torch; a stride that torch takes from the kernel is given as a number here.
         padding: On each side; ``"same"`` and ``"valid"`` as torch's convolutions take them.
         output_padding: Of a transposed convolution.
-        ceil_mode: Of a pool: whether the last window may begin in the input and end beyond it.
         transposed: Whether the window is spread over the output instead.
 
     Example:
-        >>> Window(3, padding=5).output_size(256)
-        264
-        >>> Window(3, stride=2, padding=1).input_sizes(112)
-        range(223, 225)
+        >>> Window(3, dilation=2).extent, Window(3, padding=5).total_padding, Window(4).same_padding
+        (5, 10, (1, 2))
     """
 
     kernel: int
@@ -36,7 +33,6 @@ class Window:
     padding: int | Literal["same", "valid"] = 0
     dilation: int = 1
     output_padding: int = 0
-    ceil_mode: bool = False
     transposed: bool = False
 
     @property
@@ -66,55 +62,6 @@ class Window:
         """The most padding that torch's pools take with this kernel."""
         return self.kernel // 2
 
-    @property
-    def is_allowed(self) -> bool:
-        """Whether torch takes these settings for an input of any size; a pool's padding is limited further."""
-        if min(self.kernel, self.stride, self.dilation) < 1 or self.output_padding < 0:
-            return False
-        if isinstance(self.padding, str):
-            return not self.transposed and (self.padding == "valid" or self.stride == 1)
-        if self.padding < 0:
-            return False
-        return not self.transposed or self.output_padding < max(self.stride, self.dilation)
-
-    @property
-    def _line(self) -> tuple[int, int]:
-        """``(slope, offset)`` of ``slope·size + offset`` if transposed, else of ``⌊(size + offset)/slope⌋``."""
-        if self.transposed:
-            return self.stride, self.extent - self.total_padding + self.output_padding - self.stride
-        offset = self.total_padding - self.extent + self.stride
-        if self.ceil_mode:
-            # A window that would begin in the padding behind the input is dropped.
-            offset = min(offset, self.total_padding // 2) + self.stride - 1
-        return self.stride, offset
-
-    def output_size(self, size: int) -> int | None:
-        """Return what it makes of ``size``, ``None`` if torch refuses it."""
-        if size < 1 or not self.is_allowed:
-            return None
-        slope, offset = self._line
-        made = slope * size + offset if self.transposed else (size + offset) // slope
-        return made if made > 0 else None
-
-    def input_sizes(self, output: int) -> range:
-        """Return the sizes of which it makes ``output``; empty if there is none."""
-        if output < 1 or not self.is_allowed:
-            return range(0)
-        slope, offset = self._line
-        if self.transposed:
-            size, rest = divmod(output - offset, slope)
-            return range(size, size + 1) if size > 0 and not rest else range(0)
-        first = slope * output - offset
-        return range(max(first, 1), max(first + slope, 1))
-
-    @property
-    def smallest_input(self) -> int | None:
-        """The smallest size that fits; ``None`` if the settings are not allowed."""
-        if not self.is_allowed:
-            return None
-        slope, offset = self._line
-        return max(1, -((offset - 1) // slope) if self.transposed else slope - offset)
-
 
 def read_windows(call: Call, modules: Sequence[ModuleFact]) -> tuple[Window | None, ...]:
     """Read the settings of a layer or an operation that slides a window.
@@ -135,9 +82,9 @@ def read_windows(call: Call, modules: Sequence[ModuleFact]) -> tuple[Window | No
     if stride in (None, ()):
         stride = 1 if "conv" in call.type_name.lower() else kernel
     given = {"kernel": kernel, "stride": stride, **{name: settings.get(name, usual) for name, usual in _USUAL.items()}}
-    flags = {name: bool(settings.get(name)) for name in ("ceil_mode", "transposed")}
     per_dim = {name: _per_dim(value, rank) for name, value in given.items()}
-    return tuple(_build({name: values[axis] for name, values in per_dim.items()} | flags) for axis in range(rank))
+    per_dim["transposed"] = (bool(settings.get("transposed")),) * rank
+    return tuple(_build({name: values[axis] for name, values in per_dim.items()}) for axis in range(rank))
 
 
 def _read_settings(call: Call, modules: Sequence[ModuleFact]) -> Mapping[str, Any]:

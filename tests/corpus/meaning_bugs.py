@@ -154,3 +154,17 @@ class RebuiltInAnotherOrder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.mse_loss(self.rnn(x.transpose(0, 1))[0].reshape(-1, 6), x.reshape(-1, 6))
+
+
+@bug("reshape-swap", ("", "reshape"), (2, 3, 4, 16, 16))
+class FramesTakenForChannels(nn.Module):
+    """A video (B, C, T, H, W) is folded into pictures without its frames put beside the batch first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, t, h, w = x.shape
+        y = self.conv(x.reshape(b * t, c, h, w)).mean((2, 3))
+        return self.head(y.view(b, t, -1).mean(1))

@@ -186,3 +186,15 @@ class LabelsInTheirOrder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         steps = self.rnn(self.emb(x.t()))[0]
         return F.cross_entropy(self.tags(steps).view(-1, 50), x.t().reshape(-1))
+
+
+@clean("reshape-swap", (2, 3, 4, 16, 16))
+class FramesPutBesideTheBatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, t, h, w = x.shape
+        y = self.conv(x.transpose(1, 2).reshape(b * t, c, h, w)).mean((2, 3))
+        return self.head(y.view(b, t, -1).mean(1))

@@ -43,7 +43,8 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
         swap = _find_swap_within(evidence, step)
         if _is_skew(evidence, step):
             continue
-        if step.index in carved and not _folds(evidence, step):
+        frames = before[0] > 1 and after[0] > before[0] and after[0] % before[0] == 0  # (B, C, T, …) as (B·T, C, …)
+        if step.index in carved and (not _folds(evidence, step) or (frames and len(before) == len(after) + 1)):
             yield _write_swap(evidence, step, "at other sizes it cuts across dims", "warning")
             continue
         if swap is None:

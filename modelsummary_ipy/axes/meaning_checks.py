@@ -53,6 +53,8 @@ class Checks:
         #: Where the features were reduced and positions are left: how many features there were, and the operation.
         self._featureless: dict[int, tuple[int, int]] = {}
         self._scale = ScaleChecks(walk)
+        #: What a softmax over positions made of features: the operation, both axes.
+        self._chosen: dict[int, tuple[int, Axis, Axis]] = {}
         self._shrunk: set[int] = set()
         self._batch = BatchChecks(walk, tables)
 
@@ -104,6 +106,8 @@ class Checks:
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""
         for ref in outputs:
+            if ref is not None and ref.number in self._chosen:
+                self._walk.find("classes", *self._chosen[ref.number])
             if ref is not None and ref.number in self._featureless:
                 place = next(axis for axis in self._walk.axes_of(ref) if is_position(axis))
                 self._walk.find("vanished", self._featureless[ref.number][1], place)
@@ -115,8 +119,10 @@ class Checks:
         is_score = first.number in self._scores
         if axis.size == 1 and not is_score and len(axes) > 1:
             self._walk.find("single", index, axis)
+        if is_position(axis) and axes[-1] is not axis and axes[-1].is_feature and not axes[-1].factors[0].half:
+            self._chosen[event.outputs[0].number] = index, axis, axes[-1]
         if event.op in LOG_SOFTMAXES:
-            if is_position(axis) and axes[-1] is not axis and axes[-1].is_feature and not axes[-1].factors[0].half:
+            if event.outputs[0].number in self._chosen:
                 self._walk.find("classes", index, axis, axes[-1])
             return
         self._check_mask(axis, first)
@@ -278,11 +284,21 @@ class Checks:
         """Rows that were flattened of the same axes in another order: the steps of a sample lie on other samples'."""
         for one, other in met:
             orders = [[factor for factor in axis.factors if factor.size > 1] for axis in (one, other)]
-            if len(orders[0]) > 1 and orders[0] != orders[1] and set(orders[0]) == set(orders[1]):
+            is_turned = len(orders[0]) > 1 and orders[0] != orders[1] and set(orders[0]) == set(orders[1])
+            places = {_place_of_batch(axis) for axis in (one, other)}
+            if is_turned or places == {0, -1}:
                 self._walk.find("reordered", index, one, other)
 
     def _is_vector(self, ref: TensorRef, size: int) -> bool:
         return ref.number in self._tables and [length for length in ref.shape if length > 1] == [size]
+
+
+def _place_of_batch(axis: Axis) -> int | None:
+    """Return 0 where the rows of a sample stand behind one another (``repeat_interleave``), -1 where the samples do."""
+    first, last = axis.factors[:1], axis.factors[-1:]
+    if len(axis.factors) < 2 or sum("B" in factor.roots for factor in axis.factors) != 1:
+        return None
+    return 0 if first[0].roots == {"B"} else -1 if last[0].roots == {"B"} else None
 
 
 def _move(place: int | None, event: OpEvent, before: Sequence[int], after: Sequence[int]) -> int | None:

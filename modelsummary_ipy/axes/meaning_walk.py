@@ -239,6 +239,11 @@ class _Op(Op):
     def at_least(self, size: Size, least: Size) -> None:
         """Sizes are those of a trace that came to its end."""
 
+    def repeat(self, size: Size, times: int) -> Size:
+        if isinstance(size, int) or not size.factors or times < 2:
+            return size * times
+        return (self._walk.by_size.get(times) or plain_axis(times)) * size
+
     def value(self, size: Size) -> int:
         return value_of(size)
 

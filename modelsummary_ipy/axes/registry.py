@@ -103,6 +103,10 @@ class Op(ABC):
         """Return the axes asked for, of the same elements in the same order; -1 is what is left of them."""
 
     @abstractmethod
+    def repeat(self, size: Size, times: int) -> Size:
+        """Return the axis of so many copies of another, one behind the other."""
+
+    @abstractmethod
     def value(self, size: Size) -> int:
         """Return what a size was in the trace."""
 

@@ -332,6 +332,9 @@ class _Op(Op):
     def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
         return divide_sizes(self, data, wanted)
 
+    def repeat(self, size: Size, times: int) -> Size:
+        return size * times
+
     def value(self, size: Size) -> int:
         return size if isinstance(size, int) else int(self._walk._integers.values(size)[0])  # as above
 

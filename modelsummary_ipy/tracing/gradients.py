@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.tracing.tensor_leaves import find_leaves
@@ -23,12 +24,12 @@ def find_trained_params(
         param_of: Index of a parameter by ``id``.
 
     Returns:
-        Their indices; ``None`` where nothing was recorded for a backward, or a part of the graph is hidden.
+        Their indices; ``None`` under ``no_grad``, or where a part of the graph is hidden.
     """
     kept = [value for module in modules for value in vars(module).values() if isinstance(value, (Tensor, list, dict))]
     roots = [tensor.grad_fn for value in (output, *kept) for _, tensor in find_leaves(value)]
     todo = [node for node in roots if node is not None]
-    if not any(tensor.grad_fn is not None for _, tensor in find_leaves(output)):
+    if not torch.is_grad_enabled():
         return None
     seen = set(todo)
     found: set[int] = set()

@@ -227,3 +227,120 @@ class LayerWithoutAName(nn.Module):
         h = self.fc(x)
         self.mix(h)
         return torch.relu(h)
+
+
+@bug("wrong-axis", ("", "add"), [(4, 16), (4, 3, 16)])
+class RepeatedInAnotherOrder(Mlp):
+    def forward(self, x: Tensor, choices: Tensor) -> Tensor:
+        return self.out(self.a(x).repeat(choices.size(1), 1) + choices.flatten(0, 1))
+
+
+@bug("reshape-swap", ("", "view"), (2, 10, 16))
+class HeadsFoldedByView(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        q, k = (layer(x).view(x.size(0) * 4, x.size(1), 4) for layer in (self.a, self.b))
+        return (torch.bmm(q, k.transpose(1, 2)).softmax(-1) @ k).view(x.shape)
+
+
+@bug("wrong-axis", ("", "softmax"), (4, 9, 16), severity="note")
+class ClassesOfTheSteps(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.softmax(self.out(F.relu(self.a(x))), dim=1)
+
+
+# --- what a layer is given
+
+
+@bug("swapped-roles", ("rnn", "GRU"), (4, 6, 50))
+class ChannelsForSteps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.rnn = nn.Conv1d(6, 32, 3, padding=1), nn.GRU(50, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(F.relu(self.conv(x)))[0][:, -1]
+
+
+@bug("swapped-roles", ("encoder", "TransformerEncoderLayer"), (2, 3, 16, 16))
+class ChannelsAttendToChannels(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 32, 3, 2, 1)
+        self.encoder = nn.TransformerEncoderLayer(64, 4, 64, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(self.conv(x).flatten(2)).mean(2)
+
+
+@bug("swapped-roles", ("decoder", "LSTM"), [(4, 9, 16), (4, 6, 16)])
+class StatesInTheWrongOrder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = (nn.LSTM(16, 16, batch_first=True) for _ in range(2))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        _, (h, c) = self.encoder(x)
+        return self.decoder(y, (c, h))[0]
+
+
+@bug("swapped-roles", ("", "getitem"), (4, 9, 16), severity="note")
+class LastStepOfBothDirections(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(16, 8, bidirectional=True, batch_first=True), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x)[0][:, -1])
+
+
+@bug("lasting-dropout", ("", "dropout"), (4, 16))
+class DropoutByDefault(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.dropout(F.relu(self.a(x)), 0.5))
+
+
+@bug("lasting-dropout", ("(Dropout)", "Dropout"), (4, 16))
+class DropoutMadeInTheForward(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(nn.Dropout(0.5)(F.relu(self.a(x))))
+
+
+@bug("wrong-activation", ("", "log"), [(4, 16), CLASSES])
+class LogarithmOfLogits(Mlp):
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        return F.nll_loss(torch.log(self.out(F.relu(self.a(x)))), target)
+
+
+@bug("no-gradient", ("", "detach"), (4, 16))
+class DetachedOutput(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.relu(self.a(x))).detach()
+
+
+@bug("unread-result", ("", "IgnoresTheMemory"), [(4, 9, 16), (4, 7, 16)], severity="note")
+class IgnoresTheMemory(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        return self.attention(x, x, x)[0]
+
+
+class Table(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(50, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table[: x.size(1)]
+
+
+@bug("unused-layer", ("positions", "Table"), (4, 9, 16))
+class ForgottenPositions(Mlp):
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = Table()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.relu(self.a(x)))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import Size
 from tests.corpus import clean
-from tests.corpus.training_bugs import CLASSES, Mlp
+from tests.corpus.training_bugs import CLASSES, Mlp, Table
 
 # --- activations and losses
 
@@ -246,3 +246,76 @@ class ChangedInPlace(nn.Module):
         h.clamp_(max=6.0)
         self.seen.append(h.mean())
         return h
+
+
+@clean("batch-mixed", [(4, 16), (4, 3, 16)])
+class RepeatedInTheSameOrder(Mlp):
+    def forward(self, x: Tensor, choices: Tensor) -> Tensor:
+        return self.out(self.a(x).repeat_interleave(choices.size(1), 0) + choices.flatten(0, 1))
+
+
+@clean("batch-mixed", (4, 16))
+class TwoViewsBehindOneAnother(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.relu(self.a(torch.cat([x, x.flip(1)])) + self.b(x.repeat(2, 1)))).view(2, *x.shape[:1], 5)
+
+
+@clean("swapped-roles", (2, 24, 7))
+class VariatesAsTokens(nn.Module):
+    """Each of the seven series is a token: its 24 steps are embedded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.back = nn.Linear(24, 32), nn.Linear(32, 24)
+        self.encoder = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.back(self.encoder(self.embed(x.transpose(1, 2)))).transpose(1, 2)
+
+
+@clean("swapped-roles", (2, 1, 32, 64))
+class ColumnsAsSteps(nn.Module):
+    """Text is read by columns: the channels of a column with its height are its features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.rnn = nn.Conv2d(1, 8, 3, 2, 1), nn.GRU(8 * 16, 16, bidirectional=True, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(F.relu(self.conv(x)).permute(0, 3, 1, 2).flatten(2))[0]
+
+
+@clean("swapped-roles", [(4, 9, 16), (4, 6, 16)])
+class StatesHandedOn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = (nn.LSTM(16, 16, batch_first=True) for _ in range(2))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.decoder(y, self.encoder(x)[1])[0]
+
+
+@clean("lasting-dropout", (4, 16))
+class MonteCarloDropout(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.dropout(F.relu(self.a(x)), p=0.1, training=True)
+        return self.out(F.dropout(h, 0.5, self.training))
+
+
+@clean("wrong-activation", (4, 16))
+class LogarithmOfWhatIsPositive(Mlp):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.log(F.softplus(self.out(F.relu(self.a(x)))) + 1e-6)
+
+
+@clean("unused-layer", (4, 9, 16))
+class TableForAnotherMethod(Mlp):
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = Table()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.relu(self.a(x)))
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self.positions(x)

@@ -131,7 +131,7 @@ def repeat(op: Op) -> Sequence[Axes]:
     """Repeat every axis so many times."""
     data, times = op.axes("self"), op.sizes("repeats")
     data = [1] * (len(times) - len(data)) + data
-    return [[size * count for size, count in zip(data, times, strict=True)]]
+    return [[op.repeat(size, count) for size, count in zip(data, times, strict=True)]]
 
 
 @entry("embedding")

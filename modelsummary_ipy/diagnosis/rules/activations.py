@@ -66,7 +66,8 @@ def find_wrong_activations(evidence: Evidence) -> Iterator[Flag]:
     """Find a loss that is fed what it makes itself, or not what it needs, and an activation that comes twice.
 
     Finds ``softmax`` before ``cross_entropy``, ``sigmoid`` before ``binary_cross_entropy_with_logits``, logits in
-    ``nll_loss``, a softmax of a softmax, a mask of -inf behind the softmax. ``log_softmax`` before ``cross_entropy`` is
+    ``nll_loss``, a softmax of a softmax, a mask of -inf behind the softmax, a
+    logarithm of logits. ``log_softmax`` before ``cross_entropy`` is
     a note: it changes nothing. Leaves alone softmaxes along other dims (Sinkhorn), and masks before a ``topk``.
     """
     inside: set[int] = set()
@@ -78,6 +79,15 @@ def find_wrong_activations(evidence: Evidence) -> Iterator[Flag]:
             yield from _check_twice(evidence, step)
         elif step.type_name.rstrip("_") == "masked_fill":
             yield from _check_late_mask(evidence, step)
+        elif step.type_name in ("log", "log_", "log2", "log10") and step.input_links:
+            maker = find_maker(evidence, step.input_links[0], PASSING)
+            if maker is not None and is_weighted(maker):
+                shape = step.inputs[0].shape
+                message = f"{step.type_name} of {write_size(shape)} that {maker.path or maker.type_name} made:"
+                message += " what is below 0 becomes nan"
+                yield evidence.flag("wrong-activation", "warning", step, message, "a softmax before it, or log_softmax",
+                    "log", shape=shape,
+                )  # fmt: skip
 
 
 def find_maker(evidence: Evidence, link: Link | None, passing: frozenset[str]) -> Call | None:

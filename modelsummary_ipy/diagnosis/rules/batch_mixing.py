@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.call_arguments import argument
+from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import (
@@ -199,14 +199,18 @@ def _write_pair(evidence: Evidence, step: Call, longer: int, shorter: int, sever
         f"{write_size(padded)}, so its batch of {evidence.batch} is in dim {against}, not in dim 0: "
         f"{write_size(step.outputs[0].shape)}"
     )
-    fix = (
-        "squeeze(-1) on the longer one"
-        if one[-1] == 1 and len(one) == 2
-        else f"unsqueeze({len(two)}) on the shorter one"
-    )
+    fix = "squeeze(-1) on the longer one" if one[-1] == 1 and len(one) == 2 else _write_unsqueeze(one, two)
     return evidence.flag("batch-broadcast", severity, step, message, f"{fix} aligns the samples",
         before=one, other=two, after=step.outputs[0].shape, dim=against, batch=evidence.batch,
     )  # fmt: skip
+
+
+def _write_unsqueeze(one: Size, two: Size) -> str:
+    """Put dims of 1 behind the batch of the shorter one where its features are last, else behind its last dim."""
+    more = len(one) - len(two)
+    place = 1 if len(two) == 1 or one[-1] == two[-1] else len(two)
+    index = ", ".join([":"] * place + ["None"] * more + ([":"] * (len(two) - place)))
+    return f"unsqueeze({place}) on the shorter one" if more == 1 else f"[{index}] on the shorter one"
 
 
 RULES = {"softmax-over-batch": find_softmaxes_over_batch, "batch-broadcast": find_paired_batches}

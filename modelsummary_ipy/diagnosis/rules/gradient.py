@@ -15,6 +15,7 @@ __all__ = ["RULES", "find_cut_gradients"]
 _DETACHED = frozenset({"detach", "detach_", "data", "tensor"})
 _CHOICES = frozenset({"argmax", "argmin", "topk", "sort", "argsort", "max", "min", "multinomial", "bucketize"})
 _FLAT = frozenset({"round", "floor", "ceil", "trunc", "sign", "heaviside"})
+_COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
 #: Names of networks that follow another one, or stay as they are.
 _FOLLOWERS = ("teacher", "target", "momentum", "ema", "frozen", "pretrained", "reference", "old")
 
@@ -24,11 +25,12 @@ def find_cut_gradients(evidence: Evidence) -> Iterator[Flag]:
 
     Finds an ``argmax``, a comparison or a rounding in the path, a forgotten ``detach()`` or ``torch.no_grad()``. Leaves
     alone frozen parameters, models in eval mode, straight-through estimators, and what is kept for a loss. A note where
-    it may be meant: under ``no_grad``, of a network with a trained twin (a teacher), of a codebook.
+    it may be meant: under ``no_grad``, of a network with a trained twin (a teacher), of a codebook, of a
+    comparison of two tensors (a mask of lengths).
     """
     trace = evidence.story.trace
     trained = trace.trained
-    if not trained or trace.failure is not None or trace.method != "forward" or not trace.modules[0].training:
+    if trained is None or trace.failure is not None or trace.method != "forward" or not trace.modules[0].training:
         return
     cut = {index for index in evidence.touched if _is_to_train(evidence, index)} - trained
     if not cut:
@@ -91,6 +93,7 @@ def _write_cut(evidence: Evidence, end: Call, params: set[int]) -> Flag | None:
     names = {name for index in params for name in evidence.params[index].names}
     may_follow = any(part in name.lower() for name in names for part in _FOLLOWERS) or _has_twin(evidence, params)
     may_follow = may_follow or _is_looked_up(evidence, cause)  # a codebook that follows averages
+    may_follow = may_follow or (cause.type_name in _COMPARISONS and len(cause.inputs) > 1)  # positions below a length
     severity: Severity = "note" if may_follow or not cause.grad else "warning"
     how = f"{cause.type_name} lets none through" if cause.grad else "it runs under torch.no_grad()"
     fix = "freeze them with requires_grad_(False), if that is meant"

@@ -122,7 +122,7 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     "reordered": _Wording(
         "wrong-axis", "warning",
         "{op} lays the rows {0} on the rows {1}, in {all}: they were flattened in another order",
-        "transpose one of them before it is flattened",
+        "transpose one of them before it is flattened; repeat_interleave(k, 0) for repeat(k, 1)",
     ),
     "coincident": _Wording(
         "wrong-axis", "warning",

@@ -44,7 +44,9 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
         if _is_skew(evidence, step):
             continue
         frames = before[0] > 1 and after[0] > before[0] and after[0] % before[0] == 0  # (B, C, T, …) as (B·T, C, …)
-        if step.index in carved and (not _folds(evidence, step) or (frames and len(before) == len(after) + 1)):
+        is_undone = len(before) == len(after) > 2  # heads folded into the batch
+        frames = frames and len(before) == len(after) + 1
+        if step.index in carved and (is_undone or frames or not _folds(evidence, step)):
             yield _write_swap(evidence, step, "at other sizes it cuts across dims", "warning")
             continue
         if swap is None:

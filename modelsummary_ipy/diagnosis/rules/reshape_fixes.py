@@ -27,7 +27,7 @@ def write_reshape_fix(before: Size, after: Size) -> str:
         moved = [dim for dim in range(len(before)) if before[dim] != after[dim]]
         if len(moved) == 2 and before[moved[0]] == after[moved[1]]:
             return f"transpose({moved[0]}, {moved[1]})"
-        order = [after.index(size) for size in before] if len(set(before)) == len(before) else []
+        order = [after.index(size) for size in before] if sorted(before) == sorted(set(after)) else []
         if sorted(order) == list(range(len(before))):
             return f"permute({', '.join(str(before.index(size)) for size in after)})"
     if len(before) > len(after):

@@ -57,23 +57,24 @@ def find_layers_on_tokens(evidence: Evidence) -> Iterator[Flag]:
     features. Leaves alone signals ``(B, C, L)``: what a convolution made, or a transpose.
     """
     for step in evidence.flow.steps:
-        if not step.inputs or len(step.inputs[0].shape) != 3:
+        if not step.inputs or len(step.inputs[0].shape) not in (3, 4):
             continue
         shape = step.inputs[0].shape
         maker = _find_maker_of_last(evidence, step)
         if maker is None or shape[1] == 1:
             continue
-        where = f"{write_size(shape)}, whose last dim is the {shape[2]} features of {maker.path or maker.type_name}"
-        if _DROPOUTS.get(step.type_name, 0):
+        if len(shape) == 4 and "2d" not in step.type_name:
+            continue
+        where = f"{write_size(shape)}, whose last dim is the {shape[-1]} features of {maker.path or maker.type_name}"
+        if _DROPOUTS.get(step.type_name, 0) and len(shape) == 3:
             message = f"{step.type_name} on {where}: it drops whole entries of dim 1, tokens and not features"
             yield evidence.flag("layer-rank", "warning", step, message, "nn.Dropout drops single numbers", "dropout",
                 shape=shape,
             )  # fmt: skip
-        elif step.type_name in _POOLS and "1d" in step.type_name:
+        elif step.type_name in _POOLS and f"{len(shape) - 2}d" in step.type_name:
             message = f"{step.type_name} on {where}: it pools the features, not the {shape[1]} entries of dim 1"
-            yield evidence.flag("layer-rank", "note", step, message, "transpose(1, 2) before it, or mean(1)", "pool",
-                shape=shape,
-            )  # fmt: skip
+            fix = "move the features to dim 1 before it, or mean(1)"
+            yield evidence.flag("layer-rank", "note", step, message, fix, "pool", shape=shape)
 
 
 def _find_maker_of_last(evidence: Evidence, step: Call) -> Call | None:

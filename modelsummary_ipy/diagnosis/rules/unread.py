@@ -9,7 +9,7 @@ from modelsummary_ipy.diagnosis.failures.statements import parse_file
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call, Source
+from modelsummary_ipy.records.trace import Call, Link, Source
 
 __all__ = ["RULES", "find_unread_results"]
 
@@ -18,8 +18,8 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
     """Find the result of a layer that the next line overwrites, or that has no name, and a sum of a tensor with itself.
 
     Finds ``h = self.a(x)`` before ``h = self.b(x)``, a line ``x.view(-1, 400)`` alone, ``out + out`` beside an
-    ``identity`` that no line reads. Leaves alone what a line reads in a branch that was not taken, what is kept in an
-    attribute, names of ``_``.
+    ``identity`` that no line reads; as a note an input that nothing reads. Leaves alone what a line reads in a branch
+    that was not taken, what is kept in an attribute, names of ``_``.
     """
     trace = evidence.story.trace
     if trace.failure is not None or not evidence.calls:
@@ -44,10 +44,24 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
         elif step.type_name in ("add", "add_") and len(step.input_links) == 2 and _is_of_itself(step):
             name = _find_unread_alias(step.source)
             if name:
-                message = f"a tensor of {step.inputs[0].shape} is added to itself, and no line reads {name}"
+                message = f"a tensor of {write_size(step.inputs[0].shape)} is added to itself, and no line reads {name}"
                 yield evidence.flag("unread-result", "warning", step, message, f"add {name} instead", "itself",
                     shape=step.inputs[0].shape,
                 )  # fmt: skip
+    yield from _find_unread_inputs(evidence)
+
+
+def _find_unread_inputs(evidence: Evidence) -> Iterator[Flag]:
+    """A note on the model for every tensor of numbers that nothing reads, beside others that are read."""
+    root = evidence.calls[0]
+    read = {link.leaf for call in evidence.calls[1:] for link in call.input_links if link is not None and link.call < 0}
+    for leaf, fact in enumerate(evidence.inputs):
+        is_given = "float" in fact.spec.dtype and len(fact.spec.shape) > 1 and leaf not in read and read
+        if is_given and Link(-1, leaf) not in root.output_links:
+            message = f"nothing reads input {fact.spec.name or leaf} of {write_size(fact.spec.shape)}"
+            yield evidence.flag("unread-result", "note", root, message, "read it, or leave it out", "input",
+                shape=fact.spec.shape,
+            )  # fmt: skip
 
 
 def _trains(evidence: Evidence, step: Call) -> bool:

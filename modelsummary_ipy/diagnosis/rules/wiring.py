@@ -120,10 +120,10 @@ def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
     that was left out; else a note: a branch not taken, a method not called. Leaves alone frozen teachers, weights used
     by hand (``F.linear(x, self.fc.weight)``), tied weights, single parameters (mask tokens), poolers.
     """
-    story = evidence.story
-    trace = story.trace
+    trace = evidence.story.trace
     if trace.failure is not None or trace.engine == "static" or trace.starts_threads or not evidence.calls:
         return
+    yield from _find_unused_tables(evidence)
     rows = _first_rows(evidence)
     for fact in _unused(evidence):
         row = rows.get(fact.index)
@@ -138,6 +138,28 @@ def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             "unused-layer", severity, row.index, row.path, message, "", "unused-layer", {"num_params": count}
         )  # fmt: skip
+
+
+def _find_unused_tables(evidence: Evidence) -> Iterator[Flag]:
+    """Find a module of the user's that holds buffers and no parameters, and that no line of the forward mentions.
+
+    Finds a positional encoding that was forgotten. Leaves alone torch's modules, and what other methods use.
+    """
+    rows = _first_rows(evidence)
+    for fact in evidence.modules:
+        row = rows.get(fact.index)
+        if not fact.paths or not fact.index or fact.type_module.startswith("torch.") or not fact.params or row is None:
+            continue
+        if any(evidence.params[index].kind == "parameter" for index in fact.params) or fact.children:
+            continue
+        owner, name = evidence.owner_of(fact)
+        if evidence.first_call_in(fact.index) is not None or set(fact.params) & evidence.touched or owner is None:
+            continue
+        is_forgotten = owner.reads is not None and name not in owner.reads | owner.reads_elsewhere
+        if is_forgotten and fact.training and evidence.first_call_of(owner.index) is not None:
+            count = sum(evidence.params[index].num for index in fact.params)
+            message = f"its {count:,} numbers were not used: {_explain_unused(owner, name)}"
+            yield Flag("unused-layer", "warning", row.index, row.path, message, "", "table", {"num_params": 0})
 
 
 def _unused(evidence: Evidence) -> Iterator[ModuleFact]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.fake.backward_layouts import find_format
 from modelsummary_ipy.fake.evident_layouts import Layout, write_down
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
 from modelsummary_ipy.fake.optimizer_ops import run_in_step
@@ -195,13 +196,24 @@ class FastFakeMode(FakeMode):
         meta = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
         return build_fake(self, meta, value.fake_device)
 
+    def _lay_out(self, func: Any, args: Sequence[Any], output: Any) -> Any:
+        """Lay the first result out as torch's kernels do, where its fakes do not."""
+        first, *rest = output if isinstance(output, tuple) else (output,)
+        found = find_format(func, args, first)
+        if found is None:
+            return output
+        with disable_dispatch():
+            meta = torch.empty(first.shape, dtype=first.dtype, device="meta", memory_format=found)
+        made = build_fake(self, meta, first.fake_device)
+        return (made, *rest) if isinstance(output, tuple) else made
+
     def _dispatch_whole(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         self._inside = True
         try:
             dtype, others = _NARROW.get(func, (None, ()))
             if dtype is not None and args[0].dtype in others:
                 return self._dispatch_as(dtype, func, types, args, kwargs)
-            return self.dispatch(func, types, args, kwargs)
+            return self._lay_out(func, args, self.dispatch(func, types, args, kwargs))
         finally:
             self._inside = False
 

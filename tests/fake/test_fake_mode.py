@@ -521,3 +521,33 @@ def test_a_grouped_product_that_fails_for_real_fails_as_a_fake(rows: int, column
     refused = pytest.raises((RuntimeError, TypeError), match=r"contraction|stride|message must be a callable")
     with make_fake_mode() as mode, refused:
         torch._grouped_mm(make_fake(left, mode), make_fake(right, mode), make_fake(ends, mode))
+
+
+# -- layouts of gradients ---------------------------------------------------------------------------------------------
+
+ATEN = torch.ops.aten
+#: Gradient and input as ``(B, C, H, W)``, each contiguous or channels last; the gradient of a norm, or of log_softmax.
+BACKWARDS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "layer norm": lambda grad, x: ATEN.native_layer_norm_backward(
+        grad, x, [4], x[..., :1], x[..., :1], None, None, [True, False, False]
+    ),
+    "group norm": lambda grad, x: ATEN.native_group_norm_backward(
+        grad, x, x[:, :2, 0, 0].contiguous(), x[:, :2, 0, 0].contiguous(), None, 2, 8, 16, 2, [True, False, False]
+    ),
+    "batch norm": lambda grad, x: ATEN.native_batch_norm_backward(
+        grad, x, *[x[0, :, 0, 0].contiguous()] * 5, True, 1e-5, [True, True, True]
+    ),
+    "log softmax": lambda grad, x: ATEN._log_softmax_backward_data(grad, x, -1, torch.float32),
+}
+
+
+@pytest.mark.parametrize("formats", [(a, b) for a in (LAST, torch.contiguous_format) for b in (LAST, None)])
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_a_gradient_lies_as_the_kernel_lays_it_out(name: str, formats: tuple[Any, Any]) -> None:
+    grad, x = (torch.randn(2, 8, 4, 4).to(memory_format=each or torch.contiguous_format) for each in formats)
+    run = BACKWARDS[name]
+    real = run(grad, x)
+    with make_fake_mode() as mode:
+        fake = run(*(make_fake(each, mode) for each in (grad, x)))
+    first, ours = (each[0] if isinstance(each, tuple) else each for each in (real, fake))
+    assert ours.stride() == first.stride()

@@ -417,6 +417,16 @@ def test_to_run_is_in_the_precision_of_the_step_and_never_more_than_to_train(nam
         assert (memory.inference_bytes or 0) <= (memory.training_bytes or 0), precision
 
 
+def pool_positions(model: Any, x: Tensor) -> Tensor:
+    return F.adaptive_avg_pool1d(model.norm(model.first(model.before(x))).transpose(1, 2), 1)
+
+
+def test_gradients_of_a_norm_lie_as_its_kernel_lays_them_out() -> None:
+    layers = {"before": nn.Linear(8, 16), "first": nn.Linear(16, 32), "norm": nn.LayerNorm(32)}
+    model, args = Does(pool_positions, **layers), (torch.randn(2, 6, 8),)
+    assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
+
+
 @pytest.mark.parametrize("settings", [{"num_layers": 2, "bidirectional": True}, {"dropout": 0.1, "num_layers": 2}, {}])
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_an_lstm_takes_what_a_real_one_takes_its_workspace_too(settings: dict[str, Any], mode: str) -> None:

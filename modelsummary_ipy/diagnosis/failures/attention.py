@@ -223,7 +223,10 @@ class _Heads:
             )
             fix = NOTHING
             if self.query.shape[steps] == self.key.shape[steps]:
+                outer = self._find_outermost()
                 fix = self._write(batch_first=not self.batch_first)
+                if outer != self.call.path:
+                    fix = set_everywhere(outer, "batch_first", value=not self.batch_first)
             return Diagnosis(reason, f"one batch, {write_shape(self.query.shape)}", fix, () if fix else RESHAPE)
         if self.key.shape[steps] != self.value.shape[steps]:
             reason = f"{self.key.shape[steps]} keys and {self.value.shape[steps]} values: each key needs one value"

@@ -36,11 +36,11 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
-from modelsummary_ipy.diagnosis.failures.setters import find_conditions, list_tests
+from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, RECURRENTS, SIZED_FACTORIES
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import ModuleFact
 
 __all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
@@ -221,9 +221,24 @@ def _explain_residual(
     fix = set_value(passed, layer) if passed else set_value(path, layer) + fix_operand(ctx, place, "self.shortcut({})")
     for other in [] if passed else _list_alike(ctx):  # they run the same line
         fix = set_value(f"{other}.shortcut", "nn.Identity()") + fix
-    options = [option for option in (_skip_nothing(ctx), fix) if option]
+    narrowed = _narrow(ctx, main, skip.shape[axes[0]], axes[0]) if len(axes) == 1 else NOTHING
+    options = [option for option in (_skip_nothing(ctx), fix, narrowed) if option]
     first = options[0] if options else NOTHING
     return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", first, others=tuple(options[1:]))
+
+
+def _narrow(ctx: FailureContext, main: Operand, size: int, axis: int) -> Candidate:
+    """Let the bypassed layers end as they began, in every block that is made alike."""
+    fix = fix_giver(ctx, main, size, axis)
+    edit = fix.edits[0] if fix else None
+    if not isinstance(edit, LayerEdit) or ctx.fact is None or not edit.path.startswith(f"{ctx.fact.path}."):
+        return fix
+    inner, giver = edit.path[len(ctx.fact.path) :], find_module(ctx.trace, edit.path)
+    for path in _list_alike(ctx):
+        other = find_module(ctx.trace, path + inner)
+        if giver is not None and other is not None and other.settings == giver.settings:
+            fix = fix + set_value(path + inner, edit.code)
+    return fix
 
 
 def _skip_nothing(ctx: FailureContext) -> Candidate:
@@ -351,7 +366,12 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
             reason += f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"
             mapped = fix_operand(ctx, at, f"{{}}.unflatten(1, ({channels}, *{{{other}}}.shape[2:]))")
             return Diagnosis(reason, "tensors of the same rank", mapped, others=(fix,))
-        return Diagnosis(f"{reason}: a vector is repeated over the positions first", "tensors of the same rank", fix)
+        axes = tuple(range(2, big.rank)) if big.rank > 3 else 2
+        pooled = fix_operand(ctx, other, f"{{}}.mean({axes})")
+        return Diagnosis(
+            f"{reason}: a vector is repeated over the positions first, or the feature map pooled",
+            "tensors of the same rank", fix, others=(pooled,),
+        )  # fmt: skip
     return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
 
 

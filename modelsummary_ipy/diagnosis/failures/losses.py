@@ -6,7 +6,8 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagno
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
+from modelsummary_ipy.diagnosis.torch_names import LOSSES
 from modelsummary_ipy.records.fixes import Candidate
 
 __all__ = ["explain_loss"]
@@ -27,6 +28,8 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
         return None
     name = _FUNCTIONS.get(ctx.call.type_name, ctx.call.type_name)
     x, y = ctx.data[0], ctx.data[1]
+    if name in LOSSES and (flat := _explain_flat(ctx, name, x, y)) is not None:
+        return flat
     if name in _OF_CLASSES:
         return _explain_classes(ctx, name, x, y)
     if name in _BINARY and x.rank == y.rank > 2 and (found := explain_grid(ctx, (x, y))) is not None:
@@ -42,6 +45,16 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
             f"{name} reads {write_shape(x.shape)} as [steps, batch, classes]: it has the batch of {x.shape[0]} first"
         )
         return Diagnosis(reason, "[steps, batch, classes]", fix_argument(ctx, "{}.transpose(0, 1)"))
+    return None
+
+
+def _explain_flat(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis | None:
+    """One of prediction and target is flattened and the other is not."""
+    for position, (one, other) in enumerate(((x, y), (y, x))):
+        if one.rank > 2 == other.rank and one.numel == other.numel and one.shape[0] == other.shape[0]:
+            reason = f"{name} compares numbers one to one: {write_shape(x.shape)} against {write_shape(y.shape)}"
+            reason += f", and {write_product(one.shape[1:])}"
+            return Diagnosis(reason, "equal shapes", fix_argument(ctx, "{}.flatten(1)", position=position))
     return None
 
 

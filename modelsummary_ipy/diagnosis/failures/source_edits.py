@@ -211,9 +211,16 @@ def _find_operation(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr],
     return found
 
 
+def _find_one(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr], ast.Call | None]]:
+    """Find an operation; of several those of tensors alone, for a number beside one can't be what failed."""
+    found = _find_operation(line, name)
+    tensors = [item for item in found if not any(isinstance(operand, ast.Constant) for operand in item[1])]
+    return tensors if len(found) > 1 and len(tensors) == 1 else found
+
+
 def find_operands(line: str, name: str) -> list[str]:
     """Return the operands of an operation as the line writes them: ``["up", "skip"]``; empty if that is not clear."""
-    found = _find_operation(line, name)
+    found = _find_one(line, name)
     return [_text(line, operand) for operand in found[0][1]] if len(found) == 1 else []
 
 
@@ -246,7 +253,7 @@ def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[
     Returns:
         The line; ``""`` if the operation is not there, or more than once.
     """
-    found = _find_operation(line, name)
+    found = _find_one(line, name)
     if len(found) != 1:
         return ""
     node, operands, _ = found[0]

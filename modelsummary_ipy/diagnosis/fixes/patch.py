@@ -48,7 +48,7 @@ def write_patch(trace: Trace, edits: Sequence[Edit]) -> tuple[str, str] | None:
             lines.append(edit)
         else:
             return None
-    merged = _merge(lines)
+    merged = _merge(list(dict.fromkeys(lines)))  # alike modules are of one line
     if merged is None:
         return None
     names = {

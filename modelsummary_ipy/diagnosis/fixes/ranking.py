@@ -10,6 +10,9 @@ from modelsummary_ipy.records.fixes import LineEdit, Trial, Verdict
 
 __all__ = ["is_plain", "rank"]
 
+#: More changes than so many are counted.
+_MANY = 3
+
 Rank = tuple[float, ...]
 
 
@@ -23,6 +26,7 @@ def rank(ctx: FailureContext, trial: Trial, verdict: Verdict) -> Rank:
         _is_odd_output(trial),
         _num_fixed_sizes(ctx, trial),
         _repeats_a_call(ctx, trial),
+        max(len(candidate.edits) - _MANY, 0),
         candidate.rank,
         _count_other_dims(ctx, trial),
     )

@@ -17,7 +17,7 @@ from modelsummary_ipy.inputs.signature import list_positional, read_signature
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 
-__all__ = ["list_candidates", "read_example", "read_parameters"]
+__all__ = ["COUNTED", "list_candidates", "read_example", "read_parameters"]
 
 #: Batch of a made-up input: at 1 a ``squeeze`` may bite that bites at no other, and batch norms refuse to train.
 _B = 2
@@ -31,7 +31,8 @@ _MOST = 48  # how many candidates are offered at the most
 
 #: Attributes that hold the size of the image that a layer is for.
 _PICTURES = ("img_size", "image_size", "input_size", "input_resolution", "resolution")
-_COUNTED = ("ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx")
+#: Last words of parameter names whose tensors count or point at something.
+COUNTED = ("ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx")
 _STEPS = ("t", "time", "times", "timestep", "timesteps", "step", "steps", "sigma", "noise_level")
 _MASKS = ("mask", "masks", "attention_mask", "padding_mask")
 
@@ -151,7 +152,7 @@ def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:
     """List sizes for a parameter whose name is known; the size at hand for any other."""
     if found := _list_of_denoiser(name, hints):
         return [*found, size] if name in _LATENTS else found
-    if name.rpartition("_")[2] in _COUNTED:
+    if name.rpartition("_")[2] in COUNTED:
         return [Size((_B, _T), dtype="int64")]
     width = hints.get("image_size", hints.get("crop_size"))
     if name.startswith("pixel_values") and width:
@@ -204,7 +205,7 @@ def _list_choices(name: str, size: Size, sizes: list[Size], hints: Mapping[str, 
         return [Size(size.shape[:2]), size]
     if name.lower() == "edge_index":
         return [Size((2, _T), dtype="int64")]
-    if last in _COUNTED:
+    if last in COUNTED:
         return [Size((_B, _T), dtype="int64"), Size((_B,), dtype="int64")]
     known = _list_known(name, size, hints)
     if first or known != [size]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.inputs.infer import COUNTED
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.isolation.shadow import Shadow
@@ -22,11 +23,6 @@ from modelsummary_ipy.tracing.tracer import Prepared
 
 __all__ = ["correct_dtypes", "find_ranges", "guess_dtypes", "prepare_inputs"]
 
-#: Ends of parameter names whose tensors count or point at something.
-_INTEGER_NAMES = (
-    "ids", "id", "tokens", "token", "labels", "label", "targets", "indices", "index", "idx", "edge_index",
-    "offsets",
-)  # fmt: skip
 _MASK_NAMES = ("attention_mask", "padding_mask")
 _LENGTH_NAMES = ("len", "lens", "length", "lengths")
 _LOOKUPS = names_of("embedding", "embedding bag") | {"one_hot"}
@@ -67,7 +63,7 @@ def guess_dtypes(request: TraceRequest) -> TraceRequest:
     for name, size in list_sizes(request):
         if size.dtype is not None:
             guesses.append(str(size.dtype).removeprefix("torch."))
-        elif name in _MASK_NAMES or name.rpartition("_")[2] in (*_INTEGER_NAMES, *_LENGTH_NAMES):
+        elif name in _MASK_NAMES or name.rpartition("_")[2] in (*COUNTED, "offsets", *_LENGTH_NAMES):
             guesses.append("int64")
         else:
             guesses.append(default)

@@ -55,7 +55,8 @@ pytestmark = [
 
 
 def write(case: Marked, which: int) -> str:
-    return IMPORTS + re.sub(r"<<(.*?)\|\|(.*?)>>", lambda found: found[which], case.text, flags=re.S)
+    imports = IMPORTS.replace("import torch.nn.functional as F\n", "") if "nn.functional" in case.text else IMPORTS
+    return imports + re.sub(r"<<(.*?)\|\|(.*?)>>", lambda found: found[which], case.text, flags=re.S)
 
 
 def make(text: str, name: str) -> nn.Module:
@@ -123,6 +124,9 @@ BEST = {
     "transformer_src_not_batch_first_memory": "self.dec.batch_first = True",
     "aux_features_4d": "return self.head(torch.cat([f.mean((2, 3)), aux], dim=1))",
     "cell_wrong_axis": "h = self.cell(x[:, t], h)",
+    "no_functional_imported": (
+        "return self.out(torch.cat([a, nn.functional.interpolate(b, size=a.shape[2:])], dim=1))"
+    ),
     "two_tower_concat_dim": "x = torch.cat([self.user(u), self.item(i)], dim=1)",
     "squeeze_drops_batch_head": "x = self.f(x).flatten(1)",
     "shufflenet_view": "self.groups = 4",

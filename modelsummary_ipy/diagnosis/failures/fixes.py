@@ -18,7 +18,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     splice_argument,
     wrap_argument,
 )
-from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loop_names, find_parameters
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loop_names, find_parameters, use_imports
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
@@ -157,7 +157,8 @@ def name_size(ctx: FailureContext, x: Operand, axis: int) -> str:
 
 def fix_line(ctx: FailureContext, line: str) -> Candidate:
     """Write the failing statement anew; nothing if it stays as it is."""
-    found, line = ctx.statement, drop_undone(line)
+    found = ctx.statement
+    line = drop_undone(line if found is None else use_imports(found.filename, line))
     if not line or line == ctx.line:
         return NOTHING
     edits = () if found is None else (LineEdit(found.filename, found.first, found.last, line),)
@@ -372,5 +373,6 @@ def place_line(ctx: FailureContext, call: Call, line: str) -> Candidate:
     found = ctx.read(call.source)
     if call.source is None or found is None or not line:
         return NOTHING
+    line = use_imports(found.filename, line)
     text = line if found == ctx.statement else f"at {call.source.text}: {line}"
     return Candidate(text, (LineEdit(found.filename, found.first, found.last, line),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import linecache
+import re
 import textwrap
 import tokenize
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from modelsummary_ipy.records.trace import Source
 
 __all__ = [
     "Statement", "drop_remark", "find_loop_names", "find_parameters", "parse_file", "read_last_statement",
-    "read_statement",
+    "read_statement", "use_imports",
 ]  # fmt: skip
 
 
@@ -79,6 +80,16 @@ def read_last_statement(filename: str, line: int) -> tuple[Statement, str] | Non
             statement = read_statement(Source("", last.lineno, "", filename))
             return (statement, name) if statement is not None and (name or isinstance(last, ast.Expr)) else None
     return None
+
+
+def use_imports(filename: str, code: str) -> str:
+    """Write ``F.`` as the file names it that imports no ``F``: ``nn.functional.``, ``torch.nn.functional.``."""
+    tree = parse_file(filename)
+    found = [node for node in (tree.body if tree is not None else ()) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {alias.asname or alias.name.partition(".")[0] for node in found for alias in node.names}
+    if "F" in names or not names & {"nn", "torch"}:
+        return code
+    return re.sub(r"(?<![\w.])F\.", "nn.functional." if "nn" in names else "torch.nn.functional.", code)
 
 
 def find_loop_names(source: Source, container: str) -> list[str]:

@@ -53,6 +53,7 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
     if one_more.ops is None:
         return AxisFacts()
     used = {size for param in trace.params for size in param.shape}
+    used |= {value for fact in trace.modules for value in fact.settings.values() if isinstance(value, int)}  # num_heads
     joint = _set_apart(plan_joint_sizes(batch.names, own), name, used)
     findings: list[AxisFinding] = []
     origins: dict[int, tuple[tuple[str | None, ...], ...]] = {}

@@ -319,3 +319,16 @@ class TableForAnotherMethod(Mlp):
 
     def decode(self, x: Tensor) -> Tensor:
         return self.positions(x)
+
+
+@clean("wrong-axis", (2, 10, 16))
+class AsManyHeadsAsStepsElsewhere(nn.Module):
+    """Where the axes are followed there are 19 steps: the number of heads is no number of steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.scores = 19, nn.Linear(16, 38)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.scores(x).view(*x.shape[:2], self.heads, 2).sum(-1)
+        return scores + x.new_zeros(*x.shape[:2], self.heads)

@@ -144,7 +144,8 @@ class Facts:
         """
         step = self.pipeline.training(self.assumed.step)
         if step.is_loss_wrong:
-            raise InputError(f"loss={self.assumed.step.loss!r}", step.reason, "loss=nn.CrossEntropyLoss()")
+            received = f"loss={self.assumed.step.loss!r}: {step.reason}"
+            raise InputError(received, "a function that gives one number", "loss=nn.CrossEntropyLoss()")
         return step
 
     def plan(

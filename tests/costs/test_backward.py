@@ -165,7 +165,7 @@ def test_a_frozen_model_has_no_backward() -> None:
     ms = ModelSummary(nn.Linear(8, 4).requires_grad_(False), (3, 8))
     assert ms.backward_mult_adds == {}
     ms.view = type(ms.view)(columns=("macs", "backward", "train"))
-    assert "no backward: nothing to train: no parameter requires grad" in str(ms)
+    assert "no training step: nothing to train: no parameter requires grad" in str(ms)
 
 
 def test_what_has_no_formula_is_unknown_upward() -> None:

@@ -427,6 +427,24 @@ def test_gradients_of_a_norm_lie_as_its_kernel_lays_them_out() -> None:
     assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
 
 
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda output: output.mean(0), r"the loss is a tensor of size \[3\], and no number"),
+        (lambda output: output.nope(), "the loss fails: AttributeError: 'Tensor' object has no attribute 'nope'"),
+        (lambda output: output @ output, "the loss fails: RuntimeError: "),
+    ],
+)
+def test_a_loss_that_fails_is_told_as_a_loss_and_not_as_the_forward(loss: Any, words: str) -> None:
+    ms = ModelSummary(nn.Linear(4, 3), (2, 4), loss=loss)
+    with pytest.raises(InputError, match=f"{words}.*expected a function that gives one number"):
+        _ = ms.training
+    text = " ".join(ms.to_text().split())
+    assert "the loss" in text
+    assert "the forward fails" not in text
+    assert ms.error is None
+
+
 @pytest.mark.parametrize("settings", [{"num_layers": 2, "bidirectional": True}, {"dropout": 0.1, "num_layers": 2}, {}])
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_an_lstm_takes_what_a_real_one_takes_its_workspace_too(settings: dict[str, Any], mode: str) -> None:

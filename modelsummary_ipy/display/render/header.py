@@ -228,8 +228,8 @@ def find_caveats(story: Story, view: View) -> tuple[str, ...]:
         lines.append("attention under a causal mask is counted in full")
     if failure := find_step_failure(story):
         lines.append(failure)
-    elif {"backward", "train"} & {*view.columns} and story.training is not None and story.training.reason:
-        lines.append(f"no backward: {plain(story.training.reason)}")
+    elif story.training is not None and story.training.reason and story.trace.failure is None:
+        lines.append(f"no training step: {plain(story.training.reason)}")
     if story.constraints:
         lines.append("works for " + "; ".join(plain(limit) for limit in _join_limits(story.constraints)))
     lines += [f"fails at {plain(sizes)}: {brief(reason)}" for sizes, reason in story.failed_at]

@@ -68,7 +68,7 @@ def _find_floats(output: Any) -> list[Tensor]:
 def _check_scalar(loss: Any) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of size {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise NoLossError(f"a loss is one number, and this one is {got}: loss=lambda output: output.mean()")
+        raise NoLossError(f"the loss is {got}, and no number")
     if not loss.requires_grad:
         raise NoLossError("no loss can be made: it does not require grad")
     return loss

@@ -90,7 +90,7 @@ def trace_step(
         made = run(step.go_backward) if settings.accumulate > 1 else None  # gradients are there from then on
         if made is None or made.error is None:
             made = run(step.go_on)
-        return _Reader(step.log, made, first, row_of_call, settings.loss is not None).read(name)
+        return _Reader(step, made, first, row_of_call, settings.loss is not None).read(name)
 
 
 def trace_run(request: TraceRequest, settings: StepSettings, shapes: Shapes | None = None) -> int | None:
@@ -118,6 +118,7 @@ class _Step:
         self._work = work
         self._settings = settings
         self.log: StepLog
+        self.runs_loss = False  # what fails then is the loss
         self._stack = ExitStack()
         self._scaler = _make_scaler(work) if settings.precision == "fp16-mixed" else None
 
@@ -150,7 +151,9 @@ class _Step:
         log.add_lazy(params)
         if self._scaler is not None:
             log.add_kept([value for value in vars(self._scaler).values() if isinstance(value, Tensor)])
+        self.runs_loss = True
         loss = make_loss(output, self._settings.loss)
+        self.runs_loss = False
         self._stack.close()
         if self._scaler is None:
             log.phase = "backward"
@@ -215,10 +218,11 @@ class _Reader:
     """Reads a log into records."""
 
     def __init__(
-        self, log: StepLog, made: TraceResult, first: Trace, row_of_call: Mapping[int, int], is_loss_given: bool
+        self, step: _Step, made: TraceResult, first: Trace, row_of_call: Mapping[int, int], is_loss_given: bool
     ) -> None:
+        log = self._log = step.log
         self._is_loss_given = is_loss_given
-        self._log = log
+        self._is_loss_failing = is_loss_given and step.runs_loss
         self._made = made
         self._first = first
         self._row_of_call = row_of_call
@@ -247,6 +251,9 @@ class _Reader:
         trim_error(error)
         if isinstance(error, NoLossError):
             return Training(optimizer=optimizer, reason=str(error), is_loss_wrong=self._is_loss_given)
+        if self._is_loss_failing:
+            told = f"the loss fails: {failure.error_type}: {failure.message}".replace("FakeTensor", "Tensor")
+            return Training(optimizer=optimizer, reason=told, failure=failure, is_loss_wrong=True)
         if values:
             return Training(optimizer=optimizer, reason=f"the step needs tensor values, which fakes have not: {values}")
         phase = self._log.phase

@@ -2159,3 +2159,53 @@ class DilatedBranches(nn.Module):
 class DilatedBranchesT(DilatedBranches):
     def __init__(self):
         super().__init__((1, 4, 6))
+
+
+class OneNumberASample(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.time, self.point = nn.Linear(1, 16), nn.Linear(2, 16)
+
+    def forward(self, x, t):
+        return torch.relu(self.point(x) + self.time(t))
+
+
+@twin(OneNumberASample, (12, 2), (12,), reason="has one number a sample")
+class OneNumberASampleT(OneNumberASample):
+    def forward(self, x, t):
+        return torch.relu(self.point(x) + self.time(t[:, None]))
+
+
+class FactorsOfTwoWidths(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.user, self.item = nn.Embedding(50, 12), nn.Embedding(40, 8)
+
+    def forward(self, u, i):
+        return (self.user(u) * self.item(i)).sum(1)
+
+
+@twin(FactorsOfTwoWidths, ints(6), ints(6), reason="takes numbers one to one")
+class FactorsOfTwoWidthsT(FactorsOfTwoWidths):
+    def __init__(self):
+        super().__init__()
+        self.item = nn.Embedding(40, 12)
+
+
+class KeysCutAlongTheSteps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.kv = nn.Linear(24, 16), nn.Linear(24, 32)
+
+    def forward(self, x):
+        q = self.q(x)
+        k, v = self.kv(x).chunk(2, dim=1)
+        return (q @ k.transpose(1, 2)).softmax(-1) @ v
+
+
+@twin(KeysCutAlongTheSteps, (2, 10, 24), reason="chunk() cuts dim 1 of [2, 10, 32]")
+class KeysCutAlongTheStepsT(KeysCutAlongTheSteps):
+    def forward(self, x):
+        q = self.q(x)
+        k, v = self.kv(x).chunk(2, dim=-1)
+        return (q @ k.transpose(1, 2)).softmax(-1) @ v

@@ -8,7 +8,7 @@ from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, explain_transformer, find_heads
-from modelsummary_ipy.diagnosis.failures.broadcast_cat_matmul import explain_broadcast, explain_cat, explain_matmul
+from modelsummary_ipy.diagnosis.failures.broadcast_cat import explain_broadcast, explain_cat
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
     Diagnosis,
@@ -22,6 +22,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import find_earlier, read_argumen
 from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
+from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
 from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_batch
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent

@@ -32,6 +32,9 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
     if not shape or shape[-1] == taken:
         return None
     expected = f"last dim = {taken} (in_features)"
+    if x.rank == taken == 1:
+        reason = f"{write_shape(shape)} has one number a sample, and no dim of features"
+        return Diagnosis(reason, write_shape((*shape, 1)), fix_argument(ctx, "{}.unsqueeze(-1)"))
     return (
         _explain_unflattened(ctx, x, taken, expected)
         or _explain_flattened(ctx, x, taken, expected)

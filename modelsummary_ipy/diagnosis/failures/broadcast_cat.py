@@ -1,10 +1,9 @@
-"""Operations on two tensors: sums and products that don't broadcast, cat and stack, matrix products."""
+"""Operations on several tensors: sums and products that don't broadcast, cat and stack."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_channels,
@@ -27,23 +26,20 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_creation,
     fix_giver,
-    fix_line,
     fix_operand,
     fix_setting,
     name_input_size,
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
-from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, RECURRENTS, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import ModuleFact
 
-__all__ = ["explain_broadcast", "explain_cat", "explain_matmul"]
+__all__ = ["explain_broadcast", "explain_cat", "find_clashes"]
 
 _ELEMENTWISE = frozenset(
     """add sub mul div pow add_ sub_ mul_ div_ maximum minimum where lerp addcmul eq ne lt le gt ge logical_and
@@ -88,7 +84,8 @@ def _explain_pair(
         halved = explain_half_pixel(ctx, places, left, right, spatial)
         if halved is not None and len(spatial) == len(axes):
             return halved
-    if axes == [-1] and ctx.function in LOSSES and (found := _explain_widths(ctx, (left, right))) is not None:
+    compares = ctx.function in LOSSES or ctx.function in ("mul", "div")
+    if axes == [-1] and compares and (found := _explain_widths(ctx, (left, right))) is not None:
         return found
     if len(axes) == 1 and (pieces := explain_pieces(ctx, (left, right), axes[0])) is not None:
         return pieces
@@ -125,9 +122,10 @@ def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Dia
 
 
 def _explain_widths(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
-    """A loss compares what two layers of different widths give."""
+    """A loss compares, or a product takes, what two layers of different widths give."""
     (left, right), sizes = pair, [x.shape[-1] for x in pair]
-    reason = f"{ctx.function} compares numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
+    verb = "compares" if ctx.function in LOSSES else "takes"
+    reason = f"{ctx.function} {verb} numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
     fixes = [fix for fix in (fix_giver(ctx, right, sizes[0]), fix_giver(ctx, left, sizes[1])) if fix]
     return Diagnosis(reason, "equal shapes", fixes[0], others=tuple(fixes[1:])) if fixes else None
 
@@ -400,81 +398,3 @@ def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[in
         reason = f"{words}, but {joins}"
         fix = fix_setting(ctx, ctx.function, "dim", 1, axes[0])
     return Diagnosis(reason, "equal sizes in every other dim", fix, () if fix else ANYWHERE)
-
-
-def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a matrix product whose inner dims differ."""
-    if ctx.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(ctx.operands) < 2:
-        return None
-    left, right = ctx.operands[-2:]
-    if not left.shape or not right.shape:
-        return None
-    if ctx.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
-        reason = f"bmm expects two 3-d tensors, got {write_shape(left.shape)} and {write_shape(right.shape)}"
-        new = change_operation(ctx.line, ctx.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
-        fixes = [fix for fix in (_add_axis(ctx, left, right), fix_line(ctx, new)) if fix]
-        fix = fixes[0] if fixes else NOTHING
-        return Diagnosis(reason, "3 dims each", fix, () if fix else ANYWHERE, others=tuple(fixes[1:]))
-    inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
-    if inner_left == inner_right:
-        if not find_clashes(left.shape[:-2], right.shape[:-2]):
-            return None
-        reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
-        return Diagnosis(reason, "equal leading dims", NOTHING, ANYWHERE)
-    return _explain_inner(ctx, left, right, inner_left, inner_right)
-
-
-def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
-    """Make a matrix of one row or column of each sample's vector: a query that is compared with keys."""
-    last = len(ctx.operands) - 1
-    if left.shape[0] != right.shape[0]:
-        return NOTHING
-    if left.rank == 3 and right.rank == 2 and left.shape[2] == right.shape[1]:
-        return fix_operand(ctx, last, "{}.unsqueeze(-1)")
-    if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[1]:
-        return fix_operand(ctx, last - 1, "{}.unsqueeze(1)")
-    if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[2]:
-        new = change_operation(
-            ctx.line, ctx.function, lambda items, _: f"torch.bmm({items[1]}, {items[0]}.unsqueeze(-1))"
-        )
-        return fix_line(ctx, new)
-    return NOTHING
-
-
-_TURNS = frozenset({"t", "transpose", "swapaxes", "adjoint", "T", "mT"})
-
-
-def _turn(items: list[str], write: Callable[[str], str]) -> str:
-    return write("\0".join(items[::-1]))
-
-
-def _turn_square(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
-    """Write a square matrix in front: nodes by nodes before their features, a transform before its points."""
-    is_square = left.rank == right.rank > 1 and right.shape[-1] == right.shape[-2] == left.shape[-2]
-    if not is_square or right.param is not None or ctx.call is None:
-        return NOTHING
-    return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, _turn))
-
-
-def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_left: int, inner_right: int) -> Diagnosis:
-    expected = f"{inner_left} in dim {max(right.rank - 2, 0)} of the second tensor"
-    last = len(ctx.operands) - 1
-    sides = [write_times(x.shape[-2:]) for x in (left, right)]
-    reason = f"[{sides[0]}] @ [{sides[1]}]: the inner {inner_left} and {inner_right} differ"
-    if swapped := _turn_square(ctx, left, right):
-        reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
-        return Diagnosis(reason, expected, swapped)
-    if right.rank > 1 and right.shape[-1] == inner_left:
-        turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
-        reason += f"; transposed, the second has {inner_left} there"
-        return Diagnosis(reason, expected, fix_operand(ctx, last, turn))
-    if left.rank > 1 and left.shape[-2] == inner_right:
-        reason += f"; transposed, the first has {inner_right} there"
-        return Diagnosis(reason, expected, fix_operand(ctx, last - 1, "{}.transpose(-2, -1)"))
-    turned = ctx.flow.producer(right.link)
-    if turned is not None and turned.type_name in _TURNS and turned.inputs[0].shape[-1:] == (inner_right,):
-        right = replace(right, spec=turned.inputs[0], link=turned.input_links[0])
-    givers = [fix_giver(ctx, right, inner_left), fix_giver(ctx, left, inner_right)]
-    fixes = [fix for fix in givers if fix]
-    fix, search = (fixes[0], ()) if fixes else (NOTHING, ANYWHERE)
-    return Diagnosis(reason, expected, fix, search, (dim_of(-1, -2), inner_right), others=tuple(fixes[1:]))

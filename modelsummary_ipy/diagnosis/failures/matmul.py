@@ -1,0 +1,128 @@
+"""Matrix products whose inner dims differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from modelsummary_ipy.diagnosis.failures.broadcast_cat import find_clashes
+from modelsummary_ipy.diagnosis.failures.context import (
+    ANYWHERE,
+    NOTHING,
+    Diagnosis,
+    FailureContext,
+    Operand,
+)
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_giver,
+    fix_line,
+    fix_operand,
+    place_line,
+    read_line,
+)
+from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
+from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call
+
+__all__ = ["explain_matmul"]
+
+
+def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
+    """Explain a matrix product whose inner dims differ."""
+    if ctx.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(ctx.operands) < 2:
+        return None
+    left, right = ctx.operands[-2:]
+    if not left.shape or not right.shape:
+        return None
+    if ctx.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
+        reason = f"bmm expects two 3-d tensors, got {write_shape(left.shape)} and {write_shape(right.shape)}"
+        new = change_operation(ctx.line, ctx.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
+        fixes = [fix for fix in (_add_axis(ctx, left, right), fix_line(ctx, new)) if fix]
+        fix = fixes[0] if fixes else NOTHING
+        return Diagnosis(reason, "3 dims each", fix, () if fix else ANYWHERE, others=tuple(fixes[1:]))
+    inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
+    if inner_left == inner_right:
+        if not find_clashes(left.shape[:-2], right.shape[:-2]):
+            return None
+        reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
+        return Diagnosis(reason, "equal leading dims", NOTHING, ANYWHERE)
+    return _explain_inner(ctx, left, right, inner_left, inner_right)
+
+
+def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
+    """Make a matrix of one row or column of each sample's vector: a query that is compared with keys."""
+    last = len(ctx.operands) - 1
+    if left.shape[0] != right.shape[0]:
+        return NOTHING
+    if left.rank == 3 and right.rank == 2 and left.shape[2] == right.shape[1]:
+        return fix_operand(ctx, last, "{}.unsqueeze(-1)")
+    if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[1]:
+        return fix_operand(ctx, last - 1, "{}.unsqueeze(1)")
+    if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[2]:
+        new = change_operation(
+            ctx.line, ctx.function, lambda items, _: f"torch.bmm({items[1]}, {items[0]}.unsqueeze(-1))"
+        )
+        return fix_line(ctx, new)
+    return NOTHING
+
+
+def _cut_features(ctx: FailureContext, x: Operand, wanted: int) -> tuple[Call, Candidate] | None:
+    """Cut the features where keys and values were cut along their steps: ``kv.chunk(2, dim=-1)``."""
+    for call in ctx.flow.walk_back(x.link, 4):
+        if call.type_name not in ("chunk", "split") or not call.inputs:
+            continue
+        before, made = call.inputs[0].shape, len(call.outputs)
+        dim = dict(call.arguments).get("dim", 0)
+        if not isinstance(dim, int) or dim % len(before) == len(before) - 1 or before[-1] != wanted * made:
+            return None
+        line = set_argument(read_line(ctx, call.source), call.type_name, "dim", 2, "-1")
+        fix = place_line(ctx, call, line) if call.type_name == "chunk" else NOTHING
+        return (call, fix) if fix else None
+    return None
+
+
+_TURNS = frozenset({"t", "transpose", "swapaxes", "adjoint", "T", "mT"})
+
+
+def _turn(items: list[str], write: Callable[[str], str]) -> str:
+    return write("\0".join(items[::-1]))
+
+
+def _turn_square(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
+    """Write a square matrix in front: nodes by nodes before their features, a transform before its points."""
+    is_square = left.rank == right.rank > 1 and right.shape[-1] == right.shape[-2] == left.shape[-2]
+    if not is_square or right.param is not None or ctx.call is None:
+        return NOTHING
+    return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, _turn))
+
+
+def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_left: int, inner_right: int) -> Diagnosis:
+    expected = f"{inner_left} in dim {max(right.rank - 2, 0)} of the second tensor"
+    last = len(ctx.operands) - 1
+    sides = [write_times(x.shape[-2:]) for x in (left, right)]
+    reason = f"[{sides[0]}] @ [{sides[1]}]: the inner {inner_left} and {inner_right} differ"
+    if swapped := _turn_square(ctx, left, right):
+        reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
+        return Diagnosis(reason, expected, swapped)
+    if right.rank > 1 and right.shape[-1] == inner_left:
+        turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
+        reason += f"; transposed, the second has {inner_left} there"
+        return Diagnosis(reason, expected, fix_operand(ctx, last, turn))
+    if left.rank > 1 and left.shape[-2] == inner_right:
+        reason += f"; transposed, the first has {inner_right} there"
+        return Diagnosis(reason, expected, fix_operand(ctx, last - 1, "{}.transpose(-2, -1)"))
+    if (cut := _cut_features(ctx, right, inner_left)) is not None:
+        call, fix = cut
+        reason += (
+            f"; {call.type_name}() cuts dim {dict(call.arguments).get('dim', 0)} of {write_shape(call.inputs[0].shape)}"
+        )
+        return Diagnosis(reason, expected, fix)
+    turned = ctx.flow.producer(right.link)
+    if turned is not None and turned.type_name in _TURNS and turned.inputs[0].shape[-1:] == (inner_right,):
+        right = replace(right, spec=turned.inputs[0], link=turned.input_links[0])
+    givers = [fix_giver(ctx, right, inner_left), fix_giver(ctx, left, inner_right)]
+    fixes = [fix for fix in givers if fix]
+    fix, search = (fixes[0], ()) if fixes else (NOTHING, ANYWHERE)
+    return Diagnosis(reason, expected, fix, search, (dim_of(-1, -2), inner_right), others=tuple(fixes[1:]))

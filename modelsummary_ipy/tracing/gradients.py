@@ -12,6 +12,10 @@ from modelsummary_ipy.tracing.tensor_leaves import find_leaves
 
 __all__ = ["find_trained_params"]
 
+#: Of more nodes none is looked at: Python has then an object for each, and torch frees a chain of them recursively,
+#: until the stack overflows (a loop of 6,000 GRU cells, which ended the process).
+_MOST_NODES = 10_000
+
 
 def find_trained_params(
     output: Any, modules: Iterable[nn.Module], param_of: Mapping[int, int]
@@ -24,7 +28,7 @@ def find_trained_params(
         param_of: Index of a parameter by ``id``.
 
     Returns:
-        Their indices; ``None`` under ``no_grad``, or where a part of the graph is hidden.
+        Their indices; ``None`` under ``no_grad``, where a part of the graph is hidden, or where it is very large.
     """
     kept = [value for module in modules for value in vars(module).values() if isinstance(value, (Tensor, list, dict))]
     roots = [tensor.grad_fn for value in (output, *kept) for _, tensor in find_leaves(value)]
@@ -34,6 +38,8 @@ def find_trained_params(
     seen = set(todo)
     found: set[int] = set()
     while todo:
+        if len(seen) > _MOST_NODES:
+            return None
         node = todo.pop()
         if type(node).__name__ == "CheckpointFunctionBackward":  # what is in it is run again when it is needed
             return None

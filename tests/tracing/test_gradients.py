@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from modelsummary_ipy.summary import ModelSummary
+from modelsummary_ipy.tracing.gradients import find_trained_params
 from tests.corpus import training_bugs, training_clean
 
 
@@ -46,3 +47,14 @@ def test_nothing_is_said_without_autograd_or_of_a_hidden_graph() -> None:
     assert ModelSummary(Hidden(), (4, 16)).story.trace.trained is None
     with torch.no_grad():
         assert ModelSummary(nn.Linear(16, 2), (4, 16)).story.trace.trained is None
+
+
+def test_a_very_long_chain_is_not_looked_through() -> None:
+    """Its nodes would be freed one in the other: that ended the process at a loop of 6,000 GRU cells."""
+    used, unused = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
+    numbers = {id(used): 0, id(unused): 1}
+    short, long = used * 2, used * 2
+    for _ in range(20_000):
+        long = long + 1
+    assert find_trained_params(short, [], numbers) == {0}
+    assert find_trained_params(long, [], numbers) is None

@@ -83,7 +83,9 @@ class Levers:
             Those that were tried and run: what fits first, fewer changes before more, then by peak.
         """
         every = [*self._tried, checkpoints] if checkpoints is not None else self._tried
-        known = [(change, peak) for change, peak in every if peak < base]
+        known = [  # of an optimizer that torch has not there is no code to paste
+            (change, peak) for change, peak in every if peak < base and (change.patch or change.kind != "optimizer")
+        ]
         found: list[tuple[int, Lever]] = []
         for size in range(2, len({change.kind for change, _ in known}) + 1):
             sets = [each for each in combinations(known, size) if len({change.kind for change, _ in each}) == size]

@@ -315,6 +315,10 @@ def test_where_no_change_fits_alone_several_are_tried_together() -> None:
         for lever in each.together:
             assert lever.peak_bytes == real(lever.name, each), lever.name
             compile(lever.patch, "patch", "exec")
+            assert ("torch.optim" in lever.patch) == any(
+                word in lever.name for word in ("sgd", "mom", "ada", "foreach")
+            )
+            assert "lion" not in lever.name, "torch has none to paste"
     assert len({lever.name for lever in alone.together}) == len(alone.together) > len(plan.together)
     assert any("checkpoints" in lever.name for lever in alone.together)
 

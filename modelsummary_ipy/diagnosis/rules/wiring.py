@@ -150,16 +150,18 @@ def _find_unused_tables(evidence: Evidence) -> Iterator[Flag]:
         row = rows.get(fact.index)
         if not fact.paths or not fact.index or fact.type_module.startswith("torch.") or not fact.params or row is None:
             continue
-        if any(evidence.params[index].kind == "parameter" for index in fact.params) or fact.children:
+        held = [evidence.params[index] for index in fact.params]
+        is_table = any(param.kind == "buffer" and len(param.shape) > 1 for param in held)  # and no scales or counters
+        if not is_table or any(param.kind == "parameter" for param in held) or fact.children:
             continue
         owner, name = evidence.owner_of(fact)
         if evidence.first_call_in(fact.index) is not None or set(fact.params) & evidence.touched or owner is None:
             continue
         is_forgotten = owner.reads is not None and name not in owner.reads | owner.reads_elsewhere
         if is_forgotten and fact.training and evidence.first_call_of(owner.index) is not None:
-            count = sum(evidence.params[index].num for index in fact.params)
+            count = sum(param.num for param in held)
             message = f"its {count:,} numbers were not used: {_explain_unused(owner, name)}"
-            yield Flag("unused-layer", "warning", row.index, row.path, message, "", "table", {"num_params": 0})
+            yield Flag("unused-layer", "warning", row.index, row.path, message, "", "table", {"num_params": count})
 
 
 def _unused(evidence: Evidence) -> Iterator[ModuleFact]:

@@ -41,6 +41,7 @@ from modelsummary_ipy.notebook.options import (
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import ENGINES, MODES
 from modelsummary_ipy.records.training import OPTIMIZERS, PRECISIONS
+from modelsummary_ipy.records.view import View, make_view
 
 if TYPE_CHECKING:
     from modelsummary_ipy.notebook.autoshow import AutoShow
@@ -173,6 +174,7 @@ class SummaryMagics(Magics):
         options, words = self._parse(line)
         if options.plan and not (options.memory or self.memory):
             raise InputError("--plan without a budget", "--memory with a unit", "--memory 24GB --plan")
+        self._make_view(View(), options)  # a column that there is not is said before any work
         if options.auto:
             return self._set_auto(options.auto == "on", words)
         if cell is not None:
@@ -266,16 +268,15 @@ class SummaryMagics(Magics):
         }
 
     def _view(self, made: ModelSummary, options: Any) -> None:
-        from modelsummary_ipy.records.view import make_view
-
-        columns = split_names(options.columns) if options.columns else tuple(self.columns)
-        depth = options.depth if options.depth is not None else self.depth
-        ops = options.ops if options.ops is not None else self.ops
         made.pipeline.allow(self.formula_seconds)
-        made.view = make_view(
-            replace(made.view, from_magic=True),
-            depth=depth,
-            ops=ops,
+        made.view = self._make_view(replace(made.view, from_magic=True), options)
+
+    def _make_view(self, base: View, options: Any) -> View:
+        columns = split_names(options.columns) if options.columns else tuple(self.columns)
+        return make_view(
+            base,
+            depth=options.depth if options.depth is not None else self.depth,
+            ops=options.ops if options.ops is not None else self.ops,
             columns=columns or None,
             flops=options.flops or None,
         )

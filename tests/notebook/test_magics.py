@@ -16,6 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
+from modelsummary_ipy import summary
 from modelsummary_ipy.display.render.formatting import format_short
 from modelsummary_ipy.records import retraced
 from modelsummary_ipy.records.view import EVERY_LEVEL
@@ -208,6 +209,17 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
 )
 def test_a_line_that_makes_no_sense_is_one_line_of_usage(shell: InteractiveShell, line: str, says: str) -> None:
     assert says in refuse(shell, line)
+
+
+@pytest.mark.parametrize(("option", "says"), [("--columns price", "no column 'price'"), ("--depth -2", "depth -2")])
+def test_a_view_that_there_is_not_is_told_before_any_work(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, option: str, says: str
+) -> None:
+    def work(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was summarised")
+
+    monkeypatch.setattr(summary, "ModelSummary", work)
+    assert says in refuse(shell, f"%summary model x {option}")
 
 
 def test_a_forward_that_raises_is_a_table_and_no_exception(shell: InteractiveShell) -> None:

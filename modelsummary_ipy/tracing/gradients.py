@@ -30,11 +30,11 @@ def find_trained_params(
     Returns:
         Their indices; ``None`` under ``no_grad``, where a part of the graph is hidden, or where it is very large.
     """
+    if not torch.is_grad_enabled():
+        return None
     kept = [value for module in modules for value in vars(module).values() if isinstance(value, (Tensor, list, dict))]
     roots = [tensor.grad_fn for value in (output, *kept) for _, tensor in find_leaves(value)]
     todo = [node for node in roots if node is not None]
-    if not torch.is_grad_enabled():
-        return None
     seen = set(todo)
     found: set[int] = set()
     while todo:

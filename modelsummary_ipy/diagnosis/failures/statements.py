@@ -34,6 +34,8 @@ class Statement(NamedTuple):
     text: str
 
 
+#: A model is written in a few files, and rows of them alternate.
+_MOST_TREES = 8
 _trees: dict[str, tuple[int, ast.Module | None]] = {}
 
 
@@ -46,7 +48,8 @@ def parse_file(filename: str) -> ast.Module | None:
             tree = ast.parse(text)
         except (SyntaxError, ValueError):
             tree = None
-        _trees.clear()  # one file at a time
+        if len(_trees) >= _MOST_TREES:
+            _trees.clear()
         known = _trees[filename] = hash(text), tree
     return known[1]
 

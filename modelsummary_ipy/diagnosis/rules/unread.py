@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 
 from modelsummary_ipy.diagnosis.failures.statements import parse_file
 from modelsummary_ipy.diagnosis.formatting import write_size
@@ -91,10 +92,16 @@ def _find_function(source: Source) -> ast.FunctionDef | None:
     """Return the innermost function that a line is in."""
     tree = parse_file(source.filename) if source.filename else None
     found = None
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.FunctionDef) and node.lineno <= source.line <= (node.end_lineno or 0):
+    for node in _list_functions(tree) if tree is not None else ():
+        if node.lineno <= source.line <= (node.end_lineno or 0):
             found = node  # an inner one comes later
     return found
+
+
+@lru_cache(maxsize=8)
+def _list_functions(tree: ast.Module) -> tuple[ast.FunctionDef, ...]:
+    """List the functions of a file, an inner one after the one around it: once for all rows of it."""
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
 def _find_unread(source: Source | None) -> str:

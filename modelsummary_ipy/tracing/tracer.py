@@ -224,12 +224,12 @@ class _Tracer:
 
     def run(self, method: str, inputs: Prepared, then: Callable[[Any], Any]) -> None:
         if method == "forward":
-            output = self._work.module(*inputs.args, **inputs.kwargs)
+            made = [self._work.module(*inputs.args, **inputs.kwargs)]
         else:
-            output = self.call_module(self._work.module, inputs.args, inputs.kwargs, method)
+            made = [self.call_module(self._work.module, inputs.args, inputs.kwargs, method)]
         with disable_function():
-            self._trained = find_trained_params(output, self._work.modules, self._work.param_of)
-        then(output)
+            self._trained = find_trained_params(made[0], self._work.modules, self._work.param_of)
+        then(made.pop())  # held by nobody else: what goes on may let it go
 
     # -- modules ------------------------------------------------------------------------------------------------------
 

@@ -210,12 +210,14 @@ def fingerprint(model: nn.Module, *others: Any) -> dict[str, Any]:
 
 def _copy_iterator(value: Iterator[Any]) -> Iterator[Any]:
     """Copy an iterator; a copied ``cycle`` shares the iterator and the list inside it, so these are copied too."""
-    if isinstance(value, itertools.cycle):
-        kind, (inner,), (saved, is_later) = value.__reduce__()  # type: ignore[misc,str-unpack]
-        twin = kind(copy.copy(inner))
-        twin.__setstate__((list(saved), is_later))
-        return twin
-    return copy.copy(value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # those of itertools can't be copied from Python 3.14 on
+        if isinstance(value, itertools.cycle):
+            kind, (inner,), (saved, is_later) = value.__reduce__()  # type: ignore[misc,str-unpack]
+            twin = kind(copy.copy(inner))
+            twin.__setstate__((list(saved), is_later))
+            return twin
+        return copy.copy(value)
 
 
 def _write(path: str, value: Any, seen: set[int], found: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from typing import Any
@@ -68,7 +69,7 @@ def test_a_summary_without_a_private_name_says_the_same(
     monkeypatch.setattr(
         fake_mode, "_SHAPE_CACHE", shape_cache.ShapeCache(fake_mode.build_fake)
     )  # nothing is remembered from before
-    monkeypatch.setattr(aten_log, "_plans", {})
+    monkeypatch.setattr(aten_log, "_find_plan", functools.cache(aten_log._Plan))
     take_call_away()
     try:
         for model in MODELS:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from modelsummary_ipy.axes.expr import Coefficient, Expr, constant, simplify, symbol
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Size
-from modelsummary_ipy.axes.walk import Demand, Walk, align_events
+from modelsummary_ipy.axes.walk import Demand, Walk, Walked, align_events
 from modelsummary_ipy.records.op_events import TensorRef
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Call, TensorSpec, Trace
@@ -98,6 +98,7 @@ class _Walker:
     names: tuple[tuple[str, ...], ...]
     _simple: dict[Expr, Expr] = field(default_factory=dict)
     _values: dict[Expr, tuple[Coefficient, ...] | None] = field(default_factory=dict)
+    _by_values: list[tuple[Trace, tuple[int | None, ...] | None]] = field(default_factory=list)
 
     def walk(self) -> WalkedFormulas:
         *others, main = self.samples.retraced
@@ -105,14 +106,19 @@ class _Walker:
         assert main.trace is not None
         assert main.ops is not None
         aligned = []
+        by_values: list[tuple[Trace, tuple[int | None, ...] | None]] = [(main.trace, None)]
         for other in others:
             assert other.trace is not None
             assert other.ops is not None
-            partners = dict(enumerate(align_calls(main.trace, other.trace)))
-            aligned.append(align_events(main.ops, other.ops, partners))
+            partners = align_calls(main.trace, other.trace)
+            by_values.append((other.trace, partners))
+            aligned.append(align_events(main.ops, other.ops, dict(enumerate(partners))))
         self._integers = Integers([at_main, *at_others])
-        walked = Walk(main.ops, aligned, self._given(), self._integers).run()
+        # The operations of a sharded model are those of this rank's parts, its leaves are whole: they have values only.
+        is_sharded = any(param.local_shape is not None for param in main.trace.params)
+        walked = Walked() if is_sharded else Walk(main.ops, aligned, self._given(), self._integers).run()
         self._axes = walked.axes
+        self._by_values = by_values if is_sharded else []
         partners_of_main = align_calls(self.trace, main.trace)
         self._checks: list[tuple[Sizes, tuple[int | None, ...] | None, Trace]] = []
         if self._must_agree:
@@ -130,9 +136,11 @@ class _Walker:
                 if partner is None
                 else (main.ops.call_inputs.get(partner, ()), main.ops.call_outputs.get(partner, ()))
             )
-            inputs.append(self._read(call, call.inputs, there.inputs if there else (), refs[0], "inputs"))
-            outputs.append(self._read(call, call.outputs, there.outputs if there else (), refs[1], "outputs"))
-        whole = not walked.opaque and not walked.wrong and not any(None in events for events in aligned)
+            inputs.append(self._read(call, call.inputs, there.inputs if there else (), refs[0], "inputs", partner))
+            outputs.append(self._read(call, call.outputs, there.outputs if there else (), refs[1], "outputs", partner))
+        whole = (
+            not is_sharded and not walked.opaque and not walked.wrong and not any(None in events for events in aligned)
+        )
         whole = whole and not any(map(_is_unknown, walked.demands.values()))
         demands, contradicted = tuple(walked.demands.values()), tuple(walked.contradicted.values())
         is_structural = whole and self._must_agree and not self._integers.has_guessed
@@ -162,6 +170,7 @@ class _Walker:
         there: tuple[TensorSpec, ...],
         refs: tuple[TensorRef | None, ...],
         side: str,
+        partner: int | None,
     ) -> Leaves:
         by_name = dict(zip((spec.name for spec in there), refs, strict=False))
         found: list[Dims | None] = []
@@ -170,9 +179,23 @@ class _Walker:
             ref = refs[number] if same and number < len(refs) else by_name.get(spec.name)
             # A parameter, or another tensor that was there before, has numbers.
             axes = list(spec.shape) if ref is None else self._axes.get(ref.number, list(ref.shape))
+            if self._by_values and number < len(there):
+                axes = self._name_by_values(partner, number, there[number], side)
             dims = tuple(self._simplify(size) for size in axes)
             found.append(dims if self._holds(dims, call, spec, side) else None)
         return tuple(found)
+
+    def _name_by_values(self, call: int | None, number: int, spec: TensorSpec, side: str) -> list[Size]:
+        """Find the sizes of a leaf by what they are in every trace; a number where nothing explains them."""
+        shapes = []
+        for trace, partners in self._by_values:
+            place = call if partners is None or call is None else partners[call]
+            leaves = getattr(trace.calls[place], side) if place is not None else ()
+            shapes.append(leaves[number].shape if number < len(leaves) else ())
+        if any(len(shape) != len(spec.shape) for shape in shapes):
+            return list(spec.shape)
+        found = [self._integers.find(values) for values in zip(*shapes, strict=True)]
+        return [size if expr is None else expr for size, expr in zip(spec.shape, found, strict=True)]
 
     def _simplify(self, size: Size) -> Expr:
         """Take floors out that a step which every size that works has makes whole."""

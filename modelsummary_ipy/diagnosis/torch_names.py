@@ -13,6 +13,7 @@ __all__ = [
     "ELEMENTWISE",
     "EMBEDDINGS",
     "FACTORIES",
+    "FLATTENERS",
     "LINEARS",
     "LOOKUPS",
     "LOSSES",
@@ -47,6 +48,8 @@ SOFTMAXES = names_of("softmax") | {"gumbel_softmax"}
 
 CATS = frozenset({"cat", "concat", "concatenate"})
 RESHAPES = names_of("reshape") | {"view", "reshape", "view_as", "reshape_as", "ravel"}
+#: What makes a vector of a feature map.
+FLATTENERS = frozenset({"flatten", "Flatten", "view", "reshape", "_unsafe_view"})
 TRANSPOSES = frozenset(
     {"permute", "transpose", "transpose_", "swapaxes", "swapdims", "T", "mT", "t", "movedim", "moveaxis"}
 )

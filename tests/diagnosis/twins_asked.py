@@ -2209,3 +2209,25 @@ class KeysCutAlongTheStepsT(KeysCutAlongTheSteps):
         q = self.q(x)
         k, v = self.kv(x).chunk(2, dim=-1)
         return (q @ k.transpose(1, 2)).softmax(-1) @ v
+
+
+class NoBatchAndAWidth(nn.Module):
+    """Two mistakes: with a batch alone it fails at the Linear, which was made for pictures of 32."""
+
+    def __init__(self, features=16 * 5 * 5):
+        super().__init__()
+        self.c1, self.c2 = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5)
+        self.fc = nn.Linear(features, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.c1(x)), 2)
+        x = F.max_pool2d(F.relu(self.c2(x)), 2)
+        return self.fc(x.view(x.size(0), -1))
+
+
+class NoBatchAndAWidthT(NoBatchAndAWidth):
+    def __init__(self):
+        super().__init__(16 * 4 * 4)
+
+
+ASKED.append(Twin(NoBatchAndAWidth, NoBatchAndAWidthT, ((1, 28, 28),), "the batch dim is missing", ((1, 1, 28, 28),)))

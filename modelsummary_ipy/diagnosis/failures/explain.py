@@ -11,6 +11,7 @@ from modelsummary_ipy.diagnosis.failures.attention import explain_attention, exp
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import explain_broadcast, explain_cat
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
+    STEER,
     Diagnosis,
     FailureContext,
     Operand,
@@ -23,7 +24,7 @@ from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
 from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
-from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_batch
+from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_batch, reads_channels_as_batch
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_reshape, explain_split
@@ -96,14 +97,21 @@ def explain(
         raise ValueError("the forward did not fail")
     errors = [] if errors is None else errors
     diagnosis = diagnose(ctx, errors)
+    can_fix = find_fixes is not None and not ctx.failure.limit and not ctx.failure.interrupted
+    fixes: tuple[Fix, ...] = ()
     if retracer is not None and not ctx.failure.limit:
         missing = attempt("explanation missing_batch", errors, partial(explain_missing_batch, ctx), None)
-        if missing is not None and retracer.at(missing.candidates[0]).works:
+        is_all = missing is not None and retracer.at(missing.candidates[0]).works
+        if missing is not None and not is_all and can_fix and find_fixes is not None and reads_channels_as_batch(ctx):
+            # A search by name keeps it to this change, and to what has to be changed with it.
+            find = partial(find_fixes, ctx, replace(missing, search=STEER))
+            fixes = attempt("the search for a fix", errors, find, fixes)
+        if missing is not None and (is_all or fixes):
             diagnosis = replace(missing, code="missing-batch")
     found = FoundSizes([])
     if retracer is not None:
-        find = partial(find_sizes, ctx, diagnosis, retracer)
-        found = attempt("the search for sizes that work", errors, find, found)
+        find_them = partial(find_sizes, ctx, diagnosis, retracer)
+        found = attempt("the search for sizes that work", errors, find_them, found)
     sizes = tuple(dict.fromkeys(retracer.write(specs) for specs in found.specs)) if retracer is not None else ()
     reason = diagnosis.reason.rstrip(".")
     if found.search in ("named", "steer", "grow", "settings") or found.rule is not None:
@@ -111,8 +119,7 @@ def explain(
     earlier = find_earlier(ctx)
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call got {write_shape(earlier.inputs[0].shape)}"
-    fixes: tuple[Fix, ...] = ()
-    if find_fixes is not None and not ctx.failure.limit and not ctx.failure.interrupted:
+    if can_fix and find_fixes is not None and not fixes:
         fixes = attempt("the search for a fix", errors, partial(find_fixes, ctx, diagnosis), fixes)
     source = ctx.failure.source
     place = source.text if source is not None else None

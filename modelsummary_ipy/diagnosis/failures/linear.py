@@ -11,13 +11,11 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, 
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CATS, MAP_LAYERS, RECURRENTS
+from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 __all__ = ["explain_linear", "find_source_map", "is_map", "move_to_end"]
-
-_FLATTENERS = frozenset({"flatten", "Flatten", "view", "reshape", "_unsafe_view"})
 
 
 def explain_linear(ctx: FailureContext) -> Diagnosis | None:
@@ -101,7 +99,7 @@ def find_source_map(ctx: FailureContext, x: Operand) -> TensorSpec | None:
 def _find_flattener(ctx: FailureContext, x: Operand) -> Call | None:
     """Return what flattened a tensor, before dropouts and activations that keep its shape."""
     for call in ctx.flow.walk_back(x.link, 6):
-        if call.type_name in _FLATTENERS:
+        if call.type_name in FLATTENERS:
             return call if call.inputs else None
         if not call.inputs or call.inputs[0].shape != x.shape:
             return None

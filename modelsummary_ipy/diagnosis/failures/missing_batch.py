@@ -5,11 +5,11 @@ from __future__ import annotations
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import add_batch
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.diagnosis.torch_names import RECURRENTS, spatial_rank
+from modelsummary_ipy.diagnosis.torch_names import FLATTENERS, RECURRENTS, spatial_rank
 from modelsummary_ipy.records.fixes import InputEdit
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["explain_missing_batch"]
+__all__ = ["explain_missing_batch", "reads_channels_as_batch"]
 
 
 def explain_missing_batch(ctx: FailureContext) -> Diagnosis | None:
@@ -29,6 +29,19 @@ def explain_missing_batch(ctx: FailureContext) -> Diagnosis | None:
     whole = write_shape(edit.specs[0].shape)
     reason = f"the batch dim is missing: {name} reads {write_shape(shape)} as one sample; a batch of one is {whole}"
     return Diagnosis(reason, f"{len(shape) + 1} dims, the batch first", fix, candidates=(edit.specs,))
+
+
+def reads_channels_as_batch(ctx: FailureContext) -> bool:
+    """Return whether a flattening or a Linear failed after a feature map without a batch: it has its channels first."""
+    reader = next((call for call in ctx.trace.calls if _reads_one_sample(ctx, call)), None)
+    if reader is None or not spatial_rank(reader) or ctx.call is None or not ctx.operands:
+        return False
+    x = ctx.operands[0]
+    if ctx.function in ("view", "reshape"):
+        return x.rank == len(reader.inputs[0].shape)
+    steps = ctx.flow.walk_back(x.link, 6)
+    before = next((call.inputs[0].shape for call in steps if call.type_name in FLATTENERS and call.inputs), ())
+    return ctx.function == "linear" and x.rank == 2 and len(before) == len(reader.inputs[0].shape)
 
 
 def _reads_one_sample(ctx: FailureContext, call: Call) -> bool:

@@ -153,6 +153,8 @@ def _is_further(before: FailureContext, after: FailureContext, candidate: Candid
     """Return whether a fix moved the failure on, or to a layer between the one it changed and the one that failed."""
     if before.call is None or after.call is None:
         return False
+    if all(isinstance(edit, InputEdit) for edit in candidate.edits):
+        return True  # the same line reads something else
     changed = {edit.path for edit in candidate.edits if isinstance(edit, LayerEdit)}
     if len(changed) == len(candidate.edits) and after.call.kind == "module" and after.call.path not in changed:
         ran = {call.path for call in after.trace.calls[: after.call.index]}

@@ -2231,3 +2231,99 @@ class NoBatchAndAWidthT(NoBatchAndAWidth):
 
 
 ASKED.append(Twin(NoBatchAndAWidth, NoBatchAndAWidthT, ((1, 28, 28),), "the batch dim is missing", ((1, 1, 28, 28),)))
+
+
+class StridedBranch(nn.Module):
+    def __init__(self, stride=2):
+        super().__init__()
+        self.one = nn.Conv2d(8, 4, 1)
+        self.pool = nn.Sequential(nn.MaxPool2d(3, stride, 1), nn.Conv2d(8, 4, 1))
+
+    def forward(self, x):
+        return torch.cat([self.one(x), self.pool(x)], 1)
+
+
+@twin(StridedBranch, (2, 8, 28, 28), reason="'pool.0' has stride 2")
+class StridedBranchT(StridedBranch):
+    def __init__(self):
+        super().__init__(1)
+
+
+class LevelNotEnlarged(nn.Module):
+    """The coarse level was made of the fine one: it has to be enlarged, not kept from being coarse."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 6, 3, 2, 1)
+
+    def forward(self, x):
+        fine = self.fine(x)
+        coarse = self.coarse(fine).relu()
+        return torch.cat([fine, coarse], 1)
+
+
+@twin(LevelNotEnlarged, (2, 3, 28, 28))
+class LevelNotEnlargedT(LevelNotEnlarged):
+    def forward(self, x):
+        fine = self.fine(x)
+        coarse = self.coarse(fine).relu()
+        return torch.cat([fine, F.interpolate(coarse, size=fine.shape[2:])], 1)
+
+
+class KernelsOfThreeSizes(nn.Module):
+    def __init__(self, padded=False):
+        super().__init__()
+        kernels = (3, 5, 7)
+        self.convs = nn.ModuleList([nn.Conv1d(1, 4, k, padding=k // 2 if padded else 0) for k in kernels])
+        self.fc = nn.Linear(12, 2)
+
+    def forward(self, x):
+        return self.fc(torch.cat([F.relu(conv(x)) for conv in self.convs], 1).mean(2))
+
+
+@twin(KernelsOfThreeSizes, (4, 1, 50), reason="'convs.1' has padding 0, 2 keeps the size")
+class KernelsOfThreeSizesT(KernelsOfThreeSizes):
+    def __init__(self):
+        super().__init__(True)
+
+
+class AttentionOverAMap(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 3, 1)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x):
+        f = self.conv(x)
+        a, _ = self.attention(f, f, f)
+        return self.out(a)
+
+
+@twin(AttentionOverAMap, (2, 3, 6, 8), reason="is a feature map of 16 channels")
+class AttentionOverAMapT(AttentionOverAMap):
+    def forward(self, x):
+        f = self.conv(x)
+        steps = f.flatten(2).transpose(1, 2)
+        a, _ = self.attention(steps, steps, steps)
+        return self.out(a.transpose(1, 2).reshape(f.shape))
+
+
+class CellStateWithoutABatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = nn.GRUCell(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = torch.zeros(8)
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+        return self.out(h)
+
+
+@twin(CellStateWithoutABatch, (4, 5, 6), reason="this input needs [4, 8]")
+class CellStateWithoutABatchT(CellStateWithoutABatch):
+    def forward(self, x):
+        h = torch.zeros(x.size(0), 8)
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+        return self.out(h)

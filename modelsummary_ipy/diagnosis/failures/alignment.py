@@ -32,7 +32,7 @@ from modelsummary_ipy.records.trace import Call, Link, ModuleFact
 
 __all__ = [
     "explain_channels", "explain_margin", "explain_ones", "explain_order", "explain_pieces", "explain_pooled",
-    "explain_table", "explain_vector",
+    "explain_strided", "explain_table", "explain_vector",
 ]  # fmt: skip
 
 Places = tuple[int, int]
@@ -219,7 +219,9 @@ def explain_margin(
         return found
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
     if (
-        found := _explain_transposed(ctx, small, gap, sides) or _explain_unpadded(ctx, big, small, gap, sides)
+        found := _explain_transposed(ctx, small, gap, sides)
+        or _explain_unpadded(ctx, big, small, gap, sides)
+        or _explain_kernels(ctx, pair, sides)
     ) is not None:
         return found
     if rank == 3:
@@ -252,22 +254,65 @@ def _explain_unpadded(
         shrunk = call.inputs[0].shape[2:], call.outputs[0].shape[2:]
         if shrunk[0] == shrunk[1] or fact is None or call.type_name not in CONVOLUTIONS:
             continue
-        settings = fact.settings
-        kernels, dilations = settings.get("kernel_size"), settings.get("dilation")
-        if not isinstance(kernels, tuple) or not isinstance(dilations, tuple) or set(settings.get("stride", ())) != {1}:
-            return None
-        padding = tuple((kernel - 1) * dilation // 2 for kernel, dilation in zip(kernels, dilations, strict=True))
-        if any(kernel % 2 == 0 for kernel in kernels):
+        padding = _find_same_padding(fact)
+        if padding is None:
             return None
         layers.append((fact, padding))
         lost += shrunk[0][-1] - shrunk[1][-1]
     is_whole = all(call.inputs[0].shape[2:] == big.shape[2:] for call in _list_convolutions(ctx, big)[:1])
     if lost != gap or not 0 < len(layers) < 3 or not is_whole:
         return None
-    fixes = [set_value(fact.path, write_module(fact, ctx.trace, padding=padding)) for fact, padding in reversed(layers)]
+    return _pad(ctx, layers[::-1], sides)
+
+
+def _explain_kernels(ctx: FailureContext, pair: tuple[Operand, Operand], sides: list[str]) -> Diagnosis | None:
+    """Branches of different kernels read one map, and each takes off what its kernel does."""
+    layers, read = [], []
+    for x in pair:
+        call = next(iter(_list_convolutions(ctx, x)), None)
+        fact = ctx.flow.module_of(call)
+        padding = _find_same_padding(fact) if fact is not None else None
+        if call is None or fact is None or padding is None or call.outputs[0].shape[2:] != x.shape[2:]:
+            return None
+        layers.append((fact, padding))
+        read.append(call.inputs[0].shape[2:])
+    return _pad(ctx, layers, sides) if read[0] == read[1] else None
+
+
+def explain_strided(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """A pooling or a convolution of one branch strides, and those of a branch beside it keep the size."""
+    for small, big in (pair, pair[::-1]):
+        if any(big.link in call.input_links for call in ctx.flow.walk_back(small.link, 40)):
+            continue  # the small one was made of the large one: it was not enlarged again
+        for call in ctx.flow.walk_back(small.link, 6):
+            fact = ctx.flow.module_of(call)
+            if fact is None or not call.inputs or call.outputs[0].shape[2:] != small.shape[2:]:
+                break
+            if call.inputs[0].shape[2:] != big.shape[2:] or "stride" not in fact.settings:
+                continue
+            sides = [write_times(x.shape[2:]) for x in (small, big)]
+            reason = f"{sides[0]} against {sides[1]}: '{fact.path}' has stride {fact.settings['stride']}"
+            kernel = fact.settings.get("kernel_size")
+            stride = (1,) * len(kernel) if isinstance(kernel, tuple) else 1
+            return Diagnosis(reason, "equal sizes", set_value(fact.path, write_module(fact, ctx.trace, stride=stride)))
+    return None
+
+
+def _find_same_padding(fact: ModuleFact) -> tuple[int, ...] | None:
+    """Return the padding with which a convolution keeps a size; ``None`` if it strides, or its kernel is even."""
+    kernels, dilations = fact.settings.get("kernel_size"), fact.settings.get("dilation")
+    if not isinstance(kernels, tuple) or not isinstance(dilations, tuple) or set(fact.settings["stride"]) != {1}:
+        return None
+    if any(kernel % 2 == 0 for kernel in kernels):
+        return None
+    return tuple((kernel - 1) * dilation // 2 for kernel, dilation in zip(kernels, dilations, strict=True))
+
+
+def _pad(ctx: FailureContext, layers: list[tuple[ModuleFact, tuple[int, ...]]], sides: list[str]) -> Diagnosis:
+    fixes = [set_value(fact.path, write_module(fact, ctx.trace, padding=padding)) for fact, padding in layers]
     names = " and ".join(
         f"'{fact.path}' has padding {_write_padding(fact.settings['padding'])}, {_write_padding(same)} keeps the size"
-        for fact, same in reversed(layers)
+        for fact, same in layers
     )
     reason = f"{sides[0]} against {sides[1]}: {names}"
     return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))

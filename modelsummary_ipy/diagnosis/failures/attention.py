@@ -187,6 +187,12 @@ class _Heads:
                 reason = f"dim 1 of the {name} has the {wanted} features, the last dim has {x.shape[2]}"
                 fix = _change_all(self.ctx, self.call, ".transpose(1, 2)")
                 return Diagnosis(reason, expected, fix)
+            if x.rank == 4 and x.shape[1] == wanted and self._same_everywhere():
+                reason = (
+                    f"{write_shape(x.shape)} is a feature map of {wanted} channels, attention reads steps of features"
+                )
+                fix = _change_all(self.ctx, self.call, ".flatten(2).transpose(1, 2)")
+                return Diagnosis(reason, expected, fix)
             heads = self.settings.get("num_heads", 1)
             changes: dict[str, Any] = {setting: x.shape[-1]}
             if setting == "kdim" and self.value.shape[-1] == x.shape[-1]:  # one memory is both

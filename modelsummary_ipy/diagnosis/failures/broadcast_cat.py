@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_channels,
@@ -12,6 +13,7 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_order,
     explain_pieces,
     explain_pooled,
+    explain_strided,
     explain_table,
     explain_vector,
 )
@@ -379,9 +381,13 @@ def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[in
     if rank > 2 and all(axis >= 2 for axis in axes):
         halved = explain_half_pixel(ctx, (0, place), first, x, [axis - rank for axis in reversed(axes)])
         pair, back = (first, x), [axis - rank for axis in reversed(axes)]
-        halved = halved or explain_margin(ctx, (0, place), pair, back) or explain_pooled(ctx, (0, place), pair, back)
-        if halved is not None:
-            return halved
+        halved = halved or explain_margin(ctx, (0, place), pair, back)
+        strided = explain_strided(ctx, pair) if halved is None else None
+        pooled = explain_pooled(ctx, (0, place), pair, back) if halved is None else None
+        if strided is not None and pooled is not None:
+            return replace(strided, others=(pooled.fix, *pooled.others))
+        if (found := halved or strided or pooled) is not None:
+            return found
     if (
         along is not None
         and len(axes) == 1

@@ -109,6 +109,16 @@ def _find_sides(ctx: FailureContext, x: Operand, channels: int, spatial: int) ->
     return (side,) * spatial if side > 1 and side**spatial * channels == x.shape[1] else None
 
 
+def _find_grid(ctx: FailureContext, x: Operand, spatial: int) -> tuple[int, ...] | None:
+    """Find the sides of the feature map that a sequence of features was made of."""
+    for call in ctx.flow.walk_back(x.link, 20):
+        for spec in call.inputs:
+            sides = spec.shape[2:]
+            if len(sides) == spatial and spec.shape[0] == x.shape[0] and math.prod(sides) == x.shape[1]:
+                return sides
+    return None
+
+
 def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
     axis = x.rank - spatial - 1
     got = x.shape[axis]
@@ -117,6 +127,10 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     like_input = ctx.is_like_input(x)
     search = RESHAPE if like_input else ()
     goal = (dim_of(-spatial - 1), channels)
+    if x.rank == 3 and spatial > 1 and x.shape[2] == channels and (sides := _find_grid(ctx, x, spatial)) is not None:
+        reason = f"{write_shape(x.shape)} has the positions of a feature map of {write_times(sides)} as steps"
+        fix = fix_argument(ctx, f"{{}}.transpose(1, 2).unflatten(2, {sides})")
+        return Diagnosis(reason, expected, fix, search, goal)
     if x.shape[-1] == channels and (like_input or not is_map(ctx, x)):
         reason = f"the last dim has the {channels} channels: {write_shape(x.shape)} is channels-last"
         fix = fix_argument(ctx, move_to_channels(x.rank, spatial))

@@ -10,6 +10,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_creation,
     fix_line,
     fix_module,
+    name_input_size,
     place_line,
     read_line,
     set_value,
@@ -133,11 +134,13 @@ def _explain_state(
     if not is_cell and directions == 2 and state.rank == 3 and 2 * state.shape[0] == wanted[0]:
         reason += f": {layers} layers × 2 directions = {wanted[0]}"
     batch_axis = 0 if is_cell or ctx.setting("batch_first") else 1
-    name = write_size(ctx, 0, batch_axis)
+    name = write_size(ctx, 0, batch_axis) or name_input_size(ctx, x.shape[batch_axis])
     names = {0 if is_cell else 1: name} if name else {}
     if not is_cell and directions == 1 and (kept := _name_layers(ctx, wanted[0])):
         names[0] = kept
     fix = fix_creation(ctx, state, wanted, names)
+    if is_cell and state.rank == 1 and state.shape[0] == wanted[-1] and name and not fix:
+        fix = fix_argument(ctx, f"{{}}.expand({name}, -1)", position=1)
     others = (fix, fix_creation(ctx, state, wanted)) if order else (fix_creation(ctx, state, wanted),)
     fix = order or fix
     candidates = ctx.change_input(state, shape=wanted)

@@ -2327,3 +2327,68 @@ class CellStateWithoutABatchT(CellStateWithoutABatch):
         for t in range(x.size(1)):
             h = self.cell(x[:, t], h)
         return self.out(h)
+
+
+class BiasOfAnotherWidth(nn.Module):
+    def __init__(self, width=32):
+        super().__init__()
+        self.fc, self.shift = nn.Linear(16, 16), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        return self.fc(x) + self.shift
+
+
+@twin(BiasOfAnotherWidth, (4, 16), reason="'shift' has 32 numbers, the other has 16 features")
+class BiasOfAnotherWidthT(BiasOfAnotherWidth):
+    def __init__(self):
+        super().__init__(16)
+
+
+class EnlargedToAFixedSize(nn.Module):
+    def __init__(self, side=64):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, 2, 1), nn.Upsample(size=(side, side), mode="bilinear")
+        self.out = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x):
+        return x - self.out(self.up(self.down(x)))
+
+
+@twin(EnlargedToAFixedSize, (1, 3, 128, 128), reason="'up' enlarges to 64 × 64, the other has 128 × 128")
+class EnlargedToAFixedSizeT(EnlargedToAFixedSize):
+    def __init__(self):
+        super().__init__(128)
+
+
+class StatesOfOneLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.fc = nn.LSTM(5, 16, num_layers=2, batch_first=True), nn.Linear(16, 1)
+
+    def forward(self, x):
+        h = (torch.zeros(1, x.size(0), 16), torch.zeros(1, x.size(0), 16))
+        steps, _ = self.rnn(x, h)
+        return self.fc(steps[:, -1])
+
+
+@twin(StatesOfOneLayer, (8, 10, 5), reason="this input needs [2, 8, 16]")
+class StatesOfOneLayerT(StatesOfOneLayer):
+    def forward(self, x):
+        h = (torch.zeros(2, x.size(0), 16), torch.zeros(2, x.size(0), 16))
+        steps, _ = self.rnn(x, h)
+        return self.fc(steps[:, -1])
+
+
+class PredictionSmallerThanItsTarget(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.shuffle = nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)
+
+    def forward(self, low, high):
+        return F.l1_loss(self.shuffle(self.conv(low)), high)
+
+
+@twin(PredictionSmallerThanItsTarget, (2, 3, 24, 24), (2, 3, 96, 96), reason="[48, 48] in one and [96, 96]")
+class PredictionSmallerThanItsTargetT(PredictionSmallerThanItsTarget):
+    def forward(self, low, high):
+        return F.l1_loss(F.interpolate(self.shuffle(self.conv(low)), size=high.shape[2:]), high)

@@ -150,6 +150,10 @@ def explain_table(
     if any(axis < -data.rank or axis < -table.rank for axis in axes):
         return None
     param = _find_param(ctx, table)
+    if table.rank == 1 and param is not None and table.param == param:  # a bias, which has a number a feature
+        own = f"'{ctx.trace.params[param].names[0]}' has {table.shape[0]} numbers"
+        reason = f"{own}, the other has {data.shape[-1]} features"
+        return Diagnosis(reason, "equal sizes", resize_param(ctx, table, -1, data.shape[-1]))
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
     came = {data.shape[axis] for axis in axes}
     most = {table.shape[axis] for axis in axes}

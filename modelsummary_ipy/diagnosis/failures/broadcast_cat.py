@@ -94,7 +94,9 @@ def _explain_pair(
     if len(axes) == 1 and (vector := explain_vector(ctx, (left, right), axes[0])) is not None:
         return vector
     if left.rank == right.rank:
-        residual = _explain_shortcut(ctx, (left, right), axes) or _explain_residual(ctx, places, left, right, axes)
+        residual = _explain_upsampling(ctx, (left, right)) or _explain_shortcut(ctx, (left, right), axes)
+        if residual is None and ctx.function not in LOSSES:  # a target is no skip connection
+            residual = _explain_residual(ctx, places, left, right, axes)
         margin = residual or explain_margin(ctx, places, (left, right), axes)
         margin = margin or (explain_pooled(ctx, places, (left, right), axes) if len(spatial) == len(axes) else None)
         if margin is not None:
@@ -265,6 +267,23 @@ def _explain_shortcut(ctx: FailureContext, pair: tuple[Operand, Operand], axes: 
         reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"
         fix = set_value(layer.path, write_module(layer, ctx.trace, stride=(stride,) * (rank - 2)))
         return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
+    return None
+
+
+def _explain_upsampling(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """A layer enlarges to a size that is written down, and the input has another."""
+    for x, other in (pair, pair[::-1]):
+        for call in ctx.flow.walk_back(x.link, 6):
+            fact = ctx.flow.module_of(call)
+            size = fact.settings.get("size") if fact is not None and call.type_name == "Upsample" else None
+            if fact is None or size is None or call.outputs[0].shape[2:] != x.shape[2:] or x.rank != other.rank:
+                continue
+            sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
+            reason = f"'{fact.path}' enlarges to {sides[0]}, the other has {sides[1]}"
+            options = {name: fact.settings.get(name) for name in ("mode", "align_corners")}
+            kept = "".join(f", {name}={value!r}" for name, value in options.items() if value not in (None, "nearest"))
+            fix = set_value(fact.path, f"nn.Upsample(size={other.shape[2:]}{kept})")
+            return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", fix)
     return None
 
 

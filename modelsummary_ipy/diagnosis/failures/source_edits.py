@@ -322,8 +322,11 @@ def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int,
         names: By axis, what to write for a size.
     """
     calls = _find_calls(line, name)
-    if len(calls) != 1 or not calls[0].args:
+    if len({_text(line, call) for call in calls}) != 1 or not calls[0].args:
         return ""
+    if len(calls) > 1:  # h and c, made alike
+        text = _text(line, calls[0])
+        return line.replace(text, splice_argument(text, name, old, size, names) or text)
     first = calls[0].args[0]
     items = first.elts if isinstance(first, (ast.Tuple, ast.List)) else calls[0].args
     if len(items) != len(old) or any(isinstance(item, ast.Starred) for item in items):

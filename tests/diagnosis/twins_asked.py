@@ -2392,3 +2392,120 @@ class PredictionSmallerThanItsTarget(nn.Module):
 class PredictionSmallerThanItsTargetT(PredictionSmallerThanItsTarget):
     def forward(self, low, high):
         return F.l1_loss(F.interpolate(self.shuffle(self.conv(low)), size=high.shape[2:]), high)
+
+
+class DeviationOfAnotherWidth(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.mean, self.log_std = nn.Linear(10, 3), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        return self.mean(x) + self.log_std.exp() * torch.ones(x.size(0), 3)
+
+
+@twin(DeviationOfAnotherWidth, (5, 10), reason="'log_std' has 4 numbers, the other has 3 features")
+class DeviationOfAnotherWidthT(DeviationOfAnotherWidth):
+    def __init__(self):
+        super().__init__(3)
+
+
+class StackForCat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.both = nn.Conv2d(16, 4, 3, padding=1)
+
+    def forward(self, x):
+        a = self.a(x)
+        return self.both(torch.stack([a, self.b(a)], dim=1))
+
+
+@twin(StackForCat, (2, 3, 16, 16), reason="cat joins their channels: 2 × 8")
+class StackForCatT(StackForCat):
+    def forward(self, x):
+        a = self.a(x)
+        return self.both(torch.cat([a, self.b(a)], dim=1))
+
+
+class PackedIntoALinear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.fc = nn.GRU(8, 16, batch_first=True), nn.Linear(16, 2)
+
+    def forward(self, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6, 6, 6]), batch_first=True)
+        steps, _ = self.rnn(packed)
+        return self.fc(steps)
+
+
+@twin(PackedIntoALinear, (3, 6, 8), reason="packed sequence")
+class PackedIntoALinearT(PackedIntoALinear):
+    def forward(self, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6, 6, 6]), batch_first=True)
+        steps, _ = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)
+        return self.fc(steps)
+
+
+class OneHotLabels(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x, y):
+        return F.nll_loss(F.log_softmax(self.fc(x), 1), y)
+
+
+@twin(OneHotLabels, (8, 6), (8, 3), reason="one a sample")
+class OneHotLabelsT(OneHotLabels):
+    def forward(self, x, y):
+        return F.nll_loss(F.log_softmax(self.fc(x), 1), y.argmax(1))
+
+
+class WidthNotSqueezed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb, self.conv, self.fc = nn.Embedding(50, 16), nn.Conv2d(1, 8, (3, 16)), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.conv(self.emb(x).unsqueeze(1)).relu()
+        x = F.max_pool1d(x, x.size(2))
+        return self.fc(x.squeeze(2))
+
+
+@twin(WidthNotSqueezed, ints(4, 12), reason="a 1-d pool expects 3")
+class WidthNotSqueezedT(WidthNotSqueezed):
+    def forward(self, x):
+        x = self.conv(self.emb(x).unsqueeze(1)).relu().squeeze(3)
+        x = F.max_pool1d(x, x.size(2))
+        return self.fc(x.squeeze(2))
+
+
+class StepsBesideVectors(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.user, self.tags = nn.Embedding(10, 8), nn.Embedding(5, 4)
+        self.fc = nn.Linear(12, 1)
+
+    def forward(self, user, tags):
+        return self.fc(torch.cat([self.user(user), self.tags(tags)], dim=-1))
+
+
+@twin(StepsBesideVectors, ints(6), ints(6, 3), reason="gives steps of 4 features")
+class StepsBesideVectorsT(StepsBesideVectors):
+    def forward(self, user, tags):
+        return self.fc(torch.cat([self.user(user), self.tags(tags).mean(1)], dim=-1))
+
+
+class WeightOfAnotherWidth(nn.Module):
+    def __init__(self, width=16):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width, 8))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+@twin(WeightOfAnotherWidth, (7, 12), reason="the inner 12 and 16 differ")
+class WeightOfAnotherWidthT(WeightOfAnotherWidth):
+    def __init__(self):
+        super().__init__(12)

@@ -31,8 +31,8 @@ from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact
 
 __all__ = [
-    "explain_channels", "explain_margin", "explain_ones", "explain_order", "explain_pieces", "explain_pooled",
-    "explain_strided", "explain_table", "explain_vector",
+    "explain_bias", "explain_channels", "explain_margin", "explain_ones", "explain_order", "explain_pieces",
+    "explain_pooled", "explain_strided", "explain_table", "explain_vector",
 ]  # fmt: skip
 
 Places = tuple[int, int]
@@ -138,6 +138,19 @@ def explain_order(ctx: FailureContext, places: Places, pair: tuple[Operand, Oper
     return None
 
 
+def explain_bias(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
+    """A parameter of one number a feature has another number of them: a bias, a scale, a logarithm of a deviation."""
+    for x, data in (pair, pair[::-1]):
+        param = _find_param(ctx, x)
+        if axes != [-1] or x.rank != 1 or param is None or ctx.trace.params[param].shape != x.shape:
+            continue
+        own = f"'{ctx.trace.params[param].names[0]}' has {x.shape[0]} numbers"
+        reason = f"{own}, the other has {data.shape[-1]} features"
+        fix = resize_param(ctx, Operand(x.spec, x.link, param), -1, data.shape[-1])
+        return Diagnosis(reason, "equal sizes", fix) if fix else None
+    return None
+
+
 def explain_table(
     ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
 ) -> Diagnosis | None:
@@ -150,10 +163,6 @@ def explain_table(
     if any(axis < -data.rank or axis < -table.rank for axis in axes):
         return None
     param = _find_param(ctx, table)
-    if table.rank == 1 and param is not None and table.param == param:  # a bias, which has a number a feature
-        own = f"'{ctx.trace.params[param].names[0]}' has {table.shape[0]} numbers"
-        reason = f"{own}, the other has {data.shape[-1]} features"
-        return Diagnosis(reason, "equal sizes", resize_param(ctx, table, -1, data.shape[-1]))
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
     came = {data.shape[axis] for axis in axes}
     most = {table.shape[axis] for axis in axes}

@@ -47,6 +47,7 @@ def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
         _explain_signature(ctx)
         or _explain_container_call(ctx)
         or _explain_misspelt(ctx)
+        or _explain_packed(ctx)
         or _explain_nested(ctx)
         or _explain_subscript(ctx)
         or _explain_attribute(ctx)
@@ -99,6 +100,15 @@ def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
     reason = f"a {ctx.call.type_name} holds layers and does not run them"
     fix = fix_line(ctx, write_loop(ctx.line, name_member(ctx.call.path)))
     return Diagnosis(reason, "nn.Sequential, or a loop over it", fix)
+
+
+def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
+    """A packed sequence goes into a layer that reads tensors."""
+    if "PackedSequence" not in ctx.failure.message or ctx.failure.error_type != "TypeError":
+        return None
+    first = any(fact.settings.get("batch_first") for fact in ctx.trace.modules)
+    fix = fix_argument(ctx, f"nn.utils.rnn.pad_packed_sequence({{}}{', batch_first=True' if first else ''})[0]")
+    return Diagnosis("the argument is a packed sequence, and the layer reads a tensor: pad it first", "a tensor", fix)
 
 
 def _explain_misspelt(ctx: FailureContext) -> Diagnosis | None:

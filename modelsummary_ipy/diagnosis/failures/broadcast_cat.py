@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.alignment import (
+    explain_bias,
     explain_channels,
     explain_margin,
     explain_ones,
@@ -37,7 +38,14 @@ from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stri
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, RECURRENTS, SIZED_FACTORIES
+from modelsummary_ipy.diagnosis.torch_names import (
+    CONVOLUTIONS,
+    EMBEDDINGS,
+    LINEARS,
+    LOSSES,
+    RECURRENTS,
+    SIZED_FACTORIES,
+)
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import ModuleFact
 
@@ -78,7 +86,7 @@ def _explain_pair(
     if found is None and left.rank != right.rank:
         found = _explain_missing_axes(ctx, places, left, right)
     found = found or _explain_constant(ctx, (left, right)) or explain_order(ctx, places, (left, right))
-    found = found or explain_table(ctx, places, (left, right), axes)
+    found = found or explain_bias(ctx, (left, right), axes) or explain_table(ctx, places, (left, right), axes)
     if found is not None:
         return found
     spatial = [axis for axis in axes if rank + axis >= 2] if rank > 2 else []
@@ -381,10 +389,13 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
         ones = ", None" * (big.rank - 2)
         fix = fix_operand(ctx, at, f"{{}}[:, :{ones}].expand(-1, -1, *{{{other}}}.shape[2:])")
         channels, rest = divmod(small.shape[1], max(math.prod(big.shape[2:]), 1))
-        if channels and not rest:
+        if big.rank > 3 and channels and not rest:
             reason += f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"
             mapped = fix_operand(ctx, at, f"{{}}.unflatten(1, ({channels}, *{{{other}}}.shape[2:]))")
             return Diagnosis(reason, "tensors of the same rank", mapped, others=(fix,))
+        if big.rank == 3 and giver is not None and giver.type_name in EMBEDDINGS | LINEARS | RECURRENTS:
+            reason += f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
+            return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, other, "{}.mean(1)"))
         axes = tuple(range(2, big.rank)) if big.rank > 3 else 2
         pooled = fix_operand(ctx, other, f"{{}}.mean({axes})")
         return Diagnosis(

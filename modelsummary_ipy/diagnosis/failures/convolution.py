@@ -7,7 +7,7 @@ from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.constructions import fix_block
 from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_module
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_module, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.linear import is_map
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
@@ -80,7 +80,15 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     expected = f"{_AXES[spatial]} with C = {channels}"
     reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d convolution expects {spatial + 2}"
     fix = NOTHING
-    if x.rank == spatial + 3:
+    maker = ctx.flow.producer(x.link)
+    is_stack = maker is not None and maker.type_name == "stack" and x.rank == spatial + 3
+    if maker is not None and is_stack and x.shape[1] * x.shape[2] == channels:
+        reason = (
+            f"stack puts {x.shape[1]} maps behind each other, cat joins their channels: {x.shape[1]} × {x.shape[2]}"
+        )
+        line = read_line(ctx, maker.source)
+        fix = place_line(ctx, maker, line.replace("stack(", "cat(") if line.count("stack(") == 1 else "")
+    elif x.rank == spatial + 3:
         reason += ": flatten the first two into one batch"
         fix = fix_argument(ctx, "{}.flatten(0, 1)")
     elif x.rank == 2 and spatial > 1 and x.shape[1] == channels:

@@ -74,7 +74,8 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     """The trailing dims multiply to ``in_features``, or one of them is it."""
     shape, rank = x.shape, x.rank
     for start in range(1, rank - 1):
-        if math.prod(shape[start:]) == taken:
+        is_sides = rank == 4 and start == 2 and shape[1] == taken  # a channel for each feature rather than a pixel
+        if math.prod(shape[start:]) == taken and not is_sides:
             reason = f"{write_product(shape[start:])}: the feature map was not flattened"
             return Diagnosis(reason, expected, fix_argument(ctx, f"{{}}.flatten({start})"))
     if taken not in shape[1:-1]:

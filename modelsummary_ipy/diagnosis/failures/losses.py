@@ -67,6 +67,8 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
         if y.shape == x.shape and name == "cross_entropy":
             return None
         reason = f"the labels are {y.spec.dtype}: class indices are integers"
+        if y.shape == x.shape and x.rank > 1:
+            return Diagnosis(f"{reason}, one a sample", expected, fix_argument(ctx, "{}.argmax(1)", position=1))
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.long()", position=1))
     if x.rank == 1 and y.shape == x.shape and name == "cross_entropy":
         reason = f"{name} needs a number for each class: {write_shape(x.shape)} has one for each sample"

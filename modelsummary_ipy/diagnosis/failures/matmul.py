@@ -19,6 +19,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_operand,
     place_line,
     read_line,
+    resize_param,
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
@@ -124,5 +125,7 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         right = replace(right, spec=turned.inputs[0], link=turned.input_links[0])
     givers = [fix_giver(ctx, right, inner_left), fix_giver(ctx, left, inner_right)]
     fixes = [fix for fix in givers if fix]
+    if right.param is not None and right.rank == 2:
+        fixes = [fix for fix in (resize_param(ctx, right, -2, inner_left), *fixes) if fix]
     fix, search = (fixes[0], ()) if fixes else (NOTHING, ANYWHERE)
     return Diagnosis(reason, expected, fix, search, (dim_of(-1, -2), inner_right), others=tuple(fixes[1:]))

@@ -33,7 +33,8 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
         reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d pool expects {spatial + 2}"
         fix = NOTHING
         if x.rank == spatial + 3:
-            fix = fix_argument(ctx, "{}.flatten(0, 1)")
+            ones = [axis for axis in range(2, x.rank) if x.shape[axis] == 1]
+            fix = fix_argument(ctx, f"{{}}.squeeze({ones[-1]})" if ones else "{}.flatten(0, 1)")
         return Diagnosis(reason, f"{spatial + 2} dims with a batch, {spatial + 1} without", fix, RESHAPE)
     if 0 in x.shape[1:]:
         return Diagnosis(f"{write_shape(x.shape)} is empty", "a feature map that is not empty", NOTHING, GROW)

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from tests.models import Square
 
 __all__ = ["IDS", "MODELS", "TINY", "Does", "block", "conv_net", "trace_bytes"]
 
@@ -68,17 +69,6 @@ def drop_grad(model: Any, x: Tensor) -> Tensor:
 def split_attention(model: Any, x: Tensor) -> Tensor:
     query, key, value = model.qkv(x).view(2, 6, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
     return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-
-
-class Square(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return 2 * grad * ctx.saved_tensors[0]
 
 
 def freeze_first() -> nn.Module:

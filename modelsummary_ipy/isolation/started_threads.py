@@ -6,8 +6,6 @@ A trace belongs to its thread. Tasks of a ``ThreadPoolExecutor`` run one after t
 
 from __future__ import annotations
 
-import os
-import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,10 +13,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from modelsummary_ipy.isolation.forks import restoring
+from modelsummary_ipy.records.packages import PACKAGES
 
 __all__ = ["StartedThreads"]
 
-_PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))
 _pool: Any = ThreadPoolExecutor
 _thread: Any = threading.Thread
 
@@ -62,7 +60,7 @@ def _watches_alone(thread: threading.Thread) -> bool:
     code = getattr(run, "__code__", None)
     if run is threading.Thread.run or code is None:
         return False
-    return thread.daemon and code.co_filename.startswith(_PACKAGES)
+    return thread.daemon and code.co_filename.startswith(PACKAGES)
 
 
 def _run(task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:

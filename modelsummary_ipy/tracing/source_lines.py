@@ -11,6 +11,7 @@ import traceback
 from functools import cache
 from types import CodeType, FrameType, TracebackType
 
+from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Source
 
 __all__ = ["find_lines", "read_line", "to_source", "trim_error"]
@@ -20,7 +21,6 @@ Place = tuple[CodeType, int]
 
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
-_PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))
 
 #: Packages whose functions check or rearrange tensors on behalf of a line of the user's.
 _CHECKERS = ("einops", "jaxtyping", "beartype", "typeguard")
@@ -29,7 +29,7 @@ _CHECKERS = ("einops", "jaxtyping", "beartype", "typeguard")
 @cache
 def _users(filename: str) -> bool:
     """Return whether code from ``filename`` is the user's or a library's model code, not torch's, ours or Python's."""
-    standard = filename.startswith(_STANDARD_LIBRARY) and not filename.startswith(_PACKAGES)
+    standard = filename.startswith(_STANDARD_LIBRARY) and not filename.startswith(PACKAGES)
     folders = tuple(filter(None, map(_find_folder, ("torch", *_CHECKERS))))
     return not (standard or filename.startswith((_OWN_FOLDER, *folders, "<frozen")))
 

@@ -480,7 +480,7 @@ def test_a_message_of_a_library_is_whole_and_at_the_users_line(monkeypatch: pyte
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(source_lines, "_PACKAGES", (f"{tmp_path}/",))
+    monkeypatch.setattr(source_lines, "PACKAGES", (f"{tmp_path}/",))
     import einops
 
     class Patches(nn.Module):

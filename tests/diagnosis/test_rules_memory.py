@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,17 +13,7 @@ from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.memory import find_memory_explosions
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.summary import ModelSummary
-
-
-class Does(nn.Module):
-    def __init__(self, function: Callable[..., Any], **children: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, child in children.items():
-            self.add_module(name, child)
-
-    def forward(self, *args: Any) -> Any:
-        return self.function(self, *args)
+from tests.byte_models import Does
 
 
 def find(model: nn.Module, *sizes: Any, **options: Any) -> list[Flag]:

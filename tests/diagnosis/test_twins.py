@@ -19,9 +19,10 @@ from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.summary import ModelSummary
 from tests.diagnosis.twins import TWINS as FIRST
 from tests.diagnosis.twins_asked import ASKED
+from tests.diagnosis.twins_forum import FORUM
 from tests.fix_is_true import CHECKED, apply_patch
 
-TWINS = [*FIRST, *ASKED]
+TWINS = [*FIRST, *ASKED, *FORUM]
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["TWINS", "Twin"]
+__all__ = ["TWINS", "Twin", "ints", "register_in"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,20 @@ class Twin:
 TWINS: list[Twin] = []
 
 
-def twin_of(broken: Callable[[], nn.Module], *inputs: Any, reason: str = "") -> Callable[[Any], Any]:
-    """Register a class as the repaired twin of another."""
+def register_in(twins: list[Twin]) -> Callable[..., Any]:
+    """Return what registers a class as the repaired twin of another: ``@twin(Broken, (4, 3), reason="…")``."""
 
-    def register(repaired: Any) -> Any:
-        TWINS.append(Twin(broken, repaired, inputs, reason))
-        return repaired
+    def twin(broken: Callable[[], nn.Module], *inputs: Any, reason: str = "") -> Callable[[Any], Any]:
+        def register(repaired: Any) -> Any:
+            twins.append(Twin(broken, repaired, inputs, reason))
+            return repaired
 
-    return register
+        return register
+
+    return twin
+
+
+twin_of = register_in(TWINS)
 
 
 def ints(*shape: int) -> Tensor:

@@ -1,38 +1,26 @@
-"""Two tensors that differ: tables longer than the input, margins to crop, maps to resize, ones to expand."""
+"""Two tensors that differ: tables longer than the input, biases of another width, other orders, ones to expand."""
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
-import operator
-from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_giver,
     fix_operand,
-    list_names,
-    place_line,
     read_arguments,
-    read_line,
     resize_param,
-    set_value,
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
-from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
-from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
-from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
+from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import Call, Link, ModuleFact
+from modelsummary_ipy.records.trace import Link
 
 __all__ = [
-    "explain_bias", "explain_channels", "explain_margin", "explain_ones", "explain_order", "explain_pieces",
-    "explain_pooled", "explain_strided", "explain_table", "explain_vector",
+    "explain_bias", "explain_channels", "explain_ones", "explain_order", "explain_pieces", "explain_table",
+    "explain_vector",
 ]  # fmt: skip
 
 Places = tuple[int, int]
@@ -212,206 +200,6 @@ def _write_cuts(
             fix_operand(ctx, places[which], "{}[" + ", ".join(cuts).replace("{", "{{").replace("}", "}}") + "]")
         )
     return found
-
-
-def explain_margin(
-    ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
-) -> Diagnosis | None:
-    """One of two maps or signals is larger by what convolutions without padding took off, or with padding put on."""
-    large = 0 if pair[0].shape[axes[0]] > pair[1].shape[axes[0]] else 1
-    big, small = pair[large], pair[1 - large]
-    rank = big.rank
-    if rank != small.rank or rank < 3 or any(rank + axis < 2 for axis in axes):
-        return None
-    gaps = {big.shape[axis] - small.shape[axis] for axis in axes}
-    gap = gaps.pop()
-    makers = [call.type_name for x in pair for call in ctx.flow.walk_back(x.link, 12)]
-    if gaps or not 0 < 2 * gap < big.shape[axes[0]] or not CONVOLUTIONS.intersection(makers):
-        return None
-    if (found := explain_grid(ctx, pair)) is not None:
-        return found
-    sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
-    if (
-        found := _explain_transposed(ctx, small, gap, sides)
-        or _explain_unpadded(ctx, big, small, gap, sides)
-        or _explain_kernels(ctx, pair, sides)
-    ) is not None:
-        return found
-    if rank == 3:
-        name = _find_padded(ctx, big)
-        reason = f"{sides[0]} against {sides[1]} in dim 2" + (
-            f": '{name}' pads by {gap} more than it takes off" if name else ""
-        )
-        cut = "{}" + f"[..., :-{gap}]"
-        fixes = [fix for fix in (_pad_before(ctx, small, gap), fix_operand(ctx, places[large], cut)) if fix]
-        return Diagnosis(reason, "signals of one length", fixes[0] if fixes else NOTHING, others=tuple(fixes[1:]))
-    before, after = gap // 2, gap - gap // 2
-    margin = f"{before}:-{after}" if before else f":-{after}"
-    cuts = ", ".join(margin if axis in axes else ":" for axis in range(2 - rank, 0))
-    where = " and ".join(str(rank + axis) for axis in sorted(axes))
-    reason = f"{sides[0]} against {sides[1]} in dim {where}: convolutions without padding took {gap} off the way"
-    fixes = [fix_operand(ctx, places[large], f"{{}}[:, :, {cuts}]")]
-    fixes.append(_resize(ctx, places[large], places[1 - large]))
-    return Diagnosis(reason, f"two feature maps of {write_shape(small.shape[2:])}", fixes[0], others=(fixes[1],))
-
-
-def _explain_unpadded(
-    ctx: FailureContext, big: Operand, small: Operand, gap: int, sides: list[str]
-) -> Diagnosis | None:
-    """One or two convolutions of a branch lack the padding that keeps the size, which all others have."""
-    layers, lost = [], 0
-    for call in ctx.flow.walk_back(small.link, 12):
-        fact = ctx.flow.module_of(call)
-        if call.type_name in TRANSPOSED_CONVOLUTIONS or not call.inputs or lost >= gap:
-            break
-        shrunk = call.inputs[0].shape[2:], call.outputs[0].shape[2:]
-        if shrunk[0] == shrunk[1] or fact is None or call.type_name not in CONVOLUTIONS:
-            continue
-        padding = _find_same_padding(fact)
-        if padding is None:
-            return None
-        layers.append((fact, padding))
-        lost += shrunk[0][-1] - shrunk[1][-1]
-    is_whole = all(call.inputs[0].shape[2:] == big.shape[2:] for call in _list_convolutions(ctx, big)[:1])
-    if lost != gap or not 0 < len(layers) < 3 or not is_whole:
-        return None
-    return _pad(ctx, layers[::-1], sides)
-
-
-def _explain_kernels(ctx: FailureContext, pair: tuple[Operand, Operand], sides: list[str]) -> Diagnosis | None:
-    """Branches of different kernels read one map, and each takes off what its kernel does."""
-    layers, read = [], []
-    for x in pair:
-        call = next(iter(_list_convolutions(ctx, x)), None)
-        fact = ctx.flow.module_of(call)
-        padding = _find_same_padding(fact) if fact is not None else None
-        if call is None or fact is None or padding is None or call.outputs[0].shape[2:] != x.shape[2:]:
-            return None
-        layers.append((fact, padding))
-        read.append(call.inputs[0].shape[2:])
-    return _pad(ctx, layers, sides) if read[0] == read[1] else None
-
-
-def explain_strided(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
-    """A pooling or a convolution of one branch strides, and those of a branch beside it keep the size."""
-    for small, big in (pair, pair[::-1]):
-        if any(big.link in call.input_links for call in ctx.flow.walk_back(small.link, 40)):
-            continue  # the small one was made of the large one: it was not enlarged again
-        for call in ctx.flow.walk_back(small.link, 6):
-            fact = ctx.flow.module_of(call)
-            if fact is None or not call.inputs or call.outputs[0].shape[2:] != small.shape[2:]:
-                break
-            if call.inputs[0].shape[2:] != big.shape[2:] or "stride" not in fact.settings:
-                continue
-            sides = [write_times(x.shape[2:]) for x in (small, big)]
-            reason = f"{sides[0]} against {sides[1]}: '{fact.path}' has stride {fact.settings['stride']}"
-            kernel = fact.settings.get("kernel_size")
-            stride = (1,) * len(kernel) if isinstance(kernel, tuple) else 1
-            return Diagnosis(reason, "equal sizes", set_value(fact.path, write_module(fact, ctx.trace, stride=stride)))
-    return None
-
-
-def _find_same_padding(fact: ModuleFact) -> tuple[int, ...] | None:
-    """Return the padding with which a convolution keeps a size; ``None`` if it strides, or its kernel is even."""
-    kernels, dilations = fact.settings.get("kernel_size"), fact.settings.get("dilation")
-    if not isinstance(kernels, tuple) or not isinstance(dilations, tuple) or set(fact.settings["stride"]) != {1}:
-        return None
-    if any(kernel % 2 == 0 for kernel in kernels):
-        return None
-    return tuple((kernel - 1) * dilation // 2 for kernel, dilation in zip(kernels, dilations, strict=True))
-
-
-def _pad(ctx: FailureContext, layers: list[tuple[ModuleFact, tuple[int, ...]]], sides: list[str]) -> Diagnosis:
-    fixes = [set_value(fact.path, write_module(fact, ctx.trace, padding=padding)) for fact, padding in layers]
-    names = " and ".join(
-        f"'{fact.path}' has padding {_write_padding(fact.settings['padding'])}, {_write_padding(same)} keeps the size"
-        for fact, same in layers
-    )
-    reason = f"{sides[0]} against {sides[1]}: {names}"
-    return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
-
-
-def _write_padding(padding: tuple[int, ...]) -> str:
-    """``"1"``, or ``"(1, 0)"`` where the sides differ."""
-    return str(padding[0]) if len(set(padding)) == 1 else str(padding)
-
-
-def _list_convolutions(ctx: FailureContext, x: Operand) -> list[Call]:
-    return [call for call in ctx.flow.walk_back(x.link, 12) if call.type_name in CONVOLUTIONS and call.inputs]
-
-
-def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: list[str]) -> Diagnosis | None:
-    """A decoder ends smaller than it began: a transposed convolution gives the smallest size of several."""
-    layers: list[tuple[ModuleFact, int, int]] = []  # with its stride, and how much its output padding adds at the end
-    factor = 1
-    for call in ctx.flow.walk_back(small.link, 16):
-        fact = ctx.flow.module_of(call)
-        if fact is None or call.type_name not in TRANSPOSED_CONVOLUTIONS:
-            continue
-        strides, added = fact.settings.get("stride"), fact.settings.get("output_padding")
-        if not isinstance(strides, tuple) or not isinstance(added, tuple) or len(set(strides)) > 1 or any(added):
-            return None
-        layers.append((fact, strides[0], factor * (strides[0] - 1)))
-        factor *= strides[0]
-    chosen = next(
-        (some for count in range(1, len(layers) + 1) for some in itertools.combinations(layers, count)
-         if sum(more for _, _, more in some) == gap),
-        None,
-    )  # fmt: skip
-    if chosen is None:
-        return None
-    fixes = [
-        set_value(fact.path, write_module(fact, ctx.trace, output_padding=(stride - 1,) * len(small.shape[2:])))
-        for fact, stride, _ in reversed(chosen)
-    ]
-    names = " and ".join(f"'{fact.path}'" for fact, _, _ in reversed(chosen))
-    reason = f"{sides[0]} against {sides[1]}: with output_padding 0 {names} {'give' if len(chosen) > 1 else 'gives'} "
-    reason += "the smallest of the sizes that the stride could have come from"
-    return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
-
-
-def _pad_before(ctx: FailureContext, small: Operand, gap: int) -> Candidate:
-    """Pad in front of the one convolution without padding that a signal went through: its output is of the past."""
-    call = next(iter(_list_convolutions(ctx, small)), None)
-    fact = ctx.flow.module_of(call)
-    if call is None or fact is None or call.inputs[0].shape[-1] - call.outputs[0].shape[-1] != gap:
-        return NOTHING
-    failure = replace(ctx.failure, source=call.source, source_text="")
-    there = FailureContext(ctx.story, failure, call, ctx.story.row_of_call.get(call.index), ctx.edits)
-    names = [f"self.{name}" for name in [name_member(call.path)] if name] + list_names(there, call.path)
-    for name in names:
-        if call.path.rpartition(".")[2].isdigit() and name == name_member(call.path.rpartition(".")[0]):
-            continue  # the container's
-        padded = f"F.pad({{}}, (({name}.kernel_size[0] - 1) * {name}.dilation[0], 0))"
-        line = wrap_argument(read_line(ctx, call.source), name.rpartition(".")[2], padded)
-        if line:
-            return place_line(ctx, call, line)
-    return NOTHING
-
-
-def _find_padded(ctx: FailureContext, x: Operand) -> str:
-    for call in ctx.flow.walk_back(x.link, 6):
-        grows = call.inputs and call.outputs and call.inputs[0].shape[-1:] < call.outputs[0].shape[-1:]
-        if call.type_name in CONVOLUTIONS and grows:
-            return call.path
-    return ""
-
-
-def explain_pooled(
-    ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
-) -> Diagnosis | None:
-    """One of two feature maps is smaller: the pooled branch of a pyramid, a level below."""
-    small = 0 if pair[0].shape[axes[0]] < pair[1].shape[axes[0]] else 1
-    x, other = pair[small], pair[1 - small]
-    if x.rank != other.rank or x.rank != 4 or any(x.rank + axis < 2 for axis in axes):
-        return None
-    reason = f"the feature map is {write_shape(x.shape[2:])} in one and {write_shape(other.shape[2:])} in the other"
-    fix = _resize(ctx, places[small], places[1 - small])
-    return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", fix, ())
-
-
-def _resize(ctx: FailureContext, place: int, other: int) -> Candidate:
-    return fix_operand(ctx, place, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
 
 
 def explain_ones(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:

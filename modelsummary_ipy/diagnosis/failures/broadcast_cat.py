@@ -9,15 +9,13 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_bias,
     explain_channels,
-    explain_margin,
     explain_ones,
     explain_order,
     explain_pieces,
-    explain_pooled,
-    explain_strided,
     explain_table,
     explain_vector,
 )
+from modelsummary_ipy.diagnosis.failures.branch_sizes import explain_margin, explain_pooled, explain_strided
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
     NOTHING,
@@ -32,22 +30,17 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_operand,
     fix_setting,
     name_input_size,
-    set_value,
 )
-from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, find_stride, write_lost
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
-from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
+from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
+from modelsummary_ipy.diagnosis.failures.skip_connections import explain_residual, explain_shortcut, explain_upsampling
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
-    CONVOLUTIONS,
     EMBEDDINGS,
     LINEARS,
     LOSSES,
     RECURRENTS,
     SIZED_FACTORIES,
 )
-from modelsummary_ipy.records.fixes import Candidate, LayerEdit
-from modelsummary_ipy.records.trace import ModuleFact
 
 __all__ = ["explain_broadcast", "explain_cat", "find_clashes"]
 
@@ -102,9 +95,9 @@ def _explain_pair(
     if len(axes) == 1 and (vector := explain_vector(ctx, (left, right), axes[0])) is not None:
         return vector
     if left.rank == right.rank:
-        residual = _explain_upsampling(ctx, (left, right)) or _explain_shortcut(ctx, (left, right), axes)
+        residual = explain_upsampling(ctx, (left, right)) or explain_shortcut(ctx, (left, right), axes)
         if residual is None and ctx.function not in LOSSES:  # a target is no skip connection
-            residual = _explain_residual(ctx, places, left, right, axes)
+            residual = explain_residual(ctx, places, left, right, axes)
         margin = residual or explain_margin(ctx, places, (left, right), axes)
         margin = margin or (explain_pooled(ctx, places, (left, right), axes) if len(spatial) == len(axes) else None)
         if margin is not None:
@@ -192,160 +185,6 @@ def explain_half_pixel(
     reason = f"{sides[0]} against {sides[1]} in dim {where}: {write_lost(lost)}"
     fix = fix_operand(ctx, up, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
     return Diagnosis(reason, f"two feature maps of {write_shape(kept.shape[2:])}", fix, STEP)
-
-
-def _explain_residual(
-    ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
-) -> Diagnosis | None:
-    """A skip connection past layers that changed the channels or strided: it needs a layer of its own."""
-    assert ctx.call is not None
-    rank = left.rank
-    made = [_find_origin(ctx, x) for x in (left, right)]
-    skip, main, place = (left, right, places[0]) if made[0] < made[1] else (right, left, places[1])
-    channels = rank + axes[-1] == 1 or -(rank - 1) in axes
-    path = f"{ctx.call.path}.shortcut" if ctx.call.path else "shortcut"
-    if rank == 4 or (rank == 3 and _is_convolved(ctx, main)):
-        strides = {find_stride(skip.shape[axis], main.shape[axis]) for axis in axes if rank + axis >= 2}
-        if None in strides or len(strides) > 1:
-            return None
-        stride = strides.pop() if strides else 1
-        if -rank in axes:
-            return None
-        size = f"{skip.shape[1]}, {main.shape[1]}, 1" + (f", stride={stride}" if stride != 1 else "")
-        layer = f"nn.Conv{rank - 2}d({size})"
-        causes = []
-        if channels:
-            causes.append(f"{skip.shape[1]} channels against {main.shape[1]}")
-        if stride != 1:
-            sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
-            causes.append(f"stride {stride} in between: {sides}")
-        reason = f"the skip connection bypasses layers that change the shape: {'; '.join(causes)}"
-    elif axes == [-1]:
-        layer = f"nn.Linear({skip.shape[-1]}, {main.shape[-1]})"
-        reason = f"the skip connection has {skip.shape[-1]} features, the layers it bypasses output {main.shape[-1]}"
-    else:
-        return None
-    if not ctx.flow.sources(skip.link):
-        return None
-    passed = _find_identity(ctx, skip) or _find_unset(ctx)
-    fix = set_value(passed, layer) if passed else set_value(path, layer) + fix_operand(ctx, place, "self.shortcut({})")
-    for other in [] if passed else _list_alike(ctx):  # they run the same line
-        fix = set_value(f"{other}.shortcut", "nn.Identity()") + fix
-    narrowed = _narrow(ctx, main, skip.shape[axes[0]], axes[0]) if len(axes) == 1 else NOTHING
-    options = [option for option in (_skip_nothing(ctx), fix, narrowed) if option]
-    first = options[0] if options else NOTHING
-    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", first, others=tuple(options[1:]))
-
-
-def _narrow(ctx: FailureContext, main: Operand, size: int, axis: int) -> Candidate:
-    """Let the bypassed layers end as they began, in every block that is made alike."""
-    fix = fix_giver(ctx, main, size, axis)
-    edit = fix.edits[0] if fix else None
-    if not isinstance(edit, LayerEdit) or ctx.fact is None or not edit.path.startswith(f"{ctx.fact.path}."):
-        return fix
-    inner, giver = edit.path[len(ctx.fact.path) :], find_module(ctx.trace, edit.path)
-    for path in _list_alike(ctx):
-        other = find_module(ctx.trace, path + inner)
-        if giver is not None and other is not None and other.settings == giver.settings:
-            fix = fix + set_value(path + inner, edit.code)
-    return fix
-
-
-def _skip_nothing(ctx: FailureContext) -> Candidate:
-    """Do without a skip connection that an attribute of the block asks for: ``self.use_res = False``."""
-    fact, source = ctx.fact, ctx.failure.source
-    if fact is None or source is None:
-        return NOTHING
-    names = [name for name in list_tests(source) if fact.settings.get(name) is True]
-    return set_value(f"{fact.path}.{names[0]}" if fact.path else names[0], "False") if len(names) == 1 else NOTHING
-
-
-def _explain_shortcut(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
-    """A skip connection has a layer of its own, which does not stride as the layers do that it bypasses."""
-    rank = pair[0].rank
-    if rank < 3 or any(rank + axis < 2 for axis in axes):
-        return None
-    for skip, main in (pair, pair[::-1]):
-        strides = {find_stride(skip.shape[axis], main.shape[axis]) for axis in axes}
-        layer = _find_shortcut(ctx, skip)
-        stride = strides.pop()
-        if strides or stride is None or stride < 2 or layer is None:
-            continue
-        sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
-        reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"
-        fix = set_value(layer.path, write_module(layer, ctx.trace, stride=(stride,) * (rank - 2)))
-        return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
-    return None
-
-
-def _explain_upsampling(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
-    """A layer enlarges to a size that is written down, and the input has another."""
-    for x, other in (pair, pair[::-1]):
-        for call in ctx.flow.walk_back(x.link, 6):
-            fact = ctx.flow.module_of(call)
-            size = fact.settings.get("size") if fact is not None and call.type_name == "Upsample" else None
-            if fact is None or size is None or call.outputs[0].shape[2:] != x.shape[2:] or x.rank != other.rank:
-                continue
-            sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
-            reason = f"'{fact.path}' enlarges to {sides[0]}, the other has {sides[1]}"
-            options = {name: fact.settings.get(name) for name in ("mode", "align_corners")}
-            kept = "".join(f", {name}={value!r}" for name, value in options.items() if value not in (None, "nearest"))
-            fix = set_value(fact.path, f"nn.Upsample(size={other.shape[2:]}{kept})")
-            return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", fix)
-    return None
-
-
-def _find_shortcut(ctx: FailureContext, skip: Operand) -> ModuleFact | None:
-    """Return the convolution of a skip connection that has a layer of its own: of kernel 1 and stride 1."""
-    for call in ctx.flow.walk_back(skip.link, 3):
-        fact = ctx.flow.module_of(call)
-        if fact is not None and call.type_name in CONVOLUTIONS:
-            kernel, stride = fact.settings.get("kernel_size"), fact.settings.get("stride")
-            is_pointwise = isinstance(kernel, tuple) and set(kernel) == {1}
-            return fact if is_pointwise and isinstance(stride, tuple) and set(stride) == {1} else None
-    return None
-
-
-def _list_alike(ctx: FailureContext) -> list[str]:
-    """List the paths of the other modules of the class whose code failed."""
-    fact = ctx.fact
-    same = [other for other in ctx.trace.modules if fact is not None and other.type_name == fact.type_name]
-    return [other.path for other in reversed(same) if fact is not None and other.index != fact.index and other.path]
-
-
-def _find_origin(ctx: FailureContext, x: Operand) -> int:
-    """Return the call that made a tensor, an Identity that passed it on apart."""
-    link = x.link
-    while link is not None and link.call >= 0 and ctx.trace.calls[link.call].type_name == "Identity":
-        link = ctx.trace.calls[link.call].input_links[0]
-    return link.call if link is not None else -2
-
-
-def _find_identity(ctx: FailureContext, x: Operand) -> str:
-    """Return the path of the Identity or the empty Sequential that a skip went through last; ``""`` if none."""
-    assert ctx.call is not None
-    for call in reversed(ctx.trace.calls[: ctx.call.index]):
-        fact = ctx.flow.module_of(call)
-        if fact is None or fact.type_name not in ("Identity", "Sequential") or fact.children:
-            continue
-        links = (*call.output_links[:1], *call.input_links[:1])
-        if call.parent == ctx.call.parent and x.link in links and call.outputs[0].shape == x.shape:
-            return str(call.path)
-    return ""
-
-
-def _find_unset(ctx: FailureContext) -> str:
-    """Return the path of a projection that a class makes only under a condition, and this module lacks."""
-    fact = ctx.fact
-    if fact is None:
-        return ""
-    own = {ctx.trace.modules[child].path.rpartition(".")[2] for child in fact.children}
-    unset = next((name for name in find_conditions(fact) if name not in own), "")
-    return f"{fact.path}.{unset}" if unset and fact.path else unset
-
-
-def _is_convolved(ctx: FailureContext, x: Operand) -> bool:
-    return any(call.type_name in CONVOLUTIONS for call in ctx.flow.walk_back(x.link, 8))
 
 
 def explain_cat(ctx: FailureContext) -> Diagnosis | None:

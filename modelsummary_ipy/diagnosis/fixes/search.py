@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sysconfig
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -15,11 +13,11 @@ from modelsummary_ipy.diagnosis.fixes.lines import list_earlier_candidates, list
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import is_plain, rank
 from modelsummary_ipy.records.fixes import Candidate, Fix, InputEdit, LayerEdit, LineEdit, Trial, Verdict
+from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.summary import Story
 
 __all__ = ["Trials", "find_fixes"]
 
-_PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))
 #: Most fixes that are kept, and most failures one after the other that one fix repairs.
 _MOST_FIXES = 5
 _MOST_LINKS = 6
@@ -140,7 +138,7 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
 
 def _edits_a_package(candidate: Candidate) -> bool:
     """Return whether a candidate changes a line of an installed package, which is not the user's to change."""
-    return any(isinstance(edit, LineEdit) and edit.filename.startswith(_PACKAGES) for edit in candidate.edits)
+    return any(isinstance(edit, LineEdit) and edit.filename.startswith(PACKAGES) for edit in candidate.edits)
 
 
 def _gets_further(before: FailureContext, trial: Trial) -> bool:

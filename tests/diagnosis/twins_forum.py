@@ -1,0 +1,649 @@
+"""Models that fail as those of forum threads do, each with its repaired twin."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.diagnosis.twins import Twin, ints, register_in
+
+__all__ = ["FORUM"]
+
+FORUM: list[Twin] = []
+twin = register_in(FORUM)
+
+
+class StateBySize0(nn.Module):
+    """The state has the batch of an input that the layer reads sequence-first."""
+
+    def __init__(self):
+        super().__init__()
+        self.emb = nn.Embedding(50, 12)
+        self.rnn = nn.LSTM(12, 6, 2, bidirectional=True)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x):
+        e = self.emb(x)
+        h0 = torch.zeros(4, x.size(0), 6)
+        c0 = torch.zeros(4, x.size(0), 6)
+        out, _ = self.rnn(e, (h0, c0))
+        return self.fc(out[:, -1])
+
+
+@twin(StateBySize0, ints(3, 10), reason="reads the input [3, 10, 12] as 3 steps of 10 samples")
+class StateBySize0T(StateBySize0):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(12, 6, 2, bidirectional=True, batch_first=True)
+
+
+class PaddingAsTargetMask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerDecoderLayer(16, 4, 32, batch_first=True)
+        self.emb, self.dec = nn.Embedding(50, 16), nn.TransformerDecoder(layer, 1)
+
+    def forward(self, ids, pad, memory):
+        return self.dec(self.emb(ids), memory, tgt_mask=pad)
+
+
+@twin(PaddingAsTargetMask, ints(3, 9), torch.zeros(3, 9, dtype=torch.bool), (3, 7, 16), reason="key_padding_mask")
+class PaddingAsTargetMaskT(PaddingAsTargetMask):
+    def forward(self, ids, pad, memory):
+        return self.dec(self.emb(ids), memory, tgt_key_padding_mask=pad)
+
+
+class PaddingByPosition(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+        self.emb, self.enc = nn.Embedding(50, 16), nn.TransformerEncoder(layer, 1)
+
+    def forward(self, ids, pad):
+        return self.enc(self.emb(ids), pad)
+
+
+@twin(PaddingByPosition, ints(3, 9), torch.zeros(3, 9, dtype=torch.bool), reason="key_padding_mask")
+class PaddingByPositionT(PaddingByPosition):
+    def forward(self, ids, pad):
+        return self.enc(self.emb(ids), src_key_padding_mask=pad)
+
+
+class GridTooSmall(nn.Module):
+    """The decoder begins at 7 × 7, as for pictures of 28."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.Sequential(nn.Conv2d(3, 6, 4, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 4, 2, 1), nn.Flatten())
+        self.mu, self.up = nn.Linear(8 * 8 * 8, 5), nn.Linear(5, 8 * 7 * 7)
+        self.dec = nn.Sequential(nn.ConvTranspose2d(8, 6, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(6, 3, 4, 2, 1))
+
+    def forward(self, x):
+        z = self.up(self.mu(self.enc(x))).view(-1, 8, 7, 7)
+        return self.dec(z) - x
+
+
+@twin(GridTooSmall, (4, 3, 32, 32), reason="the decoder begins at 7 × 7")
+class GridTooSmallT(GridTooSmall):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(5, 8 * 8 * 8)
+
+    def forward(self, x):
+        return self.dec(self.up(self.mu(self.enc(x))).view(-1, 8, 8, 8)) - x
+
+
+class GridInALoss(GridTooSmall):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(5, 8 * 16 * 16)
+
+    def forward(self, x):
+        z = torch.reshape(self.up(self.mu(self.enc(x))), (x.size(0), 8, 16, 16))
+        return F.binary_cross_entropy_with_logits(self.dec(z), x)
+
+
+@twin(GridInALoss, (4, 3, 32, 32), reason="32 × 32 begins at 8 × 8")
+class GridInALossT(GridTooSmallT):
+    def forward(self, x):
+        z = self.up(self.mu(self.enc(x))).view(-1, 8, 8, 8)
+        return F.binary_cross_entropy_with_logits(self.dec(z), x)
+
+
+class LabelAsAMap(nn.Module):
+    """A label is embedded as a channel of the picture, and not reshaped to one."""
+
+    def __init__(self):
+        super().__init__()
+        self.emb, self.fc = nn.Embedding(10, 5), nn.Linear(5, 12 * 12)
+        self.conv = nn.Conv2d(2, 4, 3, 2, 1)
+
+    def forward(self, x, y):
+        label = self.fc(self.emb(y))
+        return self.conv(torch.cat([x, label], 1)).flatten(1)
+
+
+@twin(LabelAsAMap, (4, 1, 12, 12), ints(4), reason="144 numbers are 1 × 12 × 12")
+class LabelAsAMapT(LabelAsAMap):
+    def forward(self, x, y):
+        label = self.fc(self.emb(y)).view(-1, 1, 12, 12)
+        return self.conv(torch.cat([x, label], 1)).flatten(1)
+
+
+class Prototypes(nn.Module):
+    """Each query is to be compared with each prototype."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.Linear(20, 6)
+
+    def forward(self, support, query):
+        s, q = self.enc(support), self.enc(query)
+        return ((q - s) ** 2).sum(-1)
+
+
+@twin(Prototypes, (5, 20), (15, 20), reason="each with each of the others is [15, 5, 6]")
+class PrototypesT(Prototypes):
+    def forward(self, support, query):
+        s, q = self.enc(support), self.enc(query)
+        return ((q[:, None] - s) ** 2).sum(-1)
+
+
+class StateWithItsLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(8, 6, batch_first=True), nn.Linear(12, 3)
+
+    def forward(self, x):
+        steps, (h, _) = self.rnn(x)
+        return self.out(torch.cat([h, steps[:, -1]], 1))
+
+
+@twin(StateWithItsLayers, (4, 10, 8), reason="the state of 'rnn' has a dim of its layers")
+class StateWithItsLayersT(StateWithItsLayers):
+    def forward(self, x):
+        steps, (h, _) = self.rnn(x)
+        return self.out(torch.cat([h[-1], steps[:, -1]], 1))
+
+
+class BilinearWidths(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(10, 16), nn.Linear(12, 24)
+        self.both = nn.Bilinear(16, 16, 8)
+
+    def forward(self, a, b):
+        return self.both(self.left(a), self.right(b))
+
+
+@twin(BilinearWidths, (3, 10), (3, 12), reason="expects 16 as its input 2")
+class BilinearWidthsT(BilinearWidths):
+    def __init__(self):
+        super().__init__()
+        self.both = nn.Bilinear(16, 24, 8)
+
+
+class QueryStepsForKeys(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k = nn.Linear(32, 32), nn.Linear(24, 32)
+
+    def forward(self, x, memory):
+        b, t, _ = x.shape
+        q = self.q(x).view(b, t, 4, 8).transpose(1, 2)
+        k = self.k(memory).view(b, t, 4, 8).transpose(1, 2)
+        return (q @ k.transpose(-2, -1)).softmax(-1)
+
+
+@twin(QueryStepsForKeys, (2, 10, 32), (2, 7, 24), reason="is not 2 × 10 × 4 × 8")
+class QueryStepsForKeysT(QueryStepsForKeys):
+    def forward(self, x, memory):
+        b, t, _ = x.shape
+        q = self.q(x).view(b, t, 4, 8).transpose(1, 2)
+        k = self.k(memory).view(b, -1, 4, 8).transpose(1, 2)
+        return (q @ k.transpose(-2, -1)).softmax(-1)
+
+
+class ComplexSpectrum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, wave):
+        spectrum = torch.fft.rfft(wave.unfold(1, 32, 16))
+        return self.conv(spectrum.unsqueeze(1))
+
+
+@twin(ComplexSpectrum, (2, 128), reason="got complex64")
+class ComplexSpectrumT(ComplexSpectrum):
+    def forward(self, wave):
+        spectrum = torch.fft.rfft(wave.unfold(1, 32, 16)).abs()
+        return self.conv(spectrum.unsqueeze(1))
+
+
+class FlattenBeforeDropout(nn.Module):
+    """The classifier begins with a dropout, so that no flattening stands right before its first Linear."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 6, 5, 2), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+        self.head = nn.Sequential(nn.Dropout(), nn.Linear(6 * 7 * 7, 16), nn.ReLU(inplace=True), nn.Linear(16, 10))
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = torch.flatten(x)
+        return self.head(x)
+
+
+@twin(FlattenBeforeDropout, (4, 3, 32, 32), reason="the batch was flattened too")
+class FlattenBeforeDropoutT(FlattenBeforeDropout):
+    def forward(self, x):
+        return self.head(torch.flatten(self.conv(x), 1))
+
+
+class ShortcutWithoutStride(nn.Module):
+    def __init__(self, stride=1):
+        super().__init__()
+        self.main = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16))
+        self.shortcut = nn.Sequential(nn.Conv2d(8, 16, 1, stride, bias=False), nn.BatchNorm2d(16))
+
+    def forward(self, x):
+        out = self.main(x)
+        out += self.shortcut(x)
+        return F.relu(out)
+
+
+@twin(
+    ShortcutWithoutStride, (2, 8, 32, 32), reason="of the skip connection has stride 1, the layers that it bypasses 2"
+)
+class ShortcutWithoutStrideT(ShortcutWithoutStride):
+    def __init__(self):
+        super().__init__(2)
+
+
+class EmbeddingsOfTwoWidths(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.image, self.text = nn.Linear(24, 16), nn.Linear(20, 8)
+
+    def forward(self, image, text):
+        a = F.normalize(self.image(image), dim=-1)
+        b = F.normalize(self.text(text), dim=-1)
+        return a @ b.t()
+
+
+@twin(EmbeddingsOfTwoWidths, (6, 24), (6, 20), reason="the inner 16 and 8 differ")
+class EmbeddingsOfTwoWidthsT(EmbeddingsOfTwoWidths):
+    def __init__(self):
+        super().__init__()
+        self.text = nn.Linear(20, 16)
+
+
+class DilatedBranches(nn.Module):
+    def __init__(self, paddings=(1, 1, 1)):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        rates = zip((1, 4, 6), paddings, strict=True)
+        self.branches = nn.ModuleList([nn.Conv2d(8, 4, 3, padding=p, dilation=d) for d, p in rates])
+        self.out = nn.Conv2d(12, 2, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.out(torch.cat([branch(x) for branch in self.branches], 1))
+
+
+@twin(DilatedBranches, (2, 3, 40, 40), reason="'branches.1' has padding 1, 4 keeps the size")
+class DilatedBranchesT(DilatedBranches):
+    def __init__(self):
+        super().__init__((1, 4, 6))
+
+
+class OneNumberASample(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.time, self.point = nn.Linear(1, 16), nn.Linear(2, 16)
+
+    def forward(self, x, t):
+        return torch.relu(self.point(x) + self.time(t))
+
+
+@twin(OneNumberASample, (12, 2), (12,), reason="has one number a sample")
+class OneNumberASampleT(OneNumberASample):
+    def forward(self, x, t):
+        return torch.relu(self.point(x) + self.time(t[:, None]))
+
+
+class FactorsOfTwoWidths(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.user, self.item = nn.Embedding(50, 12), nn.Embedding(40, 8)
+
+    def forward(self, u, i):
+        return (self.user(u) * self.item(i)).sum(1)
+
+
+@twin(FactorsOfTwoWidths, ints(6), ints(6), reason="takes numbers one to one")
+class FactorsOfTwoWidthsT(FactorsOfTwoWidths):
+    def __init__(self):
+        super().__init__()
+        self.item = nn.Embedding(40, 12)
+
+
+class KeysCutAlongTheSteps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.kv = nn.Linear(24, 16), nn.Linear(24, 32)
+
+    def forward(self, x):
+        q = self.q(x)
+        k, v = self.kv(x).chunk(2, dim=1)
+        return (q @ k.transpose(1, 2)).softmax(-1) @ v
+
+
+@twin(KeysCutAlongTheSteps, (2, 10, 24), reason="chunk() cuts dim 1 of [2, 10, 32]")
+class KeysCutAlongTheStepsT(KeysCutAlongTheSteps):
+    def forward(self, x):
+        q = self.q(x)
+        k, v = self.kv(x).chunk(2, dim=-1)
+        return (q @ k.transpose(1, 2)).softmax(-1) @ v
+
+
+class NoBatchAndAWidth(nn.Module):
+    """Two mistakes: with a batch alone it fails at the Linear, which was made for pictures of 32."""
+
+    def __init__(self, features=16 * 5 * 5):
+        super().__init__()
+        self.c1, self.c2 = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5)
+        self.fc = nn.Linear(features, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.c1(x)), 2)
+        x = F.max_pool2d(F.relu(self.c2(x)), 2)
+        return self.fc(x.view(x.size(0), -1))
+
+
+class NoBatchAndAWidthT(NoBatchAndAWidth):
+    def __init__(self):
+        super().__init__(16 * 4 * 4)
+
+
+FORUM.append(Twin(NoBatchAndAWidth, NoBatchAndAWidthT, ((1, 28, 28),), "the batch dim is missing", ((1, 1, 28, 28),)))
+
+
+class StridedBranch(nn.Module):
+    def __init__(self, stride=2):
+        super().__init__()
+        self.one = nn.Conv2d(8, 4, 1)
+        self.pool = nn.Sequential(nn.MaxPool2d(3, stride, 1), nn.Conv2d(8, 4, 1))
+
+    def forward(self, x):
+        return torch.cat([self.one(x), self.pool(x)], 1)
+
+
+@twin(StridedBranch, (2, 8, 28, 28), reason="'pool.0' has stride 2")
+class StridedBranchT(StridedBranch):
+    def __init__(self):
+        super().__init__(1)
+
+
+class LevelNotEnlarged(nn.Module):
+    """The coarse level was made of the fine one: it has to be enlarged, not kept from being coarse."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 6, 3, 2, 1)
+
+    def forward(self, x):
+        fine = self.fine(x)
+        coarse = self.coarse(fine).relu()
+        return torch.cat([fine, coarse], 1)
+
+
+@twin(LevelNotEnlarged, (2, 3, 28, 28))
+class LevelNotEnlargedT(LevelNotEnlarged):
+    def forward(self, x):
+        fine = self.fine(x)
+        coarse = self.coarse(fine).relu()
+        return torch.cat([fine, F.interpolate(coarse, size=fine.shape[2:])], 1)
+
+
+class KernelsOfThreeSizes(nn.Module):
+    def __init__(self, padded=False):
+        super().__init__()
+        kernels = (3, 5, 7)
+        self.convs = nn.ModuleList([nn.Conv1d(1, 4, k, padding=k // 2 if padded else 0) for k in kernels])
+        self.fc = nn.Linear(12, 2)
+
+    def forward(self, x):
+        return self.fc(torch.cat([F.relu(conv(x)) for conv in self.convs], 1).mean(2))
+
+
+@twin(KernelsOfThreeSizes, (4, 1, 50), reason="'convs.1' has padding 0, 2 keeps the size")
+class KernelsOfThreeSizesT(KernelsOfThreeSizes):
+    def __init__(self):
+        super().__init__(True)
+
+
+class AttentionOverAMap(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 3, 1)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x):
+        f = self.conv(x)
+        a, _ = self.attention(f, f, f)
+        return self.out(a)
+
+
+@twin(AttentionOverAMap, (2, 3, 6, 8), reason="is a feature map of 16 channels")
+class AttentionOverAMapT(AttentionOverAMap):
+    def forward(self, x):
+        f = self.conv(x)
+        steps = f.flatten(2).transpose(1, 2)
+        a, _ = self.attention(steps, steps, steps)
+        return self.out(a.transpose(1, 2).reshape(f.shape))
+
+
+class CellStateWithoutABatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = nn.GRUCell(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = torch.zeros(8)
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+        return self.out(h)
+
+
+@twin(CellStateWithoutABatch, (4, 5, 6), reason="this input needs [4, 8]")
+class CellStateWithoutABatchT(CellStateWithoutABatch):
+    def forward(self, x):
+        h = torch.zeros(x.size(0), 8)
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+        return self.out(h)
+
+
+class BiasOfAnotherWidth(nn.Module):
+    def __init__(self, width=32):
+        super().__init__()
+        self.fc, self.shift = nn.Linear(16, 16), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        return self.fc(x) + self.shift
+
+
+@twin(BiasOfAnotherWidth, (4, 16), reason="'shift' has 32 numbers, the other has 16 features")
+class BiasOfAnotherWidthT(BiasOfAnotherWidth):
+    def __init__(self):
+        super().__init__(16)
+
+
+class EnlargedToAFixedSize(nn.Module):
+    def __init__(self, side=64):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, 2, 1), nn.Upsample(size=(side, side), mode="bilinear")
+        self.out = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x):
+        return x - self.out(self.up(self.down(x)))
+
+
+@twin(EnlargedToAFixedSize, (1, 3, 128, 128), reason="'up' enlarges to 64 × 64, the other has 128 × 128")
+class EnlargedToAFixedSizeT(EnlargedToAFixedSize):
+    def __init__(self):
+        super().__init__(128)
+
+
+class StatesOfOneLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.fc = nn.LSTM(5, 16, num_layers=2, batch_first=True), nn.Linear(16, 1)
+
+    def forward(self, x):
+        h = (torch.zeros(1, x.size(0), 16), torch.zeros(1, x.size(0), 16))
+        steps, _ = self.rnn(x, h)
+        return self.fc(steps[:, -1])
+
+
+@twin(StatesOfOneLayer, (8, 10, 5), reason="this input needs [2, 8, 16]")
+class StatesOfOneLayerT(StatesOfOneLayer):
+    def forward(self, x):
+        h = (torch.zeros(2, x.size(0), 16), torch.zeros(2, x.size(0), 16))
+        steps, _ = self.rnn(x, h)
+        return self.fc(steps[:, -1])
+
+
+class PredictionSmallerThanItsTarget(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.shuffle = nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)
+
+    def forward(self, low, high):
+        return F.l1_loss(self.shuffle(self.conv(low)), high)
+
+
+@twin(PredictionSmallerThanItsTarget, (2, 3, 24, 24), (2, 3, 96, 96), reason="[48, 48] in one and [96, 96]")
+class PredictionSmallerThanItsTargetT(PredictionSmallerThanItsTarget):
+    def forward(self, low, high):
+        return F.l1_loss(F.interpolate(self.shuffle(self.conv(low)), size=high.shape[2:]), high)
+
+
+class DeviationOfAnotherWidth(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.mean, self.log_std = nn.Linear(10, 3), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        return self.mean(x) + self.log_std.exp() * torch.ones(x.size(0), 3)
+
+
+@twin(DeviationOfAnotherWidth, (5, 10), reason="'log_std' has 4 numbers, the other has 3 features")
+class DeviationOfAnotherWidthT(DeviationOfAnotherWidth):
+    def __init__(self):
+        super().__init__(3)
+
+
+class StackForCat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.both = nn.Conv2d(16, 4, 3, padding=1)
+
+    def forward(self, x):
+        a = self.a(x)
+        return self.both(torch.stack([a, self.b(a)], dim=1))
+
+
+@twin(StackForCat, (2, 3, 16, 16), reason="cat joins their channels: 2 × 8")
+class StackForCatT(StackForCat):
+    def forward(self, x):
+        a = self.a(x)
+        return self.both(torch.cat([a, self.b(a)], dim=1))
+
+
+class PackedIntoALinear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.fc = nn.GRU(8, 16, batch_first=True), nn.Linear(16, 2)
+
+    def forward(self, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6, 6, 6]), batch_first=True)
+        steps, _ = self.rnn(packed)
+        return self.fc(steps)
+
+
+@twin(PackedIntoALinear, (3, 6, 8), reason="packed sequence")
+class PackedIntoALinearT(PackedIntoALinear):
+    def forward(self, x):
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6, 6, 6]), batch_first=True)
+        steps, _ = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)
+        return self.fc(steps)
+
+
+class OneHotLabels(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x, y):
+        return F.nll_loss(F.log_softmax(self.fc(x), 1), y)
+
+
+@twin(OneHotLabels, (8, 6), (8, 3), reason="one a sample")
+class OneHotLabelsT(OneHotLabels):
+    def forward(self, x, y):
+        return F.nll_loss(F.log_softmax(self.fc(x), 1), y.argmax(1))
+
+
+class WidthNotSqueezed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb, self.conv, self.fc = nn.Embedding(50, 16), nn.Conv2d(1, 8, (3, 16)), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.conv(self.emb(x).unsqueeze(1)).relu()
+        x = F.max_pool1d(x, x.size(2))
+        return self.fc(x.squeeze(2))
+
+
+@twin(WidthNotSqueezed, ints(4, 12), reason="a 1-d pool expects 3")
+class WidthNotSqueezedT(WidthNotSqueezed):
+    def forward(self, x):
+        x = self.conv(self.emb(x).unsqueeze(1)).relu().squeeze(3)
+        x = F.max_pool1d(x, x.size(2))
+        return self.fc(x.squeeze(2))
+
+
+class StepsBesideVectors(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.user, self.tags = nn.Embedding(10, 8), nn.Embedding(5, 4)
+        self.fc = nn.Linear(12, 1)
+
+    def forward(self, user, tags):
+        return self.fc(torch.cat([self.user(user), self.tags(tags)], dim=-1))
+
+
+@twin(StepsBesideVectors, ints(6), ints(6, 3), reason="gives steps of 4 features")
+class StepsBesideVectorsT(StepsBesideVectors):
+    def forward(self, user, tags):
+        return self.fc(torch.cat([self.user(user), self.tags(tags).mean(1)], dim=-1))
+
+
+class WeightOfAnotherWidth(nn.Module):
+    def __init__(self, width=16):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width, 8))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+@twin(WeightOfAnotherWidth, (7, 12), reason="the inner 12 and 16 differ")
+class WeightOfAnotherWidthT(WeightOfAnotherWidth):
+    def __init__(self):
+        super().__init__(12)

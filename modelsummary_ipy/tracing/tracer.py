@@ -229,7 +229,7 @@ class _Tracer:
             made = [self.call_module(self._work.module, inputs.args, inputs.kwargs, method)]
         with disable_function():
             self._trained = find_trained_params(made[0], self._work.modules, self._work.param_of)
-        then(made.pop())  # held by nobody else: what goes on may let it go
+        then(made.pop())  # the only reference: ``then`` decides when the output is released
 
     # -- modules ------------------------------------------------------------------------------------------------------
 

@@ -370,7 +370,7 @@ def test_the_peak_of_the_training_step_and_its_share_of_the_budget_are_in_the_fo
 
     peak = form.summary.training.peak_bytes
     assert peak is not None
-    assert form._training.value == "", "nobody asked"
+    assert form._training.value == "", "no training step was asked for"
     form.fields.optimizer.value = "sgd"
     assert form.wait(60)
     less = form.summary.training.peak_bytes

@@ -103,7 +103,7 @@ def explain(
         missing = attempt("explanation missing_batch", errors, partial(explain_missing_batch, ctx), None)
         is_all = missing is not None and retracer.at(missing.candidates[0]).works
         if missing is not None and not is_all and can_fix and find_fixes is not None and reads_channels_as_batch(ctx):
-            # A search by name keeps it to this change, and to what has to be changed with it.
+            # With a search of its own, a diagnosis is tried alone, with what then fails: nothing is guessed.
             find = partial(find_fixes, ctx, replace(missing, search=STEER))
             fixes = attempt("the search for a fix", errors, find, fixes)
         if missing is not None and (is_all or fixes):

@@ -10,8 +10,6 @@ from torch import nn
 
 from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["register"]
-
 #: What is above the rows of a page, a row, and the most that a page takes: beyond it scrolls.
 _HEAD_PIXELS, _ROW_PIXELS, _MOST_PIXELS = 100, 30, 700
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from modelsummary_ipy.records.trace import Engine, Mode
     from modelsummary_ipy.tracing.progress import Observer
 
-__all__ = ["ModelSummary"]
-
 
 class ModelSummary(Facts, Exports):
     """The input and output shapes of every layer of a model, its costs, and the rows that are probably a mistake.

@@ -12,8 +12,6 @@ from modelsummary_ipy.costs.mac_formulas import count_aten_op
 from modelsummary_ipy.records.summary import Cost, Row
 from modelsummary_ipy.records.training import StorageLife, Training
 
-__all__ = ["Candidate", "choose_checkpoints", "find_candidates", "predict_peak", "sum_backward", "sum_recomputed"]
-
 #: A family of modules that frees less than this share of the peak is no candidate.
 _LEAST_SHARE = 0.001
 

@@ -11,8 +11,6 @@ import torch
 from modelsummary_ipy.records.trace import AtenOp
 from modelsummary_ipy.torch_compat.fakes import schema_of
 
-__all__ = ["find_flop_formula"]
-
 
 def find_flop_formula(op: str) -> Callable[[AtenOp], int | None] | None:
     """Find what was registered for ``"mylib.fused_mlp.default"``, as a count of multiply-adds; ``None`` if nothing was.

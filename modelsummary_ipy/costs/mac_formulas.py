@@ -10,11 +10,6 @@ from modelsummary_ipy.costs.flop_registry import find_flop_formula
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import AtenOp
 
-__all__ = [
-    "Formula", "FormulaError", "count_aten_op", "find_formula", "imply_mult_adds", "name_operation",
-    "register_mult_adds",
-]  # fmt: skip
-
 #: Counts the multiply-adds of one aten operation; ``None`` if its shapes do not determine it.
 Formula = Callable[[AtenOp], "int | None"]
 

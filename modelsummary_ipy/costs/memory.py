@@ -16,8 +16,6 @@ from modelsummary_ipy.records.summary import Memory
 from modelsummary_ipy.records.trace import ParamFact, TensorSpec, Trace
 from modelsummary_ipy.records.training import Training
 
-__all__ = ["estimate_memory", "find_largest_batch", "fit_batch", "read_budget", "read_context", "write_budget"]
-
 #: How many tensors of a gradient's size an optimizer keeps, its step counts left out; of others only a step tells.
 _STATES = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2, "lion": 1}
 

@@ -10,8 +10,6 @@ from modelsummary_ipy.records.summary import Cost, Row
 from modelsummary_ipy.records.trace import Call, Trace
 from modelsummary_ipy.records.training import Training
 
-__all__ = ["count_backward", "count_costs", "list_operations", "sum_saved"]
-
 #: Operations that keep for backward what only the real backend knows the size of.
 _INEXACT = ("aten.mkldnn_rnn_layer.", "aten._cudnn_rnn.", "aten.miopen_rnn.", "aten._embedding_bag")
 #: Functions on packed sequences, which fakes run in another way than torch does.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["count_lstm_workspace"]
-
 _PAGE = 4096
 
 

@@ -6,8 +6,6 @@ them by kind.
 
 from __future__ import annotations
 
-__all__ = ["is_zero_by_name"]
-
 #: Names without namespace and overload; what follows a ``#`` is a heading.
 _ATEN = """
     # reductions

@@ -7,8 +7,6 @@ from modelsummary_ipy.display.render.diff_page import render_changes_html
 from modelsummary_ipy.display.render.diff_table import render_changes_text
 from modelsummary_ipy.records.summary import Change, Flag, Story
 
-__all__ = ["Comparison"]
-
 
 class Comparison:
     """The changes from one summary to another; false if there are none.

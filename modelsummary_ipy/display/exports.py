@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from modelsummary_ipy.display.graph import Picture
 
-__all__ = ["Exports"]
-
 
 class Exports(ABC):
     """The outputs of a summary; what they show comes from the class that inherits them."""

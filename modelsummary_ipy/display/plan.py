@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 from modelsummary_ipy.display.render.plan import render_plan_html, render_plan_text
 from modelsummary_ipy.records.plan import PlanFacts
 
-__all__ = ["Plan"]
-
 
 @dataclass(frozen=True, repr=False)
 class Plan(PlanFacts):

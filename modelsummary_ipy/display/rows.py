@@ -6,8 +6,6 @@ from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
 from modelsummary_ipy.records.summary import Row
 from modelsummary_ipy.records.trace import Absence, Call, ModuleFact, Status, Trace
 
-__all__ = ["build_rows", "format_arguments"]
-
 
 def build_rows(trace: Trace) -> tuple[Row, ...]:
     """Build the rows of a trace, in execution order, parents before children.

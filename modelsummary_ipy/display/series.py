@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any, Protocol
 
-__all__ = ["Series"]
-
 
 class _Shown(Protocol):
     def to_html(self) -> str: ...

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["write_as"]
-
 
 def write_as(target: Path, writers: Mapping[str, Callable[[], str]], example: str) -> Path:
     """Write what the writer of a file's ending gives.

@@ -9,8 +9,6 @@ import torch
 
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 
-__all__ = ["find_format"]
-
 _ATEN = torch.ops.aten
 #: By operation, the argument whose format its first result has, ``None`` for one that is contiguous in any case. Fakes
 #: give it the strides of the gradient that came in: what follows is then copied where a kernel's result is viewed.

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, find_operator
 
-__all__ = ["Layout", "is_standard", "standard_strides", "write_down"]
-
 
 class Layout(NamedTuple):
     """How a result lies in memory.

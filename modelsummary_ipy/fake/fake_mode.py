@@ -33,8 +33,6 @@ from modelsummary_ipy.torch_compat.fakes import (
     schema_of,
 )
 
-__all__ = ["FakeMode", "build_fake", "make_fake_mode"]
-
 #: Gets ``(operation, args, kwargs, result)`` of every aten operation, once it ran.
 Listener = Callable[[Any, Sequence[Any], Mapping[str, Any], Any], None]
 

@@ -15,8 +15,6 @@ from torch.overrides import get_default_nowrap_functions
 from modelsummary_ipy.model.tensor_meta import has_dispatch
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 
-__all__ = ["copy_class", "find_class", "give_class", "give_real_class", "read_attributes"]
-
 
 class _FakeOfSubclass(FakeTensor):
     """What every class here has besides the user's: results have the class too, as torch's own subclasses do it.

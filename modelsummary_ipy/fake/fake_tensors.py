@@ -21,8 +21,6 @@ from modelsummary_ipy.torch_compat.fakes import (
     mark_parameter,
 )
 
-__all__ = ["describe_tensor", "make_fake"]
-
 
 def describe_tensor(
     tensor: Tensor, meta: TensorMeta | None = None, *, keep: bool = True, is_own: bool = False

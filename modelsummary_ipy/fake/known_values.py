@@ -11,9 +11,6 @@ from torch import Tensor
 
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch, give_constant, schema_of
 
-__all__ = ["MOST_OWN_VALUES", "MOST_VALUES", "UNFILLED_LIKE", "exceeds_limit", "find_values", "may_know_values"]
-
-
 #: Tensors up to this size keep their values where these are known: lengths, masks and offsets decide how a forward
 #: goes on. The causal mask of 256 tokens, and the mask of an image of 256², have as many.
 MOST_VALUES = 1 << 16

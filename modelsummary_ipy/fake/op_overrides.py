@@ -24,8 +24,6 @@ from modelsummary_ipy.torch_compat.fakes import (
     variable_function,
 )
 
-__all__ = ["COPIED", "find_rule"]
-
 #: In a fake's ``__dict__``: that the forward copied it, so that its values are another's and no fresh ones.
 COPIED = "_ms_copied"
 

@@ -26,8 +26,6 @@ from modelsummary_ipy.torch_compat.fakes import (
 #: Makes an empty fake: ``(size, stride, dtype, device)``.
 Make = Callable[[Any, Any, torch.dtype, torch.device], Any]
 
-__all__ = ["run_in_step"]
-
 #: Whose results are not like the tensors of the first list.
 _REDUCE = ("norm", "max", "powsum", "clone", "copy")
 _ON_ONE = {

@@ -24,8 +24,6 @@ from modelsummary_ipy.torch_compat.fakes import (
 )
 from modelsummary_ipy.torch_compat.modules import storage_address
 
-__all__ = ["MISSED", "Recipe", "ShapeCache", "add_part", "is_fresh"]
-
 #: Makes a fake of an empty meta tensor: ``(mode, meta, device) -> FakeTensor``.
 Make = Callable[[Any, Tensor, torch.device], FakeTensor]
 

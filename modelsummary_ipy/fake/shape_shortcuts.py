@@ -15,8 +15,6 @@ from torch import Tensor
 from modelsummary_ipy.fake.evident_layouts import Layout, is_standard, standard_strides
 from modelsummary_ipy.torch_compat.fakes import find_operator
 
-__all__ = ["Smaller", "find_smaller"]
-
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 

@@ -17,8 +17,6 @@ from modelsummary_ipy.inputs.signature import list_positional, read_signature
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 
-__all__ = ["COUNTED", "list_candidates", "read_example", "read_parameters"]
-
 #: Batch of a made-up input: at 1 a ``squeeze`` may bite that bites at no other, and batch norms refuse to train.
 _B = 2
 _T = 16

@@ -18,10 +18,6 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.inputs.size import Size
 
-__all__ = [
-    "Leaf", "list_attributes", "list_items", "map_leaves", "rebuild", "replace_tensors", "walk_leaves", "write_value",
-]  # fmt: skip
-
 Leaf = Size | Tensor
 
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, functools.partial)

@@ -13,12 +13,6 @@ from torch import nn
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.torch_compat.modules import CONV_TYPES, find_wrapped, has_pre_hooks
 
-__all__ = [
-    "check_device", "check_fit", "check_initialised", "check_keywords", "check_method", "check_model",
-    "describe_type", "find_misfit", "list_devices", "list_positional", "name_positional", "read_signature",
-    "write_example", "write_line",
-]  # fmt: skip
-
 _MODULE_NAMES = frozenset(dir(nn.Module))
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -13,8 +13,6 @@ from typing import Any
 
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["Size", "is_flat", "read_dtype"]
-
 _EXAMPLE = "(1, 3, 224, 224) or (B=8, 3, H=224, W=224)"
 _TOKEN = re.compile(r"\s*(?:(?P<name>[^\W\d]\w*)\s*=\s*)?(?P<number>[+-]?\w+(?:\.\w+)?)\s*(?:,|\s|$)")
 #: Most numbers in a tensor: torch counts them in 64 bits, and an overflow inside it is no message for a user.

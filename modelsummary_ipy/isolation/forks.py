@@ -13,8 +13,6 @@ from contextlib import ExitStack
 from threading import get_ident
 from types import TracebackType
 
-__all__ = ["ForkedLock", "restoring"]
-
 _open: dict[int, list[Callable[[], object]]] = {}  # by thread, what its blocks put back, the innermost last
 
 

@@ -30,9 +30,6 @@ from modelsummary_ipy.torch_compat.fakes import (
 )
 from modelsummary_ipy.torch_compat.modules import default_validation
 
-__all__ = ["GlobalState", "collector_paused", "deep_stack", "draws_undone"]
-
-
 _deep_stacks: list[int] = []  # the limit that was there before; one entry for each block that runs
 _deep_lock = ForkedLock()
 

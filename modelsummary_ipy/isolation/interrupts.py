@@ -19,8 +19,6 @@ import torch
 
 from modelsummary_ipy.isolation.forks import restoring
 
-__all__ = ["InterruptGate", "InterruptsDeferred", "find_gate"]
-
 
 class InterruptGate:
     """Whether signal handlers may run now; the main thread's, for Python runs them in no other.

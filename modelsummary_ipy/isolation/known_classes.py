@@ -20,8 +20,6 @@ import torch
 
 from modelsummary_ipy.torch_compat.modules import original_of_compiled
 
-__all__ = ["CLONERS", "clone_array", "clone_namespace", "clone_partial"]
-
 
 class Cloner(Protocol):
     """What these functions use of the ``Cloner`` in ``object_cloner.py``, which calls them."""

@@ -9,8 +9,6 @@ from torch import nn
 
 from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec, Offset
 
-__all__ = ["LazyWeights", "build_layer"]
-
 _set_state = vars(nn.Module)["__dict__"].__set__  # an attribute that is set goes through the module's own __setattr__
 _STORES = ("_parameters", "_buffers", "_modules")
 _HOOK_DICTS = tuple((name, empty) for name, empty in EMPTY.items() if name not in _STORES)

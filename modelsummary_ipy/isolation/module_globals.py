@@ -31,8 +31,6 @@ from modelsummary_ipy.isolation.user_containers import ATOMS, SIMPLE, clean, cop
 from modelsummary_ipy.model.tensor_meta import TAG
 from modelsummary_ipy.torch_compat.modules import set_version, version_of
 
-__all__ = ["ModuleGlobals"]
-
 #: Most containers that are looked into, and most entries of one: a data set in a notebook's globals is not a cache.
 _MOST_CONTAINERS = 2000
 _MOST_ENTRIES = 10_000

@@ -11,8 +11,6 @@ import types
 from collections import OrderedDict, defaultdict, deque
 from typing import Any, NamedTuple
 
-__all__ = ["INSTALLED", "LRU_CACHE", "Library", "collect_cells", "find_namespaces", "is_users_module", "unwrap"]
-
 #: Packages whose globals no user's forward writes to, besides Python's own.
 _FOREIGN = frozenset(sys.stdlib_module_names) | {
     "IPython", "ipykernel", "ipywidgets", "matplotlib", "modelsummary_ipy", "numpy", "pandas", "scipy", "sympy",

@@ -22,8 +22,6 @@ from modelsummary_ipy.model.tensor_meta import TensorTemplate
 from modelsummary_ipy.torch_compat.distributed import SHARED_MODULES
 from modelsummary_ipy.torch_compat.modules import COMPILED_MODULE_STATE, COMPILED_STATE
 
-__all__ = ["Cloner"]
-
 _ATOMS: frozenset[type] = frozenset(
     {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice, type, types.BuiltinFunctionType}
     | {torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, types.ModuleType, property}

@@ -9,8 +9,6 @@ from typing import Any, TextIO
 from modelsummary_ipy.isolation.forks import ForkedLock, restoring
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 
-__all__ = ["quiet_output"]
-
 
 class _Router:
     """Replaces ``sys.stdout`` while any thread holds its output back; other threads print as before.

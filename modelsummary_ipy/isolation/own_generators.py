@@ -17,8 +17,6 @@ from modelsummary_ipy.torch_compat.distributed import is_wrapper
 from modelsummary_ipy.torch_compat.fakes import OpOverload, TorchDispatchMode, is_composite, schema_of
 from modelsummary_ipy.torch_compat.modules import is_default_generator
 
-__all__ = ["OwnGenerators"]
-
 _ATEN = torch.ops.aten
 
 

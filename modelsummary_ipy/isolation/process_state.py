@@ -13,8 +13,6 @@ import torch
 from modelsummary_ipy.isolation.threads import AloneWatch
 from modelsummary_ipy.torch_compat.modes import find_default_device, list_modes, set_default_device, set_modes
 
-__all__ = ["grad_kept", "modes_kept", "process_state_kept"]
-
 
 def _read_autocast(kind: str) -> tuple[bool, torch.dtype]:
     return torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)

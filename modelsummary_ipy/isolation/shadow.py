@@ -30,8 +30,6 @@ from modelsummary_ipy.torch_compat.distributed import (
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
 from modelsummary_ipy.torch_compat.modules import find_wrapped, storage_key, wrap_script_module
 
-__all__ = ["Shadow", "ShadowTemplate", "build_real_shadow"]
-
 #: From so many modules on, traces are lean: without grad and bytes (measured when first read), weights made when
 #: they are first read, and layers that are alike run once (``docs/design/0010``).
 MANY_MODULES = 5_000

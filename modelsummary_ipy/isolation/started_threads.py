@@ -15,8 +15,6 @@ from typing import Any
 from modelsummary_ipy.isolation.forks import restoring
 from modelsummary_ipy.records.packages import PACKAGES
 
-__all__ = ["StartedThreads"]
-
 _pool: Any = ThreadPoolExecutor
 _thread: Any = threading.Thread
 

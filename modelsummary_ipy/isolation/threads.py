@@ -10,8 +10,6 @@ from types import FrameType
 
 import torch
 
-__all__ = ["AloneWatch", "is_alone", "may_run_torch_elsewhere"]
-
 _LIBRARIES = (
     *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib")),
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,

@@ -13,8 +13,6 @@ from modelsummary_ipy.isolation.namespaces import is_users_module
 from modelsummary_ipy.model.tensor_meta import TAG
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 
-__all__ = ["ATOMS", "SIMPLE", "clean", "copy_items", "holds_traced", "put_back"]
-
 #: How deep a value is searched for a tensor of ours.
 _DEEP = 8
 ATOMS = frozenset({bool, int, float, str, bytes, type(None)})

@@ -10,8 +10,6 @@ from typing import Any
 
 from modelsummary_ipy.model.class_cache import once_a_class
 
-__all__ = ["AttributeReads", "find_reads"]
-
 #: Who uses one of these may reach any attribute by its name.
 _DYNAMIC = frozenset(
     {"getattr", "children", "named_children", "modules", "named_modules", "_modules", "__dict__", "vars", "eval",

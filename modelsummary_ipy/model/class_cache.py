@@ -7,8 +7,6 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["once_a_class"]
-
 T = TypeVar("T")
 
 

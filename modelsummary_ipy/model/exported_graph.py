@@ -16,8 +16,6 @@ from typing import Any, TypeGuard
 import torch
 from torch import fx, nn
 
-__all__ = ["find_exported_types", "follow_modules"]
-
 #: What ``torch.export`` calls first, to check the inputs.
 _GUARDS = "_guards_fn"
 #: Of a node: the calls it was part of, outermost first, each with a name of the call and the module's path.

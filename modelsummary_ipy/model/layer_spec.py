@@ -14,8 +14,6 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_extra_repr, read_settings
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 
-__all__ = ["EMPTY", "MACHINERY", "LayerKind", "LayerSpec", "Offset", "find_kind"]
-
 #: Attributes every module has, which are no settings.
 MACHINERY = frozenset(vars(nn.Module()))
 #: Which of these begin empty, hook dicts for the most part, and as what.

@@ -12,8 +12,6 @@ from torch import nn
 from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
 from modelsummary_ipy.torch_compat.modules import CONV_TYPES
 
-__all__ = ["ATOMS", "ATOM_TYPES", "is_short_tuple", "read_extra_repr", "read_settings"]
-
 #: Numbers, strings and ``None``.
 ATOMS = (bool, int, float, str, type(None))
 ATOM_TYPES = frozenset(ATOMS)

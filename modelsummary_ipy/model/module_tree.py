@@ -26,8 +26,6 @@ from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.torch_compat.distributed import count_mesh, is_sharded, local_part
 from modelsummary_ipy.torch_compat.modules import COMPILED_STATE, storage_address
 
-__all__ = ["ModuleTree", "read_params", "read_tree"]
-
 _NO_SETTINGS = MACHINERY | COMPILED_STATE
 _MAX_SEARCH = 4
 _MAX_ITEMS = 10_000

@@ -11,8 +11,6 @@ from torch import Tensor
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 from modelsummary_ipy.torch_compat.fakes import disable_dispatch, disable_function
 
-__all__ = ["read_packed"]
-
 
 def read_packed(packed: Any) -> list[tuple[str, Tensor, TensorMeta]]:
     """Return ``(name, stand-in, meta)`` of the weights that a packed object holds, ``[]`` for any other object.

@@ -11,11 +11,6 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 
-__all__ = [
-    "PLAIN_CLASSES", "TAG", "TensorMeta", "TensorTemplate", "find_meta", "has_dispatch", "is_plain", "name_device",
-    "name_dtype", "read_meta",
-]  # fmt: skip
-
 #: Classes of tensors that have nothing besides what every tensor has.
 PLAIN_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
 _MOST_METAS = 10_000

@@ -11,9 +11,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cache
 from typing import Any
 
-__all__ = ["CHANNEL_SETTINGS", "FEATURE_SETTINGS", "LAYERS", "OUTPUT_SETTINGS", "Layer", "classes_of", "functions_of",
-           "names_of", "spatial_dims"]  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Layer:

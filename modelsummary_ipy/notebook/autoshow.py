@@ -10,8 +10,6 @@ from torch import nn
 from modelsummary_ipy.inputs import ModelInputs
 from modelsummary_ipy.tracing.watch import note_inputs
 
-__all__ = ["AutoShow"]
-
 
 class AutoShow:
     """Shows modules as summaries until it is closed: with the size last used for each, else as the module tree.

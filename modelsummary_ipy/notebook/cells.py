@@ -9,8 +9,6 @@ from typing import Any
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.tracing.source_lines import read_line, to_source
 
-__all__ = ["find_caller", "list_causes", "offer_fix", "run_inside"]
-
 
 def run_inside(shell: Any, cell: str) -> Any:
     """Run a cell inside the one that runs, under its number, and show its output but not its error.

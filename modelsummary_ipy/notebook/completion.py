@@ -17,8 +17,6 @@ from modelsummary_ipy.notebook.options import part_options
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import OPTIMIZERS
 
-__all__ = ["complete", "hook", "unhook"]
-
 _MATCHER = "modelsummary_ipy.summary"
 #: The magic at the beginning of a line, or behind ``ms =``.
 _MAGIC = re.compile(r"\s*(?:[\w.\[\]'\" ,]+=\s*)?%(%?)summary\s+(.*)", re.DOTALL)

@@ -14,8 +14,6 @@ from modelsummary_ipy.notebook.keep import read_script
 if TYPE_CHECKING:
     from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["FirstTable"]
-
 #: What stands below the first table.
 _GOES_ON = '<div role="status" style="font-size:12px">formulas and sizes that work…</div>'
 #: A model whose first trace took less is expected to have its whole table before a reader has looked at a part of it.

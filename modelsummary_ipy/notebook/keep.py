@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.resources import files
 
-__all__ = ["read_script"]
-
 
 @lru_cache(maxsize=4)
 def read_script(name: str = "keep.js") -> str:

@@ -12,8 +12,6 @@ from typing import Any
 
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["evaluate", "parse", "read_words", "split_line", "unquote"]
-
 _OPENING, _CLOSING = "([{", ")]}"
 _NAME = r"[^\W\d]\w*"
 _KEYWORD = re.compile(rf"({_NAME})=(?!=)(.*)", re.DOTALL)

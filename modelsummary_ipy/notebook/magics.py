@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from modelsummary_ipy.records.trace import InputFact
     from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["SummaryMagics", "load", "unload"]
-
 
 @magics_class
 class SummaryMagics(Magics):

@@ -16,11 +16,6 @@ from modelsummary_ipy.notebook.line_syntax import evaluate, unquote
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import OPTIMIZERS
 
-__all__ = [
-    "check_last", "check_name", "is_silenced", "part_options", "read_depth", "read_dtypes", "read_expect",
-    "read_optimizer_name", "split_names", "write_help", "write_option",
-]  # fmt: skip
-
 #: A value of each option, for who gives none.
 _EXAMPLES = {
     "--dtype": "float16", "--device": "meta", "--mode": "eval", "--engine": "real", "--depth": "2",

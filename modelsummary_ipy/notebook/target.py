@@ -16,8 +16,6 @@ from modelsummary_ipy.notebook.line_syntax import evaluate, parse
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES
 
-__all__ = ["Target", "find_target"]
-
 _ASSIGNS = re.compile(r"(?:[-+*/@%|&^]|//|\*\*|>>|<<)?=")
 _FIRST_WORDS = ("return", "await", "yield")
 #: What continues an expression: ``model(x) + penalty``.

@@ -17,8 +17,6 @@ from modelsummary_ipy.tracing.decode_step import Passed, trace_decode, trace_pre
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
 
-__all__ = ["CacheTraces"]
-
 #: Where a cache that grows must have met its window, if it has one; a model with a table of positions ends before.
 _LONG = 131_072
 _SHORT = (2, 3)

@@ -17,8 +17,6 @@ from modelsummary_ipy.records.summary import Cost, Flag, Memory, Row, Story
 from modelsummary_ipy.records.trace import Formula
 from modelsummary_ipy.records.training import Training
 
-__all__ = ["Facts", "check_context"]
-
 
 class Facts:
     """What is known of a summary, stage by stage, as its user reads it.

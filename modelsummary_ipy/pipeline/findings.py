@@ -32,8 +32,6 @@ from modelsummary_ipy.tracing.engine import Traced, may_run_real
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import MANY_CALLS, Retracer
 
-__all__ = ["Findings", "with_formulas"]
-
 #: What is shown without being read by name is traced for this many seconds, and for as long as the first trace took.
 SECONDS = 1.5
 _ONCE = "traced once, as asked: formulas, which sizes work, and what else further traces show are unknown"

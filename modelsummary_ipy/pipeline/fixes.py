@@ -22,8 +22,6 @@ from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
 from modelsummary_ipy.tracing.tracer import TraceResult
 
-__all__ = ["MOST_COPIED", "FixTrials", "with_batch"]
-
 #: Fixes are tried no longer than this, and as long as the first trace took, this many times.
 SECONDS = 1.0
 _TIMES = 8.0

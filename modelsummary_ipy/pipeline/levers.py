@@ -12,8 +12,6 @@ from modelsummary_ipy.pipeline.trials import Trials
 from modelsummary_ipy.records.plan import Lever
 from modelsummary_ipy.tracing.training_step import read_optimizer, without_foreach
 
-__all__ = ["Change", "Levers"]
-
 #: Optimizers of less state, the more alike first; tried where the step's own keeps two tensors or more a parameter.
 _LESS_STATE = ("adafactor", "lion", "momentum", "sgd")
 _MOST_HALVINGS = 6

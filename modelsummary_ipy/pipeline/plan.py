@@ -28,8 +28,6 @@ from modelsummary_ipy.shapes.size_search import first_true
 if TYPE_CHECKING:
     from modelsummary_ipy.pipeline.stages import Pipeline
 
-__all__ = ["check_batch", "find_plan"]
-
 #: A choice is proved, and made again by what that showed, this often.
 _MOST_ROUNDS = 8
 #: The lowest peak is looked for in so many steps from nothing to the peak without checkpoints.

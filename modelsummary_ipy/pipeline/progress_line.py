@@ -14,8 +14,6 @@ from torch import nn
 from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.tracing.progress import find_observer, observing_progress
 
-__all__ = ["showing_progress", "writing_progress_with"]
-
 #: Writes a line in the place of the one before; ``""`` takes it away.
 Writer = Callable[[str], None]
 

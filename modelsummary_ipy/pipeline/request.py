@@ -15,8 +15,6 @@ from modelsummary_ipy.records.trace import ENGINES, MODES, Engine, Mode
 from modelsummary_ipy.records.training import PRECISIONS
 from modelsummary_ipy.tracing.training_step import StepSettings, check_loss, read_optimizer
 
-__all__ = ["Assumptions", "Request", "read_assumptions"]
-
 
 @dataclass(frozen=True)
 class Request:

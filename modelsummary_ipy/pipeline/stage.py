@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 
-__all__ = ["stage"]
-
 T = TypeVar("T")
 
 

@@ -40,8 +40,6 @@ from modelsummary_ipy.tracing.progress import Observer, keeps_rows, observing_pr
 from modelsummary_ipy.tracing.retracer import Retracer
 from modelsummary_ipy.tracing.training_step import StepSettings, trace_run, trace_step
 
-__all__ = ["Pipeline", "observed", "trace_model"]
-
 _Key = TypeVar("_Key")
 _Fact = TypeVar("_Fact")
 

@@ -14,8 +14,6 @@ from modelsummary_ipy.tracing.training_step import StepSettings
 if TYPE_CHECKING:
     from modelsummary_ipy.pipeline.stages import Pipeline
 
-__all__ = ["Trials"]
-
 
 class Trials:
     """Steps that are traced for a plan, within a time.

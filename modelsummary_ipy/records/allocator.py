@@ -11,8 +11,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Hashable
 
-__all__ = ["CachingAllocator", "round_size"]
-
 _MIN_BLOCK = 512
 _SMALL = 1 << 20
 _SMALL_SEGMENT = 2 << 20

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 from modelsummary_ipy.records.trace import TensorSpec, Trace
 
-__all__ = ["Cache", "Context", "find_cache"]
-
 #: Parameters that take what an earlier forward gave, by their names: ``past_key_values``, ``cache_params``, ``mems``.
 _TAKES_CACHE = re.compile(r"(?:^|_)(?:cache|past|kv|mems|state)s?(?:_|$)")
 _ROOT = re.compile(r"\.(\w+)|\['(\w+)'\]|(\[\d+\])")

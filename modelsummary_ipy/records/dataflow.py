@@ -14,8 +14,6 @@ from typing import Any
 
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Trace
 
-__all__ = ["Dataflow", "Origin", "name_root"]
-
 Predicate = Callable[[Call], bool]
 
 #: What flowed into a call, as seen in the call around it: one of the calls beside it, or an input by its name.

@@ -12,10 +12,6 @@ from collections.abc import Mapping
 
 from modelsummary_ipy.records.fixes import Fix
 
-__all__ = [
-    "MOST_IN_ROW", "CheckError", "ForwardError", "InputError", "ModelSummaryError", "cut_text", "write_error",
-]  # fmt: skip
-
 #: No message is longer.
 MOST_CHARACTERS = 2000
 #: No text in a row, a name say, is longer.

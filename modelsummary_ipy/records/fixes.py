@@ -9,11 +9,6 @@ from typing import NamedTuple
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import TensorSpec, Trace
 
-__all__ = [
-    "AroundEdit", "Candidate", "Edit", "Fix", "InputEdit", "LayerEdit", "LineEdit", "ModeEdit", "SettingEdit",
-    "Trial", "Verdict", "change_lines",
-]  # fmt: skip
-
 
 class LineEdit(NamedTuple):
     """Lines of the user's code become others.

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["attempt"]
-
 T = TypeVar("T")
 
 _log = logging.getLogger("modelsummary_ipy")

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["AxisFinding", "AxisFindingKind", "OpEvent", "OpEvents", "TensorRef"]
-
 
 class TensorRef(NamedTuple):
     """One tensor of a trace.

@@ -5,7 +5,5 @@ from __future__ import annotations
 import os
 import sysconfig
 
-__all__ = ["PACKAGES"]
-
 #: Folders of installed packages, each with a separator at its end.
 PACKAGES = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib"))

@@ -7,8 +7,6 @@ from typing import Any
 
 from modelsummary_ipy.records.training import Phase
 
-__all__ = ["Lever", "PlanFacts"]
-
 
 @dataclass(frozen=True)
 class Lever:

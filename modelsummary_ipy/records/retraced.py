@@ -11,8 +11,6 @@ from time import monotonic, thread_time
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.trace import TensorSpec, Trace
 
-__all__ = ["Allowance", "Budget", "Retraced", "Sizes", "Specs", "work_clock"]
-
 #: Sizes by name of a dim.
 Sizes = Mapping[str, int]
 #: Size and dtype of every input leaf.

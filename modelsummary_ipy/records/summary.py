@@ -12,8 +12,6 @@ from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.trace import Absence, Formula, Kind, Severity, Status, TensorSpec, Trace
 from modelsummary_ipy.records.training import Training
 
-__all__ = ["Change", "Cost", "Flag", "Memory", "Number", "Retrace", "Row", "Story"]
-
 
 class Row(NamedTuple):
     """One line of the summary: a call, or a module that was not called.

@@ -13,11 +13,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
-__all__ = [
-    "ENGINES", "MODES", "AtenOp", "Call", "Engine", "Failure", "Formula", "InputFact", "Link", "Mode", "ModuleFact",
-    "ParamFact", "Source", "TensorSpec", "Trace",
-]  # fmt: skip
-
 Kind = Literal["module", "op"]
 Status = Literal["ran", "failed", "unreached", "uncalled"]
 Absence = Literal["", "elsewhere", "script", "weights"]

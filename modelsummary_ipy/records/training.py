@@ -11,11 +11,6 @@ from typing import Literal, NamedTuple, get_args
 from modelsummary_ipy.records.allocator import CachingAllocator
 from modelsummary_ipy.records.trace import AtenOp, Failure
 
-__all__ = [
-    "CATEGORIES", "OPTIMIZERS", "PRECISIONS", "BackwardOp", "Category", "Held", "Moment", "Phase", "Point",
-    "StorageLife", "Training",
-]  # fmt: skip
-
 Phase = Literal["forward", "backward", "optimizer"]
 Category = Literal[
     "parameter", "buffer", "input", "optimizer state", "saved activation", "gradient", "activation gradient",

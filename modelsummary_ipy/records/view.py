@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["COLUMNS", "EVERY_LEVEL", "View", "WhenFormulas", "make_view", "show_memory"]
-
 #: When formulas are found for a display: ``"usual"`` leaves them out where the trace has thousands of calls.
 WhenFormulas = Literal["never", "usual", "always"]
 

@@ -6,8 +6,6 @@ from collections.abc import Hashable
 
 from modelsummary_ipy.records.trace import Call, Trace
 
-__all__ = ["align_calls"]
-
 
 def align_calls(base: Trace, other: Trace) -> tuple[int | None, ...]:
     """Find, for every call of ``base``, its partner in ``other``.

@@ -19,8 +19,6 @@ from modelsummary_ipy.shapes.formulas import BatchFacts
 from modelsummary_ipy.shapes.sample_sizes import move_by_64, plan_joint_sizes
 from modelsummary_ipy.shapes.sides import find_sides, find_uneven_sides
 
-__all__ = ["AxisFacts", "find_axis_facts"]
-
 _Dealt = list[tuple[int, Parts, Parts]]
 _RESHAPES = frozenset({"aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias"})
 

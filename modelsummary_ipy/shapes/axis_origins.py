@@ -12,8 +12,6 @@ from modelsummary_ipy.records.retraced import Retraced, Sizes
 from modelsummary_ipy.records.trace import Call, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 
-__all__ = ["find_origins"]
-
 
 def find_origins(
     trace: Trace, found: Retraced, walk: MeaningWalk, sizes: Sizes, batch: str

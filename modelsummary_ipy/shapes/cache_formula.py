@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from modelsummary_ipy.records.trace import TensorSpec
 
-__all__ = ["BytesFormula", "Observed", "fit_bytes"]
-
 
 class Observed(NamedTuple):
     """The tensors of a cache at some sizes of the input, by name of a dim."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.trace import Trace
 
-__all__ = ["fails_between_tensors", "find_coincidence"]
-
 _CLASSES = frozenset({"cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss"})
 
 

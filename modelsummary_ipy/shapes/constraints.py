@@ -16,8 +16,6 @@ from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
-__all__ = ["NO_LIMIT", "Constraint", "find_constraints"]
-
 #: Where the range of a dim stops that no limit above was found for.
 NO_LIMIT = 1 << 30
 

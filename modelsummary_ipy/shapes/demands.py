@@ -12,8 +12,6 @@ from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.shapes.size_search import last_true
 
-__all__ = ["Demands", "read_demands"]
-
 #: Most steps in which sizes are tried against what is demanded, and how many of them.
 _MOST_STEP = 128
 _STEPS = (1, 2, 3, 5)

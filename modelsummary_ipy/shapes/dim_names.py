@@ -9,8 +9,6 @@ from modelsummary_ipy.model.torch_layers import classes_of, names_of, spatial_di
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.trace import Call, InputFact, Link, Trace
 
-__all__ = ["InputNames", "name_dims"]
-
 #: Dims that a layer's weights fix; they are numbers in a formula unless the model works with others.
 _FEATURES = frozenset({"C", "F"})
 

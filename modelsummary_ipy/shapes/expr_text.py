@@ -10,8 +10,6 @@ from functools import lru_cache
 
 from modelsummary_ipy.axes.expr import Coefficient, Expr, Floor, Monomial, constant
 
-__all__ = ["evaluate", "write"]
-
 #: Names in the order people write them in a product.
 _USUAL = ("B", "N", "T", "S", "L", "D", "C", "H", "W", "F")
 

@@ -20,8 +20,6 @@ from modelsummary_ipy.shapes.walked_formulas import Dims, Leaves, WalkedFormulas
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
 
-__all__ = ["BatchFacts", "Formulas", "find_batch", "find_formulas", "trace_again"]
-
 Table = Mapping[int, tuple[tuple[int, ...] | None, ...]]
 FormulaTable = Mapping[int, tuple[Formula | None, ...]]
 

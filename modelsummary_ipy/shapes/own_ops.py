@@ -13,8 +13,6 @@ from modelsummary_ipy.costs.mac_formulas import imply_mult_adds, name_operation
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import AtenOp
 
-__all__ = ["register_op"]
-
 _EXAMPLE = "register_op('mylib::fused_mlp', 'b t i, i h, h o -> b t o')"
 
 

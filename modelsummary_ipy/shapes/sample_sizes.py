@@ -15,8 +15,6 @@ from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.size_search import prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
-__all__ = ["SampleSizes", "choose_sample_sizes", "move_by_64", "plan_joint_sizes"]
-
 #: What is added to the batch in the further traces (the one at ``B + 1`` came before): to the next multiple of 16, so
 #: that batches near one another are traced at the same sizes, whose shapes are cached; or to the batch itself.
 _BATCH = (3, 6, 4, 10)

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from modelsummary_ipy.axes.meaning import Axis
 from modelsummary_ipy.records.trace import Call, Link, Trace
 
-__all__ = ["SidePlaces", "find_sides", "find_uneven_sides"]
-
 #: By tensor of a call, the places of the height and of the width.
 SidePlaces = Mapping[int, tuple[int, int]]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-__all__ = ["first_true", "last_true", "prime_factors", "smallest_step"]
-
 Holds = Callable[[int], bool]
 
 

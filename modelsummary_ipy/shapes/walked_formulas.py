@@ -14,8 +14,6 @@ from modelsummary_ipy.records.trace import Call, TensorSpec, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 
-__all__ = ["Dims", "Leaves", "WalkedFormulas", "walk_formulas"]
-
 #: The dims of one tensor leaf.
 Dims = tuple[Expr, ...]
 Leaves = tuple["Dims | None", ...]

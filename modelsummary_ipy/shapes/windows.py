@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from modelsummary_ipy.records.trace import Call, ModuleFact
 
-__all__ = ["Window", "read_windows"]
-
 _USUAL = {"padding": 0, "dilation": 1, "output_padding": 0}
 
 

@@ -12,8 +12,6 @@ import torch
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-__all__ = ["compiler_is_loaded", "load_compiler", "make_bare_mode"]
-
 _NAME = "torch._dynamo"
 
 

@@ -15,11 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "SHARED_MODULES", "class_before_sharding", "copy_module_states", "count_mesh", "count_ranks", "empty_sharded",
-    "is_planning_shards", "is_sharded", "is_wrapper", "local_part", "rebuild_sharded", "spec_of",
-]  # fmt: skip
-
 _TENSOR = "torch.distributed.tensor"
 #: Where the classes of layouts of ranks and tensors are: their objects never change.
 SHARED_MODULES = frozenset({"torch.distributed.device_mesh", f"{_TENSOR}.placement_types", f"{_TENSOR}._dtensor_spec"})

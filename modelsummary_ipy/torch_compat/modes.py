@@ -12,8 +12,6 @@ from torch.utils import _device
 
 from modelsummary_ipy.torch_compat import prefer
 
-__all__ = ["find_default_device", "list_modes", "set_default_device", "set_modes"]
-
 #: Function modes, dispatch modes, and the device that the innermost device block names.
 Modes = tuple[list[Any], list[Any], Any]
 

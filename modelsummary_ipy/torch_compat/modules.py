@@ -13,13 +13,6 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.torch_compat import prefer
 
-__all__ = [
-    "ALL_MODULES_HOOKS", "COMPILED_MODULE_STATE", "COMPILED_STATE", "CONV_TYPES", "MODULE_CALL_CODES",
-    "call_module", "default_validation", "find_wrapped", "has_hooks", "has_pre_hooks",
-    "is_default_generator", "node_numbers", "original_of_compiled", "set_module_call", "set_version", "storage_address",
-    "storage_key", "version_of", "view_base", "wrap_script_module",
-]  # fmt: skip
-
 # -- tensors and storages ----------------------------------------------------------------------------------------------
 
 

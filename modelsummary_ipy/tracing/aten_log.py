@@ -27,8 +27,6 @@ from modelsummary_ipy.torch_compat.distributed import (
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, disable_dispatch, schema_of
 from modelsummary_ipy.tracing.storages import Storages
 
-__all__ = ["AtenLog", "gives_back", "write_counted"]
-
 
 class AtenLog:
     """Records every aten operation and every tensor saved for backward while a trace runs.

@@ -15,8 +15,6 @@ from modelsummary_ipy.tracing.source_lines import Place, to_source
 from modelsummary_ipy.tracing.tensor_leaves import Leaf, build_spec
 from modelsummary_ipy.tracing.tensor_links import find_link
 
-__all__ = ["REF", "CallLog", "RunningCall"]
-
 #: Under which a tensor keeps what the log of operations knows it by.
 REF = "_modelsummary_ref"
 

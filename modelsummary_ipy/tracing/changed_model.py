@@ -5,8 +5,6 @@ from __future__ import annotations
 from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate
 
-__all__ = ["ChangedModel"]
-
 
 class ChangedModel(ShadowTemplate):
     """A template whose shadows are changed by a patch.

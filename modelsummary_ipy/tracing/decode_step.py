@@ -15,8 +15,6 @@ from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared, trace
 from modelsummary_ipy.tracing.training_step.storage_lives import StepLog
 
-__all__ = ["Passed", "trace_decode", "trace_prefill"]
-
 
 class Passed(NamedTuple):
     """What lives while a forward runs, parameters and buffers included; ``None`` with a reason where it did not run.

@@ -12,8 +12,6 @@ from torch import nn
 
 from modelsummary_ipy.records.fixes import LineEdit, change_lines
 
-__all__ = ["UnfitEditError", "bind_edited"]
-
 #: By name and first line, the code of a function.
 _Codes = Mapping[tuple[str, int], CodeType]
 

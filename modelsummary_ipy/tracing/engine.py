@@ -37,8 +37,6 @@ from modelsummary_ipy.tracing.source_lines import trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
 
-__all__ = ["Traced", "may_run_real", "run_engine"]
-
 #: ``auto`` runs a model for real no longer than this; ``engine="real"`` has no limit.
 REAL_SECONDS = 10.0
 #: No longer than this are inputs searched where none were given.

@@ -21,8 +21,6 @@ from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared
 
-__all__ = ["correct_dtypes", "find_ranges", "guess_dtypes", "prepare_inputs"]
-
 _MASK_NAMES = ("attention_mask", "padding_mask")
 _LENGTH_NAMES = ("len", "lens", "length", "lengths")
 _LOOKUPS = names_of("embedding", "embedding bag") | {"one_hot"}

@@ -9,8 +9,6 @@ from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fa
 from modelsummary_ipy.tracing.replay import UnknownError, is_about_history, replay
 from modelsummary_ipy.tracing.tracer import TraceResult
 
-__all__ = ["confirm_failure", "differentiates", "find_need_of_values", "forbids_grad"]
-
 
 def differentiates(error: BaseException) -> bool:
     """Return whether a forward differentiates, which it can't without grad, or with hooks on what autograd saves."""

@@ -27,8 +27,6 @@ from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
 from modelsummary_ipy.tracing.tracer import TraceResult, trace
 
-__all__ = ["FixedModel", "run_fixed"]
-
 #: What the expressions of a fix may name.
 _NAMES: dict[str, Any] = {"nn": nn, "torch": torch, "F": F}
 

@@ -17,8 +17,6 @@ from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.resized_inputs import resize_inputs
 from modelsummary_ipy.tracing.tracer import Prepared
 
-__all__ = ["UNSIZED", "Shapes", "begin_run", "prepare_at"]
-
 #: New sizes by number of the input leaf.
 Shapes = Mapping[int, tuple[int, ...]]
 #: Why there is no run where ``prepare_at`` returned nothing.

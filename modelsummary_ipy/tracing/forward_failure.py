@@ -13,8 +13,6 @@ from modelsummary_ipy.tracing.call_builder import RunningCall
 from modelsummary_ipy.tracing.progress import TraceCancelled
 from modelsummary_ipy.tracing.source_lines import Place, find_lines, read_line, to_source
 
-__all__ = ["FailureLog", "Operands"]
-
 #: ``(function, args, kwargs)`` of a torch function, to be tried again for real.
 Operands = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
 

@@ -14,10 +14,6 @@ from torch import Tensor, nn
 from modelsummary_ipy.model.class_cache import once_a_class
 from modelsummary_ipy.torch_compat.fakes import schema_of
 
-__all__ = [
-    "OpInfo", "describe_op", "list_module_arguments", "name_arguments", "parameter_names", "simplify_argument",
-]  # fmt: skip
-
 #: Attributes of a tensor that make another tensor; all others are only read.
 _TENSOR_ATTRIBUTES = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 #: They read what a tensor is, and are no step of the forward.

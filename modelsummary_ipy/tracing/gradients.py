@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.tracing.tensor_leaves import find_leaves
 
-__all__ = ["find_trained_params"]
-
 #: Of more nodes none is looked at: Python has then an object for each, and torch frees a chain of them recursively,
 #: until the stack overflows (a loop of 6,000 GRU cells, which ended the process).
 _MOST_NODES = 10_000

@@ -22,8 +22,6 @@ from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, count_modes, disable_dispatch
 from modelsummary_ipy.tracing.op_log import LayerOps
 
-__all__ = ["KnownLayer", "LayerCache"]
-
 Key = tuple[Any, ...]
 
 _STORES = ("_parameters", "_buffers")

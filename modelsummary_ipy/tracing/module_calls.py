@@ -16,8 +16,6 @@ from torch import nn
 
 from modelsummary_ipy.torch_compat.modules import call_module, set_module_call
 
-__all__ = ["observe_calls", "run_to_end"]
-
 #: Runs a module's call and returns what it gave: ``(module, args, kwargs) -> output``.
 Handler = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
 

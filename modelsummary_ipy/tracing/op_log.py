@@ -17,8 +17,6 @@ from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, schema_o
 from modelsummary_ipy.tracing.call_builder import REF, RunningCall
 from modelsummary_ipy.tracing.tensor_leaves import Leaf
 
-__all__ = ["LayerOps", "OpLog"]
-
 
 class LayerOps(NamedTuple):
     """The operations of one layer, to be written down again for one like it.

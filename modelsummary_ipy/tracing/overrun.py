@@ -9,8 +9,6 @@ from modelsummary_ipy.model.torch_layers import classes_of, functions_of
 from modelsummary_ipy.records.trace import Call, Link, Trace
 from modelsummary_ipy.tracing.real_op_checks import check_operation
 
-__all__ = ["count_rows", "find_overrun", "overrun_guard"]
-
 #: They hand numbers on without changing them.
 _CARRIERS = frozenset(
     {

@@ -8,11 +8,6 @@ from contextlib import contextmanager
 
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 
-__all__ = [
-    "Observer", "TraceCancelled", "TraceEndedError", "find_observer", "keeping_rows", "keeps_rows",
-    "observing_progress",
-]  # fmt: skip
-
 #: Is called with ``(number of calls so far, path)`` at every module; a true result cancels the trace.
 Observer = Callable[[int, str], "bool | None"]
 

@@ -17,8 +17,6 @@ from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 from modelsummary_ipy.tracing.replay import UnknownError, is_expanded, replay
 
-__all__ = ["check_operation"]
-
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())

@@ -15,8 +15,6 @@ from modelsummary_ipy.isolation.own_generators import OwnGenerators
 from modelsummary_ipy.torch_compat.distributed import count_ranks, is_wrapper
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, unset_fake
 
-__all__ = ["UnknownError", "is_about_history", "is_expanded", "replay"]
-
 #: Most numbers that the zeros of one operation may hold together: 64 MiB of float32.
 _MOST_NUMBERS = 1 << 24
 

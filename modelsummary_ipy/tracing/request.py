@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.isolation.shadow import ShadowTemplate
 
-__all__ = ["TraceRequest"]
-
 
 @dataclass(frozen=True)
 class TraceRequest:

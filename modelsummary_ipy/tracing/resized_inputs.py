@@ -17,8 +17,6 @@ from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 from modelsummary_ipy.tracing.tracer import Prepared
 
-__all__ = ["resize_inputs"]
-
 
 def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[int, ...]]) -> Prepared | None:
     """Put fake tensors of other sizes in the place of some of the input's leaves.

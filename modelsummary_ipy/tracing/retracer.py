@@ -27,8 +27,6 @@ from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.resized_inputs import resize_inputs
 from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
 
-__all__ = ["MANY_CALLS", "Retracer", "trace_fake"]
-
 #: Of a trace of more calls than this operations are not recorded, unless they are asked for.
 MANY_CALLS = 5000
 #: A trace at other sizes may make this many times the torch calls of the first one, then it is given up.

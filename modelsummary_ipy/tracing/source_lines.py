@@ -14,8 +14,6 @@ from types import CodeType, FrameType, TracebackType
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Source
 
-__all__ = ["find_lines", "read_line", "to_source", "trim_error"]
-
 #: A place in code, cheap to take and without text: turned into a ``Source`` when the trace is over.
 Place = tuple[CodeType, int]
 

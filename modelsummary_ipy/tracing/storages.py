@@ -14,8 +14,6 @@ from modelsummary_ipy.torch_compat.distributed import local_part
 from modelsummary_ipy.torch_compat.fakes import FakeTensor
 from modelsummary_ipy.torch_compat.modules import storage_key
 
-__all__ = ["Storage", "Storages", "find_storage"]
-
 
 class Storages:
     """Numbers storages and counts the bytes of those that live; parameters and buffers are left out.

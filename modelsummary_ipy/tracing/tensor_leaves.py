@@ -14,8 +14,6 @@ from modelsummary_ipy.model.tensor_meta import name_device, name_dtype
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
 
-__all__ = ["Leaf", "build_spec", "find_argument_leaves", "find_leaves", "find_op_tensors", "read_shape"]
-
 #: A tensor under its key path.
 Leaf = tuple[str, Tensor]
 

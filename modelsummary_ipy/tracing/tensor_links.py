@@ -11,8 +11,6 @@ from modelsummary_ipy.records.trace import Link
 from modelsummary_ipy.torch_compat.modules import view_base
 from modelsummary_ipy.tracing.tensor_leaves import Leaf
 
-__all__ = ["TensorLinks", "find_link"]
-
 _REAL_CLASSES = frozenset({Tensor, nn.Parameter, nn.Buffer})
 
 

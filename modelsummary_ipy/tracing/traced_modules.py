@@ -15,8 +15,6 @@ from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tre
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.torch_compat.modules import storage_key
 
-__all__ = ["TracedModules"]
-
 
 class TracedModules:
     """Facts of all modules and parameters that a trace meets.

@@ -47,8 +47,6 @@ from modelsummary_ipy.tracing.tensor_leaves import Leaf, find_argument_leaves, f
 from modelsummary_ipy.tracing.tensor_links import TensorLinks, find_link
 from modelsummary_ipy.tracing.traced_modules import TracedModules
 
-__all__ = ["Prepared", "TraceResult", "trace"]
-
 #: Checks an operation before it runs; may raise what the real one would raise and a fake one would not.
 Guard = Callable[[Callable[..., Any], str, tuple[Any, ...], Mapping[str, Any]], None]
 

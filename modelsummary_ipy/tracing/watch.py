@@ -18,8 +18,6 @@ from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES
 from modelsummary_ipy.tracing.module_calls import observe_calls
 
-__all__ = ["SeenCall", "find_failed_call", "watch_calls"]
-
 #: Integer tensors up to this size keep their values: lengths, positions and offsets decide sizes.
 _KEPT_VALUES = 64
 

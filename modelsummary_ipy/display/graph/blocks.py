@@ -14,8 +14,6 @@ from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Call, Link, TensorSpec
 from modelsummary_ipy.records.view import View
 
-__all__ = ["INPUT", "OUTPUT", "Arrow", "Block", "Graph", "build_graph", "flatten"]
-
 #: Ends of arrows that are no block: what goes into a graph, and what comes out of it.
 INPUT, OUTPUT = -1, -2
 #: How operations that join tensors are drawn; any other is drawn by its name.

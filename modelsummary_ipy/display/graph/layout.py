@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from modelsummary_ipy.display.graph.blocks import INPUT, OUTPUT, Arrow, Block, Graph
 
-__all__ = ["Label", "Line", "Placed", "lay_out", "text_width"]
-
 _GAP, _ASIDE, _PAD, _TITLE, _LANE = 28.0, 28.0, 14.0, 22.0, 14.0
 #: Room for a size below a block, and for each lane that turns in a gap.
 _SIZE, _TURN = 14.0, 6.0

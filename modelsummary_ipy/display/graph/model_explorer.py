@@ -11,8 +11,6 @@ from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Call, Link
 
-__all__ = ["render_model_explorer"]
-
 
 def render_model_explorer(story: Story) -> str:
     """Render a trace as a graph collection of Model Explorer, as JSON."""

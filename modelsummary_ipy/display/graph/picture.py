@@ -12,8 +12,6 @@ from modelsummary_ipy.display.written_files import write_as
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.summary import Story
 
-__all__ = ["Picture", "build_picture"]
-
 
 class Picture:
     """Blocks and arrows of a model, with sizes as formulas on the arrows; a notebook shows it as SVG.

@@ -8,8 +8,6 @@ from html import escape
 from modelsummary_ipy.display.graph.blocks import Graph
 from modelsummary_ipy.display.graph.layout import Line, Placed, lay_out, text_width
 
-__all__ = ["render_svg"]
-
 _STYLE = (
     "text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#1f2328}"
     ".k,.s{fill:#59636e}.s{font-size:11px}.n{font-weight:600}"

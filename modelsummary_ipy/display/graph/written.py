@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.display.graph.blocks import INPUT, Block, Graph, flatten
 
-__all__ = ["render_dot", "render_mermaid"]
-
 _MERMAID = {ord(char): f"#{ord(char)};" for char in '"<>&#`;'}
 _DOT = {ord('"'): '\\"', ord("\\"): "\\\\"}
 

@@ -11,8 +11,6 @@ from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Formula, TensorSpec
 from modelsummary_ipy.records.view import View
 
-__all__ = ["Operations", "find_detail"]
-
 #: Lines per entry; a page with every weight of a model of thousands is no longer read.
 _MOST_LINES = 12
 

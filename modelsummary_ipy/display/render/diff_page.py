@@ -13,8 +13,6 @@ from modelsummary_ipy.display.render.diff_table import format_moved, format_tota
 from modelsummary_ipy.display.render.formatting import format_params, plain, plural
 from modelsummary_ipy.records.summary import Change, Row, Story
 
-__all__ = ["render_changes_html"]
-
 #: Most rows in one fold; of more, the number.
 _MOST_ALIKE = 100
 _LEFT = "text-align:left;vertical-align:top"

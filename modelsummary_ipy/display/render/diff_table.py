@@ -9,8 +9,6 @@ from modelsummary_ipy.display.render import labels
 from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.summary import Change, Row, Story
 
-__all__ = ["format_moved", "format_totals", "name_change", "render_changes_text"]
-
 _KINDS = {
     "added": "added",
     "removed": "removed",

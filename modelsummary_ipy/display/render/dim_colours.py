@@ -9,8 +9,6 @@ from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Formula
 
-__all__ = ["MEANINGS", "Names", "find_names"]
-
 #: Meaning of the usual names of dims.
 MEANINGS = {
     "B": "batch", "C": "channels", "H": "height", "W": "width", "T": "time", "L": "length", "F": "features",

@@ -7,16 +7,6 @@ from collections.abc import Callable
 from modelsummary_ipy.display.render.formatting import format_bytes, format_decimal_bytes, in_full, plain
 from modelsummary_ipy.records.summary import Memory, Story
 
-__all__ = [
-    "bytes_writer",
-    "find_cache_lines",
-    "find_fit",
-    "find_peak_place",
-    "find_step_failure",
-    "story_writer",
-    "unit_writer",
-]
-
 
 def bytes_writer(memory: Memory) -> Callable[[int], str]:
     """Return what writes bytes in the kind of unit in which the budget was typed: ``1.38 GB`` or ``1.29 GiB``."""

@@ -16,8 +16,6 @@ from modelsummary_ipy.records.trace import Formula, TensorSpec
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["render_csv", "render_json", "seed_frame", "to_dict", "to_frame"]
-
 Sizes = list[int] | list[list[int]] | None
 
 

@@ -30,8 +30,6 @@ from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import EVERY_LEVEL, View
 
-__all__ = ["render_html"]
-
 #: A page of a megabyte opens in half a second; rows come first, operations and details take what is left.
 _MOST_BYTES = 1_000_000
 #: A page that was not asked for with all levels: notebooks of more than 256 KB are refused by some of their readers.

@@ -10,8 +10,6 @@ from modelsummary_ipy.display.render import formatting, labels
 from modelsummary_ipy.display.render.fit import story_writer
 from modelsummary_ipy.records.summary import Row, Story
 
-__all__ = ["Bar", "Share", "build_icicle", "find_shares", "name_part"]
-
 _LEVELS = 4
 #: Narrower bars can't be seen; what is left out leaves its place empty.
 _NARROWEST = 0.4

@@ -10,8 +10,6 @@ from modelsummary_ipy.display.render.formatting import brief, format_percent
 from modelsummary_ipy.display.render.icicle import name_part
 from modelsummary_ipy.records.summary import Story
 
-__all__ = ["Largest", "find_key", "find_largest", "name_rows"]
-
 _MOST = 3
 
 

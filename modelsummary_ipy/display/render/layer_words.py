@@ -8,8 +8,6 @@ from typing import Any
 from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.trace import ModuleFact
 
-__all__ = ["describe_layer"]
-
 Settings = Mapping[str, Any]
 
 

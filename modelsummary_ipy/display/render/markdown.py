@@ -13,8 +13,6 @@ from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View
 
-__all__ = ["render_markdown"]
-
 _OPEN_ROWS = 80
 #: Characters that would start markup, a table cell or a formula.
 _ESCAPES = {ord(char): f"&#{ord(char)};" for char in "&<>|`*$\\~"}

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from modelsummary_ipy.display.render.row_views import Part
 
-__all__ = ["lay_out_plain"]
-
 
 def lay_out_plain(parts: Sequence[Part]) -> Iterator[tuple[str, Part]]:
     """Steps of the plain rows: rows that hold none and are not notable stand in one table, the hidden ones nowhere.

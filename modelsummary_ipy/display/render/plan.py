@@ -9,8 +9,6 @@ from modelsummary_ipy.display.render.fit import unit_writer
 from modelsummary_ipy.display.render.formatting import format_percent, plain, plural
 from modelsummary_ipy.records.plan import Lever, PlanFacts
 
-__all__ = ["render_plan_html", "render_plan_text"]
-
 _LEFT = 'style="text-align:left"'
 _RIGHT = 'style="text-align:right"'
 

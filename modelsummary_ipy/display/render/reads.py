@@ -14,8 +14,6 @@ from modelsummary_ipy.records.dataflow import Dataflow, Origin
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Call, Link
 
-__all__ = ["Reads"]
-
 #: So many names are written; of more, how many others there are.
 _MOST = 4
 _NUMBERED = re.compile(r"(.*?)(\d+)")

@@ -16,8 +16,6 @@ from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.view import View
 
-__all__ = ["Part", "Parts", "markup_detail"]
-
 _NOTHING = Markup("")
 #: What plain number cells go without: bars, end tags, and the digits of all but billions: these are 2 KB of ResNet-50.
 _BARS = re.compile(r' title="[^"]*"(?!>[\d.]+ [BT]\b)| <meter[^>]*></meter>|</td>')

@@ -11,8 +11,6 @@ from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Formula, Source
 
-__all__ = ["Annotated", "Details", "build_details", "format_dims", "render_listings"]
-
 #: By row index, the functions that ran in it: where each begins (``"net.py:12"``), and its lines.
 Details = Mapping[int, Sequence[tuple[str, str]]]
 #: Most kinds of calls that are written side by side.

@@ -10,8 +10,6 @@ from modelsummary_ipy.display.render.formatting import brief, in_full
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.training import CATEGORIES, Phase, Point
 
-__all__ = ["Spot", "StepPicture", "build_step_picture", "name_row"]
-
 #: More can't be told apart in a page of usual width; of several moments in one column the highest is drawn.
 _MOST_COLUMNS = 120
 _PHASES: tuple[Phase, ...] = ("forward", "backward", "optimizer")

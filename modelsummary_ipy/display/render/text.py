@@ -15,8 +15,6 @@ from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View
 
-__all__ = ["render_text"]
-
 #: Rows that are open where the view sets no depth: about two screens.
 _OPEN_ROWS = 80
 _GAP = "  "

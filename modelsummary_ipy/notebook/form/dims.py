@@ -9,8 +9,6 @@ import ipywidgets as widgets
 
 from modelsummary_ipy.shapes.constraints import NO_LIMIT
 
-__all__ = ["DimFields"]
-
 _ANY = range(1, NO_LIMIT)
 _STYLE = {"description_width": "initial"}
 

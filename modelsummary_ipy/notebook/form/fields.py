@@ -18,8 +18,6 @@ from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import PRECISIONS
 from modelsummary_ipy.records.view import COLUMNS, View
 
-__all__ = ["Fields", "button", "format_alert", "show"]
-
 _MODES = [("as the model is", "same"), ("train", "train"), ("eval", "eval")]
 _OPTIMIZERS = ("adamw", "adam", "sgd", "momentum", "adafactor", "lion")
 _ENGINES = [("auto", "auto"), ("fake: nothing is run", "fake"), ("real: a copy runs", "real"), ("static", "static")]

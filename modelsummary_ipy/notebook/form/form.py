@@ -27,8 +27,6 @@ from modelsummary_ipy.records.view import View, make_view
 if TYPE_CHECKING:
     from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["SummaryForm"]
-
 _log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.1
 #: A run shows its table before the formulas are known if they are not there so soon: if it took this long up to then,

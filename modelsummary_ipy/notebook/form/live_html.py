@@ -6,8 +6,6 @@ import html
 
 from modelsummary_ipy.notebook.keep import read_script
 
-__all__ = ["SENTENCE", "copied_line", "live_page", "static_page"]
-
 #: Where the same cell's output holds a form, the table that is saved beside it is not shown a second time. Without
 #: the form (a saved notebook, a host without widgets) nothing hides it.
 _HIDE_TWIN = ".jp-OutputArea-child:has(.ms-beside):has(+ .jp-OutputArea-child .ms-root){display:none}"

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["open_form"]
-
 
 def open_form(summary: ModelSummary, name: str, model: nn.Module | None) -> SummaryForm:
     """Return the form of a summary; see ``ModelSummary.form``.

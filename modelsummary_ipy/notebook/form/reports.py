@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["Offer", "compare", "list_offers", "write_moved", "write_training"]
-
 #: Label of a button, and what it fills in: a size for every input leaf.
 Offer = tuple[str, tuple[Size, ...]]
 

@@ -12,8 +12,6 @@ from modelsummary_ipy.notebook.form.settings import Settings
 if TYPE_CHECKING:
     from modelsummary_ipy.summary import ModelSummary
 
-__all__ = ["Run", "build_run"]
-
 
 @dataclass
 class Run:

@@ -12,10 +12,6 @@ from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import PRECISIONS
 from modelsummary_ipy.records.view import View
 
-__all__ = [
-    "DTYPES", "Settings", "dtype_of", "is_half_typed", "read_leaf", "read_suggestion", "write_line", "write_size",
-]  # fmt: skip
-
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "bool", "uint8", "complex64")
 _USUAL_COLUMNS = View().columns
 _USUAL = ("same", "auto", "adamw", PRECISIONS[0])

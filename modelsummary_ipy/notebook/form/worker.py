@@ -11,8 +11,6 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-__all__ = ["TorchState", "Worker"]
-
 Request = TypeVar("Request")
 
 

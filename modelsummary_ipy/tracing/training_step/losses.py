@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from modelsummary_ipy.inputs.pytree import walk_leaves
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["NoLossError", "check_loss", "make_loss"]
-
 #: Losses whose target is the number of a class: one for all that is left without dim 1.
 _OF_CLASSES = frozenset({"CrossEntropyLoss", "NLLLoss", "cross_entropy", "nll_loss", "MultiMarginLoss"})
 

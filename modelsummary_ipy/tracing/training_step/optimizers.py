@@ -16,8 +16,6 @@ from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import OPTIMIZERS
 
-__all__ = ["OptimizerChoice", "read_optimizer", "without_foreach"]
-
 
 class Lion(Optimizer):
     """Lion (Chen et al., 2023): one state a parameter, the step its sign. Torch has none."""

@@ -26,8 +26,6 @@ from modelsummary_ipy.tracing.training_step.losses import NoLossError, make_loss
 from modelsummary_ipy.tracing.training_step.optimizers import OptimizerChoice
 from modelsummary_ipy.tracing.training_step.storage_lives import Life, StepLog
 
-__all__ = ["StepSettings", "trace_run", "trace_step"]
-
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 
 

@@ -26,8 +26,6 @@ from modelsummary_ipy.tracing.aten_log import gives_back, write_counted
 from modelsummary_ipy.tracing.call_builder import RunningCall
 from modelsummary_ipy.tracing.storages import find_storage
 
-__all__ = ["Life", "StepLog"]
-
 _gives_back = functools.cache(gives_back)
 
 _ATEN = torch.ops.aten

@@ -48,6 +48,8 @@ class Checks:
         #: What a softmax made, multiplied with something else that has its axis.
         self._weighted: set[int] = set()
         self._sums: set[int] = set()
+        #: The axes of softmaxes whose weights one product summed as it should; another may run over the other axis.
+        self._well_summed: list[Axis] = []
         #: The axes of a mask in what it was laid on, and the operation that did.
         self._masks: dict[int, tuple[list[Axis], int]] = {}
         #: Where the features were reduced and positions are left: how many features there were, and the operation.
@@ -203,7 +205,9 @@ class Checks:
             if place is None:
                 place = next((-at for at, axis in enumerate(axes[::-1], 1) if axis is mark), None)
             is_other = not set(mark.factors) & set(axes[summed].factors)
-            if (place != summed and place is not None) or (place is None and is_other):
+            if place == summed:
+                self._well_summed.append(mark)
+            elif (place is not None or is_other) and not any(mark is axis for axis in self._well_summed):
                 self._walk.find("softmax", index if fault is None else fault, mark, axes[summed])
 
     def _check_attention(self, index: int, keys: Sequence[Axis]) -> None:

@@ -41,6 +41,7 @@ ALONG = _names(
 SAME_SHAPE = _names(
     "mul", "div", "add", "sub", "_to_copy", "clone", "detach", "alias", "native_dropout", "masked_fill", "where",
     "nan_to_num", "expand", "lift_fresh", "lt", "gt", "le", "ge", "floor", "leaky_relu", "tanh", "relu", "neg", "exp",
+    "clamp", "clamp_min",
 )  # fmt: skip
 MOVES = _names("transpose", "permute", "unsqueeze", "view", "_unsafe_view", "t", "squeeze")
 

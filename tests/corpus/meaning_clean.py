@@ -198,3 +198,62 @@ class FramesPutBesideTheBatch(nn.Module):
         b, c, t, h, w = x.shape
         y = self.conv(x.transpose(1, 2).reshape(b * t, c, h, w)).mean((2, 3))
         return self.head(y.view(b, t, -1).mean(1))
+
+
+@clean("attention-axis", (2, 12, 16))
+class SlotsMadeMeans(nn.Module):
+    """Positions choose a slot; the weights of a slot are then made to sum to one over positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slots, self.keys, self.values = nn.Parameter(torch.randn(5, 16)), nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = torch.einsum("sd,btd->bst", self.slots, self.keys(x))
+        weights = F.normalize(scores.softmax(dim=1) + 1e-8, p=1, dim=-1)
+        return torch.einsum("bst,btd->bsd", weights, self.values(x))
+
+
+@clean("attention-axis", (2, 12, 16))
+class LandmarksInverted(nn.Module):
+    """Attention between landmarks is inverted by a few products from both sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        q_few, k_few = q.unflatten(1, (-1, 3)).mean(2), k.unflatten(1, (-1, 3)).mean(2)
+        inner = (q_few @ k_few.mT).softmax(-1)
+        inverse = inner.mT / inner.sum(-1).max()
+        for _ in range(2):
+            inverse = 2 * inverse - inverse @ (inner @ inverse)
+        return (q @ k_few.mT).softmax(-1) @ inverse @ ((q_few @ k.mT).softmax(-1) @ v)
+
+
+@clean("unread-result", (2, 12, 16))
+class ExpertsMovedToTheirDevice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for expert in self.experts:
+            expert.to(x.device)
+        return sum(expert(x) for expert in self.experts)
+
+
+@clean("layer-rank", (2, 12, 16))
+class NothingToDealOut(nn.Module):
+    """A memory that is empty at first is reshaped and laid in front of the sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.drop = nn.Linear(16, 16), nn.Dropout(0.1)
+        self.conv = nn.Conv1d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory = self.read(x)[:, :0].reshape(x.size(0), 0, 4, 4).flatten(2)
+        h = torch.cat((memory, self.read(x)), dim=1)
+        return self.drop(self.conv(h.mT).mT)

@@ -177,6 +177,8 @@ def regroup(layout: Layout, shape: Size, call: int) -> Layout:
             dim.append(todo.pop())
         while left > 1 and todo:
             axis = todo.pop()
+            if axis.size == 0:  # nothing is left to deal out
+                return _fresh(call, shape)
             if left % axis.size == 0:
                 dim.append(axis)
                 left //= axis.size

@@ -75,9 +75,9 @@ def _is_of_itself(step: Call) -> bool:
 
 
 def _is_dropped(step: Call) -> bool:
-    """Return whether a line is nothing but the call: ``x.view(-1, 400)``, ``self.conv(x)``."""
+    """Return whether a line is only the call, as ``x.view(-1, 400)`` and ``self.conv(x)``, not ``layer.to(device)``."""
     function = _find_function(step.source) if step.source is not None else None
-    if function is None or step.source is None:
+    if function is None or step.source is None or not any(step.input_links):
         return False
     name = step.path.rpartition(".")[2] if step.kind == "module" else step.type_name
     for node in ast.walk(function):

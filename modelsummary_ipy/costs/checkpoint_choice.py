@@ -9,7 +9,7 @@ from operator import add
 from typing import NamedTuple
 
 from modelsummary_ipy.costs.mac_formulas import count_aten_op
-from modelsummary_ipy.records.summary import Cost, Row
+from modelsummary_ipy.records.summary import Cost, Row, add_known
 from modelsummary_ipy.records.training import StorageLife, Training
 
 #: A family of modules that frees less than this share of the peak is no candidate.
@@ -59,8 +59,6 @@ def find_candidates(step: Training, rows: Sequence[Row], costs: Mapping[int, Cos
     backward begins.
 
     Args:
-        step: The step without these checkpoints.
-        rows: Its rows.
         costs: Multiply-adds by row; a module whose own are unknown counts what is known of it.
     """
     spans = _find_spans(step, rows)
@@ -199,14 +197,8 @@ def sum_recomputed(step: Training) -> int | None:
 
 def sum_backward(step: Training, *, is_recomputed: bool | None = None) -> int | None:
     """Sum the multiply-adds of a backward, or only what ran again; ``None`` if some are unknown."""
-    total = 0
-    for one in step.backward_ops:
-        if is_recomputed is None or one.is_recomputed is is_recomputed:
-            count = count_aten_op(one.op)
-            if count is None:
-                return None
-            total += count
-    return total
+    counted = (one for one in step.backward_ops if is_recomputed in (None, one.is_recomputed))
+    return add_known(*(count_aten_op(one.op) for one in counted))
 
 
 # -- the choice -------------------------------------------------------------------------------------------------------
@@ -251,7 +243,6 @@ def choose_checkpoints(live: Sequence[int], budget: int, candidates: Sequence[Ca
 
     Args:
         live: Bytes that live, by moment of the step without checkpoints.
-        budget: Bytes there are.
         candidates: What may be checkpointed.
     """
     problem = _Problem(live, budget, candidates)

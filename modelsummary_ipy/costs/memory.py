@@ -200,7 +200,6 @@ def find_largest_batch(measure: Callable[[int], int | None], budget: int, start:
 
     Args:
         measure: Bytes that a batch needs; ``None`` if that is unknown.
-        budget: Bytes there are.
         start: Where to begin; that size is known to run.
 
     Returns:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.costs.mac_formulas import count_aten_op
 from modelsummary_ipy.costs.workspaces import count_lstm_workspace
-from modelsummary_ipy.records.summary import Cost, Row
+from modelsummary_ipy.records.summary import Cost, Row, add_known
 from modelsummary_ipy.records.trace import Call, Trace
 from modelsummary_ipy.records.training import Training
 
@@ -25,7 +25,6 @@ def count_costs(trace: Trace, rows: Sequence[Row]) -> tuple[dict[int, Cost], tup
     unknown costs, and so has every row above it.
 
     Args:
-        trace: The records of the trace.
         rows: Its rows, parents before children.
 
     Returns:
@@ -61,10 +60,10 @@ def count_backward(training: Training, rows: Sequence[Row]) -> dict[int, int | N
     counts: list[int | None] = [0] * len(rows)
     for row, op, _ in ops:
         if row is not None:
-            counts[row] = _add(counts[row], count_aten_op(op))
+            counts[row] = add_known(counts[row], count_aten_op(op))
     for each in reversed(rows):
         if each.parent is not None:
-            counts[each.parent] = _add(counts[each.parent], counts[each.index])
+            counts[each.parent] = add_known(counts[each.parent], counts[each.index])
     return dict(enumerate(counts))
 
 
@@ -80,19 +79,17 @@ def list_operations(trace: Trace, rows: Sequence[Row]) -> dict[int, list[tuple[s
         counts: dict[str, int | None] = {}
         for aten_op in trace.calls[row.call].aten_ops:
             name, count = aten_op.op.partition(".")[2].partition(".")[0], count_aten_op(aten_op)
-            counts[name] = _add(counts.get(name, 0), count)
+            counts[name] = add_known(counts.get(name, 0), count)
         found[row.index] = [(name, count) for name, count in counts.items() if count != 0]
     return {index: pairs for index, pairs in found.items() if pairs}
 
 
 def _count_call(call: Call, unknown: dict[str, None]) -> int | None:
-    total: int | None = 0
-    for aten_op in call.aten_ops:
-        count = count_aten_op(aten_op)
+    counts = [count_aten_op(aten_op) for aten_op in call.aten_ops]
+    for aten_op, count in zip(call.aten_ops, counts, strict=True):
         if count is None:
             unknown[_name_unknown(aten_op.op)] = None
-        total = _add(total, count)
-    return total
+    return add_known(*counts)
 
 
 def _name_unknown(op: str) -> str:
@@ -146,8 +143,8 @@ def _add_up(rows: Sequence[Row], own: Sequence[Cost]) -> dict[int, Cost]:
     about = [cost.approximate for cost in own]
     for row in reversed(rows):
         if row.parent is not None:
-            macs[row.parent] = _add(macs[row.parent], macs[row.index])
-            saved[row.parent] = _add(saved[row.parent], saved[row.index])
+            macs[row.parent] = add_known(macs[row.parent], macs[row.index])
+            saved[row.parent] = add_known(saved[row.parent], saved[row.index])
             about[row.parent] = about[row.parent] or about[row.index]
     return {
         row.index: Cost(
@@ -155,10 +152,6 @@ def _add_up(rows: Sequence[Row], own: Sequence[Cost]) -> dict[int, Cost]:
         )
         for row, cost in zip(rows, own, strict=True)
     }
-
-
-def _add(left: int | None, right: int | None) -> int | None:
-    return None if left is None or right is None else left + right
 
 
 def sum_saved(trace: Trace) -> int | None:

@@ -11,10 +11,6 @@ from modelsummary_ipy.records.summary import Change, Flag, Story
 class Comparison:
     """The changes from one summary to another; false if there are none.
 
-    Args:
-        old: The earlier story.
-        new: The later story.
-
     Attributes:
         changes: Every change, in the order of the new rows.
     """

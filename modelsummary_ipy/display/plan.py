@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from modelsummary_ipy.display.render.plan import render_plan_html, render_plan_text
 from modelsummary_ipy.records.plan import PlanFacts
@@ -27,11 +27,6 @@ class Plan(PlanFacts):
         num_steps, seconds, untried: How many steps were traced, in what time, and what that did not suffice for.
         reason: Why there is no plan; ``""`` if there is one.
     """
-
-    @classmethod
-    def of(cls, facts: PlanFacts) -> Plan:
-        """Return a plan of these facts."""
-        return cls(**{field.name: getattr(facts, field.name) for field in fields(facts)})
 
     def __str__(self) -> str:
         return render_plan_text(self)

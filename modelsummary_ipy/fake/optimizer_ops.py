@@ -39,8 +39,6 @@ def run_in_step(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], make:
     """Run an operation that is no new one for every parameter.
 
     Args:
-        func: The operation.
-        args, kwargs: Its arguments.
         make: Makes an empty fake.
 
     Returns:

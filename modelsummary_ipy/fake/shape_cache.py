@@ -66,7 +66,6 @@ class Recipe:
 
     Args:
         layout: The result's; of a view its offset is that from the first argument.
-        device: The result's.
         way: Which of the three.
     """
 

@@ -121,14 +121,12 @@ def read_inputs(
     """Read what the user gave as the arguments of ``method``.
 
     Args:
-        model: The model.
         inputs: Sizes, data and plain values. A flat sequence of ints is one size; a list or tuple of other things the
             positional arguments; a dict the keywords if all its keys are parameters of the method (or it takes
             ``**kwargs``), the one argument if none is.
         input_size: The same, sizes only; a size may be text.
         input_data: The same, data only: a sequence of ints stays what it is.
         arguments: More of them by the names of parameters; alone, or beside one of the three.
-        method: What will be called.
         dtypes: One dtype for all sizes, one per size in order, or by parameter name.
         options: What else a keyword may be, for the message about one that is no parameter.
 

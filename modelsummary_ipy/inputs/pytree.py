@@ -79,7 +79,6 @@ def walk_leaves(
     """Yield the tensors and sizes in ``value`` under their key paths.
 
     Args:
-        value: Where to look.
         name: The path of ``value`` itself.
         kinds: What is a leaf.
         depth: How deep ``value`` is nested.

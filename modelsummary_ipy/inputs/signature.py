@@ -136,10 +136,6 @@ def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapp
     """Check number and names of the arguments against the method's signature, before anything is traced.
 
     Args:
-        model: The model.
-        method: What will be called.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
         described: The arguments as text.
 
     Raises:

@@ -59,9 +59,6 @@ _one_at_a_time = ForkedLock()
 class GlobalState:
     """All that a forward can reach beyond its model.
 
-    Args:
-        module_types: Every class among the model's modules.
-
     Attributes:
         unread: Sizes of masks that a library would have looked at, had their values been known.
         threads: Those that the forward starts.

@@ -42,11 +42,7 @@ _tracing: set[int] = set()
 
 
 class ModuleGlobals:
-    """The classes of a model, the modules they were written in, and the modules whose functions these use.
-
-    Args:
-        module_types: Every class among the model's modules.
-    """
+    """The classes of a model, the modules they were written in, and the modules whose functions these use."""
 
     def __init__(self, module_types: set[type]) -> None:
         classes = {base for kind in module_types for base in kind.__mro__ if is_users_module(base.__module__)}

@@ -79,7 +79,6 @@ class Shadow:
         One that the forward made is run as it is.
 
         Args:
-            module: The module that is being called.
             made: Addresses of the storages that the forward made, if tensors are real.
         """
         if id(module) not in self._adopted:
@@ -114,7 +113,6 @@ class ShadowTemplate:
     Args:
         model: The user's model; it is read, never run or changed.
         device: Where its tensors pretend to be; ``None`` leaves each where it is.
-        mode: ``"same"``, ``"train"`` or ``"eval"``.
 
     Attributes:
         tree: Facts of its modules and parameters.
@@ -228,10 +226,8 @@ def build_real_shadow(model: nn.Module, tree: ModuleTree, *, device: torch.devic
     """Make a copy with real tensors, each storage copied once: what runs may write to anything it holds.
 
     Args:
-        model: The user's model.
         tree: Its facts, as ``ShadowTemplate`` read them; the model must not have been edited since.
         device: Where the copy goes; ``None`` leaves each tensor where it is.
-        mode: ``"same"``, ``"train"`` or ``"eval"``.
 
     Raises:
         RuntimeError: If memory does not suffice for the copy.

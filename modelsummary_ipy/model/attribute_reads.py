@@ -38,9 +38,7 @@ def find_reads(cls: type, base: type, method: str = "forward") -> AttributeReads
     """Find what the code of a class reads.
 
     Args:
-        cls: The class.
         base: Where its own code ends: ``nn.Module``.
-        method: What is called.
     """
     methods: dict[str, list[CodeType]] = {}
     for owner in cls.__mro__:

@@ -106,7 +106,6 @@ def _visit(
     Args:
         tree: Gets the modules and their numbers.
         found: Gets what is known of each.
-        module: Where to begin.
         path: What it is registered under; ``None`` if it is not.
         where: How it is reached if it is not registered.
         parent: The number of the module that it was met in.

@@ -12,11 +12,7 @@ from modelsummary_ipy.tracing.watch import note_inputs
 
 
 class AutoShow:
-    """Shows modules as summaries until it is closed: with the size last used for each, else as the module tree.
-
-    Args:
-        shell: The running IPython shell.
-    """
+    """Shows modules as summaries until it is closed: with the size last used for each, else as the module tree."""
 
     def __init__(self, shell: Any) -> None:
         self._sizes: weakref.WeakKeyDictionary[nn.Module, ModelInputs] = weakref.WeakKeyDictionary()

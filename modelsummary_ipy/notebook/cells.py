@@ -14,7 +14,6 @@ def run_inside(shell: Any, cell: str) -> Any:
     """Run a cell inside the one that runs, under its number, and show its output but not its error.
 
     Args:
-        shell: The running IPython shell.
         cell: The text below ``%%summary``.
 
     Returns:

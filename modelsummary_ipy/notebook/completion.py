@@ -35,12 +35,7 @@ _VALUES = {
 
 
 def hook(shell: Any, parser: argparse.ArgumentParser) -> None:
-    """Let the shell's completer ask here behind ``%summary``, ``%%summary`` and ``ms = %summary``, and nowhere else.
-
-    Args:
-        shell: The running IPython.
-        parser: Of the magic's options.
-    """
+    """Let the shell's completer ask here behind ``%summary``, ``%%summary`` and ``ms = %summary``, and nowhere else."""
 
     @completion_matcher(identifier=_MATCHER, priority=1000, api_version=2)
     def match(context: Any) -> Any:
@@ -79,8 +74,6 @@ def complete(parser: argparse.ArgumentParser, names: Mapping[str, Any], typed: s
     """List what may stand at the end of a line, each with a word for its kind.
 
     Args:
-        parser: Of the magic's options.
-        names: The user's.
         typed: What is behind ``%summary``, up to the cursor.
 
     Returns:

@@ -110,7 +110,6 @@ def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = 
 
     Args:
         expression: Text, or a parsed expression.
-        names: The user's.
         shown: What to call it in an error, if not by its text.
 
     Raises:
@@ -144,8 +143,6 @@ def read_words(words: list[str], names: Mapping[str, Any], model: str = "model")
     """Read the words after the model: sizes, data and plain values, by position or ``name=``.
 
     Args:
-        words: From ``split_line``.
-        names: The user's.
         model: How the line names the model, for an example.
 
     Returns:

@@ -30,7 +30,6 @@ def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[lis
     """Part options and words: they may be in any order, and a word is never cut.
 
     Args:
-        words: From ``split_line``.
         takes_value: By option, whether a value follows it.
 
     Returns:

@@ -27,9 +27,6 @@ class CacheTraces:
 
     Args:
         found: The cache, as the first trace gave it.
-        request: What was traced.
-        trace: The first trace of it.
-        names: Names of the dims of its input.
         time: The seconds that the formula may take.
     """
 

@@ -19,12 +19,7 @@ from modelsummary_ipy.records.training import Training
 
 
 class Facts:
-    """What is known of a summary, stage by stage, as its user reads it.
-
-    Args:
-        pipeline: The stages.
-        assumed: What the memory estimate assumes.
-    """
+    """What is known of a summary, stage by stage, as its user reads it."""
 
     def __init__(self, pipeline: Pipeline, assumed: Assumptions) -> None:
         self.pipeline = pipeline
@@ -169,7 +164,7 @@ class Facts:
             raise InputError(f"seconds={seconds!r}", "a number above zero", "seconds=30")
         check_batch(batch, self.pipeline.batch.base.get("B"))
         self.training  # noqa: B018  # a wrong loss is an error of the argument
-        return Plan.of(find_plan(self.pipeline, assumed, batch, seconds, name))
+        return find_plan(self.pipeline, assumed, batch, seconds, name)
 
     @property
     def error(self) -> ForwardError | None:

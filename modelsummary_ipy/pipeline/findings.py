@@ -52,7 +52,6 @@ class Findings:
 
     Args:
         model: The model; only a weak reference to it is kept.
-        traced: What the engine found.
         request: The request; what the engine was given takes the place of its inputs.
         seconds: How long the first trace took.
     """

@@ -39,8 +39,6 @@ class FixTrials:
     """Applies candidates to copies of one model that failed.
 
     Args:
-        story: Of the failure.
-        request: What was traced.
         model: The user's model where it has to be run for real; ``None`` for fakes.
         ignore: Ids of rules that do not run.
         seconds: How long the first trace took.

@@ -45,7 +45,6 @@ class Levers:
     """Traces the step with changes.
 
     Args:
-        trials: Of the step.
         budget: Bytes there are: batches are divided until a part fits.
         name: The expression of the model, for the patches.
     """

@@ -16,12 +16,12 @@ from modelsummary_ipy.costs.checkpoint_choice import (
     sum_recomputed,
 )
 from modelsummary_ipy.diagnosis.memory_patches import write_checkpoints
+from modelsummary_ipy.display import Plan
 from modelsummary_ipy.pipeline.levers import Change, Levers
 from modelsummary_ipy.pipeline.request import Assumptions
 from modelsummary_ipy.pipeline.trials import Trials
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.plan import PlanFacts
-from modelsummary_ipy.records.summary import Cost
+from modelsummary_ipy.records.summary import Cost, add_known
 from modelsummary_ipy.records.training import Training
 from modelsummary_ipy.shapes.size_search import first_true
 
@@ -34,11 +34,10 @@ _MOST_ROUNDS = 8
 _STEPS = 1024
 
 
-def find_plan(pipeline: Pipeline, assumed: Assumptions, batch: int | None, seconds: float, name: str) -> PlanFacts:
+def find_plan(pipeline: Pipeline, assumed: Assumptions, batch: int | None, seconds: float, name: str) -> Plan:
     """Find what to checkpoint, and try what else helps.
 
     Args:
-        pipeline: Of the model.
         assumed: The step, and the budget, which is given.
         batch: Another batch than the one that was traced.
         seconds: No step is begun after so long, but for the first one.
@@ -46,7 +45,7 @@ def find_plan(pipeline: Pipeline, assumed: Assumptions, batch: int | None, secon
     """
     budget = assumed.budget
     assert budget is not None
-    facts = PlanFacts(budget, assumed.budget_text, batch or pipeline.batch.base.get("B"), seconds=seconds)
+    facts = Plan(budget, assumed.budget_text, batch or pipeline.batch.base.get("B"), seconds=seconds)
     trials = Trials(pipeline, assumed.step, facts.batch, seconds)
     base = trials.run()
     if base.reason:
@@ -62,7 +61,7 @@ def find_plan(pipeline: Pipeline, assumed: Assumptions, batch: int | None, secon
         peak_after_bytes=found.step.peak_bytes,
         modules=tuple(one.path for one in found.chosen),
         families=_count_families(found.chosen),
-        mult_adds=_add(costs[0].mult_adds if costs else None, sum_backward(base)),
+        mult_adds=add_known(costs[0].mult_adds if costs else None, sum_backward(base)),
         added_mult_adds=None if again[0] is None or again[1] is None else again[0] - again[1],
         patch=_write_patch(pipeline, found.chosen, name),
     )
@@ -96,16 +95,12 @@ def check_batch(batch: object, known: int | None) -> None:
         raise InputError(f"batch={batch}", "a model whose input has a batch", "ms.plan(memory='24GB')")
 
 
-def _close(facts: PlanFacts, pipeline: Pipeline, trials: Trials, step: Training) -> PlanFacts:
+def _close(facts: Plan, pipeline: Pipeline, trials: Trials, step: Training) -> Plan:
     row = pipeline.rows[step.peak_row] if step.peak_row is not None else None
     path = "" if row is None else row.path if row.kind == "module" else row.type_name
     return replace(
         facts, peak_phase=step.peak_phase, peak_path=path, num_steps=trials.num_steps, untried=tuple(trials.untried)
     )
-
-
-def _add(forward: int | None, backward: int | None) -> int | None:
-    return None if forward is None or backward is None else forward + backward
 
 
 class _Found:
@@ -217,7 +212,7 @@ class _Search:
         return bool(failing)
 
 
-def _find_batch(pipeline: Pipeline, trials: Trials, chosen: Sequence[Candidate], facts: PlanFacts) -> int | None:
+def _find_batch(pipeline: Pipeline, trials: Trials, chosen: Sequence[Candidate], facts: Plan) -> int | None:
     """Find the largest batch that fits with modules checkpointed."""
     if facts.batch is None or pipeline.batch.retracer is None:
         return None

@@ -280,7 +280,6 @@ class Pipeline(Findings):
         """All that is displayed.
 
         Args:
-            assumed: What the memory estimate assumes.
             formulas: When to find formulas; those found before are there in any case.
             with_step: Whether to trace a training step, and to measure bytes also where the first trace did without.
         """

@@ -79,7 +79,6 @@ def find_cache(trace: Trace, parameters: Collection[str]) -> Cache | None:
     forward has one such parameter.
 
     Args:
-        trace: The trace of a forward.
         parameters: Of the forward.
 
     Example:

@@ -108,7 +108,6 @@ class Dataflow:
         """Every step that what a step made flows into, in order, each once.
 
         Args:
-            call: The step.
             most: So many of them at most.
             until: Ends a way at the step it is true of.
             containers: Whether the containers that it is handed to are among them.
@@ -230,8 +229,6 @@ class Dataflow:
         """Return the step that gave a dim its size: past activations, norms and dropouts that keep it.
 
         Args:
-            link: Where the tensor was made.
-            shape: The tensor's shape.
             axis: The dim, counted from the end: a negative number.
             settings: Those of layers that are the size of a dim of their output.
         """

@@ -45,7 +45,6 @@ class InputError(ModelSummaryError, ValueError):
 
     Args:
         received: What was given, in one line.
-        expected: What was expected.
         example: A line that works for this model, ``""`` if none is known.
     """
 

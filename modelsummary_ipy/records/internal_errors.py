@@ -17,8 +17,6 @@ def attempt(what: str, errors: list[str], compute: Callable[[], T], otherwise: T
     Args:
         what: What is computed: ``"rule grown-map"``.
         errors: Where ``"rule grown-map failed: please report it"`` is added; it is shown below the table.
-        compute: Computes it.
-        otherwise: What to return if it raises.
 
     Example:
         >>> attempt("counting", [], lambda: len("abc"), 0)

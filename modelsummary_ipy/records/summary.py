@@ -63,6 +63,12 @@ class Row(NamedTuple):
         return self.own_params if self.absence == "elsewhere" else self.num_params
 
 
+def add_known(*numbers: int | None) -> int | None:
+    """Add numbers up; ``None``, for unknown, if one of them is."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What one row costs.

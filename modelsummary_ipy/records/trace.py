@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, repeat
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -255,6 +256,13 @@ class Call(NamedTuple):
     made_bytes: int = 0
     lines: tuple[Source, ...] = ()
     lazy: bool = False
+
+
+def zip_leaves(
+    specs: Iterable[TensorSpec], formulas: Iterable[Formula | None]
+) -> Iterator[tuple[TensorSpec, Formula | None]]:
+    """Yield every leaf with its formula; ``None`` where there are fewer of these."""
+    return zip(specs, chain(formulas, repeat(None)), strict=False)
 
 
 @dataclass(frozen=True, slots=True)

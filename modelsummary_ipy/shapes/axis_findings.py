@@ -41,7 +41,6 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
 
     Args:
         batch: The names of the input's dims, and what traces again; without a batch nothing is looked for.
-        trace: The first trace.
     """
     retracer, base, name = batch.retracer, batch.base, batch.names.batch
     if retracer is None or not name or trace.failure is not None:

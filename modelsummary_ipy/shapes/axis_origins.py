@@ -19,9 +19,7 @@ def find_origins(
     """Write, per call of a trace and per output leaf, what each dim comes from; ``None`` where that is unknown.
 
     Args:
-        trace: The first trace.
         found: The one that was walked over.
-        walk: The walk, at its end.
         sizes: Those of the input's dims in the first trace, by name.
         batch: The name of the batch.
     """

@@ -17,11 +17,6 @@ def fails_between_tensors(again: Trace) -> bool:
 def find_coincidence(trace: Trace, again: Trace, name: str) -> AxisFinding | None:
     """Return where a trace with one more in a dim failed because that dim met another.
 
-    Args:
-        trace: The first trace.
-        again: The trace with one more.
-        name: Of the dim.
-
     Returns:
         ``"coincident"`` where the dim is at two places, counted from the last, of tensors that are broadcast: a mask
         ``(B, T)`` on scores ``(B, T, T)``, with as many samples as steps. ``"classes"`` where a loss takes it for its

@@ -42,10 +42,6 @@ class Constraint:
 def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]:
     """Find which sizes work.
 
-    Args:
-        trace: The first trace.
-        formulas: What was found of it at other sizes.
-
     Returns:
         In this order: multiples, equal dims, limits above and below, fixed dims, the batch.
     """

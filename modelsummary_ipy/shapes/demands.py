@@ -20,12 +20,7 @@ _LARGEST = 200_000
 
 
 class Demands:
-    """What operations demand of the input's dims.
-
-    Args:
-        demands: As a walk found them.
-        base: The sizes that the user gave, by name.
-    """
+    """What operations demand of the input's dims."""
 
     def __init__(self, demands: Sequence[Demand], base: Sizes) -> None:
         self._demands = [demand for demand in demands if _names(demand)]
@@ -72,10 +67,7 @@ def read_demands(ops: OpEvents, names: Sequence[Sequence[str]], base: Sizes, at:
     """Walk over one trace alone: what its operations demand of one another's sizes, whatever integers its code has.
 
     Args:
-        ops: The operations.
         names: Per input leaf, a name per dim; those that ``base`` does not name keep their sizes.
-        base: The sizes that the user gave, by name.
-        at: The sizes of the trace.
     """
     given = [
         () if ref is None else [symbol(n) if n in base else size for n, size in zip(dims, ref.shape, strict=True)]

@@ -18,7 +18,6 @@ def write(expr: Expr, order: Sequence[str] = _USUAL) -> str:
     """Write an expression.
 
     Args:
-        expr: What to write.
         order: Names in their order in a product; others come after them.
 
     Example:
@@ -121,10 +120,6 @@ _BRACKETS = {"⌊": "floor(", "⌋": ")", "⌈": "ceil(", "⌉": ")", "·": "*",
 
 def evaluate(text: str, sizes: Mapping[str, int]) -> int:
     """Return the value of a written formula: ``evaluate("⌈H/32⌉", {"H": 224})`` is 7.
-
-    Args:
-        text: One dim of a formula, as this module writes it.
-        sizes: By name.
 
     Raises:
         KeyError: If a name has no size.

@@ -76,7 +76,6 @@ def find_batch(
     Args:
         request: What ``trace`` was made of; ``None`` if there was no input.
         trace: The first trace; only one made with fakes that came to its end is traced again here.
-        rows: Its rows.
         time: What this trace, and those that formulas are found by, may take.
     """
     names = name_dims(trace)
@@ -131,8 +130,6 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
 
     Args:
         batch: What ``find_batch`` found.
-        trace: The first trace.
-        rows: Its rows.
 
     Returns:
         Formulas that predict every trace made, the last of them at sizes that no integer was guessed by, if one was.

@@ -79,9 +79,6 @@ def choose_sample_sizes(
     Of a model that fails they are sizes at which it comes about as far: what ran before has formulas too.
 
     Args:
-        retracer: Traces the model.
-        names: Of the input's dims.
-        base: The sizes that the user gave, by name.
         first: The trace at these.
         works_at_one_more: Whether it ran at ``B + 1``.
         most: Most sizes at which all dims move together.
@@ -101,9 +98,7 @@ def move_by_64(names: InputNames, joint: Sizes, own: Sizes, used: Collection[int
     """Move heights and widths by multiples of 64 instead: a U-Net runs at few other sizes.
 
     Args:
-        names: Of the input's dims.
         joint: Sizes at which all dims have moved.
-        own: Those that the user gave.
         used: Sizes of parameters.
     """
     moved = dict(joint)

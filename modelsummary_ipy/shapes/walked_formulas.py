@@ -76,7 +76,6 @@ def walk_formulas(trace: Trace, samples: SampleSizes, names: tuple[tuple[str, ..
     """Walk over the trace at the last of the sample sizes.
 
     Args:
-        trace: The first trace.
         samples: The traces at other sizes, with their operations; one of them with one more in the batch, or none.
         names: Per input leaf, a name per dim.
 

@@ -24,10 +24,6 @@ class RunningCall:
 
     What is not set stays the class's.
 
-    Args:
-        index, kind, path, type_name, module: As ``Call`` has them.
-        caller: The call that it runs in.
-
     Attributes:
         places: The user's lines that led to it, innermost first.
         input_refs, output_refs: What the log of operations knows its tensors by, ``None`` for one that it has not met.

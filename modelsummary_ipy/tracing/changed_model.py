@@ -10,7 +10,6 @@ class ChangedModel(ShadowTemplate):
     """A template whose shadows are changed by a patch.
 
     Args:
-        template: Of the model.
         code: Written by this package; it reads the copy as ``model``. What it raises is raised when a shadow is built.
     """
 

@@ -52,7 +52,6 @@ def trace_decode(
     What else the first one gave is gone by then; the inputs of both live to the end.
 
     Args:
-        request: What is traced.
         before, step: Sizes of the inputs of the first and of the second forward.
         kept: Numbers of the input leaves that are the same tensors in both: those of an encoder.
         parameter: Takes what the first one gave back.

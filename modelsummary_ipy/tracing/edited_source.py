@@ -93,12 +93,7 @@ def _inherit(kind: type, inherited: Mapping[type, dict[str, Any]]) -> type:
 
 
 class _Rebuilder:
-    """Makes functions anew that hold an edited line of one file, or lead to one that does.
-
-    Args:
-        filename: The file.
-        edits: Its edits.
-    """
+    """Makes functions anew that hold an edited line of one file, or lead to one that does."""
 
     def __init__(self, filename: str, edits: Sequence[LineEdit]) -> None:
         lines = linecache.getlines(filename)

@@ -113,12 +113,8 @@ def run_engine(
     Args:
         model: The user's model; read, never run.
         inputs: What to pass; ``None`` for the module tree alone.
-        method: What to call.
         device: Where the trace pretends to be; ``None`` leaves everything where it is.
-        mode: ``"same"``, ``"train"`` or ``"eval"``.
-        engine: ``"auto"``, ``"fake"``, ``"real"`` or ``"static"``.
         once: Whether the forward's Python runs once, whatever that leaves unknown.
-        observer: Is called as the trace goes on, may cancel it.
 
     Raises:
         TraceCancelled: If the observer cancelled it.
@@ -343,7 +339,6 @@ def _run_real(job: _Job, ranges: dict[int, int]) -> tuple[TraceResult, TraceRequ
     """Run a copy with real tensors, again where dtypes were guessed wrong or the forward needs autograd otherwise.
 
     Args:
-        job: What to run.
         ranges: By size, the number of values that an integer may take.
 
     Returns:

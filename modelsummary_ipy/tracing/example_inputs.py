@@ -77,7 +77,6 @@ def prepare_inputs(request: TraceRequest, work: Shadow, ranges: Mapping[int, int
 
     Args:
         request: Its sizes become tensors of that size; data is converted as the model's tensors were.
-        work: The copy they are for.
         ranges: For a real run: by size, the number of values an integer may take (rows of the embedding it goes to).
     """
     inputs, sizes = request.inputs, list_sizes(request)
@@ -148,7 +147,6 @@ def correct_dtypes(request: TraceRequest, prepared: Prepared, trace: Trace) -> T
     """Compare guessed dtypes with the layers that read the inputs.
 
     Args:
-        request: What was traced.
         prepared: The arguments that were made of it.
         trace: The trace; it may have failed.
 

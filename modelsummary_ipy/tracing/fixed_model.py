@@ -32,12 +32,7 @@ _NAMES: dict[str, Any] = {"nn": nn, "torch": torch, "F": F}
 
 
 class FixedModel(ShadowTemplate):
-    """A template whose shadows have a fix applied to them.
-
-    Args:
-        template: Of the model that failed.
-        edits: The fix.
-    """
+    """A template whose shadows have a fix applied to them."""
 
     def __init__(self, template: ShadowTemplate, edits: Sequence[Edit]) -> None:
         vars(self).update(vars(template))

@@ -21,7 +21,6 @@ def find_trained_params(
     """Find the parameters that get a gradient from the output, or from a tensor that the forward kept in a module.
 
     Args:
-        output: What the forward gave.
         modules: The modules of the copy: an auxiliary loss may be kept in one.
         param_of: Index of a parameter by ``id``.
 

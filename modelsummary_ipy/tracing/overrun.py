@@ -125,13 +125,7 @@ def _last_of_arange(call: Call) -> int | None:
 
 
 def overrun_guard(number: int, most: int, rows: int) -> Callable[..., None]:
-    """Return a guard that does what ``check_operation`` does and fails the lookup that ``find_overrun`` found.
-
-    Args:
-        number: Which of all ``embedding`` functions.
-        most: The largest index.
-        rows: Rows of the table.
-    """
+    """Return a guard that does what ``check_operation`` does and fails the lookup that ``find_overrun`` found."""
     seen = -1
 
     def check(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

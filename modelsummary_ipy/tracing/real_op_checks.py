@@ -122,7 +122,6 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
     Args:
         func: A torch function about to run on fakes.
         name: ``"linear"``, ``"softmax"``, ``"mul_"``.
-        args, kwargs: Its arguments.
 
     Raises:
         Exception: Whatever the real operation raises on zeros of the same sizes and dtypes.

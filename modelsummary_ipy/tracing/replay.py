@@ -31,7 +31,6 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
     """Run one operation for real, on zeros of the same sizes, dtypes and devices.
 
     Args:
-        func: The torch function.
         args, kwargs: Its arguments, with fakes; other values are passed as they are, lists of them copied.
 
     Returns:

@@ -23,7 +23,6 @@ def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[i
 
     Args:
         prepared: Arguments made for ``work``; they are used up.
-        work: The copy of the model.
         shapes: New sizes by the number of the leaf.
 
     Returns:

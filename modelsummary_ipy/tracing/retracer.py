@@ -42,8 +42,6 @@ class Retracer:
     """Traces one model again with fakes; at each sizes once.
 
     Args:
-        request: What the first trace was made of.
-        first: The first trace.
         dims: Per input leaf, a name per dim, ``""`` for one that keeps its size.
         budget: What its traces may take together.
         time: The seconds that they may take, where no budget is given.
@@ -262,11 +260,9 @@ def trace_fake(
     """Trace a fresh copy with fakes.
 
     Args:
-        request: What to trace.
         shapes: Other sizes by number of the input leaf.
         lean: Whether weights are made only when they are read.
         training: Put the copy in train or eval mode; ``None`` leaves it.
-        options: As ``trace`` takes them.
 
     Returns:
         What came of it and its arguments; ``None`` if the arguments can't be made at these sizes.

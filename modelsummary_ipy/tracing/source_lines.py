@@ -42,7 +42,6 @@ def find_lines(frame: FrameType | None, stop: CodeType, most: int = 8) -> tuple[
     """Walk outwards from ``frame`` to the frame of code ``stop`` and keep the user's lines, innermost first.
 
     Args:
-        frame: Where to begin.
         stop: The code object of the tracer's own wrapper: what is outside it belongs to the calling module.
         most: How many lines to keep at most.
     """

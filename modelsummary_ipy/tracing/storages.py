@@ -55,8 +55,6 @@ class Storages:
         """Return what is known of a tensor's storage; a new one lives from now on. ``None`` for a parameter's.
 
         Args:
-            tensor: A tensor of the forward.
-            record: The call that runs.
             counts: Whether the storage, if it is new, counts as alive.
         """
         storage = find_storage(tensor)

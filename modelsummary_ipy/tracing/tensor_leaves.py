@@ -90,7 +90,6 @@ def find_argument_leaves(
 
     Args:
         args: Positional arguments, without ``self``.
-        kwargs: Keyword arguments.
         names: Parameter names of the positional arguments; positions beyond them are named ``[i]``.
         whole: Whether it is the model that is called.
     """

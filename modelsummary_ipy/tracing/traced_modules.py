@@ -19,10 +19,6 @@ from modelsummary_ipy.torch_compat.modules import storage_key
 class TracedModules:
     """Facts of all modules and parameters that a trace meets.
 
-    Args:
-        work: The shadow that is traced; its ``index_of`` and ``param_of`` grow with what is met.
-        tree: Facts of the model's own.
-
     Attributes:
         facts: Of the modules, by index.
     """

@@ -117,10 +117,6 @@ def trace(
     Args:
         work: The copy to run; it is spent afterwards.
         inputs: Arguments made for this copy.
-        tree: Facts of the model's modules and parameters.
-        method: What to call.
-        observer: Is called with the progress, may cancel.
-        guard: Checks an operation before it runs.
         measure, measure_bytes: Whether to record aten operations, and bytes; a trace for shapes alone does without.
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
         record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only.

@@ -112,9 +112,6 @@ def _same(one: Any, other: Any) -> bool:
 def find_failed_call(error: BaseException) -> SeenCall | None:
     """Find the outermost module call in an exception's traceback, with the arguments that it was made with.
 
-    Args:
-        error: The exception; its chain of causes is not followed.
-
     Returns:
         The call, or ``None`` if no module was being called.
     """

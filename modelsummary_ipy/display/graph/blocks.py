@@ -11,7 +11,7 @@ from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.display.render.size_cells import format_formula, format_size
 from modelsummary_ipy.records.dataflow import Dataflow, Origin, name_root
 from modelsummary_ipy.records.summary import Row, Story
-from modelsummary_ipy.records.trace import Call, Link, TensorSpec
+from modelsummary_ipy.records.trace import Call, Link, TensorSpec, zip_leaves
 from modelsummary_ipy.records.view import View
 
 #: Ends of arrows that are no block: what goes into a graph, and what comes out of it.
@@ -83,7 +83,6 @@ def build_graph(story: Story, depth: int) -> Graph:
     """Build the blocks of a picture.
 
     Args:
-        story: Everything known.
         depth: Levels that are opened; lists of modules are no level.
     """
     outline = build_outline(story, View(depth=depth, max_rows=_MOST_BLOCKS))
@@ -138,7 +137,8 @@ class _Builder:
         """Yield the calls that each block stands for, and the block; a list of modules is no block."""
         for node in nodes:
             if isinstance(node, GroupNode):
-                calls = [call for block in node.members for row in block if (call := self._call_of(row)) is not None]
+                members = (self._story.rows[row].call for block in node.members for row in block)
+                calls = [call for call in members if call is not None]
                 if calls:
                     yield calls, self._group(node, calls[0], depth)
                 else:
@@ -163,9 +163,6 @@ class _Builder:
 
     def _opens(self, node: RowNode, depth: int) -> bool:
         return depth > 1 and any(True for _ in self._blocks(node.children, 1))
-
-    def _call_of(self, row: int) -> int | None:
-        return self._story.rows[row].call
 
     # -- arrows -------------------------------------------------------------------------------------------------------
 
@@ -204,9 +201,7 @@ class _Builder:
         return text + more, not row.inputs or row.inputs[0].shape != row.outputs[0].shape
 
     def _given(self, row: Row) -> Iterator[tuple[TensorSpec, str]]:
-        formulas = self._story.input_formulas.get(row.index, ())
-        for at, spec in enumerate(row.inputs):
-            formula = formulas[at] if at < len(formulas) else None
+        for spec, formula in zip_leaves(row.inputs, self._story.input_formulas.get(row.index, ())):
             yield spec, format_formula(formula) if formula else format_size(spec.shape)
 
 

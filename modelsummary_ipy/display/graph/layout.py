@@ -6,11 +6,11 @@ in a lane of its own, outside all blocks that it passes, and leaves it wherever 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelsummary_ipy.display.graph.blocks import INPUT, OUTPUT, Arrow, Block, Graph
+from modelsummary_ipy.display.render.formatting import count_columns
 
 _GAP, _ASIDE, _PAD, _TITLE, _LANE = 28.0, 28.0, 14.0, 22.0, 14.0
 #: Room for a size below a block, and for each lane that turns in a gap.
@@ -67,7 +67,7 @@ def lay_out(graph: Graph) -> Placed:
 
 def text_width(text: str) -> float:
     """Pixels that a text takes in the picture's monospaced font."""
-    return _CHARACTER * sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+    return _CHARACTER * count_columns(text)
 
 
 def _measure(block: Block) -> Placed:
@@ -104,7 +104,7 @@ class _Level:
         title = f"{self._frame.name} {self._frame.kind}" if self._frame is not None else ""
         width = max(width, text_width(title) + 2 * _PAD)
         inside = tuple(
-            _moved(self._made[key], self._x[key] + shift, tops[self._rank[key]]) for rank in ranks for key in rank
+            replace(self._made[key], x=self._x[key] + shift, y=tops[self._rank[key]]) for rank in ranks for key in rank
         )
         return Placed(
             0, 0, width, height, shift, self._frame, inside,
@@ -262,12 +262,6 @@ class _Level:
         room = 60.0 if arrow.target == OUTPUT else self._made[arrow.target].width
         step = min(12.0, (room / 2 - 5) / max(len(sources) - 1, 1))
         return self._axis(arrow.target) + step * sources.index(arrow.source)
-
-
-def _moved(placed: Placed, x: float, y: float) -> Placed:
-    return Placed(
-        x, y, placed.width, placed.height, placed.axis, placed.block, placed.inside, placed.lines, placed.labels
-    )
 
 
 def _find_ranks(graph: Graph) -> dict[int, int]:

@@ -9,7 +9,7 @@ from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.display.render.size_cells import format_formula, format_size
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Row, Story
-from modelsummary_ipy.records.trace import Call, Link
+from modelsummary_ipy.records.trace import Formula, Link, TensorSpec, zip_leaves
 
 
 def render_model_explorer(story: Story) -> str:
@@ -29,7 +29,10 @@ def render_model_explorer(story: Story) -> str:
                 "namespace": _namespace(story, row),
                 "attrs": [{"key": key, "value": value} for key, value in _attributes(story, row)],
                 "incomingEdges": [_edge(link, at) for at, link in enumerate(call.input_links) if link is not None],
-                "outputsMetadata": [_output(story, call, row, at) for at in range(len(call.outputs))],
+                "outputsMetadata": [
+                    _output(at, *leaf)
+                    for at, leaf in enumerate(zip_leaves(call.outputs, story.formulas.get(row.index, ())))
+                ],
             }
         )
     graph = {"id": plain(trace.model_type), "nodes": nodes}
@@ -70,10 +73,7 @@ def _attributes(story: Story, row: Row) -> list[tuple[str, str]]:
     return [(key, value) for key, value in found if value]
 
 
-def _output(story: Story, call: Call, row: Row, at: int) -> dict[str, Any]:
-    spec = call.outputs[at]
-    formulas = story.formulas.get(row.index, ())
-    formula = formulas[at] if at < len(formulas) else None
+def _output(at: int, spec: TensorSpec, formula: Formula | None) -> dict[str, Any]:
     attrs = [{"key": "shape", "value": f"{spec.dtype}{format_size(spec.shape)}"}]
     attrs += [{"key": "formula", "value": format_formula(formula)}] if formula else []
     return {"id": str(at), "attrs": attrs}

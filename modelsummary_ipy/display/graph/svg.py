@@ -60,7 +60,8 @@ def _block(placed: Placed) -> Iterator[str]:
     attributes = f'width="{placed.width:.1f}" height="{placed.height:.1f}" rx="{corner:g}"'
     yield f'<rect class="{kind}" {attributes}/>' if kind else f"<rect {attributes}/>"
     if block.inside is not None:
-        yield f'<text x="10" y="16"><tspan class="n">{escape(block.name)}</tspan> {_kind(block.kind)}</text>'
+        name, kind = escape(block.name), escape(block.kind)
+        yield f'<text x="10" y="16"><tspan class="n">{name}</tspan> <tspan class="k">{kind}</tspan></text>'
         yield from _inside(placed)
     else:
         lines = [text for text in (block.name, block.kind) if text]
@@ -68,10 +69,6 @@ def _block(placed: Placed) -> Iterator[str]:
             style = "n" if at == 0 and block.name else "k" if at else ""
             yield _text(placed.width / 2, 17 + 17 * at, text, style, middle=True)
     yield "</g>"
-
-
-def _kind(text: str) -> str:
-    return f'<tspan class="k">{escape(text)}</tspan>'
 
 
 def _text(x: float, y: float, text: str, style: str, *, middle: bool = False) -> str:

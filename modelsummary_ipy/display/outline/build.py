@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from modelsummary_ipy.display.outline.folding import find_shapes, split_runs
 from modelsummary_ipy.display.outline.nodes import GroupNode, HiddenNode, Node, Outline, RowNode, Totals
 from modelsummary_ipy.display.outline.survey import Survey
-from modelsummary_ipy.records.summary import Row, Story
+from modelsummary_ipy.records.summary import Cost, Row, Story, add_known
 from modelsummary_ipy.records.view import View
 
 
@@ -16,8 +16,6 @@ def build_outline(story: Story, view: View, *, open_rows: int = 40) -> Outline:
     """Fold what repeats, keep apart what is flagged, and cap what is left.
 
     Args:
-        story: Everything known.
-        view: How to look at it.
         open_rows: About how many rows may be open where ``view.depth`` is ``None``.
 
     Returns:
@@ -209,18 +207,9 @@ class _Builder:
 
 
 def _add_up(story: Story, rows: Sequence[int]) -> Totals:
-    macs: int | None = 0
-    saved: int | None = 0
-    for row in rows:
-        if story.rows[row].status in ("uncalled", "unreached"):
-            continue
-        cost = story.costs.get(row)
-        here = cost.mult_adds if cost else None
-        macs = None if macs is None or here is None else macs + here
-        here = cost.activation_bytes if cost else None
-        saved = None if saved is None or here is None else saved + here
-    params, trainable = _count_params(story, rows)
-    return Totals(params, trainable, macs, saved)
+    ran = [story.costs.get(row, Cost()) for row in rows if story.rows[row].status not in ("uncalled", "unreached")]
+    macs, saved = (cost.mult_adds for cost in ran), (cost.activation_bytes for cost in ran)
+    return Totals(*_count_params(story, rows), add_known(*macs), add_known(*saved))
 
 
 def _count_params(story: Story, rows: Sequence[int]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from modelsummary_ipy.display.render import formatting, size_cells
 from modelsummary_ipy.display.render.fit import story_writer
 from modelsummary_ipy.display.render.formatting import brief, plain
 from modelsummary_ipy.records.summary import Row, Story
-from modelsummary_ipy.records.trace import Formula, TensorSpec
+from modelsummary_ipy.records.trace import Formula, TensorSpec, zip_leaves
 from modelsummary_ipy.records.view import View
 
 #: Lines per entry; a page with every weight of a model of thousands is no longer read.
@@ -24,9 +24,6 @@ def find_detail(
     """Collect what a row's detail shows: path, settings, leaves, own parameters, costs, operations, source.
 
     Args:
-        story: Everything known.
-        view: What is counted: MACs or FLOPs.
-        row: The row.
         operations: By row index, what ran directly in it.
         total_mult_adds: Those of the whole model, for the share.
 
@@ -49,16 +46,9 @@ def find_detail(
 
 def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> list[str]:
     lines = []
-    for at, spec in enumerate(specs):
-        formula = formulas[at] if at < len(formulas) else None
-        size = size_cells.format_size(spec.shape)
-        parts = [
-            brief(spec.name),
-            size,
-            f"= {size_cells.format_formula(formula)}" if formula else "",
-            spec.dtype,
-            spec.device,
-        ]
+    for spec, formula in zip_leaves(specs, formulas):
+        equal = f"= {size_cells.format_formula(formula)}" if formula else ""
+        parts = brief(spec.name), size_cells.format_size(spec.shape), equal, spec.dtype, spec.device
         lines.append(" ".join(filter(None, parts)))
     return lines
 

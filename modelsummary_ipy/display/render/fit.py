@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelsummary_ipy.display.render.formatting import format_bytes, format_decimal_bytes, in_full, plain
-from modelsummary_ipy.records.summary import Memory, Story
-
-
-def bytes_writer(memory: Memory) -> Callable[[int], str]:
-    """Return what writes bytes in the kind of unit in which the budget was typed: ``1.38 GB`` or ``1.29 GiB``."""
-    return unit_writer(memory.budget_text)
+from modelsummary_ipy.records.summary import Story
 
 
 def story_writer(story: Story) -> Callable[[int], str]:
-    """Return the same for all bytes of a story."""
-    return format_bytes if story.memory is None else bytes_writer(story.memory)
+    """Return what writes all bytes of a story in the kind of unit in which its budget was typed."""
+    return unit_writer("" if story.memory is None else story.memory.budget_text)
 
 
 def unit_writer(budget_text: str) -> Callable[[int], str]:
@@ -42,7 +37,7 @@ def find_fit(story: Story) -> str:
         most += [f"{run:,} to run"] if run else []
     if needed is None:
         return ""
-    amount = bytes_writer(memory)(needed)
+    amount = story_writer(story)(needed)
     verdict = f"fits {memory.budget_text}: {amount}"
     if not fits:
         verdict = f"does not fit {memory.budget_text}: needs {amount}{where}"

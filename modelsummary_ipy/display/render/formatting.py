@@ -33,14 +33,20 @@ def _write_out(match: re.Match[str]) -> str:
     return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
+def count_columns(text: str) -> int:
+    """Count the columns that a text takes in a terminal: wide characters two, marks that combine none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) or char in _KEPT_FORMAT else
+        2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )  # fmt: skip
+
+
 def format_dim(size: int) -> str:
     """A dim as a number; ``ragged`` for that of a nested tensor, which has several."""
     return "ragged" if size == -1 else str(size)
-
-
-def format_count(number: int) -> str:
-    """``1,234,567``."""
-    return f"{number:,}"
 
 
 def format_short(number: int) -> str:

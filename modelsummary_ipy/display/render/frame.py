@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelsummary_ipy.display.render.labels import find_peak
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Cost, Row, Story
-from modelsummary_ipy.records.trace import Formula, TensorSpec
+from modelsummary_ipy.records.trace import Formula, TensorSpec, zip_leaves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,9 +196,8 @@ def _explained(error: ForwardError) -> dict[str, Any]:
          "changes_input": fix.changes_input}
         for fix in error.fixes
     ]  # fmt: skip
-    numbers = {name: list(value) if isinstance(value, tuple) else value for name, value in error.numbers.items()}
     return {
-        "code": error.code, "numbers": numbers, "reason": error.reason, "fix": error.fix, "fixes": fixes,
+        "code": error.code, "numbers": _plain(error.numbers), "reason": error.reason, "fix": error.fix, "fixes": fixes,
         "sizes": list(error.sizes),
     }  # fmt: skip
 
@@ -241,7 +240,7 @@ def _origins(story: Story, row: Row) -> Sequence[Sequence[str | None]]:
 
 
 def _leaves(specs: tuple[TensorSpec, ...], formulas: tuple[Formula | None, ...]) -> list[dict[str, Any]]:
-    return [_leaf(spec, formulas[at] if at < len(formulas) else None) for at, spec in enumerate(specs)]
+    return [_leaf(*leaf) for leaf in zip_leaves(specs, formulas)]
 
 
 def _leaf(spec: TensorSpec, formula: Formula | None) -> dict[str, Any]:

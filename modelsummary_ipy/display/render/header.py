@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import GroupNode, Outline, walk
-from modelsummary_ipy.display.render.fit import bytes_writer, find_fit, find_peak_place, find_step_failure
+from modelsummary_ipy.display.render.fit import find_fit, find_peak_place, find_step_failure, story_writer
 from modelsummary_ipy.display.render.formatting import (
     brief,
     format_dim,
@@ -130,7 +130,7 @@ def find_memory(story: Story) -> str:
     if memory is None:
         return ""
     about = "about " if memory.approximate else ""
-    write = bytes_writer(memory)
+    write = story_writer(story)
     parts = []
     if memory.inference_bytes is not None:
         parts.append(f"{about}{write(memory.inference_bytes)} to run")
@@ -172,7 +172,7 @@ def find_memory_parts(story: Story, view: View) -> list[tuple[str, str, str]]:
         parts.append((f"{peak}{find_peak_place(story)}", memory.peak_bytes))
     if step is not None and step.reserved_bytes is not None:
         parts.append(("reserved by CUDA's caching allocator, an estimate", step.reserved_bytes))
-    write = bytes_writer(memory)
+    write = story_writer(story)
     found = [
         (name, "unknown", "") if value is None else (name, text := write(value), in_full(value, text, "bytes"))
         for name, value in parts

@@ -65,8 +65,6 @@ def render_html(
     """Render a summary as a page; the same for equal input, byte by byte.
 
     Args:
-        story: Everything known.
-        view: How to look at it.
         standalone: Whether to write a complete page, that follows the system's light or dark.
         packed: Whether what only a reader with scripts sees is compressed, and the rows are also there without it.
         details: By row index, the annotated source that is put at the end of that row's detail.

@@ -202,7 +202,7 @@ def _last(row: Row) -> str:
 
 
 def _formatter(story: Story, what: str) -> Callable[[int], str]:
-    others = {"params": formatting.format_count, "macs": formatting.format_short, "flops": formatting.format_short}
+    others = {"params": "{:,}".format, "macs": formatting.format_short, "flops": formatting.format_short}
     return others.get(what, story_writer(story))
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Totals
+from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, Totals
 from modelsummary_ipy.display.render.fit import story_writer
 from modelsummary_ipy.display.render.formatting import (
     brief,
-    format_bytes,
     format_params,
     format_short,
     in_full,
@@ -19,7 +17,7 @@ from modelsummary_ipy.display.render.formatting import (
 )
 from modelsummary_ipy.display.render.layer_words import describe_layer
 from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
-from modelsummary_ipy.records.summary import Cost, Row, Story
+from modelsummary_ipy.records.summary import Cost, Row, Story, add_known
 from modelsummary_ipy.records.view import View
 
 #: Columns of numbers, in the order they are shown, with their heads; that of ``macs`` is what the view counts.
@@ -111,11 +109,6 @@ def group_row(story: Story, node: GroupNode) -> Row:
     return last if first is last else last._replace(inputs=first.inputs)
 
 
-def group_sizes(story: Story, view: View, node: GroupNode, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
-    """Input and output of one block of a group."""
-    return format_arrow(story, group_row(story, node), view, mark=mark)
-
-
 # Names ----------------------------------------------------------------------------------------------------------------
 
 
@@ -176,96 +169,61 @@ def number_heads(view: View) -> tuple[str, ...]:
     return tuple(view.work if column == "macs" else head for column, head in NUMBERS if column in view.columns)
 
 
-def row_numbers(story: Story, view: View, row: Row) -> tuple[str, ...]:
-    """A row's numbers, in the order of ``number_heads``; later calls of a module repeat no parameters."""
-    num_params = row.placed_params if row.kind == "module" else 0
-    return format_numbers(view, row_figures(story, row, num_params))
+class Figure(NamedTuple):
+    """One number cell: its column, the number (0 for nothing, ``None`` where unknown), and the number as text."""
+
+    column: str
+    number: int | None
+    text: str
+
+    def in_full(self, view: View) -> str:
+        """``1,812,345,678`` for ``1.81 G``, ``3,145,728 bytes`` for ``3.00 MiB``; ``""`` where the text has all."""
+        if not self.number:
+            return ""
+        if self.column in ("activation", "peak"):
+            return in_full(self.number, self.text, "bytes")
+        return in_full(self.number if self.column == "params" else view.count(self.number), self.text)
 
 
-def group_numbers(story: Story, view: View, node: GroupNode) -> tuple[str, ...]:
+def row_figures(story: Story, view: View, row: Row) -> tuple[Figure, ...]:
+    """The numbers of a row, in the order of ``number_heads``."""
+    return _figures(story, view, row.placed_params, story.costs.get(row.index), [row.index])
+
+
+def group_figures(story: Story, view: View, node: GroupNode) -> tuple[Figure, ...]:
     """What all blocks of a group add up to."""
-    return format_numbers(view, group_figures(story, node))
+    rows = [row for block in node.members for row in block]
+    return _figures(story, view, node.totals.num_params, node.totals if story.costs else None, rows)
 
 
-class Figures(NamedTuple):
-    """The numbers of a row or a group, and what writes bytes; ``None`` is unknown, ``backward`` also without a step."""
-
-    num_params: int
-    cost: Cost | Totals | None
-    peak: int | None
-    backward: int | None = None
-    has_step: bool = False
-    write: Callable[[int], str] = format_bytes
-
-    @property
-    def values(self) -> dict[str, int]:
-        """By column; what is unknown is 0."""
-        cost = self.cost
-        forward = (cost.mult_adds or 0) if cost else 0
-        return {
-            "params": self.num_params,
-            "macs": forward,
-            "backward": self.backward or 0,
-            "train": forward + self.backward if self.backward else 0,
-            "activation": (cost.activation_bytes or 0) if cost else 0,
-            "peak": self.peak or 0,
-        }
-
-
-def row_figures(story: Story, row: Row, num_params: int) -> Figures:
-    """The numbers of a row."""
-    peak, backward = find_peak(story, [row.index]), story.backward.get(row.index)
-    return Figures(num_params, known_cost(story, row), peak, backward, bool(story.backward), story_writer(story))
-
-
-def group_figures(story: Story, node: GroupNode) -> Figures:
-    """What all blocks of a group add up to."""
-    found = [story.backward.get(row) for block in node.members for row in block]
-    known = [count for count in found if count is not None]
-    backward = sum(known) if len(known) == len(found) else None
-    count, cost, peak = node.totals.num_params, group_cost(story, node), group_peak(story, node)
-    return Figures(count, cost, peak, backward, bool(story.backward), story_writer(story))
-
-
-def known_cost(story: Story, row: Row) -> Cost | None:
-    """What a row costs; nothing is said of what a failure left unknown."""
-    cost = story.costs.get(row.index)
-    if cost is None or story.trace.failure is None or row.status == "ran":
-        return cost
-    return replace(cost, mult_adds=cost.mult_adds or 0, activation_bytes=cost.activation_bytes or 0)
-
-
-def group_cost(story: Story, node: GroupNode) -> Totals | None:
-    """What all blocks of a group cost, likewise."""
-    totals = node.totals if story.costs else None
-    stopped = any(story.rows[row].status != "ran" for block in node.members for row in block)
-    if totals is None or story.trace.failure is None or not stopped:
-        return totals
-    return replace(totals, mult_adds=totals.mult_adds or 0, activation_bytes=totals.activation_bytes or 0)
-
-
-def format_numbers(view: View, figures: Figures) -> tuple[str, ...]:
-    """The number columns that a view shows; zeros are left empty."""
-    cost, backward = figures.cost, figures.backward
-    forward = cost.mult_adds if cost is not None else 0
-    cells = {
-        "params": format_params(figures.num_params) if figures.num_params else "",
-        "macs": format_macs(view, forward),
-        "backward": format_macs(view, backward) if figures.has_step else "",
-        "train": format_macs(view, _add(forward, backward)) if figures.has_step else "",
-        "activation": format_activation(cost, figures.write),
-        "peak": figures.write(figures.peak) if figures.peak else "",
+def _figures(
+    story: Story, view: View, num_params: int, cost: Cost | Totals | None, rows: Sequence[int]
+) -> tuple[Figure, ...]:
+    forward, kept = (cost.mult_adds, cost.activation_bytes) if cost is not None else (0, 0)
+    if story.trace.failure is not None and any(story.rows[row].status != "ran" for row in rows):
+        forward, kept = forward or 0, kept or 0  # nothing is said of what a failure left unknown
+    backward = add_known(*map(story.backward.get, rows)) if story.backward else 0
+    numbers = {
+        "params": num_params,
+        "macs": forward,
+        "backward": backward,
+        "train": add_known(forward, backward) if story.backward else 0,
+        "activation": kept,
+        "peak": find_peak(story, rows) or 0,
     }
-    return tuple(cells[column] for column, _ in NUMBERS if column in view.columns)
+    write, about = story_writer(story), "~" if getattr(cost, "approximate", False) else ""
 
+    def text(column: str, number: int | None) -> str:
+        if not number:
+            return "?" if number is None else ""
+        if column == "params":
+            return format_params(number)
+        if column in ("activation", "peak"):
+            return (about if column == "activation" else "") + write(number)
+        return format_short(view.count(number))
 
-def number_in_full(view: View, column: str, number: int, text: str) -> str:
-    """``1,812,345,678`` for ``1.81 G``, ``3,145,728 bytes`` for ``3.00 MiB``; ``""`` where the text has all digits."""
-    if not number:
-        return ""
-    if column in ("activation", "peak"):
-        return in_full(number, text, "bytes")
-    return in_full(number if column == "params" else view.count(number), text)
+    columns = [column for column, _ in NUMBERS if column in view.columns]
+    return tuple(Figure(column, numbers[column], text(column, numbers[column])) for column in columns)
 
 
 def find_peak(story: Story, rows: Iterable[int]) -> int | None:
@@ -275,25 +233,34 @@ def find_peak(story: Story, rows: Iterable[int]) -> int | None:
     return max((live for live in known if live is not None), default=None)
 
 
-def group_peak(story: Story, node: GroupNode) -> int | None:
-    """The same of all blocks of a group."""
-    return find_peak(story, (row for block in node.members for row in block))
+# A step of the outline ------------------------------------------------------------------------------------------------
 
 
-def _add(left: int | None, right: int | None) -> int | None:
-    return None if left is None or right is None else left + right
+class Cells(NamedTuple):
+    """What text and markdown write of a row, a group, or rows that are left out."""
+
+    name: str
+    kind: str = ""
+    note: str = ""
+    sizes: tuple[str, ...] = ()
+    formula: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    source: str = ""
 
 
-def format_macs(view: View, mult_adds: int | None) -> str:
-    """``1.81 G``, ``?`` where unknown, empty for nothing."""
-    return "?" if mult_adds is None else format_short(view.count(mult_adds)) if mult_adds else ""
-
-
-def format_activation(cost: Cost | Totals | None, write: Callable[[int], str]) -> str:
-    """``3.0 MiB``, ``?`` where unknown, ``~`` before what is approximate, empty for nothing."""
-    if cost is None:
-        return ""
-    if cost.activation_bytes is None:
-        return "?"
-    about = "~" if getattr(cost, "approximate", False) else ""
-    return about + write(cost.activation_bytes) if cost.activation_bytes else ""
+def write_cells(story: Story, view: View, step: Step, *, mark: tuple[str, str] = ("", "")) -> Cells:
+    """Write the cells of a step; ``mark`` goes around dims that the row changed."""
+    node = step.node
+    if isinstance(node, HiddenNode):
+        return Cells(format_hidden(node), numbers=("",) * len(number_heads(view)))
+    if isinstance(node, GroupNode):
+        row, (name, kind), note = group_row(story, node), format_group(story, node), ""
+        figures = group_figures(story, view, node)
+    else:
+        row = story.rows[node.row]
+        (name, kind), note = format_name(story, node, row), format_note(story, row, step.in_group)
+        figures = row_figures(story, view, row)
+    return Cells(
+        name, kind, note, format_arrow(story, row, view, mark=mark), formula_lines(story, row, view),
+        tuple(figure.text for figure in figures), format_source(row, view) if isinstance(node, RowNode) else "",
+    )  # fmt: skip

@@ -25,7 +25,6 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
     """Find what has most of the parameters or MACs or keeps most, a layer each, or holds most at the peak of a step.
 
     Args:
-        story: Everything known.
         outline: The rows of the page.
         keys: Their names for the page's script.
         what: ``"params"``, ``"macs"``, ``"activation"`` or ``"held"``; of the last, what is folded counts as one.

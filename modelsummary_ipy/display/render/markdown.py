@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, build_outline, visible
+from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
 from modelsummary_ipy.display.render.fit import find_cache_lines
 from modelsummary_ipy.display.render.reads import Reads
@@ -30,8 +29,6 @@ def render_markdown(
     """Render a summary as markdown: a paragraph, a table, and the findings as a list.
 
     Args:
-        story: Everything known.
-        view: How to look at it.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
     """
     outline = build_outline(story, view, open_rows=_OPEN_ROWS)
@@ -68,64 +65,33 @@ def _table(story: Story, view: View, outline: Outline) -> Iterator[str]:
     yield "|" + "|".join([":--"] * (1 + len(words)) + ["--:"] * len(numbers) + [":--"] * source) + "|"
     reads = Reads(story, ops=view.ops)
     for step in visible(outline):
-        cells = _cells(story, view, step)
+        cells = labels.write_cells(story, view, step, mark=(_BOLD_START, _BOLD_END))
         flow = _escape(reads.describe(step.node))
-        name = "&emsp;" * step.depth + cells.name + (f" *{flow}*" if flow else "")
-        shown = [cells.sizes] * bool(sizes) + [cells.formula] * formula
-        yield "| " + " | ".join([name, *shown, *cells.numbers, *([cells.source] * source)]) + " |"
-
-
-class _Cells(NamedTuple):
-    """The cells of a row, as markdown."""
-
-    name: str
-    sizes: str = ""
-    formula: str = ""
-    numbers: tuple[str, ...] = ()
-    source: str = ""
-
-
-def _cells(story: Story, view: View, step: Step) -> _Cells:
-    node = step.node
-    bold = (_BOLD_START, _BOLD_END)
-    if isinstance(node, HiddenNode):
-        blank = ("",) * len(labels.number_heads(view))
-        return _Cells(f"*{_escape(labels.format_hidden(node))}*", numbers=blank)
-    if isinstance(node, GroupNode):
-        name, types = labels.format_group(story, node)
-        sizes = labels.group_sizes(story, view, node, mark=bold)
-        formula = labels.formula_lines(story, labels.group_row(story, node), view)
-        numbers = labels.group_numbers(story, view, node)
-        return _Cells(f"{_escape(name)} · {_escape(types)}", _lines(sizes), _lines(formula), numbers)
-    row = story.rows[node.row]
-    return _Cells(
-        _name(story, step, node),
-        _lines(labels.format_arrow(story, row, view, mark=bold)),
-        _lines(labels.formula_lines(story, row, view)),
-        labels.row_numbers(story, view, row),
-        _escape(labels.format_source(row, view)),
-    )
+        name = "&emsp;" * step.depth + _name(story, step, cells) + (f" *{flow}*" if flow else "")
+        shown = [_lines(cells.sizes)] * bool(sizes) + [_lines(cells.formula)] * formula
+        yield "| " + " | ".join([name, *shown, *cells.numbers, *([_escape(cells.source)] * source)]) + " |"
 
 
 def _lines(lines: Iterable[str]) -> str:
     return "<br>".join(map(_escape, lines))
 
 
-def _name(story: Story, step: Step, node: RowNode) -> str:
+def _name(story: Story, step: Step, cells: labels.Cells) -> str:
+    node, name, kind = step.node, _escape(cells.name), _escape(cells.kind)
+    if isinstance(node, HiddenNode):
+        return f"*{name}*"
+    if isinstance(node, GroupNode):
+        return f"{name} · {kind}"
     row = story.rows[node.row]
-    name, type_name = labels.format_name(story, node, row)
-    mark = "❌ " if row.status == "failed" else "⚠️ " if node.flags else ""
+    text = "❌ " if row.status == "failed" else "⚠️ " if node.flags else ""
     if row.kind == "op":
-        text = f"*{_escape(name)}*{_escape(type_name)}"
-    elif name:
-        text = f"**{_escape(name)}** {_escape(type_name)}"
+        text += f"*{name}*{kind}"
     else:
-        text = f"**{_escape(type_name)}**"
-    note = labels.format_note(story, row, step.in_group)
-    text += f" ({note})" if note else ""
+        text += f"**{name}** {kind}" if name else f"**{kind}**"
+    text += f" ({cells.note})" if cells.note else ""
     if not node.is_open and node.num_inside:
         text += f" (+{formatting.plural(node.num_inside, 'row')})"
-    return mark + text
+    return text
 
 
 def _findings(story: Story) -> Iterator[str]:

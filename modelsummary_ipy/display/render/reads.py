@@ -25,7 +25,6 @@ class Reads:
     """Finds what each row reads, as names.
 
     Args:
-        story: Everything known.
         ops: Whether operations are rows; where they are not, they are looked through to the modules behind them.
     """
 

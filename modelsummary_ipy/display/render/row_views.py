@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -97,9 +97,6 @@ class Parts:
     """Turns the walk through an outline into parts, operations that the view hides among them.
 
     Args:
-        story, view, outline: What to show.
-        names: Dim names and colours.
-        failure_text: The explanation of a failure.
         max_ops: How many hidden operations may go along; they cost bytes and are not shown at first.
         reads: What rows read, where it was found before.
     """
@@ -124,7 +121,6 @@ class Parts:
         self.ops_left = max_ops
         self.failed_row = header.failed_row(story)
         self.whole = self._whole()
-        self.columns = [column for column, _ in labels.NUMBERS if column in view.columns]
         self._sizes: dict[object, Markup] = {}
 
     def __iter__(self) -> Iterator[Part]:
@@ -170,10 +166,9 @@ class Parts:
         name, kind = (name, kind) if name else (kind, "")
         notes = (labels.format_note(self.story, row, step.in_group), self.reads.describe(node))
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
-        figures = labels.row_figures(self.story, row, row.placed_params)
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, " ".join(filter(None, notes)),
-            self._arrow(row), self._title(row), self._numbers(figures),
+            self._arrow(row), self._title(row), self._numbers(labels.row_figures(self.story, self.view, row)),
             tuple(
                 (flag.severity, formatting.plain(flag.rule), formatting.plain(flag.message), formatting.plain(flag.fix))
                 for flag in node.flags
@@ -217,7 +212,7 @@ class Parts:
     def _group(self, step: Step, node: GroupNode) -> Part:
         name, kind = labels.format_group(self.story, node)
         row = labels.group_row(self.story, node)
-        numbers = self._numbers(labels.group_figures(self.story, node))
+        numbers = self._numbers(labels.group_figures(self.story, self.view, node))
         classes = "ms-r ms-g" + (" ms-off" if labels.format_status(row, self.story) else "")
         return Part(
             "open", -1, classes, _indent(step.depth), f"{name} ·", kind, self.reads.describe(node), self._arrow(row),
@@ -240,16 +235,14 @@ class Parts:
             "peak": self.story.trace.peak_bytes or 0,
         }
 
-    def _numbers(self, figures: labels.Figures) -> Markup:
+    def _numbers(self, figures: Iterable[labels.Figure]) -> Markup:
         """The number cells: digits and units alone, so that nothing needs escaping."""
         cells: list[str] = []
-        for column, text in zip(self.columns, labels.format_numbers(self.view, figures), strict=True):
-            number = figures.values[column]
-            share = _share(number, self.whole[column])
-            digits = labels.number_in_full(self.view, column, number, text)
+        for figure in figures:
+            share, digits = _share(figure.number or 0, self.whole[figure.column]), figure.in_full(self.view)
             title = f' title="{digits}"' if digits else ""
             meter = f" <meter value={share}></meter>" if share else ""
-            cells.append(f"<td{title}>{text}{meter}</td>")
+            cells.append(f"<td{title}>{figure.text}{meter}</td>")
         return Markup("".join(cells))
 
     def _formula(self, row: Row) -> Markup:

@@ -59,7 +59,6 @@ def format_leaves(
     So do those whose keys differ in numbers only.
 
     Args:
-        leaves: Tensors in or out of a call.
         formulas: Per leaf its formula or ``None``; may be shorter.
         against: The input tensors, to mark what the row changed; empty to mark nothing.
     """

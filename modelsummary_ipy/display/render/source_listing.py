@@ -40,7 +40,6 @@ def render_listings(listings: Sequence[Listing], *, sizes: bool = True) -> str:
     """Write listings one after the other; the margin is made of comments, so that a part can be pasted back.
 
     Args:
-        listings: What to write.
         sizes: Whether the sizes of this trace follow the formulas; without them the notes are shape comments.
     """
     return "\n\n".join(_render(listing, listing.variants[:_MOST_COLUMNS], sizes) for listing in listings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelsummary_ipy.display.render.fit import bytes_writer
+from modelsummary_ipy.display.render.fit import story_writer
 from modelsummary_ipy.display.render.formatting import brief, in_full
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.training import CATEGORIES, Phase, Point
@@ -58,7 +58,7 @@ def build_step_picture(story: Story) -> StepPicture | None:
     step = story.training
     if step is None or not step.peak_bytes or story.memory is None:
         return None
-    write = bytes_writer(story.memory)
+    write = story_writer(story)
     points = _pick_columns(step.timeline, step.peak_moment)
     used = [at for at in range(len(CATEGORIES)) if any(point.by_category[at] for point in points)]
     areas = [(at, _draw_area([sum(p.by_category[: at + 1]) for p in points], step.peak_bytes)) for at in used]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 
-from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, build_outline, visible
+from modelsummary_ipy.display.outline import GroupNode, RowNode, Step, build_outline, visible
 from modelsummary_ipy.display.render import formatting, header, labels
 from modelsummary_ipy.display.render.fit import find_cache_lines
+from modelsummary_ipy.display.render.formatting import count_columns
 from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View
@@ -27,15 +27,10 @@ class _Entry:
     """One line of the table before it is laid out; ``under`` follows it, indented."""
 
     mark: str
-    name: str
-    type: str
-    sizes: tuple[str, ...]
-    numbers: tuple[str, ...]
+    cells: labels.Cells
     depth: int
-    under: tuple[str, ...] = ()
-    flow: str = ""
-    formula: tuple[str, ...] = ()
-    source: str = ""
+    under: tuple[str, ...]
+    flow: str
 
 
 def render_text(
@@ -48,8 +43,6 @@ def render_text(
     """Render a summary as plain text.
 
     Args:
-        story: Everything known.
-        view: How to look at it.
         width: Columns of the terminal; ``None`` for as wide as it needs to be.
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
 
@@ -92,44 +85,26 @@ def _header(story: Story, view: View, width: int | None) -> Iterator[str]:
 
 def _entries(story: Story, view: View, steps: Iterator[Step], failure_text: str, reads: Reads) -> Iterator[_Entry]:
     for step in steps:
-        node = step.node
-        if isinstance(node, HiddenNode):
-            yield _Entry("", labels.format_hidden(node), "", (), (), step.depth)
-        elif isinstance(node, GroupNode):
-            yield replace(_group_entry(story, view, node, step.depth), flow=reads.describe(node))
-        else:
-            yield replace(_row_entry(story, view, step, node, failure_text), flow=reads.describe(node))
-
-
-def _group_entry(story: Story, view: View, node: GroupNode, depth: int) -> _Entry:
-    name, types = labels.format_group(story, node)
-    numbers = labels.group_numbers(story, view, node)
-    sizes = labels.group_sizes(story, view, node)
-    formula = labels.formula_lines(story, labels.group_row(story, node), view)
-    return _Entry("", f"{name} ·", types, sizes, numbers, depth, formula=formula)
-
-
-def _row_entry(story: Story, view: View, step: Step, node: RowNode, failure_text: str) -> _Entry:
-    row = story.rows[node.row]
-    name, type_name = labels.format_name(story, node, row)
-    if row.kind == "op":
-        name, type_name = name + type_name, ""
-    note = labels.format_note(story, row, step.in_group)
-    type_name += f" ({note})" if note else ""
-    if not node.is_open and node.num_inside:
-        type_name += f" (+{formatting.plural(node.num_inside, 'row')})"
-    under: list[str] = []
-    if node.row == header.failed_row(story):
-        under += header.failing_lines(story, failure_text)
-    for flag in node.flags:
-        finding, fix = header.flag_lines(flag)
-        under += [finding] + ([f"fix: {fix}"] if fix else [])
-    mark = "✗" if row.status == "failed" else "!" if node.flags else ""
-    sizes, formula = labels.format_arrow(story, row, view), labels.formula_lines(story, row, view)
-    return _Entry(
-        mark, name, type_name.strip(), sizes, labels.row_numbers(story, view, row), step.depth, tuple(under),
-        formula=formula, source=labels.format_source(row, view),
-    )  # fmt: skip
+        node, cells = step.node, labels.write_cells(story, view, step)
+        name, kind = cells.name, cells.kind + (f" ({cells.note})" if cells.note else "")
+        mark = ""
+        under: list[str] = []
+        if isinstance(node, GroupNode):
+            name += " ·"
+        elif isinstance(node, RowNode):
+            row = story.rows[node.row]
+            mark = "✗" if row.status == "failed" else "!" if node.flags else ""
+            if row.kind == "op":
+                name, kind = name + kind, ""
+            if not node.is_open and node.num_inside:
+                kind += f" (+{formatting.plural(node.num_inside, 'row')})"
+            if node.row == header.failed_row(story):
+                under += header.failing_lines(story, failure_text)
+            for flag in node.flags:
+                finding, fix = header.flag_lines(flag)
+                under += [finding] + ([f"fix: {fix}"] if fix else [])
+        cells = cells._replace(name=name, kind=kind.strip())
+        yield _Entry(mark, cells, step.depth, tuple(under), reads.describe(node))
 
 
 # Layout -----------------------------------------------------------------------------------------------------------
@@ -138,22 +113,22 @@ def _row_entry(story: Story, view: View, step: Step, node: RowNode, failure_text
 def _table(entries: Sequence[_Entry], heads: Sequence[str], view: View, width: int | None) -> list[str]:
     if not entries:
         return []
-    columns = [max([_width(head), *(_width(e.numbers[at]) for e in entries if e.numbers)])
+    columns = [max([count_columns(head), *(count_columns(e.cells.numbers[at]) for e in entries if e.cells.numbers)])
                for at, head in enumerate(heads)]  # fmt: skip
     words = {
-        head: max([_width(head), *(_width(line) for entry in entries for line in lines(entry))])
-        for head, lines in (("formula", lambda e: e.formula), ("source", lambda e: (e.source,)))
+        head: max([count_columns(head), *(count_columns(line) for entry in entries for line in lines(entry))])
+        for head, lines in (("formula", lambda e: e.cells.formula), ("source", lambda e: (e.cells.source,)))
         if head in view.columns
     }
     right = sum(columns) + len(_GAP) * len(columns) + sum(width + len(_GAP) for width in words.values())
     label = labels.size_head(view)
-    name_width = max(2 * e.depth + 2 + _width(_label(e)) for e in entries)
-    size_width = max([_width(label), *(_width(line) for e in entries for line in e.sizes)])
+    name_width = max(2 * e.depth + 2 + count_columns(_label(e)) for e in entries)
+    size_width = max([count_columns(label), *(count_columns(line) for e in entries for line in e.cells.sizes)])
     if width is not None and name_width + size_width + len(_GAP) + right > width:
         left = width - right - len(_GAP)
         if left < _NARROW:
             return _stacked(entries, width)
-        bare = max(2 * e.depth + 2 + _width(e.name) for e in entries)
+        bare = max(2 * e.depth + 2 + count_columns(e.cells.name) for e in entries)
         name_width = min(name_width, max(left - size_width, min(bare, left // 2), left * 2 // 5))
         size_width = left - name_width
     head = _row(
@@ -174,14 +149,14 @@ def _lay_out(
     width: int | None,
 ) -> Iterator[str]:
     indent = _pad(entry.mark, 2) + "  " * entry.depth
-    if not entry.sizes and not any(entry.numbers):
+    if not entry.cells.sizes and not any(entry.cells.numbers):
         yield indent + _shorten(entry, (width or 10**9) - len(indent))
     else:
         name = indent + _shorten(entry, max(8, name_width - len(indent)))
-        sizes = [piece for line in entry.sizes for piece in _break(line, size_width)] or [""]
-        formula = entry.formula or ("",)
-        numbers = _numbers(entry.numbers, columns)
-        yield _row(_pad(name, name_width), _pad(sizes[0], size_width), formula[0], numbers, entry.source, words)
+        sizes = [piece for line in entry.cells.sizes for piece in _break(line, size_width)] or [""]
+        formula = entry.cells.formula or ("",)
+        numbers = _numbers(entry.cells.numbers, columns)
+        yield _row(_pad(name, name_width), _pad(sizes[0], size_width), formula[0], numbers, entry.cells.source, words)
         for line, words_of in zip_longest(sizes[1:], formula[1:], fillvalue=""):
             yield _row(" " * name_width, _pad(line, size_width), words_of, "", "", words)
         yield from _flow_below(entry, max(8, name_width - len(indent)), " " * (2 * entry.depth + 4))
@@ -196,7 +171,12 @@ def _stacked(entries: Sequence[_Entry], width: int) -> list[str]:
         below = " " * (len(indent) + 2)
         lines.append(indent + _shorten(entry, max(8, width - len(indent))))
         lines += _flow_below(entry, width - len(indent), below)
-        for line in (*entry.sizes, *entry.formula, _GAP.join(filter(None, entry.numbers)), entry.source):
+        for line in (
+            *entry.cells.sizes,
+            *entry.cells.formula,
+            _GAP.join(filter(None, entry.cells.numbers)),
+            entry.cells.source,
+        ):
             lines += [below + piece for piece in _break(line, max(8, width - len(below)))] if line else []
         lines += _wrap(entry.under, width, below)
     return lines
@@ -210,14 +190,16 @@ def _row(name: str, sizes: str, formula: str, numbers: str, source: str, words: 
 
 
 def _numbers(cells: Sequence[str], columns: Sequence[int]) -> str:
-    return "".join(_GAP + " " * (column - _width(cell)) + cell for cell, column in zip(cells, columns, strict=False))
+    return "".join(
+        _GAP + " " * (column - count_columns(cell)) + cell for cell, column in zip(cells, columns, strict=False)
+    )
 
 
 def _wrap(lines: Sequence[str], width: int | None, indent: str = "") -> list[str]:
     """Indent lines and break the long ones at spaces, keeping words whole."""
     out: list[str] = []
     for line in lines:
-        if width is None or _width(indent + line) <= width:
+        if width is None or count_columns(indent + line) <= width:
             out.append(indent + line)
         else:
             out += textwrap.wrap(
@@ -229,56 +211,47 @@ def _wrap(lines: Sequence[str], width: int | None, indent: str = "") -> list[str
 
 def _break(line: str, width: int) -> list[str]:
     """Break a line of sizes: before the arrow if that is enough, else at spaces."""
-    if _width(line) <= width:
+    if count_columns(line) <= width:
         return [line]
     before, arrow, after = line.partition(" → ")
-    if arrow and max(_width(before), _width(after) + 2) <= width:
+    if arrow and max(count_columns(before), count_columns(after) + 2) <= width:
         return [before, "→ " + after]
     return textwrap.wrap(line, width, break_on_hyphens=False) or [line]
 
 
 def _label(entry: _Entry, *, flow: bool = True) -> str:
-    gap = " " if entry.name.endswith("·") else _GAP
-    return gap.join(filter(None, (entry.name, entry.type))) + (f"  {entry.flow}" if flow and entry.flow else "")
+    gap = " " if entry.cells.name.endswith("·") else _GAP
+    return gap.join(filter(None, (entry.cells.name, entry.cells.kind))) + (
+        f"  {entry.flow}" if flow and entry.flow else ""
+    )
 
 
 def _flow_below(entry: _Entry, width: int, indent: str) -> list[str]:
     """What a row reads, on lines of its own where it does not fit behind the name."""
-    return [] if not entry.flow or _width(_label(entry)) <= width else _wrap([entry.flow], width, indent)
+    return [] if not entry.flow or count_columns(_label(entry)) <= width else _wrap([entry.flow], width, indent)
 
 
 def _shorten(entry: _Entry, width: int) -> str:
     """Name and type within a width: the type is cut first, a long name in the middle, where it matters least."""
-    if entry.flow and _width(_label(entry)) <= width:
+    if entry.flow and count_columns(_label(entry)) <= width:
         return _label(entry)
     text = _label(entry, flow=False)
-    if _width(text) <= width:
+    if count_columns(text) <= width:
         return text
-    room = width - _width(entry.name)
+    room = width - count_columns(entry.cells.name)
     if room >= 0:
-        return _cut(text, width, tail=0) if room >= len(_GAP) + 4 else entry.name
-    return _cut(entry.name, width, tail=(width - 1) // 2)
+        return _cut(text, width, tail=0) if room >= len(_GAP) + 4 else entry.cells.name
+    return _cut(entry.cells.name, width, tail=(width - 1) // 2)
 
 
 def _cut(text: str, width: int, tail: int) -> str:
     """The head and the last ``tail`` characters, with … between, no wider than ``width`` columns."""
     end = text[len(text) - tail :]
     head = text[: width - 1 - tail]
-    while head and _width(head) + 1 + _width(end) > width:
+    while head and count_columns(head) + 1 + count_columns(end) > width:
         head, end = head[:-1], end[1:]
     return head + "…" + end
 
 
 def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
-
-
-def _width(text: str) -> int:
-    """Columns that a terminal takes: wide characters two, marks that combine none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) or char in "\u200c\u200d\ufe0e\ufe0f" else
-        2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )  # fmt: skip
+    return text + " " * (width - count_columns(text))

@@ -42,7 +42,6 @@ class DimFields:
         """Keep to the sizes that work, as the last run found them; what it did not find stays.
 
         Args:
-            ranges: By name.
             failed: Whether the run failed: inside all that was known to work, other sizes have changed what works.
         """
         numbers = {name: field.value for name, field in self.fields.items()}

@@ -32,8 +32,6 @@ class Fields:
 
     Args:
         inputs: The inputs to begin with, one line each.
-        view: The view of the first summary.
-        optimizer: Name of its optimizer.
         edited: Called when a field that can be read was changed.
         entered: Called when Enter was pressed in one.
 

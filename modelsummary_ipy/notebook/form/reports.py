@@ -6,8 +6,8 @@ import html
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from modelsummary_ipy.display.render.fit import bytes_writer, find_peak_place, find_step_failure
-from modelsummary_ipy.display.render.formatting import format_count, format_short, plural
+from modelsummary_ipy.display.render.fit import find_peak_place, find_step_failure, story_writer
+from modelsummary_ipy.display.render.formatting import format_short, plural
 from modelsummary_ipy.inputs import ModelInputs, Size
 from modelsummary_ipy.notebook.form.settings import Settings, read_suggestion
 
@@ -36,7 +36,7 @@ def write_training(summary: ModelSummary) -> str:
         return html.escape(f"training step: {find_step_failure(story) or step.reason}") if step.reason else ""
     peak, budget = memory.training_bytes, memory.budget_bytes
     about = "about " if memory.approximate else ""
-    text = f"training step: peak {about}{bytes_writer(memory)(peak)}{find_peak_place(story)}"
+    text = f"training step: peak {about}{story_writer(story)(peak)}{find_peak_place(story)}"
     if budget is None:
         return html.escape(text)
     share = (
@@ -58,11 +58,11 @@ def write_moved(before: ModelSummary | None, after: ModelSummary, changes: Compa
     old, new = before.story, after.story
     parts, digits = [], []
     totals: list[tuple[str, int | None, int | None, Callable[[int], str]]] = [
-        ("parameters", old.total_params, new.total_params, format_count),
+        ("parameters", old.total_params, new.total_params, "{:,}".format),
         ("MACs", before.total_mult_adds, after.total_mult_adds, format_short),
     ]
     if old.memory is not None and new.memory is not None:
-        in_bytes = bytes_writer(new.memory)
+        in_bytes = story_writer(new)
         totals += [
             ("to run", old.memory.inference_bytes, new.memory.inference_bytes, in_bytes),
             ("to train", old.memory.training_bytes, new.memory.training_bytes, in_bytes),
@@ -89,7 +89,6 @@ def list_offers(summary: ModelSummary, settings: Settings | None, inputs: ModelI
     """List sizes that work where a run fails, or the largest batches that fit a budget, and a label for them.
 
     Args:
-        summary: The result of the run.
         settings: What it was run with, ``None`` if a field can't be read now.
         inputs: The inputs that the form began with.
     """

@@ -125,7 +125,6 @@ def read_suggestion(text: str, inputs: ModelInputs) -> tuple[Size, ...] | None:
 
     Args:
         text: As ``ForwardError.sizes`` holds it: ``"ids=(1, 128):int64 mask=(1, 128)"``.
-        inputs: The inputs that failed.
     """
     leaves = inputs.leaves()
     found = _SIZE.findall(text)
@@ -144,8 +143,6 @@ def write_line(expression: str, inputs: ModelInputs, settings: Settings, fixed: 
 
     Args:
         expression: How the user calls what is summarised: ``"model"``, ``"vae.encode"``.
-        inputs: What it is summarised with.
-        settings: The rest.
         fixed: Options that the form has no field for, with their values.
     """
     options = [(name, str(value)) for name, value in settings.keywords().items() if value not in _USUAL]

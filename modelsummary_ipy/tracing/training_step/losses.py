@@ -34,7 +34,6 @@ def make_loss(output: Any, loss: Callable[..., Any] | None) -> Tensor:
     """Make the loss of a forward's output.
 
     Args:
-        output: What the model gave.
         loss: The user's; its target is made up. ``None``: the model's own ``loss`` if it gives one, else the sum of
             its floating outputs.
 

@@ -51,12 +51,7 @@ _CLASSES: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
 
 
 class OptimizerChoice:
-    """An optimizer to train with; equal by identity, two of one name are one object.
-
-    Args:
-        name: What it is called: ``"adamw"``, ``"Muon"``.
-        make: Makes one for a copy of the model.
-    """
+    """An optimizer to train with; equal by identity, two of one name are one object."""
 
     def __init__(self, name: str, make: Callable[[Shadow], Optimizer]) -> None:
         self.name = name
@@ -73,7 +68,6 @@ def read_optimizer(optimizer: Any, model: nn.Module | None = None) -> OptimizerC
 
     Args:
         optimizer: A name of ``OPTIMIZERS``, a class of optimizers or one that optimizes the model: it is copied.
-        model: The model.
 
     Raises:
         InputError: If it is none of these, or optimizes no parameter of the model.
@@ -97,11 +91,7 @@ _named: dict[str, OptimizerChoice] = {}
 
 
 def without_foreach(choice: OptimizerChoice) -> OptimizerChoice | None:
-    """Return the same optimizer going over parameters one by one; ``None`` if it does already.
-
-    Args:
-        choice: One that ``read_optimizer`` returned.
-    """
+    """Return the same optimizer going over parameters one by one; ``None`` if it does already."""
     base, _, way = choice.name.partition("-")
     if choice is _named.get(choice.name):
         return read_optimizer(f"{base}-single") if way in ("", "foreach") and base != "lion" else None

@@ -56,10 +56,7 @@ def trace_step(
     """Run one step on fakes and write down every storage.
 
     Args:
-        request: What was traced.
-        first: The first trace of it.
         row_of_call: Index of a row by that of its call in the first trace.
-        settings: Optimizer and loss.
         shapes: Other sizes by number of the input leaf.
     """
     name = settings.optimizer.name

@@ -77,7 +77,6 @@ class StepLog:
 
     Args:
         current: Returns the call that runs now, ``None`` outside all calls.
-        work: The copy that is trained.
 
     Attributes:
         lives: Every storage, in the order of their births.

@@ -20,9 +20,10 @@ from modelsummary_ipy.summary import ModelSummary
 from tests.diagnosis.twins import TWINS as FIRST
 from tests.diagnosis.twins_asked import ASKED
 from tests.diagnosis.twins_forum import FORUM
+from tests.diagnosis.twins_named import NAMED
 from tests.fix_is_true import CHECKED, apply_patch
 
-TWINS = [*FIRST, *ASKED, *FORUM]
+TWINS = [*FIRST, *ASKED, *FORUM, *NAMED]
 
 
 @functools.cache

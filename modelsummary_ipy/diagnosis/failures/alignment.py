@@ -8,6 +8,7 @@ from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
+    find_param,
     fix_giver,
     fix_operand,
     read_arguments,
@@ -32,19 +33,10 @@ def _find_tables(ctx: FailureContext, pair: tuple[Operand, Operand]) -> list[boo
     return [not own and other for own, other in (fed, fed[::-1])]
 
 
-def _find_param(ctx: FailureContext, x: Operand) -> int | None:
-    """Return the parameter or buffer that a tensor is, or was cut from."""
-    param = x.param
-    for call in ctx.flow.walk_back(x.link, 4):
-        if param is None:
-            param = next((index for index in call.input_params if index is not None), None)
-    return param if param is not None and ctx.trace.params[param].names else None
-
-
 def explain_channels(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand]) -> Diagnosis | None:
     """A parameter has one number a channel, and the channels are not the last dim."""
     for table, place, data in ((pair[1], places[1], pair[0]), (pair[0], places[0], pair[1])):
-        param = _find_param(ctx, table)
+        param = find_param(ctx, table)
         if param is None or table.rank != 1 or data.rank < 3 or data.shape[1] != table.shape[0]:
             continue
         name = ctx.trace.params[param].names[0]
@@ -109,7 +101,7 @@ def explain_order(ctx: FailureContext, places: Places, pair: tuple[Operand, Oper
     table, data = pair[which], pair[1 - which]
     if table.rank != 3 or data.rank != 3 or table.shape[-1] != data.shape[-1]:
         return None
-    param = _find_param(ctx, table)
+    param = find_param(ctx, table)
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
     sizes = f"{name} {write_shape(table.shape)}"
     if table.shape[1] == 1 and table.shape[0] >= data.shape[1]:
@@ -129,7 +121,7 @@ def explain_order(ctx: FailureContext, places: Places, pair: tuple[Operand, Oper
 def explain_bias(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
     """A parameter of one number a feature has another number of them: a bias, a scale, a logarithm of a deviation."""
     for x, data in (pair, pair[::-1]):
-        param = _find_param(ctx, x)
+        param = find_param(ctx, x)
         if axes != [-1] or x.rank != 1 or param is None or ctx.trace.params[param].shape != x.shape:
             continue
         own = f"'{ctx.trace.params[param].names[0]}' has {x.shape[0]} numbers"
@@ -150,7 +142,7 @@ def explain_table(
     table, data = pair[which], pair[1 - which]
     if any(axis < -data.rank or axis < -table.rank for axis in axes):
         return None
-    param = _find_param(ctx, table)
+    param = find_param(ctx, table)
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
     came = {data.shape[axis] for axis in axes}
     most = {table.shape[axis] for axis in axes}
@@ -210,7 +202,7 @@ def explain_ones(ctx: FailureContext, places: Places, pair: tuple[Operand, Opera
         texts = read_arguments(ctx)
         name = texts[there] if there < len(texts) else ""
         sizes = [f"{name}.size({axis})" if at == axis else "-1" for at in range(x.rank)]
-        param = _find_param(ctx, x)
+        param = find_param(ctx, x)
         what = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other"
         reason = f"{what} has 1 in dim {axis}, {write_shape(other.shape)} has {other.shape[axis]}: cat never expands"
         fix = fix_operand(ctx, place, f"{{}}.expand({', '.join(sizes)})") if name else NOTHING

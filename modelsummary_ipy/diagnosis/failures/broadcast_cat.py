@@ -32,7 +32,9 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     name_input_size,
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
+from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.skip_connections import explain_residual, explain_shortcut, explain_upsampling
+from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
     EMBEDDINGS,
@@ -75,7 +77,9 @@ def _explain_pair(
 ) -> Diagnosis:
     rank = max(left.rank, right.rank)
     expected = "equal sizes, or 1, in every dim"
-    found = explain_channels(ctx, places, (left, right)) if left.rank != right.rank else None
+    found = explain_repeat(ctx, (left, right)) or explain_kept(ctx, places, rank + axes[-1])
+    if found is None and left.rank != right.rank:
+        found = explain_channels(ctx, places, (left, right))
     if found is None and left.rank != right.rank:
         found = _explain_missing_axes(ctx, places, left, right)
     found = found or _explain_constant(ctx, (left, right)) or explain_order(ctx, places, (left, right))
@@ -200,7 +204,8 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
             return _explain_cat_rank(ctx, place, x, along)
         axes = [a for a in range(x.rank) if a != along and x.shape[a] != first.shape[a]]
         if axes:
-            return _explain_cat_axes(ctx, place, x, axes, along)
+            found = explain_kept(ctx, (0, place), axes[0]) or explain_lengths(ctx) or explain_crops(ctx, axes, along)
+            return found or _explain_cat_axes(ctx, place, x, axes, along)
     return None
 
 

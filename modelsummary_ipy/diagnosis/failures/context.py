@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -146,8 +147,10 @@ class FailureContext:
             return ""
         if self.call.kind == "op":
             return self.call.type_name
-        layer = LAYERS.get(self.call.type_name) if self.is_torch_layer else None
-        return layer.function if layer is not None else ""
+        if not self.is_torch_layer:
+            return ""
+        layer = LAYERS.get(self.call.type_name)
+        return layer.function if layer is not None else _name_loss(self.call.type_name)
 
     @property
     def is_torch_layer(self) -> bool:
@@ -267,6 +270,16 @@ class FailureContext:
         if self.call is None:
             return []
         return [call for call in self.trace.calls if call.parent == self.call.index]
+
+
+def _name_loss(type_name: str) -> str:
+    """Write the function of a loss: ``"triplet_margin_loss"`` for ``TripletMarginLoss``; ``""`` for other classes."""
+    if not type_name.endswith("Loss"):
+        return ""
+    if type_name.startswith("BCE"):
+        return "binary_cross_entropy" + ("_with_logits" if "Logits" in type_name else "")
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type_name).lower()
+    return {"kldiv_loss": "kl_div", "kl_div_loss": "kl_div", "cross_entropy_loss": "cross_entropy"}.get(name, name)
 
 
 def name_call(call: Call) -> str:

@@ -15,6 +15,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_line,
 )
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
+from modelsummary_ipy.diagnosis.failures.statements import find_parameters
 from modelsummary_ipy.diagnosis.torch_names import FACTORIES
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
@@ -153,8 +154,12 @@ def explain_device(ctx: FailureContext) -> Diagnosis | None:
     if ctx.call is None:
         return None
     if "CUDA" in ctx.failure.message and ("not compiled" in ctx.failure.message or "NVIDIA" in ctx.failure.message):
-        moves = r"\.cuda\(\)|\.to\([\"']cuda(:\d+)?[\"']\)"
-        fix = fix_line(ctx, re.sub(moves, ".to(next(self.parameters()).device)", ctx.line))
+        names = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
+        known = next((name for name in names if not re.search(rf"\b{name}(?: = |\.cuda|\.to\()", ctx.line)), "")
+        device = f"{known}.device" if known else "next(self.parameters()).device"
+        fix = fix_line(
+            ctx, _MOVES.sub(lambda found: f".to({device})" if found[0][0] == "." else f"device={device}", ctx.line)
+        )
         reason = "the line makes a tensor on CUDA, which this machine does not have"
         return Diagnosis(reason, "the device of the weights or the input", fix)
     places: dict[str, list[str]] = {}
@@ -170,6 +175,11 @@ def explain_device(ctx: FailureContext) -> Diagnosis | None:
     odd = next((x for x in ctx.operands if x.spec.device != main and x.param is None), None)
     fix = _fix_device(ctx, odd, main) if odd is not None else NOTHING
     return Diagnosis(reason, f"everything on {main}", fix)
+
+
+#: What puts a tensor on CUDA, or makes it there.
+_PLACE = r"(?:[\"']cuda(?::\d+)?[\"']|(?:self\.)?device|torch\.device\([^()]*\))"
+_MOVES = re.compile(rf"\.cuda\([^()]*\)|\.to\({_PLACE}\)|\bdevice={_PLACE}")
 
 
 def _main_device(ctx: FailureContext) -> str:

@@ -28,6 +28,8 @@ __all__ = [
     "add_batch",
     "find_earlier",
     "find_name",
+    "find_param",
+    "find_param_name",
     "fix_argument",
     "fix_creation",
     "fix_giver",
@@ -268,6 +270,21 @@ def set_value(path: str, code: str) -> Candidate:
     """Set a layer, a parameter or a plain attribute; nothing without a path or code."""
     text = write_change(path, code)
     return Candidate(text, (LayerEdit(path, code),)) if text else NOTHING
+
+
+def find_param(ctx: FailureContext, x: Operand) -> int | None:
+    """Return the parameter or buffer that a tensor is, or was cut from."""
+    param = x.param
+    for call in ctx.flow.walk_back(x.link, 4):
+        if param is None:
+            param = next((index for index in call.input_params if index is not None), None)
+    return param if param is not None and ctx.trace.params[param].names else None
+
+
+def find_param_name(ctx: FailureContext, x: Operand) -> str:
+    """Return the name of the parameter or buffer that a tensor is, or was cut from; ``""`` if it is none."""
+    param = find_param(ctx, x)
+    return ctx.trace.params[param].names[0] if param is not None else ""
 
 
 def find_earlier(ctx: FailureContext) -> Call | None:

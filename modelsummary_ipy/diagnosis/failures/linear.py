@@ -7,11 +7,19 @@ import re
 
 from modelsummary_ipy.diagnosis.failures.constructions import fix_block
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, STEER, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_operand, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_earlier,
+    fix_argument,
+    fix_module,
+    fix_operand,
+    place_line,
+    read_line,
+    set_value,
+)
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS
+from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS, UPSAMPLERS
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
@@ -86,9 +94,27 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     others: tuple[Candidate, ...] = ()
     if rank == 3:  # a layer over the steps, and back
         others = (fix_argument(ctx, "{}.transpose(1, 2)", "{}.transpose(1, 2)"),)
+    if rank == 4 and axis == 1 and (pixels := _fix_pixels(ctx, x)):
+        reason += f"; {ctx.owner} is to be applied to each pixel, as a convolution of kernel 1 is"
+        return Diagnosis(reason, expected, pixels, search, others=(fix_argument(ctx, move_to_end(axis, rank)),))
     if rank == 4 and axis == 1:
         others = (fix_argument(ctx, "{}.mean((2, 3))"), fix_argument(ctx, "{}.amax((2, 3))"))
     return Diagnosis(reason, expected, fix_argument(ctx, move_to_end(axis, rank)), search, others=others)
+
+
+def _fix_pixels(ctx: FailureContext, x: Operand) -> Candidate:
+    """Make the last Linear a convolution of kernel 1, where a map of the image's own sides is decoded or compared."""
+    fact = ctx.fact
+    images = [fact.spec.shape for fact in ctx.trace.inputs if len(fact.spec.shape) > 2]
+    is_full = any(shape[-2:] == x.shape[-2:] for shape in images)
+    decodes = any(call.type_name in UPSAMPLERS for call in ctx.flow.before(x.link)) or len(images) > 1
+    if fact is None or not (is_full and decodes) or ctx.call is None or ctx.call.kind != "module":
+        return NOTHING
+    if find_earlier(ctx) is not None or fact.type_name != "Linear":
+        return NOTHING
+    has_bias = len(fact.params) > 1
+    sizes = f"{fact.settings['in_features']}, {fact.settings['out_features']}, 1"
+    return set_value(fact.path, f"nn.Conv2d({sizes}{'' if has_bias else ', bias=False'})")
 
 
 def find_source_map(ctx: FailureContext, x: Operand) -> TensorSpec | None:

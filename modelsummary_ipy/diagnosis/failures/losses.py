@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, read_arguments
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
 from modelsummary_ipy.diagnosis.torch_names import LOSSES
@@ -12,13 +12,10 @@ from modelsummary_ipy.records.fixes import Candidate
 
 __all__ = ["explain_loss"]
 
-_FUNCTIONS = {
-    "CrossEntropyLoss": "cross_entropy", "NLLLoss": "nll_loss", "BCELoss": "binary_cross_entropy",
-    "BCEWithLogitsLoss": "binary_cross_entropy_with_logits", "CosineEmbeddingLoss": "cosine_embedding_loss",
-    "TripletMarginLoss": "triplet_margin_loss", "CTCLoss": "ctc_loss", "GaussianNLLLoss": "gaussian_nll_loss",
-}  # fmt: skip
 _OF_CLASSES = ("cross_entropy", "nll_loss")
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+#: Losses of vectors that belong together, sample by sample.
+_PAIRED = ("triplet_margin_loss", "cosine_embedding_loss", "margin_ranking_loss")
 _INTEGERS = ("int64", "int32", "int16", "uint8", "int8")
 
 
@@ -26,7 +23,7 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
     """Explain a loss whose predictions and targets do not fit."""
     if ctx.call is None or len(ctx.data) < 2:
         return None
-    name = _FUNCTIONS.get(ctx.call.type_name, ctx.call.type_name)
+    name = ctx.function
     x, y = ctx.data[0], ctx.data[1]
     if name in LOSSES and (flat := _explain_flat(ctx, name, x, y)) is not None:
         return flat
@@ -36,10 +33,18 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
         return found
     if name in _BINARY:
         return _explain_binary(ctx, name, x, y)
-    if name == "cosine_embedding_loss" and len(ctx.data) > 2:
+    if name == "cosine_embedding_loss" and len(ctx.data) > 2 and x.shape == y.shape:
         return _explain_one_label(ctx, name, ctx.data[2], x.shape[:1], 2)
-    if name == "triplet_margin_loss":
+    if name in _PAIRED:
         return _explain_alike(ctx, name)
+    if name == "gaussian_nll_loss" and x.rank == 2 and y.rank == 1 and x.shape[0] == y.shape[0] and x.shape[1] > 1:
+        return _explain_outputs(ctx, name, x, y)
+    if name == "kl_div" and y.spec.dtype in _INTEGERS and x.rank == 2 and y.shape == x.shape[:1]:
+        reason = f"{name} compares distributions, {write_shape(x.shape)}; the labels {write_shape(y.shape)} are classes"
+        fixes = fix_argument(ctx, f"F.one_hot({{}}, {x.shape[1]}).float()", position=1)
+        return Diagnosis(reason, f"a probability for each class, {write_shape(x.shape)}", fixes)
+    if name == "ctc_loss" and x.rank == 3 and len(ctx.data) > 2 and ctx.data[2].shape == x.shape[:1] != x.shape[1:2]:
+        return _explain_lengths(ctx, name, x)
     if name == "ctc_loss" and x.rank == 3 and x.shape[0] == y.shape[0] != x.shape[1] and y.rank == 2:
         reason = (
             f"{name} reads {write_shape(x.shape)} as [steps, batch, classes]: it has the batch of {x.shape[0]} first"
@@ -128,7 +133,9 @@ def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> D
                 if one.shape[axis] == 1 and (*one.shape[:axis], *one.shape[axis + 1 :]) == other.shape:
                     options.append(fix_argument(ctx, f"{{}}.squeeze({axis})", position=position))
                     options.append(fix_argument(ctx, f"{{}}.unsqueeze({axis})", position=1 - position))
-        if x.rank == y.rank + 1 and (x.shape[0], *x.shape[2:]) == y.shape:
+        if x.rank == 2 and y.shape == x.shape[:1] and x.shape[1] > 1:
+            return _explain_outputs(ctx, name, x, y)
+        if x.rank == y.rank + 1 > 2 and (x.shape[0], *x.shape[2:]) == y.shape:
             options.append(fix_argument(ctx, "{}[:, -1]"))  # of the last step
         fixes = [fix for fix in options if fix]
         if not fixes and x.rank == y.rank > 2:
@@ -141,6 +148,30 @@ def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> D
     return None
 
 
+def _explain_outputs(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis:
+    """There are several outputs a sample, and one target."""
+    reason = f"{name} compares numbers one to one: {write_shape(x.shape)} against {write_shape(y.shape)}"
+    if y.spec.dtype in _INTEGERS:
+        reason += f", and a class a sample is {x.shape[1]} numbers as a one-hot vector"
+        fix = fix_argument(ctx, f"F.one_hot({{}}, {x.shape[1]}).float()", position=1)
+        return Diagnosis(reason, f"targets {write_shape(x.shape)}", fix)
+    alike = ("{}.unsqueeze(1)", 1) if name == "gaussian_nll_loss" else ("{}.squeeze(1)", 0)
+    one = fix_giver(ctx, x, 1) + fix_argument(ctx, alike[0], position=alike[1])
+    return Diagnosis(reason, "one output a sample", one)
+
+
+def _explain_lengths(ctx: FailureContext, name: str, x: Operand) -> Diagnosis:
+    """The lengths of the inputs are as many as there are steps."""
+    steps, batch = x.shape[:2]
+    reason = (
+        f"{name} reads {write_shape(x.shape)} as [steps, batch, classes]: {steps} input lengths for {batch} samples"
+    )
+    texts = read_arguments(ctx)
+    full = f"torch.full(({texts[0]}.size(1),), {texts[0]}.size(0))" if texts and texts[0].isidentifier() else ""
+    fix = fix_argument(ctx, full, position=2) if full else NOTHING
+    return Diagnosis(reason, f"{batch} lengths, of at most {steps}", fix)
+
+
 def _explain_alike(ctx: FailureContext, name: str) -> Diagnosis | None:
     first = ctx.data[0]
     for position, x in enumerate(ctx.data[1:3], 1):
@@ -148,8 +179,10 @@ def _explain_alike(ctx: FailureContext, name: str) -> Diagnosis | None:
         if axes:
             reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
             return Diagnosis(reason, "equal shapes", fix_argument(ctx, f"{{}}.squeeze({axes[0]})", position=position))
-        if x.rank == first.rank and x.shape[:-1] == first.shape[:-1] and x.shape[-1] != first.shape[-1]:
+        if x.rank == first.rank and x.shape != first.shape:
             reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
+            if x.shape[:-1] != first.shape[:-1]:
+                return Diagnosis(reason, "equal shapes", search=RESHAPE)
             fixes = [fix for fix in (fix_giver(ctx, x, first.shape[-1]), fix_giver(ctx, first, x.shape[-1])) if fix]
             return Diagnosis(reason, "equal shapes", fixes[0] if fixes else NOTHING, others=tuple(fixes[1:]))
     return None

@@ -18,6 +18,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
 from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
@@ -141,6 +142,8 @@ def _explain_state(
     fix = fix_creation(ctx, state, wanted, names)
     if is_cell and state.rank == 1 and state.shape[0] == wanted[-1] and name and not fix:
         fix = fix_argument(ctx, f"{{}}.expand({name}, -1)", position=1)
+    if not fix and not is_cell and state.link is None and (fix := drop_kept_state(ctx)):
+        reason += f": it was kept from a batch of {state.shape[1]}, and the model begins with zeros if none is given"
     others = (fix, fix_creation(ctx, state, wanted)) if order else (fix_creation(ctx, state, wanted),)
     fix = order or fix
     candidates = ctx.change_input(state, shape=wanted)

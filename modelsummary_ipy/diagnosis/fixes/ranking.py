@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, ELEMENTWISE, LINEARS, LOSSES
 from modelsummary_ipy.records.fixes import LineEdit, Trial, Verdict
 
-__all__ = ["is_plain", "rank"]
+__all__ = ["compares_by_chance", "is_plain", "rank"]
 
 #: More changes than so many are counted.
 _MANY = 3
@@ -82,3 +82,20 @@ def _repeats_a_call(ctx: FailureContext, trial: Trial) -> bool:
                 if not shape_alone and edit.text.count(call) > max(ctx.line.count(call), 1):
                     return True
     return False
+
+
+def compares_by_chance(ctx: FailureContext, trial: Trial) -> bool:
+    """Return whether two tensors of one rank are, with a guess, broadcast over each other; in a loss, at all."""
+    call = ctx.call
+    ranks = [x.rank for x in ctx.operands[:2]]
+    is_loss = ctx.function in LOSSES or ctx.function == "gaussian_nll_loss"
+    if call is None or not (is_loss or (ctx.function in ELEMENTWISE and len(ranks) > 1 and ranks[0] == ranks[1])):
+        return False
+    again = [
+        other for other in trial.trace.calls
+        if (other.type_name, other.path, other.source) == (call.type_name, call.path, call.source)
+    ]  # fmt: skip
+    later = [[spec.shape for spec in other.inputs[:2]] for other in again if len(other.inputs) > 1]
+    if is_loss:
+        return any(one != other for one, other in later)
+    return any(len(one) != len(other) for one, other in later)

@@ -11,7 +11,7 @@ from modelsummary_ipy.diagnosis.failures.explain import diagnose
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.fixes.lines import list_earlier_candidates, list_line_candidates
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
-from modelsummary_ipy.diagnosis.fixes.ranking import is_plain, rank
+from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
 from modelsummary_ipy.records.fixes import Candidate, Fix, InputEdit, LayerEdit, LineEdit, Trial, Verdict
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.summary import Story
@@ -67,7 +67,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
                 continue
             tried.add(candidate.edits)
             trial = _try_chain(ctx, candidate, trials)
-            if trial is None:
+            if trial is None or (candidate.rank and compares_by_chance(ctx, trial)):
                 continue
             verdict = trials.judge(trial)
             if not candidate.rank or diagnosis.is_open or is_plain(ctx, trial, verdict):

@@ -1,0 +1,147 @@
+"""Sequences made of one vector: repeated along the batch, or not at all; states kept from another batch."""
+
+from __future__ import annotations
+
+import re
+
+from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_param_name,
+    fix_line,
+    fix_operand,
+    place_line,
+    read_arguments,
+    read_line,
+)
+from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.source_edits import (
+    change_call,
+    change_operation,
+    join_arguments,
+    wrap_argument,
+)
+from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call
+
+__all__ = ["drop_kept_state", "explain_kept", "explain_repeat"]
+
+
+def explain_repeat(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """A vector was to become a sequence, as in an autoencoder of LSTMs, and became none."""
+    for x, other in (pair, pair[::-1]):
+        for call in ctx.flow.walk_back(x.link, 12):
+            found = None
+            if call.type_name == "repeat":
+                found = _explain_front(ctx, call)
+            elif call.type_name in RECURRENTS and call.kind == "module":
+                found = _explain_state_read(ctx, call, other)
+            if found is not None:
+                return found
+    return None
+
+
+def _explain_front(ctx: FailureContext, call: Call) -> Diagnosis | None:
+    """``repeat(1, T, 1)`` of ``[B, H]``, or of a state ``[1, B, H]``, repeats the batch."""
+    counts = ctx.flow.setting(call, "repeats")
+    shape = call.inputs[0].shape
+    if not isinstance(counts, tuple) or len(counts) != 3 or counts[0] != 1 or counts[2] != 1 or counts[1] < 2:
+        return None
+    if len(shape) == 2:
+        reason = f"repeat{counts} of {write_shape(shape)} puts a dim in front and"
+        template = "{}.unsqueeze(1)"
+    else:
+        giver = ctx.flow.producer(call.input_links[0])
+        if len(shape) != 3 or giver is None or giver.type_name not in RECURRENTS or call.input_links[0].leaf == 0:  # type: ignore[union-attr]  # it has a giver
+            return None
+        reason = f"the state of '{giver.path}' is {write_shape(shape)}, layers first: repeat{counts}"
+        template = "{}[-1].unsqueeze(1)"
+    reason += f" repeats the batch: {write_shape(call.outputs[0].shape)}"
+
+    def edit(items: list[str], write: object) -> str | None:
+        return str(write("\0".join([template.format(items[0]), *items[1:]]))) if callable(write) else None
+
+    line = change_operation(read_line(ctx, call.source), "repeat", edit)
+    wanted = (shape[-2], counts[1], shape[-1])
+    return Diagnosis(reason, f"{write_shape(wanted)} to read", place_line(ctx, call, line))
+
+
+def _explain_state_read(ctx: FailureContext, call: Call, other: Operand) -> Diagnosis | None:
+    """A recurrent layer reads the state of another as its sequence: each layer as a sample, each sample as a step."""
+    link = call.input_links[0] if call.input_links else None
+    giver = ctx.flow.producer(link)
+    fact = ctx.flow.module_of(call)
+    if giver is None or giver.type_name not in RECURRENTS or link is None or link.leaf == 0 or fact is None:
+        return None
+    shape, read = call.inputs[0].shape, giver.inputs[0].shape
+    first, given_first = bool(fact.settings.get("batch_first")), bool(ctx.flow.setting(giver, "batch_first"))
+    if len(shape) != 3 or len(read) != 3 or not first or other.rank != 3:
+        return None
+    steps = read[1 if given_first else 0]
+    text = _read_argument(read_line(ctx, giver.source), name_member(giver.path))
+    reason = (
+        f"'{call.path}' reads the state of '{giver.path}' {write_shape(shape)} as {shape[0]} sample of "
+        f"{shape[1]} steps: the last layer's is to be repeated over the {steps} steps"
+    )
+    expected = write_shape((shape[1], steps, shape[2]))
+    if not text.isidentifier():
+        return Diagnosis(reason, expected)
+    template = f"{{}}[-1].unsqueeze(1).repeat(1, {text}.size({int(given_first)}), 1)"
+    line = wrap_argument(read_line(ctx, call.source), name_member(call.path), template)
+    return Diagnosis(reason, expected, place_line(ctx, call, line))
+
+
+def _read_argument(line: str, member: str) -> str:
+    """Return the first argument of a layer's call: ``"x"`` in ``"_, h = self.enc(x)"``; ``""`` if there is none."""
+    found: list[str] = []
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+        found.extend(arguments[:1])
+        return None
+
+    change_call(line, member, edit)
+    return found[0] if found else ""
+
+
+def drop_kept_state(ctx: FailureContext) -> Candidate:
+    """Begin a recurrent layer with zeros where the line passes a state that the model keeps: ``self.rnn(x)``."""
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+        is_kept = len(arguments) == 2 and re.match(r"\(?self\.", arguments[1])
+        return join_arguments(arguments[:1], keywords) if is_kept else None
+
+    return (
+        fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit)) if ctx.call is not None else Candidate()
+    )
+
+
+_KEPT = re.compile(r"self\.(\w+)(?:\[\d+\])?")
+
+
+def explain_kept(ctx: FailureContext, places: tuple[int, int], axis: int) -> Diagnosis | None:
+    """What an attribute of the model keeps has the batch of the call that wrote it.
+
+    Args:
+        ctx: The failure, of two tensors that are joined or computed with.
+        places: Which of the operands differ.
+        axis: The first dim in which they do.
+    """
+    texts = read_arguments(ctx)
+    written = re.match(r"self\.(\w+) (?:[-+*/]?)= ", ctx.line)
+    for place, there in (places, places[::-1]):
+        name = find_param_name(ctx, ctx.operands[place])
+        if axis == 0 and written is not None and name.rpartition(".")[2] == written[1]:
+            sizes = [ctx.operands[at].shape[0] for at in (place, there)]
+            reason = f"'{name}' has a row for each of {sizes[0]} samples, of the batch before; this one has {sizes[1]}"
+            return Diagnosis(reason, "what is kept does not have the batch: a mean over it", search=STEER)
+        found = re.fullmatch(_KEPT, texts[place]) if place < len(texts) and axis == 0 else None
+        x, other = ctx.operands[place], ctx.operands[there]
+        if found is None or x.link is not None or x.rank != other.rank or not ctx.flow.sources(other.link):
+            continue
+        if x.param is not None and ctx.trace.params[x.param].kind == "parameter":
+            continue
+        reason = f"'{found[1]}' is {write_shape(x.shape)}: it was kept from a batch of {x.shape[0]}"
+        cut = fix_operand(ctx, place, f"{{}}[:{{{there}}}.size(0)]") if x.shape[0] > other.shape[0] else Candidate()
+        return Diagnosis(f"{reason}, this one is of {other.shape[0]}", f"a batch of {other.shape[0]}", cut)
+    return None

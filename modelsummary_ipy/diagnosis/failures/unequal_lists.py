@@ -1,0 +1,68 @@
+"""Lists of tensors that are of one kind and of several lengths or sizes: padded, made alike, or run one by one."""
+
+from __future__ import annotations
+
+import ast
+
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line
+from modelsummary_ipy.diagnosis.failures.source_edits import splice_node
+from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
+
+__all__ = ["explain_crops", "explain_lengths"]
+
+
+def explain_lengths(ctx: FailureContext) -> Diagnosis | None:
+    """Sequences of several lengths are stacked."""
+    shapes = [x.shape for x in ctx.operands]
+    if ctx.function != "stack" or not all(shapes) or len({shape[1:] for shape in shapes}) != 1:
+        return None
+    if ctx.arguments.get("dim", 0) not in (0, 1):
+        return None
+    lengths = ", ".join(map(str, dict.fromkeys(shape[0] for shape in shapes)))
+    items = _find_list(ctx.line, "stack")
+    reason = f"{len(shapes)} sequences of lengths {lengths}: stack needs equal ones, pad_sequence pads to the longest"
+    wanted = (len(shapes), max(shape[0] for shape in shapes), *shapes[0][1:])
+    is_first = "True" if ctx.arguments.get("dim", 0) == 0 else "False"
+    new = f"nn.utils.rnn.pad_sequence({items[1]}, batch_first={is_first})" if items is not None else ""
+    fix = fix_line(ctx, splice_node(ctx.line, items[0], new) if items is not None else "")
+    return Diagnosis(reason, write_shape(wanted), fix)
+
+
+def explain_crops(ctx: FailureContext, axes: list[int], along: int | None) -> Diagnosis | None:
+    """Images of several sizes are joined along the batch, to be run at once."""
+    shapes = [x.shape for x in ctx.operands]
+    if along != 0 or any(len(shape) != 4 for shape in shapes) or any(axis < 2 for axis in axes):
+        return None
+    sizes = " and ".join(dict.fromkeys(write_times(shape[2:]) for shape in shapes))
+    items = _find_list(ctx.line, ctx.function)
+    reason = f"cat joins batches of images of one size, and these are {sizes}"
+    expected = f"images of {write_times(shapes[0][2:])}, or a run for each"
+    name = items[1] if items is not None else ""
+    if items is None or not name.isidentifier():
+        return Diagnosis(reason, expected)
+    tree = ast.parse(ctx.line.strip())
+    outer = [
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords
+        and ast.dump(node.args[0]) == ast.dump(items[0]) and ast.unparse(node.func).startswith("self.")
+    ]  # fmt: skip
+    called = ast.unparse(items[0].func)
+    each = f"{called}([{ast.unparse(outer[0].func)}(item) for item in {name}])" if outer else ""
+    alike = f"{called}([F.interpolate(item, size={name}[0].shape[2:]) for item in {name}])"
+    fixes = [fix_line(ctx, splice_node(ctx.line, outer[0], each))] if outer else []
+    fixes.append(fix_line(ctx, splice_node(ctx.line, items[0], alike)))
+    return Diagnosis(reason, expected, fixes[0], others=tuple(fixes[1:]))
+
+
+def _find_list(line: str, function: str) -> tuple[ast.Call, str] | None:
+    """Find the one call of a function in a line, and what it is given first."""
+    try:
+        tree = ast.parse(line)
+    except SyntaxError:
+        return None
+    calls = [
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).rpartition(".")[2] == function
+    ]  # fmt: skip
+    return (calls[0], ast.get_source_segment(line, calls[0].args[0]) or "") if len(calls) == 1 else None

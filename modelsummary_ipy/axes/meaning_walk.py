@@ -42,8 +42,9 @@ class MeaningWalk:
         names: Per input leaf, a name per dim, ``""`` for one without.
         moved: Names of dims whose size no parameter has: a number of the code that equals it is that dim.
         paths: Per call the path of its module.
-        others: The same operations where only the batch is another, aligned, ``None`` where one was not made; or
-            ``None`` where all other sizes are those that the user gave.
+        others: The same operations at another batch, aligned, ``None`` where one was not made; or ``None`` if nothing
+            is to be compared.
+        is_own: Whether all sizes but the batch are those that the user gave.
     """
 
     def __init__(
@@ -53,10 +54,13 @@ class MeaningWalk:
         moved: frozenset[str],
         paths: Mapping[int, str],
         others: Sequence[OpEvent | None] | None,
+        *,
+        is_own: bool,
     ) -> None:
         self._ops = ops
         self._paths = paths
         self._others = others
+        self._is_own = is_own
         self.axes: dict[int, list[Axis]] = {}
         self._found: list[tuple[int, AxisFinding]] = []
         self.by_size: dict[int, Axis] = {}
@@ -102,7 +106,7 @@ class MeaningWalk:
 
         At the sizes that the user gave they are what was meant.
         """
-        if self._others is None:
+        if self._others is None or self._is_own:
             return False
         other = self._others[index]
         return other is None or all(value == other.args.get(name) for name, value in self._plain_args(index))
@@ -129,11 +133,19 @@ class MeaningWalk:
                 made = ()
         for place, ref in enumerate(event.outputs):
             axes = made[place] if place < len(made) and len(made[place]) == len(ref.shape) else None
-            known = None if axes is None else self._settle(axes, ref.shape, op)
-            self.axes[ref.number] = known or self._guess(ref.shape, op)
+            numbers = [self._find_dim(size, index, place, dim) for dim, size in enumerate(ref.shape)]
+            known = None if axes is None else self._settle(axes, ref.shape, op, numbers)
+            self.axes[ref.number] = known or self._guess(ref.shape, op, numbers)
         self.checks.follow(index, event, event.refs, op.met)
 
-    def _settle(self, axes: Axes, shape: tuple[int, ...], op: _Op) -> list[Axis] | None:
+    def _find_dim(self, size: int, index: int, place: int, dim: int) -> Axis | None:
+        """Return the dim of the input that a size of a result is: not B if it is the same at another batch."""
+        axis = self.by_size.get(size)
+        other = self._others[index] if self._others is not None and axis is not None and axis.has("B") else None
+        shape = other.outputs[place].shape if other is not None and place < len(other.outputs) else ()
+        return None if dim < len(shape) and shape[dim] == size else axis
+
+    def _settle(self, axes: Axes, shape: tuple[int, ...], op: _Op, numbers: Sequence[Axis | None]) -> list[Axis] | None:
         """Return axes of the shape that torch gave; a number is a dim of that size, or a part of an axis."""
         if any(value_of(size) != length for size, length in zip(axes, shape, strict=True)):
             return None
@@ -151,18 +163,16 @@ class MeaningWalk:
                 out = f"the features of {self._paths.get(op.event.call, '') or 'the model'}"
                 settled.append(Axis([Factor(size.size, "feature", roots | {out}, out)]))
             else:
-                settled.append(size if isinstance(size, Axis) else self.by_size.get(size) or plain_axis(size))
+                settled.append(size if isinstance(size, Axis) else numbers[dim] or plain_axis(size))
         return settled
 
-    def _guess(self, shape: tuple[int, ...], op: _Op) -> list[Axis]:
+    def _guess(self, shape: tuple[int, ...], op: _Op, numbers: Sequence[Axis | None]) -> list[Axis]:
         """Name the axes of what no entry describes: a dim of that size, or one that may be anything of its inputs."""
         near = {axis.size: axis for axes in reversed(op.tensors()) for axis in axes}
         roots = roots_of(axis for axes in op.tensors() for axis in axes) - {"B"}
         return [
-            self.by_size.get(size)
-            or near.get(size)
-            or Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else [])
-            for size in shape
+            number or near.get(size) or Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else [])
+            for size, number in zip(shape, numbers, strict=True)
         ]
 
     def _find_live(self) -> set[int]:

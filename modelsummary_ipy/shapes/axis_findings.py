@@ -64,13 +64,15 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
     if not found.works:
         joint, found = {}, retracer.at({})
     if found.works and found.ops is not None and found.ops.is_whole:
-        others = None if found is one_more else align_events(found.ops, one_more.ops, _partners(found, one_more))
-        walk = _walk(batch, trace, found, {dim for dim, size in joint.items() if size not in used}, others)
+        other = retracer.at({}) if found is one_more else one_more
+        others = align_events(found.ops, other.ops, _partners(found, other)) if other.ops is not None else None
+        moved = {dim for dim, size in joint.items() if size not in used}
+        walk = _walk(batch, trace, found, moved, others, is_own=found is one_more)
         findings += walk.findings
         origins = find_origins(trace, found, walk.walk, own, name)
         if found is not one_more and one_more.works and one_more.ops.is_whole and _regroups(one_more.ops):
             # A number that is written down fits the sizes that the user gave: there it is seen what it cuts.
-            again = _walk(batch, trace, one_more, set(), None)
+            again = _walk(batch, trace, one_more, set(), None, is_own=True)
             findings += [finding for finding in again.findings if finding.kind == "carved"]
             findings += _find_dealt_otherwise(walk.dealt, again.dealt)
     return AxisFacts(tuple(dict.fromkeys(findings)), origins)
@@ -93,7 +95,13 @@ def _find_dealt_otherwise(one: _Dealt, other: _Dealt) -> Iterator[AxisFinding]:
 
 
 def _walk(
-    batch: BatchFacts, trace: Trace, found: Retraced, moved: Collection[str], others: Sequence[OpEvent | None] | None
+    batch: BatchFacts,
+    trace: Trace,
+    found: Retraced,
+    moved: Collection[str],
+    others: Sequence[OpEvent | None] | None,
+    *,
+    is_own: bool,
 ) -> _Walked:
     """Walk over one trace; what is found stands on calls of ``trace``."""
     assert found.trace is not None
@@ -101,7 +109,9 @@ def _walk(
     name = batch.names.batch
     dims = [["B" if dim == name else dim for dim in names] for names in batch.names.dims]
     paths = {call.index: call.path for call in found.trace.calls}
-    walk = MeaningWalk(found.ops, dims, frozenset("B" if dim == name else dim for dim in moved), paths, others)
+    walk = MeaningWalk(
+        found.ops, dims, frozenset("B" if dim == name else dim for dim in moved), paths, others, is_own=is_own
+    )
     mine = {there: call for call, there in enumerate(align_calls(trace, found.trace)) if there is not None}
     items = [item._replace(call=mine[item.call]) for item in walk.run() if mine.get(item.call) is not None]
     dealt = [(mine[call], came, parts) for call, came, parts in walk.dealt if call in mine]

@@ -257,3 +257,19 @@ class NothingToDealOut(nn.Module):
         memory = self.read(x)[:, :0].reshape(x.size(0), 0, 4, 4).flatten(2)
         h = torch.cat((memory, self.read(x)), dim=1)
         return self.drop(self.conv(h.mT).mT)
+
+
+@clean("aligned-by-chance", [(2, 32, 8)])
+class RotaryOfThreeAxes(nn.Module):
+    """Time, height and width are stacked: three, which is no batch of one more, whatever a retrace takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q = nn.Linear(8, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.meshgrid(torch.arange(2.0), torch.arange(4.0), torch.arange(4.0), indexing="ij")
+        grid = torch.stack(places).unsqueeze(0).repeat(x.size(0), 1, 1, 1, 1).flatten(2, 4).transpose(1, 2)
+        angles = (torch.linspace(0, 1, 5) * (grid.unsqueeze(-1) * 2 - 1)).transpose(-1, -2).flatten(2)
+        cos = angles.cos().repeat_interleave(2, dim=-1)
+        return self.q(x) * torch.cat([torch.ones_like(cos[:, :, :2]), cos], dim=-1)

@@ -6,6 +6,7 @@ from modelsummary_ipy.diagnosis.diff import find_changes, find_otherwise, flag_u
 from modelsummary_ipy.display.render.diff_page import render_changes_html
 from modelsummary_ipy.display.render.diff_table import render_changes_text
 from modelsummary_ipy.records.summary import Change, Flag, Story
+from modelsummary_ipy.records.trace import InputFact
 
 
 class Comparison:
@@ -50,3 +51,24 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         return render_changes_html(self._old, self._new, self.changes)
+
+
+def are_comparable(old: Story, new: Story) -> bool:
+    """Return whether two summaries are of one model, or of one that was edited in between, and a formula can judge.
+
+    A dim that has no name is a number in every formula: of another size there, no formula predicts anything.
+    """
+    before, after = old.trace, new.trace
+    if (before.engine, before.method, before.model_type) != (after.engine, after.method, after.model_type):
+        return False
+    if before.failure is not None or after.failure is not None or len(before.inputs) != len(after.inputs):
+        return False
+    pairs = list(zip(before.inputs, after.inputs, strict=True))
+    if all(one.spec.shape == other.spec.shape for one, other in pairs):
+        return True
+    return all(one.dims == other.dims and _move_by_name(one, other) for one, other in pairs)
+
+
+def _move_by_name(one: InputFact, other: InputFact) -> bool:
+    sizes = zip(one.dims, one.spec.shape, other.spec.shape, strict=True)
+    return all(name or before == after for name, before, after in sizes)

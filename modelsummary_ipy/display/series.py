@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from html import escape
 from typing import Any, Protocol
+
+_NONE = "the model was not called"
 
 
 class _Shown(Protocol):
@@ -21,10 +22,10 @@ class Series(list[Any]):
         sizes: For each summary, the input sizes, as the magic would take them.
     """
 
-    def __init__(self, summaries: Iterable[_Shown] = (), times: Iterable[int] = (), sizes: Iterable[str] = ()) -> None:
-        super().__init__(summaries)
-        self.times = list(times)
-        self.sizes = list(sizes)
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[int] = []
+        self.sizes: list[str] = []
 
     def add(self, summary: _Shown, times: int, sizes: str) -> None:
         """Add the summary of ``times`` equal calls."""
@@ -45,18 +46,17 @@ class Series(list[Any]):
     def to_text(self) -> str:
         """Return all summaries as text, each under its heading."""
         if not self:
-            return "the model was not called"
+            return _NONE
         if len(self) == 1 and self.times == [1]:
             return str(self[0].to_text())
-        parts = [f"── {line}\n{summary.to_text()}" for line, summary in zip(self.headings(), self, strict=True)]
-        return "\n\n".join(parts)
+        return "\n\n".join(f"── {line}\n{one.to_text()}" for line, one in zip(self.headings(), self, strict=True))
 
     __str__ = to_text
     __repr__ = to_text
 
     def _repr_html_(self) -> str:
         if not self:
-            return '<div class="ms-series">the model was not called</div>'
+            return f'<div class="ms-series">{_NONE}</div>'
         if len(self) == 1 and self.times == [1]:
             return str(self[0].to_html())
         parts = [
@@ -66,7 +66,5 @@ class Series(list[Any]):
         return f'<div class="ms-series">{"".join(parts)}</div>'
 
     def _repr_markdown_(self) -> str:
-        if not self:
-            return "the model was not called"
-        parts = [f"**{line}**\n\n{summary.to_markdown()}" for line, summary in zip(self.headings(), self, strict=True)]
-        return "\n\n".join(parts)
+        pairs = zip(self.headings(), self, strict=True)
+        return "\n\n".join(f"**{line}**\n\n{one.to_markdown()}" for line, one in pairs) or _NONE

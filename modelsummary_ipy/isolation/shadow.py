@@ -192,7 +192,7 @@ class ShadowTemplate:
         modules += [(index, new_of[id(spec)]) for index, spec in enumerate(self.tree.specs) if id(spec) in new_of]
         tensors.update((number_of[key], made) for key, made in cloner.tensors.items() if key in number_of)
         work = Shadow(module, modules, tensors, mode, self.device, convert, lazy_param_of=param_of if lazy else None)
-        _unwrap_all(module, [new for _, new in modules])
+        _unwrap_all([new for _, new in modules])
         set_mode(module, self.mode)
         return work
 
@@ -222,11 +222,10 @@ class ShadowTemplate:
         return self._fake_mode
 
 
-def build_real_shadow(model: nn.Module, tree: ModuleTree, *, device: torch.device | None, mode: Mode) -> Shadow:
+def build_real_shadow(model: nn.Module, *, device: torch.device | None, mode: Mode) -> Shadow:
     """Make a copy with real tensors, each storage copied once: what runs may write to anything it holds.
 
     Args:
-        tree: Its facts, as ``ShadowTemplate`` read them; the model must not have been edited since.
         device: Where the copy goes; ``None`` leaves each tensor where it is.
 
     Raises:
@@ -244,7 +243,7 @@ def build_real_shadow(model: nn.Module, tree: ModuleTree, *, device: torch.devic
     copy_module_states(cloner.modules, cloner)
     modules = [(fresh.module_index[id(old)], new) for old, new in cloner.modules if id(old) in fresh.module_index]
     tensors = {index: cloner.tensors[id(t)] for index, t in enumerate(fresh.tensors) if id(t) in cloner.tensors}
-    _unwrap_all(module, [new for _, new in modules])
+    _unwrap_all([new for _, new in modules])
     set_mode(module, mode)
     own = frozenset(storage_key(storage) for storage in storages.values())
     return Shadow(module, modules, tensors, None, device or _main_device(fresh), convert, own)
@@ -296,7 +295,7 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
     return copy.requires_grad_(tensor.requires_grad) if copy.is_floating_point() else copy
 
 
-def _unwrap_all(root: nn.Module, modules: list[nn.Module]) -> None:
+def _unwrap_all(modules: list[nn.Module]) -> None:
     """Let compiled and distributed wrappers call what they wrap, and exported graphs the modules they came from.
 
     A trace runs eagerly, in one process.

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import inspect
-import itertools
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from types import CodeType, FunctionType
+from collections.abc import Mapping, Sequence
+from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
@@ -19,16 +15,15 @@ from modelsummary_ipy.model.attribute_reads import find_reads
 from modelsummary_ipy.model.class_cache import once_a_class
 from modelsummary_ipy.model.exported_graph import find_exported_types
 from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, LayerSpec, find_kind
-from modelsummary_ipy.model.module_repr import ATOM_TYPES, ATOMS, is_short_tuple, read_extra_repr, read_settings
+from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_extra_repr, read_settings
 from modelsummary_ipy.model.packed_weights import read_packed
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
+from modelsummary_ipy.model.unregistered import find_trainable, find_unregistered
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.torch_compat.distributed import count_mesh, is_sharded, local_part
 from modelsummary_ipy.torch_compat.modules import COMPILED_STATE, storage_address
 
 _NO_SETTINGS = MACHINERY | COMPILED_STATE
-_MAX_SEARCH = 4
-_MAX_ITEMS = 10_000
 
 
 class ModuleTree:
@@ -70,7 +65,7 @@ def read_tree(model: nn.Module) -> ModuleTree:
     _visit(tree, found, model, "", "", None)
     seen: set[int] = set()
     for one in found[:]:
-        for name, child in _find_unregistered(one.others, seen):
+        for name, child in find_unregistered(one.others, seen):
             if id(child) not in tree.module_index:
                 base = one.paths[0]
                 _visit(tree, found, child, None, f"{base}.{name}" if base else name, tree.module_index[id(one.module)])
@@ -218,7 +213,7 @@ def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple
     before: dict[int, int] = {}
     for index, one in enumerate(found):
         for name, value in one.others:
-            for place, tensor in _find_trainable(value, name, 0):
+            for place, tensor in find_trainable(value, name):
                 if id(tensor) not in tree.param_index:
                     tree.param_index[id(tensor)] = len(tree.tensors)
                     tree.tensors.append(tensor)
@@ -228,18 +223,6 @@ def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple
                 if not tree.params[tree.param_index[id(tensor)]].names:
                     loose.setdefault(index, []).append((place, tensor))
     return loose
-
-
-def _find_trainable(value: Any, name: str, depth: int) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        if value.requires_grad and value.is_leaf:
-            yield name, value
-    elif depth < 2 and isinstance(value, Mapping):
-        for key, item in itertools.islice(list(value.items()), _MAX_ITEMS):
-            yield from _find_trainable(item, f"{name}[{key!r}]", depth + 1)
-    elif depth < 2 and isinstance(value, (list, tuple)):
-        for index, item in enumerate(value[:_MAX_ITEMS]):
-            yield from _find_trainable(item, f"{name}[{index}]", depth + 1)
 
 
 def _read_param(
@@ -373,53 +356,3 @@ def _name_type(module: nn.Module) -> str:
     if isinstance(module, torch.jit.ScriptModule):
         return str(getattr(module, "original_name", type(module).__name__))
     return type(module).__name__
-
-
-def _find_unregistered(others: list[tuple[str, Any]], seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
-    """Find modules kept in a module's plain lists, dicts, tuples and objects, with the text that reaches them.
-
-    Args:
-        others: Where to look: what the module has besides numbers and strings.
-        seen: ``id`` of every container looked into so far: a config that 200 layers share is read once.
-    """
-    for name, value in others:
-        yield from _search(value, name, 0, seen)
-
-
-def _search(value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(value, nn.Module):
-        yield name, value
-        return
-    if depth >= _MAX_SEARCH or isinstance(value, (*ATOMS, Tensor, type)) or id(value) in seen:
-        return
-    seen.add(id(value))
-    for suffix, item, steps in _contents(value):
-        if not isinstance(item, ATOMS):
-            yield from _search(item, name + suffix, depth + steps, seen)
-
-
-def _contents(value: Any) -> Iterator[tuple[str, Any, int]]:
-    """Yield what a container, a function or a plain object holds: how it is reached, itself, how deep that counts."""
-    if isinstance(value, Mapping):
-        for key, item in itertools.islice(list(value.items()), _MAX_ITEMS):
-            yield f"[{key!r}]", item, 1
-    elif isinstance(value, (list, tuple, deque)):
-        for index, item in enumerate(list(itertools.islice(value, _MAX_ITEMS))):
-            yield f"[{index}]", item, 1
-    elif isinstance(value, FunctionType):
-        for free, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            with contextlib.suppress(ValueError):  # a cell that is still empty
-                yield f".{free}", cell.cell_contents, 1
-    elif isinstance(value, functools.partial):
-        yield ".func", value.func, 1
-        yield ".args", value.args, 1
-    elif type(value).__module__ not in ("builtins", "logging", "threading", "weakref"):
-        for key, item in list(getattr(value, "__dict__", {}).items()):
-            if not key.startswith("__"):
-                yield f".{key}", item, 2
-        for kind in type(value).__mro__:
-            slots = kind.__dict__.get("__slots__", ())
-            for slot in (slots,) if isinstance(slots, str) else tuple(slots):
-                with contextlib.suppress(AttributeError):  # a slot that was never filled
-                    if not slot.startswith("__"):
-                        yield f".{slot}", object.__getattribute__(value, slot), 2

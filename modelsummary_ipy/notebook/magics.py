@@ -45,7 +45,6 @@ from modelsummary_ipy.records.view import View, make_view
 
 if TYPE_CHECKING:
     from modelsummary_ipy.notebook.autoshow import AutoShow
-    from modelsummary_ipy.records.trace import InputFact
     from modelsummary_ipy.summary import ModelSummary
 
 
@@ -231,13 +230,15 @@ class SummaryMagics(Magics):
         """Store, show what changed since the same expression was summarised last, and open the form if wanted."""
         from IPython.display import display
 
+        from modelsummary_ipy.display.comparison import are_comparable
+
         if options.out:
             self._ip.user_ns[options.out] = made
         if options.fix:
             offer_fix(self._ip, made.error)
         plan = made.plan(name=expression) if options.plan else None
         before, self._last[expression] = self._last.get(expression), made
-        if quiet or before is None or not _are_comparable(before, made):
+        if quiet or before is None or not are_comparable(before.story, made.story):
             before = None
         if self.first_table.has_page and not quiet and not options.interactive:
             self.first_table.expect(made, before)
@@ -349,27 +350,6 @@ class SummaryMagics(Magics):
 
 # IPython's decorators leave their own markup in it.
 SummaryMagics.summary.__doc__ = write_help(SummaryMagics.summary.parser)
-
-
-def _are_comparable(old: ModelSummary, new: ModelSummary) -> bool:
-    """Return whether two summaries are of one model, or of one that was edited in between, and a formula can judge.
-
-    A dim that has no name is a number in every formula: of another size there, no formula predicts anything.
-    """
-    before, after = old.story.trace, new.story.trace
-    if (before.engine, before.method, before.model_type) != (after.engine, after.method, after.model_type):
-        return False
-    if old.error is not None or new.error is not None or len(before.inputs) != len(after.inputs):
-        return False
-    pairs = list(zip(before.inputs, after.inputs, strict=True))
-    if all(one.spec.shape == other.spec.shape for one, other in pairs):
-        return True
-    return all(one.dims == other.dims and _move_by_name(one, other) for one, other in pairs)
-
-
-def _move_by_name(one: InputFact, other: InputFact) -> bool:
-    sizes = zip(one.dims, one.spec.shape, other.spec.shape, strict=True)
-    return all(name or before == after for name, before, after in sizes)
 
 
 def _format_error(wrong: InputError) -> str:

@@ -123,7 +123,7 @@ class FixTrials:
         if not found.names.batch or found.retrace is None:
             return Verdict(None, flags)
         grown = tuple(spec.shape for spec in found.retrace.trace.outputs)
-        return Verdict(not found.failed_at and _keeps_batch(trace.outputs, grown), flags, grown)
+        return Verdict(not found.failed_at and _keeps_batch(trace.outputs, grown), flags)
 
     def _apply(self, candidate: Candidate) -> TraceRequest | None:
         request: TraceRequest | None = self._request

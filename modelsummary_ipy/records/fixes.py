@@ -157,9 +157,7 @@ class Verdict:
         keeps_batch: Whether the model runs with one more in the batch, and each output has one more then; ``None`` if
             the input has no batch.
         flags: What the rules find.
-        grown: The shapes of the outputs with one more in the batch; empty if that was not traced.
     """
 
     keeps_batch: bool | None = None
     flags: tuple[Flag, ...] = ()
-    grown: tuple[tuple[int, ...], ...] = ()

@@ -16,7 +16,7 @@ from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.axis_origins import find_origins
 from modelsummary_ipy.shapes.coincidences import fails_between_tensors, find_coincidence
 from modelsummary_ipy.shapes.formulas import BatchFacts
-from modelsummary_ipy.shapes.sample_sizes import move_by_64, plan_joint_sizes
+from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_joint_sizes
 from modelsummary_ipy.shapes.sides import find_sides, find_uneven_sides
 
 _Dealt = list[tuple[int, Parts, Parts]]

@@ -121,7 +121,7 @@ def _wanted_names(
     if "mask" in fact.spec.name or "bias" in fact.spec.name:
         return _names_by_size(shape, sizes)
     if reader is not None:
-        by_reader = _names_by_reader(reader[0], rank, shape)
+        by_reader = _names_by_reader(reader[0], rank)
         if by_reader and reader[0].type_name not in _BY_RANK:
             # The layer may see the leaf's dims in another order: undo the permutation on the way.
             axes = reader[1]
@@ -130,12 +130,12 @@ def _wanted_names(
                 if axis >= 0 and position < len(by_reader):
                     names[axis] = by_reader[position]
             if any(names):
-                return _fill(names, rank, fact)
+                return _fill(names)
     return _names_by_rank(shape, fact.spec.dtype)
 
 
-def _fill(names: list[str], rank: int, fact: InputFact) -> tuple[str, ...]:
-    missing = [axis for axis in range(rank) if not names[axis]]
+def _fill(names: list[str]) -> tuple[str, ...]:
+    missing = [axis for axis, name in enumerate(names) if not name]
     if missing and "B" not in names:
         names[missing[0]] = "B"
     return tuple(names)
@@ -149,12 +149,9 @@ def _names_by_size(shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str, 
         ordered = sorted(matches, key=lambda name: (name != "B") if axis == 0 and len(shape) != 2 else (name == "B"))
         if len(shape) == 2 and axis == 0 and "B" in matches and (size != shape[1] or len(matches) < 2):
             ordered = ["B"]
-        names.append("" if size == 1 and ordered != ["B"] else ordered[0] if ordered else _fallback(axis, len(shape)))
+        usual = "B" if axis == 0 and len(shape) > 1 else "T"
+        names.append("" if size == 1 and ordered != ["B"] else ordered[0] if ordered else usual)
     return tuple(names)
-
-
-def _fallback(axis: int, rank: int) -> str:
-    return "B" if axis == 0 and rank > 1 else "T"
 
 
 def _names_by_rank(shape: tuple[int, ...], dtype: str) -> tuple[str, ...]:
@@ -169,7 +166,7 @@ def _names_by_rank(shape: tuple[int, ...], dtype: str) -> tuple[str, ...]:
     return known[rank] if rank < len(known) else ("B", *(f"D{axis}" for axis in range(1, rank)))
 
 
-def _names_by_reader(call: Call, rank: int, shape: tuple[int, ...]) -> tuple[str, ...]:
+def _names_by_reader(call: Call, rank: int) -> tuple[str, ...]:
     """Name the dims as the layer sees them; ``()`` if it fixes none."""
     seen = len(call.inputs[0].shape) if call.inputs else rank
     spatial = _count_spatial(call)
@@ -213,7 +210,7 @@ class _Readers:
             following: list[tuple[Link, tuple[int, ...]]] = []
             for link, axes in edge:
                 for call, position in self._readers(link):
-                    if position == 0 and _names_by_reader(call, rank, ()):
+                    if position == 0 and _names_by_reader(call, rank):
                         return call, self._order(call, axes)
                     moved = _move_axes(call, position, axes)
                     if moved is not None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -12,16 +10,12 @@ from modelsummary_ipy.records.retraced import Retraced, Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import read_demands
 from modelsummary_ipy.shapes.dim_names import InputNames
+from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_sizes
 from modelsummary_ipy.shapes.size_search import prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
-#: What is added to the batch in the further traces (the one at ``B + 1`` came before): to the next multiple of 16, so
-#: that batches near one another are traced at the same sizes, whose shapes are cached; or to the batch itself.
-_BATCH = (3, 6, 4, 10)
+#: What is added to the batch itself where it moves a little only.
 _LITTLE_BATCH = (2, 5, 3, 9)
-#: What is added to a sequence's length: rows that are no straight line of one another, nor of the batch's. The first
-#: makes an even length odd: what is padded to a multiple shows.
-_SEQUENCE = ((9, 17, 4, 6), (7, 3, 19, 12), (13, 6, 2, 21), (3, 11, 20, 8), (18, 5, 7, 10))
 #: What is added, in steps, to a size that moves in steps or a little only; neighbours take different rows.
 _LITTLE = ((1, 3, 2, 5), (2, 1, 5, 3), (3, 2, 1, 4))
 #: Steps that are tried besides the size's own divisors: what works may be 64·k + 1.
@@ -87,55 +81,6 @@ def choose_sample_sizes(
     return chooser.choose() if first.failure is None else chooser.choose_any(len(first.calls))
 
 
-def plan_joint_sizes(names: InputNames, base: Sizes) -> dict[str, int]:
-    """Return the sizes that are tried first where all dims move together, the batch too."""
-    moving = [name for name in base if name != names.batch and not names.is_feature(name)]
-    plans = _plan(names, base, moving)
-    return {names.batch: _plan_batch(base[names.batch])[0], **{name: plan[0] for name, plan in plans.items()}}
-
-
-def move_by_64(names: InputNames, joint: Sizes, own: Sizes, used: Collection[int]) -> dict[str, int]:
-    """Move heights and widths by multiples of 64 instead: a U-Net runs at few other sizes.
-
-    Args:
-        joint: Sizes at which all dims have moved.
-        used: Sizes of parameters.
-    """
-    moved = dict(joint)
-    for name in own:
-        if names.is_spatial(name):
-            taken = {*used, *moved.values()}
-            moved[name] = next(size for size in itertools.count(own[name] + 64, 64) if size not in taken)
-    return moved
-
-
-def _plan_batch(size: int) -> tuple[int, ...]:
-    return tuple((size // 16 + 1) * 16 + more for more in _BATCH)
-
-
-def _plan(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, tuple[int, ...]]:
-    """Plan other sizes for every dim: around multiples of 64 for feature maps, a little more for sequences."""
-    plans: dict[str, tuple[int, ...]] = {}
-    sequences = iter(_SEQUENCE)
-    spatial = 0
-    for name in moving:
-        size = base[name]
-        if names.is_spatial(name):
-            # One below and one above a multiple of 64: there every floor and every ceiling of a chain of strides
-            # shows, for any stride that is a power of two. Far apart, so that a long stride shows too.
-            near, far = (size // 64 + 1) * 64, (size * 3 // 128 + 1) * 64
-            plan = (
-                (far - 1, near + 1, size * 5 // 4 + 38, 2 * size + 27),
-                (near + 65, far + 127, size * 4 // 3 + 10, 2 * size + 45),
-            )[spatial % 2]
-            plans[name] = tuple(value + 192 * (spatial // 2) for value in plan)
-            spatial += 1
-        else:
-            more = next(sequences, (15, 4, 9, 22))
-            plans[name] = tuple(size + step + (size // 16) * (step % 5) for step in more)
-    return plans
-
-
 class _Chooser:
     def __init__(
         self, retracer: Retracer, names: InputNames, base: Sizes, first: Trace, works_at_one_more: bool, most: int
@@ -160,11 +105,11 @@ class _Chooser:
     def choose(self) -> SampleSizes:
         if self._works_at_one_more:
             size = self._base[self._batch]
-            self._plans[self._batch] = _plan_batch(size)
+            self._plans[self._batch] = plan_batch(size)
         elif self._batch in self._base:
             self._search([self._batch])
         others = [name for name in self._base if name != self._batch and not self._is_feature(name)]
-        wide = _plan(self._names, self._base, others)
+        wide = plan_sizes(self._names, self._base, others)
         together = {name: plan[0] for name, plan in wide.items()}
         works = self._works({**self._at(0), **together})
         is_planned = not works and self._follow_demands(others, wide)
@@ -184,7 +129,7 @@ class _Chooser:
     def choose_any(self, num_calls: int) -> SampleSizes:
         """Choose sizes whose traces come as far as the first one, wherever they end."""
         moving = [name for name in self._base if not self._is_feature(name)]
-        wide = _plan(self._names, self._base, [name for name in moving if name != self._batch])
+        wide = plan_sizes(self._names, self._base, [name for name in moving if name != self._batch])
         little = {
             name: tuple(self._base[name] + more for more in _LITTLE[turn % 3]) for turn, name in enumerate(moving)
         }

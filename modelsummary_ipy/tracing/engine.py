@@ -347,7 +347,7 @@ def _run_real(job: _Job, ranges: dict[int, int]) -> tuple[TraceResult, TraceRequ
     request, tree = job.request, job.request.shadow.tree
     goes_backward = without_grad = False
     for attempt in (1, 2, 3, 4):
-        work = build_real_shadow(job.model, tree, device=job.device, mode=request.shadow.mode)
+        work = build_real_shadow(job.model, device=job.device, mode=request.shadow.mode)
         prepared = prepare_inputs(request, work, ranges)
         with torch.no_grad() if without_grad else nullcontext():
             result = trace(

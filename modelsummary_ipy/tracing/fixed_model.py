@@ -233,7 +233,7 @@ def run_fixed(
 def _run_real(request: TraceRequest, model: nn.Module, guard: Any) -> TraceResult:
     shadow = request.shadow
     assert isinstance(shadow, FixedModel)
-    work = build_real_shadow(model, shadow.tree, device=None, mode=shadow.mode)
+    work = build_real_shadow(model, device=None, mode=shadow.mode)
     shadow.apply(work)
     prepared = prepare_inputs(request, work)
     return trace(work, prepared, shadow.tree, method=request.method, guard=guard, measure=False)

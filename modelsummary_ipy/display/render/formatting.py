@@ -97,6 +97,6 @@ def format_percent(part: int, whole: int) -> str:
     return "<0.1%" if share < 0.05 else "100%" if part == whole else f"{min(share, 99.9):.1f}%"
 
 
-def plural(number: int, one: str, many: str = "") -> str:
+def plural(number: int, one: str) -> str:
     """``1 row``, ``1,200 rows``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {one}{'' if number == 1 else 's'}"

@@ -23,6 +23,8 @@ from modelsummary_ipy.records.errors import MOST_IN_ROW, ForwardError, cut_text
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.view import View
 
+_MOST_KINDS = 4
+
 
 def find_title(story: Story) -> str:
     """``ResNet``; ``AutoencoderKL.encode`` where another method was called."""
@@ -98,12 +100,12 @@ def find_macs(story: Story, view: View) -> str:
     return f"{'≥ ' if unsure else ''}{format_short(view.count(total))} {view.work}"
 
 
-def find_kinds(story: Story, most: int = 4) -> tuple[tuple[str, int], ...]:
+def find_kinds(story: Story) -> tuple[tuple[str, int], ...]:
     """What does the MACs, by the type of the row; nothing where all but 0.5% are of one."""
     kinds, total = story.mult_adds_by_type, story.total_mult_adds or 0
     if len(kinds) < 2 or 1000 * max(kinds.values()) >= 995 * total:
         return ()
-    found = [(brief(name), count) for name, count in list(kinds.items())[:most]]
+    found = [(brief(name), count) for name, count in list(kinds.items())[:_MOST_KINDS]]
     rest = total - sum(count for _, count in found)
     return (*found, ("everything else", rest)) if rest else tuple(found)
 

@@ -14,6 +14,7 @@ _LEVELS = 4
 #: Narrower bars can't be seen; what is left out leaves its place empty.
 _NARROWEST = 0.4
 _MOST_BARS = 90
+_MOST_SHARES = 6
 #: A label is left out where it would be cut in a page of usual width.
 _PIXELS_PER_PERCENT = 9
 
@@ -148,7 +149,7 @@ def _follow(story: Story, row: Row, measure: Measure, value: float) -> tuple[Row
         label = f"{label}.{_last(row)}"
 
 
-def find_shares(story: Story, outline: Outline, what: str, most: int = 6) -> tuple[Share, ...]:
+def find_shares(story: Story, outline: Outline, what: str) -> tuple[Share, ...]:
     """The largest parts of the model, folded as the outline folds them, in order of size."""
     measure, show = measure_of(story, what), _formatter(story, what)
     whole = sum(measure(row) for row in story.rows if row.parent is None)
@@ -163,8 +164,8 @@ def find_shares(story: Story, outline: Outline, what: str, most: int = 6) -> tup
     sized = sorted((part for part in sized if part[0]), key=lambda part: -part[0])
     if not whole or not sized:
         return ()
-    rest = whole - sum(value for value, _ in sized[:most])
-    shown = sized[:most] + ([(rest, "everything else")] if 1000 * rest > whole else [])
+    rest = whole - sum(value for value, _ in sized[:_MOST_SHARES])
+    shown = sized[:_MOST_SHARES] + ([(rest, "everything else")] if 1000 * rest > whole else [])
     return tuple(
         Share(name, text := show(value), formatting.format_percent(value, whole), formatting.in_full(value, text))
         for value, name in shown

@@ -1,0 +1,66 @@
+"""Which other sizes are tried first: far from the user's own, and each dim in another way than its neighbours."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection
+
+from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.shapes.dim_names import InputNames
+
+#: What is added to the batch in the further traces (the one at ``B + 1`` came before): to the next multiple of 16, so
+#: that batches near one another are traced at the same sizes, whose shapes are cached.
+_BATCH = (3, 6, 4, 10)
+#: What is added to a sequence's length: rows that are no straight line of one another, nor of the batch's. The first
+#: makes an even length odd: what is padded to a multiple shows.
+_SEQUENCE = ((9, 17, 4, 6), (7, 3, 19, 12), (13, 6, 2, 21), (3, 11, 20, 8), (18, 5, 7, 10))
+
+
+def plan_joint_sizes(names: InputNames, base: Sizes) -> dict[str, int]:
+    """Return the sizes that are tried first where all dims move together, the batch too."""
+    moving = [name for name in base if name != names.batch and not names.is_feature(name)]
+    plans = plan_sizes(names, base, moving)
+    return {names.batch: plan_batch(base[names.batch])[0], **{name: plan[0] for name, plan in plans.items()}}
+
+
+def move_by_64(names: InputNames, joint: Sizes, own: Sizes, used: Collection[int]) -> dict[str, int]:
+    """Move heights and widths by multiples of 64 instead: a U-Net runs at few other sizes.
+
+    Args:
+        joint: Sizes at which all dims have moved.
+        used: Sizes of parameters.
+    """
+    moved = dict(joint)
+    for name in own:
+        if names.is_spatial(name):
+            taken = {*used, *moved.values()}
+            moved[name] = next(size for size in itertools.count(own[name] + 64, 64) if size not in taken)
+    return moved
+
+
+def plan_batch(size: int) -> tuple[int, ...]:
+    """Plan other sizes for the batch."""
+    return tuple((size // 16 + 1) * 16 + more for more in _BATCH)
+
+
+def plan_sizes(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, tuple[int, ...]]:
+    """Plan other sizes for every dim: around multiples of 64 for feature maps, a little more for sequences."""
+    plans: dict[str, tuple[int, ...]] = {}
+    sequences = iter(_SEQUENCE)
+    spatial = 0
+    for name in moving:
+        size = base[name]
+        if names.is_spatial(name):
+            # One below and one above a multiple of 64: there every floor and every ceiling of a chain of strides
+            # shows, for any stride that is a power of two. Far apart, so that a long stride shows too.
+            near, far = (size // 64 + 1) * 64, (size * 3 // 128 + 1) * 64
+            plan = (
+                (far - 1, near + 1, size * 5 // 4 + 38, 2 * size + 27),
+                (near + 65, far + 127, size * 4 // 3 + 10, 2 * size + 45),
+            )[spatial % 2]
+            plans[name] = tuple(value + 192 * (spatial // 2) for value in plan)
+            spatial += 1
+        else:
+            more = next(sequences, (15, 4, 9, 22))
+            plans[name] = tuple(size + step + (size // 16) * (step % 5) for step in more)
+    return plans

@@ -18,17 +18,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.isolation.forks import restoring
-from modelsummary_ipy.isolation.namespaces import (
-    INSTALLED,
-    LRU_CACHE,
-    collect_cells,
-    find_namespaces,
-    is_users_module,
-    unwrap,
-)
+from modelsummary_ipy.isolation.namespaces import LRU_CACHE, collect_cells, find_namespaces, is_users_module, unwrap
 from modelsummary_ipy.isolation.threads import AloneWatch
 from modelsummary_ipy.isolation.user_containers import ATOMS, SIMPLE, clean, copy_items, holds_traced, put_back
 from modelsummary_ipy.model.tensor_meta import TAG
+from modelsummary_ipy.records.packages import INSTALLED
 from modelsummary_ipy.torch_compat.modules import set_version, version_of
 
 #: Most containers that are looked into, and most entries of one: a data set in a notebook's globals is not a cache.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import sys
-import sysconfig
 import types
 from collections import OrderedDict, defaultdict, deque
 from typing import Any, NamedTuple
+
+from modelsummary_ipy.records.packages import INSTALLED
 
 #: Packages whose globals no user's forward writes to, besides Python's own.
 _FOREIGN = frozenset(sys.stdlib_module_names) | {
@@ -17,7 +17,6 @@ _FOREIGN = frozenset(sys.stdlib_module_names) | {
     "torch", "traitlets",
 }  # fmt: skip
 LRU_CACHE = type(functools.lru_cache(len))
-INSTALLED = tuple(sysconfig.get_paths()[key] + os.sep for key in ("purelib", "platlib", "stdlib"))
 #: Most modules that are looked into.
 _MOST_MODULES = 250
 

@@ -10,8 +10,10 @@ from types import FrameType
 
 import torch
 
+from modelsummary_ipy.records.packages import INSTALLED
+
 _LIBRARIES = (
-    *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib", "purelib", "platlib")),
+    *INSTALLED,
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
     "<frozen",
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from modelsummary_ipy.costs.mac_formulas import count_aten_op
 from modelsummary_ipy.costs.workspaces import count_lstm_workspace
 from modelsummary_ipy.records.summary import Cost, Row, add_known
-from modelsummary_ipy.records.trace import Call, Trace
+from modelsummary_ipy.records.trace import Call, TensorSpec, Trace
 from modelsummary_ipy.records.training import Training
 
 #: Operations that keep for backward what only the real backend knows the size of.
@@ -123,7 +123,8 @@ def _estimate_workspaces(call: Call) -> int:
     for aten_op in call.aten_ops:
         if aten_op.op.startswith(_ONEDNN_RNN) and call.grad and aten_op.inputs[0] is not None:
             steps, batch, features = aten_op.inputs[0]
-            total += count_lstm_workspace(steps, batch, features, aten_op.outputs[0][-1])
+            itemsize = TensorSpec("", (), aten_op.dtype, "").nbytes
+            total += count_lstm_workspace(steps, batch, features, aten_op.outputs[0][-1], itemsize)
     return total
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.fake.backward_layouts import find_format
 from modelsummary_ipy.fake.evident_layouts import Layout, write_down
+from modelsummary_ipy.fake.kernel_layouts import find_made
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
 from modelsummary_ipy.fake.optimizer_ops import run_in_step
 from modelsummary_ipy.fake.shape_cache import MISSED, ShapeCache
@@ -195,15 +195,17 @@ class FastFakeMode(FakeMode):
         return build_fake(self, meta, value.fake_device)
 
     def _lay_out(self, func: Any, args: Sequence[Any], output: Any) -> Any:
-        """Lay the first result out as torch's kernels do, where its fakes do not."""
-        first, *rest = output if isinstance(output, tuple) else (output,)
-        found = find_format(func, args, first)
-        if found is None:
+        """Make the results as torch's kernels do, where its fakes do not."""
+        results = output if isinstance(output, tuple) else (output,)
+        found = find_made(func, args, results)
+        if not found:
             return output
-        with disable_dispatch():
-            meta = torch.empty(first.shape, dtype=first.dtype, device="meta", memory_format=found)
-        made = build_fake(self, meta, first.fake_device)
-        return (made, *rest) if isinstance(output, tuple) else made
+        made = list(results)
+        for at, (dtype, memory_format) in found.items():
+            with disable_dispatch():
+                meta = torch.empty(results[at].shape, dtype=dtype, device="meta", memory_format=memory_format)
+            made[at] = build_fake(self, meta, results[at].fake_device)
+        return tuple(made) if isinstance(output, tuple) else made[0]
 
     def _dispatch_whole(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         self._inside = True

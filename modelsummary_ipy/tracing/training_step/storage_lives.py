@@ -210,7 +210,8 @@ class StepLog:
             life = self._follow(item)
             if func is _LSTM_LAYER and item is output[-1] and life is not None and torch.is_grad_enabled():
                 steps, batch, features = args[0].shape
-                life.nbytes = count_lstm_workspace(steps, batch, features, output[0].shape[-1])  # fakes leave it empty
+                hidden, itemsize = output[0].shape[-1], args[1].element_size()
+                life.nbytes = count_lstm_workspace(steps, batch, features, hidden, itemsize)  # fakes leave it empty
 
     def _record_product(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         """Write down what multiplies and adds in the backward.

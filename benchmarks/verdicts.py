@@ -1,8 +1,9 @@
 """``python -m benchmarks verdicts [calls] [seed]``: torch's layers at random settings and inputs, for real and ours.
 
-Each call of a layer passes or raises; a summary of it must say the same. Settings and inputs are drawn without regard
-to what a layer takes: ranks 0 to 6, dtypes, empty dims, views that overlap themselves. ``KNOWN`` are the disagreements
-that stay, each with its reason; all others are printed with an example.
+Each call of a layer passes or raises; a summary of it must say the same, and where it passes the same shapes and dtypes
+of outputs. Settings and inputs are drawn without regard to what a layer takes: ranks 0 to 6, dtypes, empty dims, views
+that overlap themselves. ``KNOWN`` are the disagreements that stay, each with its reason; all others are printed with an
+example.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.tracing.engine import run_engine
 from tests.reference import quietly
 
@@ -34,6 +37,8 @@ KNOWN: dict[tuple[str, str], str] = {
     ("NLLLoss", "out of bounds"): "depends on values, which fakes do not have",
     ("CrossEntropyLoss", "out of bounds"): "depends on values, which fakes do not have",
     ("MaxPool1d", "max_pool1d_impl"): "under any mode of torch's another kernel runs, which takes integers",
+    ("HuberLoss", "in a trace"): "given two dtypes, torch's kernel returns the input's and its fake the wider one",
+    ("SoftMarginLoss", "in a trace"): "given two dtypes, torch's kernel returns the input's and its fake the wider one",
 }
 
 _CHANNELS = 4
@@ -59,12 +64,15 @@ _CHOICES: dict[str, Sequence[Any]] = {
     "norm_first": (True, False), "reduction": ("none", "mean", "sum"), "margin": (1.0,), "log_input": (True, False),
     "threshold": (0.1,), "value": (1.0,), "min_val": (-1.0,), "max_val": (1.0,), "approximate": ("none", "tanh"),
     "keepdim": (True, False), "zero_infinity": (True, False), "full": (True, False), "swap": (True, False),
+    "num_encoder_layers": (1,), "num_decoder_layers": (1, 2), "cutoffs": ((2,), (2, 4)), "div_value": (2.0,),
 }  # fmt: skip
+#: Settings that are layers themselves.
+_PARTS: dict[str, Callable[[], nn.Module]] = {
+    "encoder_layer": lambda: nn.TransformerEncoderLayer(4, 2, 5),
+    "decoder_layer": lambda: nn.TransformerDecoderLayer(4, 2, 5),
+}
 #: Layers that take no tensors, or are containers.
-_LEFT_OUT = re.compile(
-    "Module|Container|Sequential|(Module|Parameter)(List|Dict)|AdaptiveLogSoftmaxWithLoss|SyncBatchNorm|DataParallel"
-    "|CrossMapLRN2d|TripletMarginWithDistanceLoss|Transformer"
-)
+_LEFT_OUT = re.compile("Module|Container|Sequential|(Module|Parameter)(List|Dict)|DataParallel")
 _LAYERS = tuple(
     (name, kind)
     for name, kind in sorted(vars(nn).items())
@@ -81,17 +89,35 @@ _RANK = re.compile(r"([123])d$")
 
 
 class Verdict(NamedTuple):
-    """What became of one call: the layer, its input, and what each side raised (``""`` if it passed)."""
+    """What became of one call.
+
+    Attributes:
+        layer: As it is made.
+        inputs: Dtypes and shapes of its input.
+        real: What a real call raised, ``""`` if it passed.
+        ours: What a trace says that it raises.
+        real_outputs: Dtypes and shapes of the tensors that a real call gave.
+        our_outputs: The same of a trace.
+    """
 
     layer: str
     inputs: str
     real: str
     ours: str
+    real_outputs: str
+    our_outputs: str
 
     @property
-    def agrees(self) -> bool:
-        """Whether both passed or both raised."""
-        return bool(self.real) == bool(self.ours)
+    def kind(self) -> str:
+        """How both sides disagree, ``""`` if they agree."""
+        if bool(self.real) != bool(self.ours):
+            return "false pass" if self.real else "false failure"
+        return "" if self.real_outputs == self.our_outputs else "other outputs"
+
+    @property
+    def difference(self) -> str:
+        """What one side says and the other does not."""
+        return self.real or self.ours or f"{self.real_outputs} in a real call, {self.our_outputs} in a trace"
 
 
 def _draw_layer(rng: random.Random) -> tuple[str, nn.Module] | None:
@@ -99,7 +125,9 @@ def _draw_layer(rng: random.Random) -> tuple[str, nn.Module] | None:
     settings = {}
     for parameter in inspect.signature(kind).parameters.values():
         needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        if parameter.name in _CHOICES and (needed or rng.random() < 0.4):
+        if parameter.name in _PARTS:
+            settings[parameter.name] = _PARTS[parameter.name]()
+        elif parameter.name in _CHOICES and (needed or rng.random() < 0.4):
             settings[parameter.name] = rng.choice(_CHOICES[parameter.name])
         elif needed:
             return None
@@ -109,7 +137,7 @@ def _draw_layer(rng: random.Random) -> tuple[str, nn.Module] | None:
         return None
     if rng.random() < 0.1:
         layer = layer.to(rng.choice((torch.float64, torch.bfloat16)))
-    written = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    written = ", ".join(f"{key}={value!r}" for key, value in settings.items() if key not in _PARTS)
     return f"{name}({written})", layer.train(rng.random() < 0.5)
 
 
@@ -152,13 +180,17 @@ def _draw_inputs(rng: random.Random, name: str, layer: nn.Module) -> tuple[Tenso
     return (first, *rest)
 
 
-def _run(layer: nn.Module, inputs: tuple[Tensor, ...]) -> str:
-    """Run a layer for real, and return what it raises."""
+def _run(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[str, str]:
+    """Run a layer for real, and return what it raises and what comes out."""
     try:
-        layer(*copy.deepcopy(inputs))
+        made = layer(*copy.deepcopy(inputs))
     except Exception as error:  # noqa: BLE001  # is what we compare
-        return f"{type(error).__name__}: {error}"
-    return ""
+        return f"{type(error).__name__}: {error}", ""
+    return "", _describe(leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor))
+
+
+def _describe(leaves: Iterable[Tensor | TensorSpec]) -> str:
+    return ", ".join(f"{str(leaf.dtype).removeprefix('torch.')}{list(leaf.shape)}" for leaf in leaves)
 
 
 def judge(seed: int) -> Verdict | None:
@@ -170,12 +202,13 @@ def judge(seed: int) -> Verdict | None:
         return None
     name, layer = drawn
     inputs = _draw_inputs(rng, name, layer)
-    written = ", ".join(f"{str(t.dtype)[6:]}{list(t.shape)}{_describe_strides(t)}" for t in inputs)
+    written = ", ".join(f"{_describe([tensor])}{_describe_strides(tensor)}" for tensor in inputs)
     with quietly():
-        error = run_engine(layer, ModelInputs(inputs, {})).error
-        real = _run(layer, inputs)
-    ours = "" if error is None else f"{type(error).__name__}: {error}"
-    return Verdict(name, written, real[:300], ours[:300])
+        traced = run_engine(layer, ModelInputs(inputs, {}))
+        real, real_outputs = _run(layer, inputs)
+    ours = "" if traced.error is None else f"{type(traced.error).__name__}: {traced.error}"
+    our_outputs = "" if ours else _describe(traced.trace.calls[0].outputs)
+    return Verdict(name, written, real[:300], ours[:300], real_outputs, our_outputs)
 
 
 def _describe_strides(tensor: Tensor) -> str:
@@ -185,7 +218,7 @@ def _describe_strides(tensor: Tensor) -> str:
 def reason_of(verdict: Verdict) -> str:
     """Return why a disagreement stays, ``""`` if it should not."""
     for (kind, part), reason in KNOWN.items():
-        if verdict.layer.startswith(kind) and part in (verdict.real or verdict.ours):
+        if verdict.layer.startswith(kind) and part in verdict.difference:
             return reason
     return ""
 
@@ -223,19 +256,18 @@ def main(words: Sequence[str]) -> None:
         for verdict in _judge_apart(range(start, start + 500)):
             made += 1
             passed += not verdict.real
-            if verdict.agrees:
+            if not verdict.kind:
                 continue
             reason = reason_of(verdict)
             if reason:
                 known += 1
                 reasons[reason] += 1
                 continue
-            kind = "false pass" if verdict.real else "false failure"
-            message = re.sub(r"\d+", "#", verdict.real or verdict.ours)[:90]
-            group = other.setdefault((kind, verdict.layer.partition("(")[0], message), [])
+            message = re.sub(r"\d+", "#", verdict.difference)[:90]
+            group = other.setdefault((verdict.kind, verdict.layer.partition("(")[0], message), [])
             group.append(verdict)
             if len(group) == 1:
-                print(f"{kind}: {verdict.layer} with {verdict.inputs}: {verdict.real or verdict.ours}", flush=True)
+                print(f"{verdict.kind}: {verdict.layer} with {verdict.inputs}: {verdict.difference}", flush=True)
         start += 500
     print(f"\n{made:,} calls, {passed:,} pass for real; {sum(map(len, other.values()))} disagreements, {known} known")
     for (kind, layer, message), group in sorted(other.items(), key=lambda item: -len(item[1])):

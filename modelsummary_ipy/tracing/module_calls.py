@@ -6,10 +6,9 @@ by. The attribute is private in torch; ``torch_compat`` does without it where it
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import CoroutineType, GeneratorType, MethodType, TracebackType
+from types import MethodType, TracebackType
 from typing import Any
 
 from torch import nn
@@ -107,21 +106,3 @@ def _install() -> None:
     if not _is_installed:
         set_module_call(_ObservedCall())
         _is_installed = True
-
-
-#: Most items that a forward that is a generator is run for.
-_MOST_ITEMS = 1000
-
-
-def run_to_end(output: Any) -> Any:
-    """Run a forward that is a generator to its end, and one that is a coroutine as far as it goes without waiting."""
-    if isinstance(output, GeneratorType):
-        return list(itertools.islice(output, _MOST_ITEMS))
-    if isinstance(output, CoroutineType):
-        try:
-            output.send(None)
-        except StopIteration as end:
-            return end.value
-        output.close()
-        raise RuntimeError("the forward waits for something outside it, which a summary does not provide")
-    return output

@@ -34,13 +34,16 @@ _SAME = _words(
 _FLOATING = _words(
     """softmax log_softmax softmin std var std_mean var_mean gelu silu hardswish mish softplus hardsigmoid celu
     log_sigmoid glu gumbel_softmax max_pool1d max_pool2d avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
-    fractional_max_pool2d interpolate upsample unfold fold multinomial bernoulli bernoulli_ rand_like randn_like stft
+    fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices
+    interpolate upsample unfold fold multinomial bernoulli bernoulli_ rand_like randn_like stft
     binary_cross_entropy_with_logits cross_entropy nll_loss lerp normal_ uniform_ cdist"""
 )
-#: Their ``output_padding`` has a limit.
+#: Their second tensor holds classes, of two dtypes alone, or one probability for each.
+_CLASSES = _words("nll_loss cross_entropy")
+#: Their ``output_padding`` has a limit, and what they give may not be empty.
 _TRANSPOSED = functions_of("transposed convolution")
 _TRANSPOSED_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
-_PADDING_DEFAULTS = (("output_padding", 0), ("stride", 1), ("dilation", 1))
+_TRANSPOSED_DEFAULTS = (("output_padding", 0), ("stride", 1), ("dilation", 1), ("padding", 0))
 #: They refuse booleans.
 _NOT_BOOL = _words("sub sub_ neg relu relu_ abs topk argmax argmin median cumsum cumprod pow addcmul addcdiv")
 #: They write a result into a tensor whose dtype may be too narrow for it.
@@ -127,7 +130,7 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
         Exception: Whatever the real operation raises on zeros of the same sizes and dtypes.
     """
     if name in _TRANSPOSED:
-        _check_output_padding(args, kwargs)
+        _check_transposed(func, args, kwargs)
     if name not in _WATCHED or (name in _PLAIN and _is_all_one(args, kwargs)):
         return
     tensors = _tensors_in(args, kwargs)
@@ -146,17 +149,25 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
         raise error
 
 
-def _check_output_padding(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Raise what a transposed convolution raises for real about ``output_padding``: fakes take any."""
+def _check_transposed(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise what a transposed convolution raises for real about its sizes: fakes take any padding."""
     given = {**dict(zip(_TRANSPOSED_ARGUMENTS, args, strict=False)), **kwargs}
-    dims = max(given["weight"].dim() - 2, 1)
-    sizes = [_spread(given.get(key, default), dims) for key, default in _PADDING_DEFAULTS]
-    for padding, stride, dilation in zip(*sizes, strict=False):
-        if padding >= max(stride, dilation):
+    kernel = given["weight"].shape[2:]
+    dims = len(kernel)
+    spread = [_spread(given.get(key, default), max(dims, 1)) for key, default in _TRANSPOSED_DEFAULTS]
+    sizes = given["input"].shape[-dims:] if dims else ()
+    for extra, stride, dilation, _ in zip(*spread, strict=False):
+        if extra >= max(stride, dilation):
             raise RuntimeError(
-                f"output padding must be smaller than either stride or dilation, but got output_padding: {padding}, "
+                f"output padding must be smaller than either stride or dilation, but got output_padding: {extra}, "
                 f"stride: {stride}, dilation: {dilation}"
             )
+    for size, width, extra, stride, dilation, padding in zip(sizes, kernel, *spread, strict=False):
+        if (size - 1) * stride - 2 * padding + dilation * (width - 1) + extra < 0:
+            with torch.no_grad():
+                error = replay(func, args, kwargs)
+            if error is not None and not isinstance(error, UnknownError):
+                raise error
 
 
 def _spread(value: Any, dims: int) -> tuple[int, ...]:
@@ -211,6 +222,8 @@ def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool
         return True
     if name in _INDEXED and tensors[-1].dtype not in (torch.int64, torch.int32):
         return True
+    if name in _CLASSES and len(tensors) > 1 and tensors[1].dtype not in (torch.int64, torch.uint8):
+        return not tensors[1].dtype.is_floating_point
     if name in _TABLES and first not in (torch.int64, torch.int32):
         return True
     if name not in _INPLACE:

@@ -39,9 +39,11 @@ from modelsummary_ipy.tracing.function_ops import (
 )  # fmt: skip
 from modelsummary_ipy.tracing.gradients import find_trained_params
 from modelsummary_ipy.tracing.layer_cache import KnownLayer, LayerCache
-from modelsummary_ipy.tracing.module_calls import observe_calls, run_to_end
+from modelsummary_ipy.tracing.lazy_forwards import run_to_end
+from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.op_log import OpLog
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_observer
+from modelsummary_ipy.tracing.script_ops import find_hidden_ops
 from modelsummary_ipy.tracing.source_lines import find_lines
 from modelsummary_ipy.tracing.tensor_leaves import Leaf, find_argument_leaves, find_leaves, find_op_tensors
 from modelsummary_ipy.tracing.tensor_links import TensorLinks, find_link
@@ -351,6 +353,7 @@ class _Tracer:
         call.set_inputs(leaves, self._work.param_of)
         if self._observer is not None and self._observer(call.index + 1, path):
             raise TraceCancelled
+        call.aten_ops += find_hidden_ops(module)
         self._stack.append(call)
         return call, _is_torch_leaf(module, bool(fact.children))
 

@@ -24,12 +24,15 @@ def test_layers_at_random_settings_pass_where_they_pass_for_real(start: int) -> 
     verdicts = [verdict for seed in range(start, start + 100) if (verdict := judge(seed)) is not None]
     assert len(verdicts) > 50
     assert {bool(verdict.real) for verdict in verdicts} == {True, False}
-    assert [verdict for verdict in verdicts if not verdict.agrees and not reason_of(verdict)] == []
+    assert [verdict for verdict in verdicts if verdict.kind and not reason_of(verdict)] == []
 
 
 COMPLEX = torch.complex64
 REFUSED: list[tuple[nn.Module, Tensor]] = [
     (nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=2), torch.randn(1, 4, 5, 5)),
+    (nn.ConvTranspose2d(4, 4, 2, padding=2, dilation=3), torch.randn(1, 4, 1, 4)),
+    (nn.ConvTranspose3d(4, 4, 1, padding=1), torch.randn(4, 2, 3, 4)),
+    (nn.FractionalMaxPool3d(1, output_size=1), torch.ones(2, 3, 4, 4, 4, dtype=torch.int32)),
     (nn.ReLU(), torch.randn(2, 3, dtype=COMPLEX)),
     (nn.ReLU(inplace=True), torch.randn(1, 3).expand(4, 3)),
     (nn.Dropout(inplace=True), torch.randn(3).expand(4, 3)),
@@ -43,6 +46,7 @@ REFUSED: list[tuple[nn.Module, Tensor]] = [
     (nn.UpsamplingBilinear2d(scale_factor=0.5), torch.randn(1, 3, 1, 5)),
 ]
 TAKEN: list[tuple[nn.Module, Tensor]] = [
+    (nn.ConvTranspose2d(4, 4, 2, padding=1, dilation=3), torch.randn(1, 4, 1, 4)),
     (nn.ReLU(), torch.randn(1, 3).expand(4, 3)),
     (nn.Dropout(), torch.randn(3).expand(4, 3)),
     (nn.AdaptiveAvgPool3d(2), torch.randn(0, 4, 4, 4, 4)),
@@ -106,6 +110,20 @@ def test_losses_refuse_the_dtypes_that_they_refuse_for_real(loss: nn.Module) -> 
                     refused = ""
                 error = run_engine(loss, ModelInputs((x, target), {})).error
             assert ("" if error is None else type(error).__name__) == refused, (dtype, target.shape, error)
+
+
+def test_classes_of_a_picture_are_of_the_dtypes_that_a_real_loss_takes() -> None:
+    x = torch.randn(2, 4, 5, 6)
+    for dtype in (torch.int64, torch.uint8, torch.int32, torch.int16, torch.bool):
+        target = torch.zeros(2, 5, 6, dtype=dtype)
+        for loss in (nn.NLLLoss(), nn.CrossEntropyLoss()):
+            try:
+                loss(x, target)
+            except RuntimeError as error:
+                refused = str(error)
+            else:
+                refused = ""
+            assert str(run_engine(loss, ModelInputs((x, target), {})).error or "") == refused
 
 
 MOVES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import einops
 import pytest
 import torch
+from beartype import beartype
 from IPython.core.interactiveshell import InteractiveShell
+from jaxtyping import Float, jaxtyped
 from torch import Tensor, nn
 from traitlets.config import Config
 
@@ -24,7 +27,6 @@ from modelsummary_ipy.diagnosis.failures.explain import CODES
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.records.errors import CheckError, ForwardError
 from modelsummary_ipy.summary import ModelSummary
-from modelsummary_ipy.tracing import source_lines
 from tests import failing_models
 from tests.diagnosis.test_twins import find_error
 from tests.diagnosis.twins import TWINS
@@ -467,36 +469,43 @@ def test_a_device_that_is_not_here_is_named() -> None:
     assert error.fix == "return self.fc(x.to(next(self.parameters()).device))"
 
 
-def test_a_message_of_a_library_is_whole_and_at_the_users_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = tmp_path / "einops"
-    folder.mkdir()
-    (folder / "__init__.py").write_text(
-        "class EinopsError(RuntimeError): pass\n"
-        "def rearrange(x, pattern, p):\n"
-        "    if x.shape[-1] % p:\n"
-        "        raise EinopsError(f'Error while processing \"{pattern}\".\\n Input {tuple(x.shape)}.\\n'\n"
-        '                          f"Shape mismatch, can\'t divide axis of length {x.shape[-1]} in chunks of {p}")\n'
-        "    return x\n",
-        encoding="utf-8",
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(source_lines, "PACKAGES", (f"{tmp_path}/",))
-    import einops
+def test_an_annotation_of_jaxtyping_is_explained_at_the_users_line() -> None:
+    def plain(self, x, y):
+        return x + y
 
+    plain.__annotations__ = dict.fromkeys("xy", Float[Tensor, "b 4"])
+
+    class Annotated(nn.Module):
+        add = jaxtyped(plain, typechecker=beartype)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.add(x, y.relu())
+
+    error = ModelSummary(Annotated(), [(3, 4), (5, 4)]).error
+    assert error is not None
+    assert "  line      return self.add(x, y.relu())" in error.message
+    assert error.reason.startswith("'y' is [5, 4], and is annotated Float[Tensor, 'b 4'] with b = 3 of the arguments")
+    assert "Parameter annotations: " in error.message  # the message of jaxtyping, whole
+    assert error.sizes == ("(3, 4) (3, 4)",)
+
+
+def test_a_pattern_of_einops_is_explained_at_the_users_line() -> None:
     class Patches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return einops.rearrange(x, "b c (h p) (w q) -> b (h w) c", p=16)
+            return einops.rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=16, q=16)
 
     error = ModelSummary(Patches(), (1, 3, 225, 225)).error
     assert error is not None
     assert error.source is not None
     assert error.source.startswith("test_failures.py:")
     assert "  line      return einops.rearrange(" in error.message
-    assert error.reason.endswith(
-        "can't divide axis of length 225 in chunks of 16; needs H and W divisible by 16, you gave 225"
+    assert error.reason == (
+        "(h p) with p = 16 needs a multiple of 16, dim 2 of [1, 3, 225, 225] is 225; "
+        "needs H and W divisible by 16, you gave 225"
     )
-    assert "Error while processing" in error.reason
+    assert "can't divide axis of length 225 in chunks of 16" in error.message
     assert error.sizes[0] == "(1, 3, 224, 224)"
+    assert error.fixes == ()  # the image is to have another size
 
 
 def test_a_forward_that_needs_values_did_not_fail() -> None:

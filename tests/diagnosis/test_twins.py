@@ -19,11 +19,12 @@ from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.summary import ModelSummary
 from tests.diagnosis.twins import TWINS as FIRST
 from tests.diagnosis.twins_asked import ASKED
+from tests.diagnosis.twins_einops import EINOPS
 from tests.diagnosis.twins_forum import FORUM
 from tests.diagnosis.twins_named import NAMED
 from tests.fix_is_true import CHECKED, apply_patch
 
-TWINS = [*FIRST, *ASKED, *FORUM, *NAMED]
+TWINS = [*FIRST, *ASKED, *FORUM, *NAMED, *EINOPS]
 
 
 @functools.cache

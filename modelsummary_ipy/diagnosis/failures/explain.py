@@ -26,6 +26,7 @@ from modelsummary_ipy.diagnosis.failures.losses import explain_loss
 from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
 from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_batch, reads_channels_as_batch
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
+from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_reshape, explain_split
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
@@ -41,7 +42,12 @@ __all__ = ["CODES", "FindFixes", "diagnose", "explain"]
 Family = Callable[[FailureContext], "Diagnosis | None"]
 
 #: What Python, a loss or an index refuses, whatever the sizes are.
-_FIRST: Mapping[str, Family] = {"arguments": explain_arguments, "loss": explain_loss, "index": explain_index}
+_FIRST: Mapping[str, Family] = {
+    "pattern": explain_pattern,
+    "arguments": explain_arguments,
+    "loss": explain_loss,
+    "index": explain_index,
+}
 #: Explanations from shapes.
 _SIZES: Mapping[str, Family] = {
     "einsum": explain_einsum,
@@ -245,6 +251,8 @@ def _write_message(
     for index, size in enumerate(sizes):
         add("sizes" if index == 0 else "", size)
     words = _first_line(ctx.failure.message) if not ctx.failure.limit else ""
+    if diagnosis.code == "pattern":  # the reason holds a part of it
+        words = "; ".join(line.rstrip(".;") for line in _list_lines(ctx.failure.message))
     add("torch" if _is_torchs(ctx) else "raised", f"{ctx.failure.error_type}: {words}" if words else "")
     return "\n".join(lines)
 

@@ -6,13 +6,12 @@ Text is read by ``linecache``, which knows files, installed packages and the cel
 from __future__ import annotations
 
 import ast
-import inspect
 import linecache
-import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from modelsummary_ipy.diagnosis.failures.statements import list_functions, parse_file
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.trace import Call, Formula, Source, TensorSpec
 
@@ -23,6 +22,7 @@ Leaf = tuple[TensorSpec, "Formula | None"]
 #: What one execution of a line made.
 Made = tuple[Leaf, ...]
 
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
 _MOST_REPEATS = 4
 
 
@@ -149,24 +149,23 @@ class _Annotator:
         return self._places[key]
 
     def _read_block(self, source: Source) -> _Block | None:
-        texts = linecache.getlines(source.filename) if source.filename else []
-        first = _find_def(texts, source.line, source.function)
-        if first is None:
+        tree = parse_file(source.filename) if source.filename else None
+        found = None
+        for node, owner in list_functions(tree) if tree is not None else ():
+            is_named = source.function in ("", node.name) or source.function.startswith("<")  # a lambda in it
+            if is_named and node.lineno <= source.line <= (node.end_lineno or 0):
+                found = node, owner  # an inner one comes later
+        if found is None:
             return None
-        known = self._blocks.get((source.filename, first))
-        if known is not None:
-            return known
-        block = inspect.getblock(texts[first - 1 :])
-        if source.line >= first + len(block):
-            return None
-        lines = textwrap.dedent("".join(block)).splitlines()
-        name = _DEF.match(texts[first - 1]).group(2)  # type: ignore[union-attr]  # it was found by this pattern
-        owner = _find_class(texts, first)
-        title = f"{owner}.{name}" if owner else name
-        returns, loops = _read_structure(lines, first)
-        made = _Block(title, name, source.file, first, lines, returns, loops)
-        self._blocks[source.filename, first] = made
-        return made
+        function, owner = found
+        key = source.filename, function.lineno
+        if key not in self._blocks:
+            texts = linecache.getlines(source.filename)[function.lineno - 1 :]
+            lines = textwrap.dedent("".join(texts[: _find_end(function, texts)])).splitlines()
+            title = f"{owner}.{function.name}" if owner else function.name
+            returns, loops = _read_structure(function)
+            self._blocks[key] = _Block(title, function.name, source.file, function.lineno, lines, returns, loops)
+        return self._blocks[key]
 
     # -- flags --------------------------------------------------------------------------------------------------------
 
@@ -251,61 +250,27 @@ def _is_wanted(listing: Listing, only: str | None) -> bool:
     return only in listing.type_names or any(only in variant.paths for variant in listing.variants)
 
 
-_DEF = re.compile(r"(\s*)(?:async\s+)?def\s+(\w+)")
-_CLASS = re.compile(r"(\s*)class\s+(\w+)")
+def _find_end(function: _Function, texts: Sequence[str]) -> int:
+    """Return how many lines a function has: the comments at its end, which are indented as its body is, are its own."""
+    count = (function.end_lineno or function.lineno) - function.lineno + 1
+    body = function.body[0]
+    for number, text in enumerate(texts[count:] if body.lineno > function.lineno else (), count + 1):
+        if text.strip() and not text.lstrip().startswith("#"):
+            break
+        if text.strip() and len(text) - len(text.lstrip()) >= body.col_offset:
+            count = number
+    return count
 
 
-def _indent(text: str) -> int:
-    return len(text) - len(text.lstrip())
-
-
-def _find_def(texts: Sequence[str], line: int, name: str) -> int | None:
-    """Return the number of the ``def`` line of the function that ``line`` is in.
-
-    Args:
-        texts: The file's lines.
-        line: 1-based.
-        name: The code object's name; that of a comprehension or a lambda is no name of a ``def``.
-    """
-    if not 0 < line <= len(texts):
-        return None
-    for number in range(line, 0, -1):
-        found = _DEF.match(texts[number - 1])
-        if found is None or (number != line and _indent(texts[number - 1]) >= _indent(texts[line - 1]) > 0):
-            continue
-        if name.startswith("<") or found.group(2) == name:
-            return number
-    return None
-
-
-def _find_class(texts: Sequence[str], first: int) -> str:
-    """Return the name of the class whose body a ``def`` line is in, ``""`` if in none."""
-    inner = _indent(texts[first - 1])
-    for number in range(first - 1, 0, -1):
-        text = texts[number - 1]
-        if not text.strip() or _indent(text) >= inner:
-            continue
-        found = _CLASS.match(text)
-        if found is not None:
-            return found.group(2)
-        if not text.lstrip().startswith(("#", "@", ")")):
-            return ""
-    return ""
-
-
-def _read_structure(texts: Iterable[str], first: int) -> tuple[int, frozenset[int]]:
+def _read_structure(function: _Function) -> tuple[int, frozenset[int]]:
     """Return the number of the one ``return`` line (or 0), and of all lines in a loop."""
-    try:
-        function = ast.parse("\n".join(texts)).body[0]
-    except (SyntaxError, IndexError):
-        return 0, frozenset()
     returns: list[int] = []
     loops: set[int] = set()
     for node in ast.walk(function):
         if isinstance(node, ast.Return):
-            returns.append(node.lineno + first - 1)
+            returns.append(node.lineno)
         elif isinstance(node, (ast.For, ast.While, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp)):
-            loops |= set(range(node.lineno + first - 1, (node.end_lineno or node.lineno) + first))
+            loops |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return returns[0] if len(returns) == 1 else 0, frozenset(loops)
 
 

@@ -147,9 +147,12 @@ def _raise_again(error: Exception) -> NoReturn:
         error.__context__ = context  # not what carried it here
 
 
+_SIGNALS = sorted(signal.valid_signals())
+
+
 def _find_handled() -> list[int]:
     """List the signals that have a handler written in Python."""
-    return [number for number in sorted(signal.valid_signals()) if callable(signal.getsignal(number))]
+    return [number for number in _SIGNALS if callable(signal.getsignal(number))]
 
 
 def _put_back() -> None:

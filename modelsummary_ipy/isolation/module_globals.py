@@ -20,7 +20,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from modelsummary_ipy.isolation.forks import restoring
 from modelsummary_ipy.isolation.namespaces import LRU_CACHE, collect_cells, find_namespaces, is_users_module, unwrap
 from modelsummary_ipy.isolation.threads import AloneWatch
-from modelsummary_ipy.isolation.user_containers import ATOMS, SIMPLE, clean, copy_items, holds_traced, put_back
+from modelsummary_ipy.isolation.user_containers import SIMPLE, clean, copy_items, holds_traced, put_back
 from modelsummary_ipy.model.tensor_meta import TAG
 from modelsummary_ipy.records.packages import INSTALLED
 from modelsummary_ipy.torch_compat.modules import set_version, version_of
@@ -100,11 +100,12 @@ class ModuleGlobals:
 
     def _list_cells(self) -> list[types.CellType]:
         """List what functions and methods close over: a decorator keeps the cache of what it wraps there."""
-        values = [value for kind in self._classes for value in list(vars(kind).values())]
+        values = [unwrap(value) for kind in self._classes for value in list(vars(kind).values())]
         values += [value for namespace in self._namespaces for value in list(namespace.values())]
         seen: dict[int, types.CellType] = {}
         for value in values:
-            collect_cells(unwrap(value), seen)
+            if type(value) is types.FunctionType and value.__closure__:
+                collect_cells(value, seen)
         return list(seen.values())
 
     @contextlib.contextmanager
@@ -151,8 +152,9 @@ class ModuleGlobals:
             held.add(namespace, depth=3, is_namespace=True)
         for kind in self._classes:
             held.begin(vars(sys.modules[kind.__module__]) if kind.__module__ in sys.modules else {})
-            for value in list(vars(kind).values()):
-                held.look(value, depth=2)
+            for value in map(unwrap, list(vars(kind).values())):
+                if type(value) not in SIMPLE or (type(value) is types.FunctionType and value.__closure__):
+                    held.look(value, depth=2)
         written = _find_written(self._classes)
 
         def restore() -> None:
@@ -191,7 +193,8 @@ class _Snapshot:
         self._containers.append((container, shallow, not (is_namespace or self._is_installed)))
         if depth:
             for value in shallow.values() if isinstance(shallow, dict) else shallow:
-                if type(value) not in ATOMS:
+                kind = type(value)  # most globals are functions, classes and modules
+                if kind not in SIMPLE or (kind is types.FunctionType and value.__closure__):
                     self.look(value, depth - 1)
 
     def look(self, value: Any, depth: int) -> None:

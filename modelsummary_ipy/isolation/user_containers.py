@@ -58,7 +58,10 @@ def clean(container: Any, before: Any = ()) -> None:
 
 
 def _clean_dict(container: dict[Any, Any], before: dict[Any, Any]) -> None:
-    for key, value in copy_items(container).items():
+    now = copy_items(container)
+    if len(now) == len(before) and all(map(operator.is_, now.values(), before.values())):
+        return
+    for key, value in now.items():
         if value is before.get(key) or not holds_traced(value):
             continue
         if key in before:

@@ -14,6 +14,9 @@ from modelsummary_ipy.tracing.tensor_leaves import find_leaves
 #: until the stack overflows (a loop of 6,000 GRU cells, which ended the process).
 _MOST_NODES = 10_000
 
+#: What every module has: its hooks and modules, and its parameters, which no operation made.
+_NOT_MADE = frozenset(vars(nn.Module())) - {"_buffers"}
+
 
 def find_trained_params(
     output: Any, modules: Iterable[nn.Module], param_of: Mapping[int, int]
@@ -29,7 +32,12 @@ def find_trained_params(
     """
     if not torch.is_grad_enabled():
         return None
-    kept = [value for module in modules for value in vars(module).values() if isinstance(value, (Tensor, list, dict))]
+    kept = [
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, (Tensor, list, dict)) and name not in _NOT_MADE
+    ]
     roots = [tensor.grad_fn for value in (output, *kept) for _, tensor in find_leaves(value)]
     todo = [node for node in roots if node is not None]
     seen = set(todo)

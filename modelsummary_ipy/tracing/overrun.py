@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from modelsummary_ipy.model.torch_layers import classes_of, functions_of
 from modelsummary_ipy.records.trace import Call, Link, Trace
+from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch
 from modelsummary_ipy.tracing.real_op_checks import check_operation
 
 #: They hand numbers on without changing them.
@@ -51,6 +54,22 @@ def find_overrun(
         if rows is not None and most is not None and most >= rows:
             return number, most, rows
     return None
+
+
+def count_beyond(indices: Any = None, table: Any = None, *_: Any) -> tuple[int, str] | None:
+    """Return how far a lookup goes beyond the end of its table, and the message; ``None`` if it is not known to.
+
+    Args:
+        indices: Fakes of what is looked up; of unknown values where they were not counted.
+        table: Its rows.
+    """
+    values = constant_of(indices) if isinstance(indices, FakeTensor) else None
+    if values is None or not isinstance(table, Tensor) or not table.dim() or not values.numel():
+        return None
+    with disable_dispatch():
+        largest = int(values.max())
+    rows = table.shape[0]
+    return None if largest < rows else (largest - rows + 1, f"index {largest} in a table of {rows} rows")
 
 
 def _is_lookup(call: Call, trace: Trace) -> bool:

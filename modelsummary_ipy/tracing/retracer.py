@@ -20,7 +20,7 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.torch_compat.compiler import load_compiler
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import differentiates
-from modelsummary_ipy.tracing.overrun import find_overrun
+from modelsummary_ipy.tracing.overrun import count_beyond, find_overrun
 from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
@@ -63,7 +63,7 @@ class Retracer:
         self._specs = tuple(fact.spec for fact in first.inputs)
         self._dims = dims
         self._most = _MOST_TIMES * len(first.calls) + _MOST_EXTRA
-        self._with_grad = self._has_failed = False
+        self._with_grad = self._is_tried = False
         self._known: dict[Hashable, Retraced] = {}
         self._records_ops = not request.shadow.is_large and len(first.calls) <= MANY_CALLS
 
@@ -192,13 +192,16 @@ class Retracer:
         measure: bool = False,
         keep_saved: bool = False,
     ) -> Retraced:
-        counted = 0
+        counted = overrun = 0
 
         def guard(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            nonlocal counted
+            nonlocal counted, overrun
             counted += 1
             if counted > self._most or self.budget.time.is_over:
                 raise TraceEndedError
+            if name == "embedding" and (found := count_beyond(*args[:2])) is not None:
+                overrun, message = found
+                raise IndexError(message)
             if check is not None:
                 check(func, name, args, kwargs)
 
@@ -223,8 +226,8 @@ class Retracer:
         found, error = made[0].trace, made[0].error
         if not measure:
             self.budget.spend(len(found.calls))
-        judged, reads_grad = _judge(found, made[0].ops), made[0].reads_grad
-        if not is_lean or not (reads_grad or self._may_need_grad(error)):
+        judged, reads_grad = _judge(found, made[0].ops, overrun), made[0].reads_grad
+        if not is_lean or not (self._may_need_grad(error) or reads_grad):
             return judged
         self._with_grad = True
         again = self._run(request, shapes, training=training, check=check)
@@ -232,16 +235,14 @@ class Retracer:
         return again
 
     def _may_need_grad(self, error: BaseException | None) -> bool:
-        """Return whether a trace without grad is made again with it: the first that fails is, whatever it says."""
-        if error is None:
-            return False
-        is_first, self._has_failed = not self._has_failed, True
-        return is_first or differentiates(error)
+        """Return whether a trace without grad is made again with it: if the first of all fails, whatever it says."""
+        is_first, self._is_tried = not self._is_tried, True
+        return error is not None and (is_first or differentiates(error))
 
 
-def _judge(found: Trace, ops: OpEvents | None) -> Retraced:
+def _judge(found: Trace, ops: OpEvents | None, overrun_by: int) -> Retraced:
     if found.failure is not None:
-        return Retraced(found, f"{found.failure.error_type}: {found.failure.message}", ops=ops)
+        return Retraced(found, f"{found.failure.error_type}: {found.failure.message}", overrun_by, ops)
     overrun = find_overrun(found, lambda leaf: None, picked=True)  # sizes of other inputs hold no values
     if overrun is not None:
         _, index, rows = overrun

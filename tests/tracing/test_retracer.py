@@ -77,6 +77,26 @@ def test_an_index_beyond_a_table_is_a_failure_with_its_distance() -> None:
     assert found.reason == "IndexError: index 10 in a table of 8 rows"
 
 
+class Padded(Positions):
+    """Positions counted from 2 on where no padding, id 1, is."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        mask = ids.ne(1).int()
+        return self.tokens(ids) + self.positions(torch.cumsum(mask, 1).type_as(mask) * mask + 1)
+
+
+def test_positions_counted_from_the_ids_that_were_given_end_with_their_table() -> None:
+    ids = torch.full((2, 4), 7)
+    retracer = retrace(Padded(), ids, dims=(("B", "T"),))
+
+    assert Padded()(ids[:, :1].expand(2, 6)).shape == (2, 6, 4)
+    with pytest.raises(IndexError):
+        Padded()(ids[:, :1].expand(2, 7))
+    assert retracer.at({"T": 6}).works
+    found = retracer.at({"T": 7})
+    assert (found.reason, found.overrun) == ("IndexError: index 8 in a table of 8 rows", 1)
+
+
 def test_the_mode_is_part_of_what_is_traced() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).train()
     retracer = retrace(model, Size((4, 3)), dims=(("B", "F"),))

@@ -9,13 +9,14 @@ import re
 import textwrap
 import tokenize
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from modelsummary_ipy.records.trace import Source
 
 __all__ = [
-    "Statement", "drop_remark", "find_loop_names", "find_parameters", "parse_file", "read_last_statement",
-    "read_statement", "use_imports",
+    "Statement", "drop_remark", "find_loop_names", "find_parameters", "list_functions", "parse_file",
+    "read_last_statement", "read_statement", "use_imports",
 ]  # fmt: skip
 
 
@@ -36,22 +37,30 @@ class Statement(NamedTuple):
 
 #: A model is written in a few files, and rows of them alternate.
 _MOST_TREES = 8
-_trees: dict[str, tuple[int, ast.Module | None]] = {}
+_trees: dict[str, tuple[list[str], ast.Module | None]] = {}
 
 
 def parse_file(filename: str) -> ast.Module | None:
     """Parse a file or a cell as ``linecache`` has it; ``None`` if it is no Python."""
-    text = "".join(linecache.getlines(filename))
+    lines = linecache.getlines(filename)
     known = _trees.get(filename)
-    if known is None or known[0] != hash(text):
+    if known is None or known[0] is not lines:  # it has one list until it reads the file again
         try:
-            tree = ast.parse(text)
+            tree = ast.parse("".join(lines))
         except (SyntaxError, ValueError):
             tree = None
         if len(_trees) >= _MOST_TREES:
             _trees.clear()
-        known = _trees[filename] = hash(text), tree
+        known = _trees[filename] = lines, tree
     return known[1]
+
+
+@lru_cache(maxsize=_MOST_TREES)
+def list_functions(tree: ast.Module) -> tuple[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str], ...]:
+    """List the functions of a file, each with the class whose body it is in, an inner one after the one around it."""
+    classes = {id(item): node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for item in node.body}
+    functions = (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    return tuple((node, classes.get(id(node), "")) for node in functions)
 
 
 def read_statement(source: Source | None) -> Statement | None:

@@ -57,6 +57,8 @@ def find_layers_on_tokens(evidence: Evidence) -> Iterator[Flag]:
     features. Leaves alone signals ``(B, C, L)``: what a convolution made, or a transpose.
     """
     for step in evidence.flow.steps:
+        if step.type_name not in _DROPOUTS and step.type_name not in _POOLS:
+            continue
         if not step.inputs or len(step.inputs[0].shape) not in (3, 4):
             continue
         shape = step.inputs[0].shape

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from functools import lru_cache
 
-from modelsummary_ipy.diagnosis.failures.statements import parse_file
+from modelsummary_ipy.diagnosis.failures.statements import list_functions, parse_file
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Flag
@@ -80,28 +80,30 @@ def _is_dropped(step: Call) -> bool:
     if function is None or step.source is None or not any(step.input_links):
         return False
     name = step.path.rpartition(".")[2] if step.kind == "module" else step.type_name
-    for node in ast.walk(function):
-        if isinstance(node, ast.Expr) and node.lineno <= step.source.line <= (node.end_lineno or 0):
-            called = node.value.func if isinstance(node.value, ast.Call) else None
-            if isinstance(called, ast.Attribute) and called.attr == name:
-                return True
-    return False
+    return any(first <= step.source.line <= last and name == called for first, last, called in _list_bare(function))
+
+
+@lru_cache(maxsize=64)
+def _list_bare(function: ast.FunctionDef) -> tuple[tuple[int, int, str], ...]:
+    """List the statements of a function that are nothing but a method's call: first and last line, and its name."""
+    calls = (
+        (node, node.value.func)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+    return tuple(
+        (node.lineno, node.end_lineno or 0, called.attr) for node, called in calls if isinstance(called, ast.Attribute)
+    )
 
 
 def _find_function(source: Source) -> ast.FunctionDef | None:
     """Return the innermost function that a line is in."""
     tree = parse_file(source.filename) if source.filename else None
     found = None
-    for node in _list_functions(tree) if tree is not None else ():
-        if node.lineno <= source.line <= (node.end_lineno or 0):
+    for node, _ in list_functions(tree) if tree is not None else ():
+        if isinstance(node, ast.FunctionDef) and node.lineno <= source.line <= (node.end_lineno or 0):
             found = node  # an inner one comes later
     return found
-
-
-@lru_cache(maxsize=8)
-def _list_functions(tree: ast.Module) -> tuple[ast.FunctionDef, ...]:
-    """List the functions of a file, an inner one after the one around it: once for all rows of it."""
-    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
 def _find_unread(source: Source | None) -> str:

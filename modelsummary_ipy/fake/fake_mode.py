@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.fake.evident_layouts import Layout, write_down
-from modelsummary_ipy.fake.kernel_layouts import find_made
+from modelsummary_ipy.fake.kernel_layouts import Made, find_made
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
 from modelsummary_ipy.fake.optimizer_ops import run_in_step
 from modelsummary_ipy.fake.shape_cache import MISSED, ShapeCache
@@ -201,11 +201,17 @@ class FastFakeMode(FakeMode):
         if not found:
             return output
         made = list(results)
-        for at, (dtype, memory_format) in found.items():
-            with disable_dispatch():
-                meta = torch.empty(results[at].shape, dtype=dtype, device="meta", memory_format=memory_format)
-            made[at] = build_fake(self, meta, results[at].fake_device)
+        for at, true in found.items():
+            made[at] = None if true is None else self._make_as(true, results[at])
         return tuple(made) if isinstance(output, tuple) else made[0]
+
+    def _make_as(self, true: Made, told: FakeTensor) -> FakeTensor:
+        with disable_dispatch():
+            if true.room > 1:
+                meta = torch.empty(true.room, dtype=true.dtype, device="meta").as_strided((), ())
+            else:
+                meta = torch.empty(told.shape, dtype=true.dtype, device="meta", memory_format=true.memory_format)
+            return build_fake(self, meta, told.fake_device)
 
     def _dispatch_whole(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         self._inside = True

@@ -1,7 +1,8 @@
-"""What torch's kernels make otherwise than its fakes tell: how gradients of norms lie, and the dtype of statistics."""
+"""What torch's kernels make otherwise than its fakes tell: gradients of norms, their statistics, means of losses."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,13 +12,14 @@ from torch import Tensor
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, find_operator
 
 _ATEN = torch.ops.aten
+_BATCH_NORM_BACKWARD = _ATEN.native_batch_norm_backward.default
 #: By operation, the argument whose format its first result has, ``None`` for one that is contiguous in any case. Fakes
 #: give it the strides of the gradient that came in: what follows is then copied where a kernel's result is viewed.
 _FORMAT_OF: dict[Any, int | None] = {
     _ATEN.native_layer_norm_backward.default: None,
     _ATEN._log_softmax_backward_data.default: None,
     _ATEN.native_group_norm_backward.default: 1,
-    _ATEN.native_batch_norm_backward.default: 1,
+    _BATCH_NORM_BACKWARD: 1,
 }
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 #: Norms whose mean and deviation are in float32 on the CPU where a half input meets a parameter in float32, as under
@@ -27,19 +29,35 @@ _WITH_STATISTICS = frozenset({
     find_operator("_native_batch_norm_legit.default"), find_operator("_native_batch_norm_legit.no_stats"),
 })  # fmt: skip
 _HALVES = (torch.bfloat16, torch.float16)
+#: Losses whose one number stays in the memory of all that it is a mean or a sum of.
+_WITH_ROOM = frozenset({
+    _ATEN.mse_loss.default, _ATEN.smooth_l1_loss.default, _ATEN.soft_margin_loss.default,
+    _ATEN.binary_cross_entropy.default,
+})  # fmt: skip
 
 
 class Made(NamedTuple):
-    """A result as the kernel makes it."""
+    """A result as the kernel makes it.
+
+    Attributes:
+        dtype, memory_format: Of the result.
+        room: How many elements a result of no dim has memory for.
+    """
 
     dtype: torch.dtype
-    memory_format: torch.memory_format
+    memory_format: torch.memory_format = torch.contiguous_format
+    room: int = 1
 
 
-def find_made(func: Any, args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made]:
-    """Return, by place, the results that are otherwise than the fakes of them."""
+def find_made(func: Any, args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made | None]:
+    """Return, by place, the results that are otherwise than the fakes of them; ``None`` for one that is not made."""
     if func in _WITH_STATISTICS:
         return _find_statistics(args, results)
+    if func is _BATCH_NORM_BACKWARD and not args[-1][0]:
+        return {0: None}  # the input wants no gradient
+    if func in _WITH_ROOM:
+        size = torch.broadcast_shapes(args[0].shape, args[1].shape)
+        return {0: Made(results[0].dtype, room=math.prod(size))} if size and not results[0].dim() else {}
     if func not in _FORMAT_OF or type(results[0]) is not FakeTensor:
         return {}
     first = results[0]
@@ -52,9 +70,9 @@ def find_made(func: Any, args: Sequence[Any], results: Sequence[Any]) -> dict[in
     return {} if first.is_contiguous(memory_format=found) and first.dtype == dtype else {0: made}
 
 
-def _find_statistics(args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made]:
+def _find_statistics(args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made | None]:
     data, *rest = args
     is_mixed = any(isinstance(value, Tensor) and value.dtype == torch.float32 for value in rest)
     if not is_mixed or data.dtype not in _HALVES or data.fake_device.type != "cpu":
         return {}
-    return dict.fromkeys(range(1, len(results)), Made(torch.float32, torch.contiguous_format))
+    return dict.fromkeys(range(1, len(results)), Made(torch.float32))

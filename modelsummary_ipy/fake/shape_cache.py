@@ -175,7 +175,8 @@ class ShapeCache:
             if first is None or storage_address(first) != storage_address(tensor):
                 return None
             return Recipe.of(tensor, way, int(tensor.storage_offset() - first.storage_offset()))
-        return Recipe.of(tensor, way) if is_fresh(tensor, args) else None
+        has_room = not tensor.dim() and tensor.untyped_storage().nbytes() > tensor.itemsize  # which a recipe leaves out
+        return Recipe.of(tensor, way) if is_fresh(tensor, args) and not has_room else None
 
 
 def is_fresh(tensor: Tensor, args: Sequence[Any]) -> bool:

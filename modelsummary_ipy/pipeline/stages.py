@@ -161,9 +161,11 @@ class Pipeline(Findings):
         if first.failure is not None:
             return Training(optimizer=name, reason="the forward did not come to its end")
         if first.engine != "fake" or request is None:
-            why = (
-                "the forward is not run again" if self._is_closed else "it is traced with fakes, and these do not serve"
-            )
+            why = f"steps are traced with fakes, not with engine={first.engine!r}"
+            if self._is_closed:
+                why = "the forward is not run again"
+            elif first.engine_reason:
+                why = f"steps are traced with fakes, and this model can't be: {first.engine_reason}"
             return Training(optimizer=name, reason=why)
         shapes = self.batch.retracer.find_shapes(sizes) if sizes and self.batch.retracer is not None else None
 

@@ -113,10 +113,16 @@ def _write_place(result: TraceResult) -> str:
     failure = result.trace.failure
     assert failure is not None
     place = failure.source.text if failure.source is not None else ""
-    what = _write_function(result.culprit) if result.culprit else failure.error_type
+    what = _write_function(result.culprit) if result.culprit else _name_operation(result.error) or failure.error_type
     what = "a scripted function" if _IN_SCRIPT in failure.message and not result.culprit else what
     what = "a tensor of another class" if _MADE_SUBCLASS in failure.message else what
     return f"{what} at {place}" if place else what
+
+
+def _name_operation(error: BaseException | None) -> str:
+    """Return the name of the operation that fakes could not run, ``"ctc_loss()"``, where the error has it."""
+    name = str(getattr(error, "func", "")).removeprefix("aten.").partition(".")[0].lstrip("_")
+    return f"{name}()" if name else ""
 
 
 def _write_function(name: str) -> str:

@@ -53,6 +53,8 @@ _BITS = _words("and or xor invert bitwise_and bitwise_or bitwise_xor bitwise_not
 _INDEXED = frozenset({"index_select"})
 #: Fakes of torch 2.9 take indices of any dtype.
 _TABLES = frozenset({"embedding"})
+#: They take the numbers of classes in one dtype.
+_OF_CLASSES = _words("cross_entropy nll_loss")
 #: Poolings that return where the largest values are.
 _WITH_INDICES = _words(
     """max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d_with_indices
@@ -225,6 +227,8 @@ def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool
     if name in _CLASSES and len(tensors) > 1 and tensors[1].dtype not in (torch.int64, torch.uint8):
         return not tensors[1].dtype.is_floating_point
     if name in _TABLES and first not in (torch.int64, torch.int32):
+        return True
+    if name in _OF_CLASSES and len(tensors) > 1 and tensors[1].dtype in (torch.int32, torch.int16, torch.int8):
         return True
     if name not in _INPLACE:
         return False

@@ -373,8 +373,10 @@ class _Tracer:
         if self._is_fake:
             func = find_rule(func) or func
         is_data = info.reads_data and id(args[0]) not in self._work.param_of and find_link(args[0]) is not None
-        if (info.only_reads and not is_data) or not self._stack:
+        if info.only_reads and not is_data:
             return self._call_reader(func, info, args, kwargs)
+        if not self._stack:  # a loss
+            return self._call_inside_leaf(func, info, args, kwargs)
         tensors = find_op_tensors(args, kwargs)
         touched = [self._work.param_of[id(t)] for t in tensors if id(t) in self._work.param_of]
         caller = self._stack[-1]

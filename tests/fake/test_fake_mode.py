@@ -587,3 +587,14 @@ def test_the_gradient_of_a_group_norm_in_halves_is_one() -> None:
     with make_fake_mode() as mode:
         fake = run(*(make_fake(each, mode) for each in given))
     assert [each.dtype for each in fake] == [each.dtype for each in run(*given)]
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_a_batch_norm_makes_no_gradient_of_an_input_that_wants_none(is_training: bool) -> None:
+    def run(x: Tensor, one: Tensor) -> Any:
+        return ATEN.native_batch_norm_backward(x, x, one, one, one, one, one, is_training, 1e-5, [False, True, True])
+
+    given = ones(2, 4, 4), ones(4)
+    with make_fake_mode() as mode:
+        fake = run(*(make_fake(each, mode) for each in given))
+    assert [each is None for each in fake] == [each is None for each in run(*given)] == [True, False, False]

@@ -426,6 +426,7 @@ def test_gradients_of_a_norm_lie_as_its_kernel_lays_them_out() -> None:
         (lambda output: output.mean(0), r"the loss is a tensor of size \[3\], and no number"),
         (lambda output: output.nope(), "the loss fails: AttributeError: 'Tensor' object has no attribute 'nope'"),
         (lambda output: output @ output, "the loss fails: RuntimeError: "),
+        (lambda output: F.cross_entropy(output, torch.zeros(2).int()), "the loss fails: RuntimeError: expected target"),
     ],
 )
 def test_a_loss_that_fails_is_told_as_a_loss_and_not_as_the_forward(loss: Any, words: str) -> None:
@@ -470,6 +471,57 @@ def test_statistics_of_a_half_input_and_float32_weights_are_float32(norm: nn.Mod
     is_half = precision == "fp16-mixed"
     options: dict[str, Any] = {"dtype": torch.float16, "scaled": True} if is_half else {}
     assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, autocast=True, **options))
+
+
+#: Losses of ``(prediction, target)``, each alike; the loss of two is in the memory of all that it is a mean of.
+LOSSES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.soft_margin_loss, F.kl_div, F.poisson_nll_loss,
+    F.binary_cross_entropy_with_logits, F.cross_entropy, F.cosine_embedding_loss,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, lambda x, y: F.binary_cross_entropy(x.sigmoid(), y)])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_every_loss_takes_what_a_real_one_takes(loss: Any, reduction: str) -> None:
+    def own(output: Tensor) -> Tensor:
+        target = torch.ones_like(output)
+        if loss is F.cosine_embedding_loss:
+            return F.cosine_embedding_loss(output, target, torch.ones(8), reduction=reduction)
+        return loss(output, target) if "lambda" in loss.__name__ else loss(output, target, reduction=reduction)
+
+    model, args = nn.Linear(4, 3), (torch.randn(8, 4),)
+    for _ in range(2):  # the second time from memory
+        ours = trace_training(model, *args, loss=own)
+    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, loss=own))
+
+
+def test_a_loss_that_fakes_cannot_run_is_not_told_as_wrong() -> None:
+    def loss(output: Tensor) -> Tensor:
+        return F.ctc_loss(output.log_softmax(1), torch.ones(3).long(), torch.tensor([8]), torch.tensor([3]))
+
+    ours = trace_training(nn.Linear(4, 3), torch.randn(8, 4), loss=loss)
+    assert ours.reason.startswith(
+        "the step needs tensor values, which fakes have not: ctc_loss() at test_training_step.py:"
+    )
+
+
+def test_what_an_operation_refuses_in_another_precision_is_told() -> None:
+    model = Does(lambda model, x: model.layer(x.float()), layer=nn.Linear(8, 8))
+    assert trace_training(model, torch.randn(4, 8)).reason == ""
+    refused = trace_training(model, torch.randn(4, 8), precision="bf16").reason
+    assert refused.startswith("the forward fails: RuntimeError: mat1 and mat2 must have the same dtype")
+
+
+def test_a_model_that_fakes_cannot_run_says_why_it_has_no_step() -> None:
+    model = Does(lambda model, x: model.layer(x * 2 if x.sum() > 0 else x), layer=nn.Linear(8, 8))
+    assert ".bool() at test_training_step.py:" in ModelSummary(model, torch.randn(4, 8)).training.reason
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_batch_norm_before_all_that_trains_makes_no_gradient_of_its_input(mode: Any) -> None:
+    model = nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 2)).train(mode == "train")
+    args = (torch.randn(256, 64),)
+    assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
 
 
 @pytest.mark.parametrize("wrong", [{"precision": "int4"}, {"accumulate": 0}, {"accumulate": True}, {"accumulate": "2"}])

@@ -16,8 +16,9 @@ from modelsummary_ipy.records.trace import Call, Trace
 from modelsummary_ipy.records.training import BackwardOp, Category, Moment, StorageLife, Training
 from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.tracing.call_builder import RunningCall
-from modelsummary_ipy.tracing.fake_failures import find_need_of_values
+from modelsummary_ipy.tracing.fake_failures import confirm_failure, find_need_of_values
 from modelsummary_ipy.tracing.followed_run import UNSIZED, Shapes, begin_run, prepare_at
+from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.source_lines import trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves, find_leaves
@@ -80,7 +81,10 @@ def trace_step(
             if torch.amp.is_autocast_available(kind):  # a trace leaves it as it was when it began
                 torch.set_autocast_enabled(kind, enabled)
             with step.autocast():
-                return trace(work, prepared, request.shadow.tree, method=request.method, log=step.make_log, then=then)
+                return trace(
+                    work, prepared, request.shadow.tree, method=request.method, guard=check_operation,
+                    log=step.make_log, then=then,
+                )  # fmt: skip
 
         made = run(step.go_backward) if settings.accumulate > 1 else None  # gradients are there from then on
         if made is None or made.error is None:
@@ -102,7 +106,9 @@ def trace_run(request: TraceRequest, settings: StepSettings, shapes: Shapes | No
             prepared = _cast(work, prepared)
         step = _Step(work, settings)
         with step.autocast():
-            made = trace(work, prepared, request.shadow.tree, method=request.method, log=step.make_log)
+            made = trace(
+                work, prepared, request.shadow.tree, method=request.method, guard=check_operation, log=step.make_log
+            )
         return step.log.find_peak() if made.error is None else None
 
 
@@ -240,17 +246,19 @@ class _Reader:
         return Training(storages, moments, optimizer, backward_ops=ops)
 
     def _read_failure(self, optimizer: str, error: BaseException) -> Training:
-        failure = self._made.trace.failure
-        assert failure is not None
-        values = find_need_of_values(self._made)  # which reads where it was raised
-        trim_error(error)
         if isinstance(error, NoLossError):
             return Training(optimizer=optimizer, reason=str(error), is_loss_wrong=self._is_loss_given)
-        if self._is_loss_failing:
-            told = f"the loss fails: {failure.error_type}: {failure.message}".replace("FakeTensor", "Tensor")
-            return Training(optimizer=optimizer, reason=told, failure=failure, is_loss_wrong=True)
+        values = find_need_of_values(self._made)  # which reads where it was raised
+        if not values and self._log.phase == "forward":
+            self._made, values = confirm_failure(self._made)
+        trim_error(error)
+        failure = self._made.trace.failure
+        assert failure is not None
         if values:
             return Training(optimizer=optimizer, reason=f"the step needs tensor values, which fakes have not: {values}")
+        if self._is_loss_failing:
+            told = f"the loss fails: {failure.error_type}: {failure.message}"
+            return Training(optimizer=optimizer, reason=told, failure=failure, is_loss_wrong=True)
         phase = self._log.phase
         row = self._find_row(None, self._log.node) if phase == "backward" else None
         what = {"forward": "the forward", "backward": "the backward", "optimizer": "the optimizer's step"}[phase]

@@ -313,11 +313,8 @@ def _list_inside(candidates: Sequence[Candidate], outer: int, left_out: Collecti
 
 def _find_conflicts(candidates: Sequence[Candidate], chosen: Iterable[int], one: Candidate) -> set[int]:
     """Find what is chosen above or below a module: of these one is checkpointed."""
-    return {at for at in chosen if _are_nested(candidates[at].path, one.path)}
-
-
-def _are_nested(path: str, other: str) -> bool:
-    return f"{path}.".startswith(f"{other}.") or f"{other}.".startswith(f"{path}.")
+    own, paths = f"{one.path}.", {at: f"{candidates[at].path}." for at in chosen}
+    return {at for at, path in paths.items() if path.startswith(own) or own.startswith(path)}
 
 
 def _sum_useful(rest: Sequence[int], gains: Sequence[Mapping[int, int]], at: int, out: Collection[int]) -> int:
@@ -337,14 +334,10 @@ def _find_rest(problem: _Problem, chosen: Iterable[int]) -> list[int]:
     return rest
 
 
-def _suffices(problem: _Problem, chosen: Iterable[int]) -> bool:
-    return all(over <= 0 for over in _find_rest(problem, chosen))
-
-
 def _leave_needless(problem: _Problem, candidates: Sequence[Candidate], chosen: set[int]) -> set[int]:
     """Leave out what is not needed, the dearest first, then what frees least."""
     for at in sorted(chosen, key=lambda at: (-candidates[at].mult_adds, sum(problem.gains[at].values()))):
-        if _suffices(problem, chosen - {at}):
+        if all(over <= 0 for over in _find_rest(problem, chosen - {at})):
             chosen = chosen - {at}
     return chosen
 

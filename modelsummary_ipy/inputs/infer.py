@@ -122,7 +122,7 @@ def list_candidates(
         for names in (unclassed, main, main[:1]):
             for size in sizes[: _MOST // 2]:
                 for known in _list_known(main[0], size, hints or {}):
-                    given = {main[0]: known, **{name: _fit(name, size, hints or {}) for name in names[1:]}}
+                    given = {main[0]: known, **{name: _list_known(name, size, hints or {})[0] for name in names[1:]}}
                     if (key := tuple(given.items())) not in offered:
                         offered.add(key)
                         yield ModelInputs((), given)
@@ -140,10 +140,6 @@ def list_candidates(
             if number + count >= _MOST:
                 break
             yield ModelInputs(tuple(chosen), {}, tuple(required))
-
-
-def _fit(name: str, size: Size, hints: Mapping[str, int]) -> Size:
-    return _list_known(name, size, hints)[0]
 
 
 def _list_known(name: str, size: Size, hints: Mapping[str, int]) -> list[Size]:

@@ -187,17 +187,14 @@ def find_misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Map
         return f"no parameter {', '.join(map(repr, unknown))}{hint}"
     spread = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
     if len(args) > len(positional) and not spread:
-        return f"{_count(len(args), 'positional input')}, at most {len(positional)} are accepted"
+        inputs = "1 positional input" if len(args) == 1 else f"{len(args)} positional inputs"
+        return f"{inputs}, at most {len(positional)} are accepted"
     twice = [p.name for p in positional[: len(args)] if p.name in kwargs and p.name not in unknown]
     if twice:
         return f"{twice[0]!r} is given twice"
     given = {p.name for p in positional[: len(args)]} | set(kwargs)
     missing = [p.name for p in _required(signature) if p.name not in given]
     return f"{', '.join(map(repr, missing))} {'are' if len(missing) > 1 else 'is'} missing"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")
 
 
 def _required(signature: inspect.Signature) -> list[inspect.Parameter]:

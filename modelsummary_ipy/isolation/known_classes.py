@@ -96,13 +96,9 @@ def _clone_weak(cloner: Cloner, value: Any) -> Any:
     return clone
 
 
-def clone_array(cloner: Cloner, value: Any) -> Any:
-    """Copy an array of numpy's with its class."""
-    return cloner.remember(value, value.copy())
-
-
-def _clone_bytes(cloner: Cloner, value: Any) -> Any:
-    return cloner.remember(value, value[:])
+def clone_shallow(cloner: Cloner, value: Any) -> Any:
+    """Copy an array with its class."""
+    return cloner.remember(value, copy.copy(value))
 
 
 def _clone_file(cloner: Cloner, value: Any) -> Any:
@@ -185,11 +181,11 @@ CLONERS: dict[type, Callable[[Cloner, Any], Any]] = {
     weakref.WeakKeyDictionary: _clone_weak,
     weakref.WeakValueDictionary: _clone_weak,
     weakref.WeakSet: _clone_weak,
-    bytearray: _clone_bytes,
-    array.array: _clone_bytes,
+    bytearray: clone_shallow,
+    array.array: clone_shallow,
     io.BytesIO: _clone_file,
     io.StringIO: _clone_file,
-    np.ndarray: clone_array,
+    np.ndarray: clone_shallow,
     torch.Generator: _clone_generator,
     random.Random: _clone_deep,
     np.random.Generator: _clone_deep,

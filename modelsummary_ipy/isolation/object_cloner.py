@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.fake.fake_subclasses import read_attributes
-from modelsummary_ipy.isolation.known_classes import CLONERS, clone_array, clone_namespace, clone_partial
+from modelsummary_ipy.isolation.known_classes import CLONERS, clone_namespace, clone_partial, clone_shallow
 from modelsummary_ipy.model.class_cache import once_a_class
 from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec
 from modelsummary_ipy.model.tensor_meta import TensorTemplate
@@ -107,7 +107,7 @@ class Cloner:
         if isinstance(value, types.SimpleNamespace):
             return functools.partial(clone_namespace, self)
         if isinstance(value, np.ndarray):
-            return functools.partial(clone_array, self)
+            return functools.partial(clone_shallow, self)
         if isinstance(value, functools.partial):
             return functools.partial(clone_partial, self)
         if kind.__module__ in SHARED_MODULES:

@@ -19,7 +19,7 @@ from modelsummary_ipy.model.exported_graph import follow_modules
 from modelsummary_ipy.model.layer_spec import LayerSpec
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
 from modelsummary_ipy.model.tensor_meta import PLAIN_CLASSES, TensorTemplate, is_plain
-from modelsummary_ipy.records.trace import Mode, ParamFact
+from modelsummary_ipy.records.trace import Mode
 from modelsummary_ipy.torch_compat.distributed import (
     copy_module_states,
     is_sharded,
@@ -126,7 +126,11 @@ class ShadowTemplate:
         self._moved_to = device
         index_of, metas = self.tree.param_index, self.tree.metas
         # Batch norm adds to a counter at every call in train mode: with its value known, that would be real arithmetic.
-        counters = {fact.index for fact in self.tree.params if fact.kind == "buffer" and _is_counter(fact)}
+        counters = {
+            fact.index
+            for fact in self.tree.params
+            if fact.kind == "buffer" and fact.names and fact.names[0].endswith("num_batches_tracked")
+        }
 
         def describe(tensor: Any) -> TensorTemplate:
             index = index_of.get(id(tensor))
@@ -253,10 +257,6 @@ def set_mode(module: nn.Module, mode: Mode) -> None:
     """Put the copy in train or eval mode, by the model's own ``train`` method; ``"same"`` leaves it."""
     if mode != "same":
         module.train(mode == "train")
-
-
-def _is_counter(fact: ParamFact) -> bool:
-    return bool(fact.names) and fact.names[0].endswith("num_batches_tracked")
 
 
 def _main_device(tree: ModuleTree) -> torch.device:

@@ -6,7 +6,7 @@ import os
 import sys
 import sysconfig
 import threading
-from types import FrameType
+from traceback import walk_stack
 
 import torch
 
@@ -47,12 +47,10 @@ def is_alone() -> bool:
     frames = sys._current_frames()
     frames.pop(threading.get_ident(), None)  # this very frame: it would refer to itself
     for innermost in frames.values():
-        frame: FrameType | None = innermost
-        while frame is not None:
+        for frame, _ in walk_stack(innermost):
             name = frame.f_code.co_filename
             if not name.startswith(_LIBRARIES) or name.endswith(_POOLS):
                 return False
-            frame = frame.f_back
     return True
 
 
@@ -75,13 +73,11 @@ def may_run_torch_elsewhere() -> bool:
     frames.pop(threading.get_ident(), None)
     for innermost in frames.values():
         waits = innermost.f_code.co_filename.startswith(_WAITING)
-        frame: FrameType | None = innermost
-        while frame is not None:
+        for frame, _ in walk_stack(innermost):
             name = frame.f_code.co_filename
             is_torch = name.startswith(_TORCH) and not name.startswith(_COMPILER)
             if is_torch or not (waits or name.startswith(_LIBRARIES)):
                 return True
-            frame = frame.f_back
     return False
 
 

@@ -93,12 +93,16 @@ def _find_code(value: Any) -> list[CodeType]:
     return found
 
 
+def walk_code(code: CodeType) -> Iterator[CodeType]:
+    """Yield code and that of the functions nested in it, each before what is in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from walk_code(constant)
+
+
 def _list_names(code: CodeType) -> Iterator[str]:
     """Every name in code, and every text that could be one, nested functions included."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, str):
-            if constant.isidentifier():
-                yield constant
-        elif isinstance(constant, CodeType):
-            yield from _list_names(constant)
+    for inner in walk_code(code):
+        yield from inner.co_names
+        yield from (text for text in inner.co_consts if isinstance(text, str) and text.isidentifier())

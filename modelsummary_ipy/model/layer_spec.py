@@ -92,19 +92,17 @@ class _Shape:
     Attributes:
         own: Those that not every module has.
         get: Takes weights, buffers and the values of ``own``.
-        get_later: Returns what may have been put on a module since it was made: hooks, children.
     """
 
-    __slots__ = ("get", "get_later", "own")
+    __slots__ = ("get", "own")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.own = [name for name in names if name not in MACHINERY]
         self.get: Callable[[Any], tuple[Any, ...]] = itemgetter("_parameters", "_buffers", *self.own)
-        self.get_later: Callable[[Any], tuple[Any, ...]] = itemgetter(*_SET_LATER)
 
 
-#: What was put on a module since it was made: hooks, children.
-_SET_LATER = tuple(name for name in vars(nn.Module()) if name not in ("training", "_parameters", "_buffers"))
+#: Returns what may have been put on a module since it was made: hooks, children.
+_get_later = itemgetter(*(name for name in vars(nn.Module()) if name not in ("training", "_parameters", "_buffers")))
 _shapes: dict[tuple[Any, tuple[str, ...]], _Shape] = {}
 _kinds: dict[tuple[Any, ...], LayerKind] = {}
 
@@ -129,7 +127,7 @@ def find_kind(module: nn.Module) -> LayerKind | None:
         if shape is None:
             return None
     params, buffers, *own = shape.get(state)
-    if any(shape.get_later(state)):
+    if any(_get_later(state)):
         return None
     key: list[Any] = [cls, shape]
     for value in own:

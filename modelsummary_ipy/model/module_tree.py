@@ -80,17 +80,13 @@ def read_tree(model: nn.Module) -> ModuleTree:
         if one.first >= 0:
             own = tuple(numbers[one.first : one.first + len(one.tensors)])
         else:
-            own = _unique(tuple([number_of[id(tensor)] for _, tensor, _ in one.tensors]))
+            own = tuple(dict.fromkeys([number_of[id(tensor)] for _, tensor, _ in one.tensors]))
         kept = unregistered.get(index, ())
         loose = tuple((place, number_of[id(tensor)]) for place, tensor in kept) if kept else ()
         kind = one.kind
         tree.specs.append(None if kind is None else LayerSpec(kind, one.first, vars(one.module)["training"]))
         tree.modules.append(_read_module(tree, one, kind, index, own, loose, exported))
     return tree
-
-
-def _unique(values: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(values))
 
 
 def _visit(
@@ -306,7 +302,7 @@ def _read_module(
         type_name=exported.get(id(module)) or (_name_type(module) if kind is None else facts.name),
         type_module=facts.module,
         parent=found.parent,
-        children=_unique(tuple(tree.module_index[id(child)] for child in inner if child is not None)) if inner else (),
+        children=tuple(dict.fromkeys(tree.module_index[id(child)] for child in inner if child is not None)),
         params=params,
         settings=read_settings(module, found.plain) if kind is None else kind.settings,
         extra_repr=read_extra_repr(module) if kind is None else kind.extra_repr,

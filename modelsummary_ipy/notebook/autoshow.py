@@ -18,7 +18,8 @@ class AutoShow:
         self._sizes: weakref.WeakKeyDictionary[nn.Module, ModelInputs] = weakref.WeakKeyDictionary()
         formatters = shell.display_formatter.formatters
         self._html = formatters["text/html"]
-        self._text = formatters["text/plain"] if not _has_front_end(shell) else None
+        has_page = getattr(shell, "kernel", None) is not None  # a terminal shows text alone
+        self._text = None if has_page else formatters["text/plain"]
         self._before_html = self._html.for_type(nn.Module, self._show_html)
         self._before_text = self._text.for_type(nn.Module, self._show_text) if self._text is not None else None
 
@@ -50,8 +51,3 @@ class AutoShow:
         """A module inside a list or a dict stays its ``repr``: only a module at the end of a cell is a table."""
         alone = len(printer.stack) <= 1
         printer.text(self._summarise(model).to_text() if alone else repr(model))
-
-
-def _has_front_end(shell: Any) -> bool:
-    """Return whether output goes to a page; a terminal shows text alone."""
-    return getattr(shell, "kernel", None) is not None

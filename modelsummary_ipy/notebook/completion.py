@@ -20,7 +20,6 @@ from modelsummary_ipy.records.training import OPTIMIZERS
 _MATCHER = "modelsummary_ipy.summary"
 #: The magic at the beginning of a line, or behind ``ms =``.
 _MAGIC = re.compile(r"\s*(?:[\w.\[\]'\" ,]+=\s*)?%(%?)summary\s+(.*)", re.DOTALL)
-_BEFORE_WORD = re.compile(r"[^\s,=*]*\Z")
 _DTYPES = ("float16", "bfloat16", "float32", "float64", "int32", "int64", "bool", "complex64")
 #: Values of options that have no fixed choices; for a number or a name, those that are typed most.
 _VALUES = {
@@ -42,7 +41,7 @@ def hook(shell: Any, parser: argparse.ArgumentParser) -> None:
         typed = _MAGIC.match(context.text_until_cursor)
         if typed is None or (typed[1] and context.cursor_line):
             return {"completions": []}
-        begun = _find_begun(typed[2])
+        begun = re.split(r"[\s,=*]", typed[2])[-1]  # what Tab replaces
         found = complete(parser, shell.user_ns, typed[2])
         offered = [SimpleCompletion(text, type=kind) for text, kind in found if text.startswith(begun)]
         if not offered and begun and (begun.startswith("-") or {kind for _, kind in found} == {"value"}):
@@ -62,12 +61,6 @@ def unhook(shell: Any) -> None:
     """Take away what ``hook`` registered."""
     known = shell.Completer.custom_matchers
     known[:] = [matcher for matcher in known if getattr(matcher, "matcher_identifier", "") != _MATCHER]
-
-
-def _find_begun(typed: str) -> str:
-    """Return the part of the last word that Tab replaces: what is behind a space, a comma, ``=`` or ``*``."""
-    found = _BEFORE_WORD.search(typed)
-    return found[0] if found is not None else ""
 
 
 def complete(parser: argparse.ArgumentParser, names: Mapping[str, Any], typed: str) -> list[tuple[str, str]]:

@@ -198,13 +198,9 @@ def _read(text: str, names: Mapping[str, Any]) -> Any:
     value = _read_brackets(text, dtype, names) if text[:1] in _OPENING and _is_bracketed(text) else None
     if value is None:
         value = (evaluate(text, names),)
-    if dtype is not None and not _is_size(value[0]):
+    if dtype is not None and type(value[0]).__name__ != "Size":
         raise InputError(f"a dtype after {text!r}, which is not a size", "(1, 128):int64")
     return value[0]
-
-
-def _is_size(value: Any) -> bool:
-    return type(value).__name__ == "Size"
 
 
 def _is_bracketed(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -92,19 +93,15 @@ class FixTrials:
         self._tried += 1
         most = _MOST_TIMES * len(self._story.trace.calls) + _MOST_EXTRA
 
-        def trace() -> TraceResult | None:
+        def trace(model: nn.Module | None, is_late: Callable[[], bool]) -> TraceResult | None:
+            run = partial(run_fixed, request, most=most, is_late=is_late, model=model)
             with collector_paused():
-                return run_fixed(request, most=most, is_late=lambda: not is_free and self.is_over, model=self._model)
+                return attempt(f"the fix {candidate.text!r}", self._errors, run, None)
 
-        result = attempt(f"the fix {candidate.text!r}", self._errors, trace, None)
+        result = trace(self._model, lambda: not is_free and self.is_over)
         if result is not None and result.error is not None and self._copied is not None and find_need_of_values(result):
-            result = attempt(f"the fix {candidate.text!r}", self._errors, partial(self._run_copy, request, most), None)
+            result = trace(self._copied, lambda: work_clock() > self._ends_at)  # a copy of it, for real
         return None if result is None else Trial(candidate, result.trace)
-
-    def _run_copy(self, request: TraceRequest, most: int) -> TraceResult | None:
-        """Run a copy of the user's model for real, within the time limit."""
-        with collector_paused():
-            return run_fixed(request, most=most, is_late=lambda: work_clock() > self._ends_at, model=self._copied)
 
     def judge(self, trial: Trial) -> Verdict:
         """Trace a fix that works once more, with one more in the batch, and run the rules on it."""

@@ -159,7 +159,7 @@ class _Search:
         live, peak = self._base.live_bytes, self._base.peak_bytes or 0
         for _ in range(_MOST_ROUNDS):
             budgets = [peak * step // _STEPS for step in range(_STEPS)]
-            lowest = first_true(budgets, self._is_promised)
+            lowest = first_true(budgets, lambda budget: choose_checkpoints(live, budget, self._candidates) is not None)
             chosen = choose_checkpoints(live, lowest, self._candidates) if lowest is not None else None
             if not chosen or self._is_known(chosen):
                 break
@@ -174,9 +174,6 @@ class _Search:
             if (step.peak_bytes or 0) < (best.step.peak_bytes or 0):
                 best = _Found(chosen, step)
         return best
-
-    def _is_promised(self, budget: int) -> bool:
-        return choose_checkpoints(self._base.live_bytes, budget, self._candidates) is not None
 
     def _list_proved(self) -> list[tuple[list[Candidate], Training]]:
         by_path = {one.path: one for one in self._candidates}

@@ -258,6 +258,11 @@ class Call(NamedTuple):
     lazy: bool = False
 
 
+def path_below(path: str, above: str) -> str:
+    """Return a path as it is named from a module above it; the whole path where that is not above it."""
+    return path.removeprefix(f"{above}.") if above else path
+
+
 def zip_leaves(
     specs: Iterable[TensorSpec], formulas: Iterable[Formula | None]
 ) -> Iterator[tuple[TensorSpec, Formula | None]]:

@@ -188,7 +188,8 @@ class Training:
             for moment in range(1, len(self.moments)):
                 for key in deaths.get(moment - 1, ()):
                     allocator.free(key)
-                if not step and self._begins_optimizer(moment):
+                phase, before = self.moments[moment].phase, self.moments[moment - 1].phase
+                if not step and phase == "optimizer" != before:
                     for key, life in begins:
                         if life.category == "optimizer state" and life.nbytes > 8:  # counts of steps are on the CPU
                             allocator.allocate(key, life.nbytes)
@@ -197,9 +198,6 @@ class Training:
             for key in deaths.get(len(self.moments) - 1, ()):
                 allocator.free(key)
         return allocator.reserved_bytes
-
-    def _begins_optimizer(self, moment: int) -> bool:
-        return self.moments[moment].phase == "optimizer" != self.moments[moment - 1].phase
 
     @cached_property
     def peak_moment(self) -> int:

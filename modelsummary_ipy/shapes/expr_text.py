@@ -36,7 +36,10 @@ class _Writer:
         if not expr.terms:
             return "0"
         expr = _move_number_inside(expr)
-        terms = [(self._sort(monomial), coefficient) for monomial, coefficient in expr.terms]
+        terms = [
+            (tuple(sorted(monomial, key=lambda item: self._rank(item[0]))), coefficient)
+            for monomial, coefficient in expr.terms
+        ]
         written = ""
         for monomial, coefficient in sorted(terms, key=self._rank_term):
             text = self._write_term(monomial, -coefficient if coefficient < 0 else coefficient)
@@ -45,9 +48,6 @@ class _Writer:
             else:
                 written += f" {'-' if coefficient < 0 else '+'} {text}"
         return written
-
-    def _sort(self, monomial: Monomial) -> Monomial:
-        return tuple(sorted(monomial, key=lambda item: self._rank(item[0])))
 
     def _rank(self, atom: str | Floor | Expr) -> tuple[int, str, bool]:
         """Sort by the first name in it, a name before a floor or a sum of it."""

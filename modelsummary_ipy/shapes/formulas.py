@@ -16,7 +16,7 @@ from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.dim_names import InputNames, name_dims
 from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes
-from modelsummary_ipy.shapes.walked_formulas import Dims, Leaves, WalkedFormulas, walk_formulas
+from modelsummary_ipy.shapes.walked_formulas import Leaves, WalkedFormulas, walk_formulas
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
 
@@ -208,10 +208,9 @@ class _Writer:
 
     def write(self, table: list[Leaves]) -> list[tuple[Formula | None, ...]]:
         """Write, per call and leaf, its dims."""
-        return [tuple(map(self._write_leaf, leaves)) for leaves in table]
-
-    def _write_leaf(self, dims: Dims | None) -> Formula | None:
-        return None if dims is None else tuple(self._write_size(expr) for expr in dims)
+        return [
+            tuple(None if dims is None else tuple(map(self._write_size, dims)) for dims in leaves) for leaves in table
+        ]
 
     def _write_size(self, expr: Expr) -> str:
         text = self._written.get(expr)

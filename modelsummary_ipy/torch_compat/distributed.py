@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from types import FrameType
+from traceback import walk_stack
 from typing import Any
 
 import torch
@@ -80,12 +80,8 @@ _PLANNERS = tuple(f"torch/distributed/tensor/{name}.py" for name in ("_sharding_
 
 def is_planning_shards() -> bool:
     """Return whether torch now works out a result's sharding: it runs the operation at the global size for that."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_filename.replace("\\", "/").endswith(_PLANNERS):
-            return True
-        frame = frame.f_back
-    return False
+    frames = walk_stack(sys._getframe(1))
+    return any(frame.f_code.co_filename.replace("\\", "/").endswith(_PLANNERS) for frame, _ in frames)
 
 
 def copy_module_states(pairs: Iterable[tuple[Any, nn.Module]], clone: Callable[[Any], Any]) -> None:

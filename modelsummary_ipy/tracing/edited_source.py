@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from modelsummary_ipy.model.attribute_reads import walk_code
 from modelsummary_ipy.records.fixes import LineEdit, change_lines
 
 #: By name and first line, the code of a function.
@@ -122,7 +123,7 @@ class _Rebuilder:
 
     def _make(self, function: FunctionType, depth: int) -> FunctionType:
         code = function.__code__
-        if code.co_filename == self._filename and self._holds_edit(code):
+        if code.co_filename == self._filename and not self._lines.isdisjoint(_list_lines(code)):
             code = self._codes.get((code.co_name, code.co_firstlineno)) or self._find_renamed(code)
             self.is_used |= code is not function.__code__
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
@@ -144,9 +145,6 @@ class _Rebuilder:
         same = [made for (_, line), made in self._codes.items() if line == code.co_firstlineno]
         return same[0] if len(same) == 1 and code.co_firstlineno in self._lines else code
 
-    def _holds_edit(self, code: CodeType) -> bool:
-        return any(line in self._lines for line in _list_lines(code))
-
     def _rebuild_cell(self, cell: CellType, depth: int) -> CellType:
         try:
             content = cell.cell_contents
@@ -158,7 +156,7 @@ class _Rebuilder:
     def _rebuild_globals(self, function: FunctionType, depth: int) -> dict[str, Any]:
         """Make helpers anew that the function calls by a global name."""
         found = {}
-        for name in _list_names(function.__code__):
+        for name in [name for code in walk_code(function.__code__) for name in code.co_names]:
             value = function.__globals__.get(name)
             if isinstance(value, FunctionType) and not (value.__module__ or "").startswith("torch"):
                 made = self.rebuild(value, depth + 1)
@@ -168,17 +166,7 @@ class _Rebuilder:
 
 
 def _list_lines(code: CodeType) -> Iterator[int]:
-    yield from (line for _, _, line in code.co_lines() if line is not None)
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _list_lines(inner)
-
-
-def _list_names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _list_names(inner)
+    return (line for inner in walk_code(code) for _, _, line in inner.co_lines() if line is not None)
 
 
 def _compile_parts(
@@ -194,11 +182,5 @@ def _compile_parts(
             part = change_lines(
                 lines[shift:last], [edit._replace(first=edit.first - shift, last=edit.last - shift) for edit in own]
             )
-            yield from _list_functions(compile("\n" * shift + "".join(part), filename, "exec", dont_inherit=True))
-
-
-def _list_functions(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield (inner.co_name, inner.co_firstlineno), inner
-            yield from _list_functions(inner)
+            module = compile("\n" * shift + "".join(part), filename, "exec", dont_inherit=True)
+            yield from (((code.co_name, code.co_firstlineno), code) for code in walk_code(module) if code is not module)

@@ -82,7 +82,9 @@ class FixedModel(ShadowTemplate):
         old = owner._modules.get(name)
         try:
             with draws_undone():
-                value = eval(edit.code, {**_NAMES, **_list_own_names(old, edit)})
+                # A module of the user's that is made anew is written by the name of its class.
+                own = {type(old).__name__: type(old)} if old is not None and edit.written else {}
+                value = eval(edit.code, {**_NAMES, **own})
         except Exception as error:  # torch, or the user's class, refuses these settings
             raise UnfitEditError(str(error)) from error
         if isinstance(value, nn.Module):
@@ -148,11 +150,6 @@ class FixedModel(ShadowTemplate):
         work.param_of[id(tensor)] = index
         work.param_tensors[index] = tensor
         return index
-
-
-def _list_own_names(old: nn.Module | None, edit: LayerEdit) -> dict[str, Any]:
-    """Return the class of a module of the user's that is to be made anew, by its name."""
-    return {type(old).__name__: type(old)} if old is not None and edit.written else {}
 
 
 class _Holder(nn.Module):

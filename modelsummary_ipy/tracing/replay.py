@@ -59,14 +59,10 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
 
 @contextlib.contextmanager
 def _real_world() -> Iterator[None]:
-    identity = torch.autograd.graph.saved_tensors_hooks(_unchanged, _unchanged)
+    identity = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
     with unset_fake(), OwnGenerators(), warnings.catch_warnings(), identity:
         warnings.simplefilter("ignore")
         yield
-
-
-def _unchanged(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def _find_device(tensors: list[Tensor]) -> torch.device | None:

@@ -9,7 +9,7 @@ from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.display.render.size_cells import format_formula, format_size
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Row, Story
-from modelsummary_ipy.records.trace import Formula, Link, TensorSpec, zip_leaves
+from modelsummary_ipy.records.trace import Formula, Link, TensorSpec, path_below, zip_leaves
 
 
 def render_model_explorer(story: Story) -> str:
@@ -54,9 +54,8 @@ def _namespace(story: Story, row: Row) -> str:
     above = story.rows[row.parent] if row.parent is not None else None
     while above is not None and above.parent is not None:
         outer = story.rows[above.parent]
-        name = above.path[len(outer.path) + 1 :] if above.path.startswith(outer.path + ".") else above.path
         again = f" call {above.call_index + 1}" if above.call_index else ""
-        names.append((plain(name) or plain(above.type_name)).replace("/", "∕") + again)
+        names.append((plain(path_below(above.path, outer.path)) or plain(above.type_name)).replace("/", "∕") + again)
         above = outer
     return "/".join(reversed(names))
 

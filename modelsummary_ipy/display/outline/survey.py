@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.records.summary import Flag, Row, Story
+from modelsummary_ipy.records.trace import path_below
 from modelsummary_ipy.records.view import View
 
 
@@ -45,12 +46,7 @@ class Survey:
         row: Row = self.rows[index]
         if row.kind == "op":
             return row.type_name
-        if row.parent is None:
-            return row.path
-        above = self.rows[row.parent].path
-        if above and row.path.startswith(above + "."):
-            return row.path[len(above) + 1 :]
-        return row.path
+        return path_below(row.path, "" if row.parent is None else self.rows[row.parent].path)
 
     def _place_rows(self, view: View) -> None:
         """Sort rows below their parents; an operation that the view leaves out is kept aside."""

@@ -123,7 +123,7 @@ class _Place:
 
 
 def _below(story: Story, place: _Place, measure: Measure, whole: int) -> list[_Place]:
-    rows = [story.rows[index] for index in _children(story, place.row)]
+    rows = [story.rows[index] for index in story.children.get(place.row.index, ())]
     sized = [(row, 100 * measure(row) / whole) for row in rows if measure(row) > 0]
     hues: list[int | None] = [place.hue] * len(sized)
     if place.hue is None and sum(width >= 1 for _, width in sized) > 1:
@@ -142,7 +142,8 @@ def _follow(story: Story, row: Row, measure: Measure, value: float) -> tuple[Row
     """Go down while all but nothing of a row is in one child, so that wrappers take no level: ``encoder.layer``."""
     label = _last(row)
     while True:
-        heavy = [story.rows[child] for child in _children(story, row) if measure(story.rows[child]) >= 0.97 * value]
+        inside = [story.rows[child] for child in story.children.get(row.index, ())]
+        heavy = [child for child in inside if measure(child) >= 0.97 * value]
         if len(heavy) != 1:
             return row, label
         row = heavy[0]
@@ -192,10 +193,6 @@ def name_part(story: Story, node: RowNode | GroupNode) -> str:
         return f"{path}.{name} · {types}".lstrip(".")
     row = story.rows[node.row]
     return formatting.brief(row.path if row.kind == "module" else row.type_name)
-
-
-def _children(story: Story, row: Row) -> tuple[int, ...]:
-    return story.children.get(row.index, ())
 
 
 def _last(row: Row) -> str:

@@ -73,10 +73,6 @@ def _upsample(settings: Settings) -> str:
     return f"×{_one_or_all(tuple(int(one) if one == int(one) else one for one in scales))}"
 
 
-def _shape(settings: Settings) -> str:
-    return "×".join(map(str, settings["normalized_shape"]))
-
-
 #: By settings that only such layers have, the first that fits.
 _WRITERS: tuple[tuple[tuple[str, ...], Callable[[Settings], str]], ...] = (
     (("in_channels", "out_channels", "kernel_size"), _conv),
@@ -89,7 +85,7 @@ _WRITERS: tuple[tuple[tuple[str, ...], Callable[[Settings], str]], ...] = (
     (("output_size",), lambda settings: f"→{_one_or_all(settings['output_size'])}"),
     (("num_groups", "num_channels"), lambda settings: f"{settings['num_channels']}, {settings['num_groups']} groups"),
     (("num_features",), lambda settings: str(settings["num_features"] or "")),
-    (("normalized_shape",), _shape),
+    (("normalized_shape",), lambda settings: "×".join(map(str, settings["normalized_shape"]))),
     (("scale_factor", "size"), _upsample),
     (("upscale_factor",), lambda settings: f"×{settings['upscale_factor']}"),
     (("downscale_factor",), lambda settings: f"÷{settings['downscale_factor']}"),

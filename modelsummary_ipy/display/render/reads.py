@@ -12,7 +12,7 @@ from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node
 from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.dataflow import Dataflow, Origin
 from modelsummary_ipy.records.summary import Row, Story
-from modelsummary_ipy.records.trace import Call, Link
+from modelsummary_ipy.records.trace import Call, Link, path_below
 
 #: So many names are written; of more, how many others there are.
 _MOST = 4
@@ -207,8 +207,7 @@ class Reads:
         return plain(ends[0] if ends else f"{above}.{path}" if above else path) + again
 
     def _path_below(self, call: Call) -> str:
-        above = "" if call.parent is None else self._calls[call.parent].path
-        return call.path[len(above) + 1 :] if above and call.path.startswith(above + ".") else call.path
+        return path_below(call.path, "" if call.parent is None else self._calls[call.parent].path)
 
 
 def _ends(path: str) -> list[str]:

@@ -13,6 +13,8 @@ from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 __all__ = ["BatchChecks"]
 
 _LOOKUPS = frozenset({"aten.embedding", "aten.index", "aten.index_select"})
+_BEST = frozenset({"aten.argmax", "aten.argmin", "aten.topk"})
+_INDEXED = frozenset(f"aten.{name}" for name in ("gather", "scatter", "scatter_", "scatter_add", "scatter_add_"))
 _UNARY = frozenset({"aten.unsqueeze", "aten.view", "aten._to_copy", "aten.expand", "aten.clone", "aten.alias"})
 
 
@@ -40,6 +42,8 @@ class BatchChecks:
         #: Numbers 0, 1, 2 … up to the size of the batch.
         self._counts: set[int] = set()
         self._slices: dict[int, _Slice] = {}
+        #: Of what was reduced along the batch: the tensor that it is of, and the operation.
+        self._statistics: dict[int, tuple[int, int]] = {}
 
     def follow(
         self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]],
@@ -65,11 +69,14 @@ class BatchChecks:
         axes = self._walk.axes_of(refs[0])
         if event.op in ALONG:
             for place in places:
-                if axes[place].has("B"):
+                if axes[place].has("B") and len(axes) > 1:
                     self._walk.find("along", index, axes[place])
         elif event.op in REDUCTIONS and len(places) == 1:
-            if axes[places[0]].has("B") and event.args.get("keepdim") and len(axes) > 1:
-                self._walk.find("reduced", index, axes[places[0]])
+            if axes[places[0]].has("B") and len(axes) > 1:
+                if event.args.get("keepdim"):
+                    self._walk.find("reduced", index, axes[places[0]])
+                else:
+                    self._statistics[made.number] = refs[0].number, index
         elif event.op == "aten.slice":
             self._check_slice(index, event, refs[0], axes)
         if event.op in PICKS:
@@ -84,6 +91,9 @@ class BatchChecks:
         elif event.op in ELEMENTWISE and not event.op.endswith("_"):
             self._check_noise(index, refs, made)
             self._check_neighbours(index, refs)
+            self._check_statistics(event, refs)
+        if event.op in _INDEXED:
+            self._check_crossed(index, event, axes)
 
     def _has_batch(self, ref: TensorRef) -> bool:
         return any(axis.has("B") for axis in self._walk.axes_of(ref))
@@ -113,6 +123,21 @@ class BatchChecks:
             start = start if start >= 0 else start + axes[dim].size
             self._slices[made.number] = _Slice(ref.number, start, start + made.shape[dim])
 
+    def _check_statistics(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+        """``x - x.mean(0)``: each sample depends on the others."""
+        if event.op in ("aten.sub", "aten.div") and len(refs) == 2 and refs[1].number in self._statistics:
+            of, index = self._statistics[refs[1].number]
+            if of == refs[0].number:
+                self._walk.find("reduced", index, *(axis for axis in self._walk.axes_of(refs[0]) if axis.has("B")))
+
+    def _check_crossed(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
+        """Look up along the batch by an index whose samples lie on another dim."""
+        its, dim = self._walk.axes_of(event.args["index"]), event.args["dim"] % max(len(axes), 1)
+        if len(its) == len(axes) > 1 and axes[dim].has("B"):
+            for place, axis in enumerate(its):
+                if place != dim and axis.has("B") and axis.size > 1 and not axes[place].has("B"):
+                    self._walk.find("crossed", index, axes[dim])
+
     def _check_neighbours(self, index: int, refs: Sequence[TensorRef]) -> None:
         """``x[1:] - x[:-1]``: a sample and the one behind it; two halves of a batch do not overlap."""
         parts = [self._slices[ref.number] for ref in refs if ref.number in self._slices]
@@ -131,7 +156,9 @@ class BatchChecks:
                 return
         for place in places[:1]:
             if axes[place].has("B") and len(axes) > 1:
-                self._walk.find("picked", index, axes[place])
+                is_best = event.op in _BEST and axes[place].roots == {"B"}
+                is_best = is_best and (event.op != "aten.topk" or len(axes) > 2)  # experts choose among all tokens
+                self._walk.find("along" if is_best else "picked", index, axes[place])
 
     def _check_joined(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """Put a constant behind the batch."""
@@ -147,7 +174,8 @@ class BatchChecks:
         if not self._has_batch(made):
             for one, other in met:
                 if one.has("B") and other.has("B") and one.size > 1:
-                    self._walk.find("contracted", index, one)
+                    is_all = any(factor.kind == "feature" for factor in one.factors)
+                    self._walk.find("merged" if is_all else "contracted", index, one)
 
     def _check_noise(self, index: int, refs: Sequence[TensorRef], made: TensorRef) -> None:
         """Random numbers that are the same for all samples; a number of rank 0 is meant for all."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.meaning import Axis
+from modelsummary_ipy.axes.meaning import Axis, Factor
 from modelsummary_ipy.axes.meaning_batch import BatchChecks
 from modelsummary_ipy.axes.meaning_ops import (
     ATTENTION,
@@ -19,6 +20,7 @@ from modelsummary_ipy.axes.meaning_ops import (
     SAME_SHAPE,
     SCORES,
     SOFTMAXES,
+    is_named_feature,
     is_position,
 )
 from modelsummary_ipy.axes.meaning_scale import ScaleChecks
@@ -50,10 +52,17 @@ class Checks:
         self._sums: set[int] = set()
         #: The axes of softmaxes whose weights one product summed as it should; another may run over the other axis.
         self._well_summed: list[Axis] = []
+        #: What a softmax made, multiplied with coordinates.
+        self._placed: set[int] = set()
         #: The axes of a mask in what it was laid on, and the operation that did.
         self._masks: dict[int, tuple[list[Axis], int]] = {}
-        #: Where the features were reduced and positions are left: how many features there were, and the operation.
-        self._featureless: dict[int, tuple[int, int]] = {}
+        #: Where the features were reduced and positions are left: the operation that did.
+        self._featureless: dict[int, int] = {}
+        #: By what they make, layers that read positions; the positions that a layer's features were laid on.
+        self._read: dict[frozenset[str], tuple[int, Axis]] = {}
+        self._gated: set[str] = set()
+        #: Axes of the same steps several times over, and the operation that put them behind one another.
+        self._doubled: dict[Factor, int] = {}
         self._scale = ScaleChecks(walk)
         #: What a softmax over positions made of features: the operation, both axes.
         self._chosen: dict[int, tuple[int, Axis, Axis]] = {}
@@ -89,13 +98,18 @@ class Checks:
             self._check_halves(index, axes[event.args.get("dim", -1)], axes)
         elif event.op in ATTENTION:
             self._check_attention(index, self._walk.axes_of(refs[1]))
+        elif event.op == "aten.cat":
+            self._check_doubled(index, event, refs)
         if event.op in RESIZES:
             self._check_resize(index, first, made)
         if event.op in PRODUCTS:
             self._check_product(index, refs)
-            self._check_parts(index, refs, met)
+            self._check_parts(index, refs, met, made)
+            if event.op == "aten.convolution" and len(axes) == 3 and refs[1].shape[-1] > 1:
+                self._check_norm(index, event, axes)
+            self._check_summed_heads(index, event, refs)
         elif event.op in NORMS:
-            self._check_norm(index, axes)
+            self._check_norm(index, event, axes)
         elif event.op in ELEMENTWISE and not event.op.endswith("_"):
             self._check_aligned(index, refs, event, met)
             if event.op == "aten.add" and len(refs) == 2 and any(ref.number in self._shrunk for ref in refs):
@@ -107,12 +121,14 @@ class Checks:
 
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""
+        for roots, (index, data) in self._read.items():
+            self._walk.find("gate" if roots & self._gated else "positions", index, data)
         for ref in outputs:
             if ref is not None and ref.number in self._chosen:
                 self._walk.find("classes", *self._chosen[ref.number])
             if ref is not None and ref.number in self._featureless:
                 place = next(axis for axis in self._walk.axes_of(ref) if is_position(axis))
-                self._walk.find("vanished", self._featureless[ref.number][1], place)
+                self._walk.find("vanished", self._featureless[ref.number], place)
 
     # -- softmax, attention -------------------------------------------------------------------------------------------
 
@@ -162,6 +178,10 @@ class Checks:
                     self._gates.add(made.number)
                 if ref.number in self._weighted or self._weighs(event, refs, ref):
                     self._weighted.add(made.number)
+                if self._places(event, refs, ref):
+                    self._placed.add(made.number)
+            if ref.number in self._featureless and len(refs) == 1:
+                self._featureless[made.number] = self._featureless[ref.number]
             if ref.number in self._masks and ref.shape == made.shape:
                 self._masks[made.number] = self._masks[ref.number]
         value = event.args.get("value")
@@ -185,6 +205,15 @@ class Checks:
             other.shape[-len(weights.shape) :] == weights.shape and not self._is_plain(other) for other in others
         )
 
+    def _places(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
+        """Return whether the weights of a softmax are multiplied with the coordinates of positions."""
+        last = self._walk.axes_of(weights)[-1]
+        others = [ref for ref in refs if ref is not weights and ref.number not in self._tables]
+        is_plain = event.op == "aten.mul" and is_position(last)
+        return is_plain and any(
+            math.prod(other.shape) == last.size == other.shape[-1] for other in others if other.shape
+        )
+
     def _is_plain(self, ref: TensorRef) -> bool:
         return all(axis.is_plain for axis in self._walk.axes_of(ref))
 
@@ -196,9 +225,11 @@ class Checks:
             mark, place, fault = self._softmaxes[ref.number]
             if ref.number in self._gates and not is_position(mark):
                 continue  # features that are chosen
-            if any(self._is_plain(other) for other in refs):
-                continue  # what a layer reads: heads that talk to each other
             axes = self._walk.axes_of(ref)
+            is_whole = is_position(mark) and all(factor.kind == "feature" and not factor.half for factor in
+                axes[-2 if turn and len(axes) > 1 else -1].factors)  # fmt: skip
+            if any(self._is_plain(other) for other in refs) and not (is_whole and ref.number in self._gates):
+                continue  # what a layer reads: heads that talk to each other
             summed = (-2 if turn else -1) if len(ref.shape) > 1 else -1
             if mark.size < 2 or axes[summed].size < 2:
                 continue
@@ -224,19 +255,43 @@ class Checks:
         rest = self._walk.axes_of(made)
         if ref.number in self._softmaxes:
             self._sums.add(made.number)
-            mark, place, _ = self._softmaxes[ref.number]
+            mark, place, fault = self._softmaxes[ref.number]
+            is_placed = ref.number in self._placed and {-1, len(axes) - 1} & set(places)
+            if mark.is_feature and is_placed and is_position(axes[-1]) and fault is not None:
+                self._walk.find("softmax", fault, mark, axes[-1])
+                return
             is_one = ref.number in self._weighted and mark.is_feature and place is not None and len(reduced) == 1
             if is_one and is_position(reduced[0]) and places[0] % len(axes) - len(axes) != place:
                 self._walk.find("weighed", index, mark, reduced[0])
-        features = next((axis for axis in reduced if axis.is_feature), None)
-        if features is not None and any(map(is_position, rest)):
-            self._featureless.update((out.number, (features.size, index)) for out in event.outputs)
+        if any(map(is_named_feature, reduced)) and any(map(is_position, rest)):
+            self._featureless.update((out.number, index) for out in event.outputs)
+
+        for axis in reduced:
+            if len(axis.factors) == 1 and axis.factors[0] in self._doubled:
+                self._walk.find("doubled", self._doubled[axis.factors[0]], rest[-1])
+
+    def _check_doubled(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+        """What several layers made of the same steps, one behind the other along the steps."""
+        parts = [self._walk.axes_of(ref) for ref in refs]
+        dim, made = event.args.get("dim", 0), self._walk.axes_of(event.outputs[0])[event.args.get("dim", 0)]
+        if len(parts) < 2 or len(made.factors) != 1 or any(len(axes) != 3 for axes in parts):
+            return
+        places = [axes[dim] for axes in parts]
+        makers = {axes[-1].roots for axes in parts if axes[-1].is_feature}
+        is_same = is_position(places[0]) and all(place.factors == places[0].factors for place in places)
+        if is_same and len(makers) == len(parts):
+            self._doubled[made.factors[0]] = index
 
     # -- feature maps -------------------------------------------------------------------------------------------------
 
     def _check_resize(self, index: int, ref: TensorRef, made: TensorRef) -> None:
         """A resize to the size that is there, or to a smaller one."""
         before, after = ref.shape[2:], made.shape[2:]
+        asked = [self._walk.by_size.get(size) for size in after]
+        if len(after) == 2 and asked[0] is not None and asked[1] is not None and before != after:
+            axes = self._walk.axes_of(ref)
+            if asked[0].roots & axes[3].roots and asked[1].roots & axes[2].roots and not asked[0].roots & axes[2].roots:
+                self._walk.find("turned", index, asked[0], asked[1])
         if before == after:
             self._walk.find("idle", index, self._walk.axes_of(ref)[-1])
         elif all(new < old for old, new in zip(before, after, strict=True)):
@@ -244,18 +299,17 @@ class Checks:
 
     # -- axes that meet -----------------------------------------------------------------------------------------------
 
-    def _check_parts(self, index: int, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
-        """A layer reads positions whose features were reduced."""
-        known = dict(self._featureless[ref.number] for ref in refs if ref.number in self._featureless)
-        if not known:
+    def _check_parts(
+        self, index: int, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]], made: TensorRef
+    ) -> None:
+        """A layer reads positions whose features were reduced: unless it makes a gate of them."""
+        fault = next((self._featureless[ref.number] for ref in refs if ref.number in self._featureless), None)
+        if fault is None:
             return
         for one, other in met:
             data = other if one.is_plain else one
             if one.is_plain != other.is_plain and is_position(data) and data.size > 1:
-                if data.size in known:
-                    self._walk.find("swapped", known[data.size], data)
-                else:
-                    self._walk.find("positions", index, data)
+                self._read[self._walk.axes_of(made)[-1].roots] = fault, data
 
     def _check_halves(self, index: int, axis: Axis, axes: Sequence[Axis]) -> None:
         """A gate that is one half of the positions for the other."""
@@ -263,9 +317,25 @@ class Checks:
         if is_position(axis) and features and not any(factor.half for factor in axis.factors):
             self._walk.find("halves", index, axis, features[0])
 
-    def _check_norm(self, index: int, axes: Sequence[Axis]) -> None:
-        if len(axes) == 3 and is_position(axes[1]) and axes[2].is_feature and not axes[1].is_feature:
-            self._walk.find("normed", index, axes[1], axes[2])
+    def _check_norm(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
+        """A layer that reads dim 1, a LayerNorm the last dim, of a sequence whose features stand in the other one."""
+        if len(axes) != 3 or len(event.args.get("normalized_shape", [0])) != 1:
+            return
+        read, other = (axes[2], axes[1]) if "normalized_shape" in event.args else (axes[1], axes[2])
+        if is_position(read) and other.is_feature:
+            self._walk.find("normed", index, read, other)
+
+    def _check_summed_heads(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+        """A product of two tensors sums over the heads that their features were split into, with all else."""
+        if event.op not in SCORES or any(self._is_plain(ref) for ref in refs):
+            return
+        factors = [factor for factor in self._walk.axes_of(refs[-2])[-1].factors if factor.size > 1]
+        heads = next((factor for factor in factors if factor.kind == "feature" and factor.half == "outer"), None)
+        if heads is None or len(factors) < 2:
+            return
+        rest = [factor for factor in factors if factor is not heads]
+        if any((factor.whole is heads.whole and factor.half) or is_position(Axis([factor])) for factor in rest):
+            self._walk.find("summed", index, Axis([heads]))
 
     def _check_aligned(
         self, index: int, refs: Sequence[TensorRef], event: OpEvent, met: Sequence[tuple[Axis, Axis]]
@@ -279,6 +349,8 @@ class Checks:
                 is_whole = not any(factor.half for factor in data.factors)  # of windows and chunks nothing is known
                 if feature.is_feature and not data.is_feature and is_whole and (is_position(data) or data.has("B")):
                     self._walk.find("aligned", index, feature, data)
+            elif one.is_feature != other.is_feature and one.roots & other.roots:
+                self._gated |= (one if one.is_feature else other).roots - (other if one.is_feature else one).roots
             elif one.is_plain != other.is_plain and is_position(data := other if one.is_plain else one):
                 is_channel = len(made) > 2 and made[1].is_feature and made[1].size == data.size
                 if is_channel and made[1] is not data and any(self._is_vector(ref, data.size) for ref in refs):

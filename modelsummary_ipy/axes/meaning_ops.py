@@ -6,7 +6,7 @@ from modelsummary_ipy.axes.meaning import Axis
 
 __all__ = [
     "ALONG", "ATTENTION", "ELEMENTWISE", "LABEL_LOSSES", "LOG_SOFTMAXES", "MOVES", "NORMS", "PICKS", "PRODUCTS",
-    "RANDOM", "REDUCTIONS", "RESIZES", "SAME_SHAPE", "SCORES", "SOFTMAXES", "is_position",
+    "RANDOM", "REDUCTIONS", "RESIZES", "SAME_SHAPE", "SCORES", "SOFTMAXES", "is_named_feature", "is_position",
 ]  # fmt: skip
 
 
@@ -23,7 +23,10 @@ RESIZES = _names(
     "upsample_bicubic2d", "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
 )  # fmt: skip
 PICKS = _names("argmax", "argmin", "gather", "index", "index_select", "topk")
-NORMS = _names("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm")
+NORMS = _names(
+    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm",
+    "native_layer_norm", "native_group_norm",
+)  # fmt: skip
 #: Losses of predictions [rows, classes] and labels [rows].
 LABEL_LOSSES = _names("nll_loss", "nll_loss_forward", "nll_loss2d_forward", "cross_entropy_loss")
 #: What makes random numbers, also in place.
@@ -47,6 +50,14 @@ MOVES = _names("transpose", "permute", "unsqueeze", "view", "_unsafe_view", "t",
 
 #: How dims of the input that are positions are called: height, width, depth, length, time.
 _POSITIONS = frozenset("HWDLT")
+
+
+def is_named_feature(axis: Axis) -> bool:
+    """Return whether an axis is of features, made by parameters or called so in the input: F, E."""
+    return bool(axis.factors) and all(
+        factor.kind == "feature" or (factor.kind == "input" and all(root[0] in "FE" for root in factor.roots - {"B"}))
+        for factor in axis.factors
+    )
 
 
 def is_position(axis: Axis) -> bool:

@@ -35,6 +35,8 @@ class ScaleChecks:
         #: Single numbers of a whole batch: what they are of, and how they were made.
         self._whole: dict[int, str] = {}
         self._centred: set[int] = set()
+        #: Products of two tensors.
+        self._products: set[int] = set()
         self._norms: dict[int, _Norm] = {}
         self._units: dict[int, _Norm] = {}
 
@@ -58,7 +60,21 @@ class ScaleChecks:
             self._check_scaled(index, event, refs[0], refs[1])
         elif event.op in SCORES and len(refs) == 2:
             self._check_scores(*refs)
+        elif event.op in ("aten.mul", "aten.div") and refs[0].number in self._products:
+            self._check_root(index, event, axes)
+        if event.op in SCORES or (event.op in MOVES and refs[0].number in self._products):
+            self._products.add(made.number)
         self._pass_on(event, refs)
+
+    def _check_root(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
+        """Scores that are divided by the root of the number of steps, not by that of the features they summed."""
+        value = event.args.get("other")
+        if isinstance(value, float) and value > 0:
+            square = value**2 if event.op == "aten.div" else value**-2
+            steps = self._walk.by_size.get(round(square))
+            is_root = abs(square - round(square)) < 1e-6 * square and steps is not None and is_position(steps)
+            if is_root and steps is not None and all(map(is_position, axes[-2:])):
+                self._walk.find("root", index, steps)
 
     def _pass_on(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         made = event.outputs[0].number

@@ -66,6 +66,9 @@ class MeaningWalk:
         self.by_size: dict[int, Axis] = {}
         #: Of every reshape that cut across no dim its call, what each dim was made of, and what each is.
         self.dealt: list[tuple[int, Parts, Parts]] = []
+        #: By their number the axes that were taken apart, and by tensor and dim the entries that were taken so far.
+        self._pieces: dict[int, Axis] = {}
+        self._taken: dict[tuple[int, int], set[int]] = {}
         self._places = {name or f"dim {dim}": dim for dims in names for dim, name in enumerate(dims)}
         self.checks = Checks(self, frozenset(ops.params))
         inputs: dict[tuple[str, int], Axis] = {}
@@ -136,6 +139,7 @@ class MeaningWalk:
             numbers = [self._find_dim(size, index, place, dim) for dim, size in enumerate(ref.shape)]
             known = None if axes is None else self._settle(axes, ref.shape, op, numbers)
             self.axes[ref.number] = known or self._guess(ref.shape, op, numbers)
+        self._follow_pieces(event)
         self.checks.follow(index, event, event.refs, op.met)
 
     def _find_dim(self, size: int, index: int, place: int, dim: int) -> Axis | None:
@@ -158,13 +162,28 @@ class MeaningWalk:
             same_place = first[dim] if len(first) == len(axes) and op.is_part else None
             if same_place is not None and not same_place.is_plain:
                 settled.append(same_place.resized(value_of(size)))
-            elif isinstance(size, Axis) and size.size > 1 and op.makes_features(dim, len(axes)) and op.is_weights(size):
+            elif value_of(size) > 1 and op.makes_features(dim, len(axes), size):
                 roots = roots_of(op.contracted) - {"B"}
                 out = f"the features of {self._paths.get(op.event.call, '') or 'the model'}"
-                settled.append(Axis([Factor(size.size, "feature", roots | {out}, out)]))
+                settled.append(Axis([Factor(value_of(size), "feature", roots | {out}, out)]))
             else:
-                settled.append(size if isinstance(size, Axis) else numbers[dim] or plain_axis(size))
+                settled.append(size if isinstance(size, Axis) else numbers[dim] or self._name(size, op))
         return settled
+
+    def _name(self, size: int, op: _Op) -> Axis:
+        """Return the axis that a number is: one that was taken apart and is put together, or that of a constant."""
+        pieces = self._pieces.get(size) if op.name in _JOINS else None
+        return pieces or plain_axis(size)
+
+    def _follow_pieces(self, event: OpEvent) -> None:
+        """Note an axis of which every entry was taken, one by one."""
+        if event.op not in ("aten.unbind", "aten.select") or not event.refs:
+            return
+        axes, dim = self.axes_of(event.refs[0]), event.args.get("dim", 0)
+        taken = self._taken.setdefault((event.refs[0].number, dim % len(axes)), set())
+        taken |= set(range(len(event.outputs))) if event.op == "aten.unbind" else {event.args["index"] % axes[dim].size}
+        if len(taken) == axes[dim].size > 2 and not axes[dim].is_plain:
+            self._pieces[axes[dim].size] = axes[dim]
 
     def _guess(self, shape: tuple[int, ...], op: _Op, numbers: Sequence[Axis | None]) -> list[Axis]:
         """Name the axes of what no entry describes: a dim of that size, or one that may be anything of its inputs."""
@@ -192,11 +211,13 @@ class MeaningWalk:
 _PARTS = frozenset(
     f"aten.{name}"
     for name in (
-        *("slice", "narrow", "split", "split_with_sizes", "chunk", "topk", "index_select", "constant_pad_nd", "gather"),
+        *("slice", "narrow", "split", "unsafe_split", "split_with_sizes", "chunk", "topk", "index_select"),
+        *("constant_pad_nd", "reflection_pad2d", "gather", "_fft_c2r"),
         *("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d"),
-        *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "_fft_c2r", "reflection_pad2d"),
+        *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d"),
     )
 )
+_JOINS = frozenset({"aten.stack", "aten.cat"})
 
 
 class _Op(Op):
@@ -217,9 +238,12 @@ class _Op(Op):
             return []
         return [axis for pair in self.met for axis in pair if not axis.is_plain]
 
-    def makes_features(self, dim: int, rank: int) -> bool:
+    def makes_features(self, dim: int, rank: int, size: Size) -> bool:
         """Return whether an axis of its weights is features of what it makes: a layer's, those of a table of words."""
-        return bool(self.contracted) or (self.name == "aten.embedding" and dim == rank - 1)
+        if self.name == "aten.mkldnn_rnn_layer":
+            return dim == rank - 1
+        is_last = self.name == "aten.embedding" and dim == rank - 1
+        return isinstance(size, Axis) and (bool(self.contracted) or is_last) and self.is_weights(size)
 
     def is_weights(self, axis: Axis) -> bool:
         """Return whether an axis is one of a tensor that is all weights or constants."""

@@ -73,8 +73,8 @@ class OpEvents:
 AxisFindingKind = Literal[
     "carved", "softmax", "heads", "mask", "single", "table", "along", "reduced", "picked", "contracted", "joined",
     "noise", "aligned", "channels", "normed", "positions", "weighed", "classes", "coincident", "sides", "idle",
-    "shrunk", "standardised", "scaled", "unit", "scores", "halves", "swapped", "vanished",
-    "reordered",
+    "shrunk", "standardised", "scaled", "unit", "scores", "halves", "vanished",
+    "reordered", "gate", "summed", "crossed", "doubled", "merged", "turned", "root",
 ]  # fmt: skip
 
 
@@ -82,24 +82,7 @@ class AxisFinding(NamedTuple):
     """An operation that does to axes what is perhaps not meant.
 
     Attributes:
-        kind: What it does. ``"carved"``: a reshape cuts across axes. ``"softmax"``: the axis of a softmax is not the
-            one that is summed. ``"heads"``: attention runs over a part of the features. ``"mask"``: a mask is constant
-            along the axis of the softmax. ``"single"``: a softmax over one entry. Of the batch: ``"table"``: a table is
-            cut to its size; ``"along"``: an operation runs along it; ``"reduced"``, ``"picked"``, ``"contracted"``: it
-            is reduced, looked up in, summed in a product; ``"joined"``: a constant is put behind it; ``"noise"``:
-            random numbers are the same for all of it. ``"aligned"``: two axes of other origin lie on each other;
-            ``"channels"``: a parameter that is as long as the channels lies on another axis; ``"normed"``: a batch norm
-            has positions for channels; ``"positions"``: a layer reads positions after the features were reduced,
-            ``"swapped"``: as many positions as there were features; ``"vanished"``: the output has positions, and
-            features that were reduced. ``"standardised"``: the mean and the deviation of a whole batch are taken out of
-            it; ``"scaled"``: it is divided by such a number. ``"unit"``: what is divided by its length has positions
-            along it; ``"scores"``: a product of such tensors sums over another axis. ``"halves"``: half of the
-            positions are the gate of the others. ``"weighed"``: what the weights of a softmax over features weigh is
-            summed over positions; ``"classes"``: a log-softmax or a loss runs over positions;
-            ``"coincident"``: a dim is at two places of what is broadcast, and one more in it fails. ``"sides"``: height
-            and width that were equal differ after it. ``"idle"``: a resize changes no size; ``"shrunk"``: what a resize
-            made smaller is added to another feature map. ``"reordered"``: two axes that were flattened of the same
-            axes, in another order, lie on each other.
+        kind: What it does; ``diagnosis/rules/meaning.py`` says it in words.
         op: The operation, ``"aten.cumsum"``.
         call: The call that it ran in.
         axes: The axes that it is about, as they are written.

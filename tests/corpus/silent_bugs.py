@@ -12,7 +12,7 @@ from tests.corpus import bug
 # --- along, or over, the batch
 
 
-@bug("batch-mixed", ("", "normalize"), (6, 3, 20, 20), severity="note")
+@bug("batch-mixed", ("", "normalize"), (6, 3, 20, 20))
 class EmbeddingNormalisedOverTheBatch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class EmbeddingNormalisedOverTheBatch(nn.Module):
         return F.normalize(self.project(self.trunk(image)), dim=0)
 
 
-@bug("batch-mixed", ("", "mean"), (4, 1600), severity="note")
+@bug("batch-mixed", ("", "mean"), (4, 1600))
 class WaveformStandardisedOverTheBatch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class FourierMixingWithTheBatch(nn.Module):
         return x + self.ff(x).relu()
 
 
-@bug("batch-mixed", ("", "topk"), (6, 40, 8), severity="note")
+@bug("batch-mixed", ("", "topk"), (6, 40, 8))
 class BestPointsOfAllSamples(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class ShiftedInTheFold(nn.Module):
         return self.head(frames.mean((2, 3)).view(b, t, -1).mean(1))
 
 
-@bug("batch-mixed", ("", "normalize"), (5, 7, 24), severity="note")
+@bug("batch-mixed", ("", "normalize"), (5, 7, 24))
 class StepsNormalisedInTheFold(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class InstancesWeighedAcrossBags(nn.Module):
         return self.head((weights * bags).sum(1))
 
 
-@bug("batch-mixed", ("", "einsum"), (4, 11, 16), severity="note")
+@bug("batch-mixed", ("", "einsum"), (4, 11, 16))
 class AffinitySummedOverSamples(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class AffinitySummedOverSamples(nn.Module):
         return affinity @ x
 
 
-@bug("batch-mixed", ("", "max"), (8, 50, 3), severity="note")
+@bug("batch-mixed", ("", "max"), (8, 50, 3))
 class PointsPooledAcrossClouds(nn.Module):
     def __init__(self) -> None:
         super().__init__()

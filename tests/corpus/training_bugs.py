@@ -283,7 +283,7 @@ class StatesInTheWrongOrder(nn.Module):
         return self.decoder(y, (c, h))[0]
 
 
-@bug("swapped-roles", ("", "getitem"), (4, 9, 16), severity="note")
+@bug("swapped-roles", ("", "getitem"), (4, 9, 16))
 class LastStepOfBothDirections(nn.Module):
     def __init__(self) -> None:
         super().__init__()

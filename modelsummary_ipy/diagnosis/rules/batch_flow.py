@@ -15,6 +15,7 @@ from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.batch_outcomes import Outcome, find_home, find_outcomes
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import (
+    ATTENTIONS,
     RECURRENTS,
     REDUCTIONS,
     SOFTMAXES,
@@ -123,7 +124,8 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
     only_batch = picks or dims_argument(step, rank) == (at,)
     only_batch = only_batch or (labels is not None and set(labels[0][0]) - set(labels[1]) == {labels[0][0][at]})
     weights = list(itertools.islice(evidence.flow.before(step.input_links[0]), 12))
-    sure = _is_sure(evidence, step, at) and not any(_weighs_batch(evidence, call) for call in weights)
+    is_list = any(_weighs_batch(evidence, call) for call in weights) or _reads_as_steps(evidence, step, at)
+    sure = _is_sure(evidence, step, at) and not is_list
     grave = weighted and sure and (only_batch or _feeds_weights(evidence, step))
     if not at_output and not grave:
         return None
@@ -135,6 +137,14 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
     return evidence.flag("batch-lost", "warning" if grave else "note", step, message, _fix_loss(step, at, rank),
         "picked" if picks else "reduced", before=before, after=after, dim=at,
     )  # fmt: skip
+
+
+def _reads_as_steps(evidence: Evidence, step: Call, at: int) -> bool:
+    """Return whether a layer before takes the dim for the steps of a sequence: then it is these that are reduced."""
+    layers = [call for call in evidence.calls[: step.index] if call.type_name in RECURRENTS | ATTENTIONS]
+    is_first = [evidence.flow.setting(call, "batch_first") is False for call in layers]
+    is_pooled = step.type_name in REDUCTIONS and at == 0
+    return is_pooled and any(is_first) and all(evidence.moving_in(call) == (0,) for call in layers)
 
 
 def _weighs_batch(evidence: Evidence, step: Call) -> bool:

@@ -102,7 +102,9 @@ def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
         if step.type_name.rstrip("_") in ELEMENTWISE and len(step.inputs) > 1 and step.outputs:
             pair = _find_pair(evidence, step)
             if pair is not None and not _is_asked_for(evidence, step, *pair):
-                sure = len(step.inputs[pair[0]].shape) == 2 or _share_a_source(evidence, step)
+                one, two = (step.inputs[leaf].shape for leaf in pair)
+                is_unit = tuple(size for size in one if size > 1) == tuple(size for size in two if size > 1)
+                sure = len(one) == 2 or is_unit or _share_a_source(evidence, step)
                 yield _write_pair(evidence, step, *pair, "warning" if sure else "note")
     failed = evidence.failed_then
     if failed is not None and failed[0].type_name.rstrip("_") in ELEMENTWISE:

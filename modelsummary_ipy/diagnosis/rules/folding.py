@@ -18,6 +18,7 @@ _AFTER_SWAP = frozenset(
     {"batch-lost", "batch-moved", "batch-mixed", "batch-folded", "batch-broadcast", "softmax-over-batch"}
 )
 _OF_THE_BATCH = _AFTER_SWAP | {"batch-merged", "batch-fixed", "reshape-swap", "wrong-axis", "sequence-order"}
+_FOLLOWERS = {"sequence-order": _AFTER_SWAP, "swapped-roles": frozenset({"wrong-axis"})}
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
@@ -52,13 +53,13 @@ def _drop_pinned(flags: Iterable[Flag]) -> list[Flag]:
 def _fold_followers(evidence: Evidence, flags: list[Flag]) -> list[Flag]:
     """Fold what is said of the batch behind a layer that takes the steps for it: both can't be right."""
     kept = list(flags)
-    for cause in [flag for flag in flags if flag.rule == "sequence-order"]:
+    for cause in [flag for flag in flags if flag.rule in _FOLLOWERS]:
         call = evidence.story.rows[cause.row].call
         if call is None:
             continue
         rows = evidence.story.row_of_call
         after = {rows.get(later) for later in _find_after(evidence, call)}
-        following = [flag for flag in kept if flag.rule in _AFTER_SWAP and flag.row in after]
+        following = [flag for flag in kept if flag.rule in _FOLLOWERS[cause.rule] and flag.row in after]
         kept = [flag for flag in kept if flag not in following]
         kept[kept.index(cause)] = _fold(cause, following)
     return kept

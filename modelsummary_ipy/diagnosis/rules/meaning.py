@@ -54,8 +54,12 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "batch-mixed", "warning", "{op} of {what} runs along {0} and mixes the {batch} samples of the batch",
         "another dim stays within a sample",
     ),
+    "crossed": _Wording(
+        "batch-mixed", "warning", "{op} of {all} looks along {0}, and the index has its samples on another dim",
+        "the dim of the classes: gather(1, index[:, None])",
+    ),
     "reduced": _Wording(
-        "batch-mixed", "note", "{op} of {what} reduces {0}: each of the {batch} samples then depends on the others",
+        "batch-mixed", "warning", "{op} of {what} reduces {0}: each of the {batch} samples then depends on the others",
         "keep to the dims of a sample, or nn.BatchNorm for statistics of a batch",
     ),
     "standardised": _Wording(
@@ -68,6 +72,10 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "reduce only the dims of a sample, with keepdim=True",
     ),
     "picked": _Wording("batch-mixed", "note", "{op} of {what} looks up among the {batch} samples of the batch"),
+    "merged": _Wording(
+        "batch-mixed", "warning", "a product of {what} sums over {0}: of the {batch} samples together one is made",
+        "keep the letter of the batch in what comes out: 'btd,bsd->bts'",
+    ),
     "contracted": _Wording("batch-mixed", "note", "a product of {what} sums over {0}, the {batch} samples"),
     "joined": _Wording(
         "batch-mixed", "warning", "a constant is put behind the {batch} samples of the batch: {0} grows by its rows",
@@ -86,16 +94,31 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "view the parameter as (1, C, 1, 1), or as (C, 1) on a sequence",
     ),
     "normed": _Wording(
-        "wrong-axis", "warning", "a batch norm of {what} has the positions {0} for channels; {1} are in the last dim",
-        "transpose(1, 2) before and after, or nn.LayerNorm",
+        "wrong-axis", "warning", "{op} of {what} reads the positions {0} as its channels; {1} are in the other dim",
+        "transpose(1, 2) before it, and after",
+    ),
+    "summed": _Wording(
+        "attention-axis", "warning", "{op} of {all} sums over {0}: the heads are added up before they are compared",
+        "keep the letter of the heads in what comes out: 'bhqd,bhkd->bhqk'",
+    ),
+    "doubled": _Wording(
+        "wrong-axis", "warning", "{op} of {all} puts what was made of the same steps behind one another, and both are "
+        "reduced as if they were steps", "torch.cat(…, dim=-1), and a layer that reads all features",
+    ),
+    "turned": _Wording(
+        "wrong-axis", "warning", "{op} of {what} is asked for {0} × {1}: height and width are in each other's place",
+        "size=x.shape[-2:]",
+    ),
+    "root": _Wording(
+        "wrong-axis", "warning", "{op} of {what} scales by the root of {0}, the number of steps; the product before it "
+        "sums over features", "math.sqrt(q.size(-1))",
+    ),
+    "gate": _Wording(
+        "wrong-axis", "note", "{op} of {what} reduces the features, and a layer makes a gate of the positions {0}",
     ),
     "positions": _Wording(
-        "wrong-axis", "note", "a layer reads {what} along the positions {0}, after the features were reduced",
-        "reduce the positions, and keep the features",
-    ),
-    "swapped": _Wording(
         "wrong-axis", "warning",
-        "{op} of {what} reduces the features, and a layer reads the positions {0} in their place: there are as many",
+        "{op} of {what} reduces the features, and a layer reads the positions {0} in their place",
         "reduce the positions, and keep the features",
     ),
     "vanished": _Wording(
@@ -103,7 +126,7 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "reduce the positions, and keep the features",
     ),
     "unit": _Wording(
-        "wrong-axis", "note", "{op} of {what} makes the length 1 along the positions {0}; {1} are in the last dim",
+        "wrong-axis", "warning", "{op} of {what} makes the length 1 along the positions {0}; {1} are in the last dim",
         "dim=-1: F.normalize and F.cosine_similarity have dim=1 by default",
     ),
     "scores": _Wording(
@@ -141,6 +164,10 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
 }  # fmt: skip
 
 
+#: In names of classes whose numbers are of a whole batch.
+_STATISTICS = ("norm", "stat", "whiten", "minibatch", "center", "critic", "discriminator", "bn")
+
+
 def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]]:
     """Write what the axes show that belongs to a rule, once for a row, with the call that it is about."""
     found: set[int] = set()
@@ -156,12 +183,26 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
             "op": call.type_name,
             "batch": str(evidence.batch),
         }
-        flag = evidence.flag(rule, wording.severity, call, wording.message.format(*finding.axes, **words), wording.fix,
+        is_meant = finding.kind == "reduced" and _is_of_a_batch(evidence, call)
+        severity = "note" if is_meant else wording.severity
+        flag = evidence.flag(rule, severity, call, wording.message.format(*finding.axes, **words), wording.fix,
             finding.kind, **_numbers(evidence, finding, call),
         )  # fmt: skip
         if flag.row not in found:
             found.add(flag.row)
             yield flag, call
+
+
+def _is_of_a_batch(evidence: Evidence, call: Call) -> bool:
+    """Return whether statistics of a batch are what a module is for: it says so by its name, or keeps them."""
+    around = call.parent
+    while around is not None:
+        fact = evidence.modules[evidence.calls[around].module or 0]
+        is_named = around and any(word in fact.type_name.lower() for word in _STATISTICS)
+        if is_named or any(evidence.params[index].kind == "buffer" for index in fact.params):
+            return True
+        around = evidence.calls[around].parent
+    return False
 
 
 def _is_note(finding: AxisFinding) -> bool:

@@ -46,7 +46,8 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
         frames = before[0] > 1 and after[0] > before[0] and after[0] % before[0] == 0  # (B, C, T, …) as (B·T, C, …)
         is_undone = len(before) == len(after) > 2  # heads folded into the batch
         frames = frames and len(before) == len(after) + 1
-        if step.index in carved and (is_undone or frames or not _folds(evidence, step)):
+        is_plain = is_undone or frames or not _folds(evidence, step) or _unfolds_crosswise(evidence, step)
+        if step.index in carved and is_plain:
             yield _write_swap(evidence, step, "at other sizes it cuts across dims", "warning")
             continue
         if swap is None:
@@ -62,6 +63,13 @@ def _folds(evidence: Evidence, step: Call) -> bool:
     if not moving or not made:
         return True
     return evidence.factor_in(step, 0, moving[0]) != evidence.factor_out(step, 0, made[0])
+
+
+def _unfolds_crosswise(evidence: Evidence, step: Call) -> bool:
+    """Return whether rows of ``B·T`` are split into T and B: ``view(t, b, -1)`` for ``view(b, t, -1)``."""
+    after = step.outputs[0].shape
+    is_moved = evidence.moving_in(step) == (0,) and evidence.moving_out(step) == (1,)
+    return is_moved and evidence.factor_out(step, 0, 1) == 1 and step.inputs[0].shape[0] == after[0] * after[1]
 
 
 def _find_swap_within(evidence: Evidence, step: Call) -> tuple[Size, Size] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS, is_weighted
 from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link
@@ -23,14 +23,20 @@ def find_swapped_roles(evidence: Evidence) -> Iterator[Flag]:
     """Find a layer of sequences that takes features for steps, and an LSTM's states in each other's place.
 
     Finds ``nn.GRU(50, 16)`` on the ``(B, 32, 50)`` of a convolution, whose 32 are features; ``(c, h)`` for ``(h,
-    c)``; as a note the last step of both directions, of which the backward one has read nothing but that. Leaves
-    alone variates of the input as tokens, and positions merged with features (``C·H`` of a feature map read by
-    columns).
+    c)``; the last step of both directions, of which the backward one has read nothing but that, and of a padded batch;
+    ``h_n[0]`` of three layers, ``h_n[-1]`` of two directions, ``c_n`` for ``h_n``, weights of an attention for its
+    output. Leaves alone variates of the input as tokens, and positions merged with features (``C·H`` of a feature map
+    read by columns).
     """
     inside: set[int] = set()
     for call in evidence.calls:
         if call.type_name == "getitem":
             yield from _check_last_step(evidence, call)
+        elif call.type_name in RECURRENTS:
+            yield from _check_state(evidence, call)
+            yield from _check_cell(evidence, call)
+        elif call.type_name == "MultiheadAttention":
+            yield from _check_weights(evidence, call)
         if call.parent in inside:
             inside.add(call.index)
         elif call.kind == "module" and call.type_name in _SEQUENCE_LAYERS and call.input_links:
@@ -57,17 +63,77 @@ def _check_dims(evidence: Evidence, call: Call) -> Iterator[Flag]:
 
 
 def _check_last_step(evidence: Evidence, call: Call) -> Iterator[Flag]:
-    """``output[:, -1]`` of both directions: the backward one has read a single step there."""
-    maker = evidence.flow.producer(call.input_links[0]) if call.input_links else None
-    if maker is None or maker.type_name not in RECURRENTS or not evidence.flow.setting(maker, "bidirectional"):
+    """``output[:, -1]`` of both directions: the backward one has read one step there; of a padded batch: padding."""
+    link = call.input_links[0] if call.input_links else None
+    maker = evidence.flow.producer(link)
+    if maker is not None and maker.type_name == "index_select":  # puts a padded batch back into its order
+        maker = evidence.flow.producer(maker.input_links[0])
+    if maker is None or link is None or link.leaf != 0:
         return
-    link, index = call.input_links[0], argument(call, "1", "index")
+    index = argument(call, "1", "index")
     last = (slice(None), -1) if evidence.flow.setting(maker, "batch_first") else (-1,)
-    if link is not None and link.leaf == 0 and (index if isinstance(index, tuple) else (index,))[: len(last)] == last:
-        shape = call.inputs[0].shape
-        message = f"the last step of {write_size(shape)}: there the backward direction has read 1 step"
+    if (index if isinstance(index, tuple) else (index,))[: len(last)] != last:
+        return
+    shape = call.inputs[0].shape
+    message = f"the last step of {write_size(shape)}: "
+    if maker.type_name in RECURRENTS and evidence.flow.setting(maker, "bidirectional"):
+        message += "there the backward direction has read 1 step"
         fix = "torch.cat([h_n[-2], h_n[-1]], -1) has read all in both directions"
-        yield evidence.flag("swapped-roles", "note", call, message, fix, "last", shape=shape)
+        yield evidence.flag("swapped-roles", "warning", call, message, fix, "last", shape=shape)
+    elif maker.type_name == "_pad_packed_sequence":
+        message += "of every sequence but the longest that is padding, all 0"
+        fix = "h_n[-1], or out[torch.arange(len(out)), lengths - 1]"
+        yield evidence.flag("swapped-roles", "warning", call, message, fix, "padding", shape=shape)
+
+
+def _check_state(evidence: Evidence, call: Call) -> Iterator[Flag]:
+    """The last states of a recurrent layer of which only those of a lower layer, or of one direction, are read."""
+    num_layers = evidence.flow.setting(call, "num_layers")
+    ways = 2 if evidence.flow.setting(call, "bidirectional") else 1
+    leaf = next((at for at in range(1, len(call.outputs)) if len(call.outputs[at].shape) == 3), None)
+    if leaf is None or not isinstance(num_layers, int) or call.outputs[leaf].shape[0] != num_layers * ways > 1:
+        return
+    readers = evidence.flow.readers(call, leaf)
+    given = [argument(reader, "1", "index") for reader in readers]
+    firsts = [index[0] if isinstance(index, tuple) and index else index for index in given]
+    places = {index % (num_layers * ways) for index in firsts if isinstance(index, int) and not isinstance(index, bool)}
+    if not readers or len(places) != len(firsts) or any(reader.type_name != "getitem" for reader in readers):
+        return
+    shape = call.outputs[leaf].shape
+    if max(places) < (num_layers - 1) * ways:
+        message = f"of the states {write_size(shape)} only those of layer {max(places) // ways + 1} are read, of "
+        message += f"{num_layers} layers"
+        fix = "h_n[-1] is the state of the last layer"
+    elif ways == 2 and len(places) == 1 and not evidence.flow.readers(call):
+        message = f"of the states {write_size(shape)} only one is read: that of one direction of 2"
+        fix = "torch.cat([h_n[-2], h_n[-1]], -1), and a layer of twice the width behind it"
+    else:
+        return
+    yield evidence.flag("swapped-roles", "warning", readers[0], message, fix, "state", shape=shape)
+
+
+def _check_cell(evidence: Evidence, call: Call) -> Iterator[Flag]:
+    """The cell state of an LSTM where its state was meant: neither that nor an output is read."""
+    reads = [evidence.flow.readers(call, leaf) for leaf in range(len(call.outputs))]
+    if call.type_name == "LSTM" and len(reads) == 3 and reads[2] and not reads[0] and not reads[1]:
+        shape = call.outputs[2].shape
+        message = f"of what the LSTM returns only its cell state c_n {write_size(shape)} is read, not h_n"
+        fix = "output, (h_n, c_n) = …: h_n is the first of the two"
+        yield evidence.flag("swapped-roles", "warning", reads[2][0], message, fix, "cell", shape=shape)
+
+
+def _check_weights(evidence: Evidence, call: Call) -> Iterator[Flag]:
+    """The weights of an attention where its output was meant: layers read them, and nothing reads the output."""
+    if len(call.output_links) != 2 or None in call.output_links:
+        return
+    output, weights = ([reader for reader, _ in evidence.flow.reads.get(link, ()) if reader.parent != call.index]
+        for link in call.output_links if link is not None)  # fmt: skip
+    later = [step for reader in weights for step in (reader, *evidence.flow.after(reader, 40))]
+    if not output and call.output_links[0] not in evidence.calls[0].output_links and any(map(is_weighted, later)):
+        shape = call.outputs[1].shape
+        message = f"layers read the weights {write_size(shape)} of the attention, and nothing reads its output"
+        fix = "output, weights = attention(…): the output is the first of the two"
+        yield evidence.flag("swapped-roles", "warning", call, message, fix, "weights", shape=shape)
 
 
 def _find_origins(evidence: Evidence, link: Link | None) -> tuple[str | None, ...]:

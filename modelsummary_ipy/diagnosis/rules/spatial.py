@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.call_arguments import Size
+from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import (
@@ -219,6 +219,23 @@ def find_odd_maps(evidence: Evidence) -> Iterator[Flag]:
                 fix = "an input size that is divisible by 2 as often as the feature map is halved"
                 yield evidence.flag("odd-map", "note", halver, message, fix, "halved", size=size, made=made)
     yield from _find_unequal_ends(evidence)
+    yield from _find_cut_enlargements(evidence)
+
+
+def _find_cut_enlargements(evidence: Evidence) -> Iterator[Flag]:
+    """Find what was enlarged and of which then a corner is kept, at most half of each side: the factor is too large."""
+    for step in evidence.flow.steps:
+        maker = evidence.flow.producer(step.input_links[0]) if step.input_links else None
+        if maker is None or step.type_name not in _CROPS or maker.type_name not in UPSAMPLERS | {"interpolate"}:
+            continue
+        index = argument(step, "1", "index")
+        is_corner = isinstance(index, tuple) and all(isinstance(part, slice) and not part.start for part in index)
+        before, after = step.inputs[0].shape, step.outputs[0].shape
+        is_much = len(before) == len(after) > 3 and all(2 * after[dim] <= before[dim] for dim in range(2, len(after)))
+        if is_corner and is_much:
+            message = f"enlarged to {write_times(before[2:])}, of which {write_times(after[2:])} in a corner are kept"
+            fix = "a factor that gives the size that is needed"
+            yield evidence.flag("odd-map", "warning", step, message, fix, "cut", before=before[2:], after=after[2:])
 
 
 def _find_unequal_ends(evidence: Evidence) -> Iterator[Flag]:

@@ -44,9 +44,11 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
                 )  # fmt: skip
         elif step.type_name in ("add", "add_") and len(step.input_links) == 2 and _is_of_itself(step):
             name = _find_unread_alias(step.source)
-            if name:
-                message = f"a tensor of {write_size(step.inputs[0].shape)} is added to itself, and no line reads {name}"
-                yield evidence.flag("unread-result", "warning", step, message, f"add {name} instead", "itself",
+            if name or _adds_a_name_twice(step.source):
+                message = f"a tensor of {write_size(step.inputs[0].shape)} is added to itself"
+                message += f", and no line reads {name}" if name else ""
+                fix = f"add {name} instead" if name else "add what the block was given; 2 * x if that is meant"
+                yield evidence.flag("unread-result", "warning", step, message, fix, "itself",
                     shape=step.inputs[0].shape,
                 )  # fmt: skip
     yield from _find_unread_inputs(evidence)
@@ -138,6 +140,21 @@ def _find_unread_alias(source: Source | None) -> str:
         if name and function is not None and not _reads(function, name):
             return name
     return ""
+
+
+def _adds_a_name_twice(source: Source | None) -> bool:
+    """Return whether a line says ``x + x`` or ``x += x``."""
+    function = _find_function(source) if source is not None else None
+    if source is None or function is None:
+        return False
+    for node in ast.walk(function):
+        if not isinstance(node, (ast.BinOp, ast.AugAssign)) or node.lineno != source.line:
+            continue
+        sides = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
+        names = [side.id for side in sides if isinstance(side, ast.Name)]
+        if isinstance(node.op, ast.Add) and len(names) == 2 and names[0] == names[1]:
+            return True
+    return False
 
 
 def _target(statement: ast.stmt) -> str:

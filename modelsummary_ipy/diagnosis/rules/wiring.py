@@ -212,7 +212,7 @@ def _explain_unused(owner: ModuleFact, attribute: str) -> str:
 
 
 def find_repeated_layers(evidence: Evidence) -> Iterator[Flag]:
-    """Find one instance that is several times in one container: ``[block] * 6`` shares its weights.
+    """Find one instance that is several times in one container: ``[block] * 6`` shares its weights; or two attributes.
 
     A warning in a Sequential, and in a ModuleList where each call reads what the one before made: six layers were
     meant. A note where all read the same kind of thing side by side: heads are shared on purpose. Leaves alone ties
@@ -228,6 +228,8 @@ def find_repeated_layers(evidence: Evidence) -> Iterator[Flag]:
             inside.update(fact.children)
             continue
         found = _find_container(evidence, fact)
+        if found is None:
+            yield from _check_alias(evidence, fact, rows)
         if found is None or fact.index not in rows:
             continue
         container, times = found
@@ -244,6 +246,24 @@ def find_repeated_layers(evidence: Evidence) -> Iterator[Flag]:
         numbers: dict[str, Number] = {"times": times, "num_params": count}
         severity: Severity = "warning" if grave else "note"
         yield Flag("repeated-layer", severity, row.index, row.path, message, fix, "repeated-layer", numbers)
+
+
+def _check_alias(evidence: Evidence, fact: ModuleFact, rows: dict[int | None, Row]) -> Iterator[Flag]:
+    """``self.conv2 = self.conv1``, both called in turn."""
+    above, *others = {path.rpartition(".")[0] for path in fact.paths}
+    names = [path.rpartition(".")[2] for path in fact.paths]
+    owner, _ = evidence.owner_of(fact)
+    calls = [call for call in evidence.calls if call.module == fact.index and call.kind == "module"]
+    if others or owner is None or owner.path != above or fact.index not in rows or owner.reads is None:
+        return
+    is_read = all(name in owner.reads for name in names) and len(calls) >= len(names)
+    if is_read and any(evidence.flow.leads_to(calls[0], link) for link in calls[1].input_links):
+        count = evidence.count_trainable(fact.index)
+        message = f"{' and '.join(names)} are one {fact.type_name}, called in turn: {count:,} parameters, not "
+        message += f"{len(names) * count:,}"
+        row, numbers = rows[fact.index], dict[str, Number](times=len(names), num_params=count)
+        fix = f"make {names[-1]} anew, or copy.deepcopy(self.{names[0]})"
+        yield Flag("repeated-layer", "warning", row.index, row.path, message, fix, "alias", numbers)
 
 
 def _is_chain(evidence: Evidence, fact: ModuleFact) -> bool:

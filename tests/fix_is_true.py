@@ -85,8 +85,31 @@ _CALLED = re.compile(r"model\((x\..+)\)")
 _AROUND = re.compile(r"(.+) before '(.+?)'(?: and (.+) after it)?")
 
 
+_FIELD = re.compile(r"config\.([\w.]+) = (\d+); (?:self|model)(?:\.([\w.]+))? = \w+\(config\)")
+
+
+def _make_anew(model: nn.Module, fix: Fix) -> nn.Module | None:
+    """Make the model, or one of the transformers in it, of other arguments; ``None`` if the fix says nothing such."""
+    if (field := _FIELD.fullmatch(fix.text)) is not None:
+        old = model.get_submodule(field[3] or "")
+        config = copy.deepcopy(old.config)
+        owner, _, name = f"config.{field[1]}".rpartition(".")
+        setattr(eval(owner, {"config": config}), name, int(field[2]))
+        if not field[3]:
+            return type(old)(config)
+        model.set_submodule(field[3], type(old)(config))
+        return model
+    if fix.text.startswith(f"{type(model).__name__}("):
+        made = eval(fix.text, {type(model).__name__: type(model)})
+        assert isinstance(made, nn.Module)
+        return made.train(model.training)
+    return None
+
+
 def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
     """Do what the fix says; ``None`` where a line is to be changed and there is no patch."""
+    if (made := _make_anew(model, fix)) is not None:
+        return made.train(model.training)
     rest = fix.text
     names = {type(module).__name__: type(module) for module in model.modules()} | {"nn": nn, "torch": torch}
     for found in list(_TARGET.finditer(fix.text)):

@@ -44,6 +44,26 @@ def read_settings(module: nn.Module, attributes: Mapping[str, Any]) -> Mapping[s
     return MappingProxyType(settings)
 
 
+def read_config(module: nn.Module) -> Mapping[str, Any]:
+    """Read the configuration of a model of the ``transformers``, as ``ModuleFact`` has it; empty for other modules."""
+    config = vars(module).get("config")
+    if getattr(type(module), "config_class", None) is None or not hasattr(config, "model_type"):
+        return _NO_CONFIG
+    fields: dict[str, Any] = {
+        "_class": type(config).__name__,
+        "_name_or_path": str(getattr(config, "name_or_path", "")),
+    }
+    for name, value in vars(config).items():
+        if type(value) is int:
+            fields[name] = value
+        elif hasattr(value, "model_type"):
+            fields |= {f"{name}.{inner}": size for inner, size in vars(value).items() if type(size) is int}
+    return MappingProxyType(fields)
+
+
+_NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
+
+
 def read_extra_repr(module: nn.Module) -> str:
     """Read a module's ``extra_repr``, cut; ``""`` if it can't be read.
 

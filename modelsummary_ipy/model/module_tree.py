@@ -15,7 +15,7 @@ from modelsummary_ipy.model.attribute_reads import find_reads
 from modelsummary_ipy.model.class_cache import once_a_class
 from modelsummary_ipy.model.exported_graph import find_exported_types
 from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, LayerSpec, find_kind
-from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_extra_repr, read_settings
+from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_config, read_extra_repr, read_settings
 from modelsummary_ipy.model.packed_weights import read_packed
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 from modelsummary_ipy.model.unregistered import find_trainable, find_unregistered
@@ -314,6 +314,7 @@ def _read_module(
         reads_elsewhere=facts.reads_elsewhere,
         forward_file=facts.file,
         forward_line=facts.line,
+        config=read_config(module),
     )
 
 

@@ -39,7 +39,7 @@ class LayerEdit(NamedTuple):
     """What is kept at a path becomes the value of an expression: a layer, a parameter, a plain value.
 
     Attributes:
-        path: ``"head.proj"``.
+        path: ``"head.proj"``; ``""`` for the model, which gets the parts of one that is made anew.
         code: ``"nn.Linear(3136, 10)"``.
         written: The same with the user's own names, ``"Block(width, 64)"``; ``""`` if it has none.
     """
@@ -73,6 +73,20 @@ class SettingEdit(NamedTuple):
     value: object
 
 
+class ConfigEdit(NamedTuple):
+    """A model of the ``transformers`` is made anew, of its configuration with another value of a field.
+
+    Attributes:
+        path: Of the model, ``""`` if it is the model itself.
+        name: Of the field, ``"text_config.vocab_size"``.
+        value: What it is to be.
+    """
+
+    path: str
+    name: str
+    value: int
+
+
 class ModeEdit(NamedTuple):
     """The model is put in train or eval mode."""
 
@@ -85,7 +99,7 @@ class InputEdit(NamedTuple):
     specs: tuple[TensorSpec, ...]
 
 
-Edit = LineEdit | LayerEdit | AroundEdit | SettingEdit | ModeEdit | InputEdit
+Edit = LineEdit | LayerEdit | AroundEdit | SettingEdit | ConfigEdit | ModeEdit | InputEdit
 
 
 @dataclass(frozen=True)

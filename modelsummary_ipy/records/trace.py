@@ -165,6 +165,9 @@ class ModuleFact(NamedTuple):
         reads: Names that its forward, and the methods that it leads to, mention; ``None`` if it looks attributes up by
             name (``getattr``, ``children()``) or is not written in Python.
         reads_elsewhere: Names that its other methods mention, those that set it up aside.
+        config: Of a model of the ``transformers`` the integers of its configuration by name, those of parts of it as
+            ``"text_config.vocab_size"``; the name of its class as ``"_class"``, what it was loaded from as
+            ``"_name_or_path"``.
         forward_file: ``co_filename`` of its ``forward``, and ``forward_line`` its first line; ``""`` and 0 if unknown.
     """
 
@@ -186,6 +189,7 @@ class ModuleFact(NamedTuple):
     reads_elsewhere: frozenset[str] = frozenset()
     forward_file: str = ""
     forward_line: int = 0
+    config: Mapping[str, Any] = _EMPTY
 
     @property
     def path(self) -> str:

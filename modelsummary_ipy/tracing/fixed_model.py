@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from modelsummary_ipy.isolation.global_state import draws_undone
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate, build_real_shadow
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
-from modelsummary_ipy.records.fixes import AroundEdit, Edit, LayerEdit, LineEdit, ModeEdit, SettingEdit
-from modelsummary_ipy.torch_compat.fakes import disable_function
+from modelsummary_ipy.records.fixes import AroundEdit, ConfigEdit, Edit, LayerEdit, LineEdit, ModeEdit, SettingEdit
+from modelsummary_ipy.torch_compat.fakes import TorchDispatchMode, disable_function
 from modelsummary_ipy.tracing.edited_source import UnfitEditError, bind_edited
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.overrun import find_overrun
@@ -28,6 +29,8 @@ from modelsummary_ipy.tracing.retracer import trace_fake
 from modelsummary_ipy.tracing.tracer import TraceResult, trace
 
 #: What the expressions of a fix may name.
+#: So many sizes may be others in a model that was made anew: of a table, and of what depends on it.
+_MOST_OTHER_SIZES = 2
 _NAMES: dict[str, Any] = {"nn": nn, "torch": torch, "F": F}
 
 
@@ -59,6 +62,8 @@ class FixedModel(ShadowTemplate):
                 self._set_value(work, edit)
             elif isinstance(edit, AroundEdit):
                 _set_around(work, edit)
+            elif isinstance(edit, ConfigEdit):
+                self._set_config(work, edit)
             elif isinstance(edit, SettingEdit):
                 self._set_everywhere(work, edit)
             elif isinstance(edit, ModeEdit):
@@ -79,15 +84,17 @@ class FixedModel(ShadowTemplate):
     def _set_value(self, work: Shadow, edit: LayerEdit) -> None:
         owner_path, _, name = edit.path.rpartition(".")
         owner: Any = _find_module(work, owner_path)
-        old = owner._modules.get(name)
+        old = owner._modules.get(name) if edit.path else work.module
         try:
-            with draws_undone():
+            with draws_undone(), nullcontext() if edit.path else _GuessedValues():
                 # A module of the user's that is made anew is written by the name of its class.
                 own = {type(old).__name__: type(old)} if old is not None and edit.written else {}
                 value = eval(edit.code, {**_NAMES, **own})
         except Exception as error:  # torch, or the user's class, refuses these settings
             raise UnfitEditError(str(error)) from error
-        if isinstance(value, nn.Module):
+        if not edit.path:
+            self._take_parts(work, value)
+        elif isinstance(value, nn.Module):
             like = next(iter((old if old is not None else work.module).parameters()), None)
             if like is not None and like.is_floating_point():
                 value.to(dtype=like.dtype)
@@ -107,6 +114,51 @@ class FixedModel(ShadowTemplate):
             if name not in owner.__dict__:
                 raise UnfitEditError(name)
             setattr(owner, name, value)
+
+    def _set_config(self, work: Shadow, edit: ConfigEdit) -> None:
+        """Make a model anew, of a copy of its configuration with another value of a field."""
+        old: Any = _find_module(work, edit.path)
+        config = copy.deepcopy(old.config)
+        *parts, name = edit.name.split(".")
+        owner = config
+        for part in parts:
+            owner = getattr(owner, part)
+        setattr(owner, name, edit.value)
+        try:
+            with draws_undone(), _GuessedValues():
+                made = type(old)(config)
+        except Exception as error:  # the class refuses the configuration
+            raise UnfitEditError(str(error)) from error
+        self._take_parts(work, made, edit.path)
+
+    def _take_parts(self, work: Shadow, made: nn.Module, path: str = "") -> None:
+        """Give a module all that one of its class that was made anew has, where only one or two sizes are others.
+
+        Raises:
+            UnfitEditError: If more is another: it was made with other arguments.
+        """
+        old = _find_module(work, path)
+        before, after = ({name: tensor.shape for name, tensor in _list_tensors(module)} for module in (old, made))
+        pairs = {pair for name in before.keys() & after.keys() for pair in zip(before[name], after[name], strict=False)}
+        if before.keys() != after.keys() or len({pair for pair in pairs if pair[0] != pair[1]}) > _MOST_OTHER_SIZES:
+            raise UnfitEditError(path)
+        lead = f"{path}." if path else ""
+        like = next(iter(old.parameters()), None)
+        if like is not None and like.is_floating_point():
+            made.to(dtype=like.dtype)
+        made.train(old.training)
+        for name, value in vars(made).items():
+            if name not in ("_parameters", "_buffers", "_modules") and not name.startswith(("_forward", "_backward")):
+                vars(old)[name] = value
+        for name, child in made._modules.items():
+            old._modules[name] = child
+            if child is not None:
+                self._add_facts(work, f"{lead}{name}", child)
+        for tensors, new in ((old._parameters, made._parameters), (old._buffers, made._buffers)):
+            tensors.update(new)  # type: ignore[arg-type]  # parameters of the one are of the other
+            for name, tensor in new.items():
+                if tensor is not None:
+                    self._add_param(work, f"{lead}{name}", tensor)
 
     def _add_facts(self, work: Shadow, path: str, module: nn.Module) -> None:
         """Write down the modules of a layer that was put at a path, in the place of those that were there."""
@@ -150,6 +202,23 @@ class FixedModel(ShadowTemplate):
         work.param_of[id(tensor)] = index
         work.param_tensors[index] = tensor
         return index
+
+
+class _GuessedValues(TorchDispatchMode):
+    """Answers for values that an ``__init__`` asks of fakes: ``trunc_normal_`` draws until nothing is out of range."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return False if args[0].dtype == torch.bool else 0.0 if args[0].is_floating_point() else 0
+        return func(*args, **(kwargs or {}))
+
+
+def _list_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
 
 
 class _Holder(nn.Module):

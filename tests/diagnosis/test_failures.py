@@ -28,8 +28,7 @@ from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.records.errors import CheckError, ForwardError
 from modelsummary_ipy.summary import ModelSummary
 from tests import failing_models
-from tests.diagnosis.test_twins import find_error
-from tests.diagnosis.twins import TWINS
+from tests.diagnosis.test_twins import TWINS, find_error
 from tests.failing_cases import CASES, Failing
 
 FILE = Path(failing_models.__file__)

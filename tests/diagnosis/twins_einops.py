@@ -62,7 +62,7 @@ class HeadsEinopsT(HeadsEinops):
         return (q @ k.transpose(-2, -1)).softmax(-1) @ v
 
 
-class TwoUnknowns(nn.Module):
+class TwoSizesUnknown(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(16, 8, 3, padding=1)
@@ -71,8 +71,8 @@ class TwoUnknowns(nn.Module):
         return self.conv(rearrange(x, "b (h w) c -> b c h w"))
 
 
-@twin(TwoUnknowns, (2, 64, 16), reason="64 = 8 × 8")
-class TwoUnknownsT(TwoUnknowns):
+@twin(TwoSizesUnknown, (2, 64, 16), reason="64 = 8 × 8")
+class TwoSizesUnknownT(TwoSizesUnknown):
     def forward(self, x):
         return self.conv(rearrange(x, "b (h w) c -> b c h w", h=8))
 

@@ -15,6 +15,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     resize_param,
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Link
@@ -154,6 +155,10 @@ def explain_table(
     if came.pop() < min(most):
         options += _write_cuts(ctx, places, which, pair, axes)
     elif len(axes) == 1 and param is not None:
+        if setting := name_setting(ctx, table.shape[axes[0]]):
+            reason += f" ({setting})"
+        had, needed = table.shape[axes[0]], data.shape[axes[0]]
+        options += list_rebuilds(ctx, had, needed)
         from_table = Operand(table.spec, table.link, param)
         options.append(resize_param(ctx, from_table, axes[0], data.shape[axes[0]]))
         owner = ctx.trace.params[param].names[0].rpartition(".")[0]

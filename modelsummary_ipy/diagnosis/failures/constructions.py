@@ -12,7 +12,8 @@ from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.setters import find_class, find_item, find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.statements import parse_file
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
-from modelsummary_ipy.records.trace import ModuleFact
+from modelsummary_ipy.records.packages import PACKAGES
+from modelsummary_ipy.records.trace import ModuleFact, Trace
 
 __all__ = ["fix_block", "list_constructions"]
 
@@ -37,10 +38,10 @@ def list_constructions(ctx: FailureContext, path: str, old: int, new: int) -> It
     fact = find_module(ctx.trace, path)
     value = _find_call(ctx, path) if path and fact is not None else None
     made = find_class(fact) if fact is not None and value is not None else None
-    if fact is None or value is None or made is None or old == new or not _is_plain(fact, made, set()):
+    if fact is None or value is None or made is None or old == new or not is_plain_init(ctx.trace, fact, made):
         return
     owner = _find_owner(ctx, path)
-    arguments = _bind(made, value, _read_names(owner) if owner is not None else {})
+    arguments = bind_arguments(made, value, _read_names(owner) if owner is not None else {})
     if arguments is None:
         return
     name = ast.unparse(value.func)
@@ -109,7 +110,7 @@ def _find_call(ctx: FailureContext, path: str) -> ast.Call | None:
 def _read_names(owner: ModuleFact) -> dict[str, Any]:
     """Return what is known of the names that a class's ``__init__`` may use: its attributes, and its defaults."""
     node = find_class(owner)
-    init = _find_init(node) if node is not None else None
+    init = find_init(node) if node is not None else None
     known: dict[str, Any] = {f"self.{name}": value for name, value in owner.settings.items()}
     if init is not None:
         defaults = dict(zip([item.arg for item in init.args.args][::-1], init.args.defaults[::-1], strict=False))
@@ -118,30 +119,31 @@ def _read_names(owner: ModuleFact) -> dict[str, Any]:
     return known
 
 
-def _find_init(node: ast.ClassDef) -> ast.FunctionDef | None:
+def find_init(node: ast.ClassDef) -> ast.FunctionDef | None:
     return next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
 
 
-def _bind(made: ast.ClassDef, value: ast.Call, names: Mapping[str, Any]) -> dict[str, Any] | None:
+def bind_arguments(made: ast.ClassDef, value: ast.Call | None, names: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the arguments of a class by name, those given and those by default; ``None`` if one is not known."""
-    init = _find_init(made)
-    if init is None or init.args.vararg or init.args.kwarg or any(word.arg is None for word in value.keywords):
+    init = find_init(made)
+    positions, keywords = (value.args, value.keywords) if value is not None else ([], [])
+    if init is None or init.args.vararg or init.args.kwarg or any(word.arg is None for word in keywords):
         return None
     keys = [item.arg for item in init.args.args[1:]]
     bound: dict[str, ast.expr] = dict(zip(keys[::-1], init.args.defaults[::-1], strict=False))
     bound |= {item.arg: node for item, node in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True) if node}
     own = set(bound)
-    bound |= dict(zip(keys, value.args, strict=False))
-    bound |= {word.arg: word.value for word in value.keywords if word.arg}
-    given = {*keys[: len(value.args)], *(word.arg for word in value.keywords)}
+    bound |= dict(zip(keys, positions, strict=False))
+    bound |= {word.arg: word.value for word in keywords if word.arg}
+    given = {*keys[: len(positions)], *(word.arg for word in keywords)}
     try:
-        return {key: _evaluate(bound[key], names if key in given or key not in own else {}) for key in
+        return {key: evaluate(bound[key], names if key in given or key not in own else {}) for key in
                 [key for key in keys if key in bound] + [key for key in bound if key not in keys]}  # fmt: skip
     except LookupError:
         return None
 
 
-def _evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
+def evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
     """Work out a constant, a known name or a sum of such.
 
     Raises:
@@ -150,22 +152,29 @@ def _evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, (ast.Tuple, ast.List)):
-        items = [_evaluate(item, names) for item in node.elts]
+        items = [evaluate(item, names) for item in node.elts]
         return tuple(items) if isinstance(node, ast.Tuple) else items
     if isinstance(node, (ast.Name, ast.Attribute)):
         return names[ast.unparse(node)]
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        one, other = _evaluate(node.left, names), _evaluate(node.right, names)
+        one, other = evaluate(node.left, names), evaluate(node.right, names)
         if type(one) is int and type(other) is int and other:
             return _OPERATORS[type(node.op)](one, other)
     raise LookupError(ast.unparse(node))
 
 
-def _is_plain(fact: ModuleFact, node: ast.ClassDef, seen: set[str]) -> bool:
+def is_plain_init(trace: Trace, fact: ModuleFact, node: ast.ClassDef) -> bool:
     """Return whether a class's ``__init__``, with those that it calls, only makes layers and tensors."""
-    tree = parse_file(fact.forward_file)
-    init = _find_init(node)
-    classes = {item.name: item for item in tree.body if isinstance(item, ast.ClassDef)} if tree is not None else {}
+    files = dict.fromkeys([*(other.forward_file for other in trace.modules if other.forward_file), fact.forward_file])
+    trees = [parse_file(name) for name in files if not name.startswith(PACKAGES)]
+    classes = {
+        item.name: item for tree in trees if tree is not None for item in tree.body if isinstance(item, ast.ClassDef)
+    }
+    return _is_plain(node, classes, set())
+
+
+def _is_plain(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], seen: set[str]) -> bool:
+    init = find_init(node)
     seen.add(node.name)
     for call in [item for item in ast.walk(init) if isinstance(item, ast.Call)] if init is not None else ():
         root = call.func
@@ -184,7 +193,7 @@ def _is_plain(fact: ModuleFact, node: ast.ClassDef, seen: set[str]) -> bool:
             if root.id not in _LIBRARIES | own | {"self", "super"}:
                 return False
         elif root.id in classes:
-            if root.id not in seen and not _is_plain(fact, classes[root.id], seen):
+            if root.id not in seen and not _is_plain(classes[root.id], classes, seen):
                 return False
         elif root.id not in _BUILTINS:
             return False

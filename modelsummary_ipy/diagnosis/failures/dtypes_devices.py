@@ -14,6 +14,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_line,
 )
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
 from modelsummary_ipy.diagnosis.failures.statements import find_parameters
 from modelsummary_ipy.diagnosis.torch_names import FACTORIES
@@ -246,7 +247,11 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
         reason = f"input has {positions}, {ctx.owner} has {rows}"
         goal = (_longest, rows - first)
     fix = fix_module(ctx, num_embeddings=most + 1) if most is not None else NOTHING
-    return Diagnosis(reason, f"indices 0 … {rows - 1}", fix, STEER if goal is not None else (), goal)
+    if field := name_setting(ctx, rows):
+        reason += f" ({field})"
+    options = [*(list_rebuilds(ctx, rows, most + 1) if most is not None else ()), fix]
+    search = STEER if goal is not None else ()
+    return Diagnosis(reason, f"indices 0 … {rows - 1}", options[0], search, goal, others=tuple(options[1:]))
 
 
 def _longest(call: Call) -> int | None:

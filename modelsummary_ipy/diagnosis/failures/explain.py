@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,13 +29,14 @@ from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
 from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_batch, reads_channels_as_batch
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_reshape, explain_split
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
-from modelsummary_ipy.records.fixes import Fix
+from modelsummary_ipy.records.fixes import Candidate, Fix
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.summary import Story
 
@@ -172,9 +175,25 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
             return replace(diagnosis, code=code)
     may_be_size = ctx.failure.error_type not in _NO_SIZES
     reason = _first_line(words) if _is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in _list_lines(words))
+    made = tuple(_list_made(ctx))
     return Diagnosis(
-        reason or ctx.failure.error_type, search=ANYWHERE if may_be_size else (), is_open=True, code="other"
+        reason or ctx.failure.error_type,
+        others=made,
+        search=ANYWHERE if may_be_size else (),
+        is_open=True,
+        code="other",
     )
+
+
+def _list_made(ctx: FailureContext) -> Iterator[Candidate]:
+    """List how the model is made for the input, where a message of its own code names its size and another."""
+    if _is_torchs(ctx):
+        return
+    numbers = [int(word) for word in re.findall(r"\d+", _first_line(ctx.failure.message)) if len(word) < 7]
+    sizes = {size for x in ctx.data for size in x.shape}
+    for came, had in itertools.permutations(dict.fromkeys(numbers), 2):
+        if came in sizes:
+            yield from list_rebuilds(ctx, had, came)
 
 
 #: What no other size mends.

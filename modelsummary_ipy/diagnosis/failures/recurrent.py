@@ -18,6 +18,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
 from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -144,7 +145,8 @@ def _explain_state(
         fix = fix_argument(ctx, f"{{}}.expand({name}, -1)", position=1)
     if not fix and not is_cell and state.link is None and (fix := drop_kept_state(ctx)):
         reason += f": it was kept from a batch of {state.shape[1]}, and the model begins with zeros if none is given"
-    others = (fix, fix_creation(ctx, state, wanted)) if order else (fix_creation(ctx, state, wanted),)
+    rebuilt = next(list_rebuilds(ctx, state.shape[-2], wanted[-2]), NOTHING) if not is_cell else NOTHING
+    others = tuple(item for item in (fix if order else NOTHING, rebuilt, fix_creation(ctx, state, wanted)) if item)
     fix = order or fix
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fix, () if fix or candidates else RESHAPE, candidates=candidates, others=others)

@@ -19,6 +19,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_param_name,
     fix_giver,
     fix_line,
     fix_setting,
@@ -29,6 +30,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of, product_from
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
@@ -252,9 +254,24 @@ def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) ->
             where = f"dim {at} is {x.shape[-axis]}, the target is {wanted[-axis]}"
             reason = f"expand changes dims of size 1 only: {where}"
             goal = (_target_at(at), x.shape[-axis])
-            fix = resize_param(ctx, x, -axis, wanted[-axis])
+            options = [*list_rebuilds(ctx, x.shape[-axis], wanted[-axis]), resize_param(ctx, x, -axis, wanted[-axis])]
+            fix = options[0]
+            if table := _name_table(ctx, x, x.shape[-axis]):
+                reason = f"input has {wanted[-axis]} positions, {table}"
+                return Diagnosis(reason, f"at most {x.shape[-axis]}", fix, STEER, goal, others=tuple(options[1:]))
             return Diagnosis(reason, "1, or the target size, in every dim", fix, STEER if fix else ANYWHERE, goal)
     return None
+
+
+def _name_table(ctx: FailureContext, x: Operand, size: int) -> str:
+    """Name the table of positions of a module that has a buffer of its length, and the field that says so."""
+    name, field = find_param_name(ctx, x), name_setting(ctx, size)
+    owner = name.rpartition(".")[0]
+    beside = (fact for fact in ctx.trace.modules if fact.path.rpartition(".")[0] == owner and name)
+    table = next((fact for fact in beside if fact.settings.get("num_embeddings") == size), None)
+    if table is None:
+        return f"'{name}' has {size} ({field})" if name and field else ""
+    return f"'{table.path}' has {size}" + (f" ({field})" if field else "")
 
 
 def _target_at(at: int) -> Any:

@@ -352,6 +352,14 @@ def add_keyword(line: str, name: str, keyword: str, value: str) -> str:
     return splice_node(line, calls[0], f"{text[:-1]}{gap}{keyword}={value})")
 
 
+def replace_call(line: str, old: str, new: str) -> str:
+    """Write a call of the line anew that is, apart from its spacing, ``old``; ``""`` if it is not there once."""
+    tree = _parse(line)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree is not None else []
+    found = [node for node in calls if ast.unparse(node) == old]
+    return splice_node(line, found[0], new) if len(found) == 1 else ""
+
+
 def read_unpacking(line: str) -> tuple[list[str], str] | None:
     """Read ``"B, C, H, W = x.shape"`` as the names on the left and the text on the right."""
     tree = _parse(line)

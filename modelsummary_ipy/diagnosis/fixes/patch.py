@@ -9,10 +9,12 @@ import linecache
 from collections.abc import Sequence, Set
 
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_insertion, write_module
+from modelsummary_ipy.diagnosis.failures.rebuilds import find_root_calls
 from modelsummary_ipy.diagnosis.failures.setters import find_item, find_module, find_setter
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, splice_node
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, replace_call, splice_node
 from modelsummary_ipy.diagnosis.failures.statements import parse_file, read_statement
-from modelsummary_ipy.records.fixes import AroundEdit, Edit, LayerEdit, LineEdit, SettingEdit, change_lines
+from modelsummary_ipy.records.fixes import AroundEdit, ConfigEdit, Edit, LayerEdit, LineEdit, SettingEdit, change_lines
+from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
 __all__ = ["write_patch"]
@@ -34,8 +36,9 @@ def write_patch(trace: Trace, edits: Sequence[Edit]) -> tuple[str, str] | None:
     ]
     layers = {(edit.path, edit.code) for edit in edits if isinstance(edit, LayerEdit)}
     for edit in edits:
-        if isinstance(edit, LayerEdit):
-            placed = place_layer(trace, edit, layers)
+        if isinstance(edit, (LayerEdit, ConfigEdit)):
+            is_layer = isinstance(edit, LayerEdit) and edit.path
+            placed = place_layer(trace, edit, layers) if is_layer else place_rebuild(trace, edit)  # type: ignore[arg-type]
             if placed is None:
                 return None
             lines.append(placed)
@@ -157,6 +160,39 @@ def place_layer(trace: Trace, edit: LayerEdit, layers: Set[tuple[str, str]]) -> 
             found = find_setter(owner, pieces[cut])
             return None if found is None else _edit_value(trace, edit, owner.forward_file, found, pieces[cut:])
     return None
+
+
+def place_rebuild(trace: Trace, edit: LayerEdit | ConfigEdit) -> LineEdit | None:
+    """Find the one call that makes the model, or its configuration, and write it as it is to be."""
+    found = {}
+    if isinstance(edit, LayerEdit):
+        changed = ast.parse(edit.code, mode="eval").body
+        wanted = (
+            {word.arg: ast.unparse(word.value) for word in changed.keywords} if isinstance(changed, ast.Call) else {}
+        )
+        for call in find_root_calls(trace):
+            others = [name for name, value in call.arguments.items() if wanted.get(name) != repr(value)]
+            statement = read_statement(Source("", call.node.lineno, "", call.filename))
+            if len(others) == 1 and statement is not None:
+                text = replace_call(statement.text, ast.unparse(call.node), edit.written)
+                found[statement.filename, statement.first] = LineEdit(*statement[:3], text)
+        own = [line for line in found.values() if line.filename == trace.modules[0].forward_file]
+        latest = own or list(found.values())[:1]  # a cell that ran twice is there twice
+        return latest[0] if len(latest) == 1 else None
+    fact = find_module(trace, edit.path)
+    name = fact.config.get("_class", "") if fact is not None else ""
+    for filename in dict.fromkeys(other.forward_file for other in trace.modules):
+        tree = parse_file(filename) if filename and not filename.startswith(PACKAGES) else None
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == name:
+                statement = read_statement(Source("", node.lineno, "", filename))
+                keys = [word.arg for word in node.keywords]
+                if statement is None or (None in keys and edit.name not in keys) or "." in edit.name:
+                    return None
+                text = add_keyword(statement.text, name, edit.name, str(edit.value))
+                found[filename, statement.first] = LineEdit(*statement[:3], text)
+    placed = next(iter(found.values())) if len(found) == 1 else None
+    return placed if placed is not None and placed.text else None
 
 
 def _is_of_class(fact: ModuleFact, owner: ModuleFact) -> bool:

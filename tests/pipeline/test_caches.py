@@ -288,6 +288,22 @@ def test_a_table_of_positions_ends_a_context() -> None:
     assert (cache.most_positions, cache.lengths[-1]) == (64, 64)
 
 
+class Masked(nn.Module):
+    """Has no table of positions, and a mask of 64 × 64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb = nn.Embedding(100, 8)
+        self.register_buffer("mask", torch.ones(64, 64))
+
+    def forward(self, input_ids: Tensor, past_key_values: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = self.emb(input_ids)
+        keys = x if past_key_values is None else torch.cat([past_key_values, x], dim=1)
+        length = keys.shape[1]
+        scores = x @ keys.transpose(1, 2) * self.mask[:length, :length][-x.shape[1] :]
+        return scores @ keys, keys
+
+
 ENDS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     # positions counted on a mask of ones, two rows in front
     "OPT": (causal("OPT", **{**TINY, "ffn_dim": 64, "word_embed_proj_dim": 32}, max_position_embeddings=64),
@@ -297,10 +313,11 @@ ENDS: dict[str, tuple[Callable[[], nn.Module], str]] = {
                      bos_token_id=1, eos_token_id=2), "the model has 64 positions"),
     "CTRL": (causal("CTRL", n_embd=32, n_layer=2, n_head=4, vocab_size=100, n_positions=64, dff=64),
              "the model has 64 positions"),
-    # a mask of 64 × 64 in the model
+    # a table, and a mask of 64 × 64
     "GPT-Neo": (causal("GPTNeo", hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
                        vocab_size=100, max_position_embeddings=64, bos_token_id=1, eos_token_id=2),
-                "the forward fails there"),
+                "the model has 64 positions"),
+    "mask": (Masked, "the forward fails there"),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import types
 from collections import OrderedDict, defaultdict, deque
 from typing import Any, NamedTuple
 
-from modelsummary_ipy.records.packages import INSTALLED
+from modelsummary_ipy.records.packages import INSTALLED, find_file
 
 #: Packages whose globals no user's forward writes to, besides Python's own.
 _FOREIGN = frozenset(sys.stdlib_module_names) | {
@@ -88,7 +88,7 @@ def find_namespaces(names: set[str]) -> tuple[list[dict[str, Any]], list[Library
     for name in list(near):
         far.update(dict.fromkeys(_list_used(vars(sys.modules[name])) if name in sys.modules else ()))
     for name in [name for name in far if name in sys.modules and is_users_module(name) and name not in near]:
-        if not str(getattr(sys.modules[name], "__file__", "")).startswith(INSTALLED):
+        if not find_file(name).startswith(INSTALLED):
             near[name] = None
     libraries: dict[str, Library] = {}
     sizes: dict[str, int] = {}
@@ -99,7 +99,7 @@ def find_namespaces(names: set[str]) -> tuple[list[dict[str, Any]], list[Library
         if name in sizes or name not in sys.modules or not is_users_module(name):
             continue
         sizes[name] = len(vars(sys.modules[name]))
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(INSTALLED):
+        if find_file(name).startswith(INSTALLED):
             used = (library := _read_library(name)).used
             libraries[name] = library
         else:  # what the user's own modules hold is not to be kept alive here

@@ -28,3 +28,13 @@ def list_package_folders(path: Sequence[str]) -> tuple[str, ...]:
 PACKAGES = list_package_folders(sys.path)
 #: The same, and Python's own.
 INSTALLED = (*PACKAGES, *(sysconfig.get_paths()[key] + os.sep for key in ("stdlib", "platstdlib")))
+
+
+def find_file(name: str) -> str:
+    """Return the file of an imported module; ``""`` if it has none.
+
+    Read from its namespace: a module that imports others when it is asked for an attribute (speechbrain's, for
+    optional packages) would do so, and may fail.
+    """
+    namespace = getattr(sys.modules.get(name), "__dict__", {})
+    return str(namespace.get("__file__") or "")

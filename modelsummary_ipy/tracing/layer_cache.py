@@ -6,7 +6,6 @@ three aten operations; to find that one like it was run costs a comparison of se
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.fake.shape_cache import Recipe, add_part, is_fresh
 from modelsummary_ipy.model.layer_spec import EMPTY, LayerKind, LayerSpec, Offset
 from modelsummary_ipy.model.tensor_meta import find_meta
+from modelsummary_ipy.records.packages import find_file
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, count_modes, disable_dispatch
 from modelsummary_ipy.tracing.op_log import LayerOps
@@ -178,7 +178,7 @@ def _list_weights(module: nn.Module) -> list[tuple[str, Any]]:
 
 def _is_unpatched(cls: type) -> bool:
     """Return whether all functions of a class are written in the file that defines it."""
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    file = find_file(cls.__module__)
     for name, value in vars(cls).items():
         if isinstance(value, FunctionType):
             if value.__code__.co_filename != file:

@@ -11,7 +11,7 @@ import traceback
 from functools import cache
 from types import CodeType, FrameType, TracebackType
 
-from modelsummary_ipy.records.packages import PACKAGES
+from modelsummary_ipy.records.packages import PACKAGES, find_file
 from modelsummary_ipy.records.trace import Source
 
 #: A place in code, cheap to take and without text: turned into a ``Source`` when the trace is over.
@@ -34,7 +34,7 @@ def _users(filename: str) -> bool:
 
 def _find_folder(name: str) -> str:
     """Return where a package that was imported is; ``""`` if it was not."""
-    file = getattr(sys.modules.get(name), "__file__", None)
+    file = find_file(name)
     return os.path.dirname(file) + os.sep if file else ""
 
 

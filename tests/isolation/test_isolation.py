@@ -684,3 +684,19 @@ def test_what_somebody_has_frozen_stays_frozen(monkeypatch: pytest.MonkeyPatch) 
         assert gc.get_freeze_count() >= count - 1_000  # some of them may have gone by themselves
     finally:
         gc.unfreeze()
+
+
+def test_a_module_that_imports_on_demand_is_asked_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for an optional package, as speechbrain has: each attribute imports it, and it is not installed."""
+
+    class Optional(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise ImportError(f"{name} was asked for")
+
+    library, missing = types.ModuleType("library_of_layers"), Optional("optional_package")
+    exec("from torch import nn\nclass Net(nn.Linear):\n    pass\n", vars(library))
+    vars(library)["optional"] = missing
+    ModelSummary(nn.Linear(4, 3), (2, 4))  # torch itself asks every module once, at its first fake
+    monkeypatch.setitem(sys.modules, "library_of_layers", library)
+    monkeypatch.setitem(sys.modules, "optional_package", missing)
+    assert ModelSummary(vars(library)["Net"](4, 3), (2, 4)).error is None

@@ -92,9 +92,14 @@ def _make_in_mode(mode: Any, meta: Tensor, device: torch.device, requires_grad: 
         FakeTensorMode.__enter__(mode)
         stack.callback(FakeTensorMode.__exit__, mode, None, None, None)
         stack.enter_context(torch.enable_grad())
-        return torch.empty_strided(
+        fake = torch.empty_strided(
             meta.size(), meta.stride(), dtype=meta.dtype, device=device, requires_grad=requires_grad
         )
+    # From 2.14 on torch keeps a weak reference to it, with which it could not take the place of a lazy parameter.
+    memo = getattr(getattr(mode, "fake_tensor_converter", None), "tensor_memo", {})
+    for key in [key for key, made in memo.items() if made is fake]:
+        del memo[key]
+    return fake
 
 
 def _construct(mode: Any, meta: Tensor, device: torch.device, requires_grad: bool = False) -> Any:

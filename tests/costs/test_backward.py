@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -48,7 +49,10 @@ def count_for_real(model: nn.Module, args: tuple[Any, ...], kwargs: Any = None, 
 
 
 #: What the backward counts where that is not twice the forward: some states are zeros that want no gradient.
+#: Whether this torch has a fused kernel for an attention without heads on a CPU, which computes its scores again.
+FUSES_3D = torch._fused_sdp_choice(*(torch.ones(4, 5, 8),) * 3) == SDPBackend.FLASH_ATTENTION.value
 BY_HAND = {
+    "attention in 3-D": (5 if FUSES_3D else 4) * 4 * 25 * 8,
     # attention computes its scores again: five products of 2 · 25 · 8 instead of four
     "attention module without weights": 2 * 10 * 4 * 64 + 5 * 2 * 25 * 8,
     "linear and attention": 2 * 10 * 8 * 24 + 5 * 2 * 25 * 8,
@@ -72,6 +76,7 @@ NOT_SEEN_BY_TORCH = {
     **dict.fromkeys(("depthwise", "dilated", "transposed, groups"), "it forgets the groups of a convolution"),
     **dict.fromkeys(("attention module without weights", "linear and attention"), "attention"),
     **dict.fromkeys(("grouped queries", "encoder layer"), "attention"),
+    **dict.fromkeys(("attention in 3-D",) if FUSES_3D else (), "attention"),
     **dict.fromkeys(("lstm", "lstm unbatched", "lstm of two layers, both ways"), "a plain LSTM"),
     **dict.fromkeys(("bilinear", "dot", "matrix and vector", "addmv", "addr", "outer", "kron"), "no matrices"),
     **dict.fromkeys(("einsum, outer", "distances", "own distances"), "no matrices"),

@@ -13,7 +13,7 @@ from torch import nn
 
 from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.display import Comparison, Exports, Series
-from modelsummary_ipy.inputs import ModelInputs, check_initialised, check_model, read_inputs
+from modelsummary_ipy.inputs import ModelInputs, check_model, read_inputs
 from modelsummary_ipy.pipeline import Facts, Request, check_context, read_assumptions, trace_model
 from modelsummary_ipy.records.errors import CheckError
 from modelsummary_ipy.records.summary import Story
@@ -102,7 +102,6 @@ class ModelSummary(Facts, Exports):
         **arguments: Any,
     ) -> None:
         check_model(model)
-        check_initialised(model)
         assumed = read_assumptions(model, memory, optimizer, loss, precision, accumulate, context)
         declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
         ways: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "arguments": arguments}

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     )
     from modelsummary_ipy.inputs.signature import (
         check_device,
-        check_initialised,
         check_model,
         describe_type,
         list_devices,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "ModelInputs", "Size", "check_device", "check_initialised", "check_model", "check_names", "describe_type",
+    "ModelInputs", "Size", "check_device", "check_model", "check_names", "describe_type",
     "list_devices", "name_positional", "read_arguments", "read_call", "read_inputs", "set_dtypes", "write_example",
     "write_line",
 ]  # fmt: skip

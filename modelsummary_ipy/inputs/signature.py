@@ -50,25 +50,6 @@ def _list_modules(value: Any) -> list[str]:
     return [f"model.{name}" for name, item in held.items() if isinstance(item, nn.Module)]
 
 
-def check_initialised(model: nn.Module) -> None:
-    """Raise ``InputError`` unless the ``__init__`` of the model and of all layers in it called torch's own."""
-    todo, seen = [model], {id(model)}
-    while todo:
-        module = todo.pop()
-        layers = vars(module).get("_modules")
-        if layers is None and type(module).__getattr__ is nn.Module.__getattr__:  # else it may stand for another module
-            name = type(module).__name__
-            raise InputError(
-                f"{name} was not initialised: its __init__ does not call super().__init__()",
-                "this call as the first line of __init__",
-                "super().__init__()",
-            )
-        for layer in (layers or {}).values():
-            if layer is not None and id(layer) not in seen:
-                seen.add(id(layer))
-                todo.append(layer)
-
-
 def check_method(model: nn.Module, method: str) -> None:
     """Raise ``InputError`` unless ``model`` has a method of that name."""
     if callable(getattr(model, method, None)):

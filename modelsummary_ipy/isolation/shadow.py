@@ -17,8 +17,9 @@ from modelsummary_ipy.isolation.lazy_weights import build_layer
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.exported_graph import follow_modules
 from modelsummary_ipy.model.layer_spec import LayerSpec
-from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
+from modelsummary_ipy.model.module_tree import ModuleTree, check_initialised, read_tree
 from modelsummary_ipy.model.tensor_meta import PLAIN_CLASSES, TensorTemplate, is_plain
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import Mode
 from modelsummary_ipy.torch_compat.distributed import (
     copy_module_states,
@@ -82,6 +83,7 @@ class Shadow:
             made: Addresses of the storages that the forward made, if tensors are real.
         """
         if id(module) not in self._adopted:
+            check_initialised(module)
             with disable_dispatch():  # the forward is running: nothing here is a step of it
                 tensors = [*module.parameters(), *module.buffers()]
                 is_users = bool(tensors) and not any(self._is_own(tensor, made) for tensor in tensors)
@@ -254,9 +256,19 @@ def build_real_shadow(model: nn.Module, *, device: torch.device | None, mode: Mo
 
 
 def set_mode(module: nn.Module, mode: Mode) -> None:
-    """Put the copy in train or eval mode, by the model's own ``train`` method; ``"same"`` leaves it."""
-    if mode != "same":
+    """Put the copy in train or eval mode, by the model's own ``train`` method; ``"same"`` leaves it.
+
+    Raises:
+        InputError: If its graph was exported in one mode.
+    """
+    if mode == "same":
+        return
+    try:
         module.train(mode == "train")
+    except NotImplementedError as error:
+        raise InputError(
+            f"mode={mode!r} of a model that can't change it ({error})", "mode='same'", "ModelSummary(model, …)"
+        ) from None
 
 
 def _main_device(tree: ModuleTree) -> torch.device:

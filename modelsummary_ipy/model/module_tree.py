@@ -19,6 +19,7 @@ from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_
 from modelsummary_ipy.model.packed_weights import read_packed
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 from modelsummary_ipy.model.unregistered import find_trainable, find_unregistered
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.torch_compat.distributed import count_mesh, is_sharded, local_part
 from modelsummary_ipy.torch_compat.modules import COMPILED_STATE, storage_address
@@ -59,7 +60,11 @@ class ModuleTree:
 
 
 def read_tree(model: nn.Module) -> ModuleTree:
-    """Read every module of ``model`` and every parameter and buffer, registered or kept in plain containers."""
+    """Read every module of ``model`` and every parameter and buffer, registered or kept in plain containers.
+
+    Raises:
+        InputError: If the ``__init__`` of one did not call torch's own.
+    """
     tree = ModuleTree()
     found: list[_Found] = []
     _visit(tree, found, model, "", "", None)
@@ -109,6 +114,7 @@ def _visit(
         module, path, where, parent, above = work.pop()
         index = index_of.get(id(module))
         if index is None:
+            check_initialised(module)
             index = index_of[id(module)] = len(found)
             tree.objects.append(module)
             found.append(_Found(module, where if path is None else "", parent))
@@ -121,6 +127,17 @@ def _visit(
         for name, inner in reversed(list(module._modules.items())):
             if inner is not None:
                 work.append((inner, None if path is None else base + name, base + name, index, above))
+
+
+def check_initialised(module: nn.Module) -> None:
+    """Raise ``InputError`` unless the ``__init__`` of a module called torch's own."""
+    if "_modules" in vars(module) or type(module).__getattr__ is not nn.Module.__getattr__:
+        return  # one with a ``__getattr__`` of its own may stand for another module
+    raise InputError(
+        f"{type(module).__name__} was not initialised: its __init__ does not call super().__init__()",
+        "this call as the first line of __init__",
+        "super().__init__()",
+    )
 
 
 class _Found:

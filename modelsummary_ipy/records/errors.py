@@ -32,7 +32,7 @@ def write_error(error: BaseException) -> str:
     """Return the message of an exception, cut, also of one whose ``__str__`` raises."""
     try:
         return cut_text(str(error))
-    except Exception as raised:  # noqa: BLE001  # the user's own class writes it
+    except (Exception, SystemExit) as raised:  # noqa: BLE001  # the user's own class writes it
         return f"(its __str__ raised {type(raised).__name__})"
 
 

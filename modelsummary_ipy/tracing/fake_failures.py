@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
+from typing import Any
 
 from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes, is_fakes_assertion
@@ -57,7 +59,9 @@ def _name_plain_tensors(result: TraceResult) -> TraceResult:
     assert failure is not None
     assert error is not None
     kind = next(kind for kind in type(error).__mro__ if not from_torchs_fakes(kind))
-    error.args = tuple(arg.replace("FakeTensor", "Tensor") if isinstance(arg, str) else arg for arg in error.args)
+    own: Any = vars(BaseException)["args"]  # a class of the user's may have another attribute of that name
+    given = own.__get__(error)
+    own.__set__(error, tuple(arg.replace("FakeTensor", "Tensor") if isinstance(arg, str) else arg for arg in given))
     renamed = replace(failure, error_type=kind.__name__, message=failure.message.replace("FakeTensor", "Tensor"))
     return replace(result, trace=replace(result.trace, failure=renamed))
 
@@ -84,7 +88,7 @@ def find_need_of_values(result: TraceResult) -> str:
     error = result.error
     failure = result.trace.failure
     assert failure is not None
-    if isinstance(error, FAKE_ONLY_ERRORS) or is_fakes_assertion(error):
+    if isinstance(error, FAKE_ONLY_ERRORS) or is_fakes_assertion(error) or _is_in_jit_trace(error):
         return _write_place(result)
     message = failure.message
     needs_memory = any(
@@ -108,12 +112,19 @@ def find_need_of_values(result: TraceResult) -> str:
     return _write_place(result) if needs_memory else ""
 
 
+def _is_in_jit_trace(error: BaseException | None) -> bool:
+    """Return whether ``torch.jit.trace`` was at work: it can't write down what is done with the sizes of fakes."""
+    frames = traceback.walk_tb(None if error is None else error.__traceback__)
+    return any(frame.f_globals.get("__name__") == "torch.jit._trace" for frame, _ in frames)
+
+
 def _write_place(result: TraceResult) -> str:
     """Write which function fakes could not run, and where: ``".item() at net.py:41"``."""
     failure = result.trace.failure
     assert failure is not None
     place = failure.source.text if failure.source is not None else ""
     what = _write_function(result.culprit) if result.culprit else _name_operation(result.error) or failure.error_type
+    what = "torch.jit.trace()" if _is_in_jit_trace(result.error) else what
     what = "a scripted function" if _IN_SCRIPT in failure.message and not result.culprit else what
     what = "a tensor of another class" if _MADE_SUBCLASS in failure.message else what
     return f"{what} at {place}" if place else what

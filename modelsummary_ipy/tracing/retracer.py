@@ -266,12 +266,16 @@ def trace_fake(
         training: Put the copy in train or eval mode; ``None`` leaves it.
 
     Returns:
-        What came of it and its arguments; ``None`` if the arguments can't be made at these sizes.
+        What came of it and its arguments; ``None`` if the arguments can't be made at these sizes or the
+        mode can't be set.
     """
     load_compiler()
     work = request.shadow.build_fake_shadow(lazy=lean)
     if training is not None:
-        work.module.train(training)
+        try:
+            work.module.train(training)
+        except NotImplementedError:  # an exported graph is of one mode
+            return None
     prepared: Prepared | None = prepare_inputs(request, work)
     if shapes and prepared is not None:
         prepared = resize_inputs(prepared, work, shapes)

@@ -1,18 +1,40 @@
-"""Operations of a ScriptModule that its interpreter runs itself: no dispatch mode observes them."""
+"""TorchScript: operations that its interpreter runs itself, and ``torch.jit.trace`` in a forward."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from modelsummary_ipy.records.trace import AtenOp
 
 #: Convolutions of ``torch.jit.optimize_for_inference``, and groups that a fuser made one kernel of.
 _HIDDEN = re.compile(r"prim::(mkldnn_\w+|\w+Group)")
+
+#: Stands for what ``torch.jit.trace`` makes: under a dispatch mode torch writes results down as constants.
+JIT_TRACE = AtenOp("jit.trace", (), ())
+#: What reads sizes.
+_SIZES = frozenset({Tensor.shape.__get__, Tensor.size, Tensor.numel})  # type: ignore[attr-defined]
+
+
+def is_jit_tracing() -> bool:
+    """Return whether ``torch.jit.trace`` is at work in this thread."""
+    return torch._C._get_tracing_state() is not None
+
+
+def run_in_jit_trace(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Run a function of torch's; sizes that it gives are numbers: as tensors they would end fakes or the process."""
+    state = torch._C._get_tracing_state()
+    if func not in _SIZES:
+        return func(*args, **kwargs)
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # torch's stubs lack it
+    try:
+        return func(*args, **kwargs)
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same
 
 
 def find_hidden_ops(module: nn.Module) -> list[AtenOp]:

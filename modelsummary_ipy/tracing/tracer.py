@@ -43,7 +43,7 @@ from modelsummary_ipy.tracing.lazy_forwards import run_to_end
 from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.op_log import OpLog
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_observer
-from modelsummary_ipy.tracing.script_ops import find_hidden_ops
+from modelsummary_ipy.tracing.script_ops import JIT_TRACE, find_hidden_ops, is_jit_tracing, run_in_jit_trace
 from modelsummary_ipy.tracing.source_lines import find_lines
 from modelsummary_ipy.tracing.tensor_leaves import Leaf, find_argument_leaves, find_leaves, find_op_tensors
 from modelsummary_ipy.tracing.tensor_links import TensorLinks, find_link
@@ -175,6 +175,9 @@ class _FunctionMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if is_jit_tracing():
+            self._tracer.note_jit_trace()
+            return run_in_jit_trace(func, args, kwargs or {})
         return self._tracer.call_function(func, args, dict(kwargs) if kwargs else {})
 
 
@@ -210,6 +213,10 @@ class _Tracer:
 
     def _current(self) -> RunningCall | None:
         return self._stack[-1] if self._stack else None
+
+    def note_jit_trace(self) -> None:
+        if self._stack and JIT_TRACE not in self._stack[-1].aten_ops:
+            self._stack[-1].aten_ops.append(JIT_TRACE)
 
     def tag_inputs(self, inputs: Prepared) -> None:
         leaves = find_argument_leaves(inputs.args, inputs.kwargs, whole=True)

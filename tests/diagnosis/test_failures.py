@@ -453,6 +453,24 @@ def test_a_misspelt_forward_is_named() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Torch not compiled with CUDA enabled",
+        "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and installed a driver",
+        "No CUDA GPUs are available",
+    ],
+)
+def test_whatever_torch_says_of_a_card_that_is_not_here_it_is_named(message: str) -> None:
+    class Raises(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError(message)
+
+    error = ModelSummary(Raises(), (3, 4)).error
+    assert error is not None
+    assert error.reason == "the line makes a tensor on CUDA, which this machine does not have"
+
+
 def test_a_device_that_is_not_here_is_named() -> None:
     class Moves(nn.Module):
         def __init__(self) -> None:

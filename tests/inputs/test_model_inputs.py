@@ -285,11 +285,24 @@ def test_a_module_whose_init_forgot_super_is_refused() -> None:
         ModelSummary(ForgotSuper(), (1, 2))
     alone = str(caught.value)
     assert alone.startswith("ForgotSuper was not initialised: its __init__ does not call super().__init__()")
-    inside = nn.Sequential(nn.Linear(2, 2))
+    inside, listed = nn.Sequential(nn.Linear(2, 2)), nn.Sequential()
     inside._modules["1"] = ForgotSuper()
-    with pytest.raises(InputError) as caught:
-        ModelSummary(inside, (1, 2))
-    assert str(caught.value) == alone
+    listed.layers = [ForgotSuper()]  # type: ignore[assignment]  # a list registers nothing
+    for model in (inside, listed):
+        with pytest.raises(InputError) as caught:
+            ModelSummary(model, (1, 2))
+        assert str(caught.value) == alone
+
+
+class MakesForgotSuper(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return ForgotSuper()(x)
+
+
+def test_a_module_whose_init_forgot_super_is_named_where_a_forward_makes_it() -> None:
+    ms = ModelSummary(MakesForgotSuper(), (1, 2))
+    assert ms.error is not None
+    assert ms.error.reason.startswith("ForgotSuper was not initialised: its __init__ does not call super().__init__()")
 
 
 def test_a_method_that_is_not_there_is_answered_with_the_nearest() -> None:

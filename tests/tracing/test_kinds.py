@@ -228,7 +228,19 @@ class Unsayable(Exception):
         raise KeyError("no text")
 
 
+class Exits(Exception):
+    """Its text ends the process, and its arguments can't be had."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+    @property
+    def args(self) -> Any:
+        raise ValueError("no arguments")
+
+
 def test_an_exception_whose_text_raises_is_a_finding_like_any_other() -> None:
+    assert "its __str__ raised SystemExit" in str(ModelSummary(Raises(Exits()), (1, 2)).error)
     ms = ModelSummary(Raises(Unsayable()), (1, 2))
     assert ms.error is not None
     assert "its __str__ raised KeyError" in str(ms.error)
@@ -523,6 +535,22 @@ def test_sizes_are_numbers_while_a_forward_traces_for_torchscript(engine: Any) -
         ms.to_html()
 
 
+class TracesAFunction(nn.Module):
+    """A forward that traces a function of sizes, which are tensors while it is traced."""
+
+    def forward(self, x: Tensor) -> Any:
+        return torch.jit.trace(lambda t: t.view(int(t.shape[0]), t.size(1)), x, check_trace=False)(x)
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_sizes_that_a_trace_for_torchscript_writes_down_are_numbers(engine: Any) -> None:
+    with quietly():
+        ms = ModelSummary(TracesAFunction(), (4, 3), engine=engine)
+    assert ms.error is None
+    assert ms.rows[0].outputs[0].shape == (4, 3)
+    assert "jit::trace" in ms.unknown_ops  # under a mode torch traces results as constants
+
+
 class Holder:
     """What libraries put around a model."""
 
@@ -593,6 +621,18 @@ def test_an_exported_module_has_the_rows_of_the_model_that_was_exported(engine: 
         assert ms.total_mult_adds == whole.total_mult_adds
         assert ms["rnn"].type_name == "GRU (exported)"
         assert ms.error is None
+
+
+def test_an_exported_module_stays_in_the_mode_of_its_export() -> None:
+    with quietly():
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        sizes = ({0: torch.export.Dim("B")},)
+        exported = torch.export.export(model, (torch.randn(3, 4),), dynamic_shapes=sizes).module()
+        ms = ModelSummary(exported, (7, 4))
+        assert ms.formulas[0] == (("B", "4"),)
+        assert ms.story.internal_errors == ()
+        with pytest.raises(InputError, match="mode='eval' of a model that can't change it"):
+            ModelSummary(nn.Sequential(exported), (7, 4), mode="eval")
 
 
 class Lightning(nn.Module):

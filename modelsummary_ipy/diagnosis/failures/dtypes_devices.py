@@ -154,7 +154,7 @@ def explain_device(ctx: FailureContext) -> Diagnosis | None:
     """Explain tensors that are not on one device."""
     if ctx.call is None:
         return None
-    if "CUDA" in ctx.failure.message and ("not compiled" in ctx.failure.message or "NVIDIA" in ctx.failure.message):
+    if _NO_CUDA.search(ctx.failure.message):
         names = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
         known = next((name for name in names if not re.search(rf"\b{name}(?: = |\.cuda|\.to\()", ctx.line)), "")
         device = f"{known}.device" if known else "next(self.parameters()).device"
@@ -179,6 +179,8 @@ def explain_device(ctx: FailureContext) -> Diagnosis | None:
 
 
 #: What puts a tensor on CUDA, or makes it there.
+#: What torch says of CUDA where there is none: a build without it, one with it on a machine without a card or driver.
+_NO_CUDA = re.compile(r"not compiled with CUDA|NVIDIA (?:GPU|driver)|No CUDA GPUs|no CUDA-capable device")
 _PLACE = r"(?:[\"']cuda(?::\d+)?[\"']|(?:self\.)?device|torch\.device\([^()]*\))"
 _MOVES = re.compile(rf"\.cuda\([^()]*\)|\.to\({_PLACE}\)|\bdevice={_PLACE}")
 

@@ -230,7 +230,7 @@ def _count_params(trace: Trace) -> dict[int, tuple[int, int, int]]:
         every = own
         if fact.children:
             every = [trace.params[p] for p in _collect_params(trace, fact.index, frozenset({fact.index}), below)]
-        elif _has_params(trace, fact):
+        else:
             below[fact.index] = frozenset(param.index for param in own)
         num = trainable = 0
         for param in every:
@@ -246,16 +246,12 @@ def _collect_params(
     """Collect the parameters of a module and of all below it; ``above`` keeps modules that register themselves out."""
     if index not in below:
         fact = trace.modules[index]
-        found = {p for p in fact.params if trace.params[p].kind == "parameter"} if _has_params(trace, fact) else set()
+        found = {p for p in fact.params if trace.params[p].kind == "parameter"}
         for child in fact.children:
             if child not in above:
                 found |= _collect_params(trace, child, above | {index}, below)
         below[index] = frozenset(found)
     return below[index]
-
-
-def _has_params(trace: Trace, fact: ModuleFact) -> bool:
-    return bool(fact.params) and max(fact.params) < len(trace.params)
 
 
 def format_arguments(arguments: tuple[tuple[str, object], ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from modelsummary_ipy.inputs.pytree import list_items, replace_tensors
@@ -77,24 +78,17 @@ def _share(first: Prepared, second: Prepared, kept: Collection[int]) -> Prepared
     return Prepared(args, kwargs, second.facts)
 
 
+@dataclass(eq=False)
 class _Runs:
     """A forward, and with a ``step`` one more in its trace, which takes what the first gave back as ``parameter``."""
 
-    def __init__(
-        self,
-        request: TraceRequest,
-        work: Shadow,
-        parameters: Collection[str],
-        step: Prepared | None = None,
-        parameter: str = "",
-    ) -> None:
-        self._request = request
-        self._work = work
-        self._parameters = parameters
-        self._step = step
-        self._parameter = parameter
-        self._begin = 0
-        self._log: StepLog
+    _request: TraceRequest
+    _work: Shadow
+    _parameters: Collection[str]
+    _step: Prepared | None = None
+    _parameter: str = ""
+    _begin: int = 0
+    _log: StepLog = field(init=False)
 
     def run(self, first: Prepared) -> Passed:
         tree, method = self._request.shadow.tree, self._request.method

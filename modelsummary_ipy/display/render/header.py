@@ -89,15 +89,15 @@ def find_given(story: Story) -> tuple[Given, ...]:
     return tuple(given)
 
 
-def find_macs(story: Story, view: View) -> str:
-    """``1.81 G MACs``, ``≥ 1.81 G MACs`` where operations are unknown; ``""`` where none were counted."""
+def find_macs(story: Story, view: View) -> tuple[str, str]:
+    """``("1.81 G", "MACs")``, ``"≥ 1.81 G"`` where operations are unknown; two ``""`` where none were counted."""
     total = story.total_mult_adds
     if total is None:
-        return ""
+        return "", ""
     unsure = story.unknown_ops or any(cost.mult_adds is None for cost in story.costs.values())
     if unsure and not total:
-        return f"{view.work} unknown"
-    return f"{'≥ ' if unsure else ''}{format_short(view.count(total))} {view.work}"
+        return view.work, "unknown"
+    return f"{'≥ ' if unsure else ''}{format_short(view.count(total))}", view.work
 
 
 def find_kinds(story: Story) -> tuple[tuple[str, int], ...]:
@@ -117,13 +117,13 @@ def write_kinds(story: Story, view: View) -> str:
     return f"{view.work}: {shares}" if shares else ""
 
 
-def find_params(story: Story) -> str:
-    """``25,557,032 parameters``, with what trains where that is not all of them."""
+def find_params(story: Story) -> tuple[str, str]:
+    """``("25,557,032", "parameters")``, with what trains where that is not all of them."""
     total, trains = story.total_params, story.trainable_params
-    count = f"{format_params(total)} parameter{'' if total == 1 else 's'}"
-    if total and trains == 0:
-        return f"{count}, all frozen"
-    return f"{count}, {format_params(trains)} trainable" if trains < total else count
+    what = "parameter" if total == 1 else "parameters"
+    if trains < total:
+        what += f", {format_params(trains)} trainable" if trains else ", all frozen"
+    return format_params(total), what
 
 
 def find_memory(story: Story) -> str:
@@ -146,14 +146,14 @@ def total_in_full(story: Story, view: View, what: str) -> str:
     numbers: tuple[tuple[int, str], ...]
     memory = story.memory
     if what == "params":
-        text = find_params(story)
+        text = " ".join(find_params(story))
         trains = story.trainable_params if "trainable" in text else 0
         numbers = ((story.total_params, "parameters"), (trains, "trainable"))
     elif what == "memory":
         run, train = (None, None) if memory is None else (memory.inference_bytes, memory.training_bytes)
         text, numbers = find_memory(story), ((run or 0, "bytes to run"), (train or 0, "bytes to train"))
     else:
-        text, numbers = find_macs(story, view), ((view.count(story.total_mult_adds or 0), view.work),)
+        text, numbers = " ".join(find_macs(story, view)), ((view.count(story.total_mult_adds or 0), view.work),)
     return ", ".join(full for number, unit in numbers if number and (full := in_full(number, text, unit)))
 
 
@@ -187,7 +187,8 @@ def find_memory_parts(story: Story, view: View) -> list[tuple[str, str, str]]:
 
 def find_totals(story: Story, view: View) -> tuple[str, ...]:
     """Parameters, MACs and memory, each as one phrase."""
-    return tuple(filter(None, (find_params(story), find_macs(story, view), find_memory(story))))
+    counts = (" ".join(pair).strip() for pair in (find_params(story), find_macs(story, view)))
+    return tuple(filter(None, (*counts, find_memory(story))))
 
 
 def count_flags(flags: Iterable[Flag]) -> str:

@@ -219,17 +219,11 @@ class _Total:
 
 def _totals(story: Story, view: View, outline: Outline) -> list[_Total]:
     totals, keys = [], name_rows(outline)
-    for total, what, label in (
+    for (number, rest), what, label in (
         (header.find_params(story), "params", "share of parameters"),
         (header.find_macs(story, view), "flops" if view.flops else "macs", f"share of {view.work}"),
     ):
-        if total:
-            sign, _, rest = total.partition(" ") if total.startswith("≥") else ("", "", total)
-            number, _, rest = rest.partition(" ")
-            if what != "params" and rest != view.work and not total.startswith(view.work):
-                unit, _, rest = rest.partition(" ")
-                number = f"{number} {unit}"
-            number = f"{sign} {number}".strip()
+        if number:
             shares = find_shares(story, outline, what)
             bars = build_icicle(story, what)
             largest = find_largest(story, outline, keys, "params" if what == "params" else "macs")

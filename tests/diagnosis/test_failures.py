@@ -525,6 +525,21 @@ def test_a_pattern_of_einops_is_explained_at_the_users_line() -> None:
     assert error.fixes == ()  # the image is to have another size
 
 
+def test_no_fix_makes_a_loss_compare_by_broadcasting_alone() -> None:
+    class Values(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return nn.functional.smooth_l1_loss(self.q(x), y)
+
+    error = ModelSummary(Values(), [(5, 4), (5,)]).error
+    assert error is not None
+    assert error.reason == "smooth_l1_loss compares numbers one to one: [5, 2] against [5]"
+    assert error.fixes == ()  # y[:, None] runs, and compares each value with both
+
+
 def test_a_forward_that_needs_values_did_not_fail() -> None:
     class Values(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

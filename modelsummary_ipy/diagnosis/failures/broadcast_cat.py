@@ -43,6 +43,7 @@ from modelsummary_ipy.diagnosis.torch_names import (
     RECURRENTS,
     SIZED_FACTORIES,
 )
+from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 
 __all__ = ["explain_broadcast", "explain_cat", "find_clashes"]
 
@@ -78,10 +79,15 @@ def _explain_pair(
     rank = max(left.rank, right.rank)
     expected = "equal sizes, or 1, in every dim"
     found = explain_repeat(ctx, (left, right)) or explain_kept(ctx, places, rank + axes[-1])
+    if found is None and left.rank != right.rank and ctx.function in LOSSES:
+        sizes = f"{write_shape(left.shape)} against {write_shape(right.shape)}"
+        return Diagnosis(f"{ctx.function} compares numbers one to one: {sizes}", "equal shapes")
     if found is None and left.rank != right.rank:
         found = explain_channels(ctx, places, (left, right))
     if found is None and left.rank != right.rank:
         found = _explain_missing_axes(ctx, places, left, right)
+    if found is None and left.rank == right.rank == 1:
+        found = _explain_outer(ctx, places, (left, right))
     found = found or _explain_constant(ctx, (left, right)) or explain_order(ctx, places, (left, right))
     found = found or explain_bias(ctx, (left, right), axes) or explain_table(ctx, places, (left, right), axes)
     if found is not None:
@@ -94,12 +100,14 @@ def _explain_pair(
     compares = ctx.function in LOSSES or ctx.function in ("mul", "div")
     if axes == [-1] and compares and (found := _explain_widths(ctx, (left, right))) is not None:
         return found
+    if axes == [-1] and (heads := _explain_heads(ctx, (left, right))) is not None:
+        return heads
     if len(axes) == 1 and (pieces := explain_pieces(ctx, (left, right), axes[0])) is not None:
         return pieces
     if len(axes) == 1 and (vector := explain_vector(ctx, (left, right), axes[0])) is not None:
         return vector
     if left.rank == right.rank:
-        residual = explain_upsampling(ctx, (left, right)) or explain_shortcut(ctx, (left, right), axes)
+        residual = explain_upsampling(ctx, (left, right)) or explain_shortcut(ctx, places, (left, right), axes)
         if residual is None and ctx.function not in LOSSES:  # a target is no skip connection
             residual = explain_residual(ctx, places, left, right, axes)
         margin = residual or explain_margin(ctx, places, (left, right), axes)
@@ -114,6 +122,34 @@ def _explain_pair(
         f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
     )
     return Diagnosis(words, expected, NOTHING, ANYWHERE)
+
+
+def _explain_outer(ctx: FailureContext, places: tuple[int, int], pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """Numbers of the batch are to be multiplied with each of some constants: the frequencies of a time embedding."""
+    fed = [bool(ctx.flow.sources(x.link)) for x in pair]
+    if fed[0] == fed[1] or ctx.function not in ("mul", "div"):
+        return None
+    which = fed.index(True)
+    samples, constants = pair[which].shape[0], pair[1 - which].shape[0]
+    reason = f"each of {samples} numbers with each of {constants} is [{samples}, {constants}]: those need a dim of 1"
+    return Diagnosis(reason, f"[{samples}, 1] and [{constants}]", fix_operand(ctx, places[which], "{}[:, None]"))
+
+
+def _explain_heads(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """Two Linears read one tensor and are of different widths: a mean and a logarithm of the variance."""
+    makers = [ctx.flow.find_origin(x.link, x.shape, -1, OUTPUT_SETTINGS) for x in pair]
+    one, other = makers
+    if one is None or other is None or one.index == other.index or one.input_links[:1] != other.input_links[:1]:
+        return None
+    if {one.type_name, other.type_name} - LINEARS or one.kind != "module" or other.kind != "module":
+        return None
+    sizes = [x.shape[-1] for x in pair]
+    reason = f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, of one input"
+    ran = {call.module for call in ctx.trace.calls}
+    wanted = {fact.settings.get("in_features") for fact in ctx.trace.modules if fact.index not in ran}
+    fixes = [fix_giver(ctx, pair[1], sizes[0]), fix_giver(ctx, pair[0], sizes[1])]
+    fixes = [fix for fix in (fixes[::-1] if sizes[1] in wanted and sizes[0] not in wanted else fixes) if fix]
+    return Diagnosis(reason, "equal widths", fixes[0], others=tuple(fixes[1:])) if fixes else None
 
 
 def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:

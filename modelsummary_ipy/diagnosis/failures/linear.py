@@ -197,7 +197,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
             reason = f"the weight {write_shape(weight.shape)} is transposed: a Linear's weight is [out, in]"
             fix = fix_operand(ctx, 1, "{}.t()")
     search = RESHAPE if ctx.is_like_input(x) else STEER
-    return Diagnosis(reason, expected, fix, search, (dim_of(-1), taken), others=others)
+    goal = None if maker is not None and maker.type_name in CATS else (dim_of(-1), taken)  # no input is too wide there
+    return Diagnosis(reason, expected, fix, search, goal, others=others)
 
 
 def _join_features(ctx: FailureContext, maker: Call, taken: int) -> Candidate:

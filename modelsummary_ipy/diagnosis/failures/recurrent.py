@@ -59,6 +59,10 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Di
     if x.rank == 4:
         reason += ": flatten the feature map into a sequence, one step per position"
         fix = fix_argument(ctx, "{}.flatten(2).transpose(1, 2)")
+    if x.rank == 4 and x.shape[-1] == ctx.setting("input_size"):
+        pieces = f"{x.shape[0]} × {x.shape[1]} sequences of {x.shape[2]} steps"
+        reason = f"{write_shape(x.shape)} has 4 dims: {pieces} are one batch"
+        fix = fix_argument(ctx, "{}.flatten(0, 1)")
     ones = [axis for axis in range(1, x.rank - 1) if x.shape[axis] == 1]
     if len(ones) == 1 and x.shape[-1] == ctx.setting("input_size"):
         reason = f"{write_shape(x.shape)} has {x.rank} dims, and dim {ones[0]} has one item"

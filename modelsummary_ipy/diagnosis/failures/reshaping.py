@@ -209,7 +209,8 @@ def _list_targets(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> I
         if side**count * wanted[1] == each and side != wanted[-1]:
             yield _write_sides(ctx, wanted, side)
     lead = math.prod(wanted[:-1])
-    if len(wanted) > 2 and wanted[0] > 0 and lead > 0 and x.numel % lead == 0 and ctx.function != "unflatten":
+    is_some = lead > 0 and x.numel % lead == 0 and x.numel > lead  # more than 1 in the last dim
+    if len(wanted) > 2 and wanted[0] > 0 and is_some and ctx.function != "unflatten":
         yield fix_line(
             ctx, change_operation(ctx.line, ctx.function, lambda items, write: write("\0".join([*items[:-1], "-1"])))
         )

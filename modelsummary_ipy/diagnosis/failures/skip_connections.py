@@ -92,7 +92,9 @@ def _skip_nothing(ctx: FailureContext) -> Candidate:
     return set_value(f"{fact.path}.{names[0]}" if fact.path else names[0], "False") if len(names) == 1 else NOTHING
 
 
-def explain_shortcut(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
+def explain_shortcut(
+    ctx: FailureContext, places: tuple[int, int], pair: tuple[Operand, Operand], axes: list[int]
+) -> Diagnosis | None:
     """A skip connection has a layer of its own, which does not stride as the layers do that it bypasses."""
     rank = pair[0].rank
     if rank < 3 or any(rank + axis < 2 for axis in axes):
@@ -106,8 +108,23 @@ def explain_shortcut(ctx: FailureContext, pair: tuple[Operand, Operand], axes: l
         sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
         reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"
         fix = set_value(layer.path, write_module(layer, ctx.trace, stride=(stride,) * (rank - 2)))
+        if not _strides_here(ctx, main):  # what came from outside is a coarser level, as a gate of a U-Net reads
+            at, other = places if main is pair[0] else places[::-1]
+            sizes = f"{main.shape[axes[0]]} against {skip.shape[axes[0]]}"
+            reason = f"the coarser map is not enlarged to the finer, as '{layer.path}' reads it: {sizes}"
+            larger = fix_operand(ctx, at, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
+            return Diagnosis(reason, f"{write_shape(skip.shape[2:])} on both sides", larger, others=(fix,))
         return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
     return None
+
+
+def _strides_here(ctx: FailureContext, x: Operand) -> bool:
+    """Return whether a layer of the module whose code failed made a map smaller."""
+    path = ctx.fact.path if ctx.fact is not None else ""
+    return any(
+        call.path.startswith(f"{path}." if path else "") and call.inputs and call.inputs[0].shape[2:] != x.shape[2:]
+        for call in ctx.flow.walk_back(x.link, 20) if call.outputs and call.outputs[0].shape[2:] == x.shape[2:]
+    )  # fmt: skip
 
 
 def explain_upsampling(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
@@ -146,10 +163,13 @@ def _list_alike(ctx: FailureContext) -> list[str]:
 
 
 def _find_origin(ctx: FailureContext, x: Operand) -> int:
-    """Return the call that made a tensor, an Identity that passed it on apart."""
+    """Return the call that made a tensor, an Identity or an empty Sequential that passed it on apart."""
     link = x.link
-    while link is not None and link.call >= 0 and ctx.trace.calls[link.call].type_name == "Identity":
-        link = ctx.trace.calls[link.call].input_links[0]
+    while link is not None and link.call >= 0:
+        call, fact = ctx.trace.calls[link.call], ctx.flow.module_of(ctx.trace.calls[link.call])
+        if fact is None or fact.children or fact.type_name not in ("Identity", "Sequential"):
+            break
+        link = call.input_links[0]
     return link.call if link is not None else -2
 
 

@@ -84,6 +84,12 @@ def _keep(data: Any, *rest: Any) -> Layout | None:
     return None
 
 
+def _go_back(grad: Any, data: Any, *rest: Any) -> Layout | None:
+    """An activation's gradient: as the activation's input, or its output."""
+    is_alike = _is_plain(grad, data) and grad.shape == data.shape
+    return _new(data.shape, data.dtype) if is_alike and not any(isinstance(value, Tensor) for value in rest) else None
+
+
 def _combine(one: Any, other: Any) -> Layout | None:
     """A sum or product: as the one that the other is broadcast to, or a number added."""
     if isinstance(other, (bool, int, float)):
@@ -231,8 +237,10 @@ _ACTIVATIONS = (
     *("relu", "gelu", "silu", "tanh", "sigmoid", "exp", "neg", "rsqrt", "sqrt", "erf", "sin", "cos", "abs"),
     *("hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu", "softplus", "clamp", "mish"),
 )
+_WITH_BACKWARD = ("threshold", "gelu", "silu", "tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu")
 _EVIDENT: dict[Any, Callable[..., Layout | None]] = {
     **{getattr(_ATEN, name).default: _keep for name in _ACTIVATIONS},
+    **{getattr(_ATEN, f"{name}_backward").default: _go_back for name in _WITH_BACKWARD},
     _ATEN.pow.Tensor_Scalar: _keep,
     **{getattr(_ATEN, name).Tensor: _combine for name in ("add", "sub", "mul", "div")},
     _ATEN.mm.default: _multiply_matrices,

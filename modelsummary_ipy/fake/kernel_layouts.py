@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.fake.evident_layouts import Layout
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, find_operator
 
 _ATEN = torch.ops.aten
@@ -49,12 +50,29 @@ class Made(NamedTuple):
     room: int = 1
 
 
+def find_gradients(func: Any, args: Sequence[Any]) -> list[Layout | None] | None:
+    """Return the layouts of a batch norm's gradients, which torch computes in 5 ms, for each size anew.
+
+    An input that wants no gradient gets none, otherwise than of torch's fakes. ``None`` for any other operation.
+    """
+    if func is not _BATCH_NORM_BACKWARD:
+        return None
+    grad, data, weight, *_, (wants_data, *wants_rest) = args
+    stride = data.stride() if data.is_contiguous() or data.is_contiguous(memory_format=_last_format(data)) else None
+    if grad.shape != data.shape or grad.dtype != data.dtype or stride is None or 0 in data.shape:
+        return None
+    if weight is None and any(wants_rest):
+        return None
+    rest = [Layout(weight.shape, (1,), weight.dtype) if wants else None for wants in wants_rest]
+    return [Layout(data.shape, stride, data.dtype) if wants_data else None, *rest]
+
+
 def find_made(func: Any, args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made | None]:
     """Return, by place, the results that are otherwise than the fakes of them; ``None`` for one that is not made."""
     if func in _WITH_STATISTICS:
         return _find_statistics(args, results)
     if func is _BATCH_NORM_BACKWARD and not args[-1][0]:
-        return {0: None}  # the input wants no gradient
+        return {0: None}
     if func in _WITH_ROOM:
         size = torch.broadcast_shapes(args[0].shape, args[1].shape)
         return {0: Made(results[0].dtype, room=math.prod(size))} if size and not results[0].dim() else {}
@@ -63,11 +81,15 @@ def find_made(func: Any, args: Sequence[Any], results: Sequence[Any]) -> dict[in
     first = results[0]
     like, found = _FORMAT_OF[func], torch.contiguous_format
     if like is not None and not args[like].is_contiguous():
-        last = _CHANNELS_LAST.get(args[like].dim(), found)
+        last = _last_format(args[like])
         found = last if args[like].is_contiguous(memory_format=last) else found
     dtype = first.dtype if like is None else args[like].dtype  # of a group norm in halves a fake's is float32
     made = Made(dtype, found)
     return {} if first.is_contiguous(memory_format=found) and first.dtype == dtype else {0: made}
+
+
+def _last_format(data: Tensor) -> torch.memory_format:
+    return _CHANNELS_LAST.get(data.dim(), torch.contiguous_format)
 
 
 def _find_statistics(args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made | None]:

@@ -289,6 +289,8 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
         return data, draw(
             st.sampled_from([flat, [1, *size], [*size[:-2], -1], [*reversed(size)], [1, -1, 1], [7], [-1, -1]])
         )
+    if name.endswith("_backward"):
+        return data, _draw_tensor(draw, draw(st.sampled_from([size, size, _draw_size(draw)]))), *[0] * ("thr" in name)
     if name == "select":
         return data, draw(dim), draw(st.integers(-3, 3))
     return {"transpose": (data, draw(dim), draw(dim)), "unsqueeze": (data, draw(dim)), "pow": (data, 2)}.get(
@@ -297,7 +299,7 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
 
 
 EVIDENT = ["relu", "gelu", "pow", "add", "mul", "div", "mm", "bmm", "addmm", "embedding", "cat", "view"]
-EVIDENT += ["_unsafe_view", "unsqueeze", "transpose", "select"]
+EVIDENT += ["_unsafe_view", "unsqueeze", "transpose", "select", "threshold_backward", "gelu_backward", "tanh_backward"]
 
 
 @pytest.mark.parametrize("name", EVIDENT)
@@ -589,12 +591,30 @@ def test_the_gradient_of_a_group_norm_in_halves_is_one() -> None:
     assert [each.dtype for each in fake] == [each.dtype for each in run(*given)]
 
 
-@pytest.mark.parametrize("is_training", [True, False])
-def test_a_batch_norm_makes_no_gradient_of_an_input_that_wants_none(is_training: bool) -> None:
-    def run(x: Tensor, one: Tensor) -> Any:
-        return ATEN.native_batch_norm_backward(x, x, one, one, one, one, one, is_training, 1e-5, [False, True, True])
+#: Layouts of the input of a batch norm.
+FOR_CHANNELS: dict[str, Callable[[], Tensor]] = {
+    "a number each": lambda: ones(5, 4),
+    "sequences": lambda: ones(2, 4, 3),
+    "channels last": lambda: ones(2, 4, 3, 3).to(memory_format=LAST),
+    "turned": lambda: ones(2, 3, 4).transpose(1, 2),
+    "volumes": lambda: ones(2, 4, 3, 3, 2),
+}
 
-    given = ones(2, 4, 4), ones(4)
-    with make_fake_mode() as mode:
-        fake = run(*(make_fake(each, mode) for each in given))
-    assert [each is None for each in fake] == [each is None for each in run(*given)] == [True, False, False]
+
+@pytest.mark.parametrize("wants", [[True, True, True], [False, True, True], [True, False, False]])
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.bfloat16, torch.float32)])
+@pytest.mark.parametrize("name", FOR_CHANNELS)
+def test_gradients_of_a_batch_norm_are_those_of_its_kernel(name: str, dtypes: Any, wants: list[bool]) -> None:
+    for is_training in (True, False):
+
+        def run(x: Tensor, one: Tensor, is_training: bool = is_training) -> Any:
+            return ATEN.native_batch_norm_backward(x, x, one, one, one, one, one, is_training, 1e-5, wants)
+
+        given = FOR_CHANNELS[name]().to(dtypes[0]), ones(4).to(dtypes[1])
+        with make_fake_mode() as mode:
+            fake = run(*(make_fake(each, mode) for each in given))
+        ours, real = (
+            [None if each is None else (each.shape, each.stride(), each.dtype) for each in made]
+            for made in (fake, run(*given))
+        )
+        assert ours == real

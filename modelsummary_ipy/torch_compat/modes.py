@@ -73,6 +73,19 @@ def _leave_modes(before: Modes) -> None:
 set_modes: Callable[[Modes], None] = prefer("set_modes", _find_set_modes, _leave_modes)
 
 
+def _find_set_jit_trace() -> Any:
+    set_state: Callable[[Any], None] = getattr(torch._C, "_set_tracing_state")  # noqa: B009  # not in the stubs
+    set_state(torch._C._get_tracing_state())
+    return set_state
+
+
+#: Returns what a ``torch.jit.trace`` of this thread has written down so far, ``None`` where none is at work. Without
+#: it none is known of, and what a forward traces so is written down as constants.
+find_jit_trace: Callable[[], Any] = prefer("find_jit_trace", lambda: torch._C._get_tracing_state, lambda: None)
+#: Lets another go on in its place, or none.
+set_jit_trace: Callable[[Any], None] = prefer("set_jit_trace", _find_set_jit_trace, lambda state: None)
+
+
 def set_default_device(device: Any) -> None:
     """Call torch's, and after ``None`` leave torch as it was before any was set.
 

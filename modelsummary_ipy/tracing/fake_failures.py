@@ -6,6 +6,8 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes, is_fakes_assertion
 from modelsummary_ipy.tracing.replay import UnknownError, is_about_history, replay
@@ -115,7 +117,7 @@ def find_need_of_values(result: TraceResult) -> str:
 def _is_in_jit_trace(error: BaseException | None) -> bool:
     """Return whether ``torch.jit.trace`` was at work: it can't write down what is done with the sizes of fakes."""
     frames = traceback.walk_tb(None if error is None else error.__traceback__)
-    return any(frame.f_globals.get("__name__") == "torch.jit._trace" for frame, _ in frames)
+    return any(frame.f_globals.get("__name__") == torch.jit.trace.__module__ for frame, _ in frames)
 
 
 def _write_place(result: TraceResult) -> str:

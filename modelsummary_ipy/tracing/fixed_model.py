@@ -18,7 +18,7 @@ from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate, build_real_shadow
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
 from modelsummary_ipy.records.fixes import AroundEdit, ConfigEdit, Edit, LayerEdit, LineEdit, ModeEdit, SettingEdit
-from modelsummary_ipy.torch_compat.fakes import TorchDispatchMode, disable_function
+from modelsummary_ipy.torch_compat.fakes import TorchDispatchMode, disable_function, find_operator
 from modelsummary_ipy.tracing.edited_source import UnfitEditError, bind_edited
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.overrun import find_overrun
@@ -204,6 +204,9 @@ class FixedModel(ShadowTemplate):
         return index
 
 
+_READ_NUMBER = find_operator("_local_scalar_dense.default")
+
+
 class _GuessedValues(TorchDispatchMode):
     """Answers for values that an ``__init__`` asks of fakes: ``trunc_normal_`` draws until nothing is out of range."""
 
@@ -211,7 +214,7 @@ class _GuessedValues(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
+        if func is _READ_NUMBER:
             return False if args[0].dtype == torch.bool else 0.0 if args[0].is_floating_point() else 0
         return func(*args, **(kwargs or {}))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.records.trace import AtenOp
+from modelsummary_ipy.torch_compat.modes import find_jit_trace, set_jit_trace
 
 #: Convolutions of ``torch.jit.optimize_for_inference``, and groups that a fuser made one kernel of.
 _HIDDEN = re.compile(r"prim::(mkldnn_\w+|\w+Group)")
@@ -22,19 +23,19 @@ _SIZES = frozenset({Tensor.shape.__get__, Tensor.size, Tensor.numel})  # type: i
 
 def is_jit_tracing() -> bool:
     """Return whether ``torch.jit.trace`` is at work in this thread."""
-    return torch._C._get_tracing_state() is not None
+    return find_jit_trace() is not None
 
 
 def run_in_jit_trace(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Run a function of torch's; sizes that it gives are numbers: as tensors they would end fakes or the process."""
-    state = torch._C._get_tracing_state()
+    state = find_jit_trace()
     if func not in _SIZES:
         return func(*args, **kwargs)
-    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # torch's stubs lack it
+    set_jit_trace(None)
     try:
         return func(*args, **kwargs)
     finally:
-        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same
+        set_jit_trace(state)
 
 
 def find_hidden_ops(module: nn.Module) -> list[AtenOp]:

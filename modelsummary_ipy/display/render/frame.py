@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from modelsummary_ipy.display.render.labels import find_peak
@@ -89,13 +90,10 @@ def to_frame(story: Story) -> pd.DataFrame:
     """
     import pandas as pd
 
-    records = [_record(story, row, flags) for row, flags in zip(story.rows, _flags_by_row(story), strict=True)]
-    columns = zip(*records, strict=True) if records else ((),) * len(_NAMES)
-    series = {
-        name: pd.Series(list(values), dtype=_DTYPES.get(name, "object"))
-        for name, values in zip(_NAMES, columns, strict=True)
-    }
-    return pd.DataFrame(series)
+    records = _list_records(story)
+    return pd.DataFrame(
+        {name: pd.Series([record[name] for record in records], dtype=_DTYPES.get(name, "object")) for name in _NAMES}
+    )
 
 
 _NAMES = (
@@ -111,18 +109,40 @@ _DTYPES = {
 }
 
 
-def _record(story: Story, row: Row, flags: tuple[str, ...]) -> tuple[Any, ...]:
+def _list_records(story: Story) -> list[dict[str, Any]]:
+    """Every row by the names of its columns."""
+    flags: list[tuple[str, ...]] = [()] * len(story.rows)
+    for flag in story.flags:
+        if 0 <= flag.row < len(flags):
+            flags[flag.row] = (*flags[flag.row], f"{flag.severity} {flag.rule}")
+    return [
+        {
+            **_facts(story, row),
+            "inputs": row.inputs,
+            "outputs": row.outputs,
+            "input_size": _one_or_all(tuple(leaf.shape for leaf in row.inputs)),
+            "output_size": _one_or_all(tuple(leaf.shape for leaf in row.outputs)),
+            "input_dtype": _one_or_all(tuple(leaf.dtype for leaf in row.inputs)),
+            "output_dtype": _one_or_all(tuple(leaf.dtype for leaf in row.outputs)),
+            "input_formula": _one_or_all(story.input_formulas.get(row.index, ())),
+            "output_formula": _one_or_all(story.formulas.get(row.index, ())),
+            "flags": flags[row.index],
+        }
+        for row in story.rows
+    ]
+
+
+def _facts(story: Story, row: Row) -> dict[str, Any]:
+    """What is known of a row besides its tensors."""
     cost = story.costs.get(row.index, Cost())
-    return (
-        row.index, row.path, row.type_name, row.kind, row.depth, row.call_index, row.inputs, row.outputs,
-        _one_or_all(tuple(leaf.shape for leaf in row.inputs)), _one_or_all(tuple(leaf.shape for leaf in row.outputs)),
-        _one_or_all(tuple(leaf.dtype for leaf in row.inputs)), _one_or_all(tuple(leaf.dtype for leaf in row.outputs)),
-        row.own_params, row.num_params, row.trainable_params,
-        cost.mult_adds, cost.own_mult_adds, story.backward.get(row.index), cost.activation_bytes,
-        find_peak(story, [row.index]),
-        _one_or_all(story.input_formulas.get(row.index, ())), _one_or_all(story.formulas.get(row.index, ())),
-        row.status, row.absence, row.source, flags, row.extra_repr, _reads(story, row),
-    )  # fmt: skip
+    return {
+        "index": row.index, "path": row.path, "type": row.type_name, "kind": row.kind, "depth": row.depth,
+        "call_index": row.call_index, "status": row.status, "absence": row.absence, "source": row.source,
+        "own_params": row.own_params, "num_params": row.num_params, "trainable_params": row.trainable_params,
+        "mult_adds": cost.mult_adds, "own_mult_adds": cost.own_mult_adds,
+        "backward_mult_adds": story.backward.get(row.index), "activation_bytes": cost.activation_bytes,
+        "peak_bytes": find_peak(story, [row.index]), "extra_repr": row.extra_repr, "reads": _reads(story, row),
+    }  # fmt: skip
 
 
 def _reads(story: Story, row: Row) -> tuple[int, ...]:
@@ -136,14 +156,6 @@ def _one_or_all(values: tuple[Any, ...]) -> Any:
     if not values:
         return None
     return values[0] if len(values) == 1 else values
-
-
-def _flags_by_row(story: Story) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = [()] * len(story.rows)
-    for flag in story.flags:
-        if 0 <= flag.row < len(found):
-            found[flag.row] = (*found[flag.row], f"{flag.severity} {flag.rule}")
-    return found
 
 
 def to_dict(story: Story, error: ForwardError | None = None) -> dict[str, Any]:
@@ -169,12 +181,7 @@ def to_dict(story: Story, error: ForwardError | None = None) -> dict[str, Any]:
         "context": None if story.context is None else story.context._asdict(),
         "constraints": list(story.constraints),
         "failed_at": [{"sizes": sizes, "reason": reason} for sizes, reason in story.failed_at],
-        "flags": [
-            {"rule": flag.rule, "severity": flag.severity, "row": flag.row, "path": flag.path,
-             "message": flag.message, "fix": flag.fix, "code": flag.code, "numbers": _plain(flag.numbers),
-             "more": list(flag.more)}
-            for flag in story.flags
-        ],
+        "flags": [_plain(asdict(flag)) for flag in story.flags],
         "failure": None if failure is None else {
             "row": None if failure.call is None else story.row_of_call.get(failure.call),
             "error_type": failure.error_type, "message": failure.message,
@@ -186,8 +193,11 @@ def to_dict(story: Story, error: ForwardError | None = None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in numbers.items()}
+def _plain(value: Any) -> Any:
+    """Tuples as lists, in what they are in too."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _explained(error: ForwardError) -> dict[str, Any]:
@@ -215,23 +225,15 @@ def _memory(story: Story) -> dict[str, Any]:
 
 
 def _row(story: Story, row: Row) -> dict[str, Any]:
-    cost = story.costs.get(row.index, Cost())
+    outputs = _leaves(row.outputs, story.formulas.get(row.index, ()))
     return {
-        "index": row.index, "path": row.path, "type": row.type_name, "kind": row.kind, "depth": row.depth,
-        "parent": row.parent, "call_index": row.call_index, "status": row.status, "absence": row.absence,
-        "source": row.source,
+        **_plain(_facts(story, row)),
+        "parent": row.parent,
         "inputs": _leaves(row.inputs, story.input_formulas.get(row.index, ())),
         "outputs": [
-            {**leaf, "origins": list(origins)}
-            for leaf, origins in zip(
-                _leaves(row.outputs, story.formulas.get(row.index, ())), _origins(story, row), strict=True
-            )
+            {**leaf, "origins": list(origins)} for leaf, origins in zip(outputs, _origins(story, row), strict=True)
         ],
-        "own_params": row.own_params, "num_params": row.num_params, "trainable_params": row.trainable_params,
-        "mult_adds": cost.mult_adds, "own_mult_adds": cost.own_mult_adds,
-        "backward_mult_adds": story.backward.get(row.index), "activation_bytes": cost.activation_bytes,
-        "peak_bytes": find_peak(story, [row.index]), "extra_repr": row.extra_repr, "reads": list(_reads(story, row)),
-    }  # fmt: skip
+    }
 
 
 def _origins(story: Story, row: Row) -> Sequence[Sequence[str | None]]:
@@ -261,8 +263,7 @@ def render_csv(story: Story) -> str:
     writer = csv.writer(text)  # ends lines with \r\n: with \n alone it leaves a \r inside a cell unquoted
     names = [name for name in _NAMES if name not in ("inputs", "outputs")]
     writer.writerow(names)
-    for row, flags in zip(story.rows, _flags_by_row(story), strict=True):
-        record = dict(zip(_NAMES, _record(story, row, flags), strict=True))
+    for record in _list_records(story):
         writer.writerow([_cell(record[name]) for name in names])
     return text.getvalue()
 
@@ -271,10 +272,6 @@ def _cell(value: Any) -> Any:
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, tuple):
-        value = "; ".join(value) if all(isinstance(item, str) for item in value) else str(_listed(value))
+        value = "; ".join(value) if all(isinstance(item, str) for item in value) else str(_plain(value))
     value = str(value).encode("utf-8", "backslashreplace").decode()
     return "'" + value if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
-
-
-def _listed(value: Any) -> Any:
-    return [_listed(item) for item in value] if isinstance(value, tuple) else value

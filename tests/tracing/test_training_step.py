@@ -524,6 +524,23 @@ def test_a_batch_norm_before_all_that_trains_makes_no_gradient_of_its_input(mode
     assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
 
 
+def test_a_state_that_is_made_with_the_optimizer_is_there_before_the_step() -> None:
+    model, args = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), (torch.randn(8, 8),)
+    ours = trace_training(model, *args, optimizer=torch.optim.Adagrad)
+    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=torch.optim.Adagrad))
+
+
+def test_gradients_of_parameters_that_an_optimizer_leaves_out_stay() -> None:
+    model, args = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), (torch.randn(8, 8),)
+    mine = torch.optim.SGD(model[2].parameters(), 0.1, momentum=0.9)
+    ours = trace_training(model, *args, optimizer=mine)
+    real = run_real_step(
+        copy.deepcopy(model), args, optimizer=lambda params: torch.optim.SGD(params[2:], 0.1, momentum=0.9)
+    )
+    assert_equal(ours, real)
+    assert model[0].weight.grad is None
+
+
 @pytest.mark.parametrize("wrong", [{"precision": "int4"}, {"accumulate": 0}, {"accumulate": True}, {"accumulate": "2"}])
 def test_a_precision_and_a_number_of_batches_are_checked(wrong: Any) -> None:
     with pytest.raises(InputError, match="expected"):

@@ -51,11 +51,29 @@ _CLASSES: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
 
 
 class OptimizerChoice:
-    """An optimizer to train with; equal by identity, two of one name are one object."""
+    """An optimizer to train with; equal by identity, two of one name are one object.
 
-    def __init__(self, name: str, make: Callable[[Shadow], Optimizer]) -> None:
+    Args:
+        trained: Names of the parameters that it optimizes; ``None``: all that require grad.
+    """
+
+    def __init__(self, name: str, make: Callable[[Shadow], Optimizer], trained: frozenset[str] | None = None) -> None:
         self.name = name
         self.make = make
+        self._trained = trained
+
+    def made_by(self, make: Callable[[Shadow], Optimizer]) -> OptimizerChoice:
+        """Return one of the same name and parameters that is made otherwise."""
+        return OptimizerChoice(self.name, make, self._trained)
+
+    def leave_gradients(self, work: Shadow) -> None:
+        """Give parameters a gradient that its ``zero_grad`` does not reach: it is there from the step before."""
+        if self._trained is None or work.fake_mode is None:
+            return
+        with work.fake_mode, torch.no_grad():
+            for name, tensor in work.module.named_parameters():
+                if tensor.requires_grad and name not in self._trained:
+                    tensor.grad = torch.empty_like(tensor)
 
     @property
     def keeps_two(self) -> bool:
@@ -103,7 +121,7 @@ def without_foreach(choice: OptimizerChoice) -> OptimizerChoice | None:
                 group["foreach"] = False
         return made
 
-    return OptimizerChoice(choice.name, make)
+    return choice.made_by(make)
 
 
 def _list_trainable(work: Shadow) -> list[Tensor]:
@@ -154,4 +172,5 @@ def _copy_optimizer(optimizer: Optimizer, model: nn.Module) -> OptimizerChoice:
         made.__dict__.update(Cloner(fill, leaf_types=frozenset({_Place}))(template))
         return made
 
-    return OptimizerChoice(kind.__name__, make)
+    trained = frozenset(names[id(param)] for param in found)
+    return OptimizerChoice(kind.__name__, make, trained)

@@ -73,6 +73,7 @@ def trace_step(
         if settings.precision == "bf16":
             prepared = _cast(work, prepared)
         step = _Step(work, settings)
+        settings.optimizer.leave_gradients(work)
 
         kind = work.device.type
         enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
@@ -142,7 +143,7 @@ class _Step:
             assert mode is not None
             mode.assumed_number = 1.0  # a norm, a count of steps: no size depends on them
             try:
-                self._run_optimizer(self._settings.optimizer.make(self._work))
+                self._run_optimizer()
             finally:
                 mode.assumed_number = None  # other traces share the mode
         del loss
@@ -170,9 +171,10 @@ class _Step:
                 log.name([tensor.grad], "gradient", index)
         return loss
 
-    def _run_optimizer(self, optimizer: Optimizer) -> None:
+    def _run_optimizer(self) -> None:
         log = self.log
         log.is_warming = True  # the state is there from the second step on
+        optimizer = self._settings.optimizer.make(self._work)
         optimizer.step()
         for tensor, state in optimizer.state.items():
             index = self._work.param_of.get(id(tensor))

@@ -8,8 +8,6 @@ from typing import Any
 from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
-__all__ = ["find_bound", "find_lookup"]
-
 #: Operations whose results have values of their input.
 _KEEPS = frozenset(
     f"aten.{name}"
@@ -31,7 +29,6 @@ def find_bound(event: OpEvent, bounds: Mapping[int, Size], axes: Sequence[Sequen
     """Return a number that every value of an operation's result is below; ``None`` if none is known.
 
     Args:
-        event: The operation.
         bounds: What is known of tensors, by number.
         axes: The sizes of its tensor arguments.
         end: Of an ``arange``, where it ends.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size
 
-__all__ = ["divide_sizes"]
-
 
 def divide_sizes(op: Op, data: Axes, wanted: Axes) -> list[Size]:
     """Return the axes asked for, each an axis of the data where that says the same."""

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-__all__ = ["Coefficient", "Expr", "Floor", "constant", "floor_of", "is_integer", "is_same", "simplify", "symbol"]
-
 #: Factors with their powers; a factor is a name, a floor, or a sum in parentheses (sums are not multiplied out).
 Monomial = tuple[tuple["str | Floor | Expr", int], ...]
 #: A whole number is an ``int``: most are, and these are added and compared at a tenth of what a fraction costs.

@@ -9,8 +9,6 @@ from itertools import combinations_with_replacement
 
 from modelsummary_ipy.axes.expr import Expr, constant, floor_of, symbol
 
-__all__ = ["Integers", "Values"]
-
 #: What one integer was in every trace.
 Values = tuple[int, ...]
 #: Most steps of a floor that is read off values alone.

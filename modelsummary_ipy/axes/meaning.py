@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Axis", "Factor", "Size", "input_axis", "merge", "plain_axis", "roots_of", "split", "value_of", "write_axis"]
-
 Kind = Literal["input", "feature", "plain", "mixed"]
 
 

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from modelsummary_ipy.axes.meaning import Axis
 
-__all__ = [
-    "ALONG", "ATTENTION", "ELEMENTWISE", "LABEL_LOSSES", "LOG_SOFTMAXES", "MOVES", "NORMS", "PICKS", "PRODUCTS",
-    "RANDOM", "REDUCTIONS", "RESIZES", "SAME_SHAPE", "SCORES", "SOFTMAXES", "is_named_feature", "is_position",
-]  # fmt: skip
-
 
 def _names(*names: str) -> frozenset[str]:
     return frozenset(f"aten.{name}" for name in names)

@@ -10,8 +10,6 @@ from modelsummary_ipy.axes.meaning_ops import MOVES, REDUCTIONS, SAME_SHAPE, SCO
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
-__all__ = ["ScaleChecks"]
-
 _KEEPING = SAME_SHAPE | {"aten.clamp_min", "aten.clamp_min_", "aten.clamp", "aten.sqrt", "aten.add_", "aten.expand"}
 _SPREADS = frozenset({"aten.std", "aten.var", "aten.max", "aten.amax", "aten.linalg_vector_norm", "aten.sub"})
 
@@ -24,11 +22,7 @@ class _Norm(NamedTuple):
 
 
 class ScaleChecks:
-    """What is followed from operation to operation about sums that numbers are divided by.
-
-    Args:
-        walk: The walk.
-    """
+    """What is followed from operation to operation about sums that numbers are divided by."""
 
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
@@ -44,8 +38,6 @@ class ScaleChecks:
         """Look at one operation, whose results have axes already.
 
         Args:
-            index: Its place.
-            event: The operation.
             refs: The tensors that it reads.
             places: The dims of the first tensor that it runs along, where it runs along some.
         """

@@ -7,8 +7,6 @@ from typing import Protocol
 from modelsummary_ipy.axes.meaning import Axis
 from modelsummary_ipy.records.op_events import AxisFindingKind, TensorRef
 
-__all__ = ["Walk"]
-
 
 class Walk(Protocol):
     """A walk, as the checks see it."""

@@ -8,10 +8,6 @@ from typing import Any, TypeVar
 
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
-__all__ = [
-    "Axes", "Entry", "EntryError", "Op", "OpaqueError", "Size", "entry", "find_entry", "is_own", "register_entry",
-]  # fmt: skip
-
 #: The size of an axis: an ``int``, or anything that is added, multiplied and divided like one. A walk at sizes passes
 #: numbers, a walk at formulas passes expressions.
 Size = Any
@@ -31,7 +27,6 @@ class Op(ABC):
     """One operation, as an entry reads it.
 
     Args:
-        event: The operation.
         axes_of: Returns the axes of a tensor.
 
     Attributes:

@@ -15,8 +15,6 @@ from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Axes, EntryError, Op, OpaqueError, Size, find_entry, is_own
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
 
-__all__ = ["Demand", "Walk", "Walked", "align_events"]
-
 _INTEGERS = frozenset({"int64", "int32"})
 #: Of how many sizes one is looked for first where a tensor came through operations that are not made at all sizes.
 _MOST_NEAR = 8
@@ -86,7 +84,6 @@ class Walk:
     """Walks over the operations of one trace; what others were at other sizes shows whose size an integer is.
 
     Args:
-        ops: The operations.
         others: The same operations at other sizes, aligned.
         given: Per input leaf of the model the sizes of its axes.
         integers: Whose sizes integers are; its samples are the trace's own, then those of ``others``.

@@ -15,8 +15,6 @@ from modelsummary_ipy.diagnosis.failures.statements import list_functions, parse
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.trace import Call, Formula, Source, TensorSpec
 
-__all__ = ["Leaf", "Line", "Listing", "Variant", "annotate"]
-
 #: A tensor and its formula: what a line made, or what a function was given.
 Leaf = tuple[TensorSpec, "Formula | None"]
 #: What one execution of a line made.

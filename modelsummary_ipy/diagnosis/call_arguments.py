@@ -6,8 +6,6 @@ from typing import Any
 
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["Dims", "Size", "argument", "dims_argument", "einsum_labels", "given_size"]
-
 Size = tuple[int, ...]
 #: Positions of dims.
 Dims = tuple[int, ...]

@@ -10,8 +10,6 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.dim_names import name_dims
 from modelsummary_ipy.shapes.expr_text import evaluate
 
-__all__ = ["find_changes", "find_otherwise", "find_settings", "flag_unexpected"]
-
 Key = tuple[str, int]
 
 
@@ -21,10 +19,6 @@ def find_changes(old: Story, new: Story) -> tuple[Change, ...]:
     A row is the same in both if it is the same call of the same path. Where the sizes of a row differ and are what the
     older story's formula gives for the newer input, the row has *moved* as predicted. Where they differ otherwise the
     *size* has changed: the model was edited, or the forward goes another way at the new sizes.
-
-    Args:
-        old: The earlier story.
-        new: The later story.
 
     Returns:
         The changes in the order of the new rows; what was removed is at the end. Rows that are alike have none.

@@ -13,8 +13,6 @@ from modelsummary_ipy.diagnosis.rules import RULES
 from modelsummary_ipy.diagnosis.rules.declared import parse_declared
 from modelsummary_ipy.records.errors import InputError
 
-__all__ = ["check_expect", "check_ignore"]
-
 _EXAMPLE = 'expect={"": "B 10"}'
 
 

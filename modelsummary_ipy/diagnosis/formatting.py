@@ -5,15 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = [
-    "factor_like",
-    "write_product",
-    "write_shape",
-    "write_size",
-    "write_times",
-    "write_window",
-]
-
 
 def write_shape(shape: Sequence[int]) -> str:
     """``[32, 64, 7, 7]``."""

@@ -5,14 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = [
-    "KEEP_NO_GRADIENTS",
-    "write_checkpoints",
-    "write_in_place",
-    "write_optimizer",
-    "write_step",
-]
-
 KEEP_NO_GRADIENTS = "optimizer.zero_grad(set_to_none=True)\n"
 
 _PLAIN_PATH = re.compile(r"[\w.]+")

@@ -6,32 +6,6 @@ from modelsummary_ipy.model.torch_layers import classes_of, names_of, spatial_di
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.trace import Call
 
-__all__ = [
-    "ATTENTIONS",
-    "CATS",
-    "CONVOLUTIONS",
-    "ELEMENTWISE",
-    "EMBEDDINGS",
-    "FACTORIES",
-    "FLATTENERS",
-    "LINEARS",
-    "LOOKUPS",
-    "LOSSES",
-    "MAP_LAYERS",
-    "POOLS",
-    "RECURRENTS",
-    "REDUCTIONS",
-    "RESHAPES",
-    "SIZED_FACTORIES",
-    "SOFTMAXES",
-    "TRANSPOSED_CONVOLUTIONS",
-    "TRANSPOSES",
-    "UPSAMPLERS",
-    "batch_dim",
-    "is_weighted",
-    "spatial_rank",
-]
-
 #: Convolutions that are not transposed, and all of them.
 TRANSPOSED_CONVOLUTIONS = names_of("transposed convolution")
 CONVOLUTIONS = names_of("convolution") | TRANSPOSED_CONVOLUTIONS

@@ -8,8 +8,6 @@ from typing import Any
 
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
 
-__all__ = ["slide"]
-
 #: A factor with a larger denominator is no number that somebody wrote, and is rounded.
 _LARGEST_STEP = 64
 
@@ -28,7 +26,6 @@ def slide(
     """Return how many windows fit: ``⌊(size + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1``.
 
     Args:
-        op: The operation.
         size: Of the axis.
         kernel, stride, padding, dilation: As torch takes them.
         ceil_mode: Whether the last window may end beyond the input, if it begins in it.

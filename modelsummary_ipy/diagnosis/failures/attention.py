@@ -26,8 +26,6 @@ from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["explain_attention", "explain_transformer"]
-
 #: Where a mask of queries by keys stands among the arguments by position, by class, of a layer and of a stack of them.
 _MASK_PLACES = {
     "MultiheadAttention": {"attn_mask": 5},

@@ -15,8 +15,6 @@ from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Trace
 
-__all__ = ["fix_block", "list_constructions"]
-
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
     ast.Pow: operator.pow,
@@ -120,6 +118,7 @@ def _read_names(owner: ModuleFact) -> dict[str, Any]:
 
 
 def find_init(node: ast.ClassDef) -> ast.FunctionDef | None:
+    """Find the ``__init__`` that a class itself has."""
     return next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
 
 

@@ -16,19 +16,6 @@ from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, TensorSpec, Trace
 
-__all__ = [
-    "ANYWHERE",
-    "GROW",
-    "NOTHING",
-    "RESHAPE",
-    "STEER",
-    "STEP",
-    "Diagnosis",
-    "FailureContext",
-    "Operand",
-    "build_context",
-]
-
 #: Where to look for inputs that work, in this order: at what the failed call wants, at other ranks and orders of axes,
 #: at the nearest sizes, at larger ones, at those that settings name.
 STEER = ("steer",)

@@ -15,8 +15,6 @@ from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["explain_grid"]
-
 
 def explain_grid(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
     """Explain two maps of different sizes, one of which a decoder made from a grid that its forward names."""

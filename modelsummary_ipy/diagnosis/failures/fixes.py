@@ -24,38 +24,11 @@ from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
 from modelsummary_ipy.records.trace import Call, Source
 
-__all__ = [
-    "add_batch",
-    "find_earlier",
-    "find_name",
-    "find_param",
-    "find_param_name",
-    "fix_argument",
-    "fix_creation",
-    "fix_giver",
-    "fix_line",
-    "fix_module",
-    "fix_operand",
-    "fix_setting",
-    "fix_size_read",
-    "list_names",
-    "name_input_size",
-    "name_size",
-    "place_line",
-    "read_arguments",
-    "read_line",
-    "resize_param",
-    "set_everywhere",
-    "set_value",
-    "write_size",
-]
-
 
 def fix_argument(ctx: FailureContext, template: str, around: str = "{}", position: int = 0) -> Candidate:
     """Change what the failing line passes on.
 
     Args:
-        ctx: The failure.
         template: What becomes of the argument: ``"{}.flatten(1)"``.
         around: What becomes of the result: ``"{}.transpose(1, 2)"``.
         position: Which argument.
@@ -328,8 +301,6 @@ def fix_creation(
     """Give a tensor that the forward makes another size, on the line that makes it.
 
     Args:
-        ctx: The failure.
-        x: The tensor.
         size: What it is to have.
         names: By axis, how to write a size that is the input's.
 

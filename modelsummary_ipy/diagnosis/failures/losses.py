@@ -10,8 +10,6 @@ from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
 from modelsummary_ipy.diagnosis.torch_names import LOSSES
 from modelsummary_ipy.records.fixes import Candidate
 
-__all__ = ["explain_loss"]
-
 _OF_CLASSES = ("cross_entropy", "nll_loss")
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 #: Losses of vectors that belong together, sample by sample.

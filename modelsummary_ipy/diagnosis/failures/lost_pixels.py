@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand, name_call
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["Lost", "find_lost", "find_stride", "write_lost"]
-
 
 @dataclass(frozen=True)
 class Lost:
@@ -38,7 +36,6 @@ def find_lost(ctx: FailureContext, left: Operand, right: Operand, axis: int) -> 
     """Find the call that divided an odd size on the way to one of two feature maps that should be equal.
 
     Args:
-        ctx: The failure.
         left, right: The two feature maps.
         axis: The axis they differ on, counted from the end.
 

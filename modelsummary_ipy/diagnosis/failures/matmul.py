@@ -27,8 +27,6 @@ from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["explain_matmul"]
-
 
 def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
     """Explain a matrix product whose inner dims differ."""

@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["Measure", "dim_of", "product_from"]
-
 #: A size that a call reads; ``None`` where it has none.
 Measure = Callable[[Call], "int | None"]
 

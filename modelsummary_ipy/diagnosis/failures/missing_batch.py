@@ -9,8 +9,6 @@ from modelsummary_ipy.diagnosis.torch_names import FLATTENERS, RECURRENTS, spati
 from modelsummary_ipy.records.fixes import InputEdit
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["explain_missing_batch", "reads_channels_as_batch"]
-
 
 def explain_missing_batch(ctx: FailureContext) -> Diagnosis | None:
     """Explain a failure by a batch dim that the input does not have; true only if the model runs with one.

@@ -7,8 +7,6 @@ from typing import Any
 from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.trace import ModuleFact, Trace
 
-__all__ = ["name_member", "write_change", "write_insertion", "write_module"]
-
 
 def write_module(fact: ModuleFact, trace: Trace, **changes: Any) -> str:
     """Write a layer of torch's as code, with some of its settings changed.

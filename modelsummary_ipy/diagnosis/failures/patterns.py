@@ -23,8 +23,6 @@ from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Link
 
-__all__ = ["explain_pattern"]
-
 _EINOPS = re.compile(
     r'Error while processing (\w+)-reduction pattern "(.+?)"\.\s*'
     r"Input tensor shape: torch\.Size\(\[([\d, ]*)\]\)\. Additional info: \{(.*?)\}\.\s*(.+)",

@@ -25,8 +25,6 @@ from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["drop_kept_state", "explain_kept", "explain_repeat"]
-
 
 def explain_repeat(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
     """A vector was to become a sequence, as in an autoencoder of LSTMs, and became none."""

@@ -8,9 +8,6 @@ from typing import TypeGuard
 from modelsummary_ipy.diagnosis.failures.statements import parse_file
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
-__all__ = ["find_class", "find_conditions", "find_item", "find_module", "find_setter", "list_tests"]
-
-
 _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
 
 

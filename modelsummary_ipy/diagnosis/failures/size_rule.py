@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
 
-__all__ = ["SizeRule", "find_size_rule"]
-
 #: Sizes above this many times the larger of the given one and the one that works are not tried.
 _FAR = 4
 _STEPS = (64, 60, 48, 36, 20, 14)

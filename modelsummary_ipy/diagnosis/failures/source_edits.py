@@ -7,27 +7,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = [
-    "add_keyword",
-    "change_call",
-    "change_only_argument",
-    "change_operation",
-    "change_value",
-    "drop_undone",
-    "find_operands",
-    "find_targets",
-    "join_arguments",
-    "names_operands",
-    "read_unpacking",
-    "set_argument",
-    "splice_argument",
-    "splice_node",
-    "wrap_argument",
-    "wrap_attribute",
-    "wrap_subscript",
-    "write_loop",
-]
-
 _OPERATORS: dict[str, type[ast.operator]] = {
     "add": ast.Add,
     "sub": ast.Sub,
@@ -136,7 +115,6 @@ def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str
     """Rewrite the call of a module.
 
     Args:
-        line: The user's line.
         member: Name of what is called.
         edit: Takes the positional and keyword arguments as text and returns the new arguments as text.
     """
@@ -245,7 +223,6 @@ def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[
     """Rewrite an operation of a line.
 
     Args:
-        line: The user's line.
         name: ``"matmul"``, ``"view"``, ``"add"``.
         edit: Takes the operands as text, safe to put a ``.`` behind, and a function that writes the operation with the
             operands it is given joined by ``", "`` or by its operator; returns the new text.
@@ -315,7 +292,6 @@ def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int,
     """Give another size to a call that makes a tensor, ``torch.zeros(2, 4)`` or ``torch.zeros((2, 4))``.
 
     Args:
-        line: The user's line.
         name: ``"zeros"``.
         old: The size it makes now; what is equal in both stays as it is written.
         size: The size it is to make.

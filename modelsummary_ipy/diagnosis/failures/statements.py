@@ -14,11 +14,6 @@ from typing import NamedTuple
 
 from modelsummary_ipy.records.trace import Source
 
-__all__ = [
-    "Statement", "drop_remark", "find_loop_names", "find_parameters", "list_functions", "parse_file",
-    "read_last_statement", "read_statement", "use_imports",
-]  # fmt: skip
-
 
 class Statement(NamedTuple):
     """A statement, or the head of one that holds others.

@@ -9,8 +9,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_line
 from modelsummary_ipy.diagnosis.failures.source_edits import splice_node
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 
-__all__ = ["explain_crops", "explain_lengths"]
-
 
 def explain_lengths(ctx: FailureContext) -> Diagnosis | None:
     """Sequences of several lengths are stacked."""

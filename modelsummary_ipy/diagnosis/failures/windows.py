@@ -16,8 +16,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.shapes.windows import read_windows
 
-__all__ = ["explain_window"]
-
 
 def explain_window(ctx: FailureContext) -> Diagnosis | None:
     """Explain a pool or a padding whose input has the wrong shape."""

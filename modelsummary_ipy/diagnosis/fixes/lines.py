@@ -12,8 +12,6 @@ from modelsummary_ipy.diagnosis.failures.source_edits import change_value
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate
 
-__all__ = ["list_earlier_candidates", "list_line_candidates"]
-
 _FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 

@@ -17,15 +17,9 @@ from modelsummary_ipy.records.fixes import AroundEdit, ConfigEdit, Edit, LayerEd
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
-__all__ = ["write_patch"]
-
 
 def write_patch(trace: Trace, edits: Sequence[Edit]) -> tuple[str, str] | None:
     """Write a fix as a unified diff, and the classes and functions that it changes as they are then.
-
-    Args:
-        trace: Of the model that failed.
-        edits: The fix.
 
     Returns:
         ``None`` if a part of it is no change of the user's source, or its place is not found there.
@@ -143,8 +137,6 @@ def place_layer(trace: Trace, edit: LayerEdit, layers: Set[tuple[str, str]]) -> 
     sets it: ``self.layer1.shortcut = …``.
 
     Args:
-        trace: Of the model that failed.
-        edit: The layer.
         layers: All layers of the fix, path and code; the code is empty for one that is put in front of the path.
     """
     pieces = edit.path.split(".")

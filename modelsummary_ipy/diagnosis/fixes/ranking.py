@@ -8,8 +8,6 @@ from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, ELEMENTWISE, LINEARS, LOSSES
 from modelsummary_ipy.records.fixes import LineEdit, Trial, Verdict
 
-__all__ = ["compares_by_chance", "is_plain", "rank"]
-
 #: More changes than so many are counted.
 _MANY = 3
 

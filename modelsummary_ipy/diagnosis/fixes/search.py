@@ -16,8 +16,6 @@ from modelsummary_ipy.records.fixes import Candidate, Fix, InputEdit, LayerEdit,
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.summary import Story
 
-__all__ = ["Trials", "find_fixes"]
-
 #: Most fixes that are kept, and most failures one after the other that one fix repairs.
 _MOST_FIXES = 5
 _MOST_LINKS = 6
@@ -45,9 +43,6 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     What is written for the failure's reason is tried first; without a reason, what can be done with the failing line.
 
     Args:
-        ctx: The failure.
-        diagnosis: Its reason.
-        trials: Tries candidates.
         name: What the user calls the model, where a fix has to name it.
 
     Returns:

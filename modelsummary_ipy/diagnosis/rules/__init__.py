@@ -90,7 +90,6 @@ def find_flags(story: Story, ignore: Collection[str], errors: list[str]) -> tupl
     """Run every rule that is not ignored; the flags come in row order, the gravest first on each row, one a cause.
 
     Args:
-        story: What is known.
         ignore: Ids of rules that are not run.
         errors: Where a rule that raises is reported.
     """

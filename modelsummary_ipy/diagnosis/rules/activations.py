@@ -13,8 +13,6 @@ from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 
-__all__ = ["PASSING", "RULES", "find_maker", "find_wrong_activations"]
-
 #: What an activation makes, by its names.
 _MADE = {
     **dict.fromkeys(("softmax", "Softmax", "Softmax2d"), "probabilities"),

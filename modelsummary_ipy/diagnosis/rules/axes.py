@@ -14,8 +14,6 @@ from modelsummary_ipy.model.torch_layers import classes_of, names_of, spatial_di
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.trace import Call, Link
 
-__all__ = ["Axes", "Axis", "Dim", "Layout", "regroup", "roots"]
-
 
 class Axis:
     """One axis, by identity.

@@ -26,8 +26,6 @@ from modelsummary_ipy.diagnosis.torch_names import (
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 
-__all__ = ["RULES", "find_lost_batches", "find_moved_batches"]
-
 _PICKS = frozenset({"getitem", "select"})
 
 

@@ -14,8 +14,6 @@ from modelsummary_ipy.diagnosis.torch_names import CATS, CONVOLUTIONS, RESHAPES,
 from modelsummary_ipy.records.summary import Flag, Number
 from modelsummary_ipy.records.trace import Call, Link
 
-__all__ = ["RULES", "find_folded_batches"]
-
 
 def find_folded_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find the step after which the output has several rows for each sample.

@@ -18,8 +18,6 @@ from modelsummary_ipy.diagnosis.torch_names import (
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 
-__all__ = ["RULES", "find_paired_batches", "find_softmaxes_over_batch"]
-
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "and", "or"})
 
 

@@ -10,8 +10,6 @@ from modelsummary_ipy.diagnosis.call_arguments import Size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.trace import Link
 
-__all__ = ["Fate", "Outcome", "find_home", "find_outcomes"]
-
 Fate = Literal["kept", "lost", "folded", "moved", "pairs", "other"]
 
 

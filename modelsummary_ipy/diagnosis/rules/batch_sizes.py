@@ -23,16 +23,6 @@ from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag, Retrace
 from modelsummary_ipy.records.trace import Call, Link, Severity, Trace
 
-__all__ = [
-    "RETRACES",
-    "RULES",
-    "find_fixed_batches",
-    "find_merged_batches",
-    "find_squeezed_batches",
-    "retrace_at_one",
-    "retrace_at_twice",
-]
-
 _REPEATS = frozenset({"expand", "repeat", "tile", "broadcast_to"})
 
 

@@ -15,8 +15,6 @@ from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Flag, Number, Row, Story
 from modelsummary_ipy.records.trace import TensorSpec
 
-__all__ = ["RULES", "find_broken_declarations", "parse_declared"]
-
 #: Tokens for one dim of any size.
 _ANY = frozenset({"_", "?", "*"})
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {

@@ -11,8 +11,6 @@ from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, ModuleFact
 
-__all__ = ["RULES", "find_lasting_dropouts"]
-
 _DROPOUTS = names_of("dropout")
 
 

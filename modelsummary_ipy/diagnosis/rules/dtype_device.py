@@ -11,8 +11,6 @@ from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, CONVOLUTIONS, REC
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link
 
-__all__ = ["RULES", "find_batchless_inputs", "find_device_hops", "find_strange_dtypes"]
-
 _WIDTH = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64, "complex64": 32, "complex128": 64}
 _CASTS = frozenset({"to", "double", "float", "half", "bfloat16", "type", "type_as", "cdouble", "cfloat"})
 

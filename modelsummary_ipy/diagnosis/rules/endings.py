@@ -12,8 +12,6 @@ from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["RULES", "find_strange_orders"]
-
 _DROPOUTS = names_of("dropout")
 _RECTIFIERS = frozenset({"relu", "relu_", "ReLU", "ReLU6", "relu6"})
 _BENT = _RECTIFIERS | {"leaky_relu", "LeakyReLU", "elu", "ELU", "gelu", "GELU", "silu", "SiLU"}

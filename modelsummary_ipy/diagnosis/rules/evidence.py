@@ -10,8 +10,6 @@ from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag, Number, Retrace, Story
 from modelsummary_ipy.records.trace import Call, ModuleFact, Severity, TensorSpec
 
-__all__ = ["Evidence"]
-
 
 class Evidence:
     """What every rule reads of a story, computed when it is first needed; made once for all rules.

@@ -9,8 +9,6 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Flag
 
-__all__ = ["fold_flags"]
-
 #: Rules that read what the axes show: of a row on which another rule is as grave that is the same once more.
 _BY_AXES = frozenset({"attention-axis", "batch-mixed", "wrong-axis", "uneven-sides", "idle-resize"})
 #: What follows where a layer takes the steps for the batch: from there on the other dim moves.
@@ -23,12 +21,7 @@ _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
 def fold_flags(evidence: Evidence, flags: Iterable[Flag]) -> tuple[Flag, ...]:
-    """Fold the flags of one cause; they come in row order, the gravest first on each row.
-
-    Args:
-        evidence: What the rules read.
-        flags: What they found.
-    """
+    """Fold the flags of one cause; they come in row order, the gravest first on each row."""
     found = sorted(_drop_repeated(_drop_pinned(flags)), key=lambda flag: (flag.row, _ORDER[flag.severity], flag.rule))
     return tuple(_fold_lines(evidence, _fold_followers(evidence, found)))
 

@@ -9,8 +9,6 @@ from modelsummary_ipy.diagnosis.torch_names import LOOKUPS
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 
-__all__ = ["RULES", "find_cut_gradients"]
-
 #: Steps through which values go and gradients do not.
 _DETACHED = frozenset({"detach", "detach_", "data", "tensor"})
 _CHOICES = frozenset({"argmax", "argmin", "topk", "sort", "argsort", "max", "min", "multinomial", "bucketize"})

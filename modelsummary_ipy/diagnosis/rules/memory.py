@@ -13,8 +13,6 @@ from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.trace import Call, Severity, TensorSpec
 
-__all__ = ["RULES", "find_memory_explosions"]
-
 _SMALLEST_PAIRED = 64 << 20
 _SMALLEST = 1 << 30
 #: How many times all inputs and outputs an intermediate must be.

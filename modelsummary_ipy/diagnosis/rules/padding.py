@@ -14,8 +14,6 @@ from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.shapes.windows import Window
 
-__all__ = ["RULES", "find_uneven_paddings"]
-
 Border = Literal["keeps", "trims", "full", "between"]
 _MOST_SIBLINGS_OFF = 0.25
 _FEWEST_SIBLINGS = 3

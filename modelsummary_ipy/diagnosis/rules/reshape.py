@@ -14,9 +14,6 @@ from modelsummary_ipy.diagnosis.torch_names import RESHAPES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
-__all__ = ["RETRACES", "RULES", "find_swaps", "retrace_at_more_steps"]
-
-
 _EDGES = frozenset({"pad", "cat", "concat", "narrow", "ZeroPad2d", "ConstantPad2d", "as_strided", "unfold", "roll"})
 #: Dims on both sides together, above which it is not clear what was meant.
 _MOST_DIMS = 12

@@ -6,8 +6,6 @@ import math
 
 from modelsummary_ipy.diagnosis.call_arguments import Size
 
-__all__ = ["write_reshape_fix"]
-
 
 def write_reshape_fix(before: Size, after: Size) -> str:
     """Write the operation that was meant.

@@ -16,8 +16,6 @@ from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
-__all__ = ["RULES", "find_swapped_sequences"]
-
 _LAYERS = classes_of("recurrent", "attention")
 
 

@@ -10,8 +10,6 @@ from modelsummary_ipy.diagnosis.torch_names import EMBEDDINGS, RESHAPES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link
 
-__all__ = ["RULES", "find_seen_targets"]
-
 _LOSSES = frozenset({"CrossEntropyLoss", "cross_entropy", "NLLLoss", "nll_loss", "nll_loss_nd"})
 _KEEPING = RESHAPES | {"flatten", "contiguous", "long", "to", "clone", "detach", "ravel", "type"}
 _HIDING = frozenset({"where", "masked_fill", "masked_fill_", "setitem", "index_put", "index_put_", "masked_scatter"})

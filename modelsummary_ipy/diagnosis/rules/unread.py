@@ -12,8 +12,6 @@ from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Source
 
-__all__ = ["RULES", "find_unread_results"]
-
 
 def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
     """Find the result of a layer that the next line overwrites, or that has no name, and a sum of a tensor with itself.

@@ -11,8 +11,6 @@ from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag, Number, Row
 from modelsummary_ipy.records.trace import Call, ModuleFact, Severity
 
-__all__ = ["RULES", "find_repeated_layers", "find_reused_layers", "find_unregistered_layers", "find_unused_layers"]
-
 #: Shared activations are a habit, and their one parameter is no layer.
 _ACTIVATIONS = classes_of("activation") | {"Swish", "Snake"}
 

@@ -13,8 +13,6 @@ from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
-__all__ = ["RULES", "find_wrong_axes"]
-
 _NORMS = names_of("layer norm")
 
 

@@ -22,6 +22,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.fresh_process import FreshProcesses
+
 # Nothing about time is asserted: a slow machine is not a broken one.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("untimed")
@@ -171,6 +173,13 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Iterator[FreshProcesses]:
+    """Processes in which torch has been imported, and nothing of this package."""
+    with FreshProcesses() as processes:
+        yield processes
 
 
 @pytest.fixture(scope="session", autouse=True)

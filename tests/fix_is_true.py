@@ -11,8 +11,10 @@ import ast
 import contextlib
 import copy
 import difflib
+import functools
 import inspect
 import io
+import itertools
 import linecache
 import re
 import types
@@ -208,9 +210,30 @@ def _edit_methods(model: nn.Module, trace: Trace, patch: str) -> None:
         name = part.split("\n", 1)[0].removeprefix("--- a/").strip()
         filename = next(file for file in files if file.endswith(f"/{name}") or _is_cell(trace, file, name))
         lines = linecache.getlines(filename)
-        old, new = ast.parse("".join(lines)), ast.parse("".join(apply_patch(part, lines)))
+        old = _parse("".join(lines))
+        new = _parse_patched(old, lines, part)
         for module in list(model.modules()):
             module.__class__ = _edit_class(type(module), filename, old, new)
+
+
+@functools.cache
+def _parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+def _parse_patched(old: ast.Module, lines: Sequence[str], patch: str) -> ast.Module:
+    """Parse the classes and functions that a patch changes, and take the rest of the file as it was."""
+    patched = apply_patch(patch, lines)
+    first = next((at for at, (a, b) in enumerate(zip(lines, patched, strict=False)) if a != b), len(lines))
+    after = zip(reversed(lines[first:]), reversed(patched[first:]), strict=False)
+    last = len(lines) - sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], after))
+    starts = [min([node.lineno, *[each.lineno for each in getattr(node, "decorator_list", ())]]) for node in old.body]
+    begin = max(sum(start - 1 <= first for start in starts) - 2, 0)  # the one before too: its end may have moved
+    end = max(sum(start - 1 < last for start in starts), begin)
+    low = starts[begin] - 1 if begin else 0
+    high = starts[end] - 1 if end < len(starts) else len(lines)
+    changed = ast.parse("\n" * low + "".join(patched[low : high + len(patched) - len(lines)]))
+    return ast.Module([*old.body[:begin], *changed.body, *old.body[end:]], [])
 
 
 def _is_cell(trace: Trace, filename: str, name: str) -> bool:
@@ -254,10 +277,18 @@ def _find_method(tree: ast.Module, function: types.FunctionType) -> ast.Function
     path = [name for name in function.__qualname__.split(".") if name != "<locals>"]
     level: list[ast.AST] = [tree]
     for name in path:
-        kinds = (ast.FunctionDef, ast.ClassDef)
-        level = [node for owner in level for node in ast.walk(owner) if isinstance(node, kinds) and node.name == name]
+        level = [node for owner in level for node in _walk_definitions(owner) if node.name == name]
     found = [node for node in level if isinstance(node, ast.FunctionDef)]
     return min(found, key=lambda node: abs(node.lineno - function.__code__.co_firstlineno), default=None)
+
+
+def _walk_definitions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """Walk the classes and functions of a tree, through its statements alone."""
+    for field in ("body", "orelse", "handlers", "finalbody"):
+        for node in getattr(tree, field, ()) if not isinstance(tree, ast.expr) else ():
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                yield node
+            yield from _walk_definitions(node)
 
 
 def _find_renamed(old: ast.Module, new: ast.Module, function: types.FunctionType) -> ast.FunctionDef | None:

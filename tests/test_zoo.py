@@ -33,7 +33,7 @@ def test_an_architecture_is_reported_as_hooks_see_it_and_left_as_it_was(animal: 
     assert ms.engine == ("real" if engine == "real" or animal.needs_values else "fake")
     hooked = hook_animal(animal.name)
     assert ms.total_params == hooked.num_params
-    assert list_module_calls(ms.story.trace, ms.rows) == hooked.calls
+    assert list_module_calls(ms.pipeline.traced.trace, ms.rows) == hooked.calls
 
 
 def test_a_doubtful_mask_is_passed_on_where_no_real_run_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_a_decoder_without_a_cache_is_reported_as_hooks_see_it(name: str, engine
         ms = ModelSummary(model, ModelInputs((), inputs), engine=engine)
     assert ms.engine == ("real" if engine == "real" else "fake")
     seen, _ = watch_with_hooks(model, "forward", (), inputs)
-    assert list_module_calls(ms.story.trace, ms.rows) == seen
+    assert list_module_calls(ms.pipeline.traced.trace, ms.rows) == seen
 
 
 def test_the_zoo_has_forty_architectures_of_every_family() -> None:
@@ -84,7 +84,7 @@ def test_sizes_alone_give_the_same_rows_where_no_value_is_asked_for(animal: Anim
     assert by_size.error is None
     assert by_size.engine == "fake"
     by_data = trace_animal(animal.name, "auto").ms
-    ours, theirs = (list_module_calls(ms.story.trace, ms.rows) for ms in (by_size, by_data))
+    ours, theirs = (list_module_calls(ms.pipeline.traced.trace, ms.rows) for ms in (by_size, by_data))
     assert ours == theirs
 
 

@@ -198,7 +198,7 @@ def test_many_modules_are_measured_when_asked_for(monkeypatch: pytest.MonkeyPatc
     expected = summarise(model, x)
     monkeypatch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", 2)
     ms = summarise(model, x)
-    assert not ms.story.trace.knows_saved
+    assert not ms.pipeline.traced.trace.knows_saved
     assert ms.total_mult_adds == expected.total_mult_adds
     assert ms.costs == expected.costs
     assert ms.memory == expected.memory

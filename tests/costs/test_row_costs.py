@@ -742,7 +742,7 @@ def test_ragged_sizes_are_unknown_not_negative() -> None:
 
 def test_costs_of_rows_add_up_and_one_unknown_spreads_upward() -> None:
     ms = summarise(Spectral(), torch.zeros(5, 4))
-    trace = ms.story.trace
+    trace = ms.pipeline.traced.trace
     costs, unknown = count_costs(trace, ms.rows)
     assert unknown == ("aten::_fft_r2c",)
     assert set(costs) == {row.index for row in ms.rows}

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
+from tests.fresh_process import FreshProcesses
 
 #: A process that may write no file of more than 100 bytes, as on a disk that is full.
 NO_ROOM = """
@@ -25,11 +24,11 @@ except OSError as error:
 """
 
 
-def test_a_save_that_fails_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+def test_a_save_that_fails_leaves_the_file_that_was_there(tmp_path: Path, fresh: FreshProcesses) -> None:
     file = tmp_path / "net.html"
     file.write_text("the old page")
-    done = subprocess.run([sys.executable, "-c", NO_ROOM, file], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["OSError"]
+    ran = fresh.run(NO_ROOM, str(file))
+    assert (ran.returncode, ran.stdout.split()) == (0, ["OSError"]), ran.stderr
     assert file.read_text() == "the old page"
     assert list(tmp_path.iterdir()) == [file]
 

@@ -12,7 +12,7 @@ from modelsummary_ipy.display.render.layer_words import describe_layer
 
 
 def words(layer: nn.Module) -> str:
-    return describe_layer(ModelSummary(nn.Sequential(layer)).story.trace.modules[1])
+    return describe_layer(ModelSummary(nn.Sequential(layer)).pipeline.traced.trace.modules[1])
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +12,7 @@ from torch import Tensor
 from modelsummary_ipy.fake.fake_mode import make_fake_mode
 from modelsummary_ipy.fake.known_values import MOST_VALUES
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensor, constant_of
+from tests.fresh_process import FreshProcesses
 
 #: Operations that make more values than they read, as functions of how many they read.
 GROWING: dict[str, Callable[[int], Tensor]] = {
@@ -64,7 +63,7 @@ def test_repeats_whose_number_is_large_are_not_made() -> None:
         run("repeat_interleave by a tensor", size)
 
 
-def test_a_mask_of_forty_thousand_tokens_takes_no_memory() -> None:
+def test_a_mask_of_forty_thousand_tokens_takes_no_memory(fresh: FreshProcesses) -> None:
     """Each mask would take 1.6 GB for real."""
     code = """
 import resource
@@ -89,5 +88,6 @@ assert ms.engine == "fake" and ms.error is None, ms
 str(ms)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100
+    ran = fresh.run(code)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 100

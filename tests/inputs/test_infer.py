@@ -37,7 +37,7 @@ def test_nine_in_ten_architectures_are_summarised_without_a_size() -> None:
             summary = ModelSummary(animal.build())
         if summary.engine != "static" and summary.error is None:
             found.append(animal.name)
-            assert {fact.given for fact in summary.story.trace.inputs} == {"inferred"}
+            assert {fact.given for fact in summary.pipeline.traced.trace.inputs} == {"inferred"}
     assert len(found) >= 0.9 * len(ZOO), sorted({animal.name for animal in ZOO} - set(found))
 
 
@@ -54,7 +54,7 @@ def test_the_name_of_a_parameter_and_the_configuration_say_the_size(name: str, s
     with quietly():
         summary = ModelSummary(next(animal for animal in ZOO if animal.name == name).build())
     assert summary.error is None
-    assert [fact.spec.shape for fact in summary.story.trace.inputs] == shapes
+    assert [fact.spec.shape for fact in summary.pipeline.traced.trace.inputs] == shapes
 
 
 def test_a_clip_has_as_many_frames_as_the_configuration_says() -> None:
@@ -64,7 +64,7 @@ def test_a_clip_has_as_many_frames_as_the_configuration_says() -> None:
     with quietly():
         summary = ModelSummary(VideoMAEModel(VideoMAEConfig(image_size=32, patch_size=8, num_frames=4, **sizes)))
     assert summary.error is None
-    assert [fact.spec.shape for fact in summary.story.trace.inputs] == [(2, 4, 3, 32, 32)]
+    assert [fact.spec.shape for fact in summary.pipeline.traced.trace.inputs] == [(2, 4, 3, 32, 32)]
 
 
 def test_the_configuration_of_a_part_says_the_size_too() -> None:
@@ -91,7 +91,7 @@ def test_the_configuration_of_a_part_says_the_size_too() -> None:
 
     summary = ModelSummary(Listens())
     assert summary.error is None
-    assert [fact.spec.shape for fact in summary.story.trace.inputs] == [(2, 80, 12)]
+    assert [fact.spec.shape for fact in summary.pipeline.traced.trace.inputs] == [(2, 80, 12)]
 
 
 def test_what_a_recurrent_layer_takes_is_no_image() -> None:
@@ -103,7 +103,7 @@ def test_what_a_recurrent_layer_takes_is_no_image() -> None:
         def forward(self, x: Any) -> Any:
             return self.lstm(self.conv(x).mean(2).transpose(1, 2))
 
-    assert ModelSummary(Reads()).story.trace.inputs[0].spec.shape == (2, 1, 64, 64)
+    assert ModelSummary(Reads()).pipeline.traced.trace.inputs[0].spec.shape == (2, 1, 64, 64)
 
 
 @pytest.mark.parametrize("config", [{"in_channels": 3}, None, 3, "resnet", object()])
@@ -112,7 +112,7 @@ def test_a_configuration_that_is_none_says_nothing(config: Any) -> None:
     model.config = config
     summary = ModelSummary(model)
     assert summary.error is None
-    assert [fact.spec.shape for fact in summary.story.trace.inputs] == [(2, 4)]
+    assert [fact.spec.shape for fact in summary.pipeline.traced.trace.inputs] == [(2, 4)]
 
 
 class Patches(nn.Module):
@@ -170,7 +170,7 @@ class SaysItsSize(nn.Module):
 def test_the_image_that_patches_are_for_is_found(model: nn.Module, shape: tuple[int, ...]) -> None:
     summary = ModelSummary(model)
     assert summary.error is None
-    assert [fact.spec.shape for fact in summary.story.trace.inputs] == [shape]
+    assert [fact.spec.shape for fact in summary.pipeline.traced.trace.inputs] == [shape]
 
 
 def test_a_size_that_a_real_run_refuses_was_not_found() -> None:
@@ -205,7 +205,7 @@ def test_the_first_consumer_says_the_size(model: nn.Module, shape: tuple[int, ..
     summary = ModelSummary(model)
     assert summary.error is None
     assert summary.rows[0].inputs[0].shape == shape
-    assert {fact.given for fact in summary.story.trace.inputs} == {"inferred"}
+    assert {fact.given for fact in summary.pipeline.traced.trace.inputs} == {"inferred"}
 
 
 def test_a_net_that_takes_one_size_only_is_found_by_trying() -> None:
@@ -321,4 +321,4 @@ class Denoiser(nn.Module):
 def test_a_denoiser_gets_the_step_and_the_text(make: Callable[[], nn.Module], shapes: list[Any]) -> None:
     summary = ModelSummary(make())
     assert summary.error is None
-    assert [fact.spec.shape for fact in summary.story.trace.inputs] == shapes
+    assert [fact.spec.shape for fact in summary.pipeline.traced.trace.inputs] == shapes

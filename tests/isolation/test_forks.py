@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
+
+from tests.fresh_process import FreshProcesses
 
 SCRIPT = '''
 import gc, os, signal, sys, threading, time, traceback, warnings
@@ -85,7 +85,7 @@ assert sys.stdout is STDOUT and gc.isenabled() and sys.getrecursionlimit() == LI
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows forks nothing")
-def test_a_child_forked_during_a_trace_summarises_and_trains() -> None:
+def test_a_child_forked_during_a_trace_summarises_and_trains(fresh: FreshProcesses) -> None:
     """The trace runs in the main thread, and another one forks; then the other way round."""
-    ran = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=200, check=False)
+    ran = fresh.run(SCRIPT)
     assert ran.returncode == 0, ran.stderr

@@ -362,7 +362,7 @@ def run(case: Case, model: nn.Module, inputs: Any, engine: Any) -> Traced:
 @EVERY_KIND
 @pytest.mark.parametrize("engine", ["auto", "real"])
 def test_a_fault_at_any_hook_leaves_everything_as_it_was(case: Case, engine: str) -> None:
-    first = trace_case(case.name, engine).ms.story.trace
+    first = trace_case(case.name, engine).ms.pipeline.traced.trace
     made = [call for call in first.calls if call.kind == "module"]
     calls = len(made) - (case.method != "forward")  # no hook sees a method
     ended = calls - sum(call.status == "failed" for call in made)

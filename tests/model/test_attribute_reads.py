@@ -116,7 +116,7 @@ def test_trainable_tensors_in_plain_containers_are_found_with_their_place() -> N
     assert [fact.names for fact in tree.params] == [("registered",), (), (), ()]
     ms = ModelSummary(Loose(), (2, 3))
     assert ms.total_params == 2
-    touched = {index for call in ms.story.trace.calls for index in call.params}
+    touched = {index for call in ms.pipeline.traced.trace.calls for index in call.params}
     assert touched == {1}
 
 
@@ -129,7 +129,7 @@ def test_a_layer_that_the_forward_makes_is_distinguished_from_one_it_finds() -> 
 
     KEPT = [found]
     made = {fact.type_name + str(fact.settings["out_features"]): fact.made
-            for fact in ModelSummary(Makes(), (4, 2)).story.trace.modules[1:]}  # fmt: skip
+            for fact in ModelSummary(Makes(), (4, 2)).pipeline.traced.trace.modules[1:]}  # fmt: skip
     assert made == {"Linear2": False, "Linear3": True}
 
 
@@ -147,5 +147,5 @@ def test_a_layer_that_the_first_forward_registers_is_not_made_again() -> None:
             return self.fc(x)
 
     ms = ModelSummary(BuildsItself(), (4, 2))
-    assert [fact.made for fact in ms.story.trace.modules[1:]] == [False]
+    assert [fact.made for fact in ms.pipeline.traced.trace.modules[1:]] == [False]
     assert [flag.severity for flag in ms.flags] == ["note"]

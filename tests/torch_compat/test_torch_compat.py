@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import subprocess
 import sys
 from typing import Any
 
@@ -16,6 +15,7 @@ from modelsummary_ipy.fake import fake_mode, shape_cache
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.torch_compat import FALLBACKS, MISSING, fakes, modes, modules
 from modelsummary_ipy.tracing import aten_log, module_calls
+from tests.fresh_process import FreshProcesses
 from tests.models import by_name
 from tests.reference import HAS_GROUPED_PRODUCTS, quietly, seed
 
@@ -231,8 +231,10 @@ assert ms.memory.forward_peak_bytes == 4 * 8 * (16 + 32 + 32), ms.memory.forward
 
 
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="fakes of older torch are probed in a mode of torch's own")
-def test_to_import_the_package_does_not_load_the_compiler_and_a_first_real_run_does_before_it() -> None:
-    ran = subprocess.run([sys.executable, "-c", IMPORTS_ALONE], capture_output=True, text=True, check=False)
+def test_to_import_the_package_does_not_load_the_compiler_and_a_first_real_run_does_before_it(
+    fresh: FreshProcesses,
+) -> None:
+    ran = fresh.run(IMPORTS_ALONE)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -247,6 +249,8 @@ assert first == second, (first[3][1], second[3][1])
 """
 
 
-def test_the_first_summary_of_a_process_says_what_later_ones_say_and_adds_no_warning_filter() -> None:
-    ran = subprocess.run([sys.executable, "-c", FIRST_OF_A_PROCESS], capture_output=True, text=True, check=False)
+def test_the_first_summary_of_a_process_says_what_later_ones_say_and_adds_no_warning_filter(
+    fresh: FreshProcesses,
+) -> None:
+    ran = fresh.run(FIRST_OF_A_PROCESS)
     assert ran.returncode == 0, ran.stderr

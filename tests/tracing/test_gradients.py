@@ -26,7 +26,7 @@ from tests.corpus import training_bugs, training_clean
 )
 def test_a_real_backward_reaches_the_same_parameters(make: type[nn.Module], inputs: list[tuple[int, ...]]) -> None:
     model = make()
-    trace = ModelSummary(model, inputs).story.trace
+    trace = ModelSummary(model, inputs).pipeline.traced.trace
     output = model(*map(torch.randn, inputs))
     sum(leaf.sum() for leaf in (output if isinstance(output, tuple) else (output,))).backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
@@ -35,7 +35,7 @@ def test_a_real_backward_reaches_the_same_parameters(make: type[nn.Module], inpu
 
 
 def test_an_auxiliary_loss_in_a_module_counts() -> None:
-    trace = ModelSummary(training_clean.LossKeptInTheModule(), (4, 16)).story.trace
+    trace = ModelSummary(training_clean.LossKeptInTheModule(), (4, 16)).pipeline.traced.trace
     assert len(trace.trained or ()) == 6
 
 
@@ -44,9 +44,9 @@ def test_nothing_is_said_without_autograd_or_of_a_hidden_graph() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.out(checkpoint(self.a, x.requires_grad_(), use_reentrant=True))
 
-    assert ModelSummary(Hidden(), (4, 16)).story.trace.trained is None
+    assert ModelSummary(Hidden(), (4, 16)).pipeline.traced.trace.trained is None
     with torch.no_grad():
-        assert ModelSummary(nn.Linear(16, 2), (4, 16)).story.trace.trained is None
+        assert ModelSummary(nn.Linear(16, 2), (4, 16)).pipeline.traced.trace.trained is None
 
 
 def test_a_very_long_chain_is_not_looked_through() -> None:

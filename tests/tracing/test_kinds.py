@@ -511,7 +511,7 @@ def test_graph_data_is_shown_as_the_input_it_is() -> None:
     assert ms.error is None
     seen = {spec.name: spec.shape for spec in ms.rows[0].inputs}
     assert seen == {"data['x']": (6, 4), "data['edges']": (2, 9), "scale": (1,)}
-    assert {fact.spec.shape for fact in ms.story.trace.inputs} == {(6, 4), (2, 9), (1,)}
+    assert {fact.spec.shape for fact in ms.pipeline.traced.trace.inputs} == {(6, 4), (2, 9), (1,)}
 
 
 class TracesItself(nn.Module):
@@ -657,7 +657,7 @@ def test_the_example_of_a_lightning_module_is_the_input_where_none_is_given(exam
     assert ms.error is None
     assert ms.rows[0].inputs[0].shape == (4, 7)
     assert len(ms.rows[0].inputs) == (1 if isinstance(example, Tensor) else 2)
-    assert [fact.given for fact in ms.story.trace.inputs] == ["inferred"] * len(ms.rows[0].inputs)
+    assert [fact.given for fact in ms.pipeline.traced.trace.inputs] == ["inferred"] * len(ms.rows[0].inputs)
 
 
 class Halfway(nn.Module):

@@ -33,7 +33,7 @@ def tell(ms: ModelSummary) -> list[tuple[Any, ...]]:
             *(call.path, call.type_name, call.inputs, call.outputs, call.input_links, call.output_links, call.params),
             *(call.aten_ops, call.input_params, call.arguments, call.inplace),
         )
-        for call in ms.story.trace.calls
+        for call in ms.pipeline.traced.trace.calls
     ]
 
 
@@ -52,7 +52,7 @@ def test_rows_equal_hooks(case: Case) -> None:
         ms = ModelSummary(model, ModelInputs(args, kwargs), method=case.method)
     assert difference(before, fingerprint(model, args, kwargs)) == []
     assert ms.error is None
-    assert list_module_calls(ms.story.trace, ms.rows) == hook_case(case.name).calls
+    assert list_module_calls(ms.pipeline.traced.trace, ms.rows) == hook_case(case.name).calls
 
 
 @pytest.mark.parametrize("animal", [a for a in ZOO if not a.needs_values], ids=lambda animal: animal.name)
@@ -144,7 +144,7 @@ def test_layers_that_are_alike_run_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(runs) == 1
     assert [row.outputs[0].shape for row in layers_of(ms)] == [(2, 4)] * 3
     assert ms.total_mult_adds == 3 * 2 * 4 * 4
-    assert [call.params for call in ms.story.trace.calls[1:]] == [(0, 1), (2, 3), (4, 5)]
+    assert [call.params for call in ms.pipeline.traced.trace.calls[1:]] == [(0, 1), (2, 3), (4, 5)]
 
 
 def test_what_a_layer_with_hooks_gives_is_no_other_layers_output() -> None:

@@ -30,7 +30,7 @@ def test_rows_equal_what_hooks_see_of_a_real_run(case: Case, engine: str) -> Non
     assert ms.error is None
     assert ms.engine == ("real" if case.needs_values or engine == "real" else "fake")
     hooked = hook_case(case.name)
-    assert list_module_calls(ms.story.trace, ms.rows) == hooked.calls
+    assert list_module_calls(ms.pipeline.traced.trace, ms.rows) == hooked.calls
     assert ms.total_params == hooked.num_params
 
 
@@ -39,7 +39,7 @@ def test_a_called_row_is_named_as_named_modules_names_it(case: Case) -> None:
     ms = trace_case(case.name, "auto").ms
     names = dict(case.build().named_modules(remove_duplicate=False))
     for row in ms.rows:
-        if row.kind == "module" and row.module is not None and ms.story.trace.modules[row.module].paths:
+        if row.kind == "module" and row.module is not None and ms.pipeline.traced.trace.modules[row.module].paths:
             assert row.path in names
             before = type(names[row.path])
             usual = (before.__name__, getattr(names[row.path], "original_name", ""), _become(before))
@@ -136,14 +136,14 @@ def test_a_lazy_layer_is_counted_as_it_became_and_stays_lazy_in_the_users_model(
     ms = ModelSummary(model, args)
     conv = ms["0"]
     assert (conv.type_name, conv.own_params, conv.outputs[0].shape) == ("Conv2d", 224, (2, 8, 10, 10))
-    assert ms.story.trace.params[0].lazy is False
+    assert ms.pipeline.traced.trace.params[0].lazy is False
     assert type(model[0]) is nn.LazyConv2d
     assert model[0].has_uninitialized_params()
 
 
 def test_a_lazy_layer_without_an_input_is_shown_to_be_lazy() -> None:
     ms = ModelSummary(nn.Sequential(nn.LazyLinear(3)), engine="static")
-    assert all(param.lazy for param in ms.story.trace.params)
+    assert all(param.lazy for param in ms.pipeline.traced.trace.params)
     assert ms.total_params == 0
 
 
@@ -210,7 +210,7 @@ def test_grad_mode_and_autocast_of_the_caller_are_the_models() -> None:
         with context:
             ms = ModelSummary(model, (2, 4))
         assert ms.error is None
-        assert not ms.story.trace.calls[0].grad
+        assert not ms.pipeline.traced.trace.calls[0].grad
 
 
 def test_a_summary_inside_a_forward_is_a_summary_of_its_own() -> None:
@@ -295,5 +295,5 @@ class Augmented(nn.Module):
 
 
 def test_an_augmented_assignment_is_its_operation_in_place() -> None:
-    calls = ModelSummary(Augmented(), torch.ones(3, dtype=torch.int64)).story.trace.calls[2:]
+    calls = ModelSummary(Augmented(), torch.ones(3, dtype=torch.int64)).pipeline.traced.trace.calls[2:]
     assert [(call.type_name, call.inplace) for call in calls] == [("add_", True), ("xor_", True), ("lshift_", True)]

@@ -191,7 +191,7 @@ def test_an_optimizer_that_fails_is_told_and_leaves_values_unknown_to_other_trac
     assert ms.training.reason == ""
     mode = ms.pipeline.traced.shadow._own_mode()
     assert mode.assumed_number is None
-    assert "needs" in ModelSummary(model, (3, 2), engine="fake").story.trace.failure.limit  # type: ignore[union-attr]
+    assert "needs" in ModelSummary(model, (3, 2), engine="fake").pipeline.traced.trace.failure.limit  # type: ignore[union-attr]
 
 
 def test_gradients_of_the_user_stay_and_do_not_count() -> None:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import modelsummary_ipy
-
-ROOT = Path(modelsummary_ipy.__file__).parent.parent
+from tests.fresh_process import FreshProcesses
 
 START = """
-import datetime, json, sys, warnings
+import datetime, json, os, sys, warnings
+os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 import torch, torch.distributed as dist
 from torch import nn
 rank = int(sys.argv[1])
@@ -39,21 +34,11 @@ print(json.dumps(said))
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def said(tmp_path_factory: pytest.TempPathFactory, fresh: FreshProcesses) -> list[dict[str, Any]]:
     """What each of two processes of one group left in ``said``: they are started once for all tests."""
     store = tmp_path_factory.mktemp("ranks") / "store"
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-c", START + SHARDED + ROUTES + END]
-    ranks = [
-        subprocess.Popen([*command, str(rank), str(store)], stdout=subprocess.PIPE, env=env, text=True)
-        for rank in (0, 1)
-    ]
-    try:
-        outputs = [process.communicate(timeout=200)[0] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    return [json.loads(output.splitlines()[-1]) for output in outputs]
+    ranks = fresh.run_together(START + SHARDED + ROUTES + END, [(str(rank), str(store)) for rank in (0, 1)])
+    return [json.loads(rank.stdout.splitlines()[-1]) for rank in ranks]
 
 
 SHARDED = """

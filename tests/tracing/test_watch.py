@@ -6,8 +6,6 @@ import asyncio
 import copy
 import gc
 import pickle
-import subprocess
-import sys
 import threading
 import weakref
 from typing import Any
@@ -20,6 +18,7 @@ from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.torch_compat.modules import call_module
 from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.watch import SeenCall, find_failed_call, note_inputs, watch_calls
+from tests.fresh_process import FreshProcesses
 
 pytestmark = pytest.mark.usefixtures("collects_fast")
 
@@ -155,7 +154,7 @@ def test_options_reach_every_summary() -> None:
     net = Net()
     with ModelSummary.watch(net, mode="eval", ignore=["grown-map"]) as calls:
         net(torch.zeros(2, 4))
-    assert not calls[0].story.trace.modules[0].training
+    assert not calls[0].pipeline.traced.trace.modules[0].training
     assert net.training
 
 
@@ -239,7 +238,7 @@ def test_a_model_is_transformed_as_before_after_a_summary(transform: str) -> Non
     assert torch.equal(made(x), net(x))
 
 
-def test_a_model_is_compiled_as_before_after_a_summary() -> None:
+def test_a_model_is_compiled_as_before_after_a_summary(fresh: FreshProcesses) -> None:
     """In a process of its own: the compiler remembers which code it skipped, whoever made it skip."""
     code = """
 import torch
@@ -255,5 +254,5 @@ compiled(x)
 str(ModelSummary(compiled, (2, 4)))
 assert torch.equal(compiled(x), net(x))
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    done = fresh.run(code)
     assert done.returncode == 0, done.stderr

@@ -525,6 +525,22 @@ def test_a_pattern_of_einops_is_explained_at_the_users_line() -> None:
     assert error.fixes == ()  # the image is to have another size
 
 
+def test_windows_over_channels_last_maps_name_height_and_width() -> None:
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.window = 7
+
+        def forward(self, x: Tensor) -> Tensor:
+            b, h, w, c = x.shape
+            return x.view(b, h // self.window, self.window, w // self.window, self.window, c)
+
+    error = ModelSummary(Windows(), (2, 32, 32, 16)).error
+    assert error is not None
+    assert error.reason.endswith("; needs H and W divisible by 7, you gave 32")
+    assert error.sizes == ("(2, 28, 28, 16)",)
+
+
 def test_no_fix_makes_a_loss_compare_by_broadcasting_alone() -> None:
     class Values(nn.Module):
         def __init__(self) -> None:

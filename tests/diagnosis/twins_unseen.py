@@ -195,3 +195,197 @@ class HANT(HAN):
         _, h = self.word(self.emb(docs).flatten(0, 1))
         _, h2 = self.sent(h[-1].view(b, s, -1))
         return self.fc(h2[-1])
+
+
+class FPN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c1, self.c2, self.c3 = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 32, 3, 2, 1), nn.Conv2d(32, 64, 3, 2, 1)
+        self.l1, self.l2, self.l3 = nn.Conv2d(16, 24, 1), nn.Conv2d(32, 24, 1), nn.Conv2d(64, 32, 1)
+        self.head = nn.Conv2d(24, 5, 3, padding=1)
+
+    def up_add(self, x, y):
+        return F.interpolate(x, size=y.shape[-2:], mode="bilinear", align_corners=False) + y
+
+    def forward(self, x):
+        c1 = F.relu(self.c1(x))
+        c2 = F.relu(self.c2(c1))
+        c3 = F.relu(self.c3(c2))
+        p3 = self.l3(c3)
+        p2 = self.up_add(p3, self.l2(c2))
+        p1 = self.up_add(p2, self.l1(c1))
+        return self.head(p1)
+
+
+@twin(FPN, (2, 3, 64, 64), reason="'l3' outputs 32, 'l2' 24")
+class FPNT(FPN):
+    def __init__(self):
+        super().__init__()
+        self.l3 = nn.Conv2d(64, 24, 1)
+
+
+class PatchD(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.Conv2d(6, 16, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(16, 32, 4, 2, 1),
+            nn.InstanceNorm2d(32),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(32, 1, 4, padding=1),
+        )
+
+    def forward(self, a, b):
+        return self.model(torch.cat((a, b)))
+
+
+@twin(PatchD, (2, 3, 64, 64), (2, 3, 64, 64), reason="there are 3 + 3 = 6 channels in dim 1")
+class PatchDT(PatchD):
+    def forward(self, a, b):
+        return self.model(torch.cat((a, b), 1))
+
+
+class GenLinear(nn.Module):
+    def __init__(self, z=32, ch=16):
+        super().__init__()
+        self.ch = ch
+        self.fc = nn.Linear(z, ch * 4 * 4 * 4)
+        self.net = nn.Sequential(
+            nn.BatchNorm2d(ch * 4),
+            nn.ReLU(),
+            nn.ConvTranspose2d(ch * 4, ch * 2, 4, 2, 1),
+            nn.BatchNorm2d(ch * 2),
+            nn.ReLU(),
+            nn.ConvTranspose2d(ch * 2, 3, 4, 2, 1),
+            nn.Tanh(),
+        )
+
+    def forward(self, z):
+        x = self.fc(z)
+        return self.net(x)
+
+
+@twin(GenLinear, (8, 32), reason="1024 = 64 × 4 × 4")
+class GenLinearT(GenLinear):
+    def forward(self, z):
+        return self.net(self.fc(z).view(-1, 64, 4, 4))
+
+
+class StockTransformer(nn.Module):
+    def __init__(self, features=5, d_model=32, heads=4):
+        super().__init__()
+        self.pos = nn.Parameter(torch.randn(1, 60, d_model))
+        layer = nn.TransformerEncoderLayer(d_model, heads, 64, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+        self.fc = nn.Linear(d_model, 1)
+        self.embed = nn.Linear(features, d_model)
+
+    def forward(self, x):
+        x = x + self.pos[:, : x.size(1)]
+        x = self.encoder(x)
+        return self.fc(x[:, -1])
+
+
+@twin(StockTransformer, (8, 60, 5), reason="'embed' projects and is not used")
+class StockTransformerT(StockTransformer):
+    def forward(self, x):
+        x = self.embed(x) + self.pos[:, : x.size(1)]
+        return self.fc(self.encoder(x)[:, -1])
+
+
+class RetinaHead(nn.Module):
+    def __init__(self, c=16, anchors=9, classes=4):
+        super().__init__()
+        self.cls = nn.Conv2d(c, anchors * classes, 3, padding=1)
+        self.box = nn.Conv2d(c, anchors * 4, 3, padding=1)
+        self.classes = classes
+
+    def forward(self, feats):
+        cls = self.cls(feats).permute(0, 2, 3, 1).reshape(feats.size(0), -1, self.classes + 1)
+        box = self.box(feats).permute(0, 2, 3, 1).reshape(feats.size(0), -1, 4)
+        return torch.cat([box, cls], dim=-1)
+
+
+@twin(RetinaHead, (2, 16, 11, 11), reason="36 channels are 9 × 4, and the target has 5")
+class RetinaHeadT(RetinaHead):
+    def __init__(self):
+        super().__init__()
+        self.cls = nn.Conv2d(16, 45, 3, padding=1)
+
+
+class MultiTask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shared = nn.Sequential(nn.Linear(20, 32), nn.ReLU())
+        self.a, self.b = nn.Linear(32, 3), nn.Linear(32, 1)
+
+    def trunk(self, x):
+        x = self.shared(x)
+
+    def forward(self, x):
+        h = self.trunk(x)
+        return self.a(h), self.b(h)
+
+
+@twin(MultiTask, (8, 20), reason="self.trunk() returned None")
+class MultiTaskT(MultiTask):
+    def trunk(self, x):
+        return self.shared(x)
+
+
+class MPNN(nn.Module):
+    def __init__(self, d=8):
+        super().__init__()
+        self.msg, self.upd = nn.Linear(2 * d, d), nn.Linear(2 * d, d)
+
+    def forward(self, x, edge_index):
+        src, dst = edge_index
+        m = self.msg(torch.cat([x[src], x[dst]], dim=-1))
+        out = torch.zeros_like(x).scatter_add(0, dst, m)
+        return self.upd(torch.cat([x, out], -1))
+
+
+@twin(MPNN, (10, 8), ints(2, 30), reason="as many dims")
+class MPNNT(MPNN):
+    def forward(self, x, edge_index):
+        src, dst = edge_index
+        m = self.msg(torch.cat([x[src], x[dst]], dim=-1))
+        out = torch.zeros_like(x).index_add(0, dst, m)
+        return self.upd(torch.cat([x, out], -1))
+
+
+class TCNBlock(nn.Module):
+    def __init__(self, i, o, k=3, d=1):
+        super().__init__()
+        self.conv = nn.Conv1d(i, o, k, padding=(k - 1) * d, dilation=d)
+        self.down = nn.Conv1d(i, o, 1) if i != o else None
+
+    def forward(self, x):
+        y = F.relu(self.conv(x))
+        res = x if self.down is None else self.down(x)
+        return y + res
+
+
+class TCN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(TCNBlock(3, 8, d=1), TCNBlock(8, 8, d=2), TCNBlock(8, 8, d=4))
+        self.fc = nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.fc(self.net(x)[:, :, -1])
+
+
+class TCNBlockT(TCNBlock):
+    def forward(self, x):
+        y = F.relu(self.conv(x))[..., : x.size(-1)]
+        res = x if self.down is None else self.down(x)
+        return y + res
+
+
+@twin(TCN, (4, 3, 40), reason="pads by 2 more than it takes off")
+class TCNT(TCN):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(TCNBlockT(3, 8, d=1), TCNBlockT(8, 8, d=2), TCNBlockT(8, 8, d=4))

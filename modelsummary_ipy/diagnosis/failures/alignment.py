@@ -13,6 +13,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_operand,
     read_arguments,
     resize_param,
+    set_value,
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
@@ -149,6 +150,8 @@ def explain_table(
     most = {table.shape[axis] for axis in axes}
     if len(came) != 1 or len(most) != 1:
         return None
+    if axes == [-1] and table.rank == data.rank == 3 and data.shape[-2] == table.shape[-2]:
+        return _explain_projection(ctx, places[1 - which], data.shape[-1], table.shape[-1], name)
     reason = f"input has {came.copy().pop()} positions, {name} has {most.copy().pop()}"
     expected = f"at most {most.copy().pop()} in dim {data.rank + axes[-1]}"
     options: list[Candidate] = []
@@ -166,6 +169,22 @@ def explain_table(
     fixes = [fix for fix in options if fix]
     goal = (dim_of(axes[0], places[1 - which]), most.pop())
     return Diagnosis(reason, expected, fixes[0] if fixes else NOTHING, STEER, goal, others=tuple(fixes[1:]))
+
+
+def _explain_projection(ctx: FailureContext, place: int, got: int, wanted: int, name: str) -> Diagnosis:
+    """Steps have another number of features than a table of positions: a projection is left out."""
+    reason = f"the steps have {got} features, {name} has {wanted}"
+    ran = {call.module for call in ctx.trace.calls}
+    widths = [(fact, fact.settings.get("in_features"), fact.settings.get("out_features")) for fact in ctx.trace.modules]
+    fit = [fact for fact, taken, given in widths if (taken, given) == (got, wanted) and fact.index not in ran]
+    owner = f"{ctx.fact.path}." if ctx.fact is not None and ctx.fact.path else ""
+    names = [fact.path.removeprefix(owner) for fact in fit if fact.path.startswith(owner)]
+    if len(names) == 1 and names[0].isidentifier():
+        reason += f"; '{names[0]}' projects and is not used"
+        return Diagnosis(reason, f"{wanted} features", fix_operand(ctx, place, f"self.{names[0]}({{}})"))
+    path = f"{owner}project"
+    added = set_value(path, f"nn.Linear({got}, {wanted})") + fix_operand(ctx, place, "self.project({})")
+    return Diagnosis(reason, f"{wanted} features", added)
 
 
 def _write_cuts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     wrap_subscript,
     write_loop,
 )
-from modelsummary_ipy.diagnosis.failures.statements import read_last_statement
+from modelsummary_ipy.diagnosis.failures.statements import parse_file, read_last_statement
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
@@ -204,11 +205,34 @@ def _explain_none(ctx: FailureContext) -> Diagnosis:
     before = [c for c in ctx.trace.calls if c.kind == "module" and c.index < ctx.call.index and not c.outputs]
     silent = next((call for call in reversed(before) if call.status == "ran"), None)
     if silent is None:
-        return Diagnosis(f"got None, {ctx.owner} expects a tensor", "a tensor")
+        return _explain_method(ctx) or Diagnosis(f"got None, {ctx.owner} expects a tensor", "a tensor")
     fact = ctx.flow.module_of(silent)
     fix = _write_return(ctx, fact) if fact is not None else NOTHING
     reason = f"'{silent.path}' ({silent.type_name}) returned None: its forward has no return"
     return Diagnosis(reason, "a tensor", fix)
+
+
+def _explain_method(ctx: FailureContext) -> Diagnosis | None:
+    """A method of the user's that the same function calls has no return."""
+    source, tree = ctx.failure.source, parse_file(ctx.failure.source.filename) if ctx.failure.source else None
+    for kind in [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] if tree is not None else []:
+        if source is None or not kind.lineno <= source.line <= (kind.end_lineno or 0):
+            continue
+        methods = {node.name: node for node in kind.body if isinstance(node, ast.FunctionDef)}
+        here = next((node for node in methods.values() if node.lineno <= source.line <= (node.end_lineno or 0)), None)
+        for call in [node for node in ast.walk(here) if isinstance(node, ast.Call)] if here is not None else []:
+            called = methods.get(call.func.attr) if isinstance(call.func, ast.Attribute) else None
+            if called is None or any(isinstance(node, ast.Return) for node in ast.walk(called)):
+                continue
+            last = read_last_statement(source.filename, called.lineno)
+            if last is None or called.name == "__init__":
+                continue
+            statement, name = last
+            text = f"{statement.text}\nreturn {name}" if name else f"return {statement.text}"
+            edit = LineEdit(statement.filename, statement.first, statement.last, text)
+            fix = Candidate(f"return {name or statement.text} at the end of {called.name}", (edit,))
+            return Diagnosis(f"self.{called.name}() returned None: it has no return", "a tensor", fix)
+    return None
 
 
 def _write_return(ctx: FailureContext, fact: ModuleFact) -> Candidate:

@@ -135,7 +135,10 @@ def _find_same_padding(fact: ModuleFact) -> tuple[int, ...] | None:
     return tuple((kernel - 1) * dilation // 2 for kernel, dilation in zip(kernels, dilations, strict=True))
 
 
-def _pad(ctx: FailureContext, layers: list[tuple[ModuleFact, tuple[int, ...]]], sides: list[str]) -> Diagnosis:
+def _pad(ctx: FailureContext, layers: list[tuple[ModuleFact, tuple[int, ...]]], sides: list[str]) -> Diagnosis | None:
+    layers = [(fact, same) for fact, same in layers if fact.settings["padding"] != same]
+    if any(fact.settings["padding"] == (2 * same[0],) for fact, same in layers):
+        return None  # a causal convolution, whose end is cut off
     fixes = [set_value(fact.path, write_module(fact, ctx.trace, padding=padding)) for fact, padding in layers]
     names = " and ".join(
         f"'{fact.path}' has padding {_write_padding(fact.settings['padding'])}, {_write_padding(same)} keeps the size"

@@ -37,6 +37,7 @@ from modelsummary_ipy.diagnosis.failures.skip_connections import explain_residua
 from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
+    CONVOLUTIONS,
     EMBEDDINGS,
     LINEARS,
     LOSSES,
@@ -44,6 +45,7 @@ from modelsummary_ipy.diagnosis.torch_names import (
     SIZED_FACTORIES,
 )
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
+from modelsummary_ipy.records.trace import ModuleFact
 
 __all__ = ["explain_broadcast", "explain_cat", "find_clashes"]
 
@@ -100,7 +102,7 @@ def _explain_pair(
     compares = ctx.function in LOSSES or ctx.function in ("mul", "div")
     if axes == [-1] and compares and (found := _explain_widths(ctx, (left, right))) is not None:
         return found
-    if axes == [-1] and (heads := _explain_heads(ctx, (left, right))) is not None:
+    if len(axes) == 1 and (heads := _explain_heads(ctx, (left, right), axes[0])) is not None:
         return heads
     if len(axes) == 1 and (pieces := explain_pieces(ctx, (left, right), axes[0])) is not None:
         return pieces
@@ -135,21 +137,35 @@ def _explain_outer(ctx: FailureContext, places: tuple[int, int], pair: tuple[Ope
     return Diagnosis(reason, f"[{samples}, 1] and [{constants}]", fix_operand(ctx, places[which], "{}[:, None]"))
 
 
-def _explain_heads(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
-    """Two Linears read one tensor and are of different widths: a mean and a logarithm of the variance."""
-    makers = [ctx.flow.find_origin(x.link, x.shape, -1, OUTPUT_SETTINGS) for x in pair]
+def _explain_heads(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
+    """Two layers side by side are of different widths: a mean and a logarithm of the variance, levels of a pyramid."""
+    makers = [ctx.flow.find_origin(x.link, x.shape, axis, OUTPUT_SETTINGS) for x in pair]
+    facts = [ctx.flow.module_of(call) for call in makers]
     one, other = makers
-    if one is None or other is None or one.index == other.index or one.input_links[:1] != other.input_links[:1]:
+    if one is None or other is None or None in facts or one.index == other.index:
         return None
-    if {one.type_name, other.type_name} - LINEARS or one.kind != "module" or other.kind != "module":
+    kinds = {one.type_name, other.type_name}
+    is_pyramid = kinds <= CONVOLUTIONS and all(_is_pointwise(fact) for fact in facts) and axis == -3
+    if not (is_pyramid or (kinds <= LINEARS and axis == -1 and one.input_links[:1] == other.input_links[:1])):
         return None
-    sizes = [x.shape[-1] for x in pair]
-    reason = f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, of one input"
+    if ctx.flow.leads_to(one, pair[1].link) or ctx.flow.leads_to(other, pair[0].link):
+        return None  # a skip connection
+    sizes = [x.shape[axis] for x in pair]
+    reason = (
+        f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, and they are added"
+        if is_pyramid
+        else (f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, of one input")
+    )
     ran = {call.module for call in ctx.trace.calls}
-    wanted = {fact.settings.get("in_features") for fact in ctx.trace.modules if fact.index not in ran}
-    fixes = [fix_giver(ctx, pair[1], sizes[0]), fix_giver(ctx, pair[0], sizes[1])]
+    unread = [fact.settings for fact in ctx.trace.modules if fact.index not in ran]
+    wanted = {settings.get(name) for settings in unread for name in ("in_features", "in_channels")}
+    fixes = [fix_giver(ctx, pair[1], sizes[0], axis), fix_giver(ctx, pair[0], sizes[1], axis)]
     fixes = [fix for fix in (fixes[::-1] if sizes[1] in wanted and sizes[0] not in wanted else fixes) if fix]
     return Diagnosis(reason, "equal widths", fixes[0], others=tuple(fixes[1:])) if fixes else None
+
+
+def _is_pointwise(fact: ModuleFact | None) -> bool:
+    return fact is not None and set(fact.settings.get("kernel_size", ())) == {1}
 
 
 def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:

@@ -8,8 +8,9 @@ from typing import Any
 from modelsummary_ipy.diagnosis.failures.constructions import fix_block
 from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_module, place_line, read_line
-from modelsummary_ipy.diagnosis.failures.linear import is_map
+from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.failures.source_edits import set_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.shapes.windows import Window, read_windows
@@ -94,7 +95,7 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     elif x.rank == 2 and spatial > 1 and x.shape[1] == channels:
         reason += f": a vector of {channels} numbers is a feature map of one position"
         fix = fix_argument(ctx, "{}[:, :" + ", None" * spatial + "]")
-    elif x.rank == 2 and x.shape[1] > channels and (sides := _find_sides(ctx, x, channels, spatial)) is not None:
+    elif x.rank == 2 and x.shape[1] > channels and (sides := find_sides(ctx, x, channels, spatial)) is not None:
         whole = (channels, *sides)
         reason += f"; {x.shape[1]} = {write_times(whole)}: the flat features are a feature map of {write_times(sides)}"
         fix = fix_argument(ctx, f"{{}}.unflatten(1, ({', '.join(map(str, whole))}))")
@@ -102,19 +103,6 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
         reason += ": the batch and channel dims are missing"
         fix = fix_argument(ctx, "{}[None, None]")
     return Diagnosis(reason, expected, fix, RESHAPE, (dim_of(-spatial - 1), channels))
-
-
-def _find_sides(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> tuple[int, ...] | None:
-    """Find the sides of a feature map that flat features are: those of one that was flattened before, else equal."""
-    for call in ctx.trace.calls:
-        for spec in call.inputs:
-            is_map_of_channels = len(spec.shape) == spatial + 2 and spec.shape[:2] == (x.shape[0], channels)
-            if is_map_of_channels and math.prod(spec.shape[1:]) == x.shape[1]:
-                return spec.shape[2:]
-    if x.shape[1] % channels:
-        return None
-    side = round((x.shape[1] // channels) ** (1 / spatial))
-    return (side,) * spatial if side > 1 and side**spatial * channels == x.shape[1] else None
 
 
 def _find_grid(ctx: FailureContext, x: Operand, spatial: int) -> tuple[int, ...] | None:
@@ -156,6 +144,11 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     if maker is not None and maker.type_name in CATS:
         sizes = [spec.shape[axis] for spec in maker.inputs if len(spec.shape) > axis]
         giver = f"cat outputs {' + '.join(map(str, sizes))} = {got} channels"
+        if maker.inputs and sum(sizes) == channels != got:
+            line = set_argument(read_line(ctx, maker.source), maker.type_name, "dim", 1, "1")
+            joined = f"{' + '.join(map(str, sizes))} = {channels} channels in dim {axis}"
+            reason = f"cat joins along dim {ctx.flow.setting(maker, 'dim', 0)}: there are {joined}"
+            return Diagnosis(reason, expected, place_line(ctx, maker, line), search, goal)
     if x.rank == spatial + 1:
         giver += f" ({where}: {write_shape(x.shape)})"
     reason = f"{giver}, {ctx.owner} expects {channels}"

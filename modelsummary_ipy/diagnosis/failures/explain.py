@@ -220,6 +220,10 @@ def _write_need(ctx: FailureContext, found: FoundSizes) -> str:
         if len(old) != len(spec.shape):
             return ""
         names = _SIDES.get(len(old), ())
+        moved = [axis for axis, (before, after) in enumerate(zip(old, spec.shape, strict=True)) if before != after]
+        if len(old) == 4 and moved == [1, 2]:  # channels come last
+            changed |= {"H": (old[1], spec.shape[1]), "W": (old[2], spec.shape[2])}
+            continue
         for axis, (before, after) in enumerate(zip(old, spec.shape, strict=True)):
             name = fact.dims[axis] if axis < len(fact.dims) and fact.dims[axis] else ""
             if len(old) == 2 and axis == 1 and "int" not in spec.dtype:

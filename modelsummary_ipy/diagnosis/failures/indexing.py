@@ -113,6 +113,11 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
     if missing == 1:
         dim = ctx.arguments.get("dim", 0)
         axis = dim % x.rank if isinstance(dim, int) else x.rank - 1
+        source = ctx.operands[2] if len(ctx.operands) > 2 and ctx.function.startswith("scatter") else None
+        if source is not None and source.rank == x.rank and source.shape[:1] == index.shape:
+            ones = ", None" * missing
+            expanded = fix_operand(ctx, 1, f"{{}}[:{ones}].expand_as({{2}})")
+            return Diagnosis(reason, f"an index {write_shape(source.shape)}", expanded)
         options = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
         fix, others = options[0], options[1:]
     return Diagnosis(reason, f"an index of {x.rank} dims", fix, () if fix else ANYWHERE, others=tuple(others))

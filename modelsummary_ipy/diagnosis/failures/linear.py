@@ -117,6 +117,19 @@ def _fix_pixels(ctx: FailureContext, x: Operand) -> Candidate:
     return set_value(fact.path, f"nn.Conv2d({sizes}{'' if has_bias else ', bias=False'})")
 
 
+def find_sides(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> tuple[int, ...] | None:
+    """Find the sides of a feature map that flat features are: those of one that was flattened before, else equal."""
+    for call in ctx.trace.calls:
+        for spec in call.inputs:
+            is_map_of_channels = len(spec.shape) == spatial + 2 and spec.shape[:2] == (x.shape[0], channels)
+            if is_map_of_channels and math.prod(spec.shape[1:]) == x.shape[1]:
+                return spec.shape[2:]
+    if x.shape[1] % channels:
+        return None
+    side = round((x.shape[1] // channels) ** (1 / spatial))
+    return (side,) * spatial if side > 1 and side**spatial * channels == x.shape[1] else None
+
+
 def find_source_map(ctx: FailureContext, x: Operand) -> TensorSpec | None:
     """Return the tensor that was flattened into this one."""
     call = _find_flattener(ctx, x)

@@ -15,10 +15,10 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting, set_value
-from modelsummary_ipy.diagnosis.failures.linear import is_map, move_to_end
+from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map, move_to_end
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
-from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
+from modelsummary_ipy.diagnosis.formatting import write_product, write_shape, write_times
 from modelsummary_ipy.model.torch_layers import LAYERS, classes_of
 from modelsummary_ipy.records.fixes import Candidate, ModeEdit
 
@@ -79,6 +79,12 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, ...], featu
     if x.rank == ranks[0] - 1 and x.shape[0] == features:
         reason += ": the batch dim is missing"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(0)"), RESHAPE)
+    spatial = ranks[0] - 2
+    sides = find_sides(ctx, x, features, spatial) if x.rank == 2 and spatial > 0 and isinstance(features, int) else None
+    if isinstance(features, int) and sides is not None:
+        whole = (features, *sides)
+        reason += f"; {x.shape[1]} = {write_times(whole)}: the flat features are a feature map of {write_times(sides)}"
+        return Diagnosis(reason, expected, fix_argument(ctx, f"{{}}.unflatten(1, ({', '.join(map(str, whole))}))"))
     better = next((name for name, takes in _RANKS.items() if name.startswith(family) and x.rank in takes), None)
     is_wide = x.rank > max(ranks) or (x.rank < min(ranks) and x.rank > 1 and x.shape[1] == features)
     if better is not None and ctx.fact is not None and is_wide:

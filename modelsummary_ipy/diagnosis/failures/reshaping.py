@@ -185,6 +185,15 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         fix = fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
     if -1 not in wanted and fixed and (mended := _name_own_size(ctx, x, wanted)):
         fix = mended
+    if wanted.count(-1) == 1 and wanted[-1] > 2 and x.rank > 1 and x.shape[-1] % (wanted[-1] - 1) == 0:  # a class more
+        more, maker = x.shape[-1] // (wanted[-1] - 1) * wanted[-1], ctx.flow.producer(x.link)
+        fix = fix_giver(ctx, x, more)
+        if maker is not None and maker.type_name == "permute" and maker.inputs[0].shape[1:2] == x.shape[-1:]:
+            fix = fix_giver(ctx, Operand(maker.inputs[0], maker.input_links[0]), more, 1 - x.rank)
+        if fix and x.shape[-1] % wanted[-1]:
+            each = f"{x.shape[-1] // (wanted[-1] - 1)} × {wanted[-1] - 1}"
+            reason = f"{came} {verb}; {x.shape[-1]} channels are {each}, and the target has {wanted[-1]}"
+            return Diagnosis(reason, write_shape(wanted), fix)
     if len(wanted) == 2 and x.rank > 2:
         fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)"))
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -75,7 +76,7 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
         "named": lambda: _read_message(ctx, base),
         "alike": lambda: _harmonise(base),
         "reshape": lambda: _restructure(ctx, diagnosis, base),
-        "step": lambda: _step(base),
+        "step": lambda: itertools.chain(_step(base), _divide(ctx, base)),
         "grow": lambda: _grow(base, search),
         "settings": lambda: _read_settings(ctx, base),
     }
@@ -173,6 +174,7 @@ def _list_moves(base: Specs) -> list[Move]:
             *([(3, 4)] if rank == 5 else []),
             *[(axis,) for axis in range(rank - 1, 1, -1)],
             (1,),
+            *([(1, 2)] if rank == 4 and base[main].shape[1] == base[main].shape[2] != base[main].shape[3] else []),
         ]
     elif rank == 3:
         groups = [(2,), (1,), (1, 2)]
@@ -378,6 +380,17 @@ def _step(base: Specs) -> Iterator[Specs]:
             yield _move(base, move, start + step)
             if start > step:
                 yield _move(base, move, start - step)
+
+
+def _divide(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
+    """The nearest multiples of a setting of the module that failed: of a window, a patch."""
+    settings = ctx.fact.settings.values() if ctx.fact is not None else ()
+    for factor in dict.fromkeys(value for value in settings if type(value) is int and 2 < value < 65):
+        for move in _list_moves(base):
+            start = base[move[0][0]].shape[move[0][1]]
+            for size in (start // factor * factor, -(-start // factor) * factor):
+                if size and size != start and any(axis > 0 for _, axis in move):
+                    yield _move(base, move, size)
 
 
 def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:

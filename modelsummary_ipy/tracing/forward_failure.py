@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Callable, Mapping
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, GeneratorType
 from typing import Any
 
 from modelsummary_ipy.records.errors import write_error
@@ -84,3 +85,17 @@ def _find_misspelt(error: BaseException) -> FunctionType | None:
     near = difflib.get_close_matches("forward", list(own), 1, 0.6)
     found = own[near[0]] if near else None
     return found if isinstance(found, FunctionType) else None
+
+
+def close_generators(error: Exception) -> Exception:
+    """Close what ``torch.utils.checkpoint`` left open where its function failed, and return the exception.
+
+    Up to torch 2.11 it keeps hooks on saved tensors in a generator, which lives as long as the exception has its frame.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
+            for value in frame.f_locals.values():
+                if isinstance(value, GeneratorType):
+                    value.close()
+    return error

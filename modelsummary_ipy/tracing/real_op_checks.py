@@ -28,7 +28,7 @@ _SAME = _words(
     addmm addmv addbmm baddbmm einsum tensordot cdist scaled_dot_product_attention multi_head_attention_forward
     lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell layer_norm group_norm batch_norm
     instance_norm rms_norm grid_sample prelu index_add index_add_ index_copy index_copy_ binary_cross_entropy
-    huber_loss smooth_l1_loss l1_loss mse_loss soft_margin_loss"""
+    huber_loss smooth_l1_loss l1_loss mse_loss soft_margin_loss binary_cross_entropy_with_logits"""
 )
 #: Their first tensor is floating.
 _FLOATING = _words(

@@ -28,7 +28,7 @@ from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pre_hooks
 from modelsummary_ipy.tracing.aten_log import AtenLog
 from modelsummary_ipy.tracing.call_builder import CallLog, RunningCall
-from modelsummary_ipy.tracing.forward_failure import FailureLog, Operands
+from modelsummary_ipy.tracing.forward_failure import FailureLog, Operands, close_generators
 from modelsummary_ipy.tracing.function_ops import (
     OpInfo,
     describe_op,
@@ -157,7 +157,7 @@ def trace(
             gate.is_open = True
             contextvars.copy_context().run(tracer.run, method, inputs, then)  # what it sets there is its own
         except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, shown in the summary
-            error = raised
+            error = close_generators(raised)
         except KeyboardInterrupt as raised:
             if not keep_interrupted:
                 raise

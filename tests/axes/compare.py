@@ -150,6 +150,10 @@ def _compare_numbers(name: str, seed: int, sizes: dict[str, int], spoil: int | N
             real = _try(name, Draw(seed, sizes, spoil=spoil, device="cpu"))
             if real is None or real[2] or _is_empty(draw):
                 return  # what ``meta`` takes, the kernel refuses
+        elif isinstance(made, list):
+            real = _try(name, Draw(seed, sizes, spoil=spoil, device="cpu"))
+            if real is not None and made[: len(given)] == [list(ref.shape) for ref in real[0].outputs]:
+                return  # the rule for ``meta`` is wrong: the norm of one element on torch 2.11
         found.wrong.append(f"{_write(event)}: {made}, torch {given}")
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from modelsummary_ipy import ModelSummary
 
@@ -162,3 +163,29 @@ def test_what_another_thread_sets_meanwhile_stays() -> None:
     ModelSummary(Waits(), (2, 4))
     thread.join()
     assert os.environ.pop("MS_OTHER") == "mine"
+
+
+class FailsInACheckpoint(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Any:
+        return checkpoint(self.run, x, use_reentrant=False)
+
+    def run(self, x: Tensor) -> Any:
+        return checkpoint(nn.Sequential(self.layer, self.layer), x, use_reentrant=False)
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+def test_a_checkpoint_that_fails_leaves_no_hooks_on_saved_tensors(engine: Any) -> None:
+    """Up to torch 2.11 its hooks stay for as long as the exception is kept."""
+    ms = ModelSummary(FailsInACheckpoint(), (3, 4), engine=engine)
+    assert ms.error is not None
+    assert ms.error.__cause__ is not None
+    x = torch.ones(3, requires_grad=True)
+    y: Any = x * x
+    assert y.grad_fn._raw_saved_self.data is not None
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [2.0] * 3

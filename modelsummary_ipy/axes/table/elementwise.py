@@ -60,7 +60,7 @@ def log_sigmoid(op: Op) -> Sequence[Axes]:
     "_to_copy clone detach alias lift_fresh lift_fresh_copy contiguous bernoulli uniform exponential fill zero "
     "zeros_like ones_like full_like empty_like rand_like randn_like randint_like tril triu conj _conj resolve_conj "
     "flip roll sort cumsum cumprod cummax cummin logcumsumexp _softmax _log_softmax softmax log_softmax _safe_softmax "
-    "index_put _index_put_impl _unsafe_index_put index_fill slice_scatter select_scatter diagonal_scatter "
+    "index_put _index_put_impl _unsafe_index_put index_fill slice_scatter select_scatter "
     "random geometric cauchy log_normal native_dropout _fft_c2c argsort rrelu_with_noise "
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams fake_quantize_per_tensor_affine_cachemask "
     "resolve_neg _neg_view renorm"
@@ -69,6 +69,15 @@ def same_shape(op: Op) -> Sequence[Axes]:
     """Keep the shape of the first tensor: copies, random numbers, what runs along an axis, what writes into a part."""
     first = op.tensors()[0]
     return [first, first]
+
+
+@entry("diagonal_scatter")
+def diagonal_scatter(op: Op) -> Sequence[Axes]:
+    """Write into the diagonal of a square."""
+    data, diagonal = op.tensors()
+    if op.plain("offset", 0) == 0 and len(data) == 2 and data[0] == data[1]:
+        op.equal(diagonal[0], data[0])
+    return [data]
 
 
 @entry("copy masked_scatter")

@@ -19,6 +19,8 @@ ON_CPU = {
     "fake_quantize_per_tensor_affine_cachemask",
     "upsample_bicubic2d",
 }
+if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_convolution", "Meta"):
+    ON_CPU.add("_convolution")
 
 
 def overload(name: str, which: str = "") -> Any:

@@ -13,6 +13,7 @@ from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 __all__ = ["BatchChecks"]
 
 _LOOKUPS = frozenset({"aten.embedding", "aten.index", "aten.index_select"})
+_COINS = frozenset(f"aten.{name}" for name in ("bernoulli", "bernoulli_", "uniform", "uniform_"))
 _BEST = frozenset({"aten.argmax", "aten.argmin", "aten.topk"})
 _INDEXED = frozenset(f"aten.{name}" for name in ("gather", "scatter", "scatter_", "scatter_add", "scatter_add_"))
 _UNARY = frozenset({"aten.unsqueeze", "aten.view", "aten._to_copy", "aten.expand", "aten.clone", "aten.alias"})
@@ -39,6 +40,8 @@ class BatchChecks:
         self._tables = tables
         self._of_tables: set[int] = set(tables)
         self._noise: set[int] = set()
+        #: Those that are normally distributed: a dropout that is the same for all may be meant.
+        self._normal: set[int] = set()
         #: Numbers 0, 1, 2 … up to the size of the batch.
         self._counts: set[int] = set()
         self._slices: dict[int, _Slice] = {}
@@ -62,6 +65,8 @@ class BatchChecks:
         self._pass_on(event, refs)
         if event.op in RANDOM and not self._has_batch(made):
             self._noise.add(made.number)
+            if "rand" not in event.op.replace("randn", "") and event.op not in _COINS:
+                self._normal.add(made.number)
         if event.op == "aten.arange" and self._has_batch(made):
             self._counts.add(made.number)
         if not refs:
@@ -110,6 +115,8 @@ class BatchChecks:
         is_shared = not self._has_batch(made) and not any(ref.number in self._of_tables for ref in refs)
         if is_elementwise and is_shared and any(ref.number in self._noise for ref in refs):
             self._noise.add(made.number)
+            if any(ref.number in self._normal for ref in refs):
+                self._normal.add(made.number)
 
     def _check_slice(self, index: int, event: OpEvent, ref: TensorRef, axes: Sequence[Axis]) -> None:
         """A table that is cut to the size of the batch; a part of the batch."""
@@ -152,6 +159,7 @@ class BatchChecks:
         given = event.args.get("indices")
         if isinstance(given, list):
             places = [place for place, item in enumerate(given) if isinstance(item, TensorRef)]
+            self._check_pairs(index, given, axes, places)
             if len(places) != 1 or event.outputs[0].shape != tuple(axis.size for axis in axes):
                 return
         for place in places[:1]:
@@ -159,6 +167,13 @@ class BatchChecks:
                 is_best = event.op in _BEST and axes[place].roots == {"B"}
                 is_best = is_best and (event.op != "aten.topk" or len(axes) > 2)  # experts choose among all tokens
                 self._walk.find("along" if is_best else "picked", index, axes[place])
+
+    def _check_pairs(self, index: int, given: Sequence[object], axes: Sequence[Axis], places: Sequence[int]) -> None:
+        """``x[:, lengths - 1]``: what every sample asks for, from every sample."""
+        asks = [item for item in given if isinstance(item, TensorRef)]
+        kept = [axis for place, axis in enumerate(axes) if place not in places]
+        if len(asks) == 1 and len(axes) > 2 and self._has_batch(asks[0]) and any(axis.has("B") for axis in kept):
+            self._walk.find("pairs", index, axes[places[0]])
 
     def _check_joined(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """Put a constant behind the batch."""
@@ -183,5 +198,7 @@ class BatchChecks:
         batch = next((axis for axis in self._walk.axes_of(made) if axis.has("B")), None)
         if noise is None or batch is None or len(refs) < 2:
             return
-        if any(size > 1 for size in noise.shape) or len(noise.shape) == len(made.shape) > 1:
+        if any(size > 1 for size in noise.shape):
+            self._walk.find("normal" if noise.number in self._normal else "noise", index, batch)
+        elif len(noise.shape) == len(made.shape) > 1:
             self._walk.find("noise", index, batch)

@@ -29,6 +29,9 @@ from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 __all__ = ["Checks"]
 
+_CUTS = frozenset({"aten.split", "aten.chunk", "aten.split_with_sizes"})
+_BENDS = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten.relu"})
+
 
 class Checks:
     """What is followed from operation to operation.
@@ -63,6 +66,10 @@ class Checks:
         self._gated: set[str] = set()
         #: Axes of the same steps several times over, and the operation that put them behind one another.
         self._doubled: dict[Factor, int] = {}
+        #: Halves of tensors: the operation that cut, and which half; what a sigmoid made of them; which axis was cut.
+        self._cuts: dict[int, tuple[int, int]] = {}
+        self._bent: dict[int, tuple[int, int]] = {}
+        self._cut_axes: dict[int, tuple[Axis, list[Axis]]] = {}
         self._scale = ScaleChecks(walk)
         #: What a softmax over positions made of features: the operation, both axes.
         self._chosen: dict[int, tuple[int, Axis, Axis]] = {}
@@ -100,6 +107,13 @@ class Checks:
             self._check_attention(index, self._walk.axes_of(refs[1]))
         elif event.op == "aten.cat":
             self._check_doubled(index, event, refs)
+        elif event.op in _CUTS and len(event.outputs) == 2 and axes:
+            self._cuts |= {made.number: (index, part) for part, made in enumerate(event.outputs)}
+            self._cut_axes[index] = axes[event.args.get("dim", 0)], axes
+        if len(refs) == 1 and refs[0].number in self._cuts and event.op in _BENDS:
+            self._bent[made.number] = self._cuts[refs[0].number]
+        elif event.op == "aten.mul" and len(refs) == 2:
+            self._check_gate(*refs)
         if event.op in RESIZES:
             self._check_resize(index, first, made)
         if event.op in PRODUCTS:
@@ -274,13 +288,18 @@ class Checks:
         """What several layers made of the same steps, one behind the other along the steps."""
         parts = [self._walk.axes_of(ref) for ref in refs]
         dim, made = event.args.get("dim", 0), self._walk.axes_of(event.outputs[0])[event.args.get("dim", 0)]
-        if len(parts) < 2 or len(made.factors) != 1 or any(len(axes) != 3 for axes in parts):
+        rank = len(parts[0])
+        if len(parts) < 2 or len(made.factors) != 1 or rank not in (3, 4) or any(len(axes) != rank for axes in parts):
             return
         places = [axes[dim] for axes in parts]
-        makers = {axes[-1].roots for axes in parts if axes[-1].is_feature}
+        features = [axes[-1 if rank == 3 else 1] for axes in parts]
+        makers = {axis.roots for axis in features if axis.is_feature}
         is_same = is_position(places[0]) and all(place.factors == places[0].factors for place in places)
         if is_same and len(makers) == len(parts):
-            self._doubled[made.factors[0]] = index
+            if rank == 3:
+                self._doubled[made.factors[0]] = index
+            else:
+                self._walk.find("stacked", index, places[0], features[0])
 
     # -- feature maps -------------------------------------------------------------------------------------------------
 
@@ -310,6 +329,14 @@ class Checks:
             data = other if one.is_plain else one
             if one.is_plain != other.is_plain and is_position(data) and data.size > 1:
                 self._read[self._walk.axes_of(made)[-1].roots] = fault, data
+
+    def _check_gate(self, one: TensorRef, other: TensorRef) -> None:
+        """Half of a tensor, bent by a sigmoid, times the other half."""
+        for bent, plain in ((one, other), (other, one)):
+            if bent.number in self._bent and plain.number in self._cuts:
+                (index, part), (at, rest) = self._bent[bent.number], self._cuts[plain.number]
+                if index == at and part != rest:
+                    self._check_halves(index, *self._cut_axes[index])
 
     def _check_halves(self, index: int, axis: Axis, axes: Sequence[Axis]) -> None:
         """A gate that is one half of the positions for the other."""

@@ -140,6 +140,8 @@ class MeaningWalk:
             known = None if axes is None else self._settle(axes, ref.shape, op, numbers)
             self.axes[ref.number] = known or self._guess(ref.shape, op, numbers)
         self._follow_pieces(event)
+        if event.op == "aten.cat":
+            self._join_pieces(event)
         self.checks.follow(index, event, event.refs, op.met)
 
     def _find_dim(self, size: int, index: int, place: int, dim: int) -> Axis | None:
@@ -174,6 +176,14 @@ class MeaningWalk:
         """Return the axis that a number is: one that was taken apart and is put together, or that of a constant."""
         pieces = self._pieces.get(size) if op.name in _JOINS else None
         return pieces or plain_axis(size)
+
+    def _join_pieces(self, event: OpEvent) -> None:
+        """What was made of every entry of an axis, row by row: that axis, and the rows within it."""
+        refs, made, dim = event.refs, event.outputs[0], event.args.get("dim", 0)
+        whole = self._pieces.get(len(refs))
+        parts = [self.axes_of(ref)[dim] for ref in refs] if whole is not None else []
+        if whole is not None and parts[0].size > 1 and all(part.factors == parts[0].factors for part in parts):
+            self.axes[made.number][dim] = whole * parts[0]
 
     def _follow_pieces(self, event: OpEvent) -> None:
         """Note an axis of which every entry was taken, one by one."""

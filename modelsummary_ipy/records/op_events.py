@@ -74,7 +74,8 @@ AxisFindingKind = Literal[
     "carved", "softmax", "heads", "mask", "single", "table", "along", "reduced", "picked", "contracted", "joined",
     "noise", "aligned", "channels", "normed", "positions", "weighed", "classes", "coincident", "sides", "idle",
     "shrunk", "standardised", "scaled", "unit", "scores", "halves", "vanished",
-    "reordered", "gate", "summed", "crossed", "doubled", "merged", "turned", "root",
+    "reordered", "gate", "summed", "crossed", "doubled", "merged", "turned", "root", "normal", "pairs",
+    "stacked",
 ]  # fmt: skip
 
 

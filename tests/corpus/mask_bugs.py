@@ -78,6 +78,29 @@ class ScoresTimesTheMask(Heads):
         return self.join(q @ k.mT / 4 * mask[:, None, None], v)
 
 
+@bug("inverted-mask", ("", "where"), (2, 18, 64))
+class PutsTheLowNumberOnThePast(Heads):
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.cut(x)
+        mask = torch.ones(x.size(1), x.size(1), dtype=torch.bool).tril()
+        return self.join(torch.where(mask, torch.tensor(-1e9), q @ k.mT / 4), v)
+
+
+@bug("inverted-mask", ("", "tril"), (2, 18, 64))
+class ScoresOfZero(Heads):
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.cut(x)
+        return self.join(torch.tril(q @ k.mT / 4), v)
+
+
+@bug("inverted-mask", ("", "mul"), (2, 18, 64))
+class MaskedTooLate(Heads):
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.cut(x)
+        weights = torch.softmax(q @ k.mT / 4, -1) * torch.tril(torch.ones(x.size(1), x.size(1)))
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
 @bug("inverted-mask", ("", "add"), numbers(2, 18))
 class OnesAreAdded(WordHeads):
     def forward(self, tokens: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class MeanOfFeatures(Made):
         return self.head(self.rnn(x)[0].mean(-1))
 
 
-@bug("wrong-axis", ("pool", "AdaptiveAvgPool1d"), (4, 33, 16))
+@bug("layer-rank", ("pool", "AdaptiveAvgPool1d"), (4, 33, 16))
 class PoolsFeatures(Made):
     def make(self) -> dict[str, Any]:
         layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
@@ -225,3 +225,46 @@ class OneLayerOfTwoNames(Made):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.two(F.relu(self.one(x)))
+
+
+@bug("swapped-roles", ("", "getitem"), (5, 14, 7))
+class FirstStepOfBothDirections(Made):
+    def make(self) -> dict[str, Any]:
+        return {"rnn": nn.GRU(7, 16, batch_first=True, bidirectional=True)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(x)[0][:, 0]
+
+
+@bug("batch-mixed", ("", "getitem"), [(4, 30, 12), numbers(4)])
+class EndsOfAllSamples(Made):
+    def make(self) -> dict[str, Any]:
+        return {"rnn": nn.GRU(12, 16, batch_first=True), "head": nn.Linear(16, 3)}
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][:, lengths - 1])
+
+
+@bug("wrong-axis", ("", "chunk"), (3, 24, 16))
+class HalfOfTheStepsIsTheGate(Made):
+    def make(self) -> dict[str, Any]:
+        return {"embed": nn.Linear(16, 64)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = self.embed(x).chunk(2, 1)
+        return one * other.sigmoid()
+
+
+@bug("layer-rank", ("pool", "AvgPool1d"), (4, 20, 9))
+class HalvesTheFeatures(Made):
+    def make(self) -> dict[str, Any]:
+        return {"rnn": nn.GRU(9, 32, batch_first=True), "pool": nn.AvgPool1d(2), "head": nn.Linear(16, 3)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(self.rnn(x)[0]))
+
+
+@bug("odd-map", ("3", "ConvTranspose1d"), (2, 1, 400))
+def signal_that_ends_short() -> nn.Module:
+    enlarge = nn.ConvTranspose1d(16, 8, 4, 2), nn.ConvTranspose1d(8, 1, 8, 4)
+    return nn.Sequential(nn.Conv1d(1, 8, 8, 4), nn.Conv1d(8, 16, 4, 2), *enlarge)

@@ -127,3 +127,32 @@ class EnlargedToTheSize(Made):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + F.interpolate(self.conv(F.max_pool2d(x, 2)), size=x.shape[-2:])
+
+
+@clean("swapped-roles", (5, 14, 7))
+class EndOfEachDirection(Made):
+    def make(self) -> dict[str, Any]:
+        return {"rnn": nn.GRU(7, 16, batch_first=True, bidirectional=True)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.rnn(x)[0]
+        return torch.cat([out[:, -1, :16], out[:, 0, 16:]], -1)
+
+
+@clean("batch-mixed", [(4, 30, 12), numbers(4)])
+class EndsOfEach(Made):
+    def make(self) -> dict[str, Any]:
+        return {"rnn": nn.GRU(12, 16, batch_first=True), "head": nn.Linear(16, 3)}
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][torch.arange(x.size(0)), lengths - 1])
+
+
+@clean("wrong-axis", (3, 24, 16))
+class HalfOfTheFeaturesIsTheGate(Made):
+    def make(self) -> dict[str, Any]:
+        return {"embed": nn.Linear(16, 64)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = self.embed(x).chunk(2, -1)
+        return one * other.sigmoid()

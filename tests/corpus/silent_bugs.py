@@ -659,7 +659,7 @@ class PlacesOfTheBatch(nn.Module):
         return self.head(self.words(ids) + places)
 
 
-@bug("batch-mixed", ("", "mul"), (8, 20), severity="note")
+@bug("batch-mixed", ("", "mul"), (8, 20))
 class OneNoiseForAllSamples(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -688,7 +688,7 @@ class OnePathDroppedForAll(nn.Module):
 # --- height and width
 
 
-@bug("uneven-sides", ("", "cat"), (2, 3, 16, 16), severity="note")
+@bug("wrong-axis", ("", "cat"), (2, 3, 16, 16))
 class BranchesOnTheHeight(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -720,7 +720,7 @@ class OneSideEnlarged(nn.Module):
         return self.up(F.interpolate(x, size=(x.size(2) * 2, x.size(3))))
 
 
-@bug("odd-map", ("decoder.2", "ConvTranspose2d"), (2, 1, 32, 32), severity="note")
+@bug("odd-map", ("decoder.2", "ConvTranspose2d"), (2, 1, 32, 32))
 class EndsAtTwentyFive(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -55,7 +55,7 @@ BUGS: list[tuple[str, Callable[[], nn.Module], Any, str, str]] = [
     ("pos cut by batch", lambda: M(lambda s,x: s.f(x)+s.p[:x.size(0)].unsqueeze(1), f=L(16,8), p=P(50,8)), (4,10,16), "batch-mixed", "getitem"),
     ("pos cut by batch3", lambda: M(lambda s,x: s.f(x)+s.p[:x.shape[0]], f=L(16,8), p=P(50,1,8)), (4,10,16), "batch-mixed", "getitem"),
     ("noise w/o B", lambda: M(lambda s,x: s.f(x)+torch.randn(x.shape[1],8), f=L(16,8)), (4,10,16), "batch-mixed", "add"),
-    ("cat on height", lambda: M(lambda s,x: s.h(torch.cat([s.a(x),s.b(x)],2)), a=C(3,8,3,padding=1), b=C(3,8,3,padding=1), h=C(8,2,1)), (2,3,16,16), "uneven-sides", "cat"),
+    ("cat on height", lambda: M(lambda s,x: s.h(torch.cat([s.a(x),s.b(x)],2)), a=C(3,8,3,padding=1), b=C(3,8,3,padding=1), h=C(8,2,1)), (2,3,16,16), "wrong-axis", "cat"),
     ("softmax over one", lambda: M(lambda s,x: s.f(x).softmax(1), f=L(16,1)), (4,16), "wrong-axis", "softmax"),
     ("max over features for points", lambda: M(lambda s,x: s.g(s.f(x).max(2).values), f=L(3,64), g=L(100,5)), (4,100,3), "wrong-axis", "max"),
     ("softmax over queries heads", lambda: M(lambda s,x: (lambda q:(q@q.transpose(-1,-2)/3).softmax(2)@q)(s.f(x).view(x.shape[0],x.shape[1],4,8).transpose(1,2)), f=L(16,32)), (4,10,16), "attention-axis", "softmax"),

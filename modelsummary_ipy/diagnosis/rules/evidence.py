@@ -8,7 +8,7 @@ from modelsummary_ipy.diagnosis.call_arguments import Dims
 from modelsummary_ipy.diagnosis.rules.axes import Axes
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag, Number, Retrace, Story
-from modelsummary_ipy.records.trace import Call, ModuleFact, Severity, TensorSpec
+from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Severity, TensorSpec
 
 
 class Evidence:
@@ -37,6 +37,13 @@ class Evidence:
         return Axes(self.flow)
 
     # -- the batch ----------------------------------------------------------------------------------------------------
+
+    def origins_of(self, link: Link | None) -> tuple[str | None, ...]:
+        """What each dim of a tensor comes from, ``("B", "T", "the features of fc")``; ``()`` where nothing is known."""
+        if link is None or link.call < 0:
+            return ()
+        found = self.story.origins.get(self.story.row_of_call[link.call], ())
+        return found[link.leaf] if link.leaf < len(found) else ()
 
     @cached_property
     def batch(self) -> int:

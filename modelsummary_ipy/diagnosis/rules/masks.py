@@ -46,7 +46,7 @@ _KEEPING = RESHAPES | {
 }  # fmt: skip
 _INVERTING = frozenset({"invert", "bitwise_not", "logical_not", "rsub"})
 _FILLS = {"ones": 1, "zeros": 0, "new_ones": 1, "new_zeros": 0, "ones_like": 1, "zeros_like": 0}
-_FULL = frozenset({"full", "new_full", "full_like"})
+_FULL = frozenset({"full", "new_full", "full_like", "tensor"})
 _FLIPPED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 _LAYERS = ATTENTIONS | classes_of("transformer layer", "transformer")
 _SDPA = "scaled_dot_product_attention"
@@ -78,8 +78,10 @@ def _check_use(evidence: Evidence, masks: _MaskReader, call: Call) -> Iterator[F
     hidden: _Mask | None = None
     if name == "masked_fill" and _is_low(argument(call, "value", "2")) and masks.of(call, 0) is None:
         hidden = masks.of(call, 1) if masks.fill(call, 0) is None else None
-    elif name == "where" and _is_low(argument(call, "other", "2")):
+    elif name == "where" and (_is_low(argument(call, "other", "2")) or _is_low(masks.fill(call, 2))):
         hidden = _turn(masks.of(call, 0))
+    elif name == "where" and (_is_low(argument(call, "input", "1")) or _is_low(masks.fill(call, 1))):
+        hidden = masks.of(call, 0)
     elif name == _SDPA or (call.kind == "module" and call.type_name in _LAYERS):
         for leaf, spec in enumerate(call.inputs):
             mask = masks.of(call, leaf)
@@ -90,6 +92,9 @@ def _check_use(evidence: Evidence, masks: _MaskReader, call: Call) -> Iterator[F
                     hidden = _turn(mask) if name == _SDPA and mask.form == "ones" else mask
     elif call.type_name in SOFTMAXES:
         maker = evidence.flow.producer(call.input_links[0]) if call.input_links else None
+        if maker is not None and maker.type_name.rstrip("_") in ("tril", "triu") and masks.fill(maker, 0) is None:
+            yield _write_idle(evidence, maker, maker.inputs[0].shape, "makes 0 of hidden scores, which exp makes 1")
+        yield from _check_late(evidence, masks, call)
         if maker is not None and maker.type_name.rstrip("_") in ("add", "mul") and len(maker.inputs) == 2:
             mask = masks.of(maker, 1) or masks.of(maker, 0)
             is_one = mask is not None and mask.form == "ones"
@@ -122,6 +127,25 @@ def _write_idle(evidence: Evidence, call: Call, shape: tuple[int, ...], what: st
     message = f"a mask of 0 and 1 {what}: {write_size(shape)}"
     fix = "scores.masked_fill(mask == 0, float('-inf')), or a mask of booleans"
     return evidence.flag("inverted-mask", "warning", call, message, fix, "idle", shape=shape)
+
+
+def _check_late(evidence: Evidence, masks: _MaskReader, softmax: Call) -> Iterator[Flag]:
+    """A causal mask that is laid on the weights alone, which are not made to sum to one again."""
+    maker = evidence.flow.producer(softmax.input_links[0]) if softmax.input_links else None
+    if maker is not None and any(masks.of(maker, leaf) is not None for leaf in range(len(maker.inputs))):
+        return
+    for reader in evidence.flow.readers(softmax):
+        name = reader.type_name.rstrip("_")
+        found = [masks.of(reader, leaf) for leaf in range(len(reader.inputs))] if name == "mul" else []
+        is_causal = name == "tril" or any(mask is not None and mask.entries in ("past", "future") for mask in found)
+        if is_causal and not {"div", "sum", "normalize"} & {later.type_name for later in evidence.flow.readers(reader)}:
+            shape = reader.inputs[0].shape
+            message = (
+                f"the weights {write_size(shape)} are masked behind their softmax: each was divided by a sum that "
+            )
+            message += "holds the hidden ones, and what is left does not sum to 1"
+            fix = "scores.masked_fill(mask == 0, float('-inf')), then softmax"
+            yield evidence.flag("inverted-mask", "warning", reader, message, fix, "late", shape=shape)
 
 
 def _is_masked_anew(evidence: Evidence, masks: _MaskReader, softmax: Call) -> bool:
@@ -202,7 +226,7 @@ class _MaskReader:
         if name in _FILLS:
             self._fills[made] = _FILLS[name]
         elif name in _FULL:
-            value = argument(call, "fill_value")
+            value = argument(call, "fill_value", "t", "data")
             if isinstance(value, (int, float)):
                 self._fills[made] = value
         elif name == "arange" and argument(call, "start") in (None, 0):

@@ -85,6 +85,15 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "batch-mixed", "note", "the same random numbers for all {batch} samples of {what}",
         "torch.randn_like(x) draws anew for each",
     ),
+    "normal": _Wording(
+        "batch-mixed", "warning", "the same random numbers for all {batch} samples of {what}",
+        "torch.randn_like(x) draws anew for each",
+    ),
+    "pairs": _Wording(
+        "batch-mixed", "warning",
+        "{op} of {all} takes along {0} what every sample asks for from each of the {batch} samples: pairs of samples",
+        "x[torch.arange(len(x)), index], or x.gather(1, …)",
+    ),
     "aligned": _Wording(
         "wrong-axis", "warning", "{op} lays {0} on {1}, in {what}: they only fit because their sizes are equal here",
         "add dims of 1 so that each lies on its like: t[:, :, None, None] on a feature map",
@@ -112,6 +121,10 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     "root": _Wording(
         "wrong-axis", "warning", "{op} of {what} scales by the root of {0}, the number of steps; the product before it "
         "sums over features", "math.sqrt(q.size(-1))",
+    ),
+    "stacked": _Wording(
+        "wrong-axis", "warning", "{op} of {all} puts feature maps of the same {0} behind one another; their channels, "
+        "{1}, are in dim 1", "torch.cat(…, dim=1)",
     ),
     "gate": _Wording(
         "wrong-axis", "note", "{op} of {what} reduces the features, and a layer makes a gate of the positions {0}",

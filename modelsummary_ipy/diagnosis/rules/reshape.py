@@ -63,10 +63,11 @@ def _folds(evidence: Evidence, step: Call) -> bool:
 
 
 def _unfolds_crosswise(evidence: Evidence, step: Call) -> bool:
-    """Return whether rows of ``B·T`` are split into T and B: ``view(t, b, -1)`` for ``view(b, t, -1)``."""
-    after = step.outputs[0].shape
-    is_moved = evidence.moving_in(step) == (0,) and evidence.moving_out(step) == (1,)
-    return is_moved and evidence.factor_out(step, 0, 1) == 1 and step.inputs[0].shape[0] == after[0] * after[1]
+    """Return whether rows of ``B·T`` are split into T and B, or rows of ``T·B`` into B and T."""
+    after, made = step.outputs[0].shape, evidence.moving_out(step)
+    if evidence.moving_in(step) != (0,) or made not in ((0,), (1,)):
+        return False
+    return evidence.factor_out(step, 0, made[0]) == 1 and step.inputs[0].shape[0] == after[0] * after[1]
 
 
 def _find_swap_within(evidence: Evidence, step: Call) -> tuple[Size, Size] | None:
@@ -80,7 +81,8 @@ def _is_skew(evidence: Evidence, step: Call) -> bool:
     """Return whether a view is next to a padding, or to a cut that is viewed back: it shifts rows of scores."""
     maker = evidence.flow.producer(step.input_links[0])
     neighbours = [call for call in (maker, *evidence.flow.readers(step)) if call is not None]
-    return any(call.type_name in _EDGES or _cuts_and_views(evidence, call) for call in neighbours)
+    edges = [call for call in neighbours if call.type_name in _EDGES and len(call.inputs) < 3]
+    return bool(edges) or any(_cuts_and_views(evidence, call) for call in neighbours)
 
 
 def _cuts_and_views(evidence: Evidence, call: Call) -> bool:

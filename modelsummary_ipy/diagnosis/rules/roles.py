@@ -11,7 +11,7 @@ from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS, is_weighted
 from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call, Link
+from modelsummary_ipy.records.trace import Call
 
 __all__ = ["RULES", "find_swapped_roles"]
 
@@ -50,7 +50,7 @@ def find_swapped_roles(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _check_dims(evidence: Evidence, call: Call) -> Iterator[Flag]:
-    origins = _find_origins(evidence, call.input_links[0])
+    origins = evidence.origins_of(call.input_links[0])
     if len(origins) != 3 or None in origins:
         return
     steps = 1 if evidence.flow.setting(call, "batch_first") or origins[0] == "B" else 0
@@ -63,7 +63,7 @@ def _check_dims(evidence: Evidence, call: Call) -> Iterator[Flag]:
 
 
 def _check_last_step(evidence: Evidence, call: Call) -> Iterator[Flag]:
-    """``output[:, -1]`` of both directions: the backward one has read one step there; of a padded batch: padding."""
+    """One end of both directions, at which one of them has read a single step; the last of a padded batch: padding."""
     link = call.input_links[0] if call.input_links else None
     maker = evidence.flow.producer(link)
     if maker is not None and maker.type_name == "index_select":  # puts a padded batch back into its order
@@ -71,16 +71,18 @@ def _check_last_step(evidence: Evidence, call: Call) -> Iterator[Flag]:
     if maker is None or link is None or link.leaf != 0:
         return
     index = argument(call, "1", "index")
-    last = (slice(None), -1) if evidence.flow.setting(maker, "batch_first") else (-1,)
-    if (index if isinstance(index, tuple) else (index,))[: len(last)] != last:
+    index = index if isinstance(index, tuple) else (index,)
+    place = 1 if evidence.flow.setting(maker, "batch_first") else 0
+    is_end = index[place : place + 1] in ((-1,), (0,)) and index[:place] == (slice(None),) * place
+    if not is_end or any(part not in (slice(None), Ellipsis) for part in index[place + 1 :]):
         return
     shape = call.inputs[0].shape
-    message = f"the last step of {write_size(shape)}: "
+    message = f"the {'first' if index[place] == 0 else 'last'} step of {write_size(shape)}: "
     if maker.type_name in RECURRENTS and evidence.flow.setting(maker, "bidirectional"):
-        message += "there the backward direction has read 1 step"
+        message += f"there the {'forward' if index[place] == 0 else 'backward'} direction has read 1 step"
         fix = "torch.cat([h_n[-2], h_n[-1]], -1) has read all in both directions"
         yield evidence.flag("swapped-roles", "warning", call, message, fix, "last", shape=shape)
-    elif maker.type_name == "_pad_packed_sequence":
+    elif maker.type_name == "_pad_packed_sequence" and index[place] == -1:
         message += "of every sequence but the longest that is padding, all 0"
         fix = "h_n[-1], or out[torch.arange(len(out)), lengths - 1]"
         yield evidence.flag("swapped-roles", "warning", call, message, fix, "padding", shape=shape)
@@ -134,14 +136,6 @@ def _check_weights(evidence: Evidence, call: Call) -> Iterator[Flag]:
         message = f"layers read the weights {write_size(shape)} of the attention, and nothing reads its output"
         fix = "output, weights = attention(…): the output is the first of the two"
         yield evidence.flag("swapped-roles", "warning", call, message, fix, "weights", shape=shape)
-
-
-def _find_origins(evidence: Evidence, link: Link | None) -> tuple[str | None, ...]:
-    """Return what each dim of a tensor comes from."""
-    if link is None or link.call < 0:
-        return ()
-    found = evidence.story.origins.get(evidence.story.row_of_call[link.call], ())
-    return found[link.leaf] if link.leaf < len(found) else ()
 
 
 def _is_swapped(evidence: Evidence, call: Call) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.meaning import find_axis_flags
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, EMBEDDINGS, LINEARS, POOLS, RECURRENTS
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, EMBEDDINGS, LINEARS, POOLS, RECURRENTS, is_weighted
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
@@ -62,21 +62,32 @@ def find_layers_on_tokens(evidence: Evidence) -> Iterator[Flag]:
         if not step.inputs or len(step.inputs[0].shape) not in (3, 4):
             continue
         shape = step.inputs[0].shape
-        maker = _find_maker_of_last(evidence, step)
-        if maker is None or shape[1] == 1:
+        features = _name_features(evidence, step)
+        if not features or shape[1] == 1:
             continue
         if len(shape) == 4 and "2d" not in step.type_name:
             continue
-        where = f"{write_size(shape)}, whose last dim is the {shape[-1]} features of {maker.path or maker.type_name}"
+        where = f"{write_size(shape)}, whose last dim is the {shape[-1]} features of {features}"
         if _DROPOUTS.get(step.type_name, 0) and len(shape) == 3:
             message = f"{step.type_name} on {where}: it drops whole entries of dim 1, tokens and not features"
             yield evidence.flag("layer-rank", "warning", step, message, "nn.Dropout drops single numbers", "dropout",
                 shape=shape,
             )  # fmt: skip
-        elif step.type_name in _POOLS and f"{len(shape) - 2}d" in step.type_name:
-            message = f"{step.type_name} on {where}: it pools the features, not the {shape[1]} entries of dim 1"
+        elif step.type_name in _POOLS and ("2d" in step.type_name or f"{len(shape) - 2}d" in step.type_name):
+            what = "the features with" if len(shape) == 3 and "2d" in step.type_name else "the features, not"
+            message = f"{step.type_name} on {where}: it pools {what} the {shape[1]} entries of dim 1"
             fix = "move the features to dim 1 before it, or mean(1)"
-            yield evidence.flag("layer-rank", "note", step, message, fix, "pool", shape=shape)
+            yield evidence.flag("layer-rank", "warning", step, message, fix, "pool", shape=shape)
+
+
+def _name_features(evidence: Evidence, step: Call) -> str:
+    """Return the layer whose features are in the last dim, where it put them, or "the input"; ``""`` if none did."""
+    maker = _find_maker_of_last(evidence, step)
+    if maker is not None:
+        return maker.path or maker.type_name
+    origins = evidence.origins_of(step.input_links[0]) if step.input_links else ()
+    is_passed_on = len(origins) == 3 and origins[1] == "T" and origins[2] == "F"  # by a sum with what layers made
+    return "the input" if is_passed_on and any(map(is_weighted, evidence.flow.before(step.input_links[0]))) else ""
 
 
 def _find_maker_of_last(evidence: Evidence, step: Call) -> Call | None:

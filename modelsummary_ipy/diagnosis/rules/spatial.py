@@ -243,7 +243,7 @@ def _find_unequal_ends(evidence: Evidence) -> Iterator[Flag]:
     if not evidence.calls:
         return
     flow, root = evidence.flow, evidence.calls[0]
-    came = next((fact.spec.shape for fact in evidence.inputs if len(fact.spec.shape) > 3), ())
+    came = next((fact.spec.shape for fact in evidence.inputs if len(fact.spec.shape) > 2), ())
     if len(root.outputs) != 1 or root.output_links[0] is None or len(root.outputs[0].shape) != len(came):
         return
     ends = root.outputs[0].shape
@@ -260,7 +260,7 @@ def _find_unequal_ends(evidence: Evidence) -> Iterator[Flag]:
     message = f"the input is {write_times(came[2:])}, the output {write_times(ends[2:])}: the layers that enlarge it do"
     message += " not give back what the strides took"
     fix = "padding and output_padding such that each doubles what one before halved"
-    yield evidence.flag("odd-map", "note", last, message, fix, "ends", before=came[2:], after=ends[2:])
+    yield evidence.flag("odd-map", "warning", last, message, fix, "ends", before=came[2:], after=ends[2:])
 
 
 def _find_correction(flow: Dataflow, maker: Call | None) -> tuple[int, int] | None:

@@ -54,9 +54,7 @@ def _find_table(evidence: Evidence, link: Link | None, target: Link, steps: str)
         if link is None or maker is None or link in seen or maker.type_name in _HIDING:
             continue
         seen.add(link)
-        origins = evidence.story.origins.get(evidence.story.row_of_call[link.call], ())
-        dims = origins[link.leaf] if link.leaf < len(origins) else ()
-        if not any(dim is not None and steps in dim.split("·") for dim in dims):
+        if not any(dim is not None and steps in dim.split("·") for dim in evidence.origins_of(link)):
             continue
         if maker.type_name in EMBEDDINGS and _find_given(evidence, maker.input_links[0]) == target:
             return maker

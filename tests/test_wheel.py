@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import zipfile
 from email.parser import Parser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,12 +50,35 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def run(python: Path, code: str, folder: Path) -> str:
-    """Run code there, from a folder where no checkout can be imported by accident."""
+#: One process answers for all tests: it imports torch, which takes longest.
+CODE = """
+import json, modelsummary_ipy
+from importlib.metadata import version
+from IPython.core.interactiveshell import InteractiveShell
+from torch import nn
+from modelsummary_ipy import ModelSummary
+said = {"file": modelsummary_ipy.__file__, "version": version("modelsummary_ipy")}
+ms = ModelSummary(nn.Sequential(nn.Conv2d(1, 16, 3, padding=5)), (1, 1, 8, 8))
+said["page"] = ms.to_html(standalone=True, packed=False)
+said["packed"] = ms.to_html(standalone=True)
+said["params"] = ms.summary["Params"].tolist()
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "modelsummary_ipy")
+shell.run_cell("from torch import nn; model = nn.Linear(4, 2)")
+shell.run_cell("ms = %summary model (3, 4)").raise_error()
+said["magic"] = shell.user_ns["ms"][""].outputs[0].shape
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the installed package says, run from a folder where no checkout can be imported by accident."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run([python, "-c", code], cwd=folder, env=env, capture_output=True, text=True)
+    folder = tmp_path_factory.mktemp("elsewhere")
+    done = subprocess.run([python, "-c", CODE], cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
 def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
@@ -82,33 +107,18 @@ def test_the_wheel_asks_for_five_packages_and_no_others(wheel: Path) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) == {"test", "dev", "docs", "bench"}
 
 
-def test_the_installed_package_is_the_wheels_and_not_the_checkout(wheel: Path, python: Path, tmp_path: Path) -> None:
-    found = run(python, "import modelsummary_ipy; print(modelsummary_ipy.__file__)", tmp_path)
-    assert Path(found.strip()).is_relative_to(python.parent.parent)
-    version = run(python, "from importlib.metadata import version; print(version('modelsummary_ipy'))", tmp_path)
-    assert version.strip() in wheel.name
+def test_the_installed_package_is_the_wheels_and_not_the_checkout(
+    wheel: Path, python: Path, said: dict[str, Any]
+) -> None:
+    assert Path(said["file"]).is_relative_to(python.parent.parent)
+    assert said["version"] in wheel.name
 
 
-def test_templates_styles_and_script_work_from_there(python: Path, tmp_path: Path) -> None:
-    code = """
-from torch import nn
-from modelsummary_ipy import ModelSummary
-ms = ModelSummary(nn.Sequential(nn.Conv2d(1, 16, 3, padding=5)), (1, 1, 8, 8))
-page = ms.to_html(standalone=True, packed=False)
-assert "<style" in page and "<script" in page and ".ms-" in page and "<details" in page
-assert "data-page=" in ms.to_html(standalone=True)
-print(ms.summary["Params"].tolist())
-"""
-    assert run(python, code, tmp_path) == "[160]\n"
+def test_templates_styles_and_script_work_from_there(said: dict[str, Any]) -> None:
+    assert [part for part in ("<style", "<script", ".ms-", "<details") if part not in said["page"]] == []
+    assert "data-page=" in said["packed"]
+    assert said["params"] == [160]
 
 
-def test_the_magic_works_from_there(python: Path, tmp_path: Path) -> None:
-    code = """
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
-shell.run_line_magic("load_ext", "modelsummary_ipy")
-shell.run_cell("from torch import nn; model = nn.Linear(4, 2)")
-shell.run_cell("ms = %summary model (3, 4)").raise_error()
-print(shell.user_ns["ms"][""].outputs[0].shape)
-"""
-    assert run(python, code, tmp_path) == "(3, 2)\n"
+def test_the_magic_works_from_there(said: dict[str, Any]) -> None:
+    assert said["magic"] == [3, 2]

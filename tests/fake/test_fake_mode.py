@@ -303,7 +303,7 @@ EVIDENT += ["_unsafe_view", "unsqueeze", "transpose", "select", "threshold_backw
 
 
 @pytest.mark.parametrize("name", EVIDENT)
-@hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 @hypothesis.given(data=st.data())
 def test_an_evident_result_is_what_torch_makes(name: str, data: st.DataObject) -> None:
     """Size, strides, dtype and offset of it, of dense tensors and others, and whether it fails."""

@@ -25,6 +25,8 @@ _SAME_DIMS = frozenset(
 _INDEX_DTYPES = ("int64", "int32", "int16", "int8", "uint8", "bool")
 #: Layers that fix how many dims a row has, but not which of the leading ones is the batch.
 _BY_RANK = names_of("embedding")
+#: Layers that read the last dim, whatever the order of those before.
+_EITHER_WAY = names_of("linear", "layer norm")
 _MOST_STEPS = 12
 #: Begins the names of a decoder's inputs, of a forward that has an encoder too.
 _OF_DECODER = "decoder_"
@@ -174,7 +176,7 @@ def _names_by_reader(call: Call, rank: int) -> tuple[str, ...]:
         return (*(("B",) if seen == spatial + 2 else ()), "C", *_SPATIAL[spatial])
     if call.type_name in _SEQUENCE_LAYERS and seen == 3:
         return ("B", "T", "F")  # sequence-first is found out by ``_Readers``
-    if call.type_name in names_of("linear", "layer norm") and seen in (1, 2, 3):
+    if call.type_name in _EITHER_WAY and seen in (1, 2, 3):
         return (("F",), ("B", "F"), ("B", "T", "F"))[seen - 1]
     if call.type_name in _BY_RANK and seen in (1, 2):
         return (("B",), ("B", "T"))[seen - 1]
@@ -221,7 +223,15 @@ class _Readers:
         return None
 
     def _order(self, call: Call, axes: tuple[int, ...]) -> tuple[int, ...]:
-        """Swap the first two dims if the layer reads sequence-first and nothing after it contradicts."""
+        """Swap the first two dims if the layer reads sequence-first and nothing after it contradicts.
+
+        A linear layer reads both ways: the sequence layer after it tells, else the batch is the dim that came first.
+        """
+        if call.type_name in _EITHER_WAY and len(axes) == 3 and axes[0] >= 0 <= axes[1]:
+            layer = next((after for after in self._after(call) if after.type_name in _SEQUENCE_LAYERS), None)
+            if layer is None:
+                return (*sorted(axes[:2]), axes[2])
+            call = layer
         if call.type_name not in _SEQUENCE_LAYERS or len(axes) != 3 or self._is_batch_first(call):
             return axes
         return axes if self._contradicted(call) else (axes[1], axes[0], axes[2])

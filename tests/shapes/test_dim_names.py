@@ -115,6 +115,15 @@ def test_a_batch_first_input_that_is_transposed_for_a_sequence_first_layer_stays
     assert name(model, (3, 10, 4)) == (("B", "T", "F"),)
 
 
+@pytest.mark.parametrize(
+    "after", [nn.TransformerEncoderLayer(6, 2, 8), nn.Dropout(0.1)], ids=["sequence-first", "none"]
+)
+def test_a_linear_layer_behind_a_permute_leaves_the_batch_where_it_was(after: nn.Module) -> None:
+    """Time series of (B, features, T), moved to the front for a sequence-first encoder."""
+    model = Apply(lambda read, after, x: after(read(x.permute(2, 0, 1)).relu()), nn.Linear(4, 6), after)
+    assert name(model, (3, 4, 10)) == (("B", "F", "T"),)
+
+
 def test_a_mask_is_named_after_the_dims_that_it_masks() -> None:
     assert name(Masked(), {"input_ids": (3, 7), "attention_mask": (3, 7)}) == (("B", "T"), ("B", "T"))
 

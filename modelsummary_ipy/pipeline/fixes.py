@@ -19,9 +19,9 @@ from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch
 from modelsummary_ipy.tracing.fake_failures import find_need_of_values
 from modelsummary_ipy.tracing.fixed_model import FixedModel, run_fixed
+from modelsummary_ipy.tracing.prepared import TraceResult
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer
-from modelsummary_ipy.tracing.tracer import TraceResult
 
 #: Fixes are tried no longer than this, and as long as the first trace took, this many times.
 SECONDS = 1.0

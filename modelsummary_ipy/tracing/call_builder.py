@@ -155,6 +155,10 @@ class CallLog:
         self._counts[key] = count + 1
         return count
 
+    def count_of(self, key: int) -> int:
+        """Return how often a module was called before."""
+        return self._counts.get(key, 0)
+
     def drop_op(self, call: RunningCall) -> None:
         """Let a function that is no step of the forward count for its caller, and what ran in it; it was not added."""
         assert call.caller is not None

@@ -11,9 +11,10 @@ from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.records.cache import Cache, find_cache
 from modelsummary_ipy.tracing.call_builder import RunningCall
 from modelsummary_ipy.tracing.followed_run import UNSIZED, Shapes, begin_run, prepare_at
+from modelsummary_ipy.tracing.prepared import Prepared
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
-from modelsummary_ipy.tracing.tracer import Prepared, trace
+from modelsummary_ipy.tracing.tracer import trace
 from modelsummary_ipy.tracing.training_step.storage_lives import StepLog
 
 

@@ -17,9 +17,9 @@ from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.model.torch_layers import functions_of, names_of
 from modelsummary_ipy.records.trace import Call, InputFact, Trace
 from modelsummary_ipy.tracing.overrun import count_rows
+from modelsummary_ipy.tracing.prepared import Prepared
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves
-from modelsummary_ipy.tracing.tracer import Prepared
 
 _MASK_NAMES = ("attention_mask", "padding_mask")
 _LENGTH_NAMES = ("len", "lens", "length", "lengths")

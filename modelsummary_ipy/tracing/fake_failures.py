@@ -10,8 +10,8 @@ import torch
 
 from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes, is_fakes_assertion
+from modelsummary_ipy.tracing.prepared import TraceResult
 from modelsummary_ipy.tracing.replay import UnknownError, is_about_history, replay
-from modelsummary_ipy.tracing.tracer import TraceResult
 
 
 def differentiates(error: BaseException) -> bool:

@@ -22,11 +22,12 @@ from modelsummary_ipy.torch_compat.fakes import TorchDispatchMode, disable_funct
 from modelsummary_ipy.tracing.edited_source import UnfitEditError, bind_edited
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.overrun import find_overrun
+from modelsummary_ipy.tracing.prepared import TraceResult
 from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
-from modelsummary_ipy.tracing.tracer import TraceResult, trace
+from modelsummary_ipy.tracing.tracer import trace
 
 #: What the expressions of a fix may name.
 #: So many sizes may be others in a model that was made anew: of a table, and of what depends on it.

@@ -13,9 +13,9 @@ from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
+from modelsummary_ipy.tracing.prepared import Prepared
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.resized_inputs import resize_inputs
-from modelsummary_ipy.tracing.tracer import Prepared
 
 #: New sizes by number of the input leaf.
 Shapes = Mapping[int, tuple[int, ...]]

@@ -72,7 +72,7 @@ class OpLog:
 
     def begin(self, leaves: Sequence[Leaf]) -> None:
         """Number the model's own inputs first."""
-        self.found.inputs = [self._refer(tensor) for _, tensor in leaves]
+        self.found.inputs = [self.refer(tensor) for _, tensor in leaves]
 
     def record(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         """Write down one operation."""
@@ -116,13 +116,13 @@ class OpLog:
         place = {index: place for place, index in enumerate(params)}
         read = {ref.number for event in events for value in event.args.values() for ref in _refs_in(value)}
         weights = {number: place[self.found.params[number]] for number in read if number in self.found.params}
-        return LayerOps(events, tuple(map(self._refer, inputs)), weights, self._refer(output))
+        return LayerOps(events, tuple(map(self.refer, inputs)), weights, self.refer(output))
 
     def repeat(
         self, like: LayerOps, inputs: Sequence[Tensor], params: Sequence[int], output: Tensor, call: Call
     ) -> None:
         """Write down what a layer like another one would run; the arguments as those of ``cut``, of this layer."""
-        given = tuple(map(self._refer, inputs))
+        given = tuple(map(self.refer, inputs))
         known = {ref.number: new for ref, new in zip(like.inputs, given, strict=True)}
 
         def renew(value: Any) -> Any:
@@ -139,6 +139,61 @@ class OpLog:
             self._events.append(OpEvent(event.op, args, tuple([known[ref.number] for ref in event.outputs]), call))  # type: ignore[arg-type]  # as in ``record``
         made = output.__dict__[REF] = known[like.output.number]
         self.found.call_inputs[call.index], self.found.call_outputs[call.index] = given, (made,)
+
+    def settle(self, call: RunningCall | Call, record: Call) -> None:
+        """Note what went in and out of a call that has ended: what is repeated is made from it."""
+        if isinstance(call, RunningCall):
+            self.found.call_inputs[record.index] = call.input_refs
+            self.found.call_outputs[record.index] = call.output_refs
+
+    def list_params(self, events: range) -> set[int]:
+        """List the parameters that operations read."""
+        refs = (
+            ref
+            for event in self._events[events.start : events.stop]
+            for value in event.args.values()
+            for ref in _refs_in(value)
+        )
+        return {self.found.params[ref.number] for ref in refs if ref.number in self.found.params}
+
+    def repeat_calls(
+        self,
+        events: range,
+        like: Sequence[Call],
+        calls: Sequence[Call],
+        known: dict[int, TensorRef],
+        params: Mapping[int, int],
+    ) -> Callable[[Any], Any]:
+        """Write down what calls like others would run.
+
+        Args:
+            events: Where the operations of the others are.
+            like, calls: The others, and those like them.
+            known: By number of a tensor that the others read, the one in its place; what they make is added.
+            params: By parameter of the others, the one in its place.
+
+        Returns:
+            What returns, for a tensor of the others, the one in its place.
+        """
+        found, begin = self.found, like[0].index
+
+        def renew(value: Any) -> Any:
+            if isinstance(value, TensorRef):
+                param = found.params.get(value.number) if value.number not in known else None
+                return known.get(value.number, value) if param is None else self._refer_param(params[param], value)
+            return [renew(item) for item in value] if isinstance(value, list) else value
+
+        for event in self._events[events.start : events.stop]:
+            args = {name: renew(value) for name, value in event.args.items()}
+            for ref in event.outputs:
+                known[ref.number] = TensorRef(self._count, ref.shape, ref.dtype)
+                self._count += 1
+            outputs = tuple([known[ref.number] for ref in event.outputs])
+            self._events.append(OpEvent(event.op, args, outputs, calls[event.call.index - begin]))
+        for one, two in zip(like, calls, strict=True):
+            found.call_inputs[two.index] = tuple([renew(ref) for ref in found.call_inputs[one.index]])
+            found.call_outputs[two.index] = tuple([renew(ref) for ref in found.call_outputs[one.index]])
+        return renew
 
     def _refer_param(self, index: int, like: TensorRef) -> TensorRef:
         ref = self._params.get(index)
@@ -162,12 +217,13 @@ class OpLog:
 
     def _simplify(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            return self._refer(value)
+            return self.refer(value)
         if isinstance(value, (list, tuple)):
             return [self._simplify(item) for item in value]
         return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
-    def _refer(self, tensor: Tensor) -> TensorRef:
+    def refer(self, tensor: Tensor) -> TensorRef:
+        """Return what a tensor is known by; one that is met first gets a number."""
         ref: TensorRef | None = tensor.__dict__.get(REF)
         if ref is None and id(tensor) in self._reals:
             ref = self._reals[id(tensor)][0]

@@ -14,8 +14,8 @@ from modelsummary_ipy.inputs.pytree import replace_tensors
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.torch_compat.distributed import empty_sharded, is_sharded
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable_dispatch, give_constant
+from modelsummary_ipy.tracing.prepared import Prepared
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
-from modelsummary_ipy.tracing.tracer import Prepared
 
 
 def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[int, ...]]) -> Prepared | None:

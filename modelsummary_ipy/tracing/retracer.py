@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,14 +19,16 @@ from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.retraced import Allowance, Budget, Retraced, Sizes, Specs
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.torch_compat.compiler import load_compiler
+from modelsummary_ipy.tracing.alike_calls import AlikeCalls, find_alike
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import differentiates
 from modelsummary_ipy.tracing.overrun import count_beyond, find_overrun
+from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.resized_inputs import resize_inputs
-from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
+from modelsummary_ipy.tracing.tracer import trace
 
 #: Of a trace of more calls than this operations are not recorded, unless they are asked for.
 MANY_CALLS = 5000
@@ -74,6 +77,11 @@ class Retracer:
         found = self.within(self.budget)
         found._records_ops = True
         return found
+
+    @cached_property
+    def _alike(self) -> AlikeCalls | None:
+        """Calls of modules that did the same in the first trace; changed by further ones."""
+        return find_alike(self._first) if self._records_ops and self._first.engine == "fake" else None
 
     @property
     def num_traces(self) -> int:
@@ -214,7 +222,7 @@ class Retracer:
                 made = trace_fake(
                     request, shapes, lean=not measure and check is None, training=training,
                     guard=guard, measure=measure, keep_saved=keep_saved,
-                    record_ops=not measure and self._records_ops,
+                    record_ops=not measure and self._records_ops, alike=self._alike,
                 )  # fmt: skip
             except TraceEndedError:
                 self.budget.spend(counted)

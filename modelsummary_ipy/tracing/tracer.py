@@ -7,7 +7,6 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
@@ -21,14 +20,15 @@ from modelsummary_ipy.isolation.interrupts import InterruptGate, InterruptsDefer
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.module_tree import ModuleTree
 from modelsummary_ipy.model.tensor_meta import TAG
-from modelsummary_ipy.records.op_events import OpEvents
-from modelsummary_ipy.records.trace import Call, InputFact, Link, Trace
+from modelsummary_ipy.records.trace import Call, Link, Trace
 from modelsummary_ipy.torch_compat.distributed import class_before_sharding
 from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pre_hooks
+from modelsummary_ipy.tracing.alike_calls import AlikeCalls
 from modelsummary_ipy.tracing.aten_log import AtenLog
+from modelsummary_ipy.tracing.block_cache import BlockCache
 from modelsummary_ipy.tracing.call_builder import CallLog, RunningCall
-from modelsummary_ipy.tracing.forward_failure import FailureLog, Operands, close_generators
+from modelsummary_ipy.tracing.forward_failure import FailureLog, close_generators
 from modelsummary_ipy.tracing.function_ops import (
     OpInfo,
     describe_op,
@@ -42,6 +42,7 @@ from modelsummary_ipy.tracing.layer_cache import KnownLayer, LayerCache
 from modelsummary_ipy.tracing.lazy_forwards import run_to_end
 from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.op_log import OpLog
+from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_observer
 from modelsummary_ipy.tracing.script_ops import JIT_TRACE, find_hidden_ops, is_jit_tracing, run_in_jit_trace
 from modelsummary_ipy.tracing.source_lines import find_lines
@@ -51,51 +52,6 @@ from modelsummary_ipy.tracing.traced_modules import TracedModules
 
 #: Checks an operation before it runs; may raise what the real one would raise and a fake one would not.
 Guard = Callable[[Callable[..., Any], str, tuple[Any, ...], Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The arguments of a forward, made of the copy's own kind of tensors.
-
-    Attributes:
-        args, kwargs: As the method takes them.
-        facts: One per tensor leaf, in the order of the leaves.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    facts: tuple[InputFact, ...]
-
-
-@dataclass(frozen=True)
-class TraceResult:
-    """The result of a trace.
-
-    Attributes:
-        trace: The facts.
-        error: The exception that ended the forward, ``None`` if it came to its end.
-        culprit: Name of the torch function that raised, ``""`` if none did.
-        operands: ``(function, args, kwargs)`` of a failed torch function, to be tried again for real; tensors inside
-            are the copy's.
-        is_unread: Whether a mask of unknown values was passed on, which for some values would have been skipped.
-        reads_grad: Whether the model's own code read whether autograd records a tensor.
-        goes_backward: Whether a real run that kept nothing read what autograd saves.
-        ops: Every aten operation, if they were recorded.
-    """
-
-    trace: Trace
-    error: BaseException | None = None
-    culprit: str = ""
-    operands: Operands | None = None
-    is_unread: bool = False
-    reads_grad: bool = False
-    goes_backward: bool = False
-    ops: OpEvents | None = None
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether it ended because it was interrupted."""
-        return isinstance(self.error, KeyboardInterrupt)
 
 
 def trace(
@@ -110,6 +66,7 @@ def trace(
     measure_bytes: bool = True,
     keep_saved: bool = False,
     record_ops: bool = False,
+    alike: AlikeCalls | None = None,
     keep_interrupted: bool = False,
     log: Callable[..., Any] | None = None,
     then: Callable[[Any], Any] = lambda output: None,
@@ -122,6 +79,7 @@ def trace(
         measure, measure_bytes: Whether to record aten operations, and bytes; a trace for shapes alone does without.
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
         record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only.
+        alike: Which calls of modules did the same in an earlier trace: of these only the first is run, if it can be.
         keep_interrupted: Whether an interrupt leaves the calls so far.
         log, then: Of a training step: make another log than ``AtenLog``, and go on with the output.
 
@@ -152,6 +110,8 @@ def trace(
         gate.runners = _RUNNERS
         if work.fake_mode is not None and work.has_lazy_weights:
             tracer.cache = LayerCache(work.fake_mode, work.param_of, tree.specs)
+            if alike is not None and tracer.op_log is not None:
+                tracer.blocks = BlockCache(alike, work, tree.params, work.fake_mode, tracer._log, tracer.op_log)
         try:
             gate.deliver()
             gate.is_open = True
@@ -202,13 +162,14 @@ class _Tracer:
         self._last_links: tuple[Link | None, ...] = ()
         self._stack: list[RunningCall] = []
         self._leaf_depth = 0
-        self._stop: CodeType = _Tracer.call_module.__code__
+        self._stop: CodeType = _Tracer._run_module.__code__
         self.reads_grad = False
         self._trained: frozenset[int] | None = None
         self.aten_log = make_log(self._current)
         self._failure = FailureLog(keeps=isinstance(self.aten_log, AtenLog))
         self.cache: LayerCache | None = None
         self.op_log: OpLog | None = None
+        self.blocks: BlockCache | None = None
         self.gate = InterruptGate()
 
     def _current(self) -> RunningCall | None:
@@ -250,6 +211,27 @@ class _Tracer:
                     known = cache.find(key)
                     if known is not None:
                         return self._repeat(known, cache, index, module, args)
+        run = functools.partial(self._run_module, module, args, kwargs, method, key)
+        if self.blocks is None or cache is None or index is None or key is not None:
+            return run()
+        return self.blocks.call(index, module, args, kwargs, run, functools.partial(self._begin_like, index))
+
+    def _begin_like(self, index: int, like: Call) -> Call:
+        """Begin a call of a module that is not run; all else is as in the call that it is like."""
+        caller, path = self._stack[-1], self._modules.facts[index].paths[0]
+        places = find_lines(sys._getframe(2), self._stop, 1)
+        source = self._log.find_source(places[0]) if places else None
+        if self._observer is not None and self._observer(len(self._log.calls) + 1, path):
+            raise TraceCancelled
+        return like._replace(
+            index=len(self._log.calls), path=path, parent=caller.index, depth=caller.depth + 1, source=source
+        )
+
+    def _run_module(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], method: str, key: Any
+    ) -> Any:
+        cache = self.cache
+        with disable_function():
             call, is_leaf = self._begin_module(module, args, kwargs, method)
             num_ops = self.op_log.length if self.op_log is not None else 0
         self._leaf_depth += is_leaf
@@ -482,7 +464,7 @@ _OF_AUTOGRAD = frozenset({"requires_grad", "grad_fn", "is_leaf"})
 #: That the one input of a layer is no parameter.
 _NO_PARAM: tuple[int | None, ...] = (None,)
 #: What runs the user's code.
-_RUNNERS = frozenset({_Tracer.call_module.__code__, _Tracer._call_hooked.__code__})
+_RUNNERS = frozenset({_Tracer._run_module.__code__, _Tracer._call_hooked.__code__})
 
 
 def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:

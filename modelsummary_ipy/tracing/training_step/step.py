@@ -18,11 +18,12 @@ from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.tracing.call_builder import RunningCall
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, find_need_of_values
 from modelsummary_ipy.tracing.followed_run import UNSIZED, Shapes, begin_run, prepare_at
+from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.source_lines import trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves, find_leaves
-from modelsummary_ipy.tracing.tracer import Prepared, TraceResult, trace
+from modelsummary_ipy.tracing.tracer import trace
 from modelsummary_ipy.tracing.training_step.losses import NoLossError, make_loss
 from modelsummary_ipy.tracing.training_step.optimizers import OptimizerChoice
 from modelsummary_ipy.tracing.training_step.storage_lives import Life, StepLog

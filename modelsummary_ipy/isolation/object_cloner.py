@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 import functools
+import operator
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -193,7 +194,7 @@ class Cloner:
         items = [self(item) for item in value]
         if id(value) in self._memo:  # reached again through one of its own items
             return self._memo[id(value)]
-        if all(new is old for new, old in zip(items, value, strict=True)):
+        if all(map(operator.is_, items, value)):  # no generator: what a signal raises in one that is closed is lost
             return self.share(value)
         return self.remember(value, tuple.__new__(type(value), items))
 

@@ -289,7 +289,7 @@ class _Reader:
             if isinstance(value, str):
                 return Size(value)
             if not isinstance(value, (bool, type(None), list, tuple, Mapping)):
-                raise InputError(f"input_size contains {describe_type(value)}", "only sizes")
+                raise InputError(f"input_size contains {describe_type(value)}", "only sizes; tensors go to input_data")
         is_argument = inside is None or parameter is not None
         if self._kind == "any" and is_argument and isinstance(value, str) and not _wants_text(parameter):
             return _read_text(value)

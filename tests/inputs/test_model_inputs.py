@@ -237,6 +237,7 @@ def test_input_size_reads_sizes_alone() -> None:
     assert read_inputs(model, input_size=["B=8 3", (8, 4)]).args == (Size("B=8 3"), Size("8 4"))
     assert read_inputs(model, input_size={"x": (1, 3), "mask": None}).kwargs == {"x": Size("1 3"), "mask": None}
     assert refuse(model, input_size=X).received == "input_size contains a Tensor"
+    assert "input_data" in refuse(model, input_size=X).expected
     assert refuse(model, input_size=[(1, 2), X]).received == "input_size contains a Tensor"
     assert refuse(model, input_size=8).received == "input_size contains an int"
     assert refuse(model, input_size=[(1, 2), 0.5]).received == "input_size contains a float"

@@ -86,10 +86,7 @@ def explain_attention(ctx: FailureContext) -> Diagnosis | None:
     if call is None:
         return None
     operands = {x.spec.name: x for x in ctx.operands_of(call)}
-    query = operands.get("query")
-    if query is None:
-        return None
-    return _Heads(ctx, call, operands, query, operands.get("key", query), operands.get("value", query)).explain()
+    return _Heads(ctx, call, operands).explain() if "query" in operands else None
 
 
 def find_heads(ctx: FailureContext) -> Call | None:
@@ -103,19 +100,12 @@ def find_heads(ctx: FailureContext) -> Call | None:
 class _Heads:
     """A ``nn.MultiheadAttention`` that failed."""
 
-    def __init__(
-        self,
-        ctx: FailureContext,
-        call: Call,
-        operands: dict[str, Operand],
-        query: Operand,
-        key: Operand,
-        value: Operand,
-    ) -> None:
+    def __init__(self, ctx: FailureContext, call: Call, operands: dict[str, Operand]) -> None:
         self.ctx = ctx
         self.call = call
         self.operands = operands
-        self.query, self.key, self.value = query, key, value
+        self.query = query = operands["query"]
+        self.key, self.value = operands.get("key", query), operands.get("value", query)
         fact = ctx.flow.module_of(call)
         assert fact is not None
         self.fact = fact

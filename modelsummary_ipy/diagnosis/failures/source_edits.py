@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+_Node = TypeVar("_Node", bound=ast.AST)
 _OPERATORS: dict[str, type[ast.operator]] = {
     "add": ast.Add,
     "sub": ast.Sub,
@@ -67,17 +68,35 @@ def _in_brackets(line: str, node: ast.AST) -> str:
     return _text(line, node) if _is_simple(node) else f"({_text(line, node)})"
 
 
+def _find_nodes(line: str, kind: type[_Node]) -> list[_Node]:
+    tree = _parse(line)
+    return [] if tree is None else [node for node in ast.walk(tree) if isinstance(node, kind)]
+
+
+def _read_name(func: ast.expr) -> str:
+    """Return ``"fc"`` for ``self.fc`` and ``fc``."""
+    return getattr(func, "attr", getattr(func, "id", ""))
+
+
 def _find_calls(line: str, member: str) -> list[ast.Call]:
     """Find ``self.member(…)``, ``member(…)`` and ``self.members[i](…)`` in a line."""
-    tree = _parse(line)
-    found = []
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.Call):
-            func = node.func.value if isinstance(node.func, ast.Subscript) else node.func
-            name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-            if name == member:
-                found.append(node)
-    return found
+    funcs = [(call, call.func) for call in _find_nodes(line, ast.Call)]
+    return [call for call, func in funcs
+            if _read_name(func.value if isinstance(func, ast.Subscript) else func) == member]  # fmt: skip
+
+
+def _change_one(line: str, found: Sequence[ast.AST], template: str) -> str:
+    """Return the line with the one node found written anew; ``""`` if there are several, or none."""
+    return splice_node(line, found[0], template.format(_in_brackets(line, found[0]))) if len(found) == 1 else ""
+
+
+def _set_keyword(line: str, call: ast.Call, keyword: str, value: str) -> str:
+    for given in call.keywords:
+        if given.arg == keyword:
+            return splice_node(line, given.value, value)
+    text = _text(line, call)
+    gap = ", " if call.args or call.keywords else ""
+    return splice_node(line, call, f"{text[:-1]}{gap}{keyword}={value})")
 
 
 def names_operands(template: str) -> bool:
@@ -135,18 +154,14 @@ def change_only_argument(line: str, text: str) -> str:
     Returns:
         The line; ``""`` if there are several such calls, or none.
     """
-    tree = _parse(line)
-    found = [
-        node for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, ast.Call) and len(node.args) == 1 and _is_size(node.args[0])
-    ]  # fmt: skip
-    return splice_node(line, found[0].args[0], text) if len(found) == 1 else ""
+    found = [call.args[0] for call in _find_nodes(line, ast.Call) if len(call.args) == 1 and _is_size(call.args[0])]
+    return splice_node(line, found[0], text) if len(found) == 1 else ""
 
 
 def _is_size(node: ast.AST) -> bool:
     """Return whether an expression reads one size: ``x.size(1)``, ``x.shape[1]``, ``len(x)``, a name."""
     if isinstance(node, ast.Call):
-        return getattr(node.func, "attr", getattr(node.func, "id", "")) in ("size", "len")
+        return _read_name(node.func) in ("size", "len")
     if isinstance(node, ast.Subscript):
         return isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
     return isinstance(node, ast.Name)
@@ -157,35 +172,30 @@ def join_arguments(arguments: Sequence[str], keywords: Mapping[str, str]) -> str
     return ", ".join([*arguments, *[f"{name}={text}" for name, text in keywords.items()]])
 
 
+def _is_namespace(node: ast.expr) -> bool:
+    """Return whether an expression is a module of functions: ``torch``, ``F``, ``torch.nn.functional``."""
+    if isinstance(node, ast.Name):
+        return node.id in ("torch", "F", "functional")
+    return isinstance(node, ast.Attribute) and node.attr == "functional"
+
+
 def _find_operation(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr], ast.Call | None]]:
     """Find an operation in a line: ``(node, operands, call)``."""
-    tree = _parse(line)
     names = _ALIASES.get(name, (name, name.rstrip("_")))
     kind = _OPERATORS.get(name)
     found: list[tuple[ast.AST, list[ast.expr], ast.Call | None]] = []
-    for node in ast.walk(tree) if tree is not None else ():
+    for node in _find_nodes(line, ast.AST):
         if kind is not None and isinstance(node, ast.BinOp) and isinstance(node.op, kind):
             found.append((node, [node.left, node.right], None))
         elif kind is not None and isinstance(node, ast.AugAssign) and isinstance(node.op, kind):
             found.append((node, [node.target, node.value], None))
-        elif isinstance(node, ast.Call):
-            func = node.func
-            called = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-            if called in names:
-                is_function = isinstance(func, ast.Name) or (
-                    isinstance(func, ast.Attribute)
-                    and isinstance(func.value, ast.Name)
-                    and func.value.id in ("torch", "F", "functional")
-                ) or (isinstance(func, ast.Attribute) and isinstance(func.value, ast.Attribute)
-                      and func.value.attr == "functional")  # fmt: skip
-                if is_function:
-                    operands = list(node.args)
-                else:
-                    assert isinstance(func, ast.Attribute)
-                    operands = [func.value, *node.args]
-                if operands and isinstance(operands[0], (ast.List, ast.Tuple)):
-                    operands = list(operands[0].elts)
-                found.append((node, operands, node))
+        elif isinstance(node, ast.Call) and _read_name(node.func) in names:
+            operands = list(node.args)
+            if isinstance(node.func, ast.Attribute) and not _is_namespace(node.func.value):
+                operands.insert(0, node.func.value)
+            if operands and isinstance(operands[0], (ast.List, ast.Tuple)):
+                operands = list(operands[0].elts)
+            found.append((node, operands, node))
     return found
 
 
@@ -215,8 +225,7 @@ def change_value(line: str, template: str) -> str:
     body = getattr(_parse(line), "body", [])
     if len(body) != 1 or not isinstance(body[0], ast.Assign) or not isinstance(body[0].targets[0], ast.Name):
         return ""
-    value = body[0].value
-    return splice_node(line, value, template.format(_in_brackets(line, value)))
+    return _change_one(line, [body[0].value], template)
 
 
 def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[str], str]], str | None]) -> str:
@@ -275,17 +284,13 @@ def set_argument(line: str, name: str, keyword: str, position: int, value: str) 
     call = found[0][2] if len(found) == 1 else None
     if call is None:
         return ""
-    for given in call.keywords:
-        if given.arg == keyword:
-            return splice_node(line, given.value, value)
     is_method = bool(found[0][1]) and found[0][1][0] not in call.args and not (
         call.args and isinstance(call.args[0], (ast.List, ast.Tuple))
     )  # fmt: skip
     at = position - is_method
-    if at < len(call.args):
+    if at < len(call.args) and all(given.arg != keyword for given in call.keywords):
         return splice_node(line, call.args[at], value)
-    text = _text(line, call)
-    return splice_node(line, call, f"{text[:-1]}, {keyword}={value})")
+    return _set_keyword(line, call, keyword, value)
 
 
 def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int, ...], names: Mapping[int, str]) -> str:
@@ -318,29 +323,19 @@ def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int,
 def add_keyword(line: str, name: str, keyword: str, value: str) -> str:
     """Give a call of the line one keyword more, or another value for it: ``torch.zeros(2, device=x.device)``."""
     calls = _find_calls(line, name)
-    if len(calls) != 1:
-        return ""
-    for given in calls[0].keywords:
-        if given.arg == keyword:
-            return splice_node(line, given.value, value)
-    text = _text(line, calls[0])
-    gap = "" if text.endswith("()") else ", "
-    return splice_node(line, calls[0], f"{text[:-1]}{gap}{keyword}={value})")
+    return _set_keyword(line, calls[0], keyword, value) if len(calls) == 1 else ""
 
 
 def replace_call(line: str, old: str, new: str) -> str:
     """Write a call of the line anew that is, apart from its spacing, ``old``; ``""`` if it is not there once."""
-    tree = _parse(line)
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree is not None else []
-    found = [node for node in calls if ast.unparse(node) == old]
+    found = [call for call in _find_nodes(line, ast.Call) if ast.unparse(call) == old]
     return splice_node(line, found[0], new) if len(found) == 1 else ""
 
 
 def read_unpacking(line: str) -> tuple[list[str], str] | None:
     """Read ``"B, C, H, W = x.shape"`` as the names on the left and the text on the right."""
-    tree = _parse(line)
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Tuple, ast.List)):
+    for node in _find_nodes(line, ast.Assign):
+        if isinstance(node.targets[0], (ast.Tuple, ast.List)):
             return [_text(line, item) for item in node.targets[0].elts], _text(line, node.value)
     return None
 
@@ -358,26 +353,14 @@ def write_loop(line: str, member: str) -> str:
 
 def wrap_attribute(line: str, attribute: str, template: str) -> str:
     """Change what an attribute is read from: ``x.mean(1)`` to ``x[0].mean(1)``."""
-    tree = _parse(line)
-    found = [
-        node for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, ast.Attribute) and node.attr == attribute
-    ]  # fmt: skip
-    if len(found) != 1:
-        return ""
-    return splice_node(line, found[0].value, template.format(_in_brackets(line, found[0].value)))
+    found = [node.value for node in _find_nodes(line, ast.Attribute) if node.attr == attribute]
+    return _change_one(line, found, template)
 
 
 def wrap_subscript(line: str, template: str) -> str:
     """Change what the one slice by several dims of a line is cut from: ``out[:, -1]`` to ``out[0][:, -1]``."""
-    tree = _parse(line)
-    found = [
-        node for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple)
-    ]  # fmt: skip
-    if len(found) != 1:
-        return ""
-    return splice_node(line, found[0].value, template.format(_in_brackets(line, found[0].value)))
+    found = [node.value for node in _find_nodes(line, ast.Subscript) if isinstance(node.slice, ast.Tuple)]
+    return _change_one(line, found, template)
 
 
 _TWO_ORDERS = re.compile(r"\.(permute|transpose)\(([\d, ]+)\)\.\1\(([\d, ]+)\)")

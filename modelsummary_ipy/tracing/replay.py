@@ -42,11 +42,13 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
     if is_collective or any(is_wrapper(type(tensor)) for tensor in fakes.values()):
         return UnknownError()  # other ranks would have to take part
     device = _find_device(list(fakes.values()))
-    if device is None or sum(tensor.numel() for tensor in fakes.values()) > _MOST_NUMBERS:
+    is_large = sum(tensor.numel() for tensor in fakes.values()) > _MOST_NUMBERS
+    if device is None or (is_large and not _is_refused_product(func, args)):
         return UnknownError()
     with _real_world():
         try:
-            made = {key: _make_zeros(fake, device) for key, fake in fakes.items()}
+            make = _make_expanded if is_large else _make_zeros
+            made = {key: make(fake, device) for key, fake in fakes.items()}
         except (RuntimeError, NotImplementedError):
             return UnknownError()
         real_args, real_kwargs = map_leaves((args, dict(kwargs)), "", lambda _, leaf: made.get(id(leaf), leaf))
@@ -76,6 +78,18 @@ def _find_device(tensors: list[Tensor]) -> torch.device | None:
     if device.type in ("cpu", "meta"):
         return torch.device("cpu")
     return device if device.type == "cuda" and torch.cuda.is_available() else None
+
+
+def _is_refused_product(func: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    """Return whether a product is refused for its inner sizes, before anything is computed."""
+    pair = [value for value in args[:2] if isinstance(value, Tensor) and value.dim() > 1]
+    inner = {"mm": -2, "bmm": -2, "matmul": -2, "__matmul__": -2, "linear": -1}.get(getattr(func, "__name__", ""))
+    return len(pair) == 2 and inner is not None and pair[0].shape[-1] != pair[1].shape[inner]
+
+
+def _make_expanded(fake: Tensor, device: torch.device) -> Tensor:
+    """Make zeros that are one number in memory."""
+    return torch.zeros((), dtype=fake.dtype, device=device).expand(fake.shape)
 
 
 def _make_zeros(fake: Tensor, device: torch.device) -> Tensor:

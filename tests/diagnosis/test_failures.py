@@ -541,6 +541,19 @@ def test_windows_over_channels_last_maps_name_height_and_width() -> None:
     assert error.sizes == ("(2, 28, 28, 16)",)
 
 
+def test_a_large_product_fails_with_torchs_own_words() -> None:
+    class Product(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return x @ y
+
+    one, other = (torch.zeros(()).expand(size) for size in ((5000, 4000), (4001, 3000)))
+    with pytest.raises(RuntimeError) as refused:
+        one @ other
+    error = ModelSummary(Product(), [(5000, 4000), (4001, 3000)]).error
+    assert error is not None
+    assert error.message.endswith(f"  torch     RuntimeError: {refused.value}")
+
+
 def test_no_fix_makes_a_loss_compare_by_broadcasting_alone() -> None:
     class Values(nn.Module):
         def __init__(self) -> None:

@@ -16,7 +16,7 @@ UNSEEN: list[Twin] = []
 twin = register_in(UNSEEN)
 
 
-class VAE(nn.Module):
+class HeadsOfTwoWidths(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc1 = nn.Linear(784, 64)
@@ -37,8 +37,8 @@ class VAE(nn.Module):
         return torch.sigmoid(self.fc4(F.relu(self.fc3(z))))
 
 
-@twin(VAE, (16, 1, 28, 28), reason="'fc_mu' outputs 20, 'fc_logvar' 10, of one input")
-class VAET(VAE):
+@twin(HeadsOfTwoWidths, (16, 1, 28, 28), reason="'fc_mu' outputs 20, 'fc_logvar' 10, of one input")
+class HeadsOfTwoWidthsT(HeadsOfTwoWidths):
     def __init__(self):
         super().__init__()
         self.fc_logvar = nn.Linear(64, 20)
@@ -389,3 +389,121 @@ class TCNT(TCN):
     def __init__(self):
         super().__init__()
         self.net = nn.Sequential(TCNBlockT(3, 8, d=1), TCNBlockT(8, 8, d=2), TCNBlockT(8, 8, d=4))
+
+
+class Encoder(nn.Module):
+    def __init__(self, vocab=100, d=32, heads=4, layers=2, classes=3):
+        super().__init__()
+        self.tok = nn.Embedding(vocab, d)
+        self.layers = nn.ModuleList([nn.TransformerEncoderLayer(d, heads, 64, batch_first=True) for _ in range(layers)])
+        self.norm, self.head = nn.LayerNorm(d), nn.Linear(d, classes)
+
+    def forward(self, ids, mask):
+        x = self.tok(ids)
+        for layer in self.layers:
+            x = layer(x, src_mask=mask)
+        return self.head(self.norm(x)[:, 0])
+
+
+@twin(Encoder, ints(4, 12), torch.zeros(4, 12, dtype=torch.bool), reason="key_padding_mask")
+class EncoderT(Encoder):
+    def forward(self, ids, mask):
+        x = self.tok(ids)
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=mask)
+        return self.head(self.norm(x)[:, 0])
+
+
+class Trimodal(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.v, self.t = nn.GRU(10, 16, batch_first=True), nn.Linear(20, 16), nn.EmbeddingBag(50, 16)
+        self.out = nn.Linear(48, 2)
+
+    def forward(self, audio, video, text):
+        a, _ = self.a(audio)
+        return self.out(torch.cat([a, self.v(video), self.t(text)], dim=1))
+
+
+@twin(Trimodal, (4, 30, 10), (4, 20), ints(4, 6), reason="'a' gives steps, and one vector of 16 features")
+class TrimodalT(Trimodal):
+    def forward(self, audio, video, text):
+        a, _ = self.a(audio)
+        return self.out(torch.cat([a[:, -1], self.v(video), self.t(text)], dim=1))
+
+
+class RelBias(nn.Module):
+    def __init__(self, d=16, heads=2, n=16):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.bias = nn.Parameter(torch.zeros(heads, n, n))
+
+    def forward(self, x):
+        B, N, C = x.shape
+        q, k, v = self.qkv(x).reshape(B, N, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        a = (q @ k.transpose(-2, -1)) + self.bias
+        return self.proj((a.softmax(-1) @ v).transpose(1, 2).reshape(B, N, C))
+
+
+@twin(RelBias, (2, 25, 16), reason="'bias' has 16")
+class RelBiasT(RelBias):
+    def __init__(self):
+        super().__init__(n=25)
+
+
+class CenterNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU())
+        self.up = nn.ConvTranspose2d(32, 16, 4, 2, 1)
+        self.heat, self.wh = nn.Conv2d(16, 4, 1), nn.Conv2d(16, 2, 1)
+
+    def forward(self, x, target):
+        f = F.relu(self.up(self.backbone(x)))
+        return F.binary_cross_entropy_with_logits(self.heat(f), target), self.wh(f)
+
+
+@twin(CenterNet, (2, 3, 64, 64), (2, 3, 32, 32), reason="[2, 4, 32, 32] against [2, 3, 32, 32]")
+class CenterNetT(CenterNet):
+    def __init__(self):
+        super().__init__()
+        self.heat = nn.Conv2d(16, 3, 1)
+
+
+class Focal(nn.Module):
+    def __init__(self, c=4):
+        super().__init__()
+        self.c, self.net = c, nn.Conv2d(3, c, 1)
+
+    def forward(self, x, y):
+        p = self.net(x).softmax(1)
+        onehot = F.one_hot(y, self.c).float()
+        return -(onehot * torch.log(p + 1e-6)).sum(1).mean()
+
+
+@twin(Focal, (2, 3, 16, 20), ints(2, 16, 20), reason="has the 4 channels last")
+class FocalT(Focal):
+    def forward(self, x, y):
+        p = self.net(x).softmax(1)
+        onehot = F.one_hot(y, self.c).permute(0, 3, 1, 2).float()
+        return -(onehot * torch.log(p + 1e-6)).sum(1).mean()
+
+
+class GIN(nn.Module):
+    def __init__(self, i=7, h=16):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(i, h), nn.ReLU(), nn.Linear(h, h))
+        self.eps = nn.Parameter(torch.zeros(1))
+        self.out = nn.Linear(h, 2)
+
+    def forward(self, x, adj):
+        x = self.mlp((1 + self.eps) * x + adj.t() @ x.t())
+        return self.out(x.sum(0, keepdim=True))
+
+
+@twin(GIN, (15, 7), (15, 15), reason="transposed, the second has 15 there")
+class GINT(GIN):
+    def forward(self, x, adj):
+        x = self.mlp((1 + self.eps) * x + adj.t() @ x)
+        return self.out(x.sum(0, keepdim=True))

@@ -128,7 +128,7 @@ def explain_bias(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[
             continue
         own = f"'{ctx.trace.params[param].names[0]}' has {x.shape[0]} numbers"
         reason = f"{own}, the other has {data.shape[-1]} features"
-        fix = resize_param(ctx, Operand(x.spec, x.link, param), -1, data.shape[-1])
+        fix = resize_param(ctx, Operand(x.spec, x.link, param), [-1], data.shape[-1])
         return Diagnosis(reason, "equal sizes", fix) if fix else None
     return None
 
@@ -157,13 +157,13 @@ def explain_table(
     options: list[Candidate] = []
     if came.pop() < min(most):
         options += _write_cuts(ctx, places, which, pair, axes)
-    elif len(axes) == 1 and param is not None:
+    elif param is not None:  # of two axes, a bias of each step to each
         if setting := name_setting(ctx, table.shape[axes[0]]):
             reason += f" ({setting})"
         had, needed = table.shape[axes[0]], data.shape[axes[0]]
         options += list_rebuilds(ctx, had, needed)
         from_table = Operand(table.spec, table.link, param)
-        options.append(resize_param(ctx, from_table, axes[0], data.shape[axes[0]]))
+        options.append(resize_param(ctx, from_table, axes, data.shape[axes[0]]))
         owner = ctx.trace.params[param].names[0].rpartition(".")[0]
         options += list_constructions(ctx, owner, table.shape[axes[0]], data.shape[axes[0]])
     fixes = [fix for fix in options if fix]

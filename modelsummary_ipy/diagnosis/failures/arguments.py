@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Callable
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
@@ -135,7 +135,7 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
         return _explain_none(ctx)
     giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
     key, words = _choose_leaf(giver, kind)
-    name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
+    name = f"{name_call(giver)} returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
     reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
     others = tuple(fix_argument(ctx, f"{{}}{other}") for other in _list_keys(giver)[:4] if other != key)
     return Diagnosis(reason, "one tensor", fix_argument(ctx, f"{{}}{key}"), others=others)

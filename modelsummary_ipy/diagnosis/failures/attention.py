@@ -15,6 +15,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_giver,
     fix_line,
     fix_size_read,
+    list_names,
     name_size,
     set_everywhere,
     set_value,
@@ -305,7 +306,8 @@ class _Heads:
                 return join_arguments(arguments[:-1], {**kept, padding: arguments[-1]})
             return None
 
-        fix = fix_line(self.ctx, change_call(self.ctx.line, name_member(path), edit))
+        lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, path))
+        fix = next((found for line in lines if (found := fix_line(self.ctx, line))), NOTHING)
         return Diagnosis(reason, f"key_padding_mask {write_shape(mask.shape)}", fix)
 
     def _explain_order(self, steps: int) -> Diagnosis | None:

@@ -88,6 +88,8 @@ def _explain_pair(
         found = explain_channels(ctx, places, (left, right))
     if found is None and left.rank != right.rank:
         found = _explain_missing_axes(ctx, places, left, right)
+    if found is None and left.rank == right.rank > 3:
+        found = _explain_layout(ctx, places, (left, right))
     if found is None and left.rank == right.rank == 1:
         found = _explain_outer(ctx, places, (left, right))
     found = found or _explain_constant(ctx, (left, right)) or explain_order(ctx, places, (left, right))
@@ -100,7 +102,8 @@ def _explain_pair(
         if halved is not None and len(spatial) == len(axes):
             return halved
     compares = ctx.function in LOSSES or ctx.function in ("mul", "div")
-    if axes == [-1] and compares and (found := _explain_widths(ctx, (left, right))) is not None:
+    is_width = axes == [-1] or (axes == [1 - rank] and rank > 2 and ctx.function in LOSSES)
+    if is_width and compares and (found := _explain_widths(ctx, (left, right), axes[0])) is not None:
         return found
     if len(axes) == 1 and (heads := _explain_heads(ctx, (left, right), axes[0])) is not None:
         return heads
@@ -124,6 +127,15 @@ def _explain_pair(
         f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
     )
     return Diagnosis(words, expected, NOTHING, ANYWHERE)
+
+
+def _explain_layout(ctx: FailureContext, places: tuple[int, int], pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """One of two maps has its channels last: the classes of ``F.one_hot`` of labels."""
+    for x, other, place in ((*pair, places[0]), (*pair[::-1], places[1])):
+        if x.shape[1:] == (*other.shape[2:], other.shape[1]) and x.shape[:1] == other.shape[:1]:
+            reason = f"{write_shape(x.shape)} has the {x.shape[-1]} channels last, {write_shape(other.shape)} in dim 1"
+            return Diagnosis(reason, write_shape(other.shape), fix_operand(ctx, place, "{}.movedim(-1, 1)"))
+    return None
 
 
 def _explain_outer(ctx: FailureContext, places: tuple[int, int], pair: tuple[Operand, Operand]) -> Diagnosis | None:
@@ -182,12 +194,12 @@ def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Dia
     return None
 
 
-def _explain_widths(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def _explain_widths(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
     """A loss compares, or a product takes, what two layers of different widths give."""
-    (left, right), sizes = pair, [x.shape[-1] for x in pair]
+    (left, right), sizes = pair, [x.shape[axis] for x in pair]
     verb = "compares" if ctx.function in LOSSES else "takes"
     reason = f"{ctx.function} {verb} numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
-    fixes = [fix for fix in (fix_giver(ctx, right, sizes[0]), fix_giver(ctx, left, sizes[1])) if fix]
+    fixes = [fix for fix in (fix_giver(ctx, right, sizes[0], axis), fix_giver(ctx, left, sizes[1], axis)) if fix]
     return Diagnosis(reason, "equal shapes", fixes[0], others=tuple(fixes[1:])) if fixes else None
 
 
@@ -270,6 +282,14 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     if is_state and giver is not None and big.shape[1:] == small.shape:
         reason += f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
         return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, ctx.operands.index(big), "{}[-1]"))
+    ran = {call.module for call in ctx.trace.calls}
+    unread = {fact.settings.get("in_features") for fact in ctx.trace.modules if fact.index not in ran}
+    is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0]
+    if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
+        reason += f": '{giver.path}' gives steps, and one vector of {big.shape[2]} features is to be joined"
+        texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)
+        fixes = [fix_operand(ctx, ctx.operands.index(big), text) for text in texts]
+        return Diagnosis(reason, "tensors of the same rank", fixes[0], others=tuple(fixes[1:]))
     for axis in range(big.rank):
         grown = (*small.shape[:axis], 1, *small.shape[axis:])
         if len(grown) == big.rank and all(

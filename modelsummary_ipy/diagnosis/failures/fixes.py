@@ -268,8 +268,8 @@ def find_earlier(ctx: FailureContext) -> Call | None:
     return next((c for c in calls if c.kind == "module" and c.module == ctx.call.module and c.status == "ran"), None)
 
 
-def resize_param(ctx: FailureContext, x: Operand, axis: int, size: int) -> Candidate:
-    """Write a parameter with another size on one axis: ``"self.pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
+def resize_param(ctx: FailureContext, x: Operand, axes: Sequence[int], size: int) -> Candidate:
+    """Write a parameter with another size on an axis or two: ``"self.pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
 
     Returns:
         Nothing if the tensor is no parameter, or a layer's weight.
@@ -277,10 +277,11 @@ def resize_param(ctx: FailureContext, x: Operand, axis: int, size: int) -> Candi
     if x.param is None:
         return NOTHING
     fact = ctx.trace.params[x.param]
-    if not fact.names or fact.kind != "parameter" or len(fact.shape) < -axis:
+    if not fact.names or fact.kind != "parameter" or len(fact.shape) < -min(axes):
         return NOTHING
     sizes = list(fact.shape)
-    sizes[axis] = size
+    for axis in axes:
+        sizes[axis] = size
     return set_value(fact.names[0], f"nn.Parameter(torch.zeros({', '.join(map(str, sizes))}))")
 
 

@@ -124,6 +124,6 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     givers = [fix_giver(ctx, right, inner_left), fix_giver(ctx, left, inner_right)]
     fixes = [fix for fix in givers if fix]
     if right.param is not None and right.rank == 2:
-        fixes = [fix for fix in (resize_param(ctx, right, -2, inner_left), *fixes) if fix]
+        fixes = [fix for fix in (resize_param(ctx, right, [-2], inner_left), *fixes) if fix]
     fix, search = (fixes[0], ()) if fixes else (NOTHING, ANYWHERE)
     return Diagnosis(reason, expected, fix, search, (dim_of(-1, -2), inner_right), others=tuple(fixes[1:]))

@@ -264,7 +264,7 @@ def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) ->
             where = f"dim {at} is {x.shape[-axis]}, the target is {wanted[-axis]}"
             reason = f"expand changes dims of size 1 only: {where}"
             goal = (_target_at(at), x.shape[-axis])
-            options = [*list_rebuilds(ctx, x.shape[-axis], wanted[-axis]), resize_param(ctx, x, -axis, wanted[-axis])]
+            options = [*list_rebuilds(ctx, x.shape[-axis], wanted[-axis]), resize_param(ctx, x, [-axis], wanted[-axis])]
             fix = options[0]
             if table := _name_table(ctx, x, x.shape[-axis]):
                 reason = f"input has {wanted[-axis]} positions, {table}"

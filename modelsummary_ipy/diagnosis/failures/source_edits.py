@@ -376,4 +376,4 @@ def drop_undone(line: str) -> str:
         )  # fmt: skip
         return "" if undone else found[0]
 
-    return _TWO_ORDERS.sub(drop, line)
+    return _TWO_ORDERS.sub(drop, re.sub(r"\.(?:t\(\)|T)\.transpose\((?:-2, -1|0, 1|1, 0)\)", "", line))

@@ -64,8 +64,9 @@ def _find_floats(output: Any) -> list[Tensor]:
 
 def _check_scalar(loss: Any) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        got = f"a tensor of size {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise NoLossError(f"the loss is {got}, and no number")
+        kind = "nothing" if loss is None else f"a {type(loss).__name__}, and no tensor"
+        got = f"a tensor of size {list(loss.shape)}, and no number" if isinstance(loss, Tensor) else kind
+        raise NoLossError(f"the loss is {got}")
     if not loss.requires_grad:
         raise NoLossError("no loss can be made: it does not require grad")
     return loss

@@ -32,6 +32,9 @@ class TracedModules:
             module = shadows.get(fact.index, work.module)
             training = bool(getattr(module, "training", False))  # a frozen ScriptModule has none
             self.facts.append(fact if fact.training == training else fact._replace(training=training))
+        for known, size in ((work.index_of, len(tree.modules)), (work.param_of, len(tree.params))):
+            for key in [key for key, index in known.items() if index >= size]:
+                del known[key]  # what a forward of this copy met before, which has no facts here
         self._unregistered: list[nn.Module] = []  # an id in ``index_of`` must not be reused
         self._new_params: list[tuple[ParamFact, Tensor]] = []
         self._made_storages: set[int] = set()  # keys of those that the forward made from nothing

@@ -557,6 +557,18 @@ def test_float16_with_a_scaler_takes_what_a_real_step_takes(name: str, optimizer
     assert_equal(ours, run_real_step(copy.deepcopy(model), args, autocast=True, **options))
 
 
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.MSELoss()])
+def test_a_loss_of_modules_serves_every_batch(loss: nn.Module) -> None:
+    def real(output: Tensor) -> Tensor:
+        if isinstance(loss, nn.CrossEntropyLoss):
+            return loss(output, torch.zeros(8, dtype=torch.int64))
+        return loss(output, torch.zeros_like(output))
+
+    model, args = nn.Linear(4, 3), (torch.randn(8, 4),)
+    ours = trace_training(model, *args, loss=loss, accumulate=2)
+    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, loss=real, accumulate=2))
+
+
 def test_float16_with_a_scaler_adds_the_gradients_of_batches() -> None:
     make, give = MODELS["perceptron"]
     model, args = make(), give()

@@ -10,8 +10,6 @@ from modelsummary_ipy.axes.meaning_ops import ALONG, ELEMENTWISE, PICKS, PRODUCT
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
-__all__ = ["BatchChecks"]
-
 _LOOKUPS = frozenset({"aten.embedding", "aten.index", "aten.index_select"})
 _COINS = frozenset(f"aten.{name}" for name in ("bernoulli", "bernoulli_", "uniform", "uniform_"))
 _BEST = frozenset({"aten.argmax", "aten.argmin", "aten.topk"})

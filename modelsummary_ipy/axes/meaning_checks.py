@@ -27,8 +27,6 @@ from modelsummary_ipy.axes.meaning_scale import ScaleChecks
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
-__all__ = ["Checks"]
-
 _CUTS = frozenset({"aten.split", "aten.chunk", "aten.split_with_sizes"})
 _BENDS = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten.relu"})
 

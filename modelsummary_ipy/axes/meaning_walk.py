@@ -24,9 +24,6 @@ from modelsummary_ipy.axes.meaning_ops import PRODUCTS
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, find_entry
 from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
 
-__all__ = ["MeaningWalk", "Parts"]
-
-
 #: Per axis its factors, without their sizes.
 Parts = tuple[tuple[str, ...], ...]
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.axes.registry import Axes, Op, Size, entry
 
-__all__ = ["broadcast"]
-
 
 def broadcast(op: Op, tensors: Sequence[Axes]) -> list[Size]:
     """Align tensors at their last axes; an axis of 1 takes the other's size, any two others are equal."""

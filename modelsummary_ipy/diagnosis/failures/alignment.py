@@ -21,11 +21,6 @@ from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Link
 
-__all__ = [
-    "explain_bias", "explain_channels", "explain_ones", "explain_order", "explain_pieces", "explain_table",
-    "explain_vector",
-]  # fmt: skip
-
 Places = tuple[int, int]
 
 

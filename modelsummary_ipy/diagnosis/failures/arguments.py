@@ -26,8 +26,6 @@ from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.trace import Call, ModuleFact
 
-__all__ = ["explain_arguments"]
-
 _MISSING = re.compile(r"(\w+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
 _SURPLUS = re.compile(r"(\w+)\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) (?:was|were) given")
 _KEYWORD = re.compile(r"(\w+)\(\) got an unexpected keyword argument '(\w+)'")

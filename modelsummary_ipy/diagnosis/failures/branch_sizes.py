@@ -23,8 +23,6 @@ from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, TRANSPOSED_CONV
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, ModuleFact
 
-__all__ = ["explain_margin", "explain_pooled", "explain_strided"]
-
 Places = tuple[int, int]
 
 

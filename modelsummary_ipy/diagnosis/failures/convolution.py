@@ -15,8 +15,6 @@ from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
-__all__ = ["explain_convolution", "move_to_channels"]
-
 _AXES = {1: "[N, C, L]", 2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}
 
 

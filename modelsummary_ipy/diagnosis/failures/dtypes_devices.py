@@ -22,8 +22,6 @@ from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
-__all__ = ["explain_device", "explain_dtype", "explain_index_range"]
-
 _CASTS = {"float32": "float", "float64": "double", "float16": "half", "bfloat16": "bfloat16", "int64": "long",
           "bool": "bool"}  # fmt: skip
 FLOATING = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")

@@ -10,8 +10,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, rea
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 
-__all__ = ["explain_einsum", "explain_index"]
-
 
 def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
     """Explain an einsum of which one letter stands for two sizes, or whose letters are too many or too few."""

@@ -23,8 +23,6 @@ from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS,
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
-__all__ = ["explain_linear", "find_source_map", "is_map", "move_to_end"]
-
 
 def explain_linear(ctx: FailureContext) -> Diagnosis | None:
     """Explain a Linear whose input's last dim is not ``in_features``."""

@@ -22,8 +22,6 @@ from modelsummary_ipy.diagnosis.formatting import write_product, write_shape, wr
 from modelsummary_ipy.model.torch_layers import LAYERS, classes_of
 from modelsummary_ipy.records.fixes import Candidate, ModeEdit
 
-__all__ = ["explain_norm"]
-
 _RANKS = {name: LAYERS[name].ranks for name in classes_of("batch norm", "instance norm") if LAYERS[name].arguments}
 
 

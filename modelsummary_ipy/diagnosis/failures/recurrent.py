@@ -27,8 +27,6 @@ from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["explain_recurrent"]
-
 
 def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
     """Explain an RNN, LSTM, GRU or one of their cells that does not take its input's or state's size."""

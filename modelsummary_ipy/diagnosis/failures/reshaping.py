@@ -36,8 +36,6 @@ from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, wr
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
-__all__ = ["explain_axis", "explain_reshape", "explain_split"]
-
 
 def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
     """Explain a view or reshape to a size of another number of elements."""

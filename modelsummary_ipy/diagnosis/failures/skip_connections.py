@@ -23,8 +23,6 @@ from modelsummary_ipy.diagnosis.torch_names import (
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import ModuleFact
 
-__all__ = ["explain_residual", "explain_shortcut", "explain_upsampling"]
-
 
 def explain_residual(
     ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]

@@ -15,8 +15,6 @@ from modelsummary_ipy.records.retraced import Budget, Retraced, Specs
 from modelsummary_ipy.records.trace import Call, Source, Trace
 from modelsummary_ipy.shapes.size_search import first_true
 
-__all__ = ["FoundSizes", "SizeTracer", "find_sizes"]
-
 #: Calls that all traces of one search may make together: about a second.
 _MOST_CALLS = 2500
 _MOST_TRACES = 60

@@ -13,8 +13,6 @@ from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link
 
-__all__ = ["RULES", "find_inverted_masks"]
-
 Entries = Literal["past", "future", "real", "padding", "some"]
 
 

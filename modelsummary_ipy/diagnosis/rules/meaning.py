@@ -11,8 +11,6 @@ from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind
 from modelsummary_ipy.records.summary import Flag, Number
 from modelsummary_ipy.records.trace import Call, Severity
 
-__all__ = ["RULES", "find_axis_flags", "find_mixed_batches", "find_wrong_attention"]
-
 
 class _Wording(NamedTuple):
     """What is said of a finding: ``{0}`` and ``{1}`` are its axes, ``{what}`` the shape that went in."""

@@ -13,8 +13,6 @@ from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 
-__all__ = ["RULES", "find_swapped_roles"]
-
 _SEQUENCE_LAYERS = RECURRENTS | ATTENTIONS | classes_of("transformer layer", "transformer")
 _POSITIONS = re.compile(r"[HWDLT]′*(·[HWDLT]′*)*")
 

@@ -13,8 +13,6 @@ from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.shapes.windows import read_windows
 
-__all__ = ["RULES", "find_idle_resizes", "find_layers_on_tokens", "find_uneven_sides"]
-
 _DROPOUTS = {"Dropout1d": 1, "Dropout2d": 2, "Dropout3d": 3, "dropout1d": 1, "dropout2d": 2, "dropout3d": 3}
 _POOLS = names_of("pool", "adaptive pool")
 _FEATURES = LINEARS | EMBEDDINGS | RECURRENTS

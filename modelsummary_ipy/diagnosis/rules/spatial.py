@@ -23,8 +23,6 @@ from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
-__all__ = ["RULES", "find_collapsed_maps", "find_grown_maps", "find_odd_maps", "is_cropped", "read_convolution"]
-
 _CROPS = frozenset({"getitem", "narrow", "pad", "slice", "center_crop", "crop"})
 _JOINS = CATS | {"add", "add_", "sub", "mul"}
 _PLAIN_CONVOLUTIONS = CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.axis_origins import find_origins
 from modelsummary_ipy.shapes.coincidences import fails_between_tensors, find_coincidence
+from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.formulas import BatchFacts
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_joint_sizes
 from modelsummary_ipy.shapes.sides import find_sides, find_uneven_sides
@@ -54,7 +56,12 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
     joint = _set_apart(plan_joint_sizes(batch.names, own), name, used)
     findings: list[AxisFinding] = []
     origins: dict[int, tuple[tuple[str | None, ...], ...]] = {}
-    found = retracer.at(joint)
+    apart = _set_coprime(joint, own, batch.names)
+    found = retracer.at(apart)
+    if found.works:
+        joint = apart
+    elif apart != joint:
+        found = retracer.at(joint)
     if not found.works and any(map(batch.names.is_spatial, own)):
         joint = move_by_64(batch.names, joint, own, used)
         found = retracer.at(joint)
@@ -192,6 +199,16 @@ def _set_apart(sizes: dict[str, int], batch: str, used: Collection[int]) -> dict
     if sizes[batch] not in taken:
         return sizes
     return {**sizes, batch: next(size for size in itertools.count(sizes[batch]) if size not in taken | set(used))}
+
+
+def _set_coprime(sizes: dict[str, int], own: Mapping[str, int], names: InputNames) -> dict[str, int]:
+    """Give a number of steps no divisor in common with features that do not move: a view of both then cuts across."""
+    features = [size for name, size in own.items() if size > 1 and sizes.get(name, size) == size]
+    steps = [name for name in sizes if name != names.batch and names.role(name) == "T" and sizes[name] != own[name]]
+    return sizes | {
+        name: next(size for size in itertools.count(sizes[name]) if all(math.gcd(size, one) == 1 for one in features))
+        for name in steps
+    }
 
 
 def _partners(found: Retraced, other: Retraced) -> dict[int, int | None]:

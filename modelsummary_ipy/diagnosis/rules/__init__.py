@@ -69,7 +69,7 @@ RULES: dict[str, Rule] = {
 }
 
 #: By the id of a rule that may need it: the sizes of one more trace that decides between a mistake and what was meant.
-RETRACES: dict[str, RetraceRule] = {**batch_sizes.RETRACES, **reshape.RETRACES}
+RETRACES: dict[str, RetraceRule] = {**batch_sizes.RETRACES}
 
 T = TypeVar("T")
 

@@ -168,12 +168,16 @@ def _explain_heads(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int
         if is_pyramid
         else (f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, of one input")
     )
-    ran = {call.module for call in ctx.trace.calls}
-    unread = [fact.settings for fact in ctx.trace.modules if fact.index not in ran]
-    wanted = {settings.get(name) for settings in unread for name in ("in_features", "in_channels")}
+    wanted = {width for fact in _list_unread(ctx) for width in map(fact.settings.get, ("in_features", "in_channels"))}
     fixes = [fix_giver(ctx, pair[1], sizes[0], axis), fix_giver(ctx, pair[0], sizes[1], axis)]
     fixes = [fix for fix in (fixes[::-1] if sizes[1] in wanted and sizes[0] not in wanted else fixes) if fix]
     return Diagnosis(reason, "equal widths", fixes[0], others=tuple(fixes[1:])) if fixes else None
+
+
+def _list_unread(ctx: FailureContext) -> list[ModuleFact]:
+    """List the modules that have not run yet."""
+    ran = {call.module for call in ctx.trace.calls}
+    return [fact for fact in ctx.trace.modules if fact.index not in ran]
 
 
 def _is_pointwise(fact: ModuleFact | None) -> bool:
@@ -304,6 +308,12 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
         other = ctx.operands.index(big)
         ones = ", None" * (big.rank - 2)
         fix = fix_operand(ctx, at, f"{{}}[:, :{ones}].expand(-1, -1, *{{{other}}}.shape[2:])")
+        features = [math.prod(x.shape[1:]) for x in (big, small)]
+        reader = next((fact for fact in _list_unread(ctx) if fact.settings.get("in_features") == sum(features)), None)
+        if reader is not None and len(ctx.operands) == 2:
+            reason += f": '{reader.path}' reads {sum(features)} = {write_times(big.shape[1:])} + {features[1]} features"
+            flat = fix_operand(ctx, other, "{}.flatten(1)")
+            return Diagnosis(reason, "tensors of the same rank", flat, others=(fix,))
         channels, rest = divmod(small.shape[1], max(math.prod(big.shape[2:]), 1))
         if big.rank > 3 and channels and not rest:
             reason += f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"

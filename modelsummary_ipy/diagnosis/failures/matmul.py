@@ -29,7 +29,9 @@ from modelsummary_ipy.records.trace import Call
 
 
 def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a matrix product whose inner dims differ."""
+    """Explain a matrix product whose inner dims differ, or a transpose of what is no matrix."""
+    if ctx.function == "t":
+        return _explain_turn(ctx)
     if ctx.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(ctx.operands) < 2:
         return None
     left, right = ctx.operands[-2:]
@@ -41,6 +43,10 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
         fixes = [fix for fix in (_add_axis(ctx, left, right), fix_line(ctx, new)) if fix]
         fix = fixes[0] if fixes else NOTHING
         return Diagnosis(reason, "3 dims each", fix, () if fix else ANYWHERE, others=tuple(fixes[1:]))
+    if ctx.function == "mm" and max(left.rank, right.rank) > 2:
+        reason = f"mm multiplies two matrices, got {write_shape(left.shape)} and {write_shape(right.shape)}"
+        new = change_operation(ctx.line, "mm", lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
+        return Diagnosis(reason, "2 dims each", fix_line(ctx, new))
     inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
     if inner_left == inner_right:
         if not find_clashes(left.shape[:-2], right.shape[:-2]):
@@ -48,6 +54,17 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
         reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
         return Diagnosis(reason, "equal leading dims", NOTHING, ANYWHERE)
     return _explain_inner(ctx, left, right, inner_left, inner_right)
+
+
+def _explain_turn(ctx: FailureContext) -> Diagnosis | None:
+    """Explain ``t()`` of a tensor of more than two dims; a product of matrices around it is one of batches too."""
+    x = ctx.operands[0] if ctx.operands else None
+    if x is None or x.rank < 3:
+        return None
+    reason = f"t() swaps the two dims of a matrix, {write_shape(x.shape)} has {x.rank}: the last two are meant"
+    new = change_operation(ctx.line, "t", lambda items, _: f"{items[0]}.transpose(-2, -1)")
+    product = change_operation(new, "mm", lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
+    return Diagnosis(reason, "at most 2 dims", fix_line(ctx, product or new))
 
 
 def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:

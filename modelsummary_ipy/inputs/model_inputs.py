@@ -14,7 +14,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.inputs.pytree import Leaf, list_items, map_leaves, rebuild, walk_leaves, write_value
+from modelsummary_ipy.inputs.pytree import (
+    Leaf,
+    holds_numbers_alone,
+    list_items,
+    map_leaves,
+    rebuild,
+    walk_leaves,
+    write_value,
+)
 from modelsummary_ipy.inputs.signature import (
     check_device,
     check_fit,
@@ -295,6 +303,8 @@ class _Reader:
             return _read_text(value)
         if _is_array(value):
             return self._read_array(value, parameter)
+        if self._kind != "size" and holds_numbers_alone(value):
+            return value
         if isinstance(value, (list, tuple, Mapping)) and not dataclasses.is_dataclass(value):
             items = [(item, self.read(item, None, value)) for _, item in list_items(value)]
             return value if all(new is old for old, new in items) else rebuild(value, [new for _, new in items])

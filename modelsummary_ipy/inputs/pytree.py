@@ -22,8 +22,14 @@ Leaf = Size | Tensor
 
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, functools.partial)
 _PLAIN = (int, float, str, bool, type(None), type, nn.Module)
+_NUMBERS = frozenset({int, float, bool, type(None)})
 #: Nothing is nested so deep but a structure that contains itself.
 _MAX_DEPTH = 12
+
+
+def holds_numbers_alone(value: Any) -> bool:
+    """Return whether a value is a plain list or tuple of numbers: one of millions is looked at no further."""
+    return type(value) in (list, tuple) and _NUMBERS.issuperset(map(type, value))
 
 
 def list_items(value: Any) -> Iterator[tuple[str, Any]]:
@@ -87,7 +93,7 @@ def walk_leaves(
     if isinstance(value, kinds):
         yield name, value
         return
-    if isinstance(value, _PLAIN) or depth > _MAX_DEPTH:
+    if isinstance(value, _PLAIN) or depth > _MAX_DEPTH or holds_numbers_alone(value):
         return
     is_closed = True
     for key, item in list_items(value):
@@ -107,6 +113,8 @@ def map_leaves(value: Any, name: str, change: Callable[[str, Leaf], Leaf]) -> An
 
 
 def _map_items(value: Any, change: Callable[[str, Any], Any]) -> Any:
+    if holds_numbers_alone(value):
+        return value
     items = [(item, change(key, item)) for key, item in list_items(value)]
     return value if all(new is old for old, new in items) else rebuild(value, [new for _, new in items])
 
@@ -166,6 +174,8 @@ def write_value(value: Any) -> str:
         return f"{type(value).__name__}({inner})"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {write_value(item)}" for key, item in value.items()) + "}"
+    if holds_numbers_alone(value):
+        return repr(value)
     if isinstance(value, (list, tuple)):
         inner = ", ".join(write_value(item) for item in value)
         return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' * (len(value) == 1)})"

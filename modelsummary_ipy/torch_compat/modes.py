@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _device
 
@@ -114,3 +116,32 @@ def _find_default_device() -> Any:
 #: Returns the device that ``torch.set_default_device`` was called with in this thread, ``None`` for none. Without it:
 #: the device in use, which blocks may have set.
 find_default_device: Callable[[], Any] = prefer("find_default_device", _find_default_device, torch.get_default_device)
+
+
+# -- torch.jit.trace ---------------------------------------------------------------------------------------------------
+
+#: What reads sizes.
+_SIZES = frozenset({Tensor.shape.__get__, Tensor.size, Tensor.numel})  # type: ignore[attr-defined]
+
+
+def is_jit_tracing() -> bool:
+    """Return whether ``torch.jit.trace`` is at work in this thread."""
+    return find_jit_trace() is not None
+
+
+def run_in_jit_trace(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Run a function of torch's; sizes that it gives are numbers: as tensors they would end fakes or the process."""
+    state = find_jit_trace()
+    if func not in _SIZES:
+        return func(*args, **kwargs)
+    set_jit_trace(None)
+    try:
+        return func(*args, **kwargs)
+    finally:
+        set_jit_trace(state)
+
+
+def is_in_jit_trace(error: BaseException | None) -> bool:
+    """Return whether ``torch.jit.trace`` was at work: it can't write down what is done with the sizes of fakes."""
+    frames = traceback.walk_tb(None if error is None else error.__traceback__)
+    return any(frame.f_globals.get("__name__") == "torch.jit._trace" for frame, _ in frames)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes, is_fakes_assertion
+from modelsummary_ipy.torch_compat.modes import is_in_jit_trace
 from modelsummary_ipy.tracing.prepared import TraceResult
 from modelsummary_ipy.tracing.replay import UnknownError, is_about_history, replay
 
@@ -90,7 +88,7 @@ def find_need_of_values(result: TraceResult) -> str:
     error = result.error
     failure = result.trace.failure
     assert failure is not None
-    if isinstance(error, FAKE_ONLY_ERRORS) or is_fakes_assertion(error) or _is_in_jit_trace(error):
+    if isinstance(error, FAKE_ONLY_ERRORS) or is_fakes_assertion(error) or is_in_jit_trace(error):
         return _write_place(result)
     message = failure.message
     needs_memory = any(
@@ -114,19 +112,13 @@ def find_need_of_values(result: TraceResult) -> str:
     return _write_place(result) if needs_memory else ""
 
 
-def _is_in_jit_trace(error: BaseException | None) -> bool:
-    """Return whether ``torch.jit.trace`` was at work: it can't write down what is done with the sizes of fakes."""
-    frames = traceback.walk_tb(None if error is None else error.__traceback__)
-    return any(frame.f_globals.get("__name__") == torch.jit.trace.__module__ for frame, _ in frames)
-
-
 def _write_place(result: TraceResult) -> str:
     """Write which function fakes could not run, and where: ``".item() at net.py:41"``."""
     failure = result.trace.failure
     assert failure is not None
     place = failure.source.text if failure.source is not None else ""
     what = _write_function(result.culprit) if result.culprit else _name_operation(result.error) or failure.error_type
-    what = "torch.jit.trace()" if _is_in_jit_trace(result.error) else what
+    what = "torch.jit.trace()" if is_in_jit_trace(result.error) else what
     what = "a scripted function" if _IN_SCRIPT in failure.message and not result.culprit else what
     what = "a tensor of another class" if _MADE_SUBCLASS in failure.message else what
     return f"{what} at {place}" if place else what

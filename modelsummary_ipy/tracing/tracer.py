@@ -23,6 +23,7 @@ from modelsummary_ipy.model.tensor_meta import TAG
 from modelsummary_ipy.records.trace import Call, Link, Trace
 from modelsummary_ipy.torch_compat.distributed import class_before_sharding
 from modelsummary_ipy.torch_compat.fakes import disable_function
+from modelsummary_ipy.torch_compat.modes import is_jit_tracing, run_in_jit_trace
 from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pre_hooks
 from modelsummary_ipy.tracing.alike_calls import AlikeCalls
 from modelsummary_ipy.tracing.aten_log import AtenLog
@@ -44,7 +45,7 @@ from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.op_log import OpLog
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_observer
-from modelsummary_ipy.tracing.script_ops import JIT_TRACE, find_hidden_ops, is_jit_tracing, run_in_jit_trace
+from modelsummary_ipy.tracing.script_ops import JIT_TRACE, find_hidden_ops
 from modelsummary_ipy.tracing.source_lines import find_lines
 from modelsummary_ipy.tracing.tensor_leaves import Leaf, find_argument_leaves, find_leaves, find_op_tensors
 from modelsummary_ipy.tracing.tensor_links import TensorLinks, find_link
@@ -136,7 +137,8 @@ class _FunctionMode(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if is_jit_tracing():
-            self._tracer.note_jit_trace()
+            if (call := self._tracer._current()) is not None and JIT_TRACE not in call.aten_ops:
+                call.aten_ops.append(JIT_TRACE)
             return run_in_jit_trace(func, args, kwargs or {})
         return self._tracer.call_function(func, args, dict(kwargs) if kwargs else {})
 
@@ -174,10 +176,6 @@ class _Tracer:
 
     def _current(self) -> RunningCall | None:
         return self._stack[-1] if self._stack else None
-
-    def note_jit_trace(self) -> None:
-        if self._stack and JIT_TRACE not in self._stack[-1].aten_ops:
-            self._stack[-1].aten_ops.append(JIT_TRACE)
 
     def tag_inputs(self, inputs: Prepared) -> None:
         leaves = find_argument_leaves(inputs.args, inputs.kwargs, whole=True)

@@ -184,8 +184,7 @@ def test_a_checkpoint_that_fails_leaves_no_hooks_on_saved_tensors(engine: Any) -
     assert ms.error is not None
     assert ms.error.__cause__ is not None
     x = torch.ones(3, requires_grad=True)
-    y: Any = x * x
-    assert y.grad_fn._raw_saved_self.data is not None
-    y.sum().backward()
+    y = x * x
+    y.sum().backward()  # with hooks of a checkpoint it would run the function again
     assert x.grad is not None
     assert x.grad.tolist() == [2.0] * 3

@@ -13,6 +13,9 @@ from modelsummary_ipy.diagnosis.rules import RULES
 from modelsummary_ipy.pipeline import findings, stages
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.summary import ModelSummary
+from tests.models import CASES, Case
+from tests.reference import quietly
+from tests.traced import trace_case
 
 
 def raise_error(*_: Any, **__: Any) -> Any:
@@ -77,3 +80,11 @@ def test_what_is_reported_twice_stands_once_below_the_table(internal_errors: lis
     assert errors == ["counting failed: please report it"]
     assert len(internal_errors) == 2
     internal_errors.clear()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("engine", ["auto", "real"])
+def test_no_rule_raises_for_a_model_of_any_kind(case: Case, engine: str) -> None:
+    ms = trace_case(case.name, engine).ms
+    with quietly():
+        assert ms.story.internal_errors == ()

@@ -183,3 +183,13 @@ def test_of_layers_that_are_folded_each_is_counted_for_itself() -> None:
     for one in each:
         path = next(path for path in sizes if path.endswith(one.name))
         assert one.share.startswith(f"{100 * sizes[path] / known.total_params:.1f}%")
+
+
+@pytest.mark.parametrize(("budget", "name", "words"), [(100, "ms-misfit", "does not fit"), (1000, "ms-fits", "fits")])
+def test_whether_it_fits_is_said_in_words_and_colour(budget: int, name: str, words: str) -> None:
+    memory = Memory(100, 0, 0, 40, 30, 0, 140, peak_bytes=200, budget_bytes=budget, budget_text=f"{budget} B")
+    soup = BeautifulSoup(render_html(replace(story(), memory=memory), View(), packed=False), "html.parser")
+    [verdict] = soup.select(f"span.{name}")
+    assert verdict.text.startswith(f"{words} {budget} B: ")
+    assert verdict.parent is not None
+    assert verdict.parent.text.count(words) == 1

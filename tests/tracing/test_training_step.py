@@ -322,6 +322,13 @@ def test_the_peak_is_named_and_what_stands_there_adds_up() -> None:
     assert all(sum(point.by_category) == point.nbytes for point in step.timeline)
 
 
+def test_buffers_are_told_from_parameters() -> None:
+    model, _, ms = trace_bytes("convolutions")
+    begun = [life for life in ms.training.storages if not life.birth]
+    for kind, tensors in (("parameter", model.parameters()), ("buffer", model.buffers())):
+        assert sum(life.nbytes for life in begun if life.category == kind) == sum(each.nbytes for each in tensors)
+
+
 def test_what_a_checkpoint_runs_again_belongs_to_the_rows_of_the_forward() -> None:
     ms = ModelSummary(deep(False), (32, 16))
     step = ms.training

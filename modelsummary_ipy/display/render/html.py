@@ -18,7 +18,7 @@ from modelsummary_ipy.display.outline import Outline, build_outline
 from modelsummary_ipy.display.render import formatting, header, labels
 from modelsummary_ipy.display.render.detail import Operations, find_detail
 from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_names
-from modelsummary_ipy.display.render.fit import find_cache_lines
+from modelsummary_ipy.display.render.fit import find_cache_lines, find_fit
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
 from modelsummary_ipy.display.render.largest import Largest, find_key, find_largest, name_rows
 from modelsummary_ipy.display.render.plain_rows import lay_out_plain
@@ -242,7 +242,11 @@ def _totals(story: Story, view: View, outline: Outline) -> list[_Total]:
         bars, largest = build_icicle(story, what), find_largest(story, outline, keys, what)
         most = "most at the peak" if step else "most kept for the backward pass"
         digits = header.total_in_full(story, view, "memory")
-        totals.append(_Total(number, f"to {rest}", digits, label, bars, parts, True, largest, step, most=most))
+        before, verdict, after = f"to {rest}".partition(find_fit(story).partition("; ")[0] or "\n")
+        fits = "fits" if verdict and "does not" not in verdict else "misfit"
+        verdict = Markup('<span class="ms-{}">{}</span>').format(fits, verdict) if verdict else ""
+        rest = Markup("{}{}{}").format(before, verdict, after)
+        totals.append(_Total(number, rest, digits, label, bars, parts, True, largest, step, most=most))
     return [*totals, *(_Total(*line) for line in find_cache_lines(story))]
 
 

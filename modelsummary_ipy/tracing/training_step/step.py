@@ -232,6 +232,7 @@ class _Reader:
         self._row_of_call = row_of_call
         self._forward_end = max((at for at, (phase, *_) in enumerate(log.moments) if phase == "forward"), default=0)
         self._row_of_param = _find_owners(first, row_of_call)
+        self._buffers = {fact.index for fact in first.params if fact.kind == "buffer"}
         lines = ((call.index, call.source) for call in first.calls)
         self._source_of_row = {row_of_call[index]: line.text for index, line in lines if line and index in row_of_call}
         self._again = _match_recomputed(first, made.trace)
@@ -272,6 +273,8 @@ class _Reader:
         last = len(self._log.moments) - 1
         death = last if life.death is None else life.death
         category = life.category or self._classify(life, death)
+        if category == "parameter" and life.param in self._buffers:
+            category = "buffer"
         row = self._row_of_param.get(life.param) if life.param is not None else self._find_row(life.call, life.node)
         source = self._source_of_row.get(row) if row is not None else None
         return StorageLife(life.nbytes, life.birth, death, category, row, life.phase, source)

@@ -29,7 +29,6 @@ class BatchChecks:
     """What is followed from operation to operation about the batch and about constants.
 
     Args:
-        walk: The walk.
         tables: Numbers of the tensors that are parameters or buffers.
     """
 
@@ -53,8 +52,6 @@ class BatchChecks:
         """Look at one operation, whose results have axes already.
 
         Args:
-            index: Its place.
-            event: The operation.
             refs: The tensors that it reads.
             met: Pairs of axes that had to be equal.
             places: The dims of the first tensor that it runs along, where it runs along some.

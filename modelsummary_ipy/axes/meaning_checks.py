@@ -35,7 +35,6 @@ class Checks:
     """What is followed from operation to operation.
 
     Args:
-        walk: The walk.
         tables: Numbers of the tensors that are parameters or buffers.
     """
 
@@ -78,8 +77,6 @@ class Checks:
         """Look at one operation, whose results have axes already.
 
         Args:
-            index: Its place.
-            event: The operation.
             refs: The tensors that it reads.
             met: Pairs of axes that had to be equal.
         """

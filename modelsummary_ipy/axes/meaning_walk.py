@@ -35,7 +35,6 @@ class MeaningWalk:
     """Walks over the operations of a trace, best one at sizes that no parameter has.
 
     Args:
-        ops: The operations.
         names: Per input leaf, a name per dim, ``""`` for one without.
         moved: Names of dims whose size no parameter has: a number of the code that equals it is that dim.
         paths: Per call the path of its module.

@@ -58,9 +58,7 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
     """Find inputs at which the model runs, nearest to the given one first.
 
     Args:
-        ctx: The failure.
         diagnosis: What is known of it.
-        retracer: Traces the model at other inputs.
     """
     search = _Search(ctx, retracer)
     base = tuple(fact.spec for fact in ctx.trace.inputs)

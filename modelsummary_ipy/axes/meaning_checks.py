@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, Factor
 from modelsummary_ipy.axes.meaning_batch import BatchChecks
+from modelsummary_ipy.axes.meaning_gates import GateChecks
 from modelsummary_ipy.axes.meaning_ops import (
     ATTENTION,
     ELEMENTWISE,
@@ -26,9 +27,6 @@ from modelsummary_ipy.axes.meaning_ops import (
 from modelsummary_ipy.axes.meaning_scale import ScaleChecks
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
-
-_CUTS = frozenset({"aten.split", "aten.chunk", "aten.split_with_sizes"})
-_BENDS = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten.relu"})
 
 
 class Checks:
@@ -63,11 +61,8 @@ class Checks:
         self._gated: set[str] = set()
         #: Axes of the same steps several times over, and the operation that put them behind one another.
         self._doubled: dict[Factor, int] = {}
-        #: Halves of tensors: the operation that cut, and which half; what a sigmoid made of them; which axis was cut.
-        self._cuts: dict[int, tuple[int, int]] = {}
-        self._bent: dict[int, tuple[int, int]] = {}
-        self._cut_axes: dict[int, tuple[Axis, list[Axis]]] = {}
         self._scale = ScaleChecks(walk)
+        self._halves = GateChecks(walk)
         #: What a softmax over positions made of features: the operation, both axes.
         self._chosen: dict[int, tuple[int, Axis, Axis]] = {}
         self._shrunk: set[int] = set()
@@ -90,25 +85,17 @@ class Checks:
         rows = [self._walk.axes_of(ref)[0] for ref in refs[:2] if ref.shape] if event.op in LABEL_LOSSES else []
         self._check_order(index, [*met, (rows[0], rows[1])] if len(rows) == 2 else met)
         self._scale.follow(index, event, refs, places)
+        self._halves.follow(index, event, refs)
         if event.op in SOFTMAXES | LOG_SOFTMAXES and places:
             self._check_softmax(index, event, first, axes, places[0])
         elif event.op in SAME_SHAPE | MOVES:
             self._pass_on(index, event, refs)
         elif event.op in REDUCTIONS and places:
             self._check_reduction(index, event, first, axes, places)
-        elif event.op == "aten.glu":
-            self._check_halves(index, axes[event.args.get("dim", -1)], axes)
         elif event.op in ATTENTION:
             self._check_attention(index, self._walk.axes_of(refs[1]))
         elif event.op == "aten.cat":
             self._check_doubled(index, event, refs)
-        elif event.op in _CUTS and len(event.outputs) == 2 and axes:
-            self._cuts |= {made.number: (index, part) for part, made in enumerate(event.outputs)}
-            self._cut_axes[index] = axes[event.args.get("dim", 0)], axes
-        if len(refs) == 1 and refs[0].number in self._cuts and event.op in _BENDS:
-            self._bent[made.number] = self._cuts[refs[0].number]
-        elif event.op == "aten.mul" and len(refs) == 2:
-            self._check_gate(*refs)
         if event.op in RESIZES:
             self._check_resize(index, first, made)
         if event.op in PRODUCTS:
@@ -324,20 +311,6 @@ class Checks:
             data = other if one.is_plain else one
             if one.is_plain != other.is_plain and is_position(data) and data.size > 1:
                 self._read[self._walk.axes_of(made)[-1].roots] = fault, data
-
-    def _check_gate(self, one: TensorRef, other: TensorRef) -> None:
-        """Half of a tensor, bent by a sigmoid, times the other half."""
-        for bent, plain in ((one, other), (other, one)):
-            if bent.number in self._bent and plain.number in self._cuts:
-                (index, part), (at, rest) = self._bent[bent.number], self._cuts[plain.number]
-                if index == at and part != rest:
-                    self._check_halves(index, *self._cut_axes[index])
-
-    def _check_halves(self, index: int, axis: Axis, axes: Sequence[Axis]) -> None:
-        """A gate that is one half of the positions for the other."""
-        features = [other for other in axes if other.is_feature]
-        if is_position(axis) and features and not any(factor.half for factor in axis.factors):
-            self._walk.find("halves", index, axis, features[0])
 
     def _check_norm(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
         """A layer that reads dim 1, a LayerNorm the last dim, of a sequence whose features stand in the other one."""

@@ -425,7 +425,7 @@ class Trimodal(nn.Module):
         return self.out(torch.cat([a, self.v(video), self.t(text)], dim=1))
 
 
-@twin(Trimodal, (4, 30, 10), (4, 20), ints(4, 6), reason="'a' gives steps, and one vector of 16 features")
+@twin(Trimodal, (4, 30, 10), (4, 20), ints(4, 6), reason="'a' gives steps of 16 features")
 class TrimodalT(Trimodal):
     def forward(self, audio, video, text):
         a, _ = self.a(audio)
@@ -507,3 +507,42 @@ class GINT(GIN):
     def forward(self, x, adj):
         x = self.mlp((1 + self.eps) * x + adj.t() @ x)
         return self.out(x.sum(0, keepdim=True))
+
+
+class CVAE(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.Linear(784 + 10, 64)
+        self.mu, self.lv = nn.Linear(64, 8), nn.Linear(64, 8)
+        self.dec = nn.Sequential(nn.Linear(18, 64), nn.ReLU(), nn.Linear(64, 784), nn.Sigmoid())
+
+    def forward(self, x, y):
+        h = F.relu(self.enc(torch.cat([x, y], 1)))
+        z = self.mu(h) + torch.randn_like(self.mu(h)) * torch.exp(0.5 * self.lv(h))
+        return self.dec(torch.cat([z, y], 1))
+
+
+@twin(CVAE, (4, 1, 28, 28), (4, 10), reason="28 + 10 = 794 features are expected")
+class CVAET(CVAE):
+    def forward(self, x, y):
+        return super().forward(x.flatten(1), y)
+
+
+class FiLM(nn.Module):
+    def __init__(self, c=16, t=32):
+        super().__init__()
+        self.conv = nn.Conv2d(3, c, 3, padding=1)
+        self.film = nn.Linear(t, c)
+        self.out = nn.Conv2d(c, 3, 3, padding=1)
+
+    def forward(self, x, t):
+        h = self.conv(x)
+        scale, shift = self.film(t)[:, :, None, None].chunk(2, 1)
+        return self.out(h * (1 + scale) + shift)
+
+
+@twin(FiLM, (2, 3, 16, 16), (2, 32), reason="chunk() makes 2 of 16: 8 against 16")
+class FiLMT(FiLM):
+    def __init__(self):
+        super().__init__()
+        self.film = nn.Linear(32, 32)

@@ -64,6 +64,11 @@ def explain_pieces(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int
         fix = fix_giver(
             ctx, Operand(call.inputs[0], call.input_links[0]), count * wanted, dim % len(whole) - len(whole)
         )
+        vector = next(
+            (step for step in ctx.flow.walk_back(call.input_links[0], 4) if len(step.outputs[0].shape) == 2), None
+        )
+        if not fix and vector is not None and vector.outputs[0].shape[-1] == whole[dim]:  # with dims of one behind it
+            fix = fix_giver(ctx, Operand(vector.outputs[0], Link(vector.index, 0)), count * wanted)
         if fix:
             reason = f"{call.type_name}() makes {count} of {whole[dim]}: {piece[dim]} against {wanted}"
             return Diagnosis(reason, f"{count} × {wanted} = {count * wanted} to make them of", fix)

@@ -290,10 +290,16 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     unread = {fact.settings.get("in_features") for fact in ctx.trace.modules if fact.index not in ran}
     is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0]
     if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
-        reason += f": '{giver.path}' gives steps, and one vector of {big.shape[2]} features is to be joined"
+        reason += f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
         texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)
         fixes = [fix_operand(ctx, ctx.operands.index(big), text) for text in texts]
         return Diagnosis(reason, "tensors of the same rank", fixes[0], others=tuple(fixes[1:]))
+    flat = math.prod(big.shape[1:])
+    rest = sum(x.shape[-1] for x in ctx.operands if x.rank == 2)
+    if small.rank == 2 and along == 1 and flat + rest in unread and ctx.operands.count(big) == 1:
+        reason += f": flat, {write_times(big.shape[1:])} + {rest} = {flat + rest} features are expected"
+        fix = fix_operand(ctx, ctx.operands.index(big), "{}.flatten(1)")
+        return Diagnosis(reason, "tensors of the same rank", fix)
     for axis in range(big.rank):
         grown = (*small.shape[:axis], 1, *small.shape[axis:])
         if len(grown) == big.rank and all(

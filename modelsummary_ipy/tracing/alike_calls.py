@@ -37,10 +37,12 @@ class AlikeCalls:
     Attributes:
         later: Every such call but the first of its kind.
         first: The first ones.
+        differing: Of those, in which attributes their modules differ, as far as they were compared: path and name.
     """
 
     later: dict[Key, Alike] = field(default_factory=dict)
     first: set[Key] = field(default_factory=set)
+    differing: dict[Key, frozenset[tuple[str, str]]] = field(default_factory=dict)
 
 
 def find_alike(trace: Trace) -> AlikeCalls:

@@ -141,7 +141,9 @@ class BlockCache:
                 given, state = self._read_given((args, kwargs)), self._reader.read(module)
                 if alike is not None:
                     return self._repeat(self._find(alike, given, state), alike, given, begin)
-                differing = self._find_differing(key, state)
+                differing = self._alike.differing.get(key)
+                if differing is None:
+                    differing = self._alike.differing[key] = self._find_differing(key, state)
                 watch = reads_watched(module, differing)
         except UnlikeError:
             return run()

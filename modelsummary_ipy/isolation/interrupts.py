@@ -158,6 +158,20 @@ def _find_handled() -> list[int]:
 def _put_back() -> None:
     if _gate.depth:  # in a child of another thread
         _gate.depth, _gate.is_open, _gate.pending = 0, True, []
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        _set_handlers_back()
+        return
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        try:  # a handler that is back already must not raise before the others are
+            signal.pthread_sigmask(signal.SIG_BLOCK, list(_gate.before))
+        finally:
+            _set_handlers_back()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
+def _set_handlers_back() -> None:
     for number, handler in reversed(list(_gate.before.items())):
         if signal.getsignal(number) == _gate.arrive:  # else the forward set one of its own
             signal.signal(number, handler)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.tracing.engine import run_engine
 from tests.models import by_name
 from tests.reference import difference, fingerprint, seed
@@ -194,3 +195,27 @@ def test_after_an_alarm_a_model_trains_as_before() -> None:
         optimizer.step()
     assert all(param.grad is not None for param in net.parameters())
     assert not any(torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
+
+
+def test_a_signal_that_arrives_while_handlers_are_put_back_leaves_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_handler, first = signal.signal, signal.SIGALRM
+
+    def refuse(*_: Any) -> None:
+        raise TimeUp
+
+    def set_and_raise(number: int, handler: Any) -> Any:
+        before = set_handler(number, handler)
+        if number == first and handler is refuse:
+            signal.raise_signal(first)
+        return before
+
+    was = set_handler(first, refuse)
+    try:
+        handlers = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
+        monkeypatch.setattr(signal, "signal", set_and_raise)
+        with pytest.raises(TimeUp), InterruptsDeferred():
+            pass
+        assert [signal.getsignal(number) for number in sorted(signal.valid_signals())] == handlers
+        assert first not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    finally:
+        set_handler(first, was)

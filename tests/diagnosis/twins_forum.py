@@ -681,3 +681,25 @@ class GramOfBatchT(GramOfBatch):
     def forward(self, x):
         f = self.conv(x).flatten(2)
         return torch.bmm(f, f.transpose(1, 2))
+
+
+class FramesIntoACnn(nn.Module):
+    """Two classes at a batch of two: a fix that loses the batch gives as many numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.rnn, self.fc = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 2)
+
+    def forward(self, x):
+        f = self.cnn(x)
+        out, _ = self.rnn(f)
+        return self.fc(out[:, -1])
+
+
+@twin(FramesIntoACnn, (2, 6, 3, 16, 16), reason="flatten the first two into one batch")
+class FramesIntoACnnT(FramesIntoACnn):
+    def forward(self, x):
+        f = self.cnn(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        out, _ = self.rnn(f)
+        return self.fc(out[:, -1])

@@ -78,7 +78,7 @@ def move_to_channels(rank: int, spatial: int) -> str:
 def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
     expected = f"{_AXES[spatial]} with C = {channels}"
     reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d convolution expects {spatial + 2}"
-    fix = NOTHING
+    fix = flat = NOTHING
     maker = ctx.flow.producer(x.link)
     is_stack = maker is not None and maker.type_name == "stack" and x.rank == spatial + 3
     if maker is not None and is_stack and x.shape[1] * x.shape[2] == channels:
@@ -89,7 +89,9 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
         fix = place_line(ctx, maker, line.replace("stack(", "cat(") if line.count("stack(") == 1 else "")
     elif x.rank == spatial + 3:
         reason += ": flatten the first two into one batch"
-        fix = fix_argument(ctx, "{}.flatten(0, 1)")
+        flat = fix_argument(ctx, "{}.flatten(0, 1)")
+        parted = fix_argument(ctx, "{}.flatten(0, 1)", "{0}.unflatten(0, {1}.shape[:2])")
+        fix = parted or flat
     elif x.rank == 2 and spatial > 1 and x.shape[1] == channels:
         reason += f": a vector of {channels} numbers is a feature map of one position"
         fix = fix_argument(ctx, "{}[:, :" + ", None" * spatial + "]")
@@ -100,7 +102,7 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     elif x.rank == spatial and channels == 1:
         reason += ": the batch and channel dims are missing"
         fix = fix_argument(ctx, "{}[None, None]")
-    return Diagnosis(reason, expected, fix, RESHAPE, (dim_of(-spatial - 1), channels))
+    return Diagnosis(reason, expected, fix, RESHAPE, (dim_of(-spatial - 1), channels), others=(flat,))
 
 
 def _find_grid(ctx: FailureContext, x: Operand, spatial: int) -> tuple[int, ...] | None:

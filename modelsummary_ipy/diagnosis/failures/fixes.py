@@ -30,7 +30,8 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
 
     Args:
         template: What becomes of the argument: ``"{}.flatten(1)"``.
-        around: What becomes of the result: ``"{}.transpose(1, 2)"``.
+        around: What becomes of the result: ``"{}.transpose(1, 2)"``; with the argument as it was,
+            ``"{0}.unflatten(0, {1}.shape[:2])"``, where a line names the layer.
         position: Which argument.
 
     Returns:
@@ -46,7 +47,7 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
             new = fix_line(ctx, wrap_argument(ctx.line, name, template, position, around))
             if new:
                 return new
-    if not call.path or position or names_operands(template):
+    if not call.path or position or names_operands(template) or "{1}" in around:
         return NOTHING
     before = template.format("x")
     after = around.format("y") if around != "{}" else ""

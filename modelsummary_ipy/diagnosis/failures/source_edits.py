@@ -112,7 +112,7 @@ def wrap_argument(line: str, member: str, template: str, position: int = 0, arou
         member: ``"fc"``.
         template: What becomes of the argument: ``"{}.flatten(1)"``.
         position: Which positional argument.
-        around: What becomes of the call itself.
+        around: What becomes of the call itself, ``{1}`` is the argument as it was.
 
     Returns:
         ``"x = self.fc(x.flatten(1))"``; ``""`` if the line does not call it, or does so more than once.
@@ -121,13 +121,14 @@ def wrap_argument(line: str, member: str, template: str, position: int = 0, arou
     if len(calls) != 1 or len(calls[0].args) <= position or isinstance(calls[0].args[position], ast.Starred):
         return ""
     argument = calls[0].args[position]
-    changed = template.format(_in_brackets(line, argument))
+    given = _in_brackets(line, argument)
+    changed = template.format(given)
     call = _text(line, calls[0])
     start = _span(line, calls[0])[0]
     first, last = _span(line, argument)
     raw = call.encode()
     inner = raw[: first - start] + changed.encode() + raw[last - start :]
-    return splice_node(line, calls[0], around.format(inner.decode()))
+    return splice_node(line, calls[0], around.format(inner.decode(), given))
 
 
 def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str]], str | None]) -> str:

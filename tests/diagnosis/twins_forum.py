@@ -649,23 +649,6 @@ class WeightOfAnotherWidthT(WeightOfAnotherWidth):
         super().__init__(12)
 
 
-class ImageBesideLabel(nn.Module):
-    """The discriminator of a conditional GAN."""
-
-    def __init__(self):
-        super().__init__()
-        self.emb, self.net = nn.Embedding(10, 6), nn.Sequential(nn.Linear(70, 16), nn.LeakyReLU(), nn.Linear(16, 1))
-
-    def forward(self, x, y):
-        return self.net(torch.cat([x, self.emb(y)], 1))
-
-
-@twin(ImageBesideLabel, (4, 1, 8, 8), ints(4), reason="reads 70 = 1 × 8 × 8 + 6")
-class ImageBesideLabelT(ImageBesideLabel):
-    def forward(self, x, y):
-        return self.net(torch.cat([x.flatten(1), self.emb(y)], 1))
-
-
 class GramOfBatch(nn.Module):
     def __init__(self):
         super().__init__()

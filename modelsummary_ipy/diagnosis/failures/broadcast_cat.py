@@ -286,8 +286,7 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     if is_state and giver is not None and big.shape[1:] == small.shape:
         reason += f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
         return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, ctx.operands.index(big), "{}[-1]"))
-    ran = {call.module for call in ctx.trace.calls}
-    unread = {fact.settings.get("in_features") for fact in ctx.trace.modules if fact.index not in ran}
+    unread = {fact.settings.get("in_features") for fact in _list_unread(ctx)}
     is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0]
     if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
         reason += f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
@@ -314,12 +313,6 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
         other = ctx.operands.index(big)
         ones = ", None" * (big.rank - 2)
         fix = fix_operand(ctx, at, f"{{}}[:, :{ones}].expand(-1, -1, *{{{other}}}.shape[2:])")
-        features = [math.prod(x.shape[1:]) for x in (big, small)]
-        reader = next((fact for fact in _list_unread(ctx) if fact.settings.get("in_features") == sum(features)), None)
-        if reader is not None and len(ctx.operands) == 2:
-            reason += f": '{reader.path}' reads {sum(features)} = {write_times(big.shape[1:])} + {features[1]} features"
-            flat = fix_operand(ctx, other, "{}.flatten(1)")
-            return Diagnosis(reason, "tensors of the same rank", flat, others=(fix,))
         channels, rest = divmod(small.shape[1], max(math.prod(big.shape[2:]), 1))
         if big.rank > 3 and channels and not rest:
             reason += f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -61,16 +63,18 @@ class Exports(ABC):
 
         return to_dict(self._build_story(everything=True), self.error)
 
-    def to_text(self, *, formulas: bool = True) -> str:
+    def to_text(self, *, formulas: bool = True, width: int | None = None) -> str:
         """Return the summary as text.
 
         Args:
             formulas: Whether to trace for formulas and for which sizes work, if they were not found before.
+            width: Columns of the terminal that it is for: what is wider is wrapped within its column; ``None`` for as
+                wide as it needs to be.
         """
         from modelsummary_ipy.display.render.text import render_text
 
         story = self._build_story("usual" if formulas else "never")
-        return render_text(story, self._shown_view, failure_text=self._failure_text)
+        return render_text(story, self._shown_view, failure_text=self._failure_text, width=width)
 
     def to_markdown(self) -> str:
         """Return the summary as markdown."""
@@ -164,7 +168,7 @@ class Exports(ABC):
         return write_as(Path(path), writers, "ms.save('net.html')")
 
     def __str__(self) -> str:
-        return self.to_text()
+        return self.to_text(width=_find_terminal_width())
 
     __repr__ = __str__
 
@@ -175,9 +179,15 @@ class Exports(ABC):
         return self.to_markdown()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        bundle = {"text/plain": self.to_text(), "text/html": self.to_html(), "text/markdown": self.to_markdown()}
+        bundle = {"text/plain": str(self), "text/html": self.to_html(), "text/markdown": self.to_markdown()}
         kept = {key: value for key, value in bundle.items() if not include or key in include}
         return {key: value for key, value in kept.items() if not exclude or key not in exclude}
+
+
+def _find_terminal_width() -> int | None:
+    """Return the columns of the terminal that is printed to, ``None`` where it is a notebook, a file or a pipe."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if is_terminal else None
 
 
 def _name_classes(story: Story) -> str:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
+import pytest
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
@@ -51,3 +53,15 @@ def test_a_new_file_has_the_permissions_that_files_get_here(tmp_path: Path) -> N
     finally:
         os.umask(before)
     assert stat.S_IMODE(saved.stat().st_mode) == 0o640
+
+
+def test_text_is_as_wide_as_the_terminal_that_it_is_printed_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    ms = ModelSummary(model, (1, 1, 28, 28))
+    monkeypatch.setenv("COLUMNS", "60")
+    widest = max(map(len, str(ms).splitlines()))
+    assert widest > 60  # a pipe or a file
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert max(map(len, str(ms).splitlines())) <= 60
+    assert ms._repr_mimebundle_()["text/plain"] == str(ms) == ms.to_text(width=60)
+    assert max(map(len, ms.to_text().splitlines())) == widest

@@ -47,8 +47,6 @@ from modelsummary_ipy.diagnosis.torch_names import (
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.trace import ModuleFact
 
-__all__ = ["explain_broadcast", "explain_cat", "find_clashes"]
-
 _ELEMENTWISE = frozenset(
     """add sub mul div pow add_ sub_ mul_ div_ maximum minimum where lerp addcmul eq ne lt le gt ge logical_and
     kl_div logical_or and or xor masked_fill masked_fill_ fmod remainder atan2 floordiv copy_ expand_as mse_loss l1_loss

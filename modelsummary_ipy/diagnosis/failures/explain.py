@@ -40,8 +40,6 @@ from modelsummary_ipy.records.fixes import Candidate, Fix
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.summary import Story
 
-__all__ = ["CODES", "FindFixes", "diagnose", "explain"]
-
 Family = Callable[[FailureContext], "Diagnosis | None"]
 
 #: What Python, a loss or an index refuses, whatever the sizes are.

@@ -686,3 +686,75 @@ class FramesIntoACnnT(FramesIntoACnn):
         f = self.cnn(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         out, _ = self.rnn(f)
         return self.fc(out[:, -1])
+
+
+class InceptionUnpadded(nn.Module):
+    def __init__(self, padding=0):
+        super().__init__()
+        self.one = nn.Conv2d(16, 8, 1)
+        self.three = nn.Sequential(nn.Conv2d(16, 8, 1), nn.Conv2d(8, 16, 3, padding=padding))
+        self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, padding=padding), nn.Conv2d(16, 8, 1))
+
+    def forward(self, x):
+        return torch.cat([self.one(x), self.three(x), self.pooled(x)], 1)
+
+
+@twin(InceptionUnpadded, (2, 16, 14, 14), reason="'three.1' has padding 0, 1 keeps the size")
+class InceptionUnpaddedT(InceptionUnpadded):
+    def __init__(self):
+        super().__init__(padding=1)
+
+
+class QueriesOfOne(nn.Module):
+    """The object queries of a detector, with a batch of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.queries = nn.Conv2d(3, 16, 3, 2, 1), nn.Parameter(torch.zeros(5, 16))
+        self.transformer = nn.Transformer(16, 2, 1, 1, 32)
+
+    def forward(self, x):
+        h = self.conv(x).flatten(2).permute(2, 0, 1)
+        return self.transformer(h, self.queries.unsqueeze(1))
+
+
+@twin(QueriesOfOne, (2, 3, 8, 8), reason="has a batch of one")
+class QueriesOfOneT(QueriesOfOne):
+    def forward(self, x):
+        h = self.conv(x).flatten(2).permute(2, 0, 1)
+        return self.transformer(h, self.queries.unsqueeze(1).repeat(1, x.size(0), 1))
+
+
+class ShuffledByThree(nn.Module):
+    def __init__(self, channels=3 * 2**2):
+        super().__init__()
+        self.conv, self.shuffle = nn.Conv2d(3, channels, 3, padding=1), nn.PixelShuffle(3)
+
+    def forward(self, x):
+        return self.shuffle(self.conv(x))
+
+
+@twin(ShuffledByThree, (2, 3, 8, 8), reason="12 channels are not divisible by 3 × 3 = 9")
+class ShuffledByThreeT(ShuffledByThree):
+    def __init__(self):
+        super().__init__(3 * 3**2)
+
+
+class GatedAndShorter(nn.Module):
+    """A WaveNet without padding: what is left is of the end, and so is what is added to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.filter, self.gate = nn.Conv1d(8, 8, 2, dilation=4), nn.Conv1d(8, 8, 2, dilation=4)
+        self.out = nn.Conv1d(8, 8, 1)
+
+    def forward(self, x):
+        h = torch.tanh(self.filter(x)) * torch.sigmoid(self.gate(x))
+        return self.out(h) + x
+
+
+@twin(GatedAndShorter, (2, 8, 32), reason="32 against 28 in dim 2")
+class GatedAndShorterT(GatedAndShorter):
+    def forward(self, x):
+        h = torch.tanh(self.filter(x)) * torch.sigmoid(self.gate(x))
+        return self.out(h) + x[..., 4:]

@@ -45,7 +45,7 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     inside = [module for module in ctx.trace.modules if f"{module.path}.".startswith(f"{ctx.call.path}.")]
     first = next((module.settings["batch_first"] for module in inside if "batch_first" in module.settings), False)
     batch = 0 if first else 1
-    if source.rank == 3 and target.rank == 2:
+    if source.rank == 3 and (target.rank == 2 or target.shape[batch : batch + 1] == (1,)):
         return _explain_queries(ctx, source, target, batch)
     if source.rank != 3 or target.rank != 3:
         return None
@@ -68,11 +68,13 @@ def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batc
     def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
         if len(arguments) < 2:
             return None
-        words = f"{arguments[1]}.unsqueeze({batch}).expand({sizes.format(arguments[0])})"
+        grown = f".unsqueeze({batch})" if target.rank == 2 else ""
+        words = f"{arguments[1]}{grown}.expand({sizes.format(arguments[0])})"
         return join_arguments([arguments[0], words, *arguments[2:]], keywords)
 
+    has = "no batch" if target.rank == 2 else "a batch of one"
     reason = (
-        f"the source is {write_shape(source.shape)}, the target {write_shape(target.shape)} has no batch: "
+        f"the source is {write_shape(source.shape)}, the target {write_shape(target.shape)} has {has}: "
         f"it is repeated for the {source.shape[batch]} samples first"
     )
     fix = fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))

@@ -19,7 +19,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, TRANSPOSED_CONVOLUTIONS
+from modelsummary_ipy.model.torch_layers import spatial_dims
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, ModuleFact
 
@@ -54,7 +55,7 @@ def explain_margin(
         reason = f"{sides[0]} against {sides[1]} in dim 2" + (
             f": '{name}' pads by {gap} more than it takes off" if name else ""
         )
-        cut = "{}" + f"[..., :-{gap}]"
+        cut = "{}" + (f"[..., :-{gap}]" if name else f"[..., {gap}:]")  # what is left of no padding is of the past
         fixes = [fix for fix in (_pad_before(ctx, small, gap), fix_operand(ctx, places[large], cut)) if fix]
         return Diagnosis(reason, "signals of one length", fixes[0] if fixes else NOTHING, others=tuple(fixes[1:]))
     before, after = gap // 2, gap - gap // 2
@@ -70,14 +71,14 @@ def explain_margin(
 def _explain_unpadded(
     ctx: FailureContext, big: Operand, small: Operand, gap: int, sides: list[str]
 ) -> Diagnosis | None:
-    """One or two convolutions of a branch lack the padding that keeps the size, which all others have."""
+    """One or two convolutions or pools of a branch lack the padding that keeps the size, which all others have."""
     layers, lost = [], 0
     for call in ctx.flow.walk_back(small.link, 12):
         fact = ctx.flow.module_of(call)
         if call.type_name in TRANSPOSED_CONVOLUTIONS or not call.inputs or lost >= gap:
             break
         shrunk = call.inputs[0].shape[2:], call.outputs[0].shape[2:]
-        if shrunk[0] == shrunk[1] or fact is None or call.type_name not in CONVOLUTIONS:
+        if shrunk[0] == shrunk[1] or fact is None or call.type_name not in CONVOLUTIONS | POOLS:
             continue
         padding = _find_same_padding(fact)
         if padding is None:
@@ -125,22 +126,30 @@ def explain_strided(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagn
 
 def _find_same_padding(fact: ModuleFact) -> tuple[int, ...] | None:
     """Return the padding with which a convolution keeps a size; ``None`` if it strides, or its kernel is even."""
-    kernels, dilations = fact.settings.get("kernel_size"), fact.settings.get("dilation")
-    if not isinstance(kernels, tuple) or not isinstance(dilations, tuple) or set(fact.settings["stride"]) != {1}:
+    kernels, strides, dilations = (_list_sides(fact, name) for name in ("kernel_size", "stride", "dilation"))
+    if not kernels or set(strides) != {1}:
         return None
     if any(kernel % 2 == 0 for kernel in kernels):
         return None
+    dilations = dilations or (1,) * len(kernels)  # a mean has none
     return tuple((kernel - 1) * dilation // 2 for kernel, dilation in zip(kernels, dilations, strict=True))
 
 
+def _list_sides(fact: ModuleFact, name: str) -> tuple[int, ...]:
+    """Return a setting per side: a pool's may be one number; ``()`` without it."""
+    value = fact.settings.get(name, ())
+    return value if isinstance(value, tuple) else (value,) * spatial_dims(fact.type_name)
+
+
 def _pad(ctx: FailureContext, layers: list[tuple[ModuleFact, tuple[int, ...]]], sides: list[str]) -> Diagnosis | None:
-    layers = [(fact, same) for fact, same in layers if fact.settings["padding"] != same]
-    if any(fact.settings["padding"] == (2 * same[0],) for fact, same in layers):
+    layers = [(fact, same) for fact, same in layers if _list_sides(fact, "padding") != same]
+    if any(_list_sides(fact, "padding") == (2 * same[0],) for fact, same in layers):
         return None  # a causal convolution, whose end is cut off
     fixes = [set_value(fact.path, write_module(fact, ctx.trace, padding=padding)) for fact, padding in layers]
+    had = [_write_padding(_list_sides(fact, "padding")) for fact, _ in layers]
     names = " and ".join(
-        f"'{fact.path}' has padding {_write_padding(fact.settings['padding'])}, {_write_padding(same)} keeps the size"
-        for fact, same in layers
+        f"'{fact.path}' has padding {padding}, {_write_padding(same)} keeps the size"
+        for padding, (fact, same) in zip(had, layers, strict=True)
     )
     reason = f"{sides[0]} against {sides[1]}: {names}"
     return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))

@@ -758,3 +758,97 @@ class GatedAndShorterT(GatedAndShorter):
     def forward(self, x):
         h = torch.tanh(self.filter(x)) * torch.sigmoid(self.gate(x))
         return self.out(h) + x[..., 4:]
+
+
+class MaskOfTheLongest(nn.Module):
+    def __init__(self, longest=16):
+        super().__init__()
+        self.emb, self.fc = nn.Embedding(50, 16), nn.Linear(16, 50)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.register_buffer("mask", torch.triu(torch.ones(longest, longest), 1).bool())
+
+    def forward(self, x):
+        return self.fc(self.encoder(self.emb(x), mask=self.mask))
+
+
+@twin(MaskOfTheLongest, ints(2, 10), reason="the first 10 of its 16 are theirs")
+class MaskOfTheLongestT(MaskOfTheLongest):
+    def forward(self, x):
+        return self.fc(self.encoder(self.emb(x), mask=self.mask[: x.size(1), : x.size(1)]))
+
+
+class SixNumbersForAMatrix(nn.Module):
+    """A spatial transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 6)
+
+    def forward(self, x):
+        theta = self.fc(x.flatten(1))
+        grid = F.affine_grid(theta, x.size(), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+
+@twin(SixNumbersForAMatrix, (4, 1, 8, 8), reason="a matrix of 2 × 3 for each sample")
+class SixNumbersForAMatrixT(SixNumbersForAMatrix):
+    def forward(self, x):
+        theta = self.fc(x.flatten(1)).view(-1, 2, 3)
+        grid = F.affine_grid(theta, x.size(), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+
+class NodesAddedAlongFeatures(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 8)
+
+    def forward(self, x, graph):
+        h = self.fc(x)
+        out = torch.zeros(4, 8)
+        out.index_add_(1, graph, h)
+        return out
+
+
+@twin(NodesAddedAlongFeatures, (20, 6), ints(20), reason="for each of the 20 indices")
+class NodesAddedAlongFeaturesT(NodesAddedAlongFeatures):
+    def forward(self, x, graph):
+        h = self.fc(x)
+        out = torch.zeros(4, 8)
+        out.index_add_(0, graph, h)
+        return out
+
+
+class PositionsForChannels(nn.Module):
+    def __init__(self, channels=24):
+        super().__init__()
+        self.conv, self.fc = nn.Conv1d(channels, 8, 3, padding=1), nn.Linear(8 * 24, 1)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().flatten(1))
+
+
+@twin(PositionsForChannels, (16, 24), reason="24 are the positions of a sample")
+class PositionsForChannelsT(PositionsForChannels):
+    def __init__(self):
+        super().__init__(1)
+
+    def forward(self, x):
+        return self.fc(self.conv(x.unsqueeze(1)).relu().flatten(1))
+
+
+class WordsTiedToAWiderState(nn.Module):
+    def __init__(self, width=48):
+        super().__init__()
+        self.emb, self.rnn = nn.Embedding(60, 24), nn.GRU(24, width, batch_first=True)
+
+    def forward(self, x):
+        out, _ = self.rnn(self.emb(x))
+        return F.linear(out, self.emb.weight)
+
+
+@twin(WordsTiedToAWiderState, ints(2, 6), reason="'rnn' (GRU) outputs 48 features")
+class WordsTiedToAWiderStateT(WordsTiedToAWiderState):
+    def __init__(self):
+        super().__init__(24)

@@ -348,6 +348,11 @@ class _Heads:
                 candidates = self.ctx.change_input(mask, shape=wanted)
                 return Diagnosis(reason, expected, fix, candidates=candidates)
         target = self.query.shape[1 if self.batch_first else 0] if self.query.rank == 3 else -1
+        is_larger = mask.rank == 2 and all(given >= size for given, size in zip(mask.shape, wanted, strict=True))
+        if is_larger and wanted == (target, target) and mask is self.operands.get("attn_mask"):
+            cut = self._fix_mask("attn_mask", f"[:{name or target}, :{name or target}]")
+            if cut:  # made once, for the longest sequence
+                return Diagnosis(f"{reason}; the first {target} of its {mask.shape[0]} are theirs", expected, cut)
         names = {axis: name for axis, size in enumerate(wanted) if size == target} if name else {}
         options = [fix_size_read(self.ctx, mask), fix_creation(self.ctx, mask, wanted, names)]
         options.append(fix_creation(self.ctx, mask, wanted))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, read_arguments
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, read_arguments
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 
@@ -100,6 +100,8 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
     if index.spec.dtype not in ("int64", "int32"):
         fix = fix_operand(ctx, 1, "{}.long()")
         return Diagnosis(f"the index is {index.spec.dtype}: {ctx.function} needs int64", "an index of int64", fix)
+    if ctx.function.startswith("index_add"):
+        return _explain_added(ctx, index)
     if not ctx.function.startswith(("gather", "scatter", "take_along")) or index.rank == x.rank:
         return None
     reason = (
@@ -119,3 +121,16 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
         options = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
         fix, others = options[0], options[1:]
     return Diagnosis(reason, f"an index of {x.rank} dims", fix, () if fix else ANYWHERE, others=tuple(others))
+
+
+def _explain_added(ctx: FailureContext, index: Operand) -> Diagnosis | None:
+    """Rows are added at indices along another dim than the one that they stand in."""
+    dim, source = ctx.arguments.get("dim"), ctx.operands[-1]
+    if not isinstance(dim, int) or index.rank != 1 or source.rank < 1 or source.shape[dim] == index.shape[0]:
+        return None
+    count = index.shape[0]
+    reason = f"{ctx.function} adds one slice of dim {dim} for each of the {count} indices, {write_shape(source.shape)} "
+    reason += f"has {source.shape[dim]} there"
+    places = [at for at, size in enumerate(source.shape) if size == count]
+    fix = fix_setting(ctx, ctx.function, "dim", 1, places[0]) if places else NOTHING
+    return Diagnosis(reason, f"{count} in dim {dim} of the source", fix)

@@ -10,6 +10,7 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, STEER,
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_earlier,
     fix_argument,
+    fix_giver,
     fix_module,
     fix_operand,
     place_line,
@@ -17,6 +18,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS, UPSAMPLERS
@@ -179,6 +181,15 @@ def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
     return place_line(ctx, maker, new)
 
 
+def _resize_recurrent(ctx: FailureContext, x: Operand, size: int) -> Candidate:
+    """Let a recurrent layer of one direction output another number of features."""
+    maker = ctx.flow.producer(x.link)
+    fact = ctx.flow.module_of(maker)
+    if fact is None or fact.type_name not in RECURRENTS or fact.settings.get("bidirectional"):
+        return NOTHING
+    return set_value(fact.path, write_module(fact, ctx.trace, hidden_size=size))
+
+
 def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis:
     maker = ctx.flow.producer(x.link)
     got = x.shape[-1]
@@ -193,6 +204,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
         if sum(sizes) == got:
             reason = f"cat outputs {' + '.join(map(str, sizes))} = {got} features, {ctx.owner} expects {taken}"
     others: tuple[Candidate, ...] = ()
+    if not fix and ctx.call is not None and ctx.call.kind == "op":  # the weight is another layer's
+        fix = fix_giver(ctx, x, taken) or _resize_recurrent(ctx, x, taken)
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"
         fix, others = both, (fix,)

@@ -22,6 +22,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     find_param_name,
     fix_giver,
     fix_line,
+    fix_operand,
     fix_setting,
     place_line,
     read_line,
@@ -322,6 +323,8 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
             return Diagnosis(reason, f"{len(order)} dims", NOTHING, RESHAPE)
     if ctx.function == "getitem":
         return _explain_index(ctx, x)
+    if ctx.function == "affine_grid":
+        return _explain_matrices(ctx, x)
     dims = [
         (name, value)
         for name, value in ctx.arguments.items()
@@ -336,6 +339,22 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
                 return kept
             return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} dims", fix, RESHAPE)
     return None
+
+
+def _explain_matrices(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    """The numbers of affine matrices are in a row, or there is one matrix for all samples."""
+    size = ctx.arguments.get("size")
+    if not isinstance(size, tuple) or len(size) not in (4, 5):
+        return None
+    rows = len(size) - 2
+    wanted = (size[0], rows, rows + 1)
+    reason = f"affine_grid takes a matrix of {rows} × {rows + 1} for each sample, got {write_shape(x.shape)}"
+    fix = NOTHING
+    if x.shape[1:] == (rows * (rows + 1),):
+        fix = fix_operand(ctx, 0, f"{{}}.view(-1, {rows}, {rows + 1})")
+    elif x.shape == wanted[1:]:
+        fix = fix_operand(ctx, 0, "{}.unsqueeze(0)" if size[0] == 1 else f"{{}}.expand({size[0]}, -1, -1)")
+    return Diagnosis(reason, write_shape(wanted), fix)
 
 
 def _keep_batch(ctx: FailureContext, x: Operand) -> Diagnosis | None:

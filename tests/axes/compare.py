@@ -105,7 +105,7 @@ def _try(name: str, draw: Draw) -> tuple[OpEvent, list[int], str] | None:
         func, args, kwargs = CALLS[name](draw)
     except RuntimeError:  # a negative size
         return None
-    numbers = [log._refer(tensor).number for tensor in draw.tensors]  # before some of them are written to
+    numbers = [log.refer(tensor).number for tensor in draw.tensors]  # before some of them are written to
     refusal, output = "", ()
     try:
         with warnings.catch_warnings():

@@ -147,7 +147,9 @@ def _explain_state(
         fix = fix_argument(ctx, f"{{}}.expand({name}, -1)", position=1)
     if not fix and not is_cell and state.link is None and (fix := drop_kept_state(ctx)):
         reason += f": it was kept from a batch of {state.shape[1]}, and the model begins with zeros if none is given"
-    rebuilt = next(list_rebuilds(ctx, state.shape[-2], wanted[-2]), NOTHING) if not is_cell else NOTHING
+    rebuilt = NOTHING
+    if not is_cell and state.rank > 1:
+        rebuilt = next(list_rebuilds(ctx, state.shape[-2], wanted[-2]), NOTHING)
     others = tuple(item for item in (fix if order else NOTHING, rebuilt, fix_creation(ctx, state, wanted)) if item)
     fix = order or fix
     candidates = ctx.change_input(state, shape=wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from modelsummary_ipy.records.trace import Call, Link, Trace
@@ -11,8 +12,10 @@ from modelsummary_ipy.records.trace import Call, Link, Trace
 #: A call of a module: which module, and how often it was called before.
 Key = tuple[int, int]
 
-#: Of calls with fewer calls in them there is little to save.
+#: Of calls with fewer calls in them there is little to save, and of those of torch's layers with few operations between
+#: them: what layers make is remembered anyway.
 _LEAST_CALLS = 4
+_LEAST_OPS = 3
 #: With so many of one class and size, which all did something else, a call is compared.
 _MOST_KINDS = 8
 
@@ -57,6 +60,8 @@ def find_alike(trace: Trace) -> AlikeCalls:
     ends, outside = _find_ends(calls), _list_outside(calls)
     modules = [call for call in calls if call.kind == "module" and call.depth]
     modules = [call for call in modules if ends[call.index] - call.index >= _LEAST_CALLS]
+    counts = list(accumulate((call.kind == "op" for call in calls), initial=0))
+    modules = [call for call in modules if counts[ends[call.index]] - counts[call.index] >= _LEAST_OPS]
     # One that leaves what it made somewhere else shows that others of its class may do so.
     open_types = {call.type_name for call in modules if _escapes(call, ends[call.index], outside)}
     known: dict[object, list[Call]] = {}

@@ -852,3 +852,60 @@ class WordsTiedToAWiderState(nn.Module):
 class WordsTiedToAWiderStateT(WordsTiedToAWiderState):
     def __init__(self):
         super().__init__(24)
+
+
+class VaeOfDigits(nn.Module):
+    """Written for 28 × 28, given 32 × 32: encoder and decoder both name the grid."""
+
+    def __init__(self, side=7):
+        super().__init__()
+        self.enc = nn.Sequential(nn.Conv2d(1, 4, 4, 2, 1), nn.ReLU(), nn.Conv2d(4, 8, 4, 2, 1), nn.ReLU())
+        self.mu, self.logvar, self.up = (
+            nn.Linear(8 * side * side, 6), nn.Linear(8 * side * side, 6), nn.Linear(6, 8 * side * side)
+        )  # fmt: skip
+        self.dec = nn.Sequential(nn.ConvTranspose2d(8, 4, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(4, 1, 4, 2, 1))
+
+    def decode(self, z):
+        h = self.up(z).view(-1, 8, 7, 7)
+        return self.dec(h)
+
+    def forward(self, x):
+        h = self.enc(x)
+        h = h.view(-1, 8 * 7 * 7)
+        return self.decode(self.mu(h) + self.logvar(h).exp())
+
+
+@twin(VaeOfDigits, (4, 1, 32, 32), reason="is not divisible by 392 = 8 × 7 × 7")
+class VaeOfDigitsT(VaeOfDigits):
+    def __init__(self):
+        super().__init__(8)
+
+    def decode(self, z):
+        return self.dec(self.up(z).view(-1, 8, 8, 8))
+
+    def forward(self, x):
+        h = self.enc(x).flatten(1)
+        return self.decode(self.mu(h) + self.logvar(h).exp())
+
+
+class LayersOfDigits(nn.Sequential):
+    def __init__(self, side=14):
+        super().__init__(
+            nn.Conv2d(1, 4, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * side * side, 16),
+            nn.Linear(16, 4 * side * side), nn.Unflatten(1, (4, side, side)), nn.ConvTranspose2d(4, 1, 4, 2, 1),
+        )  # fmt: skip
+
+
+class DigitsInLayers(nn.Module):
+    def __init__(self, side=14):
+        super().__init__()
+        self.net = LayersOfDigits(side)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@twin(DigitsInLayers, (4, 1, 32, 32), reason="expects 784 = 4 × 14 × 14")
+class DigitsInLayersT(DigitsInLayers):
+    def __init__(self):
+        super().__init__(16)

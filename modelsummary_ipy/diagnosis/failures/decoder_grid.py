@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import linecache
 import math
 import operator
+import os
 import re
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line, set_value
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
-from modelsummary_ipy.diagnosis.formatting import write_times
+from modelsummary_ipy.diagnosis.failures.statements import parse_file
+from modelsummary_ipy.diagnosis.formatting import factor_like, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.trace import Call
 
 
@@ -69,3 +73,44 @@ def _change_grid(ctx: FailureContext, grid: Call, wanted: tuple[int, ...]) -> Ca
         is_clear = len(written.findall(line)) == 1
         edits.append(place_line(ctx, grid, written.sub(", ".join(map(str, wanted)), line) if is_clear else ""))
     return functools.reduce(operator.add, edits) if all(edits) else NOTHING
+
+
+def move_grid(ctx: FailureContext, made_for: int, inner: tuple[int, ...]) -> Candidate:
+    """Give all that an autoencoder made for another size flattens and unflattens the sides of this one.
+
+    Args:
+        made_for: How many features its layers expect.
+        inner: Channels and sides of the feature map that came: a decoder of as many features begins at it.
+
+    Returns:
+        The layers of so many features, and the lines that write the grid; nothing if no layer makes as many.
+    """
+    old = factor_like(made_for, inner[0], len(inner) - 1) if len(inner) > 1 else None
+    statement = ctx.statement
+    if old is None or statement is None:
+        return NOTHING
+    new, edits, is_decoded = math.prod(inner), [], False
+    for fact in ctx.trace.modules:
+        changes = {name: new for name in ("in_features", "out_features") if fact.settings.get(name) == made_for}
+        if changes:
+            edits.append(set_value(fact.path, write_module(fact, ctx.trace, **changes)))
+            is_decoded = is_decoded or "out_features" in changes
+        elif fact.type_name == "Unflatten" and fact.settings.get("unflattened_size") == old:
+            edits.append(set_value(fact.path, f"nn.Unflatten(1, {inner})"))
+    written = re.compile(r"\b" + r"\s*,\s*".join(map(str, old)) + r"\b")
+    own = next((range(node.lineno, (node.end_lineno or 0) + 1) for node in _list_classes(statement.filename)
+                if node.lineno <= statement.first <= (node.end_lineno or 0)), range(0))  # fmt: skip
+    for number in own:
+        text = linecache.getline(statement.filename, number).strip()
+        if written.search(text) and "Unflatten(" not in text and not statement.first <= number <= statement.last:
+            line = written.sub(", ".join(map(str, inner)), text)
+            where = f"at {os.path.basename(statement.filename)}:{number}: {line}"
+            edits.append(Candidate(where, (LineEdit(statement.filename, number, number, line),)))
+    return functools.reduce(operator.add, edits) if is_decoded else NOTHING
+
+
+def _list_classes(filename: str) -> list[ast.ClassDef]:
+    """List the classes of a file, an inner one before the one around it."""
+    tree = parse_file(filename)
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] if tree is not None else []
+    return sorted(found, key=lambda node: -node.lineno)

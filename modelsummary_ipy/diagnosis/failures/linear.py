@@ -7,6 +7,7 @@ import re
 
 from modelsummary_ipy.diagnosis.failures.constructions import fix_block
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, STEER, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_earlier,
     fix_argument,
@@ -166,7 +167,8 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
     fitting = factor_like(taken, inner[0], len(inner) - 1)
     factors = f" = {write_times(fitting)}" if fitting is not None else ""
     reason = f"input has {write_product(inner)} features, {ctx.owner} expects {taken}{factors}"
-    options = [fix for fix in (fix_block(ctx, taken, x.shape[-1]), fix_module(ctx, in_features=x.shape[-1])) if fix]
+    block, moved = fix_block(ctx, taken, x.shape[-1]), move_grid(ctx, taken, inner)
+    options = [fix for fix in (moved, block, fix_module(ctx, in_features=x.shape[-1])) if fix]
     first = options[0] if options else NOTHING
     return Diagnosis(reason, expected, first, STEER, goal, others=tuple(options[1:]))
 

@@ -18,6 +18,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     FailureContext,
     Operand,
 )
+from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_param_name,
     fix_giver,
@@ -178,7 +179,7 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     if fitting is not None and len(known) == 1:
         target = f"{fixed} = {write_times(fitting)}"
     verb = f"is not divisible by {target}" if -1 in wanted else f"is not {target}"
-    fix = NOTHING
+    fix = moved = NOTHING
     channels = 1 if x.rank > 3 else x.rank - 1
     if -1 not in wanted and x.rank > 1 and fixed * x.shape[channels] % x.numel == 0 and wanted[0] == x.shape[0]:
         fix = fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
@@ -195,12 +196,13 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
             return Diagnosis(reason, write_shape(wanted), fix)
     if len(wanted) == 2 and x.rank > 2:
         fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)"))
+        moved = fix + move_grid(ctx, fixed, x.shape[1:])
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)
         if fix and reader is not None:
             layer = write_module(reader, ctx.trace, in_features=math.prod(x.shape[1:]))
             fix = fix + set_value(reader.path, layer)
     measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
-    options = [option for option in (*_list_targets(ctx, x, wanted), fix) if option]
+    options = [option for option in (*_list_targets(ctx, x, wanted), moved, fix) if option]
     if fix and len(wanted) == 2:
         options.insert(0, options.pop())
     first = options[0] if options else NOTHING

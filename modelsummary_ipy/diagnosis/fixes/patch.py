@@ -144,7 +144,7 @@ def place_layer(trace: Trace, edit: LayerEdit, layers: Set[tuple[str, str]]) -> 
         owner = find_module(trace, ".".join(pieces[:cut]))
         if owner is None:
             return None
-        if owner.forward_file and not owner.type_module.startswith("torch."):
+        if owner.forward_file and not owner.forward_file.startswith(PACKAGES):  # a class of one's own may have torch's
             alike = [path for fact in trace.modules if _is_of_class(fact, owner) for path in fact.paths[:1]]
             inner = ".".join(pieces[cut:])
             if any((f"{path}.{inner}" if path else inner, edit.code) not in layers for path in alike):

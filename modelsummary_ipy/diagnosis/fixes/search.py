@@ -74,7 +74,8 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
         if any(is_plain(ctx, trial, verdict) for trial, verdict in found):
             break
     found.sort(key=lambda item: rank(ctx, *item))
-    return tuple(_write(ctx, trial, name) for trial, _ in found)
+    distinct = {trial.candidate.text: trial for trial, _ in found[::-1]}  # two ways may lead to one change
+    return tuple(_write(ctx, trial, name) for trial, _ in found if distinct[trial.candidate.text] is trial)
 
 
 def _list_known(diagnosis: Diagnosis) -> Iterator[Candidate]:

@@ -348,8 +348,8 @@ class _Heads:
                 candidates = self.ctx.change_input(mask, shape=wanted)
                 return Diagnosis(reason, expected, fix, candidates=candidates)
         target = self.query.shape[1 if self.batch_first else 0] if self.query.rank == 3 else -1
-        is_larger = mask.rank == 2 and all(given >= size for given, size in zip(mask.shape, wanted, strict=True))
-        if is_larger and wanted == (target, target) and mask is self.operands.get("attn_mask"):
+        is_of_pairs = mask is self.operands.get("attn_mask") and mask.rank == 2 and wanted == (target, target)
+        if is_of_pairs and min(mask.shape) >= target:
             cut = self._fix_mask("attn_mask", f"[:{name or target}, :{name or target}]")
             if cut:  # made once, for the longest sequence
                 return Diagnosis(f"{reason}; the first {target} of its {mask.shape[0]} are theirs", expected, cut)

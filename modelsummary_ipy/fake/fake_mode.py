@@ -207,8 +207,8 @@ class FastFakeMode(FakeMode):
 
     def _make_as(self, true: Made, told: FakeTensor) -> FakeTensor:
         with disable_dispatch():
-            if true.room > 1:
-                meta = torch.empty(true.room, dtype=true.dtype, device="meta").as_strided((), ())
+            if true.num_elements > 1:
+                meta = torch.empty(true.num_elements, dtype=true.dtype, device="meta").as_strided((), ())
             else:
                 meta = torch.empty(told.shape, dtype=true.dtype, device="meta", memory_format=true.memory_format)
             return build_fake(self, meta, told.fake_device)

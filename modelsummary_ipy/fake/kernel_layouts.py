@@ -42,12 +42,12 @@ class Made(NamedTuple):
 
     Attributes:
         dtype, memory_format: Of the result.
-        room: How many elements a result of no dim has memory for.
+        num_elements: How many elements a result of no dim has memory for.
     """
 
     dtype: torch.dtype
     memory_format: torch.memory_format = torch.contiguous_format
-    room: int = 1
+    num_elements: int = 1
 
 
 def find_gradients(func: Any, args: Sequence[Any]) -> list[Layout | None] | None:
@@ -75,7 +75,7 @@ def find_made(func: Any, args: Sequence[Any], results: Sequence[Any]) -> dict[in
         return {0: None}
     if func in _WITH_ROOM:
         size = torch.broadcast_shapes(args[0].shape, args[1].shape)
-        return {0: Made(results[0].dtype, room=math.prod(size))} if size and not results[0].dim() else {}
+        return {0: Made(results[0].dtype, num_elements=math.prod(size))} if size and not results[0].dim() else {}
     if func not in _FORMAT_OF or type(results[0]) is not FakeTensor:
         return {}
     first = results[0]

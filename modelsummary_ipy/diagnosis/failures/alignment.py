@@ -174,9 +174,11 @@ def explain_table(
 def _explain_projection(ctx: FailureContext, place: int, got: int, wanted: int, name: str) -> Diagnosis:
     """Steps have another number of features than a table of positions: a projection is left out."""
     reason = f"the steps have {got} features, {name} has {wanted}"
-    ran = {call.module for call in ctx.trace.calls}
-    widths = [(fact, fact.settings.get("in_features"), fact.settings.get("out_features")) for fact in ctx.trace.modules]
-    fit = [fact for fact, taken, given in widths if (taken, given) == (got, wanted) and fact.index not in ran]
+    widths = (got, wanted)
+    fit = [
+        fact for fact in ctx.list_unread()
+        if (fact.settings.get("in_features"), fact.settings.get("out_features")) == widths
+    ]  # fmt: skip
     owner = f"{ctx.fact.path}." if ctx.fact is not None and ctx.fact.path else ""
     names = [fact.path.removeprefix(owner) for fact in fit if fact.path.startswith(owner)]
     if len(names) == 1 and names[0].isidentifier():

@@ -166,16 +166,10 @@ def _explain_heads(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int
         if is_pyramid
         else (f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, of one input")
     )
-    wanted = {width for fact in _list_unread(ctx) for width in map(fact.settings.get, ("in_features", "in_channels"))}
+    wanted = {width for fact in ctx.list_unread() for width in map(fact.settings.get, ("in_features", "in_channels"))}
     fixes = [fix_giver(ctx, pair[1], sizes[0], axis), fix_giver(ctx, pair[0], sizes[1], axis)]
     fixes = [fix for fix in (fixes[::-1] if sizes[1] in wanted and sizes[0] not in wanted else fixes) if fix]
     return Diagnosis(reason, "equal widths", fixes[0], others=tuple(fixes[1:])) if fixes else None
-
-
-def _list_unread(ctx: FailureContext) -> list[ModuleFact]:
-    """List the modules that have not run yet."""
-    ran = {call.module for call in ctx.trace.calls}
-    return [fact for fact in ctx.trace.modules if fact.index not in ran]
 
 
 def _is_pointwise(fact: ModuleFact | None) -> bool:
@@ -284,7 +278,7 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     if is_state and giver is not None and big.shape[1:] == small.shape:
         reason += f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
         return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, ctx.operands.index(big), "{}[-1]"))
-    unread = {fact.settings.get("in_features") for fact in _list_unread(ctx)}
+    unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
     is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0]
     if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
         reason += f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"

@@ -222,6 +222,11 @@ class FailureContext:
         """Return whether a tensor is the model's own input or was made of it without a change of shape."""
         return self.flow.is_like_input(x.link, x.shape)
 
+    def list_unread(self) -> list[ModuleFact]:
+        """List the modules that have not run yet."""
+        ran = {call.module for call in self.trace.calls}
+        return [fact for fact in self.trace.modules if fact.index not in ran]
+
     def describe_giver(self, x: Operand, axis: int) -> str:
         """Write where a dim got its size: ``"'fc1' (Linear) outputs"``, ``"the model's input has"``."""
         if x.is_input:

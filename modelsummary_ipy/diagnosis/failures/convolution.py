@@ -130,7 +130,8 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     if x.shape[-1] == channels and (like_input or not is_map(ctx, x)):
         reason = f"the last dim has the {channels} channels: {write_shape(x.shape)} is channels-last"
         fix = fix_argument(ctx, move_to_channels(x.rank, spatial))
-        if x.rank == 2 and like_input and ctx.setting("out_channels", 0) * channels in _list_widths(ctx):
+        widths = [fact.settings.get("in_features") for fact in ctx.list_unread()]
+        if x.rank == 2 and like_input and ctx.setting("out_channels", 0) * channels in widths:
             single = fix_argument(ctx, "{}.unsqueeze(1)") + fix_module(ctx, in_channels=1)
             reason = f"{write_shape(x.shape)} has no dim of channels: {channels} are the positions of a sample"
             return Diagnosis(reason, expected, single, search, goal, others=(fix,))
@@ -171,16 +172,6 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         fix, others = fix_giver(ctx, x, channels, axis - x.rank), fix
     found = [item for item in (fix, others) if item]
     return Diagnosis(reason, expected, found[0] if found else NOTHING, search, goal, others=tuple(found[1:]))
-
-
-def _list_widths(ctx: FailureContext) -> set[Any]:
-    """List what the linear layers that have not run expect."""
-    ran = {call.module for call in ctx.trace.calls}
-    return {
-        fact.settings["in_features"]
-        for fact in ctx.trace.modules
-        if fact.index not in ran and "in_features" in fact.settings
-    }
 
 
 def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis | None:

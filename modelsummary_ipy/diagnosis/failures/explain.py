@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
-from modelsummary_ipy.diagnosis.failures.attention import explain_attention, explain_transformer, find_heads
+from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import explain_broadcast, explain_cat
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
@@ -27,11 +27,13 @@ from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
 from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
 from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_batch, reads_channels_as_batch
+from modelsummary_ipy.diagnosis.failures.missing_dims import explain_axis
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
-from modelsummary_ipy.diagnosis.failures.reshaping import explain_axis, explain_reshape, explain_split
+from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
+from modelsummary_ipy.diagnosis.failures.transformer import explain_transformer
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
 from modelsummary_ipy.diagnosis.formatting import write_shape

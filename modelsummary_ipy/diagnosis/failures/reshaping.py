@@ -12,7 +12,6 @@ from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
     GROW,
     NOTHING,
-    RESHAPE,
     STEER,
     Diagnosis,
     FailureContext,
@@ -23,10 +22,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     find_param_name,
     fix_giver,
     fix_line,
-    fix_operand,
-    fix_setting,
-    place_line,
-    read_line,
     resize_param,
     set_value,
 )
@@ -311,91 +306,6 @@ def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         more = (images[0] if images else -(-channels // (kept * kept))) * kept * kept
         fix = set_value(fact.path, write_module(fact, ctx.trace, out_channels=more))
     return Diagnosis(reason, f"channels divisible by {kept * kept}", fix)
-
-
-def explain_axis(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a dim or an index that does not exist."""
-    if ctx.call is None or not ctx.operands:
-        return None
-    x = ctx.operands[0]
-    if ctx.function == "permute":
-        order = ctx.arguments.get("dims")
-        if isinstance(order, tuple) and len(order) != x.rank:
-            reason = f"permute has {len(order)} dims, {write_shape(x.shape)} has {x.rank}"
-            return Diagnosis(reason, f"{len(order)} dims", NOTHING, RESHAPE)
-    if ctx.function == "getitem":
-        return _explain_index(ctx, x)
-    if ctx.function == "affine_grid":
-        return _explain_matrices(ctx, x)
-    dims = [
-        (name, value)
-        for name, value in ctx.arguments.items()
-        if name in ("dim", "dim0", "dim1", "start_dim", "end_dim", "axis") and type(value) is int
-    ]
-    for name, value in dims:
-        rank = x.rank + (ctx.function in ("unsqueeze", "stack"))
-        if not -rank <= value < max(rank, 1):
-            reason = f"{name}={value}, and {write_shape(x.shape)} has {x.rank} dims: {-rank} … {rank - 1}"
-            fix = fix_setting(ctx, ctx.function, name, 1, -1) if name == "dim" else NOTHING
-            if (kept := _keep_batch(ctx, x)) is not None:
-                return kept
-            return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} dims", fix, RESHAPE)
-    return None
-
-
-def _explain_matrices(ctx: FailureContext, x: Operand) -> Diagnosis | None:
-    """The numbers of affine matrices are in a row, or there is one matrix for all samples."""
-    size = ctx.arguments.get("size")
-    if not isinstance(size, tuple) or len(size) not in (4, 5):
-        return None
-    rows = len(size) - 2
-    wanted = (size[0], rows, rows + 1)
-    reason = f"affine_grid takes a matrix of {rows} × {rows + 1} for each sample, got {write_shape(x.shape)}"
-    fix = NOTHING
-    if x.shape[1:] == (rows * (rows + 1),):
-        fix = fix_operand(ctx, 0, f"{{}}.view(-1, {rows}, {rows + 1})")
-    elif x.shape == wanted[1:]:
-        fix = fix_operand(ctx, 0, "{}.unsqueeze(0)" if size[0] == 1 else f"{{}}.expand({size[0]}, -1, -1)")
-    return Diagnosis(reason, write_shape(wanted), fix)
-
-
-def _keep_batch(ctx: FailureContext, x: Operand) -> Diagnosis | None:
-    """A ``squeeze()`` without a dim dropped the batch of one."""
-    for call in ctx.flow.walk_back(x.link, 6):
-        before = call.inputs[0].shape if call.inputs else ()
-        if call.type_name == "squeeze" and ctx.flow.setting(call, "dim", None) is None and before[:1] == (1,):
-            after = call.outputs[0].shape
-            line = change_operation(read_line(ctx, call.source), "squeeze", lambda items, _: f"{items[0]}.flatten(1)")
-            reason = (
-                f"squeeze() drops every dim of 1, the batch too: {write_shape(before)} becomes {write_shape(after)}"
-            )
-            return Diagnosis(reason, "the batch in dim 0", place_line(ctx, call, line), RESHAPE)
-    return None
-
-
-def _explain_index(ctx: FailureContext, x: Operand) -> Diagnosis | None:
-    index = ctx.arguments.get("1", ctx.arguments.get("key", ctx.arguments.get("idx")))
-    items = index if isinstance(index, tuple) else (index,)
-    if not items or any(item is ... for item in items):
-        return None
-    used = [item for item in items if item is not None and item != "..."]
-    if len(used) > x.rank:
-        reason = f"{len(used)} indices for the {x.rank} dims of {write_shape(x.shape)}"
-        return Diagnosis(reason, f"at least {len(used)} dims", NOTHING, ANYWHERE)
-    axis = 0
-    for item in items:
-        if item is None:
-            continue
-        if item == "...":
-            axis = x.rank - (len(used) - used.index(item) if item in used else 0)
-            continue
-        if type(item) is int and axis < x.rank and not -x.shape[axis] <= item < x.shape[axis]:
-            most = x.shape[axis] - 1
-            reason = f"index {item} in dim {axis} of {write_shape(x.shape)}: the last one is {most}"
-            needed = item + 1 if item >= 0 else -item
-            return Diagnosis(reason, f"at least {needed} in dim {axis}", NOTHING, ANYWHERE, (dim_of(axis), needed))
-        axis += 1
-    return None
 
 
 def explain_split(ctx: FailureContext) -> Diagnosis | None:

@@ -238,9 +238,9 @@ def _shorten(entry: _Entry, width: int) -> str:
     text = _label(entry, flow=False)
     if count_columns(text) <= width:
         return text
-    room = width - count_columns(entry.cells.name)
-    if room >= 0:
-        return _cut(text, width, tail=0) if room >= len(_GAP) + 4 else entry.cells.name
+    free = width - count_columns(entry.cells.name)
+    if free >= 0:
+        return _cut(text, width, tail=0) if free >= len(_GAP) + 4 else entry.cells.name
     return _cut(entry.cells.name, width, tail=(width - 1) // 2)
 
 

@@ -86,7 +86,7 @@ CASES = [
             "c = nn.Conv2d(16, 4, 1)"),
     Failing(m.ConvTransposed, ((2, 1, 8, 8),), "up", "'down' (Conv2d) outputs 8 channels, 'up' expects 16",
             "up = nn.ConvTranspose2d(8, 4, 2, stride=2)"),
-    Failing(m.TooSmallForKernel, ((1, 1, 9, 9),), "conv2", "dim 2 is 5, the window is 7 wide", "",
+    Failing(m.TooSmallForKernel, ((1, 1, 9, 9),), "conv2", "dim 2 is 5, the window is 7 wide", "self.conv2 = nn.Conv2d(4, 4, 5)",
             "(1, 1, 16, 16)"),
     Failing(m.Depthwise, ((1, 3, 8, 8),), "depth", "'point' (Conv2d) outputs 12 channels, 'depth' expects 8",
             "depth = nn.Conv2d(12, 12, 3, padding=1, groups=12)"),

@@ -909,3 +909,196 @@ class DigitsInLayers(nn.Module):
 class DigitsInLayersT(DigitsInLayers):
     def __init__(self):
         super().__init__(16)
+
+
+class MaskedBy(nn.Module):
+    """Attention whose mask is of another rank than the layer's."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x, mask):
+        out, _ = self.attn(x, x, x, attn_mask=mask)
+        return out
+
+
+def bools(*shape: int) -> torch.Tensor:
+    return torch.zeros(*shape, dtype=torch.bool)
+
+
+@twin(MaskedBy, (3, 5, 8), bools(3, 2, 5, 5), reason="batch and heads are one dim here")
+class MaskedByHeads(MaskedBy):
+    def forward(self, x, mask):
+        return super().forward(x, mask.flatten(0, 1))
+
+
+class MaskedBySample(MaskedBy):
+    """Each sample has a mask, which is the same for all heads."""
+
+
+@twin(MaskedBySample, (3, 5, 8), bools(3, 1, 5, 5), reason="each of the 2 heads needs the mask of its sample")
+class MaskedBySampleT(MaskedBy):
+    def forward(self, x, mask):
+        return super().forward(x, mask.flatten(0, 1).repeat_interleave(2, 0))
+
+
+class PaddedBy(MaskedBy):
+    def forward(self, x, mask):
+        out, _ = self.attn(x, x, x, key_padding_mask=mask.unsqueeze(1))
+        return out
+
+
+@twin(PaddedBy, (3, 5, 8), bools(3, 5), reason="dim 1 of one is too many")
+class PaddedByT(MaskedBy):
+    def forward(self, x, mask):
+        out, _ = self.attn(x, x, x, key_padding_mask=mask)
+        return out
+
+
+class MaskedProduct(nn.Module):
+    """A mask of samples has no dim for the heads."""
+
+    def forward(self, q, mask):
+        return F.scaled_dot_product_attention(q, q, q, attn_mask=mask)
+
+
+@twin(MaskedProduct, (3, 2, 5, 4), bools(3, 5), reason="attn_mask is [3, 5]")
+class MaskedProductT(MaskedProduct):
+    def forward(self, q, mask):
+        return super().forward(q, mask[:, None, None])
+
+
+class WideLast(nn.Module):
+    """The last convolution is to read the whole map, and the map is smaller."""
+
+    def __init__(self, last=8):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(), nn.Conv2d(4, 8, 4, 2, 1), nn.LeakyReLU())
+        self.last = nn.Conv2d(8, 1, last)
+
+    def forward(self, x):
+        return self.last(self.body(x)).view(-1)
+
+
+@twin(WideLast, (2, 3, 16, 16), reason="dim 2 is 4, the window is 8 wide")
+class WideLastT(WideLast):
+    def __init__(self):
+        super().__init__(4)
+
+
+class Letters(nn.Module):
+    """Classes where a layer expects them one-hot."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(27, 6, batch_first=True)
+
+    def forward(self, x):
+        out, _ = self.rnn(x)
+        return out
+
+
+@twin(Letters, ints(3, 5), reason="no dim has 27 features: classes have them when they are one-hot")
+class LettersT(Letters):
+    def forward(self, x):
+        return super().forward(F.one_hot(x, 27).float())
+
+
+class NoiseOfClass(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(16 + 10, 8)
+
+    def forward(self, z, y):
+        return self.fc(torch.cat([z, y], 1))
+
+
+@twin(NoiseOfClass, (4, 16), ints(4), reason="one-hot, 10 classes give the 26 features that are expected")
+class NoiseOfClassT(NoiseOfClass):
+    def forward(self, z, y):
+        return super().forward(z, F.one_hot(y, 10))
+
+
+class TwoSums(nn.Module):
+    """The second of two sums on a line is the one that fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.transitions = nn.Parameter(torch.zeros(5, 5))
+
+    def forward(self, scores, emissions):
+        best = scores.unsqueeze(2) + self.transitions + emissions
+        return best.logsumexp(1)
+
+
+@twin(TwoSums, (3, 5), (3, 5), reason="[3, 5] is aligned with the last dims of [3, 5, 5]")
+class TwoSumsT(TwoSums):
+    def forward(self, scores, emissions):
+        return super().forward(scores, emissions.unsqueeze(1))
+
+
+class WeightFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(6, 8))
+
+    def forward(self, x, adj):
+        return F.relu(adj @ self.weight @ x)
+
+
+@twin(WeightFirst, (10, 6), (10, 10), reason="of three factors the weight is multiplied last")
+class WeightFirstT(WeightFirst):
+    def forward(self, x, adj):
+        return F.relu(adj @ x @ self.weight)
+
+
+class QueryOfSteps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Bilinear(6, 8, 1)
+
+    def forward(self, query, context):
+        query = query.unsqueeze(1)
+        return self.score(query, context).softmax(1)
+
+
+@twin(QueryOfSteps, (3, 6), (3, 9, 8), reason="'score' broadcasts no dim: [3, 1, 6] against [3, 9, 8]")
+class QueryOfStepsT(QueryOfSteps):
+    def forward(self, query, context):
+        return self.score(query.unsqueeze(1).expand(-1, context.size(1), -1), context).softmax(1)
+
+
+class GatesOfMaps(nn.Module):
+    """A state made at the input's size meets gates that a convolution without padding made smaller."""
+
+    def __init__(self, padding=0):
+        super().__init__()
+        self.conv = nn.Conv2d(1 + 4, 8, 3, padding=padding)
+
+    def forward(self, x):
+        h = torch.zeros(x.size(0), 4, *x.shape[2:])
+        gate, new = self.conv(torch.cat([x, h], 1)).chunk(2, 1)
+        return gate.sigmoid() * h + new.tanh()
+
+
+@twin(GatesOfMaps, (2, 1, 12, 12), reason="'conv' has padding 0, 1 keeps the size")
+class GatesOfMapsT(GatesOfMaps):
+    def __init__(self):
+        super().__init__(1)
+
+
+class LossOfSignals(nn.Module):
+    def __init__(self, added=0):
+        super().__init__()
+        self.enc = nn.Sequential(nn.Conv1d(1, 4, 5, 2, 2), nn.ReLU(), nn.Conv1d(4, 8, 5, 2, 2))
+        self.dec = nn.Sequential(nn.ConvTranspose1d(8, 4, 5, 2, 2, added), nn.ConvTranspose1d(4, 1, 5, 2, 2, added))
+
+    def forward(self, x):
+        return F.l1_loss(self.dec(self.enc(x)), x, reduction="none")
+
+
+@twin(LossOfSignals, (2, 1, 64), reason="with output_padding 0 'dec.0' and 'dec.1' give the smallest")
+class LossOfSignalsT(LossOfSignals):
+    def __init__(self):
+        super().__init__(1)

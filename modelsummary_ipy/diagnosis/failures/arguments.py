@@ -301,7 +301,7 @@ def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
             return None
         return str(write("\0".join(f"{item}{key}" if i == place else item for i, item in enumerate(items))))
 
-    fix = fix_line(ctx, change_operation(ctx.line, name, edit)) if name else NOTHING
+    fix = fix_line(ctx, change_operation(ctx.line, name, edit, ctx.earlier)) if name else NOTHING
     return Diagnosis(f"{reason}; {sign} expects tensors", "a tensor on both sides", fix)
 
 

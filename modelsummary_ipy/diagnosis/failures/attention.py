@@ -218,7 +218,7 @@ class _Heads:
         wanted: tuple[int, ...]
         mask = self.operands.get("attn_mask")
         if mask is not None:
-            wanted = (target, source) if mask.rank != 3 else (batch * heads, target, source)
+            wanted = (target, source) if mask.rank < 3 else (batch * heads, target, source)
             if mask.shape != wanted and (found := self._explain_order(mask.shape[-1])) is not None:
                 sized = self._mask_diagnosis(mask, wanted, "", "") if self.batch_first and mask.rank == 2 else found
                 if sized.fix and sized is not found:  # batch_first was asked for, so the mask is what is wrong
@@ -295,15 +295,14 @@ class _Heads:
     def _mask_diagnosis(self, mask: Operand, wanted: tuple[int, ...], reason: str, expected: str) -> Diagnosis:
         steps = 1 if self.batch_first else 0
         name = write_size(self.ctx, 0, steps, self.call) or name_size(self.ctx, self.query, steps)
-        if mask.shape == wanted[::-1]:
-            kind = "attn_mask" if mask is self.operands.get("attn_mask") else "key_padding_mask"
-            fix = self._fix_mask(kind, ".t()")
-            if fix:
-                reason += "; its dims are in another order"
-                candidates = self.ctx.change_input(mask, shape=wanted)
-                return Diagnosis(reason, expected, fix, candidates=candidates)
+        kind = "attn_mask" if mask is self.operands.get("attn_mask") else "key_padding_mask"
+        change, why = _fit_mask(mask.shape, wanted)
+        fix = self._fix_mask(kind, change) if change else NOTHING
+        if fix:
+            candidates = self.ctx.change_input(mask, shape=wanted)
+            return Diagnosis(f"{reason}; {why}", expected, fix, candidates=candidates)
         target = self.query.shape[1 if self.batch_first else 0] if self.query.rank == 3 else -1
-        is_of_pairs = mask is self.operands.get("attn_mask") and mask.rank == 2 and wanted == (target, target)
+        is_of_pairs = kind == "attn_mask" and mask.rank == 2 and wanted == (target, target)
         if is_of_pairs and min(mask.shape) >= target:
             cut = self._fix_mask("attn_mask", f"[:{name or target}, :{name or target}]")
             if cut:  # made once, for the longest sequence
@@ -317,6 +316,24 @@ class _Heads:
         return Diagnosis(reason, expected, first, others=tuple(found[1:]), candidates=candidates)
 
 
+def _fit_mask(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[str, str]:
+    """Write what gives a mask the shape that ``nn.MultiheadAttention`` expects, and why; ``("", "")`` if not known."""
+    if shape == wanted[::-1]:
+        return ".t()", "its dims are in another order"
+    for axis, size in enumerate(shape):
+        if size == 1 and (*shape[:axis], *shape[axis + 1 :]) in (wanted, wanted[-2:]):
+            return f".squeeze({axis})", f"dim {axis} of one is too many"
+    if shape[1:3] == (1, 1) and (shape[0], *shape[3:]) == wanted:
+        return ".flatten(1)", "two dims of one are too many"
+    if len(shape) == 4 and (shape[0] * shape[1], *shape[2:]) == wanted:
+        return ".flatten(0, 1)", "batch and heads are one dim here"
+    if len(wanted) == 3 and (shape[-2:] == wanted[-2:]) and shape[1:-2] in ((), (1,)) and wanted[0] % shape[0] == 0:
+        heads = wanted[0] // shape[0]
+        flat = ".flatten(0, 1)" if len(shape) == 4 else ""
+        return f"{flat}.repeat_interleave({heads}, 0)", f"each of the {heads} heads needs the mask of its sample"
+    return "", ""
+
+
 def _change_all(ctx: FailureContext, call: Call, change: str) -> Candidate:
     """Change query, key and value where the line passes them on: ``"self.attn(x.float(), x.float(), x.float())"``."""
 
@@ -324,6 +341,23 @@ def _change_all(ctx: FailureContext, call: Call, change: str) -> Candidate:
         return join_arguments([f"{text}{change}" for text in arguments[:3]] + arguments[3:], keywords)
 
     return fix_line(ctx, change_call(ctx.line, name_member(call.path), edit))
+
+
+def _align_mask(ctx: FailureContext, shape: tuple[int, ...], wanted: tuple[int, ...]) -> Candidate:
+    """Put dims of one into a mask of samples that has none for the heads: ``mask[:, None, None]``."""
+    missing = len(wanted) - len(shape)
+    if missing < 1 or shape[0] != wanted[0] or find_clashes(shape[1:], wanted[missing + 1 :]):
+        return NOTHING
+    change = ".unsqueeze(1)" if missing == 1 else f"[:{', None' * missing}]"
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+        if len(arguments) > 3:
+            return join_arguments([*arguments[:3], f"{arguments[3]}{change}", *arguments[4:]], keywords)
+        if "attn_mask" in keywords:
+            return join_arguments(arguments, {**keywords, "attn_mask": f"{keywords['attn_mask']}{change}"})
+        return None
+
+    return fix_line(ctx, change_call(ctx.line, "scaled_dot_product_attention", edit))
 
 
 def _explain_product(ctx: FailureContext) -> Diagnosis | None:
@@ -350,7 +384,7 @@ def _explain_product(ctx: FailureContext) -> Diagnosis | None:
         if find_clashes(mask.shape, wanted) or mask.rank > len(wanted):
             reason = f"attn_mask is {write_shape(mask.shape)}: {wanted[-2]} queries attend to {wanted[-1]} keys"
             small = wanted[-2:]
-            fix = fix_creation(ctx, mask, small)
+            fix = _align_mask(ctx, mask.shape, wanted) or fix_creation(ctx, mask, small)
             expected = f"attn_mask that broadcasts to {write_shape(wanted)}"
             return Diagnosis(reason, expected, fix, candidates=ctx.change_input(mask, shape=small))
     return None

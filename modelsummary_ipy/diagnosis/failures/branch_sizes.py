@@ -68,6 +68,16 @@ def explain_margin(
     return Diagnosis(reason, f"two feature maps of {write_shape(small.shape[2:])}", fixes[0], others=(fixes[1],))
 
 
+def explain_unpadded(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
+    """A map that was made at the size of another lost what convolutions without padding took off."""
+    big, small = pair if pair[0].shape[axes[0]] > pair[1].shape[axes[0]] else pair[::-1]
+    gaps = {big.shape[axis] - small.shape[axis] for axis in axes}
+    if big.rank < 3 or len(gaps) > 1 or any(big.rank + axis < 2 for axis in axes):
+        return None
+    sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
+    return _explain_unpadded(ctx, big, small, gaps.pop(), sides)
+
+
 def _explain_unpadded(
     ctx: FailureContext, big: Operand, small: Operand, gap: int, sides: list[str]
 ) -> Diagnosis | None:

@@ -15,7 +15,12 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_table,
     explain_vector,
 )
-from modelsummary_ipy.diagnosis.failures.branch_sizes import explain_margin, explain_pooled, explain_strided
+from modelsummary_ipy.diagnosis.failures.branch_sizes import (
+    explain_margin,
+    explain_pooled,
+    explain_strided,
+    explain_unpadded,
+)
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
     NOTHING,
@@ -25,11 +30,13 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_argument,
     fix_creation,
     fix_giver,
     fix_operand,
     fix_setting,
     name_input_size,
+    write_size,
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept, explain_repeat
@@ -57,6 +64,8 @@ _ELEMENTWISE = frozenset(
 
 def explain_broadcast(ctx: FailureContext) -> Diagnosis | None:
     """Explain two tensors whose sizes can't be broadcast."""
+    if ctx.function == "bilinear" and len(ctx.data) == 2:
+        return _explain_bilinear(ctx)
     if ctx.function not in _ELEMENTWISE or len(ctx.operands) < 2:
         return None
     for index, left in enumerate(ctx.operands):
@@ -64,6 +73,19 @@ def explain_broadcast(ctx: FailureContext) -> Diagnosis | None:
             axes = find_clashes(left.shape, right.shape)
             if axes:
                 return _explain_pair(ctx, (index, other), left, right, axes)
+    return None
+
+
+def _explain_bilinear(ctx: FailureContext) -> Diagnosis | None:
+    """The two inputs of a Bilinear need equal leading dims: none of one is broadcast."""
+    for place, (x, other) in enumerate((ctx.data, ctx.data[::-1])):
+        axes = [axis for axis in range(x.rank - 1) if other.rank == x.rank and x.shape[axis] != other.shape[axis]]
+        if not axes or any(x.shape[axis] != 1 for axis in axes):
+            continue
+        sizes = [write_size(ctx, 1 - place, axis) if axis in axes else "-1" for axis in range(x.rank)]
+        fix = fix_argument(ctx, f"{{}}.expand({', '.join(sizes)})", position=place) if all(sizes) else NOTHING
+        reason = f"{ctx.owner} broadcasts no dim: {write_shape(x.shape)} against {write_shape(other.shape)}"
+        return Diagnosis(reason, "equal sizes in every dim but the last", fix)
     return None
 
 
@@ -90,7 +112,7 @@ def _explain_pair(
         found = _explain_layout(ctx, places, (left, right))
     if found is None and left.rank == right.rank == 1:
         found = _explain_outer(ctx, places, (left, right))
-    found = found or _explain_constant(ctx, (left, right)) or explain_order(ctx, places, (left, right))
+    found = found or _explain_constant(ctx, (left, right), axes) or explain_order(ctx, places, (left, right))
     found = found or explain_bias(ctx, (left, right), axes) or explain_table(ctx, places, (left, right), axes)
     if found is not None:
         return found
@@ -101,6 +123,8 @@ def _explain_pair(
             return halved
     compares = ctx.function in LOSSES or ctx.function in ("mul", "div")
     is_width = axes == [-1] or (axes == [1 - rank] and rank > 2 and ctx.function in LOSSES)
+    if is_width and rank > 2 and (found := explain_margin(ctx, places, (left, right), axes)) is not None:
+        return found
     if is_width and compares and (found := _explain_widths(ctx, (left, right), axes[0])) is not None:
         return found
     if len(axes) == 1 and (heads := _explain_heads(ctx, (left, right), axes[0])) is not None:
@@ -176,7 +200,7 @@ def _is_pointwise(fact: ModuleFact | None) -> bool:
     return fact is not None and set(fact.settings.get("kernel_size", ())) == {1}
 
 
-def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
     """A tensor that the forward makes of fixed sizes does not have the other's."""
     for x, other in (pair, pair[::-1]):
         maker = ctx.flow.producer(x.link)
@@ -184,6 +208,8 @@ def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Dia
             continue
         name = name_input_size(ctx, other.shape[0])
         fix = fix_creation(ctx, x, other.shape, {0: name} if name else {})
+        if (unpadded := explain_unpadded(ctx, pair, axes)) is not None:
+            return replace(unpadded, others=(fix,))
         if fix:
             reason = f"{maker.type_name}() makes {write_shape(x.shape)}, the other is {write_shape(other.shape)}"
             return Diagnosis(reason, write_shape(other.shape), fix)
@@ -285,6 +311,11 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
         texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)
         fixes = [fix_operand(ctx, ctx.operands.index(big), text) for text in texts]
         return Diagnosis(reason, "tensors of the same rank", fixes[0], others=tuple(fixes[1:]))
+    classes = next((n - big.shape[-1] for n in unread if n is not None and n - big.shape[-1] > 1), 0)
+    if small.spec.dtype == "int64" and small.shape == big.shape[:-1] and classes and along == big.rank - 1:
+        reason += f": one-hot, {classes} classes give the {classes + big.shape[-1]} features that are expected"
+        fix = fix_operand(ctx, at, f"F.one_hot({{}}, {classes})")
+        return Diagnosis(reason, "tensors of the same rank", fix)
     flat = math.prod(big.shape[1:])
     rest = sum(x.shape[-1] for x in ctx.operands if x.rank == 2)
     if small.rank == 2 and along == 1 and flat + rest in unread and ctx.operands.count(big) == 1:

@@ -214,6 +214,17 @@ class FailureContext:
         return drop_remark(self.failure.source_text if found is None else found.text)
 
     @cached_property
+    def earlier(self) -> int:
+        """How often the failing line ran the operation that failed before, in this call of its module."""
+        call = self.call
+        if call is None:
+            return 0
+        return sum(
+            other.type_name == call.type_name and other.source == call.source and other.parent == call.parent
+            for other in self.trace.calls[: call.index]
+        )
+
+    @cached_property
     def arguments(self) -> dict[str, Any]:
         """The failed call's own plain arguments by name."""
         return dict(self.call.arguments) if self.call is not None else {}

@@ -183,7 +183,11 @@ def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis 
     padded = f"{size} + 2 × {padding} = {size + 2 * padding}" if padding else str(size)
     spread = f" (kernel {window.kernel}, dilation {window.dilation})" if window.dilation > 1 else ""
     reason = f"dim {x.rank - spatial + axis} is {padded}, the window is {window.extent} wide{spread}"
-    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", NOTHING, GROW)
+    fix = NOTHING
+    ends = not any(fact.params for fact in ctx.list_unread())
+    if ends and padding == 0 and window.dilation == 1 and len(set(x.shape[-spatial:])) == 1:  # it reads the whole map
+        fix = fix_module(ctx, kernel_size=(size,) * spatial)
+    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", fix, GROW)
 
 
 def find_window(ctx: FailureContext, sizes: tuple[int, ...]) -> tuple[int, int, Window] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -110,6 +111,12 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
     elif odd.is_input:
         reason += "; it is the model's input"
     position = data.index(odd) if ctx.call.kind == "module" else ctx.operands.index(odd)
+    features = ctx.setting("in_features", ctx.setting("input_size"))
+    flat = {math.prod(odd.shape[axis:]) for axis in range(odd.rank)}
+    if weights and odd.spec.dtype == "int64" and isinstance(features, int) and features not in {0, 1, *flat}:
+        reason += f"; no dim has {features} features: classes have them when they are one-hot"
+        fix = fix_argument(ctx, f"F.one_hot({{}}, {features}).{_CASTS[wanted]}()", position=position)
+        return Diagnosis(reason, f"{wanted}, as the weights are", fix)
     # A cast would keep the real part alone, with a warning.
     change = ".abs()" if odd.spec.dtype.startswith("complex") else cast(wanted)
     fix = fix_argument(ctx, f"{{}}{change}", position=position)

@@ -167,7 +167,7 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
         items[places[position]] = where.format(*named)
         return around.format(write("\0".join(items)))
 
-    changed = change_operation(ctx.line, ctx.call.type_name, edit)
+    changed = change_operation(ctx.line, ctx.call.type_name, edit, ctx.earlier)
     return fix_line(ctx, f"{name} = {texts[twice]}\n{changed}" if changed and twice is not None else changed)
 
 
@@ -228,7 +228,7 @@ def read_arguments(ctx: FailureContext, call: Call | None = None) -> list[str]:
     if call is None:
         return []
     if call.kind == "op":
-        texts = find_operands(ctx.line, call.type_name)
+        texts = find_operands(ctx.line, call.type_name, ctx.earlier if call is ctx.call else -1)
         return [texts[place] for place in list_tensors(ctx, texts)]
     found: list[str] = []
 

@@ -75,7 +75,7 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.long()", position=1))
     if x.rank == 1 and y.shape == x.shape and name == "cross_entropy":
         reason = f"{name} needs a number for each class: {write_shape(x.shape)} has one for each sample"
-        new = change_operation(ctx.line, name, _compare_with_one)
+        new = change_operation(ctx.line, name, _compare_with_one, ctx.earlier)
         return Diagnosis(reason, "[samples, classes]", fix_line(ctx, new))
     if y.shape == wanted:
         return None

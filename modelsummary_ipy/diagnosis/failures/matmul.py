@@ -22,7 +22,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     resize_param,
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument, swap_last_factors
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
@@ -111,7 +111,7 @@ def _turn_square(ctx: FailureContext, left: Operand, right: Operand) -> Candidat
     is_square = left.rank == right.rank > 1 and right.shape[-1] == right.shape[-2] == left.shape[-2]
     if not is_square or right.param is not None or ctx.call is None:
         return NOTHING
-    return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, _turn))
+    return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, _turn, ctx.earlier))
 
 
 def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_left: int, inner_right: int) -> Diagnosis:
@@ -122,6 +122,8 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if swapped := _turn_square(ctx, left, right):
         reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
         return Diagnosis(reason, expected, swapped)
+    if (chain := fix_line(ctx, swap_last_factors(ctx.line))) and right.param is not None:
+        return Diagnosis(f"{reason}; of three factors the weight is multiplied last", expected, chain)
     if right.rank > 1 and right.shape[-1] == inner_left:
         turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
         reason += f"; transposed, the second has {inner_left} there"

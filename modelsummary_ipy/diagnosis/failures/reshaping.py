@@ -83,7 +83,7 @@ def _explain_unknowns(ctx: FailureContext, wanted: tuple[int, ...]) -> Diagnosis
             None if at is None else str(write("\0".join([*items[:at], f"{items[0]}.size({at - 1})", *items[at + 1 :]])))
         )
 
-    return Diagnosis(reason, "one -1", fix_line(ctx, change_operation(ctx.line, ctx.function, edit)))
+    return Diagnosis(reason, "one -1", fix_line(ctx, change_operation(ctx.line, ctx.function, edit, ctx.earlier)))
 
 
 def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
@@ -96,7 +96,7 @@ def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
     def edit(items: list[str], write: Any) -> str:
         return re.sub(r"\.view\(", ".reshape(", write("\0".join(items)), count=1)
 
-    fix = fix_line(ctx, change_operation(ctx.line, "view", edit))
+    fix = fix_line(ctx, change_operation(ctx.line, "view", edit, ctx.earlier))
     return Diagnosis(reason, "a contiguous tensor", fix)
 
 
@@ -152,7 +152,7 @@ def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
             return None
         return str(write("\0".join([items[0], f"{items[0]}.size(0)", *items[2:]])))
 
-    fix = fix_line(ctx, change_operation(ctx.line, ctx.function, edit))
+    fix = fix_line(ctx, change_operation(ctx.line, ctx.function, edit, ctx.earlier))
     return Diagnosis(reason, write_shape(wanted), fix, candidates=_change_batch(ctx, wanted[0]))
 
 
@@ -247,7 +247,7 @@ def _name_own_size(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
         at = shared[0] + 1
         return None if len(items) != len(wanted) + 1 else str(write("\0".join([*items[:at], "-1", *items[at + 1 :]])))
 
-    return fix_line(ctx, change_operation(ctx.line, ctx.function, edit))
+    return fix_line(ctx, change_operation(ctx.line, ctx.function, edit, ctx.earlier))
 
 
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:

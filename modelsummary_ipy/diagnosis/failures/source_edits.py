@@ -200,16 +200,25 @@ def _find_operation(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr],
     return found
 
 
-def _find_one(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr], ast.Call | None]]:
-    """Find an operation; of several those of tensors alone, for a number beside one can't be what failed."""
+def _find_one(line: str, name: str, earlier: int = -1) -> list[tuple[ast.AST, list[ast.expr], ast.Call | None]]:
+    """Find an operation; of several those of tensors alone, for a number beside one can't be what failed.
+
+    Args:
+        earlier: How many such operations of the line ran before the one that is meant, if that is known.
+    """
     found = _find_operation(line, name)
     tensors = [item for item in found if not any(isinstance(operand, ast.Constant) for operand in item[1])]
-    return tensors if len(found) > 1 and len(tensors) == 1 else found
+    if len(found) > 1 and len(tensors) == 1:
+        return tensors
+    if len(found) > 1 and earlier >= 0 and not _find_nodes(line, ast.comprehension):
+        found.sort(key=lambda item: _span(line, item[0])[1])  # what is inside another runs, and ends, before it
+        return [found[earlier % len(found)]]
+    return found
 
 
-def find_operands(line: str, name: str) -> list[str]:
+def find_operands(line: str, name: str, earlier: int = -1) -> list[str]:
     """Return the operands of an operation as the line writes them: ``["up", "skip"]``; empty if that is not clear."""
-    found = _find_one(line, name)
+    found = _find_one(line, name, earlier)
     return [_text(line, operand) for operand in found[0][1]] if len(found) == 1 else []
 
 
@@ -229,18 +238,21 @@ def change_value(line: str, template: str) -> str:
     return _change_one(line, [body[0].value], template)
 
 
-def change_operation(line: str, name: str, edit: Callable[[list[str], Callable[[str], str]], str | None]) -> str:
+def change_operation(
+    line: str, name: str, edit: Callable[[list[str], Callable[[str], str]], str | None], earlier: int = -1
+) -> str:
     """Rewrite an operation of a line.
 
     Args:
         name: ``"matmul"``, ``"view"``, ``"add"``.
         edit: Takes the operands as text, safe to put a ``.`` behind, and a function that writes the operation with the
             operands it is given joined by ``", "`` or by its operator; returns the new text.
+        earlier: How many such operations of the line ran before the one that is meant.
 
     Returns:
-        The line; ``""`` if the operation is not there, or more than once.
+        The line; ``""`` if the operation is not there, or more than once and it is not known which is meant.
     """
-    found = _find_one(line, name)
+    found = _find_one(line, name, earlier)
     if len(found) != 1:
         return ""
     node, operands, _ = found[0]
@@ -266,6 +278,20 @@ def _write_operands(line: str, node: ast.AST, operands: list[ast.expr], items: l
         pieces += [text[at : first - start], item.encode()]
         at = last - start
     return (b"".join(pieces) + text[at:]).decode()
+
+
+def swap_last_factors(line: str) -> str:
+    """Turn the one product of three factors ``a @ b @ c`` of a line into ``a @ c @ b``; ``""`` if there is none."""
+    chains = [
+        node for node in _find_nodes(line, ast.BinOp)
+        if isinstance(node.op, ast.MatMult) and isinstance(node.left, ast.BinOp)
+        and isinstance(node.left.op, ast.MatMult)
+    ]  # fmt: skip
+    if len(chains) != 1 or not isinstance(chains[0].left, ast.BinOp):
+        return ""
+    second, third = chains[0].left.right, chains[0].right
+    texts = _text(line, second), _text(line, third)
+    return splice_node(splice_node(line, third, texts[0]), second, texts[1])
 
 
 def set_argument(line: str, name: str, keyword: str, position: int, value: str) -> str:
@@ -377,4 +403,5 @@ def drop_undone(line: str) -> str:
         )  # fmt: skip
         return "" if undone else found[0]
 
+    line = re.sub(r"\.unsqueeze\((-?\d)\)\.squeeze\(\1\)", "", line)
     return _TWO_ORDERS.sub(drop, re.sub(r"\.(?:t\(\)|T)\.transpose\((?:-2, -1|0, 1|1, 0)\)", "", line))

@@ -1102,3 +1102,104 @@ class LossOfSignals(nn.Module):
 class LossOfSignalsT(LossOfSignals):
     def __init__(self):
         super().__init__(1)
+
+
+class TransformOfPoints(nn.Module):
+    """Nine numbers of each sample are a matrix, and are added to one."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 9)
+
+    def forward(self, x, points):
+        turn = self.fc(x) + torch.eye(3)
+        return points @ turn
+
+
+@twin(TransformOfPoints, (2, 8), (2, 7, 3), reason="[2, 9] has the 3 × 3 numbers of a matrix in one dim")
+class TransformOfPointsT(TransformOfPoints):
+    def forward(self, x, points):
+        return points @ (self.fc(x).unflatten(1, (3, 3)) + torch.eye(3))
+
+
+class MaxAndMean(nn.Module):
+    """``max`` along a dim gives the indices too."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(16, 2)
+
+    def forward(self, x):
+        most = x.max(1)
+        return self.fc(torch.cat([most, x.mean(1)], -1))
+
+
+@twin(MaxAndMean, (3, 5, 8), reason="max() along a dim returns (values, indices)")
+class MaxAndMeanT(MaxAndMean):
+    def forward(self, x):
+        return self.fc(torch.cat([x.max(1)[0], x.mean(1)], -1))
+
+
+class MaxPlusMean(MaxAndMean):
+    def forward(self, x):
+        most = x.max(dim=1)
+        return most + x.mean(1)
+
+
+@twin(MaxPlusMean, (3, 5, 8), reason="max() along a dim returns (values, indices)")
+class MaxPlusMeanT(MaxAndMean):
+    def forward(self, x):
+        return x.amax(1) + x.mean(1)
+
+
+class StateAndNumbers(nn.Module):
+    """The state of an LSTM of two layers stands beside numbers of each sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(5, 6, 2, batch_first=True)
+        self.fc = nn.Linear(6 + 7, 1)
+
+    def forward(self, x, numbers):
+        _, (h, _) = self.rnn(x)
+        return self.fc(torch.cat([h, numbers], dim=1))
+
+
+@twin(StateAndNumbers, (3, 4, 5), (3, 7), reason="the state of 'rnn' has a dim of its layers")
+class StateAndNumbersT(StateAndNumbers):
+    def forward(self, x, numbers):
+        _, (h, _) = self.rnn(x)
+        return self.fc(torch.cat([h[-1], numbers], dim=1))
+
+
+class PlacesAndCode(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2 + 16, 3)
+
+    def forward(self, places, code):
+        return self.fc(torch.cat([places, code], -1))
+
+
+@twin(PlacesAndCode, (3, 10, 2), (3, 16), reason="a vector of each sample is repeated over the 10 positions")
+class PlacesAndCodeT(PlacesAndCode):
+    def forward(self, places, code):
+        return super().forward(places, code.unsqueeze(1).expand(-1, places.size(1), -1))
+
+
+class SlowAndFast(nn.Module):
+    """One branch reads every eighth frame, and the other is strided to every fourth."""
+
+    def __init__(self, stride=4):
+        super().__init__()
+        self.slow = nn.Conv1d(3, 8, 3, padding=1)
+        self.fast = nn.Conv1d(3, 4, 5, stride, 2)
+
+    def forward(self, x):
+        return torch.cat([self.slow(x[..., ::8]), self.fast(x)], 1)
+
+
+@twin(SlowAndFast, (2, 3, 32), reason="'fast' has stride (4,)")
+class SlowAndFastT(SlowAndFast):
+    def __init__(self):
+        super().__init__(8)

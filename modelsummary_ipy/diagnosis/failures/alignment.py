@@ -17,7 +17,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
-from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Link
 
@@ -47,6 +47,17 @@ def explain_channels(ctx: FailureContext, places: Places, pair: tuple[Operand, O
             fixes.append(fix_operand(ctx, place, "{}[:, None, None]"))
         expected = f"'{name}' as {write_shape((table.shape[0], *[1] * (data.rank - 2)))}"
         return Diagnosis(reason, expected, fixes[0], others=tuple(fixes[1:]))
+    return None
+
+
+def explain_matrix(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """The numbers of a matrix stand in one dim where the other tensor is that matrix: a transform of each sample."""
+    for flat, matrix, place in ((*pair, places[0]), (*pair[::-1], places[1])):
+        if flat.rank < 2 or matrix.rank != 2 or flat.shape[-1] != matrix.numel or 1 in matrix.shape:
+            continue
+        reason = f"{write_shape(flat.shape)} has the {write_times(matrix.shape)} numbers of a matrix in one dim"
+        fix = fix_operand(ctx, place, f"{{}}.unflatten(-1, {matrix.shape})")
+        return Diagnosis(reason, write_shape((*flat.shape[:-1], *matrix.shape)), fix)
     return None
 
 

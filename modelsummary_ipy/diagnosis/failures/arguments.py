@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_call,
     change_operation,
+    find_targets,
     join_arguments,
     read_unpacking,
     wrap_attribute,
@@ -30,6 +31,8 @@ _MISSING = re.compile(r"(\w+)\(\) missing \d+ required (?:positional|keyword-onl
 _SURPLUS = re.compile(r"(\w+)\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) (?:was|were) given")
 _KEYWORD = re.compile(r"(\w+)\(\) got an unexpected keyword argument '(\w+)'")
 _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
+_RETURNED = re.compile(r"torch\.return_types\.(\w+)")
+_PAIRS = frozenset({"max", "min", "median", "nanmedian", "mode", "sort", "topk", "kthvalue", "cummax", "cummin"})
 _NO_TENSOR = re.compile(r"must be Tensor,? (?:but got|not) (\w+)|but got \((\w+),?")
 _OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+): '(\w+)' and '(\w+)'")
 _NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+)(?:, got (\d+))?\)")
@@ -44,6 +47,7 @@ def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
         return None
     return (
         _explain_signature(ctx)
+        or _explain_values(ctx)
         or _explain_container_call(ctx)
         or _explain_misspelt(ctx)
         or _explain_packed(ctx)
@@ -90,6 +94,22 @@ def _fix_call(
         return Diagnosis(reason, expected)
     new = change_call(ctx.line, name_member(ctx.call.path), lambda given, named: join_arguments(*change(given, named)))
     return Diagnosis(reason, expected, fix_line(ctx, new))
+
+
+def _explain_values(ctx: FailureContext) -> Diagnosis | None:
+    """What ``x.max(1)`` returns is used as a tensor: it is a pair of values and indices."""
+    found = _RETURNED.search(ctx.failure.message)
+    if found is None and "can only concatenate tuple" not in ctx.failure.message:
+        return None
+    names = _PAIRS if found is None else {found[1]}
+    made = [call for call in ctx.trace.calls if call.type_name in names and len(call.outputs) == 2]
+    line = read_line(ctx, made[-1].source) if made else ""
+    if not made or (found is None and not set(find_targets(line)) & set(re.findall(r"\w+", ctx.line))):
+        return None
+    name = made[-1].type_name
+    reason = f"{name}() along a dim returns (values, indices), and one tensor is expected"
+    changed = change_operation(line, name, lambda items, write: f"{write(chr(0).join(items))}.values")
+    return Diagnosis(reason, "one tensor", place_line(ctx, made[-1], changed))
 
 
 def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:

@@ -134,6 +134,23 @@ def explain_strided(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagn
     return None
 
 
+def explain_lateral(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+    """A convolution strides to bring one branch to the size of the other, and by too little or too much."""
+    for x, other in (pair, pair[::-1]):
+        call = next(iter(_list_convolutions(ctx, x)), None)
+        fact = ctx.flow.module_of(call)
+        if call is None or fact is None or x.rank != other.rank or call.outputs[0].shape[2:] != x.shape[2:]:
+            continue
+        before, strides = call.inputs[0].shape[2:], _list_sides(fact, "stride")
+        wanted = tuple(-(-size // goal) for size, goal in zip(before, other.shape[2:], strict=True) if goal)
+        if set(strides) == {1} or len(wanted) != len(strides) or 0 in wanted or wanted == strides:
+            continue
+        sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
+        reason = f"{sides[0]} against {sides[1]}: '{fact.path}' has stride {fact.settings['stride']}"
+        return Diagnosis(reason, "equal sizes", set_value(fact.path, write_module(fact, ctx.trace, stride=wanted)))
+    return None
+
+
 def _find_same_padding(fact: ModuleFact) -> tuple[int, ...] | None:
     """Return the padding with which a convolution keeps a size; ``None`` if it strides, or its kernel is even."""
     kernels, strides, dilations = (_list_sides(fact, name) for name in ("kernel_size", "stride", "dilation"))

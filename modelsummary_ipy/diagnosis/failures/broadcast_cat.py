@@ -9,6 +9,7 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_bias,
     explain_channels,
+    explain_matrix,
     explain_ones,
     explain_order,
     explain_pieces,
@@ -16,6 +17,7 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_vector,
 )
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
+    explain_lateral,
     explain_margin,
     explain_pooled,
     explain_strided,
@@ -112,6 +114,7 @@ def _explain_pair(
         found = _explain_layout(ctx, places, (left, right))
     if found is None and left.rank == right.rank == 1:
         found = _explain_outer(ctx, places, (left, right))
+    found = found or explain_matrix(ctx, places, (left, right))
     found = found or _explain_constant(ctx, (left, right), axes) or explain_order(ctx, places, (left, right))
     found = found or explain_bias(ctx, (left, right), axes) or explain_table(ctx, places, (left, right), axes)
     if found is not None:
@@ -301,7 +304,7 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     reason = f"{write_shape(small.shape)} has {small.rank} dims, {write_shape(big.shape)} has {big.rank}"
     giver = ctx.flow.producer(big.link)
     is_state = giver is not None and giver.type_name in RECURRENTS and big.link is not None and big.link.leaf > 0
-    if is_state and giver is not None and big.shape[1:] == small.shape:
+    if is_state and giver is not None and big.shape[1:-1] == small.shape[:-1] and along != 0:
         reason += f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
         return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, ctx.operands.index(big), "{}[-1]"))
     unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
@@ -350,6 +353,12 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
             f"{reason}: a vector is repeated over the positions first, or the feature map pooled",
             "tensors of the same rank", fix, others=(pooled,),
         )  # fmt: skip
+    if small.rank == 2 and big.rank > 2 and along == big.rank - 1 and small.shape[0] == big.shape[0]:
+        reason += f": a vector of each sample is repeated over the {write_times(big.shape[1:-1])} positions first"
+        sizes = ", ".join(f"{{{ctx.operands.index(big)}}}.size({axis})" for axis in range(1, big.rank - 1))
+        ones = ", None" * (big.rank - 2)
+        fix = fix_operand(ctx, at, f"{{}}[:{ones}].expand(-1, {sizes}, -1)")
+        return Diagnosis(reason, "tensors of the same rank", fix)
     return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
 
 
@@ -364,7 +373,7 @@ def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[in
         pooled = explain_pooled(ctx, (0, place), pair, back) if halved is None else None
         if strided is not None and pooled is not None:
             return replace(strided, others=(pooled.fix, *pooled.others))
-        if (found := halved or strided or pooled) is not None:
+        if (found := halved or strided or pooled or explain_lateral(ctx, pair)) is not None:
             return found
     if (
         along is not None

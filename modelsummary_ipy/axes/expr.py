@@ -1,14 +1,17 @@
-"""Sizes as expressions of named dims: polynomials over names and floors, and their values."""
+"""Sizes as expressions of named dims: polynomials over names, floors and minima, and their values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TypeAlias
 
-#: Factors with their powers; a factor is a name, a floor, or a sum in parentheses (sums are not multiplied out).
-Monomial = tuple[tuple["str | Floor | Expr", int], ...]
+#: A name, a floor, a minimum, or a sum in parentheses (sums are not multiplied out).
+Atom: TypeAlias = "str | Floor | Least | Expr"
+#: Factors with their powers.
+Monomial = tuple[tuple[Atom, int], ...]
 #: A whole number is an ``int``: most are, and these are added and compared at a tenth of what a fraction costs.
 Coefficient = int | Fraction
 
@@ -18,6 +21,13 @@ class Floor:
     """An expression rounded down."""
 
     inside: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Least:
+    """The smallest of two or more expressions; a maximum is written as their sum less this."""
+
+    parts: tuple[Expr, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,7 @@ class Expr:
             if (number := this.constant_value) is not None:
                 return that.scaled(number)
         left, right = _as_factor(self), _as_factor(other)
-        powers: dict[str | Floor | Expr, int] = {}
+        powers: dict[Atom, int] = {}
         for atom, power in (*left[0], *right[0]):
             powers[atom] = powers.get(atom, 0) + power
         return Expr(((_sort_monomial(powers.items()), _whole(left[1] * right[1])),))
@@ -120,6 +130,8 @@ class Expr:
             for atom, power in monomial:
                 if isinstance(atom, str):
                     value: Coefficient = sizes[atom]
+                elif isinstance(atom, Least):
+                    value = min(part.value(sizes) for part in atom.parts)
                 else:
                     value = math.floor(atom.inside.value(sizes)) if isinstance(atom, Floor) else atom.value(sizes)
                 coefficient *= value if power == 1 else value**power
@@ -162,7 +174,7 @@ def _is_sum(monomial: Monomial) -> bool:
     return any(isinstance(atom, Expr) for atom, _ in monomial)
 
 
-def _sort_monomial(powers: Iterable[tuple[str | Floor | Expr, int]]) -> Monomial:
+def _sort_monomial(powers: Iterable[tuple[Atom, int]]) -> Monomial:
     """Put the factors in one order, whatever they came in: equal products are equal."""
     left = [(atom, power) for atom, power in powers if power]
     return tuple(left if len(left) < 2 else sorted(left, key=lambda item: repr(item[0])))
@@ -175,8 +187,13 @@ def _names_in(expr: Expr) -> frozenset[str]:
             if isinstance(atom, str):
                 found.add(atom)
             else:
-                found |= _names_in(atom.inside if isinstance(atom, Floor) else atom)
+                found = found.union(*map(_names_in, parts_of(atom)))
     return frozenset(found)
+
+
+def parts_of(atom: Floor | Least | Expr) -> tuple[Expr, ...]:
+    """Return the expressions in a factor."""
+    return atom.parts if isinstance(atom, Least) else (atom.inside if isinstance(atom, Floor) else atom,)
 
 
 # -- floors -----------------------------------------------------------------------------------------------------------
@@ -227,23 +244,94 @@ def _is_integer_term(monomial: Monomial, coefficient: Coefficient, steps: Mappin
     for atom, power in monomial:
         if isinstance(atom, str):
             coefficient *= steps.get(atom, 1) ** power
-        elif isinstance(atom, Expr) and not is_integer(atom, steps):
+        elif not isinstance(atom, Floor) and not all(is_integer(part, steps) for part in parts_of(atom)):
             return False
     return coefficient.denominator == 1
 
 
-def simplify(expr: Expr, steps: Mapping[str, int]) -> Expr:
-    """Take every floor out that is whole at every size that works; ``steps`` as in ``floor_of``."""
-    if not any(name in steps for name in expr.names):
+# -- minima -----------------------------------------------------------------------------------------------------------
+
+
+def least_of(*exprs: Expr) -> Expr:
+    """Return the smallest of some expressions, as simple as it can be written: sizes of the input are 1 at least.
+
+    Example:
+        >>> least_of(symbol("T") + 2, constant(1)) == constant(1)
+        True
+    """
+    parts: list[Expr] = []
+    for part in [part for expr in exprs for part in _open_least(expr)]:
+        if not any(_is_below(other, part) for other in parts):
+            parts = [*(other for other in parts if not _is_below(part, other)), part]
+    if len(parts) == 1:
+        return parts[0]
+    # A number is outside, so that equal minima are equal: min(T - 16, 0) = min(T, 16) - 16.
+    number = next((_number(part) for part in parts if part.constant_value is None), 0)
+    inside = Least(tuple(sorted([part - constant(number) for part in parts], key=repr)))
+    return Expr(((((inside, 1),), 1),)) + constant(number)
+
+
+def _open_least(expr: Expr) -> Iterator[Expr]:
+    """Yield the parts of ``min(…) + n``, each with the number; of others the expression itself."""
+    moving = [term for term in expr.terms if term[0]]
+    atom = moving[0][0][0][0] if len(moving) == 1 and moving[0][1] == 1 and len(moving[0][0]) == 1 else None
+    if isinstance(atom, Least) and moving[0][0][0][1] == 1:
+        yield from (part + constant(_number(expr)) for part in atom.parts)
+    else:
+        yield expr
+
+
+def _number(expr: Expr) -> Coefficient:
+    return next((coefficient for monomial, coefficient in expr.terms if not monomial), 0)
+
+
+def _is_below(one: Expr, other: Expr) -> bool:
+    """Return whether ``one ≤ other`` at all sizes, as far as it can be seen."""
+    least = _lower_bound(other - one)
+    return least is not None and least >= 0
+
+
+def _lower_bound(expr: Expr) -> Coefficient | None:
+    """Return a number that no value of an expression is below; ``None`` if none is known."""
+    total: Coefficient = 0
+    for monomial, coefficient in expr.terms:
+        for atom, power in monomial:
+            bounds = [1] if isinstance(atom, str) else [_lower_bound(part) for part in parts_of(atom)]
+            known = [bound for bound in bounds if bound is not None]
+            if coefficient < 0 or len(known) < len(bounds) or (min(known) < 0 and len(monomial) > 1):
+                return None
+            coefficient *= (math.floor(min(known)) if isinstance(atom, Floor) else min(known)) ** power
+        total += coefficient
+    return total
+
+
+def has_least(expr: Expr) -> bool:
+    """Return whether there is a minimum in it."""
+    atoms = [atom for monomial, _ in expr.terms for atom, _power in monomial if not isinstance(atom, str)]
+    return any(isinstance(atom, Least) or any(map(has_least, parts_of(atom))) for atom in atoms)
+
+
+def simplify(expr: Expr, steps: Mapping[str, int], settle: Callable[[Least], Expr | None] = lambda _: None) -> Expr:
+    """Take every floor out that is whole at every size that works, and every minimum that is one of its parts there.
+
+    Args:
+        steps: As in ``floor_of``.
+        settle: Returns which part a minimum is at every size that works, ``None`` for one that is more than one.
+    """
+    if not any(name in steps for name in expr.names) and not has_least(expr):
         return expr
     total = constant(0)
     for monomial, coefficient in expr.terms:
         product = constant(1)
         for atom, power in monomial:
-            if isinstance(atom, Floor):
-                factor = floor_of(simplify(atom.inside, steps), steps)
+            if isinstance(atom, str):
+                factor = symbol(atom)
             else:
-                factor = symbol(atom) if isinstance(atom, str) else simplify(atom, steps)
+                parts = [simplify(part, steps, settle) for part in parts_of(atom)]
+                if isinstance(atom, Least):
+                    factor = settle(atom) or least_of(*parts)
+                else:
+                    factor = floor_of(parts[0], steps) if isinstance(atom, Floor) else parts[0]
             for _ in range(power):
                 product = product * factor
         total = total + product.scaled(coefficient)

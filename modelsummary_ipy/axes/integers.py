@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations_with_replacement
 
-from modelsummary_ipy.axes.expr import Expr, constant, floor_of, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, has_least, symbol
 
 #: What one integer was in every trace.
 Values = tuple[int, ...]
@@ -53,8 +53,8 @@ class Integers:
 
     def learn(self, size: Expr | int) -> None:
         """Remember an expression; values that two expressions have had are not looked up again."""
-        if isinstance(size, int):
-            return
+        if isinstance(size, int) or has_least(size):
+            return  # of a minimum the traces may have met one part only
         values = self.values(size)
         known = self._known.setdefault(values, size)  # type: ignore[arg-type]  # whole numbers, equal as keys
         if known != size and values not in self._inputs:

@@ -279,6 +279,9 @@ class _Op(Op):
     def at_least(self, size: Size, least: Size) -> None:
         """Sizes are those of a trace that came to its end."""
 
+    def least(self, size: Size, other: Size) -> Size:
+        return other if value_of(other) < value_of(size) else size
+
     def repeat(self, size: Size, times: int) -> Size:
         if isinstance(size, int) or not size.factors or times < 2:
             return size * times

@@ -94,6 +94,10 @@ class Op(ABC):
         """Demand that a size is not below another."""
 
     @abstractmethod
+    def least(self, size: Size, other: Size) -> Size:
+        """Return the smaller of two sizes."""
+
+    @abstractmethod
     def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
         """Return the axes asked for, of the same elements in the same order; -1 is what is left of them."""
 

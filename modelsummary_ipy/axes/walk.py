@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
 from modelsummary_ipy.axes.bounds import find_bound, find_lookup
 from modelsummary_ipy.axes.divide import divide_sizes
-from modelsummary_ipy.axes.expr import Expr
+from modelsummary_ipy.axes.expr import Expr, constant, has_least, least_of
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Axes, EntryError, Op, OpaqueError, Size, find_entry, is_own
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
@@ -294,22 +296,31 @@ class _Op(Op):
                 ]
         if self.is_reshape and -1 not in values:
             unread = [place for place, each in enumerate(zip(values, *others, strict=True)) if not self._is_read(each)]
-            if len(unread) == 1 and not self.is_alone:  # torch was asked for what is left, or could have been
+            if len(unread) == 1:  # torch was asked for what is left, or could have been
                 values = [-1 if place in unread else value for place, value in enumerate(values)]
                 others = [[-1 if place in unread else size for place, size in enumerate(other)] for other in others]
         return [self._size_of(value, [other[place] for other in others]) for place, value in enumerate(values)]
 
     def _is_read(self, values: Sequence[int]) -> bool:
         """Return whether an integer is a number, or one of the sizes that the operation reads."""
-        sizes = (size for axes in self.tensors() for size in axes if isinstance(size, Expr))
-        return len(set(values)) == 1 or any(self._walk._integers.values(size) == values for size in sizes)
+        if self.is_alone:
+            return any(values[0] == self.value(size) for size in (*self._near, *chain(*self.tensors())))
+        return len(set(values)) == 1 or any(self._walk._integers.values(size) == values for size in self._near)
+
+    @cached_property
+    def _near(self) -> list[Expr]:
+        """The sizes that the operation reads, and what they are products of."""
+        sizes = [size for axes in self.tensors() for size in axes if isinstance(size, Expr)]
+        return [*sizes, *(factor for size in sizes for factor in size.factors)]
 
     def _size_of(self, value: int, others: Sequence[Any]) -> Size:
-        near = [size for axes in self.tensors() for size in axes]
+        near = self._near
         if self.is_alone:  # an operation that is not made at all sizes: only what it reads shows whose size it is
-            return next((size for size in near if isinstance(size, Expr) and self.value(size) == value), value)
+            return next((size for size in near if self.value(size) == value), value)
         if all(other == value for other in others):
-            return value
+            values = (value,) * (1 + len(self._walk._others))
+            least = (size for size in near if has_least(size) and self._walk._integers.values(size) == values)
+            return next(least, value)  # 16 of min(T, 16), read off a tensor that is longer in all traces
         if not all(isinstance(other, int) for other in others):
             raise OpaqueError("an integer that is none at other sizes")
         values = (value, *others)
@@ -320,11 +331,21 @@ class _Op(Op):
         if one is other or one == other:
             return one
         self._demand("equal", one, other)
-        return other if isinstance(one, int) else one
+        return other if isinstance(one, int) or (isinstance(other, Expr) and has_least(one)) else one
 
     def at_least(self, size: Size, least: Size) -> None:
         if not (isinstance(size, int) and isinstance(least, int)):
             self._demand("at least", size, least)
+
+    def least(self, size: Size, other: Size) -> Size:
+        numbers = [self.known(size), self.known(other)]
+        if numbers == [None, None]:  # that the other one may be smaller at other sizes is left to the traces there
+            small, large = (size, other) if self.value(size) <= self.value(other) else (other, size)
+            self.at_least(large, small)
+            return small
+        if None not in numbers:
+            return min(size, other, key=self.value)
+        return least_of(*(constant(each) if isinstance(each, int) else each for each in (size, other)))
 
     def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
         return divide_sizes(self, data, wanted)

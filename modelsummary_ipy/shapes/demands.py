@@ -16,14 +16,14 @@ from modelsummary_ipy.shapes.size_search import last_true
 _MOST_STEP = 128
 _STEPS = (1, 2, 3, 5)
 #: Above this no limit is searched: tables of positions are shorter.
-_LARGEST = 200_000
+LARGEST = 200_000
 
 
 class Demands:
     """What operations demand of the input's dims."""
 
     def __init__(self, demands: Sequence[Demand], base: Sizes) -> None:
-        self._demands = [demand for demand in demands if _names(demand)]
+        self._demands = [demand for demand in demands if names_of(demand)]
         self._base = base
 
     def first(self, names: Sequence[str], step: int) -> int:
@@ -37,9 +37,9 @@ class Demands:
         base = self._base[names[0]]
         relevant = self._relevant(names)
         span = step
-        while base + span <= _LARGEST and self._hold(relevant, names, base + span):
+        while base + span <= LARGEST and self._hold(relevant, names, base + span):
             span *= 2
-        if base + span > _LARGEST:
+        if base + span > LARGEST:
             return None
         return self._last(names, range(base, base + span, step))
 
@@ -56,7 +56,7 @@ class Demands:
         return last_true(sizes, lambda size: self._hold(relevant, names, size)) or sizes[0]
 
     def _relevant(self, names: Sequence[str]) -> list[Demand]:
-        return [demand for demand in self._demands if _names(demand) & set(names)]
+        return [demand for demand in self._demands if names_of(demand) & set(names)]
 
     def _hold(self, demands: Sequence[Demand], names: Sequence[str], size: int) -> bool:
         sizes = {**self._base, **dict.fromkeys(names, size)}
@@ -78,7 +78,8 @@ def read_demands(ops: OpEvents, names: Sequence[Sequence[str]], base: Sizes, at:
     return Demands([demand for demand in demands if all(isinstance(x, Expr) for x in demand[1:3])], base)
 
 
-def _names(demand: Demand) -> frozenset[str]:
+def names_of(demand: Demand) -> frozenset[str]:
+    """Return the names in what an operation demands."""
     found: frozenset[str] = frozenset()
     for size in (demand.one, demand.other):
         found |= size.names if isinstance(size, Expr) else frozenset()

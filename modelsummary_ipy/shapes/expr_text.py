@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from modelsummary_ipy.axes.expr import Coefficient, Expr, Floor, Monomial, constant
+from modelsummary_ipy.axes.expr import Atom, Coefficient, Expr, Floor, Least, Monomial, constant, parts_of
 
 #: Names in the order people write them in a product.
 _USUAL = ("B", "N", "T", "S", "L", "D", "C", "H", "W", "F")
@@ -35,7 +35,7 @@ class _Writer:
     def write(self, expr: Expr) -> str:
         if not expr.terms:
             return "0"
-        expr = _move_number_inside(expr)
+        expr, largest = _find_largest(_move_number_inside(expr))
         terms = [
             (tuple(sorted(monomial, key=lambda item: self._rank(item[0]))), coefficient)
             for monomial, coefficient in expr.terms
@@ -47,12 +47,12 @@ class _Writer:
                 written = f"-{text}" if coefficient < 0 else text
             else:
                 written += f" {'-' if coefficient < 0 else '+'} {text}"
-        return written
+        most = [f"max({self._write_parts(parts)})" for parts in largest]
+        return " + ".join([*most, written] if written else most)
 
-    def _rank(self, atom: str | Floor | Expr) -> tuple[int, str, bool]:
+    def _rank(self, atom: Atom) -> tuple[int, str, bool]:
         """Sort by the first name in it, a name before a floor or a sum of it."""
-        inside = atom.inside if isinstance(atom, Floor) else atom
-        names = {inside} if isinstance(inside, str) else inside.names
+        names = {atom} if isinstance(atom, str) else frozenset().union(*(part.names for part in parts_of(atom)))
         place, name = min(((self._places.get(name, len(self._places)), name) for name in names), default=(0, ""))
         return place, name, not isinstance(atom, str)
 
@@ -72,11 +72,18 @@ class _Writer:
         text = "·".join(factors)
         return text if coefficient.denominator == 1 else f"{text}/{coefficient.denominator}"
 
-    def _write_atom(self, atom: str | Floor | Expr) -> str:
+    def _write_parts(self, parts: Sequence[Expr]) -> str:
+        """Write the parts of a minimum, what moves before a number."""
+        return ", ".join(sorted(map(self.write, parts), key=lambda text: (text.lstrip("-").isdigit(), text)))
+
+    def _write_atom(self, atom: Atom) -> str:
         if isinstance(atom, str):
             return atom
+        if isinstance(atom, Least):
+            return f"min({self._write_parts(atom.parts)})"
         if isinstance(atom, Expr):
-            return f"({self.write(atom)})"
+            text = self.write(atom)
+            return text if _find_largest(atom)[0] == constant(0) else f"({text})"
         below, moving, number = _common_denominator(atom.inside)
         if number == below - 1:  # as a ceiling, where that is what was meant
             return f"⌈{self._write_over(moving, below)}⌉"
@@ -86,7 +93,34 @@ class _Writer:
         text = self.write(above)
         if below == 1:
             return text
-        return f"({text})/{below}" if len(above.terms) > 1 else f"{text}/{below}"
+        is_sum = len(above.terms) > 1 and _find_largest(above)[0] != constant(0)
+        return f"({text})/{below}" if is_sum else f"{text}/{below}"
+
+
+def _find_largest(expr: Expr) -> tuple[Expr, list[tuple[Expr, ...]]]:
+    """Take maxima out: ``a + b - min(a, b)`` is ``max(a, b)``, ``a - min(a, 16)`` is ``max(a - 16, 0)``.
+
+    Returns:
+        What is left, and the parts of each maximum.
+    """
+    found: list[tuple[Expr, ...]] = []
+    for term in expr.terms:
+        atom = term[0][0][0] if term[1] == -1 and len(term[0]) == 1 and term[0][0][1] == 1 else None
+        if not isinstance(atom, Least) or len(atom.parts) != 2:
+            continue
+        one, two = sorted(atom.parts, key=lambda part: part.constant_value is not None)
+        needed = [*one.terms, *(two.terms if two.constant_value is None else ())]
+        if not all(each in expr.terms for each in needed if each[0]):
+            continue
+        rest = expr - Expr((term,)) - one
+        if two.constant_value is None:
+            expr = rest - two
+            found.append(atom.parts)
+        else:
+            number = constant(rest.constant_value or 0)
+            expr = rest - number
+            found.append((one - two + number, number))
+    return expr, found
 
 
 def _move_number_inside(expr: Expr) -> Expr:
@@ -115,6 +149,12 @@ def _common_denominator(inside: Expr) -> tuple[int, Expr, int]:
 
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _POWERS = {sign: f"**{digit}" for digit, sign in enumerate(_RAISED)}
+_FUNCTIONS: Mapping[str, Callable[..., Fraction | int]] = {
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "min": min,
+    "max": max,
+}
 _BRACKETS = {"⌊": "floor(", "⌋": ")", "⌈": "ceil(", "⌉": ")", "·": "*", "−": "-"}
 
 
@@ -125,10 +165,20 @@ def evaluate(text: str, sizes: Mapping[str, int]) -> int:
         KeyError: If a name has no size.
         ValueError: If the text is no formula, or its value at these sizes is no integer.
     """
-    value = _value_of(_parse(text), sizes)
+    value = work_out(text, sizes)
     if value.denominator != 1:
         raise ValueError(f"{text} is not whole at {dict(sizes)}")
     return int(value)
+
+
+def work_out(text: str, sizes: Mapping[str, int]) -> Fraction:
+    """Return the value of a written formula, which may be no integer.
+
+    Raises:
+        KeyError: If a name has no size.
+        ValueError: If the text is no formula.
+    """
+    return _value_of(_parse(text), sizes)
 
 
 @lru_cache(maxsize=4096)
@@ -147,10 +197,10 @@ def _value_of(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
         return Fraction(sizes[node.id])
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value_of(node.operand, sizes)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
-        value = _value_of(node.args[0], sizes)
-        if node.func.id in ("floor", "ceil"):
-            return Fraction(math.floor(value) if node.func.id == "floor" else math.ceil(value))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
+        values = [_value_of(arg, sizes) for arg in node.args]
+        if len(values) == 1 or node.func.id in ("min", "max"):
+            return Fraction(_FUNCTIONS[node.func.id](*values))
     if isinstance(node, ast.BinOp):
         left, right = _value_of(node.left, sizes), _value_of(node.right, sizes)
         if isinstance(node.op, ast.Add):
@@ -161,6 +211,8 @@ def _value_of(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
             return left * right
         if isinstance(node.op, ast.Div):
             return left / right
+        if isinstance(node.op, ast.FloorDiv):
+            return Fraction(left // right)
         if isinstance(node.op, ast.Pow):
             return left ** int(right)
     raise ValueError("no formula")

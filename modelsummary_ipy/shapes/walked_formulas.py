@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modelsummary_ipy.axes.expr import Coefficient, Expr, constant, simplify, symbol
+from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, constant, simplify, symbol
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.axes.walk import Demand, Walk, Walked, align_events
@@ -12,8 +12,11 @@ from modelsummary_ipy.records.op_events import TensorRef
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Call, TensorSpec, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
+from modelsummary_ipy.shapes.demands import LARGEST, Demands, names_of
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 
+#: Operations that take another part where an axis is shorter: what an entry says of it is no demand.
+_CUTS = frozenset(f"aten.{name}" for name in ("slice", "split", "unsafe_split", "chunk", "diagonal"))
 #: The dims of one tensor leaf.
 Dims = tuple[Expr, ...]
 Leaves = tuple["Dims | None", ...]
@@ -94,6 +97,7 @@ class _Walker:
     samples: SampleSizes
     names: tuple[tuple[str, ...], ...]
     _simple: dict[Expr, Expr] = field(default_factory=dict)
+    _settled: dict[Least, Expr | None] = field(default_factory=dict)
     _values: dict[Expr, tuple[Coefficient, ...] | None] = field(default_factory=dict)
     _by_values: list[tuple[Trace, tuple[int | None, ...] | None]] = field(default_factory=list)
 
@@ -115,6 +119,7 @@ class _Walker:
         is_sharded = any(param.local_shape is not None for param in main.trace.params)
         walked = Walked() if is_sharded else Walk(main.ops, aligned, self._given(), self._integers).run()
         self._axes = walked.axes
+        self._hard = [d for d in walked.demands.values() if main.ops.events[d.event].op not in _CUTS]
         self._by_values = by_values if is_sharded else []
         partners_of_main = align_calls(self.trace, main.trace)
         self._checks: list[tuple[Sizes, tuple[int | None, ...] | None, Trace]] = []
@@ -195,13 +200,26 @@ class _Walker:
         return [size if expr is None else expr for size, expr in zip(spec.shape, found, strict=True)]
 
     def _simplify(self, size: Size) -> Expr:
-        """Take floors out that a step which every size that works has makes whole."""
+        """Take floors out that every size that works makes whole, and minima that are one of their parts there."""
         if isinstance(size, int):
             return constant(size)
         known = self._simple.get(size)
         if known is None:
-            known = self._simple[size] = simplify(size, self.samples.steps)
+            known = self._simple[size] = simplify(size, self.samples.steps, self._settle)
         return known
+
+    def _settle(self, least: Least) -> Expr | None:
+        """Return which part a minimum is at all sizes that operations take."""
+        if least not in self._settled:
+            names = sorted(frozenset().union(*(part.names for part in least.parts)))
+            self._settled[least] = None
+            if len(names) == 1:
+                hard = [demand for demand in self._hard if names_of(demand) == set(names)]
+                demands = Demands(hard, self.samples.base)
+                ends = demands.first(names, 1), demands.last(names, 1) or LARGEST
+                smallest = [min(least.parts, key=lambda part: part.value({names[0]: end})) for end in ends]
+                self._settled[least] = smallest[0] if smallest[0] == smallest[1] else None
+        return self._settled[least]
 
     def _holds(self, dims: Dims, call: Call, spec: TensorSpec, side: str) -> bool:
         """Return whether every trace agrees, and no size in it is unknown."""

@@ -98,6 +98,31 @@ class OpLog:
             outputs = ()
         self._events.append(OpEvent(name, given, outputs, call))  # type: ignore[arg-type]  # its index is not final yet
 
+    def noting_slices(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``x[…]`` that writes down slices, too, which torch leaves out where an axis ends before they do."""
+
+        def read_noted(tensor: Tensor, index: Any) -> Any:
+            call, whole = self._current(), find_whole_slices(tensor.shape, index)
+            if call is None or not whole or not isinstance(tensor, FakeTensor):
+                return read(tensor, index)
+            ref = first = self.refer(tensor)
+            for dim, stop in whole:
+                given = {"self": ref, "dim": dim, "start": 0, "end": stop}
+                ref = TensorRef(self._count, ref.shape, ref.dtype)
+                self._count += 1
+                self._events.append(OpEvent("aten.slice", given, (ref,), call))  # type: ignore[arg-type]  # as in ``record``
+            tensor.__dict__[REF] = ref
+            begin = len(self._events)
+            try:
+                return read(tensor, index)
+            finally:
+                tensor.__dict__[REF] = first
+                if [event.op for event in self._events[begin:]] == ["aten.alias"]:  # made where nothing is cut
+                    made = self._events.pop().outputs
+                    self._events[-1] = self._events[-1]._replace(outputs=made)
+
+        return read_noted
+
     @property
     def length(self) -> int:
         """How many operations were written down."""
@@ -254,6 +279,32 @@ def _refs_in(value: Any) -> Iterator[TensorRef]:
     elif isinstance(value, list):
         for item in value:
             yield from _refs_in(item)
+
+
+def find_whole_slices(shape: Sequence[int], index: Any) -> list[tuple[int, int]]:
+    """Find slices that end at a number behind their axis: ``(1, 16)`` for ``x[:, :16]`` of 6 entries.
+
+    Args:
+        shape: Of the tensor that is read.
+        index: As it stands in the brackets; what follows an index that is a tensor or a list is not looked at.
+    """
+    items = list(index) if isinstance(index, tuple) else [index]
+    found: list[tuple[int, int]] = []
+    dim = 0
+    for place, item in enumerate(items):
+        if item is Ellipsis:
+            later = items[place + 1 :]
+            dim = len(shape) - sum(other is not None for other in later)
+            if not all(other is None or type(other) in (int, slice) for other in later):
+                break
+        elif type(item) in (int, slice):
+            is_plain = isinstance(item, slice) and not item.start and item.step in (None, 1) and dim < len(shape)
+            if is_plain and type(item.stop) is int and item.stop > shape[dim]:
+                found.append((dim, item.stop))
+            dim += 1
+        elif item is not None:
+            break
+    return found
 
 
 @cache

@@ -359,6 +359,8 @@ class _Tracer:
         info = describe_op(func)
         if self._is_fake:
             func = find_rule(func) or func
+        if self.op_log is not None and info.name == "getitem":
+            func = self.op_log.noting_slices(func)
         is_data = info.reads_data and id(args[0]) not in self._work.param_of and find_link(args[0]) is not None
         if info.only_reads and not is_data:
             return self._call_reader(func, info, args, kwargs)

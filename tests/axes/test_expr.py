@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsummary_ipy.axes.expr import Expr, constant, floor_of, is_integer, is_same, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, is_integer, is_same, least_of, simplify, symbol
 from modelsummary_ipy.shapes.expr_text import evaluate, write
 
 B, H, W, T = map(symbol, "BHWT")
@@ -47,6 +47,13 @@ def halve(expr: Expr, times: int = 1) -> Expr:
         (halve(H, 2) * halve(W, 2) + 1, "⌈H/4⌉·⌈W/4⌉ + 1"),
         ((H.scaled(Fraction(1, 16)) + 1) * (W.scaled(Fraction(1, 16)) + 1), "(H/16 + 1)·(W/16 + 1)"),
         (floor_of((T + 2).scaled(Fraction(1, 3))).scaled(3), "3·⌈T/3⌉"),
+        (least_of(T, constant(16)), "min(T, 16)"),
+        (T - least_of(T, constant(16)), "max(T - 16, 0)"),
+        (B * (T - least_of(T, constant(4))), "B·max(T - 4, 0)"),
+        (T + H + 2 - least_of(T, H), "max(H, T) + 2"),
+        ((least_of(T, constant(16)) + 2) // 3, "⌈min(T, 16)/3⌉"),
+        (least_of(least_of(T, constant(16)) + 1, constant(9)), "min(T, 8) + 1"),
+        (least_of(T + 2, constant(3)), "3"),
     ],
 )
 def test_expressions_are_written_the_way_people_write(expr: Expr, text: str) -> None:
@@ -92,6 +99,12 @@ def test_half_of_a_product_of_neighbours_is_whole_and_half_of_a_size_is_not() ->
     assert is_integer(H.scaled(Fraction(1, 2)), {"H": 4})
 
 
+def test_a_minimum_is_one_of_its_parts_where_that_is_said() -> None:
+    twice = B * least_of(T, constant(16))
+    assert simplify(twice, {}) == twice
+    assert simplify(twice, {}, lambda _: constant(16)) == B.scaled(16)
+
+
 def test_values_of_written_formulas_follow_school_rules() -> None:
     sizes = {"B": 3, "H": 225, "W": 30, "T2": 7}
     assert evaluate("⌈H/32⌉", sizes) == 8
@@ -99,6 +112,7 @@ def test_values_of_written_formulas_follow_school_rules() -> None:
     assert evaluate("2·B² - 1", sizes) == 17
     assert evaluate("-T2 + 9", sizes) == 2
     assert evaluate("4096", {}) == 4096
+    assert evaluate("min(T2, 5)·max(B - 4, 0, 2)", sizes) == 10
 
 
 @pytest.mark.parametrize("text", ["H +", "f(H)", "H or 1", "'H'", "H/2", "__import__('os')"])
@@ -118,12 +132,14 @@ def expressions(draw: st.DrawFn, depth: int = 3) -> Expr:
     if depth == 0 or draw(st.booleans()):
         return draw(st.sampled_from([B, H, W, T, constant(draw(st.integers(-9, 9)))]))
     one = draw(expressions(depth=depth - 1))
-    way = draw(st.sampled_from(["add", "sub", "mul", "scale", "floor"]))
+    way = draw(st.sampled_from(["add", "sub", "mul", "scale", "floor", "least"]))
     if way == "scale":
         return one.scaled(Fraction(draw(st.integers(1, 5)), draw(st.integers(1, 5))))
     if way == "floor":
         return floor_of(one.scaled(Fraction(1, draw(st.integers(1, 9)))))
     two = draw(expressions(depth=depth - 1))
+    if way == "least":
+        return least_of(one, two)
     return one + two if way == "add" else one - two if way == "sub" else one * two
 
 
@@ -132,6 +148,11 @@ def test_what_is_written_is_worth_what_was_meant(expr: Expr, sizes: dict[str, in
     value = expr.value(sizes)
     if value.denominator == 1:
         assert evaluate(write(expr), sizes) == value
+
+
+@given(expressions(), expressions(), st.fixed_dictionaries({name: st.integers(1, 300) for name in "BHWT"}))
+def test_the_least_of_two_is_the_smaller_one(one: Expr, two: Expr, sizes: dict[str, int]) -> None:
+    assert least_of(one, two).value(sizes) == min(one.value(sizes), two.value(sizes))
 
 
 @given(expressions(), st.integers(1, 40), st.fixed_dictionaries({name: st.integers(1, 300) for name in "BHWT"}))

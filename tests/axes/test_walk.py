@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from modelsummary_ipy.axes.expr import Expr, symbol
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.walk import Walk
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
-from modelsummary_ipy.shapes.expr_text import write
+from modelsummary_ipy.shapes.expr_text import evaluate, write
 
 
 def walk(*events: OpEvent, shape: tuple[int, ...] = (7, 24), names: str = "B T") -> Walk:
@@ -166,3 +167,52 @@ def test_a_range_is_written_as_a_range() -> None:
             else:
                 with pytest.raises(RuntimeError):
                     model(torch.zeros(shape))
+
+
+class Part(nn.Module):
+    """Takes a part of a sequence."""
+
+    def __init__(self, part: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.part, self.layer = part, nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.part(self.layer(x))
+
+
+PLACES = torch.zeros(40, 8)
+
+
+@pytest.mark.parametrize(
+    ("part", "formula"),
+    [
+        (lambda x: x[:, -16:], "min(T, 16)"),
+        (lambda x: x[:, :16], "min(T, 16)"),
+        (lambda x: x[..., :16, None, :4], "min(T, 16)"),
+        (lambda x: x[:, 4:], "max(T - 4, 0)"),
+        (lambda x: x[:, 3:-4], "max(T - 7, 0)"),
+        (lambda x: x[:, -9:-2], "min(T, 9) - min(T, 2)"),
+        (lambda x: x[:, :16:3], "⌈min(T, 16)/3⌉"),
+        (lambda x: x[:, 1:], "T - 1"),
+        (lambda x: x[:, :1], "1"),
+        (lambda x: x.split(16, 1)[0], "min(T, 16)"),
+        (lambda x: PLACES[: x.shape[1]].expand(len(x), -1, -1), "min(T, 40)"),
+        (lambda x: PLACES[: x.shape[1]] + x, "T"),
+        (lambda x: x[:, 3:].unfold(1, 2, 1), "T - 4"),
+    ],
+)
+@pytest.mark.parametrize("length", [7, 20])
+def test_a_part_of_an_axis_ends_where_the_axis_does(
+    part: Callable[[torch.Tensor], torch.Tensor], formula: str, length: int
+) -> None:
+    """Right at lengths that were never traced, on both sides of every number in the code."""
+    model = Part(part)
+    (found,) = ModelSummary(model, (2, length, 8)).formulas[0]
+    assert found is not None
+    assert found[1] == formula
+    for other in (*range(1, 12), 15, 16, 17, 19, 33, 40, 41, 90):
+        try:
+            made = model(torch.zeros(3, other, 8)).shape
+        except RuntimeError:
+            continue
+        assert made == tuple(evaluate(dim, {"B": 3, "T": other}) for dim in found)

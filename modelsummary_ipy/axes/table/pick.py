@@ -17,8 +17,12 @@ def slice_axis(op: Op) -> Sequence[Axes]:
     data = op.axes("self")
     dim = op.plain("dim", 0) % len(data)
     step = op.plain("step", 1)
-    first, last = _find_end(op, data[dim], "start", 0), _find_end(op, data[dim], "end", data[dim])
-    length = last - first if op.value(last) > op.value(first) else 0
+    full, first, last = data[dim], op.plain("start", 0), op.plain("end", _END)
+    if first >= 0 > last and op.known(op.size("start", 0)) is not None and op.known(op.size("end")) is not None:
+        length = full - op.least(full, first - last)
+    else:
+        begin, end = (_find_end(op, full, name, default) for name, default in (("start", 0), ("end", full)))
+        length = end - begin if op.value(end) > op.value(begin) else 0
     data[dim] = length if step == 1 else (length + (step - 1)) // step
     return [data]
 
@@ -26,19 +30,11 @@ def slice_axis(op: Op) -> Sequence[Axes]:
 def _find_end(op: Op, full: Size, name: str, default: Size) -> Size:
     """Return where a slice begins or ends: counted from the end if negative, never outside the axis."""
     end = op.size(name)
-    if end is None or op.plain(name) == _END:
-        return default
+    if end is None or op.plain(name) in (0, _END):
+        return default if op.plain(name) != 0 else 0
     if op.plain(name) < 0:
-        end = full + end
-    if op.value(end) < 0:
-        return 0
-    if op.known(end) is not None and op.known(full) is not None:
-        return end if op.value(end) < op.value(full) else full
-    if op.value(end) > op.value(full):
-        op.at_least(end, full)
-        return full
-    op.at_least(full, end)
-    return end
+        return full - op.least(0 - end, full)
+    return op.least(end, full)
 
 
 @entry("narrow narrow_copy")
@@ -69,7 +65,8 @@ def split(op: Op) -> Sequence[Axes]:
     if count > 1:
         op.at_least(last, 1)
     op.at_least(part, last)
-    return [[*data[:dim], last if i == count - 1 else part, *data[dim + 1 :]] for i in range(count)]
+    parts = [op.least(part, data[dim] - part * i) for i in range(count)]
+    return [[*data[:dim], size, *data[dim + 1 :]] for size in parts]
 
 
 @entry("split_with_sizes unsafe_split_with_sizes split_with_sizes_copy")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -14,16 +12,10 @@ from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.records.summary import Flag, Number, Row, Story
 from modelsummary_ipy.records.trace import TensorSpec
+from modelsummary_ipy.shapes.expr_text import work_out
 
 #: Tokens for one dim of any size.
 _ANY = frozenset({"_", "?", "*"})
-_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: lambda one, two: Fraction(one) / Fraction(two),
-    ast.FloorDiv: lambda one, two: Fraction(one // two),
-}
 
 
 def parse_declared(declared: Any) -> dict[str, tuple[str, ...]]:
@@ -67,7 +59,7 @@ def _read_size(size: Any) -> tuple[str, ...]:
 
 def _split(text: str) -> tuple[str, ...]:
     # ⌈H/2⌉ is how formulas are shown: taken as it stands.
-    text = re.sub(r"\s*([-+*/·])\s*", r"\1", _unwrap(text.strip()).replace(",", " ")).replace("·", "*")
+    text = re.sub(r"\s*([-+*/·])\s*", r"\1", _part(_unwrap(text.strip()))).replace("·", "*")
     tokens = tuple(re.sub(r"^\*+$", "_", token) for token in text.split())
     for token in tokens:
         if token != "..." and token not in _ANY:
@@ -75,6 +67,15 @@ def _split(text: str) -> tuple[str, ...]:
     if tokens.count("...") > 1:
         raise ValueError(f"{text!r} has more than one ...")
     return tokens
+
+
+def _part(text: str) -> str:
+    """Put blanks between dims alone, none inside of one: ``"B, min(T, 16)"`` is ``"B  min(T,16)"``."""
+    depth, parted = 0, ""
+    for char in text:
+        depth += (char in "([⌈⌊") - (char in ")]⌉⌋")
+        parted += char if not (char == "," or char.isspace()) else " " if depth == 0 else char.strip()
+    return parted
 
 
 def _unwrap(text: str) -> str:
@@ -102,31 +103,13 @@ def _evaluate(token: str, sizes: Mapping[str, int]) -> Fraction | None:
     Raises:
         ValueError: If the token is no sum of names and numbers.
     """
-    plain = re.sub(r"⌈([^⌉]*)⌉", r"ceil(\1)", re.sub(r"⌊([^⌋]*)⌋", r"floor(\1)", token))
-    plain = re.sub(r"(\d)([A-Za-z_(])", r"\1*\2", plain) if not re.match(r"^[A-Za-z_]\w*$", plain) else plain
+    plain = re.sub(r"(\d)([A-Za-z_(])", r"\1*\2", token) if not re.match(r"^[A-Za-z_]\w*$", token) else token
     try:
-        return _work_out(ast.parse(plain, mode="eval").body, sizes)
-    except (SyntaxError, ZeroDivisionError) as error:
+        return work_out(plain, sizes)
+    except KeyError:
+        return None
+    except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"{token!r} is not a dim: use a number, a name, H/2, 4*B, T+1 or _") from error
-
-
-def _work_out(node: ast.expr, sizes: Mapping[str, int]) -> Fraction | None:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return Fraction(node.value)
-    if isinstance(node, ast.Name):
-        try:
-            return Fraction(sizes[node.id])
-        except KeyError:
-            return None
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        one, two = _work_out(node.left, sizes), _work_out(node.right, sizes)
-        return None if one is None or two is None else Fraction(_OPERATORS[type(node.op)](one, two))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("ceil", "floor"):
-        inner = _work_out(node.args[0], sizes)
-        if inner is None:
-            return None
-        return Fraction(inner.__ceil__() if node.func.id == "ceil" else inner.__floor__())
-    raise SyntaxError(ast.dump(node))
 
 
 def find_broken_declarations(evidence: Evidence) -> Iterator[Flag]:

@@ -1203,3 +1203,75 @@ class SlowAndFast(nn.Module):
 class SlowAndFastT(SlowAndFast):
     def __init__(self):
         super().__init__(8)
+
+
+class PooledChannels(nn.Module):
+    """The mean and the maximum over the channels lose that dim."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x):
+        mean = torch.mean(x, dim=1)
+        most, _ = torch.max(x, dim=1)
+        weights = torch.cat([mean, most], dim=1)
+        return x * torch.sigmoid(self.conv(weights))
+
+
+@twin(PooledChannels, (3, 4, 8, 8), reason="the dim of channels was reduced and dropped: keepdim=True keeps it")
+class PooledChannelsT(PooledChannels):
+    def forward(self, x):
+        weights = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+        return x * torch.sigmoid(self.conv(weights))
+
+
+class OneNumberAStep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(1, 6, batch_first=True)
+
+    def forward(self, x):
+        out, _ = self.rnn(x)
+        return out[:, -1]
+
+
+@twin(OneNumberAStep, (16, 10), reason="[16, 10] has one number a step, and no dim of features")
+class OneNumberAStepT(OneNumberAStep):
+    def forward(self, x):
+        return super().forward(x.unsqueeze(-1))
+
+
+class StatesOfSteps(nn.Module):
+    """Both states of an LSTM are made with the steps for the batch, each on a line of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 6, 2, batch_first=True)
+
+    def forward(self, x):
+        h0 = torch.zeros(2, x.size(1), 6)
+        c0 = torch.zeros(2, x.size(1), 6)
+        out, _ = self.rnn(x, (h0, c0))
+        return out[:, -1]
+
+
+@twin(StatesOfSteps, (16, 10, 4), reason="the hidden state is [2, 10, 6], this input needs [2, 16, 6]")
+class StatesOfStepsT(StatesOfSteps):
+    def forward(self, x):
+        return self.rnn(x)[0][:, -1]
+
+
+class BlurOfColours(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("kernel", torch.ones(1, 1, 3, 3) / 9)
+
+    def forward(self, x):
+        return F.conv2d(x, self.kernel, padding=1)
+
+
+@twin(BlurOfColours, (2, 3, 8, 8), reason="the kernel is of one channel, the input has 3")
+class BlurOfColoursT(BlurOfColours):
+    def forward(self, x):
+        return F.conv2d(x, self.kernel.expand(3, 1, 3, 3), padding=1, groups=3)

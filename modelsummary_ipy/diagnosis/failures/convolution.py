@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.constructions import fix_block
 from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_module, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_argument,
+    fix_giver,
+    fix_line,
+    fix_module,
+    fix_operand,
+    place_line,
+    read_line,
+)
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.measures import dim_of
-from modelsummary_ipy.diagnosis.failures.source_edits import set_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, set_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
+_REDUCED = frozenset({"mean", "max", "amax", "min", "amin", "sum", "std", "var"})
 _AXES = {1: "[N, C, L]", 2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}
 
 
@@ -143,6 +155,9 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     if x.rank == spatial + 1 and channels == 1:
         reason = f"{write_shape(x.shape)} has {x.rank} dims, so dim 0 was read as the channels: a dim is missing"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(1)"), search, goal)
+    if x.rank == spatial + 1 and (kept := _keep_dims(ctx, x)):
+        reason = "the dim of channels was reduced and dropped: keepdim=True keeps it with size 1"
+        return Diagnosis(reason, expected, kept)
     maker = ctx.flow.producer(x.link)
     plural = "channel" if got == 1 else "channels"
     giver = f"{ctx.describe_giver(x, axis - x.rank)} {got} {plural}"
@@ -154,6 +169,12 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
             joined = f"{' + '.join(map(str, sizes))} = {channels} channels in dim {axis}"
             reason = f"cat joins along dim {ctx.flow.setting(maker, 'dim', 0)}: there are {joined}"
             return Diagnosis(reason, expected, place_line(ctx, maker, line), search, goal)
+    if ctx.call is not None and ctx.call.kind == "op" and channels == 1 and ctx.operands[1].shape[0] == 1:
+        reason = f"the kernel is of one channel, the input has {got}: as many groups filter each with it"
+        own = f"{{0}}.size({axis})"
+        expanded = fix_operand(ctx, 1, f"{{}}.expand({own}{', -1' * (spatial + 1)})")
+        fix = expanded and fix_line(ctx, add_keyword(expanded.text, ctx.function, "groups", str(got)))
+        return Diagnosis(reason, expected, fix or NOTHING, search, goal)
     if x.rank == spatial + 1:
         giver += f" ({where}: {write_shape(x.shape)})"
     reason = f"{giver}, {ctx.owner} expects {channels}"
@@ -172,6 +193,26 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         fix, others = fix_giver(ctx, x, channels, axis - x.rank), fix
     found = [item for item in (fix, others) if item]
     return Diagnosis(reason, expected, found[0] if found else NOTHING, search, goal, others=tuple(found[1:]))
+
+
+def _keep_dims(ctx: FailureContext, x: Operand) -> Candidate:
+    """Keep the dim that means and maxima over the channels drop: ``torch.mean(x, dim=1, keepdim=True)``."""
+    joined = ctx.flow.producer(x.link)
+    links = joined.input_links if joined is not None and joined.type_name in CATS else (x.link,)
+    fixes = []
+    for made in map(ctx.flow.producer, links):
+        if (
+            made is None
+            or made.type_name not in _REDUCED
+            or not made.inputs
+            or ctx.flow.setting(made, "dim", None) != 1
+        ):
+            return NOTHING
+        if len(made.outputs[0].shape) != len(made.inputs[0].shape) - 1:
+            return NOTHING
+        line = set_argument(read_line(ctx, made.source), made.type_name, "keepdim", 2, "True")
+        fixes.append(place_line(ctx, made, line))
+    return functools.reduce(operator.add, fixes)
 
 
 def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis | None:

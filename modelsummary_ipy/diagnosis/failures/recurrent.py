@@ -78,6 +78,9 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     if x.rank == 3 and x.shape[1] == taken:
         reason = f"dim 1 has the {taken} features, the last dim has {x.shape[2]}; features come last"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.transpose(1, 2)"), search, goal)
+    if taken == 1 and x.rank == 2:
+        reason = f"{write_shape(x.shape)} has one number a step, and no dim of features"
+        return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(-1)"), search, goal)
     reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features per step, {ctx.owner} expects {taken}"
     return Diagnosis(reason, expected, fix_module(ctx, input_size=x.shape[-1]), search, goal)
 
@@ -143,6 +146,9 @@ def _explain_state(
     if not is_cell and directions == 1 and (kept := _name_layers(ctx, wanted[0])):
         names[0] = kept
     fix = fix_creation(ctx, state, wanted, names)
+    for other in ctx.data[2:] if fix and state is ctx.data[1] and state.shape == ctx.data[-1].shape else ():
+        beside = fix_creation(ctx, other, wanted, names)  # an LSTM's second state, made alike
+        fix = fix + beside if beside.text != fix.text else fix
     if is_cell and state.rank == 1 and state.shape[0] == wanted[-1] and name and not fix:
         fix = fix_argument(ctx, f"{{}}.expand({name}, -1)", position=1)
     if not fix and not is_cell and state.link is None and (fix := drop_kept_state(ctx)):

@@ -173,7 +173,8 @@ def _combine(one: Candidate, other: Candidate) -> Candidate | None:
     for edit in one.edits:
         if isinstance(edit, LineEdit) and (edit.filename, edit.first) in again:
             if text.endswith(edit.text) or f"{edit.text}; " in text:
-                text = text.replace(edit.text, "").removesuffix("; ").removeprefix("; ").replace("; ; ", "; ")
+                text = re.sub(rf"(?:at \S+: )?{re.escape(edit.text)}", "", text)
+                text = text.removesuffix("; ").removeprefix("; ").replace("; ; ", "; ")
             else:
                 return None
         else:

@@ -359,8 +359,6 @@ class _Tracer:
         info = describe_op(func)
         if self._is_fake:
             func = find_rule(func) or func
-        if self.op_log is not None and info.name == "getitem":
-            func = self.op_log.noting_slices(func)
         is_data = info.reads_data and id(args[0]) not in self._work.param_of and find_link(args[0]) is not None
         if info.only_reads and not is_data:
             return self._call_reader(func, info, args, kwargs)
@@ -378,7 +376,7 @@ class _Tracer:
         try:
             if self._guard is not None:
                 self._guard(func, info.name, args, kwargs)
-            output = func(*args, **kwargs)
+            output = self._noting(func, info)(*args, **kwargs)
         except BaseException as error:
             self._log.add_failed_op(call)
             self._failure.note_function(error, info.name, (func, args, kwargs))
@@ -412,10 +410,13 @@ class _Tracer:
         try:
             if self._guard is not None:
                 self._guard(func, info.name, args, kwargs)
-            return func(*args, **kwargs)
+            return self._noting(func, info)(*args, **kwargs)
         except BaseException as error:
             self._failure.note_function(error, info.name, (func, args, kwargs))
             raise
+
+    def _noting(self, func: Callable[..., Any], info: OpInfo) -> Callable[..., Any]:
+        return func if self.op_log is None or info.name != "getitem" else self.op_log.noting_slices(func)
 
     def _begin_op(
         self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]

@@ -198,6 +198,7 @@ PLACES = torch.zeros(40, 8)
         (lambda x: x.split(16, 1)[0], "min(T, 16)"),
         (lambda x: PLACES[: x.shape[1]].expand(len(x), -1, -1), "min(T, 40)"),
         (lambda x: PLACES[: x.shape[1]] + x, "T"),
+        (lambda x: x[:, torch.arange(x.shape[1])], "T"),
         (lambda x: x[:, 3:].unfold(1, 2, 1), "T - 4"),
     ],
 )

@@ -1275,3 +1275,33 @@ class BlurOfColours(nn.Module):
 class BlurOfColoursT(BlurOfColours):
     def forward(self, x):
         return F.conv2d(x, self.kernel.expand(3, 1, 3, 3), padding=1, groups=3)
+
+
+class NormOfMaps(nn.Module):
+    """The norm of whole maps has their sizes, one of which is also the last dim's."""
+
+    def __init__(self, side=32):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3, 2, 1)
+        self.norm = nn.LayerNorm([16, side, side])
+
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
+
+@twin(NormOfMaps, (2, 3, 32, 32), reason="input has last dims [16, 16, 16], 'norm' expects [16, 32, 32]")
+class NormOfMapsT(NormOfMaps):
+    def __init__(self):
+        super().__init__(16)
+
+
+class CutAndFolded(nn.Module):
+    def forward(self, x):
+        pieces = F.unfold(x, 3, padding=1)
+        return F.fold(pieces.relu(), x.shape[2:], 3)
+
+
+@twin(CutAndFolded, (2, 3, 8, 8), reason="the 64 windows were cut with padding 1, put together with 0")
+class CutAndFoldedT(CutAndFolded):
+    def forward(self, x):
+        return F.fold(F.unfold(x, 3, padding=1).relu(), x.shape[2:], 3, padding=1)

@@ -20,7 +20,7 @@ def write_module(fact: ModuleFact, trace: Trace, **changes: Any) -> str:
     settings = {**fact.settings, **changes}
     if any(name not in settings for name in layer.arguments):
         return ""
-    words = [_write_value(settings[name]) for name in layer.arguments]
+    words = [_write_value(settings[name], name) for name in layer.arguments]
     for name, default in layer.options.items():
         value = _collapse(settings.get(name, default))
         is_same = value == default
@@ -43,7 +43,9 @@ def _collapse(value: Any) -> Any:
     return value
 
 
-def _write_value(value: Any) -> str:
+def _write_value(value: Any, name: str) -> str:
+    if name == "normalized_shape" and len(value) > 1:
+        return repr(list(value))  # 16 × 16 × 16 and 16 are different norms
     return repr(_collapse(value))
 
 

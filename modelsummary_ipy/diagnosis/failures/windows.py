@@ -12,7 +12,8 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.convolution import find_window
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line, fix_module
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.shapes.windows import read_windows
 
@@ -24,6 +25,8 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     x = ctx.operands[0]
     if ctx.function == "pad":
         return _explain_padding(ctx, x)
+    if ctx.function == "fold":
+        return _explain_fold(ctx, x)
     if "_pool" not in ctx.function or not ctx.function[-2:-1].isdigit():
         return None
     spatial = int(ctx.function[-2])
@@ -47,6 +50,37 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     reason = f"dim {x.rank - spatial + axis} is {padded}{before}, the window is {window.extent} wide"
     reason += ": the output would be empty"
     return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", NOTHING, GROW)
+
+
+def _explain_fold(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    """The windows that are put together were cut with other settings."""
+    cut = next((call for call in ctx.flow.walk_back(x.link, 20) if call.type_name in ("unfold", "Unfold")), None)
+    if cut is None or ctx.call is None:
+        return None
+    pairs = {name: (ctx.flow.setting(cut, name, default), ctx.given(name, default)) for name, default in _CUTS.items()}
+    other = {name: pair for name, pair in pairs.items() if _write_sides(pair[0]) != _write_sides(pair[1])}
+    if not other:
+        return None
+    words = " and ".join(f"{name} {_write_sides(one)}, put together with {_write_sides(two)}"
+                         for name, (one, two) in other.items())  # fmt: skip
+    reason = f"the {x.shape[-1]} windows were cut with {words}"
+    if ctx.call.kind == "module":
+        fix = fix_module(ctx, **{name: one for name, (one, _) in other.items()})
+    else:
+        line = ctx.line
+        for name, (one, _) in other.items():
+            line = add_keyword(line, "fold", name, _write_sides(one))
+        fix = fix_line(ctx, line)
+    return Diagnosis(reason, "the settings of unfold", fix, GROW)
+
+
+_CUTS = {"padding": 0, "stride": 1, "dilation": 1}
+
+
+def _write_sides(value: object) -> str:
+    """``"3"`` for 3, (3,) and (3, 3), ``"(3, 1)"`` otherwise."""
+    is_one = isinstance(value, tuple) and len(set(value)) == 1
+    return str(value[0] if is_one and isinstance(value, tuple) else value)
 
 
 def _count_halvings(ctx: FailureContext, x: Operand) -> int:

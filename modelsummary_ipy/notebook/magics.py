@@ -46,6 +46,7 @@ from modelsummary_ipy.records.view import View, make_view
 if TYPE_CHECKING:
     from modelsummary_ipy.notebook.autoshow import AutoShow
     from modelsummary_ipy.summary import ModelSummary
+    from modelsummary_ipy.tracing.progress import Keeping
 
 
 @magics_class
@@ -171,6 +172,7 @@ class SummaryMagics(Magics):
         options, words = self._parse(line)
         if options.plan and not (options.memory or self.memory):
             raise InputError("--plan without a budget", "--memory with a unit", "--memory 24GB --plan")
+        check_name(options.out, words, names, self._ip.user_ns_hidden)
         self._make_view(View(), options)  # a column that there is not is said before any work
         if options.auto:
             return self._set_auto(options.auto == "on", words)
@@ -179,12 +181,16 @@ class SummaryMagics(Magics):
         from modelsummary_ipy.tracing.progress import keeping_rows
 
         try:
-            with self.first_table.showing_progress(), keeping_rows():  # an interrupt leaves the rows so far
-                if not words:
-                    return self._summarise_failure(options, names)
-                return self._summarise(options, words, names, line)
+            with self.first_table.showing_progress(), keeping_rows() as keeping:  # an interrupt leaves the rows so far
+                if words:
+                    given = self._summarise(options, words, names, line, keeping)
+                else:
+                    given = self._summarise_failure(options, names, keeping)
         except KeyboardInterrupt:
             raise UsageError("interrupted before there was a row to show") from None
+        if keeping.is_interrupted and not options.interactive:
+            given.pipeline.stop()
+        return given
 
     def _parse(self, line: str) -> tuple[Any, list[str]]:
         parser = self.summary.parser
@@ -193,14 +199,12 @@ class SummaryMagics(Magics):
         check_last(options, takes_value)
         return parser.parse_args(options), words
 
-    def _summarise(self, options: Any, words: list[str], names: dict[str, Any], line: str) -> Any:
+    def _summarise(self, options: Any, words: list[str], names: dict[str, Any], line: str, keeping: Keeping) -> Any:
         from modelsummary_ipy.inputs import read_arguments, read_call, set_dtypes, write_line
         from modelsummary_ipy.notebook.target import find_target
         from modelsummary_ipy.summary import ModelSummary
 
-        check_name(options.out)
         target = find_target(words, names)
-        check_name(options.out, target.expression)
         try:
             inputs = None
             dtypes = read_dtypes(options.dtype)
@@ -224,9 +228,11 @@ class SummaryMagics(Magics):
         if self.auto is not None and inputs is not None:
             self.auto.remember(target.model, inputs)
         quiet = is_silenced(line) or self._is_assigned()
-        return self._give(made, target.model, target.expression, options, quiet=quiet)
+        return self._give(made, target.model, target.expression, options, keeping, quiet=quiet)
 
-    def _give(self, made: ModelSummary, model: Any, expression: str, options: Any, *, quiet: bool = False) -> Any:
+    def _give(
+        self, made: ModelSummary, model: Any, expression: str, options: Any, keeping: Keeping, *, quiet: bool = False
+    ) -> Any:
         """Store, show what changed since the same expression was summarised last, and open the form if wanted."""
         from IPython.display import display
 
@@ -234,9 +240,13 @@ class SummaryMagics(Magics):
 
         if options.out:
             self._ip.user_ns[options.out] = made
-        if options.fix:
-            offer_fix(self._ip, made.error)
-        plan = made.plan(name=expression) if options.plan else None
+        plan = None
+        try:
+            if options.fix:
+                offer_fix(self._ip, made.error)
+            plan = made.plan(name=expression) if options.plan else None
+        except KeyboardInterrupt:  # there are rows to show
+            keeping.is_interrupted = True
         before, self._last[expression] = self._last.get(expression), made
         if quiet or before is None or not are_comparable(before.story, made.story):
             before = None
@@ -291,9 +301,7 @@ class SummaryMagics(Magics):
         from modelsummary_ipy.notebook.target import find_target
         from modelsummary_ipy.summary import ModelSummary
 
-        check_name(options.out)
         target = find_target(words, names) if words else None
-        check_name(options.out, target.expression if target is not None else "")
         if target is None or target.words or target.call is not None or target.method != "forward":
             raise InputError("%%summary " + " ".join(words), "one model whose calls to show", "%%summary model")
         with ModelSummary.watch(target.model, **self._keywords(options, names)) as calls:
@@ -313,13 +321,12 @@ class SummaryMagics(Magics):
             self._ip.displayhook.exec_result.result = ran.result
         return None  # the cell's own value stays what `_` and `Out` hold
 
-    def _summarise_failure(self, options: Any, names: Mapping[str, Any]) -> Any:
+    def _summarise_failure(self, options: Any, names: Mapping[str, Any], keeping: Keeping) -> Any:
         """Trace again, without running it, the outermost module call in the last traceback."""
         from modelsummary_ipy.notebook.cells import find_caller, list_causes
         from modelsummary_ipy.summary import ModelSummary
         from modelsummary_ipy.tracing.watch import find_failed_call
 
-        check_name(options.out)
         last: BaseException | None = getattr(sys, "last_value", None)
         if last is None:
             raise InputError("no model, and nothing has failed", "a model", "%summary model (1, 3, 224, 224)")
@@ -334,7 +341,7 @@ class SummaryMagics(Magics):
         place = find_caller(error)
         if place:
             print(f"the call that failed, {place}")  # noqa: T201  # a line of the cell's output, above the table
-        return self._give(made, call.model, type(call.model).__name__, options)
+        return self._give(made, call.model, type(call.model).__name__, options, keeping)
 
     # -- the table of any module --------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ import difflib
 import inspect
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
+from types import ModuleType
 from typing import Any, Literal
 
 from modelsummary_ipy.notebook.line_syntax import evaluate, unquote
@@ -131,27 +132,35 @@ def read_optimizer_name(text: str, names: Mapping[str, Any]) -> Any:
 
 
 #: Names that IPython itself gives a meaning.
-_IPYTHONS = frozenset({"In", "Out", "_", "__", "___", "exit", "quit", "get_ipython", "display"})
+#: What IPython assigns itself: results, inputs and directories.
+_IPYTHONS = re.compile(r"_+|_i+|_i?\d+|_[iod]h|__\w+__")
 
 
-def check_name(name: str | None, model: str = "") -> None:
+def check_name(name: str | None, words: Iterable[str], names: Mapping[str, Any], hidden: Container[str] = ()) -> None:
     """Check that a summary can be stored under a name and takes nothing away there.
 
     Args:
         name: The argument of ``--out``.
-        model: The expression of the model: ``"net.encoder"``.
+        words: The model and its inputs as they were written: what they read is not replaced.
+        names: The variables that there are; models, modules, functions and classes are not replaced.
+        hidden: The names that IPython has made.
 
     Raises:
-        InputError: If it is no name, a built-in one, one of IPython's, or the model's own.
+        InputError: If it is no name, a built-in one, one of IPython's, or that of something else.
     """
     if name is None:
         return
     if not name.isidentifier() or keyword.iskeyword(name):
         raise InputError(f"--out {name}", "a name", "--out ms")
-    if name in _IPYTHONS or hasattr(builtins, name):
+    if name in hidden or _IPYTHONS.fullmatch(name) or hasattr(builtins, name):
         raise InputError(f"--out {name}, a name that Python or IPython uses", "another name", "--out ms")
-    if name == re.split(r"\W", model, maxsplit=1)[0]:
-        raise InputError(f"--out {name}, the name of the model", "another name", "--out ms")
+    if name not in names:
+        return
+    if any(name in re.findall(r"(?<![\w.])[^\W\d]\w*", word) for word in words):
+        raise InputError(f"--out {name}, which this line reads", "another name", "--out ms")
+    if callable(names[name]) or isinstance(names[name], ModuleType):
+        kind = "model" if hasattr(names[name], "named_modules") else type(names[name]).__name__
+        raise InputError(f"--out {name}, the name of a {kind}", "another name", "--out ms")
 
 
 def is_silenced(line: str) -> bool:

@@ -36,7 +36,7 @@ from modelsummary_ipy.records.training import Training
 from modelsummary_ipy.records.view import WhenFormulas
 from modelsummary_ipy.tracing.changed_model import ChangedModel
 from modelsummary_ipy.tracing.engine import Traced, run_engine
-from modelsummary_ipy.tracing.progress import Observer, keeps_rows, observing_progress
+from modelsummary_ipy.tracing.progress import Observer, find_keeping, observing_progress
 from modelsummary_ipy.tracing.retracer import Retracer
 from modelsummary_ipy.tracing.training_step import StepSettings, trace_run, trace_step
 
@@ -272,6 +272,10 @@ class Pipeline(Findings):
 
     def known(self, assumed: Assumptions) -> Story:
         """The trace with its flags, and what else was computed before."""
+        return self._until_interrupted(partial(self._know, assumed))
+
+    def _know(self, assumed: Assumptions) -> Story:
+        self._judged  # noqa: B018  # computes the flags
         computed = vars(self)
         counted, memory = computed.get("weighed") or computed.get("counted"), self._memories.get(assumed)
         if memory is None and "weighed" in computed:
@@ -288,13 +292,33 @@ class Pipeline(Findings):
         if formulas == "always":
             self.found  # noqa: B018  # computes them
         with showing_progress("flags", self.model()):
+            return self._until_interrupted(partial(self._show, assumed, formulas, with_step=with_step))
+
+    def _until_interrupted(self, build: Callable[[], Story]) -> Story:
+        """Build a story; after an interrupt, where the rows are kept, of what is known without one more trace."""
+        keeping = find_keeping()
+        if keeping is None or not keeping.is_interrupted:
             try:
-                return self._show(assumed, formulas, with_step=with_step)
+                return build()
             except KeyboardInterrupt:
-                if not keeps_rows():
+                if keeping is None:
                     raise
-                self._is_closed, self._stopped = True, _INTERRUPTED
-                return self._show(assumed, formulas, with_step=with_step)
+                keeping.is_interrupted = True
+        self.stop()
+        before = self._is_closed, self._unfit
+        if not self._is_closed:  # all else was found
+            self._is_closed, self._unfit = True, "interrupted: memory and the training step were not all traced"
+        try:
+            return build()
+        finally:
+            self._is_closed, self._unfit = before
+
+    def stop(self) -> None:
+        """Search no more for what is shown from now on, and say so, unless all was found."""
+        known = vars(self).keys()
+        is_done = "error" in known and (not self.is_short or {"found", "found_in_time"} & known)
+        if not self._is_closed and not is_done:
+            self._is_closed, self._stopped = True, _INTERRUPTED
 
     def _show(self, assumed: Assumptions, formulas: WhenFormulas, *, with_step: bool) -> Story:
         with self._time.spent():

@@ -30,7 +30,7 @@ from modelsummary_ipy.tracing.example_inputs import (
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values, forbids_grad
 from modelsummary_ipy.tracing.overrun import find_overrun, overrun_guard
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
-from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, keeps_rows
+from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_keeping
 from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
@@ -143,7 +143,7 @@ def _trace_inferred(job: _Job, engine: Engine) -> Traced:
     try:
         inputs = read_example(job.model, method) or _infer_inputs(job)
     except KeyboardInterrupt:
-        if not keeps_rows():
+        if find_keeping() is None:
             raise
         reason = f"interrupted while an input that works was searched: give one, {write_example(job.model, method)}"
         return Traced(_static_trace(shadow, method, reason), None, shadow)
@@ -186,7 +186,7 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
         result, request = _run_real(job, _guess_ranges(shadow))
         return Traced(result.trace, result.error, shadow, request, 1)
     with quiet_output() as printed:
-        fake = _trace_fake(job.request, job.observer, once=job.once, keep_interrupted=keeps_rows())
+        fake = _trace_fake(job.request, job.observer, once=job.once, keep_interrupted=find_keeping() is not None)
     result, num_traces, reason = fake.result, fake.num_traces, ""
     if result.is_interrupted:
         pass
@@ -243,7 +243,7 @@ def _trace_overrun(request: TraceRequest, observer: Observer | None, found: tupl
     """Trace again, up to the lookup whose index is beyond the table's end."""
     with quiet_output():
         guard = overrun_guard(*found)
-        made = trace_fake(request, observer=observer, guard=guard, keep_interrupted=keeps_rows())
+        made = trace_fake(request, observer=observer, guard=guard, keep_interrupted=find_keeping() is not None)
     assert made is not None
     return made[0]
 
@@ -353,7 +353,7 @@ def _run_real(job: _Job, ranges: dict[int, int]) -> tuple[TraceResult, TraceRequ
         with torch.no_grad() if without_grad else nullcontext():
             result = trace(
                 work, prepared, tree, method=request.method, observer=job.observer, keep_saved=goes_backward,
-                keep_interrupted=keeps_rows(),
+                keep_interrupted=find_keeping() is not None,
             )  # fmt: skip
         if result.error is None or result.is_interrupted or job.once or attempt == 4:
             break

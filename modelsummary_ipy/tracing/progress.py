@@ -46,11 +46,22 @@ def find_observer() -> Observer | None:
     return _observers.get(threading.get_ident())
 
 
-_keeping: set[int] = set()  # threads
+class Keeping:
+    """A block of ``keeping_rows``.
+
+    Attributes:
+        is_interrupted: Whether an interrupt came in it, which ended a search or found none.
+    """
+
+    def __init__(self) -> None:
+        self.is_interrupted = False
+
+
+_keeping: dict[int, Keeping] = {}  # by thread
 
 
 @contextmanager
-def keeping_rows() -> Iterator[None]:
+def keeping_rows() -> Iterator[Keeping]:
     """Let an interrupt (Ctrl-C, a notebook's stop button) end the trace that runs, not the summary.
 
     In the block a summary keeps the rows so far and is shown with them. An interrupt that comes when no forward runs
@@ -58,22 +69,23 @@ def keeping_rows() -> Iterator[None]:
     """
     thread = threading.get_ident()
     if thread in _keeping:
-        yield
+        yield _keeping[thread]
         return
-    is_done = False
+    is_done, keeping = False, Keeping()
     try:
         with InterruptsDeferred():
-            _keeping.add(thread)
+            _keeping[thread] = keeping
             try:
-                yield
+                yield keeping
                 is_done = True
             finally:
-                _keeping.discard(thread)
+                _keeping.pop(thread, None)
     except KeyboardInterrupt:
         if not is_done:
             raise
+        keeping.is_interrupted = True
 
 
-def keeps_rows() -> bool:
-    """Return whether an interrupt of this thread's summary leaves the rows so far."""
-    return threading.get_ident() in _keeping
+def find_keeping() -> Keeping | None:
+    """Return the block in which an interrupt of this thread's summary leaves the rows so far."""
+    return _keeping.get(threading.get_ident())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import builtins
 import inspect
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -141,11 +143,43 @@ def test_an_assignment_and_out_keep_the_summary(shell: InteractiveShell) -> None
     assert "expected a name" in refuse(shell, "%summary model x --out 3x")
 
 
-@pytest.mark.parametrize("name", ["In", "Out", "print", "model"])
-def test_out_takes_no_name_that_is_in_use_by_ipython_python_or_the_model(shell: InteractiveShell, name: str) -> None:
-    before = run(shell, name)
+@pytest.mark.parametrize(
+    "name",
+    ["In", "_oh", "_", "_i3", "_12", "__builtins__", "get_ipython", "print", "model", "x", "torch", "alias", "f"],
+)
+def test_out_takes_no_name_that_is_in_use(shell: InteractiveShell, name: str) -> None:
+    run(shell, "import torch; alias = model; f = lambda: 0; _12 = _i3 = 1")
     assert "expected another name" in refuse(shell, f"%summary model x --out {name}")
-    assert run(shell, name) is before
+    assert run(shell, f"type({name}).__name__ != 'ModelSummary'")
+
+
+@pytest.mark.parametrize("name", ["find_flags", "find_formulas", "build_rows"])
+def test_an_interrupt_after_the_trace_shows_the_table_at_once(
+    shell: InteractiveShell, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelsummary_ipy.pipeline import findings
+
+    whole, original, times = run(shell, "%summary model x"), getattr(findings, name), []
+
+    def interrupted(*args: Any) -> Any:
+        if not times:
+            times.append(1)
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args)
+
+    monkeypatch.setattr(findings, name, interrupted)
+    made = run(shell, "%summary model x")
+    made = run(shell, "_") if made is None else made
+    assert str(made).count("interrupted: formulas and sizes that work were not all searched") == 1
+    assert made.pipeline.traced.trace.calls
+    assert [row.outputs for row in made.rows] == [row.outputs for row in whole.rows]
+
+
+def test_out_replaces_a_summary_and_a_plain_value(shell: InteractiveShell) -> None:
+    run(shell, "kept = 3")
+    for _ in range(2):
+        run(shell, "%summary model x --out kept")
+        assert run(shell, "type(kept).__name__") == "ModelSummary"
 
 
 def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.isolation.interrupts import find_gate
 from modelsummary_ipy.shapes import formulas
-from modelsummary_ipy.tracing.progress import keeping_rows, keeps_rows
+from modelsummary_ipy.tracing.progress import find_keeping, keeping_rows
 
 
 class Stopped(nn.Module):
@@ -86,7 +86,7 @@ def test_a_script_gets_the_interrupt_and_its_model_as_it_was() -> None:
     assert {name: (value.tolist(), value._version) for name, value in net.state_dict().items()} == before
     assert type(torch.ones(1) * 2) is Tensor
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert not keeps_rows()
+    assert find_keeping() is None
 
 
 def interrupt_in(function: Callable[..., Any], times: list[int]) -> Callable[..., Any]:
@@ -141,3 +141,25 @@ def test_an_interrupt_that_comes_too_late_ends_nothing() -> None:
         os.kill(os.getpid(), signal.SIGINT)
     assert ms.error is None
     assert find_gate().depth == 0
+
+
+def test_an_interrupted_block_searches_for_no_other_summary() -> None:
+    with keeping_rows() as keeping:
+        ms, other = (ModelSummary(Stopped(9), (1, 3, 8, 8)) for _ in range(2))
+        keeping.is_interrupted = True
+        changes = ms.diff(other)
+    assert not changes.changes
+    assert all(made.story.stopped.startswith("interrupted: ") and made.story.formulas == {} for made in (ms, other))
+    assert ms.formulas
+
+
+def test_after_an_interrupt_a_step_is_not_traced_but_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelsummary_ipy.pipeline import stages
+
+    ms = ModelSummary(Stopped(9), (1, 3, 8, 8), optimizer="sgd")
+    monkeypatch.setattr(stages, "trace_step", interrupt_in(stages.trace_step, []))
+    with keeping_rows():
+        shown = str(ms)
+    assert shown.count("interrupted") == 1  # formulas were found before
+    assert "interrupted: memory and the training step were not all traced" in shown
+    assert ms.training.peak_bytes

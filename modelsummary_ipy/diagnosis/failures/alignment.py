@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     find_param,
@@ -15,7 +15,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     resize_param,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
@@ -46,7 +45,7 @@ def explain_channels(ctx: FailureContext, places: Places, pair: tuple[Operand, O
         if data.rank == 4:
             fixes.append(fix_operand(ctx, place, "{}[:, None, None]"))
         expected = f"'{name}' as {write_shape((table.shape[0], *[1] * (data.rank - 2)))}"
-        return Diagnosis(reason, expected, fixes[0], others=tuple(fixes[1:]))
+        return Diagnosis(reason, expected, fixes)
     return None
 
 
@@ -123,7 +122,7 @@ def explain_order(ctx: FailureContext, places: Places, pair: tuple[Operand, Oper
         fixes = [fix for fix in ([turned] if table.shape[0] == data.shape[1] else cut) if fix]
         reason = f"{sizes} has the steps in dim 0, {write_shape(data.shape)} has them in dim 1"
         expected = write_shape((1, data.shape[1], data.shape[2]))
-        return Diagnosis(reason, expected, fixes[0], others=tuple(fixes[1:])) if fixes else None
+        return Diagnosis(reason, expected, fixes) if fixes else None
     if table.shape[0] * table.shape[1] == data.shape[1] and table.shape[0] != 1:
         reason = f"{sizes} has {table.shape[0]} × {table.shape[1]} positions on two dims, the input has them on one"
         expected = write_shape(data.shape[1:])
@@ -177,9 +176,8 @@ def explain_table(
         options.append(resize_param(ctx, from_table, axes, data.shape[axes[0]]))
         owner = ctx.trace.params[param].names[0].rpartition(".")[0]
         options += list_constructions(ctx, owner, table.shape[axes[0]], data.shape[axes[0]])
-    fixes = [fix for fix in options if fix]
     goal = (dim_of(axes[0], places[1 - which]), most.pop())
-    return Diagnosis(reason, expected, fixes[0] if fixes else NOTHING, STEER, goal, others=tuple(fixes[1:]))
+    return Diagnosis(reason, expected, options, STEER, goal)
 
 
 def _explain_projection(ctx: FailureContext, place: int, got: int, wanted: int, name: str) -> Diagnosis:

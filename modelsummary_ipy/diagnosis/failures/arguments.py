@@ -11,10 +11,10 @@ from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHA
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
+    Arguments,
     change_call,
     change_operation,
     find_targets,
-    join_arguments,
     read_unpacking,
     wrap_attribute,
     wrap_subscript,
@@ -43,7 +43,7 @@ _CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
 
 def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
     """Explain what Python refused before any tensor was used."""
-    if ctx.call is None:
+    if ctx.failure.call is None:
         return None
     return (
         _explain_signature(ctx)
@@ -60,7 +60,7 @@ def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
-    if ctx.failure.error_type != "TypeError" or ctx.call is None:
+    if ctx.failure.error_type != "TypeError":
         return None
     forward, message, names = f"{ctx.call.type_name}.forward", ctx.failure.message, ("forward", ctx.trace.method)
     if (found := _MISSING.search(message)) and found[1] in names:
@@ -82,18 +82,13 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
     return None
 
 
-_Arguments = tuple[list[str], dict[str, str]]
-
-
 def _fix_call(
-    ctx: FailureContext, reason: str, expected: str, change: Callable[[list[str], dict[str, str]], _Arguments]
+    ctx: FailureContext, reason: str, expected: str, change: Callable[[list[str], dict[str, str]], Arguments]
 ) -> Diagnosis:
     """Change what the failing line passes to a module; to the model itself the user's own line passes it."""
-    assert ctx.call is not None
     if ctx.call.parent is None:
         return Diagnosis(reason, expected)
-    new = change_call(ctx.line, name_member(ctx.call.path), lambda given, named: join_arguments(*change(given, named)))
-    return Diagnosis(reason, expected, fix_line(ctx, new))
+    return Diagnosis(reason, expected, fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), change)))
 
 
 def _explain_values(ctx: FailureContext) -> Diagnosis | None:
@@ -108,12 +103,11 @@ def _explain_values(ctx: FailureContext) -> Diagnosis | None:
         return None
     name = made[-1].type_name
     reason = f"{name}() along a dim returns (values, indices), and one tensor is expected"
-    changed = change_operation(line, name, lambda items, write: f"{write(chr(0).join(items))}.values")
+    changed = change_operation(line, name, lambda items: items, around="{}.values")
     return Diagnosis(reason, "one tensor", place_line(ctx, made[-1], changed))
 
 
 def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
-    assert ctx.call is not None
     if ctx.call.type_name not in ("ModuleList", "ModuleDict") or ctx.failure.error_type != "NotImplementedError":
         return None
     reason = f"a {ctx.call.type_name} holds layers and does not run them"
@@ -141,7 +135,6 @@ def _explain_misspelt(ctx: FailureContext) -> Diagnosis | None:
 
 def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     """A layer or function got a tuple, list, dict or ``None`` instead of a tensor."""
-    assert ctx.call is not None
     if ctx.failure.error_type != "TypeError" and not (ctx.is_torch_layer or ctx.call.kind == "op"):
         return None
     nested = next((i for i, spec in enumerate(ctx.call.inputs) if "[" in spec.name or "." in spec.name), None)
@@ -155,8 +148,8 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     key, words = _choose_leaf(giver, kind)
     name = f"{name_call(giver)} returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
     reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
-    others = tuple(fix_argument(ctx, f"{{}}{other}") for other in _list_keys(giver)[:4] if other != key)
-    return Diagnosis(reason, "one tensor", fix_argument(ctx, f"{{}}{key}"), others=others)
+    keys = [key, *(other for other in _list_keys(giver)[:4] if other != key)]
+    return Diagnosis(reason, "one tensor", [fix_argument(ctx, f"{{}}{other}") for other in keys])
 
 
 def _reads_one(ctx: FailureContext) -> bool:
@@ -165,7 +158,6 @@ def _reads_one(ctx: FailureContext) -> bool:
 
 def _find_giver(ctx: FailureContext, nested: int | None) -> Call | None:
     """Return the module whose output holds several tensors, or none, and was passed on."""
-    assert ctx.call is not None
     if nested is not None and (link := ctx.call.input_links[nested]) is not None and link.call >= 0:
         inner = ctx.trace.calls[link.call]
         around = {call.index for call in _callers(ctx, ctx.call)}
@@ -179,7 +171,6 @@ def _find_giver(ctx: FailureContext, nested: int | None) -> Call | None:
 
 
 def _end(ctx: FailureContext) -> int:
-    assert ctx.call is not None
     return len(ctx.trace.calls) if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.index
 
 
@@ -219,7 +210,6 @@ def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
 
 
 def _explain_none(ctx: FailureContext) -> Diagnosis:
-    assert ctx.call is not None
     before = [c for c in ctx.trace.calls if c.kind == "module" and c.index < ctx.call.index and not c.outputs]
     silent = next((call for call in reversed(before) if call.status == "ran"), None)
     if silent is None:
@@ -265,7 +255,6 @@ def _write_return(ctx: FailureContext, fact: ModuleFact) -> Candidate:
 
 
 def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
-    assert ctx.call is not None
     found = _NO_ATTRIBUTE.search(ctx.failure.message)
     if ctx.failure.error_type != "AttributeError" or found is None:
         return None
@@ -316,10 +305,8 @@ def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
     key, words = _choose_leaf(giver, kind)
     reason = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"one operand is a {kind}"
 
-    def edit(items: list[str], write: object) -> str | None:
-        if len(items) <= place or not callable(write):
-            return None
-        return str(write("\0".join(f"{item}{key}" if i == place else item for i, item in enumerate(items))))
+    def edit(items: list[str]) -> list[str]:
+        return [f"{item}{key}" if at == place else item for at, item in enumerate(items)]
 
     fix = fix_line(ctx, change_operation(ctx.line, name, edit, ctx.earlier)) if name else NOTHING
     return Diagnosis(f"{reason}; {sign} expects tensors", "a tensor on both sides", fix)

@@ -1,4 +1,4 @@
-"""Attention: embedding sizes, which axis is the batch, masks, keys and values of different lengths."""
+"""Attention and Transformers: embedding sizes, which axis is the batch, masks, sequences of different lengths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, join_arguments
+from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
@@ -49,7 +49,7 @@ def explain_attention(ctx: FailureContext) -> Diagnosis | None:
 
 def find_heads(ctx: FailureContext) -> Call | None:
     """Return the call of the ``nn.MultiheadAttention`` that failed, or that the failed function is the inside of."""
-    call = ctx.call if ctx.call is not None and ctx.call.kind == "module" else ctx.parent
+    call = ctx.call if ctx.call.kind == "module" else ctx.parent
     fact = ctx.flow.module_of(call)
     is_heads = fact is not None and fact.type_name == "MultiheadAttention" and fact.type_module.startswith("torch.")
     return call if is_heads and (call is ctx.call or ctx.function == "multi_head_attention_forward") else None
@@ -96,11 +96,11 @@ class _Heads:
         """Change a mask where the line passes it on, to this layer or to the Transformer that it is a part of."""
         path, words = self._name_mask(name)
 
-        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+        def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
             word = next((word for word in words if word in keywords), None)
             if word is None:
                 return None
-            return join_arguments(arguments, {**keywords, word: f"{keywords[word]}{change}"})
+            return arguments, {**keywords, word: f"{keywords[word]}{change}"}
 
         return fix_line(self.ctx, change_call(self.ctx.line, name_member(path), edit))
 
@@ -148,11 +148,10 @@ class _Heads:
                 if x.shape[-1] % heads:
                     changes["num_heads"] = max(n for n in range(1, heads + 1) if x.shape[-1] % n == 0)
             search = RESHAPE if self.ctx.is_like_input(x) else ()
-            options = [self._write(**changes)]
+            fixes = [self._write(**changes)]
             if "num_heads" in changes:  # rather another layer before than other heads
-                options.insert(0, fix_giver(self.ctx, x, wanted))
-            found = [option for option in options if option]
-            return Diagnosis(reason, expected, found[0] if found else NOTHING, search, others=tuple(found[1:]))
+                fixes.insert(0, fix_giver(self.ctx, x, wanted))
+            return Diagnosis(reason, expected, fixes, search)
         return None
 
     @property
@@ -194,13 +193,13 @@ class _Heads:
         if self.query.rank not in (2, 3) or (whole and self.query.shape[batch] != 1) or self.key.shape[batch] == 1:
             return None
 
-        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+        def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
             if len(arguments) < 2:
                 return None
             name = find_name(arguments[1])
             sizes = ", ".join(f"{name}.size({batch})" if axis == batch else "-1" for axis in range(3))
             first = arguments[0] if whole else f"{arguments[0]}.unsqueeze({batch})"
-            return join_arguments([f"{first}.expand({sizes})", *arguments[1:]], keywords) if name else None
+            return ([f"{first}.expand({sizes})", *arguments[1:]], keywords) if name else None
 
         reason = (
             f"the query {write_shape(self.query.shape)} has no batch, the keys {write_shape(self.key.shape)} have "
@@ -221,8 +220,8 @@ class _Heads:
             wanted = (target, source) if mask.rank < 3 else (batch * heads, target, source)
             if mask.shape != wanted and (found := self._explain_order(mask.shape[-1])) is not None:
                 sized = self._mask_diagnosis(mask, wanted, "", "") if self.batch_first and mask.rank == 2 else found
-                if sized.fix and sized is not found:  # batch_first was asked for, so the mask is what is wrong
-                    return replace(found, fix=sized.fix, others=(*sized.others, found.fix))
+                if sized.fixes and sized is not found:  # batch_first was asked for, so the mask is what is wrong
+                    return replace(found, fix=[*sized.fixes, *found.fixes])
                 return found
             if mask.shape == (batch, source) != wanted:
                 return self._explain_padding(mask)
@@ -254,13 +253,13 @@ class _Heads:
         places = _MASK_PLACES.get(kind.removesuffix("Layer"), {})
         place = next((places[word] for word in words if word in places), -1)
 
-        def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+        def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
             word = next((word for word in words if word in keywords), None)
             kept = {key: text for key, text in keywords.items() if key != word}
             if word is not None:
-                return join_arguments(arguments, {**kept, padding: keywords[word]})
+                return arguments, {**kept, padding: keywords[word]}
             if len(arguments) == place + 1:  # it is the last one by position: none moves into its place
-                return join_arguments(arguments[:-1], {**kept, padding: arguments[-1]})
+                return arguments[:-1], {**kept, padding: arguments[-1]}
             return None
 
         lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, path))
@@ -308,12 +307,9 @@ class _Heads:
             if cut:  # made once, for the longest sequence
                 return Diagnosis(f"{reason}; the first {target} of its {mask.shape[0]} are theirs", expected, cut)
         names = {axis: name for axis, size in enumerate(wanted) if size == target} if name else {}
-        options = [fix_size_read(self.ctx, mask), fix_creation(self.ctx, mask, wanted, names)]
-        options.append(fix_creation(self.ctx, mask, wanted))
-        found = [option for option in options if option]
-        candidates = self.ctx.change_input(mask, shape=wanted)
-        first = found[0] if found else NOTHING
-        return Diagnosis(reason, expected, first, others=tuple(found[1:]), candidates=candidates)
+        fixes = [fix_size_read(self.ctx, mask), fix_creation(self.ctx, mask, wanted, names)]
+        fixes.append(fix_creation(self.ctx, mask, wanted))
+        return Diagnosis(reason, expected, fixes, candidates=self.ctx.change_input(mask, shape=wanted))
 
 
 def _fit_mask(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[str, str]:
@@ -337,8 +333,8 @@ def _fit_mask(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[str, str
 def _change_all(ctx: FailureContext, call: Call, change: str) -> Candidate:
     """Change query, key and value where the line passes them on: ``"self.attn(x.float(), x.float(), x.float())"``."""
 
-    def edit(arguments: list[str], keywords: dict[str, str]) -> str:
-        return join_arguments([f"{text}{change}" for text in arguments[:3]] + arguments[3:], keywords)
+    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments:
+        return [f"{text}{change}" for text in arguments[:3]] + arguments[3:], keywords
 
     return fix_line(ctx, change_call(ctx.line, name_member(call.path), edit))
 
@@ -350,11 +346,11 @@ def _align_mask(ctx: FailureContext, shape: tuple[int, ...], wanted: tuple[int, 
         return NOTHING
     change = ".unsqueeze(1)" if missing == 1 else f"[:{', None' * missing}]"
 
-    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
         if len(arguments) > 3:
-            return join_arguments([*arguments[:3], f"{arguments[3]}{change}", *arguments[4:]], keywords)
+            return [*arguments[:3], f"{arguments[3]}{change}", *arguments[4:]], keywords
         if "attn_mask" in keywords:
-            return join_arguments(arguments, {**keywords, "attn_mask": f"{keywords['attn_mask']}{change}"})
+            return arguments, {**keywords, "attn_mask": f"{keywords['attn_mask']}{change}"}
         return None
 
     return fix_line(ctx, change_call(ctx.line, "scaled_dot_product_attention", edit))
@@ -388,3 +384,50 @@ def _explain_product(ctx: FailureContext) -> Diagnosis | None:
             expected = f"attn_mask that broadcasts to {write_shape(wanted)}"
             return Diagnosis(reason, expected, fix, candidates=ctx.change_input(mask, shape=small))
     return None
+
+
+# -- a Transformer as a whole ----------------------------------------------------------------------------------------
+
+
+def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
+    """Explain a Transformer whose source and target have another number of samples where it reads the batch."""
+    fact = ctx.fact
+    if fact is None or fact.type_name != "Transformer" or len(ctx.operands) < 2:
+        return None
+    source, target = ctx.operands[:2]
+    inside = [module for module in ctx.trace.modules if f"{module.path}.".startswith(f"{ctx.call.path}.")]
+    first = next((module.settings["batch_first"] for module in inside if "batch_first" in module.settings), False)
+    batch = 0 if first else 1
+    if source.rank == 3 and (target.rank == 2 or target.shape[batch : batch + 1] == (1,)):
+        return _explain_queries(ctx, source, target, batch)
+    if source.rank != 3 or target.rank != 3:
+        return None
+    if source.shape[batch] == target.shape[batch]:
+        return None
+    reason = (
+        f"batch_first={bool(first)} reads dim {batch} as the batch: the source has {source.shape[batch]} there, "
+        f"the target {target.shape[batch]}"
+    )
+    same = source.shape[1 - batch] == target.shape[1 - batch]
+    fix = set_everywhere(ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
+    return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
+
+
+def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batch: int) -> Diagnosis:
+    """A target without a batch, the learned queries of a detector, is to be repeated for every sample."""
+    sizes = ", ".join(f"{{0}}.size({batch})" if axis == batch else "-1" for axis in range(3))
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
+        if len(arguments) < 2:
+            return None
+        grown = f".unsqueeze({batch})" if target.rank == 2 else ""
+        words = f"{arguments[1]}{grown}.expand({sizes.format(arguments[0])})"
+        return [arguments[0], words, *arguments[2:]], keywords
+
+    has = "no batch" if target.rank == 2 else "a batch of one"
+    reason = (
+        f"the source is {write_shape(source.shape)}, the target {write_shape(target.shape)} has {has}: "
+        f"it is repeated for the {source.shape[batch]} samples first"
+    )
+    fix = fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
+    return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
@@ -56,16 +55,15 @@ def explain_margin(
             f": '{name}' pads by {gap} more than it takes off" if name else ""
         )
         cut = "{}" + (f"[..., :-{gap}]" if name else f"[..., {gap}:]")  # what is left of no padding is of the past
-        fixes = [fix for fix in (_pad_before(ctx, small, gap), fix_operand(ctx, places[large], cut)) if fix]
-        return Diagnosis(reason, "signals of one length", fixes[0] if fixes else NOTHING, others=tuple(fixes[1:]))
+        fixes = [_pad_before(ctx, small, gap), fix_operand(ctx, places[large], cut)]
+        return Diagnosis(reason, "signals of one length", fixes)
     before, after = gap // 2, gap - gap // 2
     margin = f"{before}:-{after}" if before else f":-{after}"
     cuts = ", ".join(margin if axis in axes else ":" for axis in range(2 - rank, 0))
     where = " and ".join(str(rank + axis) for axis in sorted(axes))
     reason = f"{sides[0]} against {sides[1]} in dim {where}: convolutions without padding took {gap} off the way"
-    fixes = [fix_operand(ctx, places[large], f"{{}}[:, :, {cuts}]")]
-    fixes.append(_resize(ctx, places[large], places[1 - large]))
-    return Diagnosis(reason, f"two feature maps of {write_shape(small.shape[2:])}", fixes[0], others=(fixes[1],))
+    fixes = [fix_operand(ctx, places[large], f"{{}}[:, :, {cuts}]"), _resize(ctx, places[large], places[1 - large])]
+    return Diagnosis(reason, f"two feature maps of {write_shape(small.shape[2:])}", fixes)
 
 
 def explain_unpadded(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
@@ -227,8 +225,7 @@ def _pad_before(ctx: FailureContext, small: Operand, gap: int) -> Candidate:
     fact = ctx.flow.module_of(call)
     if call is None or fact is None or call.inputs[0].shape[-1] - call.outputs[0].shape[-1] != gap:
         return NOTHING
-    failure = replace(ctx.failure, source=call.source, source_text="")
-    there = FailureContext(ctx.story, failure, call, ctx.story.row_of_call.get(call.index), ctx.edits)
+    there = ctx.at_line_of(call)
     names = [f"self.{name}" for name in [name_member(call.path)] if name] + list_names(there, call.path)
     for name in names:
         if call.path.rpartition(".")[2].isdigit() and name == name_member(call.path.rpartition(".")[0]):

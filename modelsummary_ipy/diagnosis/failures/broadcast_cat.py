@@ -196,7 +196,7 @@ def _explain_heads(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int
     wanted = {width for fact in ctx.list_unread() for width in map(fact.settings.get, ("in_features", "in_channels"))}
     fixes = [fix_giver(ctx, pair[1], sizes[0], axis), fix_giver(ctx, pair[0], sizes[1], axis)]
     fixes = [fix for fix in (fixes[::-1] if sizes[1] in wanted and sizes[0] not in wanted else fixes) if fix]
-    return Diagnosis(reason, "equal widths", fixes[0], others=tuple(fixes[1:])) if fixes else None
+    return Diagnosis(reason, "equal widths", fixes) if fixes else None
 
 
 def _is_pointwise(fact: ModuleFact | None) -> bool:
@@ -212,7 +212,7 @@ def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand], axes: 
         name = name_input_size(ctx, other.shape[0])
         fix = fix_creation(ctx, x, other.shape, {0: name} if name else {})
         if (unpadded := explain_unpadded(ctx, pair, axes)) is not None:
-            return replace(unpadded, others=(fix,))
+            return replace(unpadded, fix=[*unpadded.fixes, fix])
         if fix:
             reason = f"{maker.type_name}() makes {write_shape(x.shape)}, the other is {write_shape(other.shape)}"
             return Diagnosis(reason, write_shape(other.shape), fix)
@@ -225,7 +225,7 @@ def _explain_widths(ctx: FailureContext, pair: tuple[Operand, Operand], axis: in
     verb = "compares" if ctx.function in LOSSES else "takes"
     reason = f"{ctx.function} {verb} numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
     fixes = [fix for fix in (fix_giver(ctx, right, sizes[0], axis), fix_giver(ctx, left, sizes[1], axis)) if fix]
-    return Diagnosis(reason, "equal shapes", fixes[0], others=tuple(fixes[1:])) if fixes else None
+    return Diagnosis(reason, "equal shapes", fixes) if fixes else None
 
 
 def _explain_missing_axes(
@@ -256,8 +256,8 @@ def _explain_missing_axes(
     )
     if is_mask:
         reason += f"; the softmax runs over the last dim, whose {small.shape[-1]} the mask has last"
-    others = [fix_operand(ctx, place, f"{{}}.unsqueeze({a})") for a in fitting if a != at and missing == 1]
-    return Diagnosis(reason, f"{write_shape(sizes)}", fix_operand(ctx, place, template), others=tuple(others))
+    templates = [template, *(f"{{}}.unsqueeze({a})" for a in fitting if a != at and missing == 1)]
+    return Diagnosis(reason, write_shape(sizes), [fix_operand(ctx, place, text) for text in templates])
 
 
 def explain_half_pixel(
@@ -313,7 +313,7 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
         reason += f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
         texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)
         fixes = [fix_operand(ctx, ctx.operands.index(big), text) for text in texts]
-        return Diagnosis(reason, "tensors of the same rank", fixes[0], others=tuple(fixes[1:]))
+        return Diagnosis(reason, "tensors of the same rank", fixes)
     classes = next((n - big.shape[-1] for n in unread if n is not None and n - big.shape[-1] > 1), 0)
     if small.spec.dtype == "int64" and small.shape == big.shape[:-1] and classes and along == big.rank - 1:
         reason += f": one-hot, {classes} classes give the {classes + big.shape[-1]} features that are expected"
@@ -343,16 +343,14 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
         if big.rank > 3 and channels and not rest:
             reason += f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"
             mapped = fix_operand(ctx, at, f"{{}}.unflatten(1, ({channels}, *{{{other}}}.shape[2:]))")
-            return Diagnosis(reason, "tensors of the same rank", mapped, others=(fix,))
+            return Diagnosis(reason, "tensors of the same rank", [mapped, fix])
         if big.rank == 3 and giver is not None and giver.type_name in EMBEDDINGS | LINEARS | RECURRENTS:
             reason += f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
             return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, other, "{}.mean(1)"))
         axes = tuple(range(2, big.rank)) if big.rank > 3 else 2
         pooled = fix_operand(ctx, other, f"{{}}.mean({axes})")
-        return Diagnosis(
-            f"{reason}: a vector is repeated over the positions first, or the feature map pooled",
-            "tensors of the same rank", fix, others=(pooled,),
-        )  # fmt: skip
+        reason += ": a vector is repeated over the positions first, or the feature map pooled"
+        return Diagnosis(reason, "tensors of the same rank", [fix, pooled])
     if small.rank == 2 and big.rank > 2 and along == big.rank - 1 and small.shape[0] == big.shape[0]:
         reason += f": a vector of each sample is repeated over the {write_times(big.shape[1:-1])} positions first"
         sizes = ", ".join(f"{{{ctx.operands.index(big)}}}.size({axis})" for axis in range(1, big.rank - 1))
@@ -372,7 +370,7 @@ def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[in
         strided = explain_strided(ctx, pair) if halved is None else None
         pooled = explain_pooled(ctx, (0, place), pair, back) if halved is None else None
         if strided is not None and pooled is not None:
-            return replace(strided, others=(pooled.fix, *pooled.others))
+            return replace(strided, fix=[*strided.fixes, *pooled.fixes])
         if (found := halved or strided or pooled or explain_lateral(ctx, pair)) is not None:
             return found
     if (

@@ -62,11 +62,11 @@ def list_constructions(ctx: FailureContext, path: str, old: int, new: int) -> It
 
 def fix_block(ctx: FailureContext, old: int, new: int) -> Candidate:
     """Make the block that the failed layer is in with another size, where the model has several of its class."""
-    owner = _find_owner(ctx, ctx.call.path) if ctx.call is not None and ctx.call.kind == "module" else None
+    owner = _find_owner(ctx, ctx.call.path) if ctx.call.kind == "module" else None
     if owner is None or not owner.path:
         return Candidate()
     called = next((c for c in ctx.trace.calls if c.path == owner.path and c.kind == "module"), None)
-    if called is None or ctx.call is None or called.input_links[:1] != ctx.call.input_links[:1]:
+    if called is None or called.input_links[:1] != ctx.call.input_links[:1]:
         return Candidate()  # what it reads was made in the block
     alike = [
         fact for fact in ctx.trace.modules if (fact.type_name, fact.type_module) == (owner.type_name, owner.type_module)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from modelsummary_ipy.diagnosis.failures.measures import Measure
 from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, read_statement
 from modelsummary_ipy.model.torch_layers import LAYERS, OUTPUT_SETTINGS
 from modelsummary_ipy.records.dataflow import Dataflow
@@ -26,6 +26,24 @@ ANYWHERE = ("steer", "settings", "step", "named", "reshape", "grow")
 
 #: No fix is known.
 NOTHING = Candidate()
+
+#: What to measure of a call while sizes are searched for: how large a dim is of what it reads; ``None`` without one.
+Measure = Callable[[Call], "int | None"]
+
+
+def dim_of(axis: int, leaf: int = 0) -> Measure:
+    """Measure one dim of one tensor that a call reads; both may be counted from the end."""
+
+    def measure(call: Call) -> int | None:
+        shape = call.inputs[leaf].shape if -len(call.inputs) <= leaf < len(call.inputs) else ()
+        return shape[axis] if -len(shape) <= axis < len(shape) else None
+
+    return measure
+
+
+def product_from(axis: int) -> Measure:
+    """Measure how many scalars the dims from ``axis`` on hold of the first tensor that a call reads."""
+    return lambda call: math.prod(call.inputs[0].shape[axis:]) if call.inputs else None
 
 
 @dataclass(frozen=True)
@@ -72,8 +90,7 @@ class Diagnosis:
     Attributes:
         reason: Why, with the arithmetic.
         expected: What would have fitted; ``""`` if there is no one such thing.
-        fix: What to change; nothing if not known.
-        others: What else may be changed, best first.
+        fix: What to change, best first where there are several ways; nothing if not known.
         is_open: Whether any change of the failing line is worth a trial, because no reason is known.
         search: Where to look for inputs that work: ``STEER``, ``RESHAPE`` and the like.
         goal: What the failed call would have to read, to search sizes for: ``(what to measure of a call, value)``.
@@ -83,13 +100,17 @@ class Diagnosis:
 
     reason: str
     expected: str = ""
-    fix: Candidate = NOTHING
+    fix: Candidate | Sequence[Candidate] = NOTHING
     search: tuple[str, ...] = ()
     goal: tuple[Measure, int] | None = None
     candidates: tuple[tuple[TensorSpec, ...], ...] = ()
-    others: tuple[Candidate, ...] = ()
     is_open: bool = False
     code: str = ""
+
+    @property
+    def fixes(self) -> list[Candidate]:
+        """The ways to change it, best first."""
+        return [fix for fix in ([self.fix] if isinstance(self.fix, Candidate) else self.fix) if fix]
 
 
 @dataclass(frozen=True)
@@ -99,16 +120,18 @@ class FailureContext:
     Attributes:
         story: All that is known of the trace.
         failure: How it failed.
-        call: The innermost call that failed; ``None`` if the forward failed outside every call.
-        row: That call's row.
+        call: The innermost call that failed; one without inputs if the forward failed outside every call.
         edits: Changes of lines that were made before; a statement is read with them.
     """
 
     story: Story
     failure: Failure
-    call: Call | None
-    row: int | None
+    call: Call
     edits: tuple[LineEdit, ...] = ()
+
+    def at_line_of(self, call: Call) -> FailureContext:
+        """Return the context in which the line that made an earlier call is the one to change."""
+        return replace(self, failure=replace(self.failure, source=call.source, source_text=""), call=call)
 
     @property
     def trace(self) -> Trace:
@@ -123,15 +146,11 @@ class FailureContext:
     @cached_property
     def fact(self) -> ModuleFact | None:
         """The module that failed; for an operation the one whose code called it."""
-        if self.call is None or self.call.module is None:
-            return None
-        return self.trace.modules[self.call.module]
+        return None if self.call.module is None else self.trace.modules[self.call.module]
 
     @cached_property
     def function(self) -> str:
         """The torch function that failed: ``"linear"`` for a Linear layer and ``F.linear`` alike; ``""`` if none."""
-        if self.call is None:
-            return ""
         if self.call.kind == "op":
             return self.call.type_name
         if not self.is_torch_layer:
@@ -142,17 +161,13 @@ class FailureContext:
     @property
     def is_torch_layer(self) -> bool:
         """Whether what failed is a layer of torch's own, whose inside is its own business."""
-        return (
-            self.call is not None
-            and self.call.kind == "module"
-            and self.fact is not None
-            and self.fact.type_module.startswith("torch.")
-        )
+        fact = self.fact
+        return self.call.kind == "module" and fact is not None and fact.type_module.startswith("torch.")
 
     @cached_property
     def operands(self) -> tuple[Operand, ...]:
         """The inputs of the failed call."""
-        return self.operands_of(self.call) if self.call is not None else ()
+        return self.operands_of(self.call)
 
     def operands_of(self, call: Call) -> tuple[Operand, ...]:
         """Return the inputs of a call."""
@@ -181,7 +196,7 @@ class FailureContext:
     @cached_property
     def weights(self) -> tuple[TensorSpec, ...]:
         """The parameters and buffers that took part: of an operation its arguments, of a layer all it has."""
-        if self.call is not None and self.call.kind == "op":
+        if self.call.kind == "op":
             return tuple(x.spec for x in self.operands if x.param is not None)
         facts = [self.trace.params[index] for index in self.fact.params] if self.fact is not None else []
         return tuple(TensorSpec(p.names[0] if p.names else "", p.shape, p.dtype, p.device) for p in facts)
@@ -192,7 +207,7 @@ class FailureContext:
 
     def given(self, name: str, default: Any = None) -> Any:
         """Return a setting of the layer that failed, or an argument of the operation."""
-        return self.flow.setting(self.call, name, default) if self.call is not None else default
+        return self.flow.setting(self.call, name, default)
 
     @cached_property
     def statement(self) -> Statement | None:
@@ -217,17 +232,15 @@ class FailureContext:
     def earlier(self) -> int:
         """How often the failing line ran the operation that failed before, in this call of its module."""
         call = self.call
-        if call is None:
-            return 0
         return sum(
             other.type_name == call.type_name and other.source == call.source and other.parent == call.parent
-            for other in self.trace.calls[: call.index]
+            for other in self.trace.calls[: max(call.index, 0)]
         )
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
         """The failed call's own plain arguments by name."""
-        return dict(self.call.arguments) if self.call is not None else {}
+        return dict(self.call.arguments)
 
     def is_like_input(self, x: Operand) -> bool:
         """Return whether a tensor is the model's own input or was made of it without a change of shape."""
@@ -258,20 +271,15 @@ class FailureContext:
     @cached_property
     def parent(self) -> Call | None:
         """The call that the failed one ran in."""
-        if self.call is None or self.call.parent is None:
-            return None
-        return self.trace.calls[self.call.parent]
+        return None if self.call.parent is None else self.trace.calls[self.call.parent]
 
     @property
     def owner(self) -> str:
         """Path of the module that failed, in quotes; ``"the model"`` for the model itself."""
-        path = self.call.path if self.call is not None else ""
-        return f"'{path}'" if path else "the model"
+        return f"'{self.call.path}'" if self.call.path else "the model"
 
     def inner_calls(self) -> list[Call]:
         """Return the calls that ran directly inside the failed one, in order."""
-        if self.call is None:
-            return []
         return [call for call in self.trace.calls if call.parent == self.call.index]
 
 
@@ -295,6 +303,6 @@ def build_context(story: Story, edits: tuple[LineEdit, ...] = ()) -> FailureCont
     failure = story.trace.failure
     if failure is None:
         return None
-    call = story.trace.calls[failure.call] if failure.call is not None else None
-    row = story.row_of_call.get(call.index) if call is not None else None
-    return FailureContext(story, failure, call, row, edits)
+    nowhere = Call(-1, "module", "", story.trace.model_type, None, 0)
+    call = story.trace.calls[failure.call] if failure.call is not None else nowhere
+    return FailureContext(story, failure, call, edits)

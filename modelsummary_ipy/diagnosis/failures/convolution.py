@@ -8,7 +8,15 @@ import operator
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.constructions import fix_block
-from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import (
+    GROW,
+    NOTHING,
+    RESHAPE,
+    Diagnosis,
+    FailureContext,
+    Operand,
+    dim_of,
+)
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_giver,
@@ -19,7 +27,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_line,
 )
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
-from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, set_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS
@@ -32,7 +39,7 @@ _AXES = {1: "[N, C, L]", 2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}
 
 def explain_convolution(ctx: FailureContext) -> Diagnosis | None:
     """Explain a convolution whose input has the wrong shape."""
-    if not ctx.function.startswith("conv") or not ctx.operands or ctx.call is None:
+    if not ctx.function.startswith("conv") or not ctx.operands:
         return None
     spatial = int(ctx.function[-2])
     x = ctx.operands[0]
@@ -65,7 +72,6 @@ def _explain_output_padding(ctx: FailureContext, spatial: int) -> Diagnosis | No
 
 def _find_channels(ctx: FailureContext) -> int | None:
     """Return the channels that the convolution expects."""
-    assert ctx.call is not None
     if ctx.call.kind == "module":
         channels = ctx.setting("in_channels")
         return channels if isinstance(channels, int) and channels > 0 else None  # a lazy one takes any
@@ -101,9 +107,8 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
         fix = place_line(ctx, maker, line.replace("stack(", "cat(") if line.count("stack(") == 1 else "")
     elif x.rank == spatial + 3:
         reason += ": flatten the first two into one batch"
+        fix = fix_argument(ctx, "{}.flatten(0, 1)", "{0}.unflatten(0, {1}.shape[:2])")
         flat = fix_argument(ctx, "{}.flatten(0, 1)")
-        parted = fix_argument(ctx, "{}.flatten(0, 1)", "{0}.unflatten(0, {1}.shape[:2])")
-        fix = parted or flat
     elif x.rank == 2 and spatial > 1 and x.shape[1] == channels:
         reason += f": a vector of {channels} numbers is a feature map of one position"
         fix = fix_argument(ctx, "{}[:, :" + ", None" * spatial + "]")
@@ -114,7 +119,7 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     elif x.rank == spatial and channels == 1:
         reason += ": the batch and channel dims are missing"
         fix = fix_argument(ctx, "{}[None, None]")
-    return Diagnosis(reason, expected, fix, RESHAPE, (dim_of(-spatial - 1), channels), others=(flat,))
+    return Diagnosis(reason, expected, [fix, flat], RESHAPE, (dim_of(-spatial - 1), channels))
 
 
 def _find_grid(ctx: FailureContext, x: Operand, spatial: int) -> tuple[int, ...] | None:
@@ -146,7 +151,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         if x.rank == 2 and like_input and ctx.setting("out_channels", 0) * channels in widths:
             single = fix_argument(ctx, "{}.unsqueeze(1)") + fix_module(ctx, in_channels=1)
             reason = f"{write_shape(x.shape)} has no dim of channels: {channels} are the positions of a sample"
-            return Diagnosis(reason, expected, single, search, goal, others=(fix,))
+            return Diagnosis(reason, expected, [single, fix], search, goal)
         return Diagnosis(reason, expected, fix, search, goal)
     places = [at for at in range(axis + 1, x.rank) if x.shape[at] == channels]
     if len(places) == 1 and x.rank == spatial + 2 and (like_input or not is_map(ctx, x)):
@@ -169,7 +174,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
             joined = f"{' + '.join(map(str, sizes))} = {channels} channels in dim {axis}"
             reason = f"cat joins along dim {ctx.flow.setting(maker, 'dim', 0)}: there are {joined}"
             return Diagnosis(reason, expected, place_line(ctx, maker, line), search, goal)
-    if ctx.call is not None and ctx.call.kind == "op" and channels == 1 and ctx.operands[1].shape[0] == 1:
+    if ctx.call.kind == "op" and channels == 1 and ctx.operands[1].shape[0] == 1:
         reason = f"the kernel is of one channel, the input has {got}: as many groups filter each with it"
         own = f"{{0}}.size({axis})"
         expanded = fix_operand(ctx, 1, f"{{}}.expand({own}{', -1' * (spatial + 1)})")
@@ -186,13 +191,10 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         changes["groups"] = got if groups == channels else max(fitting)
         if groups == channels and ctx.setting("out_channels") == channels:
             changes["out_channels"] = got
-    fix, others = fix_module(ctx, **changes), NOTHING
-    if block := fix_block(ctx, channels, got):
-        fix, others = block, fix
+    fixes = [fix_block(ctx, channels, got), fix_module(ctx, **changes)]
     if changes.get("groups", groups) not in (groups, got):  # rather another layer before than other groups
-        fix, others = fix_giver(ctx, x, channels, axis - x.rank), fix
-    found = [item for item in (fix, others) if item]
-    return Diagnosis(reason, expected, found[0] if found else NOTHING, search, goal, others=tuple(found[1:]))
+        fixes = [fix_giver(ctx, x, channels, axis - x.rank), fixes[0] or fixes[1]]
+    return Diagnosis(reason, expected, fixes, search, goal)
 
 
 def _keep_dims(ctx: FailureContext, x: Operand) -> Candidate:
@@ -237,7 +239,6 @@ def find_window(ctx: FailureContext, sizes: tuple[int, ...]) -> tuple[int, int, 
     Returns:
         ``(axis, size, window)``; ``None`` if it fits everywhere.
     """
-    assert ctx.call is not None
     windows = read_windows(ctx.call, ctx.trace.modules)
     if len(windows) != len(sizes):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import (
@@ -36,7 +35,7 @@ _LOOKUPS = functions_of("embedding", "embedding bag") | {"one_hot"}
 
 def explain_dtype(ctx: FailureContext) -> Diagnosis | None:
     """Explain tensors whose dtypes an operation does not accept together, or at all."""
-    if ctx.call is None or (not ctx.data and not ctx.operands):
+    if not ctx.data and not ctx.operands:
         return None
     if ctx.function in _LOOKUPS:
         return _explain_lookup(ctx)
@@ -73,10 +72,8 @@ def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:
         return None
     line = ctx.line
 
-    def edit(items: list[str], write: Any) -> str | None:
-        if len(items) == 2 and items[0] in ("(1)", "(1.0)"):
-            return f"~{items[1]}"
-        return None
+    def edit(items: list[str]) -> str | None:
+        return f"~{items[1]}" if len(items) == 2 and items[0] in ("(1)", "(1.0)") else None
 
     fix = fix_line(ctx, change_operation(line, "sub", edit))
     if not fix:
@@ -101,7 +98,7 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
         wanted = min(floating, key=FLOATING.index)
         odd = next(x for x in data if x.spec.dtype != wanted and not _is_mask(x))
         against = f"the other tensor is {wanted}"
-    if odd is None or ctx.call is None or (ctx.call.autocast is not None and odd.spec.dtype in FLOATING[2:]):
+    if odd is None or (ctx.call.autocast is not None and odd.spec.dtype in FLOATING[2:]):
         return None
     reason = f"got {odd.spec.dtype}, {against}"
     maker = ctx.flow.producer(odd.link)
@@ -137,7 +134,6 @@ _FLOATING_ONLY = frozenset(
 
 def _explain_integers(ctx: FailureContext) -> Diagnosis | None:
     """An operation that needs floating point, given integers or booleans."""
-    assert ctx.call is not None
     x = ctx.operands[0]
     if x.spec.dtype in FLOATING:
         return None
@@ -157,8 +153,6 @@ def _explain_integers(ctx: FailureContext) -> Diagnosis | None:
 
 def explain_device(ctx: FailureContext) -> Diagnosis | None:
     """Explain tensors that are not on one device."""
-    if ctx.call is None:
-        return None
     if _NO_CUDA.search(ctx.failure.message):
         names = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
         known = next((name for name in names if not re.search(rf"\b{name}(?: = |\.cuda|\.to\()", ctx.line)), "")
@@ -223,12 +217,9 @@ def _fix_device(ctx: FailureContext, odd: Operand, main: str) -> Candidate:
 
 def _device_of(ctx: FailureContext, odd: Operand, main: str) -> str:
     """Write the device of the others, as an expression in the failing line."""
-    line = ctx.line
-    if ctx.call is not None:
-        operands = find_operands(line, ctx.call.type_name)
-        for x, text in zip(ctx.operands, operands, strict=False):
-            if x is not odd and x.spec.device == main and text.isidentifier():
-                return f"{text}.device"
+    for x, text in zip(ctx.operands, find_operands(ctx.line, ctx.call.type_name), strict=False):
+        if x is not odd and x.spec.device == main and text.isidentifier():
+            return f"{text}.device"
     return repr(main)
 
 
@@ -237,7 +228,7 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
     if ctx.function not in _LOOKUPS or ctx.failure.error_type != "IndexError" or not ctx.operands:
         return None
     rows = ctx.setting("num_embeddings")
-    if ctx.call is not None and ctx.call.kind == "op" and len(ctx.operands) > 1:
+    if ctx.call.kind == "op" and len(ctx.operands) > 1:
         rows = ctx.operands[1].shape[0]
     if not isinstance(rows, int):
         return None
@@ -258,7 +249,7 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
         reason += f" ({field})"
     options = [*(list_rebuilds(ctx, rows, most + 1) if most is not None else ()), fix]
     search = STEER if goal is not None else ()
-    return Diagnosis(reason, f"indices 0 … {rows - 1}", options[0], search, goal, others=tuple(options[1:]))
+    return Diagnosis(reason, f"indices 0 … {rows - 1}", options, search, goal)
 
 
 def _longest(call: Call) -> int | None:

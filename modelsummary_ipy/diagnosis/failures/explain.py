@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
-from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
+from modelsummary_ipy.diagnosis.failures.attention import explain_attention, explain_transformer, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import explain_broadcast, explain_cat
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
@@ -33,7 +33,6 @@ from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
-from modelsummary_ipy.diagnosis.failures.transformer import explain_transformer
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -134,8 +133,8 @@ def explain(
     place = source.text if source is not None else None
     return ForwardError(
         _write_message(ctx, diagnosis, reason, fixes, sizes, place),
-        path=ctx.call.path if ctx.call is not None else "",
-        row=ctx.row,
+        path=ctx.call.path,
+        row=story.row_of_call.get(ctx.call.index),
         source=place,
         reason=reason,
         fixes=fixes,
@@ -153,7 +152,7 @@ def _read_numbers(ctx: FailureContext, diagnosis: Diagnosis) -> dict[str, int | 
     numbers: dict[str, int | tuple[int, ...]] = {}
     for number, (x, name) in enumerate(zip(operands, names, strict=False)):
         numbers[name if name not in numbers else f"{name} {number + 1}"] = x.shape
-    if diagnosis.goal is not None and ctx.call is not None:
+    if diagnosis.goal is not None:
         measure, wanted = diagnosis.goal
         came = measure(ctx.call)
         numbers |= {"wanted": wanted} if came is None else {"came": came, "wanted": wanted}
@@ -175,14 +174,8 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
             return replace(diagnosis, code=code)
     may_be_size = ctx.failure.error_type not in _NO_SIZES
     reason = _first_line(words) if _is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in _list_lines(words))
-    made = tuple(_list_made(ctx))
-    return Diagnosis(
-        reason or ctx.failure.error_type,
-        others=made,
-        search=ANYWHERE if may_be_size else (),
-        is_open=True,
-        code="other",
-    )
+    search, made = ANYWHERE if may_be_size else (), list(_list_made(ctx))
+    return Diagnosis(reason or ctx.failure.error_type, fix=made, search=search, is_open=True, code="other")
 
 
 def _list_made(ctx: FailureContext) -> Iterator[Candidate]:
@@ -292,7 +285,7 @@ def _write_head(ctx: FailureContext, place: str | None) -> str:
         happened = "values are needed"
     elif ctx.failure.interrupted:
         happened = "interrupted"
-    if call is None:
+    if ctx.failure.call is None:
         return f"{happened}{where}"
     name = f"'{call.path}'" if call.path else "the model"
     what = f"{name} ({call.type_name})" if call.kind == "module" else f"{call.type_name}() in {name}"
@@ -324,7 +317,7 @@ def _write_operands(ctx: FailureContext) -> list[str]:
 def _choose_operands(ctx: FailureContext) -> tuple[Sequence[Operand], list[str]]:
     """Choose the tensors to show, named as the failing line does, or as the layer's parameters are named."""
     call = ctx.call
-    if call is None or call.kind == "module":
+    if call.kind == "module":
         return ctx.operands, [x.spec.name for x in ctx.operands]
     if (heads := find_heads(ctx)) is not None:  # its inside is torch's code
         operands = ctx.operands_of(heads)

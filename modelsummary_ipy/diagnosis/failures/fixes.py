@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_insertion, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import (
-    change_call,
     change_only_argument,
     change_operation,
     drop_undone,
     find_operands,
     names_operands,
+    read_call,
     set_argument,
     splice_argument,
     wrap_argument,
@@ -38,8 +38,6 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
         The new line, or ``"x.flatten(1) before 'head.3'"`` where the line does not name the layer.
     """
     call = ctx.call
-    if call is None:
-        return NOTHING
     if call.kind == "op":
         return fix_operand(ctx, position, template, around)
     for outer in _list_callers(ctx, call):
@@ -120,7 +118,7 @@ def name_input_size(ctx: FailureContext, size: int) -> str:
 
 def name_size(ctx: FailureContext, x: Operand, axis: int) -> str:
     """Write a size of a tensor by the argument of the failing line that it is: ``"tgt.size(1)"``; ``""`` if none is."""
-    call = ctx.call
+    call: Call | None = ctx.call
     while call is not None:
         if call.kind == "module":
             texts = read_arguments(ctx, call)
@@ -147,8 +145,6 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
     In the template ``{}`` is the operand, ``{0}`` and ``{1}`` the first and second; arguments that are no tensors don't
     count.
     """
-    if ctx.call is None:
-        return NOTHING
     where = re.sub(r"\{\}", f"{{{position}}}", template)
     used = {int(found) for found in re.findall(r"\{(\d+)\}", where)} - {position}
     texts = read_arguments(ctx)
@@ -156,18 +152,18 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
     twice = next((at for at in used if at < len(texts) and "(" in texts[at]), None)
     name = next(word for word in ("skip", "other", "second") if not re.search(rf"\b{word}\b", ctx.line))
 
-    def edit(operands: list[str], write: object) -> str | None:
+    def edit(operands: list[str]) -> list[str] | None:
         places = list_tensors(ctx, operands)
-        if len(places) <= max([position, *used]) or not callable(write):
+        if len(places) <= max([position, *used]):
             return None
         named = [operands[place] for place in places]
         items = list(operands)
         if twice is not None:
             named[twice] = items[places[twice]] = name
         items[places[position]] = where.format(*named)
-        return around.format(write("\0".join(items)))
+        return items
 
-    changed = change_operation(ctx.line, ctx.call.type_name, edit, ctx.earlier)
+    changed = change_operation(ctx.line, ctx.call.type_name, edit, ctx.earlier, around)
     return fix_line(ctx, f"{name} = {texts[twice]}\n{changed}" if changed and twice is not None else changed)
 
 
@@ -180,7 +176,7 @@ def list_tensors(ctx: FailureContext, texts: Sequence[str]) -> list[int]:
 def fix_module(ctx: FailureContext, **changes: object) -> Candidate:
     """Write the failed layer with other settings: ``"self.fc = nn.Linear(784, 10)"``; nothing if it is not torch's."""
     fact = ctx.fact
-    if fact is None or ctx.call is None or find_earlier(ctx) is not None:
+    if fact is None or find_earlier(ctx) is not None:
         return NOTHING
     return set_value(fact.path, write_module(fact, ctx.trace, **changes))
 
@@ -225,19 +221,11 @@ def find_name(text: str) -> str:
 def read_arguments(ctx: FailureContext, call: Call | None = None) -> list[str]:
     """Return what the failing line passes to what failed, or to another call, as it is written."""
     call = call or ctx.call
-    if call is None:
-        return []
     if call.kind == "op":
         texts = find_operands(ctx.line, call.type_name, ctx.earlier if call is ctx.call else -1)
         return [texts[place] for place in list_tensors(ctx, texts)]
-    found: list[str] = []
-
-    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
-        found.extend([*arguments, *keywords.values()])
-        return None
-
-    change_call(ctx.line, name_member(call.path), edit)
-    return found
+    arguments, keywords = read_call(ctx.line, name_member(call.path))
+    return [*arguments, *keywords.values()]
 
 
 def set_value(path: str, code: str) -> Candidate:
@@ -263,7 +251,7 @@ def find_param_name(ctx: FailureContext, x: Operand) -> str:
 
 def find_earlier(ctx: FailureContext) -> Call | None:
     """Return an earlier call of the failed layer that ran: changing the layer would break that one."""
-    if ctx.call is None or ctx.call.kind != "module":
+    if ctx.call.kind != "module":
         return None
     calls = ctx.trace.calls[: ctx.call.index]
     return next((c for c in calls if c.kind == "module" and c.module == ctx.call.module and c.status == "ran"), None)

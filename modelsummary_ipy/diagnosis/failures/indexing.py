@@ -34,9 +34,8 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
                 fixes = [*_reorder(ctx, equation, terms, [last]), *_rename(ctx, equation, terms, letter)]
                 fixes += _reorder(ctx, equation, terms, range(last - 1, -1, -1))
                 reason = f"'{letter}' is {known} in {where} and {size} in {name}: '{term}' reads {write_shape(x.shape)}"
-                fix = fixes[0] if fixes else NOTHING
-                return Diagnosis(reason, f"one size for each letter of '{equation}'", fix, () if fix else ANYWHERE,
-                                 others=tuple(fixes[1:4]))  # fmt: skip
+                expected = f"one size for each letter of '{equation}'"
+                return Diagnosis(reason, expected, fixes[:4], () if any(fixes[:1]) else ANYWHERE)
     return None
 
 
@@ -109,7 +108,7 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
         f"{write_shape(x.shape)} has {x.rank}"
     )
     missing = x.rank - index.rank
-    fix, others = NOTHING, []
+    fixes: list[Candidate] = []
     if missing == 1:
         dim = ctx.arguments.get("dim", 0)
         axis = dim % x.rank if isinstance(dim, int) else x.rank - 1
@@ -118,9 +117,8 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
             ones = ", None" * missing
             expanded = fix_operand(ctx, 1, f"{{}}[:{ones}].expand_as({{2}})")
             return Diagnosis(reason, f"an index {write_shape(source.shape)}", expanded)
-        options = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
-        fix, others = options[0], options[1:]
-    return Diagnosis(reason, f"an index of {x.rank} dims", fix, () if fix else ANYWHERE, others=tuple(others))
+        fixes = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
+    return Diagnosis(reason, f"an index of {x.rank} dims", fixes, () if any(fixes[:1]) else ANYWHERE)
 
 
 def _explain_added(ctx: FailureContext, index: Operand) -> Diagnosis | None:

@@ -6,7 +6,15 @@ import math
 import re
 
 from modelsummary_ipy.diagnosis.failures.constructions import fix_block
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, STEER, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import (
+    NOTHING,
+    RESHAPE,
+    STEER,
+    Diagnosis,
+    FailureContext,
+    Operand,
+    dim_of,
+)
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_earlier,
@@ -18,7 +26,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_line,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
@@ -62,7 +69,7 @@ def _explain_bilinear(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _read(ctx: FailureContext) -> tuple[Operand, int] | None:
-    if ctx.function != "linear" or not ctx.operands or ctx.call is None:
+    if ctx.function != "linear" or not ctx.operands:
         return None
     if ctx.call.kind == "op":
         weight = ctx.operands[1].shape if len(ctx.operands) > 1 else ()
@@ -92,15 +99,15 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     axis = 1 + shape[1:-1].index(taken)
     reason = f"dim {axis} has the {taken} features, the last dim has {shape[-1]}; a Linear multiplies the last dim"
     search = RESHAPE if ctx.is_like_input(x) else ()
-    others: tuple[Candidate, ...] = ()
+    fixes = [fix_argument(ctx, move_to_end(axis, rank))]
     if rank == 3:  # a layer over the steps, and back
-        others = (fix_argument(ctx, "{}.transpose(1, 2)", "{}.transpose(1, 2)"),)
+        fixes.append(fix_argument(ctx, "{}.transpose(1, 2)", "{}.transpose(1, 2)"))
     if rank == 4 and axis == 1 and (pixels := _fix_pixels(ctx, x)):
         reason += f"; {ctx.owner} is to be applied to each pixel, as a convolution of kernel 1 is"
-        return Diagnosis(reason, expected, pixels, search, others=(fix_argument(ctx, move_to_end(axis, rank)),))
+        return Diagnosis(reason, expected, [pixels, *fixes], search)
     if rank == 4 and axis == 1:
-        others = (fix_argument(ctx, "{}.mean((2, 3))"), fix_argument(ctx, "{}.amax((2, 3))"))
-    return Diagnosis(reason, expected, fix_argument(ctx, move_to_end(axis, rank)), search, others=others)
+        fixes += [fix_argument(ctx, "{}.mean((2, 3))"), fix_argument(ctx, "{}.amax((2, 3))")]
+    return Diagnosis(reason, expected, fixes, search)
 
 
 def _fix_pixels(ctx: FailureContext, x: Operand) -> Candidate:
@@ -109,7 +116,7 @@ def _fix_pixels(ctx: FailureContext, x: Operand) -> Candidate:
     images = [fact.spec.shape for fact in ctx.trace.inputs if len(fact.spec.shape) > 2]
     is_full = any(shape[-2:] == x.shape[-2:] for shape in images)
     decodes = any(call.type_name in UPSAMPLERS for call in ctx.flow.before(x.link)) or len(images) > 1
-    if fact is None or not (is_full and decodes) or ctx.call is None or ctx.call.kind != "module":
+    if fact is None or not (is_full and decodes) or ctx.call.kind != "module":
         return NOTHING
     if find_earlier(ctx) is not None or fact.type_name != "Linear":
         return NOTHING
@@ -168,9 +175,7 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
     factors = f" = {write_times(fitting)}" if fitting is not None else ""
     reason = f"input has {write_product(inner)} features, {ctx.owner} expects {taken}{factors}"
     block, moved = fix_block(ctx, taken, x.shape[-1]), move_grid(ctx, taken, inner)
-    options = [fix for fix in (moved, block, fix_module(ctx, in_features=x.shape[-1])) if fix]
-    first = options[0] if options else NOTHING
-    return Diagnosis(reason, expected, first, STEER, goal, others=tuple(options[1:]))
+    return Diagnosis(reason, expected, [moved, block, fix_module(ctx, in_features=x.shape[-1])], STEER, goal)
 
 
 def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
@@ -179,7 +184,7 @@ def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
     if maker is None or maker.kind != "op":
         return NOTHING
     line = read_line(ctx, maker.source)
-    new = change_operation(line, maker.type_name, lambda items, _: f"{items[0]}.flatten({start})")
+    new = change_operation(line, maker.type_name, lambda items: f"{items[0]}.flatten({start})")
     return place_line(ctx, maker, new)
 
 
@@ -205,26 +210,24 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
         sizes = [spec.shape[-1] for spec in maker.inputs if spec.shape]
         if sum(sizes) == got:
             reason = f"cat outputs {' + '.join(map(str, sizes))} = {got} features, {ctx.owner} expects {taken}"
-    others: tuple[Candidate, ...] = ()
-    if not fix and ctx.call is not None and ctx.call.kind == "op":  # the weight is another layer's
+    if not fix and ctx.call.kind == "op":  # the weight is another layer's
         fix = fix_giver(ctx, x, taken) or _resize_recurrent(ctx, x, taken)
+    fixes = [fix_block(ctx, taken, got), fix]
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"
-        fix, others = both, (fix,)
-    if block := fix_block(ctx, taken, got):
-        fix, others = block, (fix, *others)
+        fixes.insert(1, both)
     if maker is not None and maker.type_name in CATS and (turned := _join_features(ctx, maker, taken)):
         sizes = [spec.shape[-1] for spec in maker.inputs]
         reason += f": cat along dim {ctx.flow.setting(maker, 'dim', 0)}, and {' + '.join(map(str, sizes))} = {taken}"
-        fix, others = turned, (fix, *others)
-    if not fix and ctx.call is not None and ctx.call.kind == "op":
+        fixes.insert(0, turned)
+    if not any(fixes) and ctx.call.kind == "op":
         weight = ctx.operands[1]
         if weight.shape[0] == got:
             reason = f"the weight {write_shape(weight.shape)} is transposed: a Linear's weight is [out, in]"
-            fix = fix_operand(ctx, 1, "{}.t()")
+            fixes = [fix_operand(ctx, 1, "{}.t()")]
     search = RESHAPE if ctx.is_like_input(x) else STEER
     goal = None if maker is not None and maker.type_name in CATS else (dim_of(-1), taken)  # no input is too wide there
-    return Diagnosis(reason, expected, fix, search, goal, others=others)
+    return Diagnosis(reason, expected, fixes, search, goal)
 
 
 def _join_features(ctx: FailureContext, maker: Call, taken: int) -> Candidate:
@@ -269,7 +272,7 @@ def _explain_map(ctx: FailureContext, x: Operand, taken: int, expected: str, fix
     features = math.prod(x.shape[1:])
     reason = f"the feature map was not flattened: {write_product(x.shape[1:])} features, {ctx.owner} expects {taken}"
     flat = fix_module(ctx, in_features=features) + fix_argument(ctx, "{}.flatten(1)")
-    return Diagnosis(reason, expected, flat or fix, others=(fix,))
+    return Diagnosis(reason, expected, [flat, fix])
 
 
 def _find_bidirectional(ctx: FailureContext, x: Operand) -> str:

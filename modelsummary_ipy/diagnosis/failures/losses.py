@@ -8,7 +8,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, f
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
 from modelsummary_ipy.diagnosis.torch_names import LOSSES
-from modelsummary_ipy.records.fixes import Candidate
 
 _OF_CLASSES = ("cross_entropy", "nll_loss")
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
@@ -19,7 +18,7 @@ _INTEGERS = ("int64", "int32", "int16", "uint8", "int8")
 
 def explain_loss(ctx: FailureContext) -> Diagnosis | None:
     """Explain a loss whose predictions and targets do not fit."""
-    if ctx.call is None or len(ctx.data) < 2:
+    if len(ctx.data) < 2:
         return None
     name = ctx.function
     x, y = ctx.data[0], ctx.data[1]
@@ -90,7 +89,7 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
     if y.shape == x.shape and x.rank > 1:
         reason = f"the labels {write_shape(y.shape)} have a number for each class; as integers they are class indices"
         fixes = [fix_argument(ctx, template, position=1) for template in ("{}.float()", "{}.argmax(1)")]
-        return Diagnosis(reason, expected, fixes[0], others=(fixes[1],))
+        return Diagnosis(reason, expected, fixes)
     found = _explain_one_label(ctx, name, y, wanted, 1)
     if found is not None:
         return found
@@ -101,10 +100,8 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
     return Diagnosis(reason, expected, folded, RESHAPE)
 
 
-def _compare_with_one(operands: list[str], _write: object) -> str | None:
-    if len(operands) != 2:
-        return None
-    return f"F.binary_cross_entropy_with_logits({operands[0]}, {operands[1]}.float())"
+def _compare_with_one(operands: list[str]) -> str | None:
+    return f"F.binary_cross_entropy_with_logits({operands[0]}, {operands[1]}.float())" if len(operands) == 2 else None
 
 
 def _explain_one_label(
@@ -114,12 +111,9 @@ def _explain_one_label(
     for axis in range(y.rank - 1, 0, -1):
         if y.shape[axis] == 1 and (*y.shape[:axis], *y.shape[axis + 1 :]) == wanted:
             reason = f"{name} takes one label per sample: {write_shape(wanted)}, got {write_shape(y.shape)}"
-            return Diagnosis(reason, f"labels {write_shape(wanted)}", _fix_any(ctx, f"{{}}.squeeze({axis})", position))
+            fix = fix_argument(ctx, f"{{}}.squeeze({axis})", position=position)
+            return Diagnosis(reason, f"labels {write_shape(wanted)}", fix)
     return None
-
-
-def _fix_any(ctx: FailureContext, template: str, position: int) -> Candidate:
-    return fix_argument(ctx, template, position=position)
 
 
 def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis | None:
@@ -138,8 +132,7 @@ def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> D
         fixes = [fix for fix in options if fix]
         if not fixes and x.rank == y.rank > 2:
             return None  # two feature maps: see explain_broadcast
-        fix = fixes[0] if fixes else NOTHING
-        return Diagnosis(reason, "equal shapes", fix, () if fix else RESHAPE, others=tuple(fixes[1:]))
+        return Diagnosis(reason, "equal shapes", fixes, () if fixes else RESHAPE)
     if y.spec.dtype in (*_INTEGERS, "bool"):
         reason = f"the targets are {y.spec.dtype}: {name} takes probabilities"
         return Diagnosis(reason, f"targets of {x.spec.dtype}", fix_argument(ctx, "{}.float()", position=1))
@@ -181,6 +174,6 @@ def _explain_alike(ctx: FailureContext, name: str) -> Diagnosis | None:
             reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
             if x.shape[:-1] != first.shape[:-1]:
                 return Diagnosis(reason, "equal shapes", search=RESHAPE)
-            fixes = [fix for fix in (fix_giver(ctx, x, first.shape[-1]), fix_giver(ctx, first, x.shape[-1])) if fix]
-            return Diagnosis(reason, "equal shapes", fixes[0] if fixes else NOTHING, others=tuple(fixes[1:]))
+            fixes = [fix_giver(ctx, x, first.shape[-1]), fix_giver(ctx, first, x.shape[-1])]
+            return Diagnosis(reason, "equal shapes", fixes)
     return None

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import find_clashes
-from modelsummary_ipy.diagnosis.failures.context import (
-    ANYWHERE,
-    NOTHING,
-    Diagnosis,
-    FailureContext,
-    Operand,
-)
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_giver,
     fix_line,
@@ -21,7 +14,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_line,
     resize_param,
 )
-from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument, swap_last_factors
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
@@ -39,13 +31,12 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
         return None
     if ctx.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
         reason = f"bmm expects two 3-d tensors, got {write_shape(left.shape)} and {write_shape(right.shape)}"
-        new = change_operation(ctx.line, ctx.function, lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
-        fixes = [fix for fix in (_add_axis(ctx, left, right), fix_line(ctx, new)) if fix]
-        fix = fixes[0] if fixes else NOTHING
-        return Diagnosis(reason, "3 dims each", fix, () if fix else ANYWHERE, others=tuple(fixes[1:]))
+        new = change_operation(ctx.line, ctx.function, lambda items: f"torch.matmul({items[0]}, {items[1]})")
+        fixes = [_add_axis(ctx, left, right), fix_line(ctx, new)]
+        return Diagnosis(reason, "3 dims each", fixes, () if any(fixes) else ANYWHERE)
     if ctx.function == "mm" and max(left.rank, right.rank) > 2:
         reason = f"mm multiplies two matrices, got {write_shape(left.shape)} and {write_shape(right.shape)}"
-        new = change_operation(ctx.line, "mm", lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
+        new = change_operation(ctx.line, "mm", lambda items: f"torch.matmul({items[0]}, {items[1]})")
         return Diagnosis(reason, "2 dims each", fix_line(ctx, new))
     inner_left, inner_right = left.shape[-1], right.shape[-2] if right.rank > 1 else right.shape[-1]
     if inner_left == inner_right:
@@ -62,8 +53,8 @@ def _explain_turn(ctx: FailureContext) -> Diagnosis | None:
     if x is None or x.rank < 3:
         return None
     reason = f"t() swaps the two dims of a matrix, {write_shape(x.shape)} has {x.rank}: the last two are meant"
-    new = change_operation(ctx.line, "t", lambda items, _: f"{items[0]}.transpose(-2, -1)")
-    product = change_operation(new, "mm", lambda items, _: f"torch.matmul({items[0]}, {items[1]})")
+    new = change_operation(ctx.line, "t", lambda items: f"{items[0]}.transpose(-2, -1)")
+    product = change_operation(new, "mm", lambda items: f"torch.matmul({items[0]}, {items[1]})")
     return Diagnosis(reason, "at most 2 dims", fix_line(ctx, product or new))
 
 
@@ -77,9 +68,7 @@ def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
     if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[1]:
         return fix_operand(ctx, last - 1, "{}.unsqueeze(1)")
     if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[2]:
-        new = change_operation(
-            ctx.line, ctx.function, lambda items, _: f"torch.bmm({items[1]}, {items[0]}.unsqueeze(-1))"
-        )
+        new = change_operation(ctx.line, ctx.function, lambda items: f"torch.bmm({items[1]}, {items[0]}.unsqueeze(-1))")
         return fix_line(ctx, new)
     return NOTHING
 
@@ -102,16 +91,12 @@ def _cut_features(ctx: FailureContext, x: Operand, wanted: int) -> tuple[Call, C
 _TURNS = frozenset({"t", "transpose", "swapaxes", "adjoint", "T", "mT"})
 
 
-def _turn(items: list[str], write: Callable[[str], str]) -> str:
-    return write("\0".join(items[::-1]))
-
-
 def _turn_square(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
     """Write a square matrix in front: nodes by nodes before their features, a transform before its points."""
     is_square = left.rank == right.rank > 1 and right.shape[-1] == right.shape[-2] == left.shape[-2]
-    if not is_square or right.param is not None or ctx.call is None:
+    if not is_square or right.param is not None:
         return NOTHING
-    return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, _turn, ctx.earlier))
+    return fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, lambda items: items[::-1], ctx.earlier))
 
 
 def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_left: int, inner_right: int) -> Diagnosis:
@@ -140,9 +125,7 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     turned = ctx.flow.producer(right.link)
     if turned is not None and turned.type_name in _TURNS and turned.inputs[0].shape[-1:] == (inner_right,):
         right = replace(right, spec=turned.inputs[0], link=turned.input_links[0])
-    givers = [fix_giver(ctx, right, inner_left), fix_giver(ctx, left, inner_right)]
-    fixes = [fix for fix in givers if fix]
+    fixes = [fix_giver(ctx, right, inner_left), fix_giver(ctx, left, inner_right)]
     if right.param is not None and right.rank == 2:
-        fixes = [fix for fix in (resize_param(ctx, right, [-2], inner_left), *fixes) if fix]
-    fix, search = (fixes[0], ()) if fixes else (NOTHING, ANYWHERE)
-    return Diagnosis(reason, expected, fix, search, (dim_of(-1, -2), inner_right), others=tuple(fixes[1:]))
+        fixes.insert(0, resize_param(ctx, right, [-2], inner_left))
+    return Diagnosis(reason, expected, fixes, () if any(fixes) else ANYWHERE, (dim_of(-1, -2), inner_right))

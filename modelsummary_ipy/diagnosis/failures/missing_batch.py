@@ -32,7 +32,7 @@ def explain_missing_batch(ctx: FailureContext) -> Diagnosis | None:
 def reads_channels_as_batch(ctx: FailureContext) -> bool:
     """Return whether a flattening or a Linear failed after a feature map without a batch: it has its channels first."""
     reader = next((call for call in ctx.trace.calls if _reads_one_sample(ctx, call)), None)
-    if reader is None or not spatial_rank(reader) or ctx.call is None or not ctx.operands:
+    if reader is None or not spatial_rank(reader) or not ctx.operands:
         return False
     x = ctx.operands[0]
     if ctx.function in ("view", "reshape"):

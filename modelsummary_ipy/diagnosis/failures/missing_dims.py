@@ -9,6 +9,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Diagnosis,
     FailureContext,
     Operand,
+    dim_of,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_operand,
@@ -16,14 +17,13 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_line,
 )
-from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
 
 
 def explain_axis(ctx: FailureContext) -> Diagnosis | None:
     """Explain a dim or an index that does not exist."""
-    if ctx.call is None or not ctx.operands:
+    if not ctx.operands:
         return None
     x = ctx.operands[0]
     if ctx.function == "permute":
@@ -73,7 +73,7 @@ def _keep_batch(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         before = call.inputs[0].shape if call.inputs else ()
         if call.type_name == "squeeze" and ctx.flow.setting(call, "dim", None) is None and before[:1] == (1,):
             after = call.outputs[0].shape
-            line = change_operation(read_line(ctx, call.source), "squeeze", lambda items, _: f"{items[0]}.flatten(1)")
+            line = change_operation(read_line(ctx, call.source), "squeeze", lambda items: f"{items[0]}.flatten(1)")
             reason = (
                 f"squeeze() drops every dim of 1, the batch too: {write_shape(before)} becomes {write_shape(after)}"
             )

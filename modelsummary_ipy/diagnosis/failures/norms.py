@@ -13,10 +13,10 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Diagnosis,
     FailureContext,
     Operand,
+    dim_of,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting, set_value
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map, move_to_end
-from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape, write_times
 from modelsummary_ipy.model.torch_layers import LAYERS, classes_of
@@ -39,7 +39,6 @@ def explain_norm(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _explain_channels(ctx: FailureContext, x: Operand) -> Diagnosis | None:
-    assert ctx.call is not None
     features = ctx.setting("num_features") if ctx.call.kind == "module" else _first_weight(ctx)
     ranks = _RANKS.get(ctx.call.type_name)
     if ranks is not None and x.rank not in ranks:
@@ -69,7 +68,6 @@ def _first_weight(ctx: FailureContext) -> int | None:
 
 
 def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, ...], features: object) -> Diagnosis:
-    assert ctx.call is not None
     words = " or ".join(map(str, ranks))
     expected = f"{words} dims, channels in dim 1"
     reason = f"{write_shape(x.shape)} has {x.rank} dims, {ctx.call.type_name} expects {words}"
@@ -108,7 +106,6 @@ def _explain_features(ctx: FailureContext, x: Operand, features: int) -> Diagnos
 
 
 def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
-    assert ctx.call is not None
     given = ctx.given("normalized_shape")
     wanted = (given,) if isinstance(given, int) else given
     if not isinstance(wanted, tuple) or x.shape[-len(wanted) :] == wanted:
@@ -133,7 +130,6 @@ def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
 
 
 def _explain_group_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
-    assert ctx.call is not None
     channels = ctx.setting("num_channels") if ctx.call.kind == "module" else _first_weight(ctx)
     groups = ctx.given("num_groups")
     if x.rank < 2:

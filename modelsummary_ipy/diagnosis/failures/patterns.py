@@ -174,9 +174,7 @@ def _explain_rank(ctx: FailureContext, call: _Call) -> Diagnosis | None:
             options.append(fix_line(ctx, splice_node(ctx.line, node, text)))
         if missing == 1 and text.isidentifier():
             options.append(fix_line(ctx, splice_node(ctx.line, node.args[0], f"{text}.unsqueeze(0)")))
-    fixes = [fix for fix in options if fix]
-    first = fixes[0] if fixes else NOTHING
-    return Diagnosis(reason, f"{len(call.left)} dims", first, RESHAPE, None, candidates, tuple(fixes[1:]))
+    return Diagnosis(reason, f"{len(call.left)} dims", options, RESHAPE, None, candidates)
 
 
 def _explain_sizes(ctx: FailureContext, call: _Call) -> Diagnosis | None:
@@ -196,12 +194,11 @@ def _explain_sizes(ctx: FailureContext, call: _Call) -> Diagnosis | None:
         reason = f"{group} with {sizes} {fits}, dim {axis} of {write_shape(call.shape)} is {length}"
         x = _find_tensor(ctx, call.shape)
         is_own = x is not None and ctx.is_like_input(x)
-        fixes = [fix for fix in _list_sizes(ctx, given, length, x, axis, is_own) if fix]
+        fixes = list(_list_sizes(ctx, given, length, x, axis, is_own))
         root = round(length ** (1 / len(names)))
         if len(names) > 1 and root ** len(names) == length and not unknown:
             reason += f" = {write_times([root] * len(names))}"
-        first = fixes[0] if fixes else NOTHING
-        return Diagnosis(reason, "", first, STEP if unknown else ("named", *STEP), others=tuple(fixes[1:]))
+        return Diagnosis(reason, "", fixes, STEP if unknown else ("named", *STEP))
     return None
 
 
@@ -266,13 +263,11 @@ def _explain_names(ctx: FailureContext, call: _Call) -> Diagnosis | None:
     if not lost or new:
         return Diagnosis(reason, "the same names on both sides")
     groups = _read_axes(right)
-    options = [
+    fixes = [
         _write_pattern(ctx, f"{left.strip()} -> {_write_axes(changed)}")
         for changed in _list_joined(groups, lost, before)
     ]
-    fixes = [fix for fix in options if fix]
-    first = fixes[0] if fixes else NOTHING
-    return Diagnosis(reason, "the same names on both sides", first, others=tuple(fixes[1:]))
+    return Diagnosis(reason, "the same names on both sides", fixes)
 
 
 def _list_joined(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_creation,
@@ -16,7 +16,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
     write_size,
 )
-from modelsummary_ipy.diagnosis.failures.measures import dim_of
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
@@ -32,7 +31,7 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
     """Explain an RNN, LSTM, GRU or one of their cells that does not take its input's or state's size."""
     if ctx.function not in functions_of("recurrent", "recurrent cell") or not ctx.data:
         return None
-    if ctx.call is None or ctx.call.kind != "module":
+    if ctx.call.kind != "module":
         return None
     x, states = ctx.data[0], ctx.data[1:]
     taken, hidden = ctx.setting("input_size"), ctx.setting("hidden_size")
@@ -156,10 +155,9 @@ def _explain_state(
     rebuilt = NOTHING
     if not is_cell and state.rank > 1:
         rebuilt = next(list_rebuilds(ctx, state.shape[-2], wanted[-2]), NOTHING)
-    others = tuple(item for item in (fix if order else NOTHING, rebuilt, fix_creation(ctx, state, wanted)) if item)
-    fix = order or fix
+    fixes = [order, fix, rebuilt, fix_creation(ctx, state, wanted)]
     candidates = ctx.change_input(state, shape=wanted)
-    return Diagnosis(reason, expected, fix, () if fix or candidates else RESHAPE, candidates=candidates, others=others)
+    return Diagnosis(reason, expected, fixes, () if order or fix or candidates else RESHAPE, candidates=candidates)
 
 
 def _name_layers(ctx: FailureContext, layers: int) -> str:
@@ -197,8 +195,7 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
         f"{ctx.owner} needs {write_shape(wanted)}"
     )
     expected = f"a state {write_shape(wanted)}"
-    fix = NOTHING
-    others: tuple[Candidate, ...] = ()
+    fix = narrower = NOTHING
     depth = state.shape[0] // (2 if ctx.setting("bidirectional") else 1)
     deeper = fix_module(ctx, num_layers=depth) if state.shape[1:] == wanted[1:] and depth else NOTHING
     wider = NOTHING
@@ -209,12 +206,10 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
     if state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and giver.type_name != "LSTM":
         summed = "{}.sum(0, keepdim=True)" if layers == 1 else f"{{}}.unflatten(0, ({layers}, 2)).sum(1)"
         fix = fix_argument(ctx, summed, position=1)
-        others = (
-            (set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False)),) if fact is not None else ()
-        )
+        if fact is not None:
+            narrower = set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False))
     elif state.shape[1:] == wanted[1:] and wanted[0] < state.shape[0] and giver.type_name != "LSTM":
         fix = fix_argument(ctx, f"{{}}[-{wanted[0]}:]", position=1)
     elif state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and fact is not None:
         fix = set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False))
-    found = [item for item in (fix, *others, deeper, wider) if item]
-    return Diagnosis(reason, expected, found[0] if found else NOTHING, others=tuple(found[1:]))
+    return Diagnosis(reason, expected, [fix, narrower, deeper, wider])

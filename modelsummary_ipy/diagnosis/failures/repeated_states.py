@@ -15,9 +15,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
+    Arguments,
     change_call,
     change_operation,
-    join_arguments,
+    read_call,
     wrap_argument,
 )
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -56,11 +57,9 @@ def _explain_front(ctx: FailureContext, call: Call) -> Diagnosis | None:
         reason = f"the state of '{giver.path}' is {write_shape(shape)}, layers first: repeat{counts}"
         template = "{}[-1].unsqueeze(1)"
     reason += f" repeats the batch: {write_shape(call.outputs[0].shape)}"
-
-    def edit(items: list[str], write: object) -> str | None:
-        return str(write("\0".join([template.format(items[0]), *items[1:]]))) if callable(write) else None
-
-    line = change_operation(read_line(ctx, call.source), "repeat", edit)
+    line = change_operation(
+        read_line(ctx, call.source), "repeat", lambda items: [template.format(items[0]), *items[1:]]
+    )
     wanted = (shape[-2], counts[1], shape[-1])
     return Diagnosis(reason, f"{write_shape(wanted)} to read", place_line(ctx, call, line))
 
@@ -77,7 +76,7 @@ def _explain_state_read(ctx: FailureContext, call: Call, other: Operand) -> Diag
     if len(shape) != 3 or len(read) != 3 or not first or other.rank != 3:
         return None
     steps = read[1 if given_first else 0]
-    text = _read_argument(read_line(ctx, giver.source), name_member(giver.path))
+    text = next(iter(read_call(read_line(ctx, giver.source), name_member(giver.path))[0]), "")
     reason = (
         f"'{call.path}' reads the state of '{giver.path}' {write_shape(shape)} as {shape[0]} sample of "
         f"{shape[1]} steps: the last layer's is to be repeated over the {steps} steps"
@@ -90,28 +89,14 @@ def _explain_state_read(ctx: FailureContext, call: Call, other: Operand) -> Diag
     return Diagnosis(reason, expected, place_line(ctx, call, line))
 
 
-def _read_argument(line: str, member: str) -> str:
-    """Return the first argument of a layer's call: ``"x"`` in ``"_, h = self.enc(x)"``; ``""`` if there is none."""
-    found: list[str] = []
-
-    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
-        found.extend(arguments[:1])
-        return None
-
-    change_call(line, member, edit)
-    return found[0] if found else ""
-
-
 def drop_kept_state(ctx: FailureContext) -> Candidate:
     """Begin a recurrent layer with zeros where the line passes a state that the model keeps: ``self.rnn(x)``."""
 
-    def edit(arguments: list[str], keywords: dict[str, str]) -> str | None:
+    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
         is_kept = len(arguments) == 2 and re.match(r"\(?self\.", arguments[1])
-        return join_arguments(arguments[:1], keywords) if is_kept else None
+        return (arguments[:1], keywords) if is_kept else None
 
-    return (
-        fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit)) if ctx.call is not None else Candidate()
-    )
+    return fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
 
 
 _KEPT = re.compile(r"self\.(\w+)(?:\[\d+\])?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,8 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Diagnosis,
     FailureContext,
     Operand,
+    dim_of,
+    product_from,
 )
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
 from modelsummary_ipy.diagnosis.failures.fixes import (
@@ -25,10 +26,9 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     resize_param,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.measures import dim_of, product_from
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, rename_method
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
@@ -38,7 +38,7 @@ def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
     """Explain a view or reshape to a size of another number of elements."""
     if ctx.function not in ("view", "reshape", "unflatten", "_unsafe_view", "expand", "pixel_shuffle"):
         return None
-    if not ctx.operands or ctx.call is None:
+    if not ctx.operands:
         return None
     x = ctx.operands[0]
     if ctx.function == "pixel_shuffle":
@@ -63,7 +63,7 @@ def _read_target(ctx: FailureContext) -> tuple[int, ...] | None:
     value = ctx.arguments.get("size", ctx.arguments.get("shape", ctx.arguments.get("sizes")))
     if isinstance(value, int):
         value = (value,)
-    if ctx.function == "unflatten" and ctx.call is not None:
+    if ctx.function == "unflatten":
         sizes, dim = ctx.given("unflattened_size" if ctx.call.kind == "module" else "sizes"), ctx.given("dim")
         shape = ctx.operands[0].shape
         if not isinstance(sizes, tuple) or not isinstance(dim, int) or not -len(shape) <= dim < len(shape):
@@ -77,11 +77,9 @@ def _read_target(ctx: FailureContext) -> tuple[int, ...] | None:
 def _explain_unknowns(ctx: FailureContext, wanted: tuple[int, ...]) -> Diagnosis:
     reason = f"{write_shape(wanted)} has {wanted.count(-1)} unknown sizes: only one -1 can be worked out"
 
-    def edit(items: list[str], write: Any) -> str | None:
+    def edit(items: list[str]) -> list[str] | None:
         at = next((index for index, item in enumerate(items[1:], 1) if item.strip("()") == "-1"), None)
-        return (
-            None if at is None else str(write("\0".join([*items[:at], f"{items[0]}.size({at - 1})", *items[at + 1 :]])))
-        )
+        return None if at is None else [*items[:at], f"{items[0]}.size({at - 1})", *items[at + 1 :]]
 
     return Diagnosis(reason, "one -1", fix_line(ctx, change_operation(ctx.line, ctx.function, edit, ctx.earlier)))
 
@@ -92,12 +90,8 @@ def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
     maker = ctx.flow.producer(x.link)
     after = f" after {maker.type_name}" if maker is not None and maker.kind == "op" else ""
     reason = f"the tensor is not contiguous{after}: view never copies, reshape does"
-
-    def edit(items: list[str], write: Any) -> str:
-        return re.sub(r"\.view\(", ".reshape(", write("\0".join(items)), count=1)
-
-    fix = fix_line(ctx, change_operation(ctx.line, "view", edit, ctx.earlier))
-    return Diagnosis(reason, "a contiguous tensor", fix)
+    line = rename_method(ctx.line, "view", "reshape", ctx.earlier)
+    return Diagnosis(reason, "a contiguous tensor", fix_line(ctx, line))
 
 
 def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
@@ -117,7 +111,7 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
     near = min(fitting, key=lambda n: (abs(n - heads), n))
     options: list[Candidate] = []
-    if ctx.fact is not None and ctx.call is not None:
+    if ctx.fact is not None:
         path = ctx.fact.path
         names = {
             size: [name for name, value in ctx.fact.settings.items() if value == size and type(value) is int]
@@ -131,8 +125,7 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
                 change = change + set_value(f"{path}.{width}" if path else width, str(features // near))
             options.append(change)
     words = ", ".join(map(str, fitting))
-    fix = options[0] if options else NOTHING
-    return Diagnosis(reason, f"a number of {noun} among {words}", fix, others=tuple(options[1:]))
+    return Diagnosis(reason, f"a number of {noun} among {words}", options)
 
 
 def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fixed: int) -> Diagnosis | None:
@@ -147,10 +140,9 @@ def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         return None
     reason = f"the target shape has a batch of {wanted[0]}, the input has {batch}: {write_product(x.shape)}"
 
-    def edit(items: list[str], write: Any) -> str | None:
-        if len(items) < 2 or items[1].strip("()") != str(wanted[0]):
-            return None
-        return str(write("\0".join([items[0], f"{items[0]}.size(0)", *items[2:]])))
+    def edit(items: list[str]) -> list[str] | None:
+        is_there = len(items) > 1 and items[1].strip("()") == str(wanted[0])
+        return [items[0], f"{items[0]}.size(0)", *items[2:]] if is_there else None
 
     fix = fix_line(ctx, change_operation(ctx.line, ctx.function, edit, ctx.earlier))
     return Diagnosis(reason, write_shape(wanted), fix, candidates=_change_batch(ctx, wanted[0]))
@@ -190,7 +182,7 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
             reason = f"{came} {verb}; {x.shape[-1]} channels are {each}, and the target has {wanted[-1]}"
             return Diagnosis(reason, write_shape(wanted), fix)
     if len(wanted) == 2 and x.rank > 2:
-        fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items, _: f"{items[0]}.flatten(1)"))
+        fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items: f"{items[0]}.flatten(1)"))
         moved = fix + move_grid(ctx, fixed, x.shape[1:])
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)
         if fix and reader is not None:
@@ -200,13 +192,11 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     options = [option for option in (*_list_targets(ctx, x, wanted), moved, fix) if option]
     if fix and len(wanted) == 2:
         options.insert(0, options.pop())
-    first = options[0] if options else NOTHING
-    return Diagnosis(f"{came} {verb}", write_shape(wanted), first, GROW, (measure, fixed), others=tuple(options[1:]))
+    return Diagnosis(f"{came} {verb}", write_shape(wanted), options, GROW, (measure, fixed))
 
 
 def _list_targets(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Iterator[Candidate]:
     """List shapes that hold as many numbers: other sides of a feature map, a last dim that is worked out."""
-    assert ctx.call is not None
     batch = x.shape[0]
     if x.rank > 1 and len(wanted) > 3 and wanted[0] in (-1, batch) and (each := x.numel // batch) % wanted[1] == 0:
         count = len(wanted) - 2
@@ -216,14 +206,11 @@ def _list_targets(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> I
     lead = math.prod(wanted[:-1])
     is_some = lead > 0 and x.numel % lead == 0 and x.numel > lead  # more than 1 in the last dim
     if len(wanted) > 2 and wanted[0] > 0 and is_some and ctx.function != "unflatten":
-        yield fix_line(
-            ctx, change_operation(ctx.line, ctx.function, lambda items, write: write("\0".join([*items[:-1], "-1"])))
-        )
+        yield fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items: [*items[:-1], "-1"]))
 
 
 def _write_sides(ctx: FailureContext, wanted: tuple[int, ...], side: int) -> Candidate:
     """Write other sides of a feature map in the place of those that the target has."""
-    assert ctx.call is not None
     count = len(wanted) - 2
     if ctx.call.kind == "module":
         sizes = (wanted[1], *[side] * count)
@@ -243,9 +230,9 @@ def _name_own_size(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     if len(shared) != 1:
         return NOTHING
 
-    def edit(items: list[str], write: Any) -> str | None:
+    def edit(items: list[str]) -> list[str] | None:
         at = shared[0] + 1
-        return None if len(items) != len(wanted) + 1 else str(write("\0".join([*items[:at], "-1", *items[at + 1 :]])))
+        return [*items[:at], "-1", *items[at + 1 :]] if len(items) == len(wanted) + 1 else None
 
     return fix_line(ctx, change_operation(ctx.line, ctx.function, edit, ctx.earlier))
 
@@ -261,11 +248,11 @@ def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) ->
             reason = f"expand changes dims of size 1 only: {where}"
             goal = (_target_at(at), x.shape[-axis])
             options = [*list_rebuilds(ctx, x.shape[-axis], wanted[-axis]), resize_param(ctx, x, [-axis], wanted[-axis])]
-            fix = options[0]
             if table := _name_table(ctx, x, x.shape[-axis]):
                 reason = f"input has {wanted[-axis]} positions, {table}"
-                return Diagnosis(reason, f"at most {x.shape[-axis]}", fix, STEER, goal, others=tuple(options[1:]))
-            return Diagnosis(reason, "1, or the target size, in every dim", fix, STEER if fix else ANYWHERE, goal)
+                return Diagnosis(reason, f"at most {x.shape[-axis]}", options, STEER, goal)
+            search = STEER if options[0] else ANYWHERE
+            return Diagnosis(reason, "1, or the target size, in every dim", options[0], search, goal)
     return None
 
 

@@ -74,7 +74,7 @@ def _first_channels(ctx: FailureContext) -> tuple[list[int], list[int]]:
     channels: list[int] = []
     features: list[int] = []
     reached = [call.module for call in ctx.trace.calls if call.kind == "module" and call.module is not None]
-    if ctx.call is not None and ctx.call.module is not None:
+    if ctx.call.module is not None:
         reached.insert(0, ctx.call.module)
     for index in [*reached[:200], *range(min(len(ctx.trace.modules), 50))]:
         settings = ctx.trace.modules[index].settings

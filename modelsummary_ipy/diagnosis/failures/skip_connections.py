@@ -28,7 +28,6 @@ def explain_residual(
     ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
 ) -> Diagnosis | None:
     """A skip connection past layers that changed the channels or strided: it needs a layer of its own."""
-    assert ctx.call is not None
     rank = left.rank
     made = [_find_origin(ctx, x) for x in (left, right)]
     skip, main, place = (left, right, places[0]) if made[0] < made[1] else (right, left, places[1])
@@ -62,9 +61,7 @@ def explain_residual(
     for other in [] if passed else _list_alike(ctx):  # they run the same line
         fix = set_value(f"{other}.shortcut", "nn.Identity()") + fix
     narrowed = _narrow(ctx, main, skip.shape[axes[0]], axes[0]) if len(axes) == 1 else NOTHING
-    options = [option for option in (_skip_nothing(ctx), fix, narrowed) if option]
-    first = options[0] if options else NOTHING
-    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", first, others=tuple(options[1:]))
+    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", [_skip_nothing(ctx), fix, narrowed])
 
 
 def _narrow(ctx: FailureContext, main: Operand, size: int, axis: int) -> Candidate:
@@ -111,7 +108,7 @@ def explain_shortcut(
             sizes = f"{main.shape[axes[0]]} against {skip.shape[axes[0]]}"
             reason = f"the coarser map is not enlarged to the finer, as '{layer.path}' reads it: {sizes}"
             larger = fix_operand(ctx, at, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
-            return Diagnosis(reason, f"{write_shape(skip.shape[2:])} on both sides", larger, others=(fix,))
+            return Diagnosis(reason, f"{write_shape(skip.shape[2:])} on both sides", [larger, fix])
         return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
     return None
 
@@ -173,7 +170,6 @@ def _find_origin(ctx: FailureContext, x: Operand) -> int:
 
 def _find_identity(ctx: FailureContext, x: Operand) -> str:
     """Return the path of the Identity or the empty Sequential that a skip went through last; ``""`` if none."""
-    assert ctx.call is not None
     for call in reversed(ctx.trace.calls[: ctx.call.index]):
         fact = ctx.flow.module_of(call)
         if fact is None or fact.type_name not in ("Identity", "Sequential") or fact.children:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 _Node = TypeVar("_Node", bound=ast.AST)
+#: Positional and keyword arguments, as a line writes them.
+Arguments = tuple[list[str], dict[str, str]]
 _OPERATORS: dict[str, type[ast.operator]] = {
     "add": ast.Add,
     "sub": ast.Sub,
@@ -131,22 +133,35 @@ def wrap_argument(line: str, member: str, template: str, position: int = 0, arou
     return splice_node(line, calls[0], around.format(inner.decode(), given))
 
 
-def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str]], str | None]) -> str:
+def _find_call(line: str, member: str) -> ast.Call | None:
+    """Find the one call of a module in a line, whose arguments are all written out."""
+    calls = _find_calls(line, member) if member else []
+    starred = [item for call in calls for item in call.args if isinstance(item, ast.Starred)]
+    unnamed = [item for call in calls for item in call.keywords if item.arg is None]
+    return calls[0] if len(calls) == 1 and not starred and not unnamed else None
+
+
+def read_call(line: str, member: str) -> Arguments:
+    """Return what a line passes to a module; nothing if it does not call it, or does so more than once."""
+    call = _find_call(line, member)
+    if call is None:
+        return [], {}
+    return [_text(line, item) for item in call.args], {str(item.arg): _text(line, item.value) for item in call.keywords}
+
+
+def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str]], Arguments | None]) -> str:
     """Rewrite the call of a module.
 
     Args:
         member: Name of what is called.
-        edit: Takes the positional and keyword arguments as text and returns the new arguments as text.
+        edit: Takes the positional and keyword arguments and returns the new ones; ``None`` leaves the call.
     """
-    calls = _find_calls(line, member) if member else []
-    if len(calls) != 1:
+    call = _find_call(line, member)
+    changed = edit(*read_call(line, member)) if call is not None else None
+    if call is None or changed is None:
         return ""
-    call = calls[0]
-    if any(isinstance(argument, ast.Starred) for argument in call.args) or any(k.arg is None for k in call.keywords):
-        return ""
-    keywords = {str(keyword.arg): _text(line, keyword.value) for keyword in call.keywords}
-    words = edit([_text(line, argument) for argument in call.args], keywords)
-    return "" if words is None else splice_node(line, call, f"{_text(line, call.func)}({words})")
+    words = ", ".join([*changed[0], *[f"{name}={text}" for name, text in changed[1].items()]])
+    return splice_node(line, call, f"{_text(line, call.func)}({words})")
 
 
 def change_only_argument(line: str, text: str) -> str:
@@ -166,11 +181,6 @@ def _is_size(node: ast.AST) -> bool:
     if isinstance(node, ast.Subscript):
         return isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
     return isinstance(node, ast.Name)
-
-
-def join_arguments(arguments: Sequence[str], keywords: Mapping[str, str]) -> str:
-    """``"x, mask=None"``."""
-    return ", ".join([*arguments, *[f"{name}={text}" for name, text in keywords.items()]])
 
 
 def _is_namespace(node: ast.expr) -> bool:
@@ -239,15 +249,20 @@ def change_value(line: str, template: str) -> str:
 
 
 def change_operation(
-    line: str, name: str, edit: Callable[[list[str], Callable[[str], str]], str | None], earlier: int = -1
+    line: str,
+    name: str,
+    edit: Callable[[list[str]], str | Sequence[str] | None],
+    earlier: int = -1,
+    around: str = "{}",
 ) -> str:
     """Rewrite an operation of a line.
 
     Args:
         name: ``"matmul"``, ``"view"``, ``"add"``.
-        edit: Takes the operands as text, safe to put a ``.`` behind, and a function that writes the operation with the
-            operands it is given joined by ``", "`` or by its operator; returns the new text.
+        edit: Takes the operands as text, safe to put a ``.`` behind; returns other operands, or what stands in the
+            place of the operation, or ``None``.
         earlier: How many such operations of the line ran before the one that is meant.
+        around: What becomes of the result, ``{1}`` is the first operand as it was.
 
     Returns:
         The line; ``""`` if the operation is not there, or more than once and it is not known which is meant.
@@ -257,16 +272,22 @@ def change_operation(
         return ""
     node, operands, _ = found[0]
     texts = [_in_brackets(line, operand) for operand in operands]
+    new = edit(list(texts))
+    if new is None:
+        return ""
+    if not isinstance(new, str):
+        kept = zip(new, texts, operands, strict=False)
+        new = _write_operands(
+            line, node, operands, [_text(line, operand) if item == text else item for item, text, operand in kept]
+        )
+    return splice_node(line, node, around.format(new, *texts[:1]))
 
-    def write(pieces: str) -> str:
-        items = [
-            _text(line, operand) if item == _in_brackets(line, operand) else item
-            for item, operand in zip(pieces.split("\0"), operands, strict=False)
-        ]
-        return _write_operands(line, node, operands, items)
 
-    new = edit(texts, write)
-    return "" if new is None else splice_node(line, node, new)
+def rename_method(line: str, name: str, new: str, earlier: int = -1) -> str:
+    """Call another method in the place of one: ``x.reshape(2, -1)`` for ``x.view(2, -1)``."""
+    found = _find_one(line, name, earlier)
+    func = getattr(found[0][0], "func", None) if len(found) == 1 else None
+    return splice_node(line, func, f"{_text(line, func.value)}.{new}") if isinstance(func, ast.Attribute) else ""
 
 
 def _write_operands(line: str, node: ast.AST, operands: list[ast.expr], items: list[str]) -> str:

@@ -50,7 +50,7 @@ def explain_crops(ctx: FailureContext, axes: list[int], along: int | None) -> Di
     alike = f"{called}([F.interpolate(item, size={name}[0].shape[2:]) for item in {name}])"
     fixes = [fix_line(ctx, splice_node(ctx.line, outer[0], each))] if outer else []
     fixes.append(fix_line(ctx, splice_node(ctx.line, items[0], alike)))
-    return Diagnosis(reason, expected, fixes[0], others=tuple(fixes[1:]))
+    return Diagnosis(reason, expected, fixes)
 
 
 def _find_list(line: str, function: str) -> tuple[ast.Call, str] | None:

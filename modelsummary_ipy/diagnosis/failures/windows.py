@@ -55,7 +55,7 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
 def _explain_fold(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     """The windows that are put together were cut with other settings."""
     cut = next((call for call in ctx.flow.walk_back(x.link, 20) if call.type_name in ("unfold", "Unfold")), None)
-    if cut is None or ctx.call is None:
+    if cut is None:
         return None
     pairs = {name: (ctx.flow.setting(cut, name, default), ctx.given(name, default)) for name, default in _CUTS.items()}
     other = {name: pair for name, pair in pairs.items() if _write_sides(pair[0]) != _write_sides(pair[1])}
@@ -96,7 +96,6 @@ def _count_halvings(ctx: FailureContext, x: Operand) -> int:
 
 
 def _explain_half_window(ctx: FailureContext) -> Diagnosis | None:
-    assert ctx.call is not None
     for window in read_windows(ctx.call, ctx.trace.modules):
         if window is not None and window.total_padding // 2 > window.most_pool_padding:
             most = window.most_pool_padding
@@ -106,7 +105,7 @@ def _explain_half_window(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _explain_padding(ctx: FailureContext, x: Operand) -> Diagnosis | None:
-    padding = ctx.setting("padding") if ctx.call is not None and ctx.call.kind == "module" else None
+    padding = ctx.setting("padding") if ctx.call.kind == "module" else None
     padding = ctx.arguments.get("pad", padding)
     if not isinstance(padding, tuple) or not all(type(size) is int for size in padding):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContex
 from modelsummary_ipy.diagnosis.failures.restructured_sizes import harmonise, restructure
 from modelsummary_ipy.diagnosis.failures.size_rule import SizeRule, find_size_rule
 from modelsummary_ipy.records.retraced import Budget, Retraced, Specs
-from modelsummary_ipy.records.trace import Call, Source, Trace
+from modelsummary_ipy.records.trace import Call, Trace
 from modelsummary_ipy.shapes.size_search import first_true
 
 #: Calls that all traces of one search may make together: about a second.
@@ -206,14 +206,13 @@ def _move(base: Specs, move: Move, value: int) -> Specs:
 
 def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Search) -> Iterator[Specs]:
     """Look for the smallest size at which the failed call reads what it wants; what it reads grows with the input."""
-    key = _find_key(ctx)
-    if key is None or diagnosis.goal is None:
+    if diagnosis.goal is None:
         return
     measure, wanted = diagnosis.goal
 
     def value_at(specs: Specs) -> int | None:
         trace = search.at(specs).trace
-        call = _find_again(trace, key) if trace is not None else None
+        call = _find_again(trace, ctx) if trace is not None else None
         value = measure(call) if call is not None else None
         return value if type(value) is int else None
 
@@ -253,30 +252,16 @@ def _choose_natural(sizes: range, near: int) -> int:
     return max(sizes, key=lambda size: (size & -size, -abs(size - near)))
 
 
-Key = tuple[str, str, str, "Source | None", int]
+def _find_again(trace: Trace, ctx: FailureContext) -> Call | None:
+    """Find the call that failed in another trace: of those alike, as many come before it."""
+    found = _list_alike(trace.calls, ctx.call)
+    number = len(_list_alike(ctx.trace.calls[: max(ctx.call.index, 0)], ctx.call))
+    return found[number] if number < len(found) else None
 
 
-def _find_key(ctx: FailureContext) -> Key | None:
-    """Say which call failed in a way that finds it in another trace too."""
-    call = ctx.call
-    if call is None:
-        return None
-    same = [other for other in ctx.trace.calls[: call.index] if _alike(other, call)]
-    return call.kind, call.path, call.type_name, call.source, len(same)
-
-
-def _alike(one: Call, other: Call) -> bool:
-    return (one.kind, one.path, one.type_name, one.source) == (other.kind, other.path, other.type_name, other.source)
-
-
-def _find_again(trace: Trace, key: Key) -> Call | None:
-    seen = 0
-    for call in trace.calls:
-        if (call.kind, call.path, call.type_name, call.source) == key[:4]:
-            if seen == key[4]:
-                return call
-            seen += 1
-    return None
+def _list_alike(calls: Sequence[Call], one: Call) -> list[Call]:
+    wanted = (one.kind, one.path, one.type_name, one.source)
+    return [call for call in calls if (call.kind, call.path, call.type_name, call.source) == wanted]
 
 
 # -- guessing ---------------------------------------------------------------------------------------------------------

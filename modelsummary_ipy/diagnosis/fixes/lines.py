@@ -37,22 +37,19 @@ def list_earlier_candidates(ctx: FailureContext) -> Iterator[Candidate]:
         if source.function != ctx.failure.source.function or ctx.read(source) == ctx.statement:
             continue
         seen.add(source.line)
-        failure = replace(ctx.failure, source=source, source_text="")
-        earlier = FailureContext(ctx.story, failure, maker, ctx.story.row_of_call.get(maker.index), ctx.edits)
-        for made in _list_line(earlier, max(x.rank for x in caller.operands)):
+        for made in _list_line(ctx.at_line_of(maker), max(x.rank for x in caller.operands)):
             yield replace(made, text=f"at {source.text}: {made.text}")
 
 
 def _list_line(earlier: FailureContext, rank: int) -> Iterator[Candidate]:
     """List changes of an earlier line, the likeliest first: of what it gives if a dim is missing there."""
     own = _list_results(earlier, rank), _list_changes(earlier, 40)
-    is_short = any(len(spec.shape) < rank for spec in (earlier.call.outputs[:1] if earlier.call is not None else ()))
+    is_short = any(len(spec.shape) < rank for spec in earlier.call.outputs[:1])
     yield from itertools.chain(*(own if is_short else own[::-1]))
 
 
 def _list_results(earlier: FailureContext, rank: int) -> Iterator[Candidate]:
     """List changes of what a line assigns to a name: dims of one behind it, or another order."""
-    assert earlier.call is not None
     for spec in earlier.call.outputs[:1]:
         missing = rank - len(spec.shape)
         if missing > 0 and spec.shape:
@@ -84,11 +81,11 @@ def _list_changes(caller: FailureContext, least: int) -> Iterator[Candidate]:
 def _find_callers_view(ctx: FailureContext) -> FailureContext | None:
     """Return the failure as the user's line sees it: of what fails inside a layer of torch's, that layer's call."""
     call = ctx.call
-    while call is not None and call.source != ctx.failure.source and call.parent is not None:
+    while call.source != ctx.failure.source and call.parent is not None:
         call = ctx.trace.calls[call.parent]
-    if call is None or call.source is None or ctx.statement is None:
+    if call.source is None or ctx.statement is None:
         return None
-    return FailureContext(ctx.story, ctx.failure, call, ctx.story.row_of_call.get(call.index))
+    return replace(ctx, call=call)
 
 
 _OF_DTYPES = ("dtype", "type", "Long", "Int", "int", "Float", "float", "Byte", "Bool")

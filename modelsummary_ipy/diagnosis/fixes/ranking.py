@@ -87,7 +87,7 @@ def compares_by_chance(ctx: FailureContext, trial: Trial) -> bool:
     call = ctx.call
     ranks = [x.rank for x in ctx.operands[:2]]
     is_loss = ctx.function in LOSSES or ctx.function == "gaussian_nll_loss"
-    if call is None or not (is_loss or (ctx.function in ELEMENTWISE and len(ranks) > 1 and ranks[0] == ranks[1])):
+    if not (is_loss or (ctx.function in ELEMENTWISE and len(ranks) > 1 and ranks[0] == ranks[1])):
         return False
     again = [
         other for other in trial.trace.calls

@@ -53,7 +53,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     guesses: tuple[Iterator[Candidate], ...] = ()
     if is_open:
         guesses = (list_line_candidates(ctx), list_earlier_candidates(ctx))
-    for candidates in (_list_known(diagnosis), *guesses):
+    for candidates in (diagnosis.fixes, *guesses):
         tried: set[tuple[object, ...]] = set()
         for candidate in candidates:
             if trials.is_over or len(found) >= _MOST_FIXES:
@@ -76,11 +76,6 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     found.sort(key=lambda item: rank(ctx, *item))
     distinct = {trial.candidate.text: trial for trial, _ in found[::-1]}  # two ways may lead to one change
     return tuple(_write(ctx, trial, name) for trial, _ in found if distinct[trial.candidate.text] is trial)
-
-
-def _list_known(diagnosis: Diagnosis) -> Iterator[Candidate]:
-    yield diagnosis.fix
-    yield from diagnosis.others
 
 
 def _write(ctx: FailureContext, trial: Trial, name: str) -> Fix:
@@ -116,11 +111,11 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
         lines = tuple(edit for edit in candidate.edits if isinstance(edit, LineEdit))
         moved = any(edit.text.count("\n") != edit.last - edit.first for edit in lines)
         later = build_context(Story(trial.trace, ()), lines)
-        if later is None or later.call is None or moved or not _is_further(ctx, later, candidate):
+        if later is None or moved or not _is_further(ctx, later, candidate):
             return None
         following = None
-        for more in list(_list_known(diagnose(later, [])))[:_MOST_BRANCHES]:
-            combined = _combine(candidate, more) if more else None
+        for more in diagnose(later, []).fixes[:_MOST_BRANCHES]:
+            combined = _combine(candidate, more)
             is_own = combined is not None and not _edits_a_package(combined)
             following = trials.run(combined) if combined is not None and is_own else None
             if following is not None and (following.works or _gets_further(later, following)):
@@ -145,7 +140,7 @@ def _gets_further(before: FailureContext, trial: Trial) -> bool:
 
 def _is_further(before: FailureContext, after: FailureContext, candidate: Candidate) -> bool:
     """Return whether a fix moved the failure on, or to a layer between the one it changed and the one that failed."""
-    if before.call is None or after.call is None:
+    if -1 in (before.call.index, after.call.index):
         return False
     if all(isinstance(edit, InputEdit) for edit in candidate.edits):
         return True  # the same line reads something else

@@ -21,9 +21,8 @@ from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_na
 from modelsummary_ipy.display.render.fit import find_cache_lines, find_fit
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
 from modelsummary_ipy.display.render.largest import Largest, find_key, find_largest, name_rows
-from modelsummary_ipy.display.render.plain_rows import lay_out_plain
 from modelsummary_ipy.display.render.reads import Reads
-from modelsummary_ipy.display.render.row_views import Part, Parts, markup_detail
+from modelsummary_ipy.display.render.row_views import Part, Parts, lay_out_plain, markup_detail
 from modelsummary_ipy.display.render.source_listing import Details
 from modelsummary_ipy.display.render.step_picture import StepPicture, build_step_picture
 from modelsummary_ipy.records.errors import ForwardError

@@ -15,7 +15,7 @@ from modelsummary_ipy.axes.divide import divide_sizes
 from modelsummary_ipy.axes.expr import Expr, constant, has_least, least_of
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Axes, EntryError, Op, OpaqueError, Size, find_entry, is_own
-from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
+from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
 
 _INTEGERS = frozenset({"int64", "int32"})
 #: Of how many sizes one is looked for first where a tensor came through operations that are not made at all sizes.
@@ -82,6 +82,20 @@ def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | N
     return found
 
 
+def find_repeats(
+    main: OpEvents, others: Sequence[OpEvents], aligned: Sequence[Sequence[OpEvent | None]]
+) -> dict[int, Repeat]:
+    """Find what repeats the same operations in all traces, whose operations are ``aligned``."""
+    if any(log.events != events for log, events in zip(others, aligned, strict=True)):
+        return {}
+
+    def is_in(log: OpEvents, place: int, repeat: Repeat) -> bool:
+        found = log.repeats.get(place)
+        return found is not None and (found.like, found.length) == (repeat.like, repeat.length)
+
+    return {at: repeat for at, repeat in main.repeats.items() if all(is_in(log, at, repeat) for log in others)}
+
+
 class Walk:
     """Walks over the operations of one trace; what others were at other sizes shows whose size an integer is.
 
@@ -89,6 +103,7 @@ class Walk:
         others: The same operations at other sizes, aligned.
         given: Per input leaf of the model the sizes of its axes.
         integers: Whose sizes integers are; its samples are the trace's own, then those of ``others``.
+        repeats: What repeats the same operations in all traces: of equal axes it makes equal ones.
     """
 
     def __init__(
@@ -97,9 +112,12 @@ class Walk:
         others: Sequence[Sequence[OpEvent | None]],
         given: Sequence[Axes],
         integers: Integers,
+        repeats: Mapping[int, Repeat] | None = None,
     ) -> None:
         self._ops = ops
         self._others = others
+        self._repeats = repeats or {}
+        self._unknown: list[int] = []  # operations without an entry that agrees with torch
         self._integers = integers
         self.found = Walked()
         self._bounds: dict[int, Size] = {}
@@ -116,10 +134,31 @@ class Walk:
 
     def run(self) -> Walked:
         """Walk to the end."""
+        walked = 0
         for index, event in enumerate(self._ops.events):
+            if index < walked:
+                continue
+            repeat = self._repeats.get(index)
+            if repeat is not None and self._repeat(repeat):
+                walked = index + repeat.length
+                continue
             partners = [other[index] for other in self._others]
             self._step(index, event, [partner for partner in partners if partner is not None], None in partners)
         return self.found
+
+    def _repeat(self, repeat: Repeat) -> bool:
+        """Give what operations make the axes of what those that they repeat made, if they read the same axes."""
+        axes, bounds = self.found.axes, self._bounds
+        if any(repeat.like <= index < repeat.like + repeat.length for index in self._unknown):
+            return False
+        for one, two in repeat.given:
+            if axes.get(one) != axes.get(two) or bounds.get(one) != bounds.get(two):
+                return False
+        for one, two in repeat.made:
+            axes[two] = axes[one]
+            if one in bounds:
+                bounds[two] = bounds[one]
+        return True
 
     def _step(self, index: int, event: OpEvent, partners: list[OpEvent], is_alone: bool) -> None:
         if not event.outputs:
@@ -142,8 +181,10 @@ class Walk:
                 made = None
         if made is None:
             self.found.opaque[event.op] += 1
+            self._unknown.append(index)
         elif not self._agrees(made, event, op.partners):
             self.found.wrong.append((index, made, event.outputs))
+            self._unknown.append(index)
             self._contradict(event, f"gives {[tuple(map(op.value, axes)) for axes in made]}")
             made = None
         else:

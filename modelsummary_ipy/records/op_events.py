@@ -49,6 +49,22 @@ class OpEvent(NamedTuple):
         return found
 
 
+class Repeat(NamedTuple):
+    """Operations that were written down for a call like an earlier one.
+
+    Attributes:
+        like: Where the operations of the earlier one begin.
+        length: How many they are.
+        given: Of what the earlier one got, the number of a tensor and that of the one in its place.
+        made: The same of what it made.
+    """
+
+    like: int
+    length: int
+    given: tuple[tuple[int, int], ...]
+    made: tuple[tuple[int, int], ...]
+
+
 @dataclass
 class OpEvents:
     """The operations of one trace, in order.
@@ -60,6 +76,7 @@ class OpEvents:
         call_inputs: Per call that ended, the tensors that went in.
         call_outputs: The same for what came out.
         is_whole: Whether every operation is in it: layers that were answered from a cache ran none.
+        repeats: By the place at which they begin, operations like earlier ones.
     """
 
     events: list[OpEvent] = field(default_factory=list)
@@ -68,6 +85,7 @@ class OpEvents:
     call_inputs: dict[int, tuple[TensorRef | None, ...]] = field(default_factory=dict)
     call_outputs: dict[int, tuple[TensorRef | None, ...]] = field(default_factory=dict)
     is_whole: bool = True
+    repeats: dict[int, Repeat] = field(default_factory=dict)
 
 
 AxisFindingKind = Literal[

@@ -73,7 +73,7 @@ def read_demands(ops: OpEvents, names: Sequence[Sequence[str]], base: Sizes, at:
         () if ref is None else [symbol(n) if n in base else size for n, size in zip(dims, ref.shape, strict=True)]
         for ref, dims in zip(ops.inputs, names, strict=True)
     ]
-    demands = Walk(ops, (), given, Integers([at])).run().demands.values()
+    demands = Walk(ops, (), given, Integers([at]), ops.repeats).run().demands.values()
     # An integer may be a size of the input's that did not move.
     return Demands([demand for demand in demands if all(isinstance(x, Expr) for x in demand[1:3])], base)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, constant, simplify, symbol
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Size
-from modelsummary_ipy.axes.walk import Demand, Walk, Walked, align_events
+from modelsummary_ipy.axes.walk import Demand, Walk, Walked, align_events, find_repeats
 from modelsummary_ipy.records.op_events import TensorRef
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Call, TensorSpec, Trace
@@ -98,6 +99,7 @@ class _Walker:
     names: tuple[tuple[str, ...], ...]
     _simple: dict[Expr, Expr] = field(default_factory=dict)
     _settled: dict[Least, Expr | None] = field(default_factory=dict)
+    _read_before: dict[object, Leaves] = field(default_factory=dict)
     _values: dict[Expr, tuple[Coefficient, ...] | None] = field(default_factory=dict)
     _by_values: list[tuple[Trace, tuple[int | None, ...] | None]] = field(default_factory=list)
 
@@ -106,18 +108,21 @@ class _Walker:
         *at_others, at_main = self.samples.sizes
         assert main.trace is not None
         assert main.ops is not None
-        aligned = []
+        aligned, logs = [], []
         by_values: list[tuple[Trace, tuple[int | None, ...] | None]] = [(main.trace, None)]
         for other in others:
             assert other.trace is not None
             assert other.ops is not None
             partners = align_calls(main.trace, other.trace)
             by_values.append((other.trace, partners))
+            logs.append(other.ops)
             aligned.append(align_events(main.ops, other.ops, dict(enumerate(partners))))
         self._integers = Integers([at_main, *at_others])
         # The operations of a sharded model are those of this rank's parts, its leaves are whole: they have values only.
         is_sharded = any(param.local_shape is not None for param in main.trace.params)
-        walked = Walked() if is_sharded else Walk(main.ops, aligned, self._given(), self._integers).run()
+        repeats = find_repeats(main.ops, logs, aligned)
+        walk = Walk(main.ops, aligned, self._given(), self._integers, repeats)
+        walked = Walked() if is_sharded else walk.run()
         self._axes = walked.axes
         self._hard = [d for d in walked.demands.values() if main.ops.events[d.event].op not in _CUTS]
         self._by_values = by_values if is_sharded else []
@@ -175,17 +180,29 @@ class _Walker:
         partner: int | None,
     ) -> Leaves:
         by_name = dict(zip((spec.name for spec in there), refs, strict=False))
-        found: list[Dims | None] = []
+        leaves: list[Sequence[Size]] = []
         for number, spec in enumerate(specs):
             same = number < len(there) and there[number].name == spec.name
             ref = refs[number] if same and number < len(refs) else by_name.get(spec.name)
             # A parameter, or another tensor that was there before, has numbers.
-            axes = list(spec.shape) if ref is None else self._axes.get(ref.number, list(ref.shape))
+            axes: Sequence[Size] = spec.shape if ref is None else self._axes.get(ref.number, ref.shape)
             if self._by_values and number < len(there):
                 axes = self._name_by_values(partner, number, there[number], side)
-            dims = tuple(self._simplify(size) for size in axes)
-            found.append(dims if self._holds(dims, call, spec, side) else None)
-        return tuple(found)
+            leaves.append(axes)
+        others = [self._leaves_at(call, side, partners, other) for _, partners, other in self._checks]
+        key = specs, *map(tuple, leaves), *[id(other) for other in others if other is not specs]
+        if key not in self._read_before:  # calls that repeat others have the same leaves in every trace
+            shapes = [{leaf.name: leaf.shape for leaf in other} for other in others]
+            dims = [tuple(map(self._simplify, axes)) for axes in leaves]
+            holds = [self._holds(one, spec, shapes) for one, spec in zip(dims, specs, strict=True)]
+            self._read_before[key] = tuple(one if held else None for one, held in zip(dims, holds, strict=True))
+        return self._read_before[key]
+
+    def _leaves_at(
+        self, call: Call, side: str, partners: tuple[int | None, ...] | None, other: Trace
+    ) -> tuple[TensorSpec, ...]:
+        partner = call.index if partners is None else partners[call.index]
+        return () if partner is None else getattr(other.calls[partner], side)
 
     def _name_by_values(self, call: int | None, number: int, spec: TensorSpec, side: str) -> list[Size]:
         """Find the sizes of a leaf by what they are in every trace; a number where nothing explains them."""
@@ -221,22 +238,14 @@ class _Walker:
                 self._settled[least] = smallest[0] if smallest[0] == smallest[1] else None
         return self._settled[least]
 
-    def _holds(self, dims: Dims, call: Call, spec: TensorSpec, side: str) -> bool:
+    def _holds(self, dims: Dims, spec: TensorSpec, others: Sequence[Mapping[str, tuple[int, ...]]]) -> bool:
         """Return whether every trace agrees, and no size in it is unknown."""
         values = [self._values_of(expr) for expr in dims]
         if None in values:
             return False
         expected = zip(*values, strict=True) if values else [()] * len(self._checks)
-        for shape, (_, partners, other) in zip(expected, self._checks, strict=True):
-            if partners is None:
-                there: tuple[int, ...] | None = spec.shape
-            else:
-                partner = partners[call.index]
-                leaves = getattr(other.calls[partner], side) if partner is not None else ()
-                there = next((leaf.shape for leaf in leaves if leaf.name == spec.name), None)
-            if there is not None and there != shape:
-                return False
-        return True
+        pairs = zip(expected, others, strict=True)
+        return all(there.get(spec.name, shape) == shape for shape, there in pairs)
 
     def _values_of(self, expr: Expr) -> tuple[Coefficient, ...] | None:
         """Return the value in every trace; ``None`` if a part of it is unknown."""

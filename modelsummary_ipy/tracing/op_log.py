@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.model.tensor_meta import name_dtype
-from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
+from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, schema_of
 from modelsummary_ipy.tracing.call_builder import REF, RunningCall
@@ -208,13 +208,16 @@ class OpLog:
                 return known.get(value.number, value) if param is None else self._refer_param(params[param], value)
             return [renew(item) for item in value] if isinstance(value, list) else value
 
+        place, given, made = self.length, [(number, ref.number) for number, ref in known.items()], []
         for event in self._events[events.start : events.stop]:
             args = {name: renew(value) for name, value in event.args.items()}
             for ref in event.outputs:
                 known[ref.number] = TensorRef(self._count, ref.shape, ref.dtype)
+                made.append((ref.number, self._count))
                 self._count += 1
             outputs = tuple([known[ref.number] for ref in event.outputs])
             self._events.append(OpEvent(event.op, args, outputs, calls[event.call.index - begin]))
+        found.repeats[place] = Repeat(events.start, len(events), tuple(given), tuple(made))
         for one, two in zip(like, calls, strict=True):
             found.call_inputs[two.index] = tuple([renew(ref) for ref in found.call_inputs[one.index]])
             found.call_outputs[two.index] = tuple([renew(ref) for ref in found.call_outputs[one.index]])

@@ -14,8 +14,8 @@ from modelsummary_ipy import ModelSummary, Size
 from modelsummary_ipy.axes import registry
 from modelsummary_ipy.axes.expr import Expr, symbol
 from modelsummary_ipy.axes.integers import Integers
-from modelsummary_ipy.axes.walk import Walk
-from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
+from modelsummary_ipy.axes.walk import Walk, align_events, find_repeats
+from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
 from modelsummary_ipy.shapes.expr_text import evaluate, write
 
 
@@ -51,6 +51,27 @@ def test_an_operation_without_an_entry_is_opaque_and_named_by_its_values() -> No
     found = walk(OpEvent("mylib.unknown", {"x": X}, (TensorRef(1, (24, 7), "float32"),), 0)).found
     assert found.axes[1] == [symbol("T"), symbol("B")]
     assert found.opaque == {"mylib.unknown": 1}
+
+
+@pytest.mark.parametrize(("given", "steps"), [(0, 1), (1, 2)])
+def test_what_repeats_operations_is_walked_where_it_reads_other_axes(
+    given: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[registry.Op] = []
+
+    def relu(op: registry.Op) -> Any:
+        read.append(op)
+        return [op.axes("self")]
+
+    monkeypatch.setitem(registry._entries, "aten.relu", relu)
+    refs = [TensorRef(number, (7, 7), "float32") for number in range(4)]
+    events = [OpEvent("aten.relu", {"self": refs[place]}, (refs[place + 2],), 0) for place in (0, given)]
+    ops = OpEvents(events, inputs=[refs[0], refs[1]], repeats={1: Repeat(0, 1, ((0, given),), ((2, given + 2),))})
+    axes = [[symbol("B"), symbol("T")], [symbol("T"), symbol("B")]]
+    aligned = [align_events(ops, ops, {0: 0})]
+    found = Walk(ops, aligned, axes, Integers([{"B": 7, "T": 7}]), find_repeats(ops, [ops], aligned)).run()
+    assert (found.axes[2], found.axes[given + 2], len(read)) == (axes[0], axes[given], steps)
+    assert not find_repeats(ops, [OpEvents(events)], aligned), "the other trace ran it"
 
 
 def test_an_entry_that_contradicts_torch_is_reported_and_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations_with_replacement
 
-from modelsummary_ipy.axes.expr import Expr, constant, floor_of, has_least, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, has_least, least_of, symbol
 
 #: What one integer was in every trace.
 Values = tuple[int, ...]
@@ -22,17 +22,19 @@ class Integers:
 
     Args:
         samples: The sizes of each trace, by name.
+        may_clip: Whether some are so small, and some so large, that a size that is clipped shows.
 
     Attributes:
         has_guessed: Whether an integer that moves was none of the sizes that its operation reads.
     """
 
-    def __init__(self, samples: Sequence[Mapping[str, int]]) -> None:
+    def __init__(self, samples: Sequence[Mapping[str, int]], *, may_clip: bool = False) -> None:
         self._samples = [dict(sample) for sample in samples]
         self._values: dict[Expr, tuple[Fraction | int, ...]] = {}
         self._known: dict[Values, Expr] = {}
         self._ambiguous: set[Values] = set()
         self._unknown = 0
+        self._may_clip = may_clip
         self.has_guessed = False
         self._searched: dict[tuple[Values, tuple[Expr, ...]], Expr | None] = {}
         for name in samples[0]:
@@ -101,9 +103,11 @@ class Integers:
         return symbol(name)
 
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
-        """Yield ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``c·u + d``: the likely ones first."""
+        """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``c·u + d``: likely ones first."""
         recent = list(self._known.values())[-48:]
         candidates = list(dict.fromkeys([*near, *self._inputs.values(), *recent]))
+        for size in candidates if self._may_clip else ():
+            yield from _clipped(size, self.values(size), values)
         for size in candidates:
             us = self.values(size)
             if 0 not in us and len(set(us)) > 1:
@@ -140,6 +144,24 @@ class Integers:
                 offset = values[0] - slope * us[0]
                 if all(u * slope + offset == v for u, v in zip(us, values, strict=True)):
                     yield size.scaled(slope) + int(offset)
+
+
+def _clipped(size: Expr, us: Sequence[Fraction | int], values: Values) -> Iterator[Expr]:
+    """Yield ``min(u, c)``, ``max(u, c)``, and what is more than ``c``, or less: each is met on both sides of ``c``."""
+    pairs = [(u, v) for u, v in zip(us, values, strict=True) if v and isinstance(u, int)]
+    bounds = {v for u, v in pairs if u != v} | {u + v for u, v in pairs} | {u - v for u, v in pairs}
+    for bound in sorted(bounds):
+        least = [min(u, bound) for u in us]
+        if min(us) < bound < max(us):
+            smaller = least_of(size, constant(bound))
+            for made, expr in (
+                (least, smaller),
+                ([max(u, bound) for u in us], size + bound - smaller),
+                ([max(u - bound, 0) for u in us], size - smaller),
+                ([max(bound - u, 0) for u in us], constant(bound) - smaller),
+            ):
+                if made == list(values):
+                    yield expr
 
 
 def _steps(size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:

@@ -280,7 +280,7 @@ class _Op(Op):
         """Sizes are those of a trace that came to its end."""
 
     def least(self, size: Size, other: Size) -> Size:
-        return other if value_of(other) < value_of(size) else size
+        return other if value_of(other) <= value_of(size) else size
 
     def repeat(self, size: Size, times: int) -> Size:
         if isinstance(size, int) or not size.factors or times < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,10 +28,13 @@ class AttributeReads:
         forward: Names that its forward, and every method that it leads to, mentions; ``None`` if it looks attributes up
             by name, or is not written in Python.
         elsewhere: Names that its other methods mention, those that set it up aside.
+        bounds: Integers in the code of its forward, and of every method that it leads to, if that compares two numbers
+            or takes the smaller one; ``None`` if it does neither.
     """
 
     forward: frozenset[str] | None
     elsewhere: frozenset[str]
+    bounds: frozenset[int] | None = None
 
 
 @once_a_class
@@ -49,9 +53,12 @@ def find_reads(cls: type, base: type, method: str = "forward") -> AttributeReads
             if above is None or any("super" in code.co_names for code in above):  # else it is overridden
                 methods.setdefault(name, []).extend(_find_code(value))
     reached: set[str] = set()
+    bounds: set[int] | None = None
     todo, seen = [method, "__call__"], {method, "__call__"}
     while todo:
         for code in methods.get(todo.pop(), ()):
+            if (found := _find_bounds(code)) is not None:
+                bounds = (bounds or set()) | found
             for name in _list_names(code):
                 reached.add(name)
                 if name in methods and name not in seen:
@@ -65,7 +72,9 @@ def find_reads(cls: type, base: type, method: str = "forward") -> AttributeReads
         for name in _list_names(code)
     }
     unknown = not methods.get(method) or bool(reached & _DYNAMIC)
-    return AttributeReads(None if unknown else frozenset(reached), frozenset(others))
+    return AttributeReads(
+        None if unknown else frozenset(reached), frozenset(others), None if bounds is None else frozenset(bounds)
+    )
 
 
 def _find_code(value: Any) -> list[CodeType]:
@@ -99,6 +108,16 @@ def walk_code(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from walk_code(constant)
+
+
+def _find_bounds(code: CodeType) -> set[int] | None:
+    """Return the integers in code that compares two numbers, or takes the smaller or larger one; ``None`` of others."""
+    found: set[int] | None = None
+    for inner in walk_code(code):
+        compares = any(line.opname == "COMPARE_OP" and line.argval[0] in "<>" for line in dis.get_instructions(inner))
+        if compares or not {"min", "max"}.isdisjoint(inner.co_names):
+            found = (found or set()) | {number for number in inner.co_consts if type(number) is int}
+    return found
 
 
 def _list_names(code: CodeType) -> Iterator[str]:

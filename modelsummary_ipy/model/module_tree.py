@@ -329,6 +329,7 @@ def _read_module(
         loose=loose,
         reads=facts.reads,
         reads_elsewhere=facts.reads_elsewhere,
+        bounds=facts.bounds,
         forward_file=facts.file,
         forward_line=facts.line,
         config=read_config(module),
@@ -342,6 +343,7 @@ class _ClassFacts(NamedTuple):
     module: str
     reads: frozenset[str] | None
     reads_elsewhere: frozenset[str]
+    bounds: frozenset[int] | None
     file: str
     line: int
 
@@ -352,9 +354,9 @@ def _read_class(cls: type[nn.Module]) -> _ClassFacts:
     file, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
     # Who is a container of its own reaches its children by their index.
     if code is None or issubclass(cls, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
-        return _ClassFacts(cls.__name__, cls.__module__, None, frozenset(), file, line)
+        return _ClassFacts(cls.__name__, cls.__module__, None, frozenset(), None, file, line)
     reads = find_reads(cls, nn.Module)
-    return _ClassFacts(cls.__name__, cls.__module__, reads.forward, reads.elsewhere, file, line)
+    return _ClassFacts(cls.__name__, cls.__module__, reads.forward, reads.elsewhere, reads.bounds, file, line)
 
 
 def _find_forward(cls: type[nn.Module]) -> CodeType | None:

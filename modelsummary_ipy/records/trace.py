@@ -165,6 +165,8 @@ class ModuleFact(NamedTuple):
         reads: Names that its forward, and the methods that it leads to, mention; ``None`` if it looks attributes up by
             name (``getattr``, ``children()``) or is not written in Python.
         reads_elsewhere: Names that its other methods mention, those that set it up aside.
+        bounds: Integers in the code of its forward, if that compares two numbers or takes the smaller one; ``None`` if
+            it does neither.
         config: Of a model of the ``transformers`` the integers of its configuration by name, those of parts of it as
             ``"text_config.vocab_size"``; the name of its class as ``"_class"``, what it was loaded from as
             ``"_name_or_path"``.
@@ -187,6 +189,7 @@ class ModuleFact(NamedTuple):
     loose: tuple[tuple[str, int], ...] = ()
     reads: frozenset[str] | None = None
     reads_elsewhere: frozenset[str] = frozenset()
+    bounds: frozenset[int] | None = None
     forward_file: str = ""
     forward_line: int = 0
     config: Mapping[str, Any] = _EMPTY

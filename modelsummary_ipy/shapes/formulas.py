@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.walk import Demand
 from modelsummary_ipy.isolation.global_state import collector_paused
-from modelsummary_ipy.records.retraced import Allowance, Sizes
+from modelsummary_ipy.records.retraced import Allowance, Retraced, Sizes
 from modelsummary_ipy.records.summary import Retrace, Row
 from modelsummary_ipy.records.trace import Call, Formula, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.dim_names import InputNames, name_dims
 from modelsummary_ipy.shapes.expr_text import write
+from modelsummary_ipy.shapes.far_sizes import plan_far_sizes
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes
 from modelsummary_ipy.shapes.walked_formulas import Leaves, WalkedFormulas, walk_formulas
 from modelsummary_ipy.tracing.request import TraceRequest
@@ -153,6 +154,8 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
                 samples = _confirm(walked, trace, samples, names, retracer)
             if walked is not None and walked.is_complete:
                 break
+        if walked is not None:
+            samples, walked = _look_far(walked, trace, samples, names, retracer)
     if walked is None:
         return Formulas(names, samples=samples, retracer=retracer)
     write = _Writer(list(samples.base)).write
@@ -193,6 +196,46 @@ def _confirm(
             walked.confirm(trace, at, found.trace)
             return replace(samples, sizes=(*samples.sizes, at), retraced=(*samples.retraced, found))
     return samples
+
+
+def _look_far(
+    walked: WalkedFormulas, trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer
+) -> tuple[SampleSizes, WalkedFormulas]:
+    """Trace on both sides of every number of the user's code, where that may clip a size: ``min(x.shape[1], 64)``.
+
+    Where a formula does not hold there, all are found again from these traces too, and confirmed farther off.
+    """
+    plan = plan_far_sizes(trace, samples, names, walked.demands if walked.is_whole else ())
+    if plan is None:
+        return samples, walked
+    near = plan.near if retracer.at(plan.near).works else plan.small
+    found = _trace_at([near, plan.far], retracer)
+    agree = [walked.confirm(trace, at, there) for at, _, there in found]
+    if not found or (all(agree) and walked.is_complete):
+        return samples, walked
+    sizes, retraced = tuple(at for at, _, _ in found), tuple(there for _, there, _ in found)
+    for before in (True, False):  # the last trace is walked over: what others do not do is read there
+        more = replace(
+            samples,
+            is_wide=True,
+            sizes=(*sizes, *samples.sizes) if before else (*samples.sizes, *sizes),
+            retraced=(*retraced, *samples.retraced) if before else (*samples.retraced, *retraced),
+        )
+        again = walk_formulas(trace, more, names.dims)
+        if again is not None:
+            for at, _, there in _trace_at([plan.between, plan.farther], retracer):
+                again.confirm(trace, at, there)
+            if again.num_known >= walked.num_known:
+                samples, walked = more, again
+        if walked.is_complete:
+            break
+    return samples, walked
+
+
+def _trace_at(sizes: Sequence[Sizes], retracer: Retracer) -> list[tuple[Sizes, Retraced, Trace]]:
+    """Trace at sizes; those at which the model does not run are left out."""
+    found = [(at, retracer.at(at)) for at in sizes]
+    return [(at, there, there.trace) for at, there in found if there.works and there.trace is not None]
 
 
 class _Writer:

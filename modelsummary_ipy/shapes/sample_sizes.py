@@ -37,6 +37,7 @@ class SampleSizes:
         rigid: Names that work at no other size that was tried.
         narrow: Names of dims that move a little, and failed at a size far off, with that size.
         following: Sizes that are planned beside these and were not traced.
+        is_wide: Whether they are on both sides of all numbers that the user's code compares with.
     """
 
     base: Sizes
@@ -49,6 +50,7 @@ class SampleSizes:
     rigid: tuple[str, ...] = ()
     narrow: Sizes = field(default_factory=dict)
     following: tuple[Sizes, ...] = ()
+    is_wide: bool = False
 
     @property
     def traces(self) -> tuple[Trace, ...]:

@@ -53,8 +53,14 @@ class WalkedFormulas:
         known = zip(self.outputs, self.inputs, self.is_made, strict=True)
         return all(None not in outputs and None not in inputs for outputs, inputs, is_made in known if is_made)
 
-    def confirm(self, trace: Trace, at: Sizes, other: Trace) -> None:
-        """Take out what one more trace contradicts."""
+    @property
+    def num_known(self) -> int:
+        """How many leaves are known."""
+        return sum(dims is not None for table in (self.outputs, self.inputs) for leaves in table for dims in leaves)
+
+    def confirm(self, trace: Trace, at: Sizes, other: Trace) -> bool:
+        """Take out what one more trace contradicts; ``False`` if it contradicts some."""
+        all_agree = True
         values: dict[Expr, Coefficient] = {}
         for call, partner in zip(trace.calls, align_calls(trace, other), strict=True):
             if partner is None:
@@ -73,7 +79,9 @@ class WalkedFormulas:
                             values[expr] = expr.value(at)
                     agrees = shape is None or shape == tuple([values[expr] for expr in dims or ()])
                     kept.append(dims if agrees else None)
+                    all_agree = all_agree and (agrees or dims is None)
                 found[call.index] = tuple(kept)
+        return all_agree
 
 
 def walk_formulas(trace: Trace, samples: SampleSizes, names: tuple[tuple[str, ...], ...]) -> WalkedFormulas | None:
@@ -117,7 +125,7 @@ class _Walker:
             by_values.append((other.trace, partners))
             logs.append(other.ops)
             aligned.append(align_events(main.ops, other.ops, dict(enumerate(partners))))
-        self._integers = Integers([at_main, *at_others])
+        self._integers = Integers([at_main, *at_others], may_clip=self.samples.is_wide)
         # The operations of a sharded model are those of this rank's parts, its leaves are whole: they have values only.
         is_sharded = any(param.local_shape is not None for param in main.trace.params)
         repeats = find_repeats(main.ops, logs, aligned)

@@ -285,7 +285,7 @@ def _refs_in(value: Any) -> Iterator[TensorRef]:
 
 
 def find_whole_slices(shape: Sequence[int], index: Any) -> list[tuple[int, int]]:
-    """Find slices that end at a number behind their axis: ``(1, 16)`` for ``x[:, :16]`` of 6 entries.
+    """Find slices that end where their axis does, or behind it: ``(1, 16)`` for ``x[:, :16]`` of 6 entries.
 
     Args:
         shape: Of the tensor that is read.
@@ -302,7 +302,7 @@ def find_whole_slices(shape: Sequence[int], index: Any) -> list[tuple[int, int]]
                 break
         elif type(item) in (int, slice):
             is_plain = isinstance(item, slice) and not item.start and item.step in (None, 1) and dim < len(shape)
-            if is_plain and type(item.stop) is int and item.stop > shape[dim]:
+            if is_plain and type(item.stop) is int and item.stop >= shape[dim]:
                 found.append((dim, item.stop))
             dim += 1
         elif item is not None:

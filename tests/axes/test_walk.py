@@ -238,3 +238,86 @@ def test_a_part_of_an_axis_ends_where_the_axis_does(
         except RuntimeError:
             continue
         assert made == tuple(evaluate(dim, {"B": 3, "T": other}) for dim in found)
+
+
+class Clipped(nn.Module):
+    """Its code takes the smaller of a size and a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.longest = nn.Linear(8, 8), 50
+
+
+class TakesLast(Clipped):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count = min(x.shape[1], self.longest)
+        return self.layer(x[:, -count:])
+
+
+class CutsLong(Clipped):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] > self.longest:
+            x = x[:, -self.longest :]
+        return self.layer(x)
+
+
+class PadsShort(Clipped):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count = max(x.shape[1], 30)
+        return self.layer(F.pad(x, (0, 0, 0, count - x.shape[1])))
+
+
+class KeepsBest(Clipped):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).topk(min(20, x.shape[1]), 1)[0]
+
+
+class ThinsLong(Clipped):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x[:, ::2] if x.shape[1] > 100 else x)
+
+
+class PoolsTenths(Clipped):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool1d(self.layer(x).transpose(1, 2), max(1, x.shape[1] // 10))
+
+
+@pytest.mark.parametrize(
+    ("kind", "formula"),
+    [
+        (TakesLast, "min(T, 50)"),
+        (CutsLong, "min(T, 50)"),
+        (PadsShort, "max(T, 30)"),
+        (KeepsBest, "min(T, 20)"),
+        (ThinsLong, None),
+        (PoolsTenths, None),
+    ],
+)
+@pytest.mark.parametrize("length", [6, 70])
+def test_what_the_code_does_to_longer_inputs_alone_is_in_the_formula(
+    kind: type[Clipped], formula: str | None, length: int
+) -> None:
+    """No formula where none is right at all lengths; right at lengths that were never traced where there is one."""
+    model = kind()
+    (found,) = ModelSummary(model, (2, length, 8)).formulas[0]
+    assert (found and found[1]) == formula
+    for other in (1, 5, 19, 20, 21, 29, 31, 49, 50, 51, 90, 400) if found else ():
+        made = model(torch.zeros(3, other, 8)).shape
+        assert made == tuple(evaluate(dim, {"B": 3, "T": other}) for dim in found)
+
+
+class Sides(nn.Module):
+    """A map of at most 96 by 96."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        return F.adaptive_avg_pool2d(self.conv(x), (min(height, 96), min(width, 96)))
+
+
+@pytest.mark.parametrize("side", [32, 128])
+def test_sides_that_are_clipped_alike_are_told_apart(side: int) -> None:
+    assert ModelSummary(Sides(), (2, 3, side, side)).formulas[0] == (("B", "4", "min(H, 96)", "min(W, 96)"),)

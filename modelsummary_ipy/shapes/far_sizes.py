@@ -1,0 +1,72 @@
+"""Sizes beyond every number of the user's code: there shows what it does to longer inputs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from modelsummary_ipy.axes.walk import Demand
+from modelsummary_ipy.records.packages import PACKAGES
+from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.shapes.demands import Demands
+from modelsummary_ipy.shapes.dim_names import InputNames
+from modelsummary_ipy.shapes.sample_sizes import SampleSizes
+
+#: Numbers above these are no lengths that a forward is traced at again; of a side, of a sequence.
+_LARGEST_SIDE, _LARGEST = 1100, 5000
+
+
+class FarSizes(NamedTuple):
+    """Sizes on both sides of all numbers that the user's code compares with.
+
+    Attributes:
+        near: As small as can be.
+        small: As small as operations demand.
+        far: Larger than all numbers.
+        between, farther: To confirm what is found there: between the first and the given ones, and farther off.
+    """
+
+    near: Sizes
+    small: Sizes
+    far: Sizes
+    between: Sizes
+    farther: Sizes
+
+
+def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demands: Sequence[Demand]) -> FarSizes | None:
+    """Plan sizes at which every dim but the batch is on another side of all numbers that the user's code compares with.
+
+    Args:
+        demands: What operations demand, none if that is not known.
+
+    Returns:
+        ``None`` if no code of the user's compares sizes, or longer inputs are more calls.
+    """
+    bounds = set(_find_bounds(trace))
+    moving = [name for name in samples.free if name != names.batch and not names.is_feature(name)]
+    if not bounds or not moving or any(len(other.calls) > len(trace.calls) for other in samples.traces):
+        return None
+    planned = [dict(samples.base) for _ in range(5)]
+    for place, name in enumerate(moving):
+        step, base = samples.strides.get(name, 1), samples.base[name]
+        demanded = Demands(demands, samples.base).first(samples.tied_to(name), step) if demands else 1
+        largest = _LARGEST_SIDE if names.is_spatial(name) else _LARGEST
+        end = max([2 * base, *(bound for bound in bounds if bound <= largest)])
+        near, small = (least + place * step for least in (2, max(demanded, 2)))
+        for sizes, size in zip(planned, (near, small, end + 1, (near + base) // 2, end + 18), strict=True):
+            more = size - base + (5 * place if size > base else 0)
+            sizes[name] = base + -(-more // step) * step
+    for one, two in samples.tied:
+        for sizes in planned:
+            sizes[two] = sizes[one]
+    return FarSizes(*planned)
+
+
+def _find_bounds(trace: Trace) -> Iterator[int]:
+    """Find the integers in code that compares, and in the settings of its modules."""
+    for fact in trace.modules:
+        if fact.bounds is not None and not fact.forward_file.startswith(PACKAGES):
+            yield 0
+            yield from fact.bounds
+            yield from (value for value in fact.settings.values() if type(value) is int)

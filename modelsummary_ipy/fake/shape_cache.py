@@ -30,11 +30,7 @@ Make = Callable[[Any, Tensor, torch.device], FakeTensor]
 #: Means "not remembered"; ``None`` is a result some operations have.
 MISSED = object()
 
-_UNSAFE_TAGS = (
-    torch.Tag.data_dependent_output,
-    torch.Tag.dynamic_output_shape,
-    torch.Tag.inplace_view,
-)
+_UNSAFE_TAGS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view)
 _UNSAFE_NAMES = frozenset(
     {"set_", "resize_", "lift", "lift_fresh", "lift_fresh_copy", "as_strided_"}
     | {"ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full"}  # fakes of these have known values
@@ -231,13 +227,7 @@ def add_part(parts: list[Any], value: Any, mode: FakeTensorMode) -> bool:
     if kind is FakeTensor or isinstance(value, FakeTensor):
         if value.fake_mode is not mode or not _is_plain(value):
             return False
-        parts += (
-            value.size(),
-            value.stride(),
-            value.dtype,
-            value.fake_device,
-            value.is_inference(),
-        )
+        parts += (value.size(), value.stride(), value.dtype, value.fake_device, value.is_inference())
         return True
     if value is None or kind in (torch.dtype, torch.device, torch.layout, torch.memory_format, str):
         parts.append(value)

@@ -76,11 +76,7 @@ def list_attributes(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def walk_leaves(
-    value: Any,
-    name: str = "",
-    kinds: tuple[type, ...] = (Tensor, Size),
-    depth: int = 0,
-    opened: set[int] | None = None,
+    value: Any, name: str = "", kinds: tuple[type, ...] = (Tensor, Size), depth: int = 0, opened: set[int] | None = None
 ) -> Iterator[tuple[str, Any]]:
     """Yield the tensors and sizes in ``value`` under their key paths.
 

@@ -21,13 +21,7 @@ from modelsummary_ipy.isolation.process_state import grad_kept, modes_kept, proc
 from modelsummary_ipy.isolation.started_threads import StartedThreads
 from modelsummary_ipy.isolation.threads import AloneWatch
 from modelsummary_ipy.torch_compat.compiler import compiler_is_loaded
-from modelsummary_ipy.torch_compat.fakes import (
-    FAKE_LOGGER,
-    FakeTensor,
-    constant_of,
-    disable_dispatch,
-    disable_function,
-)
+from modelsummary_ipy.torch_compat.fakes import FAKE_LOGGER, FakeTensor, constant_of, disable_dispatch, disable_function
 from modelsummary_ipy.torch_compat.modules import default_validation
 
 _deep_stacks: list[int] = []  # the limit that was there before; one entry for each block that runs

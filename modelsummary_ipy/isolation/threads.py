@@ -12,11 +12,7 @@ import torch
 
 from modelsummary_ipy.records.packages import INSTALLED
 
-_LIBRARIES = (
-    *INSTALLED,
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
-    "<frozen",
-)
+_LIBRARIES = (*INSTALLED, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<frozen")
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 #: What waits in these may begin with the user's code at any time.
 _POOLS = (os.path.join("concurrent", "futures", "thread.py"), os.path.join("multiprocessing", "pool.py"))

@@ -46,12 +46,7 @@ def hook(shell: Any, parser: argparse.ArgumentParser) -> None:
         offered = [SimpleCompletion(text, type=kind) for text, kind in found if text.startswith(begun)]
         if not offered and begun and (begun.startswith("-") or {kind for _, kind in found} == {"value"}):
             offered = [SimpleCompletion(begun, type="value")]  # without any, IPython would offer paths and keywords
-        return {
-            "completions": offered,
-            "matched_fragment": begun,
-            "suppress": True,
-            "ordered": True,
-        }
+        return {"completions": offered, "matched_fragment": begun, "suppress": True, "ordered": True}
 
     unhook(shell)
     shell.Completer.custom_matchers.append(match)

@@ -11,13 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import (
-    Magics,
-    line_cell_magic,
-    magics_class,
-    needs_local_scope,
-    no_var_expand,
-)
+from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, CaselessStrEnum, Float, Int, List, Unicode
 
@@ -103,8 +97,7 @@ class SummaryMagics(Magics):
         help="A size you declare: conv0='B 16 H W', 'B 10' for the output, or a dict of several. May be repeated.",
     )
     @argument(
-        "--memory",
-        help="Memory budget of a GPU, which need not be here, 24GB: does it fit, and the largest batch.",
+        "--memory", help="Memory budget of a GPU, which need not be here, 24GB: does it fit, and the largest batch."
     )
     @argument(
         "--optimizer",
@@ -113,10 +106,7 @@ class SummaryMagics(Magics):
     )
     @argument("--precision", choices=PRECISIONS[1:], help="Precision of the training step, if not that of the model.")
     @argument("--accumulate", type=int, metavar="N", help="Add the gradients of N batches before the optimizer's step.")
-    @argument(
-        "--context",
-        help="Length of a context, 32k: its cache, prefill and decode; with --memory what fits.",
-    )
+    @argument("--context", help="Length of a context, 32k: its cache, prefill and decode; with --memory what fits.")
     @argument(
         "--plan",
         action="store_true",

@@ -87,9 +87,7 @@ class NodeNumbers(NamedTuple):
 
 def _find_node_numbers() -> Any:
     numbers = NodeNumbers(
-        torch._C._autograd._get_sequence_nr,
-        torch._C._current_autograd_node,
-        operator.methodcaller("_sequence_nr"),
+        torch._C._autograd._get_sequence_nr, torch._C._current_autograd_node, operator.methodcaller("_sequence_nr")
     )
     leaf = torch.ones(1, requires_grad=True)
     before = numbers.upcoming()

@@ -21,12 +21,7 @@ from modelsummary_ipy.isolation.shadow import ShadowTemplate, build_real_shadow
 from modelsummary_ipy.isolation.threads import may_run_torch_elsewhere
 from modelsummary_ipy.records.trace import Engine, Mode, Trace
 from modelsummary_ipy.torch_compat.distributed import count_ranks
-from modelsummary_ipy.tracing.example_inputs import (
-    correct_dtypes,
-    find_ranges,
-    guess_dtypes,
-    prepare_inputs,
-)
+from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values, forbids_grad
 from modelsummary_ipy.tracing.overrun import find_overrun, overrun_guard
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult

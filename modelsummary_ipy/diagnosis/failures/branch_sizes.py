@@ -8,13 +8,7 @@ import operator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    fix_operand,
-    list_names,
-    place_line,
-    read_line,
-    set_value,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, list_names, place_line, read_line, set_value
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times

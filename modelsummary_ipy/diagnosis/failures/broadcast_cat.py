@@ -23,14 +23,7 @@ from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_strided,
     explain_unpadded,
 )
-from modelsummary_ipy.diagnosis.failures.context import (
-    ANYWHERE,
-    NOTHING,
-    STEP,
-    Diagnosis,
-    FailureContext,
-    Operand,
-)
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, STEP, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_creation,

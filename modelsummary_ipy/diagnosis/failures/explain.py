@@ -68,11 +68,7 @@ _SIZES: Mapping[str, Family] = {
     "axis": explain_axis,
 }
 #: Explanations from dtypes, devices and values.
-_KINDS: Mapping[str, Family] = {
-    "index-range": explain_index_range,
-    "device": explain_device,
-    "dtype": explain_dtype,
-}
+_KINDS: Mapping[str, Family] = {"index-range": explain_index_range, "device": explain_device, "dtype": explain_dtype}
 #: The kinds of failures: what explained one, or why nothing did.
 CODES = (*_FIRST, *_SIZES, *_KINDS, "missing-batch", "values-needed", "interrupted", "other")
 

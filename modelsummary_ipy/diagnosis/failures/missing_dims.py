@@ -11,12 +11,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     dim_of,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    fix_operand,
-    fix_setting,
-    place_line,
-    read_line,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
 

@@ -19,13 +19,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     product_from,
 )
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    find_param_name,
-    fix_giver,
-    fix_line,
-    resize_param,
-    set_value,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import find_param_name, fix_giver, fix_line, resize_param, set_value
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, rename_method

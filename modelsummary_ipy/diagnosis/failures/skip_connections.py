@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.context import (
-    NOTHING,
-    Diagnosis,
-    FailureContext,
-    Operand,
-)
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    fix_giver,
-    fix_operand,
-    set_value,
-)
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_operand, set_value
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_stride
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import (
-    CONVOLUTIONS,
-)
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import ModuleFact
 

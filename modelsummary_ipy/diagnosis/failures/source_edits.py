@@ -249,11 +249,7 @@ def change_value(line: str, template: str) -> str:
 
 
 def change_operation(
-    line: str,
-    name: str,
-    edit: Callable[[list[str]], str | Sequence[str] | None],
-    earlier: int = -1,
-    around: str = "{}",
+    line: str, name: str, edit: Callable[[list[str]], str | Sequence[str] | None], earlier: int = -1, around: str = "{}"
 ) -> str:
     """Rewrite an operation of a line.
 

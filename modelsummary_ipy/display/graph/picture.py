@@ -46,12 +46,7 @@ class Picture:
         Raises:
             InputError: If the ending is none of these.
         """
-        writers = {
-            ".svg": self.to_svg,
-            ".mmd": self.to_mermaid,
-            ".dot": self.to_dot,
-            ".json": self.to_model_explorer,
-        }
+        writers = {".svg": self.to_svg, ".mmd": self.to_mermaid, ".dot": self.to_dot, ".json": self.to_model_explorer}
         return write_as(Path(path), writers, "ms.graph().save('net.svg')")
 
     def _repr_svg_(self) -> str:

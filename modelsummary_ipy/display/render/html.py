@@ -115,12 +115,7 @@ def _write(facts: Mapping[str, Any], footer: Sequence[str], *, packed: bool, man
         )
         script = _asset("unpack.js")
     return environment.get_template("page.html.j2" if facts["standalone"] else "summary.html.j2").render(
-        script=script,
-        whole=Markup(whole),
-        page=page,
-        footer=footer,
-        many=many,
-        **facts,
+        script=script, whole=Markup(whole), page=page, footer=footer, many=many, **facts
     )
 
 

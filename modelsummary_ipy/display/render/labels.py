@@ -7,14 +7,7 @@ from typing import NamedTuple
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, RowNode, Step, Totals
 from modelsummary_ipy.display.render.fit import story_writer
-from modelsummary_ipy.display.render.formatting import (
-    brief,
-    format_params,
-    format_short,
-    in_full,
-    plain,
-    plural,
-)
+from modelsummary_ipy.display.render.formatting import brief, format_params, format_short, in_full, plain, plural
 from modelsummary_ipy.display.render.layer_words import describe_layer
 from modelsummary_ipy.display.render.size_cells import Line, format_formula, format_leaf, format_leaves
 from modelsummary_ipy.records.summary import Cost, Row, Story, add_known

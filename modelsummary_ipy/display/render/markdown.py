@@ -20,12 +20,7 @@ _EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 _LINK = re.compile(r"\](?=[(:])|!(?=\[)")
 
 
-def render_markdown(
-    story: Story,
-    view: View,
-    *,
-    failure_text: str = "",
-) -> str:
+def render_markdown(story: Story, view: View, *, failure_text: str = "") -> str:
     """Render a summary as markdown: a paragraph, a table, and the findings as a list.
 
     Args:

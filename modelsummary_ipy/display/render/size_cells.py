@@ -50,9 +50,7 @@ class Line(NamedTuple):
 
 
 def format_leaves(
-    leaves: Sequence[TensorSpec],
-    formulas: Sequence[Formula | None] = (),
-    against: Sequence[TensorSpec] = (),
+    leaves: Sequence[TensorSpec], formulas: Sequence[Formula | None] = (), against: Sequence[TensorSpec] = ()
 ) -> tuple[Line, ...]:
     """One line per leaf; of five and more, neighbours of one size share a line that are in one list (those of a cache).
 

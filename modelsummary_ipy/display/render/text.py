@@ -33,13 +33,7 @@ class _Entry:
     flow: str
 
 
-def render_text(
-    story: Story,
-    view: View,
-    *,
-    width: int | None = None,
-    failure_text: str = "",
-) -> str:
+def render_text(story: Story, view: View, *, width: int | None = None, failure_text: str = "") -> str:
     """Render a summary as plain text.
 
     Args:
@@ -141,12 +135,7 @@ def _table(entries: Sequence[_Entry], heads: Sequence[str], view: View, width: i
 
 
 def _lay_out(
-    entry: _Entry,
-    name_width: int,
-    size_width: int,
-    columns: Sequence[int],
-    words: Mapping[str, int],
-    width: int | None,
+    entry: _Entry, name_width: int, size_width: int, columns: Sequence[int], words: Mapping[str, int], width: int | None
 ) -> Iterator[str]:
     indent = _pad(entry.mark, 2) + "  " * entry.depth
     if not entry.cells.sizes and not any(entry.cells.numbers):

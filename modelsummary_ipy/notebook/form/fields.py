@@ -42,12 +42,7 @@ class Fields:
     """
 
     def __init__(
-        self,
-        inputs: ModelInputs,
-        view: View,
-        optimizer: str,
-        edited: Callable[[], None],
-        entered: Callable[[], None],
+        self, inputs: ModelInputs, view: View, optimizer: str, edited: Callable[[], None], entered: Callable[[], None]
     ) -> None:
         self._inputs = inputs
         self._edited = edited

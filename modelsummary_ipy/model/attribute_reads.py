@@ -38,7 +38,7 @@ class AttributeReads:
 
 
 @once_a_class
-def find_reads(cls: type, base: type, method: str = "forward") -> AttributeReads:
+def find_reads(cls: type, base: type) -> AttributeReads:
     """Find what the code of a class reads.
 
     Args:
@@ -54,7 +54,7 @@ def find_reads(cls: type, base: type, method: str = "forward") -> AttributeReads
                 methods.setdefault(name, []).extend(_find_code(value))
     reached: set[str] = set()
     bounds: set[int] | None = None
-    todo, seen = [method, "__call__"], {method, "__call__"}
+    todo, seen = ["forward", "__call__"], {"forward", "__call__"}
     while todo:
         for code in methods.get(todo.pop(), ()):
             if (found := _find_bounds(code)) is not None:
@@ -71,7 +71,7 @@ def find_reads(cls: type, base: type, method: str = "forward") -> AttributeReads
         for code in codes
         for name in _list_names(code)
     }
-    unknown = not methods.get(method) or bool(reached & _DYNAMIC)
+    unknown = not methods.get("forward") or bool(reached & _DYNAMIC)
     return AttributeReads(
         None if unknown else frozenset(reached), frozenset(others), None if bounds is None else frozenset(bounds)
     )

@@ -61,7 +61,6 @@ class CacheTraces:
         found = self._found
         base = Observed(self._sizes, found.leaves)
         moved: dict[str, list[Observed]] = {}
-        most: int | None = None
         for name, size in self._sizes.items():
             others = [size + 1] if name == self._batch else [*(each for each in _SHORT if each != size), 2 * size + 1]
             if name != self.length and self._is_fixed(name, others):
@@ -69,10 +68,8 @@ class CacheTraces:
             moved[name] = [*self._observe([{name: other} for other in others])]
             if name == self._batch:
                 continue
-            longest, limit = self._find_longest(name)
+            longest = self._find_longest(name)[0]
             moved[name] += self._observe([{name: longest}]) if longest else []
-            most = limit if name == self.length else most
-        found = replace(found, most_positions=most)
         if not all(moved.values()):
             return found
         formula = fit_bytes(base, moved)

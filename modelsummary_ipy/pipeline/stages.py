@@ -34,8 +34,8 @@ from modelsummary_ipy.records.summary import Cost, Memory, Story
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.records.training import Training
 from modelsummary_ipy.records.view import WhenFormulas
-from modelsummary_ipy.tracing.changed_model import ChangedModel
 from modelsummary_ipy.tracing.engine import Traced, run_engine
+from modelsummary_ipy.tracing.fixed_model import ChangedModel
 from modelsummary_ipy.tracing.progress import Observer, find_keeping, observing_progress
 from modelsummary_ipy.tracing.retracer import Retracer
 from modelsummary_ipy.tracing.training_step import StepSettings, trace_run, trace_step

@@ -24,14 +24,12 @@ class Cache:
         leaves: They, as the forward gave them at the sizes that were traced.
         formula: Their bytes in the sizes of the input, ``"131,072 · B · T"``; ``""`` if none fits what was traced.
         lengths: At which lengths it was traced, and the formula agrees.
-        most_positions: The longest input that a table of the model has positions for; ``None`` if none was met.
     """
 
     parameter: str
     leaves: tuple[TensorSpec, ...]
     formula: str = ""
     lengths: tuple[int, ...] = ()
-    most_positions: int | None = None
 
     @property
     def nbytes(self) -> int:

@@ -1,4 +1,4 @@
-"""A candidate of a fix, applied to a shadow and traced to the end; nothing of the user's is changed."""
+"""Models that are changed on a shadow and traced to the end, by a fix or by code; nothing of the user's is changed."""
 
 from __future__ import annotations
 
@@ -33,6 +33,24 @@ from modelsummary_ipy.tracing.tracer import trace
 #: So many sizes may be others in a model that was made anew: of a table, and of what depends on it.
 _MOST_OTHER_SIZES = 2
 _NAMES: dict[str, Any] = {"nn": nn, "torch": torch, "F": F}
+
+
+class ChangedModel(ShadowTemplate):
+    """A template whose shadows run code first: ``model.get_submodule("block").inplace = True``.
+
+    Args:
+        code: Written by this package; it reads the copy as ``model``. What it raises is raised when a shadow is built.
+    """
+
+    def __init__(self, template: ShadowTemplate, code: str) -> None:
+        vars(self).update(vars(template))
+        self._code = compile(code, "<patch>", "exec")
+
+    def build_fake_shadow(self, fake_mode: FakeMode | None = None, *, lazy: bool = False) -> Shadow:
+        """Make a copy that the code has changed."""
+        work = super().build_fake_shadow(fake_mode, lazy=lazy)
+        exec(self._code, {"model": work.module})
+        return work
 
 
 class FixedModel(ShadowTemplate):

@@ -62,7 +62,7 @@ def test_areas_are_stacked_as_high_as_their_bytes_and_the_peak_is_marked() -> No
         (6, [50, 70, 70, 100, 85, 65, 65]),
         (7, [50, 70, 70, 100, 85, 70, 65]),
     ]
-    assert (picture.peak_x, picture.peak) == (3, "200 B at the backward of conv1")
+    assert (picture.peak_percent, picture.peak) == (50.0, "200 B at the backward of conv1")
     assert [(spot.x, spot.width, spot.row, spot.title) for spot in picture.spots] == [
         (0, 1, None, "100 B at the forward"),
         (1, 1, 1, "140 B at the forward of conv0"),

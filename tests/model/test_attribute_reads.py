@@ -45,13 +45,6 @@ def test_what_forward_leads_to_is_read_and_what_sets_a_module_up_is_not() -> Non
     assert "never" not in reads.elsewhere
 
 
-def test_another_method_leads_elsewhere() -> None:
-    reads = find_reads(Net, nn.Module, "decode")
-    assert reads.forward is not None
-    assert "elsewhere" in reads.forward
-    assert "direct" in reads.elsewhere
-
-
 def test_who_looks_attributes_up_by_name_may_read_them_all() -> None:
     class Dynamic(Net):
         def forward(self, x: Tensor) -> Tensor:

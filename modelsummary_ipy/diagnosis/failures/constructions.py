@@ -42,22 +42,23 @@ def list_constructions(ctx: FailureContext, path: str, old: int, new: int) -> It
     arguments = bind_arguments(made, value, _read_names(owner) if owner is not None else {})
     if arguments is None:
         return
-    name = ast.unparse(value.func)
-    given = dict(zip(arguments, value.args, strict=False))
-    given |= {word.arg: word.value for word in value.keywords if word.arg}
+    given = {*list(arguments)[: len(value.args)], *(word.arg for word in value.keywords)}
     for key, known in arguments.items():
         if known != old or type(known) is not int:
             continue
-        places = list(arguments)[: len(value.args)]
-        words = [_write(given[place], key == place, new) for place in places]
-        words += [f"{word}={_write(node, key == word, new)}" for word, node in given.items() if word not in places]
-        words += [f"{key}={new}"] if key not in given else []
-        values = {
-            place: new if place == key else arguments[place] for place in arguments if place in given or place == key
-        }
+        values = {**{place: item for place, item in arguments.items() if place in given or place == key}, key: new}
         code = f"{fact.type_name}({', '.join(f'{place}={item!r}' for place, item in values.items())})"
-        text = f"{name}({', '.join(words)})"
+        text = write_call(value, arguments, key, new)
         yield Candidate(write_change(path, text), (LayerEdit(path, code, text),))
+
+
+def write_call(call: ast.Call, arguments: Mapping[str, Any], name: str, value: int) -> str:
+    """Write a call with another value of an argument, all else as it is; ``arguments`` in the order of their places."""
+    places = list(arguments)[: len(call.args)]
+    words = [str(value) if key == name else ast.unparse(item) for key, item in zip(places, call.args, strict=False)]
+    named = {str(word.arg): ast.unparse(word.value) for word in call.keywords}
+    named |= {} if name in places else {name: str(value)}
+    return f"{ast.unparse(call.func)}({', '.join([*words, *(f'{key}={item}' for key, item in named.items())])})"
 
 
 def fix_block(ctx: FailureContext, old: int, new: int) -> Candidate:
@@ -72,10 +73,6 @@ def fix_block(ctx: FailureContext, old: int, new: int) -> Candidate:
         fact for fact in ctx.trace.modules if (fact.type_name, fact.type_module) == (owner.type_name, owner.type_module)
     ]
     return next(list_constructions(ctx, owner.path, old, new), Candidate()) if len(alike) > 1 else Candidate()
-
-
-def _write(node: ast.expr, is_changed: bool, new: int) -> str:
-    return str(new) if is_changed else ast.unparse(node)
 
 
 def _find_owner(ctx: FailureContext, path: str) -> ModuleFact | None:

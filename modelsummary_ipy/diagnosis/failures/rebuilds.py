@@ -8,7 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from modelsummary_ipy.diagnosis.failures.constructions import bind_arguments, evaluate, find_init, is_plain_init
+from modelsummary_ipy.diagnosis.failures.constructions import (
+    bind_arguments,
+    evaluate,
+    find_init,
+    is_plain_init,
+    write_call,
+)
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.setters import find_class
 from modelsummary_ipy.diagnosis.failures.statements import parse_file
@@ -114,18 +120,8 @@ def _list_roots(ctx: FailureContext, had: int, came: int) -> Iterator[Candidate]
     for name in names:
         changed = {**arguments, name: came}
         code = f"{kind}({', '.join(f'{key}={item!r}' for key, item in changed.items())})"
-        text = _write_call(given, name, came) if given is not None else f"{kind}({name}={came})"
+        text = write_call(given.node, arguments, name, came) if given is not None else f"{kind}({name}={came})"
         yield Candidate(text, (LayerEdit("", code, text),))
-
-
-def _write_call(call: RootCall, name: str, value: int) -> str:
-    """Write a call with another value of an argument, all else as it is."""
-    keys = list(call.arguments)
-    words = [str(value) if key == name else ast.unparse(item) for key, item in zip(keys, call.node.args, strict=False)]
-    named = {str(word.arg): ast.unparse(word.value) for word in call.node.keywords}
-    if name not in keys[: len(call.node.args)]:
-        named[name] = str(value)
-    return f"{ast.unparse(call.node.func)}({', '.join([*words, *(f'{key}={item}' for key, item in named.items())])})"
 
 
 def _read_arguments(fact: ModuleFact, made: ast.ClassDef) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ class StepPicture:
         areas: What is filled, the topmost first: number of the category, and path of all up to its upper edge.
         spots: What ran, from left to right.
         phases: Name of each phase, and where it begins in percent of the width.
-        peak_x: Column of the peak; ``peak_percent`` is its middle in percent of the width.
+        peak_percent: The middle of the peak's column, in percent of the width.
         peak: ``"1.20 MiB at the backward of c1.0"``.
         heads: Of the table: the phases that ran.
         lines: Of the table: number of a category (-1 for none), its name, and a cell a phase: its text, and all digits
@@ -46,7 +46,6 @@ class StepPicture:
     areas: tuple[tuple[int, str], ...]
     spots: tuple[Spot, ...]
     phases: tuple[tuple[str, str], ...]
-    peak_x: int
     peak_percent: float
     peak: str
     heads: tuple[str, ...]
@@ -85,7 +84,7 @@ def build_step_picture(story: Story) -> StepPicture | None:
     return StepPicture(
         len(points), tuple(reversed(areas)), tuple(spots),
         tuple((phase, f"{100 * x / len(points):.1f}") for phase, x in zip(phases, starts, strict=True)),
-        peak_x, 100 * (peak_x + 0.5) / len(points), _tell(story, points[peak_x], write(step.peak_bytes)),
+        100 * (peak_x + 0.5) / len(points), _tell(story, points[peak_x], write(step.peak_bytes)),
         tuple(phases), tuple(lines),
     )  # fmt: skip
 

@@ -266,6 +266,11 @@ class _Op(Op):
             raise OpaqueError(f"{name} is no list of integers")
         return list(values)
 
+    def counted(self, output: int, dim: int) -> Axis:
+        size = self.outputs[output][dim]
+        roots = roots_of(axis for axes in self.tensors() for axis in axes) - {"B"}
+        return Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else [])
+
     def equal(self, one: Size, other: Size) -> Size:
         if value_of(one) != value_of(other):
             raise OpaqueError(f"{value_of(one)} and {value_of(other)}")

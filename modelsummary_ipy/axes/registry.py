@@ -86,6 +86,10 @@ class Op(ABC):
         return self.outputs[output] if output < len(self.outputs) else ()
 
     @abstractmethod
+    def counted(self, output: int, dim: int) -> Size:
+        """Return a size of a result that depends on values, not on sizes."""
+
+    @abstractmethod
     def equal(self, one: Size, other: Size) -> Size:
         """Demand that two sizes are equal, and return the one that says more."""
 

@@ -342,6 +342,11 @@ class _Op(Op):
                 others = [[-1 if place in unread else size for place, size in enumerate(other)] for other in others]
         return [self._size_of(value, [other[place] for other in others]) for place, value in enumerate(values)]
 
+    def counted(self, output: int, dim: int) -> Size:
+        """Name it by its values: a trace with fakes knows those of masks that the code makes of sizes alone."""
+        partners = [partner.outputs[output].shape[dim] for partner in self.partners]
+        return self._size_of(self.outputs[output][dim], partners)
+
     def _is_read(self, values: Sequence[int]) -> bool:
         """Return whether an integer is a number, or one of the sizes that the operation reads."""
         if self.is_alone:

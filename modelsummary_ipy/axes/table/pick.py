@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
-from modelsummary_ipy.axes.table.elementwise import broadcast
+from modelsummary_ipy.axes.registry import Axes, Op, Size, entry
 
 #: What torch writes for the end of an axis.
 _END = 2**63 - 1
@@ -197,26 +196,12 @@ def pick_one(op: Op) -> Sequence[Axes]:
     return [data, data]
 
 
-@entry("index _unsafe_index")
-def index(op: Op) -> Sequence[Axes]:
-    """``x[i, :, j]``: the indices are broadcast; their axes stand where the first stood, or first if they are apart."""
-    data, places = op.axes("self"), op.plain("indices")
-    at = [place for place, given in enumerate(places) if given is not None]
-    if any(dtype in ("bool", "uint8") for dtype in op.dtypes("indices")):
-        raise OpaqueError("how many entries a mask keeps depends on its values")
-    found = broadcast(op, op.axes_in("indices"))
-    rest: list[tuple[int, Size]] = [(place, size) for place, size in enumerate(data) if place not in at]
-    first = at[0] if at == list(range(at[0], at[-1] + 1)) else 0
-    before = [size for place, size in rest if place < first]
-    return [[*before, *found, *(size for place, size in rest if place >= first)]]
-
-
 @entry("one_hot")
 def one_hot(op: Op) -> Sequence[Axes]:
     """Add an axis of the classes."""
     count = op.plain("num_classes", -1)
     if count == -1:
-        raise OpaqueError("the number of classes depends on the values")
+        count = op.counted(0, -1)
     return [[*op.axes("self"), count]]
 
 

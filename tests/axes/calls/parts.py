@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from tests.axes.calls.registry import call, overload
@@ -135,7 +137,31 @@ def index(name: str, draw: Draw) -> Call:
         places[1] = draw.ints(found)
     while places[-1] is None:
         places.pop()
-    return overload(name), [draw.tensor(dims), places], {}
+    data = draw.tensor(dims)
+    if draw.maybe(0.2) and draw.device == "cpu":
+        first = draw.below(3)
+        places = [*[None] * first, _mask(draw, dims[first : first + 1 + draw.below(3)])]
+    return overload(name), [data, places], {}
+
+
+def _mask(draw: Draw, dims: Sequence[int]) -> torch.Tensor:
+    """Make a mask that keeps all."""
+    return draw.tensor(dims, torch.bool).fill_(True)
+
+
+@call("masked_select nonzero argwhere _unique _unique2 unique_consecutive unique_dim", in_place=True)
+def count(name: str, draw: Draw) -> Call:
+    """Select, and list, as many as values say."""
+    dims = draw.dims(1, 3)
+    mask = _mask(draw, dims)
+    if name == "masked_select":
+        return overload(name), [draw.tensor(draw.spread(dims)), mask], {}
+    if name in ("nonzero", "argwhere"):
+        return overload(name, "default"), [mask], {}
+    more = {"return_inverse": draw.maybe(), "return_counts": draw.maybe()}
+    if name == "_unique":
+        del more["return_counts"]
+    return overload(name, "default"), [mask, *([draw.axis(len(dims))] if name == "unique_dim" else [])], more
 
 
 @call(

@@ -18,6 +18,8 @@ ON_CPU = {
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
     "fake_quantize_per_tensor_affine_cachemask",
     "upsample_bicubic2d",
+    "index",
+    "_unsafe_index",
 }
 if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_convolution", "Meta"):
     ON_CPU.add("_convolution")

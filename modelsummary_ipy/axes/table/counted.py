@@ -1,0 +1,73 @@
+"""Operations whose results have as many entries as values say: masks that select, places, different values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
+from modelsummary_ipy.axes.table.elementwise import broadcast
+
+_MASKS = ("bool", "uint8")
+
+
+@entry("index _unsafe_index")
+def index(op: Op) -> Sequence[Axes]:
+    """``x[i, :, j]``: the indices are broadcast; their axes stand where the first stood, or first if they are apart.
+
+    A mask stands for the axes that it lies on; how many entries it keeps depends on its values.
+    """
+    data, places = op.axes("self"), [place for place, given in enumerate(op.plain("indices")) if given is not None]
+    found, taken = list[Axes](), list[int]()
+    shift, masks = 0, 0
+    for place, axes, dtype in zip(places, op.axes_in("indices"), op.dtypes("indices"), strict=True):
+        is_mask = dtype in _MASKS
+        covered = len(axes) if is_mask else 1
+        at = range(place + shift, place + shift + covered)
+        if is_mask:
+            shift, masks = shift + covered - 1, masks + 1
+            for dim, size in zip(at, axes, strict=True):
+                op.equal(data[dim], size)
+        else:
+            found.append(axes)
+        taken += at
+    first = taken[0] if taken == list(range(taken[0], taken[-1] + 1)) else 0
+    before: list[Size] = [data[dim] for dim in range(first) if dim not in taken]
+    if masks:
+        found.append([op.counted(0, len(before))])
+    rest = [data[dim] for dim in range(first, len(data)) if dim not in taken]
+    return [[*before, *broadcast(op, found), *rest]]
+
+
+@entry("masked_select")
+def masked_select(op: Op) -> Sequence[Axes]:
+    """Keep what a mask selects, in a row."""
+    broadcast(op, op.tensors())
+    return [[op.counted(0, 0)]]
+
+
+@entry("nonzero argwhere")
+def nonzero(op: Op) -> Sequence[Axes]:
+    """List the places of what is not zero: one row each, one column a dim."""
+    return [[op.counted(0, 0), len(op.axes("self"))]]
+
+
+@entry("_unique _unique2 unique_consecutive")
+def unique(op: Op) -> Sequence[Axes]:
+    """List different values, where each of them went, and how often it is there."""
+    if op.plain("dim") is not None:
+        raise OpaqueError("parts along a dim")
+    count = [op.counted(0, 0)]
+    asked = [[] if made == (0,) else axes for made, axes in zip(op.outputs[1:], (op.axes("self"), count), strict=False)]
+    return [count, *([0] if made == (0,) else axes for made, axes in zip(op.outputs[1:], asked, strict=False))]
+
+
+@entry("unique_dim")
+def unique_dim(op: Op) -> Sequence[Axes]:
+    """Keep different parts along an axis."""
+    data = op.axes("self")
+    dim = op.plain("dim") % len(data)
+    full, data[dim] = data[dim], op.counted(0, dim)
+    return [
+        data,
+        *([0] if made == (0,) else [size] for made, size in zip(op.outputs[1:], (full, data[dim]), strict=False)),
+    ]

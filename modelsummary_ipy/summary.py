@@ -106,7 +106,7 @@ class ModelSummary(Facts, Exports):
         declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
         ways: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "arguments": arguments}
         given: ModelInputs | None = None
-        if arguments or any(way is not None for way in (inputs, input_size, input_data)):
+        if arguments or inputs is not None or input_size is not None or input_data is not None:
             options = inspect.signature(ModelSummary).parameters
             given = read_inputs(model, inputs, method=method, dtypes=dtypes, options=options, **ways)
         request = Request(given, method, device, mode, engine, declared, check_ignore(ignore), trace_once)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, read_call
 from modelsummary_ipy.inputs.signature import list_positional, read_signature
 from modelsummary_ipy.inputs.size import Size
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 
 #: Batch of a made-up input: at 1 a ``squeeze`` may bite that bites at no other, and batch norms refuse to train.
@@ -88,13 +89,18 @@ def _find_parts(config: Any, depth: int = 3) -> list[Any]:
 
 
 def read_example(model: nn.Module, method: str) -> ModelInputs | None:
-    """Read the input that a LightningModule has as its example: a tensor, a tuple of arguments, a dict of keywords."""
+    """Read the input that a LightningModule has as its example: a tensor, a tuple of arguments, a dict of keywords.
+
+    One that the forward does not take, such as a size, is none.
+    """
     given = getattr(model, "example_input_array", None) if method == "forward" else None
-    if isinstance(given, Tensor):
-        return read_call(model, (given,), {})
-    if isinstance(given, (tuple, list)):
-        return read_call(model, tuple(given), {})
-    return read_call(model, (), dict(given)) if isinstance(given, Mapping) else None
+    if not isinstance(given, (Tensor, tuple, list, Mapping)):
+        return None
+    args = tuple(given) if isinstance(given, (tuple, list)) else () if isinstance(given, Mapping) else (given,)
+    try:
+        return read_call(model, args, dict(given) if isinstance(given, Mapping) else {})
+    except InputError:
+        return None
 
 
 def list_candidates(

@@ -139,6 +139,8 @@ class _FunctionMode(TorchFunctionMode):
         if is_jit_tracing():
             if (call := self._tracer._current()) is not None and JIT_TRACE not in call.aten_ops:
                 call.aten_ops.append(JIT_TRACE)
+            if not self._tracer._is_fake:  # sizes are tensors, as torch writes them down
+                return func(*args, **kwargs or {})
             return run_in_jit_trace(func, args, kwargs or {})
         return self._tracer.call_function(func, args, dict(kwargs) if kwargs else {})
 

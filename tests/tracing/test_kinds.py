@@ -551,6 +551,28 @@ def test_sizes_that_a_trace_for_torchscript_writes_down_are_numbers(engine: Any)
     assert "jit::trace" in ms.unknown_ops  # under a mode torch traces results as constants
 
 
+class TracesArithmetic(nn.Module):
+    """A forward that traces a function which computes with sizes as tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        def scale(t: Tensor) -> Tensor:
+            return t / t.size(0) + t.shape[1] * t.size(0) + t.numel()
+
+        return torch.jit.trace(scale, self.layer(x), check_trace=False)(x)
+
+
+def test_a_function_that_computes_with_sizes_is_traced_for_torchscript() -> None:
+    with quietly():
+        ms = ModelSummary(TracesArithmetic(), (4, 3))
+    assert ms.error is None
+    assert (ms["layer"].outputs[0].shape, ms.rows[0].outputs[0].shape) == ((4, 3), (4, 3))
+    assert all(type(size) is int for row in ms.rows for spec in row.outputs for size in spec.shape)
+
+
 class Holder:
     """What libraries put around a model."""
 
@@ -658,6 +680,13 @@ def test_the_example_of_a_lightning_module_is_the_input_where_none_is_given(exam
     assert ms.rows[0].inputs[0].shape == (4, 7)
     assert len(ms.rows[0].inputs) == (1 if isinstance(example, Tensor) else 2)
     assert [fact.given for fact in ms.pipeline.traced.trace.inputs] == ["inferred"] * len(ms.rows[0].inputs)
+
+
+@pytest.mark.parametrize("example", [(4, 7, 7), {"y": torch.ones(4, 7)}, 7])
+def test_an_example_that_the_forward_does_not_take_is_none(example: Any) -> None:
+    ms = ModelSummary(Lightning(example))
+    assert ms.error is None
+    assert ms.rows[0].inputs[0].shape[-1] == 7
 
 
 class Halfway(nn.Module):

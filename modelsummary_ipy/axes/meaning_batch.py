@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.axes.meaning_ops import ALONG, ELEMENTWISE, PICKS, PRODUCTS, RANDOM, REDUCTIONS, SAME_SHAPE
+from modelsummary_ipy.axes.meaning import Axis, Factor
+from modelsummary_ipy.axes.meaning_ops import ALONG, ELEMENTWISE, MOVES, PICKS, PRODUCTS, RANDOM, REDUCTIONS, SAME_SHAPE
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
@@ -44,6 +44,8 @@ class BatchChecks:
         self._slices: dict[int, _Slice] = {}
         #: Of what was reduced along the batch: the tensor that it is of, and the operation.
         self._statistics: dict[int, tuple[int, int]] = {}
+        #: Of a part of the batch, of three at least that one operation made: that operation, and which part.
+        self._parts: dict[int, tuple[int, int]] = {}
 
     def follow(
         self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]],
@@ -77,6 +79,9 @@ class BatchChecks:
                     self._walk.find("reduced", index, axes[places[0]])
                 else:
                     self._statistics[made.number] = refs[0].number, index
+        elif event.op in ("aten.split", "aten.chunk", "aten.unsafe_split") and len(event.outputs) > 2:
+            if axes[event.args.get("dim", 0)].roots == {"B"} and len(axes) > 1:
+                self._parts |= {part.number: (index, place) for place, part in enumerate(event.outputs)}
         elif event.op == "aten.slice":
             self._check_slice(index, event, refs[0], axes)
         if event.op in PICKS:
@@ -92,6 +97,10 @@ class BatchChecks:
             self._check_noise(index, refs, made)
             self._check_neighbours(index, refs)
             self._check_statistics(event, refs)
+        if event.op in PRODUCTS | ELEMENTWISE:
+            parts = {self._parts[ref.number] for ref in refs if ref.number in self._parts}
+            if len(parts) > 1 and len({cut for cut, _ in parts}) == 1:
+                self._walk.find("along", min(parts)[0], Axis([Factor(2, "input", frozenset("B"), "B")]))
         if event.op in _INDEXED:
             self._check_crossed(index, event, axes)
 
@@ -103,6 +112,10 @@ class BatchChecks:
         if len(refs) == 1:
             if event.op in SAME_SHAPE | _UNARY and refs[0].number in self._of_tables:
                 self._of_tables.add(made.number)
+            if event.op in SAME_SHAPE | _UNARY | {"aten.sqrt", "aten.rsqrt"} and refs[0].number in self._statistics:
+                self._statistics[made.number] = self._statistics[refs[0].number]
+            if event.op in SAME_SHAPE | _UNARY | MOVES and refs[0].number in self._parts:
+                self._parts[made.number] = self._parts[refs[0].number]
             if event.op in _UNARY and refs[0].number in self._counts:
                 self._counts.add(made.number)
         # What is made of random numbers and of nothing that has a batch is as random, and as shared.

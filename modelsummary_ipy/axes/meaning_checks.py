@@ -65,6 +65,8 @@ class Checks:
         self._halves = GateChecks(walk)
         #: What a softmax over positions made of features: the operation, both axes.
         self._chosen: dict[int, tuple[int, Axis, Axis]] = {}
+        #: Numbers of the tensors that an operation has read.
+        self._seen: set[int] = set()
         self._shrunk: set[int] = set()
         self._batch = BatchChecks(walk, tables)
 
@@ -82,6 +84,7 @@ class Checks:
         if not refs:
             return
         first, made = refs[0], event.outputs[0]
+        self._seen |= {ref.number for ref in refs}
         rows = [self._walk.axes_of(ref)[0] for ref in refs[:2] if ref.shape] if event.op in LABEL_LOSSES else []
         self._check_order(index, [*met, (rows[0], rows[1])] if len(rows) == 2 else met)
         self._scale.follow(index, event, refs, places)
@@ -104,6 +107,8 @@ class Checks:
             if event.op == "aten.convolution" and len(axes) == 3 and refs[1].shape[-1] > 1:
                 self._check_norm(index, event, axes)
             self._check_summed_heads(index, event, refs)
+            if event.op in SCORES and not any(ref.number in self._gates for ref in refs):
+                self._check_aligned(index, refs, event, [pair for pair in met if not any(map(_is_part, pair))])
         elif event.op in NORMS:
             self._check_norm(index, event, axes)
         elif event.op in ELEMENTWISE and not event.op.endswith("_"):
@@ -117,11 +122,14 @@ class Checks:
 
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""
+        self._scale.finish()
         for roots, (index, data) in self._read.items():
             self._walk.find("gate" if roots & self._gated else "positions", index, data)
         for ref in outputs:
             if ref is not None and ref.number in self._chosen:
-                self._walk.find("classes", *self._chosen[ref.number])
+                chosen = self._chosen[ref.number]  # two of it are the starts and the ends of answers
+                is_end = ref.number not in self._seen and chosen[2].size > 2
+                self._walk.find("answers" if is_end else "classes", *chosen)
             if ref is not None and ref.number in self._featureless:
                 place = next(axis for axis in self._walk.axes_of(ref) if is_position(axis))
                 self._walk.find("vanished", self._featureless[ref.number], place)
@@ -133,18 +141,19 @@ class Checks:
         is_score = first.number in self._scores
         if axis.size == 1 and not is_score and len(axes) > 1:
             self._walk.find("single", index, axis)
-        if is_position(axis) and axes[-1] is not axis and axes[-1].is_feature and not axes[-1].factors[0].half:
-            self._chosen[event.outputs[0].number] = index, axis, axes[-1]
+        features = axes[1 if len(axes) == 4 and not axes[-1].is_feature else -1]
+        if is_position(axis) and features is not axis and features.is_feature and not features.factors[0].half:
+            self._chosen[event.outputs[0].number] = index, axis, features
         if event.op in LOG_SOFTMAXES:
             if event.outputs[0].number in self._chosen:
-                self._walk.find("classes", index, axis, axes[-1])
+                self._walk.find("classes", index, axis, features)
             return
         self._check_mask(axis, first)
         # Which features win, slots or experts or heads of a gate, is a choice; which positions do is what is summed.
         if not axis.has("B") and (is_score or is_position(axis) or axis.is_feature):
             back = place % len(axes) - len(axes)
             self._softmaxes[event.outputs[0].number] = axis, back, None if back == -1 else index
-            if not is_score:
+            if not is_score or (axis.is_feature and not axis.factors[0].half):
                 self._gates.add(event.outputs[0].number)
 
     def _makes_pairs(self, refs: Sequence[TensorRef], made: TensorRef) -> bool:
@@ -362,6 +371,11 @@ class Checks:
 
     def _is_vector(self, ref: TensorRef, size: int) -> bool:
         return ref.number in self._tables and [length for length in ref.shape if length > 1] == [size]
+
+
+def _is_part(axis: Axis) -> bool:
+    """Return whether nothing is known of an axis, or it is only a part of one."""
+    return axis.is_plain or any(factor.half or factor.kind == "mixed" for factor in axis.factors)
 
 
 def _place_of_batch(axis: Axis) -> int | None:

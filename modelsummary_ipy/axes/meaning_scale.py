@@ -28,7 +28,8 @@ class ScaleChecks:
         self._walk = walk
         #: Single numbers of a whole batch: what they are of, and how they were made.
         self._whole: dict[int, str] = {}
-        self._centred: set[int] = set()
+        #: What the mean of all was taken from, by which operation.
+        self._centred: dict[int, int] = {}
         #: Products of two tensors.
         self._products: set[int] = set()
         self._norms: dict[int, _Norm] = {}
@@ -58,6 +59,11 @@ class ScaleChecks:
             self._products.add(made.number)
         self._pass_on(event, refs)
 
+    def finish(self) -> None:
+        """What was centred and not scaled."""
+        for number, index in self._centred.items():
+            self._walk.find("centred", index, *self._walk.axes_of(TensorRef(number, (), ""))[:1])
+
     def _check_root(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
         """Scores that are divided by the root of the number of steps, not by that of the features they summed."""
         value = event.args.get("other")
@@ -86,9 +92,9 @@ class ScaleChecks:
         if other.number in self._whole and any(axis.has("B") for axis in self._walk.axes_of(one)):
             how = self._whole[other.number]
             if op == "aten.sub" and one.shape == made.shape and how in ("aten.mean", "aten.min", "aten.amin"):
-                self._centred.add(made.number)
+                self._centred[made.number] = index
             elif op == "aten.div" and how in _SPREADS:
-                is_both = one.number in self._centred
+                is_both = self._centred.pop(one.number, None) is not None
                 self._walk.find("standardised" if is_both else "scaled", index, *self._walk.axes_of(one)[:1])
         elif op == "aten.div" and other.number in self._norms:
             norm = self._units[made.number] = self._norms[other.number]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from modelsummary_ipy.records.op_events import AxisFinding
-from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.records.trace import Call, Trace
 
+#: What lays a mask, or positions, on a tensor.
+_LAID = frozenset({"add", "masked_fill", "where"})
 _CLASSES = frozenset({"cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss"})
 
 
@@ -20,7 +22,8 @@ def find_coincidence(trace: Trace, again: Trace, name: str) -> AxisFinding | Non
     Returns:
         ``"coincident"`` where the dim is at two places, counted from the last, of tensors that are broadcast: a mask
         ``(B, T)`` on scores ``(B, T, T)``, with as many samples as steps. ``"classes"`` where a loss takes it for its
-        classes. ``None`` where the trace came to its end or failed of something else.
+        classes. ``"pinned"`` where it meets a buffer that is as long and is not cut. ``None`` where the trace came to
+        its end or failed of something else.
     """
     if again.failure is None or again.failure.call is None or again.failure.call >= len(trace.calls):
         return None
@@ -32,12 +35,40 @@ def find_coincidence(trace: Trace, again: Trace, name: str) -> AxisFinding | Non
         one, other = call.inputs[0].shape, then.inputs[0].shape
         is_class = len(one) == len(other) > 2 and one[1] != other[1]
         return AxisFinding("classes", f"aten.{call.type_name}", call.index, (name, "the classes")) if is_class else None
+    if name != "B" and _is_pinned(trace, call, then):
+        return AxisFinding("pinned", f"aten.{call.type_name}", call.index, (name,))
     pairs = [(spec.shape, its.shape) for spec, its in zip(call.inputs, then.inputs, strict=False)]
     moved = [places for places in (_find_moved(*pair) for pair in pairs) if places]
     if call.kind != "op" or len(moved) != 2 or moved[0] & moved[1] or not _are_broadcast([one for one, _ in pairs]):
         return None
     places = " and ".join(str(min(places)) for places in moved)
     return AxisFinding("coincident", f"aten.{call.type_name}", call.index, (name, places))
+
+
+def _is_pinned(trace: Trace, call: Call, then: Call) -> bool:
+    """Return whether a step lays a tensor that became shorter on a buffer that did not."""
+    pairs = list(zip(call.inputs, then.inputs, strict=False))
+    moved = [_find_moved(one.shape, other.shape) for one, other in pairs]
+    places = frozenset[int]().union(*moved)
+    is_less = all(
+        other.shape[at] < one.shape[at] for (one, other), at_all in zip(pairs, moved, strict=True) for at in at_all
+    )
+    for leaf, ((spec, _), own) in enumerate(zip(pairs, moved, strict=True)):
+        is_long = sum(size > 1 for size in spec.shape) > 1 and any(
+            -at <= len(spec.shape) and spec.shape[at] > 1 for at in places
+        )
+        if is_long and not own and is_less and _is_of_buffer(trace, call, leaf):
+            return call.kind == "op" and call.type_name.rstrip("_") in _LAID
+    return False
+
+
+def _is_of_buffer(trace: Trace, call: Call, leaf: int) -> bool:
+    """Return whether a tensor is a buffer, or made of one alone: ``self.mask == 0``."""
+    param, link = call.input_params[leaf], call.input_links[leaf]
+    if param is not None or link is None or link.call < 0:
+        return param is not None and trace.params[param].kind == "buffer"
+    maker = trace.calls[link.call]
+    return len(maker.inputs) == 1 and maker.kind == "op" and _is_of_buffer(trace, maker, 0)
 
 
 def _find_moved(one: tuple[int, ...], other: tuple[int, ...]) -> frozenset[int]:

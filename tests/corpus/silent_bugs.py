@@ -369,7 +369,7 @@ class ClassTokenOnTheBatch(nn.Module):
         return self.head(x[:, 0])
 
 
-@bug("batch-mixed", ("", "index_select"), [(9, 8), Size("2 30", dtype="int64")], severity="note")
+@bug("unread-result", ("", "getitem"), [(9, 8), Size("2 30", dtype="int64")])
 class EdgesForNodes(nn.Module):
     """The messages of a graph are never summed at their targets: a row an edge comes out."""
 
@@ -699,7 +699,7 @@ class BranchesOnTheHeight(nn.Module):
         return self.head(torch.cat([self.a(x), self.b(x)], 2).relu())
 
 
-@bug("uneven-sides", ("", "pad"), (2, 3, 16, 16), severity="note")
+@bug("uneven-sides", ("", "pad"), (2, 3, 16, 16))
 class PaddedAtTheSidesOnly(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -709,7 +709,7 @@ class PaddedAtTheSidesOnly(nn.Module):
         return self.head(self.conv(F.pad(x, (1, 1))).relu())
 
 
-@bug("uneven-sides", ("", "interpolate"), (2, 3, 16, 16), severity="note")
+@bug("uneven-sides", ("", "interpolate"), (2, 3, 16, 16))
 class OneSideEnlarged(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -815,7 +815,7 @@ class CrossEntropyOverTheSteps(nn.Module):
         return F.cross_entropy(self.head(self.rnn(self.words(ids))[0]), target)
 
 
-@bug("wrong-axis", ("", "log_softmax"), Size("B=3 T=14", dtype="int64"), severity="note")
+@bug("wrong-axis", ("", "log_softmax"), Size("B=3 T=14", dtype="int64"))
 class LogProbabilitiesOverTheSteps(nn.Module):
     def __init__(self) -> None:
         super().__init__()

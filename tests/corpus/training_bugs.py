@@ -73,13 +73,13 @@ class NoActivationBetween(Mlp):
         return self.out(F.relu(self.b(F.dropout(self.a(x), 0.1, self.training))))
 
 
-@bug("strange-order", ("", "sigmoid"), (4, 16), severity="note")
+@bug("strange-order", ("", "sigmoid"), (4, 16))
 class SigmoidOfRelu(Mlp):
     def forward(self, x: Tensor) -> Tensor:
         return torch.sigmoid(F.relu(self.out(x)))
 
 
-@bug("strange-order", ("4", "Dropout"), (4, 16), severity="note")
+@bug("strange-order", ("4", "Dropout"), (4, 16))
 def without_its_last_layer() -> nn.Module:
     return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Dropout())
 
@@ -181,7 +181,7 @@ class MeanOverTheClasses(Mlp):
         return self.out(F.relu(self.a(x))).mean(-1)
 
 
-@bug("uneven-sides", ("", "cat"), (2, 1, 32, 32), severity="note")
+@bug("uneven-sides", ("", "cat"), (2, 1, 32, 32))
 class SkipJoinedOnTheHeight(nn.Module):
     """It runs at sizes that 4 divides alone."""
 
@@ -242,7 +242,7 @@ class HeadsFoldedByView(Mlp):
         return (torch.bmm(q, k.transpose(1, 2)).softmax(-1) @ k).view(x.shape)
 
 
-@bug("wrong-axis", ("", "softmax"), (4, 9, 16), severity="note")
+@bug("wrong-axis", ("", "softmax"), (4, 9, 16))
 class ClassesOfTheSteps(Mlp):
     def forward(self, x: Tensor) -> Tensor:
         return F.softmax(self.out(F.relu(self.a(x))), dim=1)

@@ -73,6 +73,11 @@ def find_wrong_activations(evidence: Evidence) -> Iterator[Flag]:
         if step.type_name in _LOSSES and step.parent not in inside:
             yield from _check_loss(evidence, step)
             inside.add(step.index)
+        elif (idle := _find_idle_setting(evidence, step)) is not None:
+            message = f"{step.type_name} on {write_size(step.inputs[0].shape)} {idle}"
+            yield evidence.flag("wrong-activation", "warning", step, message, "nn.LeakyReLU(0.2, inplace=True)"
+                if "eaky" in step.type_name else "a probability below 1", "setting", shape=step.inputs[0].shape,
+            )  # fmt: skip
         elif step.type_name in _MADE:
             yield from _check_twice(evidence, step)
         elif step.type_name.rstrip("_") == "masked_fill":
@@ -86,6 +91,15 @@ def find_wrong_activations(evidence: Evidence) -> Iterator[Flag]:
                 yield evidence.flag("wrong-activation", "warning", step, message, "a softmax before it, or log_softmax",
                     "log", shape=shape,
                 )  # fmt: skip
+
+
+def _find_idle_setting(evidence: Evidence, step: Call) -> str | None:
+    """Say what a setting does that leaves nothing of a layer: ``nn.LeakyReLU(True)``, ``nn.Dropout(1.0)``."""
+    if step.type_name in ("LeakyReLU", "leaky_relu") and evidence.flow.setting(step, "negative_slope", 0) in (1, True):
+        return "has a slope of 1 below 0 too: it changes nothing"
+    if step.type_name in names_of("dropout") and evidence.flow.setting(step, "p", 0) == 1:
+        return "drops all with p = 1: nothing is left"
+    return None
 
 
 def find_maker(evidence: Evidence, link: Link | None, passing: frozenset[str]) -> Call | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.formatting import write_size
@@ -10,7 +11,7 @@ from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import LINEARS, RECURRENTS, is_weighted
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.records.trace import Call, Severity
 
 _DROPOUTS = names_of("dropout")
 _RECTIFIERS = frozenset({"relu", "relu_", "ReLU", "ReLU6", "relu6"})
@@ -21,7 +22,7 @@ _BETWEEN = _DROPOUTS | names_of("identity") | {"contiguous", "clone"}
 
 
 def find_strange_orders(evidence: Evidence) -> Iterator[Flag]:
-    """Find layers whose order wastes one of them: notes.
+    """Find layers whose order wastes one of them: notes, and warnings where the rest of the model shows it.
 
     Finds two Linear layers with nothing but dropout between, which are one; ``sigmoid(relu(x))``, which is at least
     0.5; a softmax of the states of a recurrent layer; an output that a dropout or, behind a Linear, a ReLU made: the
@@ -36,7 +37,36 @@ def find_strange_orders(evidence: Evidence) -> Iterator[Flag]:
         words = _judge(evidence, step, is_end=step.index in ends)
         if words:
             message, fix, code = words
-            yield evidence.flag("strange-order", "note", step, message, fix, code, shape=step.inputs[0].shape)
+            severity: Severity = "warning" if _is_sure(evidence, step, code) else "note"
+            yield evidence.flag("strange-order", severity, step, message, fix, code, shape=step.inputs[0].shape)
+
+
+def _is_sure(evidence: Evidence, step: Call, code: str) -> bool:
+    """Return whether the rest of the model shows that an order is not meant.
+
+    A Linear beside others of its name, ``fc2`` beside ``fc1``, behind which an activation comes; a dropout of the
+    classes of a sample; a sigmoid of what is not below 0.
+    """
+    if code == "activations":
+        return step.type_name in ("sigmoid", "Sigmoid") and find_maker(evidence, step.input_links[0], PASSING) in [
+            call for call in evidence.flow.steps if call.type_name in _RECTIFIERS
+        ]
+    if code == "end":
+        came = evidence.inputs[0].spec.shape if evidence.inputs else ()
+        return len(step.outputs[0].shape) == 2 and step.outputs[0].shape[-1:] != came[-1:]
+    maker = find_maker(evidence, step.input_links[0], _BETWEEN)
+    if code != "linear" or maker is None or not maker.path:
+        return False
+    stem = re.sub(r"\d+$", "", maker.path)
+    if re.sub(r"\d+$", "", step.path) != stem:
+        return False
+    for call in evidence.flow.steps:
+        is_like = call.type_name in LINEARS and call.path not in (maker.path, step.path)
+        if is_like and re.sub(r"\d+$", "", call.path) == stem and call.parent == step.parent:
+            readers = evidence.flow.readers(call)
+            if readers and readers[0].type_name in _BENT | _SQUASHING:
+                return True
+    return False
 
 
 def _judge(evidence: Evidence, step: Call, *, is_end: bool) -> tuple[str, str, str] | None:

@@ -29,7 +29,7 @@ def fold_flags(evidence: Evidence, flags: Iterable[Flag]) -> tuple[Flag, ...]:
 def _drop_repeated(flags: Iterable[Flag]) -> list[Flag]:
     """Drop what the axes show of a row that another rule flags as gravely."""
     found = list(dict.fromkeys(flags))
-    warned = {flag.row for flag in found if flag.severity != "note"}
+    warned = {flag.row for flag in found if flag.severity != "note" and flag.rule != "uneven-sides"}
     found = [flag for flag in found if flag.rule != "uneven-sides" or flag.row not in warned]
     graver: dict[int, int] = {}
     for flag in found:

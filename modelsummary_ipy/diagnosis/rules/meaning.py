@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from modelsummary_ipy.diagnosis.failures.statements import read_statement
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind
 from modelsummary_ipy.records.summary import Flag, Number
 from modelsummary_ipy.records.trace import Call, Severity
@@ -64,6 +67,10 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "batch-mixed", "warning",
         "{what} is standardised by one mean and one deviation of all {batch} samples: each depends on the others",
         "nn.LayerNorm, or mean and std of the last dim with keepdim=True",
+    ),
+    "centred": _Wording(
+        "batch-mixed", "warning", "one mean of all {batch} samples is taken from {what}: each depends on the others",
+        "mean(-1, keepdim=True) is of each sample",
     ),
     "scaled": _Wording(
         "batch-mixed", "note", "{what} is divided by one number of all {batch} samples: each depends on the others",
@@ -153,6 +160,18 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "wrong-axis", "note", "{op} of {what} runs over the positions {0}; {1} are in the last dim",
         "dim=-1, or transpose(1, 2) for cross_entropy",
     ),
+    "pinned": _Wording(
+        "wrong-axis", "warning", "{op} of {all} lays {0} on a buffer that is as long only here: one step less fails",
+        "cut the buffer to the length: buffer[:T, :T] of a mask, buffer[:, :T] of positions",
+    ),
+    "bare": _Wording(
+        "attention-axis", "warning", "the scores {what} are sums over {0}, and go into the softmax without a scale",
+        "scores / math.sqrt(q.size(-1))",
+    ),
+    "answers": _Wording(
+        "wrong-axis", "warning", "{op} of {what} runs over the positions {0}, and is the output; {1} are the classes",
+        "dim=1 on a feature map, dim=-1 on a sequence",
+    ),
     "reordered": _Wording(
         "wrong-axis", "warning",
         "{op} lays the rows {0} on the rows {1}, in {all}: they were flattened in another order",
@@ -194,7 +213,7 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
             "op": call.type_name,
             "batch": str(evidence.batch),
         }
-        is_meant = finding.kind == "reduced" and _is_of_a_batch(evidence, call)
+        is_meant = finding.kind in ("reduced", "centred") and _is_of_a_batch(evidence, call)
         severity = "note" if is_meant else wording.severity
         flag = evidence.flag(rule, severity, call, wording.message.format(*finding.axes, **words), wording.fix,
             finding.kind, **_numbers(evidence, finding, call),
@@ -248,6 +267,25 @@ def find_mixed_batches(evidence: Evidence) -> Iterator[Flag]:
     alone what reaches no output (losses, statistics), and sequence-first models, whose first dim is not the batch.
     """
     yield from (flag for flag, _ in find_axis_flags(evidence, "batch-mixed"))
+    for call in evidence.calls:
+        name = _find_kept_state(evidence, call) if call.type_name in RECURRENTS and call.kind == "module" else ""
+        if name:
+            message = (
+                f"self.{name} of a batch of {evidence.batch} is where the next batch begins: its samples go on from "
+            )
+            message += "others, and no line resets or detaches it"
+            fix = "begin with None, or with zeros; self.… = state.detach() where a sequence goes on"
+            yield evidence.flag("batch-mixed", "warning", call, message, fix, "state", batch=evidence.batch)
+
+
+def _find_kept_state(evidence: Evidence, call: Call) -> str:
+    """Return the attribute that a line gives a recurrent layer and assigns anew; ``""`` if another resets it."""
+    statement = read_statement(call.source)
+    found = re.search(r"self\.(\w+)\s*=.*\(.*\bself\.\1\s*\)", statement.text) if statement is not None else None
+    owner = evidence.modules[evidence.calls[call.parent].module or 0] if call.parent is not None else None
+    if found is None or owner is None or "detach" in (owner.reads or {"detach"}) or found[1] in owner.reads_elsewhere:
+        return ""
+    return found[1]
 
 
 RULES = {"attention-axis": find_wrong_attention, "batch-mixed": find_mixed_batches}

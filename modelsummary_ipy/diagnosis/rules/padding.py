@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from modelsummary_ipy.diagnosis.call_arguments import Size
+from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
@@ -75,6 +75,7 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
     stride of 2 that leaves more than half, or less where its twin leaves half. Leaves alone nets whose convolutions all
     shrink, kernels of 1, padding by hand.
     """
+    yield from _find_futures(evidence)
     slides = [slide for slide in (_read_slide(evidence, step) for step in evidence.flow.steps) if slide is not None]
     plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.borders) > 0]
     flagged: set[int | None] = set()
@@ -90,6 +91,28 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
                 before=slide.before, after=slide.after, kernel=slide.kernel, stride=slide.stride,
                 padding=slide.paddings,
             )  # fmt: skip
+
+
+def _find_futures(evidence: Evidence) -> Iterator[Flag]:
+    """Find a convolution that pads its whole kernel on both sides, of which the first steps are cut, not the last."""
+    slides = [_read_slide(evidence, step) for step in evidence.flow.steps]
+    full = [slide for slide in slides if slide is not None and slide.border == "full" and slide.stride == (1,)]
+    for slide in full:
+        step = slide.call
+        if sum(other.call.input_links[0] == step.input_links[0] for other in full) > 1:
+            continue  # one looks back, the other ahead
+        for reader in evidence.flow.readers(step):
+            index = argument(reader, "1", "index") if reader.type_name == "getitem" else None
+            last = index[-1] if isinstance(index, tuple) else None
+            if isinstance(last, slice) and last.start == slide.borders[0] and last.stop is None:
+                message = (
+                    f"of {slide.after[0]} steps the first {last.start} are cut: each of the others reads only what "
+                )
+                message += f"comes after it (padding {slide.paddings[0]} on both sides)"
+                yield evidence.flag("uneven-padding", "warning", reader, message, f"[..., :-{last.start}] is causal",
+                    "future", before=slide.before, after=slide.after, kernel=slide.kernel, stride=slide.stride,
+                    padding=slide.paddings,
+                )  # fmt: skip
 
 
 def _read_slide(evidence: Evidence, step: Call) -> _Slide | None:

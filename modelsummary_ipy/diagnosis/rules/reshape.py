@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
+from modelsummary_ipy.diagnosis.call_arguments import Size
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.reshape_fixes import write_reshape_fix
@@ -38,6 +40,60 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
         is_plain = is_undone or frames or not _folds(evidence, step) or _unfolds_crosswise(evidence, step)
         if step.index in carved and is_plain and not _is_skew(evidence, step):
             yield _write_swap(evidence, step, "at other sizes it cuts across dims")
+        elif is_permuted(before, after) and _is_of_windows(evidence, step):
+            yield _write_swap(evidence, step, "the dims changed their places")
+        elif _is_undone(evidence, step):
+            message = f"{step.type_name} of {write_size(before)} to {write_size(after)} is undone by the next line:"
+            message += " nothing moved between"
+            yield evidence.flag("reshape-swap", "warning", step, message, "a transpose between the two", "undone",
+                before=before, after=after,
+            )  # fmt: skip
+
+
+def is_permuted(before: Size, after: Size) -> bool:
+    """Return whether the new dims are the old ones in other places, one by one or merged, none of them alike or 1."""
+    if len(set(before)) < len(before) or min(before) < 2 or len(before) < len(after):
+        return False
+    if _is_in_order(before, after):
+        return False
+    left, order = list(before), list[int]()
+    for size in after:
+        taken = next((part for count in (1, 2) for part in itertools.combinations(left, count)
+            if math.prod(part) == size), None)  # fmt: skip
+        if taken is None:
+            return False
+        order += taken
+        left = [part for part in left if part not in taken]
+    return not left and order != list(before)
+
+
+def _is_in_order(before: Size, after: Size) -> bool:
+    """Return whether each new dim is one old dim or several side by side, in their order."""
+    left = list(before)
+    for size in after:
+        product = 1
+        while left and product < size:
+            product *= left.pop(0)
+        if product != size:
+            return False
+    return not left
+
+
+def _is_of_windows(evidence: Evidence, step: Call) -> bool:
+    """Return whether a step reads windows, whose dims the walk of meaning does not know."""
+    maker = evidence.flow.producer(step.input_links[0])
+    return maker is not None and maker.type_name in ("unfold", "Unfold")
+
+
+def _is_undone(evidence: Evidence, step: Call) -> bool:
+    """Return whether a dim is split, and put together again with nothing done between."""
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    readers = evidence.flow.readers(step)
+    is_split = len(after) == len(before) + 1 and len(readers) == 1 and min(after) > 1 and before[0] == after[0]
+    if not is_split or readers[0].type_name not in RESHAPES | {"contiguous"}:
+        return False
+    last = readers[0] if readers[0].type_name in RESHAPES else next(iter(evidence.flow.readers(readers[0])), None)
+    return last is not None and last.type_name in RESHAPES and last.outputs[0].shape == before
 
 
 def _folds(evidence: Evidence, step: Call) -> bool:

@@ -9,11 +9,12 @@ from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS, is_weighted
-from modelsummary_ipy.model.torch_layers import classes_of
+from modelsummary_ipy.model.torch_layers import classes_of, names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 
 _SEQUENCE_LAYERS = RECURRENTS | ATTENTIONS | classes_of("transformer layer", "transformer")
+_PASSING = names_of("dropout", "identity", "layer norm") | {"getitem", "transpose"}
 _POSITIONS = re.compile(r"[HWDLT]′*(·[HWDLT]′*)*")
 
 
@@ -35,6 +36,15 @@ def find_swapped_roles(evidence: Evidence) -> Iterator[Flag]:
             yield from _check_cell(evidence, call)
         elif call.type_name == "MultiheadAttention":
             yield from _check_weights(evidence, call)
+            yield from _check_values(evidence, call)
+        elif call.type_name == "topk" and argument(call, "largest", "3", default=True) is True and call.input_links:
+            maker = evidence.flow.producer(call.input_links[0])
+            if maker is not None and maker.type_name in ("cdist", "pairwise_distance"):
+                shape = call.inputs[0].shape
+                message = f"topk of the distances {write_size(shape)} takes the largest: what lies farthest away"
+                yield evidence.flag("swapped-roles", "warning", call, message, "topk(k, largest=False)", "farthest",
+                    shape=shape,
+                )  # fmt: skip
         if call.parent in inside:
             inside.add(call.index)
         elif call.kind == "module" and call.type_name in _SEQUENCE_LAYERS and call.input_links:
@@ -134,6 +144,44 @@ def _check_weights(evidence: Evidence, call: Call) -> Iterator[Flag]:
         message = f"layers read the weights {write_size(shape)} of the attention, and nothing reads its output"
         fix = "output, weights = attention(…): the output is the first of the two"
         yield evidence.flag("swapped-roles", "warning", call, message, fix, "weights", shape=shape)
+
+
+def _check_values(evidence: Evidence, call: Call) -> Iterator[Flag]:
+    """Values of another input than the keys, which are of that of the queries; a sum with the keys, not the queries."""
+    if len(call.input_links) < 3:
+        return
+    query, key, value = call.input_links[:3]
+    asks, keys, values = (evidence.flow.sources(link) for link in (query, key, value))
+    shape = call.inputs[0].shape
+    if asks == keys and values and not keys & values:
+        message = (
+            f"the keys {write_size(call.inputs[1].shape)} come from the input that the queries come from, the values "
+        )
+        message += "from another: each weight goes to a step that it was not made for"
+        yield evidence.flag("swapped-roles", "warning", call, message, "keys and values of the same tensor", "values",
+            shape=shape,
+        )  # fmt: skip
+    read = {query, key, value} - {None}
+    for step in evidence.calls[call.index + 1 : call.index + 60]:
+        links = set(step.input_links)
+        if (
+            step.type_name.startswith("add")
+            and query not in links
+            and key == value
+            and {key} & links
+            and len(read) == 2
+        ):
+            maker = evidence.flow.producer(next((link for link in step.input_links if link != key), None))
+            while maker is not None and maker.type_name in _PASSING and maker.input_links:
+                maker = evidence.flow.producer(maker.input_links[0])
+            if maker is call or (maker is not None and maker.parent == call.index):
+                message = (
+                    f"what the queries {write_size(shape)} asked is added to the keys: queries and keys are swapped"
+                )
+                yield evidence.flag("swapped-roles", "warning", call, message, "attention(x, memory, memory)", "added",
+                    shape=shape,
+                )  # fmt: skip
+                return
 
 
 def _is_swapped(evidence: Evidence, call: Call) -> bool:

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.meaning import find_axis_flags
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, EMBEDDINGS, LINEARS, POOLS, RECURRENTS, is_weighted
+from modelsummary_ipy.diagnosis.torch_names import (
+    CATS,
+    CONVOLUTIONS,
+    EMBEDDINGS,
+    LINEARS,
+    POOLS,
+    RECURRENTS,
+    is_weighted,
+)
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.shapes.windows import read_windows
 
 _DROPOUTS = {"Dropout1d": 1, "Dropout2d": 2, "Dropout3d": 3, "dropout1d": 1, "dropout2d": 2, "dropout3d": 3}
+_OF_SIGNALS = frozenset({"InstanceNorm1d", "instance_norm", "interpolate", "Upsample"})
 _POOLS = names_of("pool", "adaptive pool")
+_MENDS = CATS | {"pad", "interpolate", "Upsample"}
 _FEATURES = LINEARS | EMBEDDINGS | RECURRENTS
 
 
 def find_uneven_sides(evidence: Evidence) -> Iterator[Flag]:
-    """Find the operation after which a height and a width that were equal are so no more: a note.
+    """Find the operation after which a height and a width that were equal are so no more.
+
+    A warning in a net whose kernels, strides and paddings are the same in both directions, else a note.
 
     Finds two branches joined with ``torch.cat(…, 2)``, ``F.pad(x, (1, 1))``, a resize of one side. Leaves alone kernels
     and strides that differ in the two directions, and what a later operation makes equal again (the padding before a
@@ -27,12 +40,14 @@ def find_uneven_sides(evidence: Evidence) -> Iterator[Flag]:
     """
     for flag, call in find_axis_flags(evidence, "uneven-sides"):
         if call.type_name not in CONVOLUTIONS | POOLS or not _is_anisotropic(evidence, call):
-            yield flag
+            is_alike = not any(_is_anisotropic(evidence, other) for other in evidence.flow.steps)
+            is_one = len({evidence.flow.sources(link) for link in call.input_links if link is not None}) == 1
+            yield replace(flag, severity="warning") if is_alike and is_one and call.type_name in _MENDS else flag
 
 
 def _is_anisotropic(evidence: Evidence, call: Call) -> bool:
-    windows = read_windows(call, evidence.modules)
-    return len({None if window is None else (window.extent, window.stride) for window in windows}) != 1
+    windows = read_windows(call, evidence.modules) if call.type_name in CONVOLUTIONS | POOLS else ()
+    return len({None if window is None else (window.extent, window.stride, window.padding) for window in windows}) > 1
 
 
 def find_idle_resizes(evidence: Evidence) -> Iterator[Flag]:
@@ -55,7 +70,7 @@ def find_layers_on_tokens(evidence: Evidence) -> Iterator[Flag]:
     features. Leaves alone signals ``(B, C, L)``: what a convolution made, or a transpose.
     """
     for step in evidence.flow.steps:
-        if step.type_name not in _DROPOUTS and step.type_name not in _POOLS:
+        if step.type_name not in _DROPOUTS and step.type_name not in _POOLS | _OF_SIGNALS:
             continue
         if not step.inputs or len(step.inputs[0].shape) not in (3, 4):
             continue
@@ -71,6 +86,15 @@ def find_layers_on_tokens(evidence: Evidence) -> Iterator[Flag]:
             yield evidence.flag("layer-rank", "warning", step, message, "nn.Dropout drops single numbers", "dropout",
                 shape=shape,
             )  # fmt: skip
+        elif step.type_name in _OF_SIGNALS and len(shape) == 3 and step.inputs[0].shape[-1] > 1:
+            does = (
+                "resizes the features"
+                if "pol" in step.type_name or "Up" in step.type_name
+                else "takes steps for channels"
+            )
+            message = f"{step.type_name} on {where}: it {does}"
+            fix = "transpose(1, 2) before it, and after"
+            yield evidence.flag("layer-rank", "warning", step, message, fix, "signal", shape=shape)
         elif step.type_name in _POOLS and ("2d" in step.type_name or f"{len(shape) - 2}d" in step.type_name):
             what = "the features with" if len(shape) == 3 and "2d" in step.type_name else "the features, not"
             message = f"{step.type_name} on {where}: it pools {what} the {shape[1]} entries of dim 1"

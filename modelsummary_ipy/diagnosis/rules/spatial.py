@@ -126,9 +126,9 @@ def _write_growth(evidence: Evidence, step: Call, windows: tuple[Window, ...], s
 def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
     """Find the first layer that slides a kernel over a feature map of which strides have left 1 × 1.
 
-    Finds a deep backbone on an image of 32 × 32. Leaves alone what works on a globally pooled feature map (gates,
-    pyramid pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1 themselves; of a tiny input, and
-    where the feature map is grown again, it is a note.
+    Finds a deep backbone on an image of 32 × 32, a global pool that comes too early. Leaves alone what works on a
+    globally pooled feature map (gates, pyramid pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1
+    themselves; of a tiny input, and where the feature map is grown again, it is a note.
     """
     flow = evidence.flow
     for step in flow.steps:
@@ -140,7 +140,7 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
             continue
         if any(size != 1 for size in step.inputs[0].shape[-rank:]):
             continue
-        first = _find_collapse(flow, step, rank)
+        first = _find_collapse(flow, step, rank) or _find_early_pool(evidence, step, rank)
         if first is None:
             continue
         entry = _entry_size(flow, rank)
@@ -170,6 +170,23 @@ def _find_collapse(flow: Dataflow, step: Call, rank: int) -> Call | None:
         if any(size != 1 for size in before):
             return maker if _strides(flow, maker, before) else None
         link = maker.input_links[0]
+
+
+def _find_early_pool(evidence: Evidence, step: Call, rank: int) -> Call | None:
+    """Return the pool that left 1 × 1 before a kernel, where nothing behind it has a size: no gate and no pyramid."""
+    flow = evidence.flow
+    near = list(flow.walk_back(step.input_links[0], 4))
+    pool = next((call for call in near if call.type_name in _WHOLE), None)
+    if (
+        pool is None
+        or pool.inputs[0].shape[-rank:] == (1,) * rank
+        or any(call.type_name in UPSAMPLERS for call in near)
+    ):
+        return None
+    alike = [call for call in evidence.calls if call.source == step.source and call.type_name == step.type_name]
+    later = [spec.shape[-rank:] for call in flow.after(step) for spec in call.outputs if len(spec.shape) == rank + 2]
+    is_small = all(call.inputs[0].shape[-rank:] == (1,) * rank for call in alike if call.inputs)
+    return pool if is_small and all(max(sizes) == 1 for sizes in later) else None
 
 
 def _strides(flow: Dataflow, maker: Call, before: Size) -> bool:

@@ -6,24 +6,33 @@ import ast
 from collections.abc import Iterator
 from functools import lru_cache
 
+from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.failures.statements import list_functions, parse_file
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.torch_names import CATS, CONVOLUTIONS, FACTORIES, POOLS, is_weighted
+from modelsummary_ipy.records.packages import INSTALLED
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Source
+from modelsummary_ipy.shapes.windows import read_windows
 
 
 def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
-    """Find the result of a layer that the next line overwrites, or that has no name, and a sum of a tensor with itself.
+    """Find what is made, held or given and read by nothing, and a tensor that meets itself.
 
-    Finds ``h = self.a(x)`` before ``h = self.b(x)``, a line ``x.view(-1, 400)`` alone, ``out + out`` beside an
-    ``identity`` that no line reads; as a note an input that nothing reads. Leaves alone what a line reads in a branch
-    that was not taken, what is kept in an attribute, names of ``_``.
+    Finds ``h = self.a(x)`` before ``h = self.b(x)``, ``h = layer(x)`` in a loop that goes on with ``x``, a line
+    ``x.view(-1, 400)`` alone, ``identity = x`` and a mask that no line reads, ``out + out``, ``cat([u, u])``, the
+    same step of a sequence at every turn, a second input like the first that nothing reads. Leaves alone what a line
+    reads in a branch that was not taken, what is kept in an attribute, names of ``_``, colours made of one.
     """
     trace = evidence.story.trace
     if trace.failure is not None or not evidence.calls:
         return
     reached = {step.index for link in evidence.calls[0].output_links for step in evidence.flow.before(link)}
+    yield from _find_dead_layers(evidence, reached)
+    yield from _find_unread_names(evidence, reached)
+    yield from _find_repeated_steps(evidence)
+    yield from _find_skipped_entries(evidence)
     for step in evidence.flow.steps:
         if step.outputs and step.index not in reached and not step.inplace and _is_dropped(step):
             what = f"'{step.path}'" if step.kind == "module" else f"{step.type_name}()"
@@ -32,17 +41,15 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
             yield evidence.flag(
                 "unread-result", "warning", step, message, "h = … in front of it", "dropped", shape=shape
             )
-        elif step.params and step.index not in reached and _trains(evidence, step):
-            name = _find_unread(step.source)
-            if name:
-                count = sum(evidence.params[index].num for index in step.params)
-                message = f"{name} is made here, of {count:,} parameters, and no later line reads it"
-                yield evidence.flag("unread-result", "warning", step, message, f"let the next line read {name}",
-                    "overwritten", num_params=count,
+        elif step.type_name in CATS and len(set(step.input_links)) == 1 < len(step.input_links):
+            if any(step.input_links) and any(map(is_weighted, evidence.flow.before(step.input_links[0]))):
+                message = f"cat of {write_size(step.inputs[0].shape)} with itself: both parts are the same tensor"
+                yield evidence.flag("unread-result", "warning", step, message, "the tensor of the other branch", "cat",
+                    shape=step.inputs[0].shape,
                 )  # fmt: skip
         elif step.type_name in ("add", "add_") and len(step.input_links) == 2 and _is_of_itself(step):
             name = _find_unread_alias(step.source)
-            if name or _adds_a_name_twice(step.source):
+            if name or _adds_a_name_twice(step.source) or _is_handed_on(evidence, step.input_links[0]):
                 message = f"a tensor of {write_size(step.inputs[0].shape)} is added to itself"
                 message += f", and no line reads {name}" if name else ""
                 fix = f"add {name} instead" if name else "add what the block was given; 2 * x if that is meant"
@@ -53,25 +60,164 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _find_unread_inputs(evidence: Evidence) -> Iterator[Flag]:
-    """A note on the model for every tensor of numbers that nothing reads, beside others that are read."""
+    """A tensor that the model is given and nothing reads, beside others that are read.
+
+    It is a note where the forward mentions it, and where it is unlike all that is read and is no mask.
+    """
     root = evidence.calls[0]
     read = {link.leaf for call in evidence.calls[1:] for link in call.input_links if link is not None and link.call < 0}
+    function = _find_function(Source("", evidence.modules[0].forward_line + 1, "", evidence.modules[0].forward_file))
     for leaf, fact in enumerate(evidence.inputs):
-        is_given = "float" in fact.spec.dtype and len(fact.spec.shape) > 1 and leaf not in read and read
-        if is_given and Link(-1, leaf) not in root.output_links:
-            message = f"nothing reads input {fact.spec.name or leaf} of {write_size(fact.spec.shape)}"
-            yield evidence.flag("unread-result", "note", root, message, "read it, or leave it out", "input",
-                shape=fact.spec.shape,
+        spec = fact.spec
+        if len(spec.shape) < 2 or leaf in read or not read or Link(-1, leaf) in root.output_links:
+            continue
+        likes = [evidence.inputs[other].spec for other in read]
+        is_like = any((other.shape, other.dtype) == (spec.shape, spec.dtype) for other in likes)
+        is_forgotten = function is not None and "float" in spec.dtype and is_like
+        is_forgotten = is_forgotten or (
+            function is not None and "mask" in spec.name and not _reads(function, spec.name)
+        )
+        if is_forgotten or "float" in spec.dtype:
+            message = f"nothing reads input {spec.name or leaf} of {write_size(spec.shape)}"
+            yield evidence.flag("unread-result", "warning" if is_forgotten else "note", root, message,
+                "read it, or leave it out", "input", shape=spec.shape,
             )  # fmt: skip
 
 
-def _trains(evidence: Evidence, step: Call) -> bool:
-    return any(evidence.params[index].trainable for index in step.params)
+def _find_dead_layers(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
+    """Layers of which no output is read: the one that is overwritten, all but the last of a loop, the last of two."""
+    flow, root = evidence.flow, evidence.calls[0]
+    used = {index for step in flow.steps if step.index in reached for index in _params_of(step)}
+    handed = {link: call for call in reversed(evidence.calls) for link in call.output_links if link is not None}
+    told: set[str] = set()
+    for step in flow.steps:
+        if step.index in reached or step.inplace or not step.outputs or _is_dropped(step):
+            continue
+        ends = [handed.get(Link(step.index, leaf), step) for leaf in range(len(step.outputs))]
+        outer = min([*ends, step], key=lambda call: call.depth)
+        links = [*outer.output_links, *(Link(step.index, leaf) for leaf in range(len(step.outputs)))]
+        if outer.index == root.index or any(flow.reads.get(link) for link in links if link is not None):
+            continue
+        dead = [before for before in (step, *_before(evidence, step)) if _params_of(before) - used]
+        idle = {index for before in dead for index in _params_of(before)} - used
+        count = sum(evidence.params[index].num for index in idle if evidence.params[index].trainable)
+        name = _find_unread(outer.source, is_one=_is_one_of_many(evidence, outer, reached))
+        if count and name and name not in told:
+            told.add(name)
+            call = outer if outer.kind == "module" else dead[0]
+            message = f"{name} is made here, of {count:,} parameters, and no later line reads it"
+            yield evidence.flag("unread-result", "warning", call, message, f"let the next line read {name}",
+                "overwritten", num_params=count,
+            )  # fmt: skip
+
+
+def _before(evidence: Evidence, step: Call) -> Iterator[Call]:
+    for link in step.input_links:
+        yield from evidence.flow.before(link)
+
+
+def _params_of(step: Call) -> set[int]:
+    return {*step.params, *(index for index in step.input_params if index is not None)}
+
+
+def _is_one_of_many(evidence: Evidence, call: Call, reached: set[int]) -> bool:
+    """Return whether the line ran again, with another layer, and what that made is read."""
+    others = [other for other in evidence.calls if other.source == call.source and other.type_name == call.type_name]
+    return any(other.index in reached and other.index > call.index for other in others)
+
+
+def _find_unread_names(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
+    """A line of a forward that names a tensor, ``identity = x``, ``mask = ids != 0``, where no line reads the name."""
+    for fact in evidence.modules:
+        first = evidence.first_call_of(fact.index)
+        function = (
+            _find_function(Source("", fact.forward_line + 1, "", fact.forward_file)) if first is not None else None
+        )
+        if function is None or first is None or not fact.forward_file or fact.forward_file.startswith(INSTALLED):
+            continue
+        made = {
+            step.source.line: step
+            for step in evidence.flow.steps
+            if step.source and step.source.filename == fact.forward_file and step.index not in reached
+        }
+        given = {spec.name for spec in first.inputs} | {argument.arg for argument in function.args.args[1:2]}
+        for statement in function.body:
+            name, value = _target(statement), getattr(statement, "value", None)
+            if not name or _reads(function, name):
+                continue
+            step = made.get(statement.lineno)
+            if isinstance(value, ast.Name) and value.id in given and not _is_added_to(evidence, first):
+                message = f"line {statement.lineno} keeps {value.id} of {write_size(first.inputs[0].shape)} as {name},"
+                message += " and no line reads that"
+                yield evidence.flag("unread-result", "warning", first, message, f"add {name} before the return", "kept",
+                    shape=first.inputs[0].shape,
+                )  # fmt: skip
+            elif step is not None and not any(map(_params_of, (step, *_before(evidence, step)))):
+                message = f"{name} of {write_size(step.outputs[0].shape)} is made here, and no line reads it"
+                yield evidence.flag("unread-result", "warning", step, message, f"read {name}, or leave the line out",
+                    "name", shape=step.outputs[0].shape,
+                )  # fmt: skip
+
+
+def _is_added_to(evidence: Evidence, call: Call) -> bool:
+    """Return whether a sum reads what a module is given."""
+    given = set(call.input_links) - {None}
+    return any(step.type_name.startswith("add") and given & set(step.input_links) for step in evidence.flow.steps)
+
+
+def _find_repeated_steps(evidence: Evidence) -> Iterator[Flag]:
+    """One entry of an input that is taken at each turn of a loop, or one of two, where nothing reads the others."""
+    for leaf, fact in enumerate(evidence.inputs):
+        reads = [call for call, _ in evidence.flow.reads.get(Link(-1, leaf), ()) if evidence.flow.is_step(call)]
+        reads = [call for call in reads if call.type_name not in FACTORIES]
+        taken = {number for call in reads for number in _find_taken(evidence, call)}
+        dim, number = taken.pop() if len(taken) == 1 else (0, None)
+        size = fact.spec.shape[dim] if number is not None else 0
+        is_loop = len(reads) > 2 and len({call.source for call in reads}) == 1 and dim > 0
+        if number is not None and (is_loop or (size == 2 and "int" in fact.spec.dtype)):
+            times = f", {len(reads)} times" if is_loop else ""
+            message = f"of {write_size(fact.spec.shape)} only entry {number} of dim {dim} is read{times}"
+            fix = "index it by the loop's variable" if is_loop else "read the other one too"
+            yield evidence.flag("unread-result", "warning", reads[0], message, fix, "step", shape=fact.spec.shape)
+
+
+def _find_taken(evidence: Evidence, call: Call) -> list[tuple[int, int | None]]:
+    """List which entries of which dim a step takes and hands on; an entry of None for a step that takes all."""
+    index = argument(call, "1", "index") if call.type_name == "getitem" else None
+    parts = index if isinstance(index, tuple) else (index,)
+    for dim, part in enumerate(parts):
+        if isinstance(part, int) and not isinstance(part, bool) and all(other == slice(None) for other in parts[:dim]):
+            return [(dim, part)] if evidence.flow.readers(call) else []
+    if call.type_name == "unbind" and not argument(call, "dim", "1", default=0):
+        return [(0, leaf) for leaf in range(len(call.outputs)) if evidence.flow.readers(call, leaf)]
+    return [(0, None)]
+
+
+def _find_skipped_entries(evidence: Evidence) -> Iterator[Flag]:
+    """A kernel of at most half its stride: it does not read what lies between. A kernel of 1 only thins out."""
+    for step in evidence.flow.steps:
+        windows = read_windows(step, evidence.modules) if step.type_name in CONVOLUTIONS | POOLS else ()
+        for window in windows:
+            if window is not None and window.kernel > 1 and 2 * window.extent <= window.stride:
+                what = "leaves zeros between" if "Transpose" in step.type_name else "never reads what lies between"
+                message = (
+                    f"{step.type_name} of kernel {window.kernel} goes on by a stride of {window.stride}: it {what}"
+                )
+                yield evidence.flag("unread-result", "warning", step, message, "a kernel as large as the stride",
+                    "stride", kernel=window.kernel, stride=window.stride,
+                )  # fmt: skip
+                break
 
 
 def _is_of_itself(step: Call) -> bool:
     one, other = step.input_links
     return one is not None and one == other
+
+
+def _is_handed_on(evidence: Evidence, link: Link | None) -> bool:
+    """Return whether a layer, ``nn.Identity()`` say, gave back this very tensor."""
+    maker = evidence.flow.producer(link)
+    return maker is not None and evidence.flow.hands_on(maker)
 
 
 def _is_dropped(step: Call) -> bool:
@@ -106,10 +252,13 @@ def _find_function(source: Source) -> ast.FunctionDef | None:
     return found
 
 
-def _find_unread(source: Source | None) -> str:
-    """Return the local name that a line of a function's own block assigns and no later line reads; ``""`` if one does.
+def _find_unread(source: Source | None, *, is_one: bool = False) -> str:
+    """Return the local name that a line assigns and no later line of its block reads; ``""`` if one does.
 
     A name that is also read before, in a loop or in a function inside, is left alone.
+
+    Args:
+        is_one: Whether the line ran several times, and what it made at another turn is read: the name may be read then.
     """
     function = _find_function(source) if source is not None else None
     if source is None or function is None:
@@ -117,15 +266,18 @@ def _find_unread(source: Source | None) -> str:
     for at, statement in enumerate(function.body):
         if not statement.lineno <= source.line <= (statement.end_lineno or 0):
             continue
-        name = _target(statement)
-        if not name:
-            return ""
+        if is_one and isinstance(statement, ast.For):
+            inner = [
+                node for node in ast.walk(statement) if isinstance(node, ast.Assign) and node.lineno == source.line
+            ]
+            name = _target(inner[0]) if inner else ""
+            return "" if not name or _reads(statement, name) else name
+        live = names = _targets(statement)
         for later in function.body[at + 1 :]:
-            if _reads(later, name):
+            if any(_reads(later, name) for name in live):
                 return ""
-            if _target(later) == name:
-                return name
-        return name
+            live = [name for name in live if name not in _targets(later)]
+        return ", ".join(names)
     return ""
 
 
@@ -157,10 +309,19 @@ def _adds_a_name_twice(source: Source | None) -> bool:
 
 def _target(statement: ast.stmt) -> str:
     """Return the one name that a statement assigns; ``""`` for any other statement."""
+    names = _targets(statement)
+    is_one = isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+    return names[0] if names and is_one else ""
+
+
+def _targets(statement: ast.stmt) -> list[str]:
+    """List the names that a statement assigns, without those that begin with ``_``; none if it assigns other things."""
     if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-        return ""
-    target = statement.targets[0]
-    return target.id if isinstance(target, ast.Name) and not target.id.startswith("_") else ""
+        return []
+    parts = list(ast.walk(statement.targets[0]))
+    if any(isinstance(part, (ast.Attribute, ast.Subscript)) for part in parts):
+        return []
+    return [part.id for part in parts if isinstance(part, ast.Name) and not part.id.startswith("_")]
 
 
 def _reads(node: ast.AST, name: str) -> bool:

@@ -116,13 +116,15 @@ def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
 
     A warning where no line that the forward leads to even names them, in train mode, and for the one member of a list
     that was left out; else a note: a branch not taken, a method not called. Leaves alone frozen teachers, weights used
-    by hand (``F.linear(x, self.fc.weight)``), tied weights, single parameters (mask tokens), poolers.
+    by hand (``F.linear(x, self.fc.weight)``), tied weights, single parameters that a line mentions (mask tokens),
+    poolers.
     """
     trace = evidence.story.trace
     if trace.failure is not None or trace.engine == "static" or trace.starts_threads or not evidence.calls:
         return
-    yield from _find_unused_tables(evidence)
     rows = _first_rows(evidence)
+    yield from _find_unused_tables(evidence, rows)
+    yield from _find_unread_tensors(evidence, rows)
     for fact in _unused(evidence):
         row = rows.get(fact.index)
         owner, attribute = evidence.owner_of(fact)
@@ -138,12 +140,25 @@ def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
         )  # fmt: skip
 
 
-def _find_unused_tables(evidence: Evidence) -> Iterator[Flag]:
+def _find_unread_tensors(evidence: Evidence, rows: dict[int | None, Row]) -> Iterator[Flag]:
+    """Find a parameter or a buffer of a module that ran, beside its layers, that none of its methods mentions."""
+    for fact in evidence.modules:
+        call = evidence.first_call_of(fact.index)
+        if call is None or fact.reads is None or not fact.training or fact.type_module.startswith("torch."):
+            continue
+        for param in (evidence.params[index] for index in fact.params if index not in evidence.touched):
+            name = (param.names or ("",))[0].rpartition(".")[2]
+            is_lone = name and "_" not in (name[0], name[-1]) and len(param.names) == 1 and param.shape
+            if is_lone and name not in fact.reads | fact.reads_elsewhere and fact.index in rows and fact.params:
+                message = f"none of the {param.num:,} numbers of {name} were used: {_explain_unused(fact, name)}"
+                yield evidence.flag("unused-layer", "warning", call, message, "", "tensor", num_params=param.num)
+
+
+def _find_unused_tables(evidence: Evidence, rows: dict[int | None, Row]) -> Iterator[Flag]:
     """Find a module of the user's that holds buffers and no parameters, and that no line of the forward mentions.
 
     Finds a positional encoding that was forgotten. Leaves alone torch's modules, and what other methods use.
     """
-    rows = _first_rows(evidence)
     for fact in evidence.modules:
         row = rows.get(fact.index)
         if not fact.paths or not fact.index or fact.type_module.startswith("torch.") or not fact.params or row is None:

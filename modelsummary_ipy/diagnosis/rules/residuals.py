@@ -1,0 +1,83 @@
+"""The rule that finds a block one of whose parts has a sum past it while another has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.torch_names import is_weighted
+from modelsummary_ipy.records.summary import Flag
+from modelsummary_ipy.records.trace import Call, Link
+
+_SUMS = frozenset({"add", "add_", "iadd"})
+_FEWEST_LAYERS = 2
+
+
+def find_missing_residuals(evidence: Evidence) -> Iterator[Flag]:
+    """Find a part of a block, from one norm to the next, past which no sum goes, beside one that has it.
+
+    Finds ``x = self.mlp(self.norm2(x))`` behind ``x = x + self.attn(self.norm1(x))``. Leaves alone norms of queries
+    and keys, norms before a head, blocks without any sum, parts that change the width.
+    """
+    norms: dict[int | None, list[Call]] = {}
+    for call in evidence.calls:
+        if call.kind == "module" and call.type_name.endswith("Norm") and call.inputs and call.outputs:
+            norms.setdefault(call.parent, []).append(call)
+    for parent, beside in norms.items():
+        if parent is None or len(beside) < 2:
+            continue
+        parts = [(norm, *_follow(evidence, norm, evidence.calls[parent])) for norm in beside]
+        if not any(end == "sum" for _, end, _, _ in parts):
+            continue
+        for norm, end, count, last in parts:
+            if end == "open" and count >= _FEWEST_LAYERS and last is not None:
+                shape = norm.inputs[0].shape
+                message = f"nothing is added to what the {count} layers behind {norm.path} make of {write_size(shape)};"
+                message += " the other part of the block has a sum past it"
+                yield evidence.flag("missing-residual", "warning", last, message, "x + in front of it",
+                    shape=shape, layers=count,
+                )  # fmt: skip
+
+
+def _follow(evidence: Evidence, norm: Call, block: Call) -> tuple[str, int, Call | None]:
+    """Follow what a norm makes to a sum, to the next norm of the block, or to the end of the block.
+
+    Returns:
+        ``"sum"`` if what the norm read, or made, is added; ``"open"`` where the next norm of as many features, or the
+        end of the block, comes before any sum; ``""`` for anything else. How many layers lie between, and the last.
+    """
+    stream = {norm.input_links[0], norm.output_links[0]} - {None}
+    reached: set[Link | None] = {norm.output_links[0]}
+    inside, count, last = {block.index}, 0, None
+    ends = set(block.output_links)
+    for call in evidence.calls[norm.index + 1 :]:
+        if call.parent in inside:
+            inside.add(call.index)
+        elif call.index > norm.index and call.parent not in inside and not reached & set(call.input_links):
+            continue
+        if not reached & set(call.input_links) or not evidence.flow.is_step(call):
+            continue
+        if (call.type_name in _SUMS and any(link not in reached for link in call.input_links)) or (
+            call.type_name in _SUMS and stream & set(call.input_links)
+        ):
+            return ("sum" if stream & set(call.input_links) else ""), count, last
+        is_alike = bool(call.outputs) and call.outputs[0].shape == norm.inputs[0].shape
+        if call.type_name == norm.type_name and call.parent == norm.parent:
+            return ("open" if is_alike and _is_lone(evidence, norm) else ""), count, last
+        count += is_weighted(call)
+        last = call if is_weighted(call) else last
+        reached |= set(call.output_links)
+        if ends & set(call.output_links):
+            return ("open" if is_alike and _is_lone(evidence, norm) else ""), count, last
+    return "", count, last
+
+
+def _is_lone(evidence: Evidence, norm: Call) -> bool:
+    """Return whether nothing but the norm reads what it reads."""
+    link = norm.input_links[0]
+    steps = [call for call, _ in evidence.flow.reads.get(link, ()) if evidence.flow.is_step(call)] if link else []
+    return len({call.index for call in steps}) == 1 and link is not None and link.call >= 0
+
+
+RULES = {"missing-residual": find_missing_residuals}

@@ -1305,3 +1305,128 @@ class CutAndFolded(nn.Module):
 class CutAndFoldedT(CutAndFolded):
     def forward(self, x):
         return F.fold(F.unfold(x, 3, padding=1).relu(), x.shape[2:], 3, padding=1)
+
+
+class NotCalled(nn.Module):
+    """A layer is passed on, and not what it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        x = self.norm(self.conv)
+        return x.relu()
+
+
+@twin(NotCalled, (2, 3, 8, 8), reason="self.conv is the Conv2d itself, and not what it returns")
+class NotCalledT(NotCalled):
+    def forward(self, x):
+        return self.norm(self.conv(x)).relu()
+
+
+class NotCalledInSum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(4, 4)
+        self.two = nn.Linear(4, 4)
+
+    def forward(self, x):
+        h = self.one(x)
+        return h + self.two
+
+
+@twin(NotCalledInSum, (2, 4), reason="self.two is the Linear itself, and not what it returns")
+class NotCalledInSumT(NotCalledInSum):
+    def forward(self, x):
+        h = self.one(x)
+        return h + self.two(h)
+
+
+class LossOfAClass(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.criterion = nn.CrossEntropyLoss
+
+    def forward(self, x, y):
+        return self.criterion(self.fc(x), y)
+
+
+@twin(LossOfAClass, (5, 4), ints(5), reason="self.criterion is a class")
+class LossOfAClassT(LossOfAClass):
+    def forward(self, x, y):
+        return F.cross_entropy(self.fc(x), y)
+
+
+class KeysOfModules(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.ModuleDict({"up": nn.Linear(4, 6), "down": nn.Linear(6, 2)})
+
+    def forward(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+@twin(KeysOfModules, (2, 4), reason="step is a key of self.steps: self.steps[step] is the module")
+class KeysOfModulesT(KeysOfModules):
+    def forward(self, x):
+        for step in self.steps.values():
+            x = step(x)
+        return x
+
+
+class SoftmaxOfTwo(nn.Module):
+    def __init__(self, dim=2):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.probabilities = nn.Softmax(dim=dim)
+
+    def forward(self, x):
+        return self.probabilities(self.fc(x))
+
+
+@twin(SoftmaxOfTwo, (2, 4), reason="dim=2, and [2, 3] has 2 dims: -2 … 1")
+class SoftmaxOfTwoT(SoftmaxOfTwo):
+    def __init__(self):
+        super().__init__(-1)
+
+
+class MapsModeOnSignals(nn.Module):
+    def __init__(self, mode="bilinear"):
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=2, mode=mode)
+
+    def forward(self, x):
+        return self.up(x)
+
+
+@twin(MapsModeOnSignals, (2, 4, 10), reason="mode 'bilinear' enlarges 4 dims, [2, 4, 10] has 3")
+class MapsModeOnSignalsT(MapsModeOnSignals):
+    def __init__(self):
+        super().__init__("linear")
+
+
+class AllTurned(nn.Module):
+    def forward(self, x):
+        return torch.softmax(x @ x.T, -1) @ x
+
+
+@twin(AllTurned, (2, 5, 8), reason=".T turns all dims of [2, 5, 8], .mT the last two")
+class AllTurnedT(AllTurned):
+    def forward(self, x):
+        return torch.softmax(x @ x.transpose(1, 2), -1) @ x
+
+
+class Misspelt(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.5, self.trainning)
+
+
+@twin(Misspelt, (2, 5), reason="the model has no 'trainning'; it has 'training'")
+class MisspeltT(Misspelt):
+    def forward(self, x):
+        return F.dropout(x, 0.5, self.training)

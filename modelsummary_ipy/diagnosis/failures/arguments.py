@@ -272,7 +272,7 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
         return None
     names = [ctx.trace.modules[child].path.rpartition(".")[2] for child in ctx.fact.children]
     params = [ctx.trace.params[index] for index in ctx.fact.params]
-    names += [*ctx.fact.settings, *[name.rpartition(".")[2] for param in params for name in param.names]]
+    names += ["training", *ctx.fact.settings, *[name.rpartition(".")[2] for param in params for name in param.names]]
     near = difflib.get_close_matches(attribute, names, 1, 0.6)
     reason = f"{ctx.owner} has no '{attribute}'" + (f"; it has '{near[0]}'" if near else "")
     fix = fix_line(ctx, re.sub(rf"\.{attribute}\b", f".{near[0]}", line)) if near else NOTHING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import find_clashes
@@ -109,6 +110,11 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         return Diagnosis(reason, expected, swapped)
     if (chain := fix_line(ctx, swap_last_factors(ctx.line))) and right.param is not None:
         return Diagnosis(f"{reason}; of three factors the weight is multiplied last", expected, chain)
+    turner = ctx.flow.producer(right.link)
+    if turner is not None and turner.type_name == "T" and right.rank > 2:
+        reason += f"; .T turns all dims of {write_shape(turner.inputs[0].shape)}, .mT the last two"
+        line = re.sub(r"\.T\b", ".mT", read_line(ctx, turner.source))
+        return Diagnosis(reason, expected, place_line(ctx, turner, line))
     if right.rank > 1 and right.shape[-1] == inner_left:
         turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
         reason += f"; transposed, the second has {inner_left} there"

@@ -11,7 +11,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     dim_of,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, place_line, read_line, set_value
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
 
@@ -30,9 +30,10 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
         return _explain_index(ctx, x)
     if ctx.function == "affine_grid":
         return _explain_matrices(ctx, x)
+    given = ctx.fact.settings if ctx.is_torch_layer and ctx.fact is not None else ctx.arguments
     dims = [
         (name, value)
-        for name, value in ctx.arguments.items()
+        for name, value in given.items()
         if name in ("dim", "dim0", "dim1", "start_dim", "end_dim", "axis") and type(value) is int
     ]
     for name, value in dims:
@@ -40,6 +41,8 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
         if not -rank <= value < max(rank, 1):
             reason = f"{name}={value}, and {write_shape(x.shape)} has {x.rank} dims: {-rank} … {rank - 1}"
             fix = fix_setting(ctx, ctx.function, name, 1, -1) if name == "dim" else NOTHING
+            if name == "dim" and ctx.is_torch_layer and ctx.fact is not None:
+                fix = set_value(ctx.fact.path, f"nn.{ctx.fact.type_name}(dim=-1)")
             if (kept := _keep_batch(ctx, x)) is not None:
                 return kept
             return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} dims", fix, RESHAPE)

@@ -32,7 +32,7 @@ _ALIASES = {
 }
 
 
-def _parse(line: str) -> ast.AST | None:
+def parse_line(line: str) -> ast.AST | None:
     """Parse a statement, or the head of one: ``"for x in xs:"``, ``"elif x:"``; positions are those in ``line``."""
     for before, after in (("", ""), ("", " pass"), ("if 1: pass\n", " pass")):
         try:
@@ -71,7 +71,7 @@ def _in_brackets(line: str, node: ast.AST) -> str:
 
 
 def _find_nodes(line: str, kind: type[_Node]) -> list[_Node]:
-    tree = _parse(line)
+    tree = parse_line(line)
     return [] if tree is None else [node for node in ast.walk(tree) if isinstance(node, kind)]
 
 
@@ -234,7 +234,7 @@ def find_operands(line: str, name: str, earlier: int = -1) -> list[str]:
 
 def find_targets(line: str) -> list[str]:
     """Return the names that a line assigns: ``["out", "h", "c"]`` for ``out, (h, c) = self.rnn(x)``."""
-    body = getattr(_parse(line), "body", [])
+    body = getattr(parse_line(line), "body", [])
     if len(body) != 1 or not isinstance(body[0], ast.Assign):
         return []
     return [node.id for target in body[0].targets for node in ast.walk(target) if isinstance(node, ast.Name)]
@@ -242,7 +242,7 @@ def find_targets(line: str) -> list[str]:
 
 def change_value(line: str, template: str) -> str:
     """Change what a line assigns to one name: ``"a = self.table[t][:, None]"``; ``""`` if it does something else."""
-    body = getattr(_parse(line), "body", [])
+    body = getattr(parse_line(line), "body", [])
     if len(body) != 1 or not isinstance(body[0], ast.Assign) or not isinstance(body[0].targets[0], ast.Name):
         return ""
     return _change_one(line, [body[0].value], template)
@@ -387,7 +387,7 @@ def read_unpacking(line: str) -> tuple[list[str], str] | None:
 def write_loop(line: str, member: str) -> str:
     """Turn ``"x = self.blocks(x)"`` into ``"for layer in self.blocks: x = layer(x)"``."""
     calls = _find_calls(line, member) if member else []
-    body = getattr(_parse(line), "body", [])
+    body = getattr(parse_line(line), "body", [])
     if len(calls) != 1 or len(body) != 1 or not isinstance(body[0], ast.Assign):
         return ""
     if body[0].value.col_offset != calls[0].col_offset:

@@ -99,29 +99,51 @@ def use_imports(filename: str, code: str) -> str:
     return re.sub(r"(?<![\w.])F\.", "nn.functional." if "nn" in names else "torch.nn.functional.", code)
 
 
-def find_loop_names(source: Source, container: str) -> list[str]:
-    """List the names that loops around a line give to the items of ``self.<container>``, the innermost loop first."""
+def find_loops(source: Source) -> list[tuple[str, ast.expr]]:
+    """List the names that loops around a line give to items, each with what is looped over, the innermost first."""
     tree = parse_file(source.filename)
-    found: list[tuple[int, str]] = []
+    found: list[tuple[int, str, ast.expr]] = []
     for node in ast.walk(tree) if tree is not None else ():
         if not isinstance(node, (ast.For, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
             continue
         if not node.lineno <= source.line <= (node.end_lineno or node.lineno):
             continue
         for loop in [node] if isinstance(node, ast.For) else node.generators:
-            if any(isinstance(item, ast.Attribute) and item.attr == container for item in ast.walk(loop.iter)):
-                names = [item.id for item in ast.walk(loop.target) if isinstance(item, ast.Name)]
-                found += [(-node.lineno, name) for name in names]
-    return [name for _, name in sorted(found, key=lambda item: item[0])]
+            names = [item.id for item in ast.walk(loop.target) if isinstance(item, ast.Name)]
+            found += [(-node.lineno, name, loop.iter) for name in names]
+    return [(name, over) for _, name, over in sorted(found, key=lambda item: item[0])]
+
+
+def find_loop_names(source: Source, container: str) -> list[str]:
+    """List the names that loops around a line give to the items of ``self.<container>``, the innermost loop first."""
+    return [
+        name for name, over in find_loops(source)
+        if any(isinstance(item, ast.Attribute) and item.attr == container for item in ast.walk(over))
+    ]  # fmt: skip
+
+
+def _find_function(source: Source) -> ast.FunctionDef | None:
+    """Return the innermost function that a line is in."""
+    tree = parse_file(source.filename)
+    found = [
+        node for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.FunctionDef) and node.lineno <= source.line <= (node.end_lineno or node.lineno)
+    ]  # fmt: skip
+    return max(found, key=lambda node: node.lineno, default=None)
+
+
+def list_names_before(source: Source) -> list[str]:
+    """List what a function has names for before a line: what it assigned, the last first, then its parameters."""
+    function = _find_function(source)
+    nodes = list(ast.walk(function)) if function is not None else []
+    stored = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    before = sorted((node for node in stored if node.lineno < source.line), key=lambda node: -node.lineno)
+    return list(dict.fromkeys([*[node.id for node in before], *find_parameters(source)]))
 
 
 def find_parameters(source: Source) -> list[str]:
     """List the parameters of the function that a line is in, without ``self``."""
-    tree = parse_file(source.filename)
-    inner: ast.FunctionDef | None = None
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.FunctionDef) and node.lineno <= source.line <= (node.end_lineno or node.lineno):
-            inner = node if inner is None or node.lineno > inner.lineno else inner
+    inner = _find_function(source)
     return [item.arg for item in inner.args.args if item.arg != "self"] if inner is not None else []
 
 

@@ -12,7 +12,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.convolution import find_window
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line, fix_module
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line, fix_module, set_value
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.shapes.windows import read_windows
@@ -25,6 +25,8 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     x = ctx.operands[0]
     if ctx.function == "pad":
         return _explain_padding(ctx, x)
+    if ctx.function == "interpolate":
+        return _explain_mode(ctx, x)
     if ctx.function == "fold":
         return _explain_fold(ctx, x)
     if "_pool" not in ctx.function or not ctx.function[-2:-1].isdigit():
@@ -50,6 +52,23 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     reason = f"dim {x.rank - spatial + axis} is {padded}{before}, the window is {window.extent} wide"
     reason += ": the output would be empty"
     return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", NOTHING, GROW)
+
+
+_MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}
+
+
+def _explain_mode(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    """Each mode that interpolates between values is for one number of dims."""
+    mode, fitting = ctx.given("mode"), _MODES.get(x.rank)
+    if fitting is None or mode not in _MODES.values() or mode == fitting:
+        return None
+    reason = f"mode '{mode}' enlarges {3 + list(_MODES.values()).index(mode)} dims, {write_shape(x.shape)} has {x.rank}"
+    fix = fix_line(ctx, add_keyword(ctx.line, "interpolate", "mode", f"'{fitting}'"))
+    if ctx.is_torch_layer and ctx.fact is not None:
+        given = {name: ctx.setting(name) for name in ("size", "scale_factor", "align_corners")}
+        words = "".join(f"{name}={value!r}, " for name, value in given.items() if value is not None)
+        fix = set_value(ctx.fact.path, f"nn.Upsample({words}mode='{fitting}')")
+    return Diagnosis(reason, f"mode '{fitting}'", fix)
 
 
 def _explain_fold(ctx: FailureContext, x: Operand) -> Diagnosis | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import linecache
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -173,9 +174,7 @@ def _compile_parts(
     filename: str, lines: Sequence[str], edits: Sequence[LineEdit]
 ) -> Iterator[tuple[tuple[str, int], CodeType]]:
     """Compile the statements of a file that hold an edit, each with its own edits, and list the functions in them."""
-    for node in ast.parse("".join(lines)).body:
-        first = min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", []))])
-        last = node.end_lineno or node.lineno
+    for first, last in _find_statements("".join(lines)):
         own = [edit for edit in edits if first <= edit.first <= last]
         if own:
             shift = first - 1
@@ -184,3 +183,11 @@ def _compile_parts(
             )
             module = compile("\n" * shift + "".join(part), filename, "exec", dont_inherit=True)
             yield from (((code.co_name, code.co_firstlineno), code) for code in walk_code(module) if code is not module)
+
+
+@lru_cache(maxsize=8)
+def _find_statements(text: str) -> tuple[tuple[int, int], ...]:
+    """Return the first and the last line of each statement of a file; many candidates change lines of the same file."""
+    body = ast.parse(text).body
+    firsts = (min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", []))]) for node in body)
+    return tuple((first, node.end_lineno or node.lineno) for first, node in zip(firsts, body, strict=True))

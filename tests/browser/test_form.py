@@ -55,12 +55,12 @@ def notebook(browser: Browser, server: Server, request: pytest.FixtureRequest) -
     with open_pages(browser, name) as new:
         cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i net (B=2, 3, H=8, W=8)"]
         page = new(viewport={"width": 1280, "height": 1600})
-        server.write(name, cells)
         if request.param == "voila":  # it runs the cells before it shows the page
+            server.write(name, cells)
             page.goto(server.address(f"voila/render/{name}"), wait_until="domcontentloaded", timeout=PATIENCE)
             yield Notebook(page)
             return
-        opened = Notebook.open(page, server, name, app=request.param)
+        opened = Notebook.open(page, server, server.write_for_shared_kernel(name, cells), app=request.param)
         opened.run_all()
         yield opened
 
@@ -188,7 +188,7 @@ def test_sliders_copying_and_what_was_pressed_in_the_table(
 ) -> None:
     cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i pooled (B=2, 3, H=16, W=16)"]
     page = new_page(viewport={"width": 1280, "height": 1600}, permissions=["clipboard-read", "clipboard-write"])
-    opened = Notebook.open(page, server, server.write("slider.ipynb", cells))
+    opened = Notebook.open(page, server, server.write_for_shared_kernel("slider.ipynb", cells))
     opened.run_all()
     form = page.locator(".jp-OutputArea-child", has=page.locator(".jupyter-widgets"))
     expect(form.locator(".ms-bar")).to_be_visible(timeout=PATIENCE)
@@ -218,7 +218,8 @@ def test_sliders_copying_and_what_was_pressed_in_the_table(
 
 def test_a_saved_form_is_its_table_and_a_sentence(new_page: Callable[..., Page], server: Server) -> None:
     """In JupyterLab without the kernel, and on a page that nbconvert makes."""
-    name = server.write("saved.ipynb", ["%load_ext modelsummary_ipy", MODEL, "%summary -i net (B=2, 3, H=8, W=8)"])
+    cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i net (B=2, 3, H=8, W=8)"]
+    name = server.write_for_shared_kernel("saved.ipynb", cells)
     opened = Notebook.open(new_page(), server, name)
     opened.run_all()
     expect(opened.page.locator(".jupyter-widgets .ms-bar")).to_be_visible(timeout=PATIENCE)
@@ -242,7 +243,7 @@ def test_a_saved_form_is_its_table_and_a_sentence(new_page: Callable[..., Page],
 def test_a_run_can_be_cancelled(browser: Browser, server: Server) -> None:
     with open_pages(browser, "cancel.ipynb") as new:
         cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i slow (B=2, 4)"]
-        opened = Notebook.open(new(), server, server.write("cancel.ipynb", cells))
+        opened = Notebook.open(new(), server, server.write_for_shared_kernel("cancel.ipynb", cells))
         opened.run_all()
         found = opened.page.locator(".jp-OutputArea-output", has=opened.page.locator(".jupyter-widgets"))
         expect(field(found, "x")).to_be_visible(timeout=PATIENCE)
@@ -257,7 +258,7 @@ def test_the_table_stays_scrolled_after_another_run(browser: Browser, server: Se
     with open_pages(browser, "tall.ipynb") as new:
         cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i tall (B=2, 1)"]
         page = new(viewport={"width": 1280, "height": 500})
-        opened = Notebook.open(page, server, server.write("tall.ipynb", cells))
+        opened = Notebook.open(page, server, server.write_for_shared_kernel("tall.ipynb", cells))
         opened.run_all()
         found = page.locator(".jp-OutputArea-output", has=page.locator(".jupyter-widgets"))
         expect(found.locator(".ms-bar")).to_be_visible(timeout=PATIENCE)

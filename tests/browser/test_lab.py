@@ -53,7 +53,8 @@ def notebook(
         if request.param == "untrusted":
             yield Notebook.open(new(), server, server.write(name, [SUMMARY], [saved]))
         else:
-            opened = Notebook.open(new(), server, server.write(name, ["%load_ext modelsummary_ipy", MODEL, SUMMARY]))
+            cells = ["%load_ext modelsummary_ipy", MODEL, SUMMARY]
+            opened = Notebook.open(new(), server, server.write_for_shared_kernel(name, cells))
             opened.run_all()
             yield opened
 
@@ -135,7 +136,7 @@ def test_what_was_saved_reads_the_same_when_it_is_opened_again(
     page: Page, new_page: Callable[..., Page], server: Server
 ) -> None:
     """Trusted then, since this server made it: with styles, and without being run."""
-    name = server.write("again.ipynb", ["%load_ext modelsummary_ipy", MODEL, SUMMARY])
+    name = server.write_for_shared_kernel("again.ipynb", ["%load_ext modelsummary_ipy", MODEL, SUMMARY])
     first = Notebook.open(page, server, name)
     first.run_all()
     text = first.wait_for_summary().locator("details").first.inner_text()

@@ -167,7 +167,7 @@ def test_in_jupyterlab_the_keys_of_a_row_do_nothing_to_the_cell(page: Page, serv
         "from torch import nn\nmodel = nn.Sequential(nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 2))",
         "%summary model (1, 4)",
     ]
-    notebook = Notebook.open(page, server, server.write("keys.ipynb", cells))
+    notebook = Notebook.open(page, server, server.write_for_shared_kernel("keys.ipynb", cells))
     notebook.run_all()
     summary = notebook.wait_for_summary()
     row = find_row(summary, "0")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.fake.evident_layouts import Layout, write_down
-from modelsummary_ipy.fake.kernel_layouts import Made, find_gradients, find_made
+from modelsummary_ipy.fake.kernel_layouts import Made, find_gradients, find_made, refuse_kernel
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
 from modelsummary_ipy.fake.optimizer_ops import run_in_step
 from modelsummary_ipy.fake.shape_cache import MISSED, ShapeCache
@@ -101,6 +101,7 @@ class _Observer(TorchDispatchMode):
             return NotImplemented
         was_observed, mode.is_observed = mode.is_observed, True
         try:
+            refuse_kernel(func, args)
             output = func(*args, **(kwargs or {}))
         finally:
             mode.is_observed = was_observed
@@ -216,6 +217,7 @@ class FastFakeMode(FakeMode):
     def _dispatch_whole(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         self._inside = True
         try:
+            refuse_kernel(func, args)
             dtype, others = _NARROW.get(func, (None, ()))
             if dtype is not None and args[0].dtype in others:
                 return self._dispatch_as(dtype, func, types, args, kwargs)

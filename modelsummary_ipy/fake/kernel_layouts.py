@@ -1,4 +1,7 @@
-"""What torch's kernels make otherwise than its fakes tell: gradients of norms, their statistics, means of losses."""
+"""What torch's kernels make otherwise than its fakes tell: gradients of norms, their statistics, means of losses.
+
+One refuses what its fake takes: a convolution.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.fake.evident_layouts import Layout
+from modelsummary_ipy.fake.evident_layouts import Layout, standard_strides
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, find_operator
 
 _ATEN = torch.ops.aten
 _BATCH_NORM_BACKWARD = _ATEN.native_batch_norm_backward.default
+_WEIGHT_NORM_BACKWARD = _ATEN._weight_norm_interface_backward.default
 #: By operation, the argument whose format its first result has, ``None`` for one that is contiguous in any case. Fakes
 #: give it the strides of the gradient that came in: what follows is then copied where a kernel's result is viewed.
 _FORMAT_OF: dict[Any, int | None] = {
@@ -50,11 +54,32 @@ class Made(NamedTuple):
     num_elements: int = 1
 
 
-def find_gradients(func: Any, args: Sequence[Any]) -> list[Layout | None] | None:
-    """Return the layouts of a batch norm's gradients, which torch computes in 5 ms, for each size anew.
+def refuse_kernel(func: Any, args: Sequence[Any]) -> None:
+    """Raise what a convolution raises of a kernel of more dims than its settings: fakes of torch 2.15 take it."""
+    if func is not _ATEN.convolution.default or len(args) < 4 or args[1].dim() < 3:
+        return
+    data, weight, _, stride, *_ = args
+    rank = weight.dim()
+    if len(stride) not in (1, rank - 2):
+        raise RuntimeError(
+            f"expected stride to be a single integer value or a list of {rank - 2} values to match the convolution "
+            f"dimensions, but got stride={list(stride)}"
+        )
+    if data.dim() != rank:
+        raise RuntimeError(
+            f"Expected {rank}-dimensional input for {rank}-dimensional weight {list(weight.shape)}, but got "
+            f"{data.dim()}-dimensional input of size {list(data.shape)} instead"
+        )
 
-    An input that wants no gradient gets none, otherwise than of torch's fakes. ``None`` for any other operation.
+
+def find_gradients(func: Any, args: Sequence[Any]) -> list[Layout | None] | None:
+    """Return the layouts of the gradients of a batch norm or a weight norm; ``None`` for any other operation.
+
+    Torch computes a batch norm's in 5 ms, for each size anew, and makes one that is not wanted, which its kernel does
+    not. It has no rule for those of a weight norm up to 2.7: ``(gradient, v, g, norms, dim)``, all contiguous.
     """
+    if func is _WEIGHT_NORM_BACKWARD:
+        return [Layout(part.shape, standard_strides(part.shape), part.dtype) for part in args[1:3]]
     if func is not _BATCH_NORM_BACKWARD:
         return None
     grad, data, weight, *_, (wants_data, *wants_rest) = args

@@ -143,12 +143,17 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
     key = (name, torch.is_autocast_enabled("cpu"), *looks, *settings)
     if key in _passed:
         return
+    if _try(func, args, kwargs):
+        _passed.add(key)
+
+
+def _try(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Raise what an operation raises on zeros; ``False`` if that is not known."""
     with torch.no_grad():
         error = replay(func, args, kwargs)
-    if error is None:
-        _passed.add(key)
-    elif not isinstance(error, UnknownError):
+    if error is not None and not isinstance(error, UnknownError):
         raise error
+    return error is None
 
 
 def _check_transposed(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -166,10 +171,7 @@ def _check_transposed(func: Callable[..., Any], args: tuple[Any, ...], kwargs: M
             )
     for size, width, extra, stride, dilation, padding in zip(sizes, kernel, *spread, strict=False):
         if (size - 1) * stride - 2 * padding + dilation * (width - 1) + extra < 0:
-            with torch.no_grad():
-                error = replay(func, args, kwargs)
-            if error is not None and not isinstance(error, UnknownError):
-                raise error
+            _try(func, args, kwargs)
 
 
 def _spread(value: Any, dims: int) -> tuple[int, ...]:

@@ -32,6 +32,8 @@ REFUSED: list[tuple[nn.Module, Tensor]] = [
     (nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=2), torch.randn(1, 4, 5, 5)),
     (nn.ConvTranspose2d(4, 4, 2, padding=2, dilation=3), torch.randn(1, 4, 1, 4)),
     (nn.ConvTranspose3d(4, 4, 1, padding=1), torch.randn(4, 2, 3, 4)),
+    (nn.ConvTranspose1d(1, 6, (2, 3)), torch.randn(8, 1, 4)),
+    (nn.Conv2d(4, 4, (2, 2, 2)), torch.randn(1, 4, 5, 5)),
     (nn.FractionalMaxPool3d(1, output_size=1), torch.ones(2, 3, 4, 4, 4, dtype=torch.int32)),
     (nn.ReLU(), torch.randn(2, 3, dtype=COMPLEX)),
     (nn.ReLU(inplace=True), torch.randn(1, 3).expand(4, 3)),

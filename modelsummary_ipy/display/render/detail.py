@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from modelsummary_ipy.display.render import formatting, size_cells
 from modelsummary_ipy.display.render.fit import story_writer
@@ -35,7 +36,7 @@ def find_detail(
     pairs.append(("module" if row.kind == "module" else "operation", [call] if row.extra_repr else []))
     pairs.append(("in", _leaves(row.inputs, story.input_formulas.get(row.index, ()))))
     pairs.append(("out", _leaves(row.outputs, story.formulas.get(row.index, ()))))
-    pairs.append(("axes", _origins(story, row)))
+    pairs.append(("axes", write_origins(story, row)))
     pairs.append(("weights", _weights(story, row)))
     pairs.append((view.work, _mult_adds(story, view, row, operations, total_mult_adds)))
     pairs.append(("backward", _backward(story, view, row)))
@@ -53,12 +54,17 @@ def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> 
     return lines
 
 
-def _origins(story: Story, row: Row) -> list[str]:
-    """Write what the dims of a flagged row come from; of all rows it would be a third of the page."""
-    known = story.origins.get(row.index, ())
-    if not known or not any(flag.row == row.index for flag in story.flags):
-        return []
-    return [" × ".join("?" if dim is None else brief(dim) for dim in dims) for dims in known if dims]
+def write_origins(story: Story, row: Row) -> list[str]:
+    """Write what the dims of an output come from, ``B × T × 12 of features of qkv``, where no formula says as much."""
+    known = zip_longest(story.origins.get(row.index, ()), story.formulas.get(row.index, ()))
+    told = (dims for dims, formula in known if dims and dims != formula)
+    return [" × ".join("?" if dim is None else _write_origin(dim, row) for dim in dims) for dims in told]
+
+
+def _write_origin(dim: str, row: Row) -> str:
+    """Write what one dim comes from; all of it where the row's own layer made it is "its features"."""
+    own = f"the features of {row.path}"
+    return "its features" if row.path and dim == own else brief(dim.replace("the features", "features"))
 
 
 def _weights(story: Story, row: Row) -> list[str]:

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, Step, walk
 from modelsummary_ipy.display.render import formatting, header, labels, size_cells
+from modelsummary_ipy.display.render.detail import write_origins
 from modelsummary_ipy.display.render.dim_colours import Names
 from modelsummary_ipy.display.render.largest import name_rows
 from modelsummary_ipy.display.render.reads import Reads
@@ -34,7 +35,7 @@ class Part:
         indent: Pixels that the name is set in.
         name, kind, note: The texts of its name cell.
         sizes: Lines, with their markup.
-        title: Formulas, for the pointer that rests on the sizes.
+        title: Formulas, and what the dims come from, for the pointer that rests on the sizes.
         numbers: The number cells.
         flags: ``(severity, rule, message, fix)``.
         fail: Lines about the failure.
@@ -168,7 +169,7 @@ class Parts:
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, " ".join(filter(None, notes)),
-            self._arrow(row), self._title(row), self._numbers(labels.row_figures(self.story, self.view, row)),
+            self._arrow(row), self._meaning(row), self._numbers(labels.row_figures(self.story, self.view, row)),
             tuple(
                 (flag.severity, formatting.plain(flag.rule), formatting.plain(flag.message), formatting.plain(flag.fix))
                 for flag in node.flags
@@ -255,6 +256,10 @@ class Parts:
             if known:
                 sides.append(", ".join(known[:6]))
         return " → ".join(sides)
+
+    def _meaning(self, row: Row) -> str:
+        """What a row's title says of its sizes: their formulas, and below what the dims come from."""
+        return "\n".join(filter(None, [self._title(row), *write_origins(self.story, row)[:6]]))
 
     def _arrow(self, row: Row) -> Markup:
         """``labels.format_arrow`` with markup: muted input, bold dims that changed, coloured names."""

@@ -1430,3 +1430,116 @@ class Misspelt(nn.Module):
 class MisspeltT(Misspelt):
     def forward(self, x):
         return F.dropout(x, 0.5, self.training)
+
+
+class LayerOfATensor(nn.Module):
+    """A layer is made of a tensor, and is not run."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Conv2d(3, 8, 3, padding=1)
+        self.two = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = nn.MaxPool2d(self.one(x), 2)
+        return self.two(x)
+
+
+@twin(LayerOfATensor, (2, 3, 8, 8), reason="makes a layer with a tensor for its settings, and does not run it")
+class LayerOfATensorT(LayerOfATensor):
+    def forward(self, x):
+        return self.two(F.max_pool2d(self.one(x), 2))
+
+
+class DropoutOfATensor(nn.Module):
+    def forward(self, x):
+        return nn.Dropout(x)
+
+
+@twin(DropoutOfATensor, (2, 3), reason="nn.Dropout(x) makes a layer with a tensor for its settings")
+class DropoutOfATensorT(nn.Module):
+    def forward(self, x):
+        return F.dropout(x)
+
+
+class CatWithoutList(nn.Module):
+    def forward(self, x, y):
+        return torch.cat(x.relu(), y)
+
+
+@twin(CatWithoutList, (2, 3), (2, 3), reason="torch.cat takes its tensors as one list")
+class CatWithoutListT(nn.Module):
+    def forward(self, x, y):
+        return torch.cat([x.relu(), y], dim=1)
+
+
+class HalfOfSteps(nn.Module):
+    def forward(self, x):
+        half = x.size(1) / 2
+        return x[:, :half] * x[:, half:].sigmoid()
+
+
+@twin(HalfOfSteps, (2, 8), reason="an index is an integer, and / gives a float")
+class HalfOfStepsT(nn.Module):
+    def forward(self, x):
+        return x[:, : x.size(1) // 2] * x[:, x.size(1) // 2 :].sigmoid()
+
+
+class MeanOfThree(nn.Module):
+    def forward(self, x):
+        return x.mean(dim=[2, 3, 4])
+
+
+@twin(MeanOfThree, (2, 3, 8, 8), reason="dim=[2, 3, 4], and [2, 3, 8, 8] has 4 dims")
+class MeanOfThreeT(nn.Module):
+    def forward(self, x):
+        return x.mean(dim=[2, 3])
+
+
+class OneOfTwoStates(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, x):
+        state = torch.zeros(1, x.size(0), 6)
+        out, _ = self.rnn(x, state)
+        return out
+
+
+@twin(OneOfTwoStates, (3, 5, 4), reason="an LSTM takes a pair of states (h_0, c_0), got one tensor [1, 3, 6]")
+class OneOfTwoStatesT(OneOfTwoStates):
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+class ThreeOfAnLSTM(OneOfTwoStates):
+    def forward(self, x):
+        out, h, c = self.rnn(x)
+        return out[:, -1] + h[-1] + c[-1]
+
+
+@twin(ThreeOfAnLSTM, (3, 5, 4), reason="two values, the second a pair")
+class ThreeOfAnLSTMT(OneOfTwoStates):
+    def forward(self, x):
+        out, (h, c) = self.rnn(x)
+        return out[:, -1] + h[-1] + c[-1]
+
+
+class MethodByAnotherName(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.Linear(4, 4)
+        self.dec = nn.Linear(4, 6)
+
+    def encode_x(self, x):
+        return self.enc(x).relu()
+
+    def forward(self, x):
+        return self.dec(self.encode(x))
+
+
+@twin(MethodByAnotherName, (3, 4), reason="the model has no 'encode'; it has 'encode_x'")
+class MethodByAnotherNameT(MethodByAnotherName):
+    def forward(self, x):
+        return self.dec(self.encode_x(x))

@@ -272,11 +272,27 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
         return None
     names = [ctx.trace.modules[child].path.rpartition(".")[2] for child in ctx.fact.children]
     params = [ctx.trace.params[index] for index in ctx.fact.params]
-    names += ["training", *ctx.fact.settings, *[name.rpartition(".")[2] for param in params for name in param.names]]
+    names += [
+        "training",
+        *_list_methods(ctx),
+        *ctx.fact.settings,
+        *[name.rpartition(".")[2] for param in params for name in param.names],
+    ]
     near = difflib.get_close_matches(attribute, names, 1, 0.6)
     reason = f"{ctx.owner} has no '{attribute}'" + (f"; it has '{near[0]}'" if near else "")
     fix = fix_line(ctx, re.sub(rf"\.{attribute}\b", f".{near[0]}", line)) if near else NOTHING
     return Diagnosis(reason, "an attribute that __init__ sets", fix)
+
+
+def _list_methods(ctx: FailureContext) -> list[str]:
+    """List the methods of the class that the failing line is in."""
+    source, tree = ctx.failure.source, parse_file(ctx.failure.source.filename) if ctx.failure.source else None
+    return [
+        node.name for kind in (ast.walk(tree) if tree is not None else ())
+        if source is not None and isinstance(kind, ast.ClassDef)
+        and kind.lineno <= source.line <= (kind.end_lineno or 0)
+        for node in kind.body if isinstance(node, ast.FunctionDef)
+    ]  # fmt: skip
 
 
 def _explain_subscript(ctx: FailureContext) -> Diagnosis | None:
@@ -336,6 +352,9 @@ def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
         reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns one state, not the two of an LSTM"
         first = names[1].strip("()").partition(",")[0]
         fix = fix_line(ctx, ctx.line.replace(names[1], first, 1))
+    if inner and inner[-1].type_name == "LSTM" and len(names) == 3:
+        reason = f"'{inner[-1].path}' (LSTM) returns (output, (h_n, c_n)): two values, the second a pair"
+        fix = fix_line(ctx, ctx.line.replace(", ".join(names), f"{names[0]}, ({names[1]}, {names[2]})", 1))
     split = next((call for call in reversed(ctx.inner_calls()) if call.type_name in ("split", "chunk")), None)
     if not fix and split is not None and split.index == ctx.trace.calls[-1].index:
         fix = _widen(ctx, split, int(found[2]))

@@ -33,9 +33,9 @@ from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
-from modelsummary_ipy.diagnosis.failures.uncalled import explain_uncalled
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
+from modelsummary_ipy.diagnosis.failures.wrong_objects import explain_object
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.fixes import Candidate, Fix
@@ -47,7 +47,7 @@ Family = Callable[[FailureContext], "Diagnosis | None"]
 #: What Python, a loss or an index refuses, whatever the sizes are.
 _FIRST: Mapping[str, Family] = {
     "pattern": explain_pattern,
-    "uncalled": explain_uncalled,
+    "object": explain_object,
     "arguments": explain_arguments,
     "loss": explain_loss,
     "index": explain_index,

@@ -108,7 +108,7 @@ def _explain_one_label(
     ctx: FailureContext, name: str, y: Operand, wanted: tuple[int, ...], position: int
 ) -> Diagnosis | None:
     """Labels with a dim of one too many."""
-    for axis in range(y.rank - 1, 0, -1):
+    for axis in range(y.rank - 1, -1, -1):
         if y.shape[axis] == 1 and (*y.shape[:axis], *y.shape[axis + 1 :]) == wanted:
             reason = f"{name} takes one label per sample: {write_shape(wanted)}, got {write_shape(y.shape)}"
             fix = fix_argument(ctx, f"{{}}.squeeze({axis})", position=position)

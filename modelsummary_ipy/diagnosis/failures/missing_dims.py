@@ -36,6 +36,12 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
         for name, value in given.items()
         if name in ("dim", "dim0", "dim1", "start_dim", "end_dim", "axis") and type(value) is int
     ]
+    several = given.get("dim")
+    if isinstance(several, tuple) and all(type(axis) is int for axis in several):
+        there = [axis for axis in several if -x.rank <= axis < x.rank]
+        if len(there) < len(several):
+            reason = f"dim={list(several)}, and {write_shape(x.shape)} has {x.rank} dims: {-x.rank} … {x.rank - 1}"
+            return Diagnosis(reason, f"dim={there}", fix_setting(ctx, ctx.function, "dim", 1, there), RESHAPE)
     for name, value in dims:
         rank = x.rank + (ctx.function in ("unsqueeze", "stack"))
         if not -rank <= value < max(rank, 1):

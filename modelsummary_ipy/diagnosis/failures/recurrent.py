@@ -16,10 +16,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
     write_size,
 )
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
-from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call, find_targets
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
@@ -43,11 +43,22 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
         return _explain_rank(ctx, x, ranks)
     if x.shape[-1] != taken:
         return _explain_features(ctx, x, taken)
+    if ctx.function == "lstm" and len(states) == 1:
+        reason = f"an LSTM takes a pair of states (h_0, c_0), got one tensor {write_shape(states[0].shape)}"
+        line = change_call(ctx.line, name_member(ctx.call.path), _pair_states)
+        return Diagnosis(reason, "(h_0, c_0)", fix_line(ctx, line))
     for state in states:
         wanted = _find_state_size(ctx, x, state, hidden, is_cell)
         if state.shape != wanted:
             return _explain_state(ctx, x, state, wanted, is_cell)
     return None
+
+
+def _pair_states(arguments: list[str], keywords: dict[str, str]) -> tuple[list[str], dict[str, str]] | None:
+    """Write a state that was given alone as a pair, with zeros for the cell state."""
+    if len(arguments) != 2:
+        return None
+    return [arguments[0], f"({arguments[1]}, torch.zeros_like({arguments[1]}))"], keywords
 
 
 def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Diagnosis:

@@ -122,7 +122,7 @@ def find_loop_names(source: Source, container: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _find_function(source: Source) -> ast.FunctionDef | None:
+def find_function(source: Source) -> ast.FunctionDef | None:
     """Return the innermost function that a line is in."""
     tree = parse_file(source.filename)
     found = [
@@ -134,7 +134,7 @@ def _find_function(source: Source) -> ast.FunctionDef | None:
 
 def list_names_before(source: Source) -> list[str]:
     """List what a function has names for before a line: what it assigned, the last first, then its parameters."""
-    function = _find_function(source)
+    function = find_function(source)
     nodes = list(ast.walk(function)) if function is not None else []
     stored = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
     before = sorted((node for node in stored if node.lineno < source.line), key=lambda node: -node.lineno)
@@ -143,7 +143,7 @@ def list_names_before(source: Source) -> list[str]:
 
 def find_parameters(source: Source) -> list[str]:
     """List the parameters of the function that a line is in, without ``self``."""
-    inner = _find_function(source)
+    inner = find_function(source)
     return [item.arg for item in inner.args.args if item.arg != "self"] if inner is not None else []
 
 

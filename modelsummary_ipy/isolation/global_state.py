@@ -8,8 +8,10 @@ import logging
 import random
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -50,6 +52,53 @@ def deep_stack() -> Iterator[None]:
 _one_at_a_time = ForkedLock()
 
 
+class _Kept:
+    """The globals that the traces of one thread keep together, until ``stack`` ends.
+
+    Args:
+        stack: Entered; it ends what is kept.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._globals: ModuleGlobals | None = None
+        self._restore: Callable[[], None] = lambda: None
+
+    @contextlib.contextmanager
+    def again(self, found: ModuleGlobals, *, real: bool) -> Iterator[None]:
+        """Run the block and take back what it left, by the copies of the first such block.
+
+        Other globals, and those of a real run, are kept besides.
+        """
+        if self._globals is None and not real:
+            self._stack.enter_context(_one_at_a_time.lock)
+            self._restore = self._stack.enter_context(found.kept(real=False))
+            self._globals = found
+        try:
+            with contextlib.nullcontext() if self._globals == found and not real else found.kept(real=real):
+                yield
+        finally:
+            self._restore()
+
+
+_kept: dict[int, _Kept] = {}  # by thread
+
+
+@contextlib.contextmanager
+def globals_kept_once() -> Iterator[None]:
+    """Let the traces of this thread in the block, with fakes, copy what they keep of the globals once for all.
+
+    What each of them left there is taken back after it. No code of the user's runs in the block beside these traces.
+    """
+    thread = get_ident()
+    if thread in _kept:
+        yield
+        return
+    with contextlib.ExitStack() as stack, restoring(lambda: _kept.pop(thread, None)):
+        _kept[thread] = _Kept(stack)
+        yield
+
+
 class GlobalState:
     """All that a forward can reach beyond its model.
 
@@ -81,7 +130,9 @@ class GlobalState:
             if not real:
                 stack.enter_context(_validation_off())
             stack.enter_context(grad_kept())  # around the globals, which may hold a mode that was entered
-            stack.enter_context(self._namespaces.kept(real=real))
+            kept = _kept.get(get_ident())
+            keep = self._namespaces.kept if kept is None else partial(kept.again, self._namespaces)
+            stack.enter_context(keep(real=real))
             stack.enter_context(modes_kept())
             stack.enter_context(self.threads.watched())
             stack.enter_context(_masks_read(self.unread))  # innermost: what it notes is not the forward's to take back

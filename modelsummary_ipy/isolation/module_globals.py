@@ -43,8 +43,15 @@ class ModuleGlobals:
         self._classes = sorted(classes, key=lambda kind: (kind.__module__, kind.__qualname__))
         self._namespaces, self._far = find_namespaces({kind.__module__ for kind in classes})
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ModuleGlobals):
+            return NotImplemented
+        return self._classes == other._classes and self._namespaces is other._namespaces and self._far is other._far
+
+    __hash__ = None  # type: ignore[assignment]  # as of any class with an ``__eq__``
+
     @contextlib.contextmanager
-    def kept(self, *, real: bool) -> Iterator[None]:
+    def kept(self, *, real: bool) -> Iterator[Callable[[], None]]:
         """Run the block; afterwards nothing that it made is left in a cache, a global or a class attribute.
 
         Tensors of the trace itself are taken back, with the containers that hold them. What the forward assigned on its
@@ -54,18 +61,30 @@ class ModuleGlobals:
         Args:
             real: Whether arithmetic is done in the block: then tensors among the globals may be written to, and are
                 copied first.
+
+        Yields:
+            What takes all of it back at once: the block may trace several times.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._far_caches_cleared())
-            stack.enter_context(self._caches_bypassed())
-            stack.enter_context(self._class_attributes_kept())
-            stack.enter_context(self._globals_kept(real))
-            yield
+            parts = (
+                self._far_caches_cleared(),
+                self._caches_bypassed(),
+                self._class_attributes_kept(),
+                self._globals_kept(real),
+            )
+            restores = [stack.enter_context(part) for part in parts]
+
+            def restore() -> None:
+                for one in reversed(restores):
+                    one()
+
+            yield restore
 
     @contextlib.contextmanager
-    def _caches_bypassed(self) -> Iterator[None]:
+    def _caches_bypassed(self) -> Iterator[Callable[[], None]]:
         """Give ``lru_cache``d functions another cache in this thread: a cached fake would be the next real answer."""
         swapped: list[tuple[Any, str, Any]] = []
+        own: list[Any] = []
         thread = threading.get_ident()
         outer = thread in _tracing
         _tracing.add(thread)
@@ -79,24 +98,28 @@ class ModuleGlobals:
             if not outer:
                 _tracing.discard(thread)
 
+        def forget() -> None:
+            for cache in own:
+                cache.cache_clear()
+
         with restoring(restore):
             for cell in self._list_cells():
                 if isinstance(cell.cell_contents, LRU_CACHE):
                     swapped.append((cell, "cell_contents", cell.cell_contents))
-                    cell.cell_contents = _bypass(cell.cell_contents)
+                    cell.cell_contents = _bypass(cell.cell_contents, own)
             for kind in self._classes:
                 for name, value in list(vars(kind).items()):
                     inner = unwrap(value)
                     if isinstance(inner, LRU_CACHE):
-                        bypass: Any = _bypass(inner)
+                        bypass: Any = _bypass(inner, own)
                         swapped.append((kind, name, value))
                         setattr(kind, name, type(value)(bypass) if inner is not value else bypass)
             for namespace in self._namespaces:
                 for name, value in list(namespace.items()):
                     if isinstance(value, LRU_CACHE):
                         swapped.append((namespace, name, value))
-                        namespace[name] = _bypass(value)
-            yield
+                        namespace[name] = _bypass(value, own)
+            yield forget
 
     def _list_cells(self) -> list[types.CellType]:
         """List what functions and methods close over: a decorator keeps the cache of what it wraps there."""
@@ -109,7 +132,7 @@ class ModuleGlobals:
         return list(seen.values())
 
     @contextlib.contextmanager
-    def _far_caches_cleared(self) -> Iterator[None]:
+    def _far_caches_cleared(self) -> Iterator[Callable[[], None]]:
         """Let libraries keep nothing of ours in their caches and tables; hundreds of them never do."""
         caches = [cache for library in self._far for cache in library.caches]
         misses = [cache.cache_info().misses for cache in caches]
@@ -125,10 +148,10 @@ class ModuleGlobals:
                     clean(table)
 
         with restoring(restore):
-            yield
+            yield restore
 
     @contextlib.contextmanager
-    def _class_attributes_kept(self) -> Iterator[None]:
+    def _class_attributes_kept(self) -> Iterator[Callable[[], None]]:
         """Undo what the forward assigned on its classes (``type(self).calls += 1``)."""
         before = [(kind, dict(vars(kind))) for kind in self._classes]
 
@@ -141,10 +164,10 @@ class ModuleGlobals:
                         setattr(kind, name, old[name])
 
         with restoring(restore):
-            yield
+            yield restore
 
     @contextlib.contextmanager
-    def _globals_kept(self, real: bool) -> Iterator[None]:
+    def _globals_kept(self, real: bool) -> Iterator[Callable[[], None]]:
         """Take tensors of ours out of the globals and of what these and the classes hold."""
         held = _Snapshot(real)
         for namespace in self._namespaces:
@@ -164,7 +187,7 @@ class ModuleGlobals:
                     namespace[name] = value
 
         with restoring(restore):
-            yield
+            yield restore
 
 
 class _Snapshot:
@@ -245,9 +268,10 @@ class _Snapshot:
                 set_version((tensor,), (version,))
 
 
-def _bypass(cached: Any) -> Callable[..., Any]:
-    """Let a cached function that is called in a trace remember what it gave in this one alone."""
+def _bypass(cached: Any, caches: list[Any]) -> Callable[..., Any]:
+    """Let a cached function that is called in a trace remember what it gave in this one alone, in one of ``caches``."""
     own = functools.lru_cache(**cached.cache_parameters())(cached.__wrapped__)
+    caches.append(own)
 
     @functools.wraps(cached.__wrapped__)
     def call(*args: Any, **kwargs: Any) -> Any:

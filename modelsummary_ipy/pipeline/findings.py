@@ -16,7 +16,7 @@ from modelsummary_ipy.diagnosis.fixes import find_fixes
 from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.isolation.forks import ForkedLock
-from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.isolation.global_state import collector_paused, globals_kept_once
 from modelsummary_ipy.pipeline.fixes import MOST_COPIED, FixTrials, with_batch
 from modelsummary_ipy.pipeline.progress_line import showing_progress
 from modelsummary_ipy.pipeline.request import Request
@@ -132,8 +132,9 @@ class Findings:
     @stage
     def _judged(self) -> Story:
         """The same with the flags, and the traces at other sizes that some rules need (none in most models)."""
-        story, ignore = self._named, self.request.ignore
-        with collector_paused():
+        ignore = self.request.ignore
+        with collector_paused(), globals_kept_once():
+            story = self._named
             for sizes in find_retraces(self._name_batch(story), ignore, self._errors):
                 again = trace_again(self.batch, story.trace, sizes)
                 if again is not None:
@@ -185,7 +186,7 @@ class Findings:
         story = self._judged
 
         def find() -> Found:
-            with showing_progress("formulas", self.model()), collector_paused():
+            with showing_progress("formulas", self.model()), collector_paused(), globals_kept_once():
                 found = find_formulas(batch, story.trace, story.rows)
                 limits = find_constraints(story.trace, found)
             if found.retracer is not None:

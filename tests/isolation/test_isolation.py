@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.isolation.global_state import collector_paused, globals_kept_once
 from modelsummary_ipy.isolation.threads import AloneWatch, is_alone
 from modelsummary_ipy.tracing.engine import Traced, run_engine
 from tests import models
@@ -144,6 +144,34 @@ def _install(name: str, source: str) -> Any:
     sys.modules[name] = module
     exec(source, vars(module))
     return module
+
+
+_seen: list[int] = []
+
+
+class _StartsAnew(nn.Module):
+    """What a trace leaves on its class, in a global and in a cache the next one does not find."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not _seen
+        assert not type(self).calls
+        _seen.append(x.shape[1])
+        type(self).calls += 1
+        return x + _look_up(x.shape[1]) + _look_up(1)
+
+
+def test_a_trace_finds_nothing_of_the_one_before_it() -> None:
+    model = _StartsAnew()
+    with globals_kept_once():  # as many traces in a row do
+        summaries = [ModelSummary(model, size) for size in ((2, 5), (3, 7))]
+        assert [summary.formulas[0] for summary in summaries] == [(("B", "F"),)] * 2
+    assert (_seen, model.calls, _look_up.cache_info().misses) == ([], 0, 0)
+    assert torch.equal(model(torch.zeros(1, 2)), torch.full((1, 2), 2.0))
+    _seen.clear()
+    _look_up.cache_clear()
+    _StartsAnew.calls = 0
 
 
 def test_no_fake_hides_where_a_library_keeps_what_its_functions_made() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand, dim_of
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand, Pair, dim_of
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     find_param,
@@ -20,18 +20,17 @@ from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Link
 
-Places = tuple[int, int]
+
+def _find_table(pair: Pair) -> int | None:
+    """Return which of two tensors comes from a parameter or buffer and not from the input, as the other one does."""
+    fed = [bool(pair.ctx.flow.sources(x.link)) for x in pair.both]
+    return fed.index(False) if fed[0] != fed[1] else None
 
 
-def _find_tables(ctx: FailureContext, pair: tuple[Operand, Operand]) -> list[bool]:
-    """Say of each of two tensors whether it comes from a parameter or buffer and not from the input."""
-    fed = [bool(ctx.flow.sources(x.link)) for x in pair]
-    return [not own and other for own, other in (fed, fed[::-1])]
-
-
-def explain_channels(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def explain_channels(pair: Pair) -> Diagnosis | None:
     """A parameter has one number a channel, and the channels are not the last dim."""
-    for table, place, data in ((pair[1], places[1], pair[0]), (pair[0], places[0], pair[1])):
+    ctx = pair.ctx
+    for table, data, place, _ in pair.each():
         param = find_param(ctx, table)
         if param is None or table.rank != 1 or data.rank < 3 or data.shape[1] != table.shape[0]:
             continue
@@ -49,20 +48,21 @@ def explain_channels(ctx: FailureContext, places: Places, pair: tuple[Operand, O
     return None
 
 
-def explain_matrix(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def explain_matrix(pair: Pair) -> Diagnosis | None:
     """The numbers of a matrix stand in one dim where the other tensor is that matrix: a transform of each sample."""
-    for flat, matrix, place in ((*pair, places[0]), (*pair[::-1], places[1])):
+    for flat, matrix, place, _ in pair.each():
         if flat.rank < 2 or matrix.rank != 2 or flat.shape[-1] != matrix.numel or 1 in matrix.shape:
             continue
         reason = f"{write_shape(flat.shape)} has the {write_times(matrix.shape)} numbers of a matrix in one dim"
-        fix = fix_operand(ctx, place, f"{{}}.unflatten(-1, {matrix.shape})")
+        fix = fix_operand(pair.ctx, place, f"{{}}.unflatten(-1, {matrix.shape})")
         return Diagnosis(reason, write_shape((*flat.shape[:-1], *matrix.shape)), fix)
     return None
 
 
-def explain_pieces(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
+def explain_pieces(pair: Pair) -> Diagnosis | None:
     """One of two tensors is a piece of what a layer gives, and the layer is too narrow: a scale and a shift."""
-    for x, other in (pair, pair[::-1]):
+    ctx, axis = pair.ctx, pair.axes[0]
+    for x, other, *_ in pair.each() if len(pair.axes) == 1 else ():
         call = next((call for call in ctx.flow.walk_back(x.link, 5) if call.type_name in ("chunk", "split")), None)
         if call is None or not call.inputs or len(call.outputs) < 2:
             continue
@@ -85,9 +85,10 @@ def explain_pieces(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int
     return None
 
 
-def explain_vector(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
+def explain_vector(pair: Pair) -> Diagnosis | None:
     """One of two tensors is a vector of a sample's channels, and its layer gives another number: a time embedding."""
-    for x, other in (pair, pair[::-1]):
+    ctx, axis = pair.ctx, pair.axes[0]
+    for x, other, *_ in pair.each() if len(pair.axes) == 1 else ():
         if x.rank < 3 or axis == -1 or math.prod(x.shape[axis + 1 :]) != 1 or math.prod(other.shape[axis + 1 :]) == 1:
             continue
         vector = next(
@@ -104,20 +105,20 @@ def explain_vector(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int
     return None
 
 
-def explain_order(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def explain_order(pair: Pair) -> Diagnosis | None:
     """A table has its steps where the input has the batch, or its positions on two dims where the input has one."""
-    tables = _find_tables(ctx, pair)
-    if not any(tables):
+    which = _find_table(pair)
+    if which is None:
         return None
-    which = tables.index(True)
-    table, data = pair[which], pair[1 - which]
+    ctx, both, places, _ = pair
+    table, data = both[which], both[1 - which]
     if table.rank != 3 or data.rank != 3 or table.shape[-1] != data.shape[-1]:
         return None
     param = find_param(ctx, table)
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
     sizes = f"{name} {write_shape(table.shape)}"
     if table.shape[1] == 1 and table.shape[0] >= data.shape[1]:
-        cut = _write_cuts(ctx, places, which, pair, [-2], first="[:{}]", then=".transpose(0, 1)")
+        cut = _write_cuts(pair._replace(axes=[-2]), which, first="[:{}]", then=".transpose(0, 1)")
         turned = fix_operand(ctx, places[which], "{}.transpose(0, 1)")
         fixes = [fix for fix in ([turned] if table.shape[0] == data.shape[1] else cut) if fix]
         reason = f"{sizes} has the steps in dim 0, {write_shape(data.shape)} has them in dim 1"
@@ -130,11 +131,12 @@ def explain_order(ctx: FailureContext, places: Places, pair: tuple[Operand, Oper
     return None
 
 
-def explain_bias(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
+def explain_bias(pair: Pair) -> Diagnosis | None:
     """A parameter of one number a feature has another number of them: a bias, a scale, a logarithm of a deviation."""
-    for x, data in (pair, pair[::-1]):
+    ctx = pair.ctx
+    for x, data, *_ in pair.each():
         param = find_param(ctx, x)
-        if axes != [-1] or x.rank != 1 or param is None or ctx.trace.params[param].shape != x.shape:
+        if pair.axes != [-1] or x.rank != 1 or param is None or ctx.trace.params[param].shape != x.shape:
             continue
         own = f"'{ctx.trace.params[param].names[0]}' has {x.shape[0]} numbers"
         reason = f"{own}, the other has {data.shape[-1]} features"
@@ -143,15 +145,13 @@ def explain_bias(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[
     return None
 
 
-def explain_table(
-    ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
-) -> Diagnosis | None:
+def explain_table(pair: Pair) -> Diagnosis | None:
     """A table of positions, or a mask of a largest length, that is longer or shorter than the input."""
-    tables = _find_tables(ctx, pair)
-    if not any(tables):
+    which = _find_table(pair)
+    if which is None:
         return None
-    which = tables.index(True)
-    table, data = pair[which], pair[1 - which]
+    ctx, both, places, axes = pair
+    table, data = both[which], both[1 - which]
     if any(axis < -data.rank or axis < -table.rank for axis in axes):
         return None
     param = find_param(ctx, table)
@@ -166,7 +166,7 @@ def explain_table(
     expected = f"at most {most.copy().pop()} in dim {data.rank + axes[-1]}"
     options: list[Candidate] = []
     if came.pop() < min(most):
-        options += _write_cuts(ctx, places, which, pair, axes)
+        options += _write_cuts(pair, which)
     elif param is not None:  # of two axes, a bias of each step to each
         if setting := name_setting(ctx, table.shape[axes[0]]):
             reason += f" ({setting})"
@@ -198,17 +198,10 @@ def _explain_projection(ctx: FailureContext, place: int, got: int, wanted: int, 
     return Diagnosis(reason, f"{wanted} features", added)
 
 
-def _write_cuts(
-    ctx: FailureContext,
-    places: Places,
-    which: int,
-    pair: tuple[Operand, Operand],
-    axes: list[int],
-    first: str = "",
-    then: str = "",
-) -> list[Candidate]:
+def _write_cuts(pair: Pair, which: int, first: str = "", then: str = "") -> list[Candidate]:
     """Cut a table to the input's length: ``self.pos[:, :x.size(1)]``."""
-    table, data = pair[which], pair[1 - which]
+    ctx, both, places, axes = pair
+    table, data = both[which], both[1 - which]
     texts = read_arguments(ctx)
     other = texts[places[1 - which]] if places[1 - which] < len(texts) else ""
     names = [name for name in dict.fromkeys([find_name(other), other]) if name]
@@ -229,9 +222,10 @@ def _write_cuts(
     return found
 
 
-def explain_ones(ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
+def explain_ones(pair: Pair) -> Diagnosis | None:
     """One of two tensors to be concatenated has 1 where the other has the batch: a class token, not expanded."""
-    for x, place, other, there in ((pair[0], places[0], pair[1], places[1]), (pair[1], places[1], pair[0], places[0])):
+    ctx, axis = pair.ctx, pair.both[0].rank + pair.axes[0]
+    for x, other, place, there in pair.each() if len(pair.axes) == 1 else ():
         if x.rank != other.rank or x.shape[axis] != 1 or other.shape[axis] == 1:
             continue
         texts = read_arguments(ctx)

@@ -6,7 +6,7 @@ import functools
 import itertools
 import operator
 
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, list_names, place_line, read_line, set_value
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
@@ -17,30 +17,26 @@ from modelsummary_ipy.model.torch_layers import spatial_dims
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, ModuleFact
 
-Places = tuple[int, int]
 
-
-def explain_margin(
-    ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
-) -> Diagnosis | None:
+def explain_margin(pair: Pair) -> Diagnosis | None:
     """One of two maps or signals is larger by what convolutions without padding took off, or with padding put on."""
-    large = 0 if pair[0].shape[axes[0]] > pair[1].shape[axes[0]] else 1
-    big, small = pair[large], pair[1 - large]
-    rank = big.rank
-    if rank != small.rank or rank < 3 or any(rank + axis < 2 for axis in axes):
+    if not pair.is_spatial:
         return None
+    (ctx, both, places, axes), large = pair, pair.find_larger()
+    big, small = both[large], both[1 - large]
+    rank = big.rank
     gaps = {big.shape[axis] - small.shape[axis] for axis in axes}
     gap = gaps.pop()
-    makers = [call.type_name for x in pair for call in ctx.flow.walk_back(x.link, 12)]
+    makers = [call.type_name for x in both for call in ctx.flow.walk_back(x.link, 12)]
     if gaps or not 0 < 2 * gap < big.shape[axes[0]] or not CONVOLUTIONS.intersection(makers):
         return None
-    if (found := explain_grid(ctx, pair)) is not None:
+    if (found := explain_grid(ctx, both)) is not None:
         return found
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
     if (
         found := _explain_transposed(ctx, small, gap, sides)
         or _explain_unpadded(ctx, big, small, gap, sides)
-        or _explain_kernels(ctx, pair, sides)
+        or _explain_kernels(ctx, both, sides)
     ) is not None:
         return found
     if rank == 3:
@@ -60,14 +56,14 @@ def explain_margin(
     return Diagnosis(reason, f"two feature maps of {write_shape(small.shape[2:])}", fixes)
 
 
-def explain_unpadded(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
+def explain_unpadded(pair: Pair) -> Diagnosis | None:
     """A map that was made at the size of another lost what convolutions without padding took off."""
-    big, small = pair if pair[0].shape[axes[0]] > pair[1].shape[axes[0]] else pair[::-1]
-    gaps = {big.shape[axis] - small.shape[axis] for axis in axes}
-    if big.rank < 3 or len(gaps) > 1 or any(big.rank + axis < 2 for axis in axes):
+    big, small = pair.both[:: -1 if pair.find_larger() else 1]
+    gaps = {big.shape[axis] - small.shape[axis] for axis in pair.axes}
+    if not pair.is_spatial or len(gaps) > 1:
         return None
-    sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
-    return _explain_unpadded(ctx, big, small, gaps.pop(), sides)
+    sides = [write_times([x.shape[axis] for axis in sorted(pair.axes)]) for x in (big, small)]
+    return _explain_unpadded(pair.ctx, big, small, gaps.pop(), sides)
 
 
 def _explain_unpadded(
@@ -93,10 +89,10 @@ def _explain_unpadded(
     return _pad(ctx, layers[::-1], sides)
 
 
-def _explain_kernels(ctx: FailureContext, pair: tuple[Operand, Operand], sides: list[str]) -> Diagnosis | None:
+def _explain_kernels(ctx: FailureContext, both: tuple[Operand, Operand], sides: list[str]) -> Diagnosis | None:
     """Branches of different kernels read one map, and each takes off what its kernel does."""
     layers, read = [], []
-    for x in pair:
+    for x in both:
         call = next(iter(_list_convolutions(ctx, x)), None)
         fact = ctx.flow.module_of(call)
         padding = _find_same_padding(fact) if fact is not None else None
@@ -107,9 +103,10 @@ def _explain_kernels(ctx: FailureContext, pair: tuple[Operand, Operand], sides: 
     return _pad(ctx, layers, sides) if read[0] == read[1] else None
 
 
-def explain_strided(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def explain_strided(pair: Pair) -> Diagnosis | None:
     """A pooling or a convolution of one branch strides, and those of a branch beside it keep the size."""
-    for small, big in (pair, pair[::-1]):
+    ctx = pair.ctx
+    for small, big, *_ in pair.each():
         if any(big.link in call.input_links for call in ctx.flow.walk_back(small.link, 40)):
             continue  # the small one was made of the large one: it was not enlarged again
         for call in ctx.flow.walk_back(small.link, 6):
@@ -126,9 +123,10 @@ def explain_strided(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagn
     return None
 
 
-def explain_lateral(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def explain_lateral(pair: Pair) -> Diagnosis | None:
     """A convolution strides to bring one branch to the size of the other, and by too little or too much."""
-    for x, other in (pair, pair[::-1]):
+    ctx = pair.ctx
+    for x, other, *_ in pair.each():
         call = next(iter(_list_convolutions(ctx, x)), None)
         fact = ctx.flow.module_of(call)
         if call is None or fact is None or x.rank != other.rank or call.outputs[0].shape[2:] != x.shape[2:]:
@@ -239,16 +237,14 @@ def _find_padded(ctx: FailureContext, x: Operand) -> str:
     return ""
 
 
-def explain_pooled(
-    ctx: FailureContext, places: Places, pair: tuple[Operand, Operand], axes: list[int]
-) -> Diagnosis | None:
+def explain_pooled(pair: Pair) -> Diagnosis | None:
     """One of two feature maps is smaller: the pooled branch of a pyramid, a level below."""
-    small = 0 if pair[0].shape[axes[0]] < pair[1].shape[axes[0]] else 1
-    x, other = pair[small], pair[1 - small]
-    if x.rank != other.rank or x.rank != 4 or any(x.rank + axis < 2 for axis in axes):
+    large = pair.find_larger()
+    x, other = pair.both[1 - large], pair.both[large]
+    if not pair.is_spatial or x.rank != 4:
         return None
     reason = f"the feature map is {write_shape(x.shape[2:])} in one and {write_shape(other.shape[2:])} in the other"
-    fix = _resize(ctx, places[small], places[1 - small])
+    fix = _resize(pair.ctx, pair.places[1 - large], pair.places[large])
     return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", fix, ())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.alignment import (
@@ -23,7 +23,15 @@ from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_strided,
     explain_unpadded,
 )
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, STEP, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import (
+    ANYWHERE,
+    NOTHING,
+    STEP,
+    Diagnosis,
+    FailureContext,
+    Operand,
+    Pair,
+)
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_creation,
@@ -67,7 +75,7 @@ def explain_broadcast(ctx: FailureContext) -> Diagnosis | None:
         for other, right in enumerate(ctx.operands[index + 1 :], index + 1):
             axes = find_clashes(left.shape, right.shape)
             if axes:
-                return _explain_pair(ctx, (index, other), left, right, axes)
+                return _explain_pair(Pair(ctx, (left, right), (index, other), axes))
     return None
 
 
@@ -90,104 +98,65 @@ def find_clashes(left: Sequence[int], right: Sequence[int]) -> list[int]:
     return [-i for i in range(1, shared + 1) if left[-i] != right[-i] and 1 not in (left[-i], right[-i])]
 
 
-def _explain_pair(
-    ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
-) -> Diagnosis:
+def _explain_pair(pair: Pair) -> Diagnosis:
+    for explain in _OF_PAIRS:
+        if (found := explain(pair)) is not None:
+            return found
+    left, right = pair.both
     rank = max(left.rank, right.rank)
-    expected = "equal sizes, or 1, in every dim"
-    found = explain_repeat(ctx, (left, right)) or explain_kept(ctx, places, rank + axes[-1])
-    if found is None and left.rank != right.rank and ctx.function in LOSSES:
-        sizes = f"{write_shape(left.shape)} against {write_shape(right.shape)}"
-        return Diagnosis(f"{ctx.function} compares numbers one to one: {sizes}", "equal shapes")
-    if found is None and left.rank != right.rank:
-        found = explain_channels(ctx, places, (left, right))
-    if found is None and left.rank != right.rank:
-        found = _explain_missing_axes(ctx, places, left, right)
-    if found is None and left.rank == right.rank > 3:
-        found = _explain_layout(ctx, places, (left, right))
-    if found is None and left.rank == right.rank == 1:
-        found = _explain_outer(ctx, places, (left, right))
-    found = found or explain_matrix(ctx, places, (left, right))
-    found = found or _explain_constant(ctx, (left, right), axes) or explain_order(ctx, places, (left, right))
-    found = found or explain_bias(ctx, (left, right), axes) or explain_table(ctx, places, (left, right), axes)
-    if found is not None:
-        return found
-    spatial = [axis for axis in axes if rank + axis >= 2] if rank > 2 else []
-    if spatial and left.rank == right.rank:
-        halved = explain_half_pixel(ctx, places, left, right, spatial)
-        if halved is not None and len(spatial) == len(axes):
-            return halved
-    compares = ctx.function in LOSSES or ctx.function in ("mul", "div")
-    is_width = axes == [-1] or (axes == [1 - rank] and rank > 2 and ctx.function in LOSSES)
-    if is_width and rank > 2 and (found := explain_margin(ctx, places, (left, right), axes)) is not None:
-        return found
-    if is_width and compares and (found := _explain_widths(ctx, (left, right), axes[0])) is not None:
-        return found
-    if len(axes) == 1 and (heads := _explain_heads(ctx, (left, right), axes[0])) is not None:
-        return heads
-    if len(axes) == 1 and (pieces := explain_pieces(ctx, (left, right), axes[0])) is not None:
-        return pieces
-    if len(axes) == 1 and (vector := explain_vector(ctx, (left, right), axes[0])) is not None:
-        return vector
-    if left.rank == right.rank:
-        residual = explain_upsampling(ctx, (left, right)) or explain_shortcut(ctx, places, (left, right), axes)
-        if residual is None and ctx.function not in LOSSES:  # a target is no skip connection
-            residual = explain_residual(ctx, places, left, right, axes)
-        margin = residual or explain_margin(ctx, places, (left, right), axes)
-        margin = margin or (explain_pooled(ctx, places, (left, right), axes) if len(spatial) == len(axes) else None)
-        if margin is not None:
-            return margin
-    if axes == [-2] and left.rank == right.rank == 2 and ctx.function in ("add", "sub", "mul"):
-        wanted = (left.shape[0], right.shape[0], left.shape[1])
-        reason = f"{left.shape[0]} rows against {right.shape[0]}: each with each of the others is {write_shape(wanted)}"
-        return Diagnosis(reason, expected, fix_operand(ctx, places[0], "{}.unsqueeze(1)"), ANYWHERE)
-    words = " and ".join(
-        f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(axes)
-    )
-    return Diagnosis(words, expected, NOTHING, ANYWHERE)
+    sizes = [f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(pair.axes)]
+    return Diagnosis(" and ".join(sizes), "equal sizes, or 1, in every dim", NOTHING, ANYWHERE)
 
 
-def _explain_layout(ctx: FailureContext, places: tuple[int, int], pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def _explain_ranks(pair: Pair) -> Diagnosis | None:
+    """A loss compares tensors of different ranks."""
+    (left, right), function = pair.both, pair.ctx.function
+    if left.rank == right.rank or function not in LOSSES:
+        return None
+    sizes = f"{write_shape(left.shape)} against {write_shape(right.shape)}"
+    return Diagnosis(f"{function} compares numbers one to one: {sizes}", "equal shapes")
+
+
+def _explain_layout(pair: Pair) -> Diagnosis | None:
     """One of two maps has its channels last: the classes of ``F.one_hot`` of labels."""
-    for x, other, place in ((*pair, places[0]), (*pair[::-1], places[1])):
-        if x.shape[1:] == (*other.shape[2:], other.shape[1]) and x.shape[:1] == other.shape[:1]:
+    for x, other, place, _ in pair.each():
+        if x.rank > 3 and x.shape[1:] == (*other.shape[2:], *other.shape[1:2]) and x.shape[:1] == other.shape[:1]:
             reason = f"{write_shape(x.shape)} has the {x.shape[-1]} channels last, {write_shape(other.shape)} in dim 1"
-            return Diagnosis(reason, write_shape(other.shape), fix_operand(ctx, place, "{}.movedim(-1, 1)"))
+            return Diagnosis(reason, write_shape(other.shape), fix_operand(pair.ctx, place, "{}.movedim(-1, 1)"))
     return None
 
 
-def _explain_outer(ctx: FailureContext, places: tuple[int, int], pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def _explain_outer(pair: Pair) -> Diagnosis | None:
     """Numbers of the batch are to be multiplied with each of some constants: the frequencies of a time embedding."""
-    fed = [bool(ctx.flow.sources(x.link)) for x in pair]
-    if fed[0] == fed[1] or ctx.function not in ("mul", "div"):
+    ctx, both, places, _ = pair
+    fed = [bool(ctx.flow.sources(x.link)) for x in both]
+    if [x.rank for x in both] != [1, 1] or fed[0] == fed[1] or ctx.function not in ("mul", "div"):
         return None
     which = fed.index(True)
-    samples, constants = pair[which].shape[0], pair[1 - which].shape[0]
+    samples, constants = both[which].shape[0], both[1 - which].shape[0]
     reason = f"each of {samples} numbers with each of {constants} is [{samples}, {constants}]: those need a dim of 1"
     return Diagnosis(reason, f"[{samples}, 1] and [{constants}]", fix_operand(ctx, places[which], "{}[:, None]"))
 
 
-def _explain_heads(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
+def _explain_heads(pair: Pair) -> Diagnosis | None:
     """Two layers side by side are of different widths: a mean and a logarithm of the variance, levels of a pyramid."""
-    makers = [ctx.flow.find_origin(x.link, x.shape, axis, OUTPUT_SETTINGS) for x in pair]
+    ctx, both, axis = pair.ctx, pair.both, pair.axes[0]
+    makers = [ctx.flow.find_origin(x.link, x.shape, axis, OUTPUT_SETTINGS) for x in both]
     facts = [ctx.flow.module_of(call) for call in makers]
     one, other = makers
-    if one is None or other is None or None in facts or one.index == other.index:
+    if len(pair.axes) > 1 or one is None or other is None or None in facts or one.index == other.index:
         return None
     kinds = {one.type_name, other.type_name}
     is_pyramid = kinds <= CONVOLUTIONS and all(_is_pointwise(fact) for fact in facts) and axis == -3
     if not (is_pyramid or (kinds <= LINEARS and axis == -1 and one.input_links[:1] == other.input_links[:1])):
         return None
-    if ctx.flow.leads_to(one, pair[1].link) or ctx.flow.leads_to(other, pair[0].link):
+    if ctx.flow.leads_to(one, both[1].link) or ctx.flow.leads_to(other, both[0].link):
         return None  # a skip connection
-    sizes = [x.shape[axis] for x in pair]
-    reason = (
-        f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, and they are added"
-        if is_pyramid
-        else (f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, of one input")
-    )
+    sizes = [x.shape[axis] for x in both]
+    reason = f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, "
+    reason += "and they are added" if is_pyramid else "of one input"
     wanted = {width for fact in ctx.list_unread() for width in map(fact.settings.get, ("in_features", "in_channels"))}
-    fixes = [fix_giver(ctx, pair[1], sizes[0], axis), fix_giver(ctx, pair[0], sizes[1], axis)]
+    fixes = [fix_giver(ctx, both[1], sizes[0], axis), fix_giver(ctx, both[0], sizes[1], axis)]
     fixes = [fix for fix in (fixes[::-1] if sizes[1] in wanted and sizes[0] not in wanted else fixes) if fix]
     return Diagnosis(reason, "equal widths", fixes) if fixes else None
 
@@ -196,15 +165,16 @@ def _is_pointwise(fact: ModuleFact | None) -> bool:
     return fact is not None and set(fact.settings.get("kernel_size", ())) == {1}
 
 
-def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand], axes: list[int]) -> Diagnosis | None:
+def _explain_constant(pair: Pair) -> Diagnosis | None:
     """A tensor that the forward makes of fixed sizes does not have the other's."""
-    for x, other in (pair, pair[::-1]):
+    ctx = pair.ctx
+    for x, other, *_ in pair.each():
         maker = ctx.flow.producer(x.link)
         if maker is None or maker.type_name not in SIZED_FACTORIES or x.rank != other.rank:
             continue
         name = name_input_size(ctx, other.shape[0])
         fix = fix_creation(ctx, x, other.shape, {0: name} if name else {})
-        if (unpadded := explain_unpadded(ctx, pair, axes)) is not None:
+        if (unpadded := explain_unpadded(pair)) is not None:
             return replace(unpadded, fix=[*unpadded.fixes, fix])
         if fix:
             reason = f"{maker.type_name}() makes {write_shape(x.shape)}, the other is {write_shape(other.shape)}"
@@ -212,27 +182,33 @@ def _explain_constant(ctx: FailureContext, pair: tuple[Operand, Operand], axes: 
     return None
 
 
-def _explain_widths(ctx: FailureContext, pair: tuple[Operand, Operand], axis: int) -> Diagnosis | None:
+def _explain_widths(pair: Pair) -> Diagnosis | None:
     """A loss compares, or a product takes, what two layers of different widths give."""
-    (left, right), sizes = pair, [x.shape[axis] for x in pair]
-    verb = "compares" if ctx.function in LOSSES else "takes"
+    ctx, (left, right), _, axes = pair
+    is_loss, rank = ctx.function in LOSSES, max(left.rank, right.rank)
+    if axes != [-1] and not (axes == [1 - rank] and rank > 2 and is_loss):
+        return None
+    if rank > 2 and (margin := explain_margin(pair)) is not None:
+        return margin
+    if not is_loss and ctx.function not in ("mul", "div"):
+        return None
+    axis, sizes = axes[0], [x.shape[axes[0]] for x in pair.both]
+    verb = "compares" if is_loss else "takes"
     reason = f"{ctx.function} {verb} numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
     fixes = [fix for fix in (fix_giver(ctx, right, sizes[0], axis), fix_giver(ctx, left, sizes[1], axis)) if fix]
     return Diagnosis(reason, "equal shapes", fixes) if fixes else None
 
 
-def _explain_missing_axes(
-    ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand
-) -> Diagnosis | None:
+def _explain_missing_axes(pair: Pair) -> Diagnosis | None:
     """One tensor has fewer dims, and one more of size 1 in the right place would work."""
-    small, big, place = (left, right, places[0]) if left.rank < right.rank else (right, left, places[1])
+    small, big, place, _ = min(pair.each(), key=lambda item: item[0].rank)
     missing = big.rank - small.rank
     fitting = [
         at
         for at in range(small.rank + 1)
         if not find_clashes((*small.shape[:at], *[1] * missing, *small.shape[at:]), big.shape)
     ]
-    if not fitting:
+    if not fitting or not missing:
         return None
     at = max(fitting, key=lambda a: sum(x == y for x, y in zip(small.shape[:a], big.shape, strict=False)))
     is_mask = small.spec.dtype == "bool" and small.shape[-1] == big.shape[-1]
@@ -250,27 +226,48 @@ def _explain_missing_axes(
     if is_mask:
         reason += f"; the softmax runs over the last dim, whose {small.shape[-1]} the mask has last"
     templates = [template, *(f"{{}}.unsqueeze({a})" for a in fitting if a != at and missing == 1)]
-    return Diagnosis(reason, write_shape(sizes), [fix_operand(ctx, place, text) for text in templates])
+    return Diagnosis(reason, write_shape(sizes), [fix_operand(pair.ctx, place, text) for text in templates])
 
 
-def explain_half_pixel(
-    ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
-) -> Diagnosis | None:
+def _explain_half_pixel(pair: Pair) -> Diagnosis | None:
     """Two feature maps of one origin: between down- and upsampling half a pixel was dropped."""
+    ctx, (left, right), places, axes = pair
     gaps = [abs(left.shape[axis] - right.shape[axis]) for axis in axes]
-    if not all(0 < gap <= max(2, left.shape[axis] // 4) for gap, axis in zip(gaps, axes, strict=True)):
+    if not pair.is_spatial or not all(
+        0 < gap <= max(2, left.shape[axis] // 4) for gap, axis in zip(gaps, axes, strict=True)
+    ):
         return None
     found = find_lost(ctx, left, right, axes[0])
     if found is None:
         return None
     lost, came_from_left = found
-    up, other = (places[0], places[1]) if came_from_left else (places[1], places[0])
+    up, other = places if came_from_left else places[::-1]
     kept = right if came_from_left else left
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (left, right)]
     where = " and ".join(str(left.rank + axis) for axis in sorted(axes))
     reason = f"{sides[0]} against {sides[1]} in dim {where}: {write_lost(lost)}"
     fix = fix_operand(ctx, up, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
     return Diagnosis(reason, f"two feature maps of {write_shape(kept.shape[2:])}", fix, STEP)
+
+
+def _explain_rows(pair: Pair) -> Diagnosis | None:
+    """Rows are computed with those of another tensor: each with each of the others."""
+    (left, right), function = pair.both, pair.ctx.function
+    if pair.axes != [-2] or not left.rank == right.rank == 2 or function not in ("add", "sub", "mul"):
+        return None
+    wanted = (left.shape[0], right.shape[0], left.shape[1])
+    reason = f"{left.shape[0]} rows against {right.shape[0]}: each with each of the others is {write_shape(wanted)}"
+    fix = fix_operand(pair.ctx, pair.places[0], "{}.unsqueeze(1)")
+    return Diagnosis(reason, "equal sizes, or 1, in every dim", fix, ANYWHERE)
+
+
+#: What may explain a pair that does not fit, the surest first.
+_OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
+    explain_repeat, explain_kept, _explain_ranks, explain_channels, _explain_missing_axes, _explain_layout,
+    _explain_outer, explain_matrix, _explain_constant, explain_order, explain_bias, explain_table, _explain_half_pixel,
+    _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_shortcut,
+    explain_residual, explain_margin, explain_pooled, _explain_rows,
+)  # fmt: skip
 
 
 def explain_cat(ctx: FailureContext) -> Diagnosis | None:
@@ -286,8 +283,9 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
             return _explain_cat_rank(ctx, place, x, along)
         axes = [a for a in range(x.rank) if a != along and x.shape[a] != first.shape[a]]
         if axes:
-            found = explain_kept(ctx, (0, place), axes[0]) or explain_lengths(ctx) or explain_crops(ctx, axes, along)
-            return found or _explain_cat_axes(ctx, place, x, axes, along)
+            pair = Pair(ctx, (first, x), (0, place), [axis - first.rank for axis in reversed(axes)])
+            found = explain_kept(pair) or explain_lengths(ctx) or explain_crops(ctx, axes, along)
+            return found or _explain_cat_axes(pair, axes, along)
     return None
 
 
@@ -353,24 +351,17 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
 
 
-def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[int], along: int | None) -> Diagnosis:
-    first = ctx.operands[0]
-    rank = first.rank
-    if rank > 2 and all(axis >= 2 for axis in axes):
-        halved = explain_half_pixel(ctx, (0, place), first, x, [axis - rank for axis in reversed(axes)])
-        pair, back = (first, x), [axis - rank for axis in reversed(axes)]
-        halved = halved or explain_margin(ctx, (0, place), pair, back)
-        strided = explain_strided(ctx, pair) if halved is None else None
-        pooled = explain_pooled(ctx, (0, place), pair, back) if halved is None else None
+def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnosis:
+    ctx, (first, x) = pair.ctx, pair.both
+    if pair.is_spatial:
+        if (found := _explain_half_pixel(pair) or explain_margin(pair)) is not None:
+            return found
+        strided, pooled = explain_strided(pair), explain_pooled(pair)
         if strided is not None and pooled is not None:
             return replace(strided, fix=[*strided.fixes, *pooled.fixes])
-        if (found := halved or strided or pooled or explain_lateral(ctx, pair)) is not None:
+        if (found := strided or pooled or explain_lateral(pair)) is not None:
             return found
-    if (
-        along is not None
-        and len(axes) == 1
-        and (ones := explain_ones(ctx, (0, place), (first, x), axes[0])) is not None
-    ):
+    if along is not None and (ones := explain_ones(pair)) is not None:
         return ones
     words = " and ".join(f"{first.shape[axis]} against {x.shape[axis]} in dim {axis}" for axis in axes)
     joins = (
@@ -378,7 +369,7 @@ def _explain_cat_axes(ctx: FailureContext, place: int, x: Operand, axes: list[in
     )
     reason = f"{words}; {joins}"
     fix = NOTHING
-    if along is not None and len(axes) == 1 and (rank < 4 or axes[0] < 2):
+    if along is not None and len(axes) == 1 and (first.rank < 4 or axes[0] < 2):
         reason = f"{words}, but {joins}"
         fix = fix_setting(ctx, ctx.function, "dim", 1, axes[0])
     return Diagnosis(reason, "equal sizes in every other dim", fix, () if fix else ANYWHERE)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, read_statement
 from modelsummary_ipy.model.torch_layers import LAYERS, OUTPUT_SETTINGS
@@ -281,6 +281,38 @@ class FailureContext:
     def inner_calls(self) -> list[Call]:
         """Return the calls that ran directly inside the failed one, in order."""
         return [call for call in self.trace.calls if call.parent == self.call.index]
+
+
+class Pair(NamedTuple):
+    """Two operands of the failed call whose sizes do not fit.
+
+    Attributes:
+        ctx: The failure.
+        both: The operands.
+        places: Which of the operands they are.
+        axes: The dims in which they differ, counted from the end as negative numbers, the last one first.
+    """
+
+    ctx: FailureContext
+    both: tuple[Operand, Operand]
+    places: tuple[int, int]
+    axes: list[int]
+
+    def each(self) -> Iterator[tuple[Operand, Operand, int, int]]:
+        """Yield each operand with the other one, its place and the other's."""
+        (left, right), (here, there) = self.both, self.places
+        yield left, right, here, there
+        yield right, left, there, here
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether they are feature maps or signals of one rank that differ in their sides alone."""
+        left, right = self.both
+        return left.rank == right.rank > 2 and all(left.rank + axis >= 2 for axis in self.axes)
+
+    def find_larger(self) -> int:
+        """Return which of them is larger in the last dim in which they differ."""
+        return int(self.both[0].shape[self.axes[0]] <= self.both[1].shape[self.axes[0]])
 
 
 def _name_loss(type_name: str) -> str:

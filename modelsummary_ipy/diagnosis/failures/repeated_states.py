@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, Pair
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_param_name,
     fix_line,
@@ -27,9 +27,10 @@ from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
 
-def explain_repeat(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def explain_repeat(pair: Pair) -> Diagnosis | None:
     """A vector was to become a sequence, as in an autoencoder of LSTMs, and became none."""
-    for x, other in (pair, pair[::-1]):
+    ctx = pair.ctx
+    for x, other, *_ in pair.each():
         for call in ctx.flow.walk_back(x.link, 12):
             found = None
             if call.type_name == "repeat":
@@ -102,24 +103,19 @@ def drop_kept_state(ctx: FailureContext) -> Candidate:
 _KEPT = re.compile(r"self\.(\w+)(?:\[\d+\])?")
 
 
-def explain_kept(ctx: FailureContext, places: tuple[int, int], axis: int) -> Diagnosis | None:
-    """What an attribute of the model keeps has the batch of the call that wrote it.
-
-    Args:
-        ctx: The failure, of two tensors that are joined or computed with.
-        places: Which of the operands differ.
-        axis: The first dim in which they do.
-    """
-    texts = read_arguments(ctx)
+def explain_kept(pair: Pair) -> Diagnosis | None:
+    """What an attribute of the model keeps has the batch of the call that wrote it."""
+    if max(x.rank for x in pair.both) + pair.axes[-1]:
+        return None
+    ctx, texts = pair.ctx, read_arguments(pair.ctx)
     written = re.match(r"self\.(\w+) (?:[-+*/]?)= ", ctx.line)
-    for place, there in (places, places[::-1]):
-        name = find_param_name(ctx, ctx.operands[place])
-        if axis == 0 and written is not None and name.rpartition(".")[2] == written[1]:
-            sizes = [ctx.operands[at].shape[0] for at in (place, there)]
-            reason = f"'{name}' has a row for each of {sizes[0]} samples, of the batch before; this one has {sizes[1]}"
+    for x, other, place, there in pair.each():
+        name = find_param_name(ctx, x)
+        if written is not None and name.rpartition(".")[2] == written[1]:
+            reason = f"'{name}' has a row for each of {x.shape[0]} samples, of the batch before; "
+            reason += f"this one has {other.shape[0]}"
             return Diagnosis(reason, "what is kept does not have the batch: a mean over it", search=STEER)
-        found = re.fullmatch(_KEPT, texts[place]) if place < len(texts) and axis == 0 else None
-        x, other = ctx.operands[place], ctx.operands[there]
+        found = re.fullmatch(_KEPT, texts[place]) if place < len(texts) else None
         if found is None or x.link is not None or x.rank != other.rank or not ctx.flow.sources(other.link):
             continue
         if x.param is not None and ctx.trace.params[x.param].kind == "parameter":

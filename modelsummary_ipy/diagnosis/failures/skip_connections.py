@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_operand, set_value
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_stride
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import ModuleFact
 
 
-def explain_residual(
-    ctx: FailureContext, places: tuple[int, int], left: Operand, right: Operand, axes: list[int]
-) -> Diagnosis | None:
+def explain_residual(pair: Pair) -> Diagnosis | None:
     """A skip connection past layers that changed the channels or strided: it needs a layer of its own."""
+    ctx, (left, right), places, axes = pair
     rank = left.rank
+    if rank != right.rank or ctx.function in LOSSES:  # a target is no skip connection
+        return None
     made = [_find_origin(ctx, x) for x in (left, right)]
     skip, main, place = (left, right, places[0]) if made[0] < made[1] else (right, left, places[1])
     channels = rank + axes[-1] == 1 or -(rank - 1) in axes
@@ -76,14 +77,10 @@ def _skip_nothing(ctx: FailureContext) -> Candidate:
     return set_value(f"{fact.path}.{names[0]}" if fact.path else names[0], "False") if len(names) == 1 else NOTHING
 
 
-def explain_shortcut(
-    ctx: FailureContext, places: tuple[int, int], pair: tuple[Operand, Operand], axes: list[int]
-) -> Diagnosis | None:
+def explain_shortcut(pair: Pair) -> Diagnosis | None:
     """A skip connection has a layer of its own, which does not stride as the layers do that it bypasses."""
-    rank = pair[0].rank
-    if rank < 3 or any(rank + axis < 2 for axis in axes):
-        return None
-    for skip, main in (pair, pair[::-1]):
+    ctx, axes = pair.ctx, pair.axes
+    for skip, main, other, at in pair.each() if pair.is_spatial else ():
         strides = {find_stride(skip.shape[axis], main.shape[axis]) for axis in axes}
         layer = _find_shortcut(ctx, skip)
         stride = strides.pop()
@@ -91,9 +88,8 @@ def explain_shortcut(
             continue
         sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
         reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"
-        fix = set_value(layer.path, write_module(layer, ctx.trace, stride=(stride,) * (rank - 2)))
+        fix = set_value(layer.path, write_module(layer, ctx.trace, stride=(stride,) * (main.rank - 2)))
         if not _strides_here(ctx, main):  # what came from outside is a coarser level, as a gate of a U-Net reads
-            at, other = places if main is pair[0] else places[::-1]
             sizes = f"{main.shape[axes[0]]} against {skip.shape[axes[0]]}"
             reason = f"the coarser map is not enlarged to the finer, as '{layer.path}' reads it: {sizes}"
             larger = fix_operand(ctx, at, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
@@ -111,9 +107,10 @@ def _strides_here(ctx: FailureContext, x: Operand) -> bool:
     )  # fmt: skip
 
 
-def explain_upsampling(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosis | None:
+def explain_upsampling(pair: Pair) -> Diagnosis | None:
     """A layer enlarges to a size that is written down, and the input has another."""
-    for x, other in (pair, pair[::-1]):
+    ctx = pair.ctx
+    for x, other, *_ in pair.each():
         for call in ctx.flow.walk_back(x.link, 6):
             fact = ctx.flow.module_of(call)
             size = fact.settings.get("size") if fact is not None and call.type_name == "Upsample" else None

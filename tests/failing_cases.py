@@ -82,6 +82,8 @@ CASES = [
             "(2, 1, 30)", m.OneConv1d),
     Failing(m.Video, ((2, 5, 3, 9, 9),), "conv", "flatten the first two into one batch", "clip.flatten(0, 1)",
             "(5, 3, 9, 9)"),
+    Failing(m.FramesByFunction, ((2, 5, 3, 9, 9),), "", "flatten the first two into one batch",
+            "F.conv2d(x.flatten(0, 1), self.weight).unflatten(0, x.shape[:2])", "(5, 3, 9, 9)"),
     Failing(m.ConcatenatedSkip, ((2, 3, 8, 8),), "c", "cat outputs 8 + 8 = 16 channels, 'c' expects 8",
             "c = nn.Conv2d(16, 4, 1)"),
     Failing(m.ConvTransposed, ((2, 1, 8, 8),), "up", "'down' (Conv2d) outputs 8 channels, 'up' expects 16",

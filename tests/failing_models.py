@@ -119,6 +119,15 @@ class OneConv2d(nn.Module):
         return self.conv(x)  # ✗
 
 
+class FramesByFunction(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8, 3, 3, 3))
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight)  # ✗
+
+
 class OneConv1d(nn.Module):
     def __init__(self, channels: int = 4) -> None:
         super().__init__()

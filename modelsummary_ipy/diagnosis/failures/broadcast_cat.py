@@ -55,6 +55,7 @@ from modelsummary_ipy.diagnosis.torch_names import (
     SIZED_FACTORIES,
 )
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import ModuleFact
 
 _ELEMENTWISE = frozenset(
@@ -232,12 +233,8 @@ def _explain_missing_axes(pair: Pair) -> Diagnosis | None:
 def _explain_half_pixel(pair: Pair) -> Diagnosis | None:
     """Two feature maps of one origin: between down- and upsampling half a pixel was dropped."""
     ctx, (left, right), places, axes = pair
-    gaps = [abs(left.shape[axis] - right.shape[axis]) for axis in axes]
-    if not pair.is_spatial or not all(
-        0 < gap <= max(2, left.shape[axis] // 4) for gap, axis in zip(gaps, axes, strict=True)
-    ):
-        return None
-    found = find_lost(ctx, left, right, axes[0])
+    is_near = all(abs(left.shape[axis] - right.shape[axis]) <= max(2, left.shape[axis] // 4) for axis in axes)
+    found = find_lost(ctx, left, right, axes[0]) if pair.is_spatial and is_near else None
     if found is None:
         return None
     lost, came_from_left = found
@@ -293,62 +290,64 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     first = ctx.operands[0]
     small, big, at = (x, first, place) if x.rank < first.rank else (first, x, 0)
     reason = f"{write_shape(small.shape)} has {small.rank} dims, {write_shape(big.shape)} has {big.rank}"
+    found = _find_rank(ctx, small, big, at, along)
+    if found is None:
+        return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
+    return Diagnosis(reason + found[0], "tensors of the same rank", found[1])
+
+
+def _find_rank(
+    ctx: FailureContext, small: Operand, big: Operand, at: int, along: int | None
+) -> tuple[str, Candidate | list[Candidate]] | None:
+    """Find what gives two tensors one rank: words, and fixes; ``at`` is the place of the one with fewer dims."""
+    other = ctx.operands.index(big)
     giver = ctx.flow.producer(big.link)
     is_state = giver is not None and giver.type_name in RECURRENTS and big.link is not None and big.link.leaf > 0
     if is_state and giver is not None and big.shape[1:-1] == small.shape[:-1] and along != 0:
-        reason += f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
-        return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, ctx.operands.index(big), "{}[-1]"))
+        words = f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
+        return words, fix_operand(ctx, other, "{}[-1]")
     unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
     is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0]
     if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
-        reason += f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
+        words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
         texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)
-        fixes = [fix_operand(ctx, ctx.operands.index(big), text) for text in texts]
-        return Diagnosis(reason, "tensors of the same rank", fixes)
+        return words, [fix_operand(ctx, other, text) for text in texts]
     classes = next((n - big.shape[-1] for n in unread if n is not None and n - big.shape[-1] > 1), 0)
     if small.spec.dtype == "int64" and small.shape == big.shape[:-1] and classes and along == big.rank - 1:
-        reason += f": one-hot, {classes} classes give the {classes + big.shape[-1]} features that are expected"
-        fix = fix_operand(ctx, at, f"F.one_hot({{}}, {classes})")
-        return Diagnosis(reason, "tensors of the same rank", fix)
+        words = f": one-hot, {classes} classes give the {classes + big.shape[-1]} features that are expected"
+        return words, fix_operand(ctx, at, f"F.one_hot({{}}, {classes})")
     flat = math.prod(big.shape[1:])
     rest = sum(x.shape[-1] for x in ctx.operands if x.rank == 2)
     if small.rank == 2 and along == 1 and flat + rest in unread and ctx.operands.count(big) == 1:
-        reason += f": flat, {write_times(big.shape[1:])} + {rest} = {flat + rest} features are expected"
-        fix = fix_operand(ctx, ctx.operands.index(big), "{}.flatten(1)")
-        return Diagnosis(reason, "tensors of the same rank", fix)
+        words = f": flat, {write_times(big.shape[1:])} + {rest} = {flat + rest} features are expected"
+        return words, fix_operand(ctx, other, "{}.flatten(1)")
     for axis in range(big.rank):
         grown = (*small.shape[:axis], 1, *small.shape[axis:])
         if len(grown) == big.rank and all(
             one == other for a, (one, other) in enumerate(zip(grown, big.shape, strict=True)) if a != along
         ):
-            return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, at, f"{{}}.unsqueeze({axis})"))
+            return "", fix_operand(ctx, at, f"{{}}.unsqueeze({axis})")
     if small.rank == 2 and big.rank > 2 and along == 1 and set(big.shape[2:]) == {1} and small.shape[0] == big.shape[0]:
-        reason += f": {write_shape(big.shape)} is a feature map of one position"
-        fix = fix_operand(ctx, place if big is x else 0, "{}.flatten(1)")
-        return Diagnosis(reason, "tensors of the same rank", fix)
+        return f": {write_shape(big.shape)} is a feature map of one position", fix_operand(ctx, other, "{}.flatten(1)")
     if small.rank == 2 and big.rank > 2 and along == 1 and small.shape[0] == big.shape[0]:
-        other = ctx.operands.index(big)
         ones = ", None" * (big.rank - 2)
         fix = fix_operand(ctx, at, f"{{}}[:, :{ones}].expand(-1, -1, *{{{other}}}.shape[2:])")
         channels, rest = divmod(small.shape[1], max(math.prod(big.shape[2:]), 1))
         if big.rank > 3 and channels and not rest:
-            reason += f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"
-            mapped = fix_operand(ctx, at, f"{{}}.unflatten(1, ({channels}, *{{{other}}}.shape[2:]))")
-            return Diagnosis(reason, "tensors of the same rank", [mapped, fix])
+            words = f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"
+            return words, [fix_operand(ctx, at, f"{{}}.unflatten(1, ({channels}, *{{{other}}}.shape[2:]))"), fix]
         if big.rank == 3 and giver is not None and giver.type_name in EMBEDDINGS | LINEARS | RECURRENTS:
-            reason += f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
-            return Diagnosis(reason, "tensors of the same rank", fix_operand(ctx, other, "{}.mean(1)"))
+            words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
+            return words, fix_operand(ctx, other, "{}.mean(1)")
         axes = tuple(range(2, big.rank)) if big.rank > 3 else 2
         pooled = fix_operand(ctx, other, f"{{}}.mean({axes})")
-        reason += ": a vector is repeated over the positions first, or the feature map pooled"
-        return Diagnosis(reason, "tensors of the same rank", [fix, pooled])
+        return ": a vector is repeated over the positions first, or the feature map pooled", [fix, pooled]
     if small.rank == 2 and big.rank > 2 and along == big.rank - 1 and small.shape[0] == big.shape[0]:
-        reason += f": a vector of each sample is repeated over the {write_times(big.shape[1:-1])} positions first"
-        sizes = ", ".join(f"{{{ctx.operands.index(big)}}}.size({axis})" for axis in range(1, big.rank - 1))
+        words = f": a vector of each sample is repeated over the {write_times(big.shape[1:-1])} positions first"
+        sizes = ", ".join(f"{{{other}}}.size({axis})" for axis in range(1, big.rank - 1))
         ones = ", None" * (big.rank - 2)
-        fix = fix_operand(ctx, at, f"{{}}[:{ones}].expand(-1, {sizes}, -1)")
-        return Diagnosis(reason, "tensors of the same rank", fix)
-    return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
+        return words, fix_operand(ctx, at, f"{{}}[:{ones}].expand(-1, {sizes}, -1)")
+    return None
 
 
 def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnosis:

@@ -28,7 +28,6 @@ class FirstTable:
     """
 
     def __init__(self, shell: Any) -> None:
-        self._shell = shell
         self._next: tuple[weakref.ref[ModelSummary], ModelSummary | None] | None = None
         self._handle: Any = None  # of the line that says what goes on: the table takes its place
         self._formatter = shell.display_formatter.ipython_display_formatter

@@ -20,12 +20,12 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     wrap_subscript,
     write_loop,
 )
-from modelsummary_ipy.diagnosis.failures.statements import parse_file, read_last_statement
+from modelsummary_ipy.diagnosis.failures.statements import list_nodes, read_last_statement
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
-from modelsummary_ipy.records.trace import Call, ModuleFact
+from modelsummary_ipy.records.trace import Call
 
 _MISSING = re.compile(r"(\w+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
 _SURPLUS = re.compile(r"(\w+)\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) (?:was|were) given")
@@ -215,15 +215,16 @@ def _explain_none(ctx: FailureContext) -> Diagnosis:
     if silent is None:
         return _explain_method(ctx) or Diagnosis(f"got None, {ctx.owner} expects a tensor", "a tensor")
     fact = ctx.flow.module_of(silent)
-    fix = _write_return(ctx, fact) if fact is not None else NOTHING
+    name = f"{silent.type_name}.forward"
+    fix = _write_return(fact.forward_file, fact.forward_line, name) if fact is not None else NOTHING
     reason = f"'{silent.path}' ({silent.type_name}) returned None: its forward has no return"
     return Diagnosis(reason, "a tensor", fix)
 
 
 def _explain_method(ctx: FailureContext) -> Diagnosis | None:
     """A method of the user's that the same function calls has no return."""
-    source, tree = ctx.failure.source, parse_file(ctx.failure.source.filename) if ctx.failure.source else None
-    for kind in [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] if tree is not None else []:
+    source = ctx.failure.source
+    for kind in list_nodes(source.filename, ast.ClassDef) if source is not None else ():
         if source is None or not kind.lineno <= source.line <= (kind.end_lineno or 0):
             continue
         methods = {node.name: node for node in kind.body if isinstance(node, ast.FunctionDef)}
@@ -232,26 +233,21 @@ def _explain_method(ctx: FailureContext) -> Diagnosis | None:
             called = methods.get(call.func.attr) if isinstance(call.func, ast.Attribute) else None
             if called is None or any(isinstance(node, ast.Return) for node in ast.walk(called)):
                 continue
-            last = read_last_statement(source.filename, called.lineno)
-            if last is None or called.name == "__init__":
-                continue
-            statement, name = last
-            text = f"{statement.text}\nreturn {name}" if name else f"return {statement.text}"
-            edit = LineEdit(statement.filename, statement.first, statement.last, text)
-            fix = Candidate(f"return {name or statement.text} at the end of {called.name}", (edit,))
-            return Diagnosis(f"self.{called.name}() returned None: it has no return", "a tensor", fix)
+            fix = _write_return(source.filename, called.lineno, called.name)
+            if fix and called.name != "__init__":
+                return Diagnosis(f"self.{called.name}() returned None: it has no return", "a tensor", fix)
     return None
 
 
-def _write_return(ctx: FailureContext, fact: ModuleFact) -> Candidate:
-    """Return what the last statement of a forward makes."""
-    last = read_last_statement(fact.forward_file, fact.forward_line)
+def _write_return(filename: str, line: int, function: str) -> Candidate:
+    """Return what the last statement of a function makes, which begins at a line of a file."""
+    last = read_last_statement(filename, line)
     if last is None:
         return NOTHING
     statement, name = last
     text = f"{statement.text}\nreturn {name}" if name else f"return {statement.text}"
     edit = LineEdit(statement.filename, statement.first, statement.last, text)
-    return Candidate(f"return {name or statement.text} at the end of {fact.type_name}.forward", (edit,))
+    return Candidate(f"return {name or statement.text} at the end of {function}", (edit,))
 
 
 def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:

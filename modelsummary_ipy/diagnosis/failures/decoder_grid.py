@@ -13,7 +13,7 @@ import re
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line, set_value
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
-from modelsummary_ipy.diagnosis.failures.statements import parse_file
+from modelsummary_ipy.diagnosis.failures.statements import list_nodes
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
@@ -111,6 +111,4 @@ def move_grid(ctx: FailureContext, made_for: int, inner: tuple[int, ...]) -> Can
 
 def _list_classes(filename: str) -> list[ast.ClassDef]:
     """List the classes of a file, an inner one before the one around it."""
-    tree = parse_file(filename)
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] if tree is not None else []
-    return sorted(found, key=lambda node: -node.lineno)
+    return sorted(list_nodes(filename, ast.ClassDef), key=lambda node: -node.lineno)

@@ -47,10 +47,9 @@ def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
     fixed = math.prod([size for size in wanted if size != -1])
     total = x.numel
     if (fixed and total % fixed == 0 and -1 in wanted) or total == fixed:
-        return _explain_strides(ctx, x, wanted)
-    return (
-        _explain_heads(ctx, x, wanted) or _explain_batch(ctx, x, wanted, fixed) or _explain_total(ctx, x, wanted, fixed)
-    )
+        return _explain_strides(ctx, x)
+    found = _explain_heads(ctx, x, wanted) or _explain_batch(ctx, x, wanted)
+    return found or _explain_total(ctx, x, wanted, fixed)
 
 
 def _read_target(ctx: FailureContext) -> tuple[int, ...] | None:
@@ -78,7 +77,7 @@ def _explain_unknowns(ctx: FailureContext, wanted: tuple[int, ...]) -> Diagnosis
     return Diagnosis(reason, "one -1", fix_line(ctx, change_operation(ctx.line, ctx.function, edit, ctx.earlier)))
 
 
-def _explain_strides(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
+def _explain_strides(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     if ctx.function != "view":
         return None
     maker = ctx.flow.producer(x.link)
@@ -122,7 +121,7 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     return Diagnosis(reason, f"a number of {noun} among {words}", options)
 
 
-def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fixed: int) -> Diagnosis | None:
+def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
     """A batch size is hard-coded in the target, and the input has another."""
     if x.rank < 1 or len(wanted) < 2 or wanted[0] in (-1, x.shape[0]):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TypeGuard
 
-from modelsummary_ipy.diagnosis.failures.statements import parse_file
+from modelsummary_ipy.diagnosis.failures.statements import list_nodes
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
 _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
@@ -43,8 +43,7 @@ def find_class(fact: ModuleFact) -> ast.ClassDef | None:
 
 
 def _list_classes(fact: ModuleFact) -> list[ast.ClassDef]:
-    tree = parse_file(fact.forward_file)
-    return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)] if tree is not None else []
+    return list_nodes(fact.forward_file, ast.ClassDef)
 
 
 def _spans_forward(node: ast.ClassDef, owner: ModuleFact) -> bool:
@@ -78,13 +77,9 @@ def find_item(value: ast.expr | None, name: str) -> ast.expr | None:
 
 def find_conditions(fact: ModuleFact) -> list[str]:
     """List the attributes that a class's forward calls only if they are set: ``if self.downsample is not None``."""
-    tree = parse_file(fact.forward_file)
     found = []
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.FunctionDef) and fact.forward_line in (
-            node.lineno,
-            *(item.lineno for item in node.decorator_list),
-        ):
+    for node in list_nodes(fact.forward_file, ast.FunctionDef):
+        if fact.forward_line in (node.lineno, *(item.lineno for item in node.decorator_list)):
             called = {item.func.attr for item in ast.walk(node) if isinstance(item, ast.Call) and _is_self(item.func)}
             for test in [item.test for item in ast.walk(node) if isinstance(item, (ast.If, ast.IfExp))]:
                 found += [item.attr for item in ast.walk(test) if _is_self(item) and item.attr in called]
@@ -93,10 +88,9 @@ def find_conditions(fact: ModuleFact) -> list[str]:
 
 def list_tests(source: Source) -> list[str]:
     """List the attributes that the ``if`` around a line, or in it, tests: ``["use_res"]``."""
-    tree = parse_file(source.filename)
     found = []
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, (ast.If, ast.IfExp)) and isinstance(node.test, ast.Attribute) and _is_self(node.test):
+    for node in list_nodes(source.filename, ast.AST):
+        if isinstance(node, (ast.If, ast.IfExp)) and _is_self(node.test):
             body = node.body if isinstance(node.body, list) else [node.body]
             if body[0].lineno <= source.line <= (body[-1].end_lineno or body[-1].lineno):
                 found.append(node.test.attr)

@@ -10,9 +10,11 @@ import textwrap
 import tokenize
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from modelsummary_ipy.records.trace import Source
+
+_Node = TypeVar("_Node", bound=ast.AST)
 
 
 class Statement(NamedTuple):
@@ -50,6 +52,12 @@ def parse_file(filename: str) -> ast.Module | None:
     return known[1]
 
 
+def list_nodes(filename: str, kind: type[_Node]) -> list[_Node]:
+    """List the nodes of a kind in a file or a cell, in the order of ``ast.walk``; none if it is no Python."""
+    tree = parse_file(filename)
+    return [node for node in ast.walk(tree) if isinstance(node, kind)] if tree is not None else []
+
+
 @lru_cache(maxsize=_MOST_TREES)
 def list_functions(tree: ast.Module) -> tuple[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str], ...]:
     """List the functions of a file, each with the class whose body it is in, an inner one after the one around it."""
@@ -78,9 +86,8 @@ def read_last_statement(filename: str, line: int) -> tuple[Statement, str] | Non
         filename: Of the function.
         line: Its first line, that of a decorator if it has one.
     """
-    tree = parse_file(filename)
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.FunctionDef) and line in (node.lineno, *(item.lineno for item in node.decorator_list)):
+    for node in list_nodes(filename, ast.FunctionDef):
+        if line in (node.lineno, *(item.lineno for item in node.decorator_list)):
             last = node.body[-1]
             target = last.targets[0] if isinstance(last, ast.Assign) else getattr(last, "target", None)
             name = target.id if isinstance(target, ast.Name) else ""
@@ -101,9 +108,8 @@ def use_imports(filename: str, code: str) -> str:
 
 def find_loops(source: Source) -> list[tuple[str, ast.expr]]:
     """List the names that loops around a line give to items, each with what is looped over, the innermost first."""
-    tree = parse_file(source.filename)
     found: list[tuple[int, str, ast.expr]] = []
-    for node in ast.walk(tree) if tree is not None else ():
+    for node in list_nodes(source.filename, ast.AST):
         if not isinstance(node, (ast.For, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
             continue
         if not node.lineno <= source.line <= (node.end_lineno or node.lineno):
@@ -124,11 +130,8 @@ def find_loop_names(source: Source, container: str) -> list[str]:
 
 def find_function(source: Source) -> ast.FunctionDef | None:
     """Return the innermost function that a line is in."""
-    tree = parse_file(source.filename)
-    found = [
-        node for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, ast.FunctionDef) and node.lineno <= source.line <= (node.end_lineno or node.lineno)
-    ]  # fmt: skip
+    functions = list_nodes(source.filename, ast.FunctionDef)
+    found = [node for node in functions if node.lineno <= source.line <= (node.end_lineno or node.lineno)]
     return max(found, key=lambda node: node.lineno, default=None)
 
 

@@ -12,7 +12,7 @@ from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_
 from modelsummary_ipy.diagnosis.failures.rebuilds import find_root_calls
 from modelsummary_ipy.diagnosis.failures.setters import find_item, find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, replace_call, splice_node
-from modelsummary_ipy.diagnosis.failures.statements import parse_file, read_statement
+from modelsummary_ipy.diagnosis.failures.statements import list_nodes, parse_file, read_statement
 from modelsummary_ipy.records.fixes import AroundEdit, ConfigEdit, Edit, LayerEdit, LineEdit, SettingEdit, change_lines
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
@@ -174,9 +174,8 @@ def place_rebuild(trace: Trace, edit: LayerEdit | ConfigEdit) -> LineEdit | None
     fact = find_module(trace, edit.path)
     name = fact.config.get("_class", "") if fact is not None else ""
     for filename in dict.fromkeys(other.forward_file for other in trace.modules):
-        tree = parse_file(filename) if filename and not filename.startswith(PACKAGES) else None
-        for node in ast.walk(tree) if tree is not None else ():
-            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == name:
+        for node in list_nodes(filename, ast.Call) if filename and not filename.startswith(PACKAGES) else ():
+            if ast.unparse(node.func).rpartition(".")[2] == name:
                 statement = read_statement(Source("", node.lineno, "", filename))
                 keys = [word.arg for word in node.keywords]
                 if statement is None or (None in keys and edit.name not in keys) or "." in edit.name:
@@ -202,21 +201,15 @@ def place_setting(trace: Trace, edit: SettingEdit) -> list[LineEdit]:
     kinds = {fact.type_name for fact in inside if edit.name in fact.settings or fact.type_name in _TAKE_BATCH_FIRST}
     owners = [trace.modules[0], *(fact for fact in trace.modules if f"{edit.path}.".startswith(f"{fact.path}."))]
     owner = next((fact for fact in reversed(owners) if not fact.type_module.startswith("torch.")), None)
-    if owner is None or (tree := parse_file(owner.forward_file)) is None:
-        return []
+    file = owner.forward_file if owner is not None else ""
+    bodies = [body for body in list_nodes(file, ast.ClassDef) if owner is not None and body.name == owner.type_name]
     found: dict[int, LineEdit] = {}
-    for body in ast.walk(tree):
-        if not isinstance(body, ast.ClassDef) or body.name != owner.type_name:
-            continue
-        for node in ast.walk(body):
-            if not isinstance(node, ast.Call):
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            statement = read_statement(Source("", node.lineno, "", owner.forward_file)) if name in kinds else None
-            if statement is not None:
-                text = add_keyword(statement.text, name, edit.name, repr(edit.value))
-                if text:
-                    found[statement.first] = LineEdit(statement.filename, statement.first, statement.last, text)
+    for node in [node for body in bodies for node in ast.walk(body) if isinstance(node, ast.Call)]:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        statement = read_statement(Source("", node.lineno, "", file)) if name in kinds else None
+        text = add_keyword(statement.text, name, edit.name, repr(edit.value)) if statement is not None else ""
+        if statement is not None and text:
+            found[statement.first] = LineEdit(*statement[:3], text)
     return list(found.values())
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelsummary_ipy.costs.mac_formulas import register_mult_adds
     from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.display.graph.picture import Picture
-    from modelsummary_ipy.display.plan import Plan
+    from modelsummary_ipy.display.render.plan import Lever, Plan
     from modelsummary_ipy.display.series import Series
     from modelsummary_ipy.inputs.size import Size
     from modelsummary_ipy.notebook.form.form import SummaryForm
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from modelsummary_ipy.records.cache import Cache, Context
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
     from modelsummary_ipy.records.fixes import Fix
-    from modelsummary_ipy.records.plan import Lever
     from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
     from modelsummary_ipy.records.trace import AtenOp, TensorSpec
     from modelsummary_ipy.records.training import BackwardOp, Held, Moment, Point, StorageLife, Training
@@ -83,13 +82,13 @@ _HOMES = {
     "ForwardError": "records.errors",
     "Held": "records.training",
     "InputError": "records.errors",
-    "Lever": "records.plan",
+    "Lever": "display.render.plan",
     "Memory": "records.summary",
     "ModelSummary": "summary",
     "ModelSummaryError": "records.errors",
     "Moment": "records.training",
     "Picture": "display.graph.picture",
-    "Plan": "display.plan",
+    "Plan": "display.render.plan",
     "Point": "records.training",
     "Row": "records.summary",
     "Run": "notebook.form.runs",

@@ -2,7 +2,7 @@
 
 from modelsummary_ipy.display.comparison import Comparison
 from modelsummary_ipy.display.exports import Exports
-from modelsummary_ipy.display.plan import Plan
+from modelsummary_ipy.display.render.plan import Plan
 from modelsummary_ipy.display.rows import build_rows
 from modelsummary_ipy.display.series import Series
 

@@ -8,8 +8,8 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from modelsummary_ipy.diagnosis.memory_patches import KEEP_NO_GRADIENTS, write_in_place, write_optimizer, write_step
+from modelsummary_ipy.display.render.plan import Lever
 from modelsummary_ipy.pipeline.trials import Trials
-from modelsummary_ipy.records.plan import Lever
 from modelsummary_ipy.tracing.training_step import read_optimizer, without_foreach
 
 #: Optimizers of less state, the more alike first; tried where the step's own keeps two tensors or more a parameter.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import lxml.html
 import pytest
 
-from modelsummary_ipy.display.plan import Plan
-from modelsummary_ipy.records.plan import Lever, PlanFacts
+from modelsummary_ipy.display.render.plan import Lever, Plan
 
 FOUND = Plan(
     24_000_000_000, "24 GB", 64, 31_200_000_000, 23_100_000_000, "backward", "h.0.fc",
@@ -50,7 +49,7 @@ def test_the_page_says_the_same_and_nothing_else() -> None:
 
 def test_names_of_the_model_are_escaped() -> None:
     bad = "<img src=x onerror=alert(1)>"
-    facts = PlanFacts(
+    plan = Plan(
         10,
         "10 B",
         1,
@@ -63,7 +62,7 @@ def test_names_of_the_model_are_escaped() -> None:
         patch=bad,
         levers=(Lever(bad, 9, bad),),
     )
-    page = lxml.html.fromstring(Plan(**vars(facts))._repr_html_())
+    page = lxml.html.fromstring(plan._repr_html_())
     assert not list(page.iter("img"))
     assert bad in page.text_content()
     assert "\x1b" not in str(Plan(10, "10 B", reason="\x1b[2J"))

@@ -223,19 +223,17 @@ def _explain_none(ctx: FailureContext) -> Diagnosis:
 
 def _explain_method(ctx: FailureContext) -> Diagnosis | None:
     """A method of the user's that the same function calls has no return."""
-    source = ctx.failure.source
-    for kind in list_nodes(source.filename, ast.ClassDef) if source is not None else ():
-        if source is None or not kind.lineno <= source.line <= (kind.end_lineno or 0):
+    source, methods = ctx.failure.source, {node.name: node for node in _list_methods(ctx)}
+    if source is None:
+        return None
+    here = next((node for node in methods.values() if node.lineno <= source.line <= (node.end_lineno or 0)), None)
+    for call in [node for node in ast.walk(here) if isinstance(node, ast.Call)] if here is not None else []:
+        called = methods.get(call.func.attr) if isinstance(call.func, ast.Attribute) else None
+        if called is None or any(isinstance(node, ast.Return) for node in ast.walk(called)):
             continue
-        methods = {node.name: node for node in kind.body if isinstance(node, ast.FunctionDef)}
-        here = next((node for node in methods.values() if node.lineno <= source.line <= (node.end_lineno or 0)), None)
-        for call in [node for node in ast.walk(here) if isinstance(node, ast.Call)] if here is not None else []:
-            called = methods.get(call.func.attr) if isinstance(call.func, ast.Attribute) else None
-            if called is None or any(isinstance(node, ast.Return) for node in ast.walk(called)):
-                continue
-            fix = _write_return(source.filename, called.lineno, called.name)
-            if fix and called.name != "__init__":
-                return Diagnosis(f"self.{called.name}() returned None: it has no return", "a tensor", fix)
+        fix = _write_return(source.filename, called.lineno, called.name)
+        if fix and called.name != "__init__":
+            return Diagnosis(f"self.{called.name}() returned None: it has no return", "a tensor", fix)
     return None
 
 
@@ -270,7 +268,7 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     params = [ctx.trace.params[index] for index in ctx.fact.params]
     names += [
         "training",
-        *_list_methods(ctx),
+        *[node.name for node in _list_methods(ctx)],
         *ctx.fact.settings,
         *[name.rpartition(".")[2] for param in params for name in param.names],
     ]
@@ -280,15 +278,12 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     return Diagnosis(reason, "an attribute that __init__ sets", fix)
 
 
-def _list_methods(ctx: FailureContext) -> list[str]:
+def _list_methods(ctx: FailureContext) -> list[ast.FunctionDef]:
     """List the methods of the class that the failing line is in."""
-    source, tree = ctx.failure.source, parse_file(ctx.failure.source.filename) if ctx.failure.source else None
-    return [
-        node.name for kind in (ast.walk(tree) if tree is not None else ())
-        if source is not None and isinstance(kind, ast.ClassDef)
-        and kind.lineno <= source.line <= (kind.end_lineno or 0)
-        for node in kind.body if isinstance(node, ast.FunctionDef)
-    ]  # fmt: skip
+    source = ctx.failure.source
+    classes = list_nodes(source.filename, ast.ClassDef) if source is not None else []
+    around = [kind for kind in classes if source and kind.lineno <= source.line <= (kind.end_lineno or 0)]
+    return [node for kind in around for node in kind.body if isinstance(node, ast.FunctionDef)]
 
 
 def _explain_subscript(ctx: FailureContext) -> Diagnosis | None:

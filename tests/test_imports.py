@@ -33,3 +33,15 @@ assert "summary" in shell.magics_manager.magics["line"]
 print(*({HEAVY!r} & (set(sys.modules) - before)))
 """
     assert find_new_modules(code) == set()
+
+
+def test_what_torch_sets_as_it_loads_its_compiler_is_taken_back() -> None:
+    code = """
+import os, warnings
+import torch
+from modelsummary_ipy import ModelSummary
+before = dict(os.environ)
+ModelSummary(torch.nn.Linear(4, 2), (3, 4)).to_html()
+print(*(set(os.environ.items()) ^ set(before.items())))
+"""
+    assert find_new_modules(code) == set()

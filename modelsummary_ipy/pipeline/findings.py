@@ -229,7 +229,7 @@ class Findings:
             return None
         copied = self.model() if model is None and may_run_real(request, MOST_COPIED) else None
         ignore = self.request.ignore
-        return FixTrials(story, request, model, ignore, self._seconds, self._errors, copied)
+        return FixTrials(story, request, model, ignore, self._seconds, self._errors, copied, self._time)
 
 
 def with_formulas(story: Story, found: Found) -> Story:

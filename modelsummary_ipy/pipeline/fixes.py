@@ -26,6 +26,8 @@ from modelsummary_ipy.tracing.retracer import Retracer
 #: Fixes are tried no longer than this, and as long as the first trace took, this many times.
 SECONDS = 1.0
 _TIMES = 8.0
+#: But no longer than what the search for sizes that work left of its time, and these seconds.
+_LEAST_SECONDS = 1.5
 #: So many are tried in any case, if the first trace was no longer than so many seconds.
 _LEAST_RUNS = 4
 _SHORT = 0.5
@@ -45,6 +47,7 @@ class FixTrials:
         seconds: How long the first trace took.
         errors: Where a mistake of this package's own is reported.
         copied: The user's model, of which a copy is run for real where fakes lack values; ``None`` if none may be.
+        time: What else is searched within: fixes may take what it leaves, and little more.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class FixTrials:
         seconds: float,
         errors: list[str] | None = None,
         copied: nn.Module | None = None,
+        time: Allowance | None = None,
     ) -> None:
         self._story = story
         self._request = request
@@ -63,6 +67,8 @@ class FixTrials:
         self._ignore = ignore
         self._copied = copied
         self.limit = max(SECONDS, _TIMES * min(seconds, 1.0))
+        self._time = time or Allowance()
+        self._expected = seconds if seconds > _SHORT else 0.0  # a trial that would end too late does not begin
         self._until: float | None = None  # from the first trial on
         self.was_late = False
         self._least = _LEAST_RUNS if seconds <= _SHORT else 0
@@ -74,14 +80,19 @@ class FixTrials:
         """Whether nothing more is tried."""
         if self._tried < self._least:
             return False
-        self.was_late |= work_clock() > self._ends_at
+        return self._is_late(self._expected)
+
+    def _is_late(self, expected: float = 0.0) -> bool:
+        self.was_late |= work_clock() + expected > self._ends_at
         return self.was_late
 
     @property
     def _ends_at(self) -> float:
         """When the time is over, which the first trial begins."""
         if self._until is None:
-            self._until = work_clock() + self.limit
+            now = work_clock()
+            self.limit = min(self.limit, max(self._time.until - now, 0.0) + _LEAST_SECONDS)
+            self._until = now + self.limit
         return self._until
 
     def run(self, candidate: Candidate) -> Trial | None:
@@ -98,9 +109,9 @@ class FixTrials:
             with collector_paused():
                 return attempt(f"the fix {candidate.text!r}", self._errors, run, None)
 
-        result = trace(self._model, lambda: not is_free and self.is_over)
+        result = trace(self._model, lambda: not is_free and self._is_late())
         if result is not None and result.error is not None and self._copied is not None and find_need_of_values(result):
-            result = trace(self._copied, lambda: work_clock() > self._ends_at)  # a copy of it, for real
+            result = trace(self._copied, self._is_late)  # a copy of it, for real
         return None if result is None else Trial(candidate, result.trace)
 
     def judge(self, trial: Trial) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from contextlib import suppress
@@ -24,11 +25,14 @@ def load_compiler() -> None:
     """Import what the first operation on a fake, or under a mode of torch's, would import.
 
     Before a trace: what is imported in the middle of an operation keeps its tensors alive, and they would be counted.
-    The filter of warnings that sympy adds is not kept: it would be no trace's doing.
+    The filter of warnings that sympy adds and the variables that torch sets are not kept: a summary sets none.
     """
     if not compiler_is_loaded():
+        before = set(os.environ)
         with suppress(ImportError), warnings.catch_warnings():
             import_module(f"{_NAME}.utils")
+        for name in set(os.environ) - before:
+            del os.environ[name]
 
 
 def make_bare_mode() -> Any:

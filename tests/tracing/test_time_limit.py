@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.pipeline.fixes import FixTrials
 from modelsummary_ipy.records import retraced
+from modelsummary_ipy.records.retraced import Allowance
 
 NOTE = "the search for formulas ended after"
 
@@ -80,6 +84,24 @@ def test_a_failure_is_explained_within_the_limit(tmp_path: Path, monkeypatch: py
     ms = ModelSummary(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(10, 2)), (2, 3, 8, 8))
     assert ms.error is not None
     assert "Linear" in str(ms.error)
+
+
+def test_sleep_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraced, "monotonic", time.monotonic)
+    monkeypatch.setattr(retraced, "_sleep", retraced._Sleep())
+    before = retraced.work_clock()
+    time.sleep(0.5)
+    # only Linux says how long a thread slept; elsewhere it is the fifth of the clock
+    assert retraced.work_clock() - before > (0.45 if sys.platform == "linux" else 0.09)
+
+
+@pytest.mark.parametrize(("seconds", "is_over"), [(1.0, False), (2.0, True)])
+def test_fixes_take_what_other_searches_left(seconds: float, is_over: bool) -> None:
+    ms = ModelSummary(nn.Sequential(nn.Linear(10, 2), nn.Linear(3, 2)), (2, 10))
+    request = ms.pipeline.traced.request
+    assert request is not None
+    trials = FixTrials(ms.pipeline.bare, request, None, (), seconds, time=Allowance(until=0.0))
+    assert (trials.is_over, trials.was_late, trials.limit) == (is_over, is_over, 1.5)
 
 
 @pytest.mark.parametrize(("step", "found"), [(1e-4, (12, 0)), (4.0, (12, None)), (40.0, (None, None))])

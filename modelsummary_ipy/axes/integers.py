@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, permutations
 
 from modelsummary_ipy.axes.expr import Expr, constant, floor_of, has_least, least_of, symbol
 
@@ -94,6 +94,18 @@ class Integers:
             return self._known[values]
         return found
 
+    def find_known(self, values: Values) -> Expr | None:
+        """Return the one expression met so far that has these values, a dim of the input first."""
+        return self._inputs.get(values) or (None if values in self._ambiguous else self._known.get(values))
+
+    def find_alone(self, value: int) -> Expr | None:
+        """Find what had a value in the trace that is walked over, a dim of the input first, if it is one alone."""
+        for table in (self._inputs, self._known):
+            found = {expr for values, expr in table.items() if values[0] == value > 2}
+            if found:
+                return found.pop() if len(found) == 1 else None
+        return None
+
     def unknown(self, values: Values) -> Expr:
         """Return a new name for a size that nothing explains; no formula with it is shown."""
         self._unknown += 1
@@ -137,6 +149,9 @@ class Integers:
                     yield (one * two).scaled(ratio) if ratio.denominator == 1 else floor_of((one * two).scaled(ratio))
             if all(u + v == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
                 yield one + two
+        for one, two in permutations(moving, 2):
+            if all(u - v == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
+                yield one - two
         for size in candidates if len(set(values)) > 2 else ():
             us = self.values(size)
             slope = Fraction(values[1] - values[0]) / (us[1] - us[0]) if us[0] != us[1] else Fraction(0)
@@ -170,6 +185,9 @@ def _steps(size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:
     if found is not None:
         shift, step = found
         yield floor_of((size + shift).scaled(Fraction(1, step)))
+    step = _find_multiple(us, values, 0)
+    if step:
+        yield floor_of(size.scaled(Fraction(1, step))).scaled(step)
     for offset, plus in ((0, 0), (0, 1), (1, 0), (-1, 0)):
         step = _find_multiple(us, [u * plus + v + offset for u, v in zip(us, values, strict=True)])
         if step:
@@ -180,6 +198,8 @@ def _steps(size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:
 def _find_step(us: Sequence[int], vs: Sequence[int]) -> tuple[int, int] | None:
     """Find the one ``(b, c)`` with ``v = ⌊(u + b)/c⌋``; ``None`` if there is none or several are as likely."""
     fits: list[tuple[int, int, int]] = []
+    if max(vs) - min(vs) < 2:  # several steps tell of one, a single one fits many
+        return None
     for step in range(2, _MOST_STEP + 1):
         low = max(step * v - u for u, v in zip(us, vs, strict=True))
         high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
@@ -191,12 +211,18 @@ def _find_step(us: Sequence[int], vs: Sequence[int]) -> tuple[int, int] | None:
     return None
 
 
-def _find_multiple(us: Sequence[int], vs: Sequence[int]) -> int:
-    """Find the ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; 0 if there is none."""
+def _find_multiple(us: Sequence[int], vs: Sequence[int], shift: int = -1) -> int:
+    """Find the ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; 0 if there is none.
+
+    Args:
+        shift: Of ``m`` what is added before it is rounded down: 0 for ``v = m·⌊u/m⌋``.
+    """
     common = math.gcd(*vs)
     fits = [
         m
         for m in range(2, min(common, 512) + 1)
-        if common % m == 0 and all(v == -(-u // m) * m for u, v in zip(us, vs, strict=True))
+        if common % m == 0 and all(v == (u + shift % m) // m * m for u, v in zip(us, vs, strict=True))
     ]
+    if shift == 0 and len(fits) > 1:
+        return 0  # more traces tell
     return fits[-1] if fits and any(u % fits[-1] for u in us) else 0

@@ -192,7 +192,7 @@ class Walk:
                 self.found.demands.setdefault(key, demand)
             self._follow_values(index, event, op)
         for place, ref in enumerate(event.outputs):
-            axes = self._name_unknown(made[place]) if made is not None else self._name(place, ref, op)
+            axes = self._name_unknown(made[place], op) if made is not None else self._name(place, ref, op)
             self.found.axes[ref.number] = axes
             for size in axes:
                 self._integers.learn(size)
@@ -262,13 +262,16 @@ class Walk:
                         return False
         return True
 
-    def _name_unknown(self, axes: Axes) -> list[Size]:
-        """Look for what a size of unknown parts is together: ``⌈H/2⌉`` of a padding that the code computes."""
+    def _name_unknown(self, axes: Axes, op: _Op) -> list[Size]:
+        """Look for what a size of unknown parts is together: ``⌈H/2⌉`` of a padding that the code computes.
+
+        One of guessed parts is a size that is known, if there is one: what is padded to it says less of its owner.
+        """
         found = list(axes)
         for dim, size in enumerate(axes):
-            if isinstance(size, Expr) and any(name.startswith("?") for name in size.names):
+            if isinstance(size, Expr) and (op.has_guessed or _is_unknown(size)):
                 values = tuple(map(int, self._integers.values(size)))
-                known = self._integers.find(values)
+                known = self._integers.find(values) if _is_unknown(size) else self._integers.find_known(values)
                 found[dim] = size if known is None else known
         return found
 
@@ -294,12 +297,18 @@ class Walk:
         return list(self.found.axes.get(ref.number, ref.shape))
 
 
+def _is_unknown(size: Expr) -> bool:
+    return any(name.startswith("?") for name in size.names)
+
+
 class _Op(Op):
     def __init__(self, walk: Walk, index: int, event: OpEvent, partners: Sequence[OpEvent], is_alone: bool) -> None:
         super().__init__(event, walk.axes_of)
         self.partners = partners
         self.is_alone = is_alone
         self.is_reshape = event.op in _RESHAPES
+        #: Whether an integer among its arguments was no size that is known.
+        self.has_guessed = False
         self.demands: dict[tuple[Any, ...], Demand] = {}
         self._walk = walk
         self._index = index
@@ -362,7 +371,8 @@ class _Op(Op):
     def _size_of(self, value: int, others: Sequence[Any]) -> Size:
         near = self._near
         if self.is_alone:  # an operation that is not made at all sizes: only what it reads shows whose size it is
-            return next((size for size in near if self.value(size) == value), value)
+            read = next((size for size in near if self.value(size) == value), None)
+            return read or self._walk._integers.find_alone(value) or value
         if all(other == value for other in others):
             values = (value,) * (1 + len(self._walk._others))
             least = (size for size in near if has_least(size) and self._walk._integers.values(size) == values)
@@ -371,13 +381,16 @@ class _Op(Op):
             raise OpaqueError("an integer that is none at other sizes")
         values = (value, *others)
         found = self._walk._integers.find(values, near)  # the walk's own view of one operation
+        self.has_guessed = self.has_guessed or (found not in near and self._walk._integers.find_known(values) != found)
         return self._walk._integers.unknown(values) if found is None else found
 
     def equal(self, one: Size, other: Size) -> Size:
         if one is other or one == other:
             return one
         self._demand("equal", one, other)
-        return other if isinstance(one, int) or (isinstance(other, Expr) and has_least(one)) else one
+        if isinstance(one, int) or (isinstance(other, Expr) and (has_least(one) or _is_unknown(one))):
+            return other
+        return one
 
     def at_least(self, size: Size, least: Size) -> None:
         if not (isinstance(size, int) and isinstance(least, int)):

@@ -137,7 +137,11 @@ class _Finder:
     def _find_upper_limits(self) -> dict[str, int]:
         found: dict[str, int] = {}
         for name in self._samples.free:
-            limit = None if name == self._names.batch or self._names.is_feature(name) else self._find_upper_limit(name)
+            limit = (
+                None
+                if name == self._names.batch or self._samples.is_fixed(name, self._names)
+                else self._find_upper_limit(name)
+            )
             if limit is None or not (self._is_tried(name, limit) or self._works(self._with_partner(name, limit))):
                 continue
             if self._fails(self._with_partner(name, limit + self._step(name))):
@@ -217,7 +221,11 @@ class _Finder:
         Returns:
             The limits by name, and what was found of the batch.
         """
-        names = [name for name in self._samples.free if name != self._names.batch and not self._names.is_feature(name)]
+        names = [
+            name
+            for name in self._samples.free
+            if name != self._names.batch and not self._samples.is_fixed(name, self._names)
+        ]
         lowest = {name: self._find_smallest(name) for name in names}
         for one, two in self._samples.tied:
             lowest[one] = lowest[two] = max(lowest[one], lowest[two])

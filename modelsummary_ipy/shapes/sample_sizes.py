@@ -62,6 +62,10 @@ class SampleSizes:
         """By name, what every size that works is a multiple of."""
         return {name: step for name, step in self.strides.items() if self.base[name] % step == 0}
 
+    def is_fixed(self, name: str, names: InputNames) -> bool:
+        """Return whether a dim is one of features that moves a little at most."""
+        return names.is_feature(name) and all(sizes[name] < 2 * self.base[name] for sizes in self.sizes)
+
     def tied_to(self, name: str) -> list[str]:
         """Return a dim with those that only move together with it."""
         return [name, *(two if one == name else one for one, two in self.tied if name in (one, two))]
@@ -314,11 +318,18 @@ class _Chooser:
         return min(sizes.values()) > 0 and self._works(sizes)
 
     def _try_feature(self, name: str) -> None:
+        """Plan one more, which is what a fixed dim is tried at too; far more where that works: it is no feature."""
         size = self._base[name]
-        plan = (size + 1, size + 3, size + 5, size + 2)  # one more is what a fixed dim is tried at too
-        if self._works({name: plan[0]}):
-            self._plans[name] = plan
-        else:
+        for plan in (
+            (size + 1, size + 3, size + 5, size + 2),
+            (2 * size + 37, 3 * size + 41, size + 58, 2 * size + 90),
+        ):
+            taken = [each[:4] for each in self._plans.values()]
+            parted = [more + 4 * any(more in each for each in taken) for more in plan]  # of no other dim's size
+            if not self._works({name: parted[0]}):
+                break
+            self._plans[name] = tuple(parted)
+        if name not in self._plans:
             self._rigid.append(name)
 
     # -- the traces ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from modelsummary_ipy.axes.table.elementwise import broadcast
 
 @entry(
     "zeros ones full empty rand randn new_zeros new_ones new_full new_empty empty_strided new_empty_strided "
-    "empty_permuted _efficientzerotensor as_strided"
+    "empty_permuted _efficientzerotensor"
 )
 def make(op: Op) -> Sequence[Axes]:
     """Fill a new tensor of a given size."""

@@ -193,6 +193,17 @@ def unfold(op: Op) -> Sequence[Axes]:
     return [[*data[:dim], slide(op, data[dim], kernel, step), *data[dim + 1 :], kernel]]
 
 
+@entry("as_strided")
+def strided(op: Op) -> Sequence[Axes]:
+    """Read the same memory as other axes: as windows of the last one, which is how frames of a signal are cut."""
+    data, stride, made = op.axes("self"), op.plain("stride"), op.made()
+    if len(made) == len(data) + 1 and stride[-1] == 1 and stride[-2] and not op.plain("storage_offset", 0):
+        lengths = [*map(op.value, data[:-1]), (op.value(data[-1]) - made[-1]) // stride[-2] + 1, made[-1]]
+        if tuple(lengths) == made:
+            return [[*data[:-1], slide(op, data[-1], made[-1], stride[-2]), made[-1]]]
+    return [op.sizes("size")]
+
+
 @entry("grid_sampler_2d grid_sampler_3d")
 def sample_grid(op: Op) -> Sequence[Axes]:
     """Sample a feature map at the points of a grid."""

@@ -190,6 +190,23 @@ class Notebook:
         # `doc` is JupyterLab's page for a single document; `reset` forgets the workspace of an earlier test
         path = f"doc/tree/{name}?reset" if app == "lab" else f"notebooks/{name}"
         page.goto(server.address(path), wait_until="domcontentloaded")
+        return cls._wait(page)
+
+    @classmethod
+    def open_next(cls, page: Page, name: str) -> Notebook:
+        """Open a notebook of the same server in the place of the one that is open; nothing of that is saved."""
+        page.evaluate(
+            """async name => {
+                const {commands, shell} = window.jupyterapp;
+                [...shell.widgets("main")].forEach(widget => widget.dispose());
+                await commands.execute("docmanager:open", {path: name});
+            }""",
+            name,
+        )
+        return cls._wait(page)
+
+    @classmethod
+    def _wait(cls, page: Page) -> Notebook:
         expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=PATIENCE)
         # The toolbar says "idle" before there is a kernel, and running a cell then asks for one in a dialog.
         page.wait_for_function(

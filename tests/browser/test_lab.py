@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
-from tests.browser.conftest import SCREENSHOTS, open_pages
-from tests.browser.hosts import Notebook, Server, find_head, find_row, find_violations, is_open
+from tests.browser.conftest import SCREENSHOTS
+from tests.browser.hosts import Notebook, find_head, find_row, find_violations, is_open
 
 MODEL = """
 from torch import nn
@@ -44,19 +44,14 @@ def saved() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module", params=["trusted", "untrusted"])
-def notebook(
-    request: pytest.FixtureRequest, browser: Browser, server: Server, saved: dict[str, str]
-) -> Iterator[Notebook]:
+def notebook(request: pytest.FixtureRequest, lab: Callable[..., Notebook], saved: dict[str, str]) -> Notebook:
     """A notebook in which the summary was just run, or the file of somebody else, opened and not run."""
     name = f"{request.param}.ipynb"
-    with open_pages(browser, name) as new:
-        if request.param == "untrusted":
-            yield Notebook.open(new(), server, server.write(name, [SUMMARY], [saved]))
-        else:
-            cells = ["%load_ext modelsummary_ipy", MODEL, SUMMARY]
-            opened = Notebook.open(new(), server, server.write_for_shared_kernel(name, cells))
-            opened.run_all()
-            yield opened
+    if request.param == "untrusted":
+        return lab(name, [SUMMARY], saved)
+    opened = lab(name, ["%load_ext modelsummary_ipy", MODEL, SUMMARY])
+    opened.run_all()
+    return opened
 
 
 def test_a_row_folds_and_unfolds_by_mouse(notebook: Notebook) -> None:
@@ -132,14 +127,11 @@ def test_axe_finds_nothing_in_the_dark_theme(notebook: Notebook, axe: Path, requ
         notebook.set_theme("JupyterLab Light")
 
 
-def test_what_was_saved_reads_the_same_when_it_is_opened_again(
-    page: Page, new_page: Callable[..., Page], server: Server
-) -> None:
+def test_what_was_saved_reads_the_same_when_it_is_opened_again(lab: Callable[..., Notebook]) -> None:
     """Trusted then, since this server made it: with styles, and without being run."""
-    name = server.write_for_shared_kernel("again.ipynb", ["%load_ext modelsummary_ipy", MODEL, SUMMARY])
-    first = Notebook.open(page, server, name)
+    first = lab("again.ipynb", ["%load_ext modelsummary_ipy", MODEL, SUMMARY])
     first.run_all()
     text = first.wait_for_summary().locator("details").first.inner_text()
     first.save()
-    second = Notebook.open(new_page(), server, name)
+    second = lab("again.ipynb")
     assert second.wait_for_summary().locator("details").first.inner_text() == text

@@ -31,7 +31,7 @@ class Slow(nn.Module):
     def forward(self, x):
         for layer in self.layers:
             x = layer(x)
-            if x.shape[0] == 3:
+            if x.shape[0] == 1234:
                 time.sleep(0.1)
         return x
 class Pooled(nn.Module):
@@ -252,7 +252,7 @@ def test_a_run_can_be_cancelled(lab: Callable[..., Notebook]) -> None:
     opened.run_all()
     found = opened.page.locator(".jp-OutputArea-output", has=opened.page.locator(".jupyter-widgets"))
     expect(field(found, "x")).to_be_visible(timeout=PATIENCE)
-    field(found, "x").fill("B=3, 4")
+    field(found, "x").fill("B=1234, 4")
     expect(found).to_contain_text("layer", timeout=PATIENCE)
     found.get_by_role("button", name="Cancel").click()
     expect(found).to_contain_text("cancelled", timeout=PATIENCE)

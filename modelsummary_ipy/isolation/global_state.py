@@ -24,6 +24,7 @@ from modelsummary_ipy.isolation.started_threads import StartedThreads
 from modelsummary_ipy.isolation.threads import AloneWatch
 from modelsummary_ipy.torch_compat.compiler import compiler_is_loaded
 from modelsummary_ipy.torch_compat.fakes import FAKE_LOGGER, FakeTensor, constant_of, disable_dispatch, disable_function
+from modelsummary_ipy.torch_compat.modes import find_dispatch_rules, skip_dispatch_rules
 from modelsummary_ipy.torch_compat.modules import default_validation
 
 _deep_stacks: list[int] = []  # the limit that was there before; one entry for each block that runs
@@ -202,11 +203,15 @@ def _switches_kept() -> Iterator[None]:
     was_disabled, logger.disabled = logger.disabled, True  # or every failing shape rule prints
     fast_path = torch.backends.mha.get_fastpath_enabled()
 
+    this = object()
+
     def restore() -> None:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         logger.disabled = was_disabled
+        find_dispatch_rules(this)
 
     with restoring(restore), _compilation_off():
+        skip_dispatch_rules(this)
         # The fused path of attention and encoder layers hides their submodules and adds an output that is never used.
         torch.backends.mha.set_fastpath_enabled(False)
         yield

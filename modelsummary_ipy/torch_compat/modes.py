@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -145,3 +146,52 @@ def is_in_jit_trace(error: BaseException | None) -> bool:
     """Return whether ``torch.jit.trace`` was at work: it can't write down what is done with the sizes of fakes."""
     frames = traceback.walk_tb(None if error is None else error.__traceback__)
     return any(frame.f_globals.get("__name__") == "torch.jit._trace" for frame, _ in frames)
+
+
+# -- exceptions that another thread sets -------------------------------------------------------------------------------
+
+_registry: Any = importlib.import_module("torch._library.simple_registry")
+_FINDS = staticmethod(getattr(_registry, "find_torch_dispatch_rule", None) or (lambda op, cls: None))
+
+
+class _RuleFinder:
+    """Torch's function that finds the rule of an operation under a mode; C++ calls it at every operation.
+
+    An exception that another thread sets (``PyThreadState_SetAsyncExc``) is raised where Python's next code begins. In
+    this function it would end the process. While there is no rule to find, a function that is not Python's says so.
+    """
+
+    __call__ = _FINDS
+
+
+#: Takes any arguments and returns ``None``.
+_FINDS_NONE: Any = ().__init__  # type: ignore[misc]  # of an instance, for that
+_skipping: set[object] = set()  # who skips the search
+
+
+def _find_has_rules() -> Any:
+    _registry.find_torch_dispatch_rule = _RuleFinder()  # C++ keeps what it finds at the first operation
+
+    def has_rules() -> bool:
+        entries = list(_registry.singleton._data.values())
+        return any(entry.torch_dispatch_rules._data for entry in entries)
+
+    return None if has_rules() else has_rules
+
+
+#: Returns whether an operation may have a rule under some mode: ``torch.library.register_torch_dispatch`` makes them.
+has_dispatch_rules: Callable[[], bool] = prefer("has_dispatch_rules", _find_has_rules, lambda: True)
+
+
+def skip_dispatch_rules(who: object) -> None:
+    """Let no rule be looked for, if there is none."""
+    if not has_dispatch_rules():
+        _skipping.add(who)
+        _RuleFinder.__call__ = _FINDS_NONE  # type: ignore[method-assign]  # a class keeps its other methods
+
+
+def find_dispatch_rules(who: object) -> None:
+    """Let rules be found again, when nobody else skips them."""
+    _skipping.discard(who)
+    if not _skipping:
+        _RuleFinder.__call__ = _FINDS  # type: ignore[method-assign]  # as above

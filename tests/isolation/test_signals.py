@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._library import simple_registry
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import modelsummary_ipy
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
+from modelsummary_ipy.torch_compat.modes import find_dispatch_rules, has_dispatch_rules, skip_dispatch_rules
 from modelsummary_ipy.tracing.engine import run_engine
 from tests.models import by_name
 from tests.reference import difference, fingerprint, seed
@@ -219,3 +222,38 @@ def test_a_signal_that_arrives_while_handlers_are_put_back_leaves_none_of_ours(m
         assert first not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     finally:
         set_handler(first, was)
+
+
+class LooksForRules(nn.Module):
+    """Asks torch for the rule of an operation as C++ does, and keeps which Python code ran for it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ran: list[str] = []
+        sys.setprofile(lambda frame, event, _: ran.append(frame.f_code.co_name) if event == "call" else None)
+        try:
+            simple_registry.find_torch_dispatch_rule(torch.ops.aten.sin.default, FakeTensorMode)
+        finally:
+            sys.setprofile(None)
+        print(ran)  # what a forward prints comes out
+        return x.sin()
+
+
+def test_between_torch_and_a_mode_runs_no_python_that_another_thread_could_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ModelSummary(LooksForRules(), (2, 3))
+    assert capsys.readouterr().out == "[]\n"
+    sin, registry = torch.ops.aten.sin.default, simple_registry
+    skip_dispatch_rules(1)
+    skip_dispatch_rules(2)
+    find_dispatch_rules(1)
+    rule = registry.singleton.find(sin.__qualname__).torch_dispatch_rules.register(FakeTensorMode, torch.sin)
+    try:
+        assert registry.find_torch_dispatch_rule(sin, FakeTensorMode) is None  # another trace goes on
+        find_dispatch_rules(2)
+        assert registry.find_torch_dispatch_rule(sin, FakeTensorMode) is torch.sin
+        ModelSummary(LooksForRules(), (2, 3))
+        assert "find_torch_dispatch_rule" in capsys.readouterr().out
+    finally:
+        rule.destroy()
+    assert not has_dispatch_rules()

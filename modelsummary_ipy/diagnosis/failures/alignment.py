@@ -152,32 +152,26 @@ def explain_table(pair: Pair) -> Diagnosis | None:
         return None
     ctx, both, places, axes = pair
     table, data = both[which], both[1 - which]
-    if any(axis < -data.rank or axis < -table.rank for axis in axes):
+    came, most = data.shape[axes[0]], table.shape[axes[0]]
+    if any((data.shape[axis], table.shape[axis]) != (came, most) for axis in axes):
         return None
     param = find_param(ctx, table)
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
-    came = {data.shape[axis] for axis in axes}
-    most = {table.shape[axis] for axis in axes}
-    if len(came) != 1 or len(most) != 1:
-        return None
     if axes == [-1] and table.rank == data.rank == 3 and data.shape[-2] == table.shape[-2]:
-        return _explain_projection(ctx, places[1 - which], data.shape[-1], table.shape[-1], name)
-    reason = f"input has {came.copy().pop()} positions, {name} has {most.copy().pop()}"
-    expected = f"at most {most.copy().pop()} in dim {data.rank + axes[-1]}"
+        return _explain_projection(ctx, places[1 - which], came, most, name)
+    reason = f"input has {came} positions, {name} has {most}"
     options: list[Candidate] = []
-    if came.pop() < min(most):
+    if came < most:
         options += _write_cuts(pair, which)
     elif param is not None:  # of two axes, a bias of each step to each
-        if setting := name_setting(ctx, table.shape[axes[0]]):
+        if setting := name_setting(ctx, most):
             reason += f" ({setting})"
-        had, needed = table.shape[axes[0]], data.shape[axes[0]]
-        options += list_rebuilds(ctx, had, needed)
-        from_table = Operand(table.spec, table.link, param)
-        options.append(resize_param(ctx, from_table, axes, data.shape[axes[0]]))
+        options += list_rebuilds(ctx, most, came)
+        options.append(resize_param(ctx, Operand(table.spec, table.link, param), axes, came))
         owner = ctx.trace.params[param].names[0].rpartition(".")[0]
-        options += list_constructions(ctx, owner, table.shape[axes[0]], data.shape[axes[0]])
-    goal = (dim_of(axes[0], places[1 - which]), most.pop())
-    return Diagnosis(reason, expected, options, STEER, goal)
+        options += list_constructions(ctx, owner, most, came)
+    goal = (dim_of(axes[0], places[1 - which]), most)
+    return Diagnosis(reason, f"at most {most} in dim {data.rank + axes[-1]}", options, STEER, goal)
 
 
 def _explain_projection(ctx: FailureContext, place: int, got: int, wanted: int, name: str) -> Diagnosis:
@@ -204,21 +198,14 @@ def _write_cuts(pair: Pair, which: int, first: str = "", then: str = "") -> list
     table, data = both[which], both[1 - which]
     texts = read_arguments(ctx)
     other = texts[places[1 - which]] if places[1 - which] < len(texts) else ""
-    names = [name for name in dict.fromkeys([find_name(other), other]) if name]
     found = []
-    for name in names:
-        cuts = []
-        for axis in range(-table.rank, max(axes) + 1):
-            at = data.rank + axis if find_name(other) == name else axis
-            cuts.append(f":{name}.size({at})" if axis in axes else ":")
-        if first:
-            at = data.rank + axes[0] if find_name(other) == name else axes[0]
-            cut = first.format(f"{name}.size({at})").replace("{", "{{").replace("}", "}}")
-            found.append(fix_operand(ctx, places[which], f"{{}}{cut}{then}"))
-            continue
-        found.append(
-            fix_operand(ctx, places[which], "{}[" + ", ".join(cuts).replace("{", "{{").replace("}", "}}") + "]")
-        )
+    for name in [name for name in dict.fromkeys([find_name(other), other]) if name]:
+        rank = data.rank if find_name(other) == name else 0  # else an expression, whose dims are counted from the end
+        sizes = {axis: f"{name}.size({rank + axis})" for axis in axes}
+        dims = [f":{sizes[axis]}" if axis in sizes else ":" for axis in range(-table.rank, max(axes) + 1)]
+        cut = first.format(sizes[axes[0]]) if first else f"[{', '.join(dims)}]"
+        cut = cut.replace("{", "{{").replace("}", "}}")
+        found.append(fix_operand(ctx, places[which], f"{{}}{cut}{then}"))
     return found
 
 

@@ -26,6 +26,15 @@ def write_window(sizes: Sequence[object]) -> str:
     return str(sizes[0]) if len(set(sizes)) == 1 else write_times(sizes)
 
 
+def write_move(rank: int, start: int, end: int) -> str:
+    """Write how a dim moves to another place: ``"{}.transpose(1, 2)"``, ``"{}.permute(0, 2, 3, 1)"``."""
+    order = list(range(rank))
+    order.insert(end, order.pop(start))
+    if abs(start - end) == 1:
+        return f"{{}}.transpose({min(start, end)}, {max(start, end)})"
+    return f"{{}}.permute({', '.join(map(str, order))})"
+
+
 def write_product(sizes: Sequence[int]) -> str:
     """``64 × 7 × 7 = 3136``; one number alone."""
     return str(sizes[0]) if len(sizes) == 1 else f"{write_times(sizes)} = {math.prod(sizes)}"

@@ -28,7 +28,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, set_argument
-from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
+from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.shapes.windows import Window, read_windows
@@ -84,15 +84,6 @@ def _find_channels(ctx: FailureContext) -> int | None:
     return weight[1] * groups if isinstance(groups, int) else None
 
 
-def move_to_channels(rank: int, spatial: int) -> str:
-    """Write how the last axis becomes the channel axis: ``"{}.permute(0, 3, 1, 2)"``, ``"{}.transpose(1, 2)"``."""
-    axis = rank - spatial - 1
-    if spatial == 1:
-        return f"{{}}.transpose({axis}, {rank - 1})"
-    order = [*range(axis), rank - 1, *range(axis, rank - 1)]
-    return f"{{}}.permute({', '.join(map(str, order))})"
-
-
 def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
     expected = f"{_AXES[spatial]} with C = {channels}"
     reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d convolution expects {spatial + 2}"
@@ -146,7 +137,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         return Diagnosis(reason, expected, fix, search, goal)
     if x.shape[-1] == channels and (like_input or not is_map(ctx, x)):
         reason = f"the last dim has the {channels} channels: {write_shape(x.shape)} is channels-last"
-        fix = fix_argument(ctx, move_to_channels(x.rank, spatial))
+        fix = fix_argument(ctx, write_move(x.rank, x.rank - 1, axis))
         widths = [fact.settings.get("in_features") for fact in ctx.list_unread()]
         if x.rank == 2 and like_input and ctx.setting("out_channels", 0) * channels in widths:
             single = fix_argument(ctx, "{}.unsqueeze(1)") + fix_module(ctx, in_channels=1)

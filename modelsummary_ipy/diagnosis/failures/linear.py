@@ -28,7 +28,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
-from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
+from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS, UPSAMPLERS
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
@@ -78,14 +78,6 @@ def _read(ctx: FailureContext) -> tuple[Operand, int] | None:
     return (ctx.operands[0], taken) if isinstance(taken, int) else None
 
 
-def move_to_end(axis: int, rank: int) -> str:
-    """Write how a dim becomes the last: ``"{}.transpose(1, 2)"``, ``"{}.permute(0, 2, 3, 1)"``."""
-    if axis == rank - 2:
-        return f"{{}}.transpose({axis}, {rank - 1})"
-    order = [*(a for a in range(rank) if a != axis), axis]
-    return f"{{}}.permute({', '.join(map(str, order))})"
-
-
 def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis | None:
     """The trailing dims multiply to ``in_features``, or one of them is it."""
     shape, rank = x.shape, x.rank
@@ -99,7 +91,7 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     axis = 1 + shape[1:-1].index(taken)
     reason = f"dim {axis} has the {taken} features, the last dim has {shape[-1]}; a Linear multiplies the last dim"
     search = RESHAPE if ctx.is_like_input(x) else ()
-    fixes = [fix_argument(ctx, move_to_end(axis, rank))]
+    fixes = [fix_argument(ctx, write_move(rank, axis, rank - 1))]
     if rank == 3:  # a layer over the steps, and back
         fixes.append(fix_argument(ctx, "{}.transpose(1, 2)", "{}.transpose(1, 2)"))
     if rank == 4 and axis == 1 and (pixels := _fix_pixels(ctx, x)):

@@ -16,9 +16,9 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting, set_value
-from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map, move_to_end
+from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
-from modelsummary_ipy.diagnosis.formatting import write_product, write_shape, write_times
+from modelsummary_ipy.diagnosis.formatting import write_move, write_product, write_shape, write_times
 from modelsummary_ipy.model.torch_layers import LAYERS, classes_of
 from modelsummary_ipy.records.fixes import Candidate, ModeEdit
 
@@ -92,12 +92,8 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, ...], featu
 def _explain_features(ctx: FailureContext, x: Operand, features: int) -> Diagnosis:
     expected = f"dim 1 = {features} (num_features)"
     if x.rank > 2 and x.shape[-1] == features and not is_map(ctx, x):
-        back = [0, x.rank - 1, *range(1, x.rank - 1)]
-        forth = [0, *range(2, x.rank), 1]
-        move = f"permute({', '.join(map(str, back))})" if x.rank > 3 else "transpose(1, 2)"
-        home = f"permute({', '.join(map(str, forth))})" if x.rank > 3 else "transpose(1, 2)"
         reason = f"the last dim has the {features} features; {ctx.owner} normalizes dim 1, which has {x.shape[1]}"
-        fix = fix_argument(ctx, f"{{}}.{move}", f"{{}}.{home}")
+        fix = fix_argument(ctx, write_move(x.rank, x.rank - 1, 1), write_move(x.rank, 1, x.rank - 1))
         return Diagnosis(reason, expected, fix)
     reason = f"{ctx.describe_giver(x, 1 - x.rank)} {x.shape[1]} channels, {ctx.owner} expects {features}"
     fix = fix_module(ctx, num_features=x.shape[1])
@@ -114,9 +110,7 @@ def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     expected = f"last {'dim' if len(wanted) == 1 else 'dims'} = {words} (normalized_shape)"
     if len(wanted) == 1 and wanted[0] in x.shape[1:-1]:
         axis = 1 + x.shape[1:-1].index(wanted[0])
-        there = move_to_end(axis, x.rank)
-        back = [*range(axis), x.rank - 1, *range(axis, x.rank - 1)]
-        home = f"{{}}.permute({', '.join(map(str, back))})" if axis != x.rank - 2 else there
+        there, home = write_move(x.rank, axis, x.rank - 1), write_move(x.rank, x.rank - 1, axis)
         reason = f"dim {axis} has the {words} features, the last dim has {x.shape[-1]}; the last dim is normalized"
         return Diagnosis(reason, expected, fix_argument(ctx, there, home))
     came = x.shape[-len(wanted) :]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line
 from modelsummary_ipy.diagnosis.failures.source_edits import change_value
+from modelsummary_ipy.diagnosis.formatting import write_move
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate
 
@@ -105,8 +106,8 @@ def _list_templates(x: Operand, operands: tuple[Operand, ...], *, with_dtypes: b
     yield from (f"{{}}.transpose({one}, {other})" for one, other in pairs[:6])
     yield from (f"{{}}.unsqueeze({axis})" for axis in [*range(1, rank + 1), 0] if rank < 5)
     if rank > 3:
-        yield f"{{}}.permute({', '.join(map(str, [0, *range(2, rank), 1]))})"
-        yield f"{{}}.permute({', '.join(map(str, [0, rank - 1, *range(1, rank - 1)]))})"
+        yield write_move(rank, 1, rank - 1)
+        yield write_move(rank, rank - 1, 1)
         yield "{}.flatten(2).transpose(1, 2)"
         yield "{}.mean((2, 3))"
     if rank > 2:

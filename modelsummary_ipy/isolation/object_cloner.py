@@ -91,31 +91,12 @@ class Cloner:
         return self._find_way(value, kind)(value) if way is None else way(self, value)
 
     def _find_way(self, value: Any, kind: type) -> Callable[[Any], Any]:
-        if isinstance(value, Tensor):
-            return self._clone_tensor
-        if isinstance(value, nn.Module):
-            return self._clone_script_module if isinstance(value, torch.jit.ScriptModule) else self._clone_object
-        if isinstance(value, tuple):
-            return self._clone_tuple
-        if isinstance(value, OrderedDict):
-            return self._clone_ordered
-        if isinstance(value, dict):
-            return self._clone_dict
-        if isinstance(value, (list, deque)):
-            return self._clone_list
-        if isinstance(value, (set, frozenset)):
-            return self._clone_set
-        if isinstance(value, types.SimpleNamespace):
-            return functools.partial(clone_namespace, self)
-        if isinstance(value, np.ndarray):
-            return functools.partial(clone_shallow, self)
-        if isinstance(value, functools.partial):
-            return functools.partial(clone_partial, self)
-        if kind.__module__ in SHARED_MODULES:
-            return self.share
-        if isinstance(value, (type, enum.Enum)) or kind.__module__.partition(".")[0] in _SHARED_PACKAGES:
-            return self.share
-        return self._clone_object if _has_python_state(kind) else self.share
+        for base, way in _WAYS_OF_SUBCLASSES:
+            if isinstance(value, base):
+                return functools.partial(way, self)
+        is_shared = kind.__module__ in SHARED_MODULES or kind.__module__.partition(".")[0] in _SHARED_PACKAGES
+        is_shared = is_shared or isinstance(value, (type, enum.Enum)) or not _has_python_state(kind)
+        return self.share if is_shared else self._clone_object
 
     def remember(self, original: Any, clone: Any) -> Any:
         """Put a clone into the memo before what is in it is cloned; returns it."""
@@ -289,3 +270,17 @@ _WAYS: dict[type, Callable[[Cloner, Any], Any]] = {
     set: Cloner._clone_set,
     frozenset: Cloner._clone_set,
 }
+#: The same for classes of the user's, by what they inherit from.
+_WAYS_OF_SUBCLASSES: tuple[tuple[Any, Callable[[Cloner, Any], Any]], ...] = (
+    (Tensor, Cloner._clone_tensor),
+    (torch.jit.ScriptModule, Cloner._clone_script_module),
+    (nn.Module, Cloner._clone_object),
+    (tuple, Cloner._clone_tuple),
+    (OrderedDict, Cloner._clone_ordered),
+    (dict, Cloner._clone_dict),
+    ((list, deque), Cloner._clone_list),
+    ((set, frozenset), Cloner._clone_set),
+    (types.SimpleNamespace, clone_namespace),
+    (np.ndarray, clone_shallow),
+    (functools.partial, clone_partial),
+)

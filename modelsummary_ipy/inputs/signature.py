@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -244,31 +244,22 @@ def _guess_size(model: nn.Module, name: str) -> str:
     if name.endswith(("ids", "tokens", "mask")):
         return "(1, 16)"
     for module in model.modules():
-        size = _size_of_layer(module, name)
-        if size:
-            return f"({', '.join(map(str, size))})"
+        for kinds, size in _LAYER_SIZES:
+            if isinstance(module, kinds):
+                return f"({', '.join(map(str, size(module, name)))})"
     return "(1, 3, 224, 224)"
 
 
-def _size_of_layer(module: nn.Module, name: str) -> tuple[int, ...]:
-    if isinstance(module, CONV_TYPES):
-        return (1, module.in_channels or 3, *[64] * len(module.kernel_size))
-    if isinstance(module, nn.Linear):
-        return (1, module.in_features or 16)
-    if isinstance(module, nn.Bilinear):
-        return (1, module.in2_features if name.endswith("2") else module.in1_features)
-    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-        return (1, 16)
-    if isinstance(module, nn.RNNBase):
-        return (1, 16, module.input_size)
-    if isinstance(module, nn.RNNCellBase):
-        return (1, module.input_size)
-    if isinstance(module, nn.MultiheadAttention):
-        return (1, 16, module.embed_dim)
-    if isinstance(module, nn.LayerNorm):
-        return (1, 16, *module.normalized_shape)
-    if isinstance(module, (nn.BatchNorm2d, nn.InstanceNorm2d)):
-        return (1, module.num_features or 3, 64, 64)
-    if isinstance(module, nn.BatchNorm1d):
-        return (2, module.num_features or 16)
-    return ()
+#: A size that a layer takes, by its class; of ``Bilinear`` by the parameter's name too.
+_LAYER_SIZES: tuple[tuple[Any, Callable[[Any, str], tuple[int, ...]]], ...] = (
+    (CONV_TYPES, lambda layer, _: (1, layer.in_channels or 3, *[64] * len(layer.kernel_size))),
+    (nn.Linear, lambda layer, _: (1, layer.in_features or 16)),
+    (nn.Bilinear, lambda layer, name: (1, layer.in2_features if name.endswith("2") else layer.in1_features)),
+    ((nn.Embedding, nn.EmbeddingBag), lambda layer, _: (1, 16)),
+    (nn.RNNBase, lambda layer, _: (1, 16, layer.input_size)),
+    (nn.RNNCellBase, lambda layer, _: (1, layer.input_size)),
+    (nn.MultiheadAttention, lambda layer, _: (1, 16, layer.embed_dim)),
+    (nn.LayerNorm, lambda layer, _: (1, 16, *layer.normalized_shape)),
+    ((nn.BatchNorm2d, nn.InstanceNorm2d), lambda layer, _: (1, layer.num_features or 3, 64, 64)),
+    (nn.BatchNorm1d, lambda layer, _: (2, layer.num_features or 16)),
+)

@@ -1543,3 +1543,127 @@ class MethodByAnotherName(nn.Module):
 class MethodByAnotherNameT(MethodByAnotherName):
     def forward(self, x):
         return self.dec(self.encode_x(x))
+
+
+class OddHalves(nn.Module):
+    """Rows and columns are halved by taking every second, and there is an odd number of them."""
+
+    def forward(self, x):
+        x = x.relu()
+        a = x[:, 0::2, 0::2]
+        b = x[:, 1::2, 0::2]
+        c = x[:, 0::2, 1::2]
+        d = x[:, 1::2, 1::2]
+        return torch.cat([a, b, c, d], -1)
+
+
+@twin(OddHalves, (2, 7, 7, 4), reason="every second of 7 × 7 and the others between are not as many")
+class OddHalvesT(OddHalves):
+    def forward(self, x):
+        return super().forward(F.pad(x, (0, 0, 0, 1, 0, 1)))
+
+
+class WordsAndPatches(nn.Module):
+    """Words of 6 features are joined behind patches of 8."""
+
+    def __init__(self, width=6):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, 4)
+        self.words = nn.Embedding(10, width)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, image, words):
+        patches = self.patch(image).flatten(2).transpose(1, 2)
+        return self.layer(torch.cat([patches, self.words(words)], 1))
+
+
+@twin(WordsAndPatches, (2, 3, 16, 16), ints(2, 5), reason="the steps have 8 features in one and 6 in the other")
+class WordsAndPatchesT(WordsAndPatches):
+    def __init__(self):
+        super().__init__(8)
+
+
+class MapsOfScales(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(3, 1, 4, 2, 1) for _ in range(3)])
+
+    def forward(self, x):
+        maps = []
+        for conv in self.convs:
+            maps.append(conv(x))
+            x = F.avg_pool2d(x, 2)
+        return torch.cat(maps, 1)
+
+
+@twin(MapsOfScales, (2, 3, 32, 32), reason="cat joins maps of one size, and these are 16 × 16 and 8 × 8 and 4 × 4")
+class MapsOfScalesT(MapsOfScales):
+    def forward(self, x):
+        pooled = [x, F.avg_pool2d(x, 2), F.avg_pool2d(x, 4)]
+        maps = [conv(item) for conv, item in zip(self.convs, pooled, strict=True)]
+        return torch.cat([F.interpolate(item, size=maps[0].shape[2:]) for item in maps], 1)
+
+
+class PackedStates(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(8, 6, batch_first=True)
+
+    def forward(self, x):
+        lengths = torch.full((x.size(0),), x.size(1))
+        out, _ = self.rnn(nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True))
+        return out[:, -1]
+
+
+@twin(PackedStates, (3, 5, 8), reason="'rnn' (LSTM) was given a packed sequence and returns one")
+class PackedStatesT(PackedStates):
+    def forward(self, x):
+        return self.rnn(x)[0][:, -1]
+
+
+class PointsOfAMap(nn.Module):
+    """A layer gives another number of maps than the model says that there are points."""
+
+    def __init__(self, channels=16):
+        super().__init__()
+        self.points = 17
+        self.conv = nn.Conv2d(3, channels, 1)
+
+    def forward(self, x):
+        h = self.conv(x)
+        b, _, height, width = h.shape
+        return h.view(b, self.points, height * width).softmax(-1)
+
+
+@twin(PointsOfAMap, (2, 3, 16, 16), reason="is not 2 × 17 × 256")
+class PointsOfAMapT(PointsOfAMap):
+    def __init__(self):
+        super().__init__(17)
+
+
+class GroupsInALine(nn.Module):
+    def forward(self, x):
+        b, c, h, w = x.shape
+        return x.view(b, 5, c // 5, h, w).transpose(1, 2).reshape(b, c, h, w)
+
+
+@twin(GroupsInALine, (2, 24, 4, 4), reason="24 channels are not divisible into 5 groups of 4")
+class GroupsInALineT(GroupsInALine):
+    def forward(self, x):
+        b, c, h, w = x.shape
+        return x.view(b, 4, c // 4, h, w).transpose(1, 2).reshape(b, c, h, w)
+
+
+class AttentionOfOne(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.attn(x)
+
+
+@twin(AttentionOfOne, (2, 5, 8), reason="needs 'key' and 'value', which were not given")
+class AttentionOfOneT(AttentionOfOne):
+    def forward(self, x):
+        return self.attn(x, x, x)

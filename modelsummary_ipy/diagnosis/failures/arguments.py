@@ -8,7 +8,14 @@ import re
 from collections.abc import Callable
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_argument,
+    fix_giver,
+    fix_line,
+    place_line,
+    read_arguments,
+    read_line,
+)
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     Arguments,
@@ -67,6 +74,8 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
         missing = re.findall(r"'(\w+)'", found[2])
         words = " and ".join(f"'{name}'" for name in missing)
         reason = f"{forward} needs {words}, which {'was' if len(missing) == 1 else 'were'} not given"
+        if ctx.call.type_name == "MultiheadAttention" and missing == ["key", "value"]:  # of a tensor to itself
+            missing = [*read_arguments(ctx)] * 2
         return _fix_call(ctx, reason, f"a value for {words}", lambda given, named: ([*given, *missing], named))
     if (found := _SURPLUS.search(message)) and found[1] in names:
         taken = int(found[2]) - 1
@@ -294,6 +303,11 @@ def _explain_subscript(ctx: FailureContext) -> Diagnosis | None:
     if giver is None:
         return None
     key, words = _choose_leaf(giver, ctx.failure.message.partition(" ")[0])
+    if giver.type_name in RECURRENTS and giver.inputs and giver.inputs[0].name.endswith(".data"):
+        first = ", batch_first=True" if ctx.flow.setting(giver, "batch_first", False) else ""
+        reason = f"'{giver.path}' ({giver.type_name}) was given a packed sequence and returns one: pad it first"
+        padded = wrap_subscript(ctx.line, f"nn.utils.rnn.pad_packed_sequence({{}}{first})[0]")
+        return Diagnosis(reason, "a tensor", fix_line(ctx, padded))
     fix = fix_line(ctx, wrap_subscript(ctx.line, f"{{}}{key}"))
     return Diagnosis(
         f"'{giver.path}' ({giver.type_name}) returns {words}, and the line indexes one tensor", "one tensor", fix

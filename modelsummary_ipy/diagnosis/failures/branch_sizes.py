@@ -115,12 +115,20 @@ def explain_strided(pair: Pair) -> Diagnosis | None:
                 break
             if call.inputs[0].shape[2:] != big.shape[2:] or "stride" not in fact.settings:
                 continue
+            if _strides_alike(ctx, big, fact):
+                continue
             sides = [write_times(x.shape[2:]) for x in (small, big)]
             reason = f"{sides[0]} against {sides[1]}: '{fact.path}' has stride {fact.settings['stride']}"
             kernel = fact.settings.get("kernel_size")
             stride = (1,) * len(kernel) if isinstance(kernel, tuple) else 1
             return Diagnosis(reason, "equal sizes", set_value(fact.path, write_module(fact, ctx.trace, stride=stride)))
     return None
+
+
+def _strides_alike(ctx: FailureContext, other: Operand, fact: ModuleFact) -> bool:
+    """Return whether the last convolution of the other branch strides as this one: what they read differs."""
+    beside = (ctx.flow.module_of(call) for call in _list_convolutions(ctx, other)[:1])
+    return any(that is not None and _list_sides(that, "stride") == _list_sides(fact, "stride") for that in beside)
 
 
 def explain_lateral(pair: Pair) -> Diagnosis | None:
@@ -132,6 +140,8 @@ def explain_lateral(pair: Pair) -> Diagnosis | None:
         if call is None or fact is None or x.rank != other.rank or call.outputs[0].shape[2:] != x.shape[2:]:
             continue
         before, strides = call.inputs[0].shape[2:], _list_sides(fact, "stride")
+        if _strides_alike(ctx, other, fact):
+            continue
         wanted = tuple(-(-size // goal) for size, goal in zip(before, other.shape[2:], strict=True) if goal)
         if set(strides) == {1} or len(wanted) != len(strides) or 0 in wanted or wanted == strides:
             continue

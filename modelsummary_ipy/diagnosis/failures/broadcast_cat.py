@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -39,6 +40,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_operand,
     fix_setting,
     name_input_size,
+    place_line,
+    read_line,
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
@@ -350,8 +353,48 @@ def _find_rank(
     return None
 
 
+def _explain_halves(pair: Pair, axes: list[int]) -> Diagnosis | None:
+    """The even and the odd rows of a map with an odd number of them are not as many."""
+    ctx, (first, x) = pair.ctx, pair.both
+    makers = [ctx.flow.producer(item.link) for item in (first, x)]
+    cut = makers[0]
+    if cut is None or any(maker is None or maker.type_name != "getitem" or not maker.inputs for maker in makers):
+        return None
+    whole = cut.inputs[0].shape
+    if len(whole) != first.rank or any(first.shape[axis] + x.shape[axis] != whole[axis] for axis in axes):
+        return None
+    odd = [axis for axis in range(1, len(whole)) if whole[axis] % 2 and first.shape[axis] == -(-whole[axis] // 2)]
+    line = read_line(ctx, cut.source)
+    found = re.search(r"= (\w+)\[", line)
+    name, fix = found[1] if found is not None else "", NOTHING
+    if name and odd:
+        order = range(len(whole) - 1, odd[0] - 1, -1)  # F.pad reads them from the last
+        pads = ", ".join(f"0, {name}.size({axis}) % 2" if axis in odd else "0, 0" for axis in order)
+        fix = place_line(ctx, cut, f"{name} = F.pad({name}, ({pads}))\n{line}")
+    sizes = " × ".join(str(whole[axis]) for axis in odd)
+    shapes = f"{write_shape(first.shape)} and {write_shape(x.shape)}"
+    reason = f"every second of {sizes} and the others between are not as many: {shapes}"
+    return Diagnosis(reason, "an even size", fix, STEP)
+
+
+def _explain_steps(pair: Pair, along: int | None) -> Diagnosis | None:
+    """Steps of other numbers of features are joined one behind the other: tokens of words behind those of an image."""
+    ctx, (first, x) = pair.ctx, pair.both
+    if along is None or first.rank < 3 or pair.axes != [-1] or along == first.rank - 1:
+        return None
+    sizes = first.shape[-1], x.shape[-1]
+    fixes = [fix_giver(ctx, x, sizes[0]), fix_giver(ctx, first, sizes[1])]
+    names = ("embed_dim", "in_features", "d_model")
+    readers = {fact.settings.get(name) for fact in ctx.list_unread() for name in names}
+    fixes = fixes[::-1] if sizes[1] in readers and sizes[0] not in readers else fixes
+    reason = f"the steps have {sizes[0]} features in one and {sizes[1]} in the other"
+    return Diagnosis(reason, "steps of equal features", fixes) if any(fixes) else None
+
+
 def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnosis:
     ctx, (first, x) = pair.ctx, pair.both
+    if (found := _explain_steps(pair, along) or _explain_halves(pair, axes)) is not None:
+        return found
     if pair.is_spatial:
         if (found := _explain_half_pixel(pair) or explain_margin(pair)) is not None:
             return found

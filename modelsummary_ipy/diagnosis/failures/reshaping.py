@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
 from modelsummary_ipy.diagnosis.failures.fixes import find_param_name, fix_giver, fix_line, resize_param, set_value
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, rename_method
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, find_operands, rename_method
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
@@ -117,6 +118,8 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
                 width = names[each][0]
                 change = change + set_value(f"{path}.{width}" if path else width, str(features // near))
             options.append(change)
+    if not options and re.search(rf"\b{heads}\b", ctx.line):
+        options.append(fix_line(ctx, re.sub(rf"\b{heads}\b", str(near), ctx.line)))
     words = ", ".join(map(str, fitting))
     return Diagnosis(reason, f"a number of {noun} among {words}", options)
 
@@ -164,7 +167,9 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     if -1 not in wanted and x.rank > 1 and fixed * x.shape[channels] % x.numel == 0 and wanted[0] == x.shape[0]:
         fix = fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
     if -1 not in wanted and fixed and (mended := _name_own_size(ctx, x, wanted)):
-        fix = mended
+        own, fix = fix, mended
+        if own and _is_set(ctx, 1 + channels):  # the model's own number, which a layer does not give
+            fix = own
     if wanted.count(-1) == 1 and wanted[-1] > 2 and x.rank > 1 and x.shape[-1] % (wanted[-1] - 1) == 0:  # a class more
         more, maker = x.shape[-1] // (wanted[-1] - 1) * wanted[-1], ctx.flow.producer(x.link)
         fix = fix_giver(ctx, x, more)
@@ -186,6 +191,12 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     if fix and len(wanted) == 2:
         options.insert(0, options.pop())
     return Diagnosis(f"{came} {verb}", write_shape(wanted), options, GROW, (measure, fixed))
+
+
+def _is_set(ctx: FailureContext, place: int) -> bool:
+    """Return whether the line writes an attribute or a number for a size of the target, and no size of a tensor."""
+    texts = find_operands(ctx.line, ctx.function, ctx.earlier)
+    return len(texts) > place and re.fullmatch(r"self\.\w+|\d+", texts[place]) is not None
 
 
 def _list_targets(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Iterator[Candidate]:

@@ -28,17 +28,19 @@ def explain_lengths(ctx: FailureContext) -> Diagnosis | None:
 
 
 def explain_crops(ctx: FailureContext, axes: list[int], along: int | None) -> Diagnosis | None:
-    """Images of several sizes are joined along the batch, to be run at once."""
+    """Images of several sizes are joined along the batch, to be run at once, or maps of a list along the channels."""
     shapes = [x.shape for x in ctx.operands]
-    if along != 0 or any(len(shape) != 4 for shape in shapes) or any(axis < 2 for axis in axes):
+    if along not in (0, 1) or any(len(shape) != 4 for shape in shapes) or any(axis < 2 for axis in axes):
+        return None
+    if along and len({shape[1] for shape in shapes}) > 1:
         return None
     sizes = " and ".join(dict.fromkeys(write_times(shape[2:]) for shape in shapes))
     items = _find_list(ctx.line, ctx.function)
-    reason = f"cat joins batches of images of one size, and these are {sizes}"
+    reason = f"cat joins {'maps' if along else 'batches of images'} of one size, and these are {sizes}"
     expected = f"images of {write_times(shapes[0][2:])}, or a run for each"
     name = items[1] if items is not None else ""
     if items is None or not name.isidentifier():
-        return Diagnosis(reason, expected)
+        return None if along else Diagnosis(reason, expected)
     tree = ast.parse(ctx.line.strip())
     outer = [
         node for node in ast.walk(tree)
@@ -47,8 +49,9 @@ def explain_crops(ctx: FailureContext, axes: list[int], along: int | None) -> Di
     ]  # fmt: skip
     called = ast.unparse(items[0].func)
     each = f"{called}([{ast.unparse(outer[0].func)}(item) for item in {name}])" if outer else ""
-    alike = f"{called}([F.interpolate(item, size={name}[0].shape[2:]) for item in {name}])"
-    fixes = [fix_line(ctx, splice_node(ctx.line, outer[0], each))] if outer else []
+    rest = "".join(f", {ast.unparse(item)}" for item in (*items[0].args[1:], *items[0].keywords))
+    alike = f"{called}([F.interpolate(item, size={name}[0].shape[2:]) for item in {name}]{rest})"
+    fixes = [fix_line(ctx, splice_node(ctx.line, outer[0], each))] if outer and not along else []
     fixes.append(fix_line(ctx, splice_node(ctx.line, items[0], alike)))
     return Diagnosis(reason, expected, fixes)
 

@@ -45,10 +45,12 @@ def _explain_layer(ctx: FailureContext) -> Diagnosis | None:
     function = find_function(source) if source is not None else None
     if source is None or function is None:
         return None
+    run = {id(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
     calls = [
         node for node in ast.walk(function)
-        if isinstance(node, ast.Call) and node.lineno <= source.line and isinstance(node.func, ast.Attribute)
-        and ast.unparse(node.func.value) in ("nn", "torch.nn") and node.func.attr in LAYERS and node.args
+        if isinstance(node, ast.Call) and id(node) not in run and node.lineno <= source.line
+        and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in ("nn", "torch.nn")
+        and node.func.attr in LAYERS and node.args
         and not isinstance(node.args[0], ast.Constant)
     ]  # fmt: skip
     call = max(calls, key=lambda node: node.lineno, default=None)

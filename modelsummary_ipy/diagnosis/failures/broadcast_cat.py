@@ -382,6 +382,9 @@ def _explain_steps(pair: Pair, along: int | None) -> Diagnosis | None:
     ctx, (first, x) = pair.ctx, pair.both
     if along is None or first.rank < 3 or pair.axes != [-1] or along == first.rank - 1:
         return None
+    made = ((item, call) for item in pair.both for call in ctx.flow.walk_back(item.link, 6))
+    if any(call.type_name in CONVOLUTIONS and call.outputs[0].shape == item.shape for item, call in made):
+        return None  # signals, whose last dim has no features
     sizes = first.shape[-1], x.shape[-1]
     fixes = [fix_giver(ctx, x, sizes[0]), fix_giver(ctx, first, sizes[1])]
     names = ("embed_dim", "in_features", "d_model")

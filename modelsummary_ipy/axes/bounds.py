@@ -50,6 +50,11 @@ def find_bound(event: OpEvent, bounds: Mapping[int, Size], axes: Sequence[Sequen
         if isinstance(other, int) and other >= 0:
             return known[0] + other
         return known[0] + known[1] - 1 if len(known) > 1 and known[1] is not None else None
+    if event.op == "aten.sub":
+        other = event.args.get("other")
+        if isinstance(other, int) and other >= 0:
+            return known[0] - other
+        return known[0] if len(known) > 1 and known[1] is not None else None  # positions are not negative
     if event.op == "aten.mul" and len(known) > 1 and known[1] is not None:
         return (known[0] - 1) * (known[1] - 1) + 1
     if event.op == "aten.cumsum" and known[0] == 2:

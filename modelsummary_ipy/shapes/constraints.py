@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
@@ -11,6 +12,7 @@ from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.expr_text import evaluate
+from modelsummary_ipy.shapes.far_sizes import FarSizes, find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
@@ -158,11 +160,25 @@ class _Finder:
         if name in self._samples.capped:
             return self._base[name]
         if self._demands is not None:
-            return self._demands.last(self._samples.tied_to(name), self._step(name))
+            limit = self._demands.last(self._samples.tied_to(name), self._step(name))
+            return self._search_in_code(name) if limit is None else limit
         if self._names.is_spatial(name):
             far = self._samples.narrow.get(name)
             return self._search_map_limit(name, far) if far and not self._works({name: far}) else None
         return None if self._unrolls() else self._search_limit(name)
+
+    def _search_in_code(self, name: str) -> int | None:
+        """Find the last size that the user's code takes, where it compares sizes: ``assert x.shape[1] <= 37``."""
+        far = self._far.far[name] if self._far is not None else self._base[name]
+        if self._works(self._with_partner(name, far)):
+            return None
+        base, step = self._base[name], self._step(name)
+        likely = sorted(size for size in find_bounds(self._trace) if base < size < far and (size - base) % step == 0)
+        return self._last_between(name, base, likely, far)
+
+    @cached_property
+    def _far(self) -> FarSizes | None:
+        return plan_far_sizes(self._trace, self._samples, self._names, ())
 
     def _search_map_limit(self, name: str, fails: int) -> int | None:
         """Find the last size of a feature map that works: mostly the last at which some dim is as at the given size.
@@ -296,7 +312,8 @@ class _Finder:
             if not any(self._works({name: size + step // prime}) for prime in prime_factors(step)):
                 yield self._build(f"{name} divisible by {step}", around[0], ranges={name: range(step, NO_LIMIT, step)})
             return
-        yield self._build(f"{name} = {size}", around[0])
+        or_one = " or 1" if size > 2 and self._works({name: 1}) else ""  # which is broadcast
+        yield self._build(f"{name} = {size}{or_one}", around[0])
 
 
 def _distinct_texts(tables: Sequence[FormulaTable]) -> list[str]:

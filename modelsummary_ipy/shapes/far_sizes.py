@@ -43,7 +43,7 @@ def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demand
     Returns:
         ``None`` if no code of the user's compares sizes, or longer inputs are more calls.
     """
-    bounds = set(_find_bounds(trace))
+    bounds = set(find_bounds(trace))
     moving = [name for name in samples.free if name != names.batch and not names.is_feature(name)]
     if not bounds or not moving or any(len(other.calls) > len(trace.calls) for other in samples.traces):
         return None
@@ -63,7 +63,7 @@ def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demand
     return FarSizes(*planned)
 
 
-def _find_bounds(trace: Trace) -> Iterator[int]:
+def find_bounds(trace: Trace) -> Iterator[int]:
     """Find the integers in code that compares, and in the settings of its modules."""
     for fact in trace.modules:
         if fact.bounds is not None and not fact.forward_file.startswith(PACKAGES):

@@ -115,11 +115,14 @@ def _find_largest(trace: Trace, link: Link | None, largest: Callable[[int], int 
         return None
     before = _find_largest(trace, call.input_links[0], largest, fuel - 1)
     given = dict(call.arguments)
-    if call.type_name in _CARRIERS or (call.type_name == "getitem" and _is_whole(given.get("1"))):
+    if call.type_name in _CARRIERS or (call.type_name == "getitem" and _is_whole(given.get("1", ...))):
         return before
     if call.type_name == "mul" and before is not None and len(call.input_links) == 2:  # positions × a mask of ones
         other = _find_largest(trace, call.input_links[1], largest, fuel - 1)
         return None if other is None else before * other
+    if call.type_name == "sub" and before is not None and _is_outer(call):  # of positions and positions from 0 on
+        other = _find_largest(trace, call.input_links[1], largest, fuel - 1)
+        return None if other is None else before
     dim = given.get("dim")
     if call.type_name == "cumsum" and before == 1 and type(dim) is int:  # counts a mask
         return call.inputs[0].shape[dim]
@@ -129,10 +132,19 @@ def _find_largest(trace: Trace, link: Link | None, largest: Callable[[int], int 
     return None
 
 
+def _is_outer(call: Call) -> bool:
+    """Return whether two tensors have no dim in common: each of one meets each of the other."""
+    shapes = [spec.shape for spec in call.inputs]
+    if len(shapes) != 2:
+        return False
+    one, two = (tuple(reversed(shape)) for shape in shapes)
+    return all(a == 1 or b == 1 for a, b in zip(one, two, strict=False))
+
+
 def _is_whole(places: object) -> bool:
     """Whether a subscript leaves nothing out: ``[:, 0:]``, ``[None, :]``."""
     parts = places if isinstance(places, tuple) else (places,)
-    return all(part is None or part in _WHOLE for part in parts) and places is not None
+    return all(part is None or part in _WHOLE for part in parts)
 
 
 def _last_of_arange(call: Call) -> int | None:

@@ -321,3 +321,63 @@ class Sides(nn.Module):
 @pytest.mark.parametrize("side", [32, 128])
 def test_sides_that_are_clipped_alike_are_told_apart(side: int) -> None:
     assert ModelSummary(Sides(), (2, 3, side, side)).formulas[0] == (("B", "4", "min(H, 96)", "min(W, 96)"),)
+
+
+class Skip(nn.Module):
+    """A map that is pooled, enlarged, and padded to the size it had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 3, 2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.up(F.max_pool2d(x, 2))
+        rows, columns = (x.shape[dim] - y.shape[dim] for dim in (2, 3))
+        y = F.pad(y, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
+        return torch.cat([y, x], 1)
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stft(x, 64, 16, window=torch.ones(64), return_complex=True).abs()
+
+
+class ChannelsLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.conv = nn.Linear(8, 6), nn.Conv2d(6, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.layer(x).permute(0, 3, 1, 2))
+
+
+class Twos(nn.Module):
+    """Steps of two; longer inputs are more operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(16, 5, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rnn(x[:, : x.shape[1] // 2 * 2].reshape(len(x), -1, 16))[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "formula", "others"),
+    [
+        (Skip, (1, 3, 70, 90), ("B", "6", "H", "W"), [(2, 3, 3, 90), (1, 3, 64, 71)]),
+        (Spectrum, (2, 1600), ("B", "33", "⌊F/16⌋ + 1"), [(3, 100), (2, 333)]),
+        (ChannelsLast, (2, 24, 24, 8), ("B", "4", "C - 2", "H - 2"), [(2, 5, 24, 8), (3, 24, 9, 8)]),
+        (Twos, (2, 30, 8), ("B", "⌊T/2⌋", "5"), [(2, 7, 8), (4, 12, 8)]),
+    ],
+)
+def test_sizes_that_code_computes_are_right_at_sizes_never_traced(
+    kind: type[nn.Module], size: tuple[int, ...], formula: tuple[str, ...], others: list[tuple[int, ...]]
+) -> None:
+    model = kind()
+    ms = ModelSummary(model, size)
+    assert ms.formulas[0] == (formula,)
+    names = ms.pipeline.batch.names.dims[0]
+    for other in others:
+        sizes = dict(zip(names, other, strict=True))
+        assert model(torch.zeros(other)).shape == tuple(evaluate(dim, sizes) for dim in formula)

@@ -76,6 +76,23 @@ class Exact(nn.Module):
         return self.patches(x).flatten(2).mT
 
 
+class Refused(nn.Module):
+    """A layer that is given so many steps at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.longest = nn.Linear(6, 6), 37
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] > self.longest:
+            raise ValueError("too long")
+        return self.layer(x)
+
+
+def distances(steps: int) -> Tensor:
+    return torch.arange(steps)[:, None] - torch.arange(steps)[None]
+
+
 def run(model: nn.Module, dtype: torch.dtype, *sizes: int) -> bool:
     """Return whether a real forward at this size comes to its end."""
     try:
@@ -114,7 +131,18 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
     ("batch norm in eval", lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)).eval(), FLOAT, (4, 6),
      ("F = 6",), [(1, 6)], [(2, 5)]),
     ("batch", lambda: Net(lambda f, x: f(x) + torch.ones(4, 1), nn.Linear(6, 5)), FLOAT, (4, 6),
-     ("B = 4", "F = 6"), [(4, 6)], [(3, 6), (5, 6)]),
+     ("B = 4 or 1", "F = 6"), [(4, 6), (1, 6)], [(3, 6), (5, 6)]),
+    ("a length that the code refuses", Refused, FLOAT, (2, 16, 6), ("T ≤ 37", "F = 6"), [(2, 37, 6)], [(2, 38, 6)]),
+    ("distances in a table", lambda: Net(lambda f, x: (f(x) @ x.mT + torch.zeros(63)[distances(x.shape[1]) + 31]) @ x,
+                                         nn.Linear(6, 6)),
+     FLOAT, (2, 9, 6), ("T ≤ 32", "F = 6"), [(2, 32, 6)], [(2, 33, 6)]),
+    ("frames of a signal", lambda: Net(lambda f, x: f(x.unfold(-1, 40, 20)), nn.Linear(40, 3)), FLOAT, (2, 1024),
+     ("F ≥ 40",), [(2, 40), (2, 77)], [(2, 39)]),
+    ("channels last", lambda: Net(lambda f, c, x: c(f(x).permute(0, 3, 1, 2)), nn.Linear(8, 6), nn.Conv2d(6, 4, 3)),
+     FLOAT, (2, 24, 24, 8), ("C and H ≥ 3", "W = 8"), [(2, 3, 24, 8), (2, 24, 3, 8)], [(2, 2, 24, 8), (2, 24, 2, 8)]),
+    ("steps of twos", lambda: Net(lambda f, x: f(x[:, : x.shape[1] // 2 * 2].reshape(len(x), -1, 2 * x.shape[2]))[0],
+                                  nn.LSTM(12, 3, batch_first=True)),
+     FLOAT, (2, 30, 6), ("T ≥ 2", "F = 6"), [(2, 2, 6), (2, 7, 6)], [(2, 1, 6)]),
     ("halves of a width", lambda: Net(lambda f, x: torch.cat([f(x)[..., ::2], f(x)[..., 1::2]], 1), nn.Conv2d(3, 4, 1)),
      FLOAT, (2, 3, 16, 24), ("W divisible by 2", "C = 3"),
      [(1, 3, 17, 2), (2, 3, 5, 40)], [(2, 3, 16, 25), (2, 3, 16, 23)]),

@@ -37,6 +37,7 @@ def attention(op: Op) -> Sequence[Axes]:
 def lstm_layer(op: Op) -> Sequence[Axes]:
     """One direction of one layer of an LSTM; its first output is ``(T, B, hidden)``."""
     data, hidden = op.axes("input"), op.plain("hidden_size")
+    op.at_least(data[0], 1)
     return [[data[0], data[1], hidden], op.axes("hx_"), op.axes("cx_"), op.made(3)]
 
 

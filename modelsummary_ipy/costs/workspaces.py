@@ -45,7 +45,7 @@ def count_lstm_workspace(
 
 @cache
 def _find_num_states() -> int:
-    """Return 3 for torch 2.7.1, with oneDNN 3.7, and 1 for 2.11 to 2.15, with 3.10 to 3.13: all measured."""
+    """Return 3 for torch 2.7 and 2.9, with oneDNN 3.7, and 1 for 2.11 to 2.15, with 3.10 to 3.13: all measured."""
     import torch
 
     version = re.search(r"MKL-DNN v(\d+)\.(\d+)", torch.__config__.show())

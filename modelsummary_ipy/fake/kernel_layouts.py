@@ -17,11 +17,13 @@ from modelsummary_ipy.torch_compat.fakes import FakeTensor, find_operator
 
 _ATEN = torch.ops.aten
 _BATCH_NORM_BACKWARD = _ATEN.native_batch_norm_backward.default
+_LAYER_NORM_BACKWARD = _ATEN.native_layer_norm_backward.default
+_LSTM_BACKWARD = find_operator("mkldnn_rnn_layer_backward.default")
 _WEIGHT_NORM_BACKWARD = _ATEN._weight_norm_interface_backward.default
 #: By operation, the argument whose format its first result has, ``None`` for one that is contiguous in any case. Fakes
 #: give it the strides of the gradient that came in: what follows is then copied where a kernel's result is viewed.
 _FORMAT_OF: dict[Any, int | None] = {
-    _ATEN.native_layer_norm_backward.default: None,
+    _LAYER_NORM_BACKWARD: None,
     _ATEN._log_softmax_backward_data.default: None,
     _ATEN.native_group_norm_backward.default: 1,
     _BATCH_NORM_BACKWARD: 1,
@@ -98,23 +100,39 @@ def find_made(func: Any, args: Sequence[Any], results: Sequence[Any]) -> dict[in
         return _find_statistics(args, results)
     if func is _BATCH_NORM_BACKWARD and not args[-1][0]:
         return {0: None}
+    if func is _LSTM_BACKWARD:  # of fakes up to torch 2.11 they have the input's dtype
+        return {at: Made(torch.float32) for at, result in enumerate(results) if result.dtype != torch.float32}
     if func in _WITH_ROOM:
         size = torch.broadcast_shapes(args[0].shape, args[1].shape)
         return {0: Made(results[0].dtype, num_elements=math.prod(size))} if size and not results[0].dim() else {}
-    if func not in _FORMAT_OF or type(results[0]) is not FakeTensor:
+    if func not in _FORMAT_OF:
         return {}
+    made = _find_parameters(args, results) if func is _LAYER_NORM_BACKWARD else {}
     first = results[0]
+    if type(first) is not FakeTensor:
+        return made
     like, found = _FORMAT_OF[func], torch.contiguous_format
     if like is not None and not args[like].is_contiguous():
         last = _last_format(args[like])
         found = last if args[like].is_contiguous(memory_format=last) else found
     dtype = first.dtype if like is None else args[like].dtype  # of a group norm in halves a fake's is float32
-    made = Made(dtype, found)
-    return {} if first.is_contiguous(memory_format=found) and first.dtype == dtype else {0: made}
+    if not first.is_contiguous(memory_format=found) or first.dtype != dtype:
+        made[0] = Made(dtype, found)
+    return made
 
 
 def _last_format(data: Tensor) -> torch.memory_format:
     return _CHANNELS_LAST.get(data.dim(), torch.contiguous_format)
+
+
+def _find_parameters(args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made | None]:
+    """The gradients of a layer norm's parameters have their dtype; fakes of torch 2.7 give them the input's."""
+    pairs = [(at, param, results[at]) for at, param in zip((1, 2), args[5:7], strict=True)]
+    return {
+        at: Made(param.dtype)
+        for at, param, made in pairs
+        if param is not None and made is not None and made.dtype != param.dtype
+    }
 
 
 def _find_statistics(args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made | None]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib import import_module
 from traceback import walk_stack
 from typing import Any
 
@@ -24,6 +26,15 @@ def count_ranks() -> int:
     """Return the number of ranks of the process group, 1 without one."""
     distributed = torch.distributed
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def load_collectives() -> None:
+    """Import torch's rules for collectives on fakes, which it keeps apart up to 2.9: FSDP2 gathers by one."""
+    name, has_kernel = "c10d::_allgather_base_", torch._C._dispatch_has_kernel_for_dispatch_key
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized() and not has_kernel(name, "Meta"):
+        with suppress(ImportError):
+            import_module("torch.distributed._tools.fake_collectives")
 
 
 def is_sharded(value: Any) -> bool:

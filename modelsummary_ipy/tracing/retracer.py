@@ -19,6 +19,7 @@ from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.retraced import Allowance, Budget, Retraced, Sizes, Specs
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.torch_compat.compiler import load_compiler
+from modelsummary_ipy.torch_compat.distributed import load_collectives
 from modelsummary_ipy.tracing.alike_calls import AlikeCalls, find_alike
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import differentiates
@@ -278,6 +279,7 @@ def trace_fake(
         mode can't be set.
     """
     load_compiler()
+    load_collectives()
     work = request.shadow.build_fake_shadow(lazy=lean)
     if training is not None:
         try:

@@ -43,7 +43,7 @@ class BatchChecks:
         self._counts: set[int] = set()
         self._slices: dict[int, _Slice] = {}
         #: Of what was reduced along the batch: the tensor that it is of, and the operation.
-        self._statistics: dict[int, tuple[int, int]] = {}
+        self._statistics: dict[int, tuple[int, int, str]] = {}
         #: Of a part of the batch, of three at least that one operation made: that operation, and which part.
         self._parts: dict[int, tuple[int, int]] = {}
 
@@ -78,7 +78,7 @@ class BatchChecks:
                 if event.args.get("keepdim"):
                     self._walk.find("reduced", index, axes[places[0]])
                 else:
-                    self._statistics[made.number] = refs[0].number, index
+                    self._statistics[made.number] = refs[0].number, index, event.op
         elif event.op in ("aten.split", "aten.chunk", "aten.unsafe_split") and len(event.outputs) > 2:
             if axes[event.args.get("dim", 0)].roots == {"B"} and len(axes) > 1:
                 self._parts |= {part.number: (index, place) for place, part in enumerate(event.outputs)}
@@ -119,11 +119,11 @@ class BatchChecks:
             if event.op in _UNARY and refs[0].number in self._counts:
                 self._counts.add(made.number)
         # What is made of random numbers and of nothing that has a batch is as random, and as shared.
-        is_elementwise = event.op in SAME_SHAPE | ELEMENTWISE | _UNARY
+        is_elementwise = event.op in SAME_SHAPE | ELEMENTWISE | _UNARY | {"aten.log", "aten.sqrt", "aten.cos"}
         is_shared = not self._has_batch(made) and not any(ref.number in self._of_tables for ref in refs)
         if is_elementwise and is_shared and any(ref.number in self._noise for ref in refs):
             self._noise.add(made.number)
-            if any(ref.number in self._normal for ref in refs):
+            if event.op == "aten.log" or any(ref.number in self._normal for ref in refs):
                 self._normal.add(made.number)
 
     def _check_slice(self, index: int, event: OpEvent, ref: TensorRef, axes: Sequence[Axis]) -> None:
@@ -141,9 +141,14 @@ class BatchChecks:
     def _check_statistics(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """``x - x.mean(0)``: each sample depends on the others."""
         if event.op in ("aten.sub", "aten.div") and len(refs) == 2 and refs[1].number in self._statistics:
-            of, index = self._statistics[refs[1].number]
-            if of == refs[0].number:
-                self._walk.find("reduced", index, *(axis for axis in self._walk.axes_of(refs[0]) if axis.has("B")))
+            of, index, op = self._statistics[refs[1].number]
+            axes, features = (self._walk.axes_of(ref) for ref in refs)
+            # The largest of another tensor's samples is no statistic that is taken from all, as a mean may be.
+            is_best = (
+                op in ("aten.max", "aten.amax") and len(features) == 1 and features[0].is_feature and len(axes) == 2
+            )
+            if of == refs[0].number or is_best:
+                self._walk.find("reduced", index, *(axis for axis in axes if axis.has("B")))
 
     def _check_crossed(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
         """Look up along the batch by an index whose samples lie on another dim."""

@@ -45,8 +45,8 @@ class Checks:
         #: Of what a softmax made: its axis, the place of that counted from the last, ``None`` where it is lost, and the
         #: operation that is at fault if another axis is summed: the softmax, ``None`` where it runs along the last dim.
         self._softmaxes: dict[int, tuple[Axis, int | None, int | None]] = {}
-        #: What a softmax made, multiplied with something else that has its axis.
-        self._weighted: set[int] = set()
+        #: What a softmax made, multiplied with what has its axis: the dims of the weights, from the last.
+        self._weighted: dict[int, frozenset[int]] = {}
         self._sums: set[int] = set()
         #: The axes of softmaxes whose weights one product summed as it should; another may run over the other axis.
         self._well_summed: list[Axis] = []
@@ -93,6 +93,9 @@ class Checks:
             self._check_softmax(index, event, first, axes, places[0])
         elif event.op in SAME_SHAPE | MOVES:
             self._pass_on(index, event, refs)
+        elif event.op == "aten.select" and len(axes) > 2 and axes[places[0]].is_feature and axes[places[0]].size > 3:
+            if not axes[places[0]].factors[0].half and any(map(is_position, self._walk.axes_of(made))):
+                self._featureless[made.number] = index
         elif event.op in REDUCTIONS and places:
             self._check_reduction(index, event, first, axes, places)
         elif event.op in ATTENTION:
@@ -182,7 +185,8 @@ class Checks:
                 if ref.number in self._gates:
                     self._gates.add(made.number)
                 if ref.number in self._weighted or self._weighs(event, refs, ref):
-                    self._weighted.add(made.number)
+                    dims = frozenset(at - len(ref.shape) for at, size in enumerate(ref.shape) if size > 1)
+                    self._weighted[made.number] = self._weighted.get(ref.number, dims)
                 if self._places(event, refs, ref):
                     self._placed.add(made.number)
             if ref.number in self._featureless and len(refs) == 1:
@@ -206,8 +210,12 @@ class Checks:
     def _weighs(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
         """Return whether the weights of a softmax are multiplied, entry by entry, with what has its axis."""
         others = [ref for ref in refs if ref is not weights]
+        sizes = weights.shape
         return event.op == "aten.mul" and any(
-            other.shape[-len(weights.shape) :] == weights.shape and not self._is_plain(other) for other in others
+            len(other.shape) >= len(sizes)
+            and all(one in (1, two) for one, two in zip(sizes, other.shape[-len(sizes) :], strict=True))
+            and not self._is_plain(other)
+            for other in others
         )
 
     def _places(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
@@ -266,6 +274,20 @@ class Checks:
                 self._walk.find("softmax", fault, mark, axes[-1])
                 return
             is_one = ref.number in self._weighted and mark.is_feature and place is not None and len(reduced) == 1
+            back = places[0] % len(axes) - len(axes)
+            is_beside = (
+                ref.number in self._weighted and place is not None and abs(back - place) == 1 and len(places) == 1
+            )
+            is_list = reduced[0].is_plain or (is_position(mark) and reduced[0].is_feature)
+            if (
+                is_beside
+                and back in self._weighted[ref.number]
+                and reduced[0].size > 1
+                and is_list
+                and (is_position(mark) or mark.is_feature)
+            ):
+                self._walk.find("softmax", index if fault is None else fault, mark, reduced[0])
+                return
             if is_one and is_position(reduced[0]) and places[0] % len(axes) - len(axes) != place:
                 self._walk.find("weighed", index, mark, reduced[0])
         if any(map(is_named_feature, reduced)) and any(map(is_position, rest)):
@@ -399,4 +421,9 @@ def _move(place: int | None, event: OpEvent, before: Sequence[int], after: Seque
         return order.index(at) - rank
     if event.op == "aten.unsqueeze":
         return place - 1 if event.args["dim"] % (rank + 1) > at else place
-    return place if before[place:] == after[place:] and len(after) >= -place else None
+    if before[place:] == after[place:] and len(after) >= -place:
+        return place
+    sizes = [[dim for dim, size in enumerate(shape) if size > 1] for shape in (before, after)]
+    if at in sizes[0] and [before[dim] for dim in sizes[0]] == [after[dim] for dim in sizes[1]]:
+        return sizes[1][sizes[0].index(at)] - len(after)  # only dims of 1 came and went
+    return None

@@ -12,7 +12,24 @@ def _names(*names: str) -> frozenset[str]:
 #: Operations in which an axis that two tensors share disappears.
 PRODUCTS = _names("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "linear", "convolution", "dot")
 SCORES = _names("mm", "bmm", "baddbmm")
-REDUCTIONS = _names("mean", "sum", "var", "std", "amax", "amin", "linalg_vector_norm", "var_mean", "max", "min")
+REDUCTIONS = _names(
+    "mean",
+    "sum",
+    "var",
+    "std",
+    "amax",
+    "amin",
+    "linalg_vector_norm",
+    "var_mean",
+    "max",
+    "min",
+    "median",
+    "nanmedian",
+    "logsumexp",
+    "prod",
+    "mode",
+    "kthvalue",
+)
 RESIZES = _names(
     "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_bilinear2d", "upsample_linear1d",
     "upsample_bicubic2d", "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",

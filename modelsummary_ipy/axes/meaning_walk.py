@@ -332,7 +332,9 @@ class _Op(Op):
         # Of parts of a dim, windows say, that were put into another order before, nothing is known; nor of a mixture.
         is_known = not any(f.kind == "mixed" or (f.kind == "input" and f.half) for f in factors)
         is_known = is_known and any(factor.kind != "plain" for factor in factors)
-        if is_known and not self._walk.is_written_out(self._index):
+        numbers = {value_of(size) for size in self._args.get("size", self._args.get("shape", ())) or ()} - {-1, 1}
+        is_of_features = bool(numbers) and numbers <= {factor.size for factor in factors if factor.kind == "feature"}
+        if is_known and (is_of_features or not self._walk.is_written_out(self._index)):
             self._walk.find("carved", self._index, Axis(factors))
         roots = roots_of([Axis(factors)])
         return [Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else []) for size in sizes]

@@ -160,14 +160,15 @@ def _find_sides(batch: BatchFacts, trace: Trace, found: Retraced, walk: MeaningW
 def _find_coincidences(batch: BatchFacts, trace: Trace, own: dict[str, int]) -> Iterator[AxisFinding]:
     """Trace with one more, or one less, in a dim alone: where that fails, two dims may lie on each other.
 
-    Not in a height or a width, which strides forbid most sizes: on these features lie, and the walk shows it.
+    Of a feature map at twice the height: strides forbid most other sizes.
     """
     assert batch.retracer is not None
     for name, size in own.items():
         written = "B" if name == batch.names.batch else name
-        if size < 2 or batch.names.is_feature(name) or batch.names.role(name) in ("H", "W", "D"):
+        role = batch.names.role(name)
+        if size < 2 or batch.names.is_feature(name) or role in ("W", "D"):
             continue
-        for other in (size + 1, size - 1):
+        for other in (2 * size,) if role == "H" else (size + 1, size - 1):
             again = batch.retracer.at({name: other}).trace
             if again is None or not fails_between_tensors(again):
                 break

@@ -122,7 +122,11 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
     only_batch = picks or dims_argument(step, rank) == (at,)
     only_batch = only_batch or (labels is not None and set(labels[0][0]) - set(labels[1]) == {labels[0][0][at]})
     weights = list(itertools.islice(evidence.flow.before(step.input_links[0]), 12))
-    is_list = any(_weighs_batch(evidence, call) for call in weights) or _reads_as_steps(evidence, step, at)
+    is_list = (
+        any(_weighs_batch(evidence, call) for call in weights)
+        or (picks and _is_of_edges(evidence, step))
+        or _reads_as_steps(evidence, step, at)
+    )
     sure = _is_sure(evidence, step, at) and not is_list
     grave = weighted and sure and (only_batch or _feeds_weights(evidence, step))
     if not at_output and not grave:
@@ -135,6 +139,12 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
     return evidence.flag("batch-lost", "warning" if grave else "note", step, message, _fix_loss(step, at, rank),
         "picked" if picks else "reduced", before=before, after=after, dim=at,
     )  # fmt: skip
+
+
+def _is_of_edges(evidence: Evidence, step: Call) -> bool:
+    """Return whether an index is an input of its own without the batch: the ends of the edges of a graph."""
+    leaves = evidence.flow.sources(step.input_links[1]) if len(step.input_links) > 1 else frozenset()
+    return bool(leaves) and not any("B" in evidence.inputs[leaf].dims for leaf in leaves)
 
 
 def _reads_as_steps(evidence: Evidence, step: Call, at: int) -> bool:

@@ -149,7 +149,10 @@ def _judge_cat(evidence: Evidence, step: Call) -> Flag | None:
     count = len(pieces)
     numbers: dict[str, Number] = {"before": shapes[0], "after": step.outputs[0].shape, "pieces": count}
     message = f"cat along the batch: {count} × {write_size(shapes[0])} became {write_size(step.outputs[0].shape)}"
-    if same and branched:
+    makers = [evidence.flow.producer(link) for link in pieces]
+    parts = all(maker is not None and maker.type_name == "getitem" and all(layers) for maker in makers)
+    parts = parts and len({maker.input_links[0] for maker in makers if maker is not None}) == 1
+    if same and (branched or parts):
         fix = "torch.cat(…, dim=1) concatenates a sample's branches"
         return evidence.flag("batch-folded", "warning", step, message, fix, "joined", **numbers)
     return evidence.flag("batch-folded", "note", step, message, "", "joined", **numbers)

@@ -82,7 +82,9 @@ def _is_a_batch(evidence: Evidence, step: Call) -> bool:
         return True
     if len(step.inputs[0].shape) > 2:
         return True
-    return any(is_weighted(call) for call in evidence.flow.before(step.input_links[0])) and len(evidence.inputs) == 1
+    is_made = any(is_weighted(call) for call in evidence.flow.before(step.input_links[0]))
+    ranks = [len(fact.spec.shape) for fact in evidence.inputs if fact.dims[:1] == ("B",)]
+    return is_made and (len(evidence.inputs) == 1 or (len(ranks) == len(evidence.inputs) and max(ranks) > 2))
 
 
 # -- broadcast --------------------------------------------------------------------------------------------------------

@@ -81,6 +81,8 @@ def _check_use(evidence: Evidence, masks: _MaskReader, call: Call) -> Iterator[F
     elif name == "where" and (_is_low(argument(call, "input", "1")) or _is_low(masks.fill(call, 1))):
         hidden = masks.of(call, 0)
     elif name == _SDPA or (call.kind == "module" and call.type_name in _LAYERS):
+        if name == _SDPA and len(call.inputs) > 3 and call.inputs[3].shape[-1] == 1 < call.inputs[1].shape[-2]:
+            yield _write_idle(evidence, call, call.inputs[3].shape, "is the same for all keys: it hides all or nothing")
         for leaf, spec in enumerate(call.inputs):
             mask = masks.of(call, leaf)
             if mask is not None and ("mask" in spec.name or (name == _SDPA and leaf == 3)):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.call_arguments import Size
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.reshape_fixes import write_reshape_fix
-from modelsummary_ipy.diagnosis.torch_names import RESHAPES
+from modelsummary_ipy.diagnosis.torch_names import CATS, RESHAPES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 
@@ -37,7 +38,14 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
         frames = before[0] > 1 and after[0] > before[0] and after[0] % before[0] == 0  # (B, C, T, …) as (B·T, C, …)
         is_undone = len(before) == len(after) > 2  # heads folded into the batch
         frames = frames and len(before) == len(after) + 1
-        is_plain = is_undone or frames or not _folds(evidence, step) or _unfolds_crosswise(evidence, step)
+        # The pixels of a map as rows: (B, C, H, W) as (-1, C).
+        is_plain = (
+            is_undone
+            or frames
+            or (len(before) == 4 and len(after) == 2 and after[1] == before[1])
+            or not _folds(evidence, step)
+            or _unfolds_crosswise(evidence, step)
+        )
         if step.index in carved and is_plain and not _is_skew(evidence, step):
             yield _write_swap(evidence, step, "at other sizes it cuts across dims")
         elif is_permuted(before, after) and _is_of_windows(evidence, step):
@@ -86,14 +94,19 @@ def _is_of_windows(evidence: Evidence, step: Call) -> bool:
 
 
 def _is_undone(evidence: Evidence, step: Call) -> bool:
-    """Return whether a dim is split, and put together again with nothing done between."""
+    """Return whether dims are split, and the next reshape ends no dim where the parts do: nothing was done between."""
     before, after = step.inputs[0].shape, step.outputs[0].shape
     readers = evidence.flow.readers(step)
-    is_split = len(after) == len(before) + 1 and len(readers) == 1 and min(after) > 1 and before[0] == after[0]
+    is_split = len(after) > len(before) and len(readers) == 1 and min(after) > 1 and before[0] == after[0]
     if not is_split or readers[0].type_name not in RESHAPES | {"contiguous"}:
         return False
     last = readers[0] if readers[0].type_name in RESHAPES else next(iter(evidence.flow.readers(readers[0])), None)
-    return last is not None and last.type_name in RESHAPES and last.outputs[0].shape == before
+    if last is None or last.type_name not in RESHAPES:
+        return False
+    ends, parts, made = (
+        set(itertools.accumulate(shape, operator.mul)) for shape in (before, after, last.outputs[0].shape)
+    )
+    return not made & (parts - ends)
 
 
 def _folds(evidence: Evidence, step: Call) -> bool:
@@ -137,6 +150,10 @@ def _mixes_samples(evidence: Evidence, step: Call) -> bool:
     moving, made = evidence.moving_in(step), evidence.moving_out(step)
     if not moving or not made or len(moving) > 1 or len(made) > 1:
         return False
+    maker = evidence.flow.producer(step.input_links[0])
+    if maker is not None and maker.type_name in CATS and len(step.inputs[0].shape) == len(step.outputs[0].shape) == 2:
+        rows = evidence.factor_in(step, 0, moving[0])  # samples of the first part before those of the second
+        return rows > 1 and moving == made == (0,) and evidence.factor_out(step, 0, 0) == 1
     if evidence.factor_in(step, 0, moving[0]) != 1 or evidence.factor_out(step, 0, made[0]) != 1:
         return False
     return math.prod(step.inputs[0].shape[: moving[0]]) != math.prod(step.outputs[0].shape[: made[0]])

@@ -106,8 +106,9 @@ def _check_state(evidence: Evidence, call: Call) -> Iterator[Flag]:
     readers = evidence.flow.readers(call, leaf)
     given = [argument(reader, "1", "index") for reader in readers]
     firsts = [index[0] if isinstance(index, tuple) and index else index for index in given]
-    places = {index % (num_layers * ways) for index in firsts if isinstance(index, int) and not isinstance(index, bool)}
-    if not readers or len(places) != len(firsts) or any(reader.type_name != "getitem" for reader in readers):
+    numbers = [index for index in firsts if isinstance(index, int) and not isinstance(index, bool)]
+    places = {index % (num_layers * ways) for index in numbers}
+    if not readers or len(numbers) != len(firsts) or any(reader.type_name != "getitem" for reader in readers):
         return
     shape = call.outputs[leaf].shape
     if max(places) < (num_layers - 1) * ways:

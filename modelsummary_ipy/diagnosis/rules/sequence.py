@@ -28,6 +28,7 @@ def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
     over dim 0; without evidence for either it is a note.
     """
     flow = evidence.flow
+    yield from _find_unflipped(evidence)
     layers = [call for call in evidence.calls if _is_sequence_layer(flow, call)]
     if not layers:
         return
@@ -39,6 +40,26 @@ def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
         if found is not None:
             seen.add(row.index)
             yield evidence.flag("sequence-order", found[0], row, *found[1:], shape=layer.inputs[0].shape)
+
+
+def _find_unflipped(evidence: Evidence) -> Iterator[Flag]:
+    """Find what read a sequence backwards and is laid beside what read it forwards, without a flip back."""
+    for step in evidence.flow.steps:
+        if step.type_name not in CATS | {"add", "mul"} or len(step.input_links) != 2 or len(step.inputs[0].shape) != 3:
+            continue
+        ways = [list(evidence.flow.walk_back(link)) for link in step.input_links]
+        turned = [call for way in ways for call in way if call.type_name == "flip" and _is_of_steps(call)]
+        is_read = all(any(call.type_name in _LAYERS for call in way) for way in ways)
+        came = {evidence.flow.sources(link) for link in step.input_links}
+        if len(turned) % 2 and is_read and len(came) == 1:
+            shape = step.inputs[0].shape
+            message = f"{step.type_name} of {write_size(shape)}: steps read backwards lie on those read forwards"
+            fix = "flip it back before: h.flip(1)"
+            yield evidence.flag("sequence-order", "warning", step, message, fix, "flipped", shape=shape)
+
+
+def _is_of_steps(call: Call) -> bool:
+    return 0 not in (dims_argument(call, 3) or (0,))
 
 
 def _is_sequence_layer(flow: Dataflow, call: Call) -> bool:

@@ -23,9 +23,9 @@ from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.shapes.windows import read_windows
 
 _DROPOUTS = {"Dropout1d": 1, "Dropout2d": 2, "Dropout3d": 3, "dropout1d": 1, "dropout2d": 2, "dropout3d": 3}
-_OF_SIGNALS = frozenset({"InstanceNorm1d", "instance_norm", "interpolate", "Upsample"})
+_OF_SIGNALS = frozenset({"InstanceNorm1d", "instance_norm", "interpolate", "Upsample", "PReLU"})
 _POOLS = names_of("pool", "adaptive pool")
-_MENDS = CATS | {"pad", "interpolate", "Upsample"}
+_MENDS = CATS | {"pad", "interpolate", "Upsample", "getitem"}
 _FEATURES = LINEARS | EMBEDDINGS | RECURRENTS
 
 
@@ -76,7 +76,7 @@ def find_layers_on_tokens(evidence: Evidence) -> Iterator[Flag]:
             continue
         shape = step.inputs[0].shape
         features = _name_features(evidence, step)
-        if not features or shape[1] == 1:
+        if not features or shape[1] == 1 or evidence.flow.setting(step, "num_parameters", 2) == 1:
             continue
         if len(shape) == 4 and "2d" not in step.type_name:
             continue

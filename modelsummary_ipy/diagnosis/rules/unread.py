@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.failures.statements import list_functions, parse_file
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.torch_names import CATS, CONVOLUTIONS, FACTORIES, POOLS, is_weighted
+from modelsummary_ipy.diagnosis.torch_names import (
+    CATS,
+    CONVOLUTIONS,
+    FACTORIES,
+    POOLS,
+    RECURRENTS,
+    RESHAPES,
+    TRANSPOSES,
+    is_weighted,
+)
+from modelsummary_ipy.model.torch_layers import classes_of, names_of
 from modelsummary_ipy.records.packages import INSTALLED
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Source
 from modelsummary_ipy.shapes.windows import read_windows
+
+_LEFT_OVER = TRANSPOSES | {"getitem", "unsqueeze", "squeeze", "detach", "randperm", "item", "argmax", "to", "clone"}
+_PARTINGS = frozenset({"chunk", "split", "unbind", "tensor_split"})
+_CELLS = classes_of("recurrent cell")
+_DROPOUTS = names_of("dropout")
 
 
 def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
@@ -33,6 +48,7 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
     yield from _find_unread_names(evidence, reached)
     yield from _find_repeated_steps(evidence)
     yield from _find_skipped_entries(evidence)
+    yield from _find_lost_states(evidence)
     for step in evidence.flow.steps:
         if step.outputs and step.index not in reached and not step.inplace and _is_dropped(step):
             what = f"'{step.path}'" if step.kind == "module" else f"{step.type_name}()"
@@ -41,15 +57,18 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
             yield evidence.flag(
                 "unread-result", "warning", step, message, "h = … in front of it", "dropped", shape=shape
             )
-        elif step.type_name in CATS and len(set(step.input_links)) == 1 < len(step.input_links):
-            if any(step.input_links) and any(map(is_weighted, evidence.flow.before(step.input_links[0]))):
-                message = f"cat of {write_size(step.inputs[0].shape)} with itself: both parts are the same tensor"
+        elif step.type_name in CATS | {"stack"} and len(step.input_links) > 1 and _are_same(evidence, step.input_links):
+            is_state = any(reader.type_name in RECURRENTS for reader in evidence.flow.readers(step))
+            if not is_state and any(map(is_weighted, evidence.flow.before(step.input_links[0]))):
+                message = (
+                    f"{step.type_name} of {write_size(step.inputs[0].shape)} with itself: the parts are one tensor"
+                )
                 yield evidence.flag("unread-result", "warning", step, message, "the tensor of the other branch", "cat",
                     shape=step.inputs[0].shape,
                 )  # fmt: skip
-        elif step.type_name in ("add", "add_") and len(step.input_links) == 2 and _is_of_itself(step):
+        elif step.type_name in ("add", "add_") and len(step.input_links) == 2 and _is_of_itself(evidence, step):
             name = _find_unread_alias(step.source)
-            if name or _adds_a_name_twice(step.source) or _is_handed_on(evidence, step.input_links[0]):
+            if name or _adds_a_name_twice(step.source) or _is_handed_on(evidence, step):
                 message = f"a tensor of {write_size(step.inputs[0].shape)} is added to itself"
                 message += f", and no line reads {name}" if name else ""
                 fix = f"add {name} instead" if name else "add what the block was given; 2 * x if that is meant"
@@ -73,10 +92,9 @@ def _find_unread_inputs(evidence: Evidence) -> Iterator[Flag]:
             continue
         likes = [evidence.inputs[other].spec for other in read]
         is_like = any((other.shape, other.dtype) == (spec.shape, spec.dtype) for other in likes)
-        is_forgotten = function is not None and "float" in spec.dtype and is_like
-        is_forgotten = is_forgotten or (
-            function is not None and "mask" in spec.name and not _reads(function, spec.name)
-        )
+        is_unsaid = function is not None and not _reads(function, spec.name)
+        is_forgotten = function is not None and is_like and ("float" in spec.dtype or is_unsaid)
+        is_forgotten = is_forgotten or ("mask" in spec.name and is_unsaid)
         if is_forgotten or "float" in spec.dtype:
             message = f"nothing reads input {spec.name or leaf} of {write_size(spec.shape)}"
             yield evidence.flag("unread-result", "warning" if is_forgotten else "note", root, message,
@@ -140,9 +158,12 @@ def _find_unread_names(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
             for step in evidence.flow.steps
             if step.source and step.source.filename == fact.forward_file and step.index not in reached
         }
+        ends = {step.index for step in made.values() if not evidence.flow.readers(step)}
+        works = {step.source.line for step in evidence.flow.steps if step.source and _is_work(step)}
         given = {spec.name for spec in first.inputs} | {argument.arg for argument in function.args.args[1:2]}
         for statement in function.body:
             name, value = _target(statement), getattr(statement, "value", None)
+            yield from _find_unread_parts(evidence, function, statement, fact.forward_file)
             if not name or _reads(function, name):
                 continue
             step = made.get(statement.lineno)
@@ -152,10 +173,32 @@ def _find_unread_names(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
                 yield evidence.flag("unread-result", "warning", first, message, f"add {name} before the return", "kept",
                     shape=first.inputs[0].shape,
                 )  # fmt: skip
-            elif step is not None and not any(map(_params_of, (step, *_before(evidence, step)))):
+            elif step is not None and step.index in ends and statement.lineno in works:
                 message = f"{name} of {write_size(step.outputs[0].shape)} is made here, and no line reads it"
                 yield evidence.flag("unread-result", "warning", step, message, f"read {name}, or leave the line out",
                     "name", shape=step.outputs[0].shape,
+                )  # fmt: skip
+
+
+def _is_work(step: Call) -> bool:
+    """Return whether a step computes: what only has another shape, or is made of nothing, may be left over."""
+    return step.kind == "op" and not _params_of(step) and step.type_name not in _LEFT_OVER | RESHAPES | FACTORIES
+
+
+def _find_unread_parts(
+    evidence: Evidence, function: ast.FunctionDef, statement: ast.stmt, filename: str
+) -> Iterator[Flag]:
+    """``a, b = h.chunk(2, 1)`` where no line reads ``b``, nor any tensor that it is."""
+    names = [name for name in _targets(statement) if not _reads(function, name)]
+    for step in evidence.flow.steps if names else ():
+        is_here = step.source and step.source.filename == filename and step.source.line == statement.lineno
+        if is_here and step.type_name in _PARTINGS and len(step.outputs) > 1:
+            idle = [leaf for leaf in range(len(step.outputs)) if not evidence.flow.reads.get(Link(step.index, leaf))]
+            if 0 < len(idle) < len(step.outputs):
+                shape = step.outputs[idle[0]].shape
+                message = f"{' and '.join(names)} of {write_size(shape)}, a part of {len(step.outputs)}, is not read"
+                yield evidence.flag("unread-result", "warning", step, message, "read it, or name it _",
+                    "part", shape=shape,
                 )  # fmt: skip
 
 
@@ -209,15 +252,49 @@ def _find_skipped_entries(evidence: Evidence) -> Iterator[Flag]:
                 break
 
 
-def _is_of_itself(step: Call) -> bool:
+def _find_lost_states(evidence: Evidence) -> Iterator[Flag]:
+    """A recurrent cell that begins with the same state at each turn of a loop, and reads another step."""
+    turns: dict[object, list[Call]] = {}
+    for call in evidence.calls:
+        if call.type_name in _CELLS and len(call.input_links) > 1:
+            turns.setdefault((call.module, call.source, call.input_links[1:]), []).append(call)
+    for calls in turns.values():
+        if len({call.input_links[0] for call in calls}) > 2:
+            message = f"{calls[0].type_name} begins {len(calls)} times with the same state, of "
+            message += f"{write_size(calls[0].inputs[1].shape)}: what it makes is not given to the next step"
+            yield evidence.flag("unread-result", "warning", calls[0], message, "h = self.cell(x[:, t], h)", "state",
+                shape=calls[0].inputs[1].shape,
+            )  # fmt: skip
+
+
+def _are_same(evidence: Evidence, links: Sequence[Link | None]) -> bool:
+    """Return whether tensors are one, or what the same operation made twice of one."""
+    if len(set(links)) == 1:
+        return links[0] is not None
+    makers = [evidence.flow.producer(link) for link in links]
+    made = {
+        None if maker is None or maker.kind != "op" or link is None else (
+            maker.type_name, maker.input_links, repr(maker.arguments), maker.input_params, link.leaf
+        ) for maker, link in zip(makers, links, strict=True)
+    }  # fmt: skip
+    names = {maker.type_name for maker in makers if maker is not None}
+    return len(made) == 1 and None not in made and not names & (FACTORIES | _DROPOUTS | {"rand_like", "randn_like"})
+
+
+def _is_of_itself(evidence: Evidence, step: Call) -> bool:
+    """Return whether both operands are one tensor, the second behind a dropout perhaps."""
     one, other = step.input_links
+    maker = evidence.flow.producer(other)
+    if maker is not None and maker.type_name in _DROPOUTS:
+        other = maker.input_links[0]
     return one is not None and one == other
 
 
-def _is_handed_on(evidence: Evidence, link: Link | None) -> bool:
-    """Return whether a layer, ``nn.Identity()`` say, gave back this very tensor."""
-    maker = evidence.flow.producer(link)
-    return maker is not None and evidence.flow.hands_on(maker)
+def _is_handed_on(evidence: Evidence, step: Call) -> bool:
+    """Return whether a layer, ``nn.Identity()`` say, gave back the very tensor, or a dropout a part of it."""
+    one, other = (evidence.flow.producer(link) for link in step.input_links)
+    is_dropped = other is not None and other is not one and other.type_name in _DROPOUTS
+    return is_dropped or (one is not None and evidence.flow.hands_on(one))
 
 
 def _is_dropped(step: Call) -> bool:
@@ -266,12 +343,11 @@ def _find_unread(source: Source | None, *, is_one: bool = False) -> str:
     for at, statement in enumerate(function.body):
         if not statement.lineno <= source.line <= (statement.end_lineno or 0):
             continue
-        if is_one and isinstance(statement, ast.For):
-            inner = [
-                node for node in ast.walk(statement) if isinstance(node, ast.Assign) and node.lineno == source.line
-            ]
-            name = _target(inner[0]) if inner else ""
-            return "" if not name or _reads(statement, name) else name
+        if isinstance(statement, ast.For):
+            inner = [node for node in ast.walk(statement) if isinstance(node, ast.Assign)]
+            names = [name for node in inner if node.lineno == source.line for name in _targets(node)]
+            around = statement if is_one else function
+            return "" if any(_reads(around, name) for name in names) else ", ".join(names)
         live = names = _targets(statement)
         for later in function.body[at + 1 :]:
             if any(_reads(later, name) for name in live):

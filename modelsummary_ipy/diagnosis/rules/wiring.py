@@ -193,9 +193,9 @@ def _unused(evidence: Evidence) -> Iterator[ModuleFact]:
 def _judge_unused(evidence: Evidence, fact: ModuleFact, owner: ModuleFact, attribute: str) -> Severity | None:
     if "pooler" in fact.path:
         return None
-    if not fact.training or evidence.story.trace.method != "forward":
+    if not fact.training or evidence.story.trace.method != "forward" or _is_cloned(evidence, fact):
         return "note"
-    if _is_left_out(evidence, fact):
+    if _is_left_out(evidence, fact) or _is_outrun(evidence, fact):
         return "warning"
     known = owner.reads is not None and attribute not in owner.reads
     return "warning" if known and attribute not in owner.reads_elsewhere else "note"
@@ -208,6 +208,25 @@ def _is_left_out(evidence: Evidence, fact: ModuleFact) -> bool:
         return False
     ran = [child for child in above.children if evidence.first_call_in(child) is not None]
     return len(ran) >= 3 and len(ran) == len(above.children) - 1
+
+
+def _is_cloned(evidence: Evidence, fact: ModuleFact) -> bool:
+    """Return whether ``nn.TransformerEncoder`` has copied a layer: it is kept as an attribute by habit."""
+    others = [other for other in evidence.modules if other.type_name == fact.type_name and other is not fact]
+    above = [evidence.modules[other.parent] for other in others if other.parent is not None]
+    return fact.type_module.startswith("torch.nn.modules.transformer") and any(
+        one.type_name == "ModuleList" and one.type_module.startswith("torch.") for one in above
+    )
+
+
+def _is_outrun(evidence: Evidence, fact: ModuleFact) -> bool:
+    """Return whether one line calls one member of a list as often as the list has members, and no other one."""
+    above = evidence.modules[fact.parent] if fact.parent is not None else None
+    if above is None or above.type_name != "ModuleList":
+        return False
+    ran = [child for child in above.children if evidence.first_call_in(child) is not None]
+    calls = [call for call in evidence.calls if ran and call.module == ran[0] and call.kind == "module"]
+    return len(ran) == 1 and len(calls) == len(above.children) > 1 and len({call.source for call in calls}) == 1
 
 
 def _explain_unused(owner: ModuleFact, attribute: str) -> str:

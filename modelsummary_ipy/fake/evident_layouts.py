@@ -206,6 +206,44 @@ def _select(data: Any, dim: int, index: int) -> Layout | None:
 # -- feature maps ------------------------------------------------------------------------------------------------------
 
 
+def _convolve(
+    data: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    more: Any,
+    groups: int,
+) -> Layout | None:
+    """A convolution of a batch on the CPU: one that is given its channels first gives them first."""
+    inner = weight.dim() - 2
+    given = (data, weight) if bias is None else (data, weight, bias)
+    if data.dim() != weight.dim() or inner not in (1, 2, 3) or not _is_plain(*given) or groups < 1:
+        return None
+    if data.fake_device.type != "cpu" or any(len(setting) != inner for setting in (stride, padding, dilation, more)):
+        return None
+    read, made = (
+        (weight.shape[0], weight.shape[1] * groups) if transposed else (weight.shape[1] * groups, weight.shape[0])
+    )
+    if data.shape[1] != read or read % groups or made % groups or (bias is not None and bias.shape != (made,)):
+        return None
+    if min(*stride, *dilation) < 1 or min(*padding, *more) < 0:
+        return None
+    sides = []
+    for side, kernel, step, pad, gap, plus in zip(
+        data.shape[2:], weight.shape[2:], stride, padding, dilation, more, strict=True
+    ):
+        reach = gap * (kernel - 1) + 1
+        if transposed and plus >= max(step, gap):
+            return None
+        sides.append((side - 1) * step - 2 * pad + reach + plus if transposed else (side + 2 * pad - reach) // step + 1)
+        if sides[-1] < 1 or (not transposed and side + 2 * pad < reach):
+            return None
+    return _new([data.shape[0], made, *sides], data.dtype)
+
+
 def _resize(data: Any, sides: Any, *_: Any) -> Layout | None:
     """A resized feature map has the given size."""
     inner = data.dim() - 2
@@ -253,6 +291,7 @@ _EVIDENT: dict[Any, Callable[..., Layout | None]] = {
     _ATEN.unsqueeze.default: _unsqueeze,
     _ATEN.transpose.int: _transpose,
     _ATEN.select.int: _select,
+    _ATEN.convolution.default: _convolve,
     _ATEN.upsample_bilinear2d.default: _resize,
     _ATEN.upsample_bicubic2d.default: _resize,
     _ATEN.upsample_linear1d.default: _resize,

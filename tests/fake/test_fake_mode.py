@@ -272,6 +272,20 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
     size = _draw_size(draw)
     data = _draw_tensor(draw, size)
     dim = st.integers(-len(size) - 1, len(size))
+    if name == "convolution":
+        inner, groups, is_transposed = draw(st.integers(1, 3)), draw(st.sampled_from([1, 1, 2, 3])), draw(st.booleans())
+
+        def draw_each(least: int, *more: int) -> list[int]:
+            return draw(st.lists(st.sampled_from([least, least, *more]), min_size=inner, max_size=inner))
+
+        read, made = (groups * draw(st.sampled_from([1, 2, 3])) for _ in range(2))
+        pair = (read, made // groups) if is_transposed else (made, read // groups)
+        weight = _draw_tensor(draw, [*pair, *draw_each(1, 2, 3)])
+        bias = draw(st.sampled_from([None, _draw_tensor(draw, [draw(st.sampled_from([made, made, 2]))])]))
+        size = [draw(st.integers(1, 3)), draw(st.sampled_from([read, read, read, 4])), *draw_each(5, 1, 2, 7)]
+        numbers = draw_each(1, 2, 3), draw_each(0, 1, 2), draw_each(1, 2)
+        data, bias = _draw_tensor(draw, size).to(weight.dtype), None if bias is None else bias.to(weight.dtype)
+        return data, weight, bias, *numbers, is_transposed, draw_each(0, 0, 1), groups
     if name in ("add", "mul", "div"):
         other = [draw(st.sampled_from([side, side, 1])) for side in size[draw(st.integers(0, len(size))) :]]
         return data, draw(st.sampled_from([2, 0.5, True, _draw_tensor(draw, other)]))
@@ -299,7 +313,16 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
 
 
 EVIDENT = ["relu", "gelu", "pow", "add", "mul", "div", "mm", "bmm", "addmm", "embedding", "cat", "view"]
-EVIDENT += ["_unsafe_view", "unsqueeze", "transpose", "select", "threshold_backward", "gelu_backward", "tanh_backward"]
+EVIDENT += [
+    "convolution",
+    "_unsafe_view",
+    "unsqueeze",
+    "transpose",
+    "select",
+    "threshold_backward",
+    "gelu_backward",
+    "tanh_backward",
+]
 
 
 @pytest.mark.parametrize("name", EVIDENT)

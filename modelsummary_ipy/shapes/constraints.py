@@ -66,6 +66,7 @@ class _Finder:
 
     def find(self) -> Iterable[Constraint]:
         yield from self._find_multiples()
+        yield from self._find_windows()
         for one, two in self._samples.tied:
             alone = [{one: sizes[one]} for sizes in self._samples.sizes if sizes[one] != self._base[one]]
             if alone and all(self._fails(sizes) for sizes in alone):
@@ -111,6 +112,17 @@ class _Finder:
             ranges = dict.fromkeys(names, range(rest or step, NO_LIMIT, step))
             yield self._build(f"{what} divisible by {step}", evidence[names[0]], ranges=ranges)
 
+    def _find_windows(self) -> Iterable[Constraint]:
+        """Write ``⌊H/4⌋ divisible by 7``: a window more works, a patch more and one size less do not."""
+        groups: dict[tuple[int, int], list[str]] = {}
+        for name, window in self._samples.windows.items():
+            around = [self._with_partner(name, self._base[name] + more) for more in (window[0], -1)]
+            if all(self._fails(sizes) for sizes in around):
+                groups.setdefault(window, []).append(name)
+        for (patch, count), names in groups.items():
+            what = _join([f"⌊{name}/{patch}⌋" for name in names])
+            yield self._build(f"{what} divisible by {count}", {names[0]: self._base[names[0]] + patch})
+
     # -- limits -------------------------------------------------------------------------------------------------------
 
     def _write_limits(self, lower: Sizes, upper: Sizes) -> Iterable[Constraint]:
@@ -139,17 +151,18 @@ class _Finder:
     def _find_upper_limits(self) -> dict[str, int]:
         found: dict[str, int] = {}
         for name in self._samples.free:
-            limit = (
-                None
-                if name == self._names.batch or self._samples.is_fixed(name, self._names)
-                else self._find_upper_limit(name)
-            )
+            limit = self._find_upper_limit(name) if self._may_end(name) else None
             if limit is None or not (self._is_tried(name, limit) or self._works(self._with_partner(name, limit))):
                 continue
             if self._fails(self._with_partner(name, limit + self._step(name))):
                 found[name] = limit
                 self._limits.append(limit)
         return found
+
+    def _may_end(self, name: str) -> bool:
+        """Return whether a dim has limits that are searched: one of windows works in places."""
+        is_left = name == self._names.batch or name in self._samples.windows
+        return not is_left and not self._samples.is_fixed(name, self._names)
 
     def _is_tried(self, name: str, size: int) -> bool:
         """Return whether a size was among those that formulas were found at."""
@@ -237,11 +250,7 @@ class _Finder:
         Returns:
             The limits by name, and what was found of the batch.
         """
-        names = [
-            name
-            for name in self._samples.free
-            if name != self._names.batch and not self._samples.is_fixed(name, self._names)
-        ]
+        names = [name for name in self._samples.free if self._may_end(name)]
         lowest = {name: self._find_smallest(name) for name in names}
         for one, two in self._samples.tied:
             lowest[one] = lowest[two] = max(lowest[one], lowest[two])

@@ -44,7 +44,11 @@ def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demand
         ``None`` if no code of the user's compares sizes, or longer inputs are more calls.
     """
     bounds = set(find_bounds(trace))
-    moving = [name for name in samples.free if name != names.batch and not names.is_feature(name)]
+    moving = [
+        name
+        for name in samples.free
+        if name not in samples.windows and name != names.batch and not names.is_feature(name)
+    ]
     if not bounds or not moving or any(len(other.calls) > len(trace.calls) for other in samples.traces):
         return None
     planned = [dict(samples.base) for _ in range(5)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import read_demands
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_sizes
-from modelsummary_ipy.shapes.size_search import prime_factors, smallest_step
+from modelsummary_ipy.shapes.size_search import last_true, prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
 #: What is added to the batch itself where it moves a little only.
@@ -37,6 +38,7 @@ class SampleSizes:
         rigid: Names that work at no other size that was tried.
         narrow: Names of dims that move a little, and failed at a size far off, with that size.
         following: Sizes that are planned beside these and were not traced.
+        windows: By name ``(4, 7)`` where ``⌊H/4⌋`` must be divisible by 7: patches of 4 in windows of 7.
         is_wide: Whether they are on both sides of all numbers that the user's code compares with.
     """
 
@@ -51,6 +53,7 @@ class SampleSizes:
     narrow: Sizes = field(default_factory=dict)
     following: tuple[Sizes, ...] = ()
     is_wide: bool = False
+    windows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def traces(self) -> tuple[Trace, ...]:
@@ -105,6 +108,7 @@ class _Chooser:
         self._plans: dict[str, tuple[int, ...]] = {}
         self._narrow: dict[str, int] = {}
         self._little: dict[str, int] = {}
+        self._windows: dict[str, tuple[int, int]] = {}
         self._works_at_one_more = works_at_one_more
         self._most = most
 
@@ -266,6 +270,8 @@ class _Chooser:
 
     def _keep_little(self, names: list[str], step: int) -> None:
         """Plan a few steps more (or less); dims that only move together get the same ones."""
+        if step == 1 and self._find_windows(names):
+            return
         if step == 1:
             self._narrow.update({name: self._base[name] * 2 + 27 for name in names if self._is_spatial(name)})
         tied = len(names) > 1 and not self._works({names[0]: self._base[names[0]] + step})
@@ -275,6 +281,26 @@ class _Chooser:
             steps = _LITTLE[0 if tied else turn % len(_LITTLE)]
             self._plans[name] = tuple(max(self._base[name] + step * count, 1) for count in steps)
             self._little[name] = step
+
+    def _find_windows(self, names: list[str]) -> bool:
+        """Plan whole windows more where a few sizes in a row work, and again at twice these."""
+        base = {name: self._base[name] for name in names}
+        common = math.gcd(*base.values())
+        if (
+            not all(map(self._is_spatial, names))
+            or not self._moves(names, common)
+            or not self._moves(names, 2 * common)
+        ):
+            return False
+        step = smallest_step(common, lambda more: self._moves(names, more))
+        patch = 1 + (last_true(range(1, step), lambda more: self._moves(names, more)) or 0)
+        if patch == 1 or step % patch or patch == step or self._moves(names, -1):
+            return False
+        for turn, name in enumerate(names):
+            more = [step * count + (count + turn) % patch for count in _LITTLE[turn % len(_LITTLE)]]
+            self._plans[name] = tuple(base[name] + each for each in more)
+            self._windows[name] = (patch, step // patch)
+        return True
 
     def _repair(self) -> bool:
         """Trace dim by dim where little steps did not work together; ``True`` if that changed a plan."""
@@ -372,4 +398,5 @@ class _Chooser:
             tuple(self._rigid),
             self._narrow,
             tuple(self._following),
+            windows=self._windows,
         )

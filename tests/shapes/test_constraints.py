@@ -76,6 +76,19 @@ class Exact(nn.Module):
         return self.patches(x).flatten(2).mT
 
 
+class Windows(nn.Module):
+    """Patches of 4 in windows of 7."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.layer = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).permute(0, 2, 3, 1)
+        b, h, w, c = x.shape
+        return self.layer(x.view(b, h // 7, 7, w // 7, 7, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 49, c))
+
+
 class Refused(nn.Module):
     """A layer that is given so many steps at most."""
 
@@ -138,6 +151,8 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      FLOAT, (2, 9, 6), ("T ≤ 32", "F = 6"), [(2, 32, 6)], [(2, 33, 6)]),
     ("frames of a signal", lambda: Net(lambda f, x: f(x.unfold(-1, 40, 20)), nn.Linear(40, 3)), FLOAT, (2, 1024),
      ("F ≥ 40",), [(2, 40), (2, 77)], [(2, 39)]),
+    ("windows of patches", Windows, FLOAT, (2, 3, 56, 56), ("⌊H/4⌋ and ⌊W/4⌋ divisible by 7", "C = 3"),
+     [(2, 3, 28, 56), (2, 3, 59, 115), (1, 3, 112, 84)], [(2, 3, 60, 56), (2, 3, 56, 55), (2, 3, 56, 83)]),
     ("channels last", lambda: Net(lambda f, c, x: c(f(x).permute(0, 3, 1, 2)), nn.Linear(8, 6), nn.Conv2d(6, 4, 3)),
      FLOAT, (2, 24, 24, 8), ("C and H ≥ 3", "W = 8"), [(2, 3, 24, 8), (2, 24, 3, 8)], [(2, 2, 24, 8), (2, 24, 2, 8)]),
     ("steps of twos", lambda: Net(lambda f, x: f(x[:, : x.shape[1] // 2 * 2].reshape(len(x), -1, 2 * x.shape[2]))[0],

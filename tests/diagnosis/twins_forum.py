@@ -1667,3 +1667,95 @@ class AttentionOfOne(nn.Module):
 class AttentionOfOneT(AttentionOfOne):
     def forward(self, x):
         return self.attn(x, x, x)
+
+
+class TurnedWithBatch(nn.Module):
+    def forward(self, x):
+        return torch.softmax(torch.matmul(x, x.transpose(0, 1)), -1) @ x
+
+
+@twin(TurnedWithBatch, (4, 10, 6), reason="transpose(0, 1) moves the batch of [4, 10, 6]")
+class TurnedWithBatchT(TurnedWithBatch):
+    def forward(self, x):
+        return torch.softmax(x @ x.transpose(1, 2), -1) @ x
+
+
+class PlacesOfMaxima(nn.Module):
+    """A pool is undone behind a layer that gives other channels."""
+
+    def __init__(self, channels=6):
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+        self.conv = nn.Conv2d(3, channels, 3, padding=1)
+        self.unpool = nn.MaxUnpool2d(2)
+
+    def forward(self, x):
+        x, places = self.pool(x)
+        return self.unpool(self.conv(x), places)
+
+
+@twin(PlacesOfMaxima, (2, 3, 8, 8), reason="the pool kept places for 3 channels, 'conv' (Conv2d) outputs 6")
+class PlacesOfMaximaT(PlacesOfMaxima):
+    def __init__(self):
+        super().__init__(3)
+
+
+class SentencesOfWords(nn.Module):
+    """Words of sentences of documents are read, and then the sentences."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.GRU(4, 6, batch_first=True)
+        self.sentences = nn.GRU(6, 6, batch_first=True)
+
+    def forward(self, x):
+        _, h = self.words(x)
+        _, h = self.sentences(h)
+        return h[-1]
+
+
+@twin(SentencesOfWords, (2, 3, 5, 4), reason="2 × 3 sequences of 5 steps are one batch")
+class SentencesOfWordsT(SentencesOfWords):
+    def forward(self, x):
+        _, h = self.words(x.flatten(0, 1))
+        return self.sentences(h[-1].unflatten(0, x.shape[:2]))[1][-1]
+
+
+class MaskInALoop(nn.Module):
+    """The mask of the longest sequence goes to each layer of a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(2)])
+        self.register_buffer("mask", torch.ones(12, 12).triu(1).bool())
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x, src_mask=self.mask)
+        return x
+
+
+@twin(MaskInALoop, (2, 5, 8), reason="attn_mask is [12, 12]: 5 queries attend to 5 keys")
+class MaskInALoopT(MaskInALoop):
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x, src_mask=self.mask[: x.size(1), : x.size(1)])
+        return x
+
+
+class KernelOfEachSample(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(6, 4, 3, 3))
+
+    def forward(self, x, style):
+        weight = (self.weight[None] * style[:, None, :, None, None]).flatten(0, 1)
+        out = F.conv2d(x.reshape(1, -1, 8, 8), weight, padding=1)
+        return out.view(x.size(0), 6, 8, 8)
+
+
+@twin(KernelOfEachSample, (2, 4, 8, 8), (2, 4), reason="the 8 channels are those of 2 samples")
+class KernelOfEachSampleT(KernelOfEachSample):
+    def forward(self, x, style):
+        weight = (self.weight[None] * style[:, None, :, None, None]).flatten(0, 1)
+        return F.conv2d(x.reshape(1, -1, 8, 8), weight, padding=1, groups=2).view(2, 6, 8, 8)

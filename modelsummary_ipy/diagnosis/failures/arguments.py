@@ -103,16 +103,17 @@ def _fix_call(
 def _explain_values(ctx: FailureContext) -> Diagnosis | None:
     """What ``x.max(1)`` returns is used as a tensor: it is a pair of values and indices."""
     found = _RETURNED.search(ctx.failure.message)
-    if found is None and "can only concatenate tuple" not in ctx.failure.message:
+    is_index = "can be converted to an index" in ctx.failure.message
+    if found is None and not is_index and "can only concatenate tuple" not in ctx.failure.message:
         return None
     names = _PAIRS if found is None else {found[1]}
     made = [call for call in ctx.trace.calls if call.type_name in names and len(call.outputs) == 2]
     line = read_line(ctx, made[-1].source) if made else ""
     if not made or (found is None and not set(find_targets(line)) & set(re.findall(r"\w+", ctx.line))):
         return None
-    name = made[-1].type_name
+    name, kept = made[-1].type_name, "indices" if is_index else "values"
     reason = f"{name}() along a dim returns (values, indices), and one tensor is expected"
-    changed = change_operation(line, name, lambda items: items, around="{}.values")
+    changed = change_operation(line, name, lambda items: items, around=f"{{}}.{kept}")
     return Diagnosis(reason, "one tensor", place_line(ctx, made[-1], changed))
 
 

@@ -102,7 +102,8 @@ class _Heads:
                 return None
             return arguments, {**keywords, word: f"{keywords[word]}{change}"}
 
-        return fix_line(self.ctx, change_call(self.ctx.line, name_member(path), edit))
+        lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, path))
+        return next((found for line in lines if (found := fix_line(self.ctx, line))), NOTHING)
 
     def _name_mask(self, name: str) -> tuple[str, tuple[str, ...]]:
         """Return which layer the user's line calls, and what that one may call a mask."""

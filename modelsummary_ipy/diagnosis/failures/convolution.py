@@ -24,6 +24,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_module,
     fix_operand,
     place_line,
+    read_arguments,
     read_line,
 )
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
@@ -171,6 +172,13 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         expanded = fix_operand(ctx, 1, f"{{}}.expand({own}{', -1' * (spatial + 1)})")
         fix = expanded and fix_line(ctx, add_keyword(expanded.text, ctx.function, "groups", str(got)))
         return Diagnosis(reason, expected, fix or NOTHING, search, goal)
+    batches, left = divmod(got, channels)
+    if ctx.call.kind == "op" and x.shape[0] == 1 and not left and batches == ctx.trace.inputs[0].spec.shape[0]:
+        texts = read_arguments(ctx)
+        reason = f"the {got} channels are those of {batches} samples, each of which has a kernel: they are its groups"
+        groups = f"{texts[0]}.size(1) // {channels}" if texts else str(batches)
+        fix = fix_line(ctx, add_keyword(ctx.line, ctx.function, "groups", groups))
+        return Diagnosis(reason, expected, fix, search, goal)
     if x.rank == spatial + 1:
         giver += f" ({where}: {write_shape(x.shape)})"
     reason = f"{giver}, {ctx.owner} expects {channels}"

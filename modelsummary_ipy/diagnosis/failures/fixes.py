@@ -224,8 +224,8 @@ def read_arguments(ctx: FailureContext, call: Call | None = None) -> list[str]:
     if call.kind == "op":
         texts = find_operands(ctx.line, call.type_name, ctx.earlier if call is ctx.call else -1)
         return [texts[place] for place in list_tensors(ctx, texts)]
-    arguments, keywords = read_call(ctx.line, name_member(call.path))
-    return [*arguments, *keywords.values()]
+    calls = (read_call(ctx.line, name) for name in list_names(ctx, call.path))
+    return next(([*given, *named.values()] for given, named in calls if given or named), [])
 
 
 def set_value(path: str, code: str) -> Candidate:

@@ -115,6 +115,14 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         reason += f"; .T turns all dims of {write_shape(turner.inputs[0].shape)}, .mT the last two"
         line = re.sub(r"\.T\b", ".mT", read_line(ctx, turner.source))
         return Diagnosis(reason, expected, place_line(ctx, turner, line))
+    if turner is not None and turner.type_name in ("transpose", "swapaxes") and right.rank > 2:
+        given, whole = [ctx.flow.setting(turner, name) for name in ("dim0", "dim1")], turner.inputs[0].shape
+        if 0 in given and whole[-1] == inner_left:
+            reason += f"; transpose({given[0]}, {given[1]}) moves the batch of {write_shape(whole)}"
+            line = change_operation(
+                read_line(ctx, turner.source), turner.type_name, lambda items: [items[0], "-2", "-1"]
+            )
+            return Diagnosis(reason, expected, place_line(ctx, turner, line))
     if right.rank > 1 and right.shape[-1] == inner_left:
         turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
         reason += f"; transposed, the second has {inner_left} there"

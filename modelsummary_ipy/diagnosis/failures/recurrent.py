@@ -12,6 +12,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_module,
     name_input_size,
     place_line,
+    read_arguments,
     read_line,
     set_value,
     write_size,
@@ -54,6 +55,15 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
     return None
 
 
+def _part_states(ctx: FailureContext) -> Candidate:
+    """Run sequences of sequences as one batch, and part the states that are read: ``_, h = self.rnn(x)``."""
+    names, texts = find_targets(ctx.line), read_arguments(ctx)
+    if ctx.function != "gru" or len(names) != 2 or names[0] != "_" or not texts or not texts[0].isidentifier():
+        return NOTHING
+    line = ctx.line.replace(f"({texts[0]})", f"({texts[0]}.flatten(0, 1))", 1)
+    return fix_line(ctx, f"{line}\n{names[1]} = {names[1]}[-1].unflatten(0, {texts[0]}.shape[:2])")
+
+
 def _pair_states(arguments: list[str], keywords: dict[str, str]) -> tuple[list[str], dict[str, str]] | None:
     """Write a state that was given alone as a pair, with zeros for the cell state."""
     if len(arguments) != 2:
@@ -67,11 +77,11 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Di
     if x.rank == 4:
         reason += ": flatten the feature map into a sequence, one step per position"
         fix = fix_argument(ctx, "{}.flatten(2).transpose(1, 2)")
-    if x.rank == 4 and x.shape[-1] == ctx.setting("input_size"):
+    ones = [axis for axis in range(1, x.rank - 1) if x.shape[axis] == 1]
+    if x.rank == 4 and x.shape[-1] == ctx.setting("input_size") and len(ones) != 1:
         pieces = f"{x.shape[0]} × {x.shape[1]} sequences of {x.shape[2]} steps"
         reason = f"{write_shape(x.shape)} has 4 dims: {pieces} are one batch"
-        fix = fix_argument(ctx, "{}.flatten(0, 1)")
-    ones = [axis for axis in range(1, x.rank - 1) if x.shape[axis] == 1]
+        return Diagnosis(reason, "3 dims", [_part_states(ctx), fix_argument(ctx, "{}.flatten(0, 1)")], RESHAPE)
     if len(ones) == 1 and x.shape[-1] == ctx.setting("input_size"):
         reason = f"{write_shape(x.shape)} has {x.rank} dims, and dim {ones[0]} has one item"
         fix = fix_argument(ctx, f"{{}}.squeeze({ones[0]})")

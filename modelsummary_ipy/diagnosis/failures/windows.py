@@ -12,7 +12,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.convolution import find_window
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line, fix_module, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, fix_module, set_value
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.shapes.windows import read_windows
@@ -27,6 +27,8 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
         return _explain_padding(ctx, x)
     if ctx.function == "interpolate":
         return _explain_mode(ctx, x)
+    if ctx.function.startswith("max_unpool") and len(ctx.operands) > 1:
+        return _explain_places(ctx, x, ctx.operands[1])
     if ctx.function == "fold":
         return _explain_fold(ctx, x)
     if "_pool" not in ctx.function or not ctx.function[-2:-1].isdigit():
@@ -52,6 +54,14 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     reason = f"dim {x.rank - spatial + axis} is {padded}{before}, the window is {window.extent} wide"
     reason += ": the output would be empty"
     return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", NOTHING, GROW)
+
+
+def _explain_places(ctx: FailureContext, x: Operand, places: Operand) -> Diagnosis | None:
+    """A pool is undone with the places that it took its maxima from, and the map has other channels by now."""
+    if x.shape[2:] != places.shape[2:] or x.rank < 3 or x.shape[1] == places.shape[1]:
+        return None
+    reason = f"the pool kept places for {places.shape[1]} channels, {ctx.describe_giver(x, 1 - x.rank)} {x.shape[1]}"
+    return Diagnosis(reason, write_shape(places.shape), fix_giver(ctx, x, places.shape[1], 1 - x.rank))
 
 
 _MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}

@@ -81,7 +81,8 @@ def test_the_python_of_a_page_prints_what_the_page_says(page: str, examples: int
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
                 exec(code, names)
-            assert printed.getvalue() == text
+            # torch 2.15 says which product it is that can't be made
+            assert printed.getvalue().replace("Error: addmm: mat1", "Error: mat1") == text
             compared += 1
     assert compared == examples
 

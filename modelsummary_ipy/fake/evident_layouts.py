@@ -141,8 +141,21 @@ def _look_up(table: Any, indices: Any, *_: Any) -> Layout | None:
 
 
 def _join(tensors: Any, dim: int = 0) -> Layout | None:
-    if not isinstance(tensors, (list, tuple)) or not tensors or not _is_plain(*tensors):
+    if not isinstance(tensors, (list, tuple)) or not tensors:
         return None
+    rest = [t for t in tensors if t.dim() != 1 or t.numel()]
+    if rest and len(rest) < len(tensors):  # what a cache that is still empty is joined with, in the usual order
+        first = rest[0]
+        is_alike = all(t.dtype == first.dtype and t.fake_device == first.fake_device for t in tensors)
+        if (
+            not is_alike
+            or not first.is_floating_point()
+            or not all(t.numel() and t.layout is torch.strided for t in rest)
+        ):
+            return None
+    elif not _is_plain(*tensors):
+        return None
+    tensors = rest
     first, rank = tensors[0], tensors[0].dim()
     if not -rank <= dim < rank or any(t.dim() != rank for t in tensors):
         return None

@@ -149,8 +149,12 @@ class FastFakeMode(FakeMode):
         if not isinstance(func, OpOverload):
             return self._run_higher_order(func, args, kwargs)
         key, output = self._cache.find(self, func, args, kwargs) if self._cache is not None else (None, MISSED)
-        layout = write_down(func, args) if output is MISSED and key is not None else None
-        if layout is not None:
+        layout = (
+            write_down(func, args) if output is MISSED and (key is not None or self._is_unknown(func, args)) else None
+        )
+        if layout is not None and key is None:
+            output = self._make_fresh(layout, args[0][0])
+        elif layout is not None:
             output = self._cache.write(self, key, func, args, layout)  # type: ignore[union-attr]  # it gave the key
         elif output is MISSED:
             if schema_of(func).is_mutable:
@@ -175,6 +179,13 @@ class FastFakeMode(FakeMode):
         if self.listener is not None and not (self.meets_wrappers and is_planning_shards()):
             self.listener(func, args, kwargs, output)
         return output
+
+    def _is_unknown(self, func: Any, args: Sequence[Any]) -> bool:
+        """Return whether fakes are joined of which some have values and some have not: together they have none."""
+        if func is not _CAT or self._cache is None:
+            return False
+        own = all(type(item) is FakeTensor and item.fake_mode is self and not item.is_nested for item in args[0])
+        return own and any(constant_of(item) is None for item in args[0])
 
     def dispatch(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """Run an operation as torch does, without the known values of its arguments if its result would be large."""
@@ -347,6 +358,7 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
 
 
 _DEVICE = torch.ops.prim.device.default
+_CAT = torch.ops.aten.cat.default
 _SHAPE_CACHE = ShapeCache(build_fake)
 
 

@@ -251,6 +251,23 @@ def test_a_view_of_a_later_step_is_not_worked_out_again(monkeypatch: pytest.Monk
     assert asked.count(torch.ops.aten.unsqueeze.default) <= 1
 
 
+def test_what_joins_a_cache_that_is_still_empty_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    whole = FastFakeMode._dispatch_whole
+    monkeypatch.setattr(
+        FastFakeMode, "_dispatch_whole", lambda self, func, *rest: asked.append(func) or whole(self, func, *rest)
+    )
+    real = torch.zeros(2, 3, 5, 7).transpose(1, 2)
+    made = []
+    for mode in (FakeTensorMode(), make_fake_mode()):
+        with torch.no_grad(), mode:
+            state = mode.from_tensor(real)
+            made.append(describe(torch.cat([torch.tensor([]), state], -2), state))
+            assert torch.cat([torch.tensor([]), torch.tensor([4.0])]).tolist() == [4.0], "values that are known stay so"
+    assert made[0] == made[1]
+    assert asked.count(torch.ops.aten.cat.default) == 1
+
+
 def _draw_size(draw: Draw, least: int = 0, most: int = 4) -> tuple[int, ...]:
     return tuple(draw(st.lists(st.sampled_from([1, 1, 2, 3, 5]), min_size=least, max_size=most)))
 
@@ -297,7 +314,8 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
     if name == "embedding":
         return _draw_tensor(draw, [3, draw(st.integers(1, 4))]), data
     if name == "cat":
-        return [_draw_tensor(draw, size) for _ in range(draw(st.integers(1, 3)))], draw(dim)
+        none = [_draw_tensor(draw, (0,))] * draw(st.integers(0, 1))  # a cache that is still empty
+        return none + [_draw_tensor(draw, size) for _ in range(draw(st.integers(1, 3)))], draw(dim)
     if name in ("view", "_unsafe_view"):
         flat = [-1] if draw(st.booleans()) else [data.numel(), 1]
         return data, draw(

@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import random
+import select
 import signal
 import sys
 import threading
@@ -119,9 +120,14 @@ def run_child(inject: Callable[[nn.Module], bool]) -> str:
         os.write(writer, ended.encode())
         os._exit(0)
     os.close(writer)
+    is_done = select.select([reader], [], [], 180)[0]
+    if not is_done:
+        os.kill(child, signal.SIGKILL)
     with os.fdopen(reader, "rb") as file:
         ended = file.read().decode()
     _, status = os.waitpid(child, 0)
+    if not is_done:
+        return "hangs"
     return f"ended by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else ended
 
 

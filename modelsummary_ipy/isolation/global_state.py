@@ -27,6 +27,8 @@ from modelsummary_ipy.torch_compat.fakes import FAKE_LOGGER, FakeTensor, constan
 from modelsummary_ipy.torch_compat.modes import find_dispatch_rules, skip_dispatch_rules
 from modelsummary_ipy.torch_compat.modules import default_validation
 
+#: Looked up once: a thread that an exception ends in this would keep the lock of all loggers.
+_fake_log = logging.getLogger(FAKE_LOGGER)
 _deep_stacks: list[int] = []  # the limit that was there before; one entry for each block that runs
 _deep_lock = ForkedLock()
 
@@ -199,7 +201,7 @@ def _is_freshly_seeded(state: torch.Tensor) -> bool:
 @contextlib.contextmanager
 def _switches_kept() -> Iterator[None]:
     """Set torch's switches for a trace, and put these back."""
-    logger = logging.getLogger(FAKE_LOGGER)
+    logger = _fake_log
     was_disabled, logger.disabled = logger.disabled, True  # or every failing shape rule prints
     fast_path = torch.backends.mha.get_fastpath_enabled()
 

@@ -42,6 +42,7 @@ UNCHECKED = {
     "binary_cross_entropy",
     "rms_norm",
     "_reshape_alias",
+    "_grouped_mm",
 }
 #: What torch refuses a call with; anything else is a mistake in its rule for ``meta``.
 _REFUSALS = (RuntimeError, IndexError, ValueError)

@@ -48,9 +48,10 @@ def linear(op: Op) -> Sequence[Axes]:
     """``(…, in) → (…, out)`` with a weight ``(out, in)``."""
     data, weight = op.axes("input"), op.axes("weight")
     op.equal(data[-1], weight[-1])
+    made = weight[:-1]
     if op.has("bias") and op.axes("bias"):
-        broadcast(op, [weight[:-1], op.axes("bias")])
-    return [[*data[:-1], *weight[:-1]]]
+        made = broadcast(op, [made, op.axes("bias")])
+    return [[*data[:-1], *made]]
 
 
 @entry("_cdist_forward _euclidean_dist cdist")

@@ -107,6 +107,7 @@ def judge(_: Op) -> Sequence[Axes]:
 @entry("histc")
 def count_bins(op: Op) -> Sequence[Axes]:
     """Count the values in so many bins."""
+    op.at_least(op.size("bins", 100), 1)
     return [[op.size("bins", 100)]]
 
 

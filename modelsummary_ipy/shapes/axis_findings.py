@@ -166,7 +166,7 @@ def _find_coincidences(batch: BatchFacts, trace: Trace, own: dict[str, int]) -> 
     for name, size in own.items():
         written = "B" if name == batch.names.batch else name
         role = batch.names.role(name)
-        if size < 2 or batch.names.is_feature(name) or role in ("W", "D"):
+        if size < 2 or batch.names.is_feature(name) or role in ("W", "D") or _is_of_pairs(trace, size):
             continue
         for other in (2 * size,) if role == "H" else (size + 1, size - 1):
             again = batch.retracer.at({name: other}).trace
@@ -176,6 +176,13 @@ def _find_coincidences(batch: BatchFacts, trace: Trace, own: dict[str, int]) -> 
             if found is not None:
                 yield found
                 break
+
+
+def _is_of_pairs(trace: Trace, size: int) -> bool:
+    """Return whether an input is a square of a size that another input has: the edges beside the nodes of a graph."""
+    shapes = [fact.spec.shape for fact in trace.inputs]
+    squares = [leaf for leaf, shape in enumerate(shapes) if len(shape) > 2 and shape[-2:] == (size, size)]
+    return any(size in shape[1:-1] for leaf, shape in enumerate(shapes) if squares and leaf not in squares)
 
 
 def _regroups(ops: OpEvents) -> bool:

@@ -3,7 +3,7 @@
 #   make demo      the quickstart notebook, executed, and a standalone page, in build/
 #   make lab       JupyterLab on the notebooks
 #   make quick     the tests that need no torch, and a smoke of the magic: under a minute
-#   make test      all tests; those in a browser run where a Chromium is found
+#   make test      all tests, in a process a core (WORKERS=0 for one); those in a browser run where a Chromium is found
 #   make browser   Debian's Chromium and axe-core for them (as root)
 #   make check     ruff (lint, format), mypy strict, and which package may import which
 #   make arrows    which package imports which, and in how many files
@@ -20,6 +20,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+# Processes that run tests: neighbours stay in one, as many share a trace.
+WORKERS ?= logical
 
 # Two cores and many small tensors: more threads than one only wait for each other.
 export OMP_NUM_THREADS ?= 1
@@ -82,7 +85,7 @@ quick: $(VENV)/.has-test
 
 .PHONY: test
 test: $(VENV)/.has-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 .PHONY: matrix
 matrix: $(BIN)/python

@@ -33,7 +33,7 @@ class Statement(NamedTuple):
 
 
 #: A model is written in a few files, and rows of them alternate.
-_MOST_TREES = 8
+_MOST_TREES = 16
 _trees: dict[str, tuple[list[str], ast.Module | None]] = {}
 
 

@@ -25,6 +25,10 @@ def name_root(name: str) -> str:
     return re.split(r"[.\[]", name, maxsplit=1)[0]
 
 
+#: More places that a tensor came from are not listed.
+_MOST_ORIGINS = 100
+
+
 @dataclass(frozen=True, eq=False)
 class Dataflow:
     """The graph of calls and tensors of one trace.
@@ -170,6 +174,8 @@ class Dataflow:
                 continue
             origin = call.index if call is not None else self._name_input(parent, link)
             found[origin] = found.get(origin, False) or self._is_floating(link)
+            if len(found) == _MOST_ORIGINS:  # of a loop each step reads all before it
+                break
         if True in found.values():
             return tuple(origin for origin, floating in found.items() if floating)
         return tuple(found)

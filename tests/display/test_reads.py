@@ -302,3 +302,23 @@ def test_a_shortcut_that_hands_on_is_what_the_join_reads(shortcut: nn.Module) ->
 def test_a_sequence_of_layers_that_hand_on_says_nothing() -> None:
     layers = [nn.Identity(), nn.Linear(8, 8), nn.Dropout(), nn.Identity(), nn.ReLU(), nn.Flatten(), nn.Identity()]
     assert said(nn.Sequential(*layers).eval(), (2, 8)) == {}
+
+
+class LongLoop(nn.Module):
+    """Each step reads the sum of all before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(150):
+            x = self.layer(x) + x
+        return x
+
+
+def test_what_a_long_loop_reads_is_listed_up_to_a_limit() -> None:
+    story = story_of(LongLoop(), (2, 4))
+    reads = Reads(story, ops=False)
+    found = [len(reads.origins(call)) for call in story.trace.calls if call.path == "layer"]
+    assert found == [min(step + 1, 100) for step in range(150)]

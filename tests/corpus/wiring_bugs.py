@@ -360,3 +360,27 @@ class DeclaredBatchThatIsNone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(x).t()
+
+
+# --- nothing is returned
+
+
+@bug("unread-result", ("", "ReturnsNothing"), (2, 6))
+class ReturnsNothing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> None:
+        x = self.fc(x)
+        x = x.relu()
+
+
+@bug("unread-result", ("", "ReturnsALayer"), (2, 6))
+class ReturnsALayer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> nn.Module:
+        return nn.Softmax(self.fc(x))  # type: ignore[arg-type]  # is what beginners write

@@ -322,3 +322,16 @@ class TokensMixedByConvolutions(nn.Module):
             x = x + self.tokens[block](self.norms[2 * block](x))
             x = x + self.features[block](self.norms[2 * block + 1](x))
         return x.mean(1)
+
+
+@clean("unread-result", (2, 6))
+class KeepsItsResult(nn.Module):
+    """Nothing is returned, and what was made is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> None:
+        self.last = self.fc(x)

@@ -130,8 +130,14 @@ def find_loop_names(source: Source, container: str) -> list[str]:
 
 def find_function(source: Source) -> ast.FunctionDef | None:
     """Return the innermost function that a line is in."""
-    functions = list_nodes(source.filename, ast.FunctionDef)
-    found = [node for node in functions if node.lineno <= source.line <= (node.end_lineno or node.lineno)]
+    tree = parse_file(source.filename) if source.filename else None
+    return _find_inner(tree, source.line) if tree is not None else None
+
+
+@lru_cache(maxsize=1024)
+def _find_inner(tree: ast.Module, line: int) -> ast.FunctionDef | None:
+    functions = (node for node, _ in list_functions(tree) if isinstance(node, ast.FunctionDef))
+    found = [node for node in functions if node.lineno <= line <= (node.end_lineno or node.lineno)]
     return max(found, key=lambda node: node.lineno, default=None)
 
 

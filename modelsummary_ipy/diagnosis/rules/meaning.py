@@ -164,10 +164,6 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "wrong-axis", "warning", "{op} of {all} lays {0} on a buffer that is as long only here: one step less fails",
         "cut the buffer to the length: buffer[:T, :T] of a mask, buffer[:, :T] of positions",
     ),
-    "bare": _Wording(
-        "attention-axis", "warning", "the scores {what} are sums over {0}, and go into the softmax without a scale",
-        "scores / math.sqrt(q.size(-1))",
-    ),
     "answers": _Wording(
         "wrong-axis", "warning", "{op} of {what} runs over the positions {0}, and is the output; {1} are the classes",
         "dim=1 on a feature map, dim=-1 on a sequence",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from modelsummary_ipy.diagnosis.call_arguments import argument
-from modelsummary_ipy.diagnosis.failures.statements import list_functions, parse_file
+from modelsummary_ipy.diagnosis.failures.statements import find_function, read_last_statement
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import (
@@ -42,6 +43,9 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
     """
     trace = evidence.story.trace
     if trace.failure is not None or not evidence.calls:
+        return
+    if not evidence.calls[0].outputs and (lost := _explain_no_output(evidence)) is not None:
+        yield lost
         return
     reached = {step.index for link in evidence.calls[0].output_links for step in evidence.flow.before(link)}
     yield from _find_dead_layers(evidence, reached)
@@ -78,6 +82,32 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
     yield from _find_unread_inputs(evidence)
 
 
+def _explain_no_output(evidence: Evidence) -> Flag | None:
+    """A forward that ends without a return, or returns a layer that was made of a tensor: ``return nn.Softmax(x)``."""
+    fact, steps = evidence.modules[0], [step for step in evidence.flow.steps if is_weighted(step)]
+    last = read_last_statement(fact.forward_file, fact.forward_line)
+    function = find_function(Source("", fact.forward_line + 1, "", fact.forward_file))
+    if not steps or function is None:
+        return None
+    made = next((write_size(step.outputs[0].shape) for step in reversed(steps) if step.outputs), "")
+    returns = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
+    if not returns and last is not None:
+        name = last[1] or last[0].text
+        message = f"{fact.type_name}.forward has no return: it gives None, and {made} is lost"
+        return evidence.flag("unread-result", "warning", evidence.calls[0], message, f"return {name}", "no-return")
+    for value in returns:
+        if (
+            isinstance(value, ast.Call)
+            and value.args
+            and re.fullmatch(r"(?:torch\.)?nn\.([A-Z]\w+)", ast.unparse(value.func))
+        ):
+            text, name = ast.unparse(value), ast.unparse(value.func)
+            message = f"{text} makes a layer with a tensor for its settings, and the model returns it; {made} is lost"
+            fix = f"return {name}(…)({ast.unparse(value.args[0])})"
+            return evidence.flag("unread-result", "warning", evidence.calls[0], message, fix, "no-return")
+    return None
+
+
 def _find_unread_inputs(evidence: Evidence) -> Iterator[Flag]:
     """A tensor that the model is given and nothing reads, beside others that are read.
 
@@ -85,7 +115,7 @@ def _find_unread_inputs(evidence: Evidence) -> Iterator[Flag]:
     """
     root = evidence.calls[0]
     read = {link.leaf for call in evidence.calls[1:] for link in call.input_links if link is not None and link.call < 0}
-    function = _find_function(Source("", evidence.modules[0].forward_line + 1, "", evidence.modules[0].forward_file))
+    function = find_function(Source("", evidence.modules[0].forward_line + 1, "", evidence.modules[0].forward_file))
     for leaf, fact in enumerate(evidence.inputs):
         spec = fact.spec
         if len(spec.shape) < 2 or leaf in read or not read or Link(-1, leaf) in root.output_links:
@@ -149,7 +179,7 @@ def _find_unread_names(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
     for fact in evidence.modules:
         first = evidence.first_call_of(fact.index)
         function = (
-            _find_function(Source("", fact.forward_line + 1, "", fact.forward_file)) if first is not None else None
+            find_function(Source("", fact.forward_line + 1, "", fact.forward_file)) if first is not None else None
         )
         if function is None or first is None or not fact.forward_file or fact.forward_file.startswith(INSTALLED):
             continue
@@ -299,7 +329,7 @@ def _is_handed_on(evidence: Evidence, step: Call) -> bool:
 
 def _is_dropped(step: Call) -> bool:
     """Return whether a line is only the call, as ``x.view(-1, 400)`` and ``self.conv(x)``, not ``layer.to(device)``."""
-    function = _find_function(step.source) if step.source is not None else None
+    function = find_function(step.source) if step.source is not None else None
     if function is None or step.source is None or not any(step.input_links):
         return False
     name = step.path.rpartition(".")[2] if step.kind == "module" else step.type_name
@@ -319,16 +349,6 @@ def _list_bare(function: ast.FunctionDef) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def _find_function(source: Source) -> ast.FunctionDef | None:
-    """Return the innermost function that a line is in."""
-    tree = parse_file(source.filename) if source.filename else None
-    found = None
-    for node, _ in list_functions(tree) if tree is not None else ():
-        if isinstance(node, ast.FunctionDef) and node.lineno <= source.line <= (node.end_lineno or 0):
-            found = node  # an inner one comes later
-    return found
-
-
 def _find_unread(source: Source | None, *, is_one: bool = False) -> str:
     """Return the local name that a line assigns and no later line of its block reads; ``""`` if one does.
 
@@ -337,7 +357,7 @@ def _find_unread(source: Source | None, *, is_one: bool = False) -> str:
     Args:
         is_one: Whether the line ran several times, and what it made at another turn is read: the name may be read then.
     """
-    function = _find_function(source) if source is not None else None
+    function = find_function(source) if source is not None else None
     if source is None or function is None:
         return ""
     for at, statement in enumerate(function.body):
@@ -359,7 +379,7 @@ def _find_unread(source: Source | None, *, is_one: bool = False) -> str:
 
 def _find_unread_alias(source: Source | None) -> str:
     """Return the local name to which another name was given, ``identity = x``, and that no line reads."""
-    function = _find_function(source) if source is not None else None
+    function = find_function(source) if source is not None else None
     for statement in function.body if function is not None else ():
         is_alias = isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Name)
         name = _target(statement) if is_alias else ""
@@ -370,7 +390,7 @@ def _find_unread_alias(source: Source | None) -> str:
 
 def _adds_a_name_twice(source: Source | None) -> bool:
     """Return whether a line says ``x + x`` or ``x += x``."""
-    function = _find_function(source) if source is not None else None
+    function = find_function(source) if source is not None else None
     if source is None or function is None:
         return False
     for node in ast.walk(function):

@@ -21,8 +21,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-# Processes that run tests: neighbours stay in one, as many share a trace.
-WORKERS ?= logical
+# Processes that run tests, four at most: each needs 2 GiB. Neighbours stay in one, as many share a trace.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 # Two cores and many small tensors: more threads than one only wait for each other.
 export OMP_NUM_THREADS ?= 1

@@ -147,7 +147,7 @@ def is_plain(case: Case) -> bool:
 #: Kinds whose failures no real run tells: compiled code raises with its own frames.
 UNFIT = ("compiled", "quantized", "nested")
 #: Models whose inputs are on another device than what is made here.
-ELSEWHERE = ("on_meta",)
+ELSEWHERE = ("on_meta", "OtherDevice")
 #: Models that fail by the values of offsets, lengths and indices, which sizes don't tell.
 BY_VALUE = ("Bags", "Packed", "Pooling", "ReadsLengths")
 PLAIN = [case for case in CASES if is_plain(case)]

@@ -1759,3 +1759,67 @@ class KernelOfEachSampleT(KernelOfEachSample):
     def forward(self, x, style):
         weight = (self.weight[None] * style[:, None, :, None, None]).flatten(0, 1)
         return F.conv2d(x.reshape(1, -1, 8, 8), weight, padding=1, groups=2).view(2, 6, 8, 8)
+
+
+class PoolsByWeights(nn.Module):
+    """The weights of the steps are a vector of each sample, and what they pool is one too."""
+
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Linear(6, 1)
+        self.fc = nn.Linear(6, 2)
+
+    def forward(self, x):
+        weights = self.score(x).squeeze(2).softmax(1)
+        return self.fc(torch.bmm(weights, x))
+
+
+@twin(PoolsByWeights, (3, 5, 6), reason="bmm expects two 3-d tensors, got [3, 5] and [3, 5, 6]")
+class PoolsByWeightsT(PoolsByWeights):
+    def forward(self, x):
+        return self.fc(torch.bmm(self.score(x).transpose(1, 2).softmax(2), x).squeeze(1))
+
+
+class NoiseOfTheHidden(nn.Module):
+    """Noise is made like the layer before, and scaled by a deviation of another width."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc, self.mean, self.deviation = nn.Linear(6, 20), nn.Linear(20, 4), nn.Linear(20, 4)
+        self.dec = nn.Linear(4, 6)
+
+    def forward(self, x):
+        h = self.enc(x).relu()
+        z = self.mean(h) + torch.randn_like(h) * self.deviation(h).exp()
+        return self.dec(z)
+
+
+@twin(NoiseOfTheHidden, (3, 6), reason="randn_like() was made like [3, 20], and goes with [3, 4]")
+class NoiseOfTheHiddenT(NoiseOfTheHidden):
+    def forward(self, x):
+        h = self.enc(x).relu()
+        deviation = self.deviation(h).exp()
+        return self.dec(self.mean(h) + torch.randn_like(deviation) * deviation)
+
+
+class PyramidWithoutUpsampling(nn.Module):
+    """Both levels of a pyramid have a projection, and the coarser one is not enlarged."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+        self.lateral, self.top = nn.Conv2d(8, 16, 1), nn.Conv2d(8, 16, 1)
+
+    def forward(self, x):
+        fine = self.one(x).relu()
+        coarse = self.two(fine).relu()
+        top = self.top(coarse)
+        return self.lateral(fine) + top
+
+
+@twin(PyramidWithoutUpsampling, (1, 3, 32, 32), reason="the coarser map is not enlarged to the finer")
+class PyramidWithoutUpsamplingT(PyramidWithoutUpsampling):
+    def forward(self, x):
+        fine = self.one(x).relu()
+        top = self.top(self.two(fine).relu())
+        return self.lateral(fine) + F.interpolate(top, scale_factor=2)

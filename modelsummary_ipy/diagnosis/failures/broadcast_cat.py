@@ -142,6 +142,20 @@ def _explain_outer(pair: Pair) -> Diagnosis | None:
     return Diagnosis(reason, f"[{samples}, 1] and [{constants}]", fix_operand(ctx, places[which], "{}[:, None]"))
 
 
+def _explain_noise(pair: Pair) -> Diagnosis | None:
+    """Noise was made like another tensor than the one that it goes with: ``torch.randn_like(h) * std``."""
+    ctx = pair.ctx
+    for x, other, place, there in pair.each():
+        maker = ctx.flow.producer(x.link)
+        if maker is None or not maker.type_name.endswith("_like") or x.rank != other.rank:
+            continue
+        function = f"torch.{maker.type_name}"
+        fixes = [fix_operand(ctx, place, f"{function}({{{there}}})")]
+        reason = f"{maker.type_name}() was made like {write_shape(x.shape)}, and goes with {write_shape(other.shape)}"
+        return Diagnosis(reason, write_shape(other.shape), fixes)
+    return None
+
+
 def _explain_heads(pair: Pair) -> Diagnosis | None:
     """Two layers side by side are of different widths: a mean and a logarithm of the variance, levels of a pyramid."""
     ctx, both, axis = pair.ctx, pair.both, pair.axes[0]
@@ -264,7 +278,7 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_repeat, explain_kept, _explain_ranks, explain_channels, _explain_missing_axes, _explain_layout,
-    _explain_outer, explain_matrix, _explain_constant, explain_order, explain_bias, explain_table, _explain_half_pixel,
+    _explain_outer, _explain_noise, explain_matrix, _explain_constant, explain_order, explain_bias, explain_table, _explain_half_pixel,
     _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_shortcut,
     explain_residual, explain_margin, explain_pooled, _explain_rows,
 )  # fmt: skip

@@ -33,7 +33,7 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
     if ctx.function in ("bmm", "baddbmm") and (left.rank != 3 or right.rank != 3):
         reason = f"bmm expects two 3-d tensors, got {write_shape(left.shape)} and {write_shape(right.shape)}"
         new = change_operation(ctx.line, ctx.function, lambda items: f"torch.matmul({items[0]}, {items[1]})")
-        fixes = [_add_axis(ctx, left, right), fix_line(ctx, new)]
+        fixes = [*_add_axis(ctx, left, right), fix_line(ctx, new)]
         return Diagnosis(reason, "3 dims each", fixes, () if any(fixes) else ANYWHERE)
     if ctx.function == "mm" and max(left.rank, right.rank) > 2:
         reason = f"mm multiplies two matrices, got {write_shape(left.shape)} and {write_shape(right.shape)}"
@@ -59,19 +59,23 @@ def _explain_turn(ctx: FailureContext) -> Diagnosis | None:
     return Diagnosis(reason, "at most 2 dims", fix_line(ctx, product or new))
 
 
-def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> Candidate:
-    """Make a matrix of one row or column of each sample's vector: a query that is compared with keys."""
+def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> list[Candidate]:
+    """Make a matrix of one row or column of each sample's vector: weights that pool steps, a query beside keys."""
     last = len(ctx.operands) - 1
     if left.shape[0] != right.shape[0]:
-        return NOTHING
+        return []
     if left.rank == 3 and right.rank == 2 and left.shape[2] == right.shape[1]:
-        return fix_operand(ctx, last, "{}.unsqueeze(-1)")
+        return [fix_operand(ctx, last, "{}.unsqueeze(-1)")]
     if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[1]:
-        return fix_operand(ctx, last - 1, "{}.unsqueeze(1)")
+        row = fix_operand(ctx, last - 1, "{}.unsqueeze(1)")
+        maker = ctx.flow.producer(left.link)
+        weighs = maker is not None and maker.type_name in ("softmax", "Softmax", "sigmoid", "div")
+        pools = weighs and "squeeze" not in ctx.line
+        return [fix_operand(ctx, last - 1, "{}.unsqueeze(1)", "{}.squeeze(1)"), row] if pools else [row]
     if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[2]:
         new = change_operation(ctx.line, ctx.function, lambda items: f"torch.bmm({items[1]}, {items[0]}.unsqueeze(-1))")
-        return fix_line(ctx, new)
-    return NOTHING
+        return [fix_line(ctx, new)]
+    return []
 
 
 def _cut_features(ctx: FailureContext, x: Operand, wanted: int) -> tuple[Call, Candidate] | None:

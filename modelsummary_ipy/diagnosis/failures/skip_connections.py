@@ -89,7 +89,9 @@ def explain_shortcut(pair: Pair) -> Diagnosis | None:
         sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
         reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"
         fix = set_value(layer.path, write_module(layer, ctx.trace, stride=(stride,) * (main.rank - 2)))
-        if not _strides_here(ctx, main):  # what came from outside is a coarser level, as a gate of a U-Net reads
+        if (
+            not _strides_here(ctx, main) or _find_shortcut(ctx, main) is not None
+        ):  # a pyramid; or what came from outside is a coarser level, as a gate of a U-Net reads
             sizes = f"{main.shape[axes[0]]} against {skip.shape[axes[0]]}"
             reason = f"the coarser map is not enlarged to the finer, as '{layer.path}' reads it: {sizes}"
             larger = fix_operand(ctx, at, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")

@@ -16,6 +16,8 @@ from modelsummary_ipy.records.trace import Call, Link, path_below
 
 #: So many names are written; of more, how many others there are.
 _MOST = 4
+#: So many blocks of a group are asked what they read: they are alike, and each may read all before it.
+_MOST_BLOCKS = 200
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _BEFORE = "the one before"
 _NOTHING: tuple[str, ...] = ()
@@ -84,7 +86,7 @@ class Reads:
             return None
         outside: dict[Origin, None] = {}
         is_chain, follows, before = True, False, frozenset[int]()
-        for block in blocks:
+        for block in blocks[:_MOST_BLOCKS]:
             for call in filter(None, block):
                 found = self.origins(call)
                 is_chain = is_chain and self._is_plain(call, found)

@@ -279,8 +279,8 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_repeat, explain_kept, _explain_ranks, explain_channels, _explain_missing_axes, _explain_layout,
     _explain_outer, _explain_noise, explain_matrix, _explain_constant, explain_order, explain_bias, explain_table,
-    _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_shortcut,
-    explain_residual, explain_margin, explain_pooled, _explain_rows,
+    _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces, explain_vector,
+    explain_upsampling, explain_shortcut, explain_residual, explain_margin, explain_pooled, _explain_rows,
 )  # fmt: skip
 
 

@@ -293,6 +293,8 @@ def test_of_a_failure_the_header_says_reason_fix_and_sizes_and_no_cost_is_unknow
         assert "?" not in {words_of(cell) for cell in soup.select(".ms-body td")}
     assert "?" not in render_text(stories.failed_unet(), OPEN)
     assert not page(stories.two_convs()).select(".ms-why")
+    lines = page(stories.failed_unet(), failure_text="a", failure=ForwardError("a", advice="skip = a\nx = b(skip)"))
+    assert [field.get_text() for field in lines.select(".ms-why dd")] == ["skip = a\nx = b(skip)"]
 
 
 def test_frozen_and_uncalled_rows_are_marked_in_words() -> None:

@@ -291,7 +291,7 @@ def find_why(failure: ForwardError | None) -> list[tuple[str, str]]:
     if failure is None:
         return []
     told = (("reason", failure.reason), ("fix", failure.fix), ("sizes", " or ".join(failure.sizes[:4])))
-    return [(term, plain(text)) for term, text in told if text]
+    return [(term, "\n".join(map(plain, text.splitlines()))) for term, text in told if text]
 
 
 def failed_row(story: Story) -> int | None:

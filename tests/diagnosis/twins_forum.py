@@ -1823,3 +1823,184 @@ class PyramidWithoutUpsamplingT(PyramidWithoutUpsampling):
         fine = self.one(x).relu()
         top = self.top(self.two(fine).relu())
         return self.lateral(fine) + F.interpolate(top, scale_factor=2)
+
+
+class VectorOfOneDirection(nn.Module):
+    """What scores the steps has the width of one direction, and the steps have both."""
+
+    def __init__(self, width=6):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 6, bidirectional=True, batch_first=True)
+        self.vector = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        out, _ = self.rnn(x)
+        weights = torch.matmul(out.tanh(), self.vector).softmax(1)
+        return (out * weights.unsqueeze(-1)).sum(1)
+
+
+@twin(VectorOfOneDirection, (3, 5, 4), reason="[5 × 12] @ [6]: the inner 12 and 6 differ")
+class VectorOfOneDirectionT(VectorOfOneDirection):
+    def __init__(self):
+        super().__init__(12)
+
+
+class StateWithoutBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 6)
+
+    def forward(self, x):
+        h = torch.zeros(1, 6)
+        out, _ = self.rnn(x, h)
+        return out
+
+
+@twin(StateWithoutBatch, (5, 3, 4), reason="the hidden state is [1, 6], this input needs [1, 3, 6]")
+class StateWithoutBatchT(StateWithoutBatch):
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+class KernelOfOtherChannels(nn.Module):
+    def __init__(self, channels=6):
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 3)
+        self.kernels = nn.Parameter(torch.zeros(8, channels, 1, 1))
+
+    def forward(self, x):
+        z = self.body(x)
+        return F.conv2d(z, self.kernels)
+
+
+@twin(KernelOfOtherChannels, (2, 3, 8, 8), reason="'body' (Conv2d) outputs 4 channels, the model expects 6")
+class KernelOfOtherChannelsT(KernelOfOtherChannels):
+    def __init__(self):
+        super().__init__(4)
+
+
+class PositionsLast(nn.Module):
+    """The table of positions has the features where its positions belong."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.pos = nn.Parameter(torch.zeros(shape or (1, 12, 20)))
+
+    def forward(self, x):
+        return x + self.pos[:, : x.size(1)]
+
+
+@twin(PositionsLast, (2, 9, 12), reason="'pos' [1, 12, 20] has the 12 features in dim 1, and its positions last")
+class PositionsLastT(PositionsLast):
+    def __init__(self):
+        super().__init__(1, 20, 12)
+
+
+class PairsOfNodes(nn.Module):
+    """Each node with each other one: joined along the nodes, and not along the features."""
+
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Linear(8, 1)
+
+    def forward(self, x):
+        one = x.unsqueeze(2).expand(-1, -1, x.size(1), -1)
+        pairs = torch.cat([one, one.transpose(1, 2)], dim=2)
+        return self.score(pairs).squeeze(-1).softmax(-1) @ x
+
+
+@twin(PairsOfNodes, (2, 5, 4), reason="cat along dim 2, and 4 + 4 = 8")
+class PairsOfNodesT(PairsOfNodes):
+    def forward(self, x):
+        one = x.unsqueeze(2).expand(-1, -1, x.size(1), -1)
+        pairs = torch.cat([one, one.transpose(1, 2)], dim=-1)
+        return self.score(pairs).squeeze(-1).softmax(-1) @ x
+
+
+class ClassesLess(nn.Module):
+    def __init__(self, classes=21):
+        super().__init__()
+        self.classes = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.classes(x).view(x.size(0), -1, 20)
+
+
+@twin(ClassesLess, (2, 4, 4, 8), reason="is not divisible by 2 × 20 = 40")
+class ClassesLessT(ClassesLess):
+    def __init__(self):
+        super().__init__(20)
+
+
+class TiedBack(nn.Module):
+    """An encoder's weight leads back, not transposed, with a bias of the code's width."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.Linear(12, 5)
+        self.bias = nn.Parameter(torch.zeros(5))
+
+    def forward(self, x):
+        return F.linear(self.enc(x).relu(), self.enc.weight, self.bias)
+
+
+@twin(TiedBack, (3, 12), reason="the weight [5, 12] is transposed: a Linear's weight is [out, in]")
+class TiedBackT(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class CodesOfOtherWidth(nn.Module):
+    def __init__(self, width=6):
+        super().__init__()
+        self.codes = nn.Parameter(torch.zeros(16, width))
+
+    def forward(self, x):
+        return torch.cdist(x, self.codes.expand(x.size(0), -1, -1)).argmin(-1)
+
+
+@twin(CodesOfOtherWidth, (2, 5, 8), reason="the distances are between vectors of 8 and of 6 numbers")
+class CodesOfOtherWidthT(CodesOfOtherWidth):
+    def __init__(self):
+        super().__init__(8)
+
+
+class LetterLess(nn.Module):
+    def forward(self, weights, x):
+        return torch.einsum("bqt,bd->bqd", weights, x)
+
+
+@twin(LetterLess, (2, 3, 5), (2, 5, 4), reason="'bd' has 2 letters, x [2, 5, 4] has 3 dims")
+class LetterLessT(nn.Module):
+    def forward(self, weights, x):
+        return weights @ x
+
+
+class OtherOrder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.widen, self.narrow = nn.Linear(4, 10), nn.Linear(10, 4)
+
+    def forward(self, x):
+        return x + self.widen(self.narrow(x).relu())
+
+
+@twin(OtherOrder, (2, 4), reason="the layers of the line are in the other order: 'narrow' expects 10 features, got 4")
+class OtherOrderT(OtherOrder):
+    def forward(self, x):
+        return x + self.narrow(self.widen(x).relu())
+
+
+class JoinsNumbers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+
+    def forward(self, x, t):
+        return self.fc(torch.cat([x, t], dim=1))
+
+
+@twin(JoinsNumbers, (7,), (7,), reason="[7] has 1: stack makes another")
+class JoinsNumbersT(JoinsNumbers):
+    def forward(self, x, t):
+        return self.fc(torch.stack([x, t], dim=1))

@@ -157,6 +157,11 @@ def explain_table(pair: Pair) -> Diagnosis | None:
         return None
     param = find_param(ctx, table)
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
+    shape = ctx.trace.params[param].shape if param is not None else ()
+    if axes == [-1] and len(shape) == 3 and shape[1] == data.shape[-1] and shape[2] >= data.shape[-2]:
+        turned = set_value(name.strip("'"), f"nn.Parameter(torch.zeros({shape[0]}, {shape[2]}, {shape[1]}))")
+        reason = f"{name} {write_shape(shape)} has the {shape[1]} features in dim 1, and its positions last"
+        return Diagnosis(reason, write_shape((shape[0], shape[2], shape[1])), turned)
     if axes == [-1] and table.rank == data.rank == 3 and data.shape[-2] == table.shape[-2]:
         return _explain_projection(ctx, places[1 - which], came, most, name)
     reason = f"input has {came} positions, {name} has {most}"

@@ -37,6 +37,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_creation,
     fix_giver,
+    fix_line,
     fix_operand,
     fix_setting,
     name_input_size,
@@ -291,6 +292,10 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
     first = ctx.operands[0]
     dim = ctx.arguments.get("dim", 0)
     joins = ctx.function.startswith(("cat", "con")) and isinstance(dim, int) and first.rank > 0
+    if joins and dim == first.rank == 1 and len({x.shape for x in ctx.operands}) == 1:
+        reason = f"cat joins along dims that there are, and {write_shape(first.shape)} has 1: stack makes another"
+        line = ctx.line.replace("cat(", "stack(") if ctx.line.count("cat(") == 1 else ""
+        return Diagnosis(reason, "2 dims, or stack", fix_line(ctx, line))
     along = dim % first.rank if joins else None
     for place, x in enumerate(ctx.operands[1:], 1):
         if x.rank != first.rank:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.constructions import fix_block
@@ -18,6 +19,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_param,
     fix_argument,
     fix_giver,
     fix_line,
@@ -26,6 +28,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_arguments,
     read_line,
+    resize_param,
 )
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, set_argument
@@ -191,6 +194,9 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         if groups == channels and ctx.setting("out_channels") == channels:
             changes["out_channels"] = got
     fixes = [fix_block(ctx, channels, got), fix_module(ctx, **changes)]
+    if ctx.call.kind == "op":
+        weight = replace(ctx.operands[1], param=find_param(ctx, ctx.operands[1]))  # it, or what was made like it
+        fixes.append(resize_param(ctx, weight, [-spatial - 1], got))
     if changes.get("groups", groups) not in (groups, got):  # rather another layer before than other groups
         fixes = [fix_giver(ctx, x, channels, axis - x.rank), fixes[0] or fixes[1]]
     return Diagnosis(reason, expected, fixes, search, goal)

@@ -24,7 +24,8 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
     for term, x, name in zip(terms, ctx.operands, names, strict=False):
         if len(term) != x.rank:
             reason = f"'{term}' has {len(term)} letters, {name} {write_shape(x.shape)} has {x.rank} dims"
-            return Diagnosis(reason, f"one letter a dim in '{equation}'", NOTHING, ANYWHERE)
+            fixes = list(_add_letter(ctx, equation, terms, terms.index(term)))
+            return Diagnosis(reason, f"one letter a dim in '{equation}'", fixes, () if fixes else ANYWHERE)
     sizes: dict[str, tuple[int, str]] = {}
     for term, x, name in zip(terms, ctx.operands, names, strict=False):
         for letter, size in zip(term, x.shape, strict=True):
@@ -37,6 +38,17 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
                 expected = f"one size for each letter of '{equation}'"
                 return Diagnosis(reason, expected, fixes[:4], () if any(fixes[:1]) else ANYWHERE)
     return None
+
+
+def _add_letter(ctx: FailureContext, equation: str, terms: list[str], place: int) -> Iterator[Candidate]:
+    """Write the letter that an operand has a dim for and its term lacks: one of the same size in another operand."""
+    shape, term = ctx.operands[place].shape, terms[place]
+    for other, x in zip(terms, ctx.operands, strict=True):
+        for letter, size in zip(other, x.shape, strict=False):
+            for axis in range(len(shape)):
+                if len(term) == len(shape) - 1 and letter not in term and shape[axis] == size and other is not term:
+                    yield _write_terms(ctx, equation, [*terms[:place], f"{term[:axis]}{letter}{term[axis:]}",
+                        *terms[place + 1 :]])  # fmt: skip
 
 
 def _rename(ctx: FailureContext, equation: str, terms: list[str], letter: str) -> Iterator[Candidate]:

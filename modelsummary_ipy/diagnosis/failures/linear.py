@@ -20,13 +20,15 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     find_earlier,
     fix_argument,
     fix_giver,
+    fix_line,
     fix_module,
     fix_operand,
     place_line,
     read_line,
+    resize_param,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS, UPSAMPLERS
@@ -44,7 +46,7 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
     x, taken = found
     shape = x.shape
     if not shape or shape[-1] == taken:
-        return None
+        return _explain_bias(ctx)
     expected = f"last dim = {taken} (in_features)"
     if x.rank == taken == 1:
         reason = f"{write_shape(shape)} has one number a sample, and no dim of features"
@@ -54,6 +56,31 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
         or _explain_flattened(ctx, x, taken, expected)
         or _explain_features(ctx, x, taken, expected)
     )
+
+
+def _explain_bias(ctx: FailureContext) -> Diagnosis | None:
+    """The bias of a function has another number of features than its weight gives."""
+    if ctx.call.kind != "op" or len(ctx.operands) != 3 or ctx.operands[2].rank != 1:
+        return None
+    weight, bias = ctx.operands[1:]
+    if weight.shape[0] == bias.shape[0]:
+        return None
+    reason = f"the weight {write_shape(weight.shape)} gives {weight.shape[0]} features, the bias has {bias.shape[0]}"
+    return Diagnosis(reason, f"[{weight.shape[0]}]", resize_param(ctx, bias, [-1], weight.shape[0]))
+
+
+def _swap_layers(ctx: FailureContext, got: int, taken: int) -> Candidate:
+    """Write two layers of a line the other way round, where the one that comes later takes what came."""
+    name = name_member(ctx.call.path) if ctx.call.kind == "module" else ""
+    later = [
+        other for fact in ctx.list_unread() if (other := name_member(fact.path))
+        and (fact.settings.get("in_features"), fact.settings.get("out_features")) == (got, taken)
+        and re.search(rf"\b{other}\(", ctx.line)
+    ]  # fmt: skip
+    if not name or len(later) != 1 or got == taken or not re.search(rf"\b{name}\(", ctx.line):
+        return NOTHING
+    swap = {name: later[0], later[0]: name}
+    return fix_line(ctx, re.sub(rf"\b({name}|{later[0]})(?=\()", lambda found: swap[found[0]], ctx.line))
 
 
 def _explain_bilinear(ctx: FailureContext) -> Diagnosis | None:
@@ -193,7 +220,11 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     maker = ctx.flow.producer(x.link)
     got = x.shape[-1]
     fix = fix_module(ctx, in_features=got)
-    if x.rank > 3 and maker is not None and is_map(ctx, x):
+    if swapped := _swap_layers(ctx, got, taken):
+        reason = f"the layers of the line are in the other order: {ctx.owner} expects {taken} features, got {got}"
+        return Diagnosis(reason, expected, [swapped, fix])
+    turned = _join_features(ctx, maker, taken) if maker is not None and maker.type_name in CATS else NOTHING
+    if x.rank > 3 and not turned and maker is not None and is_map(ctx, x):
         return _explain_map(ctx, x, taken, expected, fix)
     reason = f"{ctx.describe_giver(x, -1)} {got} features, {ctx.owner} expects {taken}"
     if got == 2 * taken and (name := _find_bidirectional(ctx, x)):
@@ -208,15 +239,13 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"
         fixes.insert(1, both)
-    if maker is not None and maker.type_name in CATS and (turned := _join_features(ctx, maker, taken)):
+    if maker is not None and turned:
         sizes = [spec.shape[-1] for spec in maker.inputs]
         reason += f": cat along dim {ctx.flow.setting(maker, 'dim', 0)}, and {' + '.join(map(str, sizes))} = {taken}"
         fixes.insert(0, turned)
-    if not any(fixes) and ctx.call.kind == "op":
-        weight = ctx.operands[1]
-        if weight.shape[0] == got:
-            reason = f"the weight {write_shape(weight.shape)} is transposed: a Linear's weight is [out, in]"
-            fixes = [fix_operand(ctx, 1, "{}.t()")]
+    if ctx.call.kind == "op" and ctx.operands[1].shape[0] == got:
+        reason = f"the weight {write_shape(ctx.operands[1].shape)} is transposed: a Linear's weight is [out, in]"
+        fixes.insert(0, fix_operand(ctx, 1, "{}.t()"))
     search = RESHAPE if ctx.is_like_input(x) else STEER
     goal = None if maker is not None and maker.type_name in CATS else (dim_of(-1), taken)  # no input is too wide there
     return Diagnosis(reason, expected, fixes, search, goal)

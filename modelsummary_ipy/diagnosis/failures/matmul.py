@@ -8,6 +8,7 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_param,
     fix_giver,
     fix_line,
     fix_operand,
@@ -25,6 +26,8 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
     """Explain a matrix product whose inner dims differ, or a transpose of what is no matrix."""
     if ctx.function == "t":
         return _explain_turn(ctx)
+    if ctx.function == "cdist" and len(ctx.operands) == 2:
+        return _explain_distances(*ctx.operands, ctx)
     if ctx.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(ctx.operands) < 2:
         return None
     left, right = ctx.operands[-2:]
@@ -46,6 +49,20 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
         reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
         return Diagnosis(reason, "equal leading dims", NOTHING, ANYWHERE)
     return _explain_inner(ctx, left, right, inner_left, inner_right)
+
+
+def _explain_distances(left: Operand, right: Operand, ctx: FailureContext) -> Diagnosis | None:
+    """The vectors that distances are between have different lengths."""
+    sizes = left.shape[-1:] + right.shape[-1:]
+    if len(sizes) < 2 or sizes[0] == sizes[1]:
+        return None
+    fixes = []
+    for x, size in ((right, sizes[0]), (left, sizes[1])):
+        param = find_param(ctx, x) if not ctx.flow.sources(x.link) else None
+        own = resize_param(ctx, replace(x, param=param), [-1], size)
+        fixes.append(own or fix_giver(ctx, x, size))
+    reason = f"the distances are between vectors of {sizes[0]} and of {sizes[1]} numbers"
+    return Diagnosis(reason, "equal last dims", fixes)
 
 
 def _explain_turn(ctx: FailureContext) -> Diagnosis | None:
@@ -144,6 +161,6 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if turned is not None and turned.type_name in _TURNS and turned.inputs[0].shape[-1:] == (inner_right,):
         right = replace(right, spec=turned.inputs[0], link=turned.input_links[0])
     fixes = [fix_giver(ctx, right, inner_left), fix_giver(ctx, left, inner_right)]
-    if right.param is not None and right.rank == 2:
-        fixes.insert(0, resize_param(ctx, right, [-2], inner_left))
+    if right.param is not None and right.rank in (1, 2):
+        fixes.insert(0, resize_param(ctx, right, [-right.rank], inner_left))
     return Diagnosis(reason, expected, fixes, () if any(fixes) else ANYWHERE, (dim_of(-1, -2), inner_right))

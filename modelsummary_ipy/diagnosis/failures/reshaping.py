@@ -179,6 +179,8 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
             each = f"{x.shape[-1] // (wanted[-1] - 1)} × {wanted[-1] - 1}"
             reason = f"{came} {verb}; {x.shape[-1]} channels are {each}, and the target has {wanted[-1]}"
             return Diagnosis(reason, write_shape(wanted), fix)
+    if wanted.count(-1) == 1 and wanted[-1] > 2 and abs(x.shape[-1] - wanted[-1]) == 1:  # a class less
+        fix = fix or fix_giver(ctx, x, wanted[-1])
     if len(wanted) == 2 and x.rank > 2:
         fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items: f"{items[0]}.flatten(1)"))
         moved = fix + move_grid(ctx, fixed, x.shape[1:])

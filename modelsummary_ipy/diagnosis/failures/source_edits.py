@@ -356,6 +356,9 @@ def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int,
     items = first.elts if isinstance(first, (ast.Tuple, ast.List)) else calls[0].args
     if len(items) != len(old) or any(isinstance(item, ast.Starred) for item in items):
         return ""
+    for axis in range(len(size)):  # a dim that is missing is written before the one that follows it
+        if old == (*size[:axis], *size[axis + 1 :]) and axis < len(items):
+            return splice_node(line, items[axis], f"{names.get(axis, str(size[axis]))}, {_text(line, items[axis])}")
     if len(old) != len(size):
         return ""
     for axis, (item, before, after) in reversed(list(enumerate(zip(items, old, size, strict=True)))):

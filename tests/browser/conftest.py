@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.hosts import Notebook, Server, start_server
+from tests.browser.hosts import Server, start_server
 from tests.conftest import NO_CHROMIUM, find_chromium
 
 ROOT = Path(__file__).parent.parent.parent
@@ -49,12 +49,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextmanager
-def open_pages(browser: Browser, name: str, **settings: object) -> Iterator[Callable[..., Page]]:
+def open_pages(browser: Browser, name: str) -> Iterator[Callable[..., Page]]:
     """Give a function that opens pages; afterwards photograph each, close it, and fail on any script error on it."""
     opened: list[tuple[Page, list[str]]] = []
 
     def new(**options: object) -> Page:
-        page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings, **options}).new_page()
+        page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}).new_page()
         errors: list[str] = []
         # what fails in the application's own bundles is the application's (Notebook 7 does, on every start)
         page.on("pageerror", lambda error: None if "/static/" in (error.stack or "") else errors.append(str(error)))
@@ -81,32 +81,6 @@ def new_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Calla
 def page(new_page: Callable[..., Page]) -> Page:
     """A page of a usual size in the light theme."""
     return new_page()
-
-
-@pytest.fixture(scope="session")
-def lab(browser: Browser, server: Server) -> Iterator[Callable[..., Notebook]]:
-    """Open notebooks one after the other in one page of JupyterLab, which takes three seconds of CPU to load.
-
-    One without cells is there already. One with outputs is not run, and its kernel is its own, as where that is asked
-    for. What each looked like at its end is in build/browser.
-    """
-    with open_pages(browser, "lab", permissions=["clipboard-read", "clipboard-write"]) as new:
-        page, opened = new(), []
-
-        def open_notebook(
-            name: str, cells: Sequence[str] = (), *outputs: dict[str, str], own_kernel: bool = False, height: int = 900
-        ) -> Notebook:
-            if opened:
-                page.screenshot(path=SCREENSHOTS / f"{opened[-1]}.png")
-            opened.append(name)
-            if cells and (own_kernel or outputs):
-                server.write(name, cells, outputs)
-            elif cells:
-                server.write_for_shared_kernel(name, cells)
-            page.set_viewport_size({"width": 1280, "height": height})
-            return Notebook.open_next(page, name) if len(opened) > 1 else Notebook.open(page, server, name)
-
-        yield open_notebook
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import signal
@@ -13,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,6 @@ class Server:
     url: str
     token: str
     root: Path
-    _shared: list[str] = field(default_factory=list)  # the kernel that tests share, when there is one
 
     def write(self, name: str, cells: Sequence[str], outputs: Sequence[dict[str, str] | None] = ()) -> str:
         """Write a notebook; outputs are what a colleague's saved file has: there, and not trusted."""
@@ -55,45 +53,8 @@ class Server:
         nbformat.write(notebook, self.root / name)
         return name
 
-    def write_for_shared_kernel(self, name: str, cells: Sequence[str]) -> str:
-        """Write a notebook that opens with the kernel that most tests share; it knows nothing of those before.
-
-        A kernel takes seconds to import torch. One that a test changes, or that has to be new, is the notebook's own.
-        """
-        kernel = self._find_kernel()
-        _forget(kernel)
-        self._post("sessions", {"path": name, "name": name, "type": "notebook", "kernel": {"id": kernel}})
-        return self.write(name, cells)
-
-    def _find_kernel(self) -> str:
-        if not self._shared:
-            self._shared.append(self._post("kernels", {"name": KERNELSPEC["name"]})["id"])
-        return self._shared[0]
-
-    def _post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
-        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.url}/api/{path}", json.dumps(content).encode(), headers)
-        with urllib.request.urlopen(request) as answer:
-            return dict(json.load(answer))
-
     def address(self, path: str) -> str:
         return f"{self.url}/{path}{'&' if '?' in path else '?'}token={self.token}"
-
-
-def _forget(kernel: str) -> None:
-    """Take the widgets and the names of earlier notebooks from a kernel."""
-    from jupyter_client.blocking.client import BlockingKernelClient
-
-    client = BlockingKernelClient()
-    client.load_connection_file(str(Path(os.environ["JUPYTER_RUNTIME_DIR"]) / f"kernel-{kernel}.json"))
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=PATIENCE / 1000)
-        code = "import ipywidgets, torch\nipywidgets.Widget.close_all()\n%reset -f"
-        answer = client.execute_interactive(code, timeout=PATIENCE / 1000, output_hook=lambda _message: None)
-        assert answer["content"]["status"] == "ok", answer
-    finally:
-        client.stop_channels()
 
 
 @contextmanager
@@ -190,23 +151,6 @@ class Notebook:
         # `doc` is JupyterLab's page for a single document; `reset` forgets the workspace of an earlier test
         path = f"doc/tree/{name}?reset" if app == "lab" else f"notebooks/{name}"
         page.goto(server.address(path), wait_until="domcontentloaded")
-        return cls._wait(page)
-
-    @classmethod
-    def open_next(cls, page: Page, name: str) -> Notebook:
-        """Open a notebook of the same server in the place of the one that is open; nothing of that is saved."""
-        page.evaluate(
-            """async name => {
-                const {commands, shell} = window.jupyterapp;
-                [...shell.widgets("main")].forEach(widget => widget.dispose());
-                await commands.execute("docmanager:open", {path: name});
-            }""",
-            name,
-        )
-        return cls._wait(page)
-
-    @classmethod
-    def _wait(cls, page: Page) -> Notebook:
         expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=PATIENCE)
         # The toolbar says "idle" before there is a kernel, and running a cell then asks for one in a dialog.
         page.wait_for_function(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.hosts import PATIENCE, Notebook, Server, find_head, find_row, is_open, wait_for_script
 from tests.browser.test_form import SCROLL
@@ -34,12 +33,10 @@ net = nn.Sequential(nn.Sequential(nn.Linear(1, 2), nn.ReLU()), *(nn.Linear(size,
 ]
 
 
-def test_the_whole_table_takes_the_place_of_the_first_as_its_reader_left_it(
-    lab: Callable[..., Notebook], server: Server
-) -> None:
-    name = "first.ipynb"
-    notebook = lab(name, CELLS, own_kernel=True, height=700)
-    page = notebook.page
+def test_the_whole_table_takes_the_place_of_the_first_as_its_reader_left_it(page: Page, server: Server) -> None:
+    page.set_viewport_size({"width": 1280, "height": 700})
+    name = server.write("first.ipynb", CELLS)
+    notebook = Notebook.open(page, server, name)
     notebook.run_all()
     shown = notebook.wait_for_summary()
     expect(shown.get_by_role("toolbar")).to_be_visible()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,24 +50,17 @@ tall = nn.Sequential(*(nn.Linear(size, size + 1) for size in range(1, 41)))
 
 
 @pytest.fixture(scope="module", params=["lab", "notebook", "voila"])
-def notebook(
-    browser: Browser, lab: Callable[..., Notebook], server: Server, request: pytest.FixtureRequest
-) -> Iterator[Notebook]:
+def notebook(browser: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Notebook]:
     name = f"form-{request.param}.ipynb"
-    cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i net (B=2, 3, H=8, W=8)"]
-    if request.param == "lab":
-        opened = lab(name, cells, height=1600)
-        opened.run_all()
-        yield opened
-        return
     with open_pages(browser, name) as new:
+        cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i net (B=2, 3, H=8, W=8)"]
         page = new(viewport={"width": 1280, "height": 1600})
+        server.write(name, cells)
         if request.param == "voila":  # it runs the cells before it shows the page
-            server.write(name, cells)
             page.goto(server.address(f"voila/render/{name}"), wait_until="domcontentloaded", timeout=PATIENCE)
             yield Notebook(page)
             return
-        opened = Notebook.open(page, server, server.write_for_shared_kernel(name, cells), app=request.param)
+        opened = Notebook.open(page, server, name, app=request.param)
         opened.run_all()
         yield opened
 
@@ -188,11 +183,13 @@ def test_the_form_has_no_accessibility_violations(notebook: Notebook, form: Loca
     assert find_violations(notebook.page, axe, ".jupyter-widgets.widget-vbox") == []
 
 
-def test_sliders_copying_and_what_was_pressed_in_the_table(lab: Callable[..., Notebook], axe: Path) -> None:
+def test_sliders_copying_and_what_was_pressed_in_the_table(
+    new_page: Callable[..., Page], server: Server, axe: Path
+) -> None:
     cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i pooled (B=2, 3, H=16, W=16)"]
-    opened = lab("slider.ipynb", cells, height=1600)
+    page = new_page(viewport={"width": 1280, "height": 1600}, permissions=["clipboard-read", "clipboard-write"])
+    opened = Notebook.open(page, server, server.write("slider.ipynb", cells))
     opened.run_all()
-    page = opened.page
     form = page.locator(".jp-OutputArea-child", has=page.locator(".jupyter-widgets"))
     expect(form.locator(".ms-bar")).to_be_visible(timeout=PATIENCE)
 
@@ -219,25 +216,21 @@ def test_sliders_copying_and_what_was_pressed_in_the_table(lab: Callable[..., No
     assert find_violations(page, axe, ".jupyter-widgets.widget-vbox") == []
 
 
-def test_a_saved_form_is_its_table_and_a_sentence(
-    lab: Callable[..., Notebook], new_page: Callable[..., Page], server: Server
-) -> None:
+def test_a_saved_form_is_its_table_and_a_sentence(new_page: Callable[..., Page], server: Server) -> None:
     """In JupyterLab without the kernel, and on a page that nbconvert makes."""
-    from nbconvert import HTMLExporter  # seconds: not while tests are collected
-
-    cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i net (B=2, 3, H=8, W=8)"]
-    opened = lab("saved.ipynb", cells)
+    name = server.write("saved.ipynb", ["%load_ext modelsummary_ipy", MODEL, "%summary -i net (B=2, 3, H=8, W=8)"])
+    opened = Notebook.open(new_page(), server, name)
     opened.run_all()
     expect(opened.page.locator(".jupyter-widgets .ms-bar")).to_be_visible(timeout=PATIENCE)
     opened.save()
-    again = (server.root / "saved.ipynb").rename(server.root / "unrun.ipynb")  # another name has another kernel
-    unrun = Notebook.open(new_page(), server, again.name)
-    expect(unrun.page.get_by_text("model not found")).to_be_attached(timeout=PATIENCE)
-    html, _ = HTMLExporter().from_filename(str(again))
-    again.with_suffix(".html").write_text(html, encoding="utf-8")
+    again = (server.root / name).rename(server.root / "again.ipynb")  # another name has another kernel
+    lab = Notebook.open(new_page(), server, again.name)
+    expect(lab.page.get_by_text("model not found")).to_be_attached(timeout=PATIENCE)
+    nbconvert = [sys.executable, "-m", "nbconvert", "--log-level=ERROR", "--to=html", again]
+    subprocess.run(nbconvert, check=True)
     made = new_page()
     made.goto(again.with_suffix(".html").as_uri())
-    for page in (unrun.page, made):
+    for page in (lab.page, made):
         expect(page.locator(".ms-root")).to_have_count(1)
         expect(page.locator(".ms-root")).to_be_visible()
         sentence = page.get_by_text("needs a running kernel and ipywidgets").filter(visible=True)
@@ -246,30 +239,33 @@ def test_a_saved_form_is_its_table_and_a_sentence(
         expect(page.get_by_text("model not found").filter(visible=True)).to_have_count(0)
 
 
-def test_a_run_can_be_cancelled(lab: Callable[..., Notebook]) -> None:
-    cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i slow (B=2, 4)"]
-    opened = lab("cancel.ipynb", cells)
-    opened.run_all()
-    found = opened.page.locator(".jp-OutputArea-output", has=opened.page.locator(".jupyter-widgets"))
-    expect(field(found, "x")).to_be_visible(timeout=PATIENCE)
-    field(found, "x").fill("B=1234, 4")
-    expect(found).to_contain_text("layer", timeout=PATIENCE)
-    found.get_by_role("button", name="Cancel").click()
-    expect(found).to_contain_text("cancelled", timeout=PATIENCE)
-    expect(found.locator(".ms-root")).to_contain_text("B=2")
+def test_a_run_can_be_cancelled(browser: Browser, server: Server) -> None:
+    with open_pages(browser, "cancel.ipynb") as new:
+        cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i slow (B=2, 4)"]
+        opened = Notebook.open(new(), server, server.write("cancel.ipynb", cells))
+        opened.run_all()
+        found = opened.page.locator(".jp-OutputArea-output", has=opened.page.locator(".jupyter-widgets"))
+        expect(field(found, "x")).to_be_visible(timeout=PATIENCE)
+        field(found, "x").fill("B=1234, 4")
+        expect(found).to_contain_text("layer", timeout=PATIENCE)
+        found.get_by_role("button", name="Cancel").click()
+        expect(found).to_contain_text("cancelled", timeout=PATIENCE)
+        expect(found.locator(".ms-root")).to_contain_text("B=2")
 
 
-def test_the_table_stays_scrolled_after_another_run(lab: Callable[..., Notebook]) -> None:
-    cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i tall (B=2, 1)"]
-    opened = lab("tall.ipynb", cells, height=500)
-    opened.run_all()
-    found = opened.page.locator(".jp-OutputArea-output", has=opened.page.locator(".jupyter-widgets"))
-    expect(found.locator(".ms-bar")).to_be_visible(timeout=PATIENCE)
-    body = found.locator(".ms-body")
-    body.evaluate(SCROLL, 120)
-    field(found, "input").fill("B=7, 1")
-    wait_for_run(found, "B=7")
-    expect(body).to_have_js_property("scrollTop", 120, timeout=PATIENCE)
+def test_the_table_stays_scrolled_after_another_run(browser: Browser, server: Server) -> None:
+    with open_pages(browser, "tall.ipynb") as new:
+        cells = ["%load_ext modelsummary_ipy", MODEL, "%summary -i tall (B=2, 1)"]
+        page = new(viewport={"width": 1280, "height": 500})
+        opened = Notebook.open(page, server, server.write("tall.ipynb", cells))
+        opened.run_all()
+        found = page.locator(".jp-OutputArea-output", has=page.locator(".jupyter-widgets"))
+        expect(found.locator(".ms-bar")).to_be_visible(timeout=PATIENCE)
+        body = found.locator(".ms-body")
+        body.evaluate(SCROLL, 120)
+        field(found, "input").fill("B=7, 1")
+        wait_for_run(found, "B=7")
+        expect(body).to_have_js_property("scrollTop", 120, timeout=PATIENCE)
 
 
 #: A reader scrolls over many frames; what is done in one is not seen by the page before the next.

@@ -85,7 +85,7 @@ def assert_folds(page: Page, inside: Locator) -> None:
 
 
 def test_in_notebook_7_it_runs_folds_and_has_no_violation(page: Page, server: Server, axe: Path) -> None:
-    notebook = Notebook.open(page, server, server.write_for_shared_kernel("seven.ipynb", CELLS), app="notebook")
+    notebook = Notebook.open(page, server, server.write("seven.ipynb", CELLS), app="notebook")
     notebook.run_all()
     shown = notebook.wait_for_summary()
     expect(find_head(find_row(shown, "0"))).to_contain_text("padding=1 keeps the size")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, Page, expect
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
-from tests.browser.conftest import SCREENSHOTS
-from tests.browser.hosts import Notebook, find_head, find_row, find_violations, is_open
+from tests.browser.conftest import SCREENSHOTS, open_pages
+from tests.browser.hosts import Notebook, Server, find_head, find_row, find_violations, is_open
 
 MODEL = """
 from torch import nn
@@ -44,14 +44,18 @@ def saved() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module", params=["trusted", "untrusted"])
-def notebook(request: pytest.FixtureRequest, lab: Callable[..., Notebook], saved: dict[str, str]) -> Notebook:
+def notebook(
+    request: pytest.FixtureRequest, browser: Browser, server: Server, saved: dict[str, str]
+) -> Iterator[Notebook]:
     """A notebook in which the summary was just run, or the file of somebody else, opened and not run."""
     name = f"{request.param}.ipynb"
-    if request.param == "untrusted":
-        return lab(name, [SUMMARY], saved)
-    opened = lab(name, ["%load_ext modelsummary_ipy", MODEL, SUMMARY])
-    opened.run_all()
-    return opened
+    with open_pages(browser, name) as new:
+        if request.param == "untrusted":
+            yield Notebook.open(new(), server, server.write(name, [SUMMARY], [saved]))
+        else:
+            opened = Notebook.open(new(), server, server.write(name, ["%load_ext modelsummary_ipy", MODEL, SUMMARY]))
+            opened.run_all()
+            yield opened
 
 
 def test_a_row_folds_and_unfolds_by_mouse(notebook: Notebook) -> None:
@@ -127,11 +131,14 @@ def test_axe_finds_nothing_in_the_dark_theme(notebook: Notebook, axe: Path, requ
         notebook.set_theme("JupyterLab Light")
 
 
-def test_what_was_saved_reads_the_same_when_it_is_opened_again(lab: Callable[..., Notebook]) -> None:
+def test_what_was_saved_reads_the_same_when_it_is_opened_again(
+    page: Page, new_page: Callable[..., Page], server: Server
+) -> None:
     """Trusted then, since this server made it: with styles, and without being run."""
-    first = lab("again.ipynb", ["%load_ext modelsummary_ipy", MODEL, SUMMARY])
+    name = server.write("again.ipynb", ["%load_ext modelsummary_ipy", MODEL, SUMMARY])
+    first = Notebook.open(page, server, name)
     first.run_all()
     text = first.wait_for_summary().locator("details").first.inner_text()
     first.save()
-    second = lab("again.ipynb")
+    second = Notebook.open(new_page(), server, name)
     assert second.wait_for_summary().locator("details").first.inner_text() == text

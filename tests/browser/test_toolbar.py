@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from tests.browser.hosts import Notebook, find_head, find_row, is_open, show_page
+from tests.browser.hosts import Notebook, Server, find_head, find_row, is_open, show_page
 
 
 class Block(nn.Module):
@@ -160,15 +160,14 @@ def test_without_scripts_no_dead_control_is_seen(new_page: Callable[..., Page], 
     assert inner.is_visible() != shown
 
 
-def test_in_jupyterlab_the_keys_of_a_row_do_nothing_to_the_cell(lab: Callable[..., Notebook]) -> None:
+def test_in_jupyterlab_the_keys_of_a_row_do_nothing_to_the_cell(page: Page, server: Server) -> None:
     """There `x` cuts the cell, the arrows leave it, and Enter edits it."""
     cells = [
         "%load_ext modelsummary_ipy",
         "from torch import nn\nmodel = nn.Sequential(nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 2))",
         "%summary model (1, 4)",
     ]
-    notebook = lab("keys.ipynb", cells)
-    page = notebook.page
+    notebook = Notebook.open(page, server, server.write("keys.ipynb", cells))
     notebook.run_all()
     summary = notebook.wait_for_summary()
     row = find_row(summary, "0")

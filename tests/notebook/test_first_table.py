@@ -13,7 +13,7 @@ from jupyter_client.manager import start_new_kernel
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 SETUP = """
-%reload_ext modelsummary_ipy
+%load_ext modelsummary_ipy
 from torch import nn
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.notebook import first_table
@@ -26,22 +26,16 @@ bad = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(7, 2))
 LIMIT = "works for"
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[BlockingKernelClient]:
-    """A kernel, which imports torch once for both."""
+@pytest.fixture(scope="module", params=[0.0, 60.0], ids=["slow", "quick"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[tuple[BlockingKernelClient, bool]]:
+    """A kernel in which every model counts as slow, and one in which none does."""
     manager, client = start_new_kernel()
     try:
-        yield client
+        assert run(client, SETUP.format(patience=request.param)) == []
+        yield client, request.param == 0
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-
-
-@pytest.fixture(scope="module", params=[0.0, 60.0], ids=["slow", "quick"])
-def kernel(request: pytest.FixtureRequest, client: BlockingKernelClient) -> tuple[BlockingKernelClient, bool]:
-    """The kernel when every model counts as slow, and when none does."""
-    assert run(client, SETUP.format(patience=request.param)) == []
-    return client, request.param == 0
 
 
 def run(client: BlockingKernelClient, code: str) -> list[dict[str, Any]]:

@@ -152,15 +152,20 @@ class Notebook:
         path = f"doc/tree/{name}?reset" if app == "lab" else f"notebooks/{name}"
         page.goto(server.address(path), wait_until="domcontentloaded")
         expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=PATIENCE)
+        notebook = cls(page)
+        notebook.wait_until_idle()
+        return notebook
+
+    def wait_until_idle(self) -> None:
+        """Wait until there is a kernel and it runs nothing: pages that it showed are then the last ones."""
         # The toolbar says "idle" before there is a kernel, and running a cell then asks for one in a dialog.
-        page.wait_for_function(
+        self.page.wait_for_function(
             """() => {
                 const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
                 return session?.isReady && session.session?.kernel?.status === "idle";
             }""",
             timeout=PATIENCE,
         )
-        return cls(page)
 
     def command(self, name: str) -> None:
         """Run one of the application's commands; `void`, because evaluate would wait for it without an end."""

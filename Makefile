@@ -3,7 +3,7 @@
 #   make demo      the quickstart notebook, executed, and a standalone page, in build/
 #   make lab       JupyterLab on the notebooks
 #   make quick     the tests that need no torch, and a smoke of the magic: under a minute
-#   make test      all tests, in a process a core (WORKERS=0 for one); those in a browser run where a Chromium is found
+#   make test      all tests (WORKERS=2 for two processes); those in a browser run where a Chromium is found
 #   make browser   Debian's Chromium and axe-core for them (as root)
 #   make check     ruff (lint, format), mypy strict, and which package may import which
 #   make arrows    which package imports which, and in how many files
@@ -21,8 +21,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-# Processes that run tests, four at most: each needs 2 GiB. Neighbours stay in one, as many share a trace.
-WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+# Processes that run tests: 0 is this one alone. Two take half the time; tests that wait for a browser or a kernel may then
+# wait too long.
+WORKERS ?= 0
 
 # Two cores and many small tensors: more threads than one only wait for each other.
 export OMP_NUM_THREADS ?= 1

@@ -580,3 +580,20 @@ def test_a_forward_that_needs_values_did_not_fail() -> None:
     assert "failed" not in error.message
     assert "  go on     engine='real' runs the forward" in error.message
     assert error.fixes == ()
+
+
+def test_a_layer_that_a_forward_makes_and_runs_is_not_blamed_for_a_condition() -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            drop = nn.Dropout(x.size(1) / 100)
+            made = nn.Linear(x.size(1), 4)
+            y = self.fc(drop(made(x)))
+            return y if y > 0 else -y
+
+    error = ModelSummary(Asks(), (2, 4)).error
+    assert error is not None
+    assert "a condition is one truth value, and the tensor [2, 3]" in error.reason

@@ -50,13 +50,14 @@ def _explain_layer(ctx: FailureContext) -> Diagnosis | None:
         node for node in ast.walk(function)
         if isinstance(node, ast.Call) and id(node) not in run and node.lineno <= source.line
         and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in ("nn", "torch.nn")
-        and node.func.attr in LAYERS and node.args
+        and node.func.attr in LAYERS and not LAYERS[node.func.attr].reads and node.args
         and not isinstance(node.args[0], ast.Constant)
     ]  # fmt: skip
     call = max(calls, key=lambda node: node.lineno, default=None)
-    if call is None or (
-        ast.unparse(call.func).rpartition(".")[2] not in words and _AMBIGUOUS not in ctx.failure.message
-    ):
+    if call is None:
+        return None
+    refuses = _AMBIGUOUS in ctx.failure.message and call.lineno == source.line  # as nn.Dropout(x) does at once
+    if ast.unparse(call.func).rpartition(".")[2] not in words and not refuses:
         return None
     text, name = ast.unparse(call), ast.unparse(call.func)
     settings = [*call.args[1:], *call.keywords]

@@ -191,7 +191,7 @@ def skip_dispatch_rules(who: object) -> None:
 
 
 def find_dispatch_rules(who: object) -> None:
-    """Let rules be found again, when nobody else skips them."""
+    """Let torch find its dispatch rules again, when no other trace skips them."""
     _skipping.discard(who)
     if not _skipping:
         _RuleFinder.__call__ = _FINDS  # type: ignore[method-assign]  # as above

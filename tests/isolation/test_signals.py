@@ -53,7 +53,10 @@ def raising(error: type[BaseException]) -> Callable[[int, FrameType | None], Non
 
 
 def send_at(number: int, kind: int, error: type[BaseException]) -> int:
-    """Let a signal arrive when a function of ours begins or ends for that time; returns how often one did."""
+    """Let a signal arrive when a function of ours begins or ends for that time; returns how often one did.
+
+    The collector and clocks decide on a few of these times: one that a run does not come to brings no signal.
+    """
     case = by_name("Caches")
     model, (args, kwargs) = case.build(), case.inputs()
     seed()
@@ -75,7 +78,7 @@ def send_at(number: int, kind: int, error: type[BaseException]) -> int:
         raised = arrived
     finally:
         sys.setprofile(None)
-    assert isinstance(raised, error) == (number > 0), f"signal at {number}"
+    assert isinstance(raised, error) == (0 < number <= count), f"signal at {number} of {count}"
     assert difference(before, fingerprint(model, args)) == [], f"signal at {number}"
     return count
 
@@ -93,8 +96,9 @@ def test_a_signal_between_any_two_steps_of_ours_leaves_everything_as_it_was(
         send_at(-1, kind, error)  # the first time caches of Python's and ours are filled
         total = send_at(-1, kind, error)
         assert total > 500
-        for number in range(1, total, max(1, total // times)):
-            send_at(number, kind, error)
+        numbers = range(1, total, max(1, total // times))
+        sent = sum(send_at(number, kind, error) >= number for number in numbers)
+    assert sent >= 0.9 * len(numbers)
 
 
 def test_what_a_handler_raises_is_not_the_models_failure() -> None:

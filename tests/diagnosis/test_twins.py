@@ -23,10 +23,11 @@ from tests.diagnosis.twins_einops import EINOPS
 from tests.diagnosis.twins_forum import FORUM
 from tests.diagnosis.twins_made import MADE
 from tests.diagnosis.twins_named import NAMED
+from tests.diagnosis.twins_tasks import TASKS
 from tests.diagnosis.twins_unseen import UNSEEN
 from tests.fix_is_true import CHECKED, apply_patch
 
-TWINS = [*FIRST, *ASKED, *FORUM, *NAMED, *EINOPS, *MADE, *UNSEEN]
+TWINS = [*FIRST, *ASKED, *FORUM, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN]
 
 
 @functools.cache

@@ -6,15 +6,8 @@ import math
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand, Pair, dim_of
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    find_name,
-    find_param,
-    fix_giver,
-    fix_operand,
-    read_arguments,
-    resize_param,
-    set_value,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_giver, fix_operand, read_arguments, set_value
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate

@@ -8,7 +8,14 @@ import operator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
-from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, list_names, place_line, read_line, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_operand,
+    list_names,
+    place_line,
+    read_line,
+    resize_operand,
+    set_value,
+)
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
@@ -259,4 +266,4 @@ def explain_pooled(pair: Pair) -> Diagnosis | None:
 
 
 def _resize(ctx: FailureContext, place: int, other: int) -> Candidate:
-    return fix_operand(ctx, place, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
+    return resize_operand(ctx, place, other)

@@ -33,6 +33,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     Pair,
 )
+from modelsummary_ipy.diagnosis.failures.convolution import explain_unbatched
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_creation,
@@ -43,6 +44,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     name_input_size,
     place_line,
     read_line,
+    resize_operand,
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
@@ -261,7 +263,7 @@ def _explain_half_pixel(pair: Pair) -> Diagnosis | None:
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (left, right)]
     where = " and ".join(str(left.rank + axis) for axis in sorted(axes))
     reason = f"{sides[0]} against {sides[1]} in dim {where}: {write_lost(lost)}"
-    fix = fix_operand(ctx, up, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
+    fix = resize_operand(ctx, up, other)
     return Diagnosis(reason, f"two feature maps of {write_shape(kept.shape[2:])}", fix, STEP)
 
 
@@ -278,9 +280,9 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
-    explain_repeat, explain_kept, _explain_ranks, explain_channels, _explain_missing_axes, _explain_layout,
-    _explain_outer, _explain_noise, explain_matrix, _explain_constant, explain_order, explain_bias, explain_table,
-    _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces, explain_vector,
+    explain_repeat, explain_kept, explain_unbatched, _explain_ranks, explain_channels, _explain_missing_axes,
+    _explain_layout, _explain_outer, _explain_noise, explain_matrix, _explain_constant, explain_order, explain_bias,
+    explain_table, _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces, explain_vector,
     explain_upsampling, explain_shortcut, explain_residual, explain_margin, explain_pooled, _explain_rows,
 )  # fmt: skip
 
@@ -329,7 +331,8 @@ def _find_rank(
         words = f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
         return words, fix_operand(ctx, other, "{}[-1]")
     unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
-    is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0]
+    is_step = small.shape[-1] in {fact.settings.get("input_size") for fact in ctx.list_unread()} & {big.shape[-1]}
+    is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0] and not is_step
     if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
         words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
         texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)

@@ -16,10 +16,11 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Diagnosis,
     FailureContext,
     Operand,
+    Pair,
     dim_of,
+    name_call,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import (
-    find_param,
     fix_argument,
     fix_giver,
     fix_line,
@@ -28,13 +29,14 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_arguments,
     read_line,
-    resize_param,
 )
+from modelsummary_ipy.diagnosis.failures.frames import list_foldings
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, set_argument
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
 _REDUCED = frozenset({"mean", "max", "amax", "min", "amin", "sum", "std", "var"})
@@ -91,7 +93,7 @@ def _find_channels(ctx: FailureContext) -> int | None:
 def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> Diagnosis:
     expected = f"{_AXES[spatial]} with C = {channels}"
     reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d convolution expects {spatial + 2}"
-    fix = flat = NOTHING
+    fix = NOTHING
     maker = ctx.flow.producer(x.link)
     is_stack = maker is not None and maker.type_name == "stack" and x.rank == spatial + 3
     if maker is not None and is_stack and x.shape[1] * x.shape[2] == channels:
@@ -102,8 +104,7 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
         fix = place_line(ctx, maker, line.replace("stack(", "cat(") if line.count("stack(") == 1 else "")
     elif x.rank == spatial + 3:
         reason += ": flatten the first two into one batch"
-        fix = fix_argument(ctx, "{}.flatten(0, 1)", "{0}.unflatten(0, {1}.shape[:2])")
-        flat = fix_argument(ctx, "{}.flatten(0, 1)")
+        return Diagnosis(reason, expected, list(list_foldings(ctx)), RESHAPE, (dim_of(-spatial - 1), channels))
     elif x.rank == 2 and spatial > 1 and x.shape[1] == channels:
         reason += f": a vector of {channels} numbers is a feature map of one position"
         fix = fix_argument(ctx, "{}[:, :" + ", None" * spatial + "]")
@@ -114,7 +115,7 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     elif x.rank == spatial and channels == 1:
         reason += ": the batch and channel dims are missing"
         fix = fix_argument(ctx, "{}[None, None]")
-    return Diagnosis(reason, expected, [fix, flat], RESHAPE, (dim_of(-spatial - 1), channels))
+    return Diagnosis(reason, expected, fix, RESHAPE, (dim_of(-spatial - 1), channels))
 
 
 def _find_grid(ctx: FailureContext, x: Operand, spatial: int) -> tuple[int, ...] | None:
@@ -148,10 +149,10 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
             reason = f"{write_shape(x.shape)} has no dim of channels: {channels} are the positions of a sample"
             return Diagnosis(reason, expected, [single, fix], search, goal)
         return Diagnosis(reason, expected, fix, search, goal)
-    places = [at for at in range(axis + 1, x.rank) if x.shape[at] == channels]
-    if len(places) == 1 and x.rank == spatial + 2 and (like_input or not is_map(ctx, x)):
-        reason = f"dim {places[0]} has the {channels} channels, dim {axis} has {got}: {write_shape(x.shape)}"
-        return Diagnosis(reason, expected, fix_argument(ctx, f"{{}}.transpose({axis}, {places[0]})"), search, goal)
+    is_only = x.shape[axis + 1 :].count(channels) == 1
+    if is_only and x.shape[axis + 1] == channels and x.rank == spatial + 2 and (like_input or not is_map(ctx, x)):
+        reason = f"dim {axis + 1} has the {channels} channels, dim {axis} has {got}: {write_shape(x.shape)}"
+        return Diagnosis(reason, expected, fix_argument(ctx, f"{{}}.transpose({axis}, {axis + 1})"), search, goal)
     if x.rank == spatial + 1 and channels == 1:
         reason = f"{write_shape(x.shape)} has {x.rank} dims, so dim 0 was read as the channels: a dim is missing"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(1)"), search, goal)
@@ -202,11 +203,25 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     return Diagnosis(reason, expected, fixes, search, goal)
 
 
+def explain_unbatched(pair: Pair) -> Diagnosis | None:
+    """A convolution read a batch of maps as the channels of one: means and maxima dropped the dim of their channel."""
+    for x in pair.both:
+        for call in pair.ctx.flow.walk_back(x.link, 4):
+            if call.kind != "module" or not call.type_name.startswith("Conv") or not call.inputs:
+                continue
+            read = Operand(call.inputs[0], call.input_links[0])
+            kept = _keep_dims(pair.ctx, read) if read.rank == int(call.type_name[-2]) + 1 else NOTHING
+            if kept:
+                reason = f"{name_call(call)} read {write_shape(read.shape)} as one sample of {read.shape[0]} channels: "
+                return Diagnosis(f"{reason}the dim of channels was reduced and dropped", "keepdim=True", kept)
+    return None
+
+
 def _keep_dims(ctx: FailureContext, x: Operand) -> Candidate:
     """Keep the dim that means and maxima over the channels drop: ``torch.mean(x, dim=1, keepdim=True)``."""
     joined = ctx.flow.producer(x.link)
     links = joined.input_links if joined is not None and joined.type_name in CATS else (x.link,)
-    fixes = []
+    fixes: dict[int, Candidate] = {}  # by the first line of their statements, which several means may share
     for made in map(ctx.flow.producer, links):
         if (
             made is None
@@ -218,8 +233,12 @@ def _keep_dims(ctx: FailureContext, x: Operand) -> Candidate:
         if len(made.outputs[0].shape) != len(made.inputs[0].shape) - 1:
             return NOTHING
         line = set_argument(read_line(ctx, made.source), made.type_name, "keepdim", 2, "True")
-        fixes.append(place_line(ctx, made, line))
-    return functools.reduce(operator.add, fixes)
+        fix = place_line(ctx, made, line)
+        if not fix or not isinstance(fix.edits[0], LineEdit):
+            return NOTHING
+        fixes[fix.edits[0].first] = fix
+        ctx = replace(ctx, edits=(*ctx.edits, fix.edits[0]))
+    return functools.reduce(operator.add, fixes.values())
 
 
 def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis | None:

@@ -167,6 +167,17 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
     return fix_line(ctx, f"{name} = {texts[twice]}\n{changed}" if changed and twice is not None else changed)
 
 
+def resize_operand(ctx: FailureContext, position: int, other: int) -> Candidate:
+    """Interpolate one operand to the sides of another; where the line does so by a factor, to the sides instead."""
+    texts = read_arguments(ctx)
+    arguments, options = read_call(texts[position], "interpolate") if position < len(texts) else ([], {})
+    sides = f"size={{{other}}}.shape[2:]"
+    if len(arguments) == 1 and "scale_factor" in options and "{" not in texts[position]:
+        kept = [f", {name}={text}" for name, text in options.items() if name != "scale_factor"]
+        return fix_operand(ctx, position, f"F.interpolate({arguments[0]}, {sides}{''.join(kept)})")
+    return fix_operand(ctx, position, f"F.interpolate({{}}, {sides})")
+
+
 def list_tensors(ctx: FailureContext, texts: Sequence[str]) -> list[int]:
     """List which of the operands that a line writes may be tensors: numbers and strings are none."""
     places = [place for place, text in enumerate(texts) if not re.fullmatch(r"\(?-?[\d.e+-]+\)?|\(?[\"'].*", text)]
@@ -234,44 +245,12 @@ def set_value(path: str, code: str) -> Candidate:
     return Candidate(text, (LayerEdit(path, code),)) if text else NOTHING
 
 
-def find_param(ctx: FailureContext, x: Operand) -> int | None:
-    """Return the parameter or buffer that a tensor is, or was cut from."""
-    param = x.param
-    for call in ctx.flow.walk_back(x.link, 4):
-        if param is None:
-            param = next((index for index in call.input_params if index is not None), None)
-    return param if param is not None and ctx.trace.params[param].names else None
-
-
-def find_param_name(ctx: FailureContext, x: Operand) -> str:
-    """Return the name of the parameter or buffer that a tensor is, or was cut from; ``""`` if it is none."""
-    param = find_param(ctx, x)
-    return ctx.trace.params[param].names[0] if param is not None else ""
-
-
 def find_earlier(ctx: FailureContext) -> Call | None:
     """Return an earlier call of the failed layer that ran: changing the layer would break that one."""
     if ctx.call.kind != "module":
         return None
     calls = ctx.trace.calls[: ctx.call.index]
     return next((c for c in calls if c.kind == "module" and c.module == ctx.call.module and c.status == "ran"), None)
-
-
-def resize_param(ctx: FailureContext, x: Operand, axes: Sequence[int], size: int) -> Candidate:
-    """Write a parameter with another size on an axis or two: ``"self.pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
-
-    Returns:
-        Nothing if the tensor is no parameter, or a layer's weight.
-    """
-    if x.param is None:
-        return NOTHING
-    fact = ctx.trace.params[x.param]
-    if not fact.names or fact.kind != "parameter" or len(fact.shape) < -min(axes):
-        return NOTHING
-    sizes = list(fact.shape)
-    for axis in axes:
-        sizes[axis] = size
-    return set_value(fact.names[0], f"nn.Parameter(torch.zeros({', '.join(map(str, sizes))}))")
 
 
 def fix_setting(ctx: FailureContext, function: str, name: str, position: int, value: object) -> Candidate:

@@ -7,15 +7,8 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand, dim_of
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    find_param,
-    fix_giver,
-    fix_line,
-    fix_operand,
-    place_line,
-    read_line,
-    resize_param,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, fix_operand, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument, swap_last_factors
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
@@ -129,7 +122,8 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if swapped := _turn_square(ctx, left, right):
         reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
         return Diagnosis(reason, expected, swapped)
-    if (chain := fix_line(ctx, swap_last_factors(ctx.line))) and right.param is not None:
+    chain = fix_line(ctx, swap_last_factors(ctx.line)) if right.param is not None and not ctx.earlier else NOTHING
+    if chain:
         return Diagnosis(f"{reason}; of three factors the weight is multiplied last", expected, chain)
     turner = ctx.flow.producer(right.link)
     if turner is not None and turner.type_name == "T" and right.rank > 2:
@@ -138,7 +132,7 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         return Diagnosis(reason, expected, place_line(ctx, turner, line))
     if turner is not None and turner.type_name in ("transpose", "swapaxes") and right.rank > 2:
         given, whole = [ctx.flow.setting(turner, name) for name in ("dim0", "dim1")], turner.inputs[0].shape
-        if 0 in given and whole[-1] == inner_left:
+        if 0 in given and whole[-1] == inner_left and left.shape[:-2] in ((), whole[:-2]):
             reason += f"; transpose({given[0]}, {given[1]}) moves the batch of {write_shape(whole)}"
             line = change_operation(
                 read_line(ctx, turner.source), turner.type_name, lambda items: [items[0], "-2", "-1"]

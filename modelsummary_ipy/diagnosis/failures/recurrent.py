@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from dataclasses import replace
+from functools import reduce
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.fixes import (
@@ -18,9 +21,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, find_targets
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, find_targets
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
@@ -101,8 +105,26 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     if taken == 1 and x.rank == 2:
         reason = f"{write_shape(x.shape)} has one number a step, and no dim of features"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(-1)"), search, goal)
+    if (folded := _explain_literal_batch(ctx, x, taken)) is not None:
+        return replace(folded, expected=expected)
     reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features per step, {ctx.owner} expects {taken}"
     return Diagnosis(reason, expected, fix_module(ctx, input_size=x.shape[-1]), search, goal)
+
+
+def _explain_literal_batch(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis | None:
+    """A view to one sample of one step, ``view(1, 1, -1)``, put a batch into the features."""
+    maker = ctx.flow.producer(x.link)
+    samples, left = divmod(x.shape[-1], taken)
+    target = ctx.flow.setting(maker, "size") or ctx.flow.setting(maker, "shape") if maker is not None else None
+    if maker is None or maker.type_name not in ("view", "reshape") or left or target != (1, 1, -1) or samples < 2:
+        return None
+    name = name_input_size(ctx, samples)
+    place = 1 if ctx.setting("batch_first") else 2
+    line = change_operation(
+        read_line(ctx, maker.source), maker.type_name, lambda items: [*items[:place], name, *items[place + 1 :]]
+    )
+    reason = f"{maker.type_name}(1, 1, -1) is for a batch of one: of {samples} samples it makes one of {x.shape[-1]}"
+    return Diagnosis(f"{reason} features", "", place_line(ctx, maker, line)) if name and line else None
 
 
 def _find_state_size(ctx: FailureContext, x: Operand, state: Operand, hidden: int, is_cell: bool) -> tuple[int, ...]:
@@ -173,12 +195,21 @@ def _explain_state(
         fix = fix_argument(ctx, f"{{}}.expand({name}, -1)", position=1)
     if not fix and not is_cell and state.link is None and (fix := drop_kept_state(ctx)):
         reason += f": it was kept from a batch of {state.shape[1]}, and the model begins with zeros if none is given"
+    param = find_param(ctx, state) if not is_cell and state.rank == 3 else None
+    if param is not None and ctx.trace.params[param].shape == (1, 1, wanted[-1]):
+        fix = fix or _deepen(ctx, wanted)
     rebuilt = NOTHING
     if not is_cell and state.rank > 1:
         rebuilt = next(list_rebuilds(ctx, state.shape[-2], wanted[-2]), NOTHING)
     fixes = [order, fix, rebuilt, fix_creation(ctx, state, wanted)]
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fixes, () if order or fix or candidates else RESHAPE, candidates=candidates)
+
+
+def _deepen(ctx: FailureContext, wanted: tuple[int, ...]) -> Candidate:
+    """Give learned states a row for each layer and direction: ``self.h0 = nn.Parameter(torch.zeros(2, 1, 64))``."""
+    params = [(state, find_param(ctx, state)) for state in ctx.data[1:]]
+    return reduce(operator.add, [resize_param(ctx, replace(x, param=param), [-3], wanted[0]) for x, param in params])
 
 
 def _name_layers(ctx: FailureContext, layers: int) -> str:

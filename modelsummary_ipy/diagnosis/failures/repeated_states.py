@@ -5,15 +5,9 @@ from __future__ import annotations
 import re
 
 from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    find_param_name,
-    fix_line,
-    fix_operand,
-    place_line,
-    read_arguments,
-    read_line,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, place_line, read_arguments, read_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.parameters import find_param_name
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     Arguments,
     change_call,

@@ -20,8 +20,9 @@ from modelsummary_ipy.diagnosis.failures.context import (
     product_from,
 )
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
-from modelsummary_ipy.diagnosis.failures.fixes import find_param_name, fix_giver, fix_line, resize_param, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, set_value
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.parameters import find_param_name, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, find_operands, rename_method
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
@@ -294,8 +295,10 @@ def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     fix = NOTHING
     if fact is not None and fact.settings.get("out_channels") == channels:
         # Made for another factor: 12 = 3 × 2 × 2 channels are an image of three.
+        reader = next((fact for fact in ctx.list_unread() if fact.settings.get("in_channels")), None)
+        wanted = (reader.settings["in_channels"],) if reader is not None else (1, 3, ctx.trace.inputs[0].spec.shape[1])
         images = [channels // other**2 for other in range(2, 6) if channels % other**2 == 0]
-        images = [count for count in images if count in (1, 3, ctx.trace.inputs[0].spec.shape[1])]
+        images = [count for count in images if count in wanted]
         more = (images[0] if images else -(-channels // (kept * kept))) * kept * kept
         fix = set_value(fact.path, write_module(fact, ctx.trace, out_channels=more))
     return Diagnosis(reason, f"channels divisible by {kept * kept}", fix)

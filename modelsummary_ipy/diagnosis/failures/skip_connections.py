@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_operand, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_operand, resize_operand, set_value
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_stride
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
@@ -94,7 +94,7 @@ def explain_shortcut(pair: Pair) -> Diagnosis | None:
         ):  # a pyramid; or what came from outside is a coarser level, as a gate of a U-Net reads
             sizes = f"{main.shape[axes[0]]} against {skip.shape[axes[0]]}"
             reason = f"the coarser map is not enlarged to the finer, as '{layer.path}' reads it: {sizes}"
-            larger = fix_operand(ctx, at, f"F.interpolate({{}}, size={{{other}}}.shape[2:])")
+            larger = resize_operand(ctx, at, other)
             return Diagnosis(reason, f"{write_shape(skip.shape[2:])} on both sides", [larger, fix])
         return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
     return None

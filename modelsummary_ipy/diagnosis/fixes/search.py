@@ -73,7 +73,8 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
             break  # what was written for the reason is better than any guess
         if any(is_plain(ctx, trial, verdict) for trial, verdict in found):
             break
-    found.sort(key=lambda item: rank(ctx, *item))
+    kept = [item for item in found if item[1].keeps_batch is not False]
+    found = sorted(kept or found, key=lambda item: rank(ctx, *item))
     distinct = {trial.candidate.text: trial for trial, _ in found[::-1]}  # two ways may lead to one change
     return tuple(_write(ctx, trial, name) for trial, _ in found if distinct[trial.candidate.text] is trial)
 

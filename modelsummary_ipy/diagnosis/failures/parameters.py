@@ -1,0 +1,65 @@
+"""Parameters of the user's own: which one a tensor is, and how it is made with another size."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.module_code import write_change
+from modelsummary_ipy.diagnosis.failures.setters import find_module, find_setter
+from modelsummary_ipy.diagnosis.failures.source_edits import splice_argument
+from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
+from modelsummary_ipy.records.fixes import Candidate, LayerEdit
+
+
+def find_param(ctx: FailureContext, x: Operand) -> int | None:
+    """Return the parameter or buffer that a tensor is, or was cut from."""
+    param = x.param
+    for call in ctx.flow.walk_back(x.link, 4):
+        if param is None:
+            param = next((index for index in call.input_params if index is not None), None)
+    return param if param is not None and ctx.trace.params[param].names else None
+
+
+def find_param_name(ctx: FailureContext, x: Operand) -> str:
+    """Return the name of the parameter or buffer that a tensor is, or was cut from; ``""`` if it is none."""
+    param = find_param(ctx, x)
+    return ctx.trace.params[param].names[0] if param is not None else ""
+
+
+def resize_param(ctx: FailureContext, x: Operand, axes: Sequence[int], size: int) -> Candidate:
+    """Write a parameter with another size on an axis or two: ``"self.pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
+
+    It is made as the user's ``__init__`` makes it, where that can be read.
+
+    Returns:
+        Nothing if the tensor is no parameter, or a layer's weight.
+    """
+    if x.param is None:
+        return NOTHING
+    fact = ctx.trace.params[x.param]
+    if not fact.names or fact.kind != "parameter" or len(fact.shape) < -min(axes):
+        return NOTHING
+    sizes = list(fact.shape)
+    for axis in axes:
+        sizes[axis] = size
+    code, written = _read_maker(ctx, fact.names[0], fact.shape, tuple(sizes))
+    text = write_change(fact.names[0], code)
+    return Candidate(text, (LayerEdit(fact.names[0], code, written),)) if text else NOTHING
+
+
+def _read_maker(ctx: FailureContext, name: str, old: tuple[int, ...], size: tuple[int, ...]) -> tuple[str, str]:
+    """Return how a parameter of another size is made: with numbers alone, and with the names that the user writes."""
+    path, _, last = name.rpartition(".")
+    owner = find_module(ctx.trace, path)
+    found = find_setter(owner, last) if owner is not None else None
+    for setter in found[0] if found is not None and len(found[0]) == 1 else ():
+        line = ast.unparse(setter.value)
+        for factory in sorted(SIZED_FACTORIES):
+            code = splice_argument(line, factory, (-1,) * len(old), size, {})
+            names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)} if code else {""}
+            if names <= {"nn", "torch"}:
+                return code, splice_argument(line, factory, old, size, {})
+    plain = f"nn.Parameter(torch.zeros({', '.join(map(str, size))}))"
+    return plain, plain

@@ -71,3 +71,20 @@ class quiet_output(InterruptsDeferred):  # a block, as contextlib names its own
                 del self._router.caught[thread]
             if not self._router.caught and sys.stdout is self._router:
                 sys.stdout = self._router.passed_to
+
+
+def read_output() -> Any:
+    """Return what ``sys.stdout`` is, for ``set_output``."""
+    return sys.stdout
+
+
+def set_output(before: Any) -> None:
+    """Put ``before`` back after a forward that put another writer there, below what holds output back by now."""
+    with _lock.lock:
+        if isinstance(before, _Router) and not before.caught:  # those that held output back are through
+            before = before.passed_to
+        current: Any = sys.stdout
+        if not isinstance(current, _Router):
+            sys.stdout = before
+        elif not isinstance(before, _Router):
+            current.passed_to = before

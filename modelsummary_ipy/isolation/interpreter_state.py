@@ -1,0 +1,206 @@
+"""Python's own settings, which a forward may set and not set back: paths, hooks, loggers, signals, the locale."""
+
+from __future__ import annotations
+
+import decimal
+import gc
+import locale
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from modelsummary_ipy.isolation.output import read_output, set_output
+
+#: What reads a setting, and what sets it to what was read.
+Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
+
+
+def _attribute(owner: Any, name: str) -> Setting:
+    return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
+
+
+def _list(owner: Any, name: str) -> Setting:
+    """Find a list that others hold too: its items are put back, and itself where another is in its place."""
+
+    def read() -> tuple[list[Any], list[Any]]:
+        items = getattr(owner, name)
+        return items, list(items)
+
+    def write(before: tuple[list[Any], list[Any]]) -> None:
+        before[0][:] = before[1]
+        setattr(owner, name, before[0])
+
+    return read, write
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+def _read_directory() -> str | None:
+    with suppress(OSError):  # it may have been deleted
+        return os.getcwd()
+    return None
+
+
+def _set_directory(before: str | None) -> None:
+    if before is not None:
+        with suppress(OSError):
+            os.chdir(before)
+
+
+def _read_environment() -> dict[Any, Any]:
+    """Copy the variables as Python holds them: to decode each takes 50 µs, and every trace reads them twice."""
+    return dict(getattr(os.environ, "_data", os.environ))
+
+
+def _set_environment(before: dict[Any, Any]) -> None:
+    variables: Any = os.environb if any(isinstance(name, bytes) for name in before) else os.environ
+    zone = os.environ.get("TZ")
+    for name in [name for name in variables if name not in before]:
+        del variables[name]
+    variables.update(before)
+    if os.environ.get("TZ") != zone and hasattr(time, "tzset"):
+        time.tzset()
+
+
+def _read_umask() -> int:
+    """Read it where Linux shows it: to ask the system is to set it, and another thread may make a file meanwhile."""
+    with suppress(OSError), open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    before = os.umask(0o77)
+    os.umask(before)
+    return before
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+_SIGNALS = sorted(signal.valid_signals())
+_TIMERS = [getattr(signal, f"ITIMER_{name}") for name in ("REAL", "VIRTUAL", "PROF") if hasattr(signal, "setitimer")]
+
+
+def _read_handlers() -> list[Any]:
+    return [signal.getsignal(number) for number in _SIGNALS]
+
+
+def _set_handlers(before: list[Any]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return  # nor can it have set one
+    for number, handler in zip(_SIGNALS, before, strict=True):
+        if signal.getsignal(number) != handler and handler is not None:  # ``None``: set by C, and not known
+            signal.signal(number, handler)
+
+
+def _read_timers() -> list[bool]:
+    return [signal.getitimer(timer)[0] > 0 for timer in _TIMERS]
+
+
+def _stop_timers(before: list[bool]) -> None:
+    """Stop those that were not running: without its handler an alarm ends the process."""
+    for timer, was_running in zip(_TIMERS, before, strict=True):
+        if not was_running:
+            signal.setitimer(timer, 0)
+
+
+def _read_mask() -> set[int]:
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def _set_mask(before: set[int]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# -- loggers and warnings ----------------------------------------------------------------------------------------------
+
+
+def _read_loggers() -> dict[logging.Logger, Any]:
+    known = [logging.root, *logging.root.manager.loggerDict.values()]
+    return {
+        logger: (logger.level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:])
+        for logger in known
+        if isinstance(logger, logging.Logger)  # the others only hold a place in the tree
+    }
+
+
+def _set_loggers(before: dict[logging.Logger, Any]) -> None:
+    now = _read_loggers()
+    for logger, state in before.items():
+        if now.get(logger) != state:
+            level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:] = state
+            logger.setLevel(level)
+
+
+def _set_filters(before: list[Any]) -> None:
+    warnings.resetwarnings()  # what is set in the list alone does not reach the registries
+    warnings.filters[:] = before  # type: ignore[index]  # a list, whatever the stubs say
+
+
+def _set_warner(before: Any) -> None:
+    logged = getattr(logging, "_showwarning", None)
+    if logged is not None and logged in (before, warnings.showwarning):
+        logging.captureWarnings(before is logged)
+    warnings.showwarning = before
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def _read_decimals() -> Any:
+    return decimal.getcontext().__reduce__()[1]
+
+
+def _set_decimals(before: Any) -> None:
+    decimal.setcontext(decimal.Context(*before))
+
+
+def _of_numpy(read: str, write: str) -> Setting:
+    """Find a setting of numpy's: before numpy 2 a context does not keep it."""
+
+    def find(name: str) -> Any:
+        return getattr(sys.modules.get("numpy"), name, lambda **_: None)
+
+    return lambda: find(read)(), lambda before: find(write)(**before or {})
+
+
+#: This thread's.
+OF_THREAD: tuple[Setting, ...] = (
+    (_read_decimals, _set_decimals),
+    _of_numpy("geterr", "seterr"),
+    *([(_read_mask, _set_mask)] if hasattr(signal, "pthread_sigmask") else []),
+)
+#: The process's: what another thread of the user's sets meanwhile stays.
+OF_PROCESS: tuple[Setting, ...] = (
+    (_read_directory, _set_directory),
+    (_read_environment, _set_environment),
+    (_read_umask, os.umask),
+    (_read_timers, _stop_timers),  # before the handlers
+    (_read_handlers, _set_handlers),
+    _list(sys, "path"),
+    _list(sys, "argv"),
+    _list(gc, "callbacks"),
+    (gc.get_threshold, lambda before: gc.set_threshold(*before)),
+    _attribute(sys, "excepthook"),
+    _attribute(sys, "unraisablehook"),
+    _attribute(sys, "displayhook"),
+    _attribute(threading, "excepthook"),
+    (read_output, set_output),
+    _attribute(sys, "stderr"),
+    (sys.getswitchinterval, sys.setswitchinterval),
+    (sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    (socket.getdefaulttimeout, socket.setdefaulttimeout),
+    (lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)),
+    (lambda: list(warnings.filters), _set_filters),
+    (lambda: warnings.showwarning, _set_warner),
+    (_read_loggers, _set_loggers),
+    _attribute(logging.root.manager, "disable"),
+    _of_numpy("get_printoptions", "set_printoptions"),
+)

@@ -155,7 +155,7 @@ def test_a_handler_runs_at_once_in_the_users_code_and_the_trace_goes_on(capsys: 
     assert capsys.readouterr().out.splitlines() == ["handler in forward", "forward"]
 
 
-def test_a_handler_that_the_forward_sets_stays() -> None:
+def test_a_handler_that_the_forward_sets_is_put_back() -> None:
     def other(number: int, frame: FrameType | None) -> None: ...
 
     class Sets(nn.Module):
@@ -163,9 +163,10 @@ def test_a_handler_that_the_forward_sets_stays() -> None:
             signal.signal(signal.SIGALRM, other)
             return x
 
-    with handling(raising(TimeUp)):
+    before = raising(TimeUp)
+    with handling(before):
         ModelSummary(Sets(), (2, 3))
-        assert signal.getsignal(signal.SIGALRM) is other
+        assert signal.getsignal(signal.SIGALRM) is before
 
 
 def test_signals_without_a_handler_of_pythons_are_left_alone(capsys: pytest.CaptureFixture[str]) -> None:

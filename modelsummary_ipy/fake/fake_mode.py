@@ -29,6 +29,7 @@ from modelsummary_ipy.torch_compat.fakes import (
     higher_order_rule,
     make_bare_fake,
     make_first_fake,
+    pass_higher_order,
     require_device,
     schema_of,
 )
@@ -128,8 +129,7 @@ class FastFakeMode(FakeMode):
         self._cache = _SHAPE_CACHE if self.shape_env is None else None
         # torch's own cache lives as long as the process, and holds a generator for each trace of a model that has one.
         self.cache_enabled = self.cache_enabled and self._cache is None
-
-    supports_higher_order_operators = True  # they look a rule up by the mode's exact class, which is torch's own
+        pass_higher_order(self)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

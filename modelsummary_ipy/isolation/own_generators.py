@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.torch_compat.distributed import is_wrapper
-from modelsummary_ipy.torch_compat.fakes import OpOverload, TorchDispatchMode, is_composite, schema_of
+from modelsummary_ipy.torch_compat.fakes import (
+    OpOverload,
+    TorchDispatchMode,
+    is_composite,
+    pass_higher_order,
+    schema_of,
+)
 from modelsummary_ipy.torch_compat.modules import is_default_generator
 
 _ATEN = torch.ops.aten
@@ -30,10 +36,9 @@ class OwnGenerators(TorchDispatchMode):
         may_draw: Whether such a kernel ran.
     """
 
-    supports_higher_order_operators = True
-
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
+        pass_higher_order(self)
         self.may_draw = False
         self._generators: dict[torch.device, torch.Generator] = {}
         self._seed = torch.initial_seed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ __all__ = [
     "TorchDispatchMode", "UnsupportedOperatorException", "constant_of", "count_modes", "decomposition_of",
     "disable_dispatch", "disable_function", "find_operator", "from_torchs_fakes", "give_constant",
     "higher_order_rule", "is_composite", "is_fakes_assertion", "make_bare_fake", "make_first_fake", "mark_parameter",
-    "require_device", "schema_of", "unset_fake", "variable_function",
+    "pass_higher_order", "require_device", "schema_of", "unset_fake", "variable_function",
 ]  # fmt: skip
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -279,6 +280,19 @@ def higher_order_rule(func: Any) -> Callable[..., Any] | None:
     """Return the rule for sizes of a higher-order operator (``cond``, ``scan``); ``None`` if it has none."""
     rule: Callable[..., Any] | None = getattr(func, "python_key_table", {}).get(FakeTensorMode)
     return rule
+
+
+def pass_higher_order(mode: Any) -> None:
+    """Let higher-order operators pass through a mode of ours; up to 2.7 they ask for a rule by its exact class."""
+    if hasattr(TorchDispatchMode, "supports_higher_order_operators"):
+        mode.supports_higher_order_operators = True
+        return
+    for func in torch._ops._higher_order_ops.values():
+        func.python_key_table.setdefault(type(mode), functools.partial(_pass_on, func))
+
+
+def _pass_on(func: Any, mode: Any, *args: Any, **kwargs: Any) -> Any:
+    return mode.__torch_dispatch__(func, (), args, kwargs)
 
 
 def variable_function(name: str) -> Any:

@@ -24,7 +24,14 @@ from modelsummary_ipy.torch_compat.distributed import (
     rebuild_sharded,
     spec_of,
 )
-from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, TorchDispatchMode, disable_dispatch, schema_of
+from modelsummary_ipy.torch_compat.fakes import (
+    FakeTensor,
+    OpOverload,
+    TorchDispatchMode,
+    disable_dispatch,
+    pass_higher_order,
+    schema_of,
+)
 from modelsummary_ipy.tracing.storages import Storages
 
 
@@ -192,10 +199,9 @@ def _is_autograds_clone(args: Sequence[Any], record: Any) -> bool:
 
 
 class _RealProbe(TorchDispatchMode):
-    supports_higher_order_operators = True
-
     def __init__(self, record: Callable[..., None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        pass_higher_order(self)
         self._record = record
         self._meets_wrappers = False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -198,6 +199,7 @@ def run_for_real(wrong: Wrong) -> tuple[BaseException | None, set[str]]:
             if entry.tb_frame.f_code is nn.Module._call_impl.__code__:
                 innermost = entry.tb_frame.f_locals["self"]
             entry = entry.tb_next
+        traceback.clear_frames(error.__traceback__)  # up to 2.11 a failed checkpoint's hooks stay while its frames do
         return error, names.get(id(innermost), {"?"})
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -85,7 +85,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     # one layer of each kind; 64 + 2 · 4 channels in the convolution
     "hybrid": (causal("Bamba", **GROUPED, attn_layer_indices=[1], **MAMBA),
                f"128 · B · T + {4 * (72 * 4 + 8 * 8 * 4):,} · B"),
-    "hybrid, Jamba": (causal("Jamba", **GROUPED, attn_layer_period=2, attn_layer_offset=1, num_experts=2,
+    "hybrid, Jamba": (causal("Jamba", **GROUPED, attn_layer_period=2, attn_layer_offset=1, num_experts=1,
                              mamba_d_state=4), f"128 · B · T + {4 * 64 * (4 + 4):,} · B"),
     "own": (Own, "128 · B · T"),
 }  # fmt: skip

@@ -1473,6 +1473,28 @@ class CatWithoutListT(nn.Module):
         return torch.cat([x.relu(), y], dim=1)
 
 
+class StackWithoutList(nn.Module):
+    def forward(self, x, y):
+        return torch.hstack(x, y) * torch.cat([y, x], 1)
+
+
+@twin(StackWithoutList, (2, 3), (2, 3), reason="torch.hstack takes its tensors as one list")
+class StackWithoutListT(nn.Module):
+    def forward(self, x, y):
+        return torch.hstack([x, y]) * torch.cat([y, x], 1)
+
+
+class CatWithPosition(nn.Module):
+    def forward(self, x, y):
+        return torch.cat(x, y, 1)
+
+
+@twin(CatWithPosition, (2, 3), (2, 3), reason="torch.cat takes its tensors as one list")
+class CatWithPositionT(nn.Module):
+    def forward(self, x, y):
+        return torch.cat([x, y], 1)
+
+
 class HalfOfSteps(nn.Module):
     def forward(self, x):
         half = x.size(1) / 2

@@ -157,6 +157,10 @@ def _read_numbers(ctx: FailureContext, diagnosis: Diagnosis) -> dict[str, int | 
     return numbers
 
 
+#: Words of torch's on dtypes and devices; the last are a recurrent layer's up to 2.9.
+_OF_KINDS = ("dtype", "scalar type", "not implemented for", "device", "Input type", "must have the type")
+
+
 def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     """Return the diagnosis of the first family that explains the failure, else torch's own message."""
     words = ctx.failure.message
@@ -164,7 +168,7 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
         return Diagnosis("the summary was interrupted: the rows are those that ran before", code="interrupted")
     if ctx.failure.limit:
         return Diagnosis(ctx.failure.limit, code="values-needed")
-    kinds_first = any(word in words for word in ("dtype", "scalar type", "not implemented for", "device", "Input type"))
+    kinds_first = any(word in words for word in _OF_KINDS)
     others = {**_KINDS, **_SIZES} if kinds_first else {**_SIZES, **_KINDS}
     for code, family in {**_FIRST, **others}.items():
         diagnosis = attempt(f"explanation {code}", errors, partial(family, ctx), None)

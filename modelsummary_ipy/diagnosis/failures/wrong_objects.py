@@ -17,6 +17,13 @@ from modelsummary_ipy.records.trace import ModuleFact
 
 _ERRORS = ("TypeError", "AttributeError", "RuntimeError", "IndexError")
 _AMBIGUOUS = "Boolean value of Tensor with more than one value is ambiguous"
+#: What ``torch.cat(a, b)`` and its like raise; the second is of 2.9 and older, the third of ``cat(a, b, 1)``.
+_JOINS = re.compile(
+    r"must be tuple of Tensors, not Tensor"
+    r"|cat\(\) received an invalid combination of arguments - got \(Tensor\b"
+    r"|(cat|stack)\(\) takes .*positional argument"
+)
+_JOINING = (*CATS, "stack", "hstack", "vstack", "dstack")
 _CONDITIONS = (ast.If, ast.While, ast.Assert, ast.IfExp, ast.BoolOp, ast.Not)
 
 
@@ -31,7 +38,7 @@ def explain_object(ctx: FailureContext) -> Diagnosis | None:
         return _explain_class(ctx, tree) or _explain_condition(ctx, tree)
     if "'str' object is not callable" in message:
         return _explain_keys(ctx, tree)
-    if "must be tuple of Tensors, not Tensor" in message:
+    if _JOINS.search(message):
         return _explain_list(ctx, tree)
     if "(got float)" in message or "slice indices must be integers" in message:
         return _explain_fraction(ctx)
@@ -75,7 +82,9 @@ def _explain_layer(ctx: FailureContext) -> Diagnosis | None:
 def _explain_list(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:
     """Tensors to be joined were given one by one."""
     for call in ast.walk(tree):
-        if not isinstance(call, ast.Call) or ast.unparse(call.func).rpartition(".")[2] not in (*CATS, "stack"):
+        if not isinstance(call, ast.Call) or ast.unparse(call.func).rpartition(".")[2] not in _JOINING:
+            continue
+        if not call.args or isinstance(call.args[0], (ast.List, ast.Tuple, ast.ListComp)):
             continue
         tensors = [ast.unparse(node) for node in call.args if not isinstance(node, ast.Constant)]
         others = [ast.unparse(node) for node in call.args if isinstance(node, ast.Constant)]

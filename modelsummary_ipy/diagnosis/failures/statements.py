@@ -61,9 +61,20 @@ def list_nodes(filename: str, kind: type[_Node]) -> list[_Node]:
 @lru_cache(maxsize=_MOST_TREES)
 def list_functions(tree: ast.Module) -> tuple[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str], ...]:
     """List the functions of a file, each with the class whose body it is in, an inner one after the one around it."""
-    classes = {id(item): node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for item in node.body}
-    functions = (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
-    return tuple((node, classes.get(id(node), "")) for node in functions)
+    found: list[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]] = []
+    blocks: list[ast.AST] = [tree]
+    for block in blocks:  # expressions, nine nodes of ten, hold none
+        owner = block.name if isinstance(block, ast.ClassDef) else ""
+        inner = [node for body in _list_bodies(block) for node in body]
+        blocks += inner
+        found += [(node, owner) for node in inner if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return tuple(found)
+
+
+def _list_bodies(block: ast.AST) -> list[list[ast.AST]]:
+    """List the blocks of a statement that have something in them: statements, handlers of exceptions, cases."""
+    names = ("body", "handlers", "orelse", "finalbody", "cases")
+    return [body for name in names if isinstance(body := getattr(block, name, None), list) and body]
 
 
 def read_statement(source: Source | None) -> Statement | None:

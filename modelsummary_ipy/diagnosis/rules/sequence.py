@@ -44,14 +44,14 @@ def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
 
 def _find_unflipped(evidence: Evidence) -> Iterator[Flag]:
     """Find what read a sequence backwards and is laid beside what read it forwards, without a flip back."""
-    for step in evidence.flow.steps:
+    has_flips = any(call.type_name == "flip" for call in evidence.flow.steps)
+    for step in evidence.flow.steps if has_flips else ():
         if step.type_name not in CATS | {"add", "mul"} or len(step.input_links) != 2 or len(step.inputs[0].shape) != 3:
             continue
         ways = [list(evidence.flow.walk_back(link)) for link in step.input_links]
         turned = [call for way in ways for call in way if call.type_name == "flip" and _is_of_steps(call)]
         is_read = all(any(call.type_name in _LAYERS for call in way) for way in ways)
-        came = {evidence.flow.sources(link) for link in step.input_links}
-        if len(turned) % 2 and is_read and len(came) == 1:
+        if len(turned) % 2 and is_read and len({evidence.flow.sources(link) for link in step.input_links}) == 1:
             shape = step.inputs[0].shape
             message = f"{step.type_name} of {write_size(shape)}: steps read backwards lie on those read forwards"
             fix = "flip it back before: h.flip(1)"

@@ -54,7 +54,8 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
     yield from _find_skipped_entries(evidence)
     yield from _find_lost_states(evidence)
     for step in evidence.flow.steps:
-        if step.outputs and step.index not in reached and not step.inplace and _is_dropped(step):
+        is_idle = step.outputs and step.index not in reached and not step.inplace
+        if is_idle and not evidence.flow.readers(step) and _is_dropped(step):
             what = f"'{step.path}'" if step.kind == "module" else f"{step.type_name}()"
             shape = step.outputs[0].shape
             message = f"what {what} returns, {write_size(shape)}, is not kept: the line gives it no name"
@@ -139,7 +140,7 @@ def _find_dead_layers(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
     handed = {link: call for call in reversed(evidence.calls) for link in call.output_links if link is not None}
     told: set[str] = set()
     for step in flow.steps:
-        if step.index in reached or step.inplace or not step.outputs or _is_dropped(step):
+        if step.index in reached or step.inplace or not step.outputs:
             continue
         ends = [handed.get(Link(step.index, leaf), step) for leaf in range(len(step.outputs))]
         outer = min([*ends, step], key=lambda call: call.depth)
@@ -149,8 +150,8 @@ def _find_dead_layers(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
         dead = [before for before in (step, *_before(evidence, step)) if _params_of(before) - used]
         idle = {index for before in dead for index in _params_of(before)} - used
         count = sum(evidence.params[index].num for index in idle if evidence.params[index].trainable)
-        name = _find_unread(outer.source, is_one=_is_one_of_many(evidence, outer, reached))
-        if count and name and name not in told:
+        name = _find_unread(outer.source, is_one=_is_one_of_many(evidence, outer, reached)) if count else ""
+        if name and name not in told and not _is_dropped(step):
             told.add(name)
             call = outer if outer.kind == "module" else dead[0]
             message = f"{name} is made here, of {count:,} parameters, and no later line reads it"
@@ -178,10 +179,10 @@ def _find_unread_names(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
     """A line of a forward that names a tensor, ``identity = x``, ``mask = ids != 0``, where no line reads the name."""
     for fact in evidence.modules:
         first = evidence.first_call_of(fact.index)
-        function = (
-            find_function(Source("", fact.forward_line + 1, "", fact.forward_file)) if first is not None else None
-        )
-        if function is None or first is None or not fact.forward_file or fact.forward_file.startswith(INSTALLED):
+        if first is None or not fact.forward_file or fact.forward_file.startswith(INSTALLED):
+            continue
+        function = find_function(Source("", fact.forward_line + 1, "", fact.forward_file))
+        if function is None:
             continue
         made = {
             step.source.line: step

@@ -87,8 +87,8 @@ def _find_misspelt(error: BaseException) -> FunctionType | None:
     return found if isinstance(found, FunctionType) else None
 
 
-def close_generators(error: Exception) -> Exception:
-    """Close what ``torch.utils.checkpoint`` left open where its function failed, and return the exception.
+def close_generators(error: BaseException) -> None:
+    """Close what ``torch.utils.checkpoint`` left open where its function failed or was interrupted.
 
     Up to torch 2.11 it keeps hooks on saved tensors in a generator, which lives as long as the exception has its frame.
     """
@@ -98,4 +98,3 @@ def close_generators(error: Exception) -> Exception:
             for value in frame.f_locals.values():
                 if isinstance(value, GeneratorType):
                     value.close()
-    return error

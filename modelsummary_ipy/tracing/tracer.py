@@ -118,9 +118,11 @@ def trace(
             gate.is_open = True
             contextvars.copy_context().run(tracer.run, method, inputs, then)  # what it sets there is its own
         except Exception as raised:  # noqa: BLE001  # whatever the model raises is a finding, shown in the summary
-            error = close_generators(raised)
-        except KeyboardInterrupt as raised:
-            if not keep_interrupted:
+            close_generators(raised)
+            error = raised
+        except BaseException as raised:
+            close_generators(raised)
+            if not (keep_interrupted and isinstance(raised, KeyboardInterrupt)):
                 raise
             error = raised
         finally:

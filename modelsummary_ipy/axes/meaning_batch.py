@@ -14,6 +14,7 @@ _LOOKUPS = frozenset({"aten.embedding", "aten.index", "aten.index_select"})
 _COINS = frozenset(f"aten.{name}" for name in ("bernoulli", "bernoulli_", "uniform", "uniform_"))
 _BEST = frozenset({"aten.argmax", "aten.argmin", "aten.topk"})
 _INDEXED = frozenset(f"aten.{name}" for name in ("gather", "scatter", "scatter_", "scatter_add", "scatter_add_"))
+_SUMS = frozenset({"aten.sum", "aten.mean", "aten.amax", "aten.max", "aten.prod"})
 _UNARY = frozenset({"aten.unsqueeze", "aten.view", "aten._to_copy", "aten.expand", "aten.clone", "aten.alias"})
 
 
@@ -39,6 +40,11 @@ class BatchChecks:
         self._noise: set[int] = set()
         #: Those that are normally distributed: a dropout that is the same for all may be meant.
         self._normal: set[int] = set()
+        #: What was made of numbers that were reduced along the batch alone: the operation that did.
+        self._pooled: dict[int, int] = {}
+        #: One random whole number, and what a table gives for it: the operation that drew it.
+        self._draws: dict[int, int] = {}
+        self._drawn: dict[int, int] = {}
         #: Numbers 0, 1, 2 … up to the size of the batch.
         self._counts: set[int] = set()
         self._slices: dict[int, _Slice] = {}
@@ -64,6 +70,10 @@ class BatchChecks:
             self._noise.add(made.number)
             if "rand" not in event.op.replace("randn", "") and event.op not in _COINS:
                 self._normal.add(made.number)
+        if event.op == "aten.randint" and made.shape == (1,):
+            self._draws[made.number] = index
+        self._follow_draws(event, refs, made)
+        self._follow_pooled(event, refs, made, places, index)
         if event.op == "aten.arange" and self._has_batch(made):
             self._counts.add(made.number)
         if not refs:
@@ -103,6 +113,37 @@ class BatchChecks:
                 self._walk.find("along", min(parts)[0], Axis([Factor(2, "input", frozenset("B"), "B")]))
         if event.op in _INDEXED:
             self._check_crossed(index, event, axes)
+
+    def _follow_pooled(
+        self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef, places: Sequence[int], index: int
+    ) -> None:
+        """A sum of all samples that is laid on each of them: a mean to subtract and a spread are statistics."""
+        if event.op in _SUMS and len(places) == 1 and not event.args.get("keepdim"):
+            axes = self._walk.axes_of(refs[0])
+            if axes[places[0]].roots == {"B"} and len(axes) > 1:
+                self._pooled[made.number] = index
+        found = {self._pooled[ref.number] for ref in refs if ref.number in self._pooled}
+        if found and not self._has_batch(made):
+            self._pooled[made.number] = min(found)
+        elif found and event.op in ELEMENTWISE and not event.op.endswith("_"):
+            if event.op in ("aten.sub", "aten.div") and refs[-1].number in self._statistics:
+                return
+            at = min(found)
+            self._walk.find("reduced", at, Axis([Factor(2, "input", frozenset("B"), "B")]))
+            self._pooled = {number: of for number, of in self._pooled.items() if of != at}
+
+    def _follow_draws(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
+        """One random step for all samples: a table is read with it, and lies on the batch."""
+        drawn = {self._drawn[ref.number] for ref in refs if ref.number in self._drawn}
+        if event.op in _LOOKUPS and refs[0].number in self._of_tables:
+            drawn |= {self._draws[ref.number] for ref in refs[1:] if ref.number in self._draws}
+        if drawn and self._has_batch(made):
+            for draw in drawn:
+                self._walk.find("drawn", draw)
+                self._draws = {number: at for number, at in self._draws.items() if at != draw}
+                self._drawn = {number: at for number, at in self._drawn.items() if at != draw}
+        elif drawn:
+            self._drawn[made.number] = min(drawn)
 
     def _has_batch(self, ref: TensorRef) -> bool:
         return any(axis.has("B") for axis in self._walk.axes_of(ref))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, Factor
+from modelsummary_ipy.axes.meaning_angles import AngleChecks
 from modelsummary_ipy.axes.meaning_batch import BatchChecks
 from modelsummary_ipy.axes.meaning_gates import GateChecks
 from modelsummary_ipy.axes.meaning_ops import (
@@ -63,6 +64,7 @@ class Checks:
         self._doubled: dict[Factor, int] = {}
         self._scale = ScaleChecks(walk)
         self._halves = GateChecks(walk)
+        self._angles = AngleChecks(walk)
         #: What a softmax over positions made of features: the operation, both axes.
         self._chosen: dict[int, tuple[int, Axis, Axis]] = {}
         #: Numbers of the tensors that an operation has read.
@@ -81,6 +83,7 @@ class Checks:
         dims = event.args.get("dim", event.args.get("dims"))
         places = [dim for dim in (dims if isinstance(dims, list) else [dims]) if isinstance(dim, int) and axes]
         self._batch.follow(index, event, refs, met, places)
+        self._angles.follow(index, event, refs, met)
         if not refs:
             return
         first, made = refs[0], event.outputs[0]
@@ -110,6 +113,7 @@ class Checks:
             if event.op == "aten.convolution" and len(axes) == 3 and refs[1].shape[-1] > 1:
                 self._check_norm(index, event, axes)
             self._check_summed_heads(index, event, refs)
+            self._check_gram(index, event, made)
             if event.op in SCORES and not any(ref.number in self._gates for ref in refs):
                 self._check_aligned(index, refs, event, [pair for pair in met if not any(map(_is_part, pair))])
         elif event.op in NORMS:
@@ -350,6 +354,14 @@ class Checks:
         read, other = (axes[2], axes[1]) if "normalized_shape" in event.args else (axes[1], axes[2])
         if is_position(read) and other.is_feature:
             self._walk.find("normed", index, read, other)
+
+    def _check_gram(self, index: int, event: OpEvent, made: TensorRef) -> None:
+        """Features of every sample against those of all samples: ``view(b * c, h * w)`` times its transpose."""
+        rows, *_, columns = self._walk.axes_of(made)
+        if event.op in SCORES and len(made.shape) == 2 and rows.factors == columns.factors and len(rows.factors) == 2:
+            batch, features = rows.factors
+            if batch.roots == {"B"} and features.kind == "feature":
+                self._walk.find("gram", index, rows)
 
     def _check_summed_heads(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """A product of two tensors sums over the heads that their features were split into, with all else."""

@@ -1,11 +1,11 @@
-"""Gates that are one half of a tensor for the other: ``glu``, and what is cut, bent and multiplied by hand."""
+"""Parts of a tensor that meet again: halves of which one is the gate of the other, thirds that attend to each other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.axes.meaning_ops import is_position
+from modelsummary_ipy.axes.meaning import Axis, Factor
+from modelsummary_ipy.axes.meaning_ops import ATTENTION, MOVES, SAME_SHAPE, SCORES, is_position
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
@@ -14,27 +14,67 @@ _BENDS = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten
 
 
 class GateChecks:
-    """What is followed from operation to operation about halves of tensors."""
+    """What is followed from operation to operation about parts of tensors."""
 
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
-        #: Halves of tensors: the operation that cut, and which half; what a sigmoid made of them; which axis was cut.
+        #: Parts of tensors: the operation that cut, and which part; what a sigmoid made of them; which axis was cut.
         self._cuts: dict[int, tuple[int, int]] = {}
         self._bent: dict[int, tuple[int, int]] = {}
         self._cut_axes: dict[int, tuple[Axis, list[Axis]]] = {}
+        #: Batches that a ``cat`` put behind one another.
+        self._joined: set[Factor] = set()
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """Look at one operation that reads these tensors, whose results have axes already."""
         axes, made = self._walk.axes_of(refs[0]), event.outputs[0]
         if event.op == "aten.glu":
             self._check_halves(index, axes[event.args.get("dim", -1)], axes)
-        elif event.op in _CUTS and len(event.outputs) == 2 and axes:
+        elif event.op in _CUTS and len(event.outputs) in (2, 3) and axes:
             self._cuts |= {made.number: (index, part) for part, made in enumerate(event.outputs)}
             self._cut_axes[index] = axes[event.args.get("dim", 0)], axes
         elif event.op in _BENDS and len(refs) == 1 and refs[0].number in self._cuts:
             self._bent[made.number] = self._cuts[refs[0].number]
+        elif event.op in MOVES | SAME_SHAPE and len(refs) == 1 and refs[0].number in self._cuts:
+            self._cuts[made.number] = self._cuts[refs[0].number]
         elif event.op == "aten.mul" and len(refs) == 2:
             self._check_gate(*refs)
+        elif event.op in SCORES | ATTENTION:
+            self._check_thirds(refs)
+        elif event.op == "aten.cat":
+            self._joined |= self._find_joined(event, refs)
+        elif event.op == "aten.sub" and len(refs) == 2:
+            self._check_uncut(*refs)
+
+    def _check_thirds(self, refs: Sequence[TensorRef]) -> None:
+        """Queries, keys and values that are each a third of the positions."""
+        parts = {self._cuts[ref.number] for ref in refs if ref.number in self._cuts}
+        cuts = {index for index, _ in parts}
+        if len(parts) < 2 or len(cuts) != 1:
+            return
+        axis, axes = self._cut_axes[min(cuts)]
+        features = [other for other in axes if other.is_feature]
+        if is_position(axis) and features and not any(factor.half for factor in axis.factors):
+            self._walk.find("thirds", min(cuts), axis, features[0])
+
+    def _find_joined(self, event: OpEvent, refs: Sequence[TensorRef]) -> set[Factor]:
+        """Return the axis of samples of several tensors behind one another; none if it is another axis."""
+        dim, made = event.args.get("dim", 0), event.outputs[0]
+        parts = [self._walk.axes_of(ref)[dim] for ref in refs if len(ref.shape) == len(made.shape)]
+        return (
+            set(self._walk.axes_of(made)[dim].factors)
+            if len(parts) == 2 and all(part.roots == {"B"} for part in parts)
+            else set()
+        )
+
+    def _check_uncut(self, one: TensorRef, other: TensorRef) -> None:
+        """The difference of halves of the features, where the samples are still two batches behind one another."""
+        if one.number in self._cuts and other.number in self._cuts:
+            (index, part), (at, rest) = self._cuts[one.number], self._cuts[other.number]
+            axis, axes = self._cut_axes[index]
+            batches = [factor for other in axes if other is not axis for factor in other.factors]
+            if index == at and part != rest and axis.is_feature and self._joined & set(batches):
+                self._walk.find("uncut", index, axis)
 
     def _check_gate(self, one: TensorRef, other: TensorRef) -> None:
         """Half of a tensor, bent by a sigmoid, times the other half."""

@@ -30,6 +30,8 @@ class ScaleChecks:
         self._whole: dict[int, str] = {}
         #: What the mean of all was taken from, by which operation.
         self._centred: dict[int, int] = {}
+        #: Sums of each sample.
+        self._summed: set[int] = set()
         #: Products of two tensors.
         self._products: set[int] = set()
         self._norms: dict[int, _Norm] = {}
@@ -47,6 +49,8 @@ class ScaleChecks:
         if event.op in REDUCTIONS and all(size == 1 for size in made.shape):
             if any(axis.has("B") for axis in axes) and sum(axis.size > 1 for axis in axes) > 1:
                 self._whole[made.number] = event.op
+        elif event.op == "aten.sum" and any(axis.has("B") for axis in self._walk.axes_of(made)):
+            self._summed.add(made.number)
         elif event.op == "aten.linalg_vector_norm" and event.args.get("keepdim") and len(places) == 1:
             self._norms[made.number] = _Norm(axes[places[0]], index)
         elif event.op in ("aten.sub", "aten.div") and len(refs) == 2:
@@ -96,6 +100,8 @@ class ScaleChecks:
             elif op == "aten.div" and how in _SPREADS:
                 is_both = self._centred.pop(one.number, None) is not None
                 self._walk.find("standardised" if is_both else "scaled", index, *self._walk.axes_of(one)[:1])
+            elif op == "aten.div" and how == "aten.sum" and one.number in self._summed:
+                self._walk.find("counted", index, *self._walk.axes_of(one)[:1])
         elif op == "aten.div" and other.number in self._norms:
             norm = self._units[made.number] = self._norms[other.number]
             axes = self._walk.axes_of(one)
@@ -112,5 +118,5 @@ class ScaleChecks:
             if unit is None or set(unit.axis.factors) & set(summed.factors):
                 return
         for unit in units:
-            if unit is not None and is_position(unit.axis):
+            if unit is not None and (is_position(unit.axis) or unit.axis.has("B")):
                 self._walk.find("scores", unit.event, unit.axis, summed)

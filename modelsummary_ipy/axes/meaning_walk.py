@@ -28,7 +28,7 @@ from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpE
 Parts = tuple[tuple[str, ...], ...]
 
 #: What is no mistake where it only leads to a single number: a loss, a statistic.
-_LIVE = frozenset({"along", "reduced", "picked", "contracted", "noise", "standardised", "scaled", "centred"})
+_LIVE = frozenset({"along", "reduced", "picked", "contracted", "noise", "standardised", "scaled", "centred", "counted"})
 
 
 class MeaningWalk:

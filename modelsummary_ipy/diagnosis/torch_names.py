@@ -56,6 +56,11 @@ def is_weighted(call: Call) -> bool:
     return call.type_name in _WEIGHTED
 
 
+def params_of(call: Call) -> set[int]:
+    """Return the parameters and buffers that a step reads, its layer's and those that it was handed."""
+    return {*call.params, *(index for index in call.input_params if index is not None)}
+
+
 def spatial_rank(call: Call) -> int:
     """How many spatial dims a convolution, a pooling or a norm of feature maps works over; 0 if none."""
     return spatial_dims(call.type_name) if call.type_name in _SPATIAL else 0

@@ -93,7 +93,7 @@ AxisFindingKind = Literal[
     "noise", "aligned", "channels", "normed", "positions", "weighed", "classes", "coincident", "sides", "idle",
     "shrunk", "standardised", "scaled", "unit", "scores", "halves", "vanished",
     "reordered", "gate", "summed", "crossed", "doubled", "merged", "turned", "root", "normal", "pairs",
-    "stacked", "answers", "centred", "pinned",
+    "stacked", "answers", "centred", "pinned", "counted", "drawn", "angles", "thirds", "uncut", "gram",
 ]  # fmt: skip
 
 

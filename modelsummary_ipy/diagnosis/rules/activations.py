@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from modelsummary_ipy.diagnosis.call_arguments import argument
+from modelsummary_ipy.diagnosis.failures.statements import read_statement
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import RESHAPES, TRANSPOSES, is_weighted
@@ -82,6 +84,8 @@ def find_wrong_activations(evidence: Evidence) -> Iterator[Flag]:
             yield from _check_twice(evidence, step)
         elif step.type_name.rstrip("_") == "masked_fill":
             yield from _check_late_mask(evidence, step)
+        elif step.type_name == "mul" and len(step.input_links) == 2:
+            yield from _check_deviation(evidence, step)
         elif step.type_name in ("log", "log_", "log2", "log10") and step.input_links:
             maker = find_maker(evidence, step.input_links[0], PASSING)
             if maker is not None and is_weighted(maker):
@@ -91,6 +95,24 @@ def find_wrong_activations(evidence: Evidence) -> Iterator[Flag]:
                 yield evidence.flag("wrong-activation", "warning", step, message, "a softmax before it, or log_softmax",
                     "log", shape=shape,
                 )  # fmt: skip
+
+
+def _check_deviation(evidence: Evidence, step: Call) -> Iterator[Flag]:
+    """Noise times what a line calls a logarithm, ``eps * logvar``, as a layer made it: no exp comes between."""
+    makers = [find_maker(evidence, link, PASSING | {"chunk", "split"}) for link in step.input_links]
+    is_noise = [maker is not None and maker.type_name in ("randn", "randn_like") for maker in makers]
+    of = next((maker for maker, noise in zip(makers, is_noise, strict=True) if not noise), None)
+    statement = read_statement(step.source)
+    name = re.search(r"(?i)\blog_?\w*(?:var|std|sigma)\w*", statement.text) if statement is not None else None
+    if statement is None or name is None:
+        return
+    if sum(is_noise) == 1 and of is not None and is_weighted(of) and "exp" not in statement.text:
+        shape = step.outputs[0].shape
+        message = f"noise of {write_size(shape)} is multiplied by {name[0]} as {of.path or of.type_name} made it: a "
+        message += "logarithm is no deviation"
+        yield evidence.flag("wrong-activation", "warning", step, message, f"({name[0]} / 2).exp()", "deviation",
+            shape=shape,
+        )  # fmt: skip
 
 
 def _find_idle_setting(evidence: Evidence, step: Call) -> str | None:

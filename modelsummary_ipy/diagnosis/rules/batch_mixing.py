@@ -38,14 +38,16 @@ def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
             continue
         rank = len(step.inputs[0].shape)
         dim = _softmax_dim(evidence, step, rank)
-        if dim is None or evidence.moving_in(step) != (dim,) or evidence.factor_in(step, 0, dim) != 1:
+        rows = evidence.factor_in(step, 0, dim) if dim is not None and evidence.moving_in(step) == (dim,) else 0
+        if dim is None or not rows or (rows > 1 and (rank != 2 or _is_chosen_from(evidence, step))):
             continue
         if _is_pooled(evidence, step):
             continue
         grave = rank > 1 and _is_a_batch(evidence, step)
         before = write_size(step.inputs[0].shape)
         by_itself = "" if _given_dim(evidence, step) is not None else ", its default without dim="
-        message = f"{step.type_name} over dim {dim} of {before} makes the {evidence.batch} samples sum to 1{by_itself}"
+        message = f"{step.type_name} over dim {dim} of {before} makes the {evidence.batch} samples"
+        message += f" sum to 1{by_itself}" if rows == 1 else f", {rows} rows of each, sum to 1{by_itself}"
         severity: Severity = "warning" if grave else "note"
         fix = "dim=-1" if rank != 4 else "dim=1"
         yield evidence.flag("softmax-over-batch", severity, step, message, f"{fix} stays within a sample",
@@ -63,6 +65,11 @@ def _softmax_dim(evidence: Evidence, step: Call, rank: int) -> int | None:
     if dim is None:
         return 0 if rank in (0, 1, 3) else 1  # torch's own choice where none is given
     return dim % rank if rank and -rank <= dim < rank else None
+
+
+def _is_chosen_from(evidence: Evidence, step: Call) -> bool:
+    """Return whether the largest weights are picked: experts that choose among all rows."""
+    return any(user.type_name in ("topk", "sort", "argmax") for user in evidence.flow.after(step, 5))
 
 
 def _is_pooled(evidence: Evidence, step: Call) -> bool:

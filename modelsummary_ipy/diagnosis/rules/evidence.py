@@ -6,6 +6,7 @@ from functools import cached_property
 
 from modelsummary_ipy.diagnosis.call_arguments import Dims
 from modelsummary_ipy.diagnosis.rules.axes import Axes
+from modelsummary_ipy.diagnosis.torch_names import params_of
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag, Number, Retrace, Story
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Severity, TensorSpec
@@ -128,8 +129,7 @@ class Evidence:
     @cached_property
     def touched(self) -> frozenset[int]:
         """Indices of the parameters and buffers that any call touched; all of a ScriptModule that was called."""
-        found = {index for call in self.calls for index in call.params}
-        found |= {index for call in self.calls for index in call.input_params if index is not None}
+        found = {index for call in self.calls for index in params_of(call)}
         for call in self.calls:
             fact = self.flow.module_of(call)
             if fact is not None and not fact.forward_file:  # compiled: nothing inside is seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.torch_names import LOOKUPS
+from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, params_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 
@@ -23,8 +23,8 @@ def find_cut_gradients(evidence: Evidence) -> Iterator[Flag]:
 
     Finds an ``argmax``, a comparison or a rounding in the path, a forgotten ``detach()`` or ``torch.no_grad()``. Leaves
     alone frozen parameters, models in eval mode, straight-through estimators, and what is kept for a loss. A note where
-    it may be meant: under ``no_grad``, of a network with a trained twin (a teacher), of a codebook, of a
-    comparison of two tensors (a mask of lengths).
+    it may be meant: under ``no_grad``, of a network with a trained twin (a teacher), of a codebook, of what a critic
+    reads beside data, of a comparison of two tensors (a mask of lengths).
     """
     trace = evidence.story.trace
     trained = trace.trained
@@ -46,14 +46,10 @@ def _is_to_train(evidence: Evidence, index: int) -> bool:
     return fact.trainable and fact.kind == "parameter" and bool(fact.names)
 
 
-def _params_of(step: Call) -> set[int]:
-    return {*step.params, *(index for index in step.input_params if index is not None)}
-
-
 def _params_before(evidence: Evidence, end: Call) -> set[int]:
-    found = _params_of(end)
+    found = params_of(end)
     for step in evidence.flow.before(Link(end.index, 0)):
-        found |= _params_of(step)
+        found |= params_of(step)
     return found
 
 
@@ -91,6 +87,7 @@ def _write_cut(evidence: Evidence, end: Call, params: set[int]) -> Flag | None:
     names = {name for index in params for name in evidence.params[index].names}
     may_follow = any(part in name.lower() for name in names for part in _FOLLOWERS) or _has_twin(evidence, params)
     may_follow = may_follow or _is_looked_up(evidence, cause)  # a codebook that follows averages
+    may_follow = may_follow or _is_judged(evidence, cause)
     may_follow = may_follow or (cause.type_name in _COMPARISONS and len(cause.inputs) > 1)  # positions below a length
     severity: Severity = "note" if may_follow or not cause.grad else "warning"
     how = f"{cause.type_name} lets none through" if cause.grad else "it runs under torch.no_grad()"
@@ -127,13 +124,24 @@ def _find_cause(evidence: Evidence, end: Call) -> Call | None:
 
 
 def _comes_from_weights(evidence: Evidence, link: Link) -> bool:
-    return any(_params_of(step) for step in evidence.flow.before(link))
+    return any(params_of(step) for step in evidence.flow.before(link))
 
 
 def _is_straight_through(evidence: Evidence, cause: Call) -> bool:
     """``x + (y - x).detach()``: forward it is y, backward x."""
     maker = evidence.flow.producer(cause.input_links[0]) if cause.input_links else None
     return cause.type_name in _DETACHED and maker is not None and maker.type_name.rstrip("_") == "sub"
+
+
+def _is_judged(evidence: Evidence, cause: Call) -> bool:
+    """Return whether a layer reads what was detached, and something else beside it: a critic, of fakes and of data."""
+    after = {cause.index, *(step.index for step in evidence.flow.after(cause))}
+    reads: dict[int, set[bool]] = {}
+    for call in evidence.calls[1:]:
+        links = [link for link in call.input_links if link is not None]
+        if call.module is not None and call.params and links:
+            reads.setdefault(call.module, set()).add(any(link.call in after for link in links))
+    return cause.type_name in _DETACHED and any(len(kinds) == 2 for kinds in reads.values())
 
 
 def _is_looked_up(evidence: Evidence, cause: Call) -> bool:

@@ -76,6 +76,18 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "batch-mixed", "note", "{what} is divided by one number of all {batch} samples: each depends on the others",
         "reduce only the dims of a sample, with keepdim=True",
     ),
+    "counted": _Wording(
+        "batch-mixed", "warning", "sums of each sample, {what}, are divided by one sum of all {batch} samples",
+        "sum(1, keepdim=True) in the divisor too",
+    ),
+    "drawn": _Wording(
+        "batch-mixed", "warning", "{op} draws one number for all {batch} samples, and a table is read with it",
+        "torch.randint(0, n, (x.size(0),)) draws one for each",
+    ),
+    "gram": _Wording(
+        "batch-mixed", "warning", "{op} of {all} compares the features of each sample with those of all {batch}",
+        "view(b, c, h * w) and bmm: one matrix for each sample",
+    ),
     "picked": _Wording("batch-mixed", "note", "{op} of {what} looks up among the {batch} samples of the batch"),
     "merged": _Wording(
         "batch-mixed", "warning", "a product of {what} sums over {0}: of the {batch} samples together one is made",
@@ -110,6 +122,20 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     "normed": _Wording(
         "wrong-axis", "warning", "{op} of {what} reads the positions {0} as its channels; {1} are in the other dim",
         "transpose(1, 2) before it, and after",
+    ),
+    "angles": _Wording(
+        "wrong-axis", "warning", "{op} lays sines or cosines of positions on {0}, in {all}: those are the heads",
+        "transpose(1, 2) before it, or angles of (T, 1, d)",
+    ),
+    "thirds": _Wording(
+        "wrong-axis", "warning",
+        "{op} cuts the positions {0} of {what} for queries, keys and values; {1} are in another dim",
+        "chunk(3, dim=-1)",
+    ),
+    "uncut": _Wording(
+        "wrong-axis", "warning",
+        "{op} of {what} halves {0} and not the samples, of which a cat put two batches behind one another",
+        "chunk(2, dim=0)",
     ),
     "summed": _Wording(
         "attention-axis", "warning", "{op} of {all} sums over {0}: the heads are added up before they are compared",
@@ -200,7 +226,9 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
     for finding in sorted(evidence.story.axis_findings, key=_is_note):
         wording = _WORDINGS.get(finding.kind)
         call = evidence.calls[finding.call]
-        if wording is None or wording.rule != rule or (rule == "batch-mixed" and _reads_steps_first(evidence)):
+        if wording is None or wording.rule != rule or (rule == "batch-mixed" and not _has_samples(evidence)):
+            continue
+        if finding.kind == "gram" and evidence.batch < 2:
             continue
         sizes = [write_size(spec.shape) for spec in call.inputs]
         words = {
@@ -241,9 +269,14 @@ def _numbers(evidence: Evidence, finding: AxisFinding, call: Call) -> dict[str, 
     return {**numbers, "shape": call.inputs[0].shape} if call.inputs else numbers
 
 
-def _reads_steps_first(evidence: Evidence) -> bool:
-    """Return whether a layer of the model takes the first dim for steps: then that is no batch."""
-    return any(fact.settings.get("batch_first") is False for fact in evidence.modules)
+def _has_samples(evidence: Evidence) -> bool:
+    """Return whether the first dim is of samples: not where a layer takes it for steps, nor of the nodes of a graph."""
+    is_graph = any(
+        spec.shape[:1] == (2,) and "int" in spec.dtype and len(spec.shape) == 2
+        for spec in (fact.spec for fact in evidence.inputs)
+        if evidence.batch != 2
+    )
+    return not is_graph and not any(fact.settings.get("batch_first") is False for fact in evidence.modules)
 
 
 def find_wrong_attention(evidence: Evidence) -> Iterator[Flag]:

@@ -10,13 +10,23 @@ from modelsummary_ipy.diagnosis.call_arguments import argument, dims_argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.axes import Dim, Layout, roots
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.torch_names import CATS, LINEARS, RECURRENTS, REDUCTIONS, TRANSPOSES, spatial_rank
+from modelsummary_ipy.diagnosis.torch_names import (
+    ATTENTIONS,
+    CATS,
+    LINEARS,
+    RECURRENTS,
+    REDUCTIONS,
+    SOFTMAXES,
+    TRANSPOSES,
+    spatial_rank,
+)
 from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
 _LAYERS = classes_of("recurrent", "attention")
+_ATTENDING = ATTENTIONS | SOFTMAXES | {"scaled_dot_product_attention"}
 
 
 def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
@@ -29,6 +39,7 @@ def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
     """
     flow = evidence.flow
     yield from _find_unflipped(evidence)
+    yield from _find_unrolled(evidence)
     layers = [call for call in evidence.calls if _is_sequence_layer(flow, call)]
     if not layers:
         return
@@ -56,6 +67,31 @@ def _find_unflipped(evidence: Evidence) -> Iterator[Flag]:
             message = f"{step.type_name} of {write_size(shape)}: steps read backwards lie on those read forwards"
             fix = "flip it back before: h.flip(1)"
             yield evidence.flag("sequence-order", "warning", step, message, fix, "flipped", shape=shape)
+
+
+def _find_unrolled(evidence: Evidence) -> Iterator[Flag]:
+    """Find a sum of a feature map with what attention made of that map shifted, and not shifted back."""
+    rolls = [step for step in evidence.flow.steps if step.type_name == "roll" and len(dims_argument(step, 9) or ()) > 1]
+    for step in evidence.flow.steps if rolls else ():
+        if not step.type_name.startswith("add") or len(step.input_links) != 2:
+            continue
+        ways = [{call.index: call for call in evidence.flow.before(link)} for link in step.input_links]
+        for way, other in (ways, ways[::-1]):
+            mine = [roll for roll in rolls if roll.index in way and roll.index not in other]
+            shifts = [argument(roll, "shifts", "1") for roll in mine]
+            is_read = any(call.type_name in _ATTENDING for index, call in way.items() if index not in other)
+            if (
+                is_read
+                and all(isinstance(shift, tuple) for shift in shifts)
+                and any(map(sum, zip(*shifts, strict=True)))
+            ):
+                shape = step.inputs[0].shape
+                message = (
+                    f"{step.type_name} of {write_size(shape)}: what was shifted by {write_size(shifts[0])} before "
+                )
+                message += "attention lies on what was not"
+                fix = "shift it back before: torch.roll(h, (s, s), (1, 2))"
+                yield evidence.flag("sequence-order", "warning", step, message, fix, "rolled", shape=shape)
 
 
 def _is_of_steps(call: Call) -> bool:

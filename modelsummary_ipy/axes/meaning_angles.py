@@ -1,0 +1,45 @@
+"""Sines and cosines of counted positions: on which axis they are laid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelsummary_ipy.axes.meaning import Axis
+from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.records.op_events import OpEvent, TensorRef
+
+_WAVES = frozenset({"aten.sin", "aten.cos", "aten.polar"})
+_LAYS = frozenset({"aten.mul", "aten.add"})
+
+
+class AngleChecks:
+    """What is followed from operation to operation about the numbers 0, 1, 2 … and their sines."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self._counts: set[int] = set()
+        self._waves: set[int] = set()
+
+    def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
+        """Look at one operation, whose results have axes already."""
+        made = event.outputs[0]
+        if event.op == "aten.arange":
+            self._counts.add(made.number)
+        waves = [ref for ref in refs if ref.number in self._waves]
+        if event.op in _LAYS and len(waves) == 1 and len(refs) == 2:
+            self._check_heads(index, waves[0], made, met)
+        if all(axis.is_plain for axis in self._walk.axes_of(made)):
+            if waves or (event.op in _WAVES and any(ref.number in self._counts for ref in refs)):
+                self._waves.add(made.number)
+            elif any(ref.number in self._counts for ref in refs):
+                self._counts.add(made.number)
+
+    def _check_heads(self, index: int, waves: TensorRef, made: TensorRef, met: Sequence[tuple[Axis, Axis]]) -> None:
+        """A rotary embedding on (B, T, heads, d) whose positions lie on the heads."""
+        angles = self._walk.axes_of(waves)
+        for one, other in met:
+            data = other if one.is_plain else one
+            is_of_angles = any(axis is one or axis is other for axis in angles[:-1])
+            is_heads = len(data.factors) == 1 and data.is_feature and data.factors[0].half == "outer"
+            if is_of_angles and is_heads and data.size > 1 and data is not self._walk.axes_of(made)[-1]:
+                self._walk.find("angles", index, data)

@@ -15,9 +15,10 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from modelsummary_ipy.isolation.output import read_output, set_output
+from modelsummary_ipy.isolation.output import set_stream
 
 #: What reads a setting, and what sets it to what was read.
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
@@ -192,8 +193,8 @@ OF_PROCESS: tuple[Setting, ...] = (
     _attribute(sys, "unraisablehook"),
     _attribute(sys, "displayhook"),
     _attribute(threading, "excepthook"),
-    (read_output, set_output),
-    _attribute(sys, "stderr"),
+    (lambda: sys.stdout, partial(set_stream, "stdout")),
+    (lambda: sys.stderr, partial(set_stream, "stderr")),
     (sys.getswitchinterval, sys.setswitchinterval),
     (sys.get_int_max_str_digits, sys.set_int_max_str_digits),
     (socket.getdefaulttimeout, socket.setdefaulttimeout),

@@ -149,7 +149,7 @@ class _Builder:
             if weights and weights <= self._used.get(above, set()):
                 return "weights"
             above = self._trace.modules[above].parent
-        return ""
+        return "threads" if self._trace.starts_threads and self._missing == "uncalled" else ""
 
     def _has_called(self, fact: ModuleFact) -> bool:
         return any(child in self._called or self._has_called(self._trace.modules[child]) for child in fact.children)

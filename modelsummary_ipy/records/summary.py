@@ -35,7 +35,8 @@ class Row(NamedTuple):
         extra_repr: The module's own ``extra_repr``; for an operation its plain arguments.
         absence: Why an uncalled module has no call: ``"elsewhere"`` where modules below it ran and have rows that are
             not nested in this one, ``"script"`` inside TorchScript, ``"weights"`` where a module above it uses its
-            weights itself, as ``MultiheadAttention`` does; ``""`` for any other.
+            weights itself, as ``MultiheadAttention`` does, ``"threads"`` where the forward starts threads;
+            ``""`` for any other.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which no code calls on a record

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 Kind = Literal["module", "op"]
 Status = Literal["ran", "failed", "unreached", "uncalled"]
-Absence = Literal["", "elsewhere", "script", "weights"]
+Absence = Literal["", "elsewhere", "script", "weights", "threads"]
 Severity = Literal["error", "warning", "note"]
 EngineName = Literal["fake", "real", "static"]
 Engine = Literal["auto", EngineName]

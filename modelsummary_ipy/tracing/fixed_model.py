@@ -108,7 +108,7 @@ class FixedModel(ShadowTemplate):
             with draws_undone(), nullcontext() if edit.path else _GuessedValues():
                 # A module of the user's that is made anew is written by the name of its class.
                 own = {type(old).__name__: type(old)} if old is not None and edit.written else {}
-                value = eval(edit.code, {**_NAMES, **own})
+                value = eval(edit.code, {**_NAMES, **own, "old": vars(owner).get(name)})
         except Exception as error:  # torch, or the user's class, refuses these settings
             raise UnfitEditError(str(error)) from error
         if not edit.path:

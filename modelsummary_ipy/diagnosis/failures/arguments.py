@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
 from modelsummary_ipy.diagnosis.failures.fixes import (
@@ -22,15 +23,21 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_call,
     change_operation,
     find_targets,
+    read_call,
     read_unpacking,
     wrap_attribute,
     wrap_subscript,
     write_loop,
 )
-from modelsummary_ipy.diagnosis.failures.statements import list_nodes, read_last_statement
+from modelsummary_ipy.diagnosis.failures.statements import (
+    find_function,
+    find_parameters,
+    list_nodes,
+    read_last_statement,
+)
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
-from modelsummary_ipy.model.torch_layers import functions_of
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, LINEARS, RECURRENTS
+from modelsummary_ipy.model.torch_layers import LAYERS, functions_of
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.trace import Call
 
@@ -44,7 +51,6 @@ _NO_TENSOR = re.compile(r"must be Tensor,? (?:but got|not) (\w+)|but got \((\w+)
 _OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+): '(\w+)' and '(\w+)'")
 _NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+)(?:, got (\d+))?\)")
 _NO_SUBSCRIPT = ("tuple indices must be", "list indices must be")
-_MISSPELT = re.compile(r"; (\w+) has '(\w+)'$")
 _CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
 
 
@@ -56,7 +62,6 @@ def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
         _explain_signature(ctx)
         or _explain_values(ctx)
         or _explain_container_call(ctx)
-        or _explain_misspelt(ctx)
         or _explain_packed(ctx)
         or _explain_nested(ctx)
         or _explain_subscript(ctx)
@@ -69,35 +74,109 @@ def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
 def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
     if ctx.failure.error_type != "TypeError":
         return None
-    forward, message, names = f"{ctx.call.type_name}.forward", ctx.failure.message, ("forward", ctx.trace.method)
-    if (found := _MISSING.search(message)) and found[1] in names:
-        missing = re.findall(r"'(\w+)'", found[2])
+    called = re.match(r"([\w.<>]+)\(\)", ctx.failure.message)
+    name = called[1].rpartition(".")[2] if called is not None else ""
+    is_forward = name in ("forward", ctx.trace.method) and name != ""
+    function = f"{ctx.call.type_name}.forward" if is_forward else name
+    member, message = (name_member(ctx.call.path) if is_forward else name), ctx.failure.message
+    if (found := _MISSING.search(message)) and ("'" in found[2] or '"' in found[2]):
+        missing = re.findall(r"['\"](\w+)['\"]", found[2])
         words = " and ".join(f"'{name}'" for name in missing)
-        reason = f"{forward} needs {words}, which {'was' if len(missing) == 1 else 'were'} not given"
-        if ctx.call.type_name == "MultiheadAttention" and missing == ["key", "value"]:  # of a tensor to itself
-            missing = [*read_arguments(ctx)] * 2
-        return _fix_call(ctx, reason, f"a value for {words}", lambda given, named: ([*given, *missing], named))
-    if (found := _SURPLUS.search(message)) and found[1] in names:
+        reason = f"{function} needs {words}, which {'was' if len(missing) == 1 else 'were'} not given"
+        given = read_arguments(ctx) if is_forward else read_call(ctx.line, member)[0]
+        ways = [[*given] * 2] if ctx.call.type_name == "MultiheadAttention" and missing == ["key", "value"] else (
+            list(list_values(ctx, name, missing, given))
+        )  # fmt: skip
+        fixes = [fix_line(ctx, change_call(ctx.line, member, partial(_add, missing=missing, more=way))) for way in ways]
+        return Diagnosis(reason, f"a value for {words}", [] if is_forward and ctx.call.parent is None else fixes)
+    if (found := _SURPLUS.search(message)) and is_forward and ctx.call.parent is not None and int(found[2]):
         taken = int(found[2]) - 1
         expected = f"{taken} {'argument' if taken == 1 else 'arguments'}"
-        reason = f"{forward} takes {expected}, {int(found[3]) - 1} were given"
-        return _fix_call(ctx, reason, expected, lambda given, named: (given[:taken], named))
-    if (found := _KEYWORD.search(message)) and found[1] in names:
+        reason = f"{function} takes {expected}, {int(found[3]) - 1} were given"
+        if ctx.call.type_name == "Sequential":
+            return Diagnosis(reason, expected, _pass_on(ctx, member, taken))
+        fix = fix_line(ctx, change_call(ctx.line, member, lambda given, named: (given[:taken], named)))
+        return Diagnosis(reason, expected, fix)
+    if (found := _SURPLUS.search(message)) and (fix := _add_self(ctx, name)):
+        return Diagnosis(f"{name} is a method, and has no self among its arguments", f"def {name}(self, …)", fix)
+    if (found := _KEYWORD.search(message)) and is_forward and ctx.call.parent is not None:
         surplus = found[2]
-        reason, expected = f"{forward} has no argument '{surplus}'", f"a call without {surplus}="
-        return _fix_call(
-            ctx, reason, expected, lambda given, named: (given, {k: v for k, v in named.items() if k != surplus})
-        )
+        reason, expected = f"{function} has no argument '{surplus}'", f"a call without {surplus}="
+        drop = {surplus}
+        fix = fix_line(ctx, change_call(ctx.line, member, lambda given, named: (given, _without(named, drop))))
+        return Diagnosis(reason, expected, fix)
     return None
 
 
-def _fix_call(
-    ctx: FailureContext, reason: str, expected: str, change: Callable[[list[str], dict[str, str]], Arguments]
-) -> Diagnosis:
-    """Change what the failing line passes to a module; to the model itself the user's own line passes it."""
-    if ctx.call.parent is None:
-        return Diagnosis(reason, expected)
-    return Diagnosis(reason, expected, fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), change)))
+def _without(named: dict[str, str], names: set[str]) -> dict[str, str]:
+    return {name: text for name, text in named.items() if name not in names}
+
+
+def _add(given: list[str], named: dict[str, str], *, missing: list[str], more: list[str]) -> Arguments:
+    """Add what was not given: by position, where no keyword stands before it."""
+    if named:
+        return given, {**named, **dict(zip(missing, more, strict=True))}
+    return [*given, *more], named
+
+
+def list_values(ctx: FailureContext, function: str, missing: list[str], given: list[str]) -> Iterator[list[str]]:
+    """List what may be meant by arguments that were not given: names that are known, sizes, what was not passed on."""
+    names = ctx.failure.names
+    tensors = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
+    first = next((name for name in tensors if name in names and names[name].kind == "Tensor"), "x")
+    unread = [name for name in tensors if name not in given and name not in missing]
+    rows: list[list[str]] = []
+    for name in missing:
+        row = [text for text in (name, f"self.{name}") if text in names]
+        flat = name.lower()
+        if re.fullmatch(r"b|bs|bsz|n|batch|batch_?size|n_?batch|num_samples", flat):
+            row += [f"{first}.size(0)"]
+        if re.fullmatch(r"t|l|len|length|seq_?len|seq_?length|sz|size|steps|n_?steps", flat):
+            row += [f"{first}.size(1)"]
+        row += [f"{first}.{flat}"] if flat in ("device", "dtype") else []
+        row += ["-1"] if name == "dim" and re.search("softmax|softmin", function) else []
+        row += ["1"] if name == "dim" and function in ("unsqueeze", "log_softmax", "softmax") else []
+        row += [other for other in unread if other not in row and name != "dim"]
+        rows.append(row)
+    for place in range(max((len(row) for row in rows), default=0)):
+        way = [row[min(place, len(row) - 1)] for row in rows if row]
+        if len(way) == len(missing):
+            yield way
+
+
+def _pass_on(ctx: FailureContext, member: str, taken: int) -> list[Candidate]:
+    """Give each layer of an ``nn.Sequential`` all arguments, or join them where its first layer reads them all."""
+    given, named = read_call(ctx.line, member)
+    surplus = fix_line(ctx, change_call(ctx.line, member, lambda had, more: (had[:taken], more)))
+    if len(given) < 2 or named or ctx.fact is None or not ctx.fact.children:
+        return [surplus]
+    first = ctx.trace.modules[ctx.fact.children[0]]
+    if not first.type_module.startswith("torch."):
+        return [fix_line(ctx, write_loop(ctx.line, member)), surplus]
+    reads = LAYERS[first.type_name].reads if first.type_name in LAYERS else ""
+    axis = -1 if first.type_name in LINEARS else 1
+    if all(x.rank > 1 for x in ctx.data) and sum(x.shape[axis] for x in ctx.data) == first.settings.get(reads):
+        text = f"torch.cat([{', '.join(given)}], dim={axis})"
+        return [fix_line(ctx, change_call(ctx.line, member, lambda *_: ([text], {})))]
+    return [surplus]
+
+
+def _add_self(ctx: FailureContext, name: str) -> Candidate:
+    """Give a method of the user's the argument ``self``."""
+    source, method = ctx.failure.source, next((node for node in _list_methods(ctx) if node.name == name), None)
+    if (
+        source is None
+        or method is None
+        or method.decorator_list
+        or [item.arg for item in method.args.args[:1]] == ["self"]
+    ):
+        return NOTHING
+    head = ctx.read(source._replace(line=method.lineno))
+    text = re.sub(rf"\bdef {name}\((?=\S)", f"def {name}(self, ", head.text, count=1) if head is not None else ""
+    text = text.replace("(self, )", "(self)")
+    if head is None or text == head.text:
+        return NOTHING
+    return Candidate(f"at {source._replace(line=head.first).text}: {text}", (LineEdit(*head[:3], text),))
 
 
 def _explain_values(ctx: FailureContext) -> Diagnosis | None:
@@ -134,15 +213,6 @@ def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
     return Diagnosis("the argument is a packed sequence, and the layer reads a tensor: pad it first", "a tensor", fix)
 
 
-def _explain_misspelt(ctx: FailureContext) -> Diagnosis | None:
-    """A class has a method with nearly the name that torch calls."""
-    found = _MISSPELT.search(ctx.failure.message)
-    if found is None or ctx.failure.error_type != "NotImplementedError":
-        return None
-    fix = fix_line(ctx, re.sub(rf"\bdef {found[2]}\b", "def forward", ctx.line))
-    return Diagnosis(f"{found[1]} has no forward; it has '{found[2]}'", "a method named forward", fix)
-
-
 def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     """A layer or function got a tuple, list, dict or ``None`` instead of a tensor."""
     if ctx.failure.error_type != "TypeError" and not (ctx.is_torch_layer or ctx.call.kind == "op"):
@@ -154,12 +224,31 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
         return None
     if kind == "NoneType":
         return _explain_none(ctx)
+    if kind == "list" and (join := _find_list(ctx)):
+        reason = (
+            f"{join[0]} is a list of tensors, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one"
+        )
+        return Diagnosis(reason, "one tensor", [fix_argument(ctx, text) for text in join[1:]])
     giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
     key, words = _choose_leaf(giver, kind)
     name = f"{name_call(giver)} returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
     reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
     keys = [key, *(other for other in _list_keys(giver)[:4] if other != key)]
     return Diagnosis(reason, "one tensor", [fix_argument(ctx, f"{{}}{other}") for other in keys])
+
+
+def _find_list(ctx: FailureContext) -> list[str]:
+    """Find a list that the function itself made, and how its tensors become one: by steps, then side by side."""
+    function = find_function(ctx.failure.source) if ctx.failure.source is not None else None
+    code = ast.unparse(function) if function is not None else ""
+    for name, held in ctx.failure.names.items():
+        is_own = re.search(rf"\b{re.escape(name)}(?: = \[|\.append\()", code) and re.search(
+            rf"\b{re.escape(name)}\b", ctx.line
+        )
+        if held.kind == "list" and is_own and set(held.words) <= {"Tensor", "Parameter"}:
+            first = re.search(r"range\(\w+\.(?:size\(0\)|shape\[0\])\)|for \w+ in x:", code) is not None
+            return [name, f"torch.stack({{}}, dim={int(not first)})", "torch.cat({}, dim=1)"]
+    return []
 
 
 def _reads_one(ctx: FailureContext) -> bool:
@@ -267,6 +356,11 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     if owner in _CONTAINERS:
         if owner == "NoneType":
             return _explain_none(ctx)
+        if owner == "list" and (join := _find_list(ctx)):
+            fixes = [fix_line(ctx, wrap_attribute(line, attribute, text)) for text in join[1:]]
+            return Diagnosis(
+                f"{join[0]} is a list of tensors; .{attribute} is an attribute of one", "one tensor", fixes
+            )
         giver = _find_giver(ctx, None)
         key, words = _choose_leaf(giver, owner)
         name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"it is a {owner}"
@@ -354,6 +448,9 @@ def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
     reason = f"{source} has {came} values, the line unpacks {found[2]}"
     fix = NOTHING
     inner = [call for call in ctx.inner_calls() if call.kind == "module"]
+    if inner and inner[-1].type_name in ("GRUCell", "RNNCell") and len(names) == 2:
+        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns its new state alone, one tensor"
+        fix = fix_line(ctx, ctx.line.replace(", ".join(names), names[0], 1))
     if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
         reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns one state, not the two of an LSTM"
         first = names[1].strip("()").partition(",")[0]

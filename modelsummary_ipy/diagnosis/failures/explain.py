@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
+from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, explain_transformer, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import explain_broadcast, explain_cat
 from modelsummary_ipy.diagnosis.failures.context import (
@@ -35,7 +36,9 @@ from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
+from modelsummary_ipy.diagnosis.failures.wrong_names import explain_name
 from modelsummary_ipy.diagnosis.failures.wrong_objects import explain_object
+from modelsummary_ipy.diagnosis.failures.wrong_values import explain_value
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.fixes import Candidate, Fix
@@ -47,7 +50,10 @@ Family = Callable[[FailureContext], "Diagnosis | None"]
 #: What Python, a loss or an index refuses, whatever the sizes are.
 _FIRST: Mapping[str, Family] = {
     "pattern": explain_pattern,
+    "name": explain_name,
+    "assignment": explain_assignment,
     "object": explain_object,
+    "value": explain_value,
     "arguments": explain_arguments,
     "loss": explain_loss,
     "index": explain_index,

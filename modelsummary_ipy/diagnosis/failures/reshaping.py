@@ -294,11 +294,11 @@ def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     fact = ctx.flow.module_of(maker)
     fix = NOTHING
     if fact is not None and fact.settings.get("out_channels") == channels:
-        # Made for another factor: 12 = 3 × 2 × 2 channels are an image of three.
+        # Made for another factor, 12 = 3 × 2 × 2 channels are an image of three; or with the factor once.
         reader = next((fact for fact in ctx.list_unread() if fact.settings.get("in_channels")), None)
-        wanted = (reader.settings["in_channels"],) if reader is not None else (1, 3, ctx.trace.inputs[0].spec.shape[1])
-        images = [channels // other**2 for other in range(2, 6) if channels % other**2 == 0]
-        images = [count for count in images if count in wanted]
+        images = [channels // other for other in (4, 9, 16, 25, kept) if channels % other == 0]
+        images = [count for count in images if count in (1, 3, ctx.trace.inputs[0].spec.shape[1])]
+        images = images if reader is None else [reader.settings["in_channels"]]
         more = (images[0] if images else -(-channels // (kept * kept))) * kept * kept
         fix = set_value(fact.path, write_module(fact, ctx.trace, out_channels=more))
     return Diagnosis(reason, f"channels divisible by {kept * kept}", fix)

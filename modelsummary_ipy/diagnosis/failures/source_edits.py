@@ -388,14 +388,20 @@ def read_unpacking(line: str) -> tuple[list[str], str] | None:
 
 
 def write_loop(line: str, member: str) -> str:
-    """Turn ``"x = self.blocks(x)"`` into ``"for layer in self.blocks: x = layer(x)"``."""
+    """Turn ``"x = self.blocks(x)"`` into ``"for layer in self.blocks: x = layer(x)"``; all other arguments are kept."""
     calls = _find_calls(line, member) if member else []
     body = getattr(parse_line(line), "body", [])
-    if len(calls) != 1 or len(body) != 1 or not isinstance(body[0], ast.Assign):
+    if len(calls) != 1 or len(body) != 1 or not calls[0].args:
         return ""
-    if body[0].value.col_offset != calls[0].col_offset:
-        return ""
-    return f"for layer in {_text(line, calls[0].func)}: {splice_node(line, calls[0].func, 'layer')}"
+    call, first = calls[0], calls[0].args[0]
+    if isinstance(body[0], ast.Assign) and body[0].value.col_offset == call.col_offset:
+        return f"for layer in {_text(line, call.func)}: {splice_node(line, call.func, 'layer')}"
+    name = first.id if isinstance(first, ast.Name) else "y"
+    start = "" if isinstance(first, ast.Name) else f"{name} = {_text(line, first)}\n"
+    words = ", ".join([name, *(_text(line, item) for item in (*call.args[1:], *call.keywords))])
+    return (
+        f"{start}for layer in {_text(line, call.func)}:\n    {name} = layer({words})\n{splice_node(line, call, name)}"
+    )
 
 
 def wrap_attribute(line: str, attribute: str, template: str) -> str:
@@ -423,5 +429,5 @@ def drop_undone(line: str) -> str:
         )  # fmt: skip
         return "" if undone else found[0]
 
-    line = re.sub(r"\.unsqueeze\((-?\d)\)\.squeeze\(\1\)", "", line)
+    line = re.sub(r"\.unsqueeze\((-?\d)\)\.squeeze\(\1\)", "", line).replace(".float().long()", ".long()")
     return _TWO_ORDERS.sub(drop, re.sub(r"\.(?:t\(\)|T)\.transpose\((?:-2, -1|0, 1|1, 0)\)", "", line))

@@ -107,11 +107,16 @@ def read_last_statement(filename: str, line: int) -> tuple[Statement, str] | Non
     return None
 
 
-def use_imports(filename: str, code: str) -> str:
-    """Write ``F.`` as the file names it that imports no ``F``: ``nn.functional.``, ``torch.nn.functional.``."""
+def find_imports(filename: str) -> set[str]:
+    """Return the names that a file imports on its outer level."""
     tree = parse_file(filename)
     found = [node for node in (tree.body if tree is not None else ()) if isinstance(node, (ast.Import, ast.ImportFrom))]
-    names = {alias.asname or alias.name.partition(".")[0] for node in found for alias in node.names}
+    return {alias.asname or alias.name.partition(".")[0] for node in found for alias in node.names}
+
+
+def use_imports(filename: str, code: str) -> str:
+    """Write ``F.`` as the file names it that imports no ``F``: ``nn.functional.``, ``torch.nn.functional.``."""
+    names = find_imports(filename)
     if "F" in names or not names & {"nn", "torch"}:
         return code
     return re.sub(r"(?<![\w.])F\.", "nn.functional." if "nn" in names else "torch.nn.functional.", code)
@@ -129,6 +134,17 @@ def find_loops(source: Source) -> list[tuple[str, ast.expr]]:
             names = [item.id for item in ast.walk(loop.target) if isinstance(item, ast.Name)]
             found += [(-node.lineno, name, loop.iter) for name in names]
     return [(name, over) for _, name, over in sorted(found, key=lambda item: item[0])]
+
+
+def read_loop(source: Source) -> Statement | None:
+    """Return the head of the outermost loop of its function that a line is in; ``None`` if it is in none."""
+    function = find_function(source)
+    loops = [
+        node for node in (ast.walk(function) if function is not None else ())
+        if isinstance(node, (ast.For, ast.While)) and node.lineno < source.line <= (node.end_lineno or 0)
+    ]  # fmt: skip
+    first = min((node.lineno for node in loops), default=0)
+    return read_statement(source._replace(line=first)) if first else None
 
 
 def find_loop_names(source: Source, container: str) -> list[str]:

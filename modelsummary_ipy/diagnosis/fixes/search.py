@@ -110,9 +110,8 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
         if trial is None or trial.works or candidate.rank:
             break
         lines = tuple(edit for edit in candidate.edits if isinstance(edit, LineEdit))
-        moved = any(edit.text.count("\n") != edit.last - edit.first for edit in lines)
         later = build_context(Story(trial.trace, ()), lines)
-        if later is None or moved or not _is_further(ctx, later, candidate):
+        if later is None or not _is_further(ctx, later, candidate):
             return None
         following = None
         for more in diagnose(later, []).fixes[:_MOST_BRANCHES]:
@@ -149,9 +148,9 @@ def _is_further(before: FailureContext, after: FailureContext, candidate: Candid
     if len(changed) == len(candidate.edits) and after.call.kind == "module" and after.call.path not in changed:
         ran = {call.path for call in after.trace.calls[: after.call.index]}
         return bool(changed & ran)
-    return after.call.index > before.call.index or (
-        after.call.index == before.call.index and after.failure.message != before.failure.message
-    )
+    if len(after.trace.calls) > len(before.trace.calls) or after.call.index > before.call.index:
+        return True
+    return after.call.index == before.call.index and after.failure.message != before.failure.message
 
 
 def _combine(one: Candidate, other: Candidate) -> Candidate | None:

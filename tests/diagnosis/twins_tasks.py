@@ -201,3 +201,120 @@ class DoubledPyramidT(DoubledPyramid):
         fine = self.fine(x)
         coarse = self.coarse(fine)
         return fine + F.interpolate(coarse, size=fine.shape[2:], mode="nearest")
+
+
+class TwoViews(nn.Module):
+    inner = 90
+
+    def __init__(self):
+        super().__init__()
+        self.locate = nn.Sequential(nn.Conv2d(1, 8, 7), nn.MaxPool2d(2), nn.Conv2d(8, 10, 5), nn.MaxPool2d(2))
+        self.fc = nn.Linear(self.inner, 6)
+
+    def forward(self, x):
+        theta = self.fc(self.locate(x).view(-1, 90)).view(-1, 2, 3)
+        return F.grid_sample(x, F.affine_grid(theta, x.size(), align_corners=False), align_corners=False)
+
+
+@twin(TwoViews, (4, 1, 32, 32), reason="is not divisible by 90")
+class TwoViewsT(TwoViews):
+    inner = 160
+
+    def forward(self, x):
+        theta = self.fc(self.locate(x).flatten(1)).view(-1, 2, 3)
+        return F.grid_sample(x, F.affine_grid(theta, x.size(), align_corners=False), align_corners=False)
+
+
+class TallColumns(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.MaxPool2d(2), nn.MaxPool2d((2, 1)))
+        self.rnn, self.fc = nn.LSTM(16, 8, bidirectional=True), nn.Linear(16, 37)
+
+    def forward(self, x):
+        x = self.cnn(x)
+        x = x.squeeze(2).permute(2, 0, 1)
+        return self.fc(self.rnn(x)[0])
+
+
+@twin(TallColumns, (2, 1, 16, 40), reason="squeeze(2) drops a dim of 1, and there are 4")
+class TallColumnsT(TallColumns):
+    def forward(self, x):
+        x = self.cnn(x).mean(2).permute(2, 0, 1)
+        return self.fc(self.rnn(x)[0])
+
+
+class HalfTheAngles(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("frequencies", 1 / 10000 ** (torch.arange(0, 16, 2).float() / 16))
+
+    def forward(self, q):
+        angles = torch.outer(torch.arange(q.size(2)).float(), self.frequencies)
+        cos, sin = angles.cos(), angles.sin()
+        left, right = q.chunk(2, -1)
+        return q * cos + torch.cat([-right, left], -1) * sin
+
+
+@twin(HalfTheAngles, (2, 4, 10, 16), reason="of 8 angles for 16 features")
+class HalfTheAnglesT(HalfTheAngles):
+    def forward(self, q):
+        angles = torch.outer(torch.arange(q.size(2)).float(), self.frequencies).repeat(1, 2)
+        left, right = q.chunk(2, -1)
+        return q * angles.cos() + torch.cat([-right, left], -1) * angles.sin()
+
+
+class FineToCoarse(nn.Module):
+    stride = 1
+
+    def __init__(self):
+        super().__init__()
+        self.high, self.low = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 16, 3, 2, 1)
+        self.down = nn.Conv2d(8, 16, 3, self.stride, 1)
+
+    def forward(self, x):
+        return self.low(x) + self.down(self.high(x))
+
+
+@twin(
+    FineToCoarse, (1, 3, 32, 32), reason="'down' has stride 1, and the other branch is 2 times smaller: 32 against 16"
+)
+class FineToCoarseT(FineToCoarse):
+    stride = 2
+
+
+class SevenByTwelve(nn.Module):
+    """Windows of seven, as a Swin Transformer's, of a map of twelve."""
+
+    window = 7
+
+    def __init__(self):
+        super().__init__()
+        self.size, self.mix = self.window, nn.Linear(4, 4)
+
+    def forward(self, x):
+        B, H, W, C = x.shape
+        w = self.size
+        return self.mix(x.view(B, H // w, w, W // w, w, C).transpose(2, 3).reshape(-1, w * w, C))
+
+
+@twin(SevenByTwelve, (2, 12, 12, 4), reason="12 is not divisible into windows of 7")
+class SevenByTwelveT(SevenByTwelve):
+    window = 6
+
+
+class StatesBehindActions(nn.Module):
+    dim = 1
+
+    def __init__(self):
+        super().__init__()
+        self.state, self.action = nn.Linear(6, 8), nn.Embedding(5, 8)
+        self.steps = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+
+    def forward(self, states, actions):
+        return self.steps(torch.cat([self.state(states), self.action(actions)], self.dim))
+
+
+@twin(StatesBehindActions, (4, 10, 6), ints(4, 10), reason="cat joins along dim 1: there are 8 + 8 = 16 features")
+class StatesBehindActionsT(StatesBehindActions):
+    dim = 2

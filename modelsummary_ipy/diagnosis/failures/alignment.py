@@ -138,6 +138,21 @@ def explain_bias(pair: Pair) -> Diagnosis | None:
     return None
 
 
+def explain_angles(pair: Pair) -> Diagnosis | None:
+    """Sines and cosines of half the features: a rotary embedding has each angle twice, once for each half."""
+    ctx = pair.ctx
+    for x, data, place, _ in pair.each():
+        if pair.axes != [-1] or 2 * x.shape[-1] != data.shape[-1] or x.rank < 2:
+            continue
+        makers = {call.type_name for call in ctx.flow.walk_back(x.link, 4)}
+        if makers & {"sin", "cos"} and "cat" not in makers and find_param(ctx, data) is None:
+            reason = f"the sines and cosines are of {x.shape[-1]} angles for {data.shape[-1]} features: each angle is "
+            reason += "for two of them"
+            counts = ", ".join(["1"] * (x.rank - 1) + ["2"])
+            return Diagnosis(reason, f"last dim = {data.shape[-1]}", fix_operand(ctx, place, f"{{}}.repeat({counts})"))
+    return None
+
+
 def explain_table(pair: Pair) -> Diagnosis | None:
     """A table of positions, or a mask of a largest length, that is longer or shorter than the input."""
     which = _find_table(pair)

@@ -21,6 +21,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
     write_size,
 )
+from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -129,6 +130,8 @@ class _Heads:
             if not isinstance(wanted, int) or not x.shape or x.shape[-1] == wanted:
                 continue
             expected = f"{name} with last dim = {wanted} ({setting})"
+            if (joined := explain_joined(self.ctx, x, wanted, expected)) is not None:
+                return joined
             reason = f"the {name} has {x.shape[-1]} features, {self._owner} expects {wanted}"
             if x.rank == 3 and x.shape[1] == wanted and self._same_everywhere():
                 reason = f"dim 1 of the {name} has the {wanted} features, the last dim has {x.shape[2]}"

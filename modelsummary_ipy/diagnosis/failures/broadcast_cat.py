@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.alignment import (
+    explain_angles,
     explain_bias,
     explain_channels,
     explain_matrix,
@@ -49,7 +50,12 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept, explain_repeat
-from modelsummary_ipy.diagnosis.failures.skip_connections import explain_residual, explain_shortcut, explain_upsampling
+from modelsummary_ipy.diagnosis.failures.skip_connections import (
+    explain_residual,
+    explain_shortcut,
+    explain_unstrided,
+    explain_upsampling,
+)
 from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
@@ -282,8 +288,9 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_repeat, explain_kept, explain_unbatched, _explain_ranks, explain_channels, _explain_missing_axes,
     _explain_layout, _explain_outer, _explain_noise, explain_matrix, _explain_constant, explain_order, explain_bias,
-    explain_table, _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces, explain_vector,
-    explain_upsampling, explain_shortcut, explain_residual, explain_margin, explain_pooled, _explain_rows,
+    explain_angles, explain_table, _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces,
+    explain_vector, explain_upsampling, explain_unstrided, explain_shortcut, explain_residual, explain_margin,
+    explain_pooled, _explain_rows,
 )  # fmt: skip
 
 

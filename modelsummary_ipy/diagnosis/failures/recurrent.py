@@ -20,6 +20,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
     write_size,
 )
+from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
@@ -105,8 +106,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     if taken == 1 and x.rank == 2:
         reason = f"{write_shape(x.shape)} has one number a step, and no dim of features"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(-1)"), search, goal)
-    if (folded := _explain_literal_batch(ctx, x, taken)) is not None:
-        return replace(folded, expected=expected)
+    if (found := _explain_literal_batch(ctx, x, taken) or explain_joined(ctx, x, taken, expected)) is not None:
+        return replace(found, expected=expected)
     reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features per step, {ctx.owner} expects {taken}"
     return Diagnosis(reason, expected, fix_module(ctx, input_size=x.shape[-1]), search, goal)
 

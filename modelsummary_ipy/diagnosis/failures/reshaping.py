@@ -50,7 +50,7 @@ def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
     total = x.numel
     if (fixed and total % fixed == 0 and -1 in wanted) or total == fixed:
         return _explain_strides(ctx, x)
-    found = _explain_heads(ctx, x, wanted) or _explain_batch(ctx, x, wanted)
+    found = _explain_heads(ctx, x, wanted) or _explain_windows(ctx, x, wanted) or _explain_batch(ctx, x, wanted)
     return found or _explain_total(ctx, x, wanted, fixed)
 
 
@@ -125,6 +125,33 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     return Diagnosis(reason, f"a number of {noun} among {words}", options)
 
 
+def _explain_windows(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
+    """Sides are split into windows that don't divide them: ``view(B, H // 7, 7, W // 7, 7, C)``."""
+    split, places = [], iter(wanted)
+    for size in x.shape:
+        one = next(places, 0)
+        if one not in (size, -1):
+            other = next(places, 0)
+            if other < 2 or size // other != one:
+                return None
+            split.append((size, other))
+    sides, windows = {size for size, _ in split}, {window for _, window in split}
+    if next(places, None) is not None or len(windows) != 1 or -1 in wanted[1:]:
+        return None
+    window, path = windows.pop(), ctx.fact.path if ctx.fact is not None else ""
+    odd = next(size for size, _ in split if size % window)
+    fitting = [n for n in range(2, min(sides) + 1) if all(size % n == 0 for size in sides)]
+    reason = f"{odd} is not divisible into windows of {window}"
+    near = min(fitting, key=lambda n: abs(n - window), default=0)
+    names = [name for name, value in (ctx.fact.settings if ctx.fact else {}).items() if value == window]
+    options: list[Candidate] = []
+    if near:
+        options += [*list_rebuilds(ctx, window, near), *list_constructions(ctx, path, window, near)]
+        options += [set_value(f"{path}.{names[0]}" if path else names[0], str(near))] if len(names) == 1 else []
+        options.append(fix_line(ctx, re.sub(rf"\b{window}\b", str(near), ctx.line)))
+    return Diagnosis(reason, f"sides divisible by {window}", options, GROW)
+
+
 def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
     """A batch size is hard-coded in the target, and the input has another."""
     if x.rank < 1 or len(wanted) < 2 or wanted[0] in (-1, x.shape[0]):
@@ -183,7 +210,8 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     if wanted.count(-1) == 1 and wanted[-1] > 2 and abs(x.shape[-1] - wanted[-1]) == 1:  # a class less
         fix = fix or fix_giver(ctx, x, wanted[-1])
     if len(wanted) == 2 and x.rank > 2:
-        fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items: f"{items[0]}.flatten(1)"))
+        flat = change_operation(ctx.line, ctx.function, lambda items: f"{items[0]}.flatten(1)", ctx.earlier)
+        fix = fix_line(ctx, flat)
         moved = fix + move_grid(ctx, fixed, x.shape[1:])
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)
         if fix and reader is not None:
@@ -213,7 +241,8 @@ def _list_targets(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> I
     lead = math.prod(wanted[:-1])
     is_some = lead > 0 and x.numel % lead == 0 and x.numel > lead  # more than 1 in the last dim
     if len(wanted) > 2 and wanted[0] > 0 and is_some and ctx.function != "unflatten":
-        yield fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items: [*items[:-1], "-1"]))
+        open_end = change_operation(ctx.line, ctx.function, lambda items: [*items[:-1], "-1"], ctx.earlier)
+        yield fix_line(ctx, open_end)
 
 
 def _write_sides(ctx: FailureContext, wanted: tuple[int, ...], side: int) -> Candidate:

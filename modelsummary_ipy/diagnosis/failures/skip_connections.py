@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_operand, resize_operand, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_operand, read_arguments, resize_operand, set_value
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_stride
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
@@ -97,6 +97,30 @@ def explain_shortcut(pair: Pair) -> Diagnosis | None:
             larger = resize_operand(ctx, at, other)
             return Diagnosis(reason, f"{write_shape(skip.shape[2:])} on both sides", [larger, fix])
         return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
+    return None
+
+
+def explain_unstrided(pair: Pair) -> Diagnosis | None:
+    """A convolution of the failing line keeps the size, and what it is added to is as many times smaller as a stride.
+
+    Beside a smaller branch that a layer of the same module gave a layer of its own would stride; a lateral one of
+    kernel 1 would not.
+    """
+    ctx, axes = pair.ctx, pair.axes
+    for fine, coarse, place, _ in pair.each() if pair.is_spatial and axes[0] == -1 else ():
+        strides = {find_stride(fine.shape[axis], coarse.shape[axis]) for axis in axes}
+        call, stride = ctx.flow.producer(fine.link), strides.pop()
+        fact = ctx.flow.module_of(call)
+        texts = read_arguments(ctx)
+        if strides or stride is None or stride < 2 or coarse.shape[-1] == 1 or fact is None or call is None:
+            continue
+        kernel = fact.settings.get("kernel_size")
+        is_here = call.source == ctx.call.source and place < len(texts) and "(" in texts[place]
+        if call.type_name in CONVOLUTIONS and is_here and isinstance(kernel, tuple) and min(kernel) > 1:
+            sides = f"{fine.shape[axes[0]]} against {coarse.shape[axes[0]]}"
+            reason = f"'{fact.path}' has stride 1, and the other branch is {stride} times smaller: {sides}"
+            fix = set_value(fact.path, write_module(fact, ctx.trace, stride=(stride,) * len(kernel)))
+            return Diagnosis(reason, f"{write_shape(coarse.shape)} on both sides", fix)
     return None
 
 

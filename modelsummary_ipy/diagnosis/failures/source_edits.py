@@ -430,4 +430,5 @@ def drop_undone(line: str) -> str:
         return "" if undone else found[0]
 
     line = re.sub(r"\.unsqueeze\((-?\d)\)\.squeeze\(\1\)", "", line).replace(".float().long()", ".long()")
+    line = line.replace(".flatten(2).transpose(1, 2).flatten(2)", ".flatten(2).transpose(1, 2)")  # of three dims
     return _TWO_ORDERS.sub(drop, re.sub(r"\.(?:t\(\)|T)\.transpose\((?:-2, -1|0, 1|1, 0)\)", "", line))

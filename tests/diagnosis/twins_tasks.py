@@ -318,3 +318,154 @@ class StatesBehindActions(nn.Module):
 @twin(StatesBehindActions, (4, 10, 6), ints(4, 10), reason="cat joins along dim 1: there are 8 + 8 = 16 features")
 class StatesBehindActionsT(StatesBehindActions):
     dim = 2
+
+
+class ScaledPairs(nn.Module):
+    """The scale stands in front of what it scales."""
+
+    width = 32
+
+    def __init__(self):
+        super().__init__()
+        self.image, self.words = nn.Linear(20, self.width), nn.Embedding(100, 16)
+        self.scale = nn.Parameter(torch.tensor(2.6))
+
+    def forward(self, image, words):
+        image, words = F.normalize(self.image(image), dim=-1), F.normalize(self.words(words).mean(1), dim=-1)
+        return self.scale.exp() * image @ words.t()
+
+
+@twin(ScaledPairs, (4, 20), ints(4, 12), reason="[4 × 32] @ [16 × 4]: the inner 32 and 16 differ")
+class ScaledPairsT(ScaledPairs):
+    width = 16
+
+
+class GateOfAnotherWidth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.p, self.t, self.shortcut = nn.Linear(48, 32), nn.Linear(48, 32), nn.Identity()
+
+    def forward(self, x):
+        t = torch.sigmoid(self.t(x))
+        return t * self.p(x).relu() + (1 - t) * self.shortcut(x)
+
+
+@twin(GateOfAnotherWidth, (5, 48), reason="mul takes numbers one to one: [5, 32] against [5, 48]")
+class GateOfAnotherWidthT(GateOfAnotherWidth):
+    def __init__(self):
+        super().__init__()
+        self.shortcut = nn.Linear(48, 32)
+
+
+class StatesWithoutLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, x, h, c):
+        y, _ = self.rnn(x, (h, c))
+        return y[:, -1]
+
+
+@twin(StatesWithoutLayers, (5, 7, 4), (5, 6), (5, 6), reason="the state is [5, 6], a state has a dim of layers too")
+class StatesWithoutLayersT(StatesWithoutLayers):
+    def forward(self, x, h, c):
+        return self.rnn(x, (h[None], c[None]))[0][:, -1]
+
+
+class CodesOfAnotherWidth(nn.Module):
+    width = 16
+
+    def __init__(self):
+        super().__init__()
+        self.codes = nn.Embedding(10, self.width)
+
+    def forward(self, x):
+        return self.codes(torch.cdist(x, self.codes.weight).argmin(1))
+
+
+@twin(CodesOfAnotherWidth, (7, 8), reason="vectors of 8 and of 16 numbers")
+class CodesOfAnotherWidthT(CodesOfAnotherWidth):
+    width = 8
+
+
+class QueriesInFront(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.queries, self.read = nn.Embedding(10, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        q = self.queries.weight.unsqueeze(1).repeat(1, x.size(0), 1)
+        return self.read(q, x, x)[0]
+
+
+@twin(QueriesInFront, (2, 12, 8), reason="the query has 10 there, the key 2")
+class QueriesInFrontT(QueriesInFront):
+    def forward(self, x):
+        return self.read(self.queries.weight.expand(x.size(0), -1, -1), x, x)[0]
+
+
+class ScaleOfFour(nn.Module):
+    actions = 4
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.log_scale = nn.Linear(8, 3), nn.Parameter(torch.zeros(1, self.actions))
+
+    def forward(self, x):
+        mean = self.mean(x)
+        return mean + self.log_scale.exp() * torch.randn_like(mean)
+
+
+@twin(ScaleOfFour, (10, 8), reason="'log_scale' has 4 numbers, the other has 3 features")
+class ScaleOfFourT(ScaleOfFour):
+    actions = 3
+
+
+class TimeAsNumber(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x, t):
+        return self.fc(torch.cat([x, t], -1))
+
+
+@twin(TimeAsNumber, (7, 2), torch.tensor(0.5), reason="a number is repeated for each sample first")
+class TimeAsNumberT(TimeAsNumber):
+    def forward(self, x, t):
+        return self.fc(torch.cat([x, t.expand(x.size(0), 1)], -1))
+
+
+class FilterOverElectrodes(nn.Module):
+    electrodes = 64
+
+    def __init__(self):
+        super().__init__()
+        self.times = nn.Conv2d(1, 8, (1, 15), padding=(0, 7))
+        self.space, self.fc = nn.Conv2d(8, 16, (self.electrodes, 1), groups=8), nn.Linear(16 * 50, 4)
+
+    def forward(self, x):
+        return self.fc(self.space(self.times(x)).flatten(1))
+
+
+@twin(FilterOverElectrodes, (2, 1, 22, 50), reason="dim 2 is 22, the window is 64 wide")
+class FilterOverElectrodesT(FilterOverElectrodes):
+    electrodes = 22
+
+
+class TimesOneByOne(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w, self.rnn = nn.Parameter(torch.randn(1, 7)), nn.LSTM(12, 8, batch_first=True)
+
+    def forward(self, x, t):
+        angles = torch.sin(t @ self.w)
+        return self.rnn(torch.cat([x, angles], -1))[0]
+
+
+@twin(TimesOneByOne, (4, 9, 5), (4, 9), reason="[4, 9] has one number for each, and no dim of one feature")
+class TimesOneByOneT(TimesOneByOne):
+    def forward(self, x, t):
+        angles = torch.sin(t[..., None] @ self.w)
+        return self.rnn(torch.cat([x, angles], -1))[0]

@@ -129,9 +129,9 @@ def explain_bias(pair: Pair) -> Diagnosis | None:
     ctx = pair.ctx
     for x, data, *_ in pair.each():
         param = find_param(ctx, x)
-        if pair.axes != [-1] or x.rank != 1 or param is None or ctx.trace.params[param].shape != x.shape:
+        if pair.axes != [-1] or set(x.shape[:-1]) - {1} or param is None or ctx.trace.params[param].shape != x.shape:
             continue
-        own = f"'{ctx.trace.params[param].names[0]}' has {x.shape[0]} numbers"
+        own = f"'{ctx.trace.params[param].names[0]}' has {x.shape[-1]} numbers"
         reason = f"{own}, the other has {data.shape[-1]} features"
         fix = resize_param(ctx, Operand(x.spec, x.link, param), [-1], data.shape[-1])
         return Diagnosis(reason, "equal sizes", fix) if fix else None

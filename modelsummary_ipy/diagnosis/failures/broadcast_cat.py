@@ -49,6 +49,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
+from modelsummary_ipy.diagnosis.failures.parameters import find_param
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_residual,
@@ -156,7 +157,8 @@ def _explain_noise(pair: Pair) -> Diagnosis | None:
     ctx = pair.ctx
     for x, other, place, there in pair.each():
         maker = ctx.flow.producer(x.link)
-        if maker is None or not maker.type_name.endswith("_like") or x.rank != other.rank:
+        is_like = maker is not None and maker.type_name.endswith("_like")
+        if maker is None or not is_like or x.rank != other.rank or find_param(ctx, other) is not None:
             continue
         function = f"torch.{maker.type_name}"
         fixes = [fix_operand(ctx, place, f"{function}({{{there}}})")]
@@ -223,6 +225,8 @@ def _explain_widths(pair: Pair) -> Diagnosis | None:
     verb = "compares" if is_loss else "takes"
     reason = f"{ctx.function} {verb} numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
     fixes = [fix for fix in (fix_giver(ctx, right, sizes[0], axis), fix_giver(ctx, left, sizes[1], axis)) if fix]
+    shortcut = explain_residual(pair) if not is_loss else None  # a gate of what a layer gives and of what it was given
+    fixes += shortcut.fixes if shortcut is not None else []
     return Diagnosis(reason, "equal shapes", fixes) if fixes else None
 
 
@@ -338,7 +342,11 @@ def _find_rank(
         words = f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
         return words, fix_operand(ctx, other, "{}[-1]")
     unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
-    is_step = small.shape[-1] in {fact.settings.get("input_size") for fact in ctx.list_unread()} & {big.shape[-1]}
+    if not small.shape and along == big.rank - 1:
+        sizes = ", ".join(f"{{{other}}}.size({axis})" for axis in range(big.rank - 1))
+        return ": a number is repeated for each sample first", fix_operand(ctx, at, f"{{}}.expand({sizes}, 1)")
+    widths = {fact.settings.get("input_size") for fact in ctx.list_unread()}
+    is_step = small.shape[-1:] == big.shape[-1:] and big.shape[-1] in widths
     is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0] and not is_step
     if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
         words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"

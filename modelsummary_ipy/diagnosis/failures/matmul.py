@@ -122,6 +122,9 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if swapped := _turn_square(ctx, left, right):
         reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
         return Diagnosis(reason, expected, swapped)
+    if right.param is not None and right.rank == 2 and inner_right == 1 and left.rank < 4:
+        reason += f"; {write_shape(left.shape)} has one number for each, and no dim of one feature"
+        return Diagnosis(reason, "1 in the last dim", fix_operand(ctx, last - 1, "{}.unsqueeze(-1)"))
     chain = fix_line(ctx, swap_last_factors(ctx.line)) if right.param is not None and not ctx.earlier else NOTHING
     if chain:
         return Diagnosis(f"{reason}; of three factors the weight is multiplied last", expected, chain)

@@ -25,7 +25,7 @@ from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_m
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, find_targets
+from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call, change_operation, find_targets
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
@@ -158,6 +158,9 @@ def _explain_state(
         )
         return Diagnosis(reason, "3 dims, one of them a step", fix_argument(ctx, f"{{}}.unsqueeze({steps})"))
     layers, directions = ctx.setting("num_layers", 1), 2 if ctx.setting("bidirectional") else 1
+    if not is_cell and (1, *state.shape) == wanted:
+        reason = f"the state is {write_shape(state.shape)}, a state has a dim of layers too: {write_shape(wanted)}"
+        return Diagnosis(reason, "[num_layers, batch, hidden_size]", _add_layers(ctx))
     what = "cell" if state.spec.name.endswith("[1]") else "hidden"
     if is_cell:
         expected = f"{what} state {write_shape(wanted)}: [batch, hidden_size]"
@@ -205,6 +208,19 @@ def _explain_state(
     fixes = [order, fix, rebuilt, fix_creation(ctx, state, wanted)]
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fixes, () if order or fix or candidates else RESHAPE, candidates=candidates)
+
+
+def _add_layers(ctx: FailureContext) -> Candidate:
+    """Give each state that the line passes a dim of one layer: ``self.rnn(x, (h.unsqueeze(0), c.unsqueeze(0)))``."""
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
+        names = re.fullmatch(r"\((\w+), (\w+)\)|(\w+)", arguments[1]) if len(arguments) == 2 else None
+        if names is None:
+            return None
+        given = [f"{name}.unsqueeze(0)" for name in names.groups() if name]
+        return [arguments[0], f"({', '.join(given)})" if len(given) > 1 else given[0]], keywords
+
+    return fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
 
 
 def _deepen(ctx: FailureContext, wanted: tuple[int, ...]) -> Candidate:

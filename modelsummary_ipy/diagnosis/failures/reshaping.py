@@ -149,7 +149,8 @@ def _explain_windows(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
         options += [*list_rebuilds(ctx, window, near), *list_constructions(ctx, path, window, near)]
         options += [set_value(f"{path}.{names[0]}" if path else names[0], str(near))] if len(names) == 1 else []
         options.append(fix_line(ctx, re.sub(rf"\b{window}\b", str(near), ctx.line)))
-    return Diagnosis(reason, f"sides divisible by {window}", options, GROW)
+    goal = (product_from(0), math.prod(wanted))
+    return Diagnosis(reason, f"sides divisible by {window}", options, GROW, goal)
 
 
 def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:

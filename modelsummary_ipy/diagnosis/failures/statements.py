@@ -55,7 +55,12 @@ def parse_file(filename: str) -> ast.Module | None:
 def list_nodes(filename: str, kind: type[_Node]) -> list[_Node]:
     """List the nodes of a kind in a file or a cell, in the order of ``ast.walk``; none if it is no Python."""
     tree = parse_file(filename)
-    return [node for node in ast.walk(tree) if isinstance(node, kind)] if tree is not None else []
+    return [node for node in _walk(tree) if isinstance(node, kind)] if tree is not None else []
+
+
+@lru_cache(maxsize=_MOST_TREES)
+def _walk(tree: ast.Module) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree))
 
 
 @lru_cache(maxsize=_MOST_TREES)

@@ -94,7 +94,8 @@ def _match(word: str, known: Iterable[str]) -> tuple[str, ...]:
     flat = word.replace("_", "").lower()
     same = [name for name in names if name.replace("_", "").lower() == flat]
     longer = [name for name in names if name.lower().startswith(f"{word.lower()}_")]
-    return tuple(dict.fromkeys([*same, *longer, *difflib.get_close_matches(word, names, 3, 0.6)]))[:4]
+    parts = [name for name in names if len(word) > 2 and word.lower() in name.lower().split("_")]  # "k"
+    return tuple(dict.fromkeys([*same, *longer, *parts, *difflib.get_close_matches(word, names, 3, 0.6)]))[:4]
 
 
 def _list_attributes(value: Any) -> list[str]:

@@ -190,7 +190,7 @@ class CellWithTwoStates(nn.Module):
         return self.fc(outs)  # noqa: F821
 
 
-@twin(CellWithTwoStates, (3, 4, 5), reason="returns its new state alone")
+@twin(CellWithTwoStates, (3, 4, 5), reason="returns one tensor, and the line unpacks 2 values")
 class CellWithTwoStatesT(CellWithTwoStates):
     def forward(self, x):
         h, outs = torch.zeros(x.size(0), 8), []
@@ -331,3 +331,82 @@ class MaskOfATensor(nn.Module):
 class MaskOfATensorT(MaskOfATensor):
     def forward(self, x):
         return self.enc(x, nn.Transformer.generate_square_subsequent_mask(x.size(1)))
+
+
+class PairReadTwice(nn.Module):
+    """A module that returns a pair is read by several lines; another has a longer name than it is called by."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.score, self.text_head = nn.GRU(6, 6, batch_first=True), nn.Linear(6, 1), nn.Linear(6, 2)
+        self.bias, self.two = None, nn.Sequential(nn.Linear(6, 6))
+
+    def forward(self, x):
+        a, b = self.two(x, x)
+        enc = self.rnn(a + b)
+        weights = self.score(enc).softmax(1)
+        return self.head((weights * enc).sum(1)) + self.bias
+
+
+@twin(PairReadTwice, (3, 5, 6), reason="Sequential.forward takes 1 argument, 2 were given")
+class PairReadTwiceT(PairReadTwice):
+    def forward(self, x):
+        enc = self.rnn(self.two(x) + self.two(x))[0]
+        return self.text_head((self.score(enc).softmax(1) * enc).sum(1))
+
+
+class FractionsAtOnce(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.cell = nn.Parameter(torch.ones(3)), nn.RNNCell(3, 3)
+
+    def forward(self, x):
+        h, w = x.shape[1], x.shape[2]
+        top, left = h / 2, w / 2
+        x = self.gate(x[:, top, left : left + 2])
+        for t in x.size(1):
+            hx = self.cell(x[:, t], hx)  # noqa: F821  # that is what is wrong
+        return hx
+
+
+@twin(FractionsAtOnce, (2, 8, 8, 3), reason="// gives an integer")
+class FractionsAtOnceT(FractionsAtOnce):
+    def forward(self, x):
+        return self.cell(x[:, 4, 5], self.cell(x[:, 4, 4]))
+
+
+class LabelsAndAxis(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb, self.fc = nn.Embedding(9, 4), nn.Linear(4, 5)
+
+    def forward(self, ids, tags):
+        p = F.softmax(self.fc(self.emb(ids)), dim=-1, reduction="mean")
+        return F.nll_loss(p.log(), tags.float())
+
+
+@twin(LabelsAndAxis, ints(3, 7), ints(3, 7), reason="softmax has no argument 'reduction'")
+class LabelsAndAxisT(LabelsAndAxis):
+    def forward(self, ids, tags):
+        return F.nll_loss(self.fc(self.emb(ids)).log_softmax(-1).transpose(1, 2), tags)
+
+
+class Levels(nn.Module):
+    """Levels of a pyramid are collected, and the last one is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 6, 3, 2), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        levels = []
+        x = self.a(x)
+        levels.append(x)
+        levels.append(self.b(x))
+        return self.head(levels)
+
+
+@twin(Levels, (2, 3, 16, 16), reason="levels is a list of tensors")
+class LevelsT(Levels):
+    def forward(self, x):
+        return self.head(self.b(self.a(x)))

@@ -337,4 +337,5 @@ def build_context(story: Story, edits: tuple[LineEdit, ...] = ()) -> FailureCont
         return None
     nowhere = Call(-1, "module", "", story.trace.model_type, None, 0)
     call = story.trace.calls[failure.call] if failure.call is not None else nowhere
+    failure = replace(failure, message=failure.message.replace("FakeTensor", "Tensor"))
     return FailureContext(story, failure, call, edits)

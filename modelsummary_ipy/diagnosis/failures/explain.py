@@ -34,6 +34,7 @@ from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
+from modelsummary_ipy.diagnosis.failures.returned import explain_returned
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
 from modelsummary_ipy.diagnosis.failures.wrong_names import explain_name
@@ -55,6 +56,7 @@ _FIRST: Mapping[str, Family] = {
     "object": explain_object,
     "value": explain_value,
     "arguments": explain_arguments,
+    "returned": explain_returned,
     "loss": explain_loss,
     "index": explain_index,
 }

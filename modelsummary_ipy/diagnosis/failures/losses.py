@@ -65,7 +65,7 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
         return None
     wanted = (x.shape[0], *x.shape[2:]) if x.rank > 1 else ()
     expected = f"labels {write_shape(wanted)} of int64"
-    if y.spec.dtype not in _INTEGERS:
+    if y.spec.dtype not in _INTEGERS and y.shape in (wanted, x.shape):
         if y.shape == x.shape and name == "cross_entropy":
             return None
         reason = f"the labels are {y.spec.dtype}: class indices are integers"

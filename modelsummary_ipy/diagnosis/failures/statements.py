@@ -141,15 +141,14 @@ def find_loops(source: Source) -> list[tuple[str, ast.expr]]:
     return [(name, over) for _, name, over in sorted(found, key=lambda item: item[0])]
 
 
-def read_loop(source: Source) -> Statement | None:
-    """Return the head of the outermost loop of its function that a line is in; ``None`` if it is in none."""
+def find_loop(source: Source) -> int:
+    """Return the line where the outermost loop of its function begins that a line is in; 0 if it is in none."""
     function = find_function(source)
     loops = [
         node for node in (ast.walk(function) if function is not None else ())
         if isinstance(node, (ast.For, ast.While)) and node.lineno < source.line <= (node.end_lineno or 0)
     ]  # fmt: skip
-    first = min((node.lineno for node in loops), default=0)
-    return read_statement(source._replace(line=first)) if first else None
+    return min((node.lineno for node in loops), default=0)
 
 
 def find_loop_names(source: Source, container: str) -> list[str]:
@@ -171,6 +170,13 @@ def _find_inner(tree: ast.Module, line: int) -> ast.FunctionDef | None:
     functions = (node for node, _ in list_functions(tree) if isinstance(node, ast.FunctionDef))
     found = [node for node in functions if node.lineno <= line <= (node.end_lineno or node.lineno)]
     return max(found, key=lambda node: node.lineno, default=None)
+
+
+def list_methods(source: Source | None) -> list[ast.FunctionDef]:
+    """List the methods of the class that a line is in."""
+    classes = list_nodes(source.filename, ast.ClassDef) if source is not None else []
+    around = [kind for kind in classes if source and kind.lineno <= source.line <= (kind.end_lineno or 0)]
+    return [node for kind in around for node in kind.body if isinstance(node, ast.FunctionDef)]
 
 
 def list_names_before(source: Source) -> list[str]:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
-from modelsummary_ipy.diagnosis.failures.statements import list_names_before, read_loop
-from modelsummary_ipy.records.fixes import Candidate, LineEdit
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loop, list_names_before
+from modelsummary_ipy.records.fixes import Candidate
 
 _NAME = re.compile(r"(?:name|variable) '(\w+)'")
 _MODULE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
@@ -94,10 +94,11 @@ def _replace_name(name: str, options: list[str]) -> Callable[..., list[str]]:
 
 def _fix_start(ctx: FailureContext, name: str) -> Candidate | None:
     """Give a name that a loop carries along a value before the loop: ``h = None`` of a cell, ``[]``, ``0``."""
-    loop = read_loop(ctx.failure.source) if ctx.failure.source is not None else None
-    if loop is None or ctx.statement is None:
+    loop = find_loop(ctx.failure.source) if ctx.failure.source is not None else None
+    statement = ctx.read(ctx.failure.source._replace(line=loop)) if loop and ctx.failure.source is not None else None
+    if statement is None or ctx.statement is None:
         return None
-    line, statement = ctx.line, loop
+    line = ctx.line
     if re.search(rf"\b{name}\.append\(", line):
         value = "[]"
     elif name not in find_targets(line) and not re.match(rf"{name} [+*]= ", line):
@@ -106,8 +107,7 @@ def _fix_start(ctx: FailureContext, name: str) -> Candidate | None:
         value = "1"
     else:
         value = "0" if re.match(rf"{name} \+= |{name} = {name} \+ ", line) else "None"
-    text = f"{name} = {value}\n{statement.text}"
-    return Candidate(f"{name} = {value} before the loop", (LineEdit(*statement[:3], text),))
+    return write_statement(ctx, statement, f"{name} = {value}\n{drop_remark(statement.text)}")
 
 
 # -- functions and attributes -----------------------------------------------------------------------------------------
@@ -167,8 +167,9 @@ def _explain_function(ctx: FailureContext, module: str, name: str) -> Diagnosis 
 def _explain_attribute(ctx: FailureContext, owner: str, name: str) -> Diagnosis | None:
     if owner in ("tuple", "list", "dict", "OrderedDict", "NoneType"):
         return None
-    near, rank = ctx.failure.near, max((x.rank for x in ctx.data), default=0)
+    rank = max((x.rank for x in ctx.data), default=0)
     is_model = owner == ctx.call.type_name and ctx.fact is not None
+    near = list(ctx.failure.near) or (_list_unread(ctx) if is_model else [])
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
         if isinstance(node, ast.Attribute) and node.attr == name:
@@ -195,12 +196,26 @@ def _explain_attribute(ctx: FailureContext, owner: str, name: str) -> Diagnosis 
     return Diagnosis(reason, "an attribute that __init__ sets" if is_model else f"an attribute of {owner}", fixes)
 
 
+def _list_unread(ctx: FailureContext) -> list[str]:
+    """List the layers of the model that its forward does not name, if it is one or two."""
+    children = [ctx.trace.modules[index] for index in ctx.fact.children] if ctx.fact is not None else []
+    read = (ctx.fact.reads or frozenset()) if ctx.fact is not None else frozenset()
+    names = [fact.path.rpartition(".")[2] for fact in children]
+    found = [name for name in names if name not in read]
+    return found if len(found) < _MOST_UNREAD else []
+
+
+_MOST_UNREAD = 3
+
+
 # -- arguments and keys -----------------------------------------------------------------------------------------------
 
 
 def _explain_keyword(ctx: FailureContext, function: str, name: str) -> Diagnosis | None:
     near = [other for other in ctx.failure.near if not re.search(rf"\b{other}=", ctx.line)]
     function = function or ctx.failure.message.partition("(")[0]
+    if function == "forward":  # what it does with another name is known, see arguments
+        near = near[:1]
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
         if not isinstance(node, ast.Call) or all(word.arg != name for word in node.keywords):
@@ -209,11 +224,15 @@ def _explain_keyword(ctx: FailureContext, function: str, name: str) -> Diagnosis
         for new in near:
             words = [*map(write, node.args), *(f"{new if key == name else key}={value}" for key, value in given)]
             yield f"{write(node.func)}({', '.join(words)})"
+        if not near and function != "forward":
+            words = [*map(write, node.args), *(f"{key}={value}" for key, value in given if key != name)]
+            yield f"{write(node.func)}({', '.join(words)})"
 
-    fixes = rewrite(ctx, change, here=True) if near else []
+    fixes = rewrite(ctx, change, here=True)
     if not fixes:
         return None
-    return Diagnosis(f"{function} has no argument '{name}'; it has '{near[0]}'", "an argument that it has", fixes)
+    known = f"; it has '{near[0]}'" if near else ""
+    return Diagnosis(f"{function} has no argument '{name}'{known}", "an argument that it has", fixes)
 
 
 def _explain_key(ctx: FailureContext) -> Diagnosis | None:

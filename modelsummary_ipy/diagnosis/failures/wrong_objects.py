@@ -191,9 +191,9 @@ def _explain_call(ctx: FailureContext, kind: str) -> Diagnosis | None:
         if isinstance(node.func, ast.Attribute) and node.func.attr in _PROPERTIES and held is None:
             seen.append(text)
             yield f"{text}[{words[0]}]" if words and node.func.attr == "shape" else text
-        elif held is not None and held.kind == kind:
+        elif held is not None and (held.kind == kind or {held.kind, kind} == {"Parameter", "Tensor"}):
             seen.append(text)
-            yield from _replace_call(ctx, text, kind, held.words, words)
+            yield from _replace_call(ctx, text, held.kind, held.words, words)
 
     fixes = rewrite(ctx, change, here=True)
     if not seen:
@@ -225,8 +225,8 @@ def _replace_call(ctx: FailureContext, name: str, kind: str, held: tuple[str, ..
         else:
             yield f"{words[0]} * {name}"
     elif kind in ("Parameter", "Tensor") and len(words) == 1 and "." in name:
-        yield f"({words[0]} @ {name})"
-        yield f"({words[0]} * {name})"
+        sizes = [len(param.shape) for param in ctx.trace.params if name.partition(".")[2] in param.names]
+        yield from (f"{words[0]} {sign} {name}" for sign in ("@*" if sizes[:1] == [2] else "*@"))
     elif kind == "dict":
         yield f"{name}[{', '.join(words)}]"
     elif kind == "type" and held:

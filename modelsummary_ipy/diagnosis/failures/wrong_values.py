@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, list_statements, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
-from modelsummary_ipy.diagnosis.failures.statements import find_imports
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_imports
 from modelsummary_ipy.diagnosis.torch_names import CATS
 
 _ERRORS = ("TypeError", "RuntimeError", "IndexError", "ValueError")
@@ -207,11 +207,7 @@ def _explain_list(ctx: FailureContext) -> Diagnosis | None:
 
 def _explain_fraction(ctx: FailureContext) -> Diagnosis | None:
     """An index or a size is a float, which ``/`` gives of integers too."""
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-            yield f"{write(node.left)} // {write(node.right)}"
-
-    fixes = rewrite(ctx, change)
+    changed = ((there, re.sub(r"(?<!/)/(?!/)", "//", drop_remark(there.text))) for there in list_statements(ctx))
+    fixes = [made for there, line in changed if (made := write_statement(ctx, there, line))]
     reason = "an index is an integer, and / gives a float, of integers too: // gives an integer"
     return Diagnosis(reason, "an integer", fixes) if fixes else None

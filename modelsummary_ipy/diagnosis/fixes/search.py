@@ -23,6 +23,10 @@ _MOST_LINKS = 6
 _MOST_BRANCHES = 2
 
 
+#: What Python refuses by a name, a type or a signature: no other order of dims mends it.
+_OF_PYTHON = ("name", "assignment", "object", "value", "arguments")
+
+
 class Trials(Protocol):
     """What applies a candidate to a copy of the model and traces it."""
 
@@ -50,6 +54,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     """
     found: list[tuple[Trial, Verdict]] = []
     is_open = diagnosis.is_open or diagnosis.search in ((), ANYWHERE)
+    is_open = is_open and diagnosis.code not in _OF_PYTHON
     guesses: tuple[Iterator[Candidate], ...] = ()
     if is_open:
         guesses = (list_line_candidates(ctx), list_earlier_candidates(ctx))
@@ -148,7 +153,8 @@ def _is_further(before: FailureContext, after: FailureContext, candidate: Candid
     if len(changed) == len(candidate.edits) and after.call.kind == "module" and after.call.path not in changed:
         ran = {call.path for call in after.trace.calls[: after.call.index]}
         return bool(changed & ran)
-    if len(after.trace.calls) > len(before.trace.calls) or after.call.index > before.call.index:
+    count, count_before = (sum(call.status == "ran" for call in ctx.trace.calls) for ctx in (after, before))
+    if count > count_before or after.call.index > before.call.index:
         return True
     return after.call.index == before.call.index and after.failure.message != before.failure.message
 

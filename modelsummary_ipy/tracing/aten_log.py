@@ -133,10 +133,6 @@ class AtenLog:
             return
         plan = _find_plan(func)
         if plan.is_view:
-            if self._measures_bytes:
-                for view in output if isinstance(output, (tuple, list)) else (output,):
-                    if getattr(view, "constant", None) is not None:
-                        self._storages.alias(view, args[0])
             return
         record = self._current()
         if record is not None and plan.counts_in(record):

@@ -469,3 +469,102 @@ class TimesOneByOneT(TimesOneByOne):
     def forward(self, x, t):
         angles = torch.sin(t[..., None] @ self.w)
         return self.rnn(torch.cat([x, angles], -1))[0]
+
+
+class MaskTokenOfTheEncoder(nn.Module):
+    width = 16
+
+    def __init__(self):
+        super().__init__()
+        self.enc, self.dec, self.head = nn.Linear(12, 16), nn.Linear(16, 8), nn.Linear(8, 12)
+        self.mask = nn.Parameter(torch.zeros(1, 1, self.width))
+
+    def forward(self, x):
+        kept = self.dec(self.enc(x[:, :4]))
+        masked = self.mask.expand(x.size(0), x.size(1) - 4, -1)
+        return self.head(torch.cat([kept, masked], 1))
+
+
+@twin(MaskTokenOfTheEncoder, (2, 16, 12), reason="the steps have 8 features in one and 16 in the other")
+class MaskTokenOfTheEncoderT(MaskTokenOfTheEncoder):
+    width = 8
+
+
+class WholeMask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.tril(torch.ones(16, 16)))
+
+    def forward(self, q, k):
+        weights = (q @ k.transpose(1, 2)).masked_fill(self.seen == 0, float("-inf")).softmax(-1)
+        return weights @ k
+
+
+@twin(WholeMask, (2, 10, 8), (2, 10, 8), reason="input has 10 positions, 'seen' has 16")
+class WholeMaskT(WholeMask):
+    def forward(self, q, k):
+        seen = self.seen[: q.size(1), : k.size(1)]
+        return (q @ k.transpose(1, 2)).masked_fill(seen == 0, float("-inf")).softmax(-1) @ k
+
+
+class ThresholdsOfClasses(nn.Module):
+    count = 4
+
+    def __init__(self):
+        super().__init__()
+        self.score, self.thresholds = nn.Linear(20, 1, bias=False), nn.Parameter(torch.zeros(self.count))
+
+    def forward(self, x, y):
+        return F.binary_cross_entropy_with_logits(self.score(x) + self.thresholds, y)
+
+
+@twin(ThresholdsOfClasses, (8, 20), (8, 5), reason="compares numbers one to one: [8, 4] against [8, 5]")
+class ThresholdsOfClassesT(ThresholdsOfClasses):
+    count = 5
+
+
+class CellsOfAGrid(nn.Module):
+    numbers = 30
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(16, 7 * 7 * self.numbers)
+
+    def forward(self, x):
+        return self.fc(x).view(-1, 7, 7, 35)
+
+
+@twin(CellsOfAGrid, (2, 16), reason="is not divisible by 7 × 7 × 35 = 1715")
+class CellsOfAGridT(CellsOfAGrid):
+    numbers = 35
+
+
+class LengthsInARow(nn.Module):
+    def forward(self, x, lengths):
+        seen = torch.arange(x.size(1))[None, :] < lengths
+        return (x * seen.unsqueeze(-1)).sum(1)
+
+
+@twin(LengthsInARow, (4, 9, 3), ints(4), reason="[4] is aligned with the last dims of [1, 9]")
+class LengthsInARowT(nn.Module):
+    def forward(self, x, lengths):
+        seen = torch.arange(x.size(1))[None, :] < lengths[:, None]
+        return (x * seen.unsqueeze(-1)).sum(1)
+
+
+class ShuffledSamples(nn.Module):
+    channels = 30
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(4, self.channels, 3, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        B, C, L = y.shape
+        return y.view(B, C // 4, 4, L).transpose(2, 3).reshape(B, C // 4, L * 4)
+
+
+@twin(ShuffledSamples, (2, 4, 10), reason="30 channels are not divisible into 7 groups of 4: 7 × 4 = 28")
+class ShuffledSamplesT(ShuffledSamples):
+    channels = 32

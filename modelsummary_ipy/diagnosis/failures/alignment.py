@@ -213,11 +213,11 @@ def _write_cuts(pair: Pair, which: int, first: str = "", then: str = "") -> list
     other = texts[places[1 - which]] if places[1 - which] < len(texts) else ""
     found = []
     for name in [name for name in dict.fromkeys([find_name(other), other]) if name]:
-        rank = data.rank if find_name(other) == name else 0  # else an expression, whose dims are counted from the end
-        sizes = {axis: f"{name}.size({rank + axis})" for axis in axes}
+        if find_name(other) != name:  # an expression, which is not to be computed twice
+            name = f"{{{places[1 - which]}}}"
+        sizes = {axis: f"{name}.size({data.rank + axis})" for axis in axes}
         dims = [f":{sizes[axis]}" if axis in sizes else ":" for axis in range(-table.rank, max(axes) + 1)]
         cut = first.format(sizes[axes[0]]) if first else f"[{', '.join(dims)}]"
-        cut = cut.replace("{", "{{").replace("}", "}}")
         found.append(fix_operand(ctx, places[which], f"{{}}{cut}{then}"))
     return found
 

@@ -49,7 +49,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
-from modelsummary_ipy.diagnosis.failures.parameters import find_param
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_residual,
@@ -225,6 +225,8 @@ def _explain_widths(pair: Pair) -> Diagnosis | None:
     verb = "compares" if is_loss else "takes"
     reason = f"{ctx.function} {verb} numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
     fixes = [fix for fix in (fix_giver(ctx, right, sizes[0], axis), fix_giver(ctx, left, sizes[1], axis)) if fix]
+    if axis == -1:
+        fixes = [fix for fix in (resize_origin(ctx, right, sizes[0]), resize_origin(ctx, left, sizes[1])) if fix]
     shortcut = explain_residual(pair) if not is_loss else None  # a gate of what a layer gives and of what it was given
     fixes += shortcut.fixes if shortcut is not None else []
     return Diagnosis(reason, "equal shapes", fixes) if fixes else None
@@ -423,7 +425,7 @@ def _explain_steps(pair: Pair, along: int | None) -> Diagnosis | None:
     if any(call.type_name in CONVOLUTIONS and call.outputs[0].shape == item.shape for item, call in made):
         return None  # signals, whose last dim has no features
     sizes = first.shape[-1], x.shape[-1]
-    fixes = [fix_giver(ctx, x, sizes[0]), fix_giver(ctx, first, sizes[1])]
+    fixes = [resize_origin(ctx, x, sizes[0]), resize_origin(ctx, first, sizes[1])]
     names = ("embed_dim", "in_features", "d_model")
     readers = {fact.settings.get(name) for fact in ctx.list_unread() for name in names}
     fixes = fixes[::-1] if sizes[1] in readers and sizes[0] not in readers else fixes

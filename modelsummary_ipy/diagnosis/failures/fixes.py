@@ -150,7 +150,8 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
     texts = read_arguments(ctx)
     # What is read twice must not be called twice: it gets a name in a line of its own in front, skip = skips.pop().
     twice = next((at for at in used if at < len(texts) and "(" in texts[at]), None)
-    name = next(word for word in ("skip", "other", "second") if not re.search(rf"\b{word}\b", ctx.line))
+    words = ("scores" if "softmax" in ctx.line else "skip", "other", "second")
+    name = next(word for word in words if not re.search(rf"\b{word}\b", ctx.line))
 
     def edit(operands: list[str]) -> list[str] | None:
         places = list_tensors(ctx, operands)
@@ -164,6 +165,7 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
         return items
 
     changed = change_operation(ctx.line, ctx.call.type_name, edit, ctx.earlier, around)
+    changed = re.sub(rf"(?<![\w\])])\({name}\)(?=\.)", name, changed)
     return fix_line(ctx, f"{name} = {texts[twice]}\n{changed}" if changed and twice is not None else changed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, read_arguments
+from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
 from modelsummary_ipy.diagnosis.torch_names import LOSSES
@@ -129,6 +130,8 @@ def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> D
             return _explain_outputs(ctx, name, x, y)
         if x.rank == y.rank + 1 > 2 and (x.shape[0], *x.shape[2:]) == y.shape:
             options.append(fix_argument(ctx, "{}[:, -1]"))  # of the last step
+        if x.rank == y.rank == 2 and x.shape[0] == y.shape[0]:
+            options.append(resize_origin(ctx, x, y.shape[1]))
         fixes = [fix for fix in options if fix]
         if not fixes and x.rank == y.rank > 2:
             return None  # two feature maps: see explain_broadcast

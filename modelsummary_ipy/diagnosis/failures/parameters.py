@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import set_value
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, set_value
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import splice_argument
@@ -27,6 +27,14 @@ def find_param_name(ctx: FailureContext, x: Operand) -> str:
     """Return the name of the parameter or buffer that a tensor is, or was cut from; ``""`` if it is none."""
     param = find_param(ctx, x)
     return ctx.trace.params[param].names[0] if param is not None else ""
+
+
+def resize_origin(ctx: FailureContext, x: Operand, size: int) -> Candidate:
+    """Give another last dim to what a tensor was made of: a parameter of the user's own, or a layer."""
+    param = find_param(ctx, x)
+    last = Operand(x.spec, x.link, param)
+    is_last = param is not None and ctx.trace.params[param].shape[-1:] == x.shape[-1:]
+    return (resize_param(ctx, last, [-1], size) if is_last else NOTHING) or fix_giver(ctx, x, size)
 
 
 def resize_param(ctx: FailureContext, x: Operand, axes: Sequence[int], size: int) -> Candidate:

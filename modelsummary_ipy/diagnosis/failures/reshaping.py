@@ -91,7 +91,8 @@ def _explain_strides(ctx: FailureContext, x: Operand) -> Diagnosis | None:
 
 def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
     """The features are split into heads that don't divide them."""
-    if x.rank > 2 and wanted[3:] == x.shape[2:] and wanted[0] in (-1, x.shape[0]):  # groups of channels
+    of_channels = x.rank > 2 and wanted[3:] == x.shape[2:] and wanted[0] in (-1, x.shape[0])
+    if of_channels:
         x, wanted = Operand(x.spec._replace(shape=x.shape[:2])), wanted[:3]
     if x.rank < 2 or len(wanted) <= x.rank or -1 in wanted[-2:] or wanted.count(-1) > 1:
         return None
@@ -101,7 +102,7 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     features = x.shape[-1] // pieces if pieces > 0 and x.shape[-1] % pieces == 0 else 0
     if not same or heads < 2 or features // heads != each or heads * each == features:
         return None
-    what, noun = ("features", "heads") if ctx.operands[0].rank < 4 else ("channels", "groups")
+    what, noun = ("channels", "groups") if of_channels else ("features", "heads")
     reason = f"{features} {what} are not divisible into {heads} {noun} of {each}: {heads} × {each} = {heads * each}"
     fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
     near = min(fitting, key=lambda n: (abs(n - heads), n))
@@ -121,6 +122,8 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
             options.append(change)
     if not options and re.search(rf"\b{heads}\b", ctx.line):
         options.append(fix_line(ctx, re.sub(rf"\b{heads}\b", str(near), ctx.line)))
+    whole = ctx.operands[0]
+    options.append(fix_giver(ctx, whole, -(-features // each) * each * pieces, (x.rank - 1) - whole.rank))
     words = ", ".join(map(str, fitting))
     return Diagnosis(reason, f"a number of {noun} among {words}", options)
 
@@ -195,6 +198,8 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     channels = 1 if x.rank > 3 else x.rank - 1
     if -1 not in wanted and x.rank > 1 and fixed * x.shape[channels] % x.numel == 0 and wanted[0] == x.shape[0]:
         fix = fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
+    if wanted[0] == -1 and x.rank == 2 and len(wanted) > 2 and -1 not in wanted[1:]:
+        fix = fix_giver(ctx, x, fixed)  # a sample of each row
     if -1 not in wanted and fixed and (mended := _name_own_size(ctx, x, wanted)):
         own, fix = fix, mended
         if own and _is_set(ctx, 1 + channels):  # the model's own number, which a layer does not give

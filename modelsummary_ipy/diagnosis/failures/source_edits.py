@@ -22,6 +22,9 @@ _OPERATORS: dict[str, type[ast.operator]] = {
     "div_": ast.Div,
     "pow": ast.Pow,
 }
+_COMPARISONS: dict[str, type[ast.cmpop]] = {
+    "lt": ast.Lt, "le": ast.LtE, "gt": ast.Gt, "ge": ast.GtE, "eq": ast.Eq, "ne": ast.NotEq,
+}  # fmt: skip
 #: One operation under its several names.
 _ALIASES = {
     "mm": ("mm",),
@@ -200,6 +203,8 @@ def _find_operation(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr],
             found.append((node, [node.left, node.right], None))
         elif kind is not None and isinstance(node, ast.AugAssign) and isinstance(node.op, kind):
             found.append((node, [node.target, node.value], None))
+        elif isinstance(node, ast.Compare) and [type(item) for item in node.ops] == [_COMPARISONS.get(name)]:
+            found.append((node, [node.left, *node.comparators], None))
         elif isinstance(node, ast.Call) and _read_name(node.func) in names:
             operands = list(node.args)
             if isinstance(node.func, ast.Attribute) and not _is_namespace(node.func.value):

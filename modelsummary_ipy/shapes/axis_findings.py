@@ -68,6 +68,11 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
     if not found.works:
         findings += _find_coincidences(batch, trace, own)
         joint, found = {name: own[name] + 1}, one_more
+        used |= {size for call in trace.calls for spec in call.outputs for size in spec.shape}
+        if own[name] + 1 in used:  # the number of heads, say: the batch would be taken for it
+            apart = {name: next(size for size in itertools.count(own[name] + 2) if size not in used)}
+            if (moved := retracer.at(apart)).works:
+                joint, found = apart, moved
     if not found.works:
         joint, found = {}, retracer.at({})
     if found.works and found.ops is not None and found.ops.is_whole:

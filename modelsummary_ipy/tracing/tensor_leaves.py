@@ -107,8 +107,11 @@ def find_argument_leaves(
                 closed.append((name, value))
     if not found or whole:
         for name, value in closed:
+            before = len(found)
             for key, item in list_attributes(value):
                 found += walk_leaves(item, name + key, _TENSORS)
+            if whole and len(found) == before:  # a cache, whose layers are objects
+                found += walk_leaves(value, name, _TENSORS, opened=set())
     elif len(found) == 1 and len(args) == 1 and isinstance(args[0], Tensor):
         return [("", found[0][1])]
     return found

@@ -388,3 +388,20 @@ class Stateless(nn.Module):
 def test_what_no_parameter_takes_is_no_cache() -> None:
     assert ModelSummary(Stateless(), (2, 4)).cache is None
     assert ModelSummary(nn.LSTM(4, 4), (2, 3, 4)).cache is None
+
+
+@pytest.mark.parametrize("batch", [3, 4])  # with one more as many as heads, and as many
+def test_a_cache_that_is_given_is_an_input(batch: int) -> None:
+    model = causal("Llama", **GROUPED)()
+    with torch.no_grad():
+        cache = model(torch.randint(0, 100, (batch, 7)), use_cache=True).past_key_values
+    before = cache.layers[0].keys.clone()
+    ms = ModelSummary(model, {"input_ids": torch.zeros(batch, 1, dtype=torch.long), "past_key_values": cache})
+    names = [f"past_key_values.layers[{layer}].{kind}" for layer in (0, 1) for kind in ("keys", "values")]
+    assert [(given.name, given.shape) for given in ms[""].inputs[1:]] == [(name, (batch, 2, 7, 8)) for name in names]
+    length = ms.formulas[0][1][2]
+    assert ms.formulas[0][1] == ("B", "2", length, "8")
+    assert length.startswith("T + ")
+    assert ms.flags == ()
+    assert cache.get_seq_length() == 7
+    assert torch.equal(before, cache.layers[0].keys)

@@ -71,8 +71,8 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
         used |= {size for call in trace.calls for spec in call.outputs for size in spec.shape}
         if own[name] + 1 in used:  # the number of heads, say: the batch would be taken for it
             apart = {name: next(size for size in itertools.count(own[name] + 2) if size not in used)}
-            if (moved := retracer.at(apart)).works:
-                joint, found = apart, moved
+            if (far := retracer.at(apart)).works:
+                joint, found = apart, far
     if not found.works:
         joint, found = {}, retracer.at({})
     if found.works and found.ops is not None and found.ops.is_whole:

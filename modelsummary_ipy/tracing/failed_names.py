@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.records.trace import Held
 
 #: No more names, and items of one container, are written down.
@@ -77,7 +78,7 @@ def _describe(value: Any) -> Held:
 
 def list_near(error: BaseException, frame: FrameType) -> tuple[str, ...]:
     """List the names that are like one that was not found, the likeliest first, where the name was looked for."""
-    word, message = getattr(error, "name", None), str(error)
+    word, message = getattr(error, "name", None), write_error(error)
     if isinstance(error, AttributeError) and isinstance(word, str):
         return _match(word, _list_attributes(getattr(error, "obj", None)))
     if isinstance(error, NameError) and (named := _NAMED.search(message)):

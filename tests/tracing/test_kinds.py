@@ -80,6 +80,15 @@ def test_compressed_sparse_matrices_are_run_for_real(name: str, is_buffer: bool)
         assert all("(sparse)" in op for op in ms.unknown_ops)
 
 
+def test_a_layout_that_torch_has_no_product_for_is_not_mended_by_other_sizes() -> None:
+    with quietly():
+        ms = ModelSummary(Graph(None), [torch.randn(10, 5), torch.eye(10).to_sparse_bsc((2, 2))])
+    assert ms.error is not None
+    assert ms.error.code == "unsupported"
+    assert "not implemented" in ms.error.reason
+    assert (ms.error.fixes, ms.error.sizes) == ((), ())
+
+
 def quantize_layers(model: nn.Module, example: Tensor) -> nn.Module:
     """Calibrate and convert, as eager quantization does."""
     model.eval().qconfig = quantization.get_default_qconfig(torch.backends.quantized.engine)  # type: ignore[assignment]

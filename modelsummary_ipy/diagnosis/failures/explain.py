@@ -80,7 +80,7 @@ _SIZES: Mapping[str, Family] = {
 #: Explanations from dtypes, devices and values.
 _KINDS: Mapping[str, Family] = {"index-range": explain_index_range, "device": explain_device, "dtype": explain_dtype}
 #: The kinds of failures: what explained one, or why nothing did.
-CODES = (*_FIRST, *_SIZES, *_KINDS, "missing-batch", "values-needed", "interrupted", "other")
+CODES = (*_FIRST, *_SIZES, *_KINDS, "missing-batch", "values-needed", "interrupted", "unsupported", "other")
 
 
 FindFixes = Callable[[FailureContext, Diagnosis], "tuple[Fix, ...]"]
@@ -169,6 +169,10 @@ def _read_numbers(ctx: FailureContext, diagnosis: Diagnosis) -> dict[str, int | 
 _OF_KINDS = ("dtype", "scalar type", "not implemented for", "device", "Input type", "must have the type")
 
 
+#: Words of torch's where it has no such operation for what it is given, a sparse layout say: other sizes are no fix.
+_LACKS = ("not implemented", "Could not run 'aten::")
+
+
 def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     """Return the diagnosis of the first family that explains the failure, else torch's own message."""
     words = ctx.failure.message
@@ -185,6 +189,8 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     may_be_size = ctx.failure.error_type not in _NO_SIZES
     reason = _first_line(words) if _is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in _list_lines(words))
     search, made = ANYWHERE if may_be_size else (), list(_list_made(ctx))
+    if any(word in words for word in _LACKS):
+        return Diagnosis(reason, code="unsupported")
     return Diagnosis(reason or ctx.failure.error_type, fix=made, search=search, is_open=True, code="other")
 
 

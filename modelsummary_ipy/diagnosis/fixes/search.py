@@ -23,8 +23,8 @@ _MOST_LINKS = 6
 _MOST_BRANCHES = 2
 
 
-#: What Python refuses by a name, a type or a signature: no other order of dims mends it.
-_OF_PYTHON = ("name", "assignment", "object", "value", "arguments")
+#: What Python refuses by a name, a type or a signature, and what torch has not: no other order of dims mends it.
+_NOT_OF_SIZES = ("name", "assignment", "object", "value", "arguments", "unsupported")
 
 
 class Trials(Protocol):
@@ -54,7 +54,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     """
     found: list[tuple[Trial, Verdict]] = []
     is_open = diagnosis.is_open or diagnosis.search in ((), ANYWHERE)
-    is_open = is_open and diagnosis.code not in _OF_PYTHON
+    is_open = is_open and diagnosis.code not in _NOT_OF_SIZES
     guesses: tuple[Iterator[Candidate], ...] = ()
     if is_open:
         guesses = (list_line_candidates(ctx), list_earlier_candidates(ctx))

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from modelsummary_ipy.isolation.ignored_warnings import list_filters, set_filters
 from modelsummary_ipy.isolation.output import set_stream
 
 #: What reads a setting, and what sets it to what was read.
@@ -140,11 +141,6 @@ def _set_loggers(before: dict[logging.Logger, Any]) -> None:
             logger.setLevel(level)
 
 
-def _set_filters(before: list[Any]) -> None:
-    warnings.resetwarnings()  # what is set in the list alone does not reach the registries
-    warnings.filters[:] = before  # type: ignore[index]  # a list, whatever the stubs say
-
-
 def _set_warner(before: Any) -> None:
     logged = getattr(logging, "_showwarning", None)
     if logged is not None and logged in (before, warnings.showwarning):
@@ -199,7 +195,7 @@ OF_PROCESS: tuple[Setting, ...] = (
     (sys.get_int_max_str_digits, sys.set_int_max_str_digits),
     (socket.getdefaulttimeout, socket.setdefaulttimeout),
     (lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)),
-    (lambda: list(warnings.filters), _set_filters),
+    (list_filters, set_filters),
     (lambda: warnings.showwarning, _set_warner),
     (_read_loggers, _set_loggers),
     _attribute(logging.root.manager, "disable"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -13,6 +12,7 @@ import torch
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.op_events import OpEvents
@@ -214,8 +214,7 @@ class Retracer:
             if check is not None:
                 check(func, name, args, kwargs)
 
-        with quiet_output(), warnings.catch_warnings(), contextlib.ExitStack() as stack:
-            warnings.simplefilter("ignore")
+        with quiet_output(), warnings_ignored(), contextlib.ExitStack() as stack:
             is_lean = not measure and not self._with_grad and torch.is_grad_enabled()
             if is_lean:
                 stack.enter_context(torch.no_grad())  # only sizes are needed: a quarter faster

@@ -10,9 +10,11 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.isolation.output import Held, quiet_output
 
 
@@ -121,6 +123,53 @@ def test_blocks_of_two_threads_may_end_in_any_order() -> None:
     done.set()
     other.join()
     assert sys.stdout is before
+
+
+def test_warnings_of_this_thread_are_ignored_and_those_of_others_are_not() -> None:
+    before = list(warnings.filters)
+    entered, done = threading.Event(), threading.Event()
+
+    def ignore_too() -> None:
+        with warnings_ignored():
+            entered.set()
+            done.wait()
+            warnings.warn("not seen", stacklevel=1)
+
+    def warn() -> None:
+        with pytest.raises(UserWarning):
+            warnings.warn("an error here", stacklevel=1)
+        others.append("warned")
+
+    others: list[str] = []
+    threads = [threading.Thread(target=ignore_too), threading.Thread(target=warn)]
+    with warnings_ignored():
+        for thread in threads:
+            thread.start()
+        entered.wait()
+        warnings.warn("not seen", stacklevel=1)
+        threads[1].join()
+    with pytest.raises(UserWarning):
+        warnings.warn("an error again", stacklevel=1)
+    done.set()
+    threads[0].join()
+    assert others == ["warned"]
+    assert list(warnings.filters) == before
+
+
+class Warns(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        warnings.warn("look at this", stacklevel=1)
+        return x * 2
+
+
+def test_after_a_summary_a_real_call_warns_as_before() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        seen: list[str] = []
+        warnings.showwarning = lambda message, *_: seen.append(str(message))
+        str(ModelSummary(Warns(), (2, 3)))
+        Warns()(torch.ones(2, 3))
+    assert seen == ["look at this"] * 2
 
 
 def test_a_writer_that_ends_after_the_block_leaves_no_chain() -> None:

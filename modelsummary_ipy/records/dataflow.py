@@ -9,9 +9,9 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Trace
 
 Predicate = Callable[[Call], bool]
@@ -44,7 +44,7 @@ class Dataflow:
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @lazy
     def steps(self) -> tuple[Call, ...]:
         """The calls that made a tensor themselves, in order."""
         return tuple(call for call in self.trace.calls if self.is_step(call))
@@ -53,7 +53,7 @@ class Dataflow:
         """Return whether the call made its output, rather than a call in it."""
         return call.kind == "op" or call.index not in self._containers
 
-    @cached_property
+    @lazy
     def _containers(self) -> frozenset[int]:
         inside = {call.parent for call in self.trace.calls if call.parent is not None}
         handed_on = {
@@ -91,7 +91,7 @@ class Dataflow:
 
     # -- who reads it -------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @lazy
     def reads(self) -> Mapping[Link, tuple[tuple[Call, int], ...]]:
         """Every read of a tensor by where it was made, in order: the call, containers too, and which of its inputs."""
         found: dict[Link, list[tuple[Call, int]]] = {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import Demands
@@ -189,7 +189,7 @@ class _Finder:
         likely = sorted(size for size in find_bounds(self._trace) if base < size < far and (size - base) % step == 0)
         return self._last_between(name, base, likely, far)
 
-    @cached_property
+    @lazy
     def _far(self) -> FarSizes | None:
         return plan_far_sizes(self._trace, self._samples, self._names, ())
 

@@ -568,3 +568,211 @@ class ShuffledSamples(nn.Module):
 @twin(ShuffledSamples, (2, 4, 10), reason="30 channels are not divisible into 7 groups of 4: 7 × 4 = 28")
 class ShuffledSamplesT(ShuffledSamples):
     channels = 32
+
+
+class MatrixOfEachSample(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weights, self.bias = nn.Linear(8, 40), nn.Linear(8, 4)
+
+    def forward(self, x, c):
+        return torch.bmm(self.weights(c).view(-1, 4, 10), x) + self.bias(c)
+
+
+@twin(MatrixOfEachSample, (6, 10), (6, 8), reason="bmm expects two 3-d tensors, got [6, 4, 10] and [6, 10]")
+class MatrixOfEachSampleT(MatrixOfEachSample):
+    def forward(self, x, c):
+        return (self.weights(c).view(-1, 4, 10) @ x[..., None]).squeeze(-1) + self.bias(c)
+
+
+class PooledShortcut(nn.Module):
+    """The shortcut is pooled after the layers that it bypasses ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool, self.project = nn.Conv2d(8, 16, 3, 2, 1), nn.AvgPool2d(2), nn.Identity()
+
+    def forward(self, x):
+        return self.conv(x) + self.project(self.pool(x))
+
+
+@twin(PooledShortcut, (2, 8, 16, 16), reason="8 channels against 16")
+class PooledShortcutT(PooledShortcut):
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Conv2d(8, 16, 1)
+
+
+class TiedWords(nn.Module):
+    hidden = 16
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(60, 12)
+        self.rnn = nn.GRU(12, self.hidden, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(self.words(x))[0] @ self.words.weight.t()
+
+
+@twin(TiedWords, ints(3, 9), reason="[9 × 16] @ [12 × 60]: the inner 16 and 12 differ")
+class TiedWordsT(TiedWords):
+    hidden = 12
+
+
+class SegmentsOfEight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.segments, self.fc = 8, nn.Linear(12, 5)
+
+    def forward(self, x):
+        y = self.fc(x.flatten(0, 1))
+        return y.view(x.size(0), self.segments, -1).mean(1)
+
+
+@twin(SegmentsOfEight, (2, 6, 12), reason="12 × 5 = 60 is not divisible by 2 × 8 = 16")
+class SegmentsOfEightT(SegmentsOfEight):
+    def forward(self, x):
+        return self.fc(x).mean(1)
+
+
+class PeaksOfAllChannels(nn.Module):
+    def forward(self, heat, sizes):
+        places = heat.flatten(1).topk(5, 1)[1]
+        return sizes.flatten(2).gather(2, places)
+
+
+@twin(PeaksOfAllChannels, (2, 4, 4), (2, 3, 4, 4), reason="gather needs an index with as many dims as the tensor")
+class PeaksOfAllChannelsT(nn.Module):
+    def forward(self, heat, sizes):
+        places = heat.flatten(1).topk(5, 1)[1]
+        return sizes.flatten(2).gather(2, places[:, None].expand(-1, sizes.size(1), -1))
+
+
+class FourTimes(nn.Module):
+    stride = 4
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 5, 3, 2, 1), nn.Conv2d(5, 5, 3, 2, 1)
+        self.up = nn.ConvTranspose2d(5, 5, 4, self.stride, (4 - self.stride) // 2)
+
+    def forward(self, x):
+        fine = self.fine(x)
+        return self.up(self.coarse(fine)) + fine
+
+
+@twin(FourTimes, (1, 3, 32, 32), reason="'up' enlarges 4 times to 32 × 32, 2 times to the other's 16 × 16")
+class FourTimesT(FourTimes):
+    stride = 2
+
+
+class TokenForEachSample(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+
+    def forward(self, x):
+        return torch.cat([self.token.repeat(1, x.size(0), 1), x], 1)
+
+
+@twin(TokenForEachSample, (3, 10, 8), reason="repeats along dim 1, the 3 samples are in dim 0")
+class TokenForEachSampleT(TokenForEachSample):
+    def forward(self, x):
+        return torch.cat([self.token.repeat(x.size(0), 1, 1), x], 1)
+
+
+class TagsWithEnds(nn.Module):
+    """The transitions are of two tags more than the layer scores: a begin and an end."""
+
+    tags = 7
+
+    def __init__(self):
+        super().__init__()
+        self.score, self.transitions = nn.Linear(16, self.tags), nn.Parameter(torch.randn(9, 9))
+
+    def forward(self, x):
+        scores = self.score(x)
+        total = scores[:, 0]
+        for step in range(1, scores.size(1)):
+            total = torch.logsumexp(total.unsqueeze(2) + self.transitions + scores[:, step].unsqueeze(1), 1)
+        return torch.logsumexp(total, 1)
+
+
+@twin(TagsWithEnds, (3, 6, 16), reason="'transitions' [9, 9] is of 9 classes by 9, 'score' gives 7")
+class TagsWithEndsT(TagsWithEnds):
+    tags = 9
+
+
+class MaskByOnes(nn.Module):
+    """The mask is of numbers and is added to the scores: what it hides are keys."""
+
+    def forward(self, q, mask):
+        scores = q @ q.transpose(-1, -2) + (1 - mask.unsqueeze(1)) * -1e4
+        return scores.softmax(-1) @ q
+
+
+@twin(MaskByOnes, (3, 4, 9, 8), (3, 9), reason="whose 9 the mask has last")
+class MaskByOnesT(nn.Module):
+    def forward(self, q, mask):
+        scores = q @ q.transpose(-1, -2) + (1 - mask[:, None, None]) * -1e4
+        return scores.softmax(-1) @ q
+
+
+class PositionsOfAMap(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.positions = nn.Conv1d(4, 8, 3, padding=1), nn.Parameter(torch.zeros(1, 50, 8))
+
+    def forward(self, x):
+        return (self.conv(x) + self.positions).transpose(1, 2)
+
+
+@twin(PositionsOfAMap, (2, 4, 50), reason="'positions' [1, 50, 8] has its positions in dim 1, [2, 8, 50] has them last")
+class PositionsOfAMapT(PositionsOfAMap):
+    def forward(self, x):
+        return self.conv(x).transpose(1, 2) + self.positions
+
+
+class OneLetterForTwo(nn.Module):
+    def forward(self, q, k):
+        return torch.einsum("bqhd,bqhd->bhq", q, k).softmax(-1)
+
+
+@twin(OneLetterForTwo, (2, 5, 4, 8), (2, 7, 4, 8), reason="'q' is 5 in q and 7 in k")
+class OneLetterForTwoT(nn.Module):
+    def forward(self, q, k):
+        return torch.einsum("bqhd,bkhd->bhqk", q, k).softmax(-1)
+
+
+class ManyNegatives(nn.Module):
+    def forward(self, anchor, positive, negatives):
+        return F.triplet_margin_loss(anchor, positive, negatives, reduction="none")
+
+
+@twin(ManyNegatives, (4, 8), (4, 8), (4, 5, 8), reason="got 5 vectors for each of 4 anchors")
+class ManyNegativesT(nn.Module):
+    def forward(self, anchor, positive, negatives):
+        return F.triplet_margin_loss(anchor[:, None], positive[:, None], negatives, reduction="none")
+
+
+class StateOfTheSteps(nn.Module):
+    """``batch_first=True`` was asked for, so it is the state that is wrong."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 6, batch_first=True)
+
+    def begin(self, batch):
+        return torch.zeros(1, batch, 6)
+
+    def forward(self, x):
+        h = self.begin(x.size(1))
+        return self.rnn(x, h)[0]
+
+
+@twin(StateOfTheSteps, (3, 7, 4), reason="the hidden state is [1, 7, 6], this input needs [1, 3, 6]")
+class StateOfTheStepsT(StateOfTheSteps):
+    def forward(self, x):
+        h = self.begin(x.size(0))
+        return self.rnn(x, h)[0]

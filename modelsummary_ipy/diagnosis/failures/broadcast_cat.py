@@ -52,6 +52,7 @@ from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_los
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
+    explain_enlarged,
     explain_residual,
     explain_shortcut,
     explain_unstrided,
@@ -244,7 +245,9 @@ def _explain_missing_axes(pair: Pair) -> Diagnosis | None:
     if not fitting or not missing:
         return None
     at = max(fitting, key=lambda a: sum(x == y for x, y in zip(small.shape[:a], big.shape, strict=False)))
-    is_mask = small.spec.dtype == "bool" and small.shape[-1] == big.shape[-1]
+    products = {call.type_name for call in pair.ctx.flow.walk_back(big.link, 4)} & {"matmul", "bmm", "einsum"}
+    is_made = small.rank > 2 and find_param(pair.ctx, small) is None
+    is_mask = small.shape[-1:] == big.shape[-1:] and (small.spec.dtype == "bool" or (bool(products) and is_made))
     if is_mask:  # a mask is of the keys, which the softmax runs over
         at = max(a for a in fitting if a < small.rank) if any(a < small.rank for a in fitting) else at
     template = f"{{}}.unsqueeze({at})"
@@ -295,8 +298,8 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_repeat, explain_kept, explain_unbatched, _explain_ranks, explain_channels, _explain_missing_axes,
     _explain_layout, _explain_outer, _explain_noise, explain_matrix, _explain_constant, explain_order, explain_bias,
     explain_angles, explain_table, _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces,
-    explain_vector, explain_upsampling, explain_unstrided, explain_shortcut, explain_residual, explain_margin,
-    explain_pooled, _explain_rows,
+    explain_vector, explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual,
+    explain_margin, explain_pooled, _explain_rows,
 )  # fmt: skip
 
 

@@ -207,7 +207,7 @@ def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
     return place_line(ctx, maker, new)
 
 
-def _resize_recurrent(ctx: FailureContext, x: Operand, size: int) -> Candidate:
+def resize_recurrent(ctx: FailureContext, x: Operand, size: int) -> Candidate:
     """Let a recurrent layer of one direction output another number of features."""
     maker = ctx.flow.producer(x.link)
     fact = ctx.flow.module_of(maker)
@@ -234,7 +234,7 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
         if sum(sizes) == got:
             reason = f"cat outputs {' + '.join(map(str, sizes))} = {got} features, {ctx.owner} expects {taken}"
     if not fix and ctx.call.kind == "op":  # the weight is another layer's
-        fix = fix_giver(ctx, x, taken) or _resize_recurrent(ctx, x, taken)
+        fix = fix_giver(ctx, x, taken) or resize_recurrent(ctx, x, taken)
     fixes = [fix_block(ctx, taken, got), fix]
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"

@@ -173,6 +173,12 @@ def _explain_alike(ctx: FailureContext, name: str) -> Diagnosis | None:
         if axes:
             reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
             return Diagnosis(reason, "equal shapes", fix_argument(ctx, f"{{}}.squeeze({axes[0]})", position=position))
+        if name == "triplet_margin_loss" and x.rank == first.rank + 1 and x.shape[:1] == first.shape[:1]:
+            reason = f"{name} got {x.shape[1]} vectors for each of {first.shape[0]} anchors: {write_shape(x.shape)}"
+            line = change_operation(
+                ctx.line, name, lambda items: [*(f"{item}.unsqueeze(1)" for item in items[:2]), *items[2:]]
+            )
+            return Diagnosis(reason, "3 dims each", fix_line(ctx, line)) if position == 2 else None
         if x.rank == first.rank and x.shape != first.shape:
             reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
             if x.shape[:-1] != first.shape[:-1]:

@@ -17,6 +17,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_arguments,
     read_line,
+    read_other_size,
     set_value,
     write_size,
 )
@@ -206,6 +207,8 @@ def _explain_state(
     if not is_cell and state.rank > 1:
         rebuilt = next(list_rebuilds(ctx, state.shape[-2], wanted[-2]), NOTHING)
     fixes = [order, fix, rebuilt, fix_creation(ctx, state, wanted)]
+    if order and ctx.setting("batch_first"):  # it was asked for, so the state is what is wrong
+        fixes = [read_other_size(ctx, ctx.failure.source, read_arguments(ctx)[-1]), *fixes[1:], order]
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fixes, () if order or fix or candidates else RESHAPE, candidates=candidates)
 

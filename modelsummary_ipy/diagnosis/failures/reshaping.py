@@ -223,6 +223,11 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         if fix and reader is not None:
             layer = write_module(reader, ctx.trace, in_features=math.prod(x.shape[1:]))
             fix = fix + set_value(reader.path, layer)
+    if len(wanted) == 3 and x.rank == 2 and wanted[2] == -1 and wanted[0] > 0 and x.shape[0] % wanted[0] == 0:
+        parted = change_operation(
+            ctx.line, ctx.function, lambda items: f"{items[0]}.unflatten(0, ({items[1]}, -1))", ctx.earlier
+        )
+        fix = fix_line(ctx, parted)  # frames of each sample
     measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
     options = [option for option in (*_list_targets(ctx, x, wanted), moved, fix) if option]
     if fix and len(wanted) == 2:

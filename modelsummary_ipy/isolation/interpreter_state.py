@@ -87,11 +87,13 @@ def _read_umask() -> int:
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 _SIGNALS = sorted(signal.valid_signals())
+#: What ``signal.getsignal`` asks: to make a member of an enum of each handler takes four times as long.
+_get_handler: Callable[[int], Any] = getattr(sys.modules.get("_signal"), "getsignal", signal.getsignal)
 _TIMERS = [getattr(signal, f"ITIMER_{name}") for name in ("REAL", "VIRTUAL", "PROF") if hasattr(signal, "setitimer")]
 
 
 def _read_handlers() -> list[Any]:
-    return [signal.getsignal(number) for number in _SIGNALS]
+    return list(map(_get_handler, _SIGNALS))
 
 
 def _set_handlers(before: list[Any]) -> None:
@@ -127,7 +129,7 @@ def _set_mask(before: set[int]) -> None:
 def _read_loggers() -> dict[logging.Logger, Any]:
     known = [logging.root, *logging.root.manager.loggerDict.values()]
     return {
-        logger: (logger.level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:])
+        logger: (logger.level, logger.propagate, logger.disabled, tuple(logger.handlers), tuple(logger.filters))
         for logger in known
         if isinstance(logger, logging.Logger)  # the others only hold a place in the tree
     }

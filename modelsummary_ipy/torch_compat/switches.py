@@ -6,7 +6,6 @@ A release that lacks one, or the name that reads it, has none to set back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -182,9 +181,10 @@ UNREADABLE = _Unreadable()
 
 def read_switch(read: Callable[[], Any]) -> Any:
     """Return what ``read`` returns, or ``UNREADABLE``."""
-    with suppress(RuntimeError):
+    try:
         return read()
-    return UNREADABLE
+    except RuntimeError:
+        return UNREADABLE
 
 
 SWITCHES = _find()

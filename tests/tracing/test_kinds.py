@@ -6,6 +6,7 @@ import asyncio
 import functools
 import re
 from collections import UserDict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -119,6 +120,31 @@ def test_packed_weights_of_quantized_layers_are_counted(engine: Any) -> None:
         ms = ModelSummary(small, torch.randn(1, 3, 8, 8), engine=engine)
         assert ms["1"].own_params == ms.total_params == 8 * 3 * 9 + 8
         assert ms.memory.param_bytes == 8 * 3 * 9 + 8 * 4
+
+
+class Packed(nn.Parameter):
+    """A weight of 4 bits, two in a byte, as bitsandbytes keeps it."""
+
+    quant_state: Any
+
+
+class FourBits(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = Packed(torch.zeros(6 * 8 // 2, 1, dtype=torch.uint8), requires_grad=False)
+        self.weight.quant_state = SimpleNamespace(shape=torch.Size((6, 8)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(self.weight, Packed)
+        return x @ self.weight.repeat(2, 1).view(self.weight.quant_state.shape).T.to(x.dtype)
+
+
+def test_weights_of_four_bits_are_counted_as_the_numbers_that_they_are() -> None:
+    ms = ModelSummary(FourBits(), (2, 8))
+    assert ms.error is None
+    assert ms.rows[0].outputs[0].shape == (2, 6)
+    assert ms.total_params == 6 * 8
+    assert ms.memory.param_bytes == 6 * 8 // 2
 
 
 class Yields(nn.Module):

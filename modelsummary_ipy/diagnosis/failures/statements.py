@@ -32,23 +32,44 @@ class Statement(NamedTuple):
     text: str
 
 
-#: A model is written in a few files, and rows of them alternate.
-_MOST_TREES = 16
-_trees: dict[str, tuple[list[str], ast.Module | None]] = {}
+#: A model is written in a few files, and rows of them alternate: of each all, or some of its functions and classes.
+_MOST_TREES = 128
+_trees: dict[tuple[str, int, int], tuple[list[str], ast.Module | None]] = {}
 
 
 def parse_file(filename: str) -> ast.Module | None:
     """Parse a file or a cell as ``linecache`` has it; ``None`` if it is no Python."""
     lines = linecache.getlines(filename)
-    known = _trees.get(filename)
+    return _parse(filename, lines, 0, len(lines))
+
+
+def parse_around(source: Source) -> ast.Module | None:
+    """Parse the function or class at the margin of a file that a line is in; the whole file where there is none.
+
+    Most of a file of transformers is of layers that a model has not.
+    """
+    lines, line = linecache.getlines(source.filename), source.line
+    first = next((at for at in range(min(line, len(lines)) - 1, -1, -1) if lines[at].startswith(_HEADS)), -1)
+    last = next((at for at in range(first + 1, len(lines)) if lines[at][0] not in _WITHIN), len(lines))
+    tree = _parse(source.filename, lines, first, last) if 0 <= first < line <= last else None
+    return parse_file(source.filename) if tree is None else tree
+
+
+#: What begins a function or a class at the margin; what stands there within one: an empty line, a bracket at the end.
+_HEADS = ("def ", "class ", "async def ")
+_WITHIN = " \t\r\n\f#)]}"
+
+
+def _parse(filename: str, lines: list[str], first: int, last: int) -> ast.Module | None:
+    known = _trees.get((filename, first, last))
     if known is None or known[0] is not lines:  # it has one list until it reads the file again
         try:
-            tree = ast.parse("".join(lines))
+            tree = ast.parse("\n" * first + "".join(lines[first:last]))
         except (SyntaxError, ValueError):
             tree = None
         if len(_trees) >= _MOST_TREES:
             _trees.clear()
-        known = _trees[filename] = lines, tree
+        known = _trees[filename, first, last] = lines, tree
     return known[1]
 
 
@@ -161,7 +182,7 @@ def find_loop_names(source: Source, container: str) -> list[str]:
 
 def find_function(source: Source) -> ast.FunctionDef | None:
     """Return the innermost function that a line is in."""
-    tree = parse_file(source.filename) if source.filename else None
+    tree = parse_around(source) if source.filename else None
     return _find_inner(tree, source.line) if tree is not None else None
 
 

@@ -776,3 +776,53 @@ class StateOfTheStepsT(StateOfTheSteps):
     def forward(self, x):
         h = self.begin(x.size(0))
         return self.rnn(x, h)[0]
+
+
+class ParametersOfEight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.act = nn.Linear(10, 6), nn.PReLU(8)
+
+    def forward(self, x):
+        return self.act(self.fc(x))
+
+
+@twin(ParametersOfEight, (5, 10), reason="'fc' (Linear) outputs 6 channels, 'act' has 8 parameters")
+class ParametersOfEightT(ParametersOfEight):
+    def __init__(self):
+        super().__init__()
+        self.act = nn.PReLU(6)
+
+
+class HalvesOfNine(nn.Module):
+    width = 9
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(10, self.width)
+
+    def forward(self, x):
+        return F.glu(self.fc(x))
+
+
+@twin(HalvesOfNine, (5, 10), reason="glu halves dim 1 of [5, 9], which has 9: an odd number")
+class HalvesOfNineT(HalvesOfNine):
+    width = 10
+
+
+class LargerOfTwo(nn.Module):
+    """Two layers of two inputs: no skip connection, and no features to cut off."""
+
+    width = 7
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(10, 6), nn.Linear(12, self.width)
+
+    def forward(self, x, y):
+        return torch.stack([torch.maximum(self.one(x), self.other(y)), self.one(x)], 1)
+
+
+@twin(LargerOfTwo, (5, 10), (5, 12), reason="6 against 7")
+class LargerOfTwoT(LargerOfTwo):
+    width = 6

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from modelsummary_ipy.diagnosis.failures.activations import explain_activation
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
 from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, explain_transformer, find_heads
@@ -66,6 +67,7 @@ _SIZES: Mapping[str, Family] = {
     "linear": explain_linear,
     "convolution": explain_convolution,
     "norm": explain_norm,
+    "activation": explain_activation,
     "recurrent": explain_recurrent,
     "attention": explain_attention,
     "transformer": explain_transformer,

@@ -103,7 +103,7 @@ def fix_giver(ctx: FailureContext, x: Operand, size: int, axis: int = -1) -> Can
     fact = ctx.flow.module_of(origin)
     if origin is None or fact is None or origin.kind != "module" or fact.type_name in RECURRENTS:
         return NOTHING
-    name = next((name for name in OUTPUT_SETTINGS if isinstance(fact.settings.get(name), int)), "")
+    name = next((name for name in OUTPUT_SETTINGS if fact.settings.get(name) == x.shape[axis]), "")
     return set_value(fact.path, write_module(fact, ctx.trace, **{name: size})) if name else NOTHING
 
 

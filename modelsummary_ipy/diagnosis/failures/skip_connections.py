@@ -19,6 +19,8 @@ def explain_residual(pair: Pair) -> Diagnosis | None:
     rank = left.rank
     if rank != right.rank or ctx.function in LOSSES:  # a target is no skip connection
         return None
+    if not ctx.flow.sources(left.link) & ctx.flow.sources(right.link):
+        return None
     made = [_find_origin(ctx, x) for x in (left, right)]
     skip, main, place = (left, right, places[0]) if made[0] < made[1] else (right, left, places[1])
     channels = rank + axes[-1] == 1 or -(rank - 1) in axes

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 __all__ = ["ZOO", "Animal", "find_animal"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Animal:
     """One architecture.
 

@@ -19,12 +19,19 @@ class AngleChecks:
         self._walk = walk
         self._counts: set[int] = set()
         self._waves: set[int] = set()
+        #: What is made of the numbers 0, 1, 2 … up to the size of the batch.
+        self._rows: set[int] = set()
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
         """Look at one operation, whose results have axes already."""
         made = event.outputs[0]
         if event.op == "aten.arange":
             self._counts.add(made.number)
+        batches = [axis for axis in self._walk.axes_of(made) if axis.has("B")]
+        if batches and (event.op == "aten.arange" or any(ref.number in self._rows for ref in refs)):
+            self._rows.add(made.number)
+            if event.op in _WAVES:
+                self._walk.find("numbered", index, *batches)
         waves = [ref for ref in refs if ref.number in self._waves]
         if event.op in _LAYS and len(waves) == 1 and len(refs) == 2:
             self._check_heads(index, waves[0], made, met)

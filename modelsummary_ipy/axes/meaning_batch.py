@@ -15,6 +15,7 @@ _COINS = frozenset(f"aten.{name}" for name in ("bernoulli", "bernoulli_", "unifo
 _BEST = frozenset({"aten.argmax", "aten.argmin", "aten.topk"})
 _INDEXED = frozenset(f"aten.{name}" for name in ("gather", "scatter", "scatter_", "scatter_add", "scatter_add_"))
 _SUMS = frozenset({"aten.sum", "aten.mean", "aten.amax", "aten.max", "aten.prod"})
+_LAYS = PRODUCTS | {"aten.add", "aten.sub", "aten.mul", "aten.div", "aten.expand", "aten.repeat", "aten.where"}
 _UNARY = frozenset({"aten.unsqueeze", "aten.view", "aten._to_copy", "aten.expand", "aten.clone", "aten.alias"})
 
 
@@ -42,6 +43,8 @@ class BatchChecks:
         self._normal: set[int] = set()
         #: What was made of numbers that were reduced along the batch alone: the operation that did.
         self._pooled: dict[int, int] = {}
+        #: Those of them that are such a mean itself, to be subtracted.
+        self._means: set[int] = set()
         #: One random whole number, and what a table gives for it: the operation that drew it.
         self._draws: dict[int, int] = {}
         self._drawn: dict[int, int] = {}
@@ -66,7 +69,7 @@ class BatchChecks:
         """
         made = event.outputs[0]
         self._pass_on(event, refs)
-        if event.op in RANDOM and not self._has_batch(made):
+        if event.op in RANDOM and not self._has_batch(made) and self._walk.unsure not in made.shape:
             self._noise.add(made.number)
             if "rand" not in event.op.replace("randn", "") and event.op not in _COINS:
                 self._normal.add(made.number)
@@ -118,16 +121,19 @@ class BatchChecks:
         self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef, places: Sequence[int], index: int
     ) -> None:
         """A sum of all samples that is laid on each of them: a mean to subtract and a spread are statistics."""
-        if event.op in _SUMS and len(places) == 1 and not event.args.get("keepdim"):
+        if event.op in _SUMS and not event.args.get("keepdim"):
             axes = self._walk.axes_of(refs[0])
-            if axes[places[0]].roots == {"B"} and len(axes) > 1:
+            if len(axes) > len(places) and any(axes[place].roots == {"B"} for place in places):
                 self._pooled[made.number] = index
+                self._means.add(made.number)
         found = {self._pooled[ref.number] for ref in refs if ref.number in self._pooled}
-        if found and not self._has_batch(made):
+        if not found:
+            return
+        if not self._has_batch(made):
             self._pooled[made.number] = min(found)
-        elif found and event.op in ELEMENTWISE and not event.op.endswith("_"):
-            if event.op in ("aten.sub", "aten.div") and refs[-1].number in self._statistics:
-                return
+            if event.op in _UNARY | MOVES and refs[0].number in self._means:
+                self._means.add(made.number)
+        elif event.op in _LAYS and not (event.op in ("aten.sub", "aten.div") and refs[-1].number in self._means):
             at = min(found)
             self._walk.find("reduced", at, Axis([Factor(2, "input", frozenset("B"), "B")]))
             self._pooled = {number: of for number, of in self._pooled.items() if of != at}
@@ -175,6 +181,9 @@ class BatchChecks:
             if end is not None and end.has("B"):
                 self._walk.find("table", index, end)
         if axes and axes[dim].has("B") and event.args.get("step", 1) == 1 and axes[dim].size > made.shape[dim] > 0:
+            if made.shape[dim] == 1 and made.dtype.startswith("float") and ref.number not in self._tables:
+                self._statistics[made.number] = ref.number, index, event.op
+                self._pooled[made.number] = index
             start = event.args.get("start") or 0
             start = start if start >= 0 else start + axes[dim].size
             self._slices[made.number] = _Slice(ref.number, start, start + made.shape[dim])

@@ -277,6 +277,10 @@ class Checks:
             if mark.is_feature and is_placed and is_position(axes[-1]) and fault is not None:
                 self._walk.find("softmax", fault, mark, axes[-1])
                 return
+            beside = [axis for axis in reduced if axis is not mark and axis.size > 1]
+            if ref.number in self._placed and mark in reduced and all(map(is_position, [mark, *beside])) and beside:
+                self._walk.find("softmax", index, mark, Axis(factor for axis in reduced for factor in axis.factors))
+                return
             is_one = ref.number in self._weighted and mark.is_feature and place is not None and len(reduced) == 1
             back = places[0] % len(axes) - len(axes)
             is_beside = (
@@ -357,10 +361,8 @@ class Checks:
 
     def _check_gram(self, index: int, event: OpEvent, made: TensorRef) -> None:
         """Features of every sample against those of all samples: ``view(b * c, h * w)`` times its transpose."""
-        if event.op not in SCORES or len(made.shape) != 2:
-            return
-        rows, columns = self._walk.axes_of(made)
-        if rows.factors == columns.factors and len(rows.factors) == 2:
+        rows, *_, columns = self._walk.axes_of(made)
+        if event.op in SCORES and len(made.shape) == 2 and rows.factors == columns.factors and len(rows.factors) == 2:
             batch, features = rows.factors
             if batch.roots == {"B"} and features.kind == "feature":
                 self._walk.find("gram", index, rows)
@@ -374,19 +376,22 @@ class Checks:
         if heads is None or len(factors) < 2:
             return
         rest = [factor for factor in factors if factor is not heads]
-        if any((factor.whole is heads.whole and factor.half) or is_position(Axis([factor])) for factor in rest):
+        if any(factor.whole is heads.whole and factor.half for factor in rest):
             self._walk.find("summed", index, Axis([heads]))
 
     def _check_aligned(
         self, index: int, refs: Sequence[TensorRef], event: OpEvent, met: Sequence[tuple[Axis, Axis]]
     ) -> None:
         made = self._walk.axes_of(event.outputs[0])
+        if len(refs) > 1 and all(ref.number in self._scores for ref in refs):
+            return  # of queries with keys, and with a table of positions
         for one, other in met:
             if one.size < 2 or "mixed" in {factor.kind for axis in (one, other) for factor in axis.factors}:
                 continue
             if not one.is_plain and not other.is_plain and not one.roots & other.roots:
                 feature, data = (one, other) if one.is_feature else (other, one)
                 is_whole = not any(factor.half for factor in data.factors)  # of windows and chunks nothing is known
+                is_whole = is_whole and (event.op in SCORES or not any(self._is_raw(ref, data) for ref in refs))
                 if feature.is_feature and not data.is_feature and is_whole and (is_position(data) or data.has("B")):
                     self._walk.find("aligned", index, feature, data)
             elif one.is_feature != other.is_feature and one.roots & other.roots:
@@ -395,6 +400,11 @@ class Checks:
                 is_channel = len(made) > 2 and made[1].is_feature and made[1].size == data.size
                 if is_channel and made[1] is not data and any(self._is_vector(ref, data.size) for ref in refs):
                     self._walk.find("channels", index, data, made[1])
+
+    def _is_raw(self, ref: TensorRef, axis: Axis) -> bool:
+        """Return whether an axis is dim 1 of an input of three dims: steps, or channels of a signal."""
+        axes = self._walk.axes_of(ref)
+        return len(axes) == 3 and axes[1] is axis and not any(other.is_feature for other in axes)
 
     def _check_order(self, index: int, met: Sequence[tuple[Axis, Axis]]) -> None:
         """Rows that were flattened of the same axes in another order: the steps of a sample lie on other samples'."""

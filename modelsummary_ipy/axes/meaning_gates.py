@@ -10,7 +10,7 @@ from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _CUTS = frozenset({"aten.split", "aten.chunk", "aten.split_with_sizes"})
-_BENDS = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten.relu"})
+_BENDS = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten.relu", "aten.exp"})
 
 
 class GateChecks:
@@ -22,6 +22,8 @@ class GateChecks:
         self._cuts: dict[int, tuple[int, int]] = {}
         self._bent: dict[int, tuple[int, int]] = {}
         self._cut_axes: dict[int, tuple[Axis, list[Axis]]] = {}
+        #: What is divided by, or multiplied with, the exponential of a part.
+        self._spread: dict[int, tuple[int, int]] = {}
         #: Batches that a ``cat`` put behind one another.
         self._joined: set[Factor] = set()
 
@@ -39,6 +41,13 @@ class GateChecks:
             self._cuts[made.number] = self._cuts[refs[0].number]
         elif event.op == "aten.mul" and len(refs) == 2:
             self._check_gate(*refs)
+            bent = [self._bent[ref.number] for ref in refs if ref.number in self._bent]
+            if len(bent) == 1 and not any(ref.number in self._cuts for ref in refs):
+                self._spread[made.number] = bent[0]
+        elif event.op == "aten.add" and len(refs) == 2:
+            for one, other in (refs, refs[::-1]):
+                if one.number in self._spread and other.number in self._cuts:
+                    self._check_both(self._spread[one.number], self._cuts[other.number])
         elif event.op in SCORES | ATTENTION:
             self._check_thirds(refs)
         elif event.op == "aten.cat":
@@ -80,9 +89,12 @@ class GateChecks:
         """Half of a tensor, bent by a sigmoid, times the other half."""
         for bent, plain in ((one, other), (other, one)):
             if bent.number in self._bent and plain.number in self._cuts:
-                (index, part), (at, rest) = self._bent[bent.number], self._cuts[plain.number]
-                if index == at and part != rest:
-                    self._check_halves(index, *self._cut_axes[index])
+                self._check_both(self._bent[bent.number], self._cuts[plain.number])
+
+    def _check_both(self, one: tuple[int, int], other: tuple[int, int]) -> None:
+        """Two parts of one tensor, not of two."""
+        if one[0] == other[0] and one[1] != other[1]:
+            self._check_halves(one[0], *self._cut_axes[one[0]])
 
     def _check_halves(self, index: int, axis: Axis, axes: Sequence[Axis]) -> None:
         """A gate that is one half of the positions for the other."""

@@ -60,6 +60,8 @@ class MeaningWalk:
         self.axes: dict[int, list[Axis]] = {}
         self._found: list[tuple[int, AxisFinding]] = []
         self.by_size: dict[int, Axis] = {}
+        #: The size of the batch, if other sizes of the trace are that too: such a dim of what is made is perhaps it.
+        self.unsure = 0
         #: Of every reshape that cut across no dim its call, what each dim was made of, and what each is.
         self.dealt: list[tuple[int, Parts, Parts]] = []
         #: By their number the axes that were taken apart, and by tensor and dim the entries that were taken so far.
@@ -77,6 +79,8 @@ class MeaningWalk:
                 axes.append(axis)
                 if name in moved and size > 2:
                     self.by_size.setdefault(size, axis)
+                elif name == "B":
+                    self.unsure = size
             self.axes[ref.number] = axes
 
     def run(self) -> list[AxisFinding]:

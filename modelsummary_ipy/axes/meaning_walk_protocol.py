@@ -12,6 +12,7 @@ class Walk(Protocol):
     """A walk, as the checks see it."""
 
     by_size: dict[int, Axis]
+    unsure: int
 
     def axes_of(self, ref: TensorRef) -> list[Axis]:
         """Return the axes of a tensor."""

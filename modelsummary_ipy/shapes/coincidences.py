@@ -34,11 +34,14 @@ def find_coincidence(trace: Trace, again: Trace, name: str) -> AxisFinding | Non
     if call.type_name in _CLASSES:
         one, other = call.inputs[0].shape, then.inputs[0].shape
         is_class = len(one) == len(other) > 2 and one[1] != other[1]
-        return AxisFinding("classes", f"aten.{call.type_name}", call.index, (name, "the classes")) if is_class else None
+        return AxisFinding("labels", f"aten.{call.type_name}", call.index, (name, "the classes")) if is_class else None
     if name != "B" and _is_pinned(trace, call, then):
         return AxisFinding("pinned", f"aten.{call.type_name}", call.index, (name,))
     pairs = [(spec.shape, its.shape) for spec, its in zip(call.inputs, then.inputs, strict=False)]
     moved = [places for places in (_find_moved(*pair) for pair in pairs) if places]
+    lengths = {one[place] for one, other in pairs for place in _find_moved(one, other)}
+    if len(lengths) != 1:  # a view(-1, …) put what is more into the batch
+        return None
     if call.kind != "op" or len(moved) != 2 or moved[0] & moved[1] or not _are_broadcast([one for one, _ in pairs]):
         return None
     places = " and ".join(str(min(places)) for places in moved)

@@ -605,7 +605,7 @@ class SdpaOverTheHeads(nn.Module):
         return self.o(F.scaled_dot_product_attention(q, k, v).reshape(b, t, c))
 
 
-@bug("attention-axis", ("", "sum"), (3, 12, 16), severity="note")
+@bug("attention-axis", ("", "sum"), (3, 12, 16))
 class PoolingWeighsTheFeatures(nn.Module):
     """Additive pooling: weights that sum to one over the features, summed over the steps."""
 
@@ -803,7 +803,7 @@ class CrossEntropyOfOneLogit(nn.Module):
         return F.cross_entropy(self.net(x), target)
 
 
-@bug("wrong-axis", ("", "cross_entropy"), (3, 10), (3, 10), severity="note", dtypes="int64")
+@bug("wrong-axis", ("", "cross_entropy"), (3, 10), (3, 10), dtypes="int64")
 class CrossEntropyOverTheSteps(nn.Module):
     """Logits (B, T, V) with as many steps as words: classes are axis 1."""
 

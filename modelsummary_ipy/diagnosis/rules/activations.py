@@ -84,6 +84,10 @@ def find_wrong_activations(evidence: Evidence) -> Iterator[Flag]:
             yield from _check_twice(evidence, step)
         elif step.type_name.rstrip("_") == "masked_fill":
             yield from _check_late_mask(evidence, step)
+        elif step.type_name == "logsumexp":
+            yield from _check_twice(evidence, step)
+        elif step.type_name == "exp" and step.input_links:
+            yield from _check_mean_loss(evidence, step)
         elif step.type_name == "mul" and len(step.input_links) == 2:
             yield from _check_deviation(evidence, step)
         elif step.type_name in ("log", "log_", "log2", "log10") and step.input_links:
@@ -95,6 +99,18 @@ def find_wrong_activations(evidence: Evidence) -> Iterator[Flag]:
                 yield evidence.flag("wrong-activation", "warning", step, message, "a softmax before it, or log_softmax",
                     "log", shape=shape,
                 )  # fmt: skip
+
+
+def _check_mean_loss(evidence: Evidence, step: Call) -> Iterator[Flag]:
+    """``exp(-loss)`` of a loss that is a mean already: one probability for all samples."""
+    turned = evidence.flow.producer(step.input_links[0])
+    loss = evidence.flow.producer(turned.input_links[0]) if turned is not None and turned.type_name == "neg" else None
+    name = loss.type_name if loss is not None else ""
+    if loss is not None and name in _LOSSES and _LOSSES[name].wants == _LOGITS and loss.outputs[0].shape == ():
+        shape = loss.inputs[0].shape
+        message = f"exp of the negative mean that {name} gives for {write_size(shape)}: one probability for all of them"
+        fix = 'reduction="none", and the mean at the end'
+        yield evidence.flag("wrong-activation", "warning", step, message, fix, "mean", shape=shape)
 
 
 def _check_deviation(evidence: Evidence, step: Call) -> Iterator[Flag]:
@@ -134,6 +150,17 @@ def find_maker(evidence: Evidence, link: Link | None, passing: frozenset[str]) -
 
 def _check_loss(evidence: Evidence, step: Call) -> Iterator[Flag]:
     loss = _LOSSES[step.type_name]
+    if step.type_name in ("kl_div", "KLDivLoss") and len(step.input_links) > 1:
+        target = find_maker(evidence, step.input_links[1], PASSING)
+        if target is not None and is_weighted(target) and not evidence.flow.setting(step, "log_target"):
+            shape = step.inputs[1].shape
+            message = (
+                f"{step.type_name} takes {write_size(shape)} for probabilities, and {target.path or target.type_name}"
+            )
+            message += " made logits"
+            yield evidence.flag("wrong-activation", "warning", step, message, "a softmax of its second argument",
+                "target", shape=shape,
+            )  # fmt: skip
     maker = find_maker(evidence, step.input_links[0], PASSING) if step.input_links else None
     if maker is None:
         return
@@ -159,7 +186,9 @@ def _check_twice(evidence: Evidence, step: Call) -> Iterator[Flag]:
     maker = find_maker(evidence, step.input_links[0], _KEEPS_PLACES) if step.input_links else None
     if maker is None:
         return
-    is_softmax = step.type_name in _SOFTMAXES | {"log_softmax", "LogSoftmax"} and maker.type_name in _SOFTMAXES
+    is_softmax = (
+        step.type_name in _SOFTMAXES | {"log_softmax", "LogSoftmax", "logsumexp"} and maker.type_name in _SOFTMAXES
+    )
     if is_softmax:
         rank = len(step.inputs[0].shape)
         dims = [_dim(evidence, call, rank) for call in (step, maker)]

@@ -167,6 +167,9 @@ def _is_sure(evidence: Evidence, step: Call, at: int) -> bool:
     """Return whether the moving dim is a batch and not a list of nodes or instances: a layer or the rank shows it."""
     if any(len(fact.spec.shape) > 2 for fact in evidence.inputs) or (at == 0 and len(step.inputs[0].shape) > 2):
         return True
+    makers = itertools.islice(evidence.flow.walk_back(step.input_links[0]), 3)
+    if at == 1 and any(maker.type_name == "stack" for maker in makers):
+        return True  # what several layers made of the batch
     contracts = ((call, batch_dim(evidence.flow, call)) for call in evidence.flow.before(step.input_links[0]))
     return any(dim is not None and evidence.moving_in(call) == (dim,) for call, dim in contracts)
 

@@ -18,6 +18,7 @@ from modelsummary_ipy.diagnosis.torch_names import (
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 
+_SCATTERS = frozenset({"index_add", "scatter_add", "scatter_reduce", "index_reduce"})
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "and", "or"})
 
 
@@ -31,6 +32,7 @@ def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
     alone attention over a bag (the same dim is summed afterwards), pairs of samples, a sequence-first net's time,
     experts that choose their tokens.
     """
+    yield from _find_softmaxes_over_edges(evidence)
     if evidence.again is None or evidence.batch < 1:
         return
     for step in evidence.flow.steps:
@@ -53,6 +55,25 @@ def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
         yield evidence.flag("softmax-over-batch", severity, step, message, f"{fix} stays within a sample",
             before=step.inputs[0].shape, dim=dim, batch=evidence.batch,
         )  # fmt: skip
+
+
+def _find_softmaxes_over_edges(evidence: Evidence) -> Iterator[Flag]:
+    """Weights of all edges of a graph that sum to 1 together, and are then added up node by node."""
+    for step in evidence.flow.steps:
+        if step.type_name not in SOFTMAXES or not step.inputs or len(step.inputs[0].shape) > 2:
+            continue
+        shape = step.inputs[0].shape
+        if _softmax_dim(evidence, step, len(shape)) != 0 or _is_chosen_from(evidence, step):
+            continue
+        for user in evidence.flow.after(step, 8):
+            rows = {spec.shape[0] for spec in user.inputs[1:] if spec.shape}
+            if user.type_name.rstrip("_") in _SCATTERS and argument(user, "dim", "1") == 0 and rows == {shape[0]}:
+                message = f"{step.type_name} over dim 0 of {write_size(shape)} makes all {shape[0]} rows sum to 1, and "
+                message += f"{user.type_name} adds them up group by group"
+                yield evidence.flag("softmax-over-batch", "warning", step, message,
+                    "exp, divided by the sum of each group: index_add, then its rows by index", "edges", shape=shape,
+                )  # fmt: skip
+                break
 
 
 def _given_dim(evidence: Evidence, step: Call) -> int | None:
@@ -105,14 +126,7 @@ def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
     """
     if evidence.again is None or evidence.batch < 1:
         return
-    failed, accident = evidence.failed_then, None
-    if failed is not None and failed[0].type_name.rstrip("_") in ELEMENTWISE:
-        accident = _find_accident(evidence, *failed)
-        if accident is not None:
-            yield _write_pair(evidence, failed[0], *accident, "warning")
     for step in evidence.flow.steps:
-        if accident is not None and failed is not None and step.index == failed[0].index:
-            continue
         if step.type_name.rstrip("_") in ELEMENTWISE and len(step.inputs) > 1 and step.outputs:
             pair = _find_pair(evidence, step)
             if pair is not None and not _is_asked_for(evidence, step, *pair):
@@ -120,37 +134,11 @@ def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
                 is_unit = tuple(size for size in one if size > 1) == tuple(size for size in two if size > 1)
                 sure = len(one) == 2 or is_unit or _share_a_source(evidence, step)
                 yield _write_pair(evidence, step, *pair, "warning" if sure else "note")
-        elif step.type_name == "matmul" and len(step.inputs) == 2 and _multiplies_batches(evidence, step):
-            yield _write_product(evidence, step)
-
-
-def _multiplies_batches(evidence: Evidence, step: Call) -> bool:
-    """Return whether a vector of each sample is multiplied with the matrices of all, and the pairs reach an output.
-
-    The rows of a matrix are the samples, and so are the matrices of the other side: ``(B, D) @ (B, D, N)``. Alone
-    similarities of each with each, ``(B, B)``, are meant.
-    """
-    ranks = [len(spec.shape) for spec in step.inputs]
-    matrix = ranks.index(2) if sorted(ranks) == [2, 3] else None
-    if matrix is None or evidence.moving_in(step, 1 - matrix) != (0,) or evidence.moving_in(step, matrix) != (matrix,):
-        return False
-    again = evidence.again.trace.outputs if evidence.again is not None and evidence.batch_works else ()
-    pairs = zip(evidence.story.trace.outputs, again, strict=False)
-    return any(len(one.shape) > 2 and sum(a != b for a, b in zip(one.shape, other.shape, strict=False)) == 2
-               for one, other in pairs)  # fmt: skip
-
-
-def _write_product(evidence: Evidence, step: Call) -> Flag:
-    one, other = (spec.shape for spec in step.inputs)
-    matrix = one if len(one) == 2 else other
-    message = (
-        f"matmul of {write_size(one)} and {write_size(other)} multiplies the vector of each of {evidence.batch} "
-        f"samples with the matrices of all: {write_size(step.outputs[0].shape)}"
-    )
-    fix = f"unsqueeze({'1' if matrix is one else '-1'}) on {write_size(matrix)} makes a matrix of each sample's"
-    return evidence.flag("batch-broadcast", "warning", step, message, fix,
-        before=one, other=other, after=step.outputs[0].shape, batch=evidence.batch,
-    )  # fmt: skip
+    failed = evidence.failed_then
+    if failed is not None and failed[0].type_name.rstrip("_") in ELEMENTWISE:
+        pair = _find_accident(evidence, *failed)
+        if pair is not None:
+            yield _write_pair(evidence, failed[0], *pair, "warning")
 
 
 def _find_pair(evidence: Evidence, step: Call) -> tuple[int, int] | None:
@@ -226,7 +214,9 @@ def _brings_pairs(evidence: Evidence, user: Call, step: Call) -> bool:
         moving = evidence.moving_in(user, leaf)
         if moving is None or len(moving) < 2 or link is None or link.call == step.index:
             continue
-        if not evidence.flow.leads_to(step, link):
+        maker = evidence.flow.producer(link)
+        is_accident = maker is not None and maker.type_name in ELEMENTWISE and _find_pair(evidence, maker) is not None
+        if not evidence.flow.leads_to(step, link) and not is_accident:
             return True
     return False
 

@@ -30,7 +30,7 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "softmax over the last dim of the scores, the one that the values are multiplied along",
     ),
     "weighed": _Wording(
-        "attention-axis", "note", "the weights in {what} sum to 1 along {0}, but what they weigh is summed over {1}",
+        "attention-axis", "warning", "the weights in {what} sum to 1 along {0}, but what they weigh is summed over {1}",
         "softmax over the dim that is summed",
     ),
     "heads": _Wording(
@@ -50,6 +50,10 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     "table": _Wording(
         "batch-mixed", "warning", "a table is cut to {batch} rows, the size of the batch: a sample is taken for a step",
         "cut it to the length: table[:x.size(1)]",
+    ),
+    "numbered": _Wording(
+        "batch-mixed", "warning", "{op} of positions that are counted along {0}: each of the {batch} samples is a step",
+        "torch.arange(x.size(1))",
     ),
     "along": _Wording(
         "batch-mixed", "warning", "{op} of {what} runs along {0} and mixes the {batch} samples of the batch",
@@ -179,12 +183,16 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "F.normalize(…, dim=-1)",
     ),
     "halves": _Wording(
-        "wrong-axis", "warning", "{op} of {what} takes one half of the positions {0} for the gate of the other",
+        "wrong-axis", "warning", "{op} of {what} takes half of the positions {0} for the gate or the scale of the rest",
         "dim=1 on a feature map, where the channels are",
     ),
     "classes": _Wording(
         "wrong-axis", "note", "{op} of {what} runs over the positions {0}; {1} are in the last dim",
         "dim=-1, or transpose(1, 2) for cross_entropy",
+    ),
+    "labels": _Wording(
+        "wrong-axis", "warning", "{op} of {what} takes {0} for its classes: it only fits because there are as many",
+        "transpose(1, 2): cross_entropy wants (B, classes, steps)",
     ),
     "pinned": _Wording(
         "wrong-axis", "warning", "{op} of {all} lays {0} on a buffer that is as long only here: one step less fails",
@@ -271,10 +279,10 @@ def _numbers(evidence: Evidence, finding: AxisFinding, call: Call) -> dict[str, 
 
 def _has_samples(evidence: Evidence) -> bool:
     """Return whether the first dim is of samples: not where a layer takes it for steps, nor of the nodes of a graph."""
-    is_graph = any(
-        spec.shape[:1] == (2,) and "int" in spec.dtype and len(spec.shape) == 2
+    is_graph = evidence.batch > 2 and any(
+        (spec.shape[:1] == (2,) and "int" in spec.dtype) or spec.shape == (evidence.batch, evidence.batch)
         for spec in (fact.spec for fact in evidence.inputs)
-        if evidence.batch != 2
+        if len(spec.shape) == 2
     )
     return not is_graph and not any(fact.settings.get("batch_first") is False for fact in evidence.modules)
 

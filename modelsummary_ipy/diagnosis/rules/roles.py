@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.activations import PASSING, find_maker
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS, is_weighted
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS, SOFTMAXES, TRANSPOSES, is_weighted
 from modelsummary_ipy.model.torch_layers import classes_of, names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
@@ -45,6 +46,8 @@ def find_swapped_roles(evidence: Evidence) -> Iterator[Flag]:
                 yield evidence.flag("swapped-roles", "warning", call, message, "topk(k, largest=False)", "farthest",
                     shape=shape,
                 )  # fmt: skip
+        elif call.type_name in ("matmul", "bmm") and len(call.input_links) == 2:
+            yield from _check_product(evidence, call)
         if call.parent in inside:
             inside.add(call.index)
         elif call.kind == "module" and call.type_name in _SEQUENCE_LAYERS and call.input_links:
@@ -183,6 +186,28 @@ def _check_values(evidence: Evidence, call: Call) -> Iterator[Flag]:
                     shape=shape,
                 )  # fmt: skip
                 return
+
+
+def _check_product(evidence: Evidence, call: Call) -> Iterator[Flag]:
+    """``softmax(q @ k.T) @ q``: what is summed is what asked, and not what was asked."""
+    weights, value = call.input_links
+    maker = find_maker(evidence, weights, names_of("dropout"))
+    if maker is None or maker.type_name not in SOFTMAXES:
+        return
+    scores = find_maker(evidence, maker.input_links[0], PASSING | {"div", "mul", "masked_fill"})
+    if scores is None or scores.type_name not in ("matmul", "bmm") or len(scores.input_links) != 2:
+        return
+    query, turned = scores.input_links
+    key = evidence.flow.producer(turned)
+    if key is not None and key.type_name in TRANSPOSES and value == query and query not in key.input_links:
+        shape = call.inputs[1].shape
+        message = (
+            f"the weights of {write_size(call.inputs[0].shape)} sum the queries {write_size(shape)}: the keys are of "
+        )
+        message += "another tensor"
+        yield evidence.flag("swapped-roles", "warning", call, message, "softmax(q @ k.transpose(1, 2)) @ k", "queries",
+            shape=shape,
+        )  # fmt: skip
 
 
 def _is_swapped(evidence: Evidence, call: Call) -> bool:

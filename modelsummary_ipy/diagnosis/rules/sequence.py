@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from modelsummary_ipy.diagnosis.call_arguments import argument, dims_argument
 from modelsummary_ipy.diagnosis.formatting import write_size
@@ -21,7 +22,6 @@ from modelsummary_ipy.diagnosis.torch_names import (
 )
 from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.dataflow import Dataflow
-from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
@@ -76,8 +76,11 @@ def _find_unrolled(evidence: Evidence) -> Iterator[Flag]:
         if not step.type_name.startswith("add") or len(step.input_links) != 2:
             continue
         ways = [{call.index: call for call in evidence.flow.before(link)} for link in step.input_links]
-        for way, other in (ways, ways[::-1]):
+        for (way, other), link in zip((ways, ways[::-1]), reversed(step.input_links), strict=True):
             mine = [roll for roll in rolls if roll.index in way and roll.index not in other]
+            came = {call.index for roll in mine for call in evidence.flow.before(roll.input_links[0])}
+            if not evidence.flow.sources(link) or not other.keys() <= came:
+                continue  # not the map that was shifted: biases, say
             shifts = [argument(roll, "shifts", "1") for roll in mine]
             is_read = any(call.type_name in _ATTENDING for index, call in way.items() if index not in other)
             if (
@@ -191,7 +194,7 @@ class _TimeEvidence:
                 return f"{name_step(step)} puts it in front"
         return ""
 
-    @lazy
+    @cached_property
     def _batches(self) -> list[tuple[int, frozenset[int], str]]:
         """Axes that another layer takes for the batch, with the text for it."""
         found: list[tuple[int, frozenset[int], str]] = []
@@ -219,7 +222,7 @@ class _TimeEvidence:
         fact = self._flow.trace.modules[call.module] if call.module is not None else None
         return fact is not None and fact.type_module.startswith("torch.")
 
-    @lazy
+    @cached_property
     def _events(self) -> list[_Event]:
         found: list[_Event] = []
         for step in self._flow.steps:

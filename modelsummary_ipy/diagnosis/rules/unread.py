@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.statements import find_function
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.rules.itself import check_itself
 from modelsummary_ipy.diagnosis.rules.unread_entries import find_repeated_entries
 from modelsummary_ipy.diagnosis.rules.unread_names import (
-    adds_a_name_twice,
     explain_no_output,
     find_unread,
-    find_unread_alias,
     find_unread_names,
     is_dropped,
     reads,
 )
 from modelsummary_ipy.diagnosis.torch_names import (
-    CATS,
     CONVOLUTIONS,
-    FACTORIES,
     POOLS,
-    RECURRENTS,
-    is_weighted,
     params_of,
 )
-from modelsummary_ipy.model.torch_layers import classes_of, names_of
+from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Source, TensorSpec
 from modelsummary_ipy.shapes.windows import read_windows
 
-#: Operations on two tensors that tell nothing of one and the same.
-_OF_TWO = frozenset({"sub", "div", "minimum", "maximum", "min", "max", "mse_loss", "l1_loss", "smooth_l1_loss",
-    "cosine_similarity", "pairwise_distance", "logaddexp"})  # fmt: skip
+#: In names of inputs that say which entries of another input count.
+_TELLING = re.compile(r"mask|^len|_len|^batch$|weight")
 _CELLS = classes_of("recurrent cell")
-_DROPOUTS = names_of("dropout")
 
 
 def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
@@ -68,29 +62,7 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
             yield evidence.flag(
                 "unread-result", "warning", step, message, "h = … in front of it", "dropped", shape=shape
             )
-        elif step.type_name in CATS | {"stack"} and len(step.input_links) > 1 and _are_same(evidence, step.input_links):
-            is_state = any(reader.type_name in RECURRENTS for reader in evidence.flow.readers(step))
-            if not is_state and any(map(is_weighted, evidence.flow.before(step.input_links[0]))):
-                message = (
-                    f"{step.type_name} of {write_size(step.inputs[0].shape)} with itself: the parts are one tensor"
-                )
-                yield evidence.flag("unread-result", "warning", step, message, "the tensor of the other branch", "cat",
-                    shape=step.inputs[0].shape,
-                )  # fmt: skip
-        elif step.type_name in _OF_TWO and len(step.input_links) == 2 and _are_same(evidence, step.input_links):
-            message = f"{step.type_name} of {write_size(step.inputs[0].shape)} with itself: both are one tensor"
-            yield evidence.flag("unread-result", "warning", step, message, "the other tensor", "twice",
-                shape=step.inputs[0].shape,
-            )  # fmt: skip
-        elif step.type_name in ("add", "add_") and len(step.input_links) == 2 and _is_of_itself(evidence, step):
-            name = find_unread_alias(step.source)
-            if name or adds_a_name_twice(step.source) or _is_handed_on(evidence, step):
-                message = f"a tensor of {write_size(step.inputs[0].shape)} is added to itself"
-                message += f", and no line reads {name}" if name else ""
-                fix = f"add {name} instead" if name else "add what the block was given; 2 * x if that is meant"
-                yield evidence.flag("unread-result", "warning", step, message, fix, "itself",
-                    shape=step.inputs[0].shape,
-                )  # fmt: skip
+        yield from check_itself(evidence, step)
     yield from _find_unread_inputs(evidence)
 
 
@@ -105,7 +77,7 @@ def _find_unread_inputs(evidence: Evidence) -> Iterator[Flag]:
     for leaf, fact in enumerate(evidence.inputs):
         spec = fact.spec
         if (
-            (len(spec.shape) < 2 and spec.name != "batch")
+            (len(spec.shape) < 2 and not _TELLING.search(spec.name))
             or leaf in read
             or not read
             or Link(-1, leaf) in root.output_links
@@ -116,7 +88,7 @@ def _find_unread_inputs(evidence: Evidence) -> Iterator[Flag]:
         is_unsaid = function is not None and not reads(function, spec.name)
         is_forgotten = function is not None and is_like and ("float" in spec.dtype or is_unsaid)
         is_forgotten = is_forgotten or (
-            is_unsaid and ("mask" in spec.name or spec.name == "batch" or _is_asked_for(function, spec))
+            is_unsaid and (_TELLING.search(spec.name) is not None or _is_asked_for(function, spec))
         )
         if is_forgotten or ("float" in spec.dtype and len(spec.shape) > 1):
             message = f"nothing reads input {spec.name or leaf} of {write_size(spec.shape)}"
@@ -198,36 +170,6 @@ def _find_lost_states(evidence: Evidence) -> Iterator[Flag]:
             yield evidence.flag("unread-result", "warning", calls[0], message, "h = self.cell(x[:, t], h)", "state",
                 shape=calls[0].inputs[1].shape,
             )  # fmt: skip
-
-
-def _are_same(evidence: Evidence, links: Sequence[Link | None]) -> bool:
-    """Return whether tensors are one, or what the same operation made twice of one."""
-    if len(set(links)) == 1:
-        return links[0] is not None
-    makers = [evidence.flow.producer(link) for link in links]
-    made = {
-        None if maker is None or maker.kind != "op" or link is None else (
-            maker.type_name, maker.input_links, repr(maker.arguments), maker.input_params, link.leaf
-        ) for maker, link in zip(makers, links, strict=True)
-    }  # fmt: skip
-    names = {maker.type_name for maker in makers if maker is not None}
-    return len(made) == 1 and None not in made and not names & (FACTORIES | _DROPOUTS | {"rand_like", "randn_like"})
-
-
-def _is_of_itself(evidence: Evidence, step: Call) -> bool:
-    """Return whether both operands are one tensor, the second behind a dropout perhaps."""
-    one, other = step.input_links
-    maker = evidence.flow.producer(other)
-    if maker is not None and maker.type_name in _DROPOUTS:
-        other = maker.input_links[0]
-    return one is not None and one == other
-
-
-def _is_handed_on(evidence: Evidence, step: Call) -> bool:
-    """Return whether a layer, ``nn.Identity()`` say, gave back the very tensor, or a dropout a part of it."""
-    one, other = (evidence.flow.producer(link) for link in step.input_links)
-    is_dropped = other is not None and other is not one and other.type_name in _DROPOUTS
-    return is_dropped or (one is not None and evidence.flow.hands_on(one))
 
 
 RULES = {"unread-result": find_unread_results}

@@ -31,6 +31,8 @@ def find_repeated_entries(evidence: Evidence) -> Iterator[Flag]:
             yield from _check_reads(evidence, Link(step.index, leaf), spec)
         if step.type_name in CATS and len(step.input_links) > 2:
             yield from _check_joined(evidence, step)
+        elif step.type_name in CATS and len(step.input_links) == 2:
+            yield from _check_token(evidence, step)
 
 
 def _check_reads(evidence: Evidence, link: Link, spec: TensorSpec) -> Iterator[Flag]:
@@ -38,6 +40,7 @@ def _check_reads(evidence: Evidence, link: Link, spec: TensorSpec) -> Iterator[F
     reads = [call for call in reads if call.type_name not in FACTORIES]
     if len(reads) < 2 and link.call >= 0:
         return
+    yield from _check_slices(evidence, reads, spec)
     taken = [entry for call in reads for entry in _find_taken(evidence, call, len(spec.shape))]
     if len({entry.dim for entry in taken}) != 1 or any(entry.number is None for entry in taken):
         return
@@ -46,7 +49,7 @@ def _check_reads(evidence: Evidence, link: Link, spec: TensorSpec) -> Iterator[F
     first = min(counts)
     if len(counts) == 1:
         is_loop = len(reads) > 2 and len({call.source for call in reads}) == 1 and dim > 0
-        is_loop = is_loop and (link.call < 0 or size - len(reads) in (0, 1))
+        is_loop = is_loop and size - len(reads) in (0, 1)
         if is_loop or (link.call < 0 and size == 2 and "int" in spec.dtype):
             times = f", {len(reads)} times" if is_loop else ""
             message = f"of {write_size(spec.shape)} only entry {first} of dim {dim} is read{times}"
@@ -59,6 +62,26 @@ def _check_reads(evidence: Evidence, link: Link, spec: TensorSpec) -> Iterator[F
         yield evidence.flag("unread-result", "warning", reads[-1], message, f"take entry {never}", "entry",
             shape=spec.shape,
         )  # fmt: skip
+
+
+def _check_slices(evidence: Evidence, reads: Sequence[Call], spec: TensorSpec) -> Iterator[Flag]:
+    """``h[:, :32]`` in two lines, where nothing reads ``h[:, 32:]``."""
+    if len(reads) < 2 or any(call.type_name != "getitem" for call in reads):
+        return
+    given = [argument(call, "1", "index") for call in reads]
+    cuts = [(index.index(cut), cut) for index in given if isinstance(index, tuple)
+        for cut in index if isinstance(cut, slice) and cut not in (slice(None), slice(None, None, 1))]  # fmt: skip
+    if len(cuts) != len(reads) or len({dim for dim, _ in cuts}) != 1 or cuts[0][0] >= len(spec.shape):
+        return
+    size = spec.shape[cuts[0][0]]
+    read = [set(range(*cut.indices(size))) for _, cut in cuts]
+    both = set().union(*read)
+    if read[0] == read[1] and len(both) * len(read) == size and len(read[0]) > 1:
+        message = (
+            f"of {write_size(spec.shape)} the same {len(read[0])} of {size} in dim {cuts[0][0]} are taken twice, the "
+        )
+        message += "rest never"
+        yield evidence.flag("unread-result", "warning", reads[-1], message, "take the rest", "slice", shape=spec.shape)
 
 
 def _find_taken(evidence: Evidence, call: Call, rank: int) -> list[_Taken]:
@@ -92,6 +115,25 @@ def _check_joined(evidence: Evidence, step: Call) -> Iterator[Flag]:
         yield evidence.flag("unread-result", "warning", step, message, "another part for one of both", "parts",
             shape=step.inputs[0].shape,
         )  # fmt: skip
+
+
+def _check_token(evidence: Evidence, step: Call) -> Iterator[Flag]:
+    """A token that is joined behind the steps, where of what becomes of them only the first is read."""
+    token, shape = step.inputs[1].shape, step.outputs[0].shape
+    is_token = len(token) == 3 and token[1] == 1 and argument(step, "dim", "1", "axis") in (1, -2)
+    if not is_token or evidence.flow.sources(step.input_links[1]) or shape[1] < 3:
+        return
+    for later in evidence.flow.after(step, 400):
+        if later.type_name != "getitem" or later.inputs[0].shape[:2] != shape[:2]:
+            continue
+        others = evidence.flow.readers(evidence.calls[later.input_links[0].call]) if later.input_links[0] else ()
+        if _find_taken(evidence, later, 3) == [_Taken(1, 0)] and len(others) == 1:
+            message = (
+                f"a token is joined behind the steps, {write_size(shape)}, and step 0 is read: the token is step -1"
+            )
+            yield evidence.flag("unread-result", "warning", later, message, "torch.cat([token, x], 1)", "token",
+                shape=shape,
+            )  # fmt: skip
 
 
 def _write(index: str) -> str:

@@ -7,13 +7,18 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from modelsummary_ipy.diagnosis.failures.statements import find_function, read_last_statement
+from modelsummary_ipy.diagnosis.failures.statements import (
+    find_function,
+    list_functions,
+    parse_file,
+    read_last_statement,
+)
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import FACTORIES, RESHAPES, TRANSPOSES, is_weighted, params_of
 from modelsummary_ipy.records.packages import INSTALLED
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call, Link, Source
+from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Source
 
 _LEFT_OVER = TRANSPOSES | {"getitem", "unsqueeze", "squeeze", "detach", "randperm", "item", "argmax", "to", "clone"}
 _PARTINGS = frozenset({"chunk", "split", "unbind", "tensor_split"})
@@ -62,12 +67,13 @@ def find_unread_names(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
         ends = {step.index for step in made.values() if not evidence.flow.readers(step)}
         works = {step.source.line for step in evidence.flow.steps if step.source and _is_work(step)}
         given = {spec.name for spec in first.inputs} | {argument.arg for argument in function.args.args[1:2]}
-        for statement in function.body:
+        for statement in _list_statements(function):
             name, value = _target(statement), getattr(statement, "value", None)
             yield from _find_unread_parts(evidence, function, statement, fact.forward_file)
             if not name or reads(function, name):
                 continue
             step = made.get(statement.lineno)
+            yield from _find_unread_method(evidence, fact, statement, reached)
             if isinstance(value, ast.Name) and value.id in given and not _is_added_to(evidence, first):
                 message = f"line {statement.lineno} keeps {value.id} of {write_size(first.inputs[0].shape)} as {name},"
                 message += " and no line reads that"
@@ -81,6 +87,36 @@ def find_unread_names(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
                 )  # fmt: skip
 
 
+def _list_statements(function: ast.FunctionDef) -> list[ast.stmt]:
+    """List the statements of a function, with those in its loops, not those in branches, which may not be taken."""
+    found: list[ast.stmt] = []
+    for statement in function.body:
+        found += [statement, *(statement.body if isinstance(statement, (ast.For, ast.With)) else [])]
+    return found
+
+
+def _find_unread_method(evidence: Evidence, fact: ModuleFact, statement: ast.stmt, reached: set[int]) -> Iterator[Flag]:
+    """``a = self.gate(g, x)``, a method with layers, where no line reads ``a`` nor anything that the method made."""
+    value = getattr(statement, "value", None)
+    called = value.func if isinstance(value, ast.Call) else None
+    tree = parse_file(fact.forward_file)
+    if not isinstance(called, ast.Attribute) or ast.unparse(called.value) != "self" or tree is None:
+        return
+    for function, owner in list_functions(tree):
+        if function.name != called.attr or owner != fact.type_name:
+            continue
+        steps = [
+            step for step in evidence.flow.steps if step.source and step.source.filename == fact.forward_file
+            and function.lineno <= step.source.line <= (function.end_lineno or 0)
+        ]  # fmt: skip
+        if any(map(is_weighted, steps)) and not any(step.index in reached for step in steps):
+            name, shape = _target(statement), steps[-1].outputs[0].shape
+            message = f"{name} of {write_size(shape)}, which self.{called.attr}() makes, is read by no line"
+            yield evidence.flag("unread-result", "warning", steps[-1], message, f"read {name}, or leave the line out",
+                "name", shape=shape,
+            )  # fmt: skip
+
+
 def _is_work(step: Call) -> bool:
     """Return whether a step computes: what only has another shape, or is made of nothing, may be left over."""
     return step.kind == "op" and not params_of(step) and step.type_name not in _LEFT_OVER | RESHAPES | FACTORIES
@@ -91,6 +127,20 @@ def _find_unread_parts(
 ) -> Iterator[Flag]:
     """``a, b = h.chunk(2, 1)`` where no line reads ``b``, nor any tensor that it is."""
     names = [name for name in _targets(statement) if not reads(function, name)]
+    value = getattr(statement, "value", None)
+    is_cut = isinstance(value, ast.Tuple) and all(isinstance(item, (ast.Subscript, ast.Call)) for item in value.elts)
+    if names and is_cut and len(names) < len(_targets(statement)):
+        cuts = [
+            step for step in evidence.flow.steps if step.source and step.source.filename == filename
+            and step.source.line == statement.lineno
+        ]  # fmt: skip
+        unread = [step for step in cuts if not evidence.flow.readers(step)]
+        if unread and len(unread) < len(cuts) and _is_of_like(cuts, unread[0]):
+            shape = unread[0].outputs[0].shape
+            message = f"{' and '.join(names)} of {write_size(shape)}, a part of {len(cuts)}, is not read"
+            yield evidence.flag("unread-result", "warning", unread[0], message, "read it, or name it _", "part",
+                shape=shape,
+            )  # fmt: skip
     for step in evidence.flow.steps if names else ():
         is_here = step.source and step.source.filename == filename and step.source.line == statement.lineno
         if is_here and step.type_name in _PARTINGS and len(step.outputs) > 1:
@@ -101,6 +151,13 @@ def _find_unread_parts(
                 yield evidence.flag("unread-result", "warning", step, message, "read it, or name it _",
                     "part", shape=shape,
                 )  # fmt: skip
+
+
+def _is_of_like(steps: list[Call], idle: Call) -> bool:
+    """Return whether all steps of a line are of the kind of one of them: slices of one tensor, calls of one layer."""
+    is_slice = idle.type_name == "getitem" and len({step.input_links[:1] for step in steps}) == 1
+    is_layer = idle.kind == "module" and len({step.module for step in steps}) == 1
+    return (is_slice or is_layer) and {step.type_name for step in steps} == {idle.type_name}
 
 
 def _is_added_to(evidence: Evidence, call: Call) -> bool:

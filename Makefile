@@ -31,6 +31,8 @@ export TOKENIZERS_PARALLELISM ?= false
 export JUPYTER_PLATFORM_DIRS := 1
 # The kernel is this environment's, whatever kernels the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
+# Containers often forbid it: then every kernel and every run compiles the package again (0.4 s), and pytest each test.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help:

@@ -14,7 +14,7 @@ from tests import failing_models as m
 __all__ = ["CASES", "Failing"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Failing:
     """A model that fails, and what is to be said of it.
 

@@ -113,7 +113,10 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
     if (made := _make_anew(model, fix)) is not None:
         return made.train(model.training)
     rest = fix.text
-    names = {type(module).__name__: type(module) for module in model.modules()} | {"nn": nn, "torch": torch}
+    kinds = {type(module) for module in model.modules()}
+    defaults = [item for kind in kinds for item in inspect.signature(kind).parameters.values()]
+    names = {item.name: item.default for item in defaults if isinstance(item.default, type)}  # as __init__ has it
+    names |= {kind.__name__: kind for kind in kinds} | {"nn": nn, "torch": torch}
     for found in list(_TARGET.finditer(fix.text)):
         code = _cut_expression(fix.text[found.end() :], names)
         if code:

@@ -34,7 +34,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 __all__ = ["CASES", "Case", "by_name", "empty_caches"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """A model, what it takes, and what to expect of tracing it."""
 

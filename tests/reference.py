@@ -30,8 +30,17 @@ from torch import Tensor, nn
 
 __all__ = ["SeenCall", "count_params", "difference", "fingerprint", "list_sizes", "quietly", "watch_with_hooks"]
 
+
+def _has_grouped_products() -> bool:
+    try:
+        torch._grouped_mm(torch.zeros(8, 16), torch.zeros(2, 16, 32), torch.tensor([3, 8], dtype=torch.int32))
+    except (AttributeError, RuntimeError):  # 2.7 lacks the name, 2.8 a kernel for a CPU
+        return False
+    return True
+
+
 #: Whether this torch has ``_grouped_mm`` on a CPU.
-HAS_GROUPED_PRODUCTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 9)
+HAS_GROUPED_PRODUCTS = _has_grouped_products()
 
 
 @dataclass(frozen=True)

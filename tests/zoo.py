@@ -17,7 +17,7 @@ from torch import Tensor, nn
 __all__ = ["ZOO", "Animal", "find_animal"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Animal:
     """One architecture.
 

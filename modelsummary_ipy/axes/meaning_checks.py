@@ -361,8 +361,10 @@ class Checks:
 
     def _check_gram(self, index: int, event: OpEvent, made: TensorRef) -> None:
         """Features of every sample against those of all samples: ``view(b * c, h * w)`` times its transpose."""
-        rows, *_, columns = self._walk.axes_of(made)
-        if event.op in SCORES and len(made.shape) == 2 and rows.factors == columns.factors and len(rows.factors) == 2:
+        if event.op not in SCORES or len(made.shape) != 2:
+            return
+        rows, columns = self._walk.axes_of(made)
+        if rows.factors == columns.factors and len(rows.factors) == 2:
             batch, features = rows.factors
             if batch.roots == {"B"} and features.kind == "feature":
                 self._walk.find("gram", index, rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +14,7 @@ from modelsummary_ipy.axes.divide import divide_sizes
 from modelsummary_ipy.axes.expr import Expr, constant, has_least, least_of
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Axes, EntryError, Op, OpaqueError, Size, find_entry, is_own
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
 
 _INTEGERS = frozenset({"int64", "int32"})
@@ -362,7 +362,7 @@ class _Op(Op):
             return any(values[0] == self.value(size) for size in (*self._near, *chain(*self.tensors())))
         return len(set(values)) == 1 or any(self._walk._integers.values(size) == values for size in self._near)
 
-    @cached_property
+    @lazy
     def _near(self) -> list[Expr]:
         """The sizes that the operation reads, and what they are products of."""
         sizes = [size for axes in self.tensors() for size in axes if isinstance(size, Expr)]

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from modelsummary_ipy.diagnosis.failures.statements import list_functions, parse_file
+from modelsummary_ipy.diagnosis.failures.statements import list_functions, parse_around
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.trace import Call, Formula, Source, TensorSpec
 
@@ -147,7 +147,7 @@ class _Annotator:
         return self._places[key]
 
     def _read_block(self, source: Source) -> _Block | None:
-        tree = parse_file(source.filename) if source.filename else None
+        tree = parse_around(source) if source.filename else None
         found = None
         for node, owner in list_functions(tree) if tree is not None else ():
             is_named = source.function in ("", node.name) or source.function.startswith("<")  # a lambda in it

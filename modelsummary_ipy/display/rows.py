@@ -148,11 +148,18 @@ class _Builder:
                 return "script"
             if weights and weights <= self._used.get(above, set()):
                 return "weights"
+            if above in self._called and _is_packed(self._trace.modules[above]) and (weights or fact.children):
+                return "weights"
             above = self._trace.modules[above].parent
-        return ""
+        return "threads" if self._trace.starts_threads and self._missing == "uncalled" else ""
 
     def _has_called(self, fact: ModuleFact) -> bool:
         return any(child in self._called or self._has_called(self._trace.modules[child]) for child in fact.children)
+
+
+def _is_packed(fact: ModuleFact) -> bool:
+    """Return whether a module's weights are in objects of torch's, of which no operation shows that it read them."""
+    return fact.type_module.startswith("torch.ao.nn.") and ".quantized" in fact.type_module
 
 
 def _find_groups(

@@ -26,6 +26,9 @@ def write_as(target: Path, writers: Mapping[str, Callable[[], str]], example: st
 def _write_whole(path: Path, text: str) -> None:
     """Write a file beside ``path`` and put it in its place: a full disk leaves no part of one."""
     target = path.resolve()  # a link stays one
+    if target.exists() and not target.is_file():  # a device or a pipe is written to, and a folder refuses
+        target.write_text(text, encoding="utf-8")
+        return
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with draft.open("x", encoding="utf-8") as file:

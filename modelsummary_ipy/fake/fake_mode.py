@@ -11,9 +11,9 @@ from torch import Tensor
 
 from modelsummary_ipy.fake.evident_layouts import Layout, write_down
 from modelsummary_ipy.fake.kernel_layouts import Made, find_gradients, find_made, refuse_kernel
-from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, exceeds_limit, find_values
+from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, compute, exceeds_limit, find_values
 from modelsummary_ipy.fake.optimizer_ops import run_in_step
-from modelsummary_ipy.fake.shape_cache import MISSED, ShapeCache
+from modelsummary_ipy.fake.shape_cache import MISSED, PARTS, ShapeCache
 from modelsummary_ipy.fake.shape_shortcuts import find_smaller
 from modelsummary_ipy.torch_compat.distributed import is_planning_shards, is_wrapper
 from modelsummary_ipy.torch_compat.fakes import (
@@ -26,6 +26,7 @@ from modelsummary_ipy.torch_compat.fakes import (
     constant_of,
     disable_dispatch,
     find_operator,
+    give_constant,
     higher_order_rule,
     make_bare_fake,
     make_first_fake,
@@ -164,12 +165,14 @@ class FastFakeMode(FakeMode):
             else:
                 output = self._derive(func, types, args, kwargs)
             if output is MISSED:
+                output = self._compute(func, args, kwargs)
+            if output is MISSED:
                 output = self._dispatch_whole(func, types, args, kwargs)
             if output is NotImplemented:  # a tensor subclass runs it, by operations on what it holds
                 self.meets_wrappers = True
                 return output
             if type(output) is FakeTensor:
-                find_values(output, func, args, kwargs)
+                find_values(output, func, args)
             if key is not None:
                 assert self._cache is not None
                 self._cache.keep(key, func, args, output)
@@ -179,6 +182,28 @@ class FastFakeMode(FakeMode):
         if self.listener is not None and not (self.meets_wrappers and is_planning_shards()):
             self.listener(func, args, kwargs, output)
         return output
+
+    def _compute(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation on known values by these, and make fakes that have the values that came out."""
+        way = self._cache.way_of(func) if self._cache is not None else ""
+        values = compute(self, func, args, kwargs) if way else []
+        if not values or way == "self":
+            return args[0] if values else MISSED
+        fakes = [self._make_known(one, args[0] if way == "view" else None) for one in values]
+        return fakes if func in PARTS else self._lay_out(func, args, fakes[0])
+
+    def _make_known(self, values: Tensor, viewed: FakeTensor | None) -> FakeTensor:
+        with disable_dispatch():
+            known = None if viewed is None else constant_of(viewed)
+            if viewed is None or known is None:
+                meta = torch.empty_strided(values.size(), values.stride(), dtype=values.dtype, device="meta")
+            else:
+                meta = torch.empty(0, dtype=values.dtype, device="meta")
+                offset = viewed.storage_offset() + values.storage_offset() - known.storage_offset()
+                meta.set_(viewed.untyped_storage(), offset, values.size(), values.stride())
+            fake = build_fake(self, meta, values.device)
+        give_constant(fake, values)
+        return fake
 
     def _is_unknown(self, func: Any, args: Sequence[Any]) -> bool:
         """Return whether fakes are joined of which some have values and some have not: together they have none."""

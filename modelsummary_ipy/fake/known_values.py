@@ -58,10 +58,51 @@ def _to_meta(value: Any) -> Any:
     return constant.to("meta") if isinstance(constant, Tensor) else value
 
 
-def find_values(fake: FakeTensor, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Give the result of an operation its values, where the operation counts, fills or picks known ones."""
-    if func in _COUNTING:
-        _find_counted(fake, func, args, kwargs)
+def compute(mode: Any, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Do an operation all of whose tensors have known values, or one that counts: torch takes ten times as long.
+
+    Args:
+        func: Makes tensors, or writes to its first one.
+
+    Returns:
+        What it makes; nothing for what is left to torch: it draws, makes too many values, or not all are known.
+    """
+    given = [item for value in (*args, *kwargs.values()) for item in (value if isinstance(value, list) else (value,))]
+    tensors = [value for value in given if isinstance(value, Tensor)]
+    for tensor in tensors:
+        if not isinstance(tensor, FakeTensor) or tensor.fake_mode is not mode or tensor.fake_device != _CPU:
+            return []
+        if (values := constant_of(tensor)) is None or values.is_complex() or not values.is_cpu:
+            return []
+    is_drawn = torch.Tag.nondeterministic_seeded in func.tags
+    if is_drawn or not (tensors or func in _COUNTING) or kwargs.get("device", _CPU) not in (None, _CPU):
+        return []
+    with disable_dispatch():
+        if exceeds_limit(func, args, kwargs) or not (
+            tensors or may_know_values(func(*args, **{**kwargs, "device": "meta"}))
+        ):
+            return []
+        made = func(*map(_to_values, args), **{name: _to_values(value) for name, value in kwargs.items()})
+    found = made if isinstance(made, list) else [made]
+    return found if all(map(_is_dense, found)) and all(map(mode.may_turn_const, found)) else []
+
+
+def _is_dense(tensor: Any) -> bool:
+    is_plain = type(tensor) is Tensor and tensor.layout is torch.strided
+    return is_plain and not (tensor.is_nested or tensor.is_complex())
+
+
+_CPU = torch.device("cpu")
+
+
+def _to_values(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_to_values(item) for item in value]
+    return constant_of(value) if isinstance(value, FakeTensor) else value
+
+
+def find_values(fake: FakeTensor, func: Any, args: Sequence[Any]) -> None:
+    """Give the result of an operation its values, where the operation fills or picks known ones."""
     if func in _UNIFORM:
         _find_uniform(fake, _UNIFORM[func], args)
     elif func in _PICKING and constant_of(fake) is None:
@@ -81,18 +122,6 @@ UNFILLED_LIKE = frozenset(
 
 #: What counts from numbers alone: positions, which decide what is masked.
 _COUNTING = frozenset({torch.ops.aten.arange.default, torch.ops.aten.arange.start, torch.ops.aten.arange.start_step})
-
-
-def _find_counted(fake: FakeTensor, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Keep the values of a few counted integers, if they were counted from plain numbers."""
-    if (
-        not all(type(value) in (int, float) for value in args)
-        or fake.fake_device.type != "cpu"
-        or not may_know_values(fake)
-    ):
-        return
-    with disable_dispatch():
-        give_constant(fake, func(*args, **kwargs))
 
 
 #: What makes a tensor of one value, and that value; ``None`` where it is an argument.

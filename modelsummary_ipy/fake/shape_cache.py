@@ -46,7 +46,7 @@ _PLACED = frozenset(
 )
 _UNSAFE_VIEW = find_operator("_unsafe_view.default")
 #: Return a list of views of one tensor; of the unsafe one its schema hides that (each step of a GRU cell makes two).
-_PARTS = frozenset(
+PARTS = frozenset(
     {
         torch.ops.aten.split.Tensor,
         torch.ops.aten.split_with_sizes.default,
@@ -96,10 +96,7 @@ class ShapeCache:
         Returns:
             The key to remember it under (``None`` if it is not to be remembered) and the result, or ``MISSED``.
         """
-        way = self._ways.get(func)
-        if way is None:
-            way = self._ways[func] = _find_way(func)
-        if not way:
+        if not self.way_of(func):
             return None, MISSED
         parts: list[Any] = [func, torch.get_default_dtype()]
         for value in args:
@@ -113,6 +110,13 @@ class ShapeCache:
             parts.append(args[0].storage_offset())
         key = tuple(parts)
         return key, self.recall(mode, key, args)
+
+    def way_of(self, func: Any) -> str:
+        """Return what an operation makes, ``"fresh"``, ``"view"`` or ``"self"``; ``""`` if it must run every time."""
+        way = self._ways.get(func)
+        if way is None:
+            way = self._ways[func] = _find_way(func)
+        return way
 
     def recall(self, mode: FakeTensorMode, key: Any, args: Sequence[Any]) -> Any:
         """Make what is remembered under ``key`` again; ``MISSED`` if nothing is."""
@@ -187,10 +191,9 @@ def _flat(args: Sequence[Any]) -> list[Any]:
 
 
 def _find_way(func: Any) -> str:
-    """Return ``"fresh"``, ``"view"`` or ``"self"``; ``""`` for what must run every time."""
     if getattr(func, "namespace", "") != "aten" or any(tag in func.tags for tag in _UNSAFE_TAGS):
         return ""
-    if func in _PARTS:
+    if func in PARTS:
         return "view"
     if func is _UNSAFE_VIEW:
         return "view"  # its schema hides that: half of what a linear layer without bias makes of a sequence

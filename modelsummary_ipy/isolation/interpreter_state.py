@@ -15,9 +15,11 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from modelsummary_ipy.isolation.output import read_output, set_output
+from modelsummary_ipy.isolation.ignored_warnings import list_filters, set_filters
+from modelsummary_ipy.isolation.output import set_stream
 
 #: What reads a setting, and what sets it to what was read.
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
@@ -85,11 +87,13 @@ def _read_umask() -> int:
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 _SIGNALS = sorted(signal.valid_signals())
+#: What ``signal.getsignal`` asks: to make a member of an enum of each handler takes four times as long.
+_get_handler: Callable[[int], Any] = getattr(sys.modules.get("_signal"), "getsignal", signal.getsignal)
 _TIMERS = [getattr(signal, f"ITIMER_{name}") for name in ("REAL", "VIRTUAL", "PROF") if hasattr(signal, "setitimer")]
 
 
 def _read_handlers() -> list[Any]:
-    return [signal.getsignal(number) for number in _SIGNALS]
+    return list(map(_get_handler, _SIGNALS))
 
 
 def _set_handlers(before: list[Any]) -> None:
@@ -125,7 +129,7 @@ def _set_mask(before: set[int]) -> None:
 def _read_loggers() -> dict[logging.Logger, Any]:
     known = [logging.root, *logging.root.manager.loggerDict.values()]
     return {
-        logger: (logger.level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:])
+        logger: (logger.level, logger.propagate, logger.disabled, tuple(logger.handlers), tuple(logger.filters))
         for logger in known
         if isinstance(logger, logging.Logger)  # the others only hold a place in the tree
     }
@@ -137,11 +141,6 @@ def _set_loggers(before: dict[logging.Logger, Any]) -> None:
         if now.get(logger) != state:
             level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:] = state
             logger.setLevel(level)
-
-
-def _set_filters(before: list[Any]) -> None:
-    warnings.resetwarnings()  # what is set in the list alone does not reach the registries
-    warnings.filters[:] = before  # type: ignore[index]  # a list, whatever the stubs say
 
 
 def _set_warner(before: Any) -> None:
@@ -192,13 +191,13 @@ OF_PROCESS: tuple[Setting, ...] = (
     _attribute(sys, "unraisablehook"),
     _attribute(sys, "displayhook"),
     _attribute(threading, "excepthook"),
-    (read_output, set_output),
-    _attribute(sys, "stderr"),
+    (lambda: sys.stdout, partial(set_stream, "stdout")),
+    (lambda: sys.stderr, partial(set_stream, "stderr")),
     (sys.getswitchinterval, sys.setswitchinterval),
     (sys.get_int_max_str_digits, sys.set_int_max_str_digits),
     (socket.getdefaulttimeout, socket.setdefaulttimeout),
     (lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)),
-    (lambda: list(warnings.filters), _set_filters),
+    (list_filters, set_filters),
     (lambda: warnings.showwarning, _set_warner),
     (_read_loggers, _set_loggers),
     _attribute(logging.root.manager, "disable"),

@@ -9,7 +9,6 @@ import io
 import itertools
 import random
 import types
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.torch_compat.modules import original_of_compiled
 
 
@@ -115,16 +115,15 @@ def _clone_generator(cloner: Cloner, value: torch.Generator) -> Any:
 
 def _clone_iterator(cloner: Cloner, value: Any) -> Any:
     """An iterator is a way to make it, what it goes through and its position; a generator shows none of them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of itertools can't be copied from Python 3.14 on
+    with warnings_ignored():
+        # those of itertools can't be copied from Python 3.14 on
         try:
             way, parts, *rest = value.__reduce__()
         except TypeError:
             return cloner.share(value)
     clone = way(*[cloner(part) for part in parts])
     if rest and rest[0] is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings_ignored():
             clone.__setstate__(cloner(rest[0]))
     return cloner.remember(value, clone)
 

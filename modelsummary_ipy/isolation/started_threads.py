@@ -6,6 +6,8 @@ A trace belongs to its thread. Tasks of a ``ThreadPoolExecutor`` run one after t
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,13 +54,24 @@ class StartedThreads:
             yield
 
 
+def is_thread_of_python() -> bool:
+    """Return whether this thread is one that Python code started, not one of torch's that calls Python."""
+    thread = getattr(threading, "_active", {}).get(threading.get_ident())
+    return thread is not None and not isinstance(thread, _dummy)
+
+
+_dummy: Any = getattr(threading, "_DummyThread", ())
+_ASYNCIO = os.path.join(os.path.dirname(asyncio.__file__), "")
+
+
 def _watches_alone(thread: threading.Thread) -> bool:
-    """Return whether a thread runs a loop of an installed package: the monitor of a progress bar, say."""
+    """Return whether a thread runs nothing of the model's: the monitor of a progress bar, what ends a pool."""
     run = type(thread).run
+    if run is threading.Thread.run:
+        code = getattr(getattr(thread, "_target", None), "__code__", None)
+        return code is not None and code.co_filename.startswith(_ASYNCIO)
     code = getattr(run, "__code__", None)
-    if run is threading.Thread.run or code is None:
-        return False
-    return thread.daemon and code.co_filename.startswith(PACKAGES)
+    return code is not None and thread.daemon and code.co_filename.startswith(PACKAGES)
 
 
 def _run(task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:

@@ -241,7 +241,7 @@ def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple
 def _read_param(
     tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, before: dict[int, int], meta: TensorMeta
 ) -> ParamFact:
-    num = meta.num
+    num = meta.num if type(tensor) in _PLAIN else _read_num(tensor, meta)
     local_shape, ranks = None, 1
     if meta.stride is None and is_sharded(tensor):
         local_shape, ranks = tuple(local_part(tensor).shape), count_mesh(tensor)
@@ -259,6 +259,12 @@ def _read_param(
         local_shape,
         ranks,
     )
+
+
+def _read_num(tensor: Tensor, meta: TensorMeta) -> int:
+    """Read how many numbers a tensor stands for: bitsandbytes packs two of 4 bits in a byte."""
+    shape = getattr(getattr(tensor, "quant_state", None), "shape", None)
+    return shape.numel() if isinstance(shape, torch.Size) else meta.num
 
 
 def _read_bytes(tensor: Tensor, size: int, before: dict[int, int]) -> int:

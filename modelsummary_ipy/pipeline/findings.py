@@ -208,7 +208,8 @@ class Findings:
         """How the forward failed and which inputs would work: the search traces again, with fakes only, for a time."""
         if self.traced.trace.failure is None:
             return None
-        with showing_progress("what would work", self.model()), collector_paused(), self._time.spent():
+        showing = showing_progress("what would work", self.model())
+        with showing, collector_paused(), globals_kept_once(), self._time.spent():
             story, request = self._judged, self._again
             if self.is_short:
                 story = with_formulas(story, self.found_in_time)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, TypeVar
 
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
+from modelsummary_ipy.records.lazy import lazy
 
 T = TypeVar("T")
 
 
-class stage(cached_property[T]):  # reads as the decorator that it is
+class stage(lazy[T]):  # reads as the decorator that it is
     """A property that one thread computes, once, while others that need it wait.
 
     An exception leaves it to be computed again: a form that cancels takes nothing from a cell that waits. A signal's

@@ -9,9 +9,9 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Trace
 
 Predicate = Callable[[Call], bool]
@@ -44,7 +44,7 @@ class Dataflow:
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @lazy
     def steps(self) -> tuple[Call, ...]:
         """The calls that made a tensor themselves, in order."""
         return tuple(call for call in self.trace.calls if self.is_step(call))
@@ -53,7 +53,7 @@ class Dataflow:
         """Return whether the call made its output, rather than a call in it."""
         return call.kind == "op" or call.index not in self._containers
 
-    @cached_property
+    @lazy
     def _containers(self) -> frozenset[int]:
         inside = {call.parent for call in self.trace.calls if call.parent is not None}
         handed_on = {
@@ -91,7 +91,7 @@ class Dataflow:
 
     # -- who reads it -------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @lazy
     def reads(self) -> Mapping[Link, tuple[tuple[Call, int], ...]]:
         """Every read of a tensor by where it was made, in order: the call, containers too, and which of its inputs."""
         found: dict[Link, list[tuple[Call, int]]] = {}
@@ -203,11 +203,11 @@ class Dataflow:
         return link.leaf >= len(outputs) or outputs[link.leaf].dtype.startswith(("float", "bfloat", "complex"))
 
     def walk_back(self, link: Link | None, most: int = 400) -> Iterator[Call]:
-        """The steps that led to a tensor, nearest first, along the first tensor that each read."""
+        """The steps that led to a tensor, nearest first, along the first tensor with dims that each read."""
         step = self.producer(link)
         while step is not None and most:
             yield step
-            step = self.producer(step.input_links[0] if step.input_links else None)
+            step = self.producer(step.input_links[_find_main(step)] if step.input_links else None)
             most -= 1
 
     def sources(self, link: Link | None) -> frozenset[int]:
@@ -240,10 +240,15 @@ class Dataflow:
         """
         size = shape[axis]
         for call in self.walk_back(link):
-            before = call.inputs[0].shape if call.inputs else ()
+            before = call.inputs[_find_main(call)].shape if call.inputs else ()
             handed_on = len(before) == len(shape) and before[axis] == size and before[:1] == shape[:1]
             fact = self.module_of(call)
             gives = fact is not None and any(fact.settings.get(name) == size for name in settings)
             if gives or not handed_on:
                 return call
         return None
+
+
+def _find_main(call: Call) -> int:
+    """Return which input is no scalar: ``self.scale.exp() * x`` hands ``x`` on."""
+    return next((place for place, spec in enumerate(call.inputs) if spec.shape), 0)

@@ -40,7 +40,7 @@ class LayerEdit(NamedTuple):
 
     Attributes:
         path: ``"head.proj"``; ``""`` for the model, which gets the parts of one that is made anew.
-        code: ``"nn.Linear(3136, 10)"``.
+        code: ``"nn.Linear(3136, 10)"``; what is there, if it is no module, is ``old``: ``"old()"``.
         written: The same with the user's own names, ``"Block(width, 64)"``; ``""`` if it has none.
     """
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from modelsummary_ipy.records.cache import Cache, Context
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.trace import Absence, Formula, Kind, Severity, Status, TensorSpec, Trace
 from modelsummary_ipy.records.training import Training
@@ -35,7 +35,8 @@ class Row(NamedTuple):
         extra_repr: The module's own ``extra_repr``; for an operation its plain arguments.
         absence: Why an uncalled module has no call: ``"elsewhere"`` where modules below it ran and have rows that are
             not nested in this one, ``"script"`` inside TorchScript, ``"weights"`` where a module above it uses its
-            weights itself, as ``MultiheadAttention`` does; ``""`` for any other.
+            weights itself, as ``MultiheadAttention`` does, ``"threads"`` where the forward starts threads;
+            ``""`` for any other.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which no code calls on a record
@@ -298,12 +299,12 @@ class Story:
     cache: Cache | None = None
     context: Context | None = None
 
-    @cached_property
+    @lazy
     def row_of_call(self) -> Mapping[int, int]:
         """Row index by call index."""
         return {row.call: row.index for row in self.rows if row.call is not None}
 
-    @cached_property
+    @lazy
     def children(self) -> Mapping[int, tuple[int, ...]]:
         """Row indices by the row they are nested in, in order."""
         found: dict[int, list[int]] = {}
@@ -312,13 +313,13 @@ class Story:
                 found.setdefault(row.parent, []).append(row.index)
         return {parent: tuple(rows) for parent, rows in found.items()}
 
-    @cached_property
+    @lazy
     def total_mult_adds(self) -> int | None:
         """Multiply-adds of all rows as far as they are known; ``None`` if none were counted."""
         known = [cost.own_mult_adds for cost in self.costs.values() if cost.own_mult_adds is not None]
         return sum(known) if known else None
 
-    @cached_property
+    @lazy
     def mult_adds_by_type(self) -> Mapping[str, int]:
         """Multiply-adds by the type of the row that does them itself, as far as they are known; the most first."""
         found: dict[str, int] = {}
@@ -328,12 +329,12 @@ class Story:
                 found[row.type_name] = found.get(row.type_name, 0) + cost.own_mult_adds
         return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
-    @cached_property
+    @lazy
     def total_params(self) -> int:
         """Scalars of all registered parameters, each counted once."""
         return sum(p.num for p in self.trace.params if p.kind == "parameter" and p.names)
 
-    @cached_property
+    @lazy
     def trainable_params(self) -> int:
         """Those of ``total_params`` that require grad."""
         return sum(p.num for p in self.trace.params if p.kind == "parameter" and p.names and p.trainable)

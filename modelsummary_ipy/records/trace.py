@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
 Kind = Literal["module", "op"]
 Status = Literal["ran", "failed", "unreached", "uncalled"]
-Absence = Literal["", "elsewhere", "script", "weights"]
+Absence = Literal["", "elsewhere", "script", "weights", "threads"]
 Severity = Literal["error", "warning", "note"]
 EngineName = Literal["fake", "real", "static"]
 Engine = Literal["auto", EngineName]
@@ -292,6 +292,20 @@ class InputFact:
     given: Literal["size", "data", "inferred"] = "size"
 
 
+class Held(NamedTuple):
+    """What a name of a function stood for.
+
+    Attributes:
+        kind: The name of its type: ``"Tensor"``, ``"int"``, ``"tuple"``; ``"type"`` of a class, ``"module"`` of an
+            import.
+        words: The number or text itself, the name of a class or an import, the types of the items of a list, a tuple or
+            a container of layers, the keys of a dict as code.
+    """
+
+    kind: str
+    words: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How a forward failed, as facts. ``diagnosis/failures`` writes the report.
@@ -306,6 +320,8 @@ class Failure:
         limit: What kept the trace from going on, where that is no failure of the model; ``""`` otherwise.
         advice: What to do about that.
         interrupted: Whether it did not fail at all: whoever waited for it interrupted it.
+        names: What the names of the failed function stood for, ``{"x": …, "self.act": …}``.
+        near: The known names that are like one that was not found, the likeliest first.
     """
 
     call: int | None
@@ -316,6 +332,8 @@ class Failure:
     limit: str = ""
     advice: str = ""
     interrupted: bool = False
+    names: Mapping[str, Held] = field(default_factory=dict)
+    near: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

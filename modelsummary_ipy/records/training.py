@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
 from typing import Literal, NamedTuple, get_args
 
 from modelsummary_ipy.records.allocator import CachingAllocator
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.trace import AtenOp, Failure
 
 Phase = Literal["forward", "backward", "optimizer"]
@@ -128,7 +128,7 @@ class Training:
     backward_ops: tuple[BackwardOp, ...] = ()
     is_loss_wrong: bool = False
 
-    @cached_property
+    @lazy
     def live_bytes(self) -> tuple[int, ...]:
         """Bytes that live, by moment."""
         return tuple(self._add_up(self.storages))
@@ -165,7 +165,7 @@ class Training:
         """The most that lives at once; ``None`` without a step."""
         return max(self.live_bytes) if self.live_bytes and not self.reason else None
 
-    @cached_property
+    @lazy
     def reserved_bytes(self) -> int | None:
         """About what CUDA's caching allocator would reserve from the second step on; ``None`` without a step.
 
@@ -199,7 +199,7 @@ class Training:
                 allocator.free(key)
         return allocator.reserved_bytes
 
-    @cached_property
+    @lazy
     def peak_moment(self) -> int:
         """The first moment at which that is reached."""
         return max(range(len(self.live_bytes)), key=self.live_bytes.__getitem__, default=0)
@@ -214,7 +214,7 @@ class Training:
         """Index of the row whose call, or whose backward, ran then; ``None`` outside all rows."""
         return self.moments[self.peak_moment].row if self.peak_bytes is not None else None
 
-    @cached_property
+    @lazy
     def held_at_peak(self) -> tuple[Held, ...]:
         """What stood at the peak, by row and category, the largest first."""
         return self.held_at(self.peak_moment) if self.peak_bytes is not None else ()
@@ -229,7 +229,7 @@ class Training:
         held = [Held(row, category, nbytes) for (row, category), nbytes in sums.items()]
         return tuple(sorted(held, key=lambda one: (-one.nbytes, -1 if one.row is None else one.row, one.category)))
 
-    @cached_property
+    @lazy
     def peak_share(self) -> Mapping[int, float]:
         """Per row index, the share of the peak that it holds itself; rows that hold nothing are left out."""
         shares: dict[int, float] = {}
@@ -238,7 +238,7 @@ class Training:
                 shares[held.row] = shares.get(held.row, 0.0) + held.nbytes / max(self.peak_bytes or 0, 1)
         return shares
 
-    @cached_property
+    @lazy
     def timeline(self) -> tuple[Point, ...]:
         """What lives at every moment, by category."""
         by_category = zip(

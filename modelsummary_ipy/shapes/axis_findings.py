@@ -18,7 +18,7 @@ from modelsummary_ipy.shapes.axis_origins import find_origins
 from modelsummary_ipy.shapes.coincidences import fails_between_tensors, find_coincidence
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.formulas import BatchFacts
-from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_joint_sizes
+from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_joint_sizes
 from modelsummary_ipy.shapes.sides import find_sides, find_uneven_sides
 
 _Dealt = list[tuple[int, Parts, Parts]]
@@ -67,17 +67,23 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
         found = retracer.at(joint)
     if not found.works:
         findings += _find_coincidences(batch, trace, own)
+        used |= {size for call in trace.calls for spec in call.outputs for size in spec.shape}
+        planned = plan_batch(own[name])[0]  # where formulas are found too, if no other dim moves
+        joint = {name: next(size for size in itertools.count(planned) if size not in used)}
+        found = retracer.at(joint)
+    if not found.works:
         joint, found = {name: own[name] + 1}, one_more
     if not found.works:
         joint, found = {}, retracer.at({})
     if found.works and found.ops is not None and found.ops.is_whole:
+        is_own = [*joint] == [name]
         other = retracer.at({}) if found is one_more else one_more
         others = align_events(found.ops, other.ops, _partners(found, other)) if other.ops is not None else None
         moved = {dim for dim, size in joint.items() if size not in used}
-        walk = _walk(batch, trace, found, moved, others, is_own=found is one_more)
+        walk = _walk(batch, trace, found, moved, others, is_own=is_own)
         findings += walk.findings
         origins = find_origins(trace, found, walk.walk, own, name)
-        if found is not one_more and one_more.works and one_more.ops.is_whole and _regroups(one_more.ops):
+        if not is_own and one_more.works and one_more.ops.is_whole and _regroups(one_more.ops):
             # A number that is written down fits the sizes that the user gave: there it is seen what it cuts.
             again = _walk(batch, trace, one_more, set(), None, is_own=True)
             findings += [finding for finding in again.findings if finding.kind == "carved"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import Demands
@@ -182,6 +182,8 @@ class _Finder:
 
     def _search_in_code(self, name: str) -> int | None:
         """Find the last size that the user's code takes, where it compares sizes: ``assert x.shape[1] <= 37``."""
+        if self._far is not None and self._names.is_spatial(name) and self._works(dict(self._far.far)):
+            return None  # a map that is larger than all numbers, traced already
         far = self._far.far[name] if self._far is not None else self._base[name]
         if self._works(self._with_partner(name, far)):
             return None
@@ -189,7 +191,7 @@ class _Finder:
         likely = sorted(size for size in find_bounds(self._trace) if base < size < far and (size - base) % step == 0)
         return self._last_between(name, base, likely, far)
 
-    @cached_property
+    @lazy
     def _far(self) -> FarSizes | None:
         return plan_far_sizes(self._trace, self._samples, self._names, ())
 
@@ -316,12 +318,13 @@ class _Finder:
         around = [{name: size + 1}, *([{name: size - 1}] if size > 1 else [])]
         if not all(self._fails(sizes) for sizes in around):
             return
-        if self._works({name: 2 * size}):  # windows of it
+        is_checked = name in self._samples.checked
+        if not is_checked and self._works({name: 2 * size}):  # windows of it
             step = smallest_step(size, lambda more: self._works({name: size + more}))
             if not any(self._works({name: size + step // prime}) for prime in prime_factors(step)):
                 yield self._build(f"{name} divisible by {step}", around[0], ranges={name: range(step, NO_LIMIT, step)})
             return
-        or_one = " or 1" if size > 2 and self._works({name: 1}) else ""  # which is broadcast
+        or_one = " or 1" if size > 2 and not is_checked and self._works({name: 1}) else ""  # which is broadcast
         yield self._build(f"{name} = {size}{or_one}", around[0])
 
 

@@ -36,6 +36,7 @@ class SampleSizes:
         capped: Names that work at smaller sizes and not at larger ones.
         tied: Pairs of names that only move together, ``(("H", "W"),)``.
         rigid: Names that work at no other size that was tried.
+        checked: Those of them that the model itself compares with the one size it takes.
         narrow: Names of dims that move a little, and failed at a size far off, with that size.
         following: Sizes that are planned beside these and were not traced.
         windows: By name ``(4, 7)`` where ``⌊H/4⌋`` must be divisible by 7: patches of 4 in windows of 7.
@@ -50,6 +51,7 @@ class SampleSizes:
     capped: frozenset[str] = frozenset()
     tied: tuple[tuple[str, str], ...] = ()
     rigid: tuple[str, ...] = ()
+    checked: frozenset[str] = frozenset()
     narrow: Sizes = field(default_factory=dict)
     following: tuple[Sizes, ...] = ()
     is_wide: bool = False
@@ -104,6 +106,7 @@ class _Chooser:
         self._strides: dict[str, int] = {}
         self._capped: set[str] = set()
         self._rigid: list[str] = []
+        self._checked: set[str] = set()
         self._tied: list[tuple[str, str]] = []
         self._plans: dict[str, tuple[int, ...]] = {}
         self._narrow: dict[str, int] = {}
@@ -233,6 +236,7 @@ class _Chooser:
         """
         if not quickly and self._is_checked(names):
             self._rigid += names
+            self._checked.update(names)
             return True
         step = self._find_little_step(names, (3,) if quickly else (3, 1)) or self._find_step(names, quickly=quickly)
         if not step:
@@ -396,6 +400,7 @@ class _Chooser:
             frozenset(self._capped),
             tuple(self._tied),
             tuple(self._rigid),
+            frozenset(self._checked),
             self._narrow,
             tuple(self._following),
             windows=self._windows,

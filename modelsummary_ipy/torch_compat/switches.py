@@ -6,11 +6,11 @@ A release that lacks one, or the name that reads it, has none to set back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch.autograd import forward_ad
+from torch.backends import opt_einsum  # 2.7 loads it with the first einsum
 
 from modelsummary_ipy.torch_compat.modes import find_default_device, set_default_device
 
@@ -145,7 +145,7 @@ def _find() -> tuple[Switch, ...]:
         *_precisions(),
         *_attributes(backends.quantized, "engine"),
         *_attributes(torch.utils.deterministic, "fill_uninitialized_memory"),
-        *_attributes(backends.opt_einsum, "enabled", "strategy"),
+        *_attributes(opt_einsum, "enabled", "strategy"),
         *_attributes(torch.hub, "_hub_dir"),
         (torch.multiprocessing.get_sharing_strategy, torch.multiprocessing.set_sharing_strategy),
         *[
@@ -181,9 +181,10 @@ UNREADABLE = _Unreadable()
 
 def read_switch(read: Callable[[], Any]) -> Any:
     """Return what ``read`` returns, or ``UNREADABLE``."""
-    with suppress(RuntimeError):
+    try:
         return read()
-    return UNREADABLE
+    except RuntimeError:
+        return UNREADABLE
 
 
 SWITCHES = _find()

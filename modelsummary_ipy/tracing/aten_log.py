@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from modelsummary_ipy.costs.mac_formulas import find_formula
 from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
+from modelsummary_ipy.isolation.started_threads import is_thread_of_python
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.records.trace import AtenOp
 from modelsummary_ipy.torch_compat.compiler import load_compiler
@@ -59,11 +61,14 @@ class AtenLog:
         #: Whether a real run read what autograd saved: it is to be run once more, with ``keep_saved``.
         self.goes_backward = False
         self._fake_mode: FakeMode | None = None
+        self._thread = get_ident()
+        #: Whether a thread of the forward's ran operations, which are not recorded: no call that runs is theirs.
+        self.saw_threads = False
 
     @property
     def peak_bytes(self) -> int | None:
         """The largest sum of live storages; unknown if the forward went backward, for saved tensors are not kept."""
-        is_known = self._measures_bytes and not (self._was_unpacked or self._keeps_saved)
+        is_known = self._measures_bytes and not (self._was_unpacked or self._keeps_saved or self.saw_threads)
         return self._storages.peak_bytes if is_known else None
 
     @property
@@ -123,12 +128,11 @@ class AtenLog:
         raise RuntimeError("what autograd saves was not kept")
 
     def _record(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+        if get_ident() != self._thread and is_thread_of_python():
+            self._note_thread()
+            return
         plan = _find_plan(func)
         if plan.is_view:
-            if self._measures_bytes:
-                for view in output if isinstance(output, (tuple, list)) else (output,):
-                    if getattr(view, "constant", None) is not None:
-                        self._storages.alias(view, args[0])
             return
         record = self._current()
         if record is not None and plan.counts_in(record):
@@ -141,6 +145,12 @@ class AtenLog:
                 for item in output:
                     if isinstance(item, Tensor):
                         self._storages.follow(item, record)
+
+    def _note_thread(self) -> None:
+        record = self._current()
+        if not self.saw_threads and record is not None:
+            record.aten_ops.append(_IN_THREADS)
+        self.saw_threads = True
 
     # -- what autograd saves ------------------------------------------------------------------------------------------
 
@@ -169,6 +179,10 @@ class AtenLog:
         size, stride, dtype, device = saved
         with disable_dispatch():
             return build_fake(self._fake_mode, torch.empty_strided(size, stride, dtype=dtype, device="meta"), device)
+
+
+#: Stands for operations whose multiply-adds no row counts.
+_IN_THREADS = AtenOp("thread.run", (), ())
 
 
 class _Sharded(NamedTuple):

@@ -178,11 +178,32 @@ def _compile_parts(
         own = [edit for edit in edits if first <= edit.first <= last]
         if own:
             shift = first - 1
-            part = change_lines(
-                lines[shift:last], [edit._replace(first=edit.first - shift, last=edit.last - shift) for edit in own]
-            )
-            module = compile("\n" * shift + "".join(part), filename, "exec", dont_inherit=True)
+            moved = [edit._replace(first=edit.first - shift, last=edit.last - shift) for edit in own]
+            tree = ast.parse("".join(change_lines(lines[shift:last], moved)))
+            _restore_lines(tree, _list_origins(first, last, own))
+            module = compile(tree, filename, "exec", dont_inherit=True)
             yield from (((code.co_name, code.co_firstlineno), code) for code in walk_code(module) if code is not module)
+
+
+def _list_origins(first: int, last: int, edits: Sequence[LineEdit]) -> list[int]:
+    """List, for each line of an edited statement, the line of the file that it stands for."""
+    found: list[int] = []
+    line = first
+    for edit in sorted(edits):
+        rows = max(len(edit.text.splitlines()), 1)
+        found += [*range(line, edit.first), *(min(edit.first + row, edit.last) for row in range(rows))]
+        line = edit.last + 1
+    return [*found, *range(line, last + 1)]
+
+
+def _restore_lines(tree: ast.Module, origins: Sequence[int]) -> None:
+    """Give the nodes of an edited statement the lines that they have in the file, so that a failure names these."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.expr, ast.stmt, ast.excepthandler, ast.arg, ast.keyword, ast.alias, ast.pattern)):
+            end = node.end_lineno or node.lineno
+            node.lineno, node.end_lineno = origins[node.lineno - 1], origins[end - 1]
+            if node.lineno == node.end_lineno:
+                node.end_col_offset = max(node.col_offset, node.end_col_offset or 0)
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -180,7 +179,7 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
     if engine == "real":
         result, request = _run_real(job, _guess_ranges(shadow))
         return Traced(result.trace, result.error, shadow, request, 1)
-    with quiet_output() as printed:
+    with quiet_output(will_show=True) as held:
         fake = _trace_fake(job.request, job.observer, once=job.once, keep_interrupted=find_keeping() is not None)
     result, num_traces, reason = fake.result, fake.num_traces, ""
     if result.is_interrupted:
@@ -196,7 +195,7 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
         reason = _UNREAD
     if reason and engine == "auto" and not job.once:
         return _run_what_fakes_can_not(job, replace(fake, result=result), reason)
-    sys.stdout.write("".join(printed))
+    held.show()
     found_trace = result.trace
     if result.error is not None and reason:
         why = "the forward was to run once" if engine == "auto" and job.once else "fake tensors have none"

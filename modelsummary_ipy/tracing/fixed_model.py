@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.isolation.global_state import draws_undone
+from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate, build_real_shadow
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
@@ -108,7 +108,7 @@ class FixedModel(ShadowTemplate):
             with draws_undone(), nullcontext() if edit.path else _GuessedValues():
                 # A module of the user's that is made anew is written by the name of its class.
                 own = {type(old).__name__: type(old)} if old is not None and edit.written else {}
-                value = eval(edit.code, {**_NAMES, **own})
+                value = eval(edit.code, {**_NAMES, **own, "old": vars(owner).get(name)})
         except Exception as error:  # torch, or the user's class, refuses these settings
             raise UnfitEditError(str(error)) from error
         if not edit.path:
@@ -301,8 +301,7 @@ def run_fixed(
         if model is None:
             check_operation(func, name, args, kwargs)
 
-    with quiet_output(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet_output(), warnings_ignored():
         try:
             if model is not None:
                 result = _run_real(request, model, guard)

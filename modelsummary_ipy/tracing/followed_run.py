@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
 from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow
@@ -29,12 +29,11 @@ def begin_run(request: TraceRequest, *, grad: bool) -> Iterator[Shadow]:
     with (
         InterruptsDeferred(),
         quiet_output(),
-        warnings.catch_warnings(),
+        warnings_ignored(),
         torch.inference_mode(False),
         torch.set_grad_enabled(grad),
         collector_paused(),
     ):
-        warnings.simplefilter("ignore")
         yield request.shadow.build_fake_shadow()
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import traceback
 from collections.abc import Callable, Mapping
-from types import CodeType, FunctionType, GeneratorType
+from types import CodeType, FrameType, FunctionType, GeneratorType
 from typing import Any
 
 from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.records.trace import Failure
 from modelsummary_ipy.tracing.call_builder import RunningCall
+from modelsummary_ipy.tracing.failed_names import describe_names, list_near
 from modelsummary_ipy.tracing.progress import TraceCancelled
 from modelsummary_ipy.tracing.source_lines import Place, find_lines, read_line, to_source
 
@@ -56,11 +57,12 @@ class FailureLog:
     def build_failure(self, error: BaseException, stop: CodeType) -> Failure:
         """Build the record of a forward's failure; ``stop`` is the code that runs a module's forward."""
         place: Place | None = None
+        frame: FrameType | None = None
         inner = error.__traceback__
         while inner is not None:
             found = find_lines(inner.tb_frame, stop, 1)
             if found and found[0][0] is inner.tb_frame.f_code:
-                place = (inner.tb_frame.f_code, inner.tb_lineno)
+                place, frame = (inner.tb_frame.f_code, inner.tb_lineno), inner.tb_frame
             inner = inner.tb_next
         misspelt = _find_misspelt(error)
         if misspelt is not None:
@@ -71,7 +73,9 @@ class FailureLog:
         text, name = write_error(error), type(error).__name__
         if misspelt is not None:
             text += f"; {misspelt.__qualname__.rpartition('.')[0].rpartition('.')[2]} has '{misspelt.__name__}'"
-        return Failure(call, name, text, source, read_line(source), interrupted=interrupted)
+        names = describe_names(frame) if frame is not None and not interrupted else {}
+        near = list_near(error, frame) if frame is not None and not interrupted else ()
+        return Failure(call, name, text, source, read_line(source), interrupted=interrupted, names=names, near=near)
 
 
 def _find_misspelt(error: BaseException) -> FunctionType | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.inputs.pytree import map_leaves, walk_leaves
+from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.isolation.own_generators import OwnGenerators
 from modelsummary_ipy.torch_compat.distributed import count_ranks, is_wrapper
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, unset_fake
@@ -62,8 +62,7 @@ def replay(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
 @contextlib.contextmanager
 def _real_world() -> Iterator[None]:
     identity = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
-    with unset_fake(), OwnGenerators(), warnings.catch_warnings(), identity:
-        warnings.simplefilter("ignore")
+    with unset_fake(), OwnGenerators(), warnings_ignored(), identity:
         yield
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import torch
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.retraced import Allowance, Budget, Retraced, Sizes, Specs
 from modelsummary_ipy.records.trace import Trace
@@ -79,7 +79,7 @@ class Retracer:
         found._records_ops = True
         return found
 
-    @cached_property
+    @lazy
     def _alike(self) -> AlikeCalls | None:
         """Calls of modules that did the same in the first trace; changed by further ones."""
         return find_alike(self._first) if self._records_ops and self._first.engine == "fake" else None
@@ -214,8 +214,7 @@ class Retracer:
             if check is not None:
                 check(func, name, args, kwargs)
 
-        with quiet_output(), warnings.catch_warnings(), contextlib.ExitStack() as stack:
-            warnings.simplefilter("ignore")
+        with quiet_output(), warnings_ignored(), contextlib.ExitStack() as stack:
             is_lean = not measure and not self._with_grad and torch.is_grad_enabled()
             if is_lean:
                 stack.enter_context(torch.no_grad())  # only sizes are needed: a quarter faster

@@ -50,8 +50,8 @@ def find_lines(frame: FrameType | None, stop: CodeType, most: int = 8) -> tuple[
         code = frame.f_code
         if code is stop:
             break
-        # A class that overrides __call__ only to pass the call on is not the line a reader looks for.
-        if _users(code.co_filename) and code.co_name != "__call__":
+        # A class that only passes a call or an index on is not the line a reader looks for.
+        if _users(code.co_filename) and code.co_name not in ("__call__", "__getitem__", "__getattr__"):
             found.append((code, frame.f_lineno))
         frame = frame.f_back
     return tuple(found)

@@ -64,16 +64,14 @@ class Storages:
         known = self._known.get(address)
         if known is not None:
             if known.counted != (nbytes := storage.nbytes()) and counts:
-                if known.base is not None:
-                    return known.base
                 self._live_bytes += nbytes - known.counted  # ``resize_`` makes a storage grow
                 known.nbytes = known.counted = nbytes
                 self._note_live(nbytes, record)
-            return known.base or known
+            return known
         if address in self._excluded or (self._lazy_params and self._is_sized_param(address)):
             return None
         known = Storage(storage, self._forget)
-        known.address, known.nbytes, known.number, known.base = address, storage.nbytes(), self._next_number, None
+        known.address, known.nbytes, known.number = address, storage.nbytes(), self._next_number
         known.counted = known.nbytes if counts else 0
         self._next_number += 1
         self._known[address] = known
@@ -81,15 +79,6 @@ class Storages:
             self._live_bytes += known.counted
             self._note_live(known.counted, record)
         return known
-
-    def alias(self, view: Tensor, viewed: Any) -> None:
-        """Treat a view of a fake with known values as the view it is: torch gives it a storage of its own."""
-        base = self.follow(viewed, None) if isinstance(viewed, Tensor) else None
-        storage = view.untyped_storage()
-        if base is not None and storage_key(storage) not in self._known:
-            known = self._known[storage_key(storage)] = Storage(storage, self._forget)
-            known.address, known.nbytes, known.number, known.base = storage_key(storage), base.nbytes, base.number, base
-            known.counted = 0
 
     def _is_sized_param(self, address: int) -> bool:
         """Return whether a new storage is a lazy parameter's, which got its shape while the trace ran."""
@@ -121,12 +110,10 @@ class Storage(weakref.ref[torch.UntypedStorage]):
         number: What it is called, now and later.
         nbytes: Its bytes.
         counted: Those of them that count as alive.
-        base: The storage that it replaces, if it is a fake's second one.
     """
 
-    __slots__ = ("address", "base", "counted", "nbytes", "number")
+    __slots__ = ("address", "counted", "nbytes", "number")
     address: int
-    base: Storage | None
     counted: int
     nbytes: int
     number: int

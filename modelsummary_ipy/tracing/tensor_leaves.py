@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.inputs.pytree import list_attributes, walk_leaves
+from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.model.tensor_meta import name_device, name_dtype
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
@@ -41,8 +41,8 @@ def build_spec(name: str, tensor: Tensor) -> TensorSpec:
 
 def _read_traced(shape: Any) -> tuple[int, ...]:
     """Return sizes as numbers: while ``torch.jit.trace`` runs they are tensors."""
-    with disable_function(), disable_dispatch(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns that such a number is no step of what is traced
+    with disable_function(), disable_dispatch(), warnings_ignored():
+        # torch warns that such a number is no step of what is traced
         return tuple(map(int, shape))
 
 
@@ -107,8 +107,11 @@ def find_argument_leaves(
                 closed.append((name, value))
     if not found or whole:
         for name, value in closed:
+            before = len(found)
             for key, item in list_attributes(value):
                 found += walk_leaves(item, name + key, _TENSORS)
+            if whole and len(found) == before:  # a cache, whose layers are objects
+                found += walk_leaves(value, name, _TENSORS, opened=set())
     elif len(found) == 1 and len(args) == 1 and isinstance(args[0], Tensor):
         return [("", found[0][1])]
     return found

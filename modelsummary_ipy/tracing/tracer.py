@@ -455,7 +455,7 @@ class _Tracer:
             peak_bytes=self.aten_log.peak_bytes,
             knows_saved=self.aten_log.knows_saved,
             input_storages=self.aten_log.input_storages,
-            starts_threads=state.threads.some,
+            starts_threads=state.threads.some or self.aten_log.saw_threads,
             trained=self._trained,
         )
         return TraceResult(

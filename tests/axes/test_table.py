@@ -29,14 +29,18 @@ SETTINGS = {
     "fake_quantize_per_tensor_affine_cachemask",
 }
 
+#: Operations that 2.7 lacks, and what is drawn of the others.
+LATER = {"_fused_rms_norm", "_grouped_mm"}
+DRAWN = sorted(name for name in CALLS if name not in LATER or hasattr(torch.ops.aten, name))
+
 
 def test_every_entry_is_of_an_operation_of_torch_that_is_drawn() -> None:
-    assert [name for name in NAMES if not hasattr(torch.ops.aten, name)] == []
+    assert [name for name in NAMES if name not in LATER and not hasattr(torch.ops.aten, name)] == []
     assert [name for name in NAMES if name not in CALLS] == []
     assert [name for name in CALLS if registry.find_entry(f"aten.{name}") is None] == []
 
 
-@pytest.mark.parametrize("name", sorted(CALLS))
+@pytest.mark.parametrize("name", DRAWN)
 def test_an_entry_agrees_with_torch(name: str) -> None:
     """Sizes of all results at numbers and at expressions, and calls that torch refuses."""
     found = compare(name, NUM_CALLS)

@@ -16,7 +16,7 @@ from torch import nn
 __all__ = ["BUGS", "CLEAN", "Bug", "Clean", "bug", "clean"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Bug:
     """A model with a bug.
 
@@ -39,7 +39,7 @@ class Bug:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clean:
     """A model without a bug; ``like`` is the rule it could fool."""
 

@@ -117,7 +117,7 @@ class MyConvHead(Head):
     """The same product, under a name that sounds like a convolution."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
     """A model whose multiply-adds were counted by hand."""
 

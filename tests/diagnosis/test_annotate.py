@@ -12,7 +12,9 @@ import pytest
 from torch import Tensor, nn
 
 from modelsummary_ipy.diagnosis.annotate import annotate
+from modelsummary_ipy.diagnosis.failures.statements import find_function, list_functions
 from modelsummary_ipy.display.render.source_listing import render_listings
+from modelsummary_ipy.records.trace import Source
 from modelsummary_ipy.summary import ModelSummary
 from tests.display.test_render_html import unpack
 
@@ -244,3 +246,43 @@ class Tags(torch.nn.Module):
     assert page.startswith('<pre class="ms-source">')
     assert "&quot;&lt;script&gt;&quot; else x  <i># B F = 2 3</i>" in page
     assert "<script>" not in page
+
+
+PARTS = '''
+def first(
+    x,
+) -> int:
+    """A text
+at the margin.
+    """
+# a remark at the margin
+    return x
+
+
+class Net:
+    def forward(self, x):
+        def inner(y):
+            return y
+        return inner(x)
+
+
+if True:
+    def second(x):
+        return x
+
+third = lambda x: x
+'''
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    ("return x", "first"), ("return y", "inner"), ("return inner", "forward"), ("    return x\n\nthird", "second"),
+    ("lambda", None),
+])  # fmt: skip
+def test_the_function_of_a_line_is_found_without_all_of_its_file(tmp_path: Path, text: str, name: str | None) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(PARTS)
+    line = PARTS[: PARTS.index(text)].count("\n") + 1
+    found = find_function(Source("", line, "", str(file)))
+    whole = [node for node, _ in list_functions(ast.parse(PARTS)) if node.lineno <= line <= (node.end_lineno or 0)]
+    assert (found.name if found is not None else None) == name == (whole[-1].name if whole else None)
+    assert found is None or ast.dump(found, include_attributes=True) == ast.dump(whole[-1], include_attributes=True)

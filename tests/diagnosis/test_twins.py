@@ -23,11 +23,12 @@ from tests.diagnosis.twins_einops import EINOPS
 from tests.diagnosis.twins_forum import FORUM
 from tests.diagnosis.twins_made import MADE
 from tests.diagnosis.twins_named import NAMED
+from tests.diagnosis.twins_refused import REFUSED
 from tests.diagnosis.twins_tasks import TASKS
 from tests.diagnosis.twins_unseen import UNSEEN
 from tests.fix_is_true import CHECKED, apply_patch
 
-TWINS = [*FIRST, *ASKED, *FORUM, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN]
+TWINS = [*FIRST, *ASKED, *FORUM, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED]
 
 
 @functools.cache
@@ -63,7 +64,7 @@ def test_there_are_a_hundred_and_thirty_twins() -> None:
 @ALL
 def test_the_reason_and_the_line_are_right(number: int) -> None:
     assert TWINS[number].reason in find_error(number).reason
-    refused = (RuntimeError, IndexError, ValueError, TypeError, AttributeError, AssertionError)
+    refused = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, NameError)
     with pytest.raises(refused):
         run(TWINS[number].broken(), make_real(TWINS[number].inputs))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 __all__ = ["TWINS", "Twin", "ints", "register_in"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Twin:
     """A model that fails and its repaired twin.
 

@@ -201,3 +201,628 @@ class DoubledPyramidT(DoubledPyramid):
         fine = self.fine(x)
         coarse = self.coarse(fine)
         return fine + F.interpolate(coarse, size=fine.shape[2:], mode="nearest")
+
+
+class TwoViews(nn.Module):
+    inner = 90
+
+    def __init__(self):
+        super().__init__()
+        self.locate = nn.Sequential(nn.Conv2d(1, 8, 7), nn.MaxPool2d(2), nn.Conv2d(8, 10, 5), nn.MaxPool2d(2))
+        self.fc = nn.Linear(self.inner, 6)
+
+    def forward(self, x):
+        theta = self.fc(self.locate(x).view(-1, 90)).view(-1, 2, 3)
+        return F.grid_sample(x, F.affine_grid(theta, x.size(), align_corners=False), align_corners=False)
+
+
+@twin(TwoViews, (4, 1, 32, 32), reason="is not divisible by 90")
+class TwoViewsT(TwoViews):
+    inner = 160
+
+    def forward(self, x):
+        theta = self.fc(self.locate(x).flatten(1)).view(-1, 2, 3)
+        return F.grid_sample(x, F.affine_grid(theta, x.size(), align_corners=False), align_corners=False)
+
+
+class TallColumns(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.MaxPool2d(2), nn.MaxPool2d((2, 1)))
+        self.rnn, self.fc = nn.LSTM(16, 8, bidirectional=True), nn.Linear(16, 37)
+
+    def forward(self, x):
+        x = self.cnn(x)
+        x = x.squeeze(2).permute(2, 0, 1)
+        return self.fc(self.rnn(x)[0])
+
+
+@twin(TallColumns, (2, 1, 16, 40), reason="squeeze(2) drops a dim of 1, and there are 4")
+class TallColumnsT(TallColumns):
+    def forward(self, x):
+        x = self.cnn(x).mean(2).permute(2, 0, 1)
+        return self.fc(self.rnn(x)[0])
+
+
+class HalfTheAngles(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("frequencies", 1 / 10000 ** (torch.arange(0, 16, 2).float() / 16))
+
+    def forward(self, q):
+        angles = torch.outer(torch.arange(q.size(2)).float(), self.frequencies)
+        cos, sin = angles.cos(), angles.sin()
+        left, right = q.chunk(2, -1)
+        return q * cos + torch.cat([-right, left], -1) * sin
+
+
+@twin(HalfTheAngles, (2, 4, 10, 16), reason="of 8 angles for 16 features")
+class HalfTheAnglesT(HalfTheAngles):
+    def forward(self, q):
+        angles = torch.outer(torch.arange(q.size(2)).float(), self.frequencies).repeat(1, 2)
+        left, right = q.chunk(2, -1)
+        return q * angles.cos() + torch.cat([-right, left], -1) * angles.sin()
+
+
+class FineToCoarse(nn.Module):
+    stride = 1
+
+    def __init__(self):
+        super().__init__()
+        self.high, self.low = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 16, 3, 2, 1)
+        self.down = nn.Conv2d(8, 16, 3, self.stride, 1)
+
+    def forward(self, x):
+        return self.low(x) + self.down(self.high(x))
+
+
+@twin(
+    FineToCoarse, (1, 3, 32, 32), reason="'down' has stride 1, and the other branch is 2 times smaller: 32 against 16"
+)
+class FineToCoarseT(FineToCoarse):
+    stride = 2
+
+
+class SevenByTwelve(nn.Module):
+    """Windows of seven, as a Swin Transformer's, of a map of twelve."""
+
+    window = 7
+
+    def __init__(self):
+        super().__init__()
+        self.size, self.mix = self.window, nn.Linear(4, 4)
+
+    def forward(self, x):
+        B, H, W, C = x.shape
+        w = self.size
+        return self.mix(x.view(B, H // w, w, W // w, w, C).transpose(2, 3).reshape(-1, w * w, C))
+
+
+@twin(SevenByTwelve, (2, 12, 12, 4), reason="12 is not divisible into windows of 7")
+class SevenByTwelveT(SevenByTwelve):
+    window = 6
+
+
+class StatesBehindActions(nn.Module):
+    dim = 1
+
+    def __init__(self):
+        super().__init__()
+        self.state, self.action = nn.Linear(6, 8), nn.Embedding(5, 8)
+        self.steps = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+
+    def forward(self, states, actions):
+        return self.steps(torch.cat([self.state(states), self.action(actions)], self.dim))
+
+
+@twin(StatesBehindActions, (4, 10, 6), ints(4, 10), reason="cat joins along dim 1: there are 8 + 8 = 16 features")
+class StatesBehindActionsT(StatesBehindActions):
+    dim = 2
+
+
+class ScaledPairs(nn.Module):
+    """The scale stands in front of what it scales."""
+
+    width = 32
+
+    def __init__(self):
+        super().__init__()
+        self.image, self.words = nn.Linear(20, self.width), nn.Embedding(100, 16)
+        self.scale = nn.Parameter(torch.tensor(2.6))
+
+    def forward(self, image, words):
+        image, words = F.normalize(self.image(image), dim=-1), F.normalize(self.words(words).mean(1), dim=-1)
+        return self.scale.exp() * image @ words.t()
+
+
+@twin(ScaledPairs, (4, 20), ints(4, 12), reason="[4 × 32] @ [16 × 4]: the inner 32 and 16 differ")
+class ScaledPairsT(ScaledPairs):
+    width = 16
+
+
+class GateOfAnotherWidth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.p, self.t, self.shortcut = nn.Linear(48, 32), nn.Linear(48, 32), nn.Identity()
+
+    def forward(self, x):
+        t = torch.sigmoid(self.t(x))
+        return t * self.p(x).relu() + (1 - t) * self.shortcut(x)
+
+
+@twin(GateOfAnotherWidth, (5, 48), reason="mul takes numbers one to one: [5, 32] against [5, 48]")
+class GateOfAnotherWidthT(GateOfAnotherWidth):
+    def __init__(self):
+        super().__init__()
+        self.shortcut = nn.Linear(48, 32)
+
+
+class StatesWithoutLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, x, h, c):
+        y, _ = self.rnn(x, (h, c))
+        return y[:, -1]
+
+
+@twin(StatesWithoutLayers, (5, 7, 4), (5, 6), (5, 6), reason="the state is [5, 6], a state has a dim of layers too")
+class StatesWithoutLayersT(StatesWithoutLayers):
+    def forward(self, x, h, c):
+        return self.rnn(x, (h[None], c[None]))[0][:, -1]
+
+
+class CodesOfAnotherWidth(nn.Module):
+    width = 16
+
+    def __init__(self):
+        super().__init__()
+        self.codes = nn.Embedding(10, self.width)
+
+    def forward(self, x):
+        return self.codes(torch.cdist(x, self.codes.weight).argmin(1))
+
+
+@twin(CodesOfAnotherWidth, (7, 8), reason="vectors of 8 and of 16 numbers")
+class CodesOfAnotherWidthT(CodesOfAnotherWidth):
+    width = 8
+
+
+class QueriesInFront(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.queries, self.read = nn.Embedding(10, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        q = self.queries.weight.unsqueeze(1).repeat(1, x.size(0), 1)
+        return self.read(q, x, x)[0]
+
+
+@twin(QueriesInFront, (2, 12, 8), reason="the query has 10 there, the key 2")
+class QueriesInFrontT(QueriesInFront):
+    def forward(self, x):
+        return self.read(self.queries.weight.expand(x.size(0), -1, -1), x, x)[0]
+
+
+class ScaleOfFour(nn.Module):
+    actions = 4
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.log_scale = nn.Linear(8, 3), nn.Parameter(torch.zeros(1, self.actions))
+
+    def forward(self, x):
+        mean = self.mean(x)
+        return mean + self.log_scale.exp() * torch.randn_like(mean)
+
+
+@twin(ScaleOfFour, (10, 8), reason="'log_scale' has 4 numbers, the other has 3 features")
+class ScaleOfFourT(ScaleOfFour):
+    actions = 3
+
+
+class TimeAsNumber(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x, t):
+        return self.fc(torch.cat([x, t], -1))
+
+
+@twin(TimeAsNumber, (7, 2), torch.tensor(0.5), reason="a number is repeated for each sample first")
+class TimeAsNumberT(TimeAsNumber):
+    def forward(self, x, t):
+        return self.fc(torch.cat([x, t.expand(x.size(0), 1)], -1))
+
+
+class FilterOverElectrodes(nn.Module):
+    electrodes = 64
+
+    def __init__(self):
+        super().__init__()
+        self.times = nn.Conv2d(1, 8, (1, 15), padding=(0, 7))
+        self.space, self.fc = nn.Conv2d(8, 16, (self.electrodes, 1), groups=8), nn.Linear(16 * 50, 4)
+
+    def forward(self, x):
+        return self.fc(self.space(self.times(x)).flatten(1))
+
+
+@twin(FilterOverElectrodes, (2, 1, 22, 50), reason="dim 2 is 22, the window is 64 wide")
+class FilterOverElectrodesT(FilterOverElectrodes):
+    electrodes = 22
+
+
+class TimesOneByOne(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w, self.rnn = nn.Parameter(torch.randn(1, 7)), nn.LSTM(12, 8, batch_first=True)
+
+    def forward(self, x, t):
+        angles = torch.sin(t @ self.w)
+        return self.rnn(torch.cat([x, angles], -1))[0]
+
+
+@twin(TimesOneByOne, (4, 9, 5), (4, 9), reason="[4, 9] has one number for each, and no dim of one feature")
+class TimesOneByOneT(TimesOneByOne):
+    def forward(self, x, t):
+        angles = torch.sin(t[..., None] @ self.w)
+        return self.rnn(torch.cat([x, angles], -1))[0]
+
+
+class MaskTokenOfTheEncoder(nn.Module):
+    width = 16
+
+    def __init__(self):
+        super().__init__()
+        self.enc, self.dec, self.head = nn.Linear(12, 16), nn.Linear(16, 8), nn.Linear(8, 12)
+        self.mask = nn.Parameter(torch.zeros(1, 1, self.width))
+
+    def forward(self, x):
+        kept = self.dec(self.enc(x[:, :4]))
+        masked = self.mask.expand(x.size(0), x.size(1) - 4, -1)
+        return self.head(torch.cat([kept, masked], 1))
+
+
+@twin(MaskTokenOfTheEncoder, (2, 16, 12), reason="the steps have 8 features in one and 16 in the other")
+class MaskTokenOfTheEncoderT(MaskTokenOfTheEncoder):
+    width = 8
+
+
+class WholeMask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.tril(torch.ones(16, 16)))
+
+    def forward(self, q, k):
+        weights = (q @ k.transpose(1, 2)).masked_fill(self.seen == 0, float("-inf")).softmax(-1)
+        return weights @ k
+
+
+@twin(WholeMask, (2, 10, 8), (2, 10, 8), reason="input has 10 positions, 'seen' has 16")
+class WholeMaskT(WholeMask):
+    def forward(self, q, k):
+        seen = self.seen[: q.size(1), : k.size(1)]
+        return (q @ k.transpose(1, 2)).masked_fill(seen == 0, float("-inf")).softmax(-1) @ k
+
+
+class ThresholdsOfClasses(nn.Module):
+    count = 4
+
+    def __init__(self):
+        super().__init__()
+        self.score, self.thresholds = nn.Linear(20, 1, bias=False), nn.Parameter(torch.zeros(self.count))
+
+    def forward(self, x, y):
+        return F.binary_cross_entropy_with_logits(self.score(x) + self.thresholds, y)
+
+
+@twin(ThresholdsOfClasses, (8, 20), (8, 5), reason="compares numbers one to one: [8, 4] against [8, 5]")
+class ThresholdsOfClassesT(ThresholdsOfClasses):
+    count = 5
+
+
+class CellsOfAGrid(nn.Module):
+    numbers = 30
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(16, 7 * 7 * self.numbers)
+
+    def forward(self, x):
+        return self.fc(x).view(-1, 7, 7, 35)
+
+
+@twin(CellsOfAGrid, (2, 16), reason="is not divisible by 7 × 7 × 35 = 1715")
+class CellsOfAGridT(CellsOfAGrid):
+    numbers = 35
+
+
+class LengthsInARow(nn.Module):
+    def forward(self, x, lengths):
+        seen = torch.arange(x.size(1))[None, :] < lengths
+        return (x * seen.unsqueeze(-1)).sum(1)
+
+
+@twin(LengthsInARow, (4, 9, 3), ints(4), reason="[4] is aligned with the last dims of [1, 9]")
+class LengthsInARowT(nn.Module):
+    def forward(self, x, lengths):
+        seen = torch.arange(x.size(1))[None, :] < lengths[:, None]
+        return (x * seen.unsqueeze(-1)).sum(1)
+
+
+class ShuffledSamples(nn.Module):
+    channels = 30
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(4, self.channels, 3, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        B, C, L = y.shape
+        return y.view(B, C // 4, 4, L).transpose(2, 3).reshape(B, C // 4, L * 4)
+
+
+@twin(ShuffledSamples, (2, 4, 10), reason="30 channels are not divisible into 7 groups of 4: 7 × 4 = 28")
+class ShuffledSamplesT(ShuffledSamples):
+    channels = 32
+
+
+class MatrixOfEachSample(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weights, self.bias = nn.Linear(8, 40), nn.Linear(8, 4)
+
+    def forward(self, x, c):
+        return torch.bmm(self.weights(c).view(-1, 4, 10), x) + self.bias(c)
+
+
+@twin(MatrixOfEachSample, (6, 10), (6, 8), reason="bmm expects two 3-d tensors, got [6, 4, 10] and [6, 10]")
+class MatrixOfEachSampleT(MatrixOfEachSample):
+    def forward(self, x, c):
+        return (self.weights(c).view(-1, 4, 10) @ x[..., None]).squeeze(-1) + self.bias(c)
+
+
+class PooledShortcut(nn.Module):
+    """The shortcut is pooled after the layers that it bypasses ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool, self.project = nn.Conv2d(8, 16, 3, 2, 1), nn.AvgPool2d(2), nn.Identity()
+
+    def forward(self, x):
+        return self.conv(x) + self.project(self.pool(x))
+
+
+@twin(PooledShortcut, (2, 8, 16, 16), reason="8 channels against 16")
+class PooledShortcutT(PooledShortcut):
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Conv2d(8, 16, 1)
+
+
+class TiedWords(nn.Module):
+    hidden = 16
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(60, 12)
+        self.rnn = nn.GRU(12, self.hidden, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(self.words(x))[0] @ self.words.weight.t()
+
+
+@twin(TiedWords, ints(3, 9), reason="[9 × 16] @ [12 × 60]: the inner 16 and 12 differ")
+class TiedWordsT(TiedWords):
+    hidden = 12
+
+
+class SegmentsOfEight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.segments, self.fc = 8, nn.Linear(12, 5)
+
+    def forward(self, x):
+        y = self.fc(x.flatten(0, 1))
+        return y.view(x.size(0), self.segments, -1).mean(1)
+
+
+@twin(SegmentsOfEight, (2, 6, 12), reason="12 × 5 = 60 is not divisible by 2 × 8 = 16")
+class SegmentsOfEightT(SegmentsOfEight):
+    def forward(self, x):
+        return self.fc(x).mean(1)
+
+
+class PeaksOfAllChannels(nn.Module):
+    def forward(self, heat, sizes):
+        places = heat.flatten(1).topk(5, 1)[1]
+        return sizes.flatten(2).gather(2, places)
+
+
+@twin(PeaksOfAllChannels, (2, 4, 4), (2, 3, 4, 4), reason="gather needs an index with as many dims as the tensor")
+class PeaksOfAllChannelsT(nn.Module):
+    def forward(self, heat, sizes):
+        places = heat.flatten(1).topk(5, 1)[1]
+        return sizes.flatten(2).gather(2, places[:, None].expand(-1, sizes.size(1), -1))
+
+
+class FourTimes(nn.Module):
+    stride = 4
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 5, 3, 2, 1), nn.Conv2d(5, 5, 3, 2, 1)
+        self.up = nn.ConvTranspose2d(5, 5, 4, self.stride, (4 - self.stride) // 2)
+
+    def forward(self, x):
+        fine = self.fine(x)
+        return self.up(self.coarse(fine)) + fine
+
+
+@twin(FourTimes, (1, 3, 32, 32), reason="'up' enlarges 4 times to 32 × 32, 2 times to the other's 16 × 16")
+class FourTimesT(FourTimes):
+    stride = 2
+
+
+class TokenForEachSample(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+
+    def forward(self, x):
+        return torch.cat([self.token.repeat(1, x.size(0), 1), x], 1)
+
+
+@twin(TokenForEachSample, (3, 10, 8), reason="repeats along dim 1, the 3 samples are in dim 0")
+class TokenForEachSampleT(TokenForEachSample):
+    def forward(self, x):
+        return torch.cat([self.token.repeat(x.size(0), 1, 1), x], 1)
+
+
+class TagsWithEnds(nn.Module):
+    """The transitions are of two tags more than the layer scores: a begin and an end."""
+
+    tags = 7
+
+    def __init__(self):
+        super().__init__()
+        self.score, self.transitions = nn.Linear(16, self.tags), nn.Parameter(torch.randn(9, 9))
+
+    def forward(self, x):
+        scores = self.score(x)
+        total = scores[:, 0]
+        for step in range(1, scores.size(1)):
+            total = torch.logsumexp(total.unsqueeze(2) + self.transitions + scores[:, step].unsqueeze(1), 1)
+        return torch.logsumexp(total, 1)
+
+
+@twin(TagsWithEnds, (3, 6, 16), reason="'transitions' [9, 9] is of 9 classes by 9, 'score' gives 7")
+class TagsWithEndsT(TagsWithEnds):
+    tags = 9
+
+
+class MaskByOnes(nn.Module):
+    """The mask is of numbers and is added to the scores: what it hides are keys."""
+
+    def forward(self, q, mask):
+        scores = q @ q.transpose(-1, -2) + (1 - mask.unsqueeze(1)) * -1e4
+        return scores.softmax(-1) @ q
+
+
+@twin(MaskByOnes, (3, 4, 9, 8), (3, 9), reason="whose 9 the mask has last")
+class MaskByOnesT(nn.Module):
+    def forward(self, q, mask):
+        scores = q @ q.transpose(-1, -2) + (1 - mask[:, None, None]) * -1e4
+        return scores.softmax(-1) @ q
+
+
+class PositionsOfAMap(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.positions = nn.Conv1d(4, 8, 3, padding=1), nn.Parameter(torch.zeros(1, 50, 8))
+
+    def forward(self, x):
+        return (self.conv(x) + self.positions).transpose(1, 2)
+
+
+@twin(PositionsOfAMap, (2, 4, 50), reason="'positions' [1, 50, 8] has its positions in dim 1, [2, 8, 50] has them last")
+class PositionsOfAMapT(PositionsOfAMap):
+    def forward(self, x):
+        return self.conv(x).transpose(1, 2) + self.positions
+
+
+class OneLetterForTwo(nn.Module):
+    def forward(self, q, k):
+        return torch.einsum("bqhd,bqhd->bhq", q, k).softmax(-1)
+
+
+@twin(OneLetterForTwo, (2, 5, 4, 8), (2, 7, 4, 8), reason="'q' is 5 in q and 7 in k")
+class OneLetterForTwoT(nn.Module):
+    def forward(self, q, k):
+        return torch.einsum("bqhd,bkhd->bhqk", q, k).softmax(-1)
+
+
+class ManyNegatives(nn.Module):
+    def forward(self, anchor, positive, negatives):
+        return F.triplet_margin_loss(anchor, positive, negatives, reduction="none")
+
+
+@twin(ManyNegatives, (4, 8), (4, 8), (4, 5, 8), reason="got 5 vectors for each of 4 anchors")
+class ManyNegativesT(nn.Module):
+    def forward(self, anchor, positive, negatives):
+        return F.triplet_margin_loss(anchor[:, None], positive[:, None], negatives, reduction="none")
+
+
+class StateOfTheSteps(nn.Module):
+    """``batch_first=True`` was asked for, so it is the state that is wrong."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 6, batch_first=True)
+
+    def begin(self, batch):
+        return torch.zeros(1, batch, 6)
+
+    def forward(self, x):
+        h = self.begin(x.size(1))
+        return self.rnn(x, h)[0]
+
+
+@twin(StateOfTheSteps, (3, 7, 4), reason="the hidden state is [1, 7, 6], this input needs [1, 3, 6]")
+class StateOfTheStepsT(StateOfTheSteps):
+    def forward(self, x):
+        h = self.begin(x.size(0))
+        return self.rnn(x, h)[0]
+
+
+class ParametersOfEight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.act = nn.Linear(10, 6), nn.PReLU(8)
+
+    def forward(self, x):
+        return self.act(self.fc(x))
+
+
+@twin(ParametersOfEight, (5, 10), reason="'fc' (Linear) outputs 6 channels, 'act' has 8 parameters")
+class ParametersOfEightT(ParametersOfEight):
+    def __init__(self):
+        super().__init__()
+        self.act = nn.PReLU(6)
+
+
+class HalvesOfNine(nn.Module):
+    width = 9
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(10, self.width)
+
+    def forward(self, x):
+        return F.glu(self.fc(x))
+
+
+@twin(HalvesOfNine, (5, 10), reason="glu halves dim 1 of [5, 9], which has 9: an odd number")
+class HalvesOfNineT(HalvesOfNine):
+    width = 10
+
+
+class LargerOfTwo(nn.Module):
+    """Two layers of two inputs: no skip connection, and no features to cut off."""
+
+    width = 7
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(10, 6), nn.Linear(12, self.width)
+
+    def forward(self, x, y):
+        return torch.stack([torch.maximum(self.one(x), self.other(y)), self.one(x)], 1)
+
+
+@twin(LargerOfTwo, (5, 10), (5, 12), reason="6 against 7")
+class LargerOfTwoT(LargerOfTwo):
+    width = 6

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_a_save_keeps_links_and_permissions(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert "Linear" in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has none")
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "net.txt"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    ModelSummary(nn.Linear(4, 2), (8, 4)).save(pipe)
+    reader.join()
+    assert pipe.is_fifo()
+    assert "Linear" in read[0]
 
 
 def test_a_new_file_has_the_permissions_that_files_get_here(tmp_path: Path) -> None:

@@ -116,6 +116,9 @@ def test_counts_and_masks_of_one_value_know_it(ask: Callable[[], Any], value: An
         lambda: torch.ones(3, dtype=torch.int64).new_empty(3).tolist(),
         lambda: torch.randint(9, (3,)).tolist(),
         lambda: torch.randn(3).sum().item(),
+        lambda: (x := torch.zeros(4, dtype=torch.int64), x.view(2, 2), x.random_(9))[1].tolist(),
+        lambda: (x := torch.zeros(4, dtype=torch.int64), x[1:].random_(9))[0].tolist(),
+        lambda: (x := torch.zeros(4, dtype=torch.int64), x[1:].copy_(torch.randint(9, (3,))))[0].tolist(),
     ],
 )
 def test_an_unknown_value_is_never_made_up(ask: Callable[[], Any]) -> None:
@@ -265,7 +268,7 @@ def test_what_joins_a_cache_that_is_still_empty_is_written_down(monkeypatch: pyt
             made.append(describe(torch.cat([torch.tensor([]), state], -2), state))
             assert torch.cat([torch.tensor([]), torch.tensor([4.0])]).tolist() == [4.0], "values that are known stay so"
     assert made[0] == made[1]
-    assert asked.count(torch.ops.aten.cat.default) == 1
+    assert torch.ops.aten.cat.default not in asked
 
 
 def _draw_size(draw: Draw, least: int = 0, most: int = 4) -> tuple[int, ...]:

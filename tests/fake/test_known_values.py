@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.fake.fake_mode import make_fake_mode
 from modelsummary_ipy.fake.known_values import MOST_VALUES
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensor, constant_of
@@ -61,6 +62,51 @@ def test_repeats_whose_number_is_large_are_not_made() -> None:
     size = int(MOST_VALUES**0.5) + 1
     with pytest.raises(FAKE_ONLY_ERRORS):
         run("repeat_interleave by a tensor", size)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[1:],
+        lambda x: x.view(2, 3)[:, None],
+        lambda x: x[None].expand(4, 6),
+        lambda x: x.unfold(0, 3, 2),
+        lambda x: x.split(2)[1],
+        lambda x: x.view(3, 2).t().select(0, 1),
+        lambda x: x[2:].add_(1)[1:],
+    ],
+)
+def test_a_view_of_known_values_is_one_and_shows_what_is_written_to_them(view: Callable[[Tensor], Tensor]) -> None:
+    real = torch.arange(6)
+    true = view(real)
+    with make_fake_mode():
+        fake = torch.arange(6)
+        made = view(fake)
+        assert made.untyped_storage()._cdata == fake.untyped_storage()._cdata
+        fake[3] += 7
+        values = made.tolist()
+    real[3] += 7
+    assert values == true.tolist()
+    assert (made.shape, made.stride(), made.storage_offset()) == (true.shape, true.stride(), true.storage_offset())
+
+
+class Shifted(nn.Module):
+    """Shifts a row of ids to the right, as decoders do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.new_zeros(x.shape)
+        y[:, 1:] = x[:, :-1].clone()
+        y[:, 0] = 2
+        return y.masked_fill_(y == 0, 1)
+
+
+def test_to_write_to_known_values_takes_no_memory() -> None:
+    """The input, the zeros, and the part that is copied: 24, 24 and 22 numbers of 8 bytes."""
+    peaks = [
+        ModelSummary(Shifted(), input_data=torch.zeros(2, 12, dtype=dtype)).to_dict()["rows"][0]["peak_bytes"]
+        for dtype in (torch.int64, torch.float64)
+    ]
+    assert peaks == [8 * (24 + 24 + 22)] * 2
 
 
 def test_a_mask_of_forty_thousand_tokens_takes_no_memory(fresh: FreshProcesses) -> None:

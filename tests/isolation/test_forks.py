@@ -16,7 +16,7 @@ from torch import nn
 from modelsummary_ipy import ModelSummary
 
 torch.set_num_threads(1)
-BEGAN, FORKED = threading.Event(), threading.Event()
+BEGAN, FORKED, WAITS = threading.Event(), threading.Event(), threading.Event()
 KEPT = {}
 STDOUT, HANDLER, LIMIT = sys.stdout, signal.getsignal(signal.SIGINT), sys.getrecursionlimit()
 codes = []
@@ -28,8 +28,9 @@ class Waits(nn.Module):
     def forward(self, x):
         x = self.layer(x)
         KEPT["last"] = x
-        BEGAN.set()
-        FORKED.wait(60)
+        if WAITS.is_set():
+            BEGAN.set()
+            FORKED.wait(60)
         return x
 
 def check():
@@ -64,7 +65,13 @@ def fork():
     os._exit(0)
 
 def trace():
+    WAITS.set()
     str(ModelSummary(Waits(), (2, 4)))
+
+def trace_again():
+    ms = ModelSummary(Waits(), (2, 4))
+    WAITS.set()
+    str(ms)
 
 def fork_meanwhile():
     BEGAN.wait(60)
@@ -73,13 +80,13 @@ def fork_meanwhile():
 
 shared = ModelSummary(nn.Linear(2, 2), (1, 2))
 str(shared)
-for here, there in ((trace, fork_meanwhile), (fork_meanwhile, trace)):
-    BEGAN.clear(), FORKED.clear(), KEPT.clear()
+for here, there in ((trace, fork_meanwhile), (fork_meanwhile, trace), (fork_meanwhile, trace_again)):
+    BEGAN.clear(), FORKED.clear(), WAITS.clear(), KEPT.clear()
     thread = threading.Thread(target=there)
     thread.start()
     here()
     thread.join()
-assert codes == [0, 0], codes
+assert codes == [0, 0, 0], codes
 assert sys.stdout is STDOUT and gc.isenabled() and sys.getrecursionlimit() == LIMIT
 '''
 

@@ -25,6 +25,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as hooks_of_all
 
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.torch_compat.compiler import load_compiler
 
 cuda = torch.backends.cuda
 LOGGER = logging.getLogger("a.logger.of.the.user")
@@ -141,12 +142,14 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: hooks_of_all.register_module_forward_hook(nothing),
         lambda: dict(vars(hooks_of_all)["_global_forward_hooks"]),
     ),
-    "hooks of what is saved": (
-        lambda: torch.autograd.graph.save_on_cpu().__enter__(),
-        lambda: torch._C._autograd._top_saved_tensors_default_hooks(True),
-    ),
     "forward derivatives": (forward_ad.enter_dual_level, lambda: vars(forward_ad)["_current_level"]),
 }
+read_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+if read_hooks is not None:  # 2.7 has nothing that reads them, and nothing puts them back
+    SETTINGS["hooks of what is saved"] = (
+        lambda: torch.autograd.graph.save_on_cpu().__enter__(),
+        lambda: read_hooks(True),
+    )
 
 
 class Sets(nn.Module):
@@ -167,6 +170,7 @@ class Sets(nn.Module):
 @pytest.mark.parametrize("engine", ["fake", "real"])
 def test_every_setting_is_put_back(engine: Any, *, fails: bool) -> None:
     model = Sets(fails=fails)
+    load_compiler()  # up to 2.9 it puts a folder of its own on the path, which torch reads from then on
     before = {name: read() for name, (_write, read) in SETTINGS.items()}
     ms = ModelSummary(model, (2, 4), engine=engine)
     str(ms)

@@ -266,10 +266,16 @@ def test_prefill_and_decode_take_what_they_take_for_real(name: str) -> None:
         assert ms.context.cache_bytes == read_bytes(take_cache(run_real(model, 2, 40)))
 
 
+@functools.cache
+def fit_grouped() -> ModelSummary:
+    """Trace the model with grouped heads with a context of 64 and a budget of a megabyte."""
+    return ModelSummary(FAMILIES["grouped"][0](), input_size=(2, 6), context=64, memory=1_000_000)
+
+
 def test_what_fits_was_measured_and_one_more_was_not_small_enough() -> None:
     make = FAMILIES["grouped"][0]
     budget = 1_000_000
-    found = ModelSummary(make(), input_size=(2, 6), context=64, memory=budget).context
+    found = fit_grouped().context
     assert found is not None
     assert found.longest is not None
     assert found.most_batch is not None
@@ -369,12 +375,11 @@ def test_a_length_is_read_as_models_are_named() -> None:
 
 
 def test_the_summary_has_a_line_for_each() -> None:
-    model = FAMILIES["grouped"][0]()
-    ms = ModelSummary(model, input_size=(2, 6), context=40, memory="2MB")
+    ms = fit_grouped()
     ms.pipeline.allow(1000)
     text = str(ms)
     assert "cache 3.07 KB: 256 · B · T bytes" in text
-    found = re.search(r"context 40: cache 20.5 KB; (.*) to prefill, (.*) to decode; longest that fits ([\d,]+); ", text)
+    found = re.search(r"context 64: cache 32.8 KB; (.*) to prefill, (.*) to decode; longest that fits ([\d,]+); ", text)
     assert found is not None
 
 
@@ -388,3 +393,20 @@ class Stateless(nn.Module):
 def test_what_no_parameter_takes_is_no_cache() -> None:
     assert ModelSummary(Stateless(), (2, 4)).cache is None
     assert ModelSummary(nn.LSTM(4, 4), (2, 3, 4)).cache is None
+
+
+@pytest.mark.parametrize("batch", [3, 4])  # with one more as many as heads, and as many
+def test_a_cache_that_is_given_is_an_input(batch: int) -> None:
+    model = causal("Llama", **GROUPED)()
+    with torch.no_grad():
+        cache = model(torch.randint(0, 100, (batch, 7)), use_cache=True).past_key_values
+    before = cache.layers[0].keys.clone()
+    ms = ModelSummary(model, {"input_ids": torch.zeros(batch, 1, dtype=torch.long), "past_key_values": cache})
+    names = [f"past_key_values.layers[{layer}].{kind}" for layer in (0, 1) for kind in ("keys", "values")]
+    assert [(given.name, given.shape) for given in ms[""].inputs[1:]] == [(name, (batch, 2, 7, 8)) for name in names]
+    length = ms.formulas[0][1][2]
+    assert ms.formulas[0][1] == ("B", "2", length, "8")
+    assert length.startswith("T + ")
+    assert ms.flags == ()
+    assert cache.get_seq_length() == 7
+    assert torch.equal(before, cache.layers[0].keys)

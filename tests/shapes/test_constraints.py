@@ -165,6 +165,11 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      [(5, 3, 16, 16)], [(2, 3, 32, 32), (2, 3, 16, 17), (2, 3, 8, 8)]),
     ("sizes of which the code takes some", lambda: Exact(4), FLOAT, (2, 3, 16, 16), ("H and W divisible by 4", "C = 3"),
      [(5, 3, 16, 20)], [(2, 3, 18, 16), (2, 3, 16, 17)]),
+    ("a layer for each part", lambda: Net(lambda f, x: sum(map(f, x.split(3, 1))), nn.Conv2d(3, 4, 1)),
+     FLOAT, (2, 3, 8, 8), ("C divisible by 3",), [(2, 6, 8, 8)], [(2, 4, 8, 8), (2, 2, 8, 8)]),
+    ("grey or colours", lambda: Net(lambda f, x: f(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x),
+                                    nn.Conv2d(3, 4, 1)),
+     FLOAT, (2, 3, 8, 8), ("C = 3 or 1",), [(2, 1, 8, 8)], [(2, 4, 8, 8), (2, 2, 8, 8)]),
     ("anything", lambda: nn.AdaptiveAvgPool2d(1), FLOAT, (2, 8, 16, 16), (), [(1, 1, 1, 1), (5, 3, 7, 9)], []),
 ]  # fmt: skip
 

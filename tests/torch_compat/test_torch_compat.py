@@ -231,7 +231,6 @@ assert ms.memory.forward_peak_bytes == 4 * 8 * (16 + 32 + 32), ms.memory.forward
 """
 
 
-@pytest.mark.skipif(torch.__version__ < "2.13", reason="fakes of older torch are probed in a mode of torch's own")
 def test_to_import_the_package_does_not_load_the_compiler_and_a_first_real_run_does_before_it(
     fresh: FreshProcesses,
 ) -> None:

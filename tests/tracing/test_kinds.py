@@ -6,6 +6,7 @@ import asyncio
 import functools
 import re
 from collections import UserDict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,6 +81,15 @@ def test_compressed_sparse_matrices_are_run_for_real(name: str, is_buffer: bool)
         assert all("(sparse)" in op for op in ms.unknown_ops)
 
 
+def test_a_layout_that_torch_has_no_product_for_is_not_mended_by_other_sizes() -> None:
+    with quietly():
+        ms = ModelSummary(Graph(None), [torch.randn(10, 5), torch.eye(10).to_sparse_bsc((2, 2))])
+    assert ms.error is not None
+    assert ms.error.code == "unsupported"
+    assert "not implemented" in ms.error.reason
+    assert (ms.error.fixes, ms.error.sizes) == ((), ())
+
+
 def quantize_layers(model: nn.Module, example: Tensor) -> nn.Module:
     """Calibrate and convert, as eager quantization does."""
     model.eval().qconfig = quantization.get_default_qconfig(torch.backends.quantized.engine)  # type: ignore[assignment]
@@ -104,11 +114,37 @@ def test_packed_weights_of_quantized_layers_are_counted(engine: Any) -> None:
             assert ms.total_params == scalars
             assert ms.trainable_params == 0
             assert ms.memory.param_bytes == kept
+            assert engine == "static" or {row.absence for row in ms.rows if row.status == "uncalled"} <= {"weights"}
         conv = nn.Sequential(quantization.QuantStub(), nn.Conv2d(3, 8, 3), quantization.DeQuantStub())
         small = quantize_layers(conv, torch.randn(1, 3, 8, 8))
         ms = ModelSummary(small, torch.randn(1, 3, 8, 8), engine=engine)
         assert ms["1"].own_params == ms.total_params == 8 * 3 * 9 + 8
         assert ms.memory.param_bytes == 8 * 3 * 9 + 8 * 4
+
+
+class Packed(nn.Parameter):
+    """A weight of 4 bits, two in a byte, as bitsandbytes keeps it."""
+
+    quant_state: Any
+
+
+class FourBits(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = Packed(torch.zeros(6 * 8 // 2, 1, dtype=torch.uint8), requires_grad=False)
+        self.weight.quant_state = SimpleNamespace(shape=torch.Size((6, 8)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(self.weight, Packed)
+        return x @ self.weight.repeat(2, 1).view(self.weight.quant_state.shape).T.to(x.dtype)
+
+
+def test_weights_of_four_bits_are_counted_as_the_numbers_that_they_are() -> None:
+    ms = ModelSummary(FourBits(), (2, 8))
+    assert ms.error is None
+    assert ms.rows[0].outputs[0].shape == (2, 6)
+    assert ms.total_params == 6 * 8
+    assert ms.memory.param_bytes == 6 * 8 // 2
 
 
 class Yields(nn.Module):

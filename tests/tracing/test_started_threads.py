@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import pytest
@@ -110,6 +112,44 @@ def test_of_plain_threads_it_is_said_that_they_are_not(engine: Any) -> None:
     assert ms.formulas == {}
     assert "unused-layer" not in [flag.rule for flag in ms.flags]  # it may be used there
     assert (ThreadPoolExecutor.submit, threading.Thread.start) == (SUBMIT, START)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_runs_in_other_threads_is_in_no_total(*, kept: bool) -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+            self.head = nn.Linear(4, 2)
+            self.pool = pool if kept else None
+
+        def forward(self, x: Tensor) -> Tensor:
+            with ThreadPool(2) if self.pool is None else contextlib.nullcontext(self.pool) as one:
+                return self.head(torch.cat(one.map(lambda part: part(x), self.parts)))
+
+    with ThreadPool(2) as pool:
+        ms = ModelSummary(Pooled(), (2, 4))
+    assert ms[""].outputs[0].shape == (6, 2)
+    assert NOTE in str(ms)
+    assert ms.total_mult_adds == 6 * 4 * 2
+    assert len(ms.unknown_ops) == 1
+    assert ms.memory.forward_peak_bytes is None
+    assert {row.absence for row in ms.rows if row.path.startswith("parts")} == {"threads"}
+
+
+def test_what_ends_the_pool_of_a_loop_is_no_thread_of_the_forward() -> None:
+    class Moves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        async def forward(self, x: Tensor) -> Tensor:
+            return await asyncio.to_thread(self.layer, x)
+
+    ms = ModelSummary(Moves(), (2, 4))
+    assert NOTE not in str(ms)
+    assert ms.total_mult_adds == 2 * 4 * 4
+    assert ms.formulas[0] == (("B", "4"),)
 
 
 class Fails(nn.Module):

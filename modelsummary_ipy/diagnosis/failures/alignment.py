@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand, Pair, dim_of
-from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_giver, fix_operand, read_arguments, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_name,
+    fix_giver,
+    fix_operand,
+    place_line,
+    read_arguments,
+    read_line,
+    set_value,
+)
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
+from modelsummary_ipy.diagnosis.torch_names import LINEARS
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Link
 
@@ -105,11 +117,15 @@ def explain_order(pair: Pair) -> Diagnosis | None:
         return None
     ctx, both, places, _ = pair
     table, data = both[which], both[1 - which]
-    if table.rank != 3 or data.rank != 3 or table.shape[-1] != data.shape[-1]:
+    is_turned = table.shape[1:] == data.shape[:0:-1]
+    if table.rank != 3 or data.rank != 3 or (table.shape[-1] != data.shape[-1] and not is_turned):
         return None
     param = find_param(ctx, table)
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
     sizes = f"{name} {write_shape(table.shape)}"
+    if is_turned and table.shape != data.shape and table.shape[0] in (1, data.shape[0]):
+        reason = f"{sizes} has its positions in dim 1, {write_shape(data.shape)} has them last"
+        return Diagnosis(reason, write_shape(data.shape[1:]), fix_operand(ctx, places[which], "{}.transpose(1, 2)"))
     if table.shape[1] == 1 and table.shape[0] >= data.shape[1]:
         cut = _write_cuts(pair._replace(axes=[-2]), which, first="[:{}]", then=".transpose(0, 1)")
         turned = fix_operand(ctx, places[which], "{}.transpose(0, 1)")
@@ -129,12 +145,27 @@ def explain_bias(pair: Pair) -> Diagnosis | None:
     ctx = pair.ctx
     for x, data, *_ in pair.each():
         param = find_param(ctx, x)
-        if pair.axes != [-1] or x.rank != 1 or param is None or ctx.trace.params[param].shape != x.shape:
+        if pair.axes != [-1] or set(x.shape[:-1]) - {1} or param is None or ctx.trace.params[param].shape != x.shape:
             continue
-        own = f"'{ctx.trace.params[param].names[0]}' has {x.shape[0]} numbers"
+        own = f"'{ctx.trace.params[param].names[0]}' has {x.shape[-1]} numbers"
         reason = f"{own}, the other has {data.shape[-1]} features"
         fix = resize_param(ctx, Operand(x.spec, x.link, param), [-1], data.shape[-1])
         return Diagnosis(reason, "equal sizes", fix) if fix else None
+    return None
+
+
+def explain_angles(pair: Pair) -> Diagnosis | None:
+    """Sines and cosines of half the features: a rotary embedding has each angle twice, once for each half."""
+    ctx = pair.ctx
+    for x, data, place, _ in pair.each():
+        if pair.axes != [-1] or 2 * x.shape[-1] != data.shape[-1] or x.rank < 2:
+            continue
+        makers = {call.type_name for call in ctx.flow.walk_back(x.link, 4)}
+        if makers & {"sin", "cos"} and "cat" not in makers and find_param(ctx, data) is None:
+            reason = f"the sines and cosines are of {x.shape[-1]} angles for {data.shape[-1]} features: each angle is "
+            reason += "for two of them"
+            counts = ", ".join(["1"] * (x.rank - 1) + ["2"])
+            return Diagnosis(reason, f"last dim = {data.shape[-1]}", fix_operand(ctx, place, f"{{}}.repeat({counts})"))
     return None
 
 
@@ -159,6 +190,14 @@ def explain_table(pair: Pair) -> Diagnosis | None:
         return _explain_projection(ctx, places[1 - which], came, most, name)
     reason = f"input has {came} positions, {name} has {most}"
     options: list[Candidate] = []
+    if param is not None and len(shape) == 2 and set(shape) == {most}:  # a matrix of classes by classes
+        facts = (ctx.flow.module_of(call) for call in ctx.flow.walk_back(data.link, 12) if call.type_name in LINEARS)
+        giver = next((fact for fact in facts if fact is not None), None)
+        if giver is not None and giver.settings.get("out_features") == came:
+            reason = f"{name} {write_shape(shape)} is of {most} classes by {most}, '{giver.path}' gives {came}"
+            wider = set_value(giver.path, write_module(giver, ctx.trace, out_features=most))
+            narrower = resize_param(ctx, replace(table, param=param), [-2, -1], came)
+            return Diagnosis(reason, f"{most} classes", [wider, narrower])
     if came < most:
         options += _write_cuts(pair, which)
     elif param is not None:  # of two axes, a bias of each step to each
@@ -198,13 +237,36 @@ def _write_cuts(pair: Pair, which: int, first: str = "", then: str = "") -> list
     other = texts[places[1 - which]] if places[1 - which] < len(texts) else ""
     found = []
     for name in [name for name in dict.fromkeys([find_name(other), other]) if name]:
-        rank = data.rank if find_name(other) == name else 0  # else an expression, whose dims are counted from the end
-        sizes = {axis: f"{name}.size({rank + axis})" for axis in axes}
+        if find_name(other) != name:  # an expression, which is not to be computed twice
+            name = f"{{{places[1 - which]}}}"
+        sizes = {axis: f"{name}.size({data.rank + axis})" for axis in axes}
         dims = [f":{sizes[axis]}" if axis in sizes else ":" for axis in range(-table.rank, max(axes) + 1)]
         cut = first.format(sizes[axes[0]]) if first else f"[{', '.join(dims)}]"
-        cut = cut.replace("{", "{{").replace("}", "}}")
         found.append(fix_operand(ctx, places[which], f"{{}}{cut}{then}"))
     return found
+
+
+def _move_count(ctx: FailureContext, x: Operand, axis: int, size: int) -> Diagnosis | None:
+    """A row was repeated as often as there are samples, along another dim than that of the samples."""
+    maker = ctx.flow.producer(x.link)
+    counts = ctx.flow.setting(maker, "repeats") if maker is not None and maker.type_name == "repeat" else None
+    if maker is None or not isinstance(counts, tuple) or len(counts) != x.rank or counts[axis] != 1:
+        return None
+    wrong = [at for at, count in enumerate(counts) if count == size and count > 1]
+    if len(wrong) != 1 or maker.inputs[0].shape[axis] != 1:
+        return None
+
+    def swap(items: list[str]) -> list[str] | None:
+        if len(items) != x.rank + 1:
+            return None
+        moved = [item.strip("()") if item.strip("()").isdigit() else item for item in items]
+        moved[axis + 1], moved[wrong[0] + 1] = moved[wrong[0] + 1], moved[axis + 1]
+        return moved
+
+    line = change_operation(read_line(ctx, maker.source), "repeat", swap)
+    shape = write_shape(maker.inputs[0].shape)
+    reason = f"repeat{counts} of {shape} repeats along dim {wrong[0]}, the {size} samples are in dim {axis}"
+    return Diagnosis(reason, f"{size} in dim {axis}", place_line(ctx, maker, line)) if line else None
 
 
 def explain_ones(pair: Pair) -> Diagnosis | None:
@@ -219,6 +281,8 @@ def explain_ones(pair: Pair) -> Diagnosis | None:
         param = find_param(ctx, x)
         what = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other"
         reason = f"{what} has 1 in dim {axis}, {write_shape(other.shape)} has {other.shape[axis]}: cat never expands"
+        if (moved := _move_count(ctx, x, axis, other.shape[axis])) is not None:
+            return moved
         fix = fix_operand(ctx, place, f"{{}}.expand({', '.join(sizes)})") if name else NOTHING
         return Diagnosis(reason, "equal sizes in every other dim", fix, ())
     return None

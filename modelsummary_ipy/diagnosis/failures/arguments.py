@@ -1,120 +1,149 @@
-"""Calls that Python itself refuses: arguments too few or too many, tuples and ``None`` where a tensor belongs."""
+"""Calls that Python itself refuses: arguments too few, too many, or of another name."""
 
 from __future__ import annotations
 
-import ast
-import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import (
-    fix_argument,
-    fix_giver,
     fix_line,
-    place_line,
     read_arguments,
-    read_line,
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     Arguments,
     change_call,
-    change_operation,
-    find_targets,
+    read_call,
     read_unpacking,
-    wrap_attribute,
-    wrap_subscript,
     write_loop,
 )
-from modelsummary_ipy.diagnosis.failures.statements import list_nodes, read_last_statement
-from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
-from modelsummary_ipy.model.torch_layers import functions_of
+from modelsummary_ipy.diagnosis.failures.statements import find_parameters, list_methods
+from modelsummary_ipy.diagnosis.torch_names import LINEARS
+from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
-from modelsummary_ipy.records.trace import Call
 
 _MISSING = re.compile(r"(\w+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
 _SURPLUS = re.compile(r"(\w+)\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) (?:was|were) given")
 _KEYWORD = re.compile(r"(\w+)\(\) got an unexpected keyword argument '(\w+)'")
-_NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
-_RETURNED = re.compile(r"torch\.return_types\.(\w+)")
-_PAIRS = frozenset({"max", "min", "median", "nanmedian", "mode", "sort", "topk", "kthvalue", "cummax", "cummin"})
-_NO_TENSOR = re.compile(r"must be Tensor,? (?:but got|not) (\w+)|but got \((\w+),?")
-_OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+): '(\w+)' and '(\w+)'")
-_NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+)(?:, got (\d+))?\)")
-_NO_SUBSCRIPT = ("tuple indices must be", "list indices must be")
-_MISSPELT = re.compile(r"; (\w+) has '(\w+)'$")
-_CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
 
 
 def explain_arguments(ctx: FailureContext) -> Diagnosis | None:
     """Explain what Python refused before any tensor was used."""
     if ctx.failure.call is None:
         return None
-    return (
-        _explain_signature(ctx)
-        or _explain_values(ctx)
-        or _explain_container_call(ctx)
-        or _explain_misspelt(ctx)
-        or _explain_packed(ctx)
-        or _explain_nested(ctx)
-        or _explain_subscript(ctx)
-        or _explain_attribute(ctx)
-        or _explain_operands(ctx)
-        or _explain_unpacking(ctx)
-    )
+    return _explain_signature(ctx) or _explain_container_call(ctx)
 
 
 def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
     if ctx.failure.error_type != "TypeError":
         return None
-    forward, message, names = f"{ctx.call.type_name}.forward", ctx.failure.message, ("forward", ctx.trace.method)
-    if (found := _MISSING.search(message)) and found[1] in names:
-        missing = re.findall(r"'(\w+)'", found[2])
+    called = re.match(r"([\w.<>]+)\(\)", ctx.failure.message)
+    name = called[1].rpartition(".")[2] if called is not None else ""
+    is_forward = name in ("forward", ctx.trace.method) and name != ""
+    function = f"{ctx.call.type_name}.forward" if is_forward else name
+    member, message = (name_member(ctx.call.path) if is_forward else name), ctx.failure.message
+    if (found := _MISSING.search(message)) and ("'" in found[2] or '"' in found[2]):
+        missing = re.findall(r"['\"](\w+)['\"]", found[2])
         words = " and ".join(f"'{name}'" for name in missing)
-        reason = f"{forward} needs {words}, which {'was' if len(missing) == 1 else 'were'} not given"
-        if ctx.call.type_name == "MultiheadAttention" and missing == ["key", "value"]:  # of a tensor to itself
-            missing = [*read_arguments(ctx)] * 2
-        return _fix_call(ctx, reason, f"a value for {words}", lambda given, named: ([*given, *missing], named))
-    if (found := _SURPLUS.search(message)) and found[1] in names:
+        reason = f"{function} needs {words}, which {'was' if len(missing) == 1 else 'were'} not given"
+        given = read_arguments(ctx) if is_forward else read_call(ctx.line, member)[0]
+        ways = [[*given] * 2] if ctx.call.type_name == "MultiheadAttention" and missing == ["key", "value"] else (
+            list(list_values(ctx, name, missing, given))
+        )  # fmt: skip
+        fixes = [fix_line(ctx, change_call(ctx.line, member, partial(_add, missing=missing, more=way))) for way in ways]
+        return Diagnosis(reason, f"a value for {words}", [] if is_forward and ctx.call.parent is None else fixes)
+    if (found := _SURPLUS.search(message)) and is_forward and ctx.call.parent is not None and int(found[2]):
         taken = int(found[2]) - 1
         expected = f"{taken} {'argument' if taken == 1 else 'arguments'}"
-        reason = f"{forward} takes {expected}, {int(found[3]) - 1} were given"
-        return _fix_call(ctx, reason, expected, lambda given, named: (given[:taken], named))
-    if (found := _KEYWORD.search(message)) and found[1] in names:
+        reason = f"{function} takes {expected}, {int(found[3]) - 1} were given"
+        unpacked = read_unpacking(ctx.line)
+        given = read_call(ctx.line, member)[0]
+        if taken == 1 and unpacked is not None and len(unpacked[0]) == len(given) and f".{member}(" in unpacked[1]:
+            calls = ", ".join(f"self.{member}({text})" for text in given)  # each is to go through it
+            return Diagnosis(reason, expected, fix_line(ctx, f"{', '.join(unpacked[0])} = {calls}"))
+        if ctx.call.type_name == "Sequential":
+            return Diagnosis(reason, expected, _pass_on(ctx, member, taken))
+        fix = fix_line(ctx, change_call(ctx.line, member, lambda given, named: (given[:taken], named)))
+        return Diagnosis(reason, expected, fix)
+    if (found := _SURPLUS.search(message)) and (fix := _add_self(ctx, name)):
+        return Diagnosis(f"{name} is a method, and has no self among its arguments", f"def {name}(self, …)", fix)
+    if (found := _KEYWORD.search(message)) and is_forward and ctx.call.parent is not None:
         surplus = found[2]
-        reason, expected = f"{forward} has no argument '{surplus}'", f"a call without {surplus}="
-        return _fix_call(
-            ctx, reason, expected, lambda given, named: (given, {k: v for k, v in named.items() if k != surplus})
-        )
+        reason, expected = f"{function} has no argument '{surplus}'", f"a call without {surplus}="
+        drop = {surplus}
+        fix = fix_line(ctx, change_call(ctx.line, member, lambda given, named: (given, _without(named, drop))))
+        return Diagnosis(reason, expected, fix)
     return None
 
 
-def _fix_call(
-    ctx: FailureContext, reason: str, expected: str, change: Callable[[list[str], dict[str, str]], Arguments]
-) -> Diagnosis:
-    """Change what the failing line passes to a module; to the model itself the user's own line passes it."""
-    if ctx.call.parent is None:
-        return Diagnosis(reason, expected)
-    return Diagnosis(reason, expected, fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), change)))
+def _without(named: dict[str, str], names: set[str]) -> dict[str, str]:
+    return {name: text for name, text in named.items() if name not in names}
 
 
-def _explain_values(ctx: FailureContext) -> Diagnosis | None:
-    """What ``x.max(1)`` returns is used as a tensor: it is a pair of values and indices."""
-    found = _RETURNED.search(ctx.failure.message)
-    is_index = "can be converted to an index" in ctx.failure.message
-    if found is None and not is_index and "can only concatenate tuple" not in ctx.failure.message:
-        return None
-    names = _PAIRS if found is None else {found[1]}
-    made = [call for call in ctx.trace.calls if call.type_name in names and len(call.outputs) == 2]
-    line = read_line(ctx, made[-1].source) if made else ""
-    if not made or (found is None and not set(find_targets(line)) & set(re.findall(r"\w+", ctx.line))):
-        return None
-    name, kept = made[-1].type_name, "indices" if is_index else "values"
-    reason = f"{name}() along a dim returns (values, indices), and one tensor is expected"
-    changed = change_operation(line, name, lambda items: items, around=f"{{}}.{kept}")
-    return Diagnosis(reason, "one tensor", place_line(ctx, made[-1], changed))
+def _add(given: list[str], named: dict[str, str], *, missing: list[str], more: list[str]) -> Arguments:
+    """Add what was not given: by position, where no keyword stands before it."""
+    if named:
+        return given, {**named, **dict(zip(missing, more, strict=True))}
+    return [*given, *more], named
+
+
+def list_values(ctx: FailureContext, function: str, missing: list[str], given: list[str]) -> Iterator[list[str]]:
+    """List what may be meant by arguments that were not given: names that are known, sizes, what was not passed on."""
+    names = ctx.failure.names
+    tensors = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
+    first = next((name for name in tensors if name in names and names[name].kind == "Tensor"), "x")
+    unread = [name for name in tensors if name not in given and name not in missing]
+    rows: list[list[str]] = []
+    for name in missing:
+        row = [text for text in (name, f"self.{name}") if text in names]
+        flat = name.lower()
+        if re.fullmatch(r"b|bs|bsz|n|batch|batch_?size|n_?batch|num_samples", flat):
+            row += [f"{first}.size(0)"]
+        if re.fullmatch(r"t|l|len|length|seq_?len|seq_?length|sz|size|steps|n_?steps", flat):
+            row += [f"{first}.size(1)"]
+        row += [f"{first}.{flat}"] if flat in ("device", "dtype") else []
+        row += ["-1"] if name == "dim" and re.search("softmax|softmin", function) else []
+        row += ["1"] if name == "dim" and function in ("unsqueeze", "log_softmax", "softmax") else []
+        row += [other for other in unread if other not in row and name != "dim"]
+        rows.append(row)
+    for place in range(max((len(row) for row in rows), default=0)):
+        way = [row[min(place, len(row) - 1)] for row in rows if row]
+        if len(way) == len(missing):
+            yield way
+
+
+def _pass_on(ctx: FailureContext, member: str, taken: int) -> list[Candidate]:
+    """Give each layer of an ``nn.Sequential`` all arguments, or join them where its first layer reads them all."""
+    given, named = read_call(ctx.line, member)
+    surplus = fix_line(ctx, change_call(ctx.line, member, lambda had, more: (had[:taken], more)))
+    if len(given) < 2 or named or ctx.fact is None or not ctx.fact.children:
+        return [surplus]
+    first = ctx.trace.modules[ctx.fact.children[0]]
+    if not first.type_module.startswith("torch."):
+        return [fix_line(ctx, write_loop(ctx.line, member)), surplus]
+    reads = LAYERS[first.type_name].reads if first.type_name in LAYERS else ""
+    axis = -1 if first.type_name in LINEARS else 1
+    if all(x.rank > 1 for x in ctx.data) and sum(x.shape[axis] for x in ctx.data) == first.settings.get(reads):
+        text = f"torch.cat([{', '.join(given)}], dim={axis})"
+        return [fix_line(ctx, change_call(ctx.line, member, lambda *_: ([text], {})))]
+    return [surplus]
+
+
+def _add_self(ctx: FailureContext, name: str) -> Candidate:
+    """Give a method of the user's the argument ``self``."""
+    source = ctx.failure.source
+    method = next((node for node in list_methods(source) if node.name == name), None)
+    names = [item.arg for item in method.args.args[:1]] if method is not None else []
+    if source is None or method is None or method.decorator_list or names == ["self"]:
+        return NOTHING
+    head = ctx.read(source._replace(line=method.lineno))
+    text = re.sub(rf"\bdef {name}\((?=\S)", f"def {name}(self, ", head.text, count=1) if head is not None else ""
+    text = text.replace("(self, )", "(self)")
+    if head is None or text == head.text:
+        return NOTHING
+    return Candidate(f"at {source._replace(line=head.first).text}: {text}", (LineEdit(*head[:3], text),))
 
 
 def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
@@ -123,255 +152,3 @@ def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
     reason = f"a {ctx.call.type_name} holds layers and does not run them"
     fix = fix_line(ctx, write_loop(ctx.line, name_member(ctx.call.path)))
     return Diagnosis(reason, "nn.Sequential, or a loop over it", fix)
-
-
-def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
-    """A packed sequence goes into a layer that reads tensors."""
-    if "PackedSequence" not in ctx.failure.message or ctx.failure.error_type != "TypeError":
-        return None
-    first = any(fact.settings.get("batch_first") for fact in ctx.trace.modules)
-    fix = fix_argument(ctx, f"nn.utils.rnn.pad_packed_sequence({{}}{', batch_first=True' if first else ''})[0]")
-    return Diagnosis("the argument is a packed sequence, and the layer reads a tensor: pad it first", "a tensor", fix)
-
-
-def _explain_misspelt(ctx: FailureContext) -> Diagnosis | None:
-    """A class has a method with nearly the name that torch calls."""
-    found = _MISSPELT.search(ctx.failure.message)
-    if found is None or ctx.failure.error_type != "NotImplementedError":
-        return None
-    fix = fix_line(ctx, re.sub(rf"\bdef {found[2]}\b", "def forward", ctx.line))
-    return Diagnosis(f"{found[1]} has no forward; it has '{found[2]}'", "a method named forward", fix)
-
-
-def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
-    """A layer or function got a tuple, list, dict or ``None`` instead of a tensor."""
-    if ctx.failure.error_type != "TypeError" and not (ctx.is_torch_layer or ctx.call.kind == "op"):
-        return None
-    nested = next((i for i, spec in enumerate(ctx.call.inputs) if "[" in spec.name or "." in spec.name), None)
-    found = _NO_TENSOR.search(ctx.failure.message)
-    kind = next((word for word in (found[1], found[2]) if word), "") if found else ""
-    if kind not in _CONTAINERS and not (ctx.is_torch_layer and nested is not None and _reads_one(ctx)):
-        return None
-    if kind == "NoneType":
-        return _explain_none(ctx)
-    giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
-    key, words = _choose_leaf(giver, kind)
-    name = f"{name_call(giver)} returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
-    reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
-    keys = [key, *(other for other in _list_keys(giver)[:4] if other != key)]
-    return Diagnosis(reason, "one tensor", [fix_argument(ctx, f"{{}}{other}") for other in keys])
-
-
-def _reads_one(ctx: FailureContext) -> bool:
-    return ctx.function not in functions_of("recurrent", "recurrent cell") and ctx.function != ""
-
-
-def _find_giver(ctx: FailureContext, nested: int | None) -> Call | None:
-    """Return the module whose output holds several tensors, or none, and was passed on."""
-    if nested is not None and (link := ctx.call.input_links[nested]) is not None and link.call >= 0:
-        inner = ctx.trace.calls[link.call]
-        around = {call.index for call in _callers(ctx, ctx.call)}
-        givers = [call for call in (inner, *_callers(ctx, inner)) if call.index not in around]
-        named = [call for call in givers if len(call.outputs) > 1 or (call.outputs and call.outputs[0].name)]
-        if named:
-            return named[-1]
-    parent = ctx.call.index if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.parent
-    before = [c for c in ctx.trace.calls if c.parent == parent and c.index < _end(ctx) and c.kind == "module"]
-    return next((call for call in reversed(before) if call.outputs and call.outputs[0].name), None)
-
-
-def _end(ctx: FailureContext) -> int:
-    return len(ctx.trace.calls) if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.index
-
-
-def _callers(ctx: FailureContext, call: Call) -> list[Call]:
-    found = []
-    while call.parent is not None:
-        call = ctx.trace.calls[call.parent]
-        found.append(call)
-    return found
-
-
-_KEY = re.compile(r"\[[^\]]*\]|\.\w+")
-
-
-def _list_keys(giver: Call | None) -> list[str]:
-    """List what of an output can be picked: ``".last_hidden_state"``, ``"[0]"``."""
-    names = [spec.name for spec in giver.outputs] if giver is not None else []
-    return list(dict.fromkeys(found[0] for found in map(_KEY.match, names) if found is not None))
-
-
-def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
-    """Choose the tensor that is probably meant, and write the whole output."""
-    if giver is None or not giver.outputs:
-        return ("[-1]" if kind == "list" else "[0]"), f"a {kind or 'tuple'}"
-    name = giver.outputs[0].name
-    first = re.match(r"\[[^\]]*\]|\.\w+", name)
-    key = first[0] if first else "[0]"
-    outer = list(dict.fromkeys((re.match(r"\[[^\]]*\]|\.\w+", spec.name) or [spec.name])[0] for spec in giver.outputs))
-    if giver.type_name in RECURRENTS:
-        return key, "(output, state)"
-    if giver.type_name in ATTENTIONS:
-        return key, "(output, weights)"
-    if ".pooler_output" in outer:  # made to be read by a head
-        key = ".pooler_output"
-    what = {"list": "a list", "dict": "a dict"}.get(kind, "a tuple" if key.startswith("[") else "an object")
-    return key, f"{what} of {len(outer)}: {', '.join(outer[:4])}"
-
-
-def _explain_none(ctx: FailureContext) -> Diagnosis:
-    before = [c for c in ctx.trace.calls if c.kind == "module" and c.index < ctx.call.index and not c.outputs]
-    silent = next((call for call in reversed(before) if call.status == "ran"), None)
-    if silent is None:
-        return _explain_method(ctx) or Diagnosis(f"got None, {ctx.owner} expects a tensor", "a tensor")
-    fact = ctx.flow.module_of(silent)
-    name = f"{silent.type_name}.forward"
-    fix = _write_return(fact.forward_file, fact.forward_line, name) if fact is not None else NOTHING
-    reason = f"'{silent.path}' ({silent.type_name}) returned None: its forward has no return"
-    return Diagnosis(reason, "a tensor", fix)
-
-
-def _explain_method(ctx: FailureContext) -> Diagnosis | None:
-    """A method of the user's that the same function calls has no return."""
-    source, methods = ctx.failure.source, {node.name: node for node in _list_methods(ctx)}
-    if source is None:
-        return None
-    here = next((node for node in methods.values() if node.lineno <= source.line <= (node.end_lineno or 0)), None)
-    for call in [node for node in ast.walk(here) if isinstance(node, ast.Call)] if here is not None else []:
-        called = methods.get(call.func.attr) if isinstance(call.func, ast.Attribute) else None
-        if called is None or any(isinstance(node, ast.Return) for node in ast.walk(called)):
-            continue
-        fix = _write_return(source.filename, called.lineno, called.name)
-        if fix and called.name != "__init__":
-            return Diagnosis(f"self.{called.name}() returned None: it has no return", "a tensor", fix)
-    return None
-
-
-def _write_return(filename: str, line: int, function: str) -> Candidate:
-    """Return what the last statement of a function makes, which begins at a line of a file."""
-    last = read_last_statement(filename, line)
-    if last is None:
-        return NOTHING
-    statement, name = last
-    text = f"{statement.text}\nreturn {name}" if name else f"return {statement.text}"
-    edit = LineEdit(statement.filename, statement.first, statement.last, text)
-    return Candidate(f"return {name or statement.text} at the end of {function}", (edit,))
-
-
-def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
-    found = _NO_ATTRIBUTE.search(ctx.failure.message)
-    if ctx.failure.error_type != "AttributeError" or found is None:
-        return None
-    owner, attribute = found[1], found[2]
-    line = ctx.line
-    if owner in _CONTAINERS:
-        if owner == "NoneType":
-            return _explain_none(ctx)
-        giver = _find_giver(ctx, None)
-        key, words = _choose_leaf(giver, owner)
-        name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"it is a {owner}"
-        fix = fix_line(ctx, wrap_attribute(line, attribute, f"{{}}{key}"))
-        return Diagnosis(f"{name}; .{attribute} is an attribute of tensors", "one tensor", fix)
-    if owner != ctx.call.type_name or ctx.fact is None:
-        return None
-    names = [ctx.trace.modules[child].path.rpartition(".")[2] for child in ctx.fact.children]
-    params = [ctx.trace.params[index] for index in ctx.fact.params]
-    names += [
-        "training",
-        *[node.name for node in _list_methods(ctx)],
-        *ctx.fact.settings,
-        *[name.rpartition(".")[2] for param in params for name in param.names],
-    ]
-    near = difflib.get_close_matches(attribute, names, 1, 0.6)
-    reason = f"{ctx.owner} has no '{attribute}'" + (f"; it has '{near[0]}'" if near else "")
-    fix = fix_line(ctx, re.sub(rf"\.{attribute}\b", f".{near[0]}", line)) if near else NOTHING
-    return Diagnosis(reason, "an attribute that __init__ sets", fix)
-
-
-def _list_methods(ctx: FailureContext) -> list[ast.FunctionDef]:
-    """List the methods of the class that the failing line is in."""
-    source = ctx.failure.source
-    classes = list_nodes(source.filename, ast.ClassDef) if source is not None else []
-    around = [kind for kind in classes if source and kind.lineno <= source.line <= (kind.end_lineno or 0)]
-    return [node for kind in around for node in kind.body if isinstance(node, ast.FunctionDef)]
-
-
-def _explain_subscript(ctx: FailureContext) -> Diagnosis | None:
-    """What a layer returns is a tuple, and the line cuts it like a tensor."""
-    if ctx.failure.error_type != "TypeError" or not ctx.failure.message.startswith(_NO_SUBSCRIPT):
-        return None
-    giver = _find_giver(ctx, None)
-    if giver is None:
-        return None
-    key, words = _choose_leaf(giver, ctx.failure.message.partition(" ")[0])
-    if giver.type_name in RECURRENTS and giver.inputs and giver.inputs[0].name.endswith(".data"):
-        first = ", batch_first=True" if ctx.flow.setting(giver, "batch_first", False) else ""
-        reason = f"'{giver.path}' ({giver.type_name}) was given a packed sequence and returns one: pad it first"
-        padded = wrap_subscript(ctx.line, f"nn.utils.rnn.pad_packed_sequence({{}}{first})[0]")
-        return Diagnosis(reason, "a tensor", fix_line(ctx, padded))
-    fix = fix_line(ctx, wrap_subscript(ctx.line, f"{{}}{key}"))
-    return Diagnosis(
-        f"'{giver.path}' ({giver.type_name}) returns {words}, and the line indexes one tensor", "one tensor", fix
-    )
-
-
-def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
-    found = _OPERANDS.search(ctx.failure.message)
-    if found is None or not {found[2], found[3]} & set(_CONTAINERS):
-        return None
-    sign = found[1].rstrip(":")
-    name = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul", "+=": "add_", "-=": "sub_"}.get(sign, "")
-    place = 1 if found[3] in _CONTAINERS else 0
-    kind = found[2 + place]
-    giver = _find_giver(ctx, None)
-    key, words = _choose_leaf(giver, kind)
-    reason = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"one operand is a {kind}"
-
-    def edit(items: list[str]) -> list[str]:
-        return [f"{item}{key}" if at == place else item for at, item in enumerate(items)]
-
-    fix = fix_line(ctx, change_operation(ctx.line, name, edit, ctx.earlier)) if name else NOTHING
-    return Diagnosis(f"{reason}; {sign} expects tensors", "a tensor on both sides", fix)
-
-
-def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
-    found = _NO_UNPACK.search(ctx.failure.message)
-    if ctx.failure.error_type != "ValueError" or found is None:
-        return None
-    read = read_unpacking(ctx.line)
-    if read is None:
-        return Diagnosis(ctx.failure.message, f"{found[2]} values", NOTHING, ANYWHERE)
-    names, source = read
-    came = found[3] or "more"
-    if source.endswith((".shape", ".size()")):
-        tensor = source.rpartition(".")[0]
-        reason = f"{tensor} has {came} dims, the line unpacks {found[2]}: {', '.join(names)}"
-        shapes = dict.fromkeys(x.shape for x in ctx.data)
-        if len(shapes) == 1:
-            shape = next(iter(shapes))
-            reason = f"{tensor} has {came} dims, {write_shape(shape)}; the line unpacks {found[2]}: {', '.join(names)}"
-        return Diagnosis(reason, f"{found[2]} dims", NOTHING, RESHAPE)
-    reason = f"{source} has {came} values, the line unpacks {found[2]}"
-    fix = NOTHING
-    inner = [call for call in ctx.inner_calls() if call.kind == "module"]
-    if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
-        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns one state, not the two of an LSTM"
-        first = names[1].strip("()").partition(",")[0]
-        fix = fix_line(ctx, ctx.line.replace(names[1], first, 1))
-    if inner and inner[-1].type_name == "LSTM" and len(names) == 3:
-        reason = f"'{inner[-1].path}' (LSTM) returns (output, (h_n, c_n)): two values, the second a pair"
-        fix = fix_line(ctx, ctx.line.replace(", ".join(names), f"{names[0]}, ({names[1]}, {names[2]})", 1))
-    split = next((call for call in reversed(ctx.inner_calls()) if call.type_name in ("split", "chunk")), None)
-    if not fix and split is not None and split.index == ctx.trace.calls[-1].index:
-        fix = _widen(ctx, split, int(found[2]))
-    return Diagnosis(reason, f"{found[2]} values", fix, () if fix else ANYWHERE)
-
-
-def _widen(ctx: FailureContext, split: Call, count: int) -> Candidate:
-    """Let the layer that is split in pieces give as many as the line unpacks."""
-    x = ctx.operands_of(split)[0]
-    dim, size = ctx.flow.setting(split, "dim", 0), split.outputs[0].shape
-    if type(dim) is not int or not -x.rank <= dim < x.rank:
-        return NOTHING
-    axis = dim % x.rank
-    return fix_giver(ctx, x, count * size[axis], axis - x.rank)

@@ -21,8 +21,9 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
     write_size,
 )
+from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
-from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call
+from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call, wrap_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
@@ -129,6 +130,8 @@ class _Heads:
             if not isinstance(wanted, int) or not x.shape or x.shape[-1] == wanted:
                 continue
             expected = f"{name} with last dim = {wanted} ({setting})"
+            if (joined := explain_joined(self.ctx, x, wanted, expected)) is not None:
+                return joined
             reason = f"the {name} has {x.shape[-1]} features, {self._owner} expects {wanted}"
             if x.rank == 3 and x.shape[1] == wanted and self._same_everywhere():
                 reason = f"dim 1 of the {name} has the {wanted} features, the last dim has {x.shape[2]}"
@@ -174,7 +177,10 @@ class _Heads:
                 f"{self.query.shape[batch]} there, the key {self.key.shape[batch]}"
             )
             fix = NOTHING
-            if self.query.shape[steps] == self.key.shape[steps]:
+            if self.query.shape[steps] == self.key.shape[batch] and not self.ctx.flow.sources(self.query.link):
+                name = name_member(self.call.path)  # learned queries, repeated for each sample
+                fix = fix_line(self.ctx, wrap_argument(self.ctx.line, name, "{}.transpose(0, 1)"))
+            elif self.query.shape[steps] == self.key.shape[steps]:
                 outer = self._find_outermost()
                 fix = self._write(batch_first=not self.batch_first)
                 if outer != self.call.path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.alignment import (
+    explain_angles,
     explain_bias,
     explain_channels,
     explain_matrix,
@@ -48,8 +49,15 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept, explain_repeat
-from modelsummary_ipy.diagnosis.failures.skip_connections import explain_residual, explain_shortcut, explain_upsampling
+from modelsummary_ipy.diagnosis.failures.skip_connections import (
+    explain_enlarged,
+    explain_residual,
+    explain_shortcut,
+    explain_unstrided,
+    explain_upsampling,
+)
 from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
@@ -150,7 +158,8 @@ def _explain_noise(pair: Pair) -> Diagnosis | None:
     ctx = pair.ctx
     for x, other, place, there in pair.each():
         maker = ctx.flow.producer(x.link)
-        if maker is None or not maker.type_name.endswith("_like") or x.rank != other.rank:
+        is_like = maker is not None and maker.type_name.endswith("_like")
+        if maker is None or not is_like or x.rank != other.rank or find_param(ctx, other) is not None:
             continue
         function = f"torch.{maker.type_name}"
         fixes = [fix_operand(ctx, place, f"{function}({{{there}}})")]
@@ -217,6 +226,10 @@ def _explain_widths(pair: Pair) -> Diagnosis | None:
     verb = "compares" if is_loss else "takes"
     reason = f"{ctx.function} {verb} numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
     fixes = [fix for fix in (fix_giver(ctx, right, sizes[0], axis), fix_giver(ctx, left, sizes[1], axis)) if fix]
+    if axis == -1:
+        fixes = [fix for fix in (resize_origin(ctx, right, sizes[0]), resize_origin(ctx, left, sizes[1])) if fix]
+    shortcut = explain_residual(pair) if not is_loss else None  # a gate of what a layer gives and of what it was given
+    fixes += shortcut.fixes if shortcut is not None else []
     return Diagnosis(reason, "equal shapes", fixes) if fixes else None
 
 
@@ -232,7 +245,9 @@ def _explain_missing_axes(pair: Pair) -> Diagnosis | None:
     if not fitting or not missing:
         return None
     at = max(fitting, key=lambda a: sum(x == y for x, y in zip(small.shape[:a], big.shape, strict=False)))
-    is_mask = small.spec.dtype == "bool" and small.shape[-1] == big.shape[-1]
+    products = {call.type_name for call in pair.ctx.flow.walk_back(big.link, 4)} & {"matmul", "bmm", "einsum"}
+    is_made = small.rank > 2 and find_param(pair.ctx, small) is None
+    is_mask = small.shape[-1:] == big.shape[-1:] and (small.spec.dtype == "bool" or (bool(products) and is_made))
     if is_mask:  # a mask is of the keys, which the softmax runs over
         at = max(a for a in fitting if a < small.rank) if any(a < small.rank for a in fitting) else at
     template = f"{{}}.unsqueeze({at})"
@@ -282,8 +297,9 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_repeat, explain_kept, explain_unbatched, _explain_ranks, explain_channels, _explain_missing_axes,
     _explain_layout, _explain_outer, _explain_noise, explain_matrix, _explain_constant, explain_order, explain_bias,
-    explain_table, _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces, explain_vector,
-    explain_upsampling, explain_shortcut, explain_residual, explain_margin, explain_pooled, _explain_rows,
+    explain_angles, explain_table, _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces,
+    explain_vector, explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual,
+    explain_margin, explain_pooled, _explain_rows,
 )  # fmt: skip
 
 
@@ -331,7 +347,11 @@ def _find_rank(
         words = f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
         return words, fix_operand(ctx, other, "{}[-1]")
     unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
-    is_step = small.shape[-1] in {fact.settings.get("input_size") for fact in ctx.list_unread()} & {big.shape[-1]}
+    if not small.shape and along == big.rank - 1:
+        sizes = ", ".join(f"{{{other}}}.size({axis})" for axis in range(big.rank - 1))
+        return ": a number is repeated for each sample first", fix_operand(ctx, at, f"{{}}.expand({sizes}, 1)")
+    widths = {fact.settings.get("input_size") for fact in ctx.list_unread()}
+    is_step = small.shape[-1:] == big.shape[-1:] and big.shape[-1] in widths
     is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0] and not is_step
     if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
         words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
@@ -408,7 +428,7 @@ def _explain_steps(pair: Pair, along: int | None) -> Diagnosis | None:
     if any(call.type_name in CONVOLUTIONS and call.outputs[0].shape == item.shape for item, call in made):
         return None  # signals, whose last dim has no features
     sizes = first.shape[-1], x.shape[-1]
-    fixes = [fix_giver(ctx, x, sizes[0]), fix_giver(ctx, first, sizes[1])]
+    fixes = [resize_origin(ctx, x, sizes[0]), resize_origin(ctx, first, sizes[1])]
     names = ("embed_dim", "in_features", "d_model")
     readers = {fact.settings.get(name) for fact in ctx.list_unread() for name in names}
     fixes = fixes[::-1] if sizes[1] in readers and sizes[0] not in readers else fixes

@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, read_statement
 from modelsummary_ipy.model.torch_layers import LAYERS, OUTPUT_SETTINGS
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, TensorSpec, Trace
 
@@ -138,17 +138,17 @@ class FailureContext:
         """The records of the trace."""
         return self.story.trace
 
-    @cached_property
+    @lazy
     def flow(self) -> Dataflow:
         """Which call made each tensor, and which read it."""
         return Dataflow(self.trace)
 
-    @cached_property
+    @lazy
     def fact(self) -> ModuleFact | None:
         """The module that failed; for an operation the one whose code called it."""
         return None if self.call.module is None else self.trace.modules[self.call.module]
 
-    @cached_property
+    @lazy
     def function(self) -> str:
         """The torch function that failed: ``"linear"`` for a Linear layer and ``F.linear`` alike; ``""`` if none."""
         if self.call.kind == "op":
@@ -164,7 +164,7 @@ class FailureContext:
         fact = self.fact
         return self.call.kind == "module" and fact is not None and fact.type_module.startswith("torch.")
 
-    @cached_property
+    @lazy
     def operands(self) -> tuple[Operand, ...]:
         """The inputs of the failed call."""
         return self.operands_of(self.call)
@@ -188,12 +188,12 @@ class FailureContext:
         formulas = self.story.formulas.get(row, ()) if row is not None else ()
         return formulas[link.leaf] if link.leaf < len(formulas) else None
 
-    @cached_property
+    @lazy
     def data(self) -> tuple[Operand, ...]:
         """The inputs that are no parameters."""
         return tuple(x for x in self.operands if x.param is None)
 
-    @cached_property
+    @lazy
     def weights(self) -> tuple[TensorSpec, ...]:
         """The parameters and buffers that took part: of an operation its arguments, of a layer all it has."""
         if self.call.kind == "op":
@@ -209,7 +209,7 @@ class FailureContext:
         """Return a setting of the layer that failed, or an argument of the operation."""
         return self.flow.setting(self.call, name, default)
 
-    @cached_property
+    @lazy
     def statement(self) -> Statement | None:
         """The statement that failed, as the user's file or cell has it."""
         return self.read(self.failure.source)
@@ -222,13 +222,13 @@ class FailureContext:
                 found = found._replace(text=edit.text)
         return found
 
-    @cached_property
+    @lazy
     def line(self) -> str:
         """The failing statement without the remark at its end, where fixes are written into it."""
         found = self.statement
         return drop_remark(self.failure.source_text if found is None else found.text)
 
-    @cached_property
+    @lazy
     def earlier(self) -> int:
         """How often the failing line ran the operation that failed before, in this call of its module."""
         call = self.call
@@ -237,7 +237,7 @@ class FailureContext:
             for other in self.trace.calls[: max(call.index, 0)]
         )
 
-    @cached_property
+    @lazy
     def arguments(self) -> dict[str, Any]:
         """The failed call's own plain arguments by name."""
         return dict(self.call.arguments)
@@ -268,7 +268,7 @@ class FailureContext:
         specs[x.link.leaf] = specs[x.link.leaf]._replace(**changes)
         return (tuple(specs),)
 
-    @cached_property
+    @lazy
     def parent(self) -> Call | None:
         """The call that the failed one ran in."""
         return None if self.call.parent is None else self.trace.calls[self.call.parent]
@@ -337,4 +337,5 @@ def build_context(story: Story, edits: tuple[LineEdit, ...] = ()) -> FailureCont
         return None
     nowhere = Call(-1, "module", "", story.trace.model_type, None, 0)
     call = story.trace.calls[failure.call] if failure.call is not None else nowhere
+    failure = replace(failure, message=failure.message.replace("FakeTensor", "Tensor"))
     return FailureContext(story, failure, call, edits)

@@ -254,6 +254,9 @@ def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis 
     ends = not any(fact.params for fact in ctx.list_unread())
     if ends and padding == 0 and window.dilation == 1 and len(set(x.shape[-spatial:])) == 1:  # it reads the whole map
         fix = fix_module(ctx, kernel_size=(size,) * spatial)
+    kernel = ctx.setting("kernel_size")
+    if isinstance(kernel, tuple) and spatial > 1 and kernel.count(1) == spatial - 1 and not padding:
+        fix = fix_module(ctx, kernel_size=tuple(size if at == axis else 1 for at in range(spatial)))  # a whole axis
     return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", fix, GROW)
 
 

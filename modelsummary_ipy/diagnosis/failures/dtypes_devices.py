@@ -43,7 +43,21 @@ def explain_dtype(ctx: FailureContext) -> Diagnosis | None:
         return _explain_boolean(ctx)
     if ctx.function in _WEIGHTED:
         return _explain_mix(ctx)
-    return _explain_integers(ctx)
+    return _explain_condition(ctx) or _explain_integers(ctx)
+
+
+#: Which operand is a condition.
+_CONDITIONS = {"masked_fill": 1, "masked_fill_": 1, "masked_select": 1, "masked_scatter": 1, "where": 0, "invert": 0,
+               "bitwise_not": 0}  # fmt: skip
+
+
+def _explain_condition(ctx: FailureContext) -> Diagnosis | None:
+    """A mask is no tensor of booleans."""
+    at = _CONDITIONS.get(ctx.function, -1)
+    if not 0 <= at < len(ctx.operands) or ctx.operands[at].spec.dtype == "bool":
+        return None
+    reason = f"the mask is {ctx.operands[at].spec.dtype}: {ctx.function} reads booleans"
+    return Diagnosis(reason, "a mask of bool", fix_operand(ctx, at, "{}.bool()"))
 
 
 def cast(dtype: str) -> str:

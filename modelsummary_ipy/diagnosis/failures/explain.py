@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from modelsummary_ipy.diagnosis.failures.activations import explain_activation
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
+from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, explain_transformer, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import explain_broadcast, explain_cat
 from modelsummary_ipy.diagnosis.failures.context import (
@@ -33,9 +35,12 @@ from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
+from modelsummary_ipy.diagnosis.failures.returned import explain_returned
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
+from modelsummary_ipy.diagnosis.failures.wrong_names import explain_name
 from modelsummary_ipy.diagnosis.failures.wrong_objects import explain_object
+from modelsummary_ipy.diagnosis.failures.wrong_values import explain_value
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.fixes import Candidate, Fix
@@ -47,8 +52,12 @@ Family = Callable[[FailureContext], "Diagnosis | None"]
 #: What Python, a loss or an index refuses, whatever the sizes are.
 _FIRST: Mapping[str, Family] = {
     "pattern": explain_pattern,
+    "name": explain_name,
+    "assignment": explain_assignment,
     "object": explain_object,
+    "value": explain_value,
     "arguments": explain_arguments,
+    "returned": explain_returned,
     "loss": explain_loss,
     "index": explain_index,
 }
@@ -58,6 +67,7 @@ _SIZES: Mapping[str, Family] = {
     "linear": explain_linear,
     "convolution": explain_convolution,
     "norm": explain_norm,
+    "activation": explain_activation,
     "recurrent": explain_recurrent,
     "attention": explain_attention,
     "transformer": explain_transformer,
@@ -72,7 +82,7 @@ _SIZES: Mapping[str, Family] = {
 #: Explanations from dtypes, devices and values.
 _KINDS: Mapping[str, Family] = {"index-range": explain_index_range, "device": explain_device, "dtype": explain_dtype}
 #: The kinds of failures: what explained one, or why nothing did.
-CODES = (*_FIRST, *_SIZES, *_KINDS, "missing-batch", "values-needed", "interrupted", "other")
+CODES = (*_FIRST, *_SIZES, *_KINDS, "missing-batch", "values-needed", "interrupted", "unsupported", "other")
 
 
 FindFixes = Callable[[FailureContext, Diagnosis], "tuple[Fix, ...]"]
@@ -161,6 +171,10 @@ def _read_numbers(ctx: FailureContext, diagnosis: Diagnosis) -> dict[str, int | 
 _OF_KINDS = ("dtype", "scalar type", "not implemented for", "device", "Input type", "must have the type")
 
 
+#: Words of torch's where it has no such operation for what it is given, a sparse layout say: other sizes are no fix.
+_LACKS = ("not implemented", "Could not run 'aten::")
+
+
 def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     """Return the diagnosis of the first family that explains the failure, else torch's own message."""
     words = ctx.failure.message
@@ -177,6 +191,8 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     may_be_size = ctx.failure.error_type not in _NO_SIZES
     reason = _first_line(words) if _is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in _list_lines(words))
     search, made = ANYWHERE if may_be_size else (), list(_list_made(ctx))
+    if any(word in words for word in _LACKS):
+        return Diagnosis(reason, code="unsupported")
     return Diagnosis(reason or ctx.failure.error_type, fix=made, search=search, is_open=True, code="other")
 
 

@@ -19,7 +19,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     wrap_argument,
 )
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loop_names, find_parameters, use_imports
-from modelsummary_ipy.diagnosis.torch_names import RECURRENTS, SIZED_FACTORIES
+from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, RECURRENTS, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
 from modelsummary_ipy.records.trace import Call, Source
@@ -103,7 +103,7 @@ def fix_giver(ctx: FailureContext, x: Operand, size: int, axis: int = -1) -> Can
     fact = ctx.flow.module_of(origin)
     if origin is None or fact is None or origin.kind != "module" or fact.type_name in RECURRENTS:
         return NOTHING
-    name = next((name for name in OUTPUT_SETTINGS if isinstance(fact.settings.get(name), int)), "")
+    name = next((name for name in OUTPUT_SETTINGS if fact.settings.get(name) == x.shape[axis]), "")
     return set_value(fact.path, write_module(fact, ctx.trace, **{name: size})) if name else NOTHING
 
 
@@ -150,7 +150,9 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
     texts = read_arguments(ctx)
     # What is read twice must not be called twice: it gets a name in a line of its own in front, skip = skips.pop().
     twice = next((at for at in used if at < len(texts) and "(" in texts[at]), None)
-    name = next(word for word in ("skip", "other", "second") if not re.search(rf"\b{word}\b", ctx.line))
+    joins = ctx.function in CATS or ctx.function in ELEMENTWISE
+    words = ("scores" if "softmax" in ctx.line else "skip" if joins else "whole", "other", "second")
+    name = next(word for word in words if not re.search(rf"\b{word}\b", ctx.line))
 
     def edit(operands: list[str]) -> list[str] | None:
         places = list_tensors(ctx, operands)
@@ -164,6 +166,7 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
         return items
 
     changed = change_operation(ctx.line, ctx.call.type_name, edit, ctx.earlier, around)
+    changed = re.sub(rf"(?<![\w\])])\({name}\)(?=\.)", name, changed)
     return fix_line(ctx, f"{name} = {texts[twice]}\n{changed}" if changed and twice is not None else changed)
 
 
@@ -303,19 +306,22 @@ def fix_size_read(ctx: FailureContext, x: Operand) -> Candidate:
     """Read another dim of a tensor where a size is read that something was made of: ``n = src.size(1)``."""
     maker = next((call for call in ctx.flow.walk_back(x.link, 6) if call.type_name in SIZED_FACTORIES), None)
     found = ctx.read(maker.source) if maker is not None else None
-    if maker is None or maker.source is None or found is None:
-        return NOTHING
-    for line in range(found.first - 1, max(found.first - 8, 0), -1):
-        source = maker.source._replace(line=line)
-        before = ctx.read(source)
+    return read_other_size(ctx, maker.source, found.text) if maker is not None and found is not None else NOTHING
+
+
+def read_other_size(ctx: FailureContext, source: Source | None, text: str) -> Candidate:
+    """Read dim 1 for dim 0, or the other way round, on the last line before that assigns a name of a text."""
+    for number in range(source.line - 1, max(source.line - 9, 0), -1) if source is not None else ():
+        before = ctx.read(source._replace(line=number)) if source is not None else None
         name = re.match(r"(\w+) = ", before.text) if before is not None else None
-        if before is None or name is None or not re.search(rf"\b{name[1]}\b", found.text):
+        if source is None or before is None or name is None or not re.search(rf"\b{name[1]}\b", text):
             continue
         axes = list(re.finditer(r"(?<=\.size\()[01](?=\))|(?<=\.shape\[)[01](?=\])", before.text))
         if len(axes) == 1:
             at = axes[0].start()
-            text = f"{before.text[:at]}{1 - int(before.text[at])}{before.text[at + 1 :]}"
-            return Candidate(f"at {source.text}: {text}", (LineEdit(before.filename, before.first, before.last, text),))
+            changed = f"{before.text[:at]}{1 - int(before.text[at])}{before.text[at + 1 :]}"
+            edit = LineEdit(before.filename, before.first, before.last, changed)
+            return Candidate(f"at {source._replace(line=before.first).text}: {changed}", (edit,))
     return NOTHING
 
 

@@ -33,6 +33,7 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
             if known != size and 1 not in (known, size):
                 last = len(terms) - 1
                 fixes = [*_reorder(ctx, equation, terms, [last]), *_rename(ctx, equation, terms, letter)]
+                fixes.append(_part_letter(ctx, equation, terms, letter))
                 fixes += _reorder(ctx, equation, terms, range(last - 1, -1, -1))
                 reason = f"'{letter}' is {known} in {where} and {size} in {name}: '{term}' reads {write_shape(x.shape)}"
                 expected = f"one size for each letter of '{equation}'"
@@ -70,6 +71,16 @@ def _rename(ctx: FailureContext, equation: str, terms: list[str], letter: str) -
         for other in sorted(fitting - {letter, *terms[place]}):
             new = [*terms[:place], terms[place].replace(letter, other), *terms[place + 1 :]]
             yield _write_terms(ctx, equation, new)
+
+
+def _part_letter(ctx: FailureContext, equation: str, terms: list[str], letter: str) -> Candidate:
+    """Give each of two operands a letter of its own, and both to the result: queries by keys, ``bqhd,bkhd->bhqk``."""
+    before, arrow, result = equation.replace(" ", "").partition("->")
+    fresh = next((other for other in "kstuvwxyz" if other not in before), "")
+    if len(terms) != 2 or not arrow or not fresh or any(term.count(letter) != 1 for term in (*terms, result)):
+        return NOTHING
+    changed = f"{terms[0]},{terms[1].replace(letter, fresh)}->{result.replace(letter, letter + fresh)}"
+    return fix_line(ctx, ctx.line.replace(equation, changed, 1)) if equation in ctx.line else NOTHING
 
 
 def _write_terms(ctx: FailureContext, equation: str, terms: list[str]) -> Candidate:
@@ -130,6 +141,10 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
             expanded = fix_operand(ctx, 1, f"{{}}[:{ones}].expand_as({{2}})")
             return Diagnosis(reason, f"an index {write_shape(source.shape)}", expanded)
         fixes = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
+        rest = [at for at in range(1, x.rank) if at != axis]
+        if x.rank == 3 and rest and ctx.function == "gather" and index.shape[0] == x.shape[0]:  # one for all channels
+            sizes = ", ".join(f"{{0}}.size({at})" if at == rest[0] else "-1" for at in range(x.rank))
+            fixes.insert(0, fix_operand(ctx, 1, f"{{}}.unsqueeze({rest[0]}).expand({sizes})"))
     return Diagnosis(reason, f"an index of {x.rank} dims", fixes, () if any(fixes[:1]) else ANYWHERE)
 
 

@@ -207,7 +207,7 @@ def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
     return place_line(ctx, maker, new)
 
 
-def _resize_recurrent(ctx: FailureContext, x: Operand, size: int) -> Candidate:
+def resize_recurrent(ctx: FailureContext, x: Operand, size: int) -> Candidate:
     """Let a recurrent layer of one direction output another number of features."""
     maker = ctx.flow.producer(x.link)
     fact = ctx.flow.module_of(maker)
@@ -234,7 +234,7 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
         if sum(sizes) == got:
             reason = f"cat outputs {' + '.join(map(str, sizes))} = {got} features, {ctx.owner} expects {taken}"
     if not fix and ctx.call.kind == "op":  # the weight is another layer's
-        fix = fix_giver(ctx, x, taken) or _resize_recurrent(ctx, x, taken)
+        fix = fix_giver(ctx, x, taken) or resize_recurrent(ctx, x, taken)
     fixes = [fix_block(ctx, taken, got), fix]
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"
@@ -252,12 +252,25 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
 
 
 def _join_features(ctx: FailureContext, maker: Call, taken: int) -> Candidate:
-    """Concatenate along the last dim what was concatenated along the batch, if that gives the features."""
+    """Concatenate along the last dim what was concatenated along another, if that gives the features."""
     rank = len(maker.inputs[0].shape)
     if ctx.flow.setting(maker, "dim", 0) in (-1, rank - 1) or sum(spec.shape[-1] for spec in maker.inputs) != taken:
         return NOTHING
     line = set_argument(read_line(ctx, maker.source), maker.type_name, "dim", 1, "1" if rank == 2 else "-1")
     return place_line(ctx, maker, line)
+
+
+def explain_joined(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis | None:
+    """Steps were joined one behind the other whose features were to be joined."""
+    maker = ctx.flow.producer(x.link)
+    fix = _join_features(ctx, maker, taken) if maker is not None and maker.type_name in CATS else NOTHING
+    if maker is None or not fix:
+        return None
+    sizes = " + ".join(str(spec.shape[-1]) for spec in maker.inputs)
+    reason = (
+        f"cat joins along dim {ctx.flow.setting(maker, 'dim', 0)}: there are {sizes} = {taken} features in the last dim"
+    )
+    return Diagnosis(reason, expected, fix)
 
 
 _LAST_STATE = re.compile(r"\b(\w+)\[(?:-1|0|1)(?:, :)*\]")

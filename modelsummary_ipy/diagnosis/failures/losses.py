@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, read_arguments
+from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
 from modelsummary_ipy.diagnosis.torch_names import LOSSES
@@ -65,7 +66,7 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
         return None
     wanted = (x.shape[0], *x.shape[2:]) if x.rank > 1 else ()
     expected = f"labels {write_shape(wanted)} of int64"
-    if y.spec.dtype not in _INTEGERS:
+    if y.spec.dtype not in _INTEGERS and y.shape in (wanted, x.shape):
         if y.shape == x.shape and name == "cross_entropy":
             return None
         reason = f"the labels are {y.spec.dtype}: class indices are integers"
@@ -129,6 +130,8 @@ def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> D
             return _explain_outputs(ctx, name, x, y)
         if x.rank == y.rank + 1 > 2 and (x.shape[0], *x.shape[2:]) == y.shape:
             options.append(fix_argument(ctx, "{}[:, -1]"))  # of the last step
+        if x.rank == y.rank == 2 and x.shape[0] == y.shape[0]:
+            options.append(resize_origin(ctx, x, y.shape[1]))
         fixes = [fix for fix in options if fix]
         if not fixes and x.rank == y.rank > 2:
             return None  # two feature maps: see explain_broadcast
@@ -170,6 +173,12 @@ def _explain_alike(ctx: FailureContext, name: str) -> Diagnosis | None:
         if axes:
             reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
             return Diagnosis(reason, "equal shapes", fix_argument(ctx, f"{{}}.squeeze({axes[0]})", position=position))
+        if name == "triplet_margin_loss" and x.rank == first.rank + 1 and x.shape[:1] == first.shape[:1]:
+            reason = f"{name} got {x.shape[1]} vectors for each of {first.shape[0]} anchors: {write_shape(x.shape)}"
+            line = change_operation(
+                ctx.line, name, lambda items: [*(f"{item}.unsqueeze(1)" for item in items[:2]), *items[2:]]
+            )
+            return Diagnosis(reason, "3 dims each", fix_line(ctx, line)) if position == 2 else None
         if x.rank == first.rank and x.shape != first.shape:
             reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
             if x.shape[:-1] != first.shape[:-1]:

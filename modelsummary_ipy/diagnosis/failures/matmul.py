@@ -8,6 +8,7 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.failures.broadcast_cat import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, fix_operand, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.linear import resize_recurrent
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument, swap_last_factors
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
@@ -75,7 +76,10 @@ def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> list[Candid
     if left.shape[0] != right.shape[0]:
         return []
     if left.rank == 3 and right.rank == 2 and left.shape[2] == right.shape[1]:
-        return [fix_operand(ctx, last, "{}.unsqueeze(-1)")]
+        column = fix_operand(ctx, last, "{}.unsqueeze(-1)")
+        if "squeeze" in ctx.line:
+            return [column]
+        return [fix_operand(ctx, last, "{}.unsqueeze(-1)", "{}.squeeze(-1)"), column]
     if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[1]:
         row = fix_operand(ctx, last - 1, "{}.unsqueeze(1)")
         maker = ctx.flow.producer(left.link)
@@ -122,6 +126,9 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if swapped := _turn_square(ctx, left, right):
         reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
         return Diagnosis(reason, expected, swapped)
+    if right.param is not None and right.rank == 2 and inner_right == 1 and left.rank < 4:
+        reason += f"; {write_shape(left.shape)} has one number for each, and no dim of one feature"
+        return Diagnosis(reason, "1 in the last dim", fix_operand(ctx, last - 1, "{}.unsqueeze(-1)"))
     chain = fix_line(ctx, swap_last_factors(ctx.line)) if right.param is not None and not ctx.earlier else NOTHING
     if chain:
         return Diagnosis(f"{reason}; of three factors the weight is multiplied last", expected, chain)
@@ -153,8 +160,10 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         return Diagnosis(reason, expected, fix)
     turned = ctx.flow.producer(right.link)
     if turned is not None and turned.type_name in _TURNS and turned.inputs[0].shape[-1:] == (inner_right,):
-        right = replace(right, spec=turned.inputs[0], link=turned.input_links[0])
+        right = replace(right, spec=turned.inputs[0], link=turned.input_links[0], param=turned.input_params[0])
     fixes = [fix_giver(ctx, right, inner_left), fix_giver(ctx, left, inner_right)]
-    if right.param is not None and right.rank in (1, 2):
+    if right.param is not None:  # a table's weight may be shared
+        fixes.append(resize_recurrent(ctx, left, inner_right))
+    if right.param is not None and right.rank in (1, 2) and right.shape[-right.rank] == inner_right:
         fixes.insert(0, resize_param(ctx, right, [-right.rank], inner_left))
     return Diagnosis(reason, expected, fixes, () if any(fixes) else ANYWHERE, (dim_of(-1, -2), inner_right))

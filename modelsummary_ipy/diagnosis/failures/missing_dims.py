@@ -14,6 +14,8 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, fix_setting, place_line, read_line, set_value
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call
 
 
 def explain_axis(ctx: FailureContext) -> Diagnosis | None:
@@ -25,7 +27,7 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
         order = ctx.arguments.get("dims")
         if isinstance(order, tuple) and len(order) != x.rank:
             reason = f"permute has {len(order)} dims, {write_shape(x.shape)} has {x.rank}"
-            return Diagnosis(reason, f"{len(order)} dims", NOTHING, RESHAPE)
+            return _explain_kept_dim(ctx, x, reason) or Diagnosis(reason, f"{len(order)} dims", NOTHING, RESHAPE)
     if ctx.function == "getitem":
         return _explain_index(ctx, x)
     if ctx.function == "affine_grid":
@@ -53,6 +55,25 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
                 return kept
             return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} dims", fix, RESHAPE)
     return None
+
+
+def _explain_kept_dim(ctx: FailureContext, x: Operand, reason: str) -> Diagnosis | None:
+    """A dim was to be squeezed that has more than one item: the height of a map that is read as a sequence."""
+    for call in ctx.flow.walk_back(x.link, 4):
+        dim = ctx.flow.setting(call, "dim", None)
+        shape = call.inputs[0].shape if call.inputs else ()
+        if call.type_name != "squeeze" or type(dim) is not int or len(shape) != x.rank or not -x.rank < dim < x.rank:
+            continue
+        axis = dim % x.rank
+        reason += f": squeeze({dim}) drops a dim of 1, and there are {shape[axis]}"
+        fixes = [_read_otherwise(ctx, call, text) for text in (f"mean({axis})", f"flatten({axis - 1}, {axis})")]
+        return Diagnosis(reason, f"1 in dim {axis}", fixes, RESHAPE)
+    return None
+
+
+def _read_otherwise(ctx: FailureContext, squeeze: Call, method: str) -> Candidate:
+    line = change_operation(read_line(ctx, squeeze.source), "squeeze", lambda items: f"{items[0]}.{method}")
+    return place_line(ctx, squeeze, line)
 
 
 def _explain_matrices(ctx: FailureContext, x: Operand) -> Diagnosis | None:

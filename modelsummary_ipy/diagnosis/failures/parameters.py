@@ -6,7 +6,8 @@ import ast
 from collections.abc import Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.module_code import write_change
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, set_value
+from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import splice_argument
 from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
@@ -28,6 +29,14 @@ def find_param_name(ctx: FailureContext, x: Operand) -> str:
     return ctx.trace.params[param].names[0] if param is not None else ""
 
 
+def resize_origin(ctx: FailureContext, x: Operand, size: int) -> Candidate:
+    """Give another last dim to what a tensor was made of: a parameter of the user's own, or a layer."""
+    param = find_param(ctx, x)
+    last = Operand(x.spec, x.link, param)
+    is_last = param is not None and ctx.trace.params[param].shape[-1:] == x.shape[-1:]
+    return (resize_param(ctx, last, [-1], size) if is_last else NOTHING) or fix_giver(ctx, x, size)
+
+
 def resize_param(ctx: FailureContext, x: Operand, axes: Sequence[int], size: int) -> Candidate:
     """Write a parameter with another size on an axis or two: ``"self.pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
 
@@ -44,6 +53,10 @@ def resize_param(ctx: FailureContext, x: Operand, axes: Sequence[int], size: int
     sizes = list(fact.shape)
     for axis in axes:
         sizes[axis] = size
+    owner = find_module(ctx.trace, fact.names[0].rpartition(".")[0])
+    if owner is not None and owner.type_module.startswith("torch."):
+        is_table = owner.type_name == "Embedding" and list(axes) == [-1]
+        return set_value(owner.path, write_module(owner, ctx.trace, embedding_dim=size)) if is_table else NOTHING
     code, written = _read_maker(ctx, fact.names[0], fact.shape, tuple(sizes))
     text = write_change(fact.names[0], code)
     return Candidate(text, (LayerEdit(fact.names[0], code, written),)) if text else NOTHING

@@ -17,14 +17,16 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_arguments,
     read_line,
+    read_other_size,
     set_value,
     write_size,
 )
+from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, find_targets
+from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call, change_operation, find_targets
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
@@ -105,8 +107,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     if taken == 1 and x.rank == 2:
         reason = f"{write_shape(x.shape)} has one number a step, and no dim of features"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(-1)"), search, goal)
-    if (folded := _explain_literal_batch(ctx, x, taken)) is not None:
-        return replace(folded, expected=expected)
+    if (found := _explain_literal_batch(ctx, x, taken) or explain_joined(ctx, x, taken, expected)) is not None:
+        return replace(found, expected=expected)
     reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features per step, {ctx.owner} expects {taken}"
     return Diagnosis(reason, expected, fix_module(ctx, input_size=x.shape[-1]), search, goal)
 
@@ -157,6 +159,9 @@ def _explain_state(
         )
         return Diagnosis(reason, "3 dims, one of them a step", fix_argument(ctx, f"{{}}.unsqueeze({steps})"))
     layers, directions = ctx.setting("num_layers", 1), 2 if ctx.setting("bidirectional") else 1
+    if not is_cell and (1, *state.shape) == wanted:
+        reason = f"the state is {write_shape(state.shape)}, a state has a dim of layers too: {write_shape(wanted)}"
+        return Diagnosis(reason, "[num_layers, batch, hidden_size]", _add_layers(ctx))
     what = "cell" if state.spec.name.endswith("[1]") else "hidden"
     if is_cell:
         expected = f"{what} state {write_shape(wanted)}: [batch, hidden_size]"
@@ -202,8 +207,23 @@ def _explain_state(
     if not is_cell and state.rank > 1:
         rebuilt = next(list_rebuilds(ctx, state.shape[-2], wanted[-2]), NOTHING)
     fixes = [order, fix, rebuilt, fix_creation(ctx, state, wanted)]
+    if order and ctx.setting("batch_first"):  # it was asked for, so the state is what is wrong
+        fixes = [read_other_size(ctx, ctx.failure.source, read_arguments(ctx)[-1]), *fixes[1:], order]
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fixes, () if order or fix or candidates else RESHAPE, candidates=candidates)
+
+
+def _add_layers(ctx: FailureContext) -> Candidate:
+    """Give each state that the line passes a dim of one layer: ``self.rnn(x, (h.unsqueeze(0), c.unsqueeze(0)))``."""
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
+        names = re.fullmatch(r"\((\w+), (\w+)\)|(\w+)", arguments[1]) if len(arguments) == 2 else None
+        if names is None:
+            return None
+        given = [f"{name}.unsqueeze(0)" for name in names.groups() if name]
+        return [arguments[0], f"({', '.join(given)})" if len(given) > 1 else given[0]], keywords
+
+    return fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
 
 
 def _deepen(ctx: FailureContext, wanted: tuple[int, ...]) -> Candidate:

@@ -50,7 +50,7 @@ def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
     total = x.numel
     if (fixed and total % fixed == 0 and -1 in wanted) or total == fixed:
         return _explain_strides(ctx, x)
-    found = _explain_heads(ctx, x, wanted) or _explain_batch(ctx, x, wanted)
+    found = _explain_heads(ctx, x, wanted) or _explain_windows(ctx, x, wanted) or _explain_batch(ctx, x, wanted)
     return found or _explain_total(ctx, x, wanted, fixed)
 
 
@@ -91,7 +91,8 @@ def _explain_strides(ctx: FailureContext, x: Operand) -> Diagnosis | None:
 
 def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
     """The features are split into heads that don't divide them."""
-    if x.rank > 2 and wanted[3:] == x.shape[2:] and wanted[0] in (-1, x.shape[0]):  # groups of channels
+    of_channels = x.rank > 2 and wanted[3:] == x.shape[2:] and wanted[0] in (-1, x.shape[0])
+    if of_channels:
         x, wanted = Operand(x.spec._replace(shape=x.shape[:2])), wanted[:3]
     if x.rank < 2 or len(wanted) <= x.rank or -1 in wanted[-2:] or wanted.count(-1) > 1:
         return None
@@ -101,7 +102,7 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     features = x.shape[-1] // pieces if pieces > 0 and x.shape[-1] % pieces == 0 else 0
     if not same or heads < 2 or features // heads != each or heads * each == features:
         return None
-    what, noun = ("features", "heads") if ctx.operands[0].rank < 4 else ("channels", "groups")
+    what, noun = ("channels", "groups") if of_channels else ("features", "heads")
     reason = f"{features} {what} are not divisible into {heads} {noun} of {each}: {heads} × {each} = {heads * each}"
     fitting = [n for n in range(1, 2 * heads + 1) if features % n == 0]
     near = min(fitting, key=lambda n: (abs(n - heads), n))
@@ -121,8 +122,38 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
             options.append(change)
     if not options and re.search(rf"\b{heads}\b", ctx.line):
         options.append(fix_line(ctx, re.sub(rf"\b{heads}\b", str(near), ctx.line)))
+    whole = ctx.operands[0]
+    options.append(fix_giver(ctx, whole, -(-features // each) * each * pieces, (x.rank - 1) - whole.rank))
     words = ", ".join(map(str, fitting))
     return Diagnosis(reason, f"a number of {noun} among {words}", options)
+
+
+def _explain_windows(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
+    """Sides are split into windows that don't divide them: ``view(B, H // 7, 7, W // 7, 7, C)``."""
+    split, places = [], iter(wanted)
+    for size in x.shape:
+        one = next(places, 0)
+        if one not in (size, -1):
+            other = next(places, 0)
+            if other < 2 or size // other != one:
+                return None
+            split.append((size, other))
+    sides, windows = {size for size, _ in split}, {window for _, window in split}
+    if next(places, None) is not None or len(windows) != 1 or -1 in wanted[1:]:
+        return None
+    window, path = windows.pop(), ctx.fact.path if ctx.fact is not None else ""
+    odd = next(size for size, _ in split if size % window)
+    fitting = [n for n in range(2, min(sides) + 1) if all(size % n == 0 for size in sides)]
+    reason = f"{odd} is not divisible into windows of {window}"
+    near = min(fitting, key=lambda n: abs(n - window), default=0)
+    names = [name for name, value in (ctx.fact.settings if ctx.fact else {}).items() if value == window]
+    options: list[Candidate] = []
+    if near:
+        options += [*list_rebuilds(ctx, window, near), *list_constructions(ctx, path, window, near)]
+        options += [set_value(f"{path}.{names[0]}" if path else names[0], str(near))] if len(names) == 1 else []
+        options.append(fix_line(ctx, re.sub(rf"\b{window}\b", str(near), ctx.line)))
+    goal = (product_from(0), math.prod(wanted))
+    return Diagnosis(reason, f"sides divisible by {window}", options, GROW, goal)
 
 
 def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
@@ -167,6 +198,8 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     channels = 1 if x.rank > 3 else x.rank - 1
     if -1 not in wanted and x.rank > 1 and fixed * x.shape[channels] % x.numel == 0 and wanted[0] == x.shape[0]:
         fix = fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
+    if wanted[0] == -1 and x.rank == 2 and len(wanted) > 2 and -1 not in wanted[1:]:
+        fix = fix_giver(ctx, x, fixed)  # a sample of each row
     if -1 not in wanted and fixed and (mended := _name_own_size(ctx, x, wanted)):
         own, fix = fix, mended
         if own and _is_set(ctx, 1 + channels):  # the model's own number, which a layer does not give
@@ -183,12 +216,18 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     if wanted.count(-1) == 1 and wanted[-1] > 2 and abs(x.shape[-1] - wanted[-1]) == 1:  # a class less
         fix = fix or fix_giver(ctx, x, wanted[-1])
     if len(wanted) == 2 and x.rank > 2:
-        fix = fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items: f"{items[0]}.flatten(1)"))
+        flat = change_operation(ctx.line, ctx.function, lambda items: f"{items[0]}.flatten(1)", ctx.earlier)
+        fix = fix_line(ctx, flat)
         moved = fix + move_grid(ctx, fixed, x.shape[1:])
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)
         if fix and reader is not None:
             layer = write_module(reader, ctx.trace, in_features=math.prod(x.shape[1:]))
             fix = fix + set_value(reader.path, layer)
+    if len(wanted) == 3 and x.rank == 2 and wanted[2] == -1 and wanted[0] > 0 and x.shape[0] % wanted[0] == 0:
+        parted = change_operation(
+            ctx.line, ctx.function, lambda items: f"{items[0]}.unflatten(0, ({items[1]}, -1))", ctx.earlier
+        )
+        fix = fix_line(ctx, parted)  # frames of each sample
     measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
     options = [option for option in (*_list_targets(ctx, x, wanted), moved, fix) if option]
     if fix and len(wanted) == 2:
@@ -213,7 +252,8 @@ def _list_targets(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> I
     lead = math.prod(wanted[:-1])
     is_some = lead > 0 and x.numel % lead == 0 and x.numel > lead  # more than 1 in the last dim
     if len(wanted) > 2 and wanted[0] > 0 and is_some and ctx.function != "unflatten":
-        yield fix_line(ctx, change_operation(ctx.line, ctx.function, lambda items: [*items[:-1], "-1"]))
+        open_end = change_operation(ctx.line, ctx.function, lambda items: [*items[:-1], "-1"], ctx.earlier)
+        yield fix_line(ctx, open_end)
 
 
 def _write_sides(ctx: FailureContext, wanted: tuple[int, ...], side: int) -> Candidate:
@@ -294,11 +334,11 @@ def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     fact = ctx.flow.module_of(maker)
     fix = NOTHING
     if fact is not None and fact.settings.get("out_channels") == channels:
-        # Made for another factor: 12 = 3 × 2 × 2 channels are an image of three.
+        # Made for another factor, 12 = 3 × 2 × 2 channels are an image of three; or with the factor once.
         reader = next((fact for fact in ctx.list_unread() if fact.settings.get("in_channels")), None)
-        wanted = (reader.settings["in_channels"],) if reader is not None else (1, 3, ctx.trace.inputs[0].spec.shape[1])
-        images = [channels // other**2 for other in range(2, 6) if channels % other**2 == 0]
-        images = [count for count in images if count in wanted]
+        images = [channels // other for other in (4, 9, 16, 25, kept) if channels % other == 0]
+        images = [count for count in images if count in (1, 3, ctx.trace.inputs[0].spec.shape[1])]
+        images = images if reader is None else [reader.settings["in_channels"]]
         more = (images[0] if images else -(-channels // (kept * kept))) * kept * kept
         fix = set_value(fact.path, write_module(fact, ctx.trace, out_channels=more))
     return Diagnosis(reason, f"channels divisible by {kept * kept}", fix)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_operand, resize_operand, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_operand, read_arguments, resize_operand, set_value
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_stride
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, POOLS, TRANSPOSED_CONVOLUTIONS
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import ModuleFact
 
@@ -18,6 +18,8 @@ def explain_residual(pair: Pair) -> Diagnosis | None:
     ctx, (left, right), places, axes = pair
     rank = left.rank
     if rank != right.rank or ctx.function in LOSSES:  # a target is no skip connection
+        return None
+    if not ctx.flow.sources(left.link) & ctx.flow.sources(right.link):
         return None
     made = [_find_origin(ctx, x) for x in (left, right)]
     skip, main, place = (left, right, places[0]) if made[0] < made[1] else (right, left, places[1])
@@ -100,6 +102,31 @@ def explain_shortcut(pair: Pair) -> Diagnosis | None:
     return None
 
 
+def explain_unstrided(pair: Pair) -> Diagnosis | None:
+    """A convolution of the failing line keeps the size, and what it is added to is as many times smaller as a stride.
+
+    Beside a smaller branch that a layer of the same module gave a layer of its own would stride; a lateral one of
+    kernel 1 would not.
+    """
+    ctx, axes = pair.ctx, pair.axes
+    for fine, coarse, place, _ in pair.each() if pair.is_spatial and axes[0] == -1 else ():
+        strides = {find_stride(fine.shape[axis], coarse.shape[axis]) for axis in axes}
+        call, stride = ctx.flow.producer(fine.link), strides.pop()
+        fact = ctx.flow.module_of(call)
+        texts = read_arguments(ctx)
+        if strides or stride is None or stride < 2 or coarse.shape[-1] == 1 or fact is None or call is None:
+            continue
+        kernel = fact.settings.get("kernel_size")
+        is_here = call.source == ctx.call.source and place < len(texts) and "(" in texts[place]
+        is_plain = call.type_name in CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS
+        if is_plain and is_here and isinstance(kernel, tuple) and min(kernel) > 1:
+            sides = f"{fine.shape[axes[0]]} against {coarse.shape[axes[0]]}"
+            reason = f"'{fact.path}' has stride 1, and the other branch is {stride} times smaller: {sides}"
+            fix = set_value(fact.path, write_module(fact, ctx.trace, stride=(stride,) * len(kernel)))
+            return Diagnosis(reason, f"{write_shape(coarse.shape)} on both sides", fix)
+    return None
+
+
 def _strides_here(ctx: FailureContext, x: Operand) -> bool:
     """Return whether a layer of the module whose code failed made a map smaller."""
     path = ctx.fact.path if ctx.fact is not None else ""
@@ -107,6 +134,38 @@ def _strides_here(ctx: FailureContext, x: Operand) -> bool:
         call.path.startswith(f"{path}." if path else "") and call.inputs and call.inputs[0].shape[2:] != x.shape[2:]
         for call in ctx.flow.walk_back(x.link, 20) if call.outputs and call.outputs[0].shape[2:] == x.shape[2:]
     )  # fmt: skip
+
+
+def explain_enlarged(pair: Pair) -> Diagnosis | None:
+    """A transposed convolution, or an Upsample, enlarges more or less often than the other map is larger."""
+    ctx = pair.ctx
+    for x, other, *_ in pair.each() if pair.is_spatial else ():
+        call = next(
+            (c for c in ctx.flow.walk_back(x.link, 3) if c.inputs and c.inputs[0].shape[2:] != x.shape[2:]), None
+        )
+        fact = ctx.flow.module_of(call)
+        if call is None or fact is None or call.outputs[0].shape[2:] != x.shape[2:]:
+            continue
+        factors = {
+            find_stride(big, small) for big, small in zip(other.shape[2:], call.inputs[0].shape[2:], strict=True)
+        }
+        had = {find_stride(big, small) for big, small in zip(x.shape[2:], call.inputs[0].shape[2:], strict=True)}
+        factor, before = factors.pop(), had.pop()
+        if factors or had or factor is None or before is None or min(factor, before) < 2:
+            continue
+        kernel, number = fact.settings.get("kernel_size"), x.rank - 2
+        if call.type_name in TRANSPOSED_CONVOLUTIONS and isinstance(kernel, tuple) and len(set(kernel)) == 1:
+            side = kernel[0] if kernel[0] >= factor and (kernel[0] - factor) % 2 == 0 else factor
+            changes = {"kernel_size": side, "stride": factor, "padding": (side - factor) // 2, "output_padding": 0}
+            code = write_module(fact, ctx.trace, **{name: (value,) * number for name, value in changes.items()})
+        elif call.type_name == "Upsample" and fact.settings.get("scale_factor"):
+            code = write_module(fact, ctx.trace, scale_factor=factor)
+        else:
+            continue
+        sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
+        reason = f"'{fact.path}' enlarges {before} times to {sides[0]}, {factor} times to the other's {sides[1]}"
+        return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", set_value(fact.path, code))
+    return None
 
 
 def explain_upsampling(pair: Pair) -> Diagnosis | None:
@@ -146,11 +205,12 @@ def _list_alike(ctx: FailureContext) -> list[str]:
 
 
 def _find_origin(ctx: FailureContext, x: Operand) -> int:
-    """Return the call that made a tensor, an Identity or an empty Sequential that passed it on apart."""
+    """Return the call that made a tensor, apart from those that only pass it on or pool it."""
     link = x.link
     while link is not None and link.call >= 0:
         call, fact = ctx.trace.calls[link.call], ctx.flow.module_of(ctx.trace.calls[link.call])
-        if fact is None or fact.children or fact.type_name not in ("Identity", "Sequential"):
+        passes = fact is not None and not fact.children and fact.type_name in ("Identity", "Sequential")
+        if not passes and call.type_name not in POOLS:
             break
         link = call.input_links[0]
     return link.call if link is not None else -2

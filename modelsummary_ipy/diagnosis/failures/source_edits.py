@@ -22,6 +22,9 @@ _OPERATORS: dict[str, type[ast.operator]] = {
     "div_": ast.Div,
     "pow": ast.Pow,
 }
+_COMPARISONS: dict[str, type[ast.cmpop]] = {
+    "lt": ast.Lt, "le": ast.LtE, "gt": ast.Gt, "ge": ast.GtE, "eq": ast.Eq, "ne": ast.NotEq,
+}  # fmt: skip
 #: One operation under its several names.
 _ALIASES = {
     "mm": ("mm",),
@@ -200,6 +203,8 @@ def _find_operation(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr],
             found.append((node, [node.left, node.right], None))
         elif kind is not None and isinstance(node, ast.AugAssign) and isinstance(node.op, kind):
             found.append((node, [node.target, node.value], None))
+        elif isinstance(node, ast.Compare) and [type(item) for item in node.ops] == [_COMPARISONS.get(name)]:
+            found.append((node, [node.left, *node.comparators], None))
         elif isinstance(node, ast.Call) and _read_name(node.func) in names:
             operands = list(node.args)
             if isinstance(node.func, ast.Attribute) and not _is_namespace(node.func.value):
@@ -388,14 +393,20 @@ def read_unpacking(line: str) -> tuple[list[str], str] | None:
 
 
 def write_loop(line: str, member: str) -> str:
-    """Turn ``"x = self.blocks(x)"`` into ``"for layer in self.blocks: x = layer(x)"``."""
+    """Turn ``"x = self.blocks(x)"`` into ``"for layer in self.blocks: x = layer(x)"``; all other arguments are kept."""
     calls = _find_calls(line, member) if member else []
     body = getattr(parse_line(line), "body", [])
-    if len(calls) != 1 or len(body) != 1 or not isinstance(body[0], ast.Assign):
+    if len(calls) != 1 or len(body) != 1 or not calls[0].args:
         return ""
-    if body[0].value.col_offset != calls[0].col_offset:
-        return ""
-    return f"for layer in {_text(line, calls[0].func)}: {splice_node(line, calls[0].func, 'layer')}"
+    call, first = calls[0], calls[0].args[0]
+    if isinstance(body[0], ast.Assign) and body[0].value.col_offset == call.col_offset:
+        return f"for layer in {_text(line, call.func)}: {splice_node(line, call.func, 'layer')}"
+    name = first.id if isinstance(first, ast.Name) else "y"
+    start = "" if isinstance(first, ast.Name) else f"{name} = {_text(line, first)}\n"
+    words = ", ".join([name, *(_text(line, item) for item in (*call.args[1:], *call.keywords))])
+    return (
+        f"{start}for layer in {_text(line, call.func)}:\n    {name} = layer({words})\n{splice_node(line, call, name)}"
+    )
 
 
 def wrap_attribute(line: str, attribute: str, template: str) -> str:
@@ -423,5 +434,6 @@ def drop_undone(line: str) -> str:
         )  # fmt: skip
         return "" if undone else found[0]
 
-    line = re.sub(r"\.unsqueeze\((-?\d)\)\.squeeze\(\1\)", "", line)
+    line = re.sub(r"\.unsqueeze\((-?\d)\)\.squeeze\(\1\)", "", line).replace(".float().long()", ".long()")
+    line = line.replace(".flatten(2).transpose(1, 2).flatten(2)", ".flatten(2).transpose(1, 2)")  # of three dims
     return _TWO_ORDERS.sub(drop, re.sub(r"\.(?:t\(\)|T)\.transpose\((?:-2, -1|0, 1|1, 0)\)", "", line))

@@ -32,30 +32,56 @@ class Statement(NamedTuple):
     text: str
 
 
-#: A model is written in a few files, and rows of them alternate.
-_MOST_TREES = 16
-_trees: dict[str, tuple[list[str], ast.Module | None]] = {}
+#: A model is written in a few files, and rows of them alternate: of each all, or some of its functions and classes.
+_MOST_TREES = 128
+_trees: dict[tuple[str, int, int], tuple[list[str], ast.Module | None]] = {}
 
 
 def parse_file(filename: str) -> ast.Module | None:
     """Parse a file or a cell as ``linecache`` has it; ``None`` if it is no Python."""
     lines = linecache.getlines(filename)
-    known = _trees.get(filename)
+    return _parse(filename, lines, 0, len(lines))
+
+
+def parse_around(source: Source) -> ast.Module | None:
+    """Parse the function or class at the margin of a file that a line is in; the whole file where there is none.
+
+    Most of a file of transformers is of layers that a model has not.
+    """
+    lines, line = linecache.getlines(source.filename), source.line
+    first = next((at for at in range(min(line, len(lines)) - 1, -1, -1) if lines[at].startswith(_HEADS)), -1)
+    last = next((at for at in range(first + 1, len(lines)) if lines[at][0] not in _WITHIN), len(lines))
+    tree = _parse(source.filename, lines, first, last) if 0 <= first < line <= last else None
+    return parse_file(source.filename) if tree is None else tree
+
+
+#: What begins a function or a class at the margin; what stands there within one: an empty line, a bracket at the end.
+_HEADS = ("def ", "class ", "async def ")
+_WITHIN = " \t\r\n\f#)]}"
+
+
+def _parse(filename: str, lines: list[str], first: int, last: int) -> ast.Module | None:
+    known = _trees.get((filename, first, last))
     if known is None or known[0] is not lines:  # it has one list until it reads the file again
         try:
-            tree = ast.parse("".join(lines))
+            tree = ast.parse("\n" * first + "".join(lines[first:last]))
         except (SyntaxError, ValueError):
             tree = None
         if len(_trees) >= _MOST_TREES:
             _trees.clear()
-        known = _trees[filename] = lines, tree
+        known = _trees[filename, first, last] = lines, tree
     return known[1]
 
 
 def list_nodes(filename: str, kind: type[_Node]) -> list[_Node]:
     """List the nodes of a kind in a file or a cell, in the order of ``ast.walk``; none if it is no Python."""
     tree = parse_file(filename)
-    return [node for node in ast.walk(tree) if isinstance(node, kind)] if tree is not None else []
+    return [node for node in _walk(tree) if isinstance(node, kind)] if tree is not None else []
+
+
+@lru_cache(maxsize=_MOST_TREES)
+def _walk(tree: ast.Module) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree))
 
 
 @lru_cache(maxsize=_MOST_TREES)
@@ -107,11 +133,16 @@ def read_last_statement(filename: str, line: int) -> tuple[Statement, str] | Non
     return None
 
 
-def use_imports(filename: str, code: str) -> str:
-    """Write ``F.`` as the file names it that imports no ``F``: ``nn.functional.``, ``torch.nn.functional.``."""
+def find_imports(filename: str) -> set[str]:
+    """Return the names that a file imports on its outer level."""
     tree = parse_file(filename)
     found = [node for node in (tree.body if tree is not None else ()) if isinstance(node, (ast.Import, ast.ImportFrom))]
-    names = {alias.asname or alias.name.partition(".")[0] for node in found for alias in node.names}
+    return {alias.asname or alias.name.partition(".")[0] for node in found for alias in node.names}
+
+
+def use_imports(filename: str, code: str) -> str:
+    """Write ``F.`` as the file names it that imports no ``F``: ``nn.functional.``, ``torch.nn.functional.``."""
+    names = find_imports(filename)
     if "F" in names or not names & {"nn", "torch"}:
         return code
     return re.sub(r"(?<![\w.])F\.", "nn.functional." if "nn" in names else "torch.nn.functional.", code)
@@ -131,6 +162,16 @@ def find_loops(source: Source) -> list[tuple[str, ast.expr]]:
     return [(name, over) for _, name, over in sorted(found, key=lambda item: item[0])]
 
 
+def find_loop(source: Source) -> int:
+    """Return the line where the outermost loop of its function begins that a line is in; 0 if it is in none."""
+    function = find_function(source)
+    loops = [
+        node for node in (ast.walk(function) if function is not None else ())
+        if isinstance(node, (ast.For, ast.While)) and node.lineno < source.line <= (node.end_lineno or 0)
+    ]  # fmt: skip
+    return min((node.lineno for node in loops), default=0)
+
+
 def find_loop_names(source: Source, container: str) -> list[str]:
     """List the names that loops around a line give to the items of ``self.<container>``, the innermost loop first."""
     return [
@@ -141,7 +182,7 @@ def find_loop_names(source: Source, container: str) -> list[str]:
 
 def find_function(source: Source) -> ast.FunctionDef | None:
     """Return the innermost function that a line is in."""
-    tree = parse_file(source.filename) if source.filename else None
+    tree = parse_around(source) if source.filename else None
     return _find_inner(tree, source.line) if tree is not None else None
 
 
@@ -150,6 +191,13 @@ def _find_inner(tree: ast.Module, line: int) -> ast.FunctionDef | None:
     functions = (node for node, _ in list_functions(tree) if isinstance(node, ast.FunctionDef))
     found = [node for node in functions if node.lineno <= line <= (node.end_lineno or node.lineno)]
     return max(found, key=lambda node: node.lineno, default=None)
+
+
+def list_methods(source: Source | None) -> list[ast.FunctionDef]:
+    """List the methods of the class that a line is in."""
+    classes = list_nodes(source.filename, ast.ClassDef) if source is not None else []
+    around = [kind for kind in classes if source and kind.lineno <= source.line <= (kind.end_lineno or 0)]
+    return [node for kind in around for node in kind.body if isinstance(node, ast.FunctionDef)]
 
 
 def list_names_before(source: Source) -> list[str]:

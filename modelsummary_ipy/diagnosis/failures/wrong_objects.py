@@ -1,150 +1,277 @@
-"""Objects that a line can't use: modules and classes that were not called, keys, tensors without a list, fractions."""
+"""Methods, modules, classes and keys that were not called, or were and can't be, and conditions of many values."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line
-from modelsummary_ipy.diagnosis.failures.source_edits import find_targets, parse_line, replace_call, splice_node
-from modelsummary_ipy.diagnosis.failures.statements import find_function, find_loops, list_names_before
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_value
+from modelsummary_ipy.diagnosis.failures.module_code import write_change
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.setters import find_setter
+from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, write_loop
+from modelsummary_ipy.diagnosis.failures.statements import find_loops, list_names_before
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.model.torch_layers import LAYERS
-from modelsummary_ipy.records.fixes import Candidate, LineEdit
-from modelsummary_ipy.records.trace import ModuleFact
+from modelsummary_ipy.records.fixes import Candidate, LayerEdit
+from modelsummary_ipy.records.trace import Call, ModuleFact
 
 _ERRORS = ("TypeError", "AttributeError", "RuntimeError", "IndexError")
 _AMBIGUOUS = "Boolean value of Tensor with more than one value is ambiguous"
-#: What ``torch.cat(a, b)`` and its like raise; the second is of 2.9 and older, the third of ``cat(a, b, 1)``.
-_JOINS = re.compile(
-    r"must be tuple of Tensors, not Tensor"
-    r"|cat\(\) received an invalid combination of arguments - got \(Tensor\b"
-    r"|(cat|stack)\(\) takes .*positional argument"
-)
-_JOINING = (*CATS, "stack", "hstack", "vstack", "dstack")
 _CONDITIONS = (ast.If, ast.While, ast.Assert, ast.IfExp, ast.BoolOp, ast.Not)
+_NOT_CALLABLE = re.compile(r"'([\w.]+)' object is not callable")
+_UNCALLED = re.compile(r"\b(builtin_function_or_method|method|function|method_descriptor)\b")
+#: Attributes of tensors that are no methods.
+_PROPERTIES = frozenset(
+    {"shape", "device", "dtype", "T", "mT", "H", "mH", "data", "grad", "real", "imag", "ndim", "is_cuda",
+     "requires_grad", "layout", "training"}
+)  # fmt: skip
 
 
 def explain_object(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a module, class, key, tensor or number where the line needs a tensor, module, list, bool or integer."""
+    """Explain a method, module, class or key where the line needs what it gives, and the other way round."""
     tree, message = parse_line(ctx.line), ctx.failure.message
     if tree is None or ctx.failure.error_type not in _ERRORS:
         return None
     if (made := _explain_layer(ctx)) is not None:
         return made
     if _AMBIGUOUS in message:
-        return _explain_class(ctx, tree) or _explain_condition(ctx, tree)
-    if "'str' object is not callable" in message:
-        return _explain_keys(ctx, tree)
-    if _JOINS.search(message):
-        return _explain_list(ctx, tree)
-    if "(got float)" in message or "slice indices must be integers" in message:
-        return _explain_fraction(ctx)
-    return _explain_module(ctx, tree) if ctx.failure.error_type != "RuntimeError" else None
+        return _explain_class(ctx) or _explain_condition(ctx, tree)
+    if (called := _NOT_CALLABLE.search(message)) is not None:
+        return _explain_call(ctx, called[1])
+    if (_UNCALLED.search(message) and (made := _explain_uncalled(ctx))) is not None:
+        return made
+    return _explain_module(ctx) if ctx.failure.error_type != "RuntimeError" else None
+
+
+def _is_called(node: ast.AST, around: ast.AST | None) -> bool:
+    return isinstance(around, ast.Call) and around.func is node
+
+
+# -- what is not called -----------------------------------------------------------------------------------------------
 
 
 def _explain_layer(ctx: FailureContext) -> Diagnosis | None:
     """A layer of torch's was made with a tensor for its settings, and not run: ``x = nn.ReLU(x)``."""
-    source = ctx.failure.source
     words = set(re.findall(r"\w+", ctx.failure.message))
-    function = find_function(source) if source is not None else None
-    if source is None or function is None:
+    old = new = ""
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        nonlocal old, new
+        if not isinstance(node, ast.Call) or not node.args or isinstance(node.args[0], ast.Constant):
+            return
+        name, kind = write(node.func), write(node.func).rpartition(".")[2]
+        if not re.fullmatch(r"(?:torch\.)?nn\.\w+", name) or kind not in LAYERS or LAYERS[kind].reads:
+            return
+        refuses = (_AMBIGUOUS in ctx.failure.message or "got multiple values" in ctx.failure.message) and (
+            ast.get_source_segment(ctx.line, node) == write(node)
+        )  # as nn.Dropout(x) does at once
+        if _is_called(node, around) or (kind not in words and not refuses):
+            return
+        settings = [*map(write, node.args[1:]), *(f"{word.arg}={write(word.value)}" for word in node.keywords)]
+        old, new = write(node), f"{name}({', '.join(settings)})({write(node.args[0])})"
+        yield new
+
+    fixes = rewrite(ctx, change)
+    if not old:
         return None
-    run = {id(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
-    calls = [
-        node for node in ast.walk(function)
-        if isinstance(node, ast.Call) and id(node) not in run and node.lineno <= source.line
-        and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in ("nn", "torch.nn")
-        and node.func.attr in LAYERS and not LAYERS[node.func.attr].reads and node.args
-        and not isinstance(node.args[0], ast.Constant)
-    ]  # fmt: skip
-    call = max(calls, key=lambda node: node.lineno, default=None)
-    if call is None:
+    reason = f"{old} makes a layer with a tensor for its settings, and does not run it: {new} does"
+    return Diagnosis(reason, "a tensor", fixes)
+
+
+def _explain_uncalled(ctx: FailureContext) -> Diagnosis | None:
+    """A method was passed on, or cut, and not what it returns: ``x.size[0]``, ``x.relu``, ``self.train``."""
+    found: list[str] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and _is_method(ctx, node.value):
+            found.append(write(node.value))
+            yield f"{write(node.value)}({write(node.slice)})"
+        if not isinstance(node, ast.Attribute) or _is_called(node, around) or not _is_method(ctx, node):
+            return
+        if isinstance(around, (ast.Attribute, ast.Subscript)):
+            if isinstance(around, ast.Attribute):
+                found.append(write(node))
+                yield f"{write(node)}()"
+            return
+        found.append(write(node))
+        yield f"{write(node.value)}.training" if node.attr in ("train", "eval") else f"{write(node)}()"
+
+    fixes = rewrite(ctx, change)
+    if not fixes:
         return None
-    refuses = _AMBIGUOUS in ctx.failure.message and call.lineno == source.line  # as nn.Dropout(x) does at once
-    if ast.unparse(call.func).rpartition(".")[2] not in words and not refuses:
-        return None
-    text, name = ast.unparse(call), ast.unparse(call.func)
-    settings = [*call.args[1:], *call.keywords]
-    new = f"{name}({', '.join(map(ast.unparse, settings))})({ast.unparse(call.args[0])})"
-    reason = f"{text} makes a layer with a tensor for its settings, and does not run it: {new} does"
-    found = ctx.read(source._replace(line=call.lineno))
-    line = replace_call(found.text, text, new) if found is not None else ""
-    fix = NOTHING
-    if found is not None and line:
-        where = "" if found == ctx.statement else f"at {source._replace(line=call.lineno).text}: "
-        fix = Candidate(f"{where}{line}", (LineEdit(found.filename, found.first, found.last, line),))
-    return Diagnosis(reason, "a tensor", fix)
+    ending = ": .training says whether the model is in train mode" if ".training" in fixes[0].text else ""
+    reason = f"{found[0]} is a method, and is not called{ending}"
+    return Diagnosis(reason, "what it returns", fixes)
 
 
-def _explain_list(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:
-    """Tensors to be joined were given one by one."""
-    for call in ast.walk(tree):
-        if not isinstance(call, ast.Call) or ast.unparse(call.func).rpartition(".")[2] not in _JOINING:
-            continue
-        if not call.args or isinstance(call.args[0], (ast.List, ast.Tuple, ast.ListComp)):
-            continue
-        tensors = [ast.unparse(node) for node in call.args if not isinstance(node, ast.Constant)]
-        others = [ast.unparse(node) for node in call.args if isinstance(node, ast.Constant)]
-        words = [f"[{', '.join(tensors)}]", *others, *map(ast.unparse, call.keywords)]
-        name = ast.unparse(call.func)
-        reason = f"{name} takes its tensors as one list"
-        ways = [words] if len(words) > 1 else [[*words, "dim=1"], words]  # the batch stays the batch
-        fixes = [fix_line(ctx, splice_node(ctx.line, call, f"{name}({', '.join(way)})")) for way in ways]
-        return Diagnosis(reason, "a list of tensors", fixes)
-    return None
+def _is_method(ctx: FailureContext, node: ast.Attribute) -> bool:
+    """Return whether an attribute may be a method: it is none of those that are known to be something else."""
+    held = ctx.failure.names.get(ast.unparse(node))
+    root = ctx.failure.names.get(ast.unparse(node.value))
+    is_import = root is not None and root.kind in ("module", "type")
+    if held is not None:
+        return bool(_UNCALLED.fullmatch(held.kind))
+    return not is_import and node.attr not in _PROPERTIES and isinstance(node.ctx, ast.Load)
 
 
-def _explain_fraction(ctx: FailureContext) -> Diagnosis | None:
-    """An index is a float, which ``/`` gives of integers too."""
-    reason = "an index is an integer, and / gives a float, of integers too: // gives an integer"
-    source, found = ctx.failure.source, ctx.statement
-    names = set(re.findall(r"\w+", ctx.line))
-    for line in range(source.line, max(source.line - 12, 0), -1) if source is not None else ():
-        there = ctx.read(source._replace(line=line)) if source is not None else None
-        if source is None or there is None or not (there == found or names & set(find_targets(there.text))):
-            continue
-        changed = re.sub(r"(?<!/)/(?!/)", "//", there.text)
-        if changed == there.text:
-            continue
-        text = changed if there == found else f"at {source._replace(line=line).text}: {changed}"
-        fix = Candidate(text, (LineEdit(there.filename, there.first, there.last, changed),))
-        return Diagnosis(reason, "an integer", fix)
-    return None
-
-
-def _explain_module(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:
-    """A module was passed on, and not what it returns."""
+def _explain_module(ctx: FailureContext) -> Diagnosis | None:
+    """A module was passed on, and not what it returns; or the class of one was kept, and no module was made."""
     named = {word: fact for fact in ctx.trace.modules if (word := fact.path.rpartition(".")[2])}
     words = set(re.findall(r"\w+", ctx.failure.message))
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    held = {id(node.value) for node in ast.walk(tree) if isinstance(node, (ast.Attribute, ast.Subscript))}
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Attribute) or id(node) in called | held or node.attr not in named:
-            continue
-        fact: ModuleFact = named[node.attr]
-        if fact.type_name not in words or not isinstance(node.value, ast.Name):
-            continue
-        text = f"{node.value.id}.{node.attr}"
-        names = list_names_before(ctx.failure.source) if ctx.failure.source is not None else []
-        fixes = [fix_line(ctx, splice_node(ctx.line, node, f"{text}({name})")) for name in names[:4]]
-        reason = f"{text} is the {fact.type_name} itself, and not what it returns: it is not called"
-        return Diagnosis(reason, "a tensor", fixes)
+    for name, held in ctx.failure.names.items():
+        if held.kind == "type" and "." in name and words & {*held.words, "type"}:
+            reason = f"{name} is the class {held.words[0]}, and no layer of it was made"
+            return Diagnosis(reason, f"{held.words[0]}()", _make_attribute(ctx, name, "{}()"))
+    names = list_names_before(ctx.failure.source) if ctx.failure.source is not None else []
+    found: list[tuple[str, ModuleFact]] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        is_held = isinstance(around, (ast.Attribute, ast.Subscript)) and around.value is node
+        if not isinstance(node, ast.Attribute) or _is_called(node, around) or is_held or node.attr not in named:
+            return
+        fact = named[node.attr]
+        if fact.type_name in words and isinstance(node.value, ast.Name):
+            found.append((write(node), fact))
+            yield from (f"{write(node)}({name})" for name in names[:4])
+
+    fixes = rewrite(ctx, change, here=True)
+    if not found:
+        return None
+    text, fact = found[0]
+    reason = f"{text} is the {fact.type_name} itself, and not what it returns: it is not called"
+    return Diagnosis(reason, "a tensor", fixes)
+
+
+def find_users_module(ctx: FailureContext) -> ModuleFact | None:
+    """Return the module of the user's whose line failed."""
+    call: Call | None = ctx.call
+    while call is not None:
+        fact = ctx.flow.module_of(call) if call.kind == "module" else None
+        if fact is not None and not fact.type_module.startswith("torch."):
+            return fact
+        call = ctx.trace.calls[call.parent] if call.parent is not None else None
     return None
 
 
-def _explain_class(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:
+def _make_attribute(ctx: FailureContext, name: str, template: str) -> Candidate:
+    """Make another thing of what ``__init__`` sets: ``self.act = nn.ReLU()`` for ``self.act = nn.ReLU``."""
+    fact, attribute = find_users_module(ctx), name.rpartition(".")[2]
+    found = find_setter(fact, attribute) if fact is not None else None
+    if fact is None or found is None or len(found[0]) != 1:
+        return NOTHING
+    value = found[0][0].value
+    if template == "{}[0]":  # a comma at the end made a tuple
+        value = value.elts[0] if isinstance(value, ast.Tuple) else value
+        template, code = "{}", "old[0]"
+    else:
+        code = template.format("old")
+    path = f"{fact.path}.{attribute}" if fact.path else attribute
+    written = template.format(ast.unparse(value))
+    return Candidate(write_change(path, written), (LayerEdit(path, code, written),))
+
+
+# -- what can't be called ---------------------------------------------------------------------------------------------
+
+
+def _explain_call(ctx: FailureContext, kind: str) -> Diagnosis | None:
+    """Something is called that is no function: a size, a number, a list of layers, ``None``."""
+    if kind == "str":
+        return _explain_keys(ctx)
+    names, seen = ctx.failure.names, []
+    fixes: list[Candidate] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if not isinstance(node, ast.Call):
+            return
+        text, held = write(node.func), names.get(write(node.func))
+        words = [*map(write, node.args), *(f"{word.arg}={write(word.value)}" for word in node.keywords)]
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _PROPERTIES and held is None:
+            seen.append(text)
+            yield f"{text}[{words[0]}]" if words and node.func.attr == "shape" else text
+        elif held is not None and (held.kind == kind or {held.kind, kind} == {"Parameter", "Tensor"}):
+            seen.append(text)
+            yield from _replace_call(ctx, text, held.kind, held.words, words)
+
+    fixes = rewrite(ctx, change, here=True)
+    if not seen:
+        return None
+    name = seen[0]
+    if kind in ("list", "tuple"):
+        loop = fix_line(ctx, write_loop(ctx.line, name.rpartition(".")[2]))
+        one = len(names[name].words) == 1 and kind == "tuple"
+        fixes = [_make_attribute(ctx, name, "{}[0]") if one else loop]
+        if one:
+            return Diagnosis(f"{name} is a tuple of one: a comma ends the line that sets it", "a layer", fixes)
+        return Diagnosis(f"{name} is a {kind} of layers, and does not run them", "a loop over it", fixes)
+    if kind == "NoneType":
+        path = f"{ctx.call.path}.{name.partition('.')[2]}".strip(".")
+        fixes += [set_value(path, "nn.Identity()")] if name.startswith("self.") else []
+        return Diagnosis(f"{name} is None, and is called", "a layer, or no call", fixes)
+    is_property = name not in names
+    what = f"{name} is no method" if is_property else f"{name} is a {kind.rpartition('.')[2]}"
+    return Diagnosis(f"{what}, and is called", "an attribute" if is_property else "a layer or a function", fixes)
+
+
+def _replace_call(ctx: FailureContext, name: str, kind: str, held: tuple[str, ...], words: list[str]) -> Iterator[str]:
+    """List what may be meant by a call of a thing that is no function."""
+    if kind == "NoneType" and len(words) == 1:
+        yield f"({words[0]} if {name} is None else {name}({words[0]}))"
+    elif kind in ("float", "int") and len(words) == 1:
+        if "drop" in name.lower():
+            yield f"F.dropout({words[0]}, {name}, self.training)"
+        else:
+            yield f"{words[0]} * {name}"
+    elif kind in ("Parameter", "Tensor") and len(words) == 1 and "." in name:
+        sizes = [len(param.shape) for param in ctx.trace.params if name.partition(".")[2] in param.names]
+        yield from (f"{words[0]} {sign} {name}" for sign in ("@*" if sizes[:1] == [2] else "*@"))
+    elif kind == "dict":
+        yield f"{name}[{', '.join(words)}]"
+    elif kind == "type" and held:
+        yield f"{name}()({', '.join(words)})"
+
+
+def _explain_keys(ctx: FailureContext) -> Diagnosis | None:
+    """A loop over a ``ModuleDict`` gives its keys."""
+    loops = dict(find_loops(ctx.failure.source)) if ctx.failure.source is not None else {}
+    found: list[tuple[str, str]] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.Name) and node.id in loops and _is_called(node, around):
+            over = ast.unparse(loops[node.id])
+            found.append((node.id, over))
+            yield f"{over}[{node.id}]"
+
+    fixes = rewrite(ctx, change, here=True)
+    if not found:
+        return None
+    name, over = found[0]
+    return Diagnosis(f"{name} is a key of {over}: {over}[{name}] is the module", "a module", fixes)
+
+
+# -- classes and conditions -------------------------------------------------------------------------------------------
+
+
+def _explain_class(ctx: FailureContext) -> Diagnosis | None:
     """A loss is a class, whose settings were taken from predictions and targets: no object was made of it."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) > 1]
-    for call in calls:
-        text = ast.unparse(call.func)
+    found: list[str] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        text = write(node)
+        if not isinstance(around, ast.Call) or around.func is not node or len(around.args) < 2:
+            return
         if re.fullmatch(r"(?:nn|torch\.nn)\.\w+Loss", text) or re.search(r"\.\w*(?:loss|criterion)\w*$", text, re.I):
-            reason = f"{text} is a class, and predictions and targets became its settings: {text}() makes the loss"
-            fix = fix_line(ctx, splice_node(ctx.line, call.func, f"{text}()"))
-            return Diagnosis(reason, f"{text}()(…)", fix)
-    return None
+            found.append(text)
+            yield f"{text}()"
+
+    fixes = rewrite(ctx, change, here=True)
+    if not found:
+        return None
+    text = found[0]
+    reason = f"{text} is a class, and predictions and targets became its settings: {text}() makes the loss"
+    return Diagnosis(reason, f"{text}()(…)", fixes)
 
 
 def _explain_condition(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:
@@ -154,14 +281,3 @@ def _explain_condition(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:
     size = f" {write_shape(last)}" if last else ""
     reason = f"a condition is one truth value, and the tensor{size} has one for each number: torch.where chooses"
     return Diagnosis(reason, "a bool, or .all() or .any() of the tensor")
-
-
-def _explain_keys(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:
-    """A loop over a ``ModuleDict`` gives its keys."""
-    loops = dict(find_loops(ctx.failure.source)) if ctx.failure.source is not None else {}
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in loops:
-            name, over = call.func.id, ast.unparse(loops[call.func.id])
-            fix: Candidate = fix_line(ctx, splice_node(ctx.line, call.func, f"{over}[{name}]"))
-            return Diagnosis(f"{name} is a key of {over}: {over}[{name}] is the module", "a module", fix)
-    return None

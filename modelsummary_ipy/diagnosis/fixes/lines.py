@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line
+from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.source_edits import change_value
 from modelsummary_ipy.diagnosis.formatting import write_move
 from modelsummary_ipy.diagnosis.torch_names import CATS
@@ -17,7 +18,8 @@ _FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 
 def list_line_candidates(ctx: FailureContext) -> Iterator[Candidate]:
-    """List changes of what the failing line passes on, the smallest first."""
+    """List changes of what the failing line passes on, the smallest first; before them other widths of its makers."""
+    yield from _list_widths(ctx)
     caller = _find_callers_view(ctx)
     if caller is None:
         return
@@ -61,6 +63,17 @@ def _list_results(earlier: FailureContext, rank: int) -> Iterator[Candidate]:
             yield replace(fix_line(earlier, change_value(earlier.line, template)), rank=31)
 
 
+def _list_widths(ctx: FailureContext) -> Iterator[Candidate]:
+    """List layers and parameters that give one dim another size, where two tensors differ in that dim alone."""
+    for x, other in itertools.permutations(ctx.operands[2::-1], 2):
+        rank = x.rank if x.rank == other.rank else 0
+        differ = [axis - rank for axis in range(rank) if x.shape[axis] != other.shape[axis]]
+        if len(differ) == 1 and differ[0] > -x.rank:
+            size = other.shape[differ[0]]
+            made = resize_origin(ctx, x, size) if differ == [-1] else fix_giver(ctx, x, size, differ[0])
+            yield replace(made, rank=1)
+
+
 #: So many lines that made a tensor are changed.
 _MOST_LINES = 3
 
@@ -69,6 +82,10 @@ def _list_changes(caller: FailureContext, least: int) -> Iterator[Candidate]:
     operands = caller.operands
     with_dtypes = any(word in caller.failure.message for word in _OF_DTYPES)
     options = [list(_list_templates(x, operands, with_dtypes=with_dtypes)) for x in operands[:4]]
+    for x, texts in zip(operands[:4], options, strict=True):
+        if x.rank > 1 and fix_giver(caller, x, x.shape[-1] + 1):  # features, which are not cut off
+            cut = "[" + ":, " * (x.rank - 1) + ":{"
+            texts[:] = [text for text in texts if cut not in text]
     if caller.function in CATS and len({x.rank for x in operands}) == 1:  # it takes no other rank
         options = [[text for text in row if ".transpose(" in text or ".permute(" in text] for row in options]
     for rank, row in enumerate(itertools.zip_longest(*options)):

@@ -23,6 +23,10 @@ _MOST_LINKS = 6
 _MOST_BRANCHES = 2
 
 
+#: What Python refuses by a name, a type or a signature, and what torch has not: no other order of dims mends it.
+_NOT_OF_SIZES = ("name", "assignment", "object", "value", "arguments", "unsupported")
+
+
 class Trials(Protocol):
     """What applies a candidate to a copy of the model and traces it."""
 
@@ -50,6 +54,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     """
     found: list[tuple[Trial, Verdict]] = []
     is_open = diagnosis.is_open or diagnosis.search in ((), ANYWHERE)
+    is_open = is_open and diagnosis.code not in _NOT_OF_SIZES
     guesses: tuple[Iterator[Candidate], ...] = ()
     if is_open:
         guesses = (list_line_candidates(ctx), list_earlier_candidates(ctx))
@@ -110,9 +115,8 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
         if trial is None or trial.works or candidate.rank:
             break
         lines = tuple(edit for edit in candidate.edits if isinstance(edit, LineEdit))
-        moved = any(edit.text.count("\n") != edit.last - edit.first for edit in lines)
         later = build_context(Story(trial.trace, ()), lines)
-        if later is None or moved or not _is_further(ctx, later, candidate):
+        if later is None or not _is_further(ctx, later, candidate):
             return None
         following = None
         for more in diagnose(later, []).fixes[:_MOST_BRANCHES]:
@@ -149,9 +153,10 @@ def _is_further(before: FailureContext, after: FailureContext, candidate: Candid
     if len(changed) == len(candidate.edits) and after.call.kind == "module" and after.call.path not in changed:
         ran = {call.path for call in after.trace.calls[: after.call.index]}
         return bool(changed & ran)
-    return after.call.index > before.call.index or (
-        after.call.index == before.call.index and after.failure.message != before.failure.message
-    )
+    count, count_before = (sum(call.status == "ran" for call in ctx.trace.calls) for ctx in (after, before))
+    if count > count_before or after.call.index > before.call.index:
+        return True
+    return after.call.index == before.call.index and after.failure.message != before.failure.message
 
 
 def _combine(one: Candidate, other: Candidate) -> Candidate | None:

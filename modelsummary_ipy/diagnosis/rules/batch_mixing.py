@@ -126,7 +126,14 @@ def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
     """
     if evidence.again is None or evidence.batch < 1:
         return
+    failed, accident = evidence.failed_then, None
+    if failed is not None and failed[0].type_name.rstrip("_") in ELEMENTWISE:
+        accident = _find_accident(evidence, *failed)
+        if accident is not None:
+            yield _write_pair(evidence, failed[0], *accident, "warning")
     for step in evidence.flow.steps:
+        if accident is not None and failed is not None and step.index == failed[0].index:
+            continue
         if step.type_name.rstrip("_") in ELEMENTWISE and len(step.inputs) > 1 and step.outputs:
             pair = _find_pair(evidence, step)
             if pair is not None and not _is_asked_for(evidence, step, *pair):
@@ -134,11 +141,37 @@ def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
                 is_unit = tuple(size for size in one if size > 1) == tuple(size for size in two if size > 1)
                 sure = len(one) == 2 or is_unit or _share_a_source(evidence, step)
                 yield _write_pair(evidence, step, *pair, "warning" if sure else "note")
-    failed = evidence.failed_then
-    if failed is not None and failed[0].type_name.rstrip("_") in ELEMENTWISE:
-        pair = _find_accident(evidence, *failed)
-        if pair is not None:
-            yield _write_pair(evidence, failed[0], *pair, "warning")
+        elif step.type_name == "matmul" and len(step.inputs) == 2 and _multiplies_batches(evidence, step):
+            yield _write_product(evidence, step)
+
+
+def _multiplies_batches(evidence: Evidence, step: Call) -> bool:
+    """Return whether a vector of each sample is multiplied with the matrices of all, and the pairs reach an output.
+
+    The rows of a matrix are the samples, and so are the matrices of the other side: ``(B, D) @ (B, D, N)``. Alone
+    similarities of each with each, ``(B, B)``, are meant.
+    """
+    ranks = [len(spec.shape) for spec in step.inputs]
+    matrix = ranks.index(2) if sorted(ranks) == [2, 3] else None
+    if matrix is None or evidence.moving_in(step, 1 - matrix) != (0,) or evidence.moving_in(step, matrix) != (matrix,):
+        return False
+    again = evidence.again.trace.outputs if evidence.again is not None and evidence.batch_works else ()
+    pairs = zip(evidence.story.trace.outputs, again, strict=False)
+    return any(len(one.shape) > 2 and sum(a != b for a, b in zip(one.shape, other.shape, strict=False)) == 2
+               for one, other in pairs)  # fmt: skip
+
+
+def _write_product(evidence: Evidence, step: Call) -> Flag:
+    one, other = (spec.shape for spec in step.inputs)
+    matrix = one if len(one) == 2 else other
+    message = (
+        f"matmul of {write_size(one)} and {write_size(other)} multiplies the vector of each of {evidence.batch} "
+        f"samples with the matrices of all: {write_size(step.outputs[0].shape)}"
+    )
+    fix = f"unsqueeze({'1' if matrix is one else '-1'}) on {write_size(matrix)} makes a matrix of each sample's"
+    return evidence.flag("batch-broadcast", "warning", step, message, fix,
+        before=one, other=other, after=step.outputs[0].shape, batch=evidence.batch,
+    )  # fmt: skip
 
 
 def _find_pair(evidence: Evidence, step: Call) -> tuple[int, int] | None:

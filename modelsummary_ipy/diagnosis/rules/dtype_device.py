@@ -125,6 +125,12 @@ def find_batchless_inputs(evidence: Evidence) -> Iterator[Flag]:
             size = write_size(call.inputs[0].shape)
             message = f"{call.type_name} reads {size} as one sample without a batch: it has {rank} dims, not {expected}"
             fix = "x.unsqueeze(0) adds a batch of 1"
+            rows = evidence.factor_in(call, 0, 0) if evidence.moving_in(call) == (0,) else 0
+            if call.type_name in RECURRENTS and rows > 1:
+                message += f", and its steps are {rows} of each of the {evidence.batch} samples"
+                fix = f"a sequence of each sample is {write_size((evidence.batch, rows, call.inputs[0].shape[1]))}"
+                yield evidence.flag("batchless-input", "warning", call, message, fix, rank=rank, expected=expected)
+                return
             yield evidence.flag("batchless-input", "note", call, message, fix, rank=rank, expected=expected)
             return  # the layers after it read the same
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from modelsummary_ipy.diagnosis.call_arguments import Dims
 from modelsummary_ipy.diagnosis.rules.axes import Axes
 from modelsummary_ipy.diagnosis.torch_names import params_of
 from modelsummary_ipy.records.dataflow import Dataflow
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Flag, Number, Retrace, Story
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Severity, TensorSpec
 
@@ -32,7 +31,7 @@ class Evidence:
         self.again: Retrace | None = next((r for r in story.retraces if set(r.sizes) == {"B"}), None)
         self._params_below: dict[int, frozenset[int]] = {}
 
-    @cached_property
+    @lazy
     def axes(self) -> Axes:
         """Which axis each dim of each tensor is."""
         return Axes(self.flow)
@@ -46,7 +45,7 @@ class Evidence:
         found = self.story.origins.get(self.story.row_of_call[link.call], ())
         return found[link.leaf] if link.leaf < len(found) else ()
 
-    @cached_property
+    @lazy
     def batch(self) -> int:
         """The size of the dim named ``B``; 0 if there is none."""
         for fact in self.inputs:
@@ -55,7 +54,7 @@ class Evidence:
                     return size
         return 0
 
-    @cached_property
+    @lazy
     def batch_works(self) -> bool:
         """Whether the model ran with one more in the batch."""
         return self.again is not None and self.again.trace.failure is None
@@ -103,7 +102,7 @@ class Evidence:
         moving = self.moving_out(call, leaf)
         return self.factor_out(call, leaf, moving[0]) if moving and len(moving) == 1 else 0
 
-    @cached_property
+    @lazy
     def failed_then(self) -> tuple[Call, Call] | None:
         """The step that failed at B + 1, as it ran at B and as it failed."""
         if self.again is None or self.again.trace.failure is None:
@@ -126,7 +125,7 @@ class Evidence:
 
     # -- modules and parameters ---------------------------------------------------------------------------------------
 
-    @cached_property
+    @lazy
     def touched(self) -> frozenset[int]:
         """Indices of the parameters and buffers that any call touched; all of a ScriptModule that was called."""
         found = {index for call in self.calls for index in params_of(call)}
@@ -162,7 +161,7 @@ class Evidence:
         """Scalars of the trainable parameters of a module and all in it."""
         return sum(self.params[index].num for index in self.params_below(module))
 
-    @cached_property
+    @lazy
     def _first_calls(self) -> dict[int, Call]:
         found: dict[int, Call] = {}
         for call in self.calls:

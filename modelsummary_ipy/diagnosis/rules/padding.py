@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.shapes.windows import Window
@@ -29,27 +29,27 @@ class _Slide:
     before: Size
     after: Size
 
-    @cached_property
+    @lazy
     def kernel(self) -> Size:
         """The kernel's size per spatial dim."""
         return tuple(window.kernel for window in self.windows)
 
-    @cached_property
+    @lazy
     def stride(self) -> Size:
         """The stride per spatial dim."""
         return tuple(window.stride for window in self.windows)
 
-    @cached_property
+    @lazy
     def paddings(self) -> tuple[int | str, ...]:
         """The padding per spatial dim."""
         return tuple(window.padding for window in self.windows)
 
-    @cached_property
+    @lazy
     def borders(self) -> Size:
         """What it takes from a dim without padding, at stride 1: 0 for a kernel of 1."""
         return tuple(window.extent - 1 for window in self.windows)
 
-    @cached_property
+    @lazy
     def border(self) -> Border:
         """What its padding does at stride 1: keeps the size, trims it, pads fully, or something between."""
         changes = zip(self.after, self.before, self.borders, strict=True)
@@ -62,7 +62,7 @@ class _Slide:
             return "full"
         return "keeps" if all(change in (0, -border) for change, border in pairs) else "between"
 
-    @cached_property
+    @lazy
     def loses(self) -> bool:
         """Whether a stride leaves less than its share: 15 of 32 by a stride of 2."""
         pairs = zip(self.after, self.before, self.stride, strict=True)

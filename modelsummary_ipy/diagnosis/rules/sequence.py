@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 from modelsummary_ipy.diagnosis.call_arguments import argument, dims_argument
 from modelsummary_ipy.diagnosis.formatting import write_size
@@ -22,6 +21,7 @@ from modelsummary_ipy.diagnosis.torch_names import (
 )
 from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.dataflow import Dataflow
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
 
@@ -194,7 +194,7 @@ class _TimeEvidence:
                 return f"{name_step(step)} puts it in front"
         return ""
 
-    @cached_property
+    @lazy
     def _batches(self) -> list[tuple[int, frozenset[int], str]]:
         """Axes that another layer takes for the batch, with the text for it."""
         found: list[tuple[int, frozenset[int], str]] = []
@@ -222,7 +222,7 @@ class _TimeEvidence:
         fact = self._flow.trace.modules[call.module] if call.module is not None else None
         return fact is not None and fact.type_module.startswith("torch.")
 
-    @cached_property
+    @lazy
     def _events(self) -> list[_Event]:
         found: list[_Event] = []
         for step in self._flow.steps:

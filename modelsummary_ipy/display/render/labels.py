@@ -25,6 +25,7 @@ ABSENCES = {
     "elsewhere": "its modules have rows of their own",
     "script": "inside TorchScript",
     "weights": "weights used without a call",
+    "threads": "not traced: the forward starts threads",
 }
 
 

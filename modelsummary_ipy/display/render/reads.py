@@ -6,11 +6,12 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node
 from modelsummary_ipy.display.render.formatting import plain
 from modelsummary_ipy.records.dataflow import Dataflow, Origin
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Row, Story
 from modelsummary_ipy.records.trace import Call, Link, path_below
 
@@ -166,7 +167,7 @@ class Reads:
 
     # -- the row before -----------------------------------------------------------------------------------------------
 
-    @cached_property
+    @lazy
     def _inside(self) -> dict[int, list[int]]:
         """The calls directly in each call that are rows, in order."""
         found: dict[int, list[int]] = {}

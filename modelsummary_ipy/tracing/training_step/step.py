@@ -212,7 +212,7 @@ def _cast(work: Shadow, prepared: Prepared) -> Prepared:
         for tensor in work.param_tensors.values():
             if tensor.is_floating_point():
                 tensor.data = tensor.data.bfloat16()
-        leaves = find_argument_leaves(prepared.args, prepared.kwargs)
+        leaves = find_argument_leaves(prepared.args, prepared.kwargs, whole=True)
         fresh = {id(leaf): leaf.detach().bfloat16() for _, leaf in leaves if leaf.is_floating_point()}
     args, kwargs = replace_tensors(prepared.args, fresh), replace_tensors(prepared.kwargs, fresh)
     return Prepared(args, kwargs, prepared.facts)

@@ -1,0 +1,141 @@
+"""What is written where it can't be: into a parameter, over a layer, beyond the last layer of a list."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, replace_alike, rewrite, write_statement
+from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, splice_node
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_function, find_loops
+from modelsummary_ipy.records.fixes import Candidate
+
+_ASSIGNED = re.compile(r"cannot assign '[\w.]+' as (child module|parameter) '(\w+)'")
+_LEAF = re.compile(r"leaf Variable that requires grad (?:is being used in|has been moved)")
+_BEYOND = re.compile(r"^index (-?\d+) is out of range$")
+_SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@", ast.Pow: "**"}
+
+
+def explain_assignment(ctx: FailureContext) -> Diagnosis | None:
+    """Explain a tensor written over a layer or a parameter, into one, or an index beyond a list of layers."""
+    kind, message = ctx.failure.error_type, ctx.failure.message
+    if kind == "TypeError" and (found := _ASSIGNED.search(message)):
+        return _explain_replaced(ctx, found[1], found[2])
+    if kind == "RuntimeError" and _LEAF.search(message):
+        return _explain_leaf(ctx)
+    return _explain_beyond(ctx, int(found[1])) if kind == "IndexError" and (found := _BEYOND.search(message)) else None
+
+
+def _explain_replaced(ctx: FailureContext, kind: str, name: str) -> Diagnosis | None:
+    """What a layer gives was assigned to the layer's own name: ``self.pool = self.pool(x)``."""
+    source, statement, function = ctx.failure.source, ctx.statement, None
+    function = find_function(source) if source is not None else None
+    if source is None or statement is None or function is None:
+        return None
+    text, local = f"self.{name}", name
+    if any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(function)):
+        local = f"{name}_out"
+    made = fix_line(ctx, _rename(ctx.line, text, local, stores=True))
+    later = sorted({
+        node.lineno for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == text and node.lineno > statement.last
+    })  # fmt: skip
+    for line in later:
+        there = ctx.read(source._replace(line=line))
+        if there is not None and made:
+            old = drop_remark(there.text)
+            new = _rename(old, text, local, stores=False)
+            made = made + write_statement(ctx, there, new) if new != old else made
+    fixes = [made]
+    if kind == "parameter" and not later:  # it is to last
+        fixes.insert(0, fix_line(ctx, _rename(ctx.line, text, f"{text}.data", stores=True)))
+    what = "layer" if kind == "child module" else "parameter"
+    return Diagnosis(f"{text} is a {what}, and the line puts a tensor in its place", "a name of its own", fixes)
+
+
+def _rename(line: str, old: str, new: str, *, stores: bool) -> str:
+    """Write a name anew where it is assigned, or where it is read; what is called is the layer itself."""
+    tree = parse_line(line)
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)} if tree is not None else set()
+    found = [
+        node for node in (ast.walk(tree) if tree is not None else ())
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == old
+        and (isinstance(node.ctx, ast.Store) if stores else id(node) not in called)
+    ]  # fmt: skip
+    for node in sorted(found, key=lambda node: (-node.lineno, -node.col_offset)):
+        line = splice_node(line, node, new)
+    return line
+
+
+def _explain_leaf(ctx: FailureContext) -> Diagnosis | None:
+    """A parameter is changed in place, which autograd can't follow."""
+    line = ctx.line
+    body = getattr(parse_line(line), "body", [])
+    statement = body[0] if len(body) == 1 else None
+    fixes: list[Candidate] = []
+    target = getattr(statement, "target", None) or next(iter(getattr(statement, "targets", [])), None)
+    base = target.value if isinstance(target, ast.Subscript) else target
+    while isinstance(base, ast.Subscript):
+        base = base.value
+    text = ast.unparse(base) if base is not None else ""
+    if isinstance(statement, ast.AugAssign) and isinstance(base, ast.Name) and base is target:
+        sign = _SIGNS.get(type(statement.op), "")
+        fixes.append(fix_line(ctx, f"{text} = {text} {sign} {ast.unparse(statement.value)}" if sign else ""))
+    elif isinstance(target, ast.Subscript) and isinstance(base, ast.Name):
+        fixes.append(fix_line(ctx, f"{text} = {text}.clone()\n{line}"))
+    elif base is not None and "." in text:
+        fixes.append(fix_line(ctx, splice_node(line, base, f"{text}.data")))
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if (
+            isinstance(node, ast.Attribute)
+            and re.fullmatch(r"[a-z]\w*[a-z]_", node.attr)
+            and isinstance(around, ast.Call)
+        ):
+            if isinstance(statement, ast.Expr):
+                yield f"{write(node.value)}.data.{node.attr}"
+            else:
+                yield f"{write(node.value)}.{node.attr[:-1]}"
+        if isinstance(node, ast.Constant) and node.value is True and isinstance(around, ast.keyword):
+            yield "False"
+
+    fixes += rewrite(ctx, change, here=True)
+    reason = "a parameter is changed in place, and autograd needs it as it was"
+    return Diagnosis(reason, "a new tensor, or its .data", fixes)
+
+
+def _explain_beyond(ctx: FailureContext, index: int) -> Diagnosis | None:
+    """A loop counts further than a list has layers."""
+    loops = dict(find_loops(ctx.failure.source)) if ctx.failure.source is not None else {}
+    for node in ast.walk(parse_line(ctx.line) or ast.Module([], [])):
+        held = ctx.failure.names.get(ast.unparse(node.value)) if isinstance(node, ast.Subscript) else None
+        if held is None or not isinstance(node, ast.Subscript) or held.kind not in ("ModuleList", "Sequential"):
+            continue
+        name, count = ast.unparse(node.value), len(held.words)
+        reason = f"{name} has {count} layers, 0 … {count - 1}, and the line reads number {index}"
+        counter = next((word for word in re.findall(r"\w+", ast.unparse(node.slice)) if word in loops), "")
+        head = loops.get(counter)
+        there = (
+            ctx.read(ctx.failure.source._replace(line=head.lineno)) if head is not None and ctx.failure.source else None
+        )
+        if isinstance(node.slice, ast.Constant):
+            return Diagnosis(
+                reason, f"0 … {count - 1}", fix_line(ctx, splice_node(ctx.line, node.slice, str(count - 1)))
+            )
+        ranges = [
+            call for call in ast.walk((parse_line(there.text) if there is not None else None) or ast.Module([], []))
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "range" and call.args
+        ]  # fmt: skip
+        if there is None or len(ranges) != 1:
+            return Diagnosis(reason, f"0 … {count - 1}")
+        over = ranges[0]
+        more = re.fullmatch(rf"{counter} \+ (\d+)", ast.unparse(node.slice))
+        end = f"len({name}){f' - {more[1]}' if more is not None else ''}"
+        words = [end] if len(over.args) == 1 else [ast.unparse(over.args[0]), end, *map(ast.unparse, over.args[2:])]
+        line = drop_remark(there.text)
+        fix = write_statement(ctx, there, replace_alike(line, ast.unparse(over), f"range({', '.join(words)})"))
+        return Diagnosis(reason, f"0 … {count - 1}", fix)
+    return None

@@ -1,0 +1,373 @@
+"""What a layer or a function returns that is no tensor: a tuple, a list, an object of several, ``None``."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.source_edits import (
+    change_operation,
+    find_targets,
+    read_unpacking,
+    wrap_attribute,
+    wrap_subscript,
+)
+from modelsummary_ipy.diagnosis.failures.statements import find_function, list_methods, read_last_statement
+from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
+from modelsummary_ipy.model.torch_layers import functions_of
+from modelsummary_ipy.records.fixes import Candidate, LineEdit
+from modelsummary_ipy.records.trace import Call
+
+_NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
+_RETURNED = re.compile(r"torch\.return_types\.(\w+)")
+_PAIRS = frozenset({"max", "min", "median", "nanmedian", "mode", "sort", "topk", "kthvalue", "cummax", "cummin"})
+_NO_TENSOR = re.compile(r"must be Tensor,? (?:but got|not) (\w+)|got \((\w+),?|expected Tensor as .* but got (\w+)")
+_OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+): '(\w+)' and '(\w+)'")
+_NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+)(?:, got (\d+))?\)")
+_NO_SUBSCRIPT = ("tuple indices must be", "list indices must be")
+_CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
+
+
+def explain_returned(ctx: FailureContext) -> Diagnosis | None:
+    """Explain a tuple, list, object or ``None`` where the line needs a tensor, and values that don't unpack."""
+    if ctx.failure.call is None:
+        return None
+    return (
+        _explain_values(ctx)
+        or _explain_packed(ctx)
+        or _explain_nested(ctx)
+        or _explain_subscript(ctx)
+        or _explain_attribute(ctx)
+        or _explain_operands(ctx)
+        or _explain_unpacking(ctx)
+    )
+
+
+def _pick(ctx: FailureContext, keys: Sequence[str], fixes: list[Candidate]) -> list[Candidate]:
+    """Pick one of several where they get a name, ``enc = self.encoder(x)[0]``; first, if several lines read it."""
+    function = find_function(ctx.failure.source) if ctx.failure.source is not None else None
+    nodes = list(ast.walk(function)) if function is not None else []
+    loads = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    stores = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    plain = ("Tensor", "Parameter", "int", "float", "str", "list", "NoneType")
+    kinds = {name: held.kind for name, held in ctx.failure.names.items() if held.kind not in plain}
+    read: list[str] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if not isinstance(around, ast.Assign) or around.value is not node or not isinstance(node, ast.Call):
+            return
+        target = around.targets[0]
+        if isinstance(target, ast.Name) and target.id in kinds:
+            read.append(target.id)
+            yield from (f"{write(node)}{key}" for key in keys)
+
+    made = [item for item in rewrite(ctx, change) if item.text.startswith("at ")]
+    is_first = any(loads.count(name) > 1 and stores.count(name) == 1 for name in read)
+    return [*made, *fixes] if is_first else [*fixes, *made]
+
+
+def _explain_values(ctx: FailureContext) -> Diagnosis | None:
+    """What ``x.max(1)`` returns is used as a tensor: it is a pair of values and indices."""
+    found = _RETURNED.search(ctx.failure.message)
+    is_index = "can be converted to an index" in ctx.failure.message
+    if found is None and not is_index and "can only concatenate tuple" not in ctx.failure.message:
+        return None
+    names = _PAIRS if found is None else {found[1]}
+    made = [call for call in ctx.trace.calls if call.type_name in names and len(call.outputs) == 2]
+    line = read_line(ctx, made[-1].source) if made else ""
+    if not made or (found is None and not set(find_targets(line)) & set(re.findall(r"\w+", ctx.line))):
+        return None
+    name, kept = made[-1].type_name, "indices" if is_index else "values"
+    reason = f"{name}() along a dim returns (values, indices), and one tensor is expected"
+    changed = change_operation(line, name, lambda items: items, around=f"{{}}.{kept}")
+    return Diagnosis(reason, "one tensor", place_line(ctx, made[-1], changed))
+
+
+def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
+    """A packed sequence goes into a layer that reads tensors."""
+    if "PackedSequence" not in ctx.failure.message or ctx.failure.error_type != "TypeError":
+        return None
+    first = any(fact.settings.get("batch_first") for fact in ctx.trace.modules)
+    fix = fix_argument(ctx, f"nn.utils.rnn.pad_packed_sequence({{}}{', batch_first=True' if first else ''})[0]")
+    return Diagnosis("the argument is a packed sequence, and the layer reads a tensor: pad it first", "a tensor", fix)
+
+
+def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
+    """A layer or function got a tuple, list, dict or ``None`` instead of a tensor."""
+    if ctx.failure.error_type != "TypeError" and not (ctx.is_torch_layer or ctx.call.kind == "op"):
+        return None
+    nested = next((i for i, spec in enumerate(ctx.call.inputs) if "[" in spec.name or "." in spec.name), None)
+    found = _NO_TENSOR.search(ctx.failure.message)
+    kind = next((word for word in found.groups() if word), "") if found else ""
+    if kind not in _CONTAINERS and not (ctx.is_torch_layer and nested is not None and _reads_one(ctx)):
+        return None
+    if kind == "NoneType":
+        return _explain_none(ctx)
+    if kind == "list" and (join := _find_list(ctx)):
+        reason = (
+            f"{join[0]} is a list of tensors, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one"
+        )
+        return Diagnosis(reason, "one tensor", [fix_argument(ctx, text) for text in join[1:]])
+    giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
+    key, words = _choose_leaf(giver, kind)
+    name = f"{name_call(giver)} returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
+    reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
+    keys = [key, *(other for other in _list_keys(giver)[:4] if other != key)]
+    fixes = [fix_argument(ctx, f"{{}}{other}") for other in keys]
+    return Diagnosis(reason, "one tensor", _pick(ctx, keys[:2], fixes))
+
+
+def _find_list(ctx: FailureContext) -> list[str]:
+    """Find a list that the function itself made, and how its tensors become one: by steps, then side by side."""
+    function = find_function(ctx.failure.source) if ctx.failure.source is not None else None
+    code = ast.unparse(function) if function is not None else ""
+    for name, held in ctx.failure.names.items():
+        is_own = re.search(rf"\b{re.escape(name)}(?: = \[|\.append\()", code) and re.search(
+            rf"\b{re.escape(name)}\b", ctx.line
+        )
+        if held.kind == "list" and is_own and set(held.words) <= {"Tensor", "Parameter"}:
+            first = re.search(r"range\(\w+\.(?:size\(0\)|shape\[0\])\)|for \w+ in x:", code) is not None
+            joined = (
+                [f"torch.stack({{}}, dim={int(not first)})", "torch.cat({}, dim=1)"] if _is_in_loop(function) else []
+            )
+            return [name, *joined, "{}[-1]"]
+    return []
+
+
+def _is_in_loop(function: ast.FunctionDef | None) -> bool:
+    """Return whether a function fills a list in a loop: what it holds is alike then."""
+    loops = (ast.For, ast.While, ast.ListComp)
+    return function is not None and any(isinstance(node, loops) for node in ast.walk(function))
+
+
+def _reads_one(ctx: FailureContext) -> bool:
+    return ctx.function not in functions_of("recurrent", "recurrent cell") and ctx.function != ""
+
+
+def _find_giver(ctx: FailureContext, nested: int | None) -> Call | None:
+    """Return the module whose output holds several tensors, or none, and was passed on."""
+    if nested is not None and (link := ctx.call.input_links[nested]) is not None and link.call >= 0:
+        inner = ctx.trace.calls[link.call]
+        around = {call.index for call in _callers(ctx, ctx.call)}
+        givers = [call for call in (inner, *_callers(ctx, inner)) if call.index not in around]
+        named = [call for call in givers if len(call.outputs) > 1 or (call.outputs and call.outputs[0].name)]
+        if named:
+            return named[-1]
+    parent = ctx.call.index if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.parent
+    before = [c for c in ctx.trace.calls if c.parent == parent and c.index < _end(ctx) and c.kind == "module"]
+    return next((call for call in reversed(before) if call.outputs and call.outputs[0].name), None)
+
+
+def _end(ctx: FailureContext) -> int:
+    return len(ctx.trace.calls) if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.index
+
+
+def _callers(ctx: FailureContext, call: Call) -> list[Call]:
+    found = []
+    while call.parent is not None:
+        call = ctx.trace.calls[call.parent]
+        found.append(call)
+    return found
+
+
+_KEY = re.compile(r"\[[^\]]*\]|\.\w+")
+
+
+def _list_keys(giver: Call | None) -> list[str]:
+    """List what of an output can be picked: ``".last_hidden_state"``, ``"[0]"``."""
+    names = [spec.name for spec in giver.outputs] if giver is not None else []
+    return list(dict.fromkeys(found[0] for found in map(_KEY.match, names) if found is not None))
+
+
+def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
+    """Choose the tensor that is probably meant, and write the whole output."""
+    if giver is None or not giver.outputs:
+        return ("[-1]" if kind == "list" else "[0]"), f"a {kind or 'tuple'}"
+    name = giver.outputs[0].name
+    first = re.match(r"\[[^\]]*\]|\.\w+", name)
+    key = first[0] if first else "[0]"
+    outer = list(dict.fromkeys((re.match(r"\[[^\]]*\]|\.\w+", spec.name) or [spec.name])[0] for spec in giver.outputs))
+    if giver.type_name in RECURRENTS:
+        return key, "(output, state)"
+    if giver.type_name in ATTENTIONS:
+        return key, "(output, weights)"
+    if ".pooler_output" in outer:  # made to be read by a head
+        key = ".pooler_output"
+    what = {"list": "a list", "dict": "a dict"}.get(kind, "a tuple" if key.startswith("[") else "an object")
+    return key, f"{what} of {len(outer)}: {', '.join(outer[:4])}"
+
+
+def _explain_none(ctx: FailureContext) -> Diagnosis:
+    before = [c for c in ctx.trace.calls if c.kind == "module" and c.index < ctx.call.index and not c.outputs]
+    silent = next((call for call in reversed(before) if call.status == "ran"), None)
+    if silent is None:
+        return _explain_method(ctx) or Diagnosis(f"got None, {ctx.owner} expects a tensor", "a tensor")
+    fact = ctx.flow.module_of(silent)
+    name = f"{silent.type_name}.forward"
+    fix = _write_return(fact.forward_file, fact.forward_line, name) if fact is not None else NOTHING
+    reason = f"'{silent.path}' ({silent.type_name}) returned None: its forward has no return"
+    return Diagnosis(reason, "a tensor", fix)
+
+
+def _explain_method(ctx: FailureContext) -> Diagnosis | None:
+    """A method of the user's that the same function calls has no return."""
+    source, methods = ctx.failure.source, {node.name: node for node in list_methods(ctx.failure.source)}
+    if source is None:
+        return None
+    here = next((node for node in methods.values() if node.lineno <= source.line <= (node.end_lineno or 0)), None)
+    for call in [node for node in ast.walk(here) if isinstance(node, ast.Call)] if here is not None else []:
+        called = methods.get(call.func.attr) if isinstance(call.func, ast.Attribute) else None
+        if called is None or any(isinstance(node, ast.Return) for node in ast.walk(called)):
+            continue
+        fix = _write_return(source.filename, called.lineno, called.name)
+        if fix and called.name != "__init__":
+            return Diagnosis(f"self.{called.name}() returned None: it has no return", "a tensor", fix)
+    return None
+
+
+def _write_return(filename: str, line: int, function: str) -> Candidate:
+    """Return what the last statement of a function makes, which begins at a line of a file."""
+    last = read_last_statement(filename, line)
+    if last is None:
+        return NOTHING
+    statement, name = last
+    text = f"{statement.text}\nreturn {name}" if name else f"return {statement.text}"
+    edit = LineEdit(statement.filename, statement.first, statement.last, text)
+    return Candidate(f"return {name or statement.text} at the end of {function}", (edit,))
+
+
+def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
+    found = _NO_ATTRIBUTE.search(ctx.failure.message)
+    if ctx.failure.error_type != "AttributeError" or found is None:
+        return None
+    owner, attribute = found[1], found[2]
+    line = ctx.line
+    if owner in _CONTAINERS:
+        if owner == "NoneType":
+            return _explain_none(ctx)
+        if owner == "list" and (join := _find_list(ctx)):
+            fixes = [fix_line(ctx, wrap_attribute(line, attribute, text)) for text in join[1:]]
+            return Diagnosis(
+                f"{join[0]} is a list of tensors; .{attribute} is an attribute of one", "one tensor", fixes
+            )
+        giver = _find_giver(ctx, None)
+        key, words = _choose_leaf(giver, owner)
+        name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"it is a {owner}"
+        fix = fix_line(ctx, wrap_attribute(line, attribute, f"{{}}{key}"))
+        return Diagnosis(f"{name}; .{attribute} is an attribute of tensors", "one tensor", fix)
+    return None
+
+
+def _explain_subscript(ctx: FailureContext) -> Diagnosis | None:
+    """What a layer returns is a tuple, and the line cuts it like a tensor."""
+    if ctx.failure.error_type != "TypeError" or not ctx.failure.message.startswith(_NO_SUBSCRIPT):
+        return None
+    giver = _find_giver(ctx, None)
+    if giver is None:
+        return None
+    key, words = _choose_leaf(giver, ctx.failure.message.partition(" ")[0])
+    if giver.type_name in RECURRENTS and giver.inputs and giver.inputs[0].name.endswith(".data"):
+        first = ", batch_first=True" if ctx.flow.setting(giver, "batch_first", False) else ""
+        reason = f"'{giver.path}' ({giver.type_name}) was given a packed sequence and returns one: pad it first"
+        padded = wrap_subscript(ctx.line, f"nn.utils.rnn.pad_packed_sequence({{}}{first})[0]")
+        return Diagnosis(reason, "a tensor", fix_line(ctx, padded))
+    keys = list(dict.fromkeys([*_list_keys(giver)[:3], key]))
+    fixes = [fix_line(ctx, wrap_subscript(ctx.line, f"{{}}{other}")) for other in keys]
+    reason = f"'{giver.path}' ({giver.type_name}) returns {words}, and the line indexes one tensor"
+    return Diagnosis(reason, "one tensor", _pick(ctx, keys[:2], fixes))
+
+
+def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
+    found = _OPERANDS.search(ctx.failure.message)
+    if found is None or not {found[2], found[3]} & set(_CONTAINERS):
+        return None
+    sign = found[1].rstrip(":")
+    name = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul", "+=": "add_", "-=": "sub_"}.get(sign, "")
+    place = 1 if found[3] in _CONTAINERS else 0
+    kind = found[2 + place]
+    if kind == "NoneType" and (made := _explain_absent(ctx)) is not None:
+        return made
+    giver = _find_giver(ctx, None)
+    key, words = _choose_leaf(giver, kind)
+    reason = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"one operand is a {kind}"
+
+    def edit(items: list[str]) -> list[str]:
+        return [f"{item}{key}" if at == place else item for at, item in enumerate(items)]
+
+    fix = fix_line(ctx, change_operation(ctx.line, name, edit, ctx.earlier)) if name else NOTHING
+    return Diagnosis(f"{reason}; {sign} expects tensors", "a tensor on both sides", _pick(ctx, [key], [fix]))
+
+
+def _explain_absent(ctx: FailureContext) -> Diagnosis | None:
+    """A part that a model may have is ``None``, and is added all the same: a bias, a mask."""
+    found: list[str] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.BinOp):
+            for one, other in ((node.right, node.left), (node.left, node.right)):
+                held = ctx.failure.names.get(write(one))
+                if held is not None and held.kind == "NoneType":
+                    found.append(write(one))
+                    whole = f"{write(other)} if {write(one)} is None else {write(node)}"
+                    yield whole if isinstance(around, (ast.Assign, ast.Return)) else f"({whole})"
+
+    fixes = rewrite(ctx, change, here=True)
+    return Diagnosis(f"{found[0]} is None, and takes part all the same", "a tensor", fixes) if found else None
+
+
+def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
+    found = _NO_UNPACK.search(ctx.failure.message)
+    if ctx.failure.error_type != "ValueError" or found is None:
+        return None
+    read = read_unpacking(ctx.line)
+    if read is None:
+        return Diagnosis(ctx.failure.message, f"{found[2]} values", NOTHING, ANYWHERE)
+    names, source = read
+    came = found[3] or "more"
+    if source.endswith((".shape", ".size()")):
+        tensor = source.rpartition(".")[0]
+        reason = f"{tensor} has {came} dims, the line unpacks {found[2]}: {', '.join(names)}"
+        shapes = dict.fromkeys(x.shape for x in ctx.data)
+        if len(shapes) == 1:
+            shape = next(iter(shapes))
+            reason = f"{tensor} has {came} dims, {write_shape(shape)}; the line unpacks {found[2]}: {', '.join(names)}"
+        return Diagnosis(reason, f"{found[2]} dims", NOTHING, RESHAPE)
+    reason = f"{source} has {came} values, the line unpacks {found[2]}"
+    fix = NOTHING
+    inner = [call for call in ctx.inner_calls() if call.kind == "module"]
+    is_call = bool(inner) and source.startswith(f"self.{inner[-1].path.rpartition('.')[2]}(")
+    if is_call and len(inner[-1].outputs) == 1 and not inner[-1].outputs[0].name:
+        reason = (
+            f"'{inner[-1].path}' ({inner[-1].type_name}) returns one tensor, and the line unpacks {found[2]} values"
+        )
+        fix = fix_line(ctx, ctx.line.replace(", ".join(names), names[0], 1))
+    elif is_call and (count := len(_list_keys(inner[-1]))) > len(names) and inner[-1].type_name not in RECURRENTS:
+        more = ", ".join([*names, *["_"] * (count - len(names))])
+        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns {count} values, the line unpacks {found[2]}"
+        fix = fix_line(ctx, ctx.line.replace(", ".join(names), more, 1))
+    if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
+        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns one state, not the two of an LSTM"
+        first = names[1].strip("()").partition(",")[0]
+        fix = fix_line(ctx, ctx.line.replace(names[1], first, 1))
+    if inner and inner[-1].type_name == "LSTM" and len(names) == 3:
+        reason = f"'{inner[-1].path}' (LSTM) returns (output, (h_n, c_n)): two values, the second a pair"
+        fix = fix_line(ctx, ctx.line.replace(", ".join(names), f"{names[0]}, ({names[1]}, {names[2]})", 1))
+    split = next((call for call in reversed(ctx.inner_calls()) if call.type_name in ("split", "chunk")), None)
+    if not fix and split is not None and split.index == ctx.trace.calls[-1].index:
+        fix = _widen(ctx, split, int(found[2]))
+    return Diagnosis(reason, f"{found[2]} values", fix, () if fix else ANYWHERE)
+
+
+def _widen(ctx: FailureContext, split: Call, count: int) -> Candidate:
+    """Let the layer that is split in pieces give as many as the line unpacks."""
+    x = ctx.operands_of(split)[0]
+    dim, size = ctx.flow.setting(split, "dim", 0), split.outputs[0].shape
+    if type(dim) is not int or not -x.rank <= dim < x.rank:
+        return NOTHING
+    axis = dim % x.rank
+    return fix_giver(ctx, x, count * size[axis], axis - x.rank)

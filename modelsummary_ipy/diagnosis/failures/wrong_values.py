@@ -25,6 +25,11 @@ _JOINS = re.compile(
     r"|cat\(\) received an invalid combination of arguments - got \(Tensor\b"
     r"|(cat|stack)\(\) takes .*positional argument"
 )
+#: What ``torch.cat(1, [a, b])`` and ``x.transpose(0, 2, 1)`` raise, up to 2.9 in the words for functions of two kinds.
+_JOINS_NONE = re.compile(r"cat\(\) received an invalid combination of arguments - got \((?!Tensor|tuple|list)(\w+)")
+_ORDER = re.compile(
+    r"(transpose|swapaxes)\(\) (takes 2 positional|received an invalid combination of arguments - got \(int, int, int)"
+)
 _JOINING = (*CATS, "stack", "hstack", "vstack", "dstack")
 
 
@@ -39,7 +44,7 @@ def explain_value(ctx: FailureContext) -> Diagnosis | None:
         return made
     if "(got float)" in message or "slice indices must be integers" in message or "but got float" in message:
         return _explain_fraction(ctx)
-    if "transpose() takes 2 positional arguments" in message or "swapaxes() takes 2" in message:
+    if _ORDER.search(message):
         return _explain_order(ctx)
     if message.endswith("'int' object is not iterable") or "cannot unpack non-iterable int" in message:
         return _explain_count(ctx)
@@ -47,8 +52,10 @@ def explain_value(ctx: FailureContext) -> Diagnosis | None:
         return made
     if _NO_SIZE.search(message) and (made := _explain_size(ctx)) is not None:
         return made
-    found = _WANTED.search(message)
-    return _explain_number(ctx, *found.groups()) if found is not None else None
+    if (found := _WANTED.search(message)) is not None:
+        return _explain_number(ctx, *found.groups())
+    found = _JOINS_NONE.search(message)
+    return _explain_number(ctx, "cat", "tensors", "1", "tuple of Tensors", found[1]) if found is not None else None
 
 
 #: Functions of numpy's by the name that torch has for them.

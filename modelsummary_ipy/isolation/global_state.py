@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from modelsummary_ipy.isolation.forks import ForkedLock, restoring
+from modelsummary_ipy.isolation.interpreter_state import Loggers
 from modelsummary_ipy.isolation.module_globals import ModuleGlobals
 from modelsummary_ipy.isolation.own_generators import OwnGenerators
 from modelsummary_ipy.isolation.process_state import grad_kept, modes_kept, process_state_kept
@@ -56,15 +57,19 @@ _one_at_a_time = ForkedLock()
 
 
 class _Kept:
-    """The globals that the traces of one thread keep together, until ``stack`` ends.
+    """The globals and loggers that the traces of one thread keep together, until ``stack`` ends.
 
     Args:
         stack: Entered; it ends what is kept.
+
+    Attributes:
+        loggers: As they were before the first.
     """
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
         self._globals: ModuleGlobals | None = None
+        self.loggers = Loggers()
         self._restore: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
@@ -128,12 +133,13 @@ class GlobalState:
             stack.enter_context(deep_stack())
             alone = AloneWatch()
             stack.enter_context(_generators_kept(alone, real=real))
+            kept = _kept.get(get_ident())
             stack.enter_context(process_state_kept(alone))
+            stack.enter_context((kept.loggers if kept is not None else Loggers()).kept())
             stack.enter_context(_switches_kept())
             if not real:
                 stack.enter_context(_validation_off())
             stack.enter_context(grad_kept())  # around the globals, which may hold a mode that was entered
-            kept = _kept.get(get_ident())
             keep = self._namespaces.kept if kept is None else partial(kept.again, self._namespaces)
             stack.enter_context(keep(real=real))
             stack.enter_context(modes_kept())

@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 from modelsummary_ipy.isolation.ignored_warnings import list_filters, set_filters
 from modelsummary_ipy.isolation.output import set_stream
+from modelsummary_ipy.isolation.threads import AloneWatch
 
 #: What reads a setting, and what sets it to what was read.
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
@@ -135,12 +136,31 @@ def _read_loggers() -> dict[logging.Logger, Any]:
     }
 
 
-def _set_loggers(before: dict[logging.Logger, Any]) -> None:
-    now = _read_loggers()
-    for logger, state in before.items():
-        if now.get(logger) != state:
-            level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:] = state
-            logger.setLevel(level)
+class Loggers:
+    """The settings of all loggers, of which there are hundreds: traces in a row read once how they were before."""
+
+    def __init__(self) -> None:
+        self._before: dict[logging.Logger, Any] = {}
+        self._alone: AloneWatch | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Set back what the block set; what another thread of the user's may have set since the first block stays."""
+        if self._alone is None:
+            self._before, self._alone = _read_loggers(), AloneWatch()
+        try:
+            yield
+        finally:
+            now = _read_loggers()
+            if now != self._before and self._alone.holds():
+                self._put_back(now)
+
+    def _put_back(self, now: dict[logging.Logger, Any]) -> None:
+        for logger, state in self._before.items():
+            if now.get(logger) != state:
+                level, logger.propagate, logger.disabled, logger.handlers[:], logger.filters[:] = state
+                logger.setLevel(level)
+        self._before = now | self._before  # new ones among them
 
 
 def _set_warner(before: Any) -> None:
@@ -199,7 +219,6 @@ OF_PROCESS: tuple[Setting, ...] = (
     (lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)),
     (list_filters, set_filters),
     (lambda: warnings.showwarning, _set_warner),
-    (_read_loggers, _set_loggers),
     _attribute(logging.root.manager, "disable"),
     _of_numpy("get_printoptions", "set_printoptions"),
 )

@@ -7,6 +7,7 @@ import gc
 import locale
 import logging
 import os
+import queue
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as hooks_of_all
 
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.isolation.global_state import globals_kept_once
 from modelsummary_ipy.torch_compat.compiler import load_compiler
 
 cuda = torch.backends.cuda
@@ -202,3 +204,24 @@ def test_precisions_that_are_set_by_their_new_names_stay() -> None:
     finally:
         cuda.matmul.fp32_precision = "none"
     assert read() == first
+
+
+def test_loggers_are_put_back_after_each_of_many_traces_in_a_row() -> None:
+    """A search reads them once before its first trace; a logger that a trace makes is no setting of the user's."""
+
+    class Sets(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            levels.put(LOGGER.level)
+            LOGGER.setLevel(LOGGER.level + x.shape[0])
+            logging.getLogger(f"a.logger.of.{x.shape[0]}").setLevel("DEBUG")
+            return x
+
+    levels: queue.SimpleQueue[int] = queue.SimpleQueue()  # a list would be put back as it was
+    before = LOGGER.level
+    with globals_kept_once():
+        for size in (1, 2, 3):
+            ModelSummary(Sets(), (size, 4))
+            assert LOGGER.level == before
+    seen = [levels.get() for _ in range(levels.qsize())]
+    assert len(seen) >= 3
+    assert set(seen) == {before}

@@ -119,6 +119,14 @@ def _find_default_device() -> Any:
 find_default_device: Callable[[], Any] = prefer("find_default_device", _find_default_device, torch.get_default_device)
 
 
+def leave_inference(mode: Any) -> None:
+    """Leave an inference mode that was entered, unless it has been left."""
+    kind: Any = getattr(torch._C, "_InferenceMode", ())
+    for guard in vars(mode).values():  # releases name it differently
+        if isinstance(guard, kind):
+            guard.__exit__(None, None, None)
+
+
 # -- torch.jit.trace ---------------------------------------------------------------------------------------------------
 
 #: What reads sizes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import threading
@@ -127,6 +128,43 @@ def test_what_a_forward_leaves_is_put_back(name: str, engine: Any, *, fails: boo
     assert ms.rows[1].outputs[0].shape == (2, 4)
     assert read() == before
     assert (ms.error is not None) == fails
+
+
+def infer() -> Iterator[Tensor]:
+    with torch.inference_mode():
+        yield torch.ones(2)
+        yield torch.ones(3)
+
+
+class Infers(nn.Module):
+    """What it enters is left when the copy of it dies."""
+
+    def __init__(self, *, generates: bool) -> None:
+        super().__init__()
+        self.layer, self.generates = nn.Linear(4, 4), generates
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.generates:
+            self.items = infer()
+            next(self.items)
+        else:
+            self.mode = torch.inference_mode()
+            self.mode.__enter__()
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("engine", ["fake", "real"])
+@pytest.mark.parametrize("generates", [False, True])
+def test_an_inference_mode_that_dies_after_a_summary_changes_nothing(engine: Any, *, generates: bool) -> None:
+    model = Infers(generates=generates)
+    before = read()
+    enter = torch.inference_mode.__enter__
+    ms = ModelSummary(model, (2, 4), engine=engine)
+    str(ms)
+    del ms
+    gc.collect()
+    assert read() == before
+    assert torch.inference_mode.__enter__ is enter
 
 
 @pytest.mark.parametrize("name", ["no grad", "inference mode", "a generator without grad", "autocast"])

@@ -115,7 +115,7 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
     rest = fix.text
     kinds = {type(module) for module in model.modules()}
     defaults = [item for kind in kinds for item in inspect.signature(kind).parameters.values()]
-    names = {item.name: item.default for item in defaults if isinstance(item.default, type)}  # as __init__ has it
+    names = {item.name: item.default for item in defaults if type(item.default) in (type, int)}  # of __init__
     names |= {kind.__name__: kind for kind in kinds} | {"nn": nn, "torch": torch}
     for found in list(_TARGET.finditer(fix.text)):
         code = _cut_expression(fix.text[found.end() :], names)
@@ -162,9 +162,9 @@ def _cut_expression(text: str, names: Mapping[str, Any]) -> str:
     pieces = text.split("; ")
     for count in range(1, len(pieces) + 1):
         code = "; ".join(pieces[:count])
-        if code.startswith(("nn.", "True", "False")) or code.isdigit() or code.partition("(")[0] in names:
-            with contextlib.suppress(SyntaxError):
-                ast.parse(code, mode="eval")
+        with contextlib.suppress(SyntaxError):
+            tree = ast.parse(code, mode="eval")
+            if {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} <= names.keys():
                 return code
     return ""
 

@@ -23,6 +23,11 @@ _NAMED = re.compile(r"'(\w+)'")
 _KEYWORD = re.compile(r"^([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
 _COMBINATION = re.compile(r"\(\) received an invalid combination of arguments - got \([^)]*?(\w+)=")
 
+#: Keywords of other libraries and older releases, by what torch calls them.
+_KEYWORDS = {"axes": "dim", "axis": "dim", "dims": "dim", "keepdims": "keepdim", "keep_dims": "keepdim", "rate": "p",
+             "prob": "p", "dropout": "p", "mask": "attn_mask", "src": "input", "temperature": "tau",
+             "ksize": "kernel_size", "filters": "out_channels", "scale": "scale_factor"}  # fmt: skip
+
 
 def describe_names(frame: FrameType) -> dict[str, Held]:
     """Describe what the names of a function stood for: ``{"x": Held("Tensor"), "self.act": Held("type", ("ReLU",))}``.
@@ -84,10 +89,19 @@ def list_near(error: BaseException, frame: FrameType) -> tuple[str, ...]:
     if isinstance(error, NameError) and (named := _NAMED.search(message)):
         return _match(named[1], [*frame.f_locals, *frame.f_globals])
     if type(error) is TypeError and (called := _KEYWORD.search(message)):
-        return _match(called[2], _list_parameters(called[1], frame))
+        return _match_keyword(called[2], _list_parameters(called[1], frame))
     if type(error) is TypeError and (called := _COMBINATION.search(message)):
-        return _match(called[1], re.findall(r"(\w+)(?: = [^,)]+)?[,)]", message.partition("expected one of")[2]))
+        return _match_keyword(
+            called[1], re.findall(r"(\w+)(?: = [^,)]+)?[,)]", message.partition("expected one of")[2])
+        )
     return ()
+
+
+def _match_keyword(word: str, known: list[str]) -> tuple[str, ...]:
+    if word in known:  # something else was wrong
+        return ()
+    alias = (_KEYWORDS[word],) if _KEYWORDS.get(word) in known else ()
+    return tuple(dict.fromkeys([*alias, *_match(word, known)]))
 
 
 def _match(word: str, known: Iterable[str]) -> tuple[str, ...]:

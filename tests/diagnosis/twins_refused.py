@@ -410,3 +410,141 @@ class Levels(nn.Module):
 class LevelsT(Levels):
     def forward(self, x):
         return self.head(self.b(self.a(x)))
+
+
+class Attending(nn.Module):
+    """It returns its weights too, which the next one in an ``nn.Sequential`` can't read."""
+
+    def __init__(self):
+        super().__init__()
+        self.att = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        y, w = self.att(x, x, x)
+        return x + y, w
+
+
+class TuplesInSequence(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Attending(), Attending())
+        self.acts = nn.ModuleDict({"ReLU": nn.ReLU(), "GELU": nn.GELU()})
+        self.act = "relu"
+
+    def forward(self, x):
+        x = self.acts[self.act](x)
+        return self.blocks(x).mean(axes=1)
+
+
+@twin(TuplesInSequence, (2, 5, 8), reason="self.acts has no key 'relu'")
+class TuplesInSequenceT(TuplesInSequence):
+    def forward(self, x):
+        return self.blocks[1](self.blocks[0](x.relu())[0])[0].mean(1)
+
+
+class OneListForThree(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.nets, self.loss = nn.ModuleList([nn.Linear(4, 6), nn.Linear(4, 6)]), nn.TripletMarginLoss()
+
+    def forward(self, x, edges):
+        src, dst = edges
+        h = [self.nets(x[src]) for i in range(2)]
+        return self.loss([h[0], h[1], h[1][dst]]), F.mse_loss(h[0] - h[1])
+
+
+@twin(OneListForThree, (6, 4), (2, 6), reason="an index is of floats")
+class OneListForThreeT(OneListForThree):
+    def forward(self, x, edges):
+        one, two = (net(x[edges[0].long()]) for net in self.nets)
+        return self.loss(one, two, two[edges[1].long()]), F.mse_loss(one, two)
+
+
+class StateFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.token = nn.GRU(5, 7, batch_first=True), nn.Parameter(torch.zeros(1, 1, 5))
+
+    def forward(self, x):
+        x = torch.cat([self.token.expand(x.size(), -1, -1), x], dim=1)
+        out = self.rnn(torch.zeros(1, x.size(0), 7), x)
+        return self.up(out[:, -1])
+
+    def up(self, x):
+        maps = x[:, :, None, None].expand(-1, -1, 2, 2)
+        return F.interpolate(maps, maps.size)
+
+
+@twin(StateFirst, (3, 4, 5), reason="x.size() is the size of every dim")
+class StateFirstT(StateFirst):
+    def forward(self, x):
+        x = torch.cat([self.token.expand(x.size(0), -1, -1), x], dim=1)
+        return self.rnn(x)[0][:, -1, :, None, None].expand(-1, -1, 2, 2)
+
+
+class ThreeOfOne(nn.Module):
+    def __init__(self, d=8, h=2):
+        super().__init__()
+        self.qkv, self.h = nn.Linear(d, 3 * d), h
+        self.each = d / h
+        self.levels, self.anchors = nn.ModuleList([nn.Linear(d, d)]), [[1, 2], [3, 4]]
+
+    def forward(self, x):
+        b, t = x.shape
+        q, k, v = self.qkv(x)
+        for _i, level in self.levels:
+            v = level(v)
+        v = (q @ k.transpose(1, 2)).softmax(-1) @ v
+        return v.view(b, t, self.h, self.each) * self.anchors.view(2, 2, 1)[:, 0]
+
+
+@twin(ThreeOfOne, (2, 5, 8), reason="the line unpacks 2: b, t")
+class ThreeOfOneT(ThreeOfOne):
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        v = (q @ k.transpose(1, 2)).softmax(-1) @ self.levels[0](v)
+        return v.view(2, 5, self.h, 4) * torch.ones(2, 1)
+
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.slow, self.log_std = nn.Linear(6, 6), nn.Linear(6, 6), -0.5
+
+    def target(self, x):
+        with torch.no_grad():
+            y = self.slow(x)  # noqa: F841  # as people forget it
+
+    def forward(self, x):
+        x = F.max_pool1d(x)
+        relu = F.relu(self.fc(x))
+        out = relu(self.fc(relu)) * torch.exp(self.log_std)
+        return F.cosine_similarity(out, self.target(x), dim=-1)
+
+
+@twin(Slow, (3, 4, 12), reason="max_pool1d needs 'kernel_size'")
+class SlowT(Slow):
+    def forward(self, x):
+        return self.fc(F.max_pool1d(x, 2))[..., 0]
+
+
+class OneOfTwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.fc = nn.LSTM(8, 6), nn.Linear(6, 3)
+        self.parts = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+
+    def forward(self, x):
+        f = x.permute(2, 0, 1)
+        f = f.relu()
+        f = self.rnn(f)
+        f = self.fc(f).log_softmax(2)
+        for part in enumerate(self.parts):
+            f = part(f)
+        return f
+
+
+@twin(OneOfTwoInputs, (4, 8, 5), reason="'rnn' (LSTM) returns (output, state)")
+class OneOfTwoInputsT(OneOfTwoInputs):
+    def forward(self, x):
+        return self.fc(self.rnn(x.permute(2, 0, 1))[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -19,7 +20,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     read_unpacking,
     write_loop,
 )
-from modelsummary_ipy.diagnosis.failures.statements import find_parameters, list_methods
+from modelsummary_ipy.diagnosis.failures.statements import find_loops, find_parameters, list_methods
 from modelsummary_ipy.diagnosis.torch_names import LINEARS
 from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
@@ -43,18 +44,22 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
     name = called[1].rpartition(".")[2] if called is not None else ""
     is_forward = name in ("forward", ctx.trace.method) and name != ""
     function = f"{ctx.call.type_name}.forward" if is_forward else name
-    member, message = (name_member(ctx.call.path) if is_forward else name), ctx.failure.message
+    member, message = (name_member(ctx.call.path) if is_forward else name.lstrip("_")), ctx.failure.message
+    is_direct = is_forward and f".{name}(" in ctx.line  # super().forward()
+    if is_direct:
+        function, member, is_forward = called[1] if called is not None else "", name, False
     if (found := _MISSING.search(message)) and ("'" in found[2] or '"' in found[2]):
         missing = re.findall(r"['\"](\w+)['\"]", found[2])
         words = " and ".join(f"'{name}'" for name in missing)
         reason = f"{function} needs {words}, which {'was' if len(missing) == 1 else 'were'} not given"
         given = read_arguments(ctx) if is_forward else read_call(ctx.line, member)[0]
-        ways = [[*given] * 2] if ctx.call.type_name == "MultiheadAttention" and missing == ["key", "value"] else (
-            list(list_values(ctx, name, missing, given))
-        )  # fmt: skip
+        ways = list(list_values(ctx, name, missing, given))
+        if ctx.call.type_name == "MultiheadAttention" and missing == ["key", "value"]:
+            ways = [given[:1] * 2]
         fixes = [fix_line(ctx, change_call(ctx.line, member, partial(_add, missing=missing, more=way))) for way in ways]
+        fixes = [*[fix_line(ctx, line) for line in _part_argument(ctx, member, given, len(missing) + 1)], *fixes]
         return Diagnosis(reason, f"a value for {words}", [] if is_forward and ctx.call.parent is None else fixes)
-    if (found := _SURPLUS.search(message)) and is_forward and ctx.call.parent is not None and int(found[2]):
+    if (found := _SURPLUS.search(message)) and is_forward and ctx.call.parent is not None and int(found[2]) > 1:
         taken = int(found[2]) - 1
         expected = f"{taken} {'argument' if taken == 1 else 'arguments'}"
         reason = f"{function} takes {expected}, {int(found[3]) - 1} were given"
@@ -89,12 +94,27 @@ def _add(given: list[str], named: dict[str, str], *, missing: list[str], more: l
     return [*given, *more], named
 
 
+def _part_argument(ctx: FailureContext, member: str, given: list[str], count: int) -> Iterator[str]:
+    """Give the parts of the one argument each as an argument: those of a list, or of a difference in a loss."""
+    node = ast.parse(given[0], mode="eval").body if len(given) == 1 and given[0] else None
+    parts: list[ast.expr] = node.elts if isinstance(node, (ast.List, ast.Tuple)) else []
+    if (
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Sub)
+        and "loss" in f"{member} {ctx.call.type_name}".lower()
+    ):
+        parts = [node.left, node.right]
+    if len(parts) == count:
+        yield change_call(ctx.line, member, lambda _, named: ([*map(ast.unparse, parts)], named))
+
+
 def list_values(ctx: FailureContext, function: str, missing: list[str], given: list[str]) -> Iterator[list[str]]:
     """List what may be meant by arguments that were not given: names that are known, sizes, what was not passed on."""
     names = ctx.failure.names
     tensors = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
     first = next((name for name in tensors if name in names and names[name].kind == "Tensor"), "x")
-    unread = [name for name in tensors if name not in given and name not in missing]
+    written = set(re.findall(r"\w+", " ".join(given)))
+    unread = [name for name in tensors if name not in written and name not in missing]
     rows: list[list[str]] = []
     for name in missing:
         row = [text for text in (name, f"self.{name}") if text in names]
@@ -106,7 +126,8 @@ def list_values(ctx: FailureContext, function: str, missing: list[str], given: l
         row += [f"{first}.{flat}"] if flat in ("device", "dtype") else []
         row += ["-1"] if name == "dim" and re.search("softmax|softmin", function) else []
         row += ["1"] if name == "dim" and function in ("unsqueeze", "log_softmax", "softmax") else []
-        row += [other for other in unread if other not in row and name != "dim"]
+        row += ["2"] if name == "kernel_size" else []
+        row += [other for other in unread if other not in row and name not in ("dim", "kernel_size")]
         rows.append(row)
     for place in range(max((len(row) for row in rows), default=0)):
         way = [row[min(place, len(row) - 1)] for row in rows if row]
@@ -133,8 +154,11 @@ def _pass_on(ctx: FailureContext, member: str, taken: int) -> list[Candidate]:
 
 def _add_self(ctx: FailureContext, name: str) -> Candidate:
     """Give a method of the user's the argument ``self``."""
-    source = ctx.failure.source
+    source, fact = ctx.failure.source, ctx.fact
     method = next((node for node in list_methods(source) if node.name == name), None)
+    if fact is not None and source is not None and name == "forward":  # of another class than the line is in
+        source = source._replace(filename=fact.forward_file, line=fact.forward_line)
+        method = next((node for node in list_methods(source) if node.name == name), None)
     names = [item.arg for item in method.args.args[:1]] if method is not None else []
     if source is None or method is None or method.decorator_list or names == ["self"]:
         return NOTHING
@@ -150,5 +174,9 @@ def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
     if ctx.call.type_name not in ("ModuleList", "ModuleDict") or ctx.failure.error_type != "NotImplementedError":
         return None
     reason = f"a {ctx.call.type_name} holds layers and does not run them"
-    fix = fix_line(ctx, write_loop(ctx.line, name_member(ctx.call.path)))
-    return Diagnosis(reason, "nn.Sequential, or a loop over it", fix)
+    member = name_member(ctx.call.path)
+    loops = find_loops(ctx.failure.source) if ctx.failure.source is not None else []
+    counters = [name for name, over in loops if re.match("range|enumerate", ast.unparse(over))]
+    picked = [re.sub(rf"\bself\.{member}\(", f"self.{member}[{name}](", ctx.line) for name in counters]
+    fixes = [fix_line(ctx, line) for line in (*picked, write_loop(ctx.line, member))]
+    return Diagnosis(reason, "nn.Sequential, or a loop over it", fixes)

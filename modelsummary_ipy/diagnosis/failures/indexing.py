@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from collections.abc import Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, read_arguments
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.source_edits import find_targets, parse_line
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Held
 
 
 def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
@@ -116,6 +120,8 @@ _INDEXED = frozenset(
 
 def explain_index(ctx: FailureContext) -> Diagnosis | None:
     """Explain an index that is no integer, or has another number of dims than what it reads."""
+    if "used as indices must be long" in ctx.failure.message:
+        return _explain_float_index(ctx)
     if ctx.function not in _INDEXED or len(ctx.operands) < 2:
         return None
     x, index = ctx.operands[0], ctx.operands[1]
@@ -146,6 +152,29 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
             sizes = ", ".join(f"{{0}}.size({at})" if at == rest[0] else "-1" for at in range(x.rank))
             fixes.insert(0, fix_operand(ctx, 1, f"{{}}.unsqueeze({rest[0]}).expand({sizes})"))
     return Diagnosis(reason, f"an index of {x.rank} dims", fixes, () if any(fixes[:1]) else ANYWHERE)
+
+
+def _explain_float_index(ctx: FailureContext) -> Diagnosis:
+    """A tensor of floats stands in brackets: it is made integer where it gets its name, or there."""
+    names = {
+        item.id
+        for node in ast.walk(parse_line(ctx.line) or ast.Module([], []))
+        if isinstance(node, ast.Subscript)
+        for item in ast.walk(node.slice)
+        if isinstance(item, ast.Name) and ctx.failure.names.get(item.id, Held("")).kind == "Tensor"
+    }
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(around, ast.Assign) and around.value is node and names & set(find_targets(ast.unparse(around))):
+            yield f"{write(node)}.long()"
+
+    def cast(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.Name) and node.id in names and isinstance(around, (ast.Subscript, ast.Tuple)):
+            yield f"{node.id}.long()"
+
+    fixes = [made for made in rewrite(ctx, change) if made.text.startswith("at ")]
+    fixes += rewrite(ctx, cast, here=True, alone=True)
+    return Diagnosis("an index is of floats: integers and booleans index", "an index of int64", fixes)
 
 
 def _explain_added(ctx: FailureContext, index: Operand) -> Diagnosis | None:

@@ -107,6 +107,12 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     if taken == 1 and x.rank == 2:
         reason = f"{write_shape(x.shape)} has one number a step, and no dim of features"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(-1)"), search, goal)
+    sizes = [other.shape[-1] for other in ctx.data[:2] if other.rank == x.rank]
+    if sizes == [ctx.setting("hidden_size"), taken]:
+        reason = f"{ctx.owner} reads its input first and the state second; the line gives {write_shape(x.shape)} first"
+        name = name_member(ctx.call.path)
+        swapped = change_call(ctx.line, name, lambda given, named: ([*given[1::-1], *given[2:]], named))
+        return Diagnosis(reason, expected, fix_line(ctx, swapped))
     if (found := _explain_literal_batch(ctx, x, taken) or explain_joined(ctx, x, taken, expected)) is not None:
         return replace(found, expected=expected)
     reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features per step, {ctx.owner} expects {taken}"

@@ -16,12 +16,18 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     wrap_attribute,
     wrap_subscript,
 )
-from modelsummary_ipy.diagnosis.failures.statements import find_function, list_methods, read_last_statement
+from modelsummary_ipy.diagnosis.failures.statements import (
+    find_function,
+    list_methods,
+    list_nodes,
+    read_last_statement,
+    read_statement,
+)
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, CONVOLUTIONS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
-from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.records.trace import Call, Source
 
 _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _RETURNED = re.compile(r"torch\.return_types\.(\w+)")
@@ -62,7 +68,7 @@ def _pick(ctx: FailureContext, keys: Sequence[str], fixes: list[Candidate]) -> l
         if not isinstance(around, ast.Assign) or around.value is not node or not isinstance(node, ast.Call):
             return
         target = around.targets[0]
-        if isinstance(target, ast.Name) and target.id in kinds:
+        if isinstance(target, ast.Name) and target.id in kinds and target.id not in read:  # the last line that gives it
             read.append(target.id)
             yield from (f"{write(node)}{key}" for key in keys)
 
@@ -112,14 +118,56 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
         reason = (
             f"{join[0]} is a list of tensors, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one"
         )
-        return Diagnosis(reason, "one tensor", [fix_argument(ctx, text) for text in join[1:]])
+        fixes = [fix_argument(ctx, text) for text in join[1:]]
+        return Diagnosis(reason, "one tensor", [*fixes, *_join_list(ctx, join)])
     giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
     key, words = _choose_leaf(giver, kind)
+    held = [
+        (name, item)
+        for name, item in ctx.failure.names.items()
+        if item.kind == kind and re.search(rf"\b{name}\b", ctx.line)
+    ]
     name = f"{name_call(giver)} returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
+    if giver is None and held:
+        name = f"{held[0][0]} is a {kind} of {len(held[0][1].words)}"
     reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
-    keys = [key, *(other for other in _list_keys(giver)[:4] if other != key)]
+    own = [f"[{word if kind == 'dict' else at}]" for _, item in held[:1] for at, word in enumerate(item.words)]
+    keys = list(dict.fromkeys([key, *(_list_keys(giver) if giver is not None else own)[:4]]))
     fixes = [fix_argument(ctx, f"{{}}{other}") for other in keys]
+    fact = ctx.flow.module_of(giver) if giver is not None else None
+    if fact is not None and giver is not None and _is_in_sequence(ctx, giver):
+        fixes.insert(0, return_first(fact.forward_file, fact.forward_line))
     return Diagnosis(reason, "one tensor", _pick(ctx, keys[:2], fixes))
+
+
+def _is_in_sequence(ctx: FailureContext, call: Call) -> bool:
+    """Return whether an ``nn.Sequential`` runs a module: what it returns is all that the next one reads."""
+    return call.parent is not None and ctx.trace.calls[call.parent].type_name == "Sequential"
+
+
+def return_first(filename: str, line: int) -> Candidate:
+    """Return the first of several at the end of a function, which begins at a line of a file."""
+    for node in list_nodes(filename, ast.FunctionDef):
+        last = node.body[-1]
+        if node.lineno == line and isinstance(last, ast.Return) and isinstance(last.value, ast.Tuple):
+            statement = read_statement(Source(filename.rpartition("/")[2], last.lineno, "", filename))
+            text = f"return {ast.unparse(last.value.elts[0])}"
+            edit = LineEdit(*statement[:3], text) if statement is not None else None
+            return Candidate(f"at {filename.rpartition('/')[2]}:{last.lineno}: {text}", (edit,)) if edit else NOTHING
+    return NOTHING
+
+
+def _find_numbers(ctx: FailureContext) -> str:
+    """Find a name in the line that is a list of numbers, or of such lists."""
+    for name, held in ctx.failure.names.items():
+        if (
+            held.kind == "list"
+            and held.words
+            and set(held.words) <= {"int", "float", "list", "tuple"}
+            and name in ctx.line
+        ):
+            return name
+    return ""
 
 
 def _find_list(ctx: FailureContext) -> list[str]:
@@ -132,11 +180,21 @@ def _find_list(ctx: FailureContext) -> list[str]:
         )
         if held.kind == "list" and is_own and set(held.words) <= {"Tensor", "Parameter"}:
             first = re.search(r"range\(\w+\.(?:size\(0\)|shape\[0\])\)|for \w+ in x:", code) is not None
-            joined = (
-                [f"torch.stack({{}}, dim={int(not first)})", "torch.cat({}, dim=1)"] if _is_in_loop(function) else []
-            )
-            return [name, *joined, "{}[-1]"]
+            stacked = [f"torch.stack({{}}, dim={int(not first)})"] if _is_in_loop(function) else []
+            return [name, *stacked, "torch.cat({}, dim=1)", "{}[-1]"]
     return []
+
+
+def _join_list(ctx: FailureContext, join: list[str]) -> list[Candidate]:
+    """Write one tensor for a list where the line names it."""
+    texts = [text.format(join[0]) for text in join[1:]]
+    if re.search(r"\bdim=0\b", ctx.line):
+        texts.insert(0, f"torch.stack({join[0]})")
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        yield from texts if isinstance(node, ast.Name) and node.id == join[0] else ()
+
+    return rewrite(ctx, change, here=True)
 
 
 def _is_in_loop(function: ast.FunctionDef | None) -> bool:
@@ -255,11 +313,21 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
             return Diagnosis(
                 f"{join[0]} is a list of tensors; .{attribute} is an attribute of one", "one tensor", fixes
             )
+        if owner == "list" and (numbers := _find_numbers(ctx)):
+            fix = fix_line(ctx, line.replace(f"{numbers}.{attribute}", f"torch.tensor({numbers}).{attribute}"))
+            return Diagnosis(
+                f"{numbers} is a list of numbers; .{attribute} is an attribute of tensors", "a tensor", fix
+            )
         giver = _find_giver(ctx, None)
         key, words = _choose_leaf(giver, owner)
         name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"it is a {owner}"
         fix = fix_line(ctx, wrap_attribute(line, attribute, f"{{}}{key}"))
         return Diagnosis(f"{name}; .{attribute} is an attribute of tensors", "one tensor", fix)
+    giver = _find_giver(ctx, None)
+    if owner.partition("With")[0].endswith("Output") and giver is not None:  # what a model of the transformers returns
+        _, words = _choose_leaf(giver, owner)
+        fixes = [fix_line(ctx, wrap_attribute(line, attribute, f"{{}}{key}")) for key in _list_keys(giver)[:3]]
+        return Diagnosis(f"{name_call(giver)} returns {words}, which has no '{attribute}'", "one tensor", fixes)
     return None
 
 
@@ -336,16 +404,17 @@ def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
         if len(shapes) == 1:
             shape = next(iter(shapes))
             reason = f"{tensor} has {came} dims, {write_shape(shape)}; the line unpacks {found[2]}: {', '.join(names)}"
-        return Diagnosis(reason, f"{found[2]} dims", NOTHING, RESHAPE)
+        is_more = found[1] == "too many" and not source.endswith("]")
+        fix = fix_line(ctx, ctx.line.replace(source, f"{tensor}.shape[:{found[2]}]", 1)) if is_more else NOTHING
+        return Diagnosis(reason, f"{found[2]} dims", fix, RESHAPE)
     reason = f"{source} has {came} values, the line unpacks {found[2]}"
     fix = NOTHING
     inner = [call for call in ctx.inner_calls() if call.kind == "module"]
     is_call = bool(inner) and source.startswith(f"self.{inner[-1].path.rpartition('.')[2]}(")
+    fixes: list[Candidate] = []
     if is_call and len(inner[-1].outputs) == 1 and not inner[-1].outputs[0].name:
-        reason = (
-            f"'{inner[-1].path}' ({inner[-1].type_name}) returns one tensor, and the line unpacks {found[2]} values"
-        )
-        fix = fix_line(ctx, ctx.line.replace(", ".join(names), names[0], 1))
+        reason = f"{name_call(inner[-1])} returns one tensor, and the line unpacks {found[2]} values"
+        fixes = _unpack_one(ctx, inner[-1], names, source)
     elif is_call and (count := len(_list_keys(inner[-1]))) > len(names) and inner[-1].type_name not in RECURRENTS:
         more = ", ".join([*names, *["_"] * (count - len(names))])
         reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns {count} values, the line unpacks {found[2]}"
@@ -360,7 +429,21 @@ def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
     split = next((call for call in reversed(ctx.inner_calls()) if call.type_name in ("split", "chunk")), None)
     if not fix and split is not None and split.index == ctx.trace.calls[-1].index:
         fix = _widen(ctx, split, int(found[2]))
-    return Diagnosis(reason, f"{found[2]} values", fix, () if fix else ANYWHERE)
+    fixes = [made for made in (*fixes, fix) if made]
+    return Diagnosis(reason, f"{found[2]} values", fixes, () if fixes else ANYWHERE)
+
+
+def _unpack_one(ctx: FailureContext, layer: Call, names: list[str], source: str) -> list[Candidate]:
+    """Cut the one tensor that a layer returns in equal parts, or give it the first name if no line reads the others."""
+    function = find_function(ctx.failure.source) if ctx.failure.source is not None else None
+    nodes = [node for node in ast.walk(function) if isinstance(node, ast.Name)] if function is not None else []
+    read = {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
+    if not read & set(names[1:]):
+        return [fix_line(ctx, ctx.line.replace(", ".join(names), names[0], 1))]
+    axis, shape = 1 if layer.type_name in CONVOLUTIONS else -1, layer.outputs[0].shape
+    if not shape or shape[axis] % len(names):
+        return []
+    return [fix_line(ctx, ctx.line.replace(source, f"{source}.chunk({len(names)}, dim={axis})", 1))]
 
 
 def _widen(ctx: FailureContext, split: Call, count: int) -> Candidate:

@@ -126,6 +126,8 @@ def read_last_statement(filename: str, line: int) -> tuple[Statement, str] | Non
     for node in list_nodes(filename, ast.FunctionDef):
         if line in (node.lineno, *(item.lineno for item in node.decorator_list)):
             last = node.body[-1]
+            while isinstance(last, (ast.With, ast.AsyncWith)):
+                last = last.body[-1]
             target = last.targets[0] if isinstance(last, ast.Assign) else getattr(last, "target", None)
             name = target.id if isinstance(target, ast.Name) else ""
             statement = read_statement(Source("", last.lineno, "", filename))

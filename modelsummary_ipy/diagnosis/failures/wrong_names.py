@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_value
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loop, list_names_before
@@ -176,7 +176,9 @@ def _explain_attribute(ctx: FailureContext, owner: str, name: str) -> Diagnosis 
             base, is_called = write(node.value), isinstance(around, ast.Call) and around.func is node
             if owner in ("Tensor", "Parameter") and name in _RENAMED:
                 yield f"{base}.{_RENAMED[name]}"
-            yield from (f"{base}.{other}" for other in near)
+            yield from (f"{base}.{other}" for other in near if other.endswith("_") <= name.endswith("_"))
+            if "pool" in name and owner.endswith("Output"):  # a model without a layer for it
+                yield f"{base}.last_hidden_state[:, 0]"
             if owner == "Tensor" and not is_called:
                 yield base
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name:
@@ -214,8 +216,8 @@ _MOST_UNREAD = 3
 def _explain_keyword(ctx: FailureContext, function: str, name: str) -> Diagnosis | None:
     near = [other for other in ctx.failure.near if not re.search(rf"\b{other}=", ctx.line)]
     function = function or ctx.failure.message.partition("(")[0]
-    if function == "forward":  # what it does with another name is known, see arguments
-        near = near[:1]
+    if re.search(rf"\b{name}\b", ctx.failure.message.partition("expected one of")[2]):
+        return None  # something else was wrong
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
         if not isinstance(node, ast.Call) or all(word.arg != name for word in node.keywords):
@@ -231,14 +233,15 @@ def _explain_keyword(ctx: FailureContext, function: str, name: str) -> Diagnosis
     fixes = rewrite(ctx, change, here=True)
     if not fixes:
         return None
-    known = f"; it has '{near[0]}'" if near else ""
-    return Diagnosis(f"{function} has no argument '{name}'{known}", "an argument that it has", fixes)
+    other = f"; it has '{near[0]}'" if near else ""
+    return Diagnosis(f"{function} has no argument '{name}'{other}", "an argument that it has", fixes)
 
 
 def _explain_key(ctx: FailureContext) -> Diagnosis | None:
     """A dict or a ``ModuleDict`` has no such key."""
     names, wanted = ctx.failure.names, ctx.failure.message
     found: dict[str, tuple[str, ...]] = {}
+    settings: list[tuple[str, str, tuple[str, ...]]] = []
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
         held = names.get(write(node.value)) if isinstance(node, ast.Subscript) else None
@@ -250,17 +253,28 @@ def _explain_key(ctx: FailureContext) -> Diagnosis | None:
         base = write(node.value)
         found[base] = held.words
         if not isinstance(node.slice, ast.Constant):
+            at = names.get(key)
+            if at is not None and at.kind == "str" and key.startswith("self."):
+                settings.append((key, ast.literal_eval(at.words[0]), held.words))
             yield f"{base}[str({key})]"
             return
         read = set(re.findall(rf"{re.escape(base)}\[([^\]]+)\]", ctx.line))
         words = {word.strip("'\""): word for word in held.words if word not in read}
-        text = str(node.slice.value)
-        same = [word for word in words if text.lower() in word.lower() or word.lower() in text.lower()]
-        near = [*same, *difflib.get_close_matches(text, words, 3, 0.6)] or (list(words) if len(words) == 1 else [])
-        yield from (f"{base}[{words[word]}]" for word in dict.fromkeys(near))
+        near = _list_like(str(node.slice.value), words) or (list(words) if len(words) == 1 else [])
+        yield from (f"{base}[{words[word]}]" for word in near)
 
     fixes = rewrite(ctx, change, here=True)
     if not found:
         return None
     base, keys = next(iter(found.items()))
+    for key, value, known in settings:  # the key is a setting of the model's
+        like = _list_like(value, [word.strip("'\"") for word in known])
+        path = f"{ctx.call.path}.{key.partition('.')[2]}".strip(".")
+        fixes += [set_value(path, repr(word)) for word in like]
     return Diagnosis(f"{base} has no key {wanted}; it has {', '.join(keys[:6])}", "a key that it has", fixes)
+
+
+def _list_like(text: str, words: Iterable[str]) -> list[str]:
+    """List the keys that are like a text: those that hold it first."""
+    same = [word for word in words if text.lower() in word.lower() or word.lower() in text.lower()]
+    return list(dict.fromkeys([*same, *difflib.get_close_matches(text, list(words), 3, 0.6)]))

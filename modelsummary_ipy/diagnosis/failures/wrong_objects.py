@@ -8,15 +8,15 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_value
-from modelsummary_ipy.diagnosis.failures.module_code import write_change
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.setters import find_setter
+from modelsummary_ipy.diagnosis.failures.made_attributes import make_attribute
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, write_loop
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, list_names_before
+from modelsummary_ipy.diagnosis.failures.wrong_names import write_functional
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.model.torch_layers import LAYERS
-from modelsummary_ipy.records.fixes import Candidate, LayerEdit
-from modelsummary_ipy.records.trace import Call, ModuleFact
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import ModuleFact
 
 _ERRORS = ("TypeError", "AttributeError", "RuntimeError", "IndexError")
 _AMBIGUOUS = "Boolean value of Tensor with more than one value is ambiguous"
@@ -97,6 +97,8 @@ def _explain_uncalled(ctx: FailureContext) -> Diagnosis | None:
                 yield f"{write(node)}()"
             return
         found.append(write(node))
+        if node.attr == "size" and "interpolate" in ctx.line:
+            yield f"{write(node.value)}.shape[2:]"
         yield f"{write(node.value)}.training" if node.attr in ("train", "eval") else f"{write(node)}()"
 
     fixes = rewrite(ctx, change)
@@ -124,7 +126,11 @@ def _explain_module(ctx: FailureContext) -> Diagnosis | None:
     for name, held in ctx.failure.names.items():
         if held.kind == "type" and "." in name and words & {*held.words, "type"}:
             reason = f"{name} is the class {held.words[0]}, and no layer of it was made"
-            return Diagnosis(reason, f"{held.words[0]}()", _make_attribute(ctx, name, "{}()"))
+            return Diagnosis(
+                reason,
+                f"{held.words[0]}()",
+                make_attribute(ctx, name, lambda value: f"{ast.unparse(value)}()", "old()"),
+            )
     names = list_names_before(ctx.failure.source) if ctx.failure.source is not None else []
     found: list[tuple[str, ModuleFact]] = []
 
@@ -143,34 +149,6 @@ def _explain_module(ctx: FailureContext) -> Diagnosis | None:
     text, fact = found[0]
     reason = f"{text} is the {fact.type_name} itself, and not what it returns: it is not called"
     return Diagnosis(reason, "a tensor", fixes)
-
-
-def find_users_module(ctx: FailureContext) -> ModuleFact | None:
-    """Return the module of the user's whose line failed."""
-    call: Call | None = ctx.call
-    while call is not None:
-        fact = ctx.flow.module_of(call) if call.kind == "module" else None
-        if fact is not None and not fact.type_module.startswith("torch."):
-            return fact
-        call = ctx.trace.calls[call.parent] if call.parent is not None else None
-    return None
-
-
-def _make_attribute(ctx: FailureContext, name: str, template: str) -> Candidate:
-    """Make another thing of what ``__init__`` sets: ``self.act = nn.ReLU()`` for ``self.act = nn.ReLU``."""
-    fact, attribute = find_users_module(ctx), name.rpartition(".")[2]
-    found = find_setter(fact, attribute) if fact is not None else None
-    if fact is None or found is None or len(found[0]) != 1:
-        return NOTHING
-    value = found[0][0].value
-    if template == "{}[0]":  # a comma at the end made a tuple
-        value = value.elts[0] if isinstance(value, ast.Tuple) else value
-        template, code = "{}", "old[0]"
-    else:
-        code = template.format("old")
-    path = f"{fact.path}.{attribute}" if fact.path else attribute
-    written = template.format(ast.unparse(value))
-    return Candidate(write_change(path, written), (LayerEdit(path, code, written),))
 
 
 # -- what can't be called ---------------------------------------------------------------------------------------------
@@ -199,10 +177,18 @@ def _explain_call(ctx: FailureContext, kind: str) -> Diagnosis | None:
     if not seen:
         return None
     name = seen[0]
+    source = ctx.failure.source
+    loops = dict(find_loops(source)) if source is not None else {}
+    over = ast.unparse(loops[name]) if name in loops else ""
+    if source is not None and kind == "tuple" and over.startswith("enumerate("):
+        head = ctx.read(source._replace(line=loops[name].lineno))
+        line = re.sub(r"\benumerate\((.+)\)(?=:|\]|\))", r"\1", head.text) if head is not None else ""
+        fix = write_statement(ctx, head, line) if head is not None else NOTHING
+        return Diagnosis(f"{name} is a pair of a number and a layer: enumerate gives both", "a layer", fix)
     if kind in ("list", "tuple"):
         loop = fix_line(ctx, write_loop(ctx.line, name.rpartition(".")[2]))
         one = len(names[name].words) == 1 and kind == "tuple"
-        fixes = [_make_attribute(ctx, name, "{}[0]") if one else loop]
+        fixes = [make_attribute(ctx, name, _drop_comma, "old[0]") if one else loop]
         if one:
             return Diagnosis(f"{name} is a tuple of one: a comma ends the line that sets it", "a layer", fixes)
         return Diagnosis(f"{name} is a {kind} of layers, and does not run them", "a loop over it", fixes)
@@ -215,6 +201,10 @@ def _explain_call(ctx: FailureContext, kind: str) -> Diagnosis | None:
     return Diagnosis(f"{what}, and is called", "an attribute" if is_property else "a layer or a function", fixes)
 
 
+def _drop_comma(value: ast.expr) -> str:
+    return ast.unparse(value.elts[0] if isinstance(value, ast.Tuple) else value)
+
+
 def _replace_call(ctx: FailureContext, name: str, kind: str, held: tuple[str, ...], words: list[str]) -> Iterator[str]:
     """List what may be meant by a call of a thing that is no function."""
     if kind == "NoneType" and len(words) == 1:
@@ -224,6 +214,8 @@ def _replace_call(ctx: FailureContext, name: str, kind: str, held: tuple[str, ..
             yield f"F.dropout({words[0]}, {name}, self.training)"
         else:
             yield f"{words[0]} * {name}"
+    elif kind in ("Parameter", "Tensor") and "." not in name and (text := write_functional(name, words)):
+        yield text  # a tensor took the name
     elif kind in ("Parameter", "Tensor") and len(words) == 1 and "." in name:
         sizes = [len(param.shape) for param in ctx.trace.params if name.partition(".")[2] in param.names]
         yield from (f"{words[0]} {sign} {name}" for sign in ("@*" if sizes[:1] == [2] else "*@"))

@@ -7,16 +7,19 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.made_attributes import make_attribute
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, list_statements, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_imports
-from modelsummary_ipy.diagnosis.torch_names import CATS
+from modelsummary_ipy.diagnosis.torch_names import CATS, SIZED_FACTORIES
 
 _ERRORS = ("TypeError", "RuntimeError", "IndexError", "ValueError")
 _WANTED = re.compile(r"(\w+)\(\): argument '(\w+)' \(position (\d+)\) must be ([\w ]+), not ([\w.]+)")
+_NO_SWAP = ("NoneType", "tuple", "list", "dict", "str")
 _NO_SIZE = re.compile(
     r"'(?:Tensor|torch.Size|tuple)' object cannot be interpreted as an integer|can be converted to an index|"
-    r"must be (?:tuple of ints|int|Number), (?:but found element of type|not) (?:Tensor|torch.Size)"
+    r"must be (?:tuple of ints|int|Number), (?:but found element of type|not) (?:Tensor|torch.Size)|"
+    r"(?:expand|view|reshape|repeat|permute|zeros|ones|randn|rand|empty|full)\(\) takes \d+ positional"
 )
 
 #: What ``torch.cat(a, b)`` and its like raise; the second is of 2.9 and older, the third of ``cat(a, b, 1)``.
@@ -44,18 +47,55 @@ def explain_value(ctx: FailureContext) -> Diagnosis | None:
         return made
     if "(got float)" in message or "slice indices must be integers" in message or "but got float" in message:
         return _explain_fraction(ctx)
-    if _ORDER.search(message):
+    if _ORDER.search(message) or "transpose(): argument 'dim0' (position 1) must be int, not" in message:
         return _explain_order(ctx)
+    if "cannot unpack non-iterable" in message and (made := _explain_pairs(ctx)) is not None:
+        return made
     if message.endswith("'int' object is not iterable") or "cannot unpack non-iterable int" in message:
         return _explain_count(ctx)
     if re.search(r"\bstr\b", message) and (made := _explain_text(ctx)) is not None:
         return made
     if _NO_SIZE.search(message) and (made := _explain_size(ctx)) is not None:
         return made
+    if "same number of spatial dimensions" in message:
+        return _explain_sides(ctx)
     if (found := _WANTED.search(message)) is not None:
         return _explain_number(ctx, *found.groups())
     found = _JOINS_NONE.search(message)
     return _explain_number(ctx, "cat", "tensors", "1", "tuple of Tensors", found[1]) if found is not None else None
+
+
+def _explain_pairs(ctx: FailureContext) -> Diagnosis | None:
+    """A loop over layers gives each two names: ``for i, layer in self.layers``."""
+    found: list[str] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        is_loop = isinstance(around, (ast.For, ast.comprehension)) and around.iter is node
+        if is_loop and isinstance(around.target, ast.Tuple) and not isinstance(node, ast.Call):  # type: ignore[union-attr]
+            found.append(write(node))
+            yield f"enumerate({write(node)})"
+
+    fixes = rewrite(ctx, change, here=True)
+    return (
+        Diagnosis(f"{found[0]} gives one thing at a time, the loop has names for two", "pairs", fixes)
+        if found
+        else None
+    )
+
+
+def _explain_sides(ctx: FailureContext) -> Diagnosis | None:
+    """All sizes of a tensor were given for those of its sides."""
+    found: list[str] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if re.fullmatch(r"\w+\.(?:shape|size\(\))", write(node)) and isinstance(around, (ast.Call, ast.keyword)):
+            found.append(write(node))
+            yield f"{write(node).partition('.')[0]}.shape[2:]"
+
+    fixes = rewrite(ctx, change)
+    return (
+        Diagnosis(f"{found[0]} has the batch and the channels too", "the sizes of the sides", fixes) if found else None
+    )
 
 
 #: Functions of numpy's by the name that torch has for them.
@@ -110,14 +150,19 @@ def _explain_size(ctx: FailureContext) -> Diagnosis | None:
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
         if not isinstance(around, ast.Call) or node not in around.args:
             return
-        held = ctx.failure.names.get(write(node))
+        held, axes = (
+            ctx.failure.names.get(write(node)),
+            ((0, 1) if len(around.args) > 1 and around.args[0] is node else (1, 0)),
+        )
         if isinstance(node, ast.Name) and held is not None and held.kind == "Tensor":
             found.append(f"{write(node)} is a tensor")
-            yield from (f"{write(node)}.size({axis})" for axis in (1, 0))
+            if len(around.args) == 1 and write(around.func).rpartition(".")[2] in SIZED_FACTORIES:
+                yield f"{write(node)}.shape"
+            yield from (f"{write(node)}.size({axis})" for axis in axes)
         shape = re.fullmatch(r"(\w+)\.(?:shape|size\(\))", write(node))
         if shape is not None:
             found.append(f"{write(node)} is the size of every dim")
-            yield from (f"{shape[1]}.size({axis})" for axis in (1, 0))
+            yield from (f"{shape[1]}.size({axis})" for axis in axes)
 
     fixes = rewrite(ctx, change, here=True, alone=True)
     return Diagnosis(f"{found[0]}, and one number is read", "the size of a dim", fixes) if found else None
@@ -134,7 +179,9 @@ def _explain_number(
         if not isinstance(node, ast.Call) or write(node.func).rpartition(".")[2] != function or not node.args:
             return
         words = [*map(write, node.args), *(f"{word.arg}={write(word.value)}" for word in node.keywords)]
-        if wanted == "Tensor" and came in ("int", "float") and len(words) == 1:
+        if argument == "keepdim" and came == "int" and isinstance(node.func, ast.Attribute):  # x.sum(1, 2)
+            yield f"{write(node.func)}({', '.join([f'({words[0]}, {words[1]})', *words[2:]])})"
+        elif wanted == "Tensor" and came in ("int", "float") and len(words) == 1:
             if "math" in imports and function in _OF_MATH:
                 yield f"math.{function}({words[0]})"
             elif function == "sqrt":
@@ -149,7 +196,13 @@ def _explain_number(
                 texts = {key: new if item is value else write(item) for key, item in given.items()}
                 named = [text if isinstance(key, int) else f"{key}={text}" for key, text in texts.items()]
                 yield f"{write(node.func)}({', '.join(named)})"
-        elif len(node.args) > 1:  # the first two are in each other's place
+        elif len(node.args) > 1 and came not in (
+            "NoneType",
+            "tuple",
+            "list",
+            "dict",
+            "str",
+        ):  # the first two are in each other's place
             swapped = [words[1], words[0], *words[2:]]
             yield f"{write(node.func)}({', '.join(swapped)})"
 
@@ -158,6 +211,13 @@ def _explain_number(
         return None
     reason = f"{function} takes a {wanted} for '{argument}', got {came}"
     return Diagnosis(reason, wanted, fixes)
+
+
+def divide_whole(value: ast.expr) -> str:
+    """Write a division of integers that gives one: ``d // h``."""
+    text = ast.unparse(value)
+    changed = re.sub(r"(?<!/)/(?!/)", "//", text)
+    return changed if changed != text else f"int({text})"
 
 
 _OF_MATH = ("sqrt", "log", "exp", "floor", "ceil", "sin", "cos", "log2")
@@ -216,5 +276,8 @@ def _explain_fraction(ctx: FailureContext) -> Diagnosis | None:
     """An index or a size is a float, which ``/`` gives of integers too."""
     changed = ((there, re.sub(r"(?<!/)/(?!/)", "//", drop_remark(there.text))) for there in list_statements(ctx))
     fixes = [made for there, line in changed if (made := write_statement(ctx, there, line))]
+    for name, held in ctx.failure.names.items():
+        if held.kind == "float" and "." in name and name in ctx.line and float(held.words[0]).is_integer():
+            fixes.append(make_attribute(ctx, name, divide_whole))
     reason = "an index is an integer, and / gives a float, of integers too: // gives an integer"
     return Diagnosis(reason, "an integer", fixes) if fixes else None

@@ -15,12 +15,13 @@ from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plai
 from modelsummary_ipy.records.fixes import Candidate, Fix, InputEdit, LayerEdit, LineEdit, Trial, Verdict
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.trace import Trace
 
 #: Most fixes that are kept, and most failures one after the other that one fix repairs.
 _MOST_FIXES = 5
 _MOST_LINKS = 6
 #: So many ways to repair each further failure are tried.
-_MOST_BRANCHES = 2
+_MOST_BRANCHES = 3
 
 
 #: What Python refuses by a name, a type or a signature, and what torch has not: no other order of dims mends it.
@@ -69,6 +70,8 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
             trial = _try_chain(ctx, candidate, trials)
             if trial is None or (candidate.rank and compares_by_chance(ctx, trial)):
                 continue
+            if diagnosis.code in (*_NOT_OF_SIZES, "returned") and _resizes_more(candidate, trial):
+                continue  # the wrong one of several was taken, and a layer made to fit it
             verdict = trials.judge(trial)
             if not candidate.rank or diagnosis.is_open or is_plain(ctx, trial, verdict):
                 found.append((trial, verdict))
@@ -82,6 +85,15 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     found = sorted(kept or found, key=lambda item: rank(ctx, *item))
     distinct = {trial.candidate.text: trial for trial, _ in found[::-1]}  # two ways may lead to one change
     return tuple(_write(ctx, trial, name) for trial, _ in found if distinct[trial.candidate.text] is trial)
+
+
+def _resizes_more(candidate: Candidate, trial: Trial) -> bool:
+    """Return whether a chain of repairs makes a layer anew that its first candidate left alone."""
+    own = {edit.path for edit in candidate.edits if isinstance(edit, LayerEdit)}
+    return any(
+        isinstance(edit, LayerEdit) and edit.path not in own and edit.code.startswith("nn.") and not edit.written
+        for edit in trial.candidate.edits
+    )
 
 
 def _write(ctx: FailureContext, trial: Trial, name: str) -> Fix:
@@ -118,14 +130,18 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
         later = build_context(Story(trial.trace, ()), lines)
         if later is None or not _is_further(ctx, later, candidate):
             return None
-        following = None
+        following, furthest = None, -1
         for more in diagnose(later, []).fixes[:_MOST_BRANCHES]:
             combined = _combine(candidate, more)
             is_own = combined is not None and not _edits_a_package(combined)
-            following = trials.run(combined) if combined is not None and is_own else None
-            if following is not None and (following.works or _gets_further(later, following)):
+            branch = trials.run(combined) if combined is not None and is_own else None
+            if branch is None or not (branch.works or _gets_further(later, branch)):
+                continue
+            count = _count_run(branch.trace)
+            if branch.works or count > furthest:
+                following, furthest = branch, count
+            if branch.works or branch.trace.failure is None or branch.trace.failure.source != later.failure.source:
                 break
-            following = None
         if following is None:
             return None
         candidate, ctx, trial = following.candidate, later, following
@@ -135,6 +151,11 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
 def _edits_a_package(candidate: Candidate) -> bool:
     """Return whether a candidate changes a line of an installed package, which is not the user's to change."""
     return any(isinstance(edit, LineEdit) and edit.filename.startswith(PACKAGES) for edit in candidate.edits)
+
+
+def _count_run(trace: Trace) -> int:
+    """Count the calls that ran to their end."""
+    return sum(call.status == "ran" for call in trace.calls)
 
 
 def _gets_further(before: FailureContext, trial: Trial) -> bool:
@@ -149,12 +170,12 @@ def _is_further(before: FailureContext, after: FailureContext, candidate: Candid
         return False
     if all(isinstance(edit, InputEdit) for edit in candidate.edits):
         return True  # the same line reads something else
-    changed = {edit.path for edit in candidate.edits if isinstance(edit, LayerEdit)}
+    called = {path for fact in after.trace.modules for path in fact.paths}  # others are plain attributes
+    changed = {edit.path for edit in candidate.edits if isinstance(edit, LayerEdit) and edit.path in called}
     if len(changed) == len(candidate.edits) and after.call.kind == "module" and after.call.path not in changed:
         ran = {call.path for call in after.trace.calls[: after.call.index]}
         return bool(changed & ran)
-    count, count_before = (sum(call.status == "ran" for call in ctx.trace.calls) for ctx in (after, before))
-    if count > count_before or after.call.index > before.call.index:
+    if _count_run(after.trace) > _count_run(before.trace) or after.call.index > before.call.index:
         return True
     return after.call.index == before.call.index and after.failure.message != before.failure.message
 

@@ -12,7 +12,7 @@ CONVOLUTIONS = names_of("convolution") | TRANSPOSED_CONVOLUTIONS
 POOLS = names_of("pool", "adaptive pool")
 UPSAMPLERS = names_of("upsampling") | TRANSPOSED_CONVOLUTIONS
 #: Layers whose output has its channels on dim 1.
-MAP_LAYERS = CONVOLUTIONS | POOLS | names_of("upsampling", "batch norm", "group norm")
+MAP_LAYERS = CONVOLUTIONS | POOLS | names_of("upsampling", "unpool", "batch norm", "group norm")
 RECURRENTS = classes_of("recurrent")
 ATTENTIONS = names_of("attention")
 LINEARS = names_of("linear")

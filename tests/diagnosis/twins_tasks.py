@@ -826,3 +826,92 @@ class LargerOfTwo(nn.Module):
 @twin(LargerOfTwo, (5, 10), (5, 12), reason="6 against 7")
 class LargerOfTwoT(LargerOfTwo):
     width = 6
+
+
+class KeysOfTheCache(nn.Module):
+    def forward(self, q, k, old):
+        k = torch.cat([old, k.view(2, 1, 4, 8).transpose(1, 2)], 1)
+        return (q @ k.transpose(-1, -2)).softmax(-1)
+
+
+@twin(KeysOfTheCache, (2, 4, 1, 8), (2, 1, 32), (2, 4, 6, 8), reason="6 against 1 in dim 2, but cat concatenates along")
+class KeysOfTheCacheT(nn.Module):
+    def forward(self, q, k, old):
+        k = torch.cat([old, k.view(2, 1, 4, 8).transpose(1, 2)], 2)
+        return (q @ k.transpose(-1, -2)).softmax(-1)
+
+
+class WiderThanItsPlaces(nn.Module):
+    width = 16
+
+    def __init__(self):
+        super().__init__()
+        self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+        self.first, self.middle = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, self.width, 3, padding=1)
+        self.last = nn.Conv2d(self.width, 3, 1)
+
+    def forward(self, x):
+        x, places = self.pool(self.first(x))
+        return self.last(self.unpool(self.middle(x), places))
+
+
+@twin(WiderThanItsPlaces, (1, 3, 16, 16), reason="the pool kept places for 8 channels, 'middle' (Conv2d) outputs 16")
+class WiderThanItsPlacesT(WiderThanItsPlaces):
+    width = 8
+
+
+class BiasOfHeadsLast(nn.Module):
+    """The heads are moved to the front, and the order of queries and keys stays."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(15, 4))
+        places = torch.arange(8)
+        self.register_buffer("places", places[:, None] - places[None] + 7)
+
+    def forward(self, q, k):
+        return (q @ k.transpose(-1, -2) + self.bias[self.places]).softmax(-1)
+
+
+@twin(BiasOfHeadsLast, (2, 4, 8, 6), (2, 4, 8, 6), reason="dim 1: 4 against 8 and dim 3: 8 against 4")
+class BiasOfHeadsLastT(BiasOfHeadsLast):
+    def forward(self, q, k):
+        return (q @ k.transpose(-1, -2) + self.bias[self.places].permute(2, 0, 1)).softmax(-1)
+
+
+class FrequenciesOfTheChannels(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(16, 16, 8, dtype=torch.cfloat))
+
+    def forward(self, x):
+        modes = torch.fft.rfft(x)
+        kept = torch.einsum("bim,iom->bom", modes[:, :, :8], self.weights)
+        return torch.fft.irfft(kept, n=x.size(1)).transpose(1, 2)
+
+
+@twin(FrequenciesOfTheChannels, torch.zeros(2, 32, 16), reason="'i' is 32 in modes[:, :, :8] and 16 in self.weights")
+class FrequenciesOfTheChannelsT(FrequenciesOfTheChannels):
+    def forward(self, x):
+        modes = torch.fft.rfft(x.transpose(1, 2))
+        kept = torch.einsum("bim,iom->bom", modes[:, :, :8], self.weights)
+        return torch.fft.irfft(kept, n=x.size(1)).transpose(1, 2)
+
+
+class MixedValues(nn.Module):
+    """A row for each sample, which is a vector again where a vector is added."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights, self.bias = nn.Linear(20, 48), nn.Linear(20, 16)
+
+    def forward(self, q, state):
+        mixed = torch.bmm(q, self.weights(state).view(-1, 3, 16)) + self.bias(state)
+        return mixed.relu()
+
+
+@twin(MixedValues, (5, 3), (5, 20), reason="bmm expects two 3-d tensors, got [5, 3] and [5, 3, 16]")
+class MixedValuesT(MixedValues):
+    def forward(self, q, state):
+        mixed = torch.bmm(q[:, None], self.weights(state).view(-1, 3, 16)).squeeze(1) + self.bias(state)
+        return mixed.relu()

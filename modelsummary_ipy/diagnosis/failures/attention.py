@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.diagnosis.failures.broadcast_cat import find_clashes
+from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
 from modelsummary_ipy.diagnosis.failures.fixes import (

@@ -12,7 +12,8 @@ from modelsummary_ipy.diagnosis.failures.activations import explain_activation
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
 from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, explain_transformer, find_heads
-from modelsummary_ipy.diagnosis.failures.broadcast_cat import explain_broadcast, explain_cat
+from modelsummary_ipy.diagnosis.failures.broadcasting import explain_broadcast
+from modelsummary_ipy.diagnosis.failures.concatenation import explain_cat
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
     STEER,

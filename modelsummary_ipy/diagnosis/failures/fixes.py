@@ -258,7 +258,7 @@ def find_earlier(ctx: FailureContext) -> Call | None:
 
 def fix_setting(ctx: FailureContext, function: str, name: str, position: int, value: object) -> Candidate:
     """Set one plain argument of a function that the failing line calls: ``dim=1``."""
-    return fix_line(ctx, set_argument(ctx.line, function, name, position, repr(value)))
+    return fix_line(ctx, set_argument(ctx.line, function, name, position, repr(value), ctx.earlier))
 
 
 #: They return a tensor of the same shape.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.broadcast_cat import find_clashes
+from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, fix_operand, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.linear import resize_recurrent
@@ -84,8 +84,10 @@ def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> list[Candid
         row = fix_operand(ctx, last - 1, "{}.unsqueeze(1)")
         maker = ctx.flow.producer(left.link)
         weighs = maker is not None and maker.type_name in ("softmax", "Softmax", "sigmoid", "div")
-        pools = weighs and "squeeze" not in ctx.line
-        return [fix_operand(ctx, last - 1, "{}.unsqueeze(1)", "{}.squeeze(1)"), row] if pools else [row]
+        if "squeeze" in ctx.line:
+            return [row]
+        vector = fix_operand(ctx, last - 1, "{}.unsqueeze(1)", "{}.squeeze(1)")
+        return [vector, row] if weighs else [row, vector]
     if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[2]:
         new = change_operation(ctx.line, ctx.function, lambda items: f"torch.bmm({items[1]}, {items[0]}.unsqueeze(-1))")
         return [fix_line(ctx, new)]

@@ -189,12 +189,13 @@ def _is_size(node: ast.AST) -> bool:
 def _is_namespace(node: ast.expr) -> bool:
     """Return whether an expression is a module of functions: ``torch``, ``F``, ``torch.nn.functional``."""
     if isinstance(node, ast.Name):
-        return node.id in ("torch", "F", "functional")
-    return isinstance(node, ast.Attribute) and node.attr == "functional"
+        return node.id in ("torch", "F", "functional", "fft", "linalg", "special")
+    return isinstance(node, ast.Attribute) and node.attr in ("functional", "fft", "linalg", "special")
 
 
 def _find_operation(line: str, name: str) -> list[tuple[ast.AST, list[ast.expr], ast.Call | None]]:
     """Find an operation in a line: ``(node, operands, call)``."""
+    name = re.sub(r"^(fft|linalg|special)_(?=\w)", "", name)  # torch.fft.rfft
     names = _ALIASES.get(name, (name, name.rstrip("_")))
     kind = _OPERATORS.get(name)
     found: list[tuple[ast.AST, list[ast.expr], ast.Call | None]] = []
@@ -316,7 +317,7 @@ def swap_last_factors(line: str) -> str:
     return splice_node(splice_node(line, third, texts[0]), second, texts[1])
 
 
-def set_argument(line: str, name: str, keyword: str, position: int, value: str) -> str:
+def set_argument(line: str, name: str, keyword: str, position: int, value: str, earlier: int = -1) -> str:
     """Set one plain argument of a call in the line.
 
     Args:
@@ -325,11 +326,12 @@ def set_argument(line: str, name: str, keyword: str, position: int, value: str) 
         keyword: ``"dim"``.
         position: Its position among the arguments as the function ``torch.cat`` takes them.
         value: ``"1"``.
+        earlier: How many such calls of the line ran before the one that is meant, if that is known.
 
     Returns:
-        ``"torch.cat([a, b], dim=1)"``; ``""`` if the call is not there once.
+        ``"torch.cat([a, b], dim=1)"``; ``""`` if the call is not there, or more than once and it is not known which.
     """
-    found = _find_operation(line, name)
+    found = _find_one(line, name, earlier)
     call = found[0][2] if len(found) == 1 else None
     if call is None:
         return ""

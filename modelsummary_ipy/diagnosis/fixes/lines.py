@@ -40,7 +40,7 @@ def list_earlier_candidates(ctx: FailureContext) -> Iterator[Candidate]:
         if source.function != ctx.failure.source.function or ctx.read(source) == ctx.statement:
             continue
         seen.add(source.line)
-        for made in _list_line(ctx.at_line_of(maker), max(x.rank for x in caller.operands)):
+        for made in filter(None, _list_line(ctx.at_line_of(maker), max(x.rank for x in caller.operands))):
             yield replace(made, text=f"at {source.text}: {made.text}")
 
 
@@ -86,7 +86,7 @@ def _list_changes(caller: FailureContext, least: int) -> Iterator[Candidate]:
         if x.rank > 1 and fix_giver(caller, x, x.shape[-1] + 1):  # features, which are not cut off
             cut = "[" + ":, " * (x.rank - 1) + ":{"
             texts[:] = [text for text in texts if cut not in text]
-    if caller.function in CATS and len({x.rank for x in operands}) == 1:  # it takes no other rank
+    if caller.function == "einsum" or (caller.function in CATS and len({x.rank for x in operands}) == 1):  # of one rank
         options = [[text for text in row if ".transpose(" in text or ".permute(" in text] for row in options]
     for rank, row in enumerate(itertools.zip_longest(*options)):
         for position, template in enumerate(row):
@@ -119,8 +119,11 @@ def _list_templates(x: Operand, operands: tuple[Operand, ...], *, with_dtypes: b
         yield "{}.flatten(1)"
     if rank > 3:
         yield "{}.flatten(2)"
+    if rank == 3:
+        yield from (write_move(3, *move) for move in ((1, 2), (2, 0), (0, 2)))  # the order of the others stays
     pairs = sorted(itertools.combinations(range(rank), 2), key=lambda pair: (0 in pair, -pair[1], -pair[0]))
-    yield from (f"{{}}.transpose({one}, {other})" for one, other in pairs[:6])
+    swaps = pairs[1:] if rank == 3 else pairs[:6]
+    yield from (f"{{}}.transpose({one}, {other})" for one, other in swaps)
     yield from (f"{{}}.unsqueeze({axis})" for axis in [*range(1, rank + 1), 0] if rank < 5)
     if rank > 3:
         yield write_move(rank, 1, rank - 1)

@@ -1,9 +1,7 @@
-"""Operations on several tensors: sums and products that don't broadcast, cat and stack."""
+"""Elementwise operations whose operands' sizes do not fit."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -12,17 +10,14 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_bias,
     explain_channels,
     explain_matrix,
-    explain_ones,
     explain_order,
     explain_pieces,
     explain_table,
     explain_vector,
 )
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
-    explain_lateral,
     explain_margin,
     explain_pooled,
-    explain_strided,
     explain_unpadded,
 )
 from modelsummary_ipy.diagnosis.failures.context import (
@@ -31,7 +26,6 @@ from modelsummary_ipy.diagnosis.failures.context import (
     STEP,
     Diagnosis,
     FailureContext,
-    Operand,
     Pair,
 )
 from modelsummary_ipy.diagnosis.failures.convolution import explain_unbatched
@@ -39,12 +33,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_creation,
     fix_giver,
-    fix_line,
     fix_operand,
-    fix_setting,
     name_input_size,
-    place_line,
-    read_line,
     resize_operand,
     write_size,
 )
@@ -58,18 +48,14 @@ from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_unstrided,
     explain_upsampling,
 )
-from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
     CONVOLUTIONS,
-    EMBEDDINGS,
     LINEARS,
     LOSSES,
-    RECURRENTS,
     SIZED_FACTORIES,
 )
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
-from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import ModuleFact
 
 _ELEMENTWISE = frozenset(
@@ -265,7 +251,7 @@ def _explain_missing_axes(pair: Pair) -> Diagnosis | None:
     return Diagnosis(reason, write_shape(sizes), [fix_operand(pair.ctx, place, text) for text in templates])
 
 
-def _explain_half_pixel(pair: Pair) -> Diagnosis | None:
+def explain_half_pixel(pair: Pair) -> Diagnosis | None:
     """Two feature maps of one origin: between down- and upsampling half a pixel was dropped."""
     ctx, (left, right), places, axes = pair
     is_near = all(abs(left.shape[axis] - right.shape[axis]) <= max(2, left.shape[axis] // 4) for axis in axes)
@@ -297,166 +283,7 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_repeat, explain_kept, explain_unbatched, _explain_ranks, explain_channels, _explain_missing_axes,
     _explain_layout, _explain_outer, _explain_noise, explain_matrix, _explain_constant, explain_order, explain_bias,
-    explain_angles, explain_table, _explain_half_pixel, _explain_widths, _explain_heads, explain_pieces,
+    explain_angles, explain_table, explain_half_pixel, _explain_widths, _explain_heads, explain_pieces,
     explain_vector, explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual,
     explain_margin, explain_pooled, _explain_rows,
 )  # fmt: skip
-
-
-def explain_cat(ctx: FailureContext) -> Diagnosis | None:
-    """Explain tensors that can't be concatenated or stacked."""
-    if ctx.function not in ("cat", "concat", "concatenate", "stack", "hstack", "vstack") or len(ctx.operands) < 2:
-        return None
-    first = ctx.operands[0]
-    dim = ctx.arguments.get("dim", 0)
-    joins = ctx.function.startswith(("cat", "con")) and isinstance(dim, int) and first.rank > 0
-    if joins and dim == first.rank == 1 and len({x.shape for x in ctx.operands}) == 1:
-        reason = f"cat joins along dims that there are, and {write_shape(first.shape)} has 1: stack makes another"
-        line = ctx.line.replace("cat(", "stack(") if ctx.line.count("cat(") == 1 else ""
-        return Diagnosis(reason, "2 dims, or stack", fix_line(ctx, line))
-    along = dim % first.rank if joins else None
-    for place, x in enumerate(ctx.operands[1:], 1):
-        if x.rank != first.rank:
-            return _explain_cat_rank(ctx, place, x, along)
-        axes = [a for a in range(x.rank) if a != along and x.shape[a] != first.shape[a]]
-        if axes:
-            pair = Pair(ctx, (first, x), (0, place), [axis - first.rank for axis in reversed(axes)])
-            found = explain_kept(pair) or explain_lengths(ctx) or explain_crops(ctx, axes, along)
-            return found or _explain_cat_axes(pair, axes, along)
-    return None
-
-
-def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | None) -> Diagnosis:
-    first = ctx.operands[0]
-    small, big, at = (x, first, place) if x.rank < first.rank else (first, x, 0)
-    reason = f"{write_shape(small.shape)} has {small.rank} dims, {write_shape(big.shape)} has {big.rank}"
-    found = _find_rank(ctx, small, big, at, along)
-    if found is None:
-        return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
-    return Diagnosis(reason + found[0], "tensors of the same rank", found[1])
-
-
-def _find_rank(
-    ctx: FailureContext, small: Operand, big: Operand, at: int, along: int | None
-) -> tuple[str, Candidate | list[Candidate]] | None:
-    """Find what gives two tensors one rank: words, and fixes; ``at`` is the place of the one with fewer dims."""
-    other = ctx.operands.index(big)
-    giver = ctx.flow.producer(big.link)
-    is_state = giver is not None and giver.type_name in RECURRENTS and big.link is not None and big.link.leaf > 0
-    if is_state and giver is not None and big.shape[1:-1] == small.shape[:-1] and along != 0:
-        words = f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
-        return words, fix_operand(ctx, other, "{}[-1]")
-    unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
-    if not small.shape and along == big.rank - 1:
-        sizes = ", ".join(f"{{{other}}}.size({axis})" for axis in range(big.rank - 1))
-        return ": a number is repeated for each sample first", fix_operand(ctx, at, f"{{}}.expand({sizes}, 1)")
-    widths = {fact.settings.get("input_size") for fact in ctx.list_unread()}
-    is_step = small.shape[-1:] == big.shape[-1:] and big.shape[-1] in widths
-    is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0] and not is_step
-    if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
-        words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
-        texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)
-        return words, [fix_operand(ctx, other, text) for text in texts]
-    classes = next((n - big.shape[-1] for n in unread if n is not None and n - big.shape[-1] > 1), 0)
-    if small.spec.dtype == "int64" and small.shape == big.shape[:-1] and classes and along == big.rank - 1:
-        words = f": one-hot, {classes} classes give the {classes + big.shape[-1]} features that are expected"
-        return words, fix_operand(ctx, at, f"F.one_hot({{}}, {classes})")
-    flat = math.prod(big.shape[1:])
-    rest = sum(x.shape[-1] for x in ctx.operands if x.rank == 2)
-    if small.rank == 2 and along == 1 and flat + rest in unread and ctx.operands.count(big) == 1:
-        words = f": flat, {write_times(big.shape[1:])} + {rest} = {flat + rest} features are expected"
-        return words, fix_operand(ctx, other, "{}.flatten(1)")
-    for axis in range(big.rank):
-        grown = (*small.shape[:axis], 1, *small.shape[axis:])
-        if len(grown) == big.rank and all(
-            one == other for a, (one, other) in enumerate(zip(grown, big.shape, strict=True)) if a != along
-        ):
-            return "", fix_operand(ctx, at, f"{{}}.unsqueeze({axis})")
-    if small.rank == 2 and big.rank > 2 and along == 1 and set(big.shape[2:]) == {1} and small.shape[0] == big.shape[0]:
-        return f": {write_shape(big.shape)} is a feature map of one position", fix_operand(ctx, other, "{}.flatten(1)")
-    if small.rank == 2 and big.rank > 2 and along == 1 and small.shape[0] == big.shape[0]:
-        ones = ", None" * (big.rank - 2)
-        fix = fix_operand(ctx, at, f"{{}}[:, :{ones}].expand(-1, -1, *{{{other}}}.shape[2:])")
-        channels, rest = divmod(small.shape[1], max(math.prod(big.shape[2:]), 1))
-        if big.rank > 3 and channels and not rest:
-            words = f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"
-            return words, [fix_operand(ctx, at, f"{{}}.unflatten(1, ({channels}, *{{{other}}}.shape[2:]))"), fix]
-        if big.rank == 3 and giver is not None and giver.type_name in EMBEDDINGS | LINEARS | RECURRENTS:
-            words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
-            return words, fix_operand(ctx, other, "{}.mean(1)")
-        axes = tuple(range(2, big.rank)) if big.rank > 3 else 2
-        pooled = fix_operand(ctx, other, f"{{}}.mean({axes})")
-        return ": a vector is repeated over the positions first, or the feature map pooled", [fix, pooled]
-    if small.rank == 2 and big.rank > 2 and along == big.rank - 1 and small.shape[0] == big.shape[0]:
-        words = f": a vector of each sample is repeated over the {write_times(big.shape[1:-1])} positions first"
-        sizes = ", ".join(f"{{{other}}}.size({axis})" for axis in range(1, big.rank - 1))
-        ones = ", None" * (big.rank - 2)
-        return words, fix_operand(ctx, at, f"{{}}[:{ones}].expand(-1, {sizes}, -1)")
-    return None
-
-
-def _explain_halves(pair: Pair, axes: list[int]) -> Diagnosis | None:
-    """The even and the odd rows of a map with an odd number of them are not as many."""
-    ctx, (first, x) = pair.ctx, pair.both
-    makers = [ctx.flow.producer(item.link) for item in (first, x)]
-    cut = makers[0]
-    if cut is None or any(maker is None or maker.type_name != "getitem" or not maker.inputs for maker in makers):
-        return None
-    whole = cut.inputs[0].shape
-    if len(whole) != first.rank or any(first.shape[axis] + x.shape[axis] != whole[axis] for axis in axes):
-        return None
-    odd = [axis for axis in range(1, len(whole)) if whole[axis] % 2 and first.shape[axis] == -(-whole[axis] // 2)]
-    line = read_line(ctx, cut.source)
-    found = re.search(r"= (\w+)\[", line)
-    name, fix = found[1] if found is not None else "", NOTHING
-    if name and odd:
-        order = range(len(whole) - 1, odd[0] - 1, -1)  # F.pad reads them from the last
-        pads = ", ".join(f"0, {name}.size({axis}) % 2" if axis in odd else "0, 0" for axis in order)
-        fix = place_line(ctx, cut, f"{name} = F.pad({name}, ({pads}))\n{line}")
-    sizes = " × ".join(str(whole[axis]) for axis in odd)
-    shapes = f"{write_shape(first.shape)} and {write_shape(x.shape)}"
-    reason = f"every second of {sizes} and the others between are not as many: {shapes}"
-    return Diagnosis(reason, "an even size", fix, STEP)
-
-
-def _explain_steps(pair: Pair, along: int | None) -> Diagnosis | None:
-    """Steps of other numbers of features are joined one behind the other: tokens of words behind those of an image."""
-    ctx, (first, x) = pair.ctx, pair.both
-    if along is None or first.rank < 3 or pair.axes != [-1] or along == first.rank - 1:
-        return None
-    made = ((item, call) for item in pair.both for call in ctx.flow.walk_back(item.link, 6))
-    if any(call.type_name in CONVOLUTIONS and call.outputs[0].shape == item.shape for item, call in made):
-        return None  # signals, whose last dim has no features
-    sizes = first.shape[-1], x.shape[-1]
-    fixes = [resize_origin(ctx, x, sizes[0]), resize_origin(ctx, first, sizes[1])]
-    names = ("embed_dim", "in_features", "d_model")
-    readers = {fact.settings.get(name) for fact in ctx.list_unread() for name in names}
-    fixes = fixes[::-1] if sizes[1] in readers and sizes[0] not in readers else fixes
-    reason = f"the steps have {sizes[0]} features in one and {sizes[1]} in the other"
-    return Diagnosis(reason, "steps of equal features", fixes) if any(fixes) else None
-
-
-def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnosis:
-    ctx, (first, x) = pair.ctx, pair.both
-    if (found := _explain_steps(pair, along) or _explain_halves(pair, axes)) is not None:
-        return found
-    if pair.is_spatial:
-        if (found := _explain_half_pixel(pair) or explain_margin(pair)) is not None:
-            return found
-        strided, pooled = explain_strided(pair), explain_pooled(pair)
-        if strided is not None and pooled is not None:
-            return replace(strided, fix=[*strided.fixes, *pooled.fixes])
-        if (found := strided or pooled or explain_lateral(pair)) is not None:
-            return found
-    if along is not None and (ones := explain_ones(pair)) is not None:
-        return ones
-    words = " and ".join(f"{first.shape[axis]} against {x.shape[axis]} in dim {axis}" for axis in axes)
-    joins = (
-        f"{ctx.function} concatenates along dim {along}" if along is not None else f"{ctx.function} needs equal shapes"
-    )
-    reason = f"{words}; {joins}"
-    fix = NOTHING
-    if along is not None and len(axes) == 1 and (first.rank < 4 or axes[0] < 2):
-        reason = f"{words}, but {joins}"
-        fix = fix_setting(ctx, ctx.function, "dim", 1, axes[0])
-    return Diagnosis(reason, "equal sizes in every other dim", fix, () if fix else ANYWHERE)

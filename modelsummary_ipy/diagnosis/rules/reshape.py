@@ -101,8 +101,8 @@ def _is_undone(evidence: Evidence, step: Call) -> bool:
     if not is_split or readers[0].type_name not in RESHAPES | {"contiguous"}:
         return False
     last = readers[0] if readers[0].type_name in RESHAPES else next(iter(evidence.flow.readers(readers[0])), None)
-    if last is None or last.type_name not in RESHAPES:
-        return False
+    if last is None or last.type_name not in RESHAPES or last.parent != step.parent:
+        return False  # what a layer makes a map of, and the next one rows again
     ends, parts, made = (
         set(itertools.accumulate(shape, operator.mul)) for shape in (before, after, last.outputs[0].shape)
     )

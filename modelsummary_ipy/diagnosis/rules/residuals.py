@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import is_weighted
+from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link
 
 _SUMS = frozenset({"add", "add_", "iadd"})
+#: What a stream goes through and still is: a dropout, a product with a mask.
+_MASKING = names_of("dropout") | {"mul", "mul_", "imul"}
 _FEWEST_LAYERS = 2
 
 
@@ -68,6 +71,8 @@ def _follow(evidence: Evidence, norm: Call, block: Call) -> tuple[str, int, Call
         count += is_weighted(call)
         last = call if is_weighted(call) else last
         reached |= set(call.output_links)
+        if not count and call.type_name in _MASKING:
+            stream |= set(call.output_links)
         if ends & set(call.output_links):
             return ("open" if is_alike and _is_lone(evidence, norm) else ""), count, last
     return "", count, last

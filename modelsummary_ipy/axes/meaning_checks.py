@@ -94,7 +94,8 @@ class Checks:
         self._halves.follow(index, event, refs)
         if event.op in SOFTMAXES | LOG_SOFTMAXES and places:
             self._check_softmax(index, event, first, axes, places[0])
-        elif event.op in SAME_SHAPE | MOVES:
+        elif event.op in SAME_SHAPE | MOVES or (event.op == "aten.slice" and first.shape == made.shape):
+            # 2.7 slices a whole dim for every ``:`` of an index.
             self._pass_on(index, event, refs)
         elif event.op == "aten.select" and len(axes) > 2 and axes[places[0]].is_feature and axes[places[0]].size > 3:
             if not axes[places[0]].factors[0].half and any(map(is_position, self._walk.axes_of(made))):

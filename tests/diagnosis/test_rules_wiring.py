@@ -42,7 +42,8 @@ def test_a_layer_whose_parameters_are_registered_elsewhere_is_not_unregistered()
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # from torch.export itself
 def test_an_unflattened_export_has_no_unregistered_layers() -> None:
-    exported = torch.export.export(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), (torch.randn(2, 4),))
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    exported = torch.export.export(net, (torch.randn(2, 4),), strict=False)  # as 2.7 does not by itself; it can't here
     ms = ModelSummary(torch.export.unflatten(exported), torch.randn(2, 4))
     assert [flag for flag in ms.flags if flag.rule == "unregistered-layer"] == []
 

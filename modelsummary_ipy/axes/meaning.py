@@ -40,25 +40,22 @@ class Axis:
     Attributes:
         factors: The factors; none for an axis of 1.
         size: Their product.
+        is_plain: Whether it goes with any other axis of its size.
         origin: The axis that arithmetic began with: a convolution that keeps a size keeps the axis.
     """
 
-    __slots__ = ("factors", "origin", "size")
+    __slots__ = ("factors", "is_plain", "origin", "size")
 
     def __init__(self, factors: Iterable[Factor], size: int | None = None, origin: Axis | None = None) -> None:
         self.factors = tuple(factors)
         self.size = math.prod([factor.size for factor in self.factors]) if size is None else size
+        self.is_plain = all(factor.kind == "plain" for factor in self.factors)
         self.origin = origin
 
     @property
     def roots(self) -> frozenset[str]:
         """What its entries depend on."""
         return frozenset().union(*(factor.roots for factor in self.factors)) if self.factors else frozenset()
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it goes with any other axis of its size."""
-        return all(factor.kind == "plain" for factor in self.factors)
 
     @property
     def is_feature(self) -> bool:

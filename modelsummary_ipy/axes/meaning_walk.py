@@ -142,7 +142,7 @@ class MeaningWalk:
         self._follow_pieces(event)
         if event.op == "aten.cat":
             self._join_pieces(event)
-        self.checks.follow(index, event, event.refs, op.met)
+        self.checks.follow(index, event, op.refs, op.met)
 
     def _find_dim(self, size: int, index: int, place: int, dim: int) -> Axis | None:
         """Return the dim of the input that a size of a result is: not B if it is the same at another batch."""
@@ -155,7 +155,7 @@ class MeaningWalk:
         """Return axes of the shape that torch gave; a number is a dim of that size, or a part of an axis."""
         if any(value_of(size) != length for size, length in zip(axes, shape, strict=True)):
             return None
-        first = next(iter(op.tensors()), [])
+        first = self.axes_of(op.refs[0]) if op.refs else []
         settled: list[Axis] = []
         for dim, size in enumerate(axes):
             if isinstance(size, Axis) and not size.is_plain:

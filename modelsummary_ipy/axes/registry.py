@@ -31,12 +31,14 @@ class Op(ABC):
 
     Attributes:
         name: ``"aten.addmm"``.
+        refs: The tensors among its arguments, in order.
         outputs: The shapes that torch gave.
     """
 
     def __init__(self, event: OpEvent, axes_of: Callable[[TensorRef], list[Size]]) -> None:
         self.name = event.op
         self.event = event
+        self.refs = event.refs
         self.outputs: Sequence[tuple[int, ...]] = [ref.shape for ref in event.outputs]
         self._args = event.args
         self._axes_of = axes_of
@@ -58,7 +60,7 @@ class Op(ABC):
 
     def tensors(self) -> list[list[Size]]:
         """Return the axes of all tensors among the arguments, in order."""
-        return [self._axes_of(ref) for ref in self.event.refs]
+        return [self._axes_of(ref) for ref in self.refs]
 
     def dtypes(self, name: str) -> list[str]:
         """Return the dtypes of the tensors in a list of them."""

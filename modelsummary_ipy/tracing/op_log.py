@@ -210,7 +210,8 @@ class OpLog:
 
         place, given, made = self.length, [(number, ref.number) for number, ref in known.items()], []
         for event in self._events[events.start : events.stop]:
-            args = {name: renew(value) for name, value in event.args.items()}
+            args = dict(event.args)
+            args |= {name: renew(value) for name, value in args.items() if isinstance(value, (TensorRef, list))}
             for ref in event.outputs:
                 known[ref.number] = TensorRef(self._count, ref.shape, ref.dtype)
                 made.append((ref.number, self._count))
@@ -235,7 +236,7 @@ class OpLog:
         """Return what was written down, with the calls' places in the trace."""
         found = self.found
         self._reals.clear()
-        found.events = [event._replace(call=event.call.index) for event in self._events]
+        found.events = [OpEvent(op, args, outputs, call.index) for op, args, outputs, call in self._events]
         for call in calls:
             if isinstance(call, Call):  # a layer that was not run
                 continue

@@ -92,7 +92,7 @@ def list_near(error: BaseException, frame: FrameType) -> tuple[str, ...]:
         return _match_keyword(called[2], _list_parameters(called[1], frame))
     if type(error) is TypeError and (called := _COMBINATION.search(message)):
         return _match_keyword(
-            called[1], re.findall(r"(\w+)(?: = [^,)]+)?[,)]", message.partition("expected one of")[2])
+            called[1], re.findall(r"(\w+)(?: = [^,)]+)?[,)]", "".join(re.findall(r"^ *\* \(.*", message, re.MULTILINE)))
         )
     return ()
 

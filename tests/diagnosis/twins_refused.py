@@ -548,3 +548,47 @@ class OneOfTwoInputs(nn.Module):
 class OneOfTwoInputsT(OneOfTwoInputs):
     def forward(self, x):
         return self.fc(self.rnn(x.permute(2, 0, 1))[0])
+
+
+class LoopOfPairs(nn.Module):
+    """States one by one, an assigned ``append``, ``math`` of a tensor, an embedding for its table."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.codes = nn.LSTMCell(4, 6), nn.Embedding(9, 6)
+
+    def forward(self, x):
+        h, c = torch.chunk(x.new_zeros(x.size(0), 12), dim=1)
+        outs = []
+        for t in range(x.size(1)):
+            h, c = self.cell(x[:, t], h, c)
+            outs = outs.append(h)
+        z = math.sin(torch.mean(outs, dim=0)).sum(-1)
+        return self.codes(torch.cdist(h + z[:, None], self.codes).argmin(-1))
+
+
+@twin(LoopOfPairs, (3, 5, 4), reason="chunk needs 'chunks'")
+class LoopOfPairsT(LoopOfPairs):
+    def forward(self, x):
+        return self.codes(x[:, 0, 0].long())
+
+
+class Gate(nn.Module):
+    def forward(x):
+        return x * torch.sigmoid(x)
+
+
+class SubmoduleWithoutSelf(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate = nn.Conv1d(4, 6, 3), Gate()
+
+    def forward(self, x):
+        x = self.gate(self.conv(x.transpose((0, 2, 1))))
+        return (x + torch.randn(x)).sum(1, 2)
+
+
+@twin(SubmoduleWithoutSelf, (2, 8, 4), reason="transpose swaps two dims")
+class SubmoduleWithoutSelfT(SubmoduleWithoutSelf):
+    def forward(self, x):
+        return self.conv(x.permute(0, 2, 1)).sum((1, 2))

@@ -63,6 +63,9 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
         taken = int(found[2]) - 1
         expected = f"{taken} {'argument' if taken == 1 else 'arguments'}"
         reason = f"{function} takes {expected}, {int(found[3]) - 1} were given"
+        if ctx.call.type_name in ("LSTM", "LSTMCell") and int(found[3]) == 4:  # self, x, h and c
+            pair = change_call(ctx.line, member, lambda had, more: ([had[0], f"({', '.join(had[1:])})"], more))
+            return Diagnosis(f"{function} takes both states as one pair", "(h, c)", fix_line(ctx, pair))
         unpacked = read_unpacking(ctx.line)
         given = read_call(ctx.line, member)[0]
         if taken == 1 and unpacked is not None and len(unpacked[0]) == len(given) and f".{member}(" in unpacked[1]:
@@ -127,6 +130,8 @@ def list_values(ctx: FailureContext, function: str, missing: list[str], given: l
         row += ["-1"] if name == "dim" and re.search("softmax|softmin", function) else []
         row += ["1"] if name == "dim" and function in ("unsqueeze", "log_softmax", "softmax") else []
         row += ["2"] if name == "kernel_size" else []
+        parts = read_unpacking(ctx.line)
+        row += [str(len(parts[0]))] if name == "chunks" and parts is not None else []
         row += [other for other in unread if other not in row and name not in ("dim", "kernel_size")]
         rows.append(row)
     for place in range(max((len(row) for row in rows), default=0)):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, replace_alike, rewrite, write_statement
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, splice_node
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_function, find_loops
 from modelsummary_ipy.records.fixes import Candidate
@@ -136,6 +136,6 @@ def _explain_beyond(ctx: FailureContext, index: int) -> Diagnosis | None:
         end = f"len({name}){f' - {more[1]}' if more is not None else ''}"
         words = [end] if len(over.args) == 1 else [ast.unparse(over.args[0]), end, *map(ast.unparse, over.args[2:])]
         line = drop_remark(there.text)
-        fix = write_statement(ctx, there, replace_alike(line, ast.unparse(over), f"range({', '.join(words)})"))
+        fix = write_statement(ctx, there, splice_node(line, over, f"range({', '.join(words)})"))
         return Diagnosis(reason, f"0 … {count - 1}", fix)
     return None

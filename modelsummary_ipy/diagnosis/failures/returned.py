@@ -261,6 +261,9 @@ def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
 
 
 def _explain_none(ctx: FailureContext) -> Diagnosis:
+    if (found := re.match(r"(\w+) = (\1\.(?:append|extend|insert)\(.*)", ctx.line)) is not None:
+        reason = f"{found[1]}.append() changes the list and returned None, which the line gives its name"
+        return Diagnosis(reason, "no assignment", fix_line(ctx, found[2]))
     before = [c for c in ctx.trace.calls if c.kind == "module" and c.index < ctx.call.index and not c.outputs]
     silent = next((call for call in reversed(before) if call.status == "ran"), None)
     if silent is None:

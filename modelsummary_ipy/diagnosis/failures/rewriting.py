@@ -66,14 +66,11 @@ def rewrite(ctx: FailureContext, change: Change, *, here: bool = False, alone: b
     for statement in list_statements(ctx):
         line = drop_remark(statement.text)
         tree = parse_line(line)
-        seen: set[tuple[str, str]] = set()
+        groups: dict[object, tuple[list[ast.AST], str]] = {}
         for node, new in _list_changes(line, tree, change) if tree is not None else ():
             old = ast.get_source_segment(line, node) or ""
-            if not alone and (old, new) in seen:
-                continue
-            seen.add((old, new))
-            text = splice_node(line, node, new) if alone else replace_alike(line, old, new)
-            made.append(write_statement(ctx, statement, text))
+            groups.setdefault((id(node) if alone else old, new), ([], new))[0].append(node)
+        made += [write_statement(ctx, statement, _splice_all(line, nodes, new)) for nodes, new in groups.values()]
         if here:
             break
     return [item for item in made if item]
@@ -90,14 +87,9 @@ def _list_changes(line: str, tree: ast.AST, change: Change) -> Iterator[tuple[as
             yield from ((node, new) for new in change(node, around.get(id(node)), write))
 
 
-def replace_alike(line: str, old: str, new: str) -> str:
-    """Write every expression of a line anew that is written alike, from the last one to the first."""
-    tree = parse_line(line)
-    nodes = [
-        node for node in (ast.walk(tree) if tree is not None else ())
-        if isinstance(node, (ast.expr, ast.stmt)) and ast.get_source_segment(line, node) == old
-    ]  # fmt: skip
-    places = {(node.lineno, node.col_offset): node for node in nodes}
+def _splice_all(line: str, nodes: Iterable[ast.AST], new: str) -> str:
+    """Write nodes of a line anew, from the last one to the first."""
+    places = {(node.lineno, node.col_offset): node for node in nodes if isinstance(node, (ast.expr, ast.stmt))}
     for place in sorted(places, reverse=True):
         line = splice_node(line, places[place], new)
     return line

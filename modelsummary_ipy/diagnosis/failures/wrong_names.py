@@ -216,7 +216,7 @@ _MOST_UNREAD = 3
 def _explain_keyword(ctx: FailureContext, function: str, name: str) -> Diagnosis | None:
     near = [other for other in ctx.failure.near if not re.search(rf"\b{other}=", ctx.line)]
     function = function or ctx.failure.message.partition("(")[0]
-    if re.search(rf"\b{name}\b", ctx.failure.message.partition("expected one of")[2]):
+    if re.search(rf"\b{name}\b", "".join(re.findall(r"^ *\* \(.*", ctx.failure.message, re.MULTILINE))):
         return None  # something else was wrong
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

@@ -141,6 +141,7 @@ def _explain_module(ctx: FailureContext) -> Diagnosis | None:
         fact = named[node.attr]
         if fact.type_name in words and isinstance(node.value, ast.Name):
             found.append((write(node), fact))
+            yield from [f"{write(node)}.weight"] if fact.type_name == "Embedding" else []
             yield from (f"{write(node)}({name})" for name in names[:4])
 
     fixes = rewrite(ctx, change, here=True)

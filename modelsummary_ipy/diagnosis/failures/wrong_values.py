@@ -41,6 +41,8 @@ def explain_value(ctx: FailureContext) -> Diagnosis | None:
     message = ctx.failure.message
     if ctx.failure.error_type not in _ERRORS:
         return None
+    if "only one element tensors can be converted" in message and (made := _explain_math(ctx)) is not None:
+        return made
     if "numpy" in message and (made := _explain_numpy(ctx)) is not None:
         return made
     if _JOINS.search(message) and (made := _explain_list(ctx)) is not None:
@@ -116,6 +118,19 @@ def _explain_numpy(ctx: FailureContext) -> Diagnosis | None:
     if not found:
         return None
     return Diagnosis(f"{found[0]} makes an array of numpy's, which has no gradient", "a tensor", fixes)
+
+
+def _explain_math(ctx: FailureContext) -> Diagnosis | None:
+    """A function of Python's ``math`` reads one number, and got a tensor."""
+    found: list[str] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.Attribute) and write(node.value) == "math" and isinstance(around, ast.Call):
+            found.append(write(node))
+            yield f"torch.{node.attr}"
+
+    fixes = rewrite(ctx, change, here=True)
+    return Diagnosis(f"{found[0]} reads one number, and got a tensor", "one number", fixes) if found else None
 
 
 def _explain_text(ctx: FailureContext) -> Diagnosis | None:

@@ -53,6 +53,8 @@ class ScaleChecks:
             self._summed.add(made.number)
         elif event.op == "aten.linalg_vector_norm" and event.args.get("keepdim") and len(places) == 1:
             self._norms[made.number] = _Norm(axes[places[0]], index)
+        elif event.op == "aten.add" and len(refs) == 2:
+            self._check_best(index, refs, made)
         elif event.op in ("aten.sub", "aten.div") and len(refs) == 2:
             self._check_scaled(index, event, refs[0], refs[1])
         elif event.op in SCORES and len(refs) == 2:
@@ -107,6 +109,13 @@ class ScaleChecks:
             axes = self._walk.axes_of(one)
             if len(axes) == 3 and norm.axis is axes[1] and is_position(axes[1]) and axes[2].is_feature:
                 self._walk.find("unit", norm.event, axes[1], axes[2])
+
+    def _check_best(self, index: int, refs: Sequence[TensorRef], made: TensorRef) -> None:
+        """``reward + 0.99 * q.max()``: the largest number of all samples, added to each."""
+        best = [ref for ref in refs if self._whole.get(ref.number) in ("aten.max", "aten.amax")]
+        axes = [axis for axis in self._walk.axes_of(made) if axis.has("B")]
+        if len(best) == 1 and axes:
+            self._walk.find("best", index, *axes)
 
     def _check_scores(self, one: TensorRef, other: TensorRef) -> None:
         """A product of tensors of length 1 is a cosine only along the axis of that length."""

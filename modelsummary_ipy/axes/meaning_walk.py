@@ -28,7 +28,9 @@ from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpE
 Parts = tuple[tuple[str, ...], ...]
 
 #: What is no mistake where it only leads to a single number: a loss, a statistic.
-_LIVE = frozenset({"along", "reduced", "picked", "contracted", "noise", "standardised", "scaled", "centred", "counted"})
+_LIVE = frozenset(
+    {"along", "reduced", "picked", "contracted", "noise", "standardised", "scaled", "centred", "counted", "best"}
+)
 
 
 class MeaningWalk:
@@ -253,7 +255,8 @@ class _Op(Op):
         if self.name == "aten.mkldnn_rnn_layer":
             return dim == rank - 1
         is_last = self.name == "aten.embedding" and dim == rank - 1
-        return isinstance(size, Axis) and (bool(self.contracted) or is_last) and self.is_weights(size)
+        is_of_one = self.name in PRODUCTS and any(one.size == other.size == 1 for one, other in self.met)
+        return isinstance(size, Axis) and (bool(self.contracted) or is_last or is_of_one) and self.is_weights(size)
 
     def is_weights(self, axis: Axis) -> bool:
         """Return whether an axis is one of a tensor that is all weights or constants."""

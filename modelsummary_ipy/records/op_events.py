@@ -94,7 +94,7 @@ AxisFindingKind = Literal[
     "shrunk", "standardised", "scaled", "unit", "scores", "halves", "vanished",
     "reordered", "gate", "summed", "crossed", "doubled", "merged", "turned", "root", "normal", "pairs",
     "stacked", "answers", "centred", "pinned", "counted", "drawn", "angles", "thirds", "uncut", "gram",
-    "numbered", "labels",
+    "numbered", "labels", "best",
 ]  # fmt: skip
 
 

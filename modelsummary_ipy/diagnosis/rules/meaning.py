@@ -80,6 +80,10 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "batch-mixed", "note", "{what} is divided by one number of all {batch} samples: each depends on the others",
         "reduce only the dims of a sample, with keepdim=True",
     ),
+    "best": _Wording(
+        "batch-mixed", "warning", "the largest number of all {batch} samples is added to each, in {what}",
+        "max(1).values is of each sample",
+    ),
     "counted": _Wording(
         "batch-mixed", "warning", "sums of each sample, {what}, are divided by one sum of all {batch} samples",
         "sum(1, keepdim=True) in the divisor too",

@@ -915,3 +915,53 @@ class MixedValuesT(MixedValues):
     def forward(self, q, state):
         mixed = torch.bmm(q[:, None], self.weights(state).view(-1, 3, 16)).squeeze(1) + self.bias(state)
         return mixed.relu()
+
+
+class PlacesOfAnotherWidth(nn.Module):
+    width = 8
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(50, 16), nn.Embedding(64, self.width)
+
+    def forward(self, x):
+        return self.words(x) + self.places(torch.arange(x.size(1)))
+
+
+@twin(PlacesOfAnotherWidth, ints(2, 12), reason="the steps have 16 features, 'places' (Embedding) outputs 8")
+class PlacesOfAnotherWidthT(PlacesOfAnotherWidth):
+    width = 16
+
+
+class HeadsBehindSteps(nn.Module):
+    """The heads of the queries are in front of their steps, and those of keys and values are not."""
+
+    def forward(self, x):
+        q = x.view(2, 10, 8, 4).transpose(1, 2)
+        k, v = x.view(2, 10, 8, 4), x.view(2, 10, 8, 4)
+        a = (q @ k.transpose(-2, -1)).softmax(-1)
+        y = a @ v
+        return y.transpose(1, 2).reshape(2, 10, 32)
+
+
+@twin(HeadsBehindSteps, (2, 10, 32), reason="the batches [2, 8] and [2, 10] differ")
+class HeadsBehindStepsT(nn.Module):
+    def forward(self, x):
+        q = x.view(2, 10, 8, 4).transpose(1, 2)
+        return ((q @ q.mT).softmax(-1) @ q).transpose(1, 2).reshape(2, 10, 32)
+
+
+class OwnWeight(nn.Module):
+    width = 16
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, self.width))
+
+    def forward(self, x):
+        return F.linear(x, self.weight)
+
+
+@twin(OwnWeight, (4, 20), reason="the model's input has 20 features")
+class OwnWeightT(OwnWeight):
+    width = 20

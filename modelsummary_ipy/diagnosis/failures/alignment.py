@@ -186,6 +186,14 @@ def explain_table(pair: Pair) -> Diagnosis | None:
         turned = set_value(name.strip("'"), f"nn.Parameter(torch.zeros({shape[0]}, {shape[2]}, {shape[1]}))")
         reason = f"{name} {write_shape(shape)} has the {shape[1]} features in dim 1, and its positions last"
         return Diagnosis(reason, write_shape((shape[0], shape[2], shape[1])), turned)
+    if (
+        axes == [-1]
+        and table.rank == 2
+        and data.shape[-2] == table.shape[-2]
+        and (wider := fix_giver(ctx, table, came))
+    ):
+        reason = f"the steps have {came} features, {ctx.describe_giver(table, -1)} {most}"
+        return Diagnosis(reason, f"{came} features", [wider, fix_giver(ctx, data, most)])
     if axes == [-1] and table.rank == data.rank == 3 and data.shape[-2] == table.shape[-2]:
         return _explain_projection(ctx, places[1 - which], came, most, name)
     reason = f"input has {came} positions, {name} has {most}"

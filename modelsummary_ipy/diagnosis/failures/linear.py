@@ -234,7 +234,9 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
         if sum(sizes) == got:
             reason = f"cat outputs {' + '.join(map(str, sizes))} = {got} features, {ctx.owner} expects {taken}"
     if not fix and ctx.call.kind == "op":  # the weight is another layer's
-        fix = fix_giver(ctx, x, taken) or resize_recurrent(ctx, x, taken)
+        fix = (
+            fix_giver(ctx, x, taken) or resize_recurrent(ctx, x, taken) or resize_param(ctx, ctx.operands[1], [-1], got)
+        )
     fixes = [fix_block(ctx, taken, got), fix]
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"

@@ -41,8 +41,22 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
         if not find_clashes(left.shape[:-2], right.shape[:-2]):
             return None
         reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
+        if left.rank == right.rank == 4 and left.shape[0] == right.shape[0]:
+            return Diagnosis(reason, "equal leading dims", _move_heads(ctx, right), ANYWHERE)
         return Diagnosis(reason, "equal leading dims", NOTHING, ANYWHERE)
     return _explain_inner(ctx, left, right, inner_left, inner_right)
+
+
+def _move_heads(ctx: FailureContext, right: Operand) -> Candidate:
+    """Bring the heads of keys or values in front of their steps, as those of the queries are."""
+    maker = ctx.flow.producer(right.link)
+    if maker is not None and maker.type_name == "transpose" and maker.source == ctx.call.source:
+        before = replace(ctx, call=maker).earlier
+        line = change_operation(
+            ctx.line, "transpose", lambda items: [f"{items[0]}.transpose(1, 2)", *items[1:]], before
+        )
+        return fix_line(ctx, line)
+    return fix_operand(ctx, 1, "{}.transpose(1, 2)")
 
 
 def _explain_distances(left: Operand, right: Operand, ctx: FailureContext) -> Diagnosis | None:
@@ -125,6 +139,9 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     last = len(ctx.operands) - 1
     sides = [write_times(x.shape[-2:]) for x in (left, right)]
     reason = f"[{sides[0]}] @ [{sides[1]}]: the inner {inner_left} and {inner_right} differ"
+    if left.rank == right.rank == 4 and right.shape[1:3] == (inner_left, left.shape[1]):
+        reason += f"; {write_shape(right.shape)} has its {left.shape[1]} heads behind the steps"
+        return Diagnosis(reason, expected, _move_heads(ctx, right))
     if swapped := _turn_square(ctx, left, right):
         reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
         return Diagnosis(reason, expected, swapped)

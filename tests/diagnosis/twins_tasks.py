@@ -965,3 +965,22 @@ class OwnWeight(nn.Module):
 @twin(OwnWeight, (4, 20), reason="the model's input has 20 features")
 class OwnWeightT(OwnWeight):
     width = 20
+
+
+class AllButTheLastSample(nn.Module):
+    """What was to be left out is the last word of each caption."""
+
+    def __init__(self):
+        super().__init__()
+        self.image, self.words = nn.Linear(20, 8), nn.Embedding(30, 8)
+
+    def forward(self, image, captions):
+        words = self.words(captions[:-1])
+        return torch.cat([self.image(image).unsqueeze(1), words], 1)
+
+
+@twin(AllButTheLastSample, (8, 20), ints(8, 9), reason="[8, 9] was cut to [7, 9]: dim 0 has the samples")
+class AllButTheLastSampleT(AllButTheLastSample):
+    def forward(self, image, captions):
+        words = self.words(captions[:, :-1])
+        return torch.cat([self.image(image).unsqueeze(1), words], 1)

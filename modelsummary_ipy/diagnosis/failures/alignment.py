@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
@@ -275,6 +276,22 @@ def _move_count(ctx: FailureContext, x: Operand, axis: int, size: int) -> Diagno
     shape = write_shape(maker.inputs[0].shape)
     reason = f"repeat{counts} of {shape} repeats along dim {wrong[0]}, the {size} samples are in dim {axis}"
     return Diagnosis(reason, f"{size} in dim {axis}", place_line(ctx, maker, line)) if line else None
+
+
+def explain_cut_batch(pair: Pair) -> Diagnosis | None:
+    """``captions[:-1]`` was to leave out the last word, and leaves out the last sample."""
+    ctx = pair.ctx
+    for x, other, *_ in pair.each():
+        if not x.rank or not other.rank or x.shape[0] != other.shape[0] - 1:
+            continue
+        for call in ctx.flow.walk_back(x.link, 6):
+            before = call.inputs[0].shape if call.inputs else ()
+            if call.type_name != "getitem" or before[:1] != other.shape[:1] or call.outputs[0].shape[:1] != x.shape[:1]:
+                continue
+            line, found = re.subn(r"\b(\w+)\[(:-1|1:)\]", r"\1[:, \2]", read_line(ctx, call.source))
+            reason = f"{write_shape(before)} was cut to {write_shape(call.outputs[0].shape)}: dim 0 has the samples"
+            return Diagnosis(reason, f"{other.shape[0]} samples", place_line(ctx, call, line)) if found else None
+    return None
 
 
 def explain_ones(pair: Pair) -> Diagnosis | None:

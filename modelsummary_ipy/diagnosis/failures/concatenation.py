@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.alignment import explain_ones
+from modelsummary_ipy.diagnosis.failures.alignment import explain_cut_batch, explain_ones
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_lateral,
     explain_margin,
@@ -63,7 +63,9 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
         axes = [a for a in range(x.rank) if a != along and x.shape[a] != first.shape[a]]
         if axes:
             pair = Pair(ctx, (first, x), (0, place), [axis - first.rank for axis in reversed(axes)])
-            found = explain_kept(pair) or explain_lengths(ctx) or explain_crops(ctx, axes, along)
+            found = (
+                explain_cut_batch(pair) or explain_kept(pair) or explain_lengths(ctx) or explain_crops(ctx, axes, along)
+            )
             return found or _explain_cat_axes(pair, axes, along)
     return None
 

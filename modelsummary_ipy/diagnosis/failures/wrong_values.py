@@ -22,16 +22,17 @@ _NO_SIZE = re.compile(
     r"(?:expand|view|reshape|repeat|permute|zeros|ones|randn|rand|empty|full)\(\) takes \d+ positional"
 )
 
-#: What ``torch.cat(a, b)`` and its like raise; the second is of 2.9 and older, the third of ``cat(a, b, 1)``.
+#: What ``torch.cat(a, b)`` and its like raise; the second is of 2.11 and older, the third of ``cat(a, b, 1)``.
 _JOINS = re.compile(
     r"must be tuple of Tensors, not Tensor"
     r"|cat\(\) received an invalid combination of arguments - got \(Tensor\b"
     r"|(cat|stack)\(\) takes .*positional argument"
 )
-#: What ``torch.cat(1, [a, b])`` and ``x.transpose(0, 2, 1)`` raise, up to 2.9 in the words for functions of two kinds.
+#: What ``torch.cat(1, [a, b])`` and ``x.transpose(0, 2, 1)`` raise, up to 2.11 in the words for functions of two kinds.
 _JOINS_NONE = re.compile(r"cat\(\) received an invalid combination of arguments - got \((?!Tensor|tuple|list)(\w+)")
 _ORDER = re.compile(
-    r"(transpose|swapaxes)\(\) (takes 2 positional|received an invalid combination of arguments - got \(int, int, int)"
+    r"(transpose|swapaxes)\(\)(?: takes 2 positional|: argument 'dim0' \(position 1\) must be int, not"
+    r"| received an invalid combination of arguments - got \((?:int, int, int|tuple|list))"
 )
 _JOINING = (*CATS, "stack", "hstack", "vstack", "dstack")
 
@@ -49,7 +50,7 @@ def explain_value(ctx: FailureContext) -> Diagnosis | None:
         return made
     if "(got float)" in message or "slice indices must be integers" in message or "but got float" in message:
         return _explain_fraction(ctx)
-    if _ORDER.search(message) or "transpose(): argument 'dim0' (position 1) must be int, not" in message:
+    if _ORDER.search(message):
         return _explain_order(ctx)
     if "cannot unpack non-iterable" in message and (made := _explain_pairs(ctx)) is not None:
         return made

@@ -30,6 +30,10 @@ _JOINS = re.compile(
 )
 #: What ``torch.cat(1, [a, b])`` and ``x.transpose(0, 2, 1)`` raise, up to 2.11 in the words for functions of two kinds.
 _JOINS_NONE = re.compile(r"cat\(\) received an invalid combination of arguments - got \((?!Tensor|tuple|list)(\w+)")
+#: What ``x.sum(1, 2)`` raises up to 2.11: later releases say that the second is no ``keepdim``.
+_DIMS_APART = re.compile(
+    r"(sum|mean|amax|amin|std|var)\(\) received an invalid combination of arguments - got \(int, int\)"
+)
 _ORDER = re.compile(
     r"(transpose|swapaxes)\(\)(?: takes 2 positional|: argument 'dim0' \(position 1\) must be int, not"
     r"| received an invalid combination of arguments - got \((?:int, int, int|tuple|list))"
@@ -64,6 +68,8 @@ def explain_value(ctx: FailureContext) -> Diagnosis | None:
         return _explain_sides(ctx)
     if (found := _WANTED.search(message)) is not None:
         return _explain_number(ctx, *found.groups())
+    if (found := _DIMS_APART.search(message)) is not None:
+        return _explain_number(ctx, found[1], "keepdim", "2", "bool", "int")
     found = _JOINS_NONE.search(message)
     return _explain_number(ctx, "cat", "tensors", "1", "tuple of Tensors", found[1]) if found is not None else None
 

@@ -241,12 +241,29 @@ class Dataflow:
         size = shape[axis]
         for call in self.walk_back(link):
             before = call.inputs[_find_main(call)].shape if call.inputs else ()
-            handed_on = len(before) == len(shape) and before[axis] == size and before[:1] == shape[:1]
             fact = self.module_of(call)
-            gives = fact is not None and any(fact.settings.get(name) == size for name in settings)
-            if gives or not handed_on:
+            if fact is not None and any(fact.settings.get(name) == size for name in settings):
                 return call
+            moved = self._find_moved(call, shape, before, axis)
+            if moved is None or before[moved] != size or before[:1] != shape[:1]:
+                return call
+            shape, axis = before, moved
         return None
+
+    def _find_moved(self, call: Call, after: tuple[int, ...], before: tuple[int, ...], axis: int) -> int | None:
+        """Return where a dim stood, from the end, before a step that keeps dims or gives them another order."""
+        place = axis + len(after)
+        if call.type_name in ("transpose", "swapaxes") and len(before) == len(after):
+            given = [self.setting(call, name) for name in ("dim0", "dim1")]
+            places = [dim % len(before) for dim in given if type(dim) is int]
+            if len(places) == 2 and place in places:
+                place = places[1 - places.index(place)]
+        elif call.type_name == "permute" and isinstance(order := self.setting(call, "dims"), tuple):
+            place = order[place] if len(order) == len(before) else place
+        elif call.type_name == "flatten" and len(before) > len(after):
+            start = self.setting(call, "start_dim")
+            return place - len(before) if type(start) is int and place < start else None
+        return place - len(before) if len(before) == len(after) else None
 
 
 def _find_main(call: Call) -> int:

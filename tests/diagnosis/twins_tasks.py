@@ -984,3 +984,104 @@ class AllButTheLastSampleT(AllButTheLastSample):
     def forward(self, image, captions):
         words = self.words(captions[:, :-1])
         return torch.cat([self.image(image).unsqueeze(1), words], 1)
+
+
+class CalledAsAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x, x, x)
+
+
+@twin(CalledAsAttention, (2, 9, 8), reason="the second argument is a mask, and the keys are its own")
+class CalledAsAttentionT(CalledAsAttention):
+    def forward(self, x):
+        return self.layer(x)
+
+
+class RowsOfFeatures(nn.Module):
+    """A vector of each sample is repeated beside itself, and not for each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.rnn = nn.Linear(20, 8), nn.LSTM(13, 6, batch_first=True)
+
+    def forward(self, image, steps):
+        image = self.fc(image).repeat(1, steps.size(1))
+        return self.rnn(torch.cat([steps, image], -1))[0]
+
+
+@twin(RowsOfFeatures, (3, 20), (3, 6, 5), reason="puts 6 times the 8 features in a row")
+class RowsOfFeaturesT(RowsOfFeatures):
+    def forward(self, image, steps):
+        image = self.fc(image).unsqueeze(1).repeat(1, steps.size(1), 1)
+        return self.rnn(torch.cat([steps, image], -1))[0]
+
+
+class OtherSkeleton(nn.Module):
+    joints = 25
+
+    def __init__(self):
+        super().__init__()
+        self.edges = nn.Parameter(torch.eye(self.joints))
+
+    def forward(self, x):
+        return torch.einsum("nctv,vw->nctw", x, self.edges)
+
+
+@twin(OtherSkeleton, (2, 3, 30, 18), reason="'v' is 18 in x and 25 in self.edges")
+class OtherSkeletonT(OtherSkeleton):
+    joints = 18
+
+
+class ConditionsBehindEachOther(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.x, self.time, self.label = nn.Linear(2, 16), nn.Embedding(100, 8), nn.Embedding(10, 8)
+
+    def forward(self, x, time, label):
+        return self.x(x) + torch.cat([self.time(time), self.label(label)])
+
+
+@twin(
+    ConditionsBehindEachOther, (6, 2), ints(6), ints(6), reason="cat joins along dim 0: there are 8 + 8 = 16 features"
+)
+class ConditionsBehindEachOtherT(ConditionsBehindEachOther):
+    def forward(self, x, time, label):
+        return self.x(x) + torch.cat([self.time(time), self.label(label)], 1)
+
+
+class StateOfALayerForACell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTMCell(4, 6)
+
+    def forward(self, x, h, c):
+        h, c = self.cell(x, (h, c))
+        return h
+
+
+@twin(StateOfALayerForACell, (5, 4), (1, 5, 6), (1, 5, 6), reason="a cell's state has no dim of layers")
+class StateOfALayerForACellT(StateOfALayerForACell):
+    def forward(self, x, h, c):
+        return self.cell(x, (h[0], c[0]))[0]
+
+
+class TokensOfTwoPatches(nn.Module):
+    width = 16
+
+    def __init__(self):
+        super().__init__()
+        self.small, self.large = nn.Conv2d(3, 8, 8, 8), nn.Conv2d(3, self.width, 16, 16)
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x):
+        small, large = self.small(x).flatten(2).transpose(1, 2), self.large(x).flatten(2).transpose(1, 2)
+        return self.norm(torch.cat([small, large], 1))
+
+
+@twin(TokensOfTwoPatches, (2, 3, 32, 32), reason="the steps have 8 features in one and 16 in the other")
+class TokensOfTwoPatchesT(TokensOfTwoPatches):
+    width = 8

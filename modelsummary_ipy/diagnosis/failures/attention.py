@@ -24,6 +24,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call, wrap_argument
+from modelsummary_ipy.diagnosis.failures.transformers import explain_own_keys
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
@@ -216,6 +217,8 @@ class _Heads:
         return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
 
     def _explain_masks(self) -> Diagnosis | None:
+        if (found := explain_own_keys(self.ctx, self.call)) is not None:
+            return found
         batched = self.query.rank == 3
         steps = (1 if self.batch_first else 0) if batched else 0
         target, source = self.query.shape[steps], self.key.shape[steps]
@@ -391,50 +394,3 @@ def _explain_product(ctx: FailureContext) -> Diagnosis | None:
             expected = f"attn_mask that broadcasts to {write_shape(wanted)}"
             return Diagnosis(reason, expected, fix, candidates=ctx.change_input(mask, shape=small))
     return None
-
-
-# -- a Transformer as a whole ----------------------------------------------------------------------------------------
-
-
-def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a Transformer whose source and target have another number of samples where it reads the batch."""
-    fact = ctx.fact
-    if fact is None or fact.type_name != "Transformer" or len(ctx.operands) < 2:
-        return None
-    source, target = ctx.operands[:2]
-    inside = [module for module in ctx.trace.modules if f"{module.path}.".startswith(f"{ctx.call.path}.")]
-    first = next((module.settings["batch_first"] for module in inside if "batch_first" in module.settings), False)
-    batch = 0 if first else 1
-    if source.rank == 3 and (target.rank == 2 or target.shape[batch : batch + 1] == (1,)):
-        return _explain_queries(ctx, source, target, batch)
-    if source.rank != 3 or target.rank != 3:
-        return None
-    if source.shape[batch] == target.shape[batch]:
-        return None
-    reason = (
-        f"batch_first={bool(first)} reads dim {batch} as the batch: the source has {source.shape[batch]} there, "
-        f"the target {target.shape[batch]}"
-    )
-    same = source.shape[1 - batch] == target.shape[1 - batch]
-    fix = set_everywhere(ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
-    return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
-
-
-def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batch: int) -> Diagnosis:
-    """A target without a batch, the learned queries of a detector, is to be repeated for every sample."""
-    sizes = ", ".join(f"{{0}}.size({batch})" if axis == batch else "-1" for axis in range(3))
-
-    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
-        if len(arguments) < 2:
-            return None
-        grown = f".unsqueeze({batch})" if target.rank == 2 else ""
-        words = f"{arguments[1]}{grown}.expand({sizes.format(arguments[0])})"
-        return [arguments[0], words, *arguments[2:]], keywords
-
-    has = "no batch" if target.rank == 2 else "a batch of one"
-    reason = (
-        f"the source is {write_shape(source.shape)}, the target {write_shape(target.shape)} has {has}: "
-        f"it is repeated for the {source.shape[batch]} samples first"
-    )
-    fix = fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
-    return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)

@@ -39,6 +39,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     resize_operand,
     write_size,
 )
+from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept, explain_repeat
@@ -269,6 +270,15 @@ def explain_half_pixel(pair: Pair) -> Diagnosis | None:
     return Diagnosis(reason, f"two feature maps of {write_shape(kept.shape[2:])}", fix, STEP)
 
 
+def _explain_joined(pair: Pair) -> Diagnosis | None:
+    """One was joined behind the other, along the batch, whose features were to be joined."""
+    for x, other, *_ in pair.each():
+        found = explain_joined(pair.ctx, x, other.shape[-1], "equal shapes") if x.rank == other.rank > 1 else None
+        if found is not None:
+            return found
+    return None
+
+
 def _explain_rows(pair: Pair) -> Diagnosis | None:
     """Rows are computed with those of another tensor: each with each of the others."""
     (left, right), function = pair.both, pair.ctx.function
@@ -282,9 +292,9 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
-    explain_cut_batch, explain_repeat, explain_kept, explain_unbatched, _explain_ranks, explain_channels,
-    _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise, explain_matrix, _explain_constant,
-    explain_order, explain_bias, explain_angles, explain_table, explain_half_pixel, _explain_widths, _explain_heads,
-    explain_pieces, explain_vector, explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut,
-    explain_residual, explain_margin, explain_pooled, _explain_rows,
+    explain_cut_batch, _explain_joined, explain_repeat, explain_kept, explain_unbatched, _explain_ranks,
+    explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise, explain_matrix,
+    _explain_constant, explain_order, explain_bias, explain_angles, explain_table, explain_half_pixel,
+    _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged,
+    explain_unstrided, explain_shortcut, explain_residual, explain_margin, explain_pooled, _explain_rows,
 )  # fmt: skip

@@ -32,6 +32,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
@@ -131,6 +132,15 @@ def _find_rank(
         axes = tuple(range(2, big.rank)) if big.rank > 3 else 2
         pooled = fix_operand(ctx, other, f"{{}}.mean({axes})")
         return ": a vector is repeated over the positions first, or the feature map pooled", [fix, pooled]
+    maker = ctx.flow.producer(small.link)
+    counts = ctx.flow.setting(maker, "repeats") if maker is not None and maker.type_name == "repeat" else None
+    if maker is not None and big.rank == 3 and along == 2 and counts == (1, big.shape[1]) and big.shape[1] > 1:
+        whole = maker.inputs[0].shape
+        words = f": repeat{counts} of {write_shape(whole)} puts {counts[1]} times the {whole[1]} features in a row"
+        line = change_operation(
+            read_line(ctx, maker.source), "repeat", lambda items: f"{items[0]}.unsqueeze(1).repeat(1, {items[2]}, 1)"
+        )
+        return words, place_line(ctx, maker, line)
     if small.rank == 2 and big.rank > 2 and along == big.rank - 1 and small.shape[0] == big.shape[0]:
         words = f": a vector of each sample is repeated over the {write_times(big.shape[1:-1])} positions first"
         sizes = ", ".join(f"{{{other}}}.size({axis})" for axis in range(1, big.rank - 1))

@@ -11,7 +11,7 @@ from functools import partial
 from modelsummary_ipy.diagnosis.failures.activations import explain_activation
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
 from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment
-from modelsummary_ipy.diagnosis.failures.attention import explain_attention, explain_transformer, find_heads
+from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcasting import explain_broadcast
 from modelsummary_ipy.diagnosis.failures.concatenation import explain_cat
 from modelsummary_ipy.diagnosis.failures.context import (
@@ -37,6 +37,7 @@ from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
 from modelsummary_ipy.diagnosis.failures.returned import explain_returned
+from modelsummary_ipy.diagnosis.failures.transformers import explain_transformer
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
 from modelsummary_ipy.diagnosis.failures.wrong_names import explain_name

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, read_arguments
+from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import find_targets, parse_line
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -37,7 +38,7 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
             if known != size and 1 not in (known, size):
                 last = len(terms) - 1
                 fixes = [*_reorder(ctx, equation, terms, [last]), *_rename(ctx, equation, terms, letter)]
-                fixes.append(_part_letter(ctx, equation, terms, letter))
+                fixes = [_resize_own(ctx, terms, letter), *fixes, _part_letter(ctx, equation, terms, letter)]
                 fixes += _reorder(ctx, equation, terms, range(last - 1, -1, -1))
                 reason = f"'{letter}' is {known} in {where} and {size} in {name}: '{term}' reads {write_shape(x.shape)}"
                 expected = f"one size for each letter of '{equation}'"
@@ -75,6 +76,14 @@ def _rename(ctx: FailureContext, equation: str, terms: list[str], letter: str) -
         for other in sorted(fitting - {letter, *terms[place]}):
             new = [*terms[:place], terms[place].replace(letter, other), *terms[place + 1 :]]
             yield _write_terms(ctx, equation, new)
+
+
+def _resize_own(ctx: FailureContext, terms: list[str], letter: str) -> Candidate:
+    """Give a square parameter of the user's own, nodes by nodes, the size that a letter has in the other operand."""
+    sizes = {x.shape[term.index(letter)] for term, x in zip(terms, ctx.operands, strict=True)
+             if letter in term and x.param is None}  # fmt: skip
+    own = [x for x in ctx.operands if x.param is not None and x.rank == 2 and x.shape[0] == x.shape[1]]
+    return resize_param(ctx, own[0], [-2, -1], sizes.pop()) if len(own) == 1 == len(sizes) else NOTHING
 
 
 def _part_letter(ctx: FailureContext, equation: str, terms: list[str], letter: str) -> Candidate:

@@ -189,6 +189,9 @@ def _explain_state(
     if is_cell and state.shape[1:] == wanted and (giver := _find_encoder(ctx, state)) is not None:
         reason += f": the state of '{giver.path}' is of {state.shape[0]} layers, a cell has one"
         return Diagnosis(reason, expected, _read_last_state(ctx, giver))
+    if is_cell and state.shape == (1, *wanted):
+        reason += ": a cell's state has no dim of layers"
+        return Diagnosis(reason, expected, _drop_layers(ctx))
     if not is_cell and directions == 1 and (giver := _find_encoder(ctx, state)) is not None:
         return _explain_encoder(ctx, state, giver, wanted)
     if not is_cell and directions == 2 and state.rank == 3 and 2 * state.shape[0] == wanted[0]:
@@ -217,6 +220,20 @@ def _explain_state(
         fixes = [read_other_size(ctx, ctx.failure.source, read_arguments(ctx)[-1]), *fixes[1:], order]
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fixes, () if order or fix or candidates else RESHAPE, candidates=candidates)
+
+
+def _drop_layers(ctx: FailureContext) -> Candidate:
+    """Take the one layer of each state that the line passes to a cell: ``self.cell(x, (h[0], c[0]))``."""
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
+        names = re.fullmatch(r"\((\w+), (\w+)\)|(\w+)", arguments[1]) if len(arguments) == 2 else None
+        if names is None:
+            return None
+        pair = names[3] is not None and ctx.function == "lstm_cell"
+        text = f"({names[1]}[0], {names[2]}[0])" if names[1] else f"{names[3]}[0]"
+        return [arguments[0], f"tuple(item[0] for item in {names[3]})" if pair else text], keywords
+
+    return fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
 
 
 def _add_layers(ctx: FailureContext) -> Candidate:

@@ -1,0 +1,72 @@
+"""Layers and stacks of Transformers as a whole: their batches, learned queries, and what an encoder layer takes."""
+
+from __future__ import annotations
+
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_line,
+    set_everywhere,
+)
+from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call
+from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.records.trace import Call
+
+
+def explain_own_keys(ctx: FailureContext, attention: Call) -> Diagnosis | None:
+    """A layer of an encoder was called as attention is, ``self.layer(h, h, h)``: its second argument is a mask."""
+    outer = ctx.trace.calls[attention.parent] if attention.parent is not None else None
+    while outer is not None and outer.source != ctx.failure.source and outer.parent is not None:
+        outer = ctx.trace.calls[outer.parent]
+    if outer is None or outer.type_name not in ("TransformerEncoderLayer", "TransformerEncoder"):
+        return None
+    if outer.input_links[1:2] != outer.input_links[:1]:
+        return None
+    words = "(src, src_mask, src_key_padding_mask)" if outer.type_name.endswith("Layer") else "(src, mask)"
+    reason = f"a {outer.type_name} takes {words}: the second argument is a mask, and the keys are its own"
+    line = change_call(ctx.line, name_member(outer.path), lambda arguments, keywords: (arguments[:1], keywords))
+    return Diagnosis(reason, "one sequence, and masks", fix_line(ctx, line))
+
+
+def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
+    """Explain a Transformer whose source and target have another number of samples where it reads the batch."""
+    fact = ctx.fact
+    if fact is None or fact.type_name != "Transformer" or len(ctx.operands) < 2:
+        return None
+    source, target = ctx.operands[:2]
+    inside = [module for module in ctx.trace.modules if f"{module.path}.".startswith(f"{ctx.call.path}.")]
+    first = next((module.settings["batch_first"] for module in inside if "batch_first" in module.settings), False)
+    batch = 0 if first else 1
+    if source.rank == 3 and (target.rank == 2 or target.shape[batch : batch + 1] == (1,)):
+        return _explain_queries(ctx, source, target, batch)
+    if source.rank != 3 or target.rank != 3:
+        return None
+    if source.shape[batch] == target.shape[batch]:
+        return None
+    reason = (
+        f"batch_first={bool(first)} reads dim {batch} as the batch: the source has {source.shape[batch]} there, "
+        f"the target {target.shape[batch]}"
+    )
+    same = source.shape[1 - batch] == target.shape[1 - batch]
+    fix = set_everywhere(ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
+    return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
+
+
+def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batch: int) -> Diagnosis:
+    """A target without a batch, the learned queries of a detector, is to be repeated for every sample."""
+    sizes = ", ".join(f"{{0}}.size({batch})" if axis == batch else "-1" for axis in range(3))
+
+    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
+        if len(arguments) < 2:
+            return None
+        grown = f".unsqueeze({batch})" if target.rank == 2 else ""
+        words = f"{arguments[1]}{grown}.expand({sizes.format(arguments[0])})"
+        return [arguments[0], words, *arguments[2:]], keywords
+
+    has = "no batch" if target.rank == 2 else "a batch of one"
+    reason = (
+        f"the source is {write_shape(source.shape)}, the target {write_shape(target.shape)} has {has}: "
+        f"it is repeated for the {source.shape[batch]} samples first"
+    )
+    fix = fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
+    return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)

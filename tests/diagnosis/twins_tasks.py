@@ -1085,3 +1085,100 @@ class TokensOfTwoPatches(nn.Module):
 @twin(TokensOfTwoPatches, (2, 3, 32, 32), reason="the steps have 8 features in one and 16 in the other")
 class TokensOfTwoPatchesT(TokensOfTwoPatches):
     width = 8
+
+
+class MixOfLayers(nn.Module):
+    count = 3
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(4)])
+        self.weights = nn.Parameter(torch.zeros(self.count))
+
+    def forward(self, x):
+        states = []
+        for layer in self.layers:
+            x = layer(x).tanh()
+            states.append(x)
+        return (self.weights.softmax(0)[:, None, None] * torch.stack(states)).sum(0)
+
+
+@twin(MixOfLayers, (5, 6), reason="4 tensors are stacked, 'weights' has 3 numbers")
+class MixOfLayersT(MixOfLayers):
+    count = 4
+
+
+class StepsOfTheFuture(nn.Module):
+    """A convolution with padding on both sides, between two transposes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate = nn.Conv1d(6, 6, 4, groups=6, padding=3), nn.Linear(6, 6)
+
+    def forward(self, x):
+        mixed = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        return mixed * self.gate(x)
+
+
+@twin(StepsOfTheFuture, (2, 10, 6), reason="13 steps against 10: 'conv' pads by 3 more than it takes off")
+class StepsOfTheFutureT(StepsOfTheFuture):
+    def forward(self, x):
+        mixed = self.conv(x.transpose(1, 2))[..., :-3].transpose(1, 2)
+        return mixed * self.gate(x)
+
+
+class SharedKeys(nn.Module):
+    def forward(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+@twin(SharedKeys, (2, 4, 6, 8), (2, 2, 6, 8), (2, 2, 6, 8), reason="batch and heads are [2, 4], the key's [2, 2]")
+class SharedKeysT(nn.Module):
+    def forward(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+
+class SharedKeysByHand(nn.Module):
+    def forward(self, q, k, v):
+        weights = (q @ k.transpose(-2, -1)).softmax(-1)
+        return weights @ v
+
+
+@twin(SharedKeysByHand, (2, 4, 6, 8), (2, 2, 6, 8), (2, 2, 6, 8), reason="each of 2 heads of keys and values is for 2")
+class SharedKeysByHandT(nn.Module):
+    def forward(self, q, k, v):
+        k, v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+        return (q @ k.transpose(-2, -1)).softmax(-1) @ v
+
+
+class PatchesOfVariables(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.places = nn.Linear(16, 8), nn.Parameter(torch.zeros(1, 11, 8))
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x):
+        patches = x.transpose(1, 2).unfold(-1, 16, 8)
+        return self.encoder(self.embed(patches) + self.places)
+
+
+@twin(PatchesOfVariables, (2, 96, 7), reason="[2, 7, 11, 8] has 4 dims, attention reads [batch, steps, features]")
+class PatchesOfVariablesT(PatchesOfVariables):
+    def forward(self, x):
+        tokens = self.embed(x.transpose(1, 2).unfold(-1, 16, 8)) + self.places
+        return self.encoder(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+
+
+class SizesOfAnchors(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("anchors", torch.ones(3, 2))
+
+    def forward(self, boxes):
+        return boxes.exp() * self.anchors
+
+
+@twin(SizesOfAnchors, (2, 3, 4, 4, 2), reason="[3, 1, 1, 2] would broadcast")
+class SizesOfAnchorsT(SizesOfAnchors):
+    def forward(self, boxes):
+        return boxes.exp() * self.anchors[:, None, None]

@@ -170,6 +170,28 @@ def explain_angles(pair: Pair) -> Diagnosis | None:
     return None
 
 
+def explain_spread(pair: Pair) -> Diagnosis | None:
+    """The dims of a table are dims of the other tensor, with others between them: anchors by positions by sizes."""
+    ctx = pair.ctx
+    for table, data, place, _ in pair.each():
+        if not 1 < table.rank < data.rank or find_param(ctx, table) is None or 1 in table.shape:
+            continue
+        places, at = [], data.rank - 1
+        for size in reversed(table.shape):
+            while at > 0 and data.shape[at] != size:
+                at -= 1
+            places.append(at)
+            at -= 1
+        if 0 in places or min(places) < 1:
+            continue
+        index = ", ".join(":" if axis in places else "None" for axis in range(min(places), data.rank))
+        shape = [data.shape[axis] if axis in places else 1 for axis in range(min(places), data.rank)]
+        reason = f"{write_shape(table.shape)} is aligned with the last dims of {write_shape(data.shape)}; "
+        reason += f"{write_shape(shape)} would broadcast"
+        return Diagnosis(reason, write_shape(shape), fix_operand(ctx, place, f"{{}}[{index}]"))
+    return None
+
+
 def explain_table(pair: Pair) -> Diagnosis | None:
     """A table of positions, or a mask of a largest length, that is longer or shorter than the input."""
     which = _find_table(pair)
@@ -197,6 +219,8 @@ def explain_table(pair: Pair) -> Diagnosis | None:
         return Diagnosis(reason, f"{came} features", [wider, fix_giver(ctx, data, most)])
     if axes == [-1] and table.rank == data.rank == 3 and data.shape[-2] == table.shape[-2]:
         return _explain_projection(ctx, places[1 - which], came, most, name)
+    if shape == (most,) and param is not None and (stacked := _explain_stacked(pair, which, param)) is not None:
+        return stacked
     reason = f"input has {came} positions, {name} has {most}"
     options: list[Candidate] = []
     if param is not None and len(shape) == 2 and set(shape) == {most}:  # a matrix of classes by classes
@@ -218,6 +242,20 @@ def explain_table(pair: Pair) -> Diagnosis | None:
         options += list_constructions(ctx, owner, most, came)
     goal = (dim_of(axes[0], places[1 - which]), most)
     return Diagnosis(reason, f"at most {most} in dim {data.rank + axes[-1]}", options, STEER, goal)
+
+
+def _explain_stacked(pair: Pair, which: int, param: int) -> Diagnosis | None:
+    """A weight for each of several tensors that are stacked, and there are more or fewer of them."""
+    ctx, both, _, axes = pair
+    table, data = both[which], both[1 - which]
+    maker = ctx.flow.producer(data.link)
+    if maker is None or maker.type_name != "stack" or len(axes) != 1:
+        return None
+    count, own = len(maker.inputs), f"'{ctx.trace.params[param].names[0]}'"
+    if data.shape[axes[0]] != count:
+        return None
+    reason = f"{count} tensors are stacked, {own} has {table.shape[axes[0]]} numbers"
+    return Diagnosis(reason, f"{count} numbers", resize_param(ctx, replace(table, param=param), [-1], count))
 
 
 def _explain_projection(ctx: FailureContext, place: int, got: int, wanted: int, name: str) -> Diagnosis:

@@ -23,8 +23,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
-from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call, wrap_argument
-from modelsummary_ipy.diagnosis.failures.transformers import explain_own_keys
+from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, add_keyword, change_call, wrap_argument
+from modelsummary_ipy.diagnosis.failures.transformers import explain_own_keys, fold_steps
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
@@ -167,7 +167,7 @@ class _Heads:
         return self.query.shape == self.key.shape == self.value.shape
 
     def _explain_batches(self) -> Diagnosis | None:
-        if (found := self._explain_learned()) is not None:
+        if (found := self._explain_learned() or fold_steps(self.ctx, self.call, self.query)) is not None:
             return found
         if self.query.rank != 3 or self.key.rank != 3:
             return None
@@ -383,7 +383,9 @@ def _explain_product(ctx: FailureContext) -> Diagnosis | None:
         if find_clashes(query.shape[:-2], x.shape[:-2]):
             sizes = [write_shape(query.shape[:-2]), write_shape(x.shape[:-2])]
             reason = f"the query's batch and heads are {sizes[0]}, the {name}'s {sizes[1]}"
-            return Diagnosis(reason, "equal batch and heads", NOTHING, RESHAPE)
+            grouped = x.rank == query.rank == 4 and query.shape[1] % x.shape[1] == 0 and query.shape[0] == x.shape[0]
+            line = add_keyword(ctx.line, "scaled_dot_product_attention", "enable_gqa", "True") if grouped else ""
+            return Diagnosis(reason, "equal batch and heads", fix_line(ctx, line), RESHAPE)
     if len(ctx.operands) > 3:
         mask = ctx.operands[3]
         wanted = (*query.shape[:-1], key.shape[-2])

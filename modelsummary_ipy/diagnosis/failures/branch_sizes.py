@@ -254,6 +254,21 @@ def _find_padded(ctx: FailureContext, x: Operand) -> str:
     return ""
 
 
+def explain_padded_steps(pair: Pair) -> Diagnosis | None:
+    """A padded convolution made more steps than it read, and the steps are in dim 1 again."""
+    ctx = pair.ctx
+    for x, other, *_ in pair.each() if pair.axes == [-2] and pair.both[0].rank == pair.both[1].rank == 3 else ():
+        call = next((c for c in ctx.flow.walk_back(x.link, 6) if c.type_name in CONVOLUTIONS), None)
+        if call is None or (call.inputs[0].shape[-1], call.outputs[0].shape[-1]) != (other.shape[1], x.shape[1]):
+            continue
+        gap = x.shape[1] - other.shape[1]
+        if gap > 0:
+            cut = wrap_argument(read_line(ctx, call.source), name_member(call.path), "{}", around=f"{{}}[..., :-{gap}]")
+            reason = f"{x.shape[1]} steps against {other.shape[1]}: '{call.path}' pads by {gap} more than it takes off"
+            return Diagnosis(reason, "equal steps", place_line(ctx, call, cut))
+    return None
+
+
 def explain_pooled(pair: Pair) -> Diagnosis | None:
     """One of two feature maps is smaller: the pooled branch of a pyramid, a level below."""
     large = pair.find_larger()

@@ -13,11 +13,13 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_matrix,
     explain_order,
     explain_pieces,
+    explain_spread,
     explain_table,
     explain_vector,
 )
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_margin,
+    explain_padded_steps,
     explain_pooled,
     explain_unpadded,
 )
@@ -294,7 +296,8 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_cut_batch, _explain_joined, explain_repeat, explain_kept, explain_unbatched, _explain_ranks,
     explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise, explain_matrix,
-    _explain_constant, explain_order, explain_bias, explain_angles, explain_table, explain_half_pixel,
+    _explain_constant, explain_order, explain_bias, explain_angles, explain_spread, explain_table, explain_half_pixel,
     _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged,
-    explain_unstrided, explain_shortcut, explain_residual, explain_margin, explain_pooled, _explain_rows,
+    explain_unstrided, explain_shortcut, explain_residual, explain_margin, explain_pooled, explain_padded_steps,
+    _explain_rows,
 )  # fmt: skip

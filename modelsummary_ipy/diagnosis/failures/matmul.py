@@ -41,6 +41,11 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
         if not find_clashes(left.shape[:-2], right.shape[:-2]):
             return None
         reason = f"the batches {write_shape(left.shape[:-2])} and {write_shape(right.shape[:-2])} differ"
+        groups, odd = divmod(left.shape[1], right.shape[1]) if left.rank == right.rank == 4 else (0, 1)
+        if groups > 1 and not odd and right.shape[1] > 1:
+            shared = fix_operand(ctx, 1, f"{{}}.repeat_interleave({groups}, 1)")
+            reason += f": each of {right.shape[1]} heads of keys and values is for {groups} of the queries'"
+            return Diagnosis(reason, "equal leading dims", shared, ANYWHERE)
         if left.rank == right.rank == 4 and left.shape[0] == right.shape[0]:
             return Diagnosis(reason, "equal leading dims", _move_heads(ctx, right), ANYWHERE)
         return Diagnosis(reason, "equal leading dims", NOTHING, ANYWHERE)

@@ -8,7 +8,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_everywhere,
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call
+from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call, read_call, wrap_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.trace import Call
 
@@ -26,6 +26,27 @@ def explain_own_keys(ctx: FailureContext, attention: Call) -> Diagnosis | None:
     reason = f"a {outer.type_name} takes {words}: the second argument is a mask, and the keys are its own"
     line = change_call(ctx.line, name_member(outer.path), lambda arguments, keywords: (arguments[:1], keywords))
     return Diagnosis(reason, "one sequence, and masks", fix_line(ctx, line))
+
+
+def fold_steps(ctx: FailureContext, attention: Call, query: Operand) -> Diagnosis | None:
+    """Sequences of each variable, or of each frame, run as one batch: their first two dims are folded and parted."""
+    outer = ctx.trace.calls[attention.parent] if attention.parent is not None else None
+    while outer is not None and outer.source != ctx.failure.source and outer.parent is not None:
+        outer = ctx.trace.calls[outer.parent]
+    if outer is None or query.rank != 4 or not outer.type_name.startswith("TransformerEncoder"):
+        return None
+    text = next(iter(read_call(ctx.line, name_member(outer.path))[0]), "")
+    name = text if text.isidentifier() else "tokens"
+    if not text:
+        return None
+    parted = f"{{0}}.unflatten(0, {name}.shape[:2])"
+    line = wrap_argument(ctx.line, name_member(outer.path), "{}.flatten(0, 1)", around=parted)
+    if name != text:
+        line = f"tokens = {text}\n{line.replace(f'({text}).flatten', 'tokens.flatten', 1)}"
+    reason = (
+        f"{write_shape(query.shape)} has 4 dims, attention reads [batch, steps, features]: the first two are one batch"
+    )
+    return Diagnosis(reason, "3 dims", fix_line(ctx, line))
 
 
 def explain_transformer(ctx: FailureContext) -> Diagnosis | None:

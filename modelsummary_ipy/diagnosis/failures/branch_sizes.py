@@ -52,7 +52,9 @@ def explain_margin(pair: Pair) -> Diagnosis | None:
             f": '{name}' pads by {gap} more than it takes off" if name else ""
         )
         cut = "{}" + (f"[..., :-{gap}]" if name else f"[..., {gap}:]")  # what is left of no padding is of the past
+        newest = f"{{}}[..., -{{{places[1 - large]}}}.size(-1):]"  # of a sum that a loop begins with a number
         fixes = [_pad_before(ctx, small, gap), fix_operand(ctx, places[large], cut)]
+        fixes.append(fix_operand(ctx, places[large], f"({newest} if torch.is_tensor({{}}) else {{}})"))
         return Diagnosis(reason, "signals of one length", fixes)
     before, after = gap // 2, gap - gap // 2
     margin = f"{before}:-{after}" if before else f":-{after}"

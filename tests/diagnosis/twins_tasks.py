@@ -1210,3 +1210,38 @@ class ShrinkingSkipsT(ShrinkingSkips):
             x = x[..., -z.size(-1) :] + z
             made.append(z)
         return sum(each[..., -x.size(-1) :] for each in made)
+
+
+class ChannelsForSamples(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6 * 8 * 8, 5)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x.view(x.size(1), -1)
+        return self.fc(x)
+
+
+@twin(ChannelsForSamples, (4, 3, 8, 8), reason="view made [6, 256] of [4, 6, 8, 8]: size(1) is no batch")
+class ChannelsForSamplesT(ChannelsForSamples):
+    def forward(self, x):
+        return self.fc(self.conv(x).flatten(1))
+
+
+class PoolOfAnotherSize(nn.Module):
+    """The pool was to be over all steps that a convolution leaves."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv1d(4, 6, 3), nn.Linear(6, 2)
+
+    def forward(self, x):
+        pooled = F.max_pool1d(self.conv(x), x.size(2) - 1)
+        return self.fc(pooled.squeeze(2))
+
+
+@twin(PoolOfAnotherSize, (3, 4, 12), reason="dim 2 is 10, the window is 11 wide: the output would be empty")
+class PoolOfAnotherSizeT(PoolOfAnotherSize):
+    def forward(self, x):
+        return self.fc(self.conv(x).amax(2))

@@ -220,6 +220,10 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     maker = ctx.flow.producer(x.link)
     got = x.shape[-1]
     fix = fix_module(ctx, in_features=got)
+    if maker is not None and (kept := _keep_samples(ctx, maker)):
+        made = write_shape(maker.outputs[0].shape)
+        reason = f"{maker.type_name} made {made} of {write_shape(maker.inputs[0].shape)}: size(1) is no batch"
+        return Diagnosis(reason, expected, kept)
     if swapped := _swap_layers(ctx, got, taken):
         reason = f"the layers of the line are in the other order: {ctx.owner} expects {taken} features, got {got}"
         return Diagnosis(reason, expected, [swapped, fix])
@@ -251,6 +255,17 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     search = RESHAPE if ctx.is_like_input(x) else STEER
     goal = None if maker is not None and maker.type_name in CATS else (dim_of(-1), taken)  # no input is too wide there
     return Diagnosis(reason, expected, fixes, search, goal)
+
+
+def _keep_samples(ctx: FailureContext, view: Call) -> Candidate:
+    """Read the batch where a view reads the channels for it: ``x.view(x.size(0), -1)`` for ``x.size(1)``."""
+    shape = view.inputs[0].shape if view.inputs else ()
+    if view.type_name not in ("view", "reshape") or len(shape) < 3 or len(view.outputs[0].shape) != 2:
+        return NOTHING
+    if view.outputs[0].shape[0] != shape[1] or shape[0] == shape[1]:
+        return NOTHING
+    line, found = re.subn(r"((?:view|reshape)\(\w+\.(?:size\(|shape\[))1", r"\g<1>0", read_line(ctx, view.source))
+    return place_line(ctx, view, line) if found == 1 else NOTHING
 
 
 def _join_features(ctx: FailureContext, maker: Call, taken: int) -> Candidate:

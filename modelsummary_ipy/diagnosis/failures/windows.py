@@ -13,7 +13,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 )
 from modelsummary_ipy.diagnosis.failures.convolution import find_window
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, fix_module, set_value
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.shapes.windows import read_windows
 
@@ -53,7 +53,13 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     padded = f"{size} + 2 × {padding}" if padding else str(size)
     reason = f"dim {x.rank - spatial + axis} is {padded}{before}, the window is {window.extent} wide"
     reason += ": the output would be empty"
-    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", NOTHING, GROW)
+    whole = NOTHING
+    if ctx.call.kind == "op" and times < 2 and window.extent > 3 and ctx.function[:3] in ("max", "avg"):
+        # A pool over all that there is, whose size was worked out for a map of another size.
+        line = change_operation(ctx.line, ctx.function, lambda items: [items[0], "1"], ctx.earlier)
+        is_one = line.count(ctx.function) == 1
+        whole = fix_line(ctx, line.replace(ctx.function, f"adaptive_{ctx.function}") if is_one else "")
+    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", whole, GROW)
 
 
 def _explain_places(ctx: FailureContext, x: Operand, places: Operand) -> Diagnosis | None:

@@ -15,6 +15,7 @@ from modelsummary_ipy.summary import ModelSummary
 from tests.diagnosis.twins import TWINS
 from tests.diagnosis.twins_asked import ASKED
 from tests.diagnosis.twins_forum import FORUM
+from tests.diagnosis.twins_tasks import TASKS
 from tests.failing_cases import CASES
 from tests.fix_is_true import CHECKED, check_fixes, copy_model
 
@@ -22,7 +23,7 @@ from tests.fix_is_true import CHECKED, check_fixes, copy_model
 def main(words: Sequence[str] = ()) -> None:
     """Print the shares; words choose models by name."""
     warnings.simplefilter("ignore")
-    chosen = [twin for twin in [*TWINS, *ASKED, *FORUM] if not words or any(word in twin.id for word in words)]
+    chosen = [twin for twin in [*TWINS, *ASKED, *FORUM, *TASKS] if not words or any(word in twin.id for word in words)]
     alike = 0
     for twin in chosen:
         error = _explain(twin.broken, twin.inputs)

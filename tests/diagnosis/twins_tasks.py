@@ -1245,3 +1245,40 @@ class PoolOfAnotherSize(nn.Module):
 class PoolOfAnotherSizeT(PoolOfAnotherSize):
     def forward(self, x):
         return self.fc(self.conv(x).amax(2))
+
+
+class LabelsInRows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.fc = nn.Embedding(20, 6), nn.Linear(6, 20)
+
+    def forward(self, x, y):
+        return F.cross_entropy(self.fc(self.words(x)).view(-1, 20), y)
+
+
+@twin(LabelsInRows, ints(4, 7), ints(4, 7), reason="of predictions [28, 20] needs labels [28], got [4, 7]")
+class LabelsInRowsT(LabelsInRows):
+    def forward(self, x, y):
+        return F.cross_entropy(self.fc(self.words(x)).view(-1, 20), y.view(-1))
+
+
+class FourPixelsTooFew(nn.Module):
+    """The digits of 28 pixels, for layers that were made for 32."""
+
+    padding = 0
+
+    def __init__(self):
+        super().__init__()
+        self.maps = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=self.padding), nn.AvgPool2d(2), nn.Conv2d(6, 8, 5), nn.AvgPool2d(2),
+            nn.Conv2d(8, 12, 5),
+        )  # fmt: skip
+        self.fc = nn.Linear(12, 10)
+
+    def forward(self, x):
+        return self.fc(self.maps(x).flatten(1))
+
+
+@twin(FourPixelsTooFew, (4, 1, 28, 28), reason="dim 2 is 4, the window is 5 wide")
+class FourPixelsTooFewT(FourPixelsTooFew):
+    padding = 2

@@ -29,9 +29,11 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_arguments,
     read_line,
+    set_value,
 )
 from modelsummary_ipy.diagnosis.failures.frames import list_foldings
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, set_argument
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
@@ -257,7 +259,21 @@ def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis 
     kernel = ctx.setting("kernel_size")
     if isinstance(kernel, tuple) and spatial > 1 and kernel.count(1) == spatial - 1 and not padding:
         fix = fix_module(ctx, kernel_size=tuple(size if at == axis else 1 for at in range(spatial)))  # a whole axis
-    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", fix, GROW)
+    fixes = [fix or _pad_first(ctx)]
+    return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", fixes, GROW)
+
+
+def _pad_first(ctx: FailureContext) -> Candidate:
+    """Let the first convolution keep the size, where the last one finds a map that is a little too small: LeNet's."""
+    calls = [call for call in ctx.trace.calls[: ctx.call.index] if call.kind == "module" and call.type_name == "Conv2d"]
+    fact = ctx.flow.module_of(calls[0]) if calls else None
+    if fact is None or ctx.call.kind != "module":
+        return NOTHING
+    kernel, padding = fact.settings.get("kernel_size"), fact.settings.get("padding")
+    if not isinstance(kernel, tuple) or padding != (0, 0) or not all(size % 2 for size in kernel) or max(kernel) < 3:
+        return NOTHING
+    kept = tuple(size // 2 for size in kernel)
+    return set_value(fact.path, write_module(fact, ctx.trace, padding=kept))
 
 
 def find_window(ctx: FailureContext, sizes: tuple[int, ...]) -> tuple[int, int, Window] | None:

@@ -98,6 +98,8 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
         f"{name} of predictions {write_shape(x.shape)} needs labels {write_shape(wanted)}, got {write_shape(y.shape)}"
     )
     folded = fix_argument(ctx, "{}.flatten(0, -2)") if y.rank == 1 and x.rank > 2 else NOTHING
+    if x.rank == 2 and y.rank > 1 and y.numel == x.shape[0]:  # the steps of the predictions are folded, theirs are not
+        folded = fix_argument(ctx, "{}.flatten()", position=1)
     return Diagnosis(reason, expected, folded, RESHAPE)
 
 

@@ -1282,3 +1282,51 @@ class FourPixelsTooFew(nn.Module):
 @twin(FourPixelsTooFew, (4, 1, 28, 28), reason="dim 2 is 4, the window is 5 wide")
 class FourPixelsTooFewT(FourPixelsTooFew):
     padding = 2
+
+
+class SignalAsMap(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool, self.fc = nn.Conv2d(1, 8, 3), nn.MaxPool2d(2), nn.Linear(8 * 49, 2)
+
+    def forward(self, x):
+        return self.fc(self.pool(self.conv(x)).flatten(1))
+
+
+@twin(SignalAsMap, (4, 1, 100), reason="[4, 1, 100] is a signal, [batch, channels, steps]")
+class SignalAsMapT(SignalAsMap):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = nn.Conv1d(1, 8, 3), nn.MaxPool1d(2)
+
+
+class StepsForChannels(nn.Module):
+    channels = 100
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv1d(self.channels, 8, 3), nn.Linear(8 * 98, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).flatten(1))
+
+
+@twin(StepsForChannels, (4, 1, 100), reason="[4, 1, 100] has one channel of 100 steps, 'conv' expects 100")
+class StepsForChannelsT(StepsForChannels):
+    channels = 1
+
+
+class SqueezedSteps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv1d(6, 8, 3), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = F.max_pool1d(self.conv(x), 3)
+        return self.fc(x.squeeze())
+
+
+@twin(SqueezedSteps, (4, 6, 29), reason="squeeze() drops dims of 1, and there are 9")
+class SqueezedStepsT(SqueezedSteps):
+    def forward(self, x):
+        return self.fc(self.conv(x)[..., :27].amax(2))

@@ -142,6 +142,15 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         reason = f"{write_shape(x.shape)} has the positions of a feature map of {write_times(sides)} as steps"
         fix = fix_argument(ctx, f"{{}}.transpose(1, 2).unflatten(2, {sides})")
         return Diagnosis(reason, expected, fix, search, goal)
+    if x.rank == 3 and spatial == 2 and x.shape[1] == channels and (flat := _write_signal_layers(ctx)):
+        reason = f"{write_shape(x.shape)} is a signal, [batch, channels, steps]: a 2-d convolution reads feature maps"
+        return Diagnosis(reason, expected, flat, search, goal)
+    window = ctx.setting("kernel_size")
+    if got == 1 and x.rank == spatial + 2 == 3 and isinstance(window, tuple) and window[0] > 1 == x.shape[1]:
+        reason = (
+            f"{write_shape(x.shape)} has one channel of {x.shape[2]} steps, {ctx.owner} expects {channels} channels"
+        )
+        return Diagnosis(reason, expected, fix_module(ctx, in_channels=1), search, goal)
     if x.shape[-1] == channels and (like_input or not is_map(ctx, x)):
         reason = f"the last dim has the {channels} channels: {write_shape(x.shape)} is channels-last"
         fix = fix_argument(ctx, write_move(x.rank, x.rank - 1, axis))
@@ -217,6 +226,20 @@ def explain_unbatched(pair: Pair) -> Diagnosis | None:
                 reason = f"{name_call(call)} read {write_shape(read.shape)} as one sample of {read.shape[0]} channels: "
                 return Diagnosis(f"{reason}the dim of channels was reduced and dropped", "keepdim=True", kept)
     return None
+
+
+def _write_signal_layers(ctx: FailureContext) -> Candidate:
+    """Write the layer that failed and those that follow for signals: ``nn.Conv1d`` for ``nn.Conv2d``."""
+    changes = []
+    for fact in [ctx.fact, *ctx.list_unread()] if ctx.call.kind == "module" else []:
+        if fact is None or not fact.type_name.endswith("2d") or not fact.type_module.startswith("torch."):
+            continue
+        sizes = [value for value in fact.settings.values() if isinstance(value, tuple) and value]
+        code = write_module(fact, ctx.trace)
+        if not code or any(len(set(value)) > 1 for value in sizes):
+            return NOTHING
+        changes.append(set_value(fact.path, code.replace("2d(", "1d(", 1)))
+    return functools.reduce(operator.add, changes) if changes else NOTHING
 
 
 def _keep_dims(ctx: FailureContext, x: Operand) -> Candidate:

@@ -119,6 +119,10 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     reason = f"dim {axis} has the {taken} features, the last dim has {shape[-1]}; a Linear multiplies the last dim"
     search = RESHAPE if ctx.is_like_input(x) else ()
     fixes = [fix_argument(ctx, write_move(rank, axis, rank - 1))]
+    if rank == 3 and axis == 1 and (pooled := _pool_squeezed(ctx, x)):
+        return Diagnosis(
+            f"{reason}; squeeze() drops dims of 1, and there are {shape[2]}", expected, [pooled, *fixes], search
+        )
     if rank == 3:  # a layer over the steps, and back
         fixes.append(fix_argument(ctx, "{}.transpose(1, 2)", "{}.transpose(1, 2)"))
     if rank == 4 and axis == 1 and (pixels := _fix_pixels(ctx, x)):
@@ -127,6 +131,17 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     if rank == 4 and axis == 1:
         fixes += [fix_argument(ctx, "{}.mean((2, 3))"), fix_argument(ctx, "{}.amax((2, 3))")]
     return Diagnosis(reason, expected, fixes, search)
+
+
+def _pool_squeezed(ctx: FailureContext, x: Operand) -> Candidate:
+    """Pool all steps where a ``squeeze()`` was to drop the one that a pool leaves."""
+    call = ctx.flow.producer(x.link)
+    if call is None or call.type_name != "squeeze" or call.inputs[0].shape != x.shape:
+        return NOTHING
+    averages = any("avg" in step.type_name.lower() for step in ctx.flow.walk_back(call.input_links[0], 3))
+    method = "mean" if averages else "amax"
+    line = change_operation(read_line(ctx, call.source), "squeeze", lambda items: f"{items[0]}.{method}(2)")
+    return place_line(ctx, call, line)
 
 
 def _fix_pixels(ctx: FailureContext, x: Operand) -> Candidate:

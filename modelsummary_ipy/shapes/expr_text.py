@@ -85,7 +85,7 @@ class _Writer:
             text = self.write(atom)
             return text if _find_largest(atom)[0] == constant(0) else f"({text})"
         below, moving, number = _common_denominator(atom.inside)
-        if number == below - 1:  # as a ceiling, where that is what was meant
+        if number == below - 1 > 0:  # as a ceiling, where that is what was meant
             return f"⌈{self._write_over(moving, below)}⌉"
         return f"⌊{self._write_over(moving + number, below)}⌋"
 

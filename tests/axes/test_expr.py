@@ -143,6 +143,12 @@ def expressions(draw: st.DrawFn, depth: int = 3) -> Expr:
     return one + two if way == "add" else one - two if way == "sub" else one * two
 
 
+def test_a_whole_part_of_a_minimum_is_no_ceiling() -> None:
+    expr = floor_of(least_of(B.scaled(Fraction(1, 2)), H))
+    assert evaluate(write(expr), {"B": 1, "H": 1}) == 0
+    assert evaluate(write(expr), {"B": 7, "H": 9}) == 3
+
+
 @given(expressions(), st.fixed_dictionaries({name: st.integers(1, 300) for name in "BHWT"}))
 def test_what_is_written_is_worth_what_was_meant(expr: Expr, sizes: dict[str, int]) -> None:
     value = expr.value(sizes)

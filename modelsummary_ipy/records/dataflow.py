@@ -259,7 +259,7 @@ class Dataflow:
             if len(places) == 2 and place in places:
                 place = places[1 - places.index(place)]
         elif call.type_name == "permute" and isinstance(order := self.setting(call, "dims"), tuple):
-            place = order[place] if len(order) == len(before) else place
+            place = order[place] % len(before) if len(order) == len(before) else place
         elif call.type_name == "flatten" and len(before) > len(after):
             start = self.setting(call, "start_dim")
             return place - len(before) if type(start) is int and place < start else None

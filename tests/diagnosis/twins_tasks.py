@@ -1078,7 +1078,7 @@ class TokensOfTwoPatches(nn.Module):
         self.norm = nn.LayerNorm(8)
 
     def forward(self, x):
-        small, large = self.small(x).flatten(2).transpose(1, 2), self.large(x).flatten(2).transpose(1, 2)
+        small, large = self.small(x).flatten(2).transpose(1, 2), self.large(x).flatten(2).permute(0, 2, -2)
         return self.norm(torch.cat([small, large], 1))
 
 

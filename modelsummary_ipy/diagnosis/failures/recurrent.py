@@ -167,7 +167,7 @@ def _explain_state(
     layers, directions = ctx.setting("num_layers", 1), 2 if ctx.setting("bidirectional") else 1
     if not is_cell and (1, *state.shape) == wanted:
         reason = f"the state is {write_shape(state.shape)}, a state has a dim of layers too: {write_shape(wanted)}"
-        return Diagnosis(reason, "[num_layers, batch, hidden_size]", _add_layers(ctx))
+        return Diagnosis(reason, "[num_layers, batch, hidden_size]", _change_states(ctx, "{}.unsqueeze(0)"))
     what = "cell" if state.spec.name.endswith("[1]") else "hidden"
     if is_cell:
         expected = f"{what} state {write_shape(wanted)}: [batch, hidden_size]"
@@ -191,7 +191,8 @@ def _explain_state(
         return Diagnosis(reason, expected, _read_last_state(ctx, giver))
     if is_cell and state.shape == (1, *wanted):
         reason += ": a cell's state has no dim of layers"
-        return Diagnosis(reason, expected, _drop_layers(ctx))
+        pair = "tuple(item[0] for item in {})" if ctx.function == "lstm_cell" else ""
+        return Diagnosis(reason, expected, _change_states(ctx, "{}[0]", pair))
     if not is_cell and directions == 1 and (giver := _find_encoder(ctx, state)) is not None:
         return _explain_encoder(ctx, state, giver, wanted)
     if not is_cell and directions == 2 and state.rank == 3 and 2 * state.shape[0] == wanted[0]:
@@ -222,29 +223,21 @@ def _explain_state(
     return Diagnosis(reason, expected, fixes, () if order or fix or candidates else RESHAPE, candidates=candidates)
 
 
-def _drop_layers(ctx: FailureContext) -> Candidate:
-    """Take the one layer of each state that the line passes to a cell: ``self.cell(x, (h[0], c[0]))``."""
+def _change_states(ctx: FailureContext, change: str, pair: str = "") -> Candidate:
+    """Change each state that the line passes, ``self.rnn(x, (h.unsqueeze(0), c.unsqueeze(0)))``.
+
+    Args:
+        change: What becomes of a state, ``"{}.unsqueeze(0)"``.
+        pair: What becomes of the name that an LSTM's two states have together; ``""`` as of one state.
+    """
 
     def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
         names = re.fullmatch(r"\((\w+), (\w+)\)|(\w+)", arguments[1]) if len(arguments) == 2 else None
         if names is None:
             return None
-        pair = names[3] is not None and ctx.function == "lstm_cell"
-        text = f"({names[1]}[0], {names[2]}[0])" if names[1] else f"{names[3]}[0]"
-        return [arguments[0], f"tuple(item[0] for item in {names[3]})" if pair else text], keywords
-
-    return fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
-
-
-def _add_layers(ctx: FailureContext) -> Candidate:
-    """Give each state that the line passes a dim of one layer: ``self.rnn(x, (h.unsqueeze(0), c.unsqueeze(0)))``."""
-
-    def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
-        names = re.fullmatch(r"\((\w+), (\w+)\)|(\w+)", arguments[1]) if len(arguments) == 2 else None
-        if names is None:
-            return None
-        given = [f"{name}.unsqueeze(0)" for name in names.groups() if name]
-        return [arguments[0], f"({', '.join(given)})" if len(given) > 1 else given[0]], keywords
+        if names[3]:
+            return [arguments[0], (pair or change).format(names[3])], keywords
+        return [arguments[0], f"({change.format(names[1])}, {change.format(names[2])})"], keywords
 
     return fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
 

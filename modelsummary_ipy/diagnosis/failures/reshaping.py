@@ -142,7 +142,9 @@ def _explain_windows(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
     if next(places, None) is not None or len(windows) != 1 or -1 in wanted[1:]:
         return None
     window, path = windows.pop(), ctx.fact.path if ctx.fact is not None else ""
-    odd = next(size for size, _ in split if size % window)
+    odd = next((size for size, _ in split if size % window), None)
+    if odd is None:
+        return None
     fitting = [n for n in range(2, min(sides) + 1) if all(size % n == 0 for size in sides)]
     reason = f"{odd} is not divisible into windows of {window}"
     near = min(fitting, key=lambda n: abs(n - window), default=0)

@@ -45,7 +45,7 @@ def test_blocks_of_one_thread_nest() -> None:
 LOGGER = logging.getLogger("a.logger")
 
 
-class Speaks(nn.Module):
+class WritesToStreams(nn.Module):
     def __init__(self, end: str = "") -> None:
         super().__init__()
         self.layer, self.end = nn.Linear(6, 8), end
@@ -70,7 +70,7 @@ def test_all_that_a_forward_says_shows_once(end: str, capsys: pytest.CaptureFixt
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: sys.stderr.write(f"{message}\n")  # as outside pytest
-            ms = ModelSummary(Speaks(end), (2, 6))
+            ms = ModelSummary(WritesToStreams(end), (2, 6))
             str(ms)
             ms.formulas
     finally:

@@ -15,9 +15,9 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_arguments,
     read_line,
+    remake,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
@@ -228,7 +228,7 @@ def explain_table(pair: Pair) -> Diagnosis | None:
         giver = next((fact for fact in facts if fact is not None), None)
         if giver is not None and giver.settings.get("out_features") == came:
             reason = f"{name} {write_shape(shape)} is of {most} classes by {most}, '{giver.path}' gives {came}"
-            wider = set_value(giver.path, write_module(giver, ctx.trace, out_features=most))
+            wider = remake(ctx, giver, out_features=most)
             narrower = resize_param(ctx, replace(table, param=param), [-2, -1], came)
             return Diagnosis(reason, f"{most} classes", [wider, narrower])
     if came < most:

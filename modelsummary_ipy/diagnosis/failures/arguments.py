@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    fix_line,
-    read_arguments,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, read_arguments, write_at
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     Arguments,
@@ -23,7 +20,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, find_parameters, list_methods
 from modelsummary_ipy.diagnosis.torch_names import LINEARS
 from modelsummary_ipy.model.torch_layers import LAYERS
-from modelsummary_ipy.records.fixes import Candidate, LineEdit
+from modelsummary_ipy.records.fixes import Candidate
 
 _MISSING = re.compile(r"(\w+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
 _SURPLUS = re.compile(r"(\w+)\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) (?:was|were) given")
@@ -114,7 +111,7 @@ def _part_argument(ctx: FailureContext, member: str, given: list[str], count: in
 def list_values(ctx: FailureContext, function: str, missing: list[str], given: list[str]) -> Iterator[list[str]]:
     """List what may be meant by arguments that were not given: names that are known, sizes, what was not passed on."""
     names = ctx.failure.names
-    tensors = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
+    tensors = find_parameters(ctx.failure.source)
     first = next((name for name in tensors if name in names and names[name].kind == "Tensor"), "x")
     written = set(re.findall(r"\w+", " ".join(given)))
     unread = [name for name in tensors if name not in written and name not in missing]
@@ -172,7 +169,7 @@ def _add_self(ctx: FailureContext, name: str) -> Candidate:
     text = text.replace("(self, )", "(self)")
     if head is None or text == head.text:
         return NOTHING
-    return Candidate(f"at {source._replace(line=head.first).text}: {text}", (LineEdit(*head[:3], text),))
+    return write_at(source, head, text)
 
 
 def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
@@ -180,7 +177,7 @@ def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
         return None
     reason = f"a {ctx.call.type_name} holds layers and does not run them"
     member = name_member(ctx.call.path)
-    loops = find_loops(ctx.failure.source) if ctx.failure.source is not None else []
+    loops = find_loops(ctx.failure.source)
     counters = [name for name, over in loops if re.match("range|enumerate", ast.unparse(over))]
     picked = [re.sub(rf"\bself\.{member}\(", f"self.{member}[{name}](", ctx.line) for name in counters]
     fixes = [fix_line(ctx, line) for line in (*picked, write_loop(ctx.line, member))]

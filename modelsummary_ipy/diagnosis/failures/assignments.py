@@ -10,7 +10,7 @@ from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContex
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, splice_node
-from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_function, find_loops
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loops, walk_function
 from modelsummary_ipy.records.fixes import Candidate
 
 _ASSIGNED = re.compile(r"cannot assign '[\w.]+' as (child module|parameter) '(\w+)'")
@@ -31,20 +31,19 @@ def explain_assignment(ctx: FailureContext) -> Diagnosis | None:
 
 def _explain_replaced(ctx: FailureContext, kind: str, name: str) -> Diagnosis | None:
     """What a layer gives was assigned to the layer's own name: ``self.pool = self.pool(x)``."""
-    source, statement, function = ctx.failure.source, ctx.statement, None
-    function = find_function(source) if source is not None else None
-    if source is None or statement is None or function is None:
+    statement, nodes = ctx.statement, walk_function(ctx.failure.source)
+    if statement is None or not nodes:
         return None
     text, local = f"self.{name}", name
-    if any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(function)):
+    if any(isinstance(node, ast.Name) and node.id == name for node in nodes):
         local = f"{name}_out"
     made = fix_line(ctx, _rename(ctx.line, text, local, stores=True))
     later = sorted({
-        node.lineno for node in ast.walk(function)
+        node.lineno for node in nodes
         if isinstance(node, ast.Attribute) and ast.unparse(node) == text and node.lineno > statement.last
     })  # fmt: skip
     for line in later:
-        there = ctx.read(source._replace(line=line))
+        there = ctx.read_at(line)
         if there is not None and made:
             old = drop_remark(there.text)
             new = _rename(old, text, local, stores=False)
@@ -109,7 +108,7 @@ def _explain_leaf(ctx: FailureContext) -> Diagnosis | None:
 
 def _explain_beyond(ctx: FailureContext, index: int) -> Diagnosis | None:
     """A loop counts further than a list has layers."""
-    loops = dict(find_loops(ctx.failure.source)) if ctx.failure.source is not None else {}
+    loops = dict(find_loops(ctx.failure.source))
     for node in ast.walk(parse_line(ctx.line) or ast.Module([], [])):
         held = ctx.failure.names.get(ast.unparse(node.value)) if isinstance(node, ast.Subscript) else None
         if held is None or not isinstance(node, ast.Subscript) or held.kind not in ("ModuleList", "Sequential"):
@@ -118,9 +117,7 @@ def _explain_beyond(ctx: FailureContext, index: int) -> Diagnosis | None:
         reason = f"{name} has {count} layers, 0 … {count - 1}, and the line reads number {index}"
         counter = next((word for word in re.findall(r"\w+", ast.unparse(node.slice)) if word in loops), "")
         head = loops.get(counter)
-        there = (
-            ctx.read(ctx.failure.source._replace(line=head.lineno)) if head is not None and ctx.failure.source else None
-        )
+        there = ctx.read_at(head.lineno) if head is not None else None
         if isinstance(node.slice, ast.Constant):
             return Diagnosis(
                 reason, f"0 … {count - 1}", fix_line(ctx, splice_node(ctx.line, node.slice, str(count - 1)))

@@ -17,12 +17,12 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_size_read,
     list_names,
     name_size,
+    remake,
     set_everywhere,
-    set_value,
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
-from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
+from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, add_keyword, change_call, wrap_argument
 from modelsummary_ipy.diagnosis.failures.transformers import explain_own_keys, fold_steps
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -121,7 +121,7 @@ class _Heads:
         return path, (f"{side}{short}", short)
 
     def _write(self, **changes: Any) -> Candidate:
-        return set_value(self.fact.path, write_module(self.fact, self.ctx.trace, **changes))
+        return remake(self.ctx, self.fact, **changes)
 
     def _explain_features(self) -> Diagnosis | None:
         embed = self.settings.get("embed_dim")

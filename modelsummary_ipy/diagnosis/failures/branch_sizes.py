@@ -13,10 +13,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     list_names,
     place_line,
     read_line,
+    remake,
     resize_operand,
-    set_value,
 )
-from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
+from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, TRANSPOSED_CONVOLUTIONS
@@ -130,7 +130,7 @@ def explain_strided(pair: Pair) -> Diagnosis | None:
             reason = f"{sides[0]} against {sides[1]}: '{fact.path}' has stride {fact.settings['stride']}"
             kernel = fact.settings.get("kernel_size")
             stride = (1,) * len(kernel) if isinstance(kernel, tuple) else 1
-            return Diagnosis(reason, "equal sizes", set_value(fact.path, write_module(fact, ctx.trace, stride=stride)))
+            return Diagnosis(reason, "equal sizes", remake(ctx, fact, stride=stride))
     return None
 
 
@@ -156,7 +156,7 @@ def explain_lateral(pair: Pair) -> Diagnosis | None:
             continue
         sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
         reason = f"{sides[0]} against {sides[1]}: '{fact.path}' has stride {fact.settings['stride']}"
-        return Diagnosis(reason, "equal sizes", set_value(fact.path, write_module(fact, ctx.trace, stride=wanted)))
+        return Diagnosis(reason, "equal sizes", remake(ctx, fact, stride=wanted))
     return None
 
 
@@ -181,7 +181,7 @@ def _pad(ctx: FailureContext, layers: list[tuple[ModuleFact, tuple[int, ...]]], 
     layers = [(fact, same) for fact, same in layers if _list_sides(fact, "padding") != same]
     if any(_list_sides(fact, "padding") == (2 * same[0],) for fact, same in layers):
         return None  # a causal convolution, whose end is cut off
-    fixes = [set_value(fact.path, write_module(fact, ctx.trace, padding=padding)) for fact, padding in layers]
+    fixes = [remake(ctx, fact, padding=padding) for fact, padding in layers]
     had = [_write_padding(_list_sides(fact, "padding")) for fact, _ in layers]
     names = " and ".join(
         f"'{fact.path}' has padding {padding}, {_write_padding(same)} keeps the size"
@@ -221,8 +221,7 @@ def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: li
     if chosen is None:
         return None
     fixes = [
-        set_value(fact.path, write_module(fact, ctx.trace, output_padding=(stride - 1,) * len(small.shape[2:])))
-        for fact, stride, _ in reversed(chosen)
+        remake(ctx, fact, output_padding=(stride - 1,) * len(small.shape[2:])) for fact, stride, _ in reversed(chosen)
     ]
     names = " and ".join(f"'{fact.path}'" for fact, _, _ in reversed(chosen))
     reason = f"{sides[0]} against {sides[1]}: with output_padding 0 {names} {'give' if len(chosen) > 1 else 'gives'} "

@@ -23,14 +23,7 @@ from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_pooled,
     explain_unpadded,
 )
-from modelsummary_ipy.diagnosis.failures.context import (
-    ANYWHERE,
-    NOTHING,
-    STEP,
-    Diagnosis,
-    FailureContext,
-    Pair,
-)
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, STEP, Diagnosis, FailureContext, Pair
 from modelsummary_ipy.diagnosis.failures.convolution import explain_unbatched
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
@@ -53,12 +46,7 @@ from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_upsampling,
 )
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import (
-    CONVOLUTIONS,
-    LINEARS,
-    LOSSES,
-    SIZED_FACTORIES,
-)
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, LOSSES, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.trace import ModuleFact
 

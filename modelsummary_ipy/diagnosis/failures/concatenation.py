@@ -23,25 +23,13 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     Pair,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    fix_line,
-    fix_operand,
-    fix_setting,
-    place_line,
-    read_line,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import (
-    CONVOLUTIONS,
-    EMBEDDINGS,
-    LINEARS,
-    MAP_LAYERS,
-    RECURRENTS,
-)
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, EMBEDDINGS, LINEARS, MAP_LAYERS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
 

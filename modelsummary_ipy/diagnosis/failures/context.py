@@ -222,6 +222,10 @@ class FailureContext:
                 found = found._replace(text=edit.text)
         return found
 
+    def read_at(self, line: int) -> Statement | None:
+        """Return the statement at a line of the file that failed, with the changes that were made before."""
+        return self.read(self.failure.source._replace(line=line)) if self.failure.source is not None else None
+
     @lazy
     def line(self) -> str:
         """The failing statement without the remark at its end, where fixes are written into it."""

@@ -29,6 +29,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_arguments,
     read_line,
+    remake,
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.frames import list_foldings
@@ -296,7 +297,7 @@ def _pad_first(ctx: FailureContext) -> Candidate:
     if not isinstance(kernel, tuple) or padding != (0, 0) or not all(size % 2 for size in kernel) or max(kernel) < 3:
         return NOTHING
     kept = tuple(size // 2 for size in kernel)
-    return set_value(fact.path, write_module(fact, ctx.trace, padding=kept))
+    return remake(ctx, fact, padding=kept)
 
 
 def find_window(ctx: FailureContext, sizes: tuple[int, ...]) -> tuple[int, int, Window] | None:

@@ -11,8 +11,7 @@ import os
 import re
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line, set_value
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line, remake, set_value
 from modelsummary_ipy.diagnosis.failures.statements import list_nodes
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS
@@ -63,7 +62,7 @@ def _change_grid(ctx: FailureContext, grid: Call, wanted: tuple[int, ...]) -> Ca
     layer = ctx.flow.module_of(maker) if maker is not None and maker.kind == "module" else None
     if layer is None:
         return NOTHING
-    edits = [set_value(layer.path, write_module(layer, ctx.trace, out_features=channels * math.prod(wanted)))]
+    edits = [remake(ctx, layer, out_features=channels * math.prod(wanted))]
     fact = ctx.flow.module_of(grid) if grid.kind == "module" else None
     if fact is not None:
         edits.append(set_value(fact.path, f"nn.Unflatten(1, {(channels, *wanted)})"))
@@ -93,7 +92,7 @@ def move_grid(ctx: FailureContext, made_for: int, inner: tuple[int, ...]) -> Can
     for fact in ctx.trace.modules:
         changes = {name: new for name in ("in_features", "out_features") if fact.settings.get(name) == made_for}
         if changes:
-            edits.append(set_value(fact.path, write_module(fact, ctx.trace, **changes)))
+            edits.append(remake(ctx, fact, **changes))
             is_decoded = is_decoded or "out_features" in changes
         elif fact.type_name == "Unflatten" and fact.settings.get("unflattened_size") == old:
             edits.append(set_value(fact.path, f"nn.Unflatten(1, {inner})"))

@@ -168,7 +168,7 @@ def _explain_integers(ctx: FailureContext) -> Diagnosis | None:
 def explain_device(ctx: FailureContext) -> Diagnosis | None:
     """Explain tensors that are not on one device."""
     if _NO_CUDA.search(ctx.failure.message):
-        names = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
+        names = find_parameters(ctx.failure.source)
         known = next((name for name in names if not re.search(rf"\b{name}(?: = |\.cuda|\.to\()", ctx.line)), "")
         device = f"{known}.device" if known else "next(self.parameters()).device"
         fix = fix_line(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_insertion, write_module
@@ -18,11 +18,17 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     splice_argument,
     wrap_argument,
 )
-from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loop_names, find_parameters, use_imports
+from modelsummary_ipy.diagnosis.failures.statements import (
+    Statement,
+    drop_remark,
+    find_loop_names,
+    find_parameters,
+    use_imports,
+)
 from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, RECURRENTS, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
-from modelsummary_ipy.records.trace import Call, Source
+from modelsummary_ipy.records.trace import Call, ModuleFact, Source
 
 
 def fix_argument(ctx: FailureContext, template: str, around: str = "{}", position: int = 0) -> Candidate:
@@ -104,13 +110,13 @@ def fix_giver(ctx: FailureContext, x: Operand, size: int, axis: int = -1) -> Can
     if origin is None or fact is None or origin.kind != "module" or fact.type_name in RECURRENTS:
         return NOTHING
     name = next((name for name in OUTPUT_SETTINGS if fact.settings.get(name) == x.shape[axis]), "")
-    return set_value(fact.path, write_module(fact, ctx.trace, **{name: size})) if name else NOTHING
+    return remake(ctx, fact, **{name: size}) if name else NOTHING
 
 
 def name_input_size(ctx: FailureContext, size: int) -> str:
     """Write the batch size by an argument of the function that the failing line is in: ``"x.size(0)"``; else ``""``."""
     facts = ctx.trace.inputs
-    names = find_parameters(ctx.failure.source) if ctx.failure.source is not None else []
+    names = find_parameters(ctx.failure.source)
     if not facts or not facts[0].spec.shape or facts[0].spec.shape[0] != size or not names:
         return ""
     return f"{names[0]}.size(0)"
@@ -135,7 +141,7 @@ def fix_line(ctx: FailureContext, line: str) -> Candidate:
     line = drop_undone(line if found is None else use_imports(found.filename, line))
     if not line or line == ctx.line:
         return NOTHING
-    edits = () if found is None else (LineEdit(found.filename, found.first, found.last, line),)
+    edits = () if found is None else (LineEdit(*found[:3], line),)
     return Candidate(line, edits)
 
 
@@ -192,7 +198,7 @@ def fix_module(ctx: FailureContext, **changes: object) -> Candidate:
     fact = ctx.fact
     if fact is None or find_earlier(ctx) is not None:
         return NOTHING
-    return set_value(fact.path, write_module(fact, ctx.trace, **changes))
+    return remake(ctx, fact, **changes)
 
 
 def set_everywhere(path: str, name: str, value: object) -> Candidate:
@@ -314,14 +320,13 @@ def read_other_size(ctx: FailureContext, source: Source | None, text: str) -> Ca
     for number in range(source.line - 1, max(source.line - 9, 0), -1) if source is not None else ():
         before = ctx.read(source._replace(line=number)) if source is not None else None
         name = re.match(r"(\w+) = ", before.text) if before is not None else None
-        if source is None or before is None or name is None or not re.search(rf"\b{name[1]}\b", text):
+        if before is None or name is None or not re.search(rf"\b{name[1]}\b", text):
             continue
         axes = list(re.finditer(r"(?<=\.size\()[01](?=\))|(?<=\.shape\[)[01](?=\])", before.text))
         if len(axes) == 1:
             at = axes[0].start()
             changed = f"{before.text[:at]}{1 - int(before.text[at])}{before.text[at + 1 :]}"
-            edit = LineEdit(before.filename, before.first, before.last, changed)
-            return Candidate(f"at {source._replace(line=before.first).text}: {changed}", (edit,))
+            return write_at(source, before, changed)
     return NOTHING
 
 
@@ -338,4 +343,21 @@ def place_line(ctx: FailureContext, call: Call, line: str) -> Candidate:
         return NOTHING
     line = use_imports(found.filename, line)
     text = line if found == ctx.statement else f"at {call.source.text}: {line}"
-    return Candidate(text, (LineEdit(found.filename, found.first, found.last, line),))
+    return Candidate(text, (LineEdit(*found[:3], line),))
+
+
+def edit_line(ctx: FailureContext, call: Call, change: Callable[[str], str]) -> Candidate:
+    """Change the statement of the call that made a tensor; nothing if it can't be read."""
+    line = read_line(ctx, call.source)
+    return place_line(ctx, call, change(line) if line else "")
+
+
+def write_at(source: Source | None, statement: Statement, line: str) -> Candidate:
+    """Write a statement of a file anew, with its place; ``source`` is a line of the same file."""
+    place = f"at {source._replace(line=statement.first).text}: " if source is not None else ""
+    return Candidate(f"{place}{line}", (LineEdit(*statement[:3], line),))
+
+
+def remake(ctx: FailureContext, fact: ModuleFact, **changes: object) -> Candidate:
+    """Write a layer of torch's with other settings: ``"self.fc = nn.Linear(784, 10)"``; nothing of another class."""
+    return set_value(fact.path, write_module(fact, ctx.trace, **changes))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, write_at
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import change_value, find_targets, wrap_argument
 from modelsummary_ipy.diagnosis.failures.statements import find_function, read_statement
@@ -39,7 +39,7 @@ def _part_value(edit: LineEdit, name: str) -> Candidate:
 def _part_at_reader(ctx: FailureContext, edit: LineEdit, name: str) -> Candidate:
     """Part what a layer of sequences reads on a later line: ``self.lstm(f.unflatten(0, x.shape[:2]))``."""
     source = ctx.failure.source
-    function = find_function(source) if source is not None else None
+    function = find_function(source)
     members = [name_member(fact.path) for fact in ctx.list_unread() if fact.type_name in _SEQUENCE_LAYERS]
     if source is None or function is None:
         return Candidate()
@@ -54,9 +54,7 @@ def _part_at_reader(ctx: FailureContext, edit: LineEdit, name: str) -> Candidate
             text = wrap_argument(statement.text, member, f"{{}}.unflatten(0, {sizes})")
             if text:
                 first = f"frames = {name}.shape[:2]\n{edit.text}" if name in stored else edit.text
-                reader = LineEdit(edit.filename, statement.first, statement.last, text)
-                where = f"at {source._replace(line=statement.first).text}: {text}"
-                return Candidate(f"{first}; {where}", (edit._replace(text=first), reader))
+                return Candidate(first, (edit._replace(text=first),)) + write_at(source, statement, text)
         stored += find_targets(statement.text)
         line = statement.last + 1
     return Candidate()

@@ -25,9 +25,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_operand,
     place_line,
     read_line,
+    remake,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
+from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
@@ -228,7 +229,7 @@ def resize_recurrent(ctx: FailureContext, x: Operand, size: int) -> Candidate:
     fact = ctx.flow.module_of(maker)
     if fact is None or fact.type_name not in RECURRENTS or fact.settings.get("bidirectional"):
         return NOTHING
-    return set_value(fact.path, write_module(fact, ctx.trace, hidden_size=size))
+    return remake(ctx, fact, hidden_size=size)
 
 
 def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis:

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, set_value
-from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_module
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, remake
+from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.setters import find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import splice_argument
 from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
@@ -56,7 +56,7 @@ def resize_param(ctx: FailureContext, x: Operand, axes: Sequence[int], size: int
     owner = find_module(ctx.trace, fact.names[0].rpartition(".")[0])
     if owner is not None and owner.type_module.startswith("torch."):
         is_table = owner.type_name == "Embedding" and list(axes) == [-1]
-        return set_value(owner.path, write_module(owner, ctx.trace, embedding_dim=size)) if is_table else NOTHING
+        return remake(ctx, owner, embedding_dim=size) if is_table else NOTHING
     code, written = _read_maker(ctx, fact.names[0], fact.shape, tuple(sizes))
     text = write_change(fact.names[0], code)
     return Candidate(text, (LayerEdit(fact.names[0], code, written),)) if text else NOTHING

@@ -20,8 +20,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     product_from,
 )
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, set_value
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, remake, set_value
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, find_operands, rename_method
@@ -223,8 +222,7 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         moved = fix + move_grid(ctx, fixed, x.shape[1:])
         reader = next((fact for fact in ctx.trace.modules if fact.settings.get("in_features") == fixed), None)
         if fix and reader is not None:
-            layer = write_module(reader, ctx.trace, in_features=math.prod(x.shape[1:]))
-            fix = fix + set_value(reader.path, layer)
+            fix = fix + remake(ctx, reader, in_features=math.prod(x.shape[1:]))
     if len(wanted) == 3 and x.rank == 2 and wanted[2] == -1 and wanted[0] > 0 and x.shape[0] % wanted[0] == 0:
         parted = change_operation(
             ctx.line, ctx.function, lambda items: f"{items[0]}.unflatten(0, ({items[1]}, -1))", ctx.earlier
@@ -342,7 +340,7 @@ def _explain_shuffle(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         images = [count for count in images if count in (1, 3, ctx.trace.inputs[0].spec.shape[1])]
         images = images if reader is None else [reader.settings["in_channels"]]
         more = (images[0] if images else -(-channels // (kept * kept))) * kept * kept
-        fix = set_value(fact.path, write_module(fact, ctx.trace, out_channels=more))
+        fix = remake(ctx, fact, out_channels=more)
     return Diagnosis(reason, f"channels divisible by {kept * kept}", fix)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, place_line, read_line, write_at
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_operation,
@@ -20,6 +20,8 @@ from modelsummary_ipy.diagnosis.failures.statements import (
     find_function,
     list_methods,
     list_nodes,
+    list_read,
+    list_stored,
     read_last_statement,
     read_statement,
 )
@@ -56,10 +58,7 @@ def explain_returned(ctx: FailureContext) -> Diagnosis | None:
 
 def _pick(ctx: FailureContext, keys: Sequence[str], fixes: list[Candidate]) -> list[Candidate]:
     """Pick one of several where they get a name, ``enc = self.encoder(x)[0]``; first, if several lines read it."""
-    function = find_function(ctx.failure.source) if ctx.failure.source is not None else None
-    nodes = list(ast.walk(function)) if function is not None else []
-    loads = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
-    stores = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    loads, stores = list_read(ctx.failure.source), [node.id for node in list_stored(ctx.failure.source)]
     plain = ("Tensor", "Parameter", "int", "float", "str", "list", "NoneType")
     kinds = {name: held.kind for name, held in ctx.failure.names.items() if held.kind not in plain}
     read: list[str] = []
@@ -150,10 +149,9 @@ def return_first(filename: str, line: int) -> Candidate:
     for node in list_nodes(filename, ast.FunctionDef):
         last = node.body[-1]
         if node.lineno == line and isinstance(last, ast.Return) and isinstance(last.value, ast.Tuple):
-            statement = read_statement(Source(filename.rpartition("/")[2], last.lineno, "", filename))
-            text = f"return {ast.unparse(last.value.elts[0])}"
-            edit = LineEdit(*statement[:3], text) if statement is not None else None
-            return Candidate(f"at {filename.rpartition('/')[2]}:{last.lineno}: {text}", (edit,)) if edit else NOTHING
+            source = Source(filename.rpartition("/")[2], last.lineno, "", filename)
+            statement, text = read_statement(source), f"return {ast.unparse(last.value.elts[0])}"
+            return write_at(source, statement, text) if statement is not None else NOTHING
     return NOTHING
 
 
@@ -172,7 +170,7 @@ def _find_numbers(ctx: FailureContext) -> str:
 
 def _find_list(ctx: FailureContext) -> list[str]:
     """Find a list that the function itself made, and how its tensors become one: by steps, then side by side."""
-    function = find_function(ctx.failure.source) if ctx.failure.source is not None else None
+    function = find_function(ctx.failure.source)
     code = ast.unparse(function) if function is not None else ""
     for name, held in ctx.failure.names.items():
         is_own = re.search(rf"\b{re.escape(name)}(?: = \[|\.append\()", code) and re.search(
@@ -438,10 +436,7 @@ def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
 
 def _unpack_one(ctx: FailureContext, layer: Call, names: list[str], source: str) -> list[Candidate]:
     """Cut the one tensor that a layer returns in equal parts, or give it the first name if no line reads the others."""
-    function = find_function(ctx.failure.source) if ctx.failure.source is not None else None
-    nodes = [node for node in ast.walk(function) if isinstance(node, ast.Name)] if function is not None else []
-    read = {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
-    if not read & set(names[1:]):
+    if not set(list_read(ctx.failure.source)) & set(names[1:]):
         return [fix_line(ctx, ctx.line.replace(", ".join(names), names[0], 1))]
     axis, shape = 1 if layer.type_name in CONVOLUTIONS else -1, layer.outputs[0].shape
     if not shape or shape[axis] % len(names):

@@ -6,10 +6,10 @@ import ast
 from collections.abc import Callable, Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, write_at
 from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, splice_node
-from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, find_function
-from modelsummary_ipy.records.fixes import Candidate, LineEdit
+from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, list_stored
+from modelsummary_ipy.records.fixes import Candidate
 
 #: Writes a node as the user did.
 Write = Callable[[ast.AST], str]
@@ -20,22 +20,22 @@ _MOST_LINES = 6
 
 def list_statements(ctx: FailureContext) -> Iterator[Statement]:
     """List the failing statement, then those of its function that give a name which it reads, the last one first."""
-    if ctx.statement is None or ctx.failure.source is None:
+    if ctx.statement is None:
         return
     yield ctx.statement
-    source, function = ctx.failure.source, find_function(ctx.failure.source)
     wanted, found = _read_names(ctx.line), 0
-    stored = [
-        node for node in (ast.walk(function) if function is not None else ())
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.lineno < ctx.statement.first
-    ]  # fmt: skip
-    for node in sorted(stored, key=lambda node: -node.lineno):
-        there = ctx.read(source._replace(line=node.lineno)) if node.id in wanted else None
+    for node in sorted(list_stored(ctx.failure.source), key=lambda node: -node.lineno):
+        there = ctx.read_at(node.lineno) if node.id in wanted and node.lineno < ctx.statement.first else None
         if there is None or there == ctx.statement or found == _MOST_LINES:
             continue
         found += 1
         wanted |= _read_names(there.text)
         yield there
+
+
+def write_words(call: ast.Call, write: Write) -> list[str]:
+    """Write the arguments of a call as they are: ``["x", "dim=1"]``."""
+    return [*map(write, call.args), *(f"{word.arg}={write(word.value)}" for word in call.keywords)]
 
 
 def _read_names(line: str) -> set[str]:
@@ -49,9 +49,7 @@ def write_statement(ctx: FailureContext, statement: Statement, line: str) -> Can
         return NOTHING
     if statement == ctx.statement:
         return fix_line(ctx, line)
-    source = ctx.failure.source
-    place = f"at {source._replace(line=statement.first).text}: " if source is not None else ""
-    return Candidate(f"{place}{line}", (LineEdit(statement.filename, statement.first, statement.last, line),))
+    return write_at(ctx.failure.source, statement, line)
 
 
 def rewrite(ctx: FailureContext, change: Change, *, here: bool = False, alone: bool = False) -> list[Candidate]:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_operand, read_arguments, resize_operand, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_giver,
+    fix_operand,
+    read_arguments,
+    remake,
+    resize_operand,
+    set_value,
+)
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_stride
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
@@ -90,7 +97,7 @@ def explain_shortcut(pair: Pair) -> Diagnosis | None:
             continue
         sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
         reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"
-        fix = set_value(layer.path, write_module(layer, ctx.trace, stride=(stride,) * (main.rank - 2)))
+        fix = remake(ctx, layer, stride=(stride,) * (main.rank - 2))
         if (
             not _strides_here(ctx, main) or _find_shortcut(ctx, main) is not None
         ):  # a pyramid; or what came from outside is a coarser level, as a gate of a U-Net reads
@@ -122,7 +129,7 @@ def explain_unstrided(pair: Pair) -> Diagnosis | None:
         if is_plain and is_here and isinstance(kernel, tuple) and min(kernel) > 1:
             sides = f"{fine.shape[axes[0]]} against {coarse.shape[axes[0]]}"
             reason = f"'{fact.path}' has stride 1, and the other branch is {stride} times smaller: {sides}"
-            fix = set_value(fact.path, write_module(fact, ctx.trace, stride=(stride,) * len(kernel)))
+            fix = remake(ctx, fact, stride=(stride,) * len(kernel))
             return Diagnosis(reason, f"{write_shape(coarse.shape)} on both sides", fix)
     return None
 

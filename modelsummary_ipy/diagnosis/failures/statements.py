@@ -150,13 +150,13 @@ def use_imports(filename: str, code: str) -> str:
     return re.sub(r"(?<![\w.])F\.", "nn.functional." if "nn" in names else "torch.nn.functional.", code)
 
 
-def find_loops(source: Source) -> list[tuple[str, ast.expr]]:
+def find_loops(source: Source | None) -> list[tuple[str, ast.expr]]:
     """List the names that loops around a line give to items, each with what is looped over, the innermost first."""
     found: list[tuple[int, str, ast.expr]] = []
-    for node in list_nodes(source.filename, ast.AST):
+    for node in list_nodes(source.filename, ast.AST) if source is not None else ():
         if not isinstance(node, (ast.For, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
             continue
-        if not node.lineno <= source.line <= (node.end_lineno or node.lineno):
+        if source is None or not node.lineno <= source.line <= (node.end_lineno or node.lineno):
             continue
         for loop in [node] if isinstance(node, ast.For) else node.generators:
             names = [item.id for item in ast.walk(loop.target) if isinstance(item, ast.Name)]
@@ -166,12 +166,8 @@ def find_loops(source: Source) -> list[tuple[str, ast.expr]]:
 
 def find_loop(source: Source) -> int:
     """Return the line where the outermost loop of its function begins that a line is in; 0 if it is in none."""
-    function = find_function(source)
-    loops = [
-        node for node in (ast.walk(function) if function is not None else ())
-        if isinstance(node, (ast.For, ast.While)) and node.lineno < source.line <= (node.end_lineno or 0)
-    ]  # fmt: skip
-    return min((node.lineno for node in loops), default=0)
+    loops = (node for node in walk_function(source) if isinstance(node, (ast.For, ast.While)))
+    return min((loop.lineno for loop in loops if loop.lineno < source.line <= (loop.end_lineno or 0)), default=0)
 
 
 def find_loop_names(source: Source, container: str) -> list[str]:
@@ -182,10 +178,27 @@ def find_loop_names(source: Source, container: str) -> list[str]:
     ]  # fmt: skip
 
 
-def find_function(source: Source) -> ast.FunctionDef | None:
+def find_function(source: Source | None) -> ast.FunctionDef | None:
     """Return the innermost function that a line is in."""
-    tree = parse_around(source) if source.filename else None
-    return _find_inner(tree, source.line) if tree is not None else None
+    tree = parse_around(source) if source is not None and source.filename else None
+    return _find_inner(tree, source.line) if source is not None and tree is not None else None
+
+
+def walk_function(source: Source | None) -> list[ast.AST]:
+    """List the nodes of the innermost function that a line is in."""
+    function = find_function(source)
+    return list(ast.walk(function)) if function is not None else []
+
+
+def list_stored(source: Source | None) -> list[ast.Name]:
+    """List where the function that a line is in gives something a name."""
+    return [node for node in walk_function(source) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+
+
+def list_read(source: Source | None) -> list[str]:
+    """List the names that the function that a line is in reads, each as often as it does."""
+    nodes = walk_function(source)
+    return [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
 
 
 @lru_cache(maxsize=1024)
@@ -202,16 +215,14 @@ def list_methods(source: Source | None) -> list[ast.FunctionDef]:
     return [node for kind in around for node in kind.body if isinstance(node, ast.FunctionDef)]
 
 
-def list_names_before(source: Source) -> list[str]:
+def list_names_before(source: Source | None) -> list[str]:
     """List what a function has names for before a line: what it assigned, the last first, then its parameters."""
-    function = find_function(source)
-    nodes = list(ast.walk(function)) if function is not None else []
-    stored = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    before = sorted((node for node in stored if node.lineno < source.line), key=lambda node: -node.lineno)
+    before = [node for node in list_stored(source) if source is not None and node.lineno < source.line]
+    before.sort(key=lambda node: -node.lineno)
     return list(dict.fromkeys([*[node.id for node in before], *find_parameters(source)]))
 
 
-def find_parameters(source: Source) -> list[str]:
+def find_parameters(source: Source | None) -> list[str]:
     """List the parameters of the function that a line is in, without ``self``."""
     inner = find_function(source)
     return [item.arg for item in inner.args.args if item.arg != "self"] if inner is not None else []

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    fix_line,
-    set_everywhere,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_everywhere
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call, read_call, wrap_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_value
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement, write_words
 from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loop, list_names_before
 from modelsummary_ipy.records.fixes import Candidate
@@ -70,11 +70,9 @@ def _explain_variable(ctx: FailureContext, name: str) -> Diagnosis | None:
     if name in _IMPORTS:
         fixes.append(fix_line(ctx, f"{_IMPORTS[name]}\n{ctx.line}"))
     elif not options:
-        known = (
-            [other for other in list_names_before(ctx.failure.source) if other != name] if ctx.failure.source else []
-        )
-        bound = [other for other in known if other in ctx.failure.names]
-        tensors = [other for other in bound if ctx.failure.names[other].kind in ("Tensor", "tuple", "list")]
+        known = [other for other in list_names_before(ctx.failure.source) if other != name]
+        kinds = {other: ctx.failure.names[other].kind for other in known if other in ctx.failure.names}
+        tensors = [other for other, kind in kinds.items() if kind in ("Tensor", "tuple", "list")]
         fixes = rewrite(ctx, _replace_name(name, tensors[:1]), here=True)
     what = f"{name} is not defined here"
     if ctx.failure.error_type == "UnboundLocalError":
@@ -95,7 +93,7 @@ def _replace_name(name: str, options: list[str]) -> Callable[..., list[str]]:
 def _fix_start(ctx: FailureContext, name: str) -> Candidate | None:
     """Give a name that a loop carries along a value before the loop: ``h = None`` of a cell, ``[]``, ``0``."""
     loop = find_loop(ctx.failure.source) if ctx.failure.source is not None else None
-    statement = ctx.read(ctx.failure.source._replace(line=loop)) if loop and ctx.failure.source is not None else None
+    statement = ctx.read_at(loop) if loop else None
     if statement is None or ctx.statement is None:
         return None
     line = ctx.line
@@ -182,7 +180,7 @@ def _explain_attribute(ctx: FailureContext, owner: str, name: str) -> Diagnosis 
             if owner == "Tensor" and not is_called:
                 yield base
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name:
-            words = [*map(write, node.args), *(f"{word.arg}={write(word.value)}" for word in node.keywords)]
+            words = write_words(node, write)
             base = write(node.func.value)
             if (is_model and base == "self") or owner in ("Tensor", "Parameter"):
                 made = write_functional(name, words if base == "self" else [base, *words], rank)
@@ -222,13 +220,11 @@ def _explain_keyword(ctx: FailureContext, function: str, name: str) -> Diagnosis
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
         if not isinstance(node, ast.Call) or all(word.arg != name for word in node.keywords):
             return
-        given = [(word.arg or "", write(word.value)) for word in node.keywords]
-        for new in near:
-            words = [*map(write, node.args), *(f"{new if key == name else key}={value}" for key, value in given)]
-            yield f"{write(node.func)}({', '.join(words)})"
-        if not near and function != "forward":
-            words = [*map(write, node.args), *(f"{key}={value}" for key, value in given if key != name)]
-            yield f"{write(node.func)}({', '.join(words)})"
+        ways = [f"{new}=" for new in near] or ([""] if function != "forward" else [])
+        for new in ways:
+            words = [re.sub(rf"^{name}=", new, word) if new else word for word in write_words(node, write)]
+            kept = [word for word in words if new or not word.startswith(f"{name}=")]
+            yield f"{write(node.func)}({', '.join(kept)})"
 
     fixes = rewrite(ctx, change, here=True)
     if not fixes:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_value
 from modelsummary_ipy.diagnosis.failures.made_attributes import make_attribute
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement, write_words
 from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, write_loop
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, list_names_before
 from modelsummary_ipy.diagnosis.failures.wrong_names import write_functional
@@ -70,8 +70,8 @@ def _explain_layer(ctx: FailureContext) -> Diagnosis | None:
         )  # as nn.Dropout(x) does at once
         if _is_called(node, around) or (kind not in words and not refuses):
             return
-        settings = [*map(write, node.args[1:]), *(f"{word.arg}={write(word.value)}" for word in node.keywords)]
-        old, new = write(node), f"{name}({', '.join(settings)})({write(node.args[0])})"
+        first, *settings = write_words(node, write)
+        old, new = write(node), f"{name}({', '.join(settings)})({first})"
         yield new
 
     fixes = rewrite(ctx, change)
@@ -131,7 +131,7 @@ def _explain_module(ctx: FailureContext) -> Diagnosis | None:
                 f"{held.words[0]}()",
                 make_attribute(ctx, name, lambda value: f"{ast.unparse(value)}()", "old()"),
             )
-    names = list_names_before(ctx.failure.source) if ctx.failure.source is not None else []
+    names = list_names_before(ctx.failure.source)
     found: list[tuple[str, ModuleFact]] = []
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
@@ -166,7 +166,7 @@ def _explain_call(ctx: FailureContext, kind: str) -> Diagnosis | None:
         if not isinstance(node, ast.Call):
             return
         text, held = write(node.func), names.get(write(node.func))
-        words = [*map(write, node.args), *(f"{word.arg}={write(word.value)}" for word in node.keywords)]
+        words = write_words(node, write)
         if isinstance(node.func, ast.Attribute) and node.func.attr in _PROPERTIES and held is None:
             seen.append(text)
             yield f"{text}[{words[0]}]" if words and node.func.attr == "shape" else text
@@ -178,11 +178,10 @@ def _explain_call(ctx: FailureContext, kind: str) -> Diagnosis | None:
     if not seen:
         return None
     name = seen[0]
-    source = ctx.failure.source
-    loops = dict(find_loops(source)) if source is not None else {}
+    loops = dict(find_loops(ctx.failure.source))
     over = ast.unparse(loops[name]) if name in loops else ""
-    if source is not None and kind == "tuple" and over.startswith("enumerate("):
-        head = ctx.read(source._replace(line=loops[name].lineno))
+    if kind == "tuple" and over.startswith("enumerate("):
+        head = ctx.read_at(loops[name].lineno)
         line = re.sub(r"\benumerate\((.+)\)(?=:|\]|\))", r"\1", head.text) if head is not None else ""
         fix = write_statement(ctx, head, line) if head is not None else NOTHING
         return Diagnosis(f"{name} is a pair of a number and a layer: enumerate gives both", "a layer", fix)
@@ -228,7 +227,7 @@ def _replace_call(ctx: FailureContext, name: str, kind: str, held: tuple[str, ..
 
 def _explain_keys(ctx: FailureContext) -> Diagnosis | None:
     """A loop over a ``ModuleDict`` gives its keys."""
-    loops = dict(find_loops(ctx.failure.source)) if ctx.failure.source is not None else {}
+    loops = dict(find_loops(ctx.failure.source))
     found: list[tuple[str, str]] = []
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.made_attributes import make_attribute
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, list_statements, rewrite, write_statement
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, list_statements, rewrite, write_statement, write_words
 from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_imports
 from modelsummary_ipy.diagnosis.torch_names import CATS, SIZED_FACTORIES
@@ -200,7 +200,7 @@ def _explain_number(
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
         if not isinstance(node, ast.Call) or write(node.func).rpartition(".")[2] != function or not node.args:
             return
-        words = [*map(write, node.args), *(f"{word.arg}={write(word.value)}" for word in node.keywords)]
+        words = write_words(node, write)
         if argument == "keepdim" and came == "int" and isinstance(node.func, ast.Attribute):  # x.sum(1, 2)
             yield f"{write(node.func)}({', '.join([f'({words[0]}, {words[1]})', *words[2:]])})"
         elif wanted == "Tensor" and came in ("int", "float") and len(words) == 1:
@@ -218,15 +218,8 @@ def _explain_number(
                 texts = {key: new if item is value else write(item) for key, item in given.items()}
                 named = [text if isinstance(key, int) else f"{key}={text}" for key, text in texts.items()]
                 yield f"{write(node.func)}({', '.join(named)})"
-        elif len(node.args) > 1 and came not in (
-            "NoneType",
-            "tuple",
-            "list",
-            "dict",
-            "str",
-        ):  # the first two are in each other's place
-            swapped = [words[1], words[0], *words[2:]]
-            yield f"{write(node.func)}({', '.join(swapped)})"
+        elif len(node.args) > 1 and came not in _NO_SWAP:  # the first two are in each other's place
+            yield f"{write(node.func)}({', '.join([words[1], words[0], *words[2:]])})"
 
     fixes = rewrite(ctx, change, here=True)
     if not fixes:

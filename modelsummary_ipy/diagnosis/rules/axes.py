@@ -370,10 +370,7 @@ def _table(names: str, handler: _Handler) -> dict[str, _Handler]:
 
 
 _HANDLERS: dict[str, _Handler] = {
-    **_table(
-        "view reshape flatten Flatten unflatten Unflatten view_as reshape_as ravel _unsafe_view",
-        _regroup,
-    ),
+    **_table("view reshape flatten Flatten unflatten Unflatten view_as reshape_as ravel _unsafe_view", _regroup),
     **_table("squeeze unsqueeze", _squeeze),
     **_table("permute transpose swapaxes swapdims T mT t H mH adjoint movedim moveaxis", _permute),
     **_table(

@@ -7,14 +7,7 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.torch_names import (
-    ELEMENTWISE,
-    REDUCTIONS,
-    RESHAPES,
-    SOFTMAXES,
-    batch_dim,
-    is_weighted,
-)
+from modelsummary_ipy.diagnosis.torch_names import ELEMENTWISE, REDUCTIONS, RESHAPES, SOFTMAXES, batch_dim, is_weighted
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 

@@ -135,8 +135,4 @@ def find_batchless_inputs(evidence: Evidence) -> Iterator[Flag]:
             return  # the layers after it read the same
 
 
-RULES = {
-    "strange-dtype": find_strange_dtypes,
-    "device-hop": find_device_hops,
-    "batchless-input": find_batchless_inputs,
-}
+RULES = {"strange-dtype": find_strange_dtypes, "device-hop": find_device_hops, "batchless-input": find_batchless_inputs}

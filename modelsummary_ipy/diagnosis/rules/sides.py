@@ -123,8 +123,4 @@ def _find_maker_of_last(evidence: Evidence, step: Call) -> Call | None:
     return maker if maker.type_name in _FEATURES and is_last else None
 
 
-RULES = {
-    "uneven-sides": find_uneven_sides,
-    "idle-resize": find_idle_resizes,
-    "layer-rank": find_layers_on_tokens,
-}
+RULES = {"uneven-sides": find_uneven_sides, "idle-resize": find_idle_resizes, "layer-rank": find_layers_on_tokens}

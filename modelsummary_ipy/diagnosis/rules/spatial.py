@@ -318,8 +318,4 @@ def _find_halver(flow: Dataflow, join: Call, axis: int, size: int) -> Call | Non
     return None
 
 
-RULES = {
-    "grown-map": find_grown_maps,
-    "collapsed-map": find_collapsed_maps,
-    "odd-map": find_odd_maps,
-}
+RULES = {"grown-map": find_grown_maps, "collapsed-map": find_collapsed_maps, "odd-map": find_odd_maps}

@@ -18,11 +18,7 @@ from modelsummary_ipy.diagnosis.rules.unread_names import (
     is_dropped,
     reads,
 )
-from modelsummary_ipy.diagnosis.torch_names import (
-    CONVOLUTIONS,
-    POOLS,
-    params_of,
-)
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, params_of
 from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Source, TensorSpec

@@ -22,7 +22,7 @@ from modelsummary_ipy.records.trace import AtenOp
 from modelsummary_ipy.records.training import Category, Phase
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of
 from modelsummary_ipy.torch_compat.modules import node_numbers, storage_address, storage_key
-from modelsummary_ipy.tracing.aten_log import gives_back, write_counted
+from modelsummary_ipy.tracing.aten_ops import gives_back, write_counted
 from modelsummary_ipy.tracing.call_builder import RunningCall
 from modelsummary_ipy.tracing.storages import find_storage
 

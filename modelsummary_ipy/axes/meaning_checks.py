@@ -1,8 +1,7 @@
-"""What operations do along axes against their meaning: softmaxes, masks, attention, and axes that meet."""
+"""What operations do along axes against their meaning: features that are lost, norms, and axes that meet."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, Factor
@@ -26,6 +25,7 @@ from modelsummary_ipy.axes.meaning_ops import (
     is_position,
 )
 from modelsummary_ipy.axes.meaning_scale import ScaleChecks
+from modelsummary_ipy.axes.meaning_softmax import SoftmaxChecks, is_plain
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
@@ -40,21 +40,7 @@ class Checks:
     def __init__(self, walk: Walk, tables: frozenset[int]) -> None:
         self._walk = walk
         self._tables = tables
-        self._scores: set[int] = set()
-        #: What a softmax made of anything but scores.
-        self._gates: set[int] = set()
-        #: Of what a softmax made: its axis, the place of that counted from the last, ``None`` where it is lost, and the
-        #: operation that is at fault if another axis is summed: the softmax, ``None`` where it runs along the last dim.
-        self._softmaxes: dict[int, tuple[Axis, int | None, int | None]] = {}
-        #: What a softmax made, multiplied with what has its axis: the dims of the weights, from the last.
-        self._weighted: dict[int, frozenset[int]] = {}
-        self._sums: set[int] = set()
-        #: The axes of softmaxes whose weights one product summed as it should; another may run over the other axis.
-        self._well_summed: list[Axis] = []
-        #: What a softmax made, multiplied with coordinates.
-        self._placed: set[int] = set()
-        #: The axes of a mask in what it was laid on, and the operation that did.
-        self._masks: dict[int, tuple[list[Axis], int]] = {}
+        self._softmax = SoftmaxChecks(walk, tables)
         #: Where the features were reduced and positions are left: the operation that did.
         self._featureless: dict[int, int] = {}
         #: By what they make, layers that read positions; the positions that a layer's features were laid on.
@@ -65,8 +51,6 @@ class Checks:
         self._scale = ScaleChecks(walk)
         self._halves = GateChecks(walk)
         self._angles = AngleChecks(walk)
-        #: What a softmax over positions made of features: the operation, both axes.
-        self._chosen: dict[int, tuple[int, Axis, Axis]] = {}
         #: Numbers of the tensors that an operation has read.
         self._seen: set[int] = set()
         self._shrunk: set[int] = set()
@@ -93,29 +77,32 @@ class Checks:
         self._scale.follow(index, event, refs, places)
         self._halves.follow(index, event, refs)
         if event.op in SOFTMAXES | LOG_SOFTMAXES and places:
-            self._check_softmax(index, event, first, axes, places[0])
+            self._softmax.check(index, event, first, axes, places[0])
         elif event.op in SAME_SHAPE | MOVES or (event.op == "aten.slice" and first.shape == made.shape):
             # 2.7 slices a whole dim for every ``:`` of an index.
-            self._pass_on(index, event, refs)
+            self._softmax.pass_on(index, event, refs)
+            if first.number in self._featureless and len(refs) == 1:
+                self._featureless[made.number] = self._featureless[first.number]
         elif event.op == "aten.select" and len(axes) > 2 and axes[places[0]].is_feature and axes[places[0]].size > 3:
             if not axes[places[0]].factors[0].half and any(map(is_position, self._walk.axes_of(made))):
                 self._featureless[made.number] = index
         elif event.op in REDUCTIONS and places:
-            self._check_reduction(index, event, first, axes, places)
+            if not self._softmax.check_reduction(index, event, first, axes, places):
+                self._check_reduction(index, event, [axes[place] for place in places])
         elif event.op in ATTENTION:
-            self._check_attention(index, self._walk.axes_of(refs[1]))
+            self._softmax.check_attention(index, self._walk.axes_of(refs[1]))
         elif event.op == "aten.cat":
             self._check_doubled(index, event, refs)
         if event.op in RESIZES:
             self._check_resize(index, first, made)
         if event.op in PRODUCTS:
-            self._check_product(index, refs)
+            self._softmax.check_product(index, refs)
             self._check_parts(index, refs, met, made)
             if event.op == "aten.convolution" and len(axes) == 3 and refs[1].shape[-1] > 1:
                 self._check_norm(index, event, axes)
             self._check_summed_heads(index, event, refs)
             self._check_gram(index, event, made)
-            if event.op in SCORES and not any(ref.number in self._gates for ref in refs):
+            if event.op in SCORES and not any(ref.number in self._softmax.gates for ref in refs):
                 self._check_aligned(index, refs, event, [pair for pair in met if not any(map(_is_part, pair))])
         elif event.op in NORMS:
             self._check_norm(index, event, axes)
@@ -125,8 +112,8 @@ class Checks:
                 axes = next(self._walk.axes_of(ref) for ref in refs if ref.number in self._shrunk)
                 self._walk.find("shrunk", index, axes[-1])
         is_product = event.op in SCORES and not any(ref.number in self._tables for ref in refs)
-        if is_product or (event.op in ELEMENTWISE and self._makes_pairs(refs, made)):
-            self._scores.add(made.number)
+        if is_product or (event.op in ELEMENTWISE and self._softmax.makes_pairs(refs, made)):
+            self._softmax.scores.add(made.number)
 
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""
@@ -134,171 +121,14 @@ class Checks:
         for roots, (index, data) in self._read.items():
             self._walk.find("gate" if roots & self._gated else "positions", index, data)
         for ref in outputs:
-            if ref is not None and ref.number in self._chosen:
-                chosen = self._chosen[ref.number]  # two of it are the starts and the ends of answers
-                is_end = ref.number not in self._seen and chosen[2].size > 2
-                self._walk.find("answers" if is_end else "classes", *chosen)
+            if ref is not None:
+                self._softmax.finish(ref, is_read=ref.number in self._seen)
             if ref is not None and ref.number in self._featureless:
                 place = next(axis for axis in self._walk.axes_of(ref) if is_position(axis))
                 self._walk.find("vanished", self._featureless[ref.number], place)
 
-    # -- softmax, attention -------------------------------------------------------------------------------------------
-
-    def _check_softmax(self, index: int, event: OpEvent, first: TensorRef, axes: Sequence[Axis], place: int) -> None:
-        axis = axes[place]
-        is_score = first.number in self._scores
-        if axis.size == 1 and not is_score and len(axes) > 1:
-            self._walk.find("single", index, axis)
-        features = axes[1 if len(axes) == 4 and not axes[-1].is_feature else -1]
-        if is_position(axis) and features is not axis and features.is_feature and not features.factors[0].half:
-            self._chosen[event.outputs[0].number] = index, axis, features
-        if event.op in LOG_SOFTMAXES:
-            if event.outputs[0].number in self._chosen:
-                self._walk.find("classes", index, axis, features)
-            return
-        self._check_mask(axis, first)
-        # Which features win, slots or experts or heads of a gate, is a choice; which positions do is what is summed.
-        if not axis.has("B") and (is_score or is_position(axis) or axis.is_feature):
-            back = place % len(axes) - len(axes)
-            self._softmaxes[event.outputs[0].number] = axis, back, None if back == -1 else index
-            if not is_score or (axis.is_feature and not axis.factors[0].half):
-                self._gates.add(event.outputs[0].number)
-
-    def _makes_pairs(self, refs: Sequence[TensorRef], made: TensorRef) -> bool:
-        """Return whether two tensors are laid across each other: every position with every one."""
-        if len(refs) < 2:
-            return False
-        lasts = [self._walk.axes_of(ref)[-2:] for ref in refs[:2]]
-        if any(len(axes) < 2 for axes in lasts):
-            return False
-        (one, two), (three, four) = lasts
-        across = (one.size == 1 and four.size == 1) or (two.size == 1 and three.size == 1)
-        return across and all(map(is_position, self._walk.axes_of(made)[-2:]))
-
-    def _pass_on(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
-        made = event.outputs[0]
-        for ref in refs:
-            if ref.number in self._scores:
-                self._scores.add(made.number)
-            if ref.number in self._sums:
-                self._sums.add(made.number)
-                if event.op == "aten.div" and ref is not refs[0]:
-                    return  # weights that are divided by another sum are made to sum to one anew
-            if ref.number in self._softmaxes and ref.number not in self._sums:
-                axis, place, fault = self._softmaxes[ref.number]
-                self._softmaxes[made.number] = axis, _move(place, event, ref.shape, made.shape), fault
-                if ref.number in self._gates:
-                    self._gates.add(made.number)
-                if ref.number in self._weighted or self._weighs(event, refs, ref):
-                    dims = frozenset(at - len(ref.shape) for at, size in enumerate(ref.shape) if size > 1)
-                    self._weighted[made.number] = self._weighted.get(ref.number, dims)
-                if self._places(event, refs, ref):
-                    self._placed.add(made.number)
-            if ref.number in self._featureless and len(refs) == 1:
-                self._featureless[made.number] = self._featureless[ref.number]
-            if ref.number in self._masks and ref.shape == made.shape:
-                self._masks[made.number] = self._masks[ref.number]
-        value = event.args.get("value")
-        if event.op == "aten.masked_fill" and isinstance(value, (int, float)) and value < -1e3 and len(refs) > 1:
-            self._masks[made.number] = self._walk.axes_of(refs[1]), index
-
-    def _check_mask(self, axis: Axis, ref: TensorRef) -> None:
-        """A mask that is the same at all places of the axis hides all of them or none."""
-        if ref.number not in self._masks or axis.size < 2:
-            return
-        mask, at = self._masks[ref.number]
-        place = next((dim - len(ref.shape) for dim, other in enumerate(self._walk.axes_of(ref)) if other is axis), None)
-        is_constant = place is not None and (len(mask) < -place or mask[place].size == 1)
-        if is_constant and any(other.size > 1 for other in mask[-2:]):
-            self._walk.find("mask", at, axis)
-
-    def _weighs(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
-        """Return whether the weights of a softmax are multiplied, entry by entry, with what has its axis."""
-        others = [ref for ref in refs if ref is not weights]
-        sizes = weights.shape
-        return event.op == "aten.mul" and any(
-            len(other.shape) >= len(sizes)
-            and all(one in (1, two) for one, two in zip(sizes, other.shape[-len(sizes) :], strict=True))
-            and not self._is_plain(other)
-            for other in others
-        )
-
-    def _places(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
-        """Return whether the weights of a softmax are multiplied with the coordinates of positions."""
-        last = self._walk.axes_of(weights)[-1]
-        others = [ref for ref in refs if ref is not weights and ref.number not in self._tables]
-        is_plain = event.op == "aten.mul" and is_position(last)
-        return is_plain and any(
-            math.prod(other.shape) == last.size == other.shape[-1] for other in others if other.shape
-        )
-
-    def _is_plain(self, ref: TensorRef) -> bool:
-        return all(axis.is_plain for axis in self._walk.axes_of(ref))
-
-    def _check_product(self, index: int, refs: Sequence[TensorRef]) -> None:
-        """The weights of a softmax are summed over the axis along which they sum to one."""
-        for turn, ref in enumerate(refs[-2:]):
-            if ref.number not in self._softmaxes or ref.number in self._sums:
-                continue
-            mark, place, fault = self._softmaxes[ref.number]
-            if ref.number in self._gates and not is_position(mark):
-                continue  # features that are chosen
-            axes = self._walk.axes_of(ref)
-            is_whole = is_position(mark) and all(factor.kind == "feature" and not factor.half for factor in
-                axes[-2 if turn and len(axes) > 1 else -1].factors)  # fmt: skip
-            if any(self._is_plain(other) for other in refs) and not (is_whole and ref.number in self._gates):
-                continue  # what a layer reads: heads that talk to each other
-            summed = (-2 if turn else -1) if len(ref.shape) > 1 else -1
-            if mark.size < 2 or axes[summed].size < 2:
-                continue
-            if place is None:
-                place = next((-at for at, axis in enumerate(axes[::-1], 1) if axis is mark), None)
-            is_other = not set(mark.factors) & set(axes[summed].factors)
-            if place == summed:
-                self._well_summed.append(mark)
-            elif (place is not None or is_other) and not any(mark is axis for axis in self._well_summed):
-                self._walk.find("softmax", index if fault is None else fault, mark, axes[summed])
-
-    def _check_attention(self, index: int, keys: Sequence[Axis]) -> None:
-        """Attention runs over positions, not over the parts of the features that are called heads."""
-        axis = keys[-2]
-        if len(axis.factors) == 1 and axis.is_feature and axis.factors[0].half and axis.size > 1:
-            self._walk.find("heads", index, axis)
-
-    def _check_reduction(
-        self, index: int, event: OpEvent, ref: TensorRef, axes: Sequence[Axis], places: Sequence[int]
-    ) -> None:
-        made = event.outputs[0]
-        reduced = [axes[place] for place in places]
-        rest = self._walk.axes_of(made)
-        if ref.number in self._softmaxes:
-            self._sums.add(made.number)
-            mark, place, fault = self._softmaxes[ref.number]
-            is_placed = ref.number in self._placed and {-1, len(axes) - 1} & set(places)
-            if mark.is_feature and is_placed and is_position(axes[-1]) and fault is not None:
-                self._walk.find("softmax", fault, mark, axes[-1])
-                return
-            beside = [axis for axis in reduced if axis is not mark and axis.size > 1]
-            if ref.number in self._placed and mark in reduced and all(map(is_position, [mark, *beside])) and beside:
-                self._walk.find("softmax", index, mark, Axis(factor for axis in reduced for factor in axis.factors))
-                return
-            is_one = ref.number in self._weighted and mark.is_feature and place is not None and len(reduced) == 1
-            back = places[0] % len(axes) - len(axes)
-            is_beside = (
-                ref.number in self._weighted and place is not None and abs(back - place) == 1 and len(places) == 1
-            )
-            is_list = reduced[0].is_plain or (is_position(mark) and reduced[0].is_feature)
-            if (
-                is_beside
-                and back in self._weighted[ref.number]
-                and reduced[0].size > 1
-                and is_list
-                and (is_position(mark) or mark.is_feature)
-            ):
-                self._walk.find("softmax", index if fault is None else fault, mark, reduced[0])
-                return
-            if is_one and is_position(reduced[0]) and places[0] % len(axes) - len(axes) != place:
-                self._walk.find("weighed", index, mark, reduced[0])
+    def _check_reduction(self, index: int, event: OpEvent, reduced: Sequence[Axis]) -> None:
+        rest = self._walk.axes_of(event.outputs[0])
         if any(map(is_named_feature, reduced)) and any(map(is_position, rest)):
             self._featureless.update((out.number, index) for out in event.outputs)
 
@@ -372,7 +202,7 @@ class Checks:
 
     def _check_summed_heads(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """A product of two tensors sums over the heads that their features were split into, with all else."""
-        if event.op not in SCORES or any(self._is_plain(ref) for ref in refs):
+        if event.op not in SCORES or any(is_plain(self._walk, ref) for ref in refs):
             return
         factors = [factor for factor in self._walk.axes_of(refs[-2])[-1].factors if factor.size > 1]
         heads = next((factor for factor in factors if factor.kind == "feature" and factor.half == "outer"), None)
@@ -386,7 +216,7 @@ class Checks:
         self, index: int, refs: Sequence[TensorRef], event: OpEvent, met: Sequence[tuple[Axis, Axis]]
     ) -> None:
         made = self._walk.axes_of(event.outputs[0])
-        if len(refs) > 1 and all(ref.number in self._scores for ref in refs):
+        if len(refs) > 1 and all(ref.number in self._softmax.scores for ref in refs):
             return  # of queries with keys, and with a table of positions
         for one, other in met:
             if one.size < 2 or "mixed" in {factor.kind for axis in (one, other) for factor in axis.factors}:
@@ -433,24 +263,3 @@ def _place_of_batch(axis: Axis) -> int | None:
     if len(axis.factors) < 2 or sum("B" in factor.roots for factor in axis.factors) != 1:
         return None
     return 0 if first[0].roots == {"B"} else -1 if last[0].roots == {"B"} else None
-
-
-def _move(place: int | None, event: OpEvent, before: Sequence[int], after: Sequence[int]) -> int | None:
-    """Follow a place, counted from the last, through an operation."""
-    if place is None or event.op in SAME_SHAPE:
-        return place if len(before) <= len(after) else None
-    rank, at = len(before), place + len(before)
-    if event.op in ("aten.transpose", "aten.t"):
-        one, two = (int(event.args.get(name, other)) % rank for name, other in (("dim0", 0), ("dim1", 1)))
-        return {one: two, two: one}.get(at, at) - rank
-    if event.op == "aten.permute":
-        order = [int(dim) % rank for dim in event.args["dims"]]
-        return order.index(at) - rank
-    if event.op == "aten.unsqueeze":
-        return place - 1 if event.args["dim"] % (rank + 1) > at else place
-    if before[place:] == after[place:] and len(after) >= -place:
-        return place
-    sizes = [[dim for dim, size in enumerate(shape) if size > 1] for shape in (before, after)]
-    if at in sizes[0] and [before[dim] for dim in sizes[0]] == [after[dim] for dim in sizes[1]]:
-        return sizes[1][sizes[0].index(at)] - len(after)  # only dims of 1 came and went
-    return None

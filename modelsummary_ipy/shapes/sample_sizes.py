@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,15 +11,11 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import read_demands
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_sizes
-from modelsummary_ipy.shapes.size_search import last_true, prime_factors, smallest_step
+from modelsummary_ipy.shapes.step_search import LITTLE, StepSearch
 from modelsummary_ipy.tracing.retracer import Retracer
 
 #: What is added to the batch itself where it moves a little only.
 _LITTLE_BATCH = (2, 5, 3, 9)
-#: What is added, in steps, to a size that moves in steps or a little only; neighbours take different rows.
-_LITTLE = ((1, 3, 2, 5), (2, 1, 5, 3), (3, 2, 1, 4))
-#: Steps that are tried besides the size's own divisors: what works may be 64·k + 1.
-_OTHER_STEPS = (64,)
 
 
 @dataclass(frozen=True)
@@ -92,26 +87,12 @@ def choose_sample_sizes(
     return chooser.choose() if first.failure is None else chooser.choose_any(len(first.calls))
 
 
-class _Chooser:
+class _Chooser(StepSearch):
     def __init__(
         self, retracer: Retracer, names: InputNames, base: Sizes, first: Trace, works_at_one_more: bool, most: int
     ) -> None:
-        self._retracer = retracer
+        super().__init__(retracer, names, base)
         self._first = first
-        self._names = names
-        self._base = dict(base)
-        self._batch = names.batch
-        self._is_feature = names.is_feature
-        self._is_spatial = names.is_spatial
-        self._strides: dict[str, int] = {}
-        self._capped: set[str] = set()
-        self._rigid: list[str] = []
-        self._checked: set[str] = set()
-        self._tied: list[tuple[str, str]] = []
-        self._plans: dict[str, tuple[int, ...]] = {}
-        self._narrow: dict[str, int] = {}
-        self._little: dict[str, int] = {}
-        self._windows: dict[str, tuple[int, int]] = {}
         self._works_at_one_more = works_at_one_more
         self._most = most
 
@@ -143,9 +124,7 @@ class _Chooser:
         """Choose sizes whose traces come as far as the first one, wherever they end."""
         moving = [name for name in self._base if not self._is_feature(name)]
         wide = plan_sizes(self._names, self._base, [name for name in moving if name != self._batch])
-        little = {
-            name: tuple(self._base[name] + more for more in _LITTLE[turn % 3]) for turn, name in enumerate(moving)
-        }
+        little = {name: tuple(self._base[name] + more for more in LITTLE[turn % 3]) for turn, name in enumerate(moving)}
         for plans in (wide, little):
             self._plans = dict(plans)
             if self._batch in moving:
@@ -156,12 +135,6 @@ class _Chooser:
         kept = [turn for turn, found in enumerate(tried) if found.trace is not None]
         sizes = tuple({**self._base, **self._at(turn)} for turn in kept)
         return SampleSizes(self._base, sizes, tuple(tried[turn] for turn in kept), tuple(self._plans))
-
-    def _works(self, sizes: Sizes) -> bool:
-        return self._retracer.at(sizes).works
-
-    def _at(self, turn: int) -> dict[str, int]:
-        return {name: plan[turn] for name, plan in self._plans.items()}
 
     # -- when not all sizes work --------------------------------------------------------------------------------------
 
@@ -212,140 +185,6 @@ class _Chooser:
         self._plans.update(square)
         self._tied += tied
         return True
-
-    def _search_groups(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> None:
-        """Find out which dims move, and in which steps: the dims of one feature map together, every other by itself."""
-        groups: dict[str, list[str]] = {}
-        for name in names:
-            # H2 and W2 belong together, as H and W do.
-            number = name[len(name.rstrip("0123456789")) :]
-            groups.setdefault(f"map {number}" if self._is_spatial(name) else name, []).append(name)
-        for group in groups.values():
-            if len(groups) > 1 and self._works({name: wide[name][0] for name in group}):
-                self._plans.update({name: wide[name] for name in group})
-            elif not self._search(group) and len(group) > 1:
-                for name in group:
-                    self._search([name], quickly=True)
-
-    def _search(self, names: list[str], *, quickly: bool = False) -> bool:
-        """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one.
-
-        Args:
-            names: Dims of one feature map, or one dim.
-            quickly: Whether to leave out what is rarely so of one dim of a feature map alone.
-        """
-        if not quickly and self._is_checked(names):
-            self._rigid += names
-            self._checked.update(names)
-            return True
-        step = self._find_little_step(names, (3,) if quickly else (3, 1)) or self._find_step(names, quickly=quickly)
-        if not step:
-            if len(names) == 1:
-                self._rigid += names
-            return False
-        self._strides.update({name: abs(step) for name in names if abs(step) > 1})
-        if step < 0:
-            self._capped.update(names)
-        self._keep_little(names, step)
-        return True
-
-    def _is_checked(self, names: list[str]) -> bool:
-        """Return whether the model itself compares its input's size: one line raises at twice it, half and one more."""
-        base = {name: self._base[name] for name in names}
-        tries = [{name: size * 2 for name, size in base.items()}, {name: size // 2 for name, size in base.items()}]
-        tries += [{name: size + more} for name, size in base.items() for more in (1, -1)]
-        lines = set()
-        for sizes in tries:
-            found = self._retracer.at(sizes) if min(sizes.values()) > 0 else None
-            if found is None or found.trace is None or (failure := found.trace.failure) is None:
-                return False
-            if not failure.source_text.startswith(("raise", "assert")):
-                return False
-            lines.add(failure.source)
-        return len(lines) == 1
-
-    def _find_little_step(self, names: list[str], little: tuple[int, ...]) -> int:
-        """Return 1 if all sizes a little larger work, -1 if only smaller ones, 0 if neither."""
-        for more in little:
-            if self._works({name: self._base[name] + more + turn for turn, name in enumerate(names)}):
-                return 1
-        smaller = {name: self._base[name] - 1 - turn for turn, name in enumerate(names)}
-        return -1 if min(smaller.values()) > 3 and self._works(smaller) else 0
-
-    def _keep_little(self, names: list[str], step: int) -> None:
-        """Plan a few steps more (or less); dims that only move together get the same ones."""
-        if step == 1 and self._find_windows(names):
-            return
-        if step == 1:
-            self._narrow.update({name: self._base[name] * 2 + 27 for name in names if self._is_spatial(name)})
-        tied = len(names) > 1 and not self._works({names[0]: self._base[names[0]] + step})
-        if tied:
-            self._tied += [(names[0], other) for other in names[1:]]
-        for turn, name in enumerate(names):
-            steps = _LITTLE[0 if tied else turn % len(_LITTLE)]
-            self._plans[name] = tuple(max(self._base[name] + step * count, 1) for count in steps)
-            self._little[name] = step
-
-    def _find_windows(self, names: list[str]) -> bool:
-        """Plan whole windows more where a few sizes in a row work, and again at twice these."""
-        base = {name: self._base[name] for name in names}
-        common = math.gcd(*base.values())
-        if (
-            not all(map(self._is_spatial, names))
-            or not self._moves(names, common)
-            or not self._moves(names, 2 * common)
-        ):
-            return False
-        step = smallest_step(common, lambda more: self._moves(names, more))
-        patch = 1 + (last_true(range(1, step), lambda more: self._moves(names, more)) or 0)
-        if patch == 1 or step % patch or patch == step or self._moves(names, -1):
-            return False
-        for turn, name in enumerate(names):
-            more = [step * count + (count + turn) % patch for count in _LITTLE[turn % len(_LITTLE)]]
-            self._plans[name] = tuple(base[name] + each for each in more)
-            self._windows[name] = (patch, step // patch)
-        return True
-
-    def _repair(self) -> bool:
-        """Trace dim by dim where little steps did not work together; ``True`` if that changed a plan."""
-        changed = False
-        for name, step in self._little.items():
-            partners = [two for one, two in self._tied if one == name]
-            if any(name == two for _, two in self._tied):
-                continue
-            sizes = [*self._plans[name], *(self._base[name] + step * count for count in (1, 2, 3, 4, -1, -2, -3))]
-            good = [
-                size
-                for size in dict.fromkeys(sizes)
-                if size > 0 and size != self._base[name] and self._works(dict.fromkeys([name, *partners], size))
-            ][:4]
-            changed = changed or tuple(good) != self._plans[name]
-            for one in (name, *partners):
-                if len(good) >= 3:
-                    self._plans[one] = tuple(good)
-                else:
-                    del self._plans[one]
-                    self._rigid.append(one)
-        return changed
-
-    def _find_step(self, names: list[str], *, quickly: bool) -> int:
-        """Find the smallest step that works: from one that every divisor of the sizes divides, downwards.
-
-        Returns:
-            The step; negative if only smaller sizes work; 0 if none was found.
-        """
-        common = math.gcd(*(self._base[name] for name in names))
-        for start in (common, *(() if quickly else _OTHER_STEPS)):
-            if self._moves(names, start):
-                return smallest_step(start, lambda step: self._moves(names, step))
-        for factor in dict.fromkeys(() if quickly else prime_factors(common)):
-            if self._moves(names, -(common // factor)):
-                return -smallest_step(common // factor, lambda step: self._moves(names, -step))
-        return 0
-
-    def _moves(self, names: list[str], step: int) -> bool:
-        sizes = {name: self._base[name] + step for name in names}
-        return min(sizes.values()) > 0 and self._works(sizes)
 
     def _try_feature(self, name: str) -> None:
         """Plan one more, which is what a fixed dim is tried at too; far more where that works: it is no feature."""

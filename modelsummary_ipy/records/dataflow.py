@@ -76,6 +76,12 @@ class Dataflow:
         changed = call.made_bytes or call.inplace or call.aten_ops or fact.settings.get("inplace")
         return not changed and [spec.shape for spec in call.outputs] == [call.inputs[0].shape]
 
+    def around(self, call: Call) -> Iterator[Call]:
+        """The calls that a call ran in, the innermost first."""
+        while call.parent is not None:
+            call = self.trace.calls[call.parent]
+            yield call
+
     def module_of(self, call: Call | None) -> ModuleFact | None:
         """The facts of the module that a call is of; ``None`` for an operation."""
         if call is None or call.kind != "module" or call.module is None:
@@ -183,9 +189,8 @@ class Dataflow:
     def _call_in(self, parent: Call | None, link: Link) -> Call | None:
         """The call directly in ``parent`` that made a tensor, itself or in a call inside; ``None`` if none did."""
         call, above = self.producer(link), None if parent is None else parent.index
-        while call is not None and call.parent != above:
-            call = None if call.parent is None else self.trace.calls[call.parent]
-        return call
+        chain = (call, *self.around(call)) if call is not None else ()
+        return next((each for each in chain if each.parent == above), None)
 
     def _name_input(self, parent: Call | None, link: Link) -> Origin:
         """The parameter of ``parent`` that a tensor came by: ``"mask"``; ``"input"`` where there is only one."""

@@ -265,6 +265,11 @@ class Call(NamedTuple):
     lazy: bool = False
 
 
+def join_path(path: str, name: str) -> str:
+    """Return the path of what a module has under a name."""
+    return f"{path}.{name}" if path else name
+
+
 def path_below(path: str, above: str) -> str:
     """Return a path as it is named from a module above it; the whole path where that is not above it."""
     return path.removeprefix(f"{above}.") if above else path

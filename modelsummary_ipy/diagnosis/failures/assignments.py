@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
-from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, splice_node
+from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, splice_node
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loops, walk_function
 from modelsummary_ipy.records.fixes import Candidate
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, name_owner
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
@@ -23,7 +23,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, add_keyword, change_call, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_call, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments
 from modelsummary_ipy.diagnosis.failures.transformers import explain_own_keys, fold_steps
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
@@ -81,7 +82,7 @@ class _Heads:
         wanted = weights[0] if weights else self.query.spec.dtype
         odd = next((p for p in (self.query, self.key, self.value) if p.spec.dtype != wanted), None)
         if odd is not None and self.call.autocast is None:
-            reason = f"got {odd.spec.dtype}, {self._owner} has {wanted} weights"
+            reason = f"got {odd.spec.dtype}, {name_owner(self.call)} has {wanted} weights"
             fix = _change_all(self.ctx, self.call, cast(wanted))
             candidates = retype_input(self.ctx, odd, wanted)
             return Diagnosis(reason, f"{wanted}, as the weights are", fix, candidates=candidates)
@@ -133,7 +134,7 @@ class _Heads:
             expected = f"{name} with last dim = {wanted} ({setting})"
             if (joined := explain_joined(self.ctx, x, wanted, expected)) is not None:
                 return joined
-            reason = f"the {name} has {x.shape[-1]} features, {self._owner} expects {wanted}"
+            reason = f"the {name} has {x.shape[-1]} features, {name_owner(self.call)} expects {wanted}"
             if x.rank == 3 and x.shape[1] == wanted and self._same_everywhere():
                 reason = f"dim 1 of the {name} has the {wanted} features, the last dim has {x.shape[2]}"
                 fix = _change_all(self.ctx, self.call, ".transpose(1, 2)")
@@ -158,10 +159,6 @@ class _Heads:
                 fixes.insert(0, fix_giver(self.ctx, x, wanted))
             return Diagnosis(reason, expected, fixes, search)
         return None
-
-    @property
-    def _owner(self) -> str:
-        return f"'{self.call.path}'" if self.call.path else "the model"
 
     def _same_everywhere(self) -> bool:
         return self.query.shape == self.key.shape == self.value.shape
@@ -292,9 +289,8 @@ class _Heads:
 
     def _find_outermost(self) -> str:
         """Return the path of the outermost layer of torch's that this one is a part of."""
-        call, path = self.call, self.call.path
-        while call.parent is not None:
-            call = self.ctx.trace.calls[call.parent]
+        path = self.call.path
+        for call in self.ctx.flow.around(self.call):
             fact = self.ctx.flow.module_of(call)
             if fact is None or ("batch_first" not in fact.settings and not fact.type_name.startswith("Transformer")):
                 break

@@ -280,7 +280,7 @@ class FailureContext:
     @property
     def owner(self) -> str:
         """Path of the module that failed, in quotes; ``"the model"`` for the model itself."""
-        return f"'{self.call.path}'" if self.call.path else "the model"
+        return name_owner(self.call)
 
     def inner_calls(self) -> list[Call]:
         """Return the calls that ran directly inside the failed one, in order."""
@@ -327,6 +327,11 @@ def _name_loss(type_name: str) -> str:
         return "binary_cross_entropy" + ("_with_logits" if "Logits" in type_name else "")
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type_name).lower()
     return {"kldiv_loss": "kl_div", "kl_div_loss": "kl_div", "cross_entropy_loss": "cross_entropy"}.get(name, name)
+
+
+def name_owner(call: Call) -> str:
+    """Write the path of a module in quotes; ``"the model"`` for the model itself."""
+    return f"'{call.path}'" if call.path else "the model"
 
 
 def name_call(call: Call) -> str:

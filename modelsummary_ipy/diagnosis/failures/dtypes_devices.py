@@ -15,7 +15,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_line,
 )
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, find_operands
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands
 from modelsummary_ipy.diagnosis.failures.statements import find_parameters
 from modelsummary_ipy.diagnosis.torch_names import FACTORIES
 from modelsummary_ipy.model.torch_layers import functions_of

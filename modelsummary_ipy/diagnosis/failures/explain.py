@@ -307,7 +307,7 @@ def _write_head(ctx: FailureContext, place: str | None) -> str:
         happened = "interrupted"
     if ctx.failure.call is None:
         return f"{happened}{where}"
-    name = f"'{call.path}'" if call.path else "the model"
+    name = ctx.owner
     what = f"{name} ({call.type_name})" if call.kind == "module" else f"{call.type_name}() in {name}"
     again = f", its {write_ordinal(call.call_index + 1)}" if call.kind == "module" and call.call_index else ""
     return f"{happened} in {what}, call {call.index + 1:,}{again}{where}"

@@ -11,13 +11,12 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_only_argument,
     change_operation,
     drop_undone,
-    find_operands,
     names_operands,
-    read_call,
     set_argument,
     splice_argument,
     wrap_argument,
 )
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands, read_call
 from modelsummary_ipy.diagnosis.failures.statements import (
     Statement,
     drop_remark,
@@ -95,8 +94,7 @@ def list_names(ctx: FailureContext, path: str) -> list[str]:
 def _list_callers(ctx: FailureContext, call: Call) -> list[Call]:
     """List a call and those around it that hand their own input on to it: of the first layer of a Sequential, that."""
     found = [call]
-    while found[-1].parent is not None:
-        outer = ctx.trace.calls[found[-1].parent]
+    for outer in ctx.flow.around(call):
         if outer.kind != "module" or outer.input_links[:1] != call.input_links[:1] or not outer.path:
             break
         found.append(outer)
@@ -124,14 +122,11 @@ def name_input_size(ctx: FailureContext, size: int) -> str:
 
 def name_size(ctx: FailureContext, x: Operand, axis: int) -> str:
     """Write a size of a tensor by the argument of the failing line that it is: ``"tgt.size(1)"``; ``""`` if none is."""
-    call: Call | None = ctx.call
-    while call is not None:
-        if call.kind == "module":
-            texts = read_arguments(ctx, call)
-            for text, link in zip(texts, call.input_links, strict=False):
-                if link == x.link and (name := find_name(text)):
-                    return f"{name}.size({axis})"
-        call = ctx.trace.calls[call.parent] if call.parent is not None else None
+    for call in (ctx.call, *ctx.flow.around(ctx.call)):
+        texts = read_arguments(ctx, call) if call.kind == "module" else []
+        for text, link in zip(texts, call.input_links, strict=False):
+            if link == x.link and (name := find_name(text)):
+                return f"{name}.size({axis})"
     return ""
 
 

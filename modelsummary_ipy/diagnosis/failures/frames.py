@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, write_at
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.source_edits import change_value, find_targets, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import change_value, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import find_function, read_statement
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.records.fixes import Candidate, LineEdit

@@ -10,7 +10,7 @@ from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagn
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, read_arguments
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.source_edits import find_targets, parse_line
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets, parse_line
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Held

@@ -9,7 +9,7 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.setters import find_setter
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
-from modelsummary_ipy.records.trace import Call, ModuleFact
+from modelsummary_ipy.records.trace import ModuleFact, join_path
 
 
 def make_attribute(
@@ -26,17 +26,12 @@ def make_attribute(
     found = find_setter(fact, attribute) if fact is not None else None
     if fact is None or found is None or len(found[0]) != 1:
         return NOTHING
-    path = f"{fact.path}.{attribute}" if fact.path else attribute
+    path = join_path(fact.path, attribute)
     written = write(found[0][0].value)
     return Candidate(write_change(path, written), (LayerEdit(path, code, written),))
 
 
 def find_users_module(ctx: FailureContext) -> ModuleFact | None:
     """Return the module of the user's whose line failed."""
-    call: Call | None = ctx.call
-    while call is not None:
-        fact = ctx.flow.module_of(call) if call.kind == "module" else None
-        if fact is not None and not fact.type_module.startswith("torch."):
-            return fact
-        call = ctx.trace.calls[call.parent] if call.parent is not None else None
-    return None
+    facts = map(ctx.flow.module_of, (ctx.call, *ctx.flow.around(ctx.call)))
+    return next((fact for fact in facts if fact is not None and not fact.type_module.startswith("torch.")), None)

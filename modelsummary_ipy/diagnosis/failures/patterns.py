@@ -18,10 +18,10 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, set_value
-from modelsummary_ipy.diagnosis.failures.source_edits import splice_node
+from modelsummary_ipy.diagnosis.failures.source_nodes import splice_node
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import Link
+from modelsummary_ipy.records.trace import Link, join_path
 
 _EINOPS = re.compile(
     r'Error while processing (\w+)-reduction pattern "(.+?)"\.\s*'
@@ -125,8 +125,7 @@ def _set_sizes(ctx: FailureContext, sizes: Mapping[str, int | str | None]) -> Ca
         and isinstance(word.value, ast.Attribute) and ast.unparse(word.value.value) == "self"
     ]  # fmt: skip
     if attributes and ctx.fact is not None:
-        path = f"{ctx.fact.path}." if ctx.fact.path else ""
-        made = [set_value(f"{path}{name}", str(size)) for name, size in attributes]
+        made = [set_value(join_path(ctx.fact.path, name), str(size)) for name, size in attributes]
         return made[0] if len(made) == 1 == len(sizes) else NOTHING
     words = [ast.get_source_segment(ctx.line, item) or "" for item in call.args]
     given = {str(word.arg): ast.get_source_segment(ctx.line, word.value) or "" for word in call.keywords}

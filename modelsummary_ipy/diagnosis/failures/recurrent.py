@@ -26,7 +26,8 @@ from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_m
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
-from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call, change_operation, find_targets
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation
+from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, find_targets
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of

@@ -8,13 +8,8 @@ from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, Failur
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, place_line, read_arguments, read_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name
-from modelsummary_ipy.diagnosis.failures.source_edits import (
-    Arguments,
-    change_call,
-    change_operation,
-    read_call,
-    wrap_argument,
-)
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.records.fixes import Candidate

@@ -23,10 +23,11 @@ from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, remake, set_value
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, find_operands, rename_method
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, rename_method
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import Call, TensorSpec
+from modelsummary_ipy.records.trace import Call, TensorSpec, join_path
 
 
 def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
@@ -114,10 +115,9 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
         }
         options += list_constructions(ctx, path, heads, near)
         if len(names[heads]) == 1:
-            change = set_value(f"{path}.{names[heads][0]}" if path else names[heads][0], str(near))
+            change = set_value(join_path(path, names[heads][0]), str(near))
             if len(names[each]) == 1 and names[each] != names[heads]:
-                width = names[each][0]
-                change = change + set_value(f"{path}.{width}" if path else width, str(features // near))
+                change = change + set_value(join_path(path, names[each][0]), str(features // near))
             options.append(change)
     if not options and re.search(rf"\b{heads}\b", ctx.line):
         options.append(fix_line(ctx, re.sub(rf"\b{heads}\b", str(near), ctx.line)))
@@ -151,7 +151,7 @@ def _explain_windows(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
     options: list[Candidate] = []
     if near:
         options += [*list_rebuilds(ctx, window, near), *list_constructions(ctx, path, window, near)]
-        options += [set_value(f"{path}.{names[0]}" if path else names[0], str(near))] if len(names) == 1 else []
+        options += [set_value(join_path(path, names[0]), str(near))] if len(names) == 1 else []
         options.append(fix_line(ctx, re.sub(rf"\b{window}\b", str(near), ctx.line)))
     goal = (product_from(0), math.prod(wanted))
     return Diagnosis(reason, f"sides divisible by {window}", options, GROW, goal)

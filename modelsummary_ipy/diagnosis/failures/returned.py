@@ -6,29 +6,23 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, place_line, read_line, write_at
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, name_call
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line, place_line, read_line, write_at
+from modelsummary_ipy.diagnosis.failures.missing_returns import explain_absent, explain_none
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.source_edits import (
-    change_operation,
-    find_targets,
-    read_unpacking,
-    wrap_attribute,
-    wrap_subscript,
-)
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, wrap_attribute, wrap_subscript
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import (
     find_function,
-    list_methods,
     list_nodes,
     list_read,
     list_stored,
-    read_last_statement,
     read_statement,
 )
-from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, CONVOLUTIONS, RECURRENTS
+from modelsummary_ipy.diagnosis.failures.unpacking import explain_unpacking, list_keys
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
-from modelsummary_ipy.records.fixes import Candidate, LineEdit
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, Source
 
 _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
@@ -36,7 +30,6 @@ _RETURNED = re.compile(r"torch\.return_types\.(\w+)")
 _PAIRS = frozenset({"max", "min", "median", "nanmedian", "mode", "sort", "topk", "kthvalue", "cummax", "cummin"})
 _NO_TENSOR = re.compile(r"must be Tensor,? (?:but got|not) (\w+)|got \((\w+),?|expected Tensor as .* but got (\w+)")
 _OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+): '(\w+)' and '(\w+)'")
-_NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+)(?:, got (\d+))?\)")
 _NO_SUBSCRIPT = ("tuple indices must be", "list indices must be")
 _CONTAINERS = ("tuple", "list", "dict", "OrderedDict", "NoneType")
 
@@ -52,7 +45,7 @@ def explain_returned(ctx: FailureContext) -> Diagnosis | None:
         or _explain_subscript(ctx)
         or _explain_attribute(ctx)
         or _explain_operands(ctx)
-        or _explain_unpacking(ctx)
+        or explain_unpacking(ctx)
     )
 
 
@@ -112,7 +105,7 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     if kind not in _CONTAINERS and not (ctx.is_torch_layer and nested is not None and _reads_one(ctx)):
         return None
     if kind == "NoneType":
-        return _explain_none(ctx)
+        return explain_none(ctx)
     if kind == "list" and (join := _find_list(ctx)):
         reason = (
             f"{join[0]} is a list of tensors, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one"
@@ -131,7 +124,7 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
         name = f"{held[0][0]} is a {kind} of {len(held[0][1].words)}"
     reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
     own = [f"[{word if kind == 'dict' else at}]" for _, item in held[:1] for at, word in enumerate(item.words)]
-    keys = list(dict.fromkeys([key, *(_list_keys(giver) if giver is not None else own)[:4]]))
+    keys = list(dict.fromkeys([key, *(list_keys(giver) if giver is not None else own)[:4]]))
     fixes = [fix_argument(ctx, f"{{}}{other}") for other in keys]
     fact = ctx.flow.module_of(giver) if giver is not None else None
     if fact is not None and giver is not None and _is_in_sequence(ctx, giver):
@@ -209,35 +202,16 @@ def _find_giver(ctx: FailureContext, nested: int | None) -> Call | None:
     """Return the module whose output holds several tensors, or none, and was passed on."""
     if nested is not None and (link := ctx.call.input_links[nested]) is not None and link.call >= 0:
         inner = ctx.trace.calls[link.call]
-        around = {call.index for call in _callers(ctx, ctx.call)}
-        givers = [call for call in (inner, *_callers(ctx, inner)) if call.index not in around]
+        around = {call.index for call in ctx.flow.around(ctx.call)}
+        givers = [call for call in (inner, *ctx.flow.around(inner)) if call.index not in around]
         named = [call for call in givers if len(call.outputs) > 1 or (call.outputs and call.outputs[0].name)]
         if named:
             return named[-1]
-    parent = ctx.call.index if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.parent
-    before = [c for c in ctx.trace.calls if c.parent == parent and c.index < _end(ctx) and c.kind == "module"]
+    is_own = ctx.call.kind == "module" and not ctx.is_torch_layer
+    calls = ctx.trace.calls if is_own else ctx.trace.calls[: ctx.call.index]
+    parent = ctx.call.index if is_own else ctx.call.parent
+    before = [call for call in calls if call.parent == parent and call.kind == "module"]
     return next((call for call in reversed(before) if call.outputs and call.outputs[0].name), None)
-
-
-def _end(ctx: FailureContext) -> int:
-    return len(ctx.trace.calls) if ctx.call.kind == "module" and not ctx.is_torch_layer else ctx.call.index
-
-
-def _callers(ctx: FailureContext, call: Call) -> list[Call]:
-    found = []
-    while call.parent is not None:
-        call = ctx.trace.calls[call.parent]
-        found.append(call)
-    return found
-
-
-_KEY = re.compile(r"\[[^\]]*\]|\.\w+")
-
-
-def _list_keys(giver: Call | None) -> list[str]:
-    """List what of an output can be picked: ``".last_hidden_state"``, ``"[0]"``."""
-    names = [spec.name for spec in giver.outputs] if giver is not None else []
-    return list(dict.fromkeys(found[0] for found in map(_KEY.match, names) if found is not None))
 
 
 def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
@@ -258,48 +232,6 @@ def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
     return key, f"{what} of {len(outer)}: {', '.join(outer[:4])}"
 
 
-def _explain_none(ctx: FailureContext) -> Diagnosis:
-    if (found := re.match(r"(\w+) = (\1\.(?:append|extend|insert)\(.*)", ctx.line)) is not None:
-        reason = f"{found[1]}.append() changes the list and returned None, which the line gives its name"
-        return Diagnosis(reason, "no assignment", fix_line(ctx, found[2]))
-    before = [c for c in ctx.trace.calls if c.kind == "module" and c.index < ctx.call.index and not c.outputs]
-    silent = next((call for call in reversed(before) if call.status == "ran"), None)
-    if silent is None:
-        return _explain_method(ctx) or Diagnosis(f"got None, {ctx.owner} expects a tensor", "a tensor")
-    fact = ctx.flow.module_of(silent)
-    name = f"{silent.type_name}.forward"
-    fix = _write_return(fact.forward_file, fact.forward_line, name) if fact is not None else NOTHING
-    reason = f"'{silent.path}' ({silent.type_name}) returned None: its forward has no return"
-    return Diagnosis(reason, "a tensor", fix)
-
-
-def _explain_method(ctx: FailureContext) -> Diagnosis | None:
-    """A method of the user's that the same function calls has no return."""
-    source, methods = ctx.failure.source, {node.name: node for node in list_methods(ctx.failure.source)}
-    if source is None:
-        return None
-    here = next((node for node in methods.values() if node.lineno <= source.line <= (node.end_lineno or 0)), None)
-    for call in [node for node in ast.walk(here) if isinstance(node, ast.Call)] if here is not None else []:
-        called = methods.get(call.func.attr) if isinstance(call.func, ast.Attribute) else None
-        if called is None or any(isinstance(node, ast.Return) for node in ast.walk(called)):
-            continue
-        fix = _write_return(source.filename, called.lineno, called.name)
-        if fix and called.name != "__init__":
-            return Diagnosis(f"self.{called.name}() returned None: it has no return", "a tensor", fix)
-    return None
-
-
-def _write_return(filename: str, line: int, function: str) -> Candidate:
-    """Return what the last statement of a function makes, which begins at a line of a file."""
-    last = read_last_statement(filename, line)
-    if last is None:
-        return NOTHING
-    statement, name = last
-    text = f"{statement.text}\nreturn {name}" if name else f"return {statement.text}"
-    edit = LineEdit(statement.filename, statement.first, statement.last, text)
-    return Candidate(f"return {name or statement.text} at the end of {function}", (edit,))
-
-
 def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     found = _NO_ATTRIBUTE.search(ctx.failure.message)
     if ctx.failure.error_type != "AttributeError" or found is None:
@@ -308,7 +240,7 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     line = ctx.line
     if owner in _CONTAINERS:
         if owner == "NoneType":
-            return _explain_none(ctx)
+            return explain_none(ctx)
         if owner == "list" and (join := _find_list(ctx)):
             fixes = [fix_line(ctx, wrap_attribute(line, attribute, text)) for text in join[1:]]
             return Diagnosis(
@@ -327,7 +259,7 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     giver = _find_giver(ctx, None)
     if owner.partition("With")[0].endswith("Output") and giver is not None:  # what a model of the transformers returns
         _, words = _choose_leaf(giver, owner)
-        fixes = [fix_line(ctx, wrap_attribute(line, attribute, f"{{}}{key}")) for key in _list_keys(giver)[:3]]
+        fixes = [fix_line(ctx, wrap_attribute(line, attribute, f"{{}}{key}")) for key in list_keys(giver)[:3]]
         return Diagnosis(f"{name_call(giver)} returns {words}, which has no '{attribute}'", "one tensor", fixes)
     return None
 
@@ -345,7 +277,7 @@ def _explain_subscript(ctx: FailureContext) -> Diagnosis | None:
         reason = f"'{giver.path}' ({giver.type_name}) was given a packed sequence and returns one: pad it first"
         padded = wrap_subscript(ctx.line, f"nn.utils.rnn.pad_packed_sequence({{}}{first})[0]")
         return Diagnosis(reason, "a tensor", fix_line(ctx, padded))
-    keys = list(dict.fromkeys([*_list_keys(giver)[:3], key]))
+    keys = list(dict.fromkeys([*list_keys(giver)[:3], key]))
     fixes = [fix_line(ctx, wrap_subscript(ctx.line, f"{{}}{other}")) for other in keys]
     reason = f"'{giver.path}' ({giver.type_name}) returns {words}, and the line indexes one tensor"
     return Diagnosis(reason, "one tensor", _pick(ctx, keys[:2], fixes))
@@ -359,7 +291,7 @@ def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
     name = {"+": "add", "-": "sub", "*": "mul", "/": "div", "@": "matmul", "+=": "add_", "-=": "sub_"}.get(sign, "")
     place = 1 if found[3] in _CONTAINERS else 0
     kind = found[2 + place]
-    if kind == "NoneType" and (made := _explain_absent(ctx)) is not None:
+    if kind == "NoneType" and (made := explain_absent(ctx)) is not None:
         return made
     giver = _find_giver(ctx, None)
     key, words = _choose_leaf(giver, kind)
@@ -370,85 +302,3 @@ def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
 
     fix = fix_line(ctx, change_operation(ctx.line, name, edit, ctx.earlier)) if name else NOTHING
     return Diagnosis(f"{reason}; {sign} expects tensors", "a tensor on both sides", _pick(ctx, [key], [fix]))
-
-
-def _explain_absent(ctx: FailureContext) -> Diagnosis | None:
-    """A part that a model may have is ``None``, and is added all the same: a bias, a mask."""
-    found: list[str] = []
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if isinstance(node, ast.BinOp):
-            for one, other in ((node.right, node.left), (node.left, node.right)):
-                held = ctx.failure.names.get(write(one))
-                if held is not None and held.kind == "NoneType":
-                    found.append(write(one))
-                    whole = f"{write(other)} if {write(one)} is None else {write(node)}"
-                    yield whole if isinstance(around, (ast.Assign, ast.Return)) else f"({whole})"
-
-    fixes = rewrite(ctx, change, here=True)
-    return Diagnosis(f"{found[0]} is None, and takes part all the same", "a tensor", fixes) if found else None
-
-
-def _explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
-    found = _NO_UNPACK.search(ctx.failure.message)
-    if ctx.failure.error_type != "ValueError" or found is None:
-        return None
-    read = read_unpacking(ctx.line)
-    if read is None:
-        return Diagnosis(ctx.failure.message, f"{found[2]} values", NOTHING, ANYWHERE)
-    names, source = read
-    came = found[3] or "more"
-    if source.endswith((".shape", ".size()")):
-        tensor = source.rpartition(".")[0]
-        reason = f"{tensor} has {came} dims, the line unpacks {found[2]}: {', '.join(names)}"
-        shapes = dict.fromkeys(x.shape for x in ctx.data)
-        if len(shapes) == 1:
-            shape = next(iter(shapes))
-            reason = f"{tensor} has {came} dims, {write_shape(shape)}; the line unpacks {found[2]}: {', '.join(names)}"
-        is_more = found[1] == "too many" and not source.endswith("]")
-        fix = fix_line(ctx, ctx.line.replace(source, f"{tensor}.shape[:{found[2]}]", 1)) if is_more else NOTHING
-        return Diagnosis(reason, f"{found[2]} dims", fix, RESHAPE)
-    reason = f"{source} has {came} values, the line unpacks {found[2]}"
-    fix = NOTHING
-    inner = [call for call in ctx.inner_calls() if call.kind == "module"]
-    is_call = bool(inner) and source.startswith(f"self.{inner[-1].path.rpartition('.')[2]}(")
-    fixes: list[Candidate] = []
-    if is_call and len(inner[-1].outputs) == 1 and not inner[-1].outputs[0].name:
-        reason = f"{name_call(inner[-1])} returns one tensor, and the line unpacks {found[2]} values"
-        fixes = _unpack_one(ctx, inner[-1], names, source)
-    elif is_call and (count := len(_list_keys(inner[-1]))) > len(names) and inner[-1].type_name not in RECURRENTS:
-        more = ", ".join([*names, *["_"] * (count - len(names))])
-        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns {count} values, the line unpacks {found[2]}"
-        fix = fix_line(ctx, ctx.line.replace(", ".join(names), more, 1))
-    if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
-        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns one state, not the two of an LSTM"
-        first = names[1].strip("()").partition(",")[0]
-        fix = fix_line(ctx, ctx.line.replace(names[1], first, 1))
-    if inner and inner[-1].type_name == "LSTM" and len(names) == 3:
-        reason = f"'{inner[-1].path}' (LSTM) returns (output, (h_n, c_n)): two values, the second a pair"
-        fix = fix_line(ctx, ctx.line.replace(", ".join(names), f"{names[0]}, ({names[1]}, {names[2]})", 1))
-    split = next((call for call in reversed(ctx.inner_calls()) if call.type_name in ("split", "chunk")), None)
-    if not fix and split is not None and split.index == ctx.trace.calls[-1].index:
-        fix = _widen(ctx, split, int(found[2]))
-    fixes = [made for made in (*fixes, fix) if made]
-    return Diagnosis(reason, f"{found[2]} values", fixes, () if fixes else ANYWHERE)
-
-
-def _unpack_one(ctx: FailureContext, layer: Call, names: list[str], source: str) -> list[Candidate]:
-    """Cut the one tensor that a layer returns in equal parts, or give it the first name if no line reads the others."""
-    if not set(list_read(ctx.failure.source)) & set(names[1:]):
-        return [fix_line(ctx, ctx.line.replace(", ".join(names), names[0], 1))]
-    axis, shape = 1 if layer.type_name in CONVOLUTIONS else -1, layer.outputs[0].shape
-    if not shape or shape[axis] % len(names):
-        return []
-    return [fix_line(ctx, ctx.line.replace(source, f"{source}.chunk({len(names)}, dim={axis})", 1))]
-
-
-def _widen(ctx: FailureContext, split: Call, count: int) -> Candidate:
-    """Let the layer that is split in pieces give as many as the line unpacks."""
-    x = ctx.operands_of(split)[0]
-    dim, size = ctx.flow.setting(split, "dim", 0), split.outputs[0].shape
-    if type(dim) is not int or not -x.rank <= dim < x.rank:
-        return NOTHING
-    axis = dim % x.rank
-    return fix_giver(ctx, x, count * size[axis], axis - x.rank)

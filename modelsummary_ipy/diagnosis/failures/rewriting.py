@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Iterator
 
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, write_at
-from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, splice_node
+from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, splice_node
 from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, list_stored
 from modelsummary_ipy.records.fixes import Candidate
 
@@ -15,6 +15,8 @@ from modelsummary_ipy.records.fixes import Candidate
 Write = Callable[[ast.AST], str]
 #: Takes a node, the one around it and what writes a node; returns what may stand there.
 Change = Callable[[ast.AST, "ast.AST | None", Write], Iterable[str]]
+#: The same, each with what it is of.
+Note = Callable[[ast.AST, "ast.AST | None", Write], Iterable[tuple[str, str]]]
 _MOST_LINES = 6
 
 
@@ -72,6 +74,27 @@ def rewrite(ctx: FailureContext, change: Change, *, here: bool = False, alone: b
         if here:
             break
     return [item for item in made if item]
+
+
+def explain_rewrite(
+    ctx: FailureContext, change: Note, reason: str, expected: str, *, here: bool = True, alone: bool = False
+) -> Diagnosis | None:
+    """Explain a failure by what is written anew; ``None`` where nothing is.
+
+    Args:
+        change: Says of what a node is, and what may stand in its place.
+        reason, expected: As of a ``Diagnosis``; ``{}`` is the first thing that a change is of.
+        here, alone: As of ``rewrite``.
+    """
+    found: list[str] = []
+
+    def note(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        for what, new in change(node, around, write):
+            found.append(what)
+            yield new
+
+    fixes = rewrite(ctx, note, here=here, alone=alone)
+    return Diagnosis(reason.replace("{}", found[0]), expected.replace("{}", found[0]), fixes) if found else None
 
 
 def _list_changes(line: str, tree: ast.AST, change: Change) -> Iterator[tuple[ast.AST, str]]:

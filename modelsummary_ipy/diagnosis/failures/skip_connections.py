@@ -17,7 +17,7 @@ from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_mo
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, POOLS, TRANSPOSED_CONVOLUTIONS
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
-from modelsummary_ipy.records.trace import ModuleFact
+from modelsummary_ipy.records.trace import ModuleFact, join_path
 
 
 def explain_residual(pair: Pair) -> Diagnosis | None:
@@ -31,7 +31,7 @@ def explain_residual(pair: Pair) -> Diagnosis | None:
     made = [_find_origin(ctx, x) for x in (left, right)]
     skip, main, place = (left, right, places[0]) if made[0] < made[1] else (right, left, places[1])
     channels = rank + axes[-1] == 1 or -(rank - 1) in axes
-    path = f"{ctx.call.path}.shortcut" if ctx.call.path else "shortcut"
+    path = join_path(ctx.call.path, "shortcut")
     if rank == 4 or (rank == 3 and _is_convolved(ctx, main)):
         strides = {find_stride(skip.shape[axis], main.shape[axis]) for axis in axes if rank + axis >= 2}
         if None in strides or len(strides) > 1:
@@ -83,7 +83,7 @@ def _skip_nothing(ctx: FailureContext) -> Candidate:
     if fact is None or source is None:
         return NOTHING
     names = [name for name in list_tests(source) if fact.settings.get(name) is True]
-    return set_value(f"{fact.path}.{names[0]}" if fact.path else names[0], "False") if len(names) == 1 else NOTHING
+    return set_value(join_path(fact.path, names[0]), "False") if len(names) == 1 else NOTHING
 
 
 def explain_shortcut(pair: Pair) -> Diagnosis | None:
@@ -242,7 +242,7 @@ def _find_unset(ctx: FailureContext) -> str:
         return ""
     own = {ctx.trace.modules[child].path.rpartition(".")[2] for child in fact.children}
     unset = next((name for name in find_conditions(fact) if name not in own), "")
-    return f"{fact.path}.{unset}" if unset and fact.path else unset
+    return join_path(fact.path, unset) if unset else ""
 
 
 def _is_convolved(ctx: FailureContext, x: Operand) -> bool:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_everywhere
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.source_edits import Arguments, change_call, read_call, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.trace import Call
 
 
+def _find_outer(ctx: FailureContext, attention: Call) -> Call | None:
+    """Return the call around an attention that the failing line made."""
+    around = ctx.flow.around(attention)
+    return next((call for call in around if call.source == ctx.failure.source or call.parent is None), None)
+
+
 def explain_own_keys(ctx: FailureContext, attention: Call) -> Diagnosis | None:
     """A layer of an encoder was called as attention is, ``self.layer(h, h, h)``: its second argument is a mask."""
-    outer = ctx.trace.calls[attention.parent] if attention.parent is not None else None
-    while outer is not None and outer.source != ctx.failure.source and outer.parent is not None:
-        outer = ctx.trace.calls[outer.parent]
+    outer = _find_outer(ctx, attention)
     if outer is None or outer.type_name not in ("TransformerEncoderLayer", "TransformerEncoder"):
         return None
     if outer.input_links[1:2] != outer.input_links[:1]:
@@ -27,9 +32,7 @@ def explain_own_keys(ctx: FailureContext, attention: Call) -> Diagnosis | None:
 
 def fold_steps(ctx: FailureContext, attention: Call, query: Operand) -> Diagnosis | None:
     """Sequences of each variable, or of each frame, run as one batch: their first two dims are folded and parted."""
-    outer = ctx.trace.calls[attention.parent] if attention.parent is not None else None
-    while outer is not None and outer.source != ctx.failure.source and outer.parent is not None:
-        outer = ctx.trace.calls[outer.parent]
+    outer = _find_outer(ctx, attention)
     if outer is None or query.rank != 4 or not outer.type_name.startswith("TransformerEncoder"):
         return None
     text = next(iter(read_call(ctx.line, name_member(outer.path))[0]), "")

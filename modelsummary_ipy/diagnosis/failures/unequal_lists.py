@@ -6,7 +6,7 @@ import ast
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line
-from modelsummary_ipy.diagnosis.failures.source_edits import splice_node
+from modelsummary_ipy.diagnosis.failures.source_nodes import splice_node
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 
 

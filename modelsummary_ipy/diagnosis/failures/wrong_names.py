@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_value
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement, write_words
-from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loop, list_names_before
 from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import join_path
 
 _NAME = re.compile(r"(?:name|variable) '(\w+)'")
 _MODULE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
@@ -265,7 +266,7 @@ def _explain_key(ctx: FailureContext) -> Diagnosis | None:
     base, keys = next(iter(found.items()))
     for key, value, known in settings:  # the key is a setting of the model's
         like = _list_like(value, [word.strip("'\"") for word in known])
-        path = f"{ctx.call.path}.{key.partition('.')[2]}".strip(".")
+        path = join_path(ctx.call.path, key.partition(".")[2])
         fixes += [set_value(path, repr(word)) for word in like]
     return Diagnosis(f"{base} has no key {wanted}; it has {', '.join(keys[:6])}", "a key that it has", fixes)
 

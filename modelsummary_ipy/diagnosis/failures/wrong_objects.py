@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_value
 from modelsummary_ipy.diagnosis.failures.made_attributes import make_attribute
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement, write_words
-from modelsummary_ipy.diagnosis.failures.source_edits import parse_line, write_loop
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, explain_rewrite, rewrite, write_statement, write_words
+from modelsummary_ipy.diagnosis.failures.source_edits import write_loop
+from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, list_names_before
 from modelsummary_ipy.diagnosis.failures.wrong_names import write_functional
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import ModuleFact
+from modelsummary_ipy.records.trace import ModuleFact, join_path
 
 _ERRORS = ("TypeError", "AttributeError", "RuntimeError", "IndexError")
 _AMBIGUOUS = "Boolean value of Tensor with more than one value is ambiguous"
@@ -193,7 +194,7 @@ def _explain_call(ctx: FailureContext, kind: str) -> Diagnosis | None:
             return Diagnosis(f"{name} is a tuple of one: a comma ends the line that sets it", "a layer", fixes)
         return Diagnosis(f"{name} is a {kind} of layers, and does not run them", "a loop over it", fixes)
     if kind == "NoneType":
-        path = f"{ctx.call.path}.{name.partition('.')[2]}".strip(".")
+        path = join_path(ctx.call.path, name.partition(".")[2])
         fixes += [set_value(path, "nn.Identity()")] if name.startswith("self.") else []
         return Diagnosis(f"{name} is None, and is called", "a layer, or no call", fixes)
     is_property = name not in names
@@ -228,19 +229,13 @@ def _replace_call(ctx: FailureContext, name: str, kind: str, held: tuple[str, ..
 def _explain_keys(ctx: FailureContext) -> Diagnosis | None:
     """A loop over a ``ModuleDict`` gives its keys."""
     loops = dict(find_loops(ctx.failure.source))
-    found: list[tuple[str, str]] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Name) and node.id in loops and _is_called(node, around):
             over = ast.unparse(loops[node.id])
-            found.append((node.id, over))
-            yield f"{over}[{node.id}]"
+            yield f"{node.id} is a key of {over}: {over}[{node.id}]", f"{over}[{node.id}]"
 
-    fixes = rewrite(ctx, change, here=True)
-    if not found:
-        return None
-    name, over = found[0]
-    return Diagnosis(f"{name} is a key of {over}: {over}[{name}] is the module", "a module", fixes)
+    return explain_rewrite(ctx, change, "{} is the module", "a module")
 
 
 # -- classes and conditions -------------------------------------------------------------------------------------------
@@ -248,22 +243,16 @@ def _explain_keys(ctx: FailureContext) -> Diagnosis | None:
 
 def _explain_class(ctx: FailureContext) -> Diagnosis | None:
     """A loss is a class, whose settings were taken from predictions and targets: no object was made of it."""
-    found: list[str] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         text = write(node)
         if not isinstance(around, ast.Call) or around.func is not node or len(around.args) < 2:
             return
         if re.fullmatch(r"(?:nn|torch\.nn)\.\w+Loss", text) or re.search(r"\.\w*(?:loss|criterion)\w*$", text, re.I):
-            found.append(text)
-            yield f"{text}()"
+            yield text, f"{text}()"
 
-    fixes = rewrite(ctx, change, here=True)
-    if not found:
-        return None
-    text = found[0]
-    reason = f"{text} is a class, and predictions and targets became its settings: {text}() makes the loss"
-    return Diagnosis(reason, f"{text}()(…)", fixes)
+    reason = "{} is a class, and predictions and targets became its settings: {}() makes the loss"
+    return explain_rewrite(ctx, change, reason, "{}()(…)")
 
 
 def _explain_condition(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:

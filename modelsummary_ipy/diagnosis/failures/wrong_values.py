@@ -8,8 +8,15 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.made_attributes import make_attribute
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, list_statements, rewrite, write_statement, write_words
-from modelsummary_ipy.diagnosis.failures.source_edits import find_targets
+from modelsummary_ipy.diagnosis.failures.rewriting import (
+    Write,
+    explain_rewrite,
+    list_statements,
+    rewrite,
+    write_statement,
+    write_words,
+)
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_imports
 from modelsummary_ipy.diagnosis.torch_names import CATS, SIZED_FACTORIES
 
@@ -76,35 +83,24 @@ def explain_value(ctx: FailureContext) -> Diagnosis | None:
 
 def _explain_pairs(ctx: FailureContext) -> Diagnosis | None:
     """A loop over layers gives each two names: ``for i, layer in self.layers``."""
-    found: list[str] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         is_loop = isinstance(around, (ast.For, ast.comprehension)) and around.iter is node
         if is_loop and isinstance(around.target, ast.Tuple) and not isinstance(node, ast.Call):  # type: ignore[union-attr]
-            found.append(write(node))
-            yield f"enumerate({write(node)})"
+            yield write(node), f"enumerate({write(node)})"
 
-    fixes = rewrite(ctx, change, here=True)
-    return (
-        Diagnosis(f"{found[0]} gives one thing at a time, the loop has names for two", "pairs", fixes)
-        if found
-        else None
-    )
+    return explain_rewrite(ctx, change, "{} gives one thing at a time, the loop has names for two", "pairs")
 
 
 def _explain_sides(ctx: FailureContext) -> Diagnosis | None:
     """All sizes of a tensor were given for those of its sides."""
-    found: list[str] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         if re.fullmatch(r"\w+\.(?:shape|size\(\))", write(node)) and isinstance(around, (ast.Call, ast.keyword)):
-            found.append(write(node))
-            yield f"{write(node).partition('.')[0]}.shape[2:]"
+            yield write(node), f"{write(node).partition('.')[0]}.shape[2:]"
 
-    fixes = rewrite(ctx, change)
-    return (
-        Diagnosis(f"{found[0]} has the batch and the channels too", "the sizes of the sides", fixes) if found else None
-    )
+    reason = "{} has the batch and the channels too"
+    return explain_rewrite(ctx, change, reason, "the sizes of the sides", here=False)
 
 
 #: Functions of numpy's by the name that torch has for them.
@@ -114,80 +110,63 @@ _ARRAYS = {"concatenate": "cat", "expand_dims": "unsqueeze", "transpose": "permu
 
 def _explain_numpy(ctx: FailureContext) -> Diagnosis | None:
     """A function of numpy's reads tensors: torch has it too."""
-    found: list[str] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Attribute) and write(node.value) in ("np", "numpy") and isinstance(around, ast.Call):
-            found.append(write(node))
-            yield f"torch.{_ARRAYS.get(node.attr, node.attr)}"
+            yield write(node), f"torch.{_ARRAYS.get(node.attr, node.attr)}"
 
-    fixes = rewrite(ctx, change)
-    if not found:
-        return None
-    return Diagnosis(f"{found[0]} makes an array of numpy's, which has no gradient", "a tensor", fixes)
+    return explain_rewrite(ctx, change, "{} makes an array of numpy's, which has no gradient", "a tensor", here=False)
 
 
 def _explain_math(ctx: FailureContext) -> Diagnosis | None:
     """A function of Python's ``math`` reads one number, and got a tensor."""
-    found: list[str] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Attribute) and write(node.value) == "math" and isinstance(around, ast.Call):
-            found.append(write(node))
-            yield f"torch.{node.attr}"
+            yield write(node), f"torch.{node.attr}"
 
-    fixes = rewrite(ctx, change, here=True)
-    return Diagnosis(f"{found[0]} reads one number, and got a tensor", "one number", fixes) if found else None
+    return explain_rewrite(ctx, change, "{} reads one number, and got a tensor", "one number")
 
 
 def _explain_text(ctx: FailureContext) -> Diagnosis | None:
     """A number is written as a text, or the keys of what a model of the ``transformers`` returns were unpacked."""
-    found: list[str] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if re.fullmatch(r"[+-]?(?:inf|nan|infinity)", node.value, re.IGNORECASE):
-                found.append(f"{write(node)} is a text")
-                yield f"float({write(node)})"
+                yield f"{write(node)} is a text", f"float({write(node)})"
             elif re.fullmatch(r"-?\d+(?:\.\d*)?(?:e-?\d+)?", node.value):
-                found.append(f"{write(node)} is a text")
-                yield node.value
+                yield f"{write(node)} is a text", node.value
         if isinstance(node, ast.Call) and isinstance(around, ast.Assign) and isinstance(around.targets[0], ast.Tuple):
             kinds = {
                 ctx.failure.names[name].kind for name in find_targets(ast.unparse(around)) if name in ctx.failure.names
             }
             if "str" in kinds:
-                found.append(f"{write(node)} returns an object, and unpacking it gives the names of its parts")
-                yield f"{write(node)[:-1]}{', ' * bool(node.args or node.keywords)}return_dict=False)"
-                yield f"{write(node)}.to_tuple()"
+                what = f"{write(node)} returns an object, and unpacking it gives the names of its parts"
+                yield what, f"{write(node)[:-1]}{', ' * bool(node.args or node.keywords)}return_dict=False)"
+                yield what, f"{write(node)}.to_tuple()"
 
-    fixes = rewrite(ctx, change)
-    return Diagnosis(found[0], "a tensor or a number", fixes) if found else None
+    return explain_rewrite(ctx, change, "{}", "a tensor or a number", here=False)
 
 
 def _explain_size(ctx: FailureContext) -> Diagnosis | None:
     """A tensor, or its whole shape, was given where one size is read: ``range(x)``, ``make_mask(x)``."""
-    found: list[str] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         if not isinstance(around, ast.Call) or node not in around.args:
             return
-        held, axes = (
-            ctx.failure.names.get(write(node)),
-            ((0, 1) if len(around.args) > 1 and around.args[0] is node else (1, 0)),
-        )
+        held = ctx.failure.names.get(write(node))
+        axes = (0, 1) if len(around.args) > 1 and around.args[0] is node else (1, 0)
         if isinstance(node, ast.Name) and held is not None and held.kind == "Tensor":
-            found.append(f"{write(node)} is a tensor")
+            what = f"{write(node)} is a tensor"
             if len(around.args) == 1 and write(around.func).rpartition(".")[2] in SIZED_FACTORIES:
-                yield f"{write(node)}.shape"
-            yield from (f"{write(node)}.size({axis})" for axis in axes)
+                yield what, f"{write(node)}.shape"
+            yield from ((what, f"{write(node)}.size({axis})") for axis in axes)
         shape = re.fullmatch(r"(\w+)\.(?:shape|size\(\))", write(node))
         if shape is not None:
-            found.append(f"{write(node)} is the size of every dim")
-            yield from (f"{shape[1]}.size({axis})" for axis in axes)
+            yield from ((f"{write(node)} is the size of every dim", f"{shape[1]}.size({axis})") for axis in axes)
 
-    fixes = rewrite(ctx, change, here=True, alone=True)
-    return Diagnosis(f"{found[0]}, and one number is read", "the size of a dim", fixes) if found else None
+    return explain_rewrite(ctx, change, "{}, and one number is read", "the size of a dim", alone=True)
 
 
 def _explain_number(
@@ -240,20 +219,16 @@ _OF_MATH = ("sqrt", "log", "exp", "floor", "ceil", "sin", "cos", "log2")
 
 def _explain_count(ctx: FailureContext) -> Diagnosis | None:
     """A number is looped over, or unpacked: ``for i in self.num_layers``."""
-    found: list[str] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         if isinstance(around, (ast.For, ast.comprehension)) and around.iter is node:
-            found.append(write(node))
-            yield f"range({write(node)})"
+            yield write(node), f"range({write(node)})"
         if isinstance(around, ast.Assign) and around.value is node and isinstance(around.targets[0], ast.Tuple):
             base = re.fullmatch(r"(.+?)(?:\.size\(0\)|\.shape\[0\])", write(node))
             if base is not None:
-                found.append(write(node))
-                yield f"{base[1]}.shape[:{len(around.targets[0].elts)}]"
+                yield write(node), f"{base[1]}.shape[:{len(around.targets[0].elts)}]"
 
-    fixes = rewrite(ctx, change, here=True)
-    return Diagnosis(f"{found[0]} is one number", "several", fixes) if found else None
+    return explain_rewrite(ctx, change, "{} is one number", "several")
 
 
 def _explain_order(ctx: FailureContext) -> Diagnosis | None:
@@ -269,9 +244,8 @@ def _explain_order(ctx: FailureContext) -> Diagnosis | None:
 
 def _explain_list(ctx: FailureContext) -> Diagnosis | None:
     """Tensors to be joined were given one by one."""
-    found: list[str] = []
 
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
         if not isinstance(node, ast.Call) or write(node.func).rpartition(".")[2] not in _JOINING:
             return
         if not node.args or isinstance(node.args[0], (ast.List, ast.Tuple, ast.ListComp)):
@@ -279,12 +253,10 @@ def _explain_list(ctx: FailureContext) -> Diagnosis | None:
         tensors = [write(item) for item in node.args if not isinstance(item, ast.Constant)]
         others = [write(item) for item in node.args if isinstance(item, ast.Constant)]
         words = [f"[{', '.join(tensors)}]", *others, *(f"{word.arg}={write(word.value)}" for word in node.keywords)]
-        found.append(write(node.func))
         for way in [words] if len(words) > 1 else [[*words, "dim=1"], words]:  # the batch stays the batch
-            yield f"{found[-1]}({', '.join(way)})"
+            yield write(node.func), f"{write(node.func)}({', '.join(way)})"
 
-    fixes = rewrite(ctx, change, here=True)
-    return Diagnosis(f"{found[0]} takes its tensors as one list", "a list of tensors", fixes) if found else None
+    return explain_rewrite(ctx, change, "{} takes its tensors as one list", "a list of tensors")
 
 
 def _explain_fraction(ctx: FailureContext) -> Diagnosis | None:

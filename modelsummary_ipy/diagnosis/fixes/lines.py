@@ -98,9 +98,8 @@ def _list_changes(caller: FailureContext, least: int) -> Iterator[Candidate]:
 
 def _find_callers_view(ctx: FailureContext) -> FailureContext | None:
     """Return the failure as the user's line sees it: of what fails inside a layer of torch's, that layer's call."""
-    call = ctx.call
-    while call.source != ctx.failure.source and call.parent is not None:
-        call = ctx.trace.calls[call.parent]
+    chain = (ctx.call, *ctx.flow.around(ctx.call))
+    call = next((call for call in chain if call.source == ctx.failure.source), chain[-1])
     if call.source is None or ctx.statement is None:
         return None
     return replace(ctx, call=call)

@@ -11,11 +11,12 @@ from collections.abc import Sequence, Set
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_insertion, write_module
 from modelsummary_ipy.diagnosis.failures.rebuilds import find_root_calls
 from modelsummary_ipy.diagnosis.failures.setters import find_item, find_module, find_setter
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, replace_call, splice_node
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, replace_call
+from modelsummary_ipy.diagnosis.failures.source_nodes import splice_node
 from modelsummary_ipy.diagnosis.failures.statements import list_nodes, parse_file, read_statement
 from modelsummary_ipy.records.fixes import AroundEdit, ConfigEdit, Edit, LayerEdit, LineEdit, SettingEdit, change_lines
 from modelsummary_ipy.records.packages import PACKAGES
-from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
+from modelsummary_ipy.records.trace import ModuleFact, Source, Trace, join_path
 
 
 def write_patch(trace: Trace, edits: Sequence[Edit]) -> tuple[str, str] | None:
@@ -147,7 +148,7 @@ def place_layer(trace: Trace, edit: LayerEdit, layers: Set[tuple[str, str]]) -> 
         if owner.forward_file and not owner.forward_file.startswith(PACKAGES):  # a class of one's own may have torch's
             alike = [path for fact in trace.modules if _is_of_class(fact, owner) for path in fact.paths[:1]]
             inner = ".".join(pieces[cut:])
-            if any((f"{path}.{inner}" if path else inner, edit.code) not in layers for path in alike):
+            if any((join_path(path, inner), edit.code) not in layers for path in alike):
                 continue
             found = find_setter(owner, pieces[cut])
             return None if found is None else _edit_value(trace, edit, owner.forward_file, found, pieces[cut:])

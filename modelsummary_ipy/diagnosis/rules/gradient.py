@@ -97,8 +97,10 @@ def _write_cut(evidence: Evidence, end: Call, params: set[int]) -> Flag | None:
     elif cause.type_name in _DETACHED:
         fix = f"leave {cause.type_name} out; else " + fix
     message = f"no gradient reaches {_count(evidence, params)}: {how}"
-    while not cause.grad and cause.parent is not None and not evidence.calls[cause.parent].grad:
-        cause = evidence.calls[cause.parent]  # the layer around it, called in the block
+    for around in () if cause.grad else evidence.flow.around(cause):  # the layer around it, called in the block
+        if around.grad:
+            break
+        cause = around
     return evidence.flag("no-gradient", severity, cause, message, fix, "cut" if cause.grad else "no-grad",
         num_params=sum(evidence.params[index].num for index in params),
     )  # fmt: skip

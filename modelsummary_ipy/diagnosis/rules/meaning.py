@@ -261,13 +261,11 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
 
 def _is_of_a_batch(evidence: Evidence, call: Call) -> bool:
     """Return whether statistics of a batch are what a module is for: it says so by its name, or keeps them."""
-    around = call.parent
-    while around is not None:
-        fact = evidence.modules[evidence.calls[around].module or 0]
-        is_named = around and any(word in fact.type_name.lower() for word in _STATISTICS)
+    for around in evidence.flow.around(call):
+        fact = evidence.modules[around.module or 0]
+        is_named = around.index and any(word in fact.type_name.lower() for word in _STATISTICS)
         if is_named or any(evidence.params[index].kind == "buffer" for index in fact.params):
             return True
-        around = evidence.calls[around].parent
     return False
 
 

@@ -111,8 +111,7 @@ def _is_sequence_layer(flow: Dataflow, call: Call) -> bool:
 
 def _outermost(flow: Dataflow, call: Call) -> Call:
     """The whole encoder or decoder of torch's that contains an attention."""
-    while call.parent is not None:
-        above = flow.trace.calls[call.parent]
+    for above in flow.around(call):
         fact = flow.module_of(above)
         if fact is None or not fact.type_module.startswith("torch.nn.modules.transformer"):
             break

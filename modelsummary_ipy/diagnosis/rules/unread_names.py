@@ -12,6 +12,7 @@ from modelsummary_ipy.diagnosis.failures.statements import (
     list_functions,
     parse_file,
     read_last_statement,
+    walk_function,
 )
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
@@ -168,7 +169,7 @@ def _is_added_to(evidence: Evidence, call: Call) -> bool:
 
 def is_dropped(step: Call) -> bool:
     """Return whether a line is only the call, as ``x.view(-1, 400)`` and ``self.conv(x)``, not ``layer.to(device)``."""
-    function = find_function(step.source) if step.source is not None else None
+    function = find_function(step.source)
     if function is None or step.source is None or not any(step.input_links):
         return False
     name = step.path.rpartition(".")[2] if step.kind == "module" else step.type_name
@@ -196,7 +197,7 @@ def find_unread(source: Source | None, *, is_one: bool = False) -> str:
     Args:
         is_one: Whether the line ran several times, and what it made at another turn is read: the name may be read then.
     """
-    function = find_function(source) if source is not None else None
+    function = find_function(source)
     if source is None or function is None:
         return ""
     for at, statement in enumerate(function.body):
@@ -218,10 +219,9 @@ def find_unread(source: Source | None, *, is_one: bool = False) -> str:
 
 def find_unread_alias(source: Source | None) -> str:
     """Return the local name to which another name was given, ``identity = x``, and that no line reads."""
-    function = find_function(source) if source is not None else None
+    function = find_function(source)
     for statement in function.body if function is not None else ():
-        is_alias = isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Name)
-        name = _target(statement) if is_alias else ""
+        name = _target(statement) if isinstance(getattr(statement, "value", None), ast.Name) else ""
         if name and function is not None and not reads(function, name):
             return name
     return ""
@@ -229,11 +229,8 @@ def find_unread_alias(source: Source | None) -> str:
 
 def adds_a_name_twice(source: Source | None) -> bool:
     """Return whether a line says ``x + x`` or ``x += x``."""
-    function = find_function(source) if source is not None else None
-    if source is None or function is None:
-        return False
-    for node in ast.walk(function):
-        if not isinstance(node, (ast.BinOp, ast.AugAssign)) or node.lineno != source.line:
+    for node in walk_function(source):
+        if source is None or not isinstance(node, (ast.BinOp, ast.AugAssign)) or node.lineno != source.line:
             continue
         sides = (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
         names = [side.id for side in sides if isinstance(side, ast.Name)]

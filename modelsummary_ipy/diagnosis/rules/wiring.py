@@ -349,7 +349,8 @@ def find_reused_layers(evidence: Evidence) -> Iterator[Flag]:
         if fact is None or not call.inputs or not evidence.trains(fact.index):
             continue
         first = calls.setdefault(fact.index, call)
-        if first is call or fact.index in seen or _has_flagged_parent(evidence, call, seen):
+        is_inside = any(above.module in seen and above.kind == "module" for above in evidence.flow.around(call))
+        if first is call or fact.index in seen or is_inside:
             continue
         one, two = first.inputs[0].shape, call.inputs[0].shape
         if len(one) < 4 or len(one) != len(two) or one[2:] == two[2:]:
@@ -357,16 +358,6 @@ def find_reused_layers(evidence: Evidence) -> Iterator[Flag]:
         seen.add(fact.index)
         message = f"called with {write_size(one)} before and {write_size(two)} here: one set of weights for both"
         yield evidence.flag("reused-layer", "note", call, message, before=one, now=two)
-
-
-def _has_flagged_parent(evidence: Evidence, call: Call, seen: set[int]) -> bool:
-    parent = call.parent
-    while parent is not None:
-        above = evidence.calls[parent]
-        if above.module in seen and above.kind == "module":
-            return True
-        parent = above.parent
-    return False
 
 
 RULES = {

@@ -1,0 +1,90 @@
+"""What does not unpack in as many values as a line has names for: shapes, tuples, the one tensor of a layer."""
+
+from __future__ import annotations
+
+import re
+
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line
+from modelsummary_ipy.diagnosis.failures.source_nodes import read_unpacking
+from modelsummary_ipy.diagnosis.failures.statements import list_read
+from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, RECURRENTS
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call
+
+_NO_UNPACK = re.compile(r"(not enough|too many) values to unpack \(expected (\d+)(?:, got (\d+))?\)")
+
+_KEY = re.compile(r"\[[^\]]*\]|\.\w+")
+
+
+def list_keys(giver: Call | None) -> list[str]:
+    """List what of an output can be picked: ``".last_hidden_state"``, ``"[0]"``."""
+    names = [spec.name for spec in giver.outputs] if giver is not None else []
+    return list(dict.fromkeys(found[0] for found in map(_KEY.match, names) if found is not None))
+
+
+def explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
+    """Explain values that are more or fewer than the names of the line."""
+    found = _NO_UNPACK.search(ctx.failure.message)
+    if ctx.failure.error_type != "ValueError" or found is None:
+        return None
+    read = read_unpacking(ctx.line)
+    if read is None:
+        return Diagnosis(ctx.failure.message, f"{found[2]} values", NOTHING, ANYWHERE)
+    names, source = read
+    came = found[3] or "more"
+    if source.endswith((".shape", ".size()")):
+        tensor = source.rpartition(".")[0]
+        reason = f"{tensor} has {came} dims, the line unpacks {found[2]}: {', '.join(names)}"
+        shapes = dict.fromkeys(x.shape for x in ctx.data)
+        if len(shapes) == 1:
+            shape = next(iter(shapes))
+            reason = f"{tensor} has {came} dims, {write_shape(shape)}; the line unpacks {found[2]}: {', '.join(names)}"
+        is_more = found[1] == "too many" and not source.endswith("]")
+        fix = fix_line(ctx, ctx.line.replace(source, f"{tensor}.shape[:{found[2]}]", 1)) if is_more else NOTHING
+        return Diagnosis(reason, f"{found[2]} dims", fix, RESHAPE)
+    reason = f"{source} has {came} values, the line unpacks {found[2]}"
+    fix = NOTHING
+    inner = [call for call in ctx.inner_calls() if call.kind == "module"]
+    is_call = bool(inner) and source.startswith(f"self.{inner[-1].path.rpartition('.')[2]}(")
+    fixes: list[Candidate] = []
+    if is_call and len(inner[-1].outputs) == 1 and not inner[-1].outputs[0].name:
+        reason = f"{name_call(inner[-1])} returns one tensor, and the line unpacks {found[2]} values"
+        fixes = _unpack_one(ctx, inner[-1], names, source)
+    elif is_call and (count := len(list_keys(inner[-1]))) > len(names) and inner[-1].type_name not in RECURRENTS:
+        more = ", ".join([*names, *["_"] * (count - len(names))])
+        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns {count} values, the line unpacks {found[2]}"
+        fix = fix_line(ctx, ctx.line.replace(", ".join(names), more, 1))
+    if inner and inner[-1].type_name in ("GRU", "RNN") and len(names) == 2 and names[1].startswith("("):
+        reason = f"'{inner[-1].path}' ({inner[-1].type_name}) returns one state, not the two of an LSTM"
+        first = names[1].strip("()").partition(",")[0]
+        fix = fix_line(ctx, ctx.line.replace(names[1], first, 1))
+    if inner and inner[-1].type_name == "LSTM" and len(names) == 3:
+        reason = f"'{inner[-1].path}' (LSTM) returns (output, (h_n, c_n)): two values, the second a pair"
+        fix = fix_line(ctx, ctx.line.replace(", ".join(names), f"{names[0]}, ({names[1]}, {names[2]})", 1))
+    split = next((call for call in reversed(ctx.inner_calls()) if call.type_name in ("split", "chunk")), None)
+    if not fix and split is not None and split.index == ctx.trace.calls[-1].index:
+        fix = _widen(ctx, split, int(found[2]))
+    fixes = [made for made in (*fixes, fix) if made]
+    return Diagnosis(reason, f"{found[2]} values", fixes, () if fixes else ANYWHERE)
+
+
+def _unpack_one(ctx: FailureContext, layer: Call, names: list[str], source: str) -> list[Candidate]:
+    """Cut the one tensor that a layer returns in equal parts, or give it the first name if no line reads the others."""
+    if not set(list_read(ctx.failure.source)) & set(names[1:]):
+        return [fix_line(ctx, ctx.line.replace(", ".join(names), names[0], 1))]
+    axis, shape = 1 if layer.type_name in CONVOLUTIONS else -1, layer.outputs[0].shape
+    if not shape or shape[axis] % len(names):
+        return []
+    return [fix_line(ctx, ctx.line.replace(source, f"{source}.chunk({len(names)}, dim={axis})", 1))]
+
+
+def _widen(ctx: FailureContext, split: Call, count: int) -> Candidate:
+    """Let the layer that is split in pieces give as many as the line unpacks."""
+    x = ctx.operands_of(split)[0]
+    dim, size = ctx.flow.setting(split, "dim", 0), split.outputs[0].shape
+    if type(dim) is not int or not -x.rank <= dim < x.rank:
+        return NOTHING
+    axis = dim % x.rank
+    return fix_giver(ctx, x, count * size[axis], axis - x.rank)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic, thread_time
+from time import monotonic, perf_counter, thread_time
 
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.trace import TensorSpec, Trace
@@ -23,30 +23,37 @@ def work_clock() -> float:
     """Return seconds of work: four parts of this thread's CPU time and of its sleep, one part of the clock.
 
     Alone on a machine these are the clock's. On a busy one a search that may take a second finds what it finds on an
-    idle one: what the thread waits for a CPU is counted by a fifth.
+    idle one: what the thread waits for a CPU is counted by a fifth. It is up to 20 ms behind: every torch call asks,
+    and a thread that asks the system for its CPU time may be put aside.
     """
-    return 0.8 * (thread_time() + _sleep.read()) + 0.2 * monotonic()
+    return _work.read()
 
 
-class _Sleep(threading.local):
-    """This thread's seconds asleep, read from Linux at most 50 times a second; 0 elsewhere."""
+class _Work(threading.local):
+    """This thread's seconds of work; its sleep is what Linux says, and 0 elsewhere."""
 
-    until = total = 0.0
+    due = seconds = slept = 0.0
+    tells_sleep = True
 
     def read(self) -> float:
-        now = monotonic()
-        if now > self.until:
-            self.until = now + 0.02
-            try:
-                ran, waited, _ = Path("/proc/thread-self/schedstat").read_bytes().split()
-            except (OSError, ValueError):
-                self.until = math.inf
-            else:
-                self.total = max(self.total, now - (int(ran) + int(waited)) / 1e9)
-        return self.total
+        now = perf_counter()
+        if now >= self.due:
+            self.due = now + 0.02
+            if self.tells_sleep:
+                self._read_sleep()
+            self.seconds = 0.8 * (thread_time() + self.slept) + 0.2 * monotonic()
+        return self.seconds
+
+    def _read_sleep(self) -> None:
+        try:
+            ran, waited, _ = Path("/proc/thread-self/schedstat").read_bytes().split()
+        except (OSError, ValueError):
+            self.tells_sleep = False
+        else:
+            self.slept = max(self.slept, monotonic() - (int(ran) + int(waited)) / 1e9)
 
 
-_sleep = _Sleep()
+_work = _Work()
 
 
 @dataclass

@@ -88,7 +88,7 @@ def test_a_failure_is_explained_within_the_limit(tmp_path: Path, monkeypatch: py
 
 def test_sleep_is_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retraced, "monotonic", time.monotonic)
-    monkeypatch.setattr(retraced, "_sleep", retraced._Sleep())
+    monkeypatch.setattr(retraced, "_work", retraced._Work())
     before = retraced.work_clock()
     time.sleep(0.5)
     # only Linux says how long a thread slept; elsewhere it is the fifth of the clock

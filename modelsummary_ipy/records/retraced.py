@@ -23,7 +23,7 @@ def work_clock() -> float:
     """Return seconds of work: four parts of this thread's CPU time and of its sleep, one part of the clock.
 
     Alone on a machine these are the clock's. On a busy one a search that may take a second finds what it finds on an
-    idle one: what the thread waits for a CPU is counted by a fifth. It is up to 20 ms behind: every torch call asks,
+    idle one: what the thread waits for a CPU is counted by a fifth. It is up to 50 ms behind: every torch call asks,
     and a thread that asks the system for its CPU time may be put aside.
     """
     return _work.read()
@@ -38,7 +38,7 @@ class _Work(threading.local):
     def read(self) -> float:
         now = perf_counter()
         if now >= self.due:
-            self.due = now + 0.02
+            self.due = now + 0.05
             if self.tells_sleep:
                 self._read_sleep()
             self.seconds = 0.8 * (thread_time() + self.slept) + 0.2 * monotonic()

@@ -76,6 +76,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"{count} browser tests were skipped. {reason.removeprefix('Skipped: ')}", red=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def new_objects_alone_are_collected() -> None:
+    """Keep the collector from looking through what the tests of earlier modules keep: late in a run that takes seconds.
+
+    A test that asks what a trace does where nothing is frozen runs in a process of its own: ``fresh``.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 class _Records(logging.Handler):
     """Keeps the lines that are logged."""
 
@@ -139,15 +149,6 @@ def limits_count_our_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (sys.modules.get(f"modelsummary_ipy.{name}") for name in _TIMED):
         if module is not None:
             monkeypatch.setattr(module, "monotonic", time.process_time)
-
-
-@pytest.fixture(scope="module")
-def collects_fast() -> Iterator[None]:
-    """Keep the collector from looking through what earlier tests made, in a module that collects in every test."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -254,7 +254,6 @@ def test_a_model_that_fails_is_no_exception_of_ours() -> None:
     assert [row.status for row in ms.rows] == ["failed", "ran", "failed", "unreached"]
 
 
-@pytest.mark.usefixtures("collects_fast")
 @pytest.mark.parametrize("size", [(5, 4), (5, 3)], ids=["runs", "fails"])
 def test_a_summary_keeps_nothing_of_the_users_alive(size: tuple[int, int]) -> None:
     def summarise() -> tuple[ModelSummary, list[weakref.ref[Any]]]:

@@ -308,7 +308,6 @@ def test_the_cause_is_the_original_exception_with_the_users_lines_alone() -> Non
     assert lines == [("failing_models.py", "forward"), ("failing_models.py", "forward")]
 
 
-@pytest.mark.usefixtures("collects_fast")
 @pytest.mark.parametrize("engine", ["fake", "real"])
 def test_a_failure_keeps_no_tensor_and_no_module_alive(engine: Any) -> None:
     noted: queue.SimpleQueue[weakref.ref[Any]] = queue.SimpleQueue()  # a list would be put back as it was

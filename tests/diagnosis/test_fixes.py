@@ -269,7 +269,6 @@ class InheritsTwice(Inherits):
         return y.softmax(-1)
 
 
-@pytest.mark.usefixtures("collects_fast")
 @pytest.mark.parametrize("kind", [Base, Inherits, InheritsTwice])
 def test_a_line_that_super_leads_to_is_edited(kind: type[Net]) -> None:
     methods = {base: vars(base)["forward"] for base in kind.__mro__[:-1] if "forward" in vars(base)}

@@ -28,6 +28,7 @@ from modelsummary_ipy.isolation.global_state import collector_paused, globals_ke
 from modelsummary_ipy.isolation.threads import AloneWatch, is_alone
 from modelsummary_ipy.tracing.engine import Traced, run_engine
 from tests import models
+from tests.fresh_process import FreshProcesses
 from tests.models import CASES, Case, by_name
 from tests.reference import difference, fingerprint, quietly, seed
 from tests.traced import trace_case
@@ -469,8 +470,6 @@ def count_tensors() -> int:
 
 
 def test_a_summary_pins_no_tensor_of_the_model() -> None:
-    import weakref
-
     for engine in ("auto", "real"):
         model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
         x = torch.zeros(2, 3)
@@ -687,33 +686,38 @@ def test_the_collector_is_as_it_was_after_a_summary_and_after_a_failure() -> Non
     assert not gc.isenabled()
 
 
-@pytest.mark.usefixtures("collects")
-def test_what_joins_the_oldest_objects_is_still_found_when_it_is_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.isolation.global_state._MANY_OBJECTS", 0)
-    gc.collect()
-    with collector_paused():
-        ring: list[Any] = []
-        ring.append(ring)
-        gone = weakref.ref(holder := type("Holder", (), {})())
-        ring.append(holder)
-        del holder, ring
-    assert gc.get_freeze_count() == 0
-    assert gone() is not None  # it was not read yet
-    gc.collect()
-    assert gone() is None
+JOINS_THE_OLDEST = """
+import gc, weakref
+from modelsummary_ipy.isolation import global_state
+
+global_state._MANY_OBJECTS = 0
+gc.enable()
+gc.collect()
+with global_state.collector_paused():
+    ring = []
+    ring.append(ring)
+    gone = weakref.ref(holder := type("Holder", (), {})())
+    ring.append(holder)
+    del holder, ring
+assert gc.get_freeze_count() == 0
+assert gone() is not None  # it was not read yet
+gc.collect()
+assert gone() is None
+"""
+
+
+def test_what_joins_the_oldest_objects_is_still_found_when_it_is_garbage(fresh: FreshProcesses) -> None:
+    assert fresh.run(JOINS_THE_OLDEST) == (0, "", "")
 
 
 @pytest.mark.usefixtures("collects")
 def test_what_somebody_has_frozen_stays_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelsummary_ipy.isolation.global_state._MANY_OBJECTS", 0)
     gc.freeze()
-    try:
-        count = gc.get_freeze_count()
-        ModelSummary(nn.Linear(4, 2), (2, 4))
-        assert count > 0
-        assert gc.get_freeze_count() >= count - 1_000  # some of them may have gone by themselves
-    finally:
-        gc.unfreeze()
+    count = gc.get_freeze_count()
+    ModelSummary(nn.Linear(4, 2), (2, 4))
+    assert count > 0
+    assert gc.get_freeze_count() >= count - 1_000  # some of them may have gone by themselves
 
 
 def test_a_module_that_imports_on_demand_is_asked_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 
-pytestmark = pytest.mark.usefixtures("collects_fast")
-
 
 class Held:
     """What a class may hold: a data set, say."""

@@ -15,8 +15,6 @@ from modelsummary_ipy import InputError, ModelSummary, Size
 from modelsummary_ipy.notebook.form.form import SummaryForm
 from modelsummary_ipy.notebook.form.live_html import live_page
 
-pytestmark = pytest.mark.usefixtures("collects_fast")
-
 
 class Net(nn.Module):
     def __init__(self) -> None:

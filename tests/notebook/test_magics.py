@@ -471,7 +471,6 @@ def test_auto_shows_any_module_at_the_end_of_a_cell(shell: InteractiveShell) -> 
     assert show(model) == ""
 
 
-@pytest.mark.usefixtures("collects_fast")
 def test_auto_keeps_sizes_and_neither_data_nor_models(shell: InteractiveShell) -> None:
     run(shell, "%summary --auto on")
     run(

@@ -21,8 +21,6 @@ from modelsummary_ipy.records.errors import InputError
 from tests.reference import quietly
 from tests.tracing.real_step import _Storages
 
-pytestmark = pytest.mark.usefixtures("collects_fast")
-
 TINY: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 100,
     "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,

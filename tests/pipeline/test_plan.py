@@ -21,8 +21,6 @@ from modelsummary_ipy.pipeline import facts
 from tests.reference import difference, fingerprint
 from tests.tracing.real_step import real_optimizer, run_real_step
 
-pytestmark = pytest.mark.usefixtures("collects_fast")
-
 
 def sgd(params: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, 0.1, foreach=True)

@@ -305,7 +305,6 @@ def test_what_a_layer_has_beside_its_settings_is_in_its_copy() -> None:
     assert list(made[2]._buffers) == ["running_mean", "running_var", "num_batches_tracked"]
 
 
-@pytest.mark.usefixtures("collects_fast")
 @pytest.mark.parametrize("most", [0, 5_000], ids=["large", "small"])
 def test_a_trace_leaves_nothing_for_the_garbage_collector(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr("modelsummary_ipy.isolation.shadow.MANY_MODULES", most)

@@ -23,8 +23,6 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from modelsummary_ipy import ModelSummary
 from tests.reference import quietly, watch_with_hooks
 
-pytestmark = pytest.mark.usefixtures("collects_fast")
-
 BYTES = 4
 #: Of the two linear layers of ``build_mlp``.
 MLP_PARAMS = 64 * 256 + 256 + 256 * 64 + 64

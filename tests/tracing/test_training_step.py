@@ -24,7 +24,7 @@ from tests.reference import difference, fingerprint, quietly
 from tests.traced import trace_case
 from tests.tracing.real_step import RealStep, _Storages, real_optimizer, run_real_step, sum_outputs
 
-pytestmark = pytest.mark.usefixtures("collects_fast", "attention_as_traced")
+pytestmark = pytest.mark.usefixtures("attention_as_traced")
 
 
 def adamw(params: Any) -> torch.optim.Optimizer:

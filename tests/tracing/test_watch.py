@@ -20,8 +20,6 @@ from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.watch import SeenCall, find_failed_call, note_inputs, watch_calls
 from tests.fresh_process import FreshProcesses
 
-pytestmark = pytest.mark.usefixtures("collects_fast")
-
 
 class Net(nn.Module):
     def __init__(self) -> None:

@@ -31,8 +31,8 @@ class Layout(NamedTuple):
     offset: int = 0
 
 
-def write_down(func: Any, args: Sequence[Any]) -> Layout | None:
-    """Return the layout of a result where it is evident; ``None`` where torch has to compute it."""
+def write_down(func: Any, args: Sequence[Any]) -> Layout | list[Layout] | None:
+    """Return the layout of a result, or of several, where it is evident; ``None`` where torch has to compute it."""
     write = _EVIDENT.get(func)
     if write is None or not args:
         return None
@@ -180,42 +180,6 @@ def _view(data: Any, size: Any) -> Layout | None:
     return _new(size, data.dtype) if math.prod(size) == data.numel() else None
 
 
-def _place(data: Any, dim: int, *, more: int = 0) -> int | None:
-    """Return a dim of a tensor counted from the front; ``None`` if it has no such dim."""
-    rank = data.dim() + more
-    return dim % rank if -rank <= dim < rank else None
-
-
-def _unsqueeze(data: Any, dim: int) -> Layout | None:
-    place = _place(data, dim, more=1)
-    if place is None or not isinstance(data, FakeTensor):
-        return None
-    size, stride = list(data.shape), list(data.stride())
-    new = size[place] * stride[place] if place < len(size) else 1
-    return Layout([*size[:place], 1, *size[place:]], [*stride[:place], new, *stride[place:]], data.dtype)
-
-
-def _transpose(data: Any, one: int, other: int) -> Layout | None:
-    a, b = _place(data, one), _place(data, other)
-    if a is None or b is None or not isinstance(data, FakeTensor):
-        return None
-    order = list(range(data.dim()))
-    order[a], order[b] = b, a
-    return Layout([data.shape[at] for at in order], [data.stride(at) for at in order], data.dtype)
-
-
-def _select(data: Any, dim: int, index: int) -> Layout | None:
-    place = _place(data, dim)
-    if place is None or type(index) is not int or not isinstance(data, FakeTensor):
-        return None
-    length = data.shape[place]
-    if not -length <= index < length:
-        return None
-    size, stride = list(data.shape), list(data.stride())
-    del size[place], stride[place]
-    return Layout(size, stride, data.dtype, index % length * data.stride(place))
-
-
 # -- feature maps ------------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +221,60 @@ def _convolve(
     return _new([data.shape[0], made, *sides], data.dtype)
 
 
+def _pool(data: Any, kernel: Any, step: Any = (), pad: Any = 0, gap: Any = 1, up: bool = False) -> list[Layout] | None:
+    """A maximum of windows, and where in its map each stands."""
+    if data.dim() != 4 or not _is_plain(data):
+        return None
+    sides = []
+    for side, *window in zip(
+        data.shape[2:], *(_pair(value) for value in (kernel, step or kernel, pad, gap)), strict=True
+    ):
+        length, stride, margin, dilation = window
+        if min(length, stride, dilation) < 1 or not 0 <= margin <= length // 2:
+            return None
+        room = side + 2 * margin - dilation * (length - 1) - 1
+        if room < 0:
+            return None
+        sides.append((room + (stride - 1 if up else 0)) // stride + 1)
+        sides[-1] -= up and (sides[-1] - 1) * stride >= side + margin  # the last window begins within the map
+    size = [*data.shape[:2], *sides]
+    return [_new(size, data.dtype), _new(size, torch.int64)]
+
+
+def _pair(value: Any) -> Sequence[int]:
+    values = value if isinstance(value, (list, tuple)) else (value,)
+    return values * 2 if len(values) == 1 else values
+
+
+# -- norms -------------------------------------------------------------------------------------------------------------
+
+
+def _are_for(size: Sequence[int], data: Any, params: Sequence[Any]) -> bool:
+    """Return whether a norm's parameters, where it has some, are of a size and all else as the data's, on the CPU."""
+    given = [param for param in params if param is not None]
+    return data.fake_device.type == "cpu" and _is_plain(data, *given) and all(list(p.shape) == [*size] for p in given)
+
+
+def _norm_channels(
+    data: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *_: Any
+) -> list[Layout] | None:
+    """A batch norm: as its input, with two numbers a channel that a training keeps."""
+    if data.dim() < 3 or not _are_for(data.shape[1:2], data, (weight, bias, mean, variance)):
+        return None
+    kept = _new([data.shape[1] if training else 0], data.dtype)
+    return [_new(data.shape, data.dtype), kept, kept]
+
+
+def _norm_last(data: Any, normed: Any, weight: Any, bias: Any, *_: Any) -> list[Layout] | None:
+    """A layer norm: as its input, with two numbers for each of what is normed."""
+    inner = len(normed)
+    lead = data.shape[: data.dim() - inner]
+    if not lead or list(data.shape[len(lead) :]) != [*normed] or not _are_for(normed, data, (weight, bias)):
+        return None
+    kept = _new([*lead, *[1] * inner], data.dtype)
+    return [_new(data.shape, data.dtype), kept, kept]
+
+
 def _resize(data: Any, sides: Any, *_: Any) -> Layout | None:
     """A resized feature map has the given size."""
     inner = data.dim() - 2
@@ -289,7 +307,7 @@ _ACTIVATIONS = (
     *("hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu", "softplus", "clamp", "mish"),
 )
 _WITH_BACKWARD = ("threshold", "gelu", "silu", "tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu")
-_EVIDENT: dict[Any, Callable[..., Layout | None]] = {
+_EVIDENT: dict[Any, Callable[..., Layout | list[Layout] | None]] = {
     **{getattr(_ATEN, name).default: _keep for name in _ACTIVATIONS},
     **{getattr(_ATEN, f"{name}_backward").default: _go_back for name in _WITH_BACKWARD},
     _ATEN.pow.Tensor_Scalar: _keep,
@@ -301,10 +319,10 @@ _EVIDENT: dict[Any, Callable[..., Layout | None]] = {
     _ATEN.cat.default: _join,
     _ATEN.view.default: _view,
     find_operator("_unsafe_view.default"): _view,
-    _ATEN.unsqueeze.default: _unsqueeze,
-    _ATEN.transpose.int: _transpose,
-    _ATEN.select.int: _select,
     _ATEN.convolution.default: _convolve,
+    _ATEN.max_pool2d_with_indices.default: _pool,
+    _ATEN.native_batch_norm.default: _norm_channels,
+    _ATEN.native_layer_norm.default: _norm_last,
     _ATEN.upsample_bilinear2d.default: _resize,
     _ATEN.upsample_bicubic2d.default: _resize,
     _ATEN.upsample_linear1d.default: _resize,

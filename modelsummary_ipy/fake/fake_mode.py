@@ -13,7 +13,7 @@ from modelsummary_ipy.fake.evident_layouts import Layout, write_down
 from modelsummary_ipy.fake.kernel_layouts import Made, find_gradients, find_made, refuse_kernel
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, compute, exceeds_limit, find_values
 from modelsummary_ipy.fake.optimizer_ops import run_in_step
-from modelsummary_ipy.fake.shape_cache import MISSED, PARTS, ShapeCache
+from modelsummary_ipy.fake.shape_cache import MISSED, PARTS, ShapeCache, flat
 from modelsummary_ipy.fake.shape_shortcuts import find_smaller
 from modelsummary_ipy.torch_compat.distributed import is_planning_shards, is_wrapper
 from modelsummary_ipy.torch_compat.fakes import (
@@ -28,6 +28,7 @@ from modelsummary_ipy.torch_compat.fakes import (
     find_operator,
     give_constant,
     higher_order_rule,
+    in_kernel,
     make_bare_fake,
     make_first_fake,
     pass_higher_order,
@@ -154,7 +155,7 @@ class FastFakeMode(FakeMode):
             write_down(func, args) if output is MISSED and (key is not None or self._is_unknown(func, args)) else None
         )
         if layout is not None and key is None:
-            output = self._make_fresh(layout, args[0][0])
+            output = self._make_fresh(layout, args[0][0] if func is _CAT else args[0])  # type: ignore[arg-type]  # one
         elif layout is not None:
             output = self._cache.write(self, key, func, args, layout)  # type: ignore[union-attr]  # it gave the key
         elif output is MISSED:
@@ -163,6 +164,8 @@ class FastFakeMode(FakeMode):
             if key is None:
                 output = run_in_step(func, args, kwargs, self._make_empty)
             else:
+                output = self._run_kernel(func, args, kwargs)
+            if output is MISSED and key is not None:
                 output = self._derive(func, types, args, kwargs)
             if output is MISSED:
                 output = self._compute(func, args, kwargs)
@@ -206,11 +209,12 @@ class FastFakeMode(FakeMode):
         return fake
 
     def _is_unknown(self, func: Any, args: Sequence[Any]) -> bool:
-        """Return whether fakes are joined of which some have values and some have not: together they have none."""
-        if func is not _CAT or self._cache is None:
+        """Return whether fakes are joined or looked up of which not all have values: together they have none."""
+        if func not in (_CAT, _EMBEDDING) or self._cache is None:
             return False
-        own = all(type(item) is FakeTensor and item.fake_mode is self and not item.is_nested for item in args[0])
-        return own and any(constant_of(item) is None for item in args[0])
+        items = args[0] if func is _CAT else args[:2]
+        own = all(type(item) is FakeTensor and item.fake_mode is self and not item.is_nested for item in items)
+        return own and any(constant_of(item) is None for item in items)
 
     def dispatch(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """Run an operation as torch does, without the known values of its arguments if its result would be large."""
@@ -263,6 +267,29 @@ class FastFakeMode(FakeMode):
             return self._lay_out(func, args, self.dispatch(func, types, args, kwargs))
         finally:
             self._inside = False
+
+    def _run_kernel(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation's kernel for sizes on plain fakes of one device, past torch's twenty steps before it."""
+        if func not in _KERNELS or in_kernel is None:
+            return MISSED
+        devices = {value.fake_device for value in flat((*args, *kwargs.values())) if isinstance(value, FakeTensor)}
+        if len(devices) != 1:
+            return MISSED
+        (device,) = devices
+        try:
+            with in_kernel(self):
+                made = func(*args, **kwargs)
+        except Exception:  # noqa: BLE001  # torch raises it again, in the words of its own dispatch
+            return MISSED
+        if func in _VIEWS and (1 in args[0].shape or 1 in made.shape):  # whose stride torch's fakes choose otherwise
+            return MISSED
+        with disable_dispatch():
+            if isinstance(made, (tuple, list)):
+                return type(made)([self._wrap(one, device) for one in made])
+            return self._wrap(made, device)
+
+    def _wrap(self, made: Any, device: torch.device) -> Any:
+        return build_fake(self, made, device) if type(made) is Tensor else made
 
     def _derive(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Compute an operation on a smaller input, where its output determines the one for this input."""
@@ -383,7 +410,20 @@ def build_fake(mode: Any, meta: Tensor, device: torch.device, requires_grad: boo
 
 
 _DEVICE = torch.ops.prim.device.default
-_CAT = torch.ops.aten.cat.default
+_VIEWS = (torch.ops.aten.view.default, find_operator("_unsafe_view.default"))
+#: Operations of which torch's fakes make what their kernels for sizes make: asked by themselves these take a tenth.
+_ATEN = torch.ops.aten
+_KERNELS = frozenset({
+    _ATEN.view.default, _ATEN.unsqueeze.default, _ATEN.transpose.int, _ATEN.select.int, _ATEN.slice.Tensor,
+    _ATEN.expand.default, _ATEN.t.default, _ATEN.alias.default, _ATEN.permute.default, _ATEN.detach.default,
+    _ATEN.squeeze.dim, _ATEN.split.Tensor, _ATEN.split_with_sizes.default, _ATEN.unbind.int, _ATEN.clone.default,
+    _ATEN.cat.default, _ATEN.gather.default, _ATEN.constant_pad_nd.default, _ATEN._softmax.default,
+    _ATEN._log_softmax.default, _ATEN.mean.dim, _ATEN.sum.dim_IntList, _ATEN.upsample_nearest2d.default,
+    _ATEN._adaptive_avg_pool2d.default, _ATEN.avg_pool2d.default, _ATEN.silu.default, _ATEN.add_.Tensor,
+    _ATEN.embedding.default, _ATEN.bmm.default, _ATEN.mm.default,
+    find_operator("_unsafe_view.default"), find_operator("_scaled_dot_product_flash_attention_for_cpu.default"),
+})  # fmt: skip
+_CAT, _EMBEDDING = torch.ops.aten.cat.default, torch.ops.aten.embedding.default
 _SHAPE_CACHE = ShapeCache(build_fake)
 
 

@@ -129,11 +129,15 @@ class ShapeCache:
             return [self._make(one, mode, args) for one in made]
         return self._make(made, mode, args)
 
-    def write(self, mode: FakeTensorMode, key: Any, func: Any, args: Sequence[Any], layout: Layout) -> Any:
-        """Remember the layout of a result that torch was not asked for, and make it."""
-        device = next(value for value in _flat(args) if isinstance(value, FakeTensor)).fake_device
+    def write(
+        self, mode: FakeTensorMode, key: Any, func: Any, args: Sequence[Any], layout: Layout | list[Layout]
+    ) -> Any:
+        """Remember the layout of a result that torch was not asked for, or of several, and make it."""
+        device = next(value for value in flat(args) if isinstance(value, FakeTensor)).fake_device
         self._make_room()
-        self._results[key] = Recipe(layout, device, self._ways[func])
+        way, layouts = self._ways[func], layout if isinstance(layout, list) else [layout]
+        made = tuple([Recipe(one, device, way) for one in layouts])
+        self._results[key] = made if isinstance(layout, list) else made[0]
         return self.recall(mode, key, args)
 
     def keep(self, key: Any, func: Any, args: Sequence[Any], output: Any) -> None:
@@ -182,11 +186,12 @@ class ShapeCache:
 def is_fresh(tensor: Tensor, args: Sequence[Any]) -> bool:
     """Return whether a result is at the beginning of a storage that none of the arguments has."""
     storage = storage_address(tensor)
-    shared = any(isinstance(value, Tensor) and storage_address(value) == storage for value in _flat(args))
+    shared = any(isinstance(value, Tensor) and storage_address(value) == storage for value in flat(args))
     return not shared and not tensor.storage_offset()
 
 
-def _flat(args: Sequence[Any]) -> list[Any]:
+def flat(args: Sequence[Any]) -> list[Any]:
+    """List arguments, and what is in those that are lists."""
     return [inner for value in args for inner in (value if isinstance(value, (list, tuple)) else (value,))]
 
 

@@ -22,8 +22,8 @@ __all__ = [
     "FAKE_LOGGER", "FAKE_ONLY_ERRORS", "OVERRIDES_FAKE_MODE", "FakeTensor", "FakeTensorMode", "OpOverload",
     "TorchDispatchMode", "UnsupportedOperatorException", "constant_of", "count_modes", "decomposition_of",
     "disable_dispatch", "disable_function", "find_operator", "from_torchs_fakes", "give_constant",
-    "higher_order_rule", "is_composite", "is_fakes_assertion", "make_bare_fake", "make_first_fake", "mark_parameter",
-    "pass_higher_order", "require_device", "schema_of", "unset_fake", "variable_function",
+    "higher_order_rule", "in_kernel", "is_composite", "is_fakes_assertion", "make_bare_fake", "make_first_fake",
+    "mark_parameter", "pass_higher_order", "require_device", "schema_of", "unset_fake", "variable_function",
 ]  # fmt: skip
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -224,6 +224,19 @@ def _leave_modes() -> Iterator[None]:
 
 #: Turns dispatch modes and fakes off in a block: tensors made there are real ones.
 disable_dispatch: Any = prefer("disable_dispatch", _find_disable_dispatch, _leave_modes)
+
+
+def _find_in_kernel() -> Any:
+    """Enter it; to run an operation in it would load the compiler."""
+    mode, manager = make_bare_mode(), fake_tensor.in_kernel_invocation_manager
+    with manager(mode):
+        was_inside = mode.in_kernel_invocation
+    return manager if was_inside and not mode.in_kernel_invocation else None
+
+
+#: Lets operations on the fakes of a mode run their kernels for sizes, and make meta tensors; ``None``: there is no way
+#: past torch's own dispatch.
+in_kernel: Callable[[Any], Any] | None = prefer("in_kernel", _find_in_kernel, None)
 
 #: The same for a block that runs operations on real tensors, modes of their own included.
 unset_fake: Any = prefer("unset_fake", lambda: fake_tensor.unset_fake_temporarily, disable_dispatch)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.fake.fake_mode import build_fake
 from modelsummary_ipy.fake.fake_subclasses import copy_class
 from modelsummary_ipy.fake.known_values import MOST_VALUES
 from modelsummary_ipy.inputs.pytree import replace_tensors
@@ -36,11 +37,17 @@ def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[i
         tensor = leaves[leaf][1]
         if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
             return None
-        with work.fake_mode:
-            if is_sharded(tensor):
-                made = empty_sharded(tensor, shape)
-            else:
-                made = copy_class(torch.empty(shape, dtype=tensor.dtype, device=tensor.device), tensor)
+        made: Tensor
+        if type(tensor) is FakeTensor:
+            with disable_dispatch():
+                meta = torch.empty(shape, dtype=tensor.dtype, device="meta")
+                made = build_fake(work.fake_mode, meta, tensor.fake_device)
+        else:
+            with work.fake_mode:
+                if is_sharded(tensor):
+                    made = empty_sharded(tensor, shape)
+                else:
+                    made = copy_class(torch.empty(shape, dtype=tensor.dtype, device=tensor.device), tensor)
         values = constant_of(tensor) if isinstance(tensor, FakeTensor) else None
         # Lengths, offsets: as many more as there are rows now, the last one again.
         if values is not None and values.numel() and math.prod(shape) <= MOST_VALUES:

@@ -161,7 +161,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
 
 
 def describe(result: Any, source: Tensor) -> list[tuple[Any, ...]]:
-    tensors = result if isinstance(result, tuple) else (result,)
+    tensors = result if isinstance(result, (tuple, list)) else (result,)
     address = source.untyped_storage()._cdata
     return [
         (t.shape, t.stride(), t.dtype, t.device, t.storage_offset(), t.untyped_storage()._cdata == address, t is source)
@@ -328,22 +328,77 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
         return data, _draw_tensor(draw, draw(st.sampled_from([size, size, _draw_size(draw)]))), *[0] * ("thr" in name)
     if name == "select":
         return data, draw(dim), draw(st.integers(-3, 3))
-    return {"transpose": (data, draw(dim), draw(dim)), "unsqueeze": (data, draw(dim)), "pow": (data, 2)}.get(
-        name, (data,)
-    )
+    calls: dict[str, Callable[[], tuple[Any, ...]]] = {
+        "transpose": lambda: (data, draw(dim), draw(dim)),
+        "unsqueeze": lambda: (data, draw(dim)),
+        "squeeze": lambda: (data, draw(dim)),
+        "pow": lambda: (data, 2),
+        "slice": lambda: (data, draw(dim), draw(at), draw(at), draw(st.sampled_from([1, 1, 2, 0]))),
+        "expand": lambda: (
+            data,
+            [3, *(draw(st.sampled_from([-1, side, 4])) for side in size)][draw(st.integers(0, 1)) :],
+        ),
+        "permute": lambda: (data, draw(st.permutations([*range(len(size))]))),
+        "split": lambda: (data, draw(st.integers(0, 3)), draw(dim)),
+        "split_with_sizes": lambda: (data, [draw(st.integers(0, 3)), draw(st.integers(0, 3))], draw(dim)),
+        "unbind": lambda: (data, draw(dim)),
+        "gather": lambda: (data, draw(dim), _draw_tensor(draw, draw(st.sampled_from([size, _draw_size(draw)])))),
+        "constant_pad_nd": lambda: (data, draw(st.lists(st.integers(-1, 2), max_size=5)), 0.0),
+        "_softmax": lambda: (data, draw(dim), False),
+        "_log_softmax": lambda: (data, draw(dim), draw(st.booleans())),
+        "mean": lambda: (data, draw(st.lists(dim, max_size=2)), draw(st.booleans())),
+        "sum": lambda: (data, draw(st.lists(dim, max_size=2)), draw(st.booleans())),
+        "upsample_nearest2d": lambda: (data, [draw(st.integers(0, 4)), 3]),
+        "_adaptive_avg_pool2d": lambda: (data, [draw(st.integers(0, 4)), 3]),
+        "avg_pool2d": lambda: (
+            data,
+            [draw(window), 2],
+            [draw(window), 1],
+            draw(st.integers(0, 1)),
+            draw(st.booleans()),
+        ),
+        "max_pool2d_with_indices": lambda: (
+            data,
+            draw(st.sampled_from([[2, 3], [1], [3, 2]])),
+            draw(st.sampled_from([[], [2], [1, 2], [3, 0]])),
+            draw(st.integers(0, 1)),
+            draw(window),
+            draw(st.booleans()),
+        ),
+        "add_": lambda: (data, draw(st.sampled_from([2, 0.5, _draw_tensor(draw, size), _draw_tensor(draw, size[1:])]))),
+        "native_layer_norm": lambda: (data, size[-2:], *_draw_params(draw, size[-2:], 2, data.dtype), 1e-5),
+        "native_batch_norm": lambda: (
+            *(data, *_draw_params(draw, size[1:2], 4, data.dtype)),
+            *(draw(st.booleans()), 0.1, 1e-5),
+        ),
+        "_scaled_dot_product_flash_attention_for_cpu": lambda: (
+            *(_draw_tensor(draw, size if len(size) == 4 else (2, 3, draw(window), 4)) for _ in range(3)),
+            0.0,
+            draw(st.booleans()),
+        ),
+    }
+    at, window = st.sampled_from([None, 0, 1, 3, -2]), st.integers(1, 3)
+    return calls.get(name, lambda: (data,))()
 
 
-EVIDENT = ["relu", "gelu", "pow", "add", "mul", "div", "mm", "bmm", "addmm", "embedding", "cat", "view"]
-EVIDENT += [
-    "convolution",
-    "_unsafe_view",
-    "unsqueeze",
-    "transpose",
-    "select",
-    "threshold_backward",
-    "gelu_backward",
-    "tanh_backward",
-]
+def _draw_params(draw: Draw, size: Sequence[int], many: int, dtype: torch.dtype) -> list[Tensor | None]:
+    """Draw what a norm is given beside its data: of its size mostly, or nothing."""
+    kinds = [None, *[torch.zeros(size, dtype=dtype)] * 3, torch.zeros(2, dtype=dtype)]
+    return [draw(st.sampled_from(kinds)) for _ in range(many)]
+
+
+EVIDENT = [
+    "relu", "gelu", "pow", "add", "mul", "div", "mm", "bmm", "addmm", "embedding", "cat", "view", "convolution",
+    "_unsafe_view", "threshold_backward", "gelu_backward", "tanh_backward", "max_pool2d_with_indices",
+    "native_layer_norm", "native_batch_norm",
+]  # fmt: skip
+#: What torch's kernels for sizes are asked, past what torch does before.
+OF_KERNELS = [
+    "unsqueeze", "transpose", "select", "slice", "expand", "t", "alias", "permute", "detach", "squeeze", "split",
+    "split_with_sizes", "unbind", "clone", "gather", "constant_pad_nd", "_softmax", "_log_softmax", "mean", "sum",
+    "upsample_nearest2d", "_adaptive_avg_pool2d", "avg_pool2d", "silu", "add_",
+    "_scaled_dot_product_flash_attention_for_cpu",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EVIDENT)
@@ -351,6 +406,17 @@ EVIDENT += [
 @hypothesis.given(data=st.data())
 def test_an_evident_result_is_what_torch_makes(name: str, data: st.DataObject) -> None:
     """Size, strides, dtype and offset of it, of dense tensors and others, and whether it fails."""
+    _compare_with_torch(name, data)
+
+
+@pytest.mark.parametrize("name", OF_KERNELS)
+@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+@hypothesis.given(data=st.data())
+def test_what_a_kernel_for_sizes_makes_is_what_torch_makes(name: str, data: st.DataObject) -> None:
+    _compare_with_torch(name, data)
+
+
+def _compare_with_torch(name: str, data: st.DataObject) -> None:
     args = _draw_call(data.draw, name)
     operation = getattr(torch.ops.aten, name)
 

@@ -21,6 +21,7 @@ from tests.diagnosis.twins import TWINS as FIRST
 from tests.diagnosis.twins_asked import ASKED
 from tests.diagnosis.twins_einops import EINOPS
 from tests.diagnosis.twins_forum import FORUM
+from tests.diagnosis.twins_losses import OF_LOSSES
 from tests.diagnosis.twins_made import MADE
 from tests.diagnosis.twins_named import NAMED
 from tests.diagnosis.twins_refused import REFUSED
@@ -28,7 +29,7 @@ from tests.diagnosis.twins_tasks import TASKS
 from tests.diagnosis.twins_unseen import UNSEEN
 from tests.fix_is_true import CHECKED, apply_patch
 
-TWINS = [*FIRST, *ASKED, *FORUM, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED]
+TWINS = [*FIRST, *ASKED, *FORUM, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES]
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import LINEARS
 from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Link
 
 
@@ -218,6 +219,9 @@ def explain_table(pair: Pair) -> Diagnosis | None:
         reason = f"the steps have {came} features, {ctx.describe_giver(table, -1)} {most}"
         return Diagnosis(reason, f"{came} features", [wider, fix_giver(ctx, data, most)])
     if axes == [-1] and table.rank == data.rank == 3 and data.shape[-2] == table.shape[-2]:
+        if _is_installed(ctx, data) and (narrower := fix_giver(ctx, data, most)):
+            reason = f"{ctx.describe_giver(data, -1)} {came} features, {ctx.describe_giver(table, -1)} {most}"
+            return Diagnosis(reason, f"{most} features", narrower)
         return _explain_projection(ctx, places[1 - which], came, most, name)
     if shape == (most,) and param is not None and (stacked := _explain_stacked(pair, which, param)) is not None:
         return stacked
@@ -256,6 +260,14 @@ def _explain_stacked(pair: Pair, which: int, param: int) -> Diagnosis | None:
         return None
     reason = f"{count} tensors are stacked, {own} has {table.shape[axes[0]]} numbers"
     return Diagnosis(reason, f"{count} numbers", resize_param(ctx, replace(table, param=param), [-1], count))
+
+
+def _is_installed(ctx: FailureContext, data: Operand) -> bool:
+    """Return whether a line of a package fails on what a line of the user's gave: the package is as it is."""
+    maker, source = ctx.flow.producer(data.link), ctx.failure.source
+    inside = source is not None and source.filename.startswith(PACKAGES)
+    given = maker is not None and maker.source is not None and not maker.source.filename.startswith(PACKAGES)
+    return inside and given
 
 
 def _explain_projection(ctx: FailureContext, place: int, got: int, wanted: int, name: str) -> Diagnosis:

@@ -24,8 +24,9 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_call, wrap_argument
-from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments
+from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, put_in_brackets
 from modelsummary_ipy.diagnosis.failures.transformers import explain_own_keys, fold_steps
+from modelsummary_ipy.diagnosis.failures.undone import undo_move
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
@@ -103,7 +104,8 @@ class _Heads:
             word = next((word for word in words if word in keywords), None)
             if word is None:
                 return None
-            return arguments, {**keywords, word: f"{keywords[word]}{change}"}
+            text = keywords[word]
+            return arguments, {**keywords, word: f"{put_in_brackets(text)}{change}"}
 
         lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, path))
         return next((found for line in lines if (found := fix_line(self.ctx, line))), NOTHING)
@@ -178,6 +180,8 @@ class _Heads:
             if self.query.shape[steps] == self.key.shape[batch] and not self.ctx.flow.sources(self.query.link):
                 name = name_member(self.call.path)  # learned queries, repeated for each sample
                 fix = fix_line(self.ctx, wrap_argument(self.ctx.line, name, "{}.transpose(0, 1)"))
+            elif self.key.shape[steps] == self.query.shape[batch]:
+                fix = self._turn_memory()
             elif self.query.shape[steps] == self.key.shape[steps]:
                 outer = self._find_outermost()
                 fix = self._write(batch_first=not self.batch_first)
@@ -188,6 +192,22 @@ class _Heads:
             reason = f"{self.key.shape[steps]} keys and {self.value.shape[steps]} values: each key needs one value"
             return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", NOTHING, RESHAPE)
         return None
+
+    def _turn_memory(self) -> Candidate:
+        """Put the batch of the keys, and of the values, where the layer, or the decoder around it, reads it."""
+        path = self._find_outermost()
+        last = 3 if path == self.call.path else 2
+
+        def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments:
+            turned = [f"{put_in_brackets(text)}.transpose(0, 1)" for text in arguments[1:last]]
+            words = {
+                name: f"{put_in_brackets(text)}.transpose(0, 1)" if name in ("key", "value", "memory") else text
+                for name, text in keywords.items()
+            }
+            return [*arguments[:1], *turned, *arguments[last:]], words
+
+        lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, path))
+        return next((found for line in lines if (found := fix_line(self.ctx, line))), NOTHING)
 
     def _explain_learned(self) -> Diagnosis | None:
         """Learned queries have no batch, or one of 1, and the keys have that of the input."""
@@ -225,6 +245,8 @@ class _Heads:
         mask = self.operands.get("attn_mask")
         if mask is not None:
             wanted = (target, source) if mask.rank < 3 else (batch * heads, target, source)
+            if undone := self._undo_order(mask, wanted):
+                return Diagnosis(self._write_moved(mask, wanted), f"attn_mask {write_shape(wanted)}", undone)
             if mask.shape != wanted and (found := self._explain_order(mask.shape[-1])) is not None:
                 sized = self._mask_diagnosis(mask, wanted, "", "") if self.batch_first and mask.rank == 2 else found
                 if sized.fixes and sized is not found:  # batch_first was asked for, so the mask is what is wrong
@@ -238,6 +260,8 @@ class _Heads:
                 return self._mask_diagnosis(mask, wanted, reason, words)
         padding = self.operands.get("key_padding_mask")
         wanted = (batch, source) if batched else (source,)
+        if padding is not None and (undone := self._undo_order(padding, wanted)):
+            return Diagnosis(self._write_moved(padding, wanted), f"key_padding_mask {write_shape(wanted)}", undone)
         if padding is not None and batched and padding.shape == wanted[::-1] != wanted:
             found = self._explain_order(source if self.batch_first else batch)
             if found is not None:
@@ -246,6 +270,26 @@ class _Heads:
             reason = f"key_padding_mask is {write_shape(padding.shape)}: {batch} samples of {source} keys each"
             return self._mask_diagnosis(padding, wanted, reason, f"key_padding_mask {write_shape(wanted)}")
         return None
+
+    def _mask_memory(self) -> Candidate:
+        """Mask what the decoder reads of the encoder as the encoder's own steps are masked."""
+
+        def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
+            own = keywords.get("src_key_padding_mask")
+            if own is None or "memory_key_padding_mask" not in keywords:
+                return None
+            return arguments, {**keywords, "memory_key_padding_mask": own}
+
+        lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, self._find_outermost()))
+        return next((found for line in lines if (found := fix_line(self.ctx, line))), NOTHING)
+
+    def _undo_order(self, mask: Operand, wanted: tuple[int, ...]) -> Candidate:
+        is_moved = mask.rank == len(wanted) and mask.shape != wanted
+        return undo_move(self.ctx, mask, wanted.__eq__) if is_moved else NOTHING
+
+    def _write_moved(self, mask: Operand, wanted: tuple[int, ...]) -> str:
+        words = f"{mask.spec.name} is {write_shape(mask.shape)}, and {write_shape(wanted)} before its dims were moved"
+        return f"{words}: samples come first in it, whatever batch_first is" if "padding" in mask.spec.name else words
 
     def _explain_padding(self, mask: Operand) -> Diagnosis:
         """A mask of each sample's keys was given where one of queries by keys belongs."""
@@ -313,6 +357,9 @@ class _Heads:
             if cut:  # made once, for the longest sequence
                 return Diagnosis(f"{reason}; the first {target} of its {mask.shape[0]} are theirs", expected, cut)
         names = {axis: name for axis, size in enumerate(wanted) if size == target} if name else {}
+        if kind == "key_padding_mask" and "multihead_attn" in self.call.path:
+            fixes = [self._mask_memory()]
+            return Diagnosis(f"{reason}: those of the source, whose mask this is to be", expected, fixes)
         fixes = [fix_size_read(self.ctx, mask), fix_creation(self.ctx, mask, wanted, names)]
         fixes.append(fix_creation(self.ctx, mask, wanted))
         return Diagnosis(reason, expected, fixes, candidates=self.ctx.change_input(mask, shape=wanted))

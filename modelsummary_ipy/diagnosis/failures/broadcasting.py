@@ -37,7 +37,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
-from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept, explain_repeat
+from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_enlarged,
     explain_residual,
@@ -282,7 +282,7 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
-    explain_cut_batch, _explain_joined, explain_repeat, explain_kept, explain_unbatched, _explain_ranks,
+    explain_cut_batch, _explain_joined, explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks,
     explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise, explain_matrix,
     _explain_constant, explain_order, explain_bias, explain_angles, explain_spread, explain_table, explain_half_pixel,
     _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged,

@@ -23,13 +23,30 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     Pair,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_name,
+    fix_creation,
+    fix_line,
+    fix_operand,
+    fix_setting,
+    place_line,
+    read_arguments,
+    read_line,
+)
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
-from modelsummary_ipy.diagnosis.failures.repeated_states import explain_kept
+from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
+from modelsummary_ipy.diagnosis.failures.undone import undo_move
 from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, EMBEDDINGS, LINEARS, MAP_LAYERS, RECURRENTS
+from modelsummary_ipy.diagnosis.torch_names import (
+    CONVOLUTIONS,
+    EMBEDDINGS,
+    LINEARS,
+    MAP_LAYERS,
+    RECURRENTS,
+    SIZED_FACTORIES,
+)
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
 
@@ -53,7 +70,11 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
         if axes:
             pair = Pair(ctx, (first, x), (0, place), [axis - first.rank for axis in reversed(axes)])
             found = (
-                explain_cut_batch(pair) or explain_kept(pair) or explain_lengths(ctx) or explain_crops(ctx, axes, along)
+                explain_cut_batch(pair)
+                or explain_kept(pair)
+                or explain_count(pair)
+                or explain_lengths(ctx)
+                or explain_crops(ctx, axes, along)
             )
             return found or _explain_cat_axes(pair, axes, along)
     return None
@@ -74,6 +95,13 @@ def _find_rank(
 ) -> tuple[str, Candidate | list[Candidate]] | None:
     """Find what gives two tensors one rank: words, and fixes; ``at`` is the place of the one with fewer dims."""
     other = ctx.operands.index(big)
+
+    def fits(shape: tuple[int, ...]) -> bool:
+        pairs = enumerate(zip(shape, small.shape, strict=False))
+        return len(shape) == small.rank and all(one == two for axis, (one, two) in pairs if axis != along)
+
+    if undone := undo_move(ctx, big, fits):
+        return ": without its dim of one it has as many", undone
     giver = ctx.flow.producer(big.link)
     is_state = giver is not None and giver.type_name in RECURRENTS and big.link is not None and big.link.leaf > 0
     if is_state and giver is not None and big.shape[1:-1] == small.shape[:-1] and along != 0:
@@ -182,8 +210,28 @@ def _explain_steps(pair: Pair, along: int | None) -> Diagnosis | None:
 _OF_MAPS = MAP_LAYERS | functions_of("convolution", "pool", "adaptive pool", "upsampling")
 
 
+def _explain_made(pair: Pair, axes: list[int]) -> Diagnosis | None:
+    """The forward makes a tensor of other sizes than what it is joined with."""
+    ctx = pair.ctx
+    for x, other, _, there in pair.each():
+        maker = ctx.flow.producer(x.link)
+        if maker is None or maker.type_name not in SIZED_FACTORIES or maker.outputs[0].shape != x.shape:
+            continue
+        texts = read_arguments(ctx)
+        name = find_name(texts[there]) if there < len(texts) else ""
+        names = {axis: f"{name}.size({axis})" for axis in range(min(axes), x.rank)} if name else {}
+        sizes = tuple(other.shape[axis] if axis in axes else size for axis, size in enumerate(x.shape))
+        fix = fix_creation(ctx, x, sizes, names)
+        if fix:
+            reason = f"{maker.type_name}() makes {write_shape(x.shape)}, the other is {write_shape(other.shape)}"
+            return Diagnosis(reason, write_shape(sizes), fix)
+    return None
+
+
 def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnosis:
     ctx, (first, x) = pair.ctx, pair.both
+    if (found := _explain_made(pair, axes)) is not None:
+        return found
     if (found := _explain_steps(pair, along) or _explain_halves(pair, axes)) is not None:
         return found
     made = {call.type_name for item in pair.both for call in ctx.flow.walk_back(item.link, 20)}

@@ -14,6 +14,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     place_line,
     read_line,
 )
+from modelsummary_ipy.diagnosis.failures.parameters import find_param_name
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands
@@ -130,10 +131,27 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
         fix = fix_argument(ctx, f"F.one_hot({{}}, {features}).{_CASTS[wanted]}()", position=position)
         return Diagnosis(reason, f"{wanted}, as the weights are", fix)
     # A cast would keep the real part alone, with a warning.
-    change = ".abs()" if odd.spec.dtype.startswith("complex") else cast(wanted)
+    is_complex = odd.spec.dtype.startswith("complex")
+    if is_complex and maker is not None and (part := _take_real(ctx, maker)):
+        return Diagnosis(f"{reason}: a transform is complex, and is added to real numbers", "real numbers", part)
+    change = ".abs()" if is_complex else cast(wanted)
     fix = fix_argument(ctx, f"{{}}{change}", position=position)
     candidates = retype_input(ctx, odd, wanted) if odd.spec.dtype != "bool" else ()
     return Diagnosis(reason, f"{wanted}, as the weights are" if weights else "one dtype", fix, candidates=candidates)
+
+
+def _take_real(ctx: FailureContext, maker: Call) -> Candidate:
+    """Take the real part of a transform that is added to a tensor of real numbers, on the line that transforms."""
+    if maker.type_name not in ("add", "sub") or {spec.dtype[:5] for spec in maker.inputs} != {"compl", "float"}:
+        return NOTHING
+    link = next(link for spec, link in zip(maker.inputs, maker.input_links, strict=False) if spec.dtype[:5] == "compl")
+    transform = next((call for call in ctx.flow.walk_back(link, 3) if call.type_name.startswith("fft")), None)
+    line = read_line(ctx, transform.source) if transform is not None else ""
+    if transform is None or not line:
+        return NOTHING
+    return place_line(
+        ctx, transform, change_operation(line, transform.type_name, lambda items: items, around="{}.real")
+    )
 
 
 def _is_mask(x: Operand) -> bool:
@@ -240,7 +258,11 @@ def _device_of(ctx: FailureContext, odd: Operand, main: str) -> str:
 
 def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
     """Explain an index beyond the end of an embedding's table."""
-    if ctx.function not in _LOOKUPS or ctx.failure.error_type != "IndexError" or not ctx.operands:
+    if ctx.failure.error_type != "IndexError" or not ctx.operands:
+        return None
+    if ctx.function == "gather":
+        return _explain_positions(ctx)
+    if ctx.function not in _LOOKUPS:
         return None
     rows = ctx.setting("num_embeddings")
     if ctx.call.kind == "op" and len(ctx.operands) > 1:
@@ -265,6 +287,23 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
     options = [*(list_rebuilds(ctx, rows, most + 1) if most is not None else ()), fix]
     search = STEER if goal is not None else ()
     return Diagnosis(reason, f"indices 0 … {rows - 1}", options, search, goal)
+
+
+def _explain_positions(ctx: FailureContext) -> Diagnosis | None:
+    """A buffer of a largest length is read at positions that are counted from behind the number of padding."""
+    found = re.search(r"index (\d+) is out of bounds for dimension (\d+) with size (\d+)", ctx.failure.message)
+    name = find_param_name(ctx, ctx.operands[0])
+    if found is None or not name or len(ctx.operands) < 2:
+        return None
+    most, size, count = int(found[1]), int(found[3]), max(ctx.operands[1].shape, default=1)
+    field = name_setting(ctx, size)
+    reason = f"'{name}' has {size} positions" + (f" ({field})" if field else "")
+    reason += f", {count} tokens were given, and one is at {most}"
+    if most < count + 2 and count <= size:
+        reason += ": they are counted from behind the number of padding"
+    needed = dict.fromkeys((most + 1, count + 1, count + 2))  # of RoBERTa two more than there are tokens
+    fixes = [fix for length in needed for fix in list_rebuilds(ctx, size, length)]
+    return Diagnosis(reason, f"positions 0 … {size - 1}", fixes, STEER)
 
 
 def _longest(call: Call) -> int | None:

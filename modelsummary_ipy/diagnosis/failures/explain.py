@@ -64,7 +64,7 @@ _FIRST: Mapping[str, Family] = {
     "index": explain_index,
 }
 #: Explanations from shapes.
-_SIZES: Mapping[str, Family] = {
+SIZES: Mapping[str, Family] = {
     "einsum": explain_einsum,
     "linear": explain_linear,
     "convolution": explain_convolution,
@@ -84,7 +84,7 @@ _SIZES: Mapping[str, Family] = {
 #: Explanations from dtypes, devices and values.
 _KINDS: Mapping[str, Family] = {"index-range": explain_index_range, "device": explain_device, "dtype": explain_dtype}
 #: The kinds of failures: what explained one, or why nothing did.
-CODES = (*_FIRST, *_SIZES, *_KINDS, "missing-batch", "values-needed", "interrupted", "unsupported", "other")
+CODES = (*_FIRST, *SIZES, *_KINDS, "missing-batch", "values-needed", "interrupted", "unsupported", "other")
 
 
 FindFixes = Callable[[FailureContext, Diagnosis], "tuple[Fix, ...]"]
@@ -185,7 +185,7 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     if ctx.failure.limit:
         return Diagnosis(ctx.failure.limit, code="values-needed")
     kinds_first = any(word in words for word in _OF_KINDS)
-    others = {**_KINDS, **_SIZES} if kinds_first else {**_SIZES, **_KINDS}
+    others = {**_KINDS, **SIZES} if kinds_first else {**SIZES, **_KINDS}
     for code, family in {**_FIRST, **others}.items():
         diagnosis = attempt(f"explanation {code}", errors, partial(family, ctx), None)
         if diagnosis is not None:

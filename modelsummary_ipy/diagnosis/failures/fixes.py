@@ -83,6 +83,9 @@ def _write_layer(expression: str) -> str:
 
 def list_names(ctx: FailureContext, path: str) -> list[str]:
     """List what the failing line may call a layer: its attribute, for an item of a list also the name in a loop."""
+    if path.startswith("("):  # made by the forward itself, or no child of the model's: a loss, mostly
+        held = [name for name, item in ctx.failure.names.items() if item.kind == ctx.call.type_name]
+        return [*held, ctx.call.type_name]
     name = name_member(path)
     if name or ctx.failure.source is None:
         return [name] if name else []

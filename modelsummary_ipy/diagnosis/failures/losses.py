@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, read_arguments
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.formatting import write_product, write_shape
+from modelsummary_ipy.diagnosis.failures.source_nodes import put_in_brackets
+from modelsummary_ipy.diagnosis.formatting import write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import LOSSES
+from modelsummary_ipy.records.fixes import Candidate
 
 _OF_CLASSES = ("cross_entropy", "nll_loss")
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
@@ -97,10 +104,50 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
     reason = (
         f"{name} of predictions {write_shape(x.shape)} needs labels {write_shape(wanted)}, got {write_shape(y.shape)}"
     )
+    if x.rank == 4 and y.rank == 3 and x.shape[0] == y.shape[0] and _is_coarse(x.shape[2:], y.shape[1:]):
+        reason += f": the labels are of the image's {write_times(y.shape[1:])} pixels"
+        labels = put_in_brackets([*read_arguments(ctx), "", ""][1])
+        grown = fix_argument(ctx, f'F.interpolate({{}}, size={labels}.shape[-2:], mode="bilinear")')
+        return Diagnosis(reason, expected, grown)
+    if y.rank == 1 and x.rank == 2 and (shifted := _explain_shifted(ctx, x, y)) is not None:
+        return Diagnosis(f"{reason}{shifted[0]}", expected, shifted[1])
     folded = fix_argument(ctx, "{}.flatten(0, -2)") if y.rank == 1 and x.rank > 2 else NOTHING
     if x.rank == 2 and y.rank > 1 and y.numel == x.shape[0]:  # the steps of the predictions are folded, theirs are not
         folded = fix_argument(ctx, "{}.flatten()", position=1)
     return Diagnosis(reason, expected, folded, RESHAPE)
+
+
+def _explain_shifted(ctx: FailureContext, x: Operand, y: Operand) -> tuple[str, list[Candidate]] | None:
+    """Each step predicts the next, and one of predictions and labels has a step more than the other: words, fixes."""
+    batches = {fact.spec.shape[0] for fact in ctx.trace.inputs if len(fact.spec.shape) > 1}
+    more = y.shape[0] - x.shape[0]
+    batch = next((size for size in batches if size == abs(more) and not x.shape[0] % size), 0)
+    texts = read_arguments(ctx)
+    if not batch or len(texts) < 2:
+        return None
+    cut, text = ("[:, 1:]", texts[1]) if more > 0 else ("[:, :-1]", texts[0])
+    seen: list[str] = []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        is_read = isinstance(node, ast.Name) and re.search(rf"\b{re.escape(node.id)}\b", text) is not None
+        if (
+            is_read
+            and isinstance(around, ast.Attribute)
+            and around.attr in ("reshape", "flatten", "view", "contiguous")
+        ):
+            seen.append(write(node))
+            yield f"{write(node)}{cut}"
+
+    fixes = rewrite(ctx, change)
+    name, steps = (seen[0] if seen else "the labels"), x.shape[0] // batch
+    words = f": {batch} × {steps} against {batch} × {y.shape[0] // batch}, each step is to predict the next of {name}"
+    return (words, fixes) if fixes else None
+
+
+def _is_coarse(sides: tuple[int, ...], pixels: tuple[int, ...]) -> bool:
+    """Return whether a map is the smaller one of a whole factor, give or take the rest of a division."""
+    factors = {round(pixel / side) if side else 0 for side, pixel in zip(sides, pixels, strict=True)}
+    return len(factors) == 1 and min(factors) > 1
 
 
 def _compare_with_one(operands: list[str]) -> str | None:

@@ -10,7 +10,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, remake
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.setters import find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import splice_argument
-from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
+from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 
 
@@ -19,6 +19,8 @@ def find_param(ctx: FailureContext, x: Operand) -> int | None:
     param = x.param
     for call in ctx.flow.walk_back(x.link, 4):
         if param is None:
+            if call.type_name in LOOKUPS:  # what it reads says which rows, and is no part of them
+                return None
             param = next((index for index in call.input_params if index is not None), None)
     return param if param is not None and ctx.trace.params[param].names else None
 

@@ -19,6 +19,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, set_value
 from modelsummary_ipy.diagnosis.failures.source_nodes import splice_node
+from modelsummary_ipy.diagnosis.failures.statements import find_parameters
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Link, join_path
@@ -55,6 +56,12 @@ class _Call(NamedTuple):
     shape: tuple[int, ...]
     known: dict[str, int]
     detail: str
+
+    def fits(self, names: tuple[str, ...], length: int) -> bool:
+        """Return whether an axis of these names may have a length."""
+        sizes = [int(name) if name.isdigit() else self.known.get(name, 0) for name in names]
+        product = math.prod(size for size in sizes if size)
+        return product == length if all(sizes) else length % product == 0
 
 
 def explain_pattern(ctx: FailureContext) -> Diagnosis | None:
@@ -165,6 +172,8 @@ def _explain_rank(ctx: FailureContext, call: _Call) -> Diagnosis | None:
             for axis in ones:
                 axes.insert(axis, "1")
             options.append(_write_pattern(ctx, f"{' '.join(axes)} -> {call.pattern.partition('->')[2].strip()}"))
+        if missing == -1 and not ones and (reduced := _reduce_more(call)):
+            options.append(_write_pattern(ctx, reduced))
     elif node is not None and node.args:
         text = ast.get_source_segment(ctx.line, node.args[0]) or ""
         is_image = x is not None and x.is_input and call.shape[0] in _CHANNELS
@@ -174,6 +183,17 @@ def _explain_rank(ctx: FailureContext, call: _Call) -> Diagnosis | None:
         if missing == 1 and text.isidentifier():
             options.append(fix_line(ctx, splice_node(ctx.line, node.args[0], f"{text}.unsqueeze(0)")))
     return Diagnosis(reason, f"{len(call.left)} dims", options, RESHAPE, None, candidates)
+
+
+def _reduce_more(call: _Call) -> str:
+    """Write a pattern that reduces all dims behind the channels but one, so that it reduces that one too."""
+    right = call.pattern.partition("->")[2].strip()
+    left = [names[0] for names in call.left if len(names) == 1]
+    lost = [name for name in left if not re.search(rf"\b{name}\b", right)]
+    new = next(name for name in "whdxyz" if name not in left)
+    if len(left) < len(call.left) or len(lost) != 1 or left[-1] != lost[0]:
+        return ""
+    return f"{' '.join([*left, new])} -> {right}"
 
 
 def _explain_sizes(ctx: FailureContext, call: _Call) -> Diagnosis | None:
@@ -191,6 +211,9 @@ def _explain_sizes(ctx: FailureContext, call: _Call) -> Diagnosis | None:
         sizes = ", ".join(f"{name} = {size}" for name, size in given.items() if size and not name.isdigit())
         fits = f"is {product}" if not unknown else f"needs a multiple of {product}"
         reason = f"{group} with {sizes} {fits}, dim {axis} of {write_shape(call.shape)} is {length}"
+        if turned := _turn_channels(ctx, call):
+            words = f"dim {len(call.shape) - 1} of {write_shape(call.shape)} has the channels, the pattern"
+            return Diagnosis(f"{words} has them in dim 1", "channels last", turned, RESHAPE)
         x = _find_tensor(ctx, call.shape)
         is_own = x is not None and ctx.is_like_input(x)
         fixes = list(_list_sizes(ctx, given, length, x, axis, is_own))
@@ -199,6 +222,20 @@ def _explain_sizes(ctx: FailureContext, call: _Call) -> Diagnosis | None:
             reason += f" = {write_times([root] * len(names))}"
         return Diagnosis(reason, "", fixes, STEP if unknown else ("named", *STEP))
     return None
+
+
+def _turn_channels(ctx: FailureContext, call: _Call) -> Candidate:
+    """Read the channels of images behind the sides, where the pattern has them before, or vice versa."""
+    if len(call.left) != len(call.shape) or len(call.left) < 4 or ("...",) in call.left:
+        return NOTHING
+    first, *rest = call.left
+    orders = [first, *rest[1:], rest[0]], [first, rest[-1], *rest[:-1]]
+    for groups, moved in zip(orders, (rest[0], rest[-1]), strict=True):
+        at = groups.index(moved)
+        if len(moved) == 1 and call.shape[at] in _CHANNELS and all(map(call.fits, groups, call.shape)):
+            right = call.pattern.partition("->")[2].strip()
+            return _write_pattern(ctx, f"{_write_axes(groups)} -> {right}")
+    return NOTHING
 
 
 def _list_sizes(
@@ -239,6 +276,11 @@ def _explain_unknown(ctx: FailureContext, call: _Call) -> Diagnosis | None:
     node = _find_call(ctx.line)
     text = ast.get_source_segment(ctx.line, node.args[0]) or "" if node is not None else ""
     root = math.isqrt(length)
+    if axis == 0 and names[0] == call.left[0][0] and call.pattern.partition("->")[2].split()[:1] == names[:1]:
+        # The batch of what came in, as an argument of the function has it.
+        given = find_parameters(ctx.failure.source)[:2] if ctx.failure.source is not None else []
+        fixes = [_set_sizes(ctx, {names[0]: f"{name}.shape[0]"}) for name in given if name != text]
+        return Diagnosis(f"{reason}; {names[0]} is the batch", f"{names[0]}=… in the call", fixes)
     if len(names) != 2 or len(call.left[axis]) != 2 or root * root != length:
         return Diagnosis(reason, f"{names[0]}=… in the call")
     size = f"int({text}.size({axis}) ** 0.5)" if text.isidentifier() else str(root)

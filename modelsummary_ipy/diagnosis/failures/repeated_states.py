@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, Pair
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, place_line, read_arguments, read_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -29,6 +32,35 @@ def explain_repeat(pair: Pair) -> Diagnosis | None:
             if found is not None:
                 return found
     return None
+
+
+def explain_count(pair: Pair) -> Diagnosis | None:
+    """A parameter, or what the forward makes, was repeated as often as another dim of the input is long."""
+    if max(x.rank for x in pair.both) + pair.axes[-1]:
+        return None
+    ctx = pair.ctx
+    for x, other, *_ in pair.each():
+        count, batch = x.shape[0], other.shape[0]
+        specs = [fact.spec.shape for fact in ctx.trace.inputs if fact.spec.shape[:1] == (batch,)]
+        if ctx.flow.sources(x.link) or not ctx.flow.sources(other.link) or x.rank != other.rank:
+            continue
+        if count not in {size for shape in specs for size in shape[1:]}:
+            continue
+        fixes = rewrite(ctx, _read_batch)
+        if fixes:
+            reason = f"{write_shape(x.shape)} was made {count} times, of a dim that is not the batch of {batch}"
+            return Diagnosis(reason, f"{batch} in dim 0", fixes)
+    return None
+
+
+def _read_batch(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Read the batch where another dim is read: ``x.size(0)`` for ``x.size(1)``."""
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
+        if isinstance(node.slice, ast.Constant) and node.slice.value:
+            yield f"{write(node.value)}[0]"
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "size":
+        dims = [item.value for item in node.args if isinstance(item, ast.Constant)]
+        yield from (f"{write(node.func)}(0)" for dim in dims if dim)
 
 
 def _explain_front(ctx: FailureContext, call: Call) -> Diagnosis | None:

@@ -73,14 +73,17 @@ def _explain_values(ctx: FailureContext) -> Diagnosis | None:
     """What ``x.max(1)`` returns is used as a tensor: it is a pair of values and indices."""
     found = _RETURNED.search(ctx.failure.message)
     is_index = "can be converted to an index" in ctx.failure.message
-    if found is None and not is_index and "can only concatenate tuple" not in ctx.failure.message:
+    words = ("can only concatenate tuple", "can't multiply sequence by non-int")
+    if found is None and not is_index and not any(word in ctx.failure.message for word in words):
         return None
     names = _PAIRS if found is None else {found[1]}
     made = [call for call in ctx.trace.calls if call.type_name in names and len(call.outputs) == 2]
     line = read_line(ctx, made[-1].source) if made else ""
     if not made or (found is None and not set(find_targets(line)) & set(re.findall(r"\w+", ctx.line))):
         return None
-    name, kept = made[-1].type_name, "indices" if is_index else "values"
+    targets = "|".join(find_targets(line)) or "$"
+    is_factor = re.search(rf"\* *\(?(?:{targets})\b(?!\])|\b(?:{targets})\)? *\*", ctx.line)  # a tuple times a tensor
+    name, kept = made[-1].type_name, "indices" if is_index and not is_factor else "values"
     reason = f"{name}() along a dim returns (values, indices), and one tensor is expected"
     changed = change_operation(line, name, lambda items: items, around=f"{{}}.{kept}")
     return Diagnosis(reason, "one tensor", place_line(ctx, made[-1], changed))
@@ -242,7 +245,9 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
         if owner == "NoneType":
             return explain_none(ctx)
         if owner == "list" and (join := _find_list(ctx)):
-            fixes = [fix_line(ctx, wrap_attribute(line, attribute, text)) for text in join[1:]]
+            along = re.search(rf"\.{attribute}\((?:dim=|axis=)?(\d)", line)  # of the list, as if it were a dim
+            own = [f"torch.stack({{}}, dim={along[1]})".replace(", dim=0", "")] if along is not None else []
+            fixes = [fix_line(ctx, wrap_attribute(line, attribute, text)) for text in [*own, *join[1:]]]
             return Diagnosis(
                 f"{join[0]} is a list of tensors; .{attribute} is an attribute of one", "one tensor", fixes
             )
@@ -276,11 +281,20 @@ def _explain_subscript(ctx: FailureContext) -> Diagnosis | None:
         first = ", batch_first=True" if ctx.flow.setting(giver, "batch_first", False) else ""
         reason = f"'{giver.path}' ({giver.type_name}) was given a packed sequence and returns one: pad it first"
         padded = wrap_subscript(ctx.line, f"nn.utils.rnn.pad_packed_sequence({{}}{first})[0]")
-        return Diagnosis(reason, "a tensor", fix_line(ctx, padded))
+        return Diagnosis(reason, "a tensor", [*_read_last_state(ctx, giver), fix_line(ctx, padded)])
     keys = list(dict.fromkeys([*list_keys(giver)[:3], key]))
     fixes = [fix_line(ctx, wrap_subscript(ctx.line, f"{{}}{other}")) for other in keys]
     reason = f"'{giver.path}' ({giver.type_name}) returns {words}, and the line indexes one tensor"
     return Diagnosis(reason, "one tensor", _pick(ctx, keys[:2], fixes))
+
+
+def _read_last_state(ctx: FailureContext, giver: Call) -> list[Candidate]:
+    """Read the state after each sample's own last step, ``h[-1]``, where the last step of all is read."""
+    targets = find_targets(read_line(ctx, giver.source))
+    if len(targets) != (3 if giver.type_name == "LSTM" else 2) or ctx.flow.setting(giver, "bidirectional"):
+        return []
+    last = rf"\b{targets[0]}\[:, -1(?:, :)?\]"
+    return [fix_line(ctx, re.sub(last, f"{targets[1]}[-1]", ctx.line))] if re.search(last, ctx.line) else []
 
 
 def _explain_operands(ctx: FailureContext) -> Diagnosis | None:

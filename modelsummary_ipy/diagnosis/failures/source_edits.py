@@ -225,7 +225,8 @@ def splice_argument(line: str, name: str, old: tuple[int, ...], size: tuple[int,
     if len(old) != len(size):
         return ""
     for axis, (item, before, after) in reversed(list(enumerate(zip(items, old, size, strict=True)))):
-        if before != after:
+        reads_other = axis in names and _is_size(item) and not isinstance(item, ast.Name)
+        if before != after or (reads_other and read_text(line, item) != names[axis]):
             line = splice_node(line, item, names.get(axis, str(after)))
     return line
 

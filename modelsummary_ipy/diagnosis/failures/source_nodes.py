@@ -54,8 +54,18 @@ def splice_node(line: str, node: Any, text: str) -> str:
 
 def read_operand(line: str, node: ast.AST) -> str:
     """The node's text, safe to put a ``.`` or ``[`` behind."""
-    is_simple = isinstance(node, (ast.Name, ast.Call, ast.Attribute, ast.Subscript))
-    return read_text(line, node) if is_simple else f"({read_text(line, node)})"
+    return read_text(line, node) if _is_simple(node) else f"({read_text(line, node)})"
+
+
+def _is_simple(node: ast.AST) -> bool:
+    return isinstance(node, (ast.Name, ast.Call, ast.Attribute, ast.Subscript))
+
+
+def put_in_brackets(text: str) -> str:
+    """Write an expression so that a ``.`` or ``[`` may stand behind it: ``"(mask == 0)"``."""
+    body = getattr(parse_line(text), "body", [])
+    is_simple = len(body) == 1 and isinstance(body[0], ast.Expr) and _is_simple(body[0].value)
+    return text if is_simple else f"({text})"
 
 
 def find_nodes(line: str, kind: type[_Node]) -> list[_Node]:
@@ -70,10 +80,11 @@ def read_name(func: ast.expr) -> str:
 
 
 def find_calls(line: str, member: str) -> list[ast.Call]:
-    """Find ``self.member(…)``, ``member(…)`` and ``self.members[i](…)`` in a line."""
-    funcs = [(call, call.func) for call in find_nodes(line, ast.Call)]
-    return [call for call, func in funcs
-            if read_name(func.value if isinstance(func, ast.Subscript) else func) == member]  # fmt: skip
+    """Find ``self.member(…)``, ``member(…)``, ``self.members[i](…)`` and ``nn.Member()(…)`` in a line."""
+    calls = find_nodes(line, ast.Call)
+    made = [call for call in calls if isinstance(call.func, ast.Call) and read_name(call.func.func) == member]
+    funcs = [(call, call.func.value if isinstance(call.func, ast.Subscript) else call.func) for call in calls]
+    return made or [call for call, func in funcs if read_name(func) == member]
 
 
 def find_call(line: str, member: str) -> ast.Call | None:

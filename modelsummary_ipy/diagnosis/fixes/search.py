@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, Diagnosis, FailureContext, build_context
-from modelsummary_ipy.diagnosis.failures.explain import diagnose
+from modelsummary_ipy.diagnosis.failures.explain import SIZES, diagnose
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
+from modelsummary_ipy.diagnosis.failures.undone import list_undone
 from modelsummary_ipy.diagnosis.fixes.lines import list_earlier_candidates, list_line_candidates
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
@@ -59,7 +60,8 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     guesses: tuple[Iterator[Candidate], ...] = ()
     if is_open:
         guesses = (list_line_candidates(ctx), list_earlier_candidates(ctx))
-    for candidates in (diagnosis.fixes, *guesses):
+    undone = list_undone(ctx) if diagnosis.code in SIZES else ()
+    for number, candidates in enumerate((diagnosis.fixes, undone, *guesses)):
         tried: set[tuple[object, ...]] = set()
         for candidate in candidates:
             if trials.is_over or len(found) >= _MOST_FIXES:
@@ -77,7 +79,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
                 found.append((trial, verdict))
             if candidate.rank and found and is_plain(ctx, trial, verdict):
                 break  # of guesses the first that leaves nothing to wish for
-        if found and not diagnosis.is_open:
+        if found and number and not diagnosis.is_open:
             break  # what was written for the reason is better than any guess
         if any(is_plain(ctx, trial, verdict) for trial, verdict in found):
             break

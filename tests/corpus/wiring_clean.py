@@ -335,3 +335,25 @@ class KeepsItsResult(nn.Module):
 
     def forward(self, x: Tensor) -> None:
         self.last = self.fc(x)
+
+
+@clean("unread-result", (2, 3, 16, 16))
+class AnchorsOfEachImage(nn.Module):
+    """A detector's anchors: of sizes alone, joined for each image, and then of all images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.boxes = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 4, 1)
+        self.register_buffer("cell", torch.rand(1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.backbone(x)
+        offsets = self.boxes(features).permute(0, 2, 3, 1).reshape(-1, 4)
+        levels = []
+        for stride in (2, 4):
+            shift = torch.arange(0, features.shape[-1]) * stride
+            y, x = torch.meshgrid(shift, shift[: 4 // stride], indexing="ij")
+            levels.append(torch.stack((x, y, x, y), dim=2).view(-1, 4) + self.cell)
+        anchors = [torch.cat(of_image) for of_image in [levels] * features.shape[0]]
+        scale = offsets.exp().mean(0, keepdim=True)
+        return torch.cat(anchors, dim=0) * scale

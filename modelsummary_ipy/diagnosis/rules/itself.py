@@ -31,7 +31,8 @@ def check_itself(evidence: Evidence, step: Call) -> Iterator[Flag]:
         is_state = any(reader.type_name in RECURRENTS for reader in evidence.flow.readers(step))
         is_typed = len(links) == 2 and links[0] != links[1]
         is_typed = is_typed or any(map(is_weighted, evidence.flow.before(links[0])))
-        if not is_state and is_typed and are_same(evidence, links):
+        is_data = bool(evidence.flow.sources(links[0]))  # anchors, positions: the same for each sample
+        if not is_state and is_typed and is_data and are_same(evidence, links):
             message = f"{name} of {write_size(shape)} with itself: the parts are one tensor"
             yield evidence.flag("unread-result", "warning", step, message, "the tensor of the other branch", "cat",
                 shape=shape,

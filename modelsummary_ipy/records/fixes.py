@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import TensorSpec, Trace
 
@@ -118,6 +119,11 @@ class Candidate:
 
     def __bool__(self) -> bool:
         return bool(self.text)
+
+    @property
+    def edits_a_package(self) -> bool:
+        """Whether it changes a line of an installed package, which is not the user's to change."""
+        return any(isinstance(edit, LineEdit) and edit.filename.startswith(PACKAGES) for edit in self.edits)
 
     def __add__(self, other: Candidate) -> Candidate:
         """Both; nothing if one of them is nothing."""

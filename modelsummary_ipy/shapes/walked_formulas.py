@@ -238,7 +238,7 @@ class _Walker:
         if least not in self._settled:
             names = sorted(frozenset().union(*(part.names for part in least.parts)))
             self._settled[least] = None
-            if len(names) == 1:
+            if len(names) == 1 and names[0] in self.samples.base:
                 hard = [demand for demand in self._hard if names_of(demand) == set(names)]
                 demands = Demands(hard, self.samples.base)
                 ends = demands.first(names, 1), demands.last(names, 1) or LARGEST

@@ -245,7 +245,8 @@ def explain_table(pair: Pair) -> Diagnosis | None:
         owner = ctx.trace.params[param].names[0].rpartition(".")[0]
         options += list_constructions(ctx, owner, most, came)
     goal = (dim_of(axes[0], places[1 - which]), most)
-    return Diagnosis(reason, f"at most {most} in dim {data.rank + axes[-1]}", options, STEER, goal)
+    exactly = "" if came < most else "at most "  # fewer did not fit: nothing cuts the table
+    return Diagnosis(reason, f"{exactly}{most} in dim {data.rank + axes[-1]}", options, STEER, goal)
 
 
 def _explain_stacked(pair: Pair, which: int, param: int) -> Diagnosis | None:

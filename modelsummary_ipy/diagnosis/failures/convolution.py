@@ -106,6 +106,11 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
         line = read_line(ctx, maker.source)
         fix = place_line(ctx, maker, line.replace("stack(", "cat(") if line.count("stack(") == 1 else "")
     elif x.rank == spatial + 3:
+        if x.shape[1] == channels != x.shape[2]:
+            reason += f": dim 1 has the {channels} channels, the {x.shape[2]} of dim 2 go into the batch"
+            fix = fix_argument(ctx, "{}.transpose(1, 2).flatten(0, 1)")
+            whole = (x.shape[0] * x.shape[2], channels, *x.shape[3:])
+            return Diagnosis(reason, expected, fix, RESHAPE, candidates=ctx.change_input(x, shape=whole))
         reason += ": flatten the first two into one batch"
         return Diagnosis(reason, expected, list(list_foldings(ctx)), RESHAPE, (dim_of(-spatial - 1), channels))
     elif x.rank == 2 and spatial > 1 and x.shape[1] == channels:
@@ -160,11 +165,14 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
             single = fix_argument(ctx, "{}.unsqueeze(1)") + fix_module(ctx, in_channels=1)
             reason = f"{write_shape(x.shape)} has no dim of channels: {channels} are the positions of a sample"
             return Diagnosis(reason, expected, [single, fix], search, goal)
-        return Diagnosis(reason, expected, fix, search, goal)
+        moved = (*x.shape[:axis], channels, *x.shape[axis:-1])
+        return Diagnosis(reason, expected, fix, search, goal, ctx.change_input(x, shape=moved))
     is_only = x.shape[axis + 1 :].count(channels) == 1
     if is_only and x.shape[axis + 1] == channels and x.rank == spatial + 2 and (like_input or not is_map(ctx, x)):
         reason = f"dim {axis + 1} has the {channels} channels, dim {axis} has {got}: {write_shape(x.shape)}"
-        return Diagnosis(reason, expected, fix_argument(ctx, f"{{}}.transpose({axis}, {axis + 1})"), search, goal)
+        fix = fix_argument(ctx, f"{{}}.transpose({axis}, {axis + 1})")
+        swapped = (*x.shape[:axis], channels, got, *x.shape[axis + 2 :])
+        return Diagnosis(reason, expected, fix, search, goal, ctx.change_input(x, shape=swapped))
     if x.rank == spatial + 1 and channels == 1:
         reason = f"{write_shape(x.shape)} has {x.rank} dims, so dim 0 was read as the channels: a dim is missing"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(1)"), search, goal)

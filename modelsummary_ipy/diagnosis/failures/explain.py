@@ -24,7 +24,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 )
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
-from modelsummary_ipy.diagnosis.failures.fixes import find_earlier, read_arguments
+from modelsummary_ipy.diagnosis.failures.fixes import find_earlier, read_arguments, reorder_input
 from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
@@ -138,6 +138,8 @@ def explain(
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call got {write_shape(earlier.inputs[0].shape)}"
     if can_fix and find_fixes is not None and not fixes:
+        if found.specs and not diagnosis.fixes:
+            diagnosis = replace(diagnosis, fix=reorder_input(ctx, found.specs[0]))
         fixes = attempt("the search for a fix", errors, partial(find_fixes, ctx, diagnosis), fixes)
     source = ctx.failure.source
     place = source.text if source is not None else None

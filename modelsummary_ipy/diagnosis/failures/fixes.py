@@ -24,10 +24,12 @@ from modelsummary_ipy.diagnosis.failures.statements import (
     find_parameters,
     use_imports,
 )
+from modelsummary_ipy.diagnosis.formatting import write_move
 from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, RECURRENTS, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
-from modelsummary_ipy.records.trace import Call, ModuleFact, Source
+from modelsummary_ipy.records.packages import PACKAGES
+from modelsummary_ipy.records.trace import Call, ModuleFact, Source, TensorSpec
 
 
 def fix_argument(ctx: FailureContext, template: str, around: str = "{}", position: int = 0) -> Candidate:
@@ -43,13 +45,18 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
         The new line, or ``"x.flatten(1) before 'head.3'"`` where the line does not name the layer.
     """
     call = ctx.call
+    whole = _fix_whole_input(ctx, template, around, position)
     if call.kind == "op":
-        return fix_operand(ctx, position, template, around)
+        found = fix_operand(ctx, position, template, around)
+        return whole if whole and (not found or found.edits_a_package) else found
     for outer in _list_callers(ctx, call):
         for name in [] if _is_in_sequence(ctx, outer) else list_names(ctx, outer.path):
             new = fix_line(ctx, wrap_argument(ctx.line, name, template, position, around))
             if new:
-                return new
+                return whole if whole and new.edits_a_package else new
+    is_package = ctx.statement is not None and ctx.statement.filename.startswith(PACKAGES)
+    if whole and is_package:
+        return whole
     if not call.path or position or names_operands(template) or "{1}" in around:
         return NOTHING
     before = template.format("x")
@@ -57,10 +64,28 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
     layer = _write_layer(before) if not after and _is_in_sequence(ctx, call) else ""
     if layer:
         return Candidate(write_insertion(call.path, layer), (AroundEdit(call.path, before, after, layer),))
-    if not after and ctx.operands and ctx.operands[0].is_input and ctx.trace.modules[0].type_name == "Sequential":
-        return Candidate(f"model({before})", (AroundEdit(call.path, before),))
+    if whole:
+        return whole
     text = f"{before} before {ctx.owner}" + (f" and {after} after it" if after else "")
     return Candidate(text, (AroundEdit(call.path, before, after),))
+
+
+def _fix_whole_input(ctx: FailureContext, template: str, around: str, position: int) -> Candidate:
+    """Change the model's only input before it is called, where the failing line is in a package or in torch's own.
+
+    ``"model(x.permute(0, 3, 1, 2))"``; nothing where the line reads something else.
+    """
+    facts = ctx.trace.inputs
+    operands = ctx.data if ctx.call.kind == "module" else ctx.operands
+    if around != "{}" or names_operands(template) or len(facts) != 1:
+        return NOTHING
+    if position >= len(operands) or not operands[position].is_input or ctx.trace.method != "forward":
+        return NOTHING
+    is_package = ctx.statement is not None and ctx.statement.filename.startswith(PACKAGES)
+    if not is_package and ctx.trace.modules[0].type_name != "Sequential":
+        return NOTHING
+    change = template.format("x")
+    return Candidate(f"model({change})", (AroundEdit("", change),))
 
 
 def _is_in_sequence(ctx: FailureContext, call: Call) -> bool:
@@ -217,6 +242,18 @@ def add_batch(ctx: FailureContext) -> Candidate:
     words = ", ".join(f"{name}.unsqueeze(0)" for name in plain)
     method = "" if ctx.trace.method == "forward" else f".{ctx.trace.method}"
     return Candidate(f"model{method}({words})", (InputEdit(specs),))
+
+
+def reorder_input(ctx: FailureContext, specs: tuple[TensorSpec, ...]) -> Candidate:
+    """Bring the model's only input into the order of one that works: channels after the batch; else nothing."""
+    if len(specs) != 1 or ctx.trace.method != "forward":
+        return NOTHING
+    old, new = ctx.trace.inputs[0].spec.shape, specs[0].shape
+    if len(old) < 3 or new not in ((old[0], old[-1], *old[1:-1]), (old[0], old[2], old[1], *old[3:])):
+        return NOTHING
+    is_last = new == (old[0], old[-1], *old[1:-1])
+    change = write_move(len(old), len(old) - 1 if is_last else 2, 1).format("x")
+    return Candidate(f"model({change})", (AroundEdit("", change),))
 
 
 def write_size(ctx: FailureContext, position: int, axis: int, call: Call | None = None) -> str:

@@ -154,7 +154,7 @@ def _explain_windows(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
         options += [set_value(join_path(path, names[0]), str(near))] if len(names) == 1 else []
         options.append(fix_line(ctx, re.sub(rf"\b{window}\b", str(near), ctx.line)))
     goal = (product_from(0), math.prod(wanted))
-    return Diagnosis(reason, f"sides divisible by {window}", options, GROW, goal)
+    return Diagnosis(reason, f"sides divisible by {window}", options, ("usual", *GROW), goal)
 
 
 def _explain_batch(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:

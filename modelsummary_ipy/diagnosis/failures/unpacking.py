@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line
+from modelsummary_ipy.diagnosis.failures.fixes import add_batch, fix_giver, fix_line
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_unpacking
 from modelsummary_ipy.diagnosis.failures.statements import list_read
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -43,6 +43,8 @@ def explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
             reason = f"{tensor} has {came} dims, {write_shape(shape)}; the line unpacks {found[2]}: {', '.join(names)}"
         is_more = found[1] == "too many" and not source.endswith("]")
         fix = fix_line(ctx, ctx.line.replace(source, f"{tensor}.shape[:{found[2]}]", 1)) if is_more else NOTHING
+        if came.isdigit() and int(came) + 1 == int(found[2]) and all(x.is_input for x in ctx.data):
+            fix = add_batch(ctx)
         return Diagnosis(reason, f"{found[2]} dims", fix, RESHAPE)
     reason = f"{source} has {came} values, the line unpacks {found[2]}"
     fix = NOTHING

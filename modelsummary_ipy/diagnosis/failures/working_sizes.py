@@ -23,6 +23,9 @@ _MOST_ALIKE = 20
 _GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
 #: Of a sequence or a signal: a second of sound has thousands of samples.
 _LENGTHS = tuple(1 << power for power in range(3, 17))
+#: What models of one size only are mostly made for; frames of a clip.
+_USUAL = (224, 256, 384, 112)
+_FRAMES = (16, 32, 8)
 
 
 class SizeTracer(Protocol):
@@ -74,6 +77,7 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
         "reshape": lambda: restructure(ctx, diagnosis, base),
         "step": lambda: itertools.chain(_step(base), _divide(ctx, base)),
         "grow": lambda: _grow(base, search),
+        "usual": lambda: _list_usual(base),
         "settings": lambda: _read_settings(ctx, base),
     }
     order = ("alike", *diagnosis.search) if diagnosis.search and len(base) > 1 else diagnosis.search
@@ -82,11 +86,12 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
         if found:
             rule = _find_rule(ctx, base, found[0], retracer) if name in _OF_SIZES else None
             return FoundSizes(found, name, rule)
-    return FoundSizes([])
+    met = search.list_found(base)[:1]  # on the way, before the budget was spent
+    return FoundSizes(met, "steer" if met else "")
 
 
 #: The searches that change sizes, and neither ranks nor orders.
-_OF_SIZES = ("named", "steer", "step", "grow", "settings")
+_OF_SIZES = ("named", "steer", "step", "grow", "usual", "settings")
 
 
 def _find_rule(ctx: FailureContext, base: Specs, good: Specs, retracer: SizeTracer) -> SizeRule | None:
@@ -150,6 +155,18 @@ class _Search:
         """Return whether the forward runs to its end."""
         return self.at(specs).works
 
+    def list_found(self, base: Specs) -> list[Specs]:
+        """List what was tried and works, of the ranks that were given, the nearest first."""
+        found = [specs for specs, there in self._known.items() if there.works and specs != base]
+        ranks = [len(spec.shape) for spec in base]
+        alike = [specs for specs in found if [len(spec.shape) for spec in specs] == ranks]
+        sizes = [size for spec in base for size in spec.shape]
+
+        def distance(specs: Specs) -> int:
+            return sum(abs(a - b) for a, b in zip(sizes, (n for spec in specs for n in spec.shape), strict=True))
+
+        return sorted(alike, key=distance)
+
 
 # -- moves: dims that change together ---------------------------------------------------------------------------------
 
@@ -167,7 +184,7 @@ def _list_moves(base: Specs) -> list[Move]:
     if rank >= 4:
         groups = [
             tuple(range(2, rank)),
-            *([(3, 4)] if rank == 5 else []),
+            *([(3, 4), (2,)] if rank == 5 else []),
             *[(axis,) for axis in range(rank - 1, 1, -1)],
             (1,),
             *([(1, 2)] if rank == 4 and base[main].shape[1] == base[main].shape[2] != base[main].shape[3] else []),
@@ -178,19 +195,22 @@ def _list_moves(base: Specs) -> list[Move]:
         groups = [(1,)]
     elif rank == 1:
         groups = [(0,)]
-    moves: list[Move] = []
-    for group in groups:
-        places = []
-        for axis in group:
-            size = base[main].shape[axis] if rank else 0
-            places += [
-                (leaf, other)
-                for leaf, spec in enumerate(base)
-                for other in range(len(spec.shape))
-                if spec.shape[other] == size and (other == axis or (leaf != main and other > 0 and axis > 0))
-            ]
-        moves.append(tuple(dict.fromkeys(places)))
+    moves = [_find_places(base, main, group) for group in groups]
     return [move for move in dict.fromkeys(moves) if move]
+
+
+def _find_places(base: Specs, main: int, group: tuple[int, ...]) -> Move:
+    """Find where the inputs have the sizes of some dims of the main one."""
+    places = []
+    for axis in group:
+        size = base[main].shape[axis] if base[main].shape else 0
+        places += [
+            (leaf, other)
+            for leaf, spec in enumerate(base)
+            for other in range(len(spec.shape))
+            if spec.shape[other] == size and (other == axis or (leaf != main and other > 0 and axis > 0))
+        ]
+    return tuple(dict.fromkeys(places))
 
 
 def _move(base: Specs, move: Move, value: int) -> Specs:
@@ -223,6 +243,9 @@ def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Sear
         return (value_at(_move(base, move, size)) or 0) > wanted
 
     now = value_at(base)
+    for specs in _list_usual(base):
+        if value_at(specs) == wanted != now:
+            yield specs
     for move in _list_moves(base):
         start = base[move[0][0]].shape[move[0][1]]
         if value_at(_move(base, move, wanted)) == wanted != now:  # an axis that is handed on as it is
@@ -309,8 +332,27 @@ def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:
     return tuple(specs) if tuple(specs) != base else None
 
 
+def _list_usual(base: Specs) -> Iterator[Specs]:
+    """The sides of images, and the frames of clips, that models are mostly made for, the nearest first."""
+    main = max(range(len(base)), key=lambda i: len(base[i].shape))
+    shape = base[main].shape
+    if len(shape) not in (4, 5):
+        return
+    sides = _find_places(base, main, tuple(range(len(shape) - 2, len(shape))))
+    near = sorted(_USUAL, key=lambda side: abs(side - shape[-1]))
+    if len(shape) == 4:
+        yield from (_move(base, sides, side) for side in near[:3])
+        return
+    clips = _find_places(base, main, (2,))
+    for frames in (shape[2], *_FRAMES):
+        for side in (shape[-1], 224):
+            yield _move(_move(base, clips, frames), sides, side)
+
+
 def _grow(base: Specs, search: _Search) -> Iterator[Specs]:
     """The smallest of some usual sides that is large enough."""
+    if len(base[0].shape) == 5:
+        yield from _list_usual(base)
 
     def works(move: Move, size: int) -> bool:
         return search.works(_move(base, move, size))
@@ -338,6 +380,10 @@ def _read_message(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
         for wanted in numbers if places else ():
             if wanted not in (0, found):
                 yield _move(base, places, wanted)
+    sides = _list_moves(base)[0] if len(base[0].shape) > 3 else ()
+    for wanted in numbers if sides else ():
+        if wanted > base[sides[0][0]].shape[sides[0][1]]:
+            yield _move(base, sides, wanted)
 
 
 def _read_settings(ctx: FailureContext, base: Specs) -> Iterator[Specs]:

@@ -14,7 +14,6 @@ from modelsummary_ipy.diagnosis.fixes.lines import list_earlier_candidates, list
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
 from modelsummary_ipy.records.fixes import Candidate, Fix, InputEdit, LayerEdit, LineEdit, Trial, Verdict
-from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Trace
 
@@ -124,7 +123,7 @@ _INSERTION = re.compile(r"\.insert\((\d+), nn\.")
 
 def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Trial | None:
     """Try a candidate; where the model then fails further on, repair that too, by what its reason says."""
-    trial = None if _edits_a_package(candidate) else trials.run(candidate)
+    trial = None if candidate.edits_a_package else trials.run(candidate)
     for _ in range(_MOST_LINKS):
         if trial is None or trial.works or candidate.rank:
             break
@@ -135,7 +134,7 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
         following, furthest = None, -1
         for more in diagnose(later, []).fixes[:_MOST_BRANCHES]:
             combined = _combine(candidate, more)
-            is_own = combined is not None and not _edits_a_package(combined)
+            is_own = combined is not None and not combined.edits_a_package
             branch = trials.run(combined) if combined is not None and is_own else None
             if branch is None or not (branch.works or _gets_further(later, branch)):
                 continue
@@ -148,11 +147,6 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
             return None
         candidate, ctx, trial = following.candidate, later, following
     return trial if trial is not None and trial.works else None
-
-
-def _edits_a_package(candidate: Candidate) -> bool:
-    """Return whether a candidate changes a line of an installed package, which is not the user's to change."""
-    return any(isinstance(edit, LineEdit) and edit.filename.startswith(PACKAGES) for edit in candidate.edits)
 
 
 def _count_run(trace: Trace) -> int:

@@ -197,3 +197,40 @@ class HourglassOfFive(nn.Module):
         for side in reversed(sides[:-1]):
             x = self.up(F.interpolate(x, scale_factor=2)) + side
         return x
+
+
+@clean("collapsed-map", (2, 3, 320, 320))
+class AHeadForEachScale(nn.Module):
+    """A single-shot detector: the last of its maps is 1 × 1, and each map has a head of the same kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 32, stride=32)
+        self.scales = nn.ModuleList(nn.Conv2d(8, 8, 3, stride=2, padding=1) for _ in range(4))
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6(), nn.Conv2d(8, 24, 1)) for _ in range(5)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [self.stem(x)]
+        for scale in self.scales:
+            maps.append(scale(maps[-1]))
+        boxes = [head(one).flatten(2) for head, one in zip(self.heads, maps, strict=True)]
+        return torch.cat(boxes, dim=2)
+
+
+@clean("unread-result", (2, 3, 64, 64))
+class KeysPooledByConvolutions(nn.Module):
+    """A multiscale vision transformer: keys and values are thinned out by a convolution of each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.q = nn.Conv2d(3, 16, 7, stride=4, padding=3), nn.Conv2d(16, 16, 1)
+        self.pool = nn.Conv2d(16, 16, 3, stride=8, padding=1, groups=16, bias=False)
+        self.out = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        q, k = self.q(x).flatten(2).transpose(1, 2), self.pool(x).flatten(2).transpose(1, 2)
+        x = F.scaled_dot_product_attention(q, k, k)
+        return self.out(x.mean(1))

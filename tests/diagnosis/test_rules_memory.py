@@ -47,6 +47,12 @@ def test_rows_broadcast_against_rows_are_flagged() -> None:
     assert first.fix == "[20000, 1] and [20000] were broadcast against each other: squeeze one"
 
 
+def test_a_sum_of_all_pairs_that_is_written_as_such_is_not_to_be_squeezed() -> None:
+    first, *_ = find(Does(lambda m, x, y: (x[:, :, None] + y[:, None]).amax((1, 2))), (8, 8_000), (8, 8_000))
+    pair = "[8, 8000, 1] and [8, 1, 8000]"
+    assert first.fix == f"{pair} were broadcast against each other: is that intended?"
+
+
 def attend(model: Any, x: Tensor) -> Tensor:
     query, key, value = model.qkv(x).chunk(3, -1)
     return (query @ key.mT / 8).softmax(-1) @ value

@@ -88,7 +88,10 @@ def _advise(flow: Dataflow, call: Call) -> str:
         if call.type_name in ("matmul", "mm", "bmm", "outer", "einsum"):
             return f"every row of {write_shape(left)} meets every column of {write_shape(right)}: is that intended?"
         if max(map(len, sizes)) and call.outputs[0].shape not in sizes:
-            return f"{write_shape(left)} and {write_shape(right)} were broadcast against each other: squeeze one"
+            makers = [flow.producer(link) for link in call.input_links]
+            is_meant = all(maker is not None and maker.type_name in ("unsqueeze", "getitem") for maker in makers)
+            advice = "is that intended?" if is_meant else "squeeze one"
+            return f"{write_shape(left)} and {write_shape(right)} were broadcast against each other: {advice}"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument
@@ -128,7 +129,8 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
 
     Finds a deep backbone on an image of 32 × 32, a global pool that comes too early. Leaves alone what works on a
     globally pooled feature map (gates, pyramid pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1
-    themselves; of a tiny input, and where the feature map is grown again, it is a note.
+    themselves; of a tiny input, where the feature map is grown again, and in a head for each of several scales, it is a
+    note.
     """
     flow = evidence.flow
     for step in flow.steps:
@@ -144,8 +146,8 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
         if first is None:
             continue
         entry = _entry_size(flow, rank)
-        doubled = any(later.type_name in UPSAMPLERS for later in flow.after(step))
-        severity: Severity = "warning" if min(entry, default=0) >= _TINY and not doubled else "note"
+        is_meant = any(later.type_name in UPSAMPLERS for later in flow.after(step)) or _is_of_one_scale(flow, step)
+        severity: Severity = "warning" if min(entry, default=0) >= _TINY and not is_meant else "note"
         message = (
             f"the feature map is {write_times((1,) * rank)} since {first.path or first.type_name}: a kernel of "
             f"{write_window(kernel)} reads one element and its own padding (the input is {write_times(entry)})"
@@ -153,6 +155,16 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
         fix = "a larger input, or one stride fewer"
         yield evidence.flag("collapsed-map", severity, step, message, fix, kernel=tuple(kernel), entry=entry)
         return  # every layer after it sees the same
+
+
+def _is_of_one_scale(flow: Dataflow, step: Call) -> bool:
+    """Return whether a layer beside it in a list, of the same type, reads a larger map that does not lead to this."""
+    before = {call.index for call in flow.before(step.input_links[0])}
+    place = re.sub(r"\d+", "#", step.path)
+    return any(
+        other.type_name == step.type_name and other.path != step.path and re.sub(r"\d+", "#", other.path) == place
+        and other.index not in before and other.inputs[0].shape[-1] > 1 for other in flow.steps
+    )  # fmt: skip
 
 
 def _find_collapse(flow: Dataflow, step: Call, rank: int) -> Call | None:

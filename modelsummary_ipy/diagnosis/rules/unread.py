@@ -21,7 +21,7 @@ from modelsummary_ipy.diagnosis.rules.unread_names import (
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, params_of
 from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call, Link, Source, TensorSpec
+from modelsummary_ipy.records.trace import Call, Link, Severity, Source, TensorSpec
 from modelsummary_ipy.shapes.windows import read_windows
 
 #: In names of inputs that say which entries of another input count.
@@ -138,7 +138,10 @@ def _is_one_of_many(evidence: Evidence, call: Call, reached: set[int]) -> bool:
 
 
 def _find_skipped_entries(evidence: Evidence) -> Iterator[Flag]:
-    """A kernel of at most half its stride: it does not read what lies between. A kernel of 1 only thins out."""
+    """A kernel of at most half its stride: it does not read what lies between. A kernel of 1 only thins out.
+
+    Where each channel is convolved by itself it thins out as well, as a pool of keys does: a note.
+    """
     for step in evidence.flow.steps:
         windows = read_windows(step, evidence.modules) if step.type_name in CONVOLUTIONS | POOLS else ()
         for window in windows:
@@ -147,7 +150,9 @@ def _find_skipped_entries(evidence: Evidence) -> Iterator[Flag]:
                 message = (
                     f"{step.type_name} of kernel {window.kernel} goes on by a stride of {window.stride}: it {what}"
                 )
-                yield evidence.flag("unread-result", "warning", step, message, "a kernel as large as the stride",
+                groups = evidence.flow.setting(step, "groups", 1)
+                severity: Severity = "note" if groups == step.inputs[0].shape[1] > 1 else "warning"
+                yield evidence.flag("unread-result", severity, step, message, "a kernel as large as the stride",
                     "stride", kernel=window.kernel, stride=window.stride,
                 )  # fmt: skip
                 break

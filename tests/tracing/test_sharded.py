@@ -61,12 +61,12 @@ class Block(nn.Module):
 
 
 class Language(nn.Module):
-    """Two blocks between an embedding and a head."""
+    """Blocks between an embedding and a head: two on each of 8 ranks, one on each of more."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: int = 8) -> None:
         super().__init__()
         self.emb, self.head = nn.Embedding(128, 64), nn.Linear(64, 128, bias=False)
-        self.layers = nn.ModuleList([Block(), Block()])
+        self.layers = nn.ModuleList(Block() for _ in range(2 if ranks == 8 else 1))
         self.norm = nn.LayerNorm(64)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -76,8 +76,8 @@ class Language(nn.Module):
         return self.head(self.norm(x)).clone()  # type: ignore[no-any-return]
 
 
-def shard_tensors(mesh: Any) -> nn.Module:
-    model = Language()
+def shard_tensors(mesh: Any, ranks: int) -> nn.Module:
+    model = Language(ranks)
     for layer in model.layers:
         plan: Any = {"o": RowwiseParallel(), "mlp.0": ColwiseParallel(), "mlp.2": RowwiseParallel()}
         parallelize_module(layer, mesh, plan | {name: ColwiseParallel() for name in "qkv"})
@@ -85,8 +85,8 @@ def shard_tensors(mesh: Any) -> nn.Module:
     return parallelize_module(model, mesh, {"emb": emb, "head": head})
 
 
-def shard_sequence(mesh: Any) -> nn.Module:
-    model = Language()
+def shard_sequence(mesh: Any, ranks: int) -> nn.Module:
+    model = Language(ranks)
     for layer in model.layers:
         plan: Any = {name: ColwiseParallel(input_layouts=Shard(1)) for name in ("q", "k", "v", "mlp.0")}
         plan |= {name: RowwiseParallel(output_layouts=Shard(1)) for name in ("o", "mlp.2")}
@@ -107,11 +107,11 @@ def make_mesh(*sizes: int) -> Any:
 
 
 WAYS: dict[str, Callable[[int], nn.Module]] = {
-    "tensor parallel": lambda ranks: shard_tensors(make_mesh(ranks)),
-    "sequence parallel": lambda ranks: shard_sequence(make_mesh(ranks)),
-    "fsdp2": lambda ranks: shard_fully(Language(), make_mesh(ranks)),
-    "hsdp": lambda ranks: shard_fully(Language(), make_mesh(2, ranks // 2)),
-    "2-d": lambda ranks: shard_fully(shard_tensors((mesh := make_mesh(2, ranks // 2))["tp"]), mesh["dp"]),
+    "tensor parallel": lambda ranks: shard_tensors(make_mesh(ranks), ranks),
+    "sequence parallel": lambda ranks: shard_sequence(make_mesh(ranks), ranks),
+    "fsdp2": lambda ranks: shard_fully(Language(ranks), make_mesh(ranks)),
+    "hsdp": lambda ranks: shard_fully(Language(ranks), make_mesh(2, ranks // 2)),
+    "2-d": lambda ranks: shard_fully(shard_tensors((mesh := make_mesh(2, ranks // 2))["tp"], ranks), mesh["dp"]),
 }
 
 
@@ -132,14 +132,14 @@ def count_by_hand(ranks: int, way: str) -> int:
     tokens, length = 2 * 2 * ranks, 2 * ranks
     split = {"fsdp2": 1, "hsdp": 1, "2-d": ranks // 2}.get(way, ranks)  # tensor parallel ranks share each layer
     layer = 4 * 64 * 64 + 2 * 64 * 256 + 2 * 64 * length  # projections, MLP, scores and what they weigh
-    return tokens * (2 * layer + 64 * 128) // split
+    return tokens * (len(Language(ranks).layers) * layer + 64 * 128) // split
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("engine", ["fake", "real"])
 def test_rows_equal_hooks_parameters_are_global_and_mult_adds_this_ranks(ranks: int, way: str, engine: Any) -> None:
     model, ids = WAYS[way](ranks), torch.randint(0, 128, (2, 2 * ranks))
-    whole = sum(param.numel() for param in Language().parameters())
+    whole = sum(param.numel() for param in Language(ranks).parameters())
     local = count_local_bytes(model)
     with quietly():
         # FSDP2's first forward would be this one; AdamW's step on shards takes longest, so 8 ranks alone have it
@@ -170,9 +170,9 @@ def test_a_model_says_what_is_global_and_what_is_this_ranks(ranks: int) -> None:
 
 
 def test_the_module_tree_alone_is_read(ranks: int) -> None:
-    model = shard_tensors(make_mesh(ranks))
+    model = shard_tensors(make_mesh(ranks), ranks)
     ms = ModelSummary(model, engine="static")
-    assert ms.total_params == sum(param.numel() for param in Language().parameters())
+    assert ms.total_params == sum(param.numel() for param in Language(ranks).parameters())
     assert ms["layers.0.q"].own_params == 64 * 64 + 64
 
 
@@ -203,7 +203,7 @@ def test_activations_are_this_ranks(ranks: int) -> None:
 def test_nothing_of_a_sharded_model_is_touched_or_kept(ranks: int) -> None:
     from torch.distributed import _composable_state
 
-    model: Any = shard_fully(Language(), make_mesh(ranks))
+    model: Any = shard_fully(Language(ranks), make_mesh(ranks))
     params = [(name, id(param), param.to_local().clone()) for name, param in model.named_parameters()]
     gc.collect()
     states = set(map(id, _composable_state._module_state_mapping))

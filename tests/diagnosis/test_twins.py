@@ -19,17 +19,22 @@ from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.summary import ModelSummary
 from tests.diagnosis.twins import TWINS as FIRST
 from tests.diagnosis.twins_asked import ASKED
+from tests.diagnosis.twins_calls import CALLS
 from tests.diagnosis.twins_einops import EINOPS
-from tests.diagnosis.twins_forum import FORUM
+from tests.diagnosis.twins_features import FEATURES
 from tests.diagnosis.twins_losses import OF_LOSSES
 from tests.diagnosis.twins_made import MADE
+from tests.diagnosis.twins_maps import MAPS
 from tests.diagnosis.twins_named import NAMED
 from tests.diagnosis.twins_refused import REFUSED
+from tests.diagnosis.twins_sequences import SEQUENCES
 from tests.diagnosis.twins_tasks import TASKS
 from tests.diagnosis.twins_unseen import UNSEEN
 from tests.fix_is_true import CHECKED, apply_patch
 
-TWINS = [*FIRST, *ASKED, *FORUM, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES]
+TWINS = [
+    *FIRST, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES,
+]  # fmt: skip
 
 
 @functools.cache

@@ -24,22 +24,21 @@ class AngleChecks:
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
         """Look at one operation, whose results have axes already."""
-        made = event.outputs[0]
-        if event.op == "aten.arange":
+        made, counts = event.outputs[0], event.op == "aten.arange"
+        if counts:
             self._counts.add(made.number)
-        batches = [axis for axis in self._walk.axes_of(made) if axis.has("B")]
-        if batches and (event.op == "aten.arange" or any(ref.number in self._rows for ref in refs)):
+        is_of_rows = counts or (self._rows and any(ref.number in self._rows for ref in refs))
+        batches = [axis for axis in self._walk.axes_of(made) if axis.has("B")] if is_of_rows else []
+        if batches:
             self._rows.add(made.number)
             if event.op in _WAVES:
                 self._walk.find("numbered", index, *batches)
         waves = [ref for ref in refs if ref.number in self._waves]
         if event.op in _LAYS and len(waves) == 1 and len(refs) == 2:
             self._check_heads(index, waves[0], made, met)
-        if all(axis.is_plain for axis in self._walk.axes_of(made)):
-            if waves or (event.op in _WAVES and any(ref.number in self._counts for ref in refs)):
-                self._waves.add(made.number)
-            elif any(ref.number in self._counts for ref in refs):
-                self._counts.add(made.number)
+        is_counted = waves or any(ref.number in self._counts for ref in refs)
+        if is_counted and all(axis.is_plain for axis in self._walk.axes_of(made)):
+            (self._waves if waves or event.op in _WAVES else self._counts).add(made.number)
 
     def _check_heads(self, index: int, waves: TensorRef, made: TensorRef, met: Sequence[tuple[Axis, Axis]]) -> None:
         """A rotary embedding on (B, T, heads, d) whose positions lie on the heads."""

@@ -17,6 +17,11 @@ _INDEXED = frozenset(f"aten.{name}" for name in ("gather", "scatter", "scatter_"
 _SUMS = frozenset({"aten.sum", "aten.mean", "aten.amax", "aten.max", "aten.prod"})
 _LAYS = PRODUCTS | {"aten.add", "aten.sub", "aten.mul", "aten.div", "aten.expand", "aten.repeat", "aten.where"}
 _UNARY = frozenset({"aten.unsqueeze", "aten.view", "aten._to_copy", "aten.expand", "aten.clone", "aten.alias"})
+_KEEPS = SAME_SHAPE | _UNARY
+_KEEPS_STATISTICS = _KEEPS | {"aten.sqrt", "aten.rsqrt"}
+_KEEPS_PARTS = _KEEPS | MOVES
+_KEEPS_NOISE = _KEEPS | ELEMENTWISE | {"aten.log", "aten.sqrt", "aten.cos"}
+_MEETS = PRODUCTS | ELEMENTWISE
 
 
 class _Slice(NamedTuple):
@@ -110,7 +115,7 @@ class BatchChecks:
             self._check_noise(index, refs, made)
             self._check_neighbours(index, refs)
             self._check_statistics(event, refs)
-        if event.op in PRODUCTS | ELEMENTWISE:
+        if self._parts and event.op in _MEETS:
             parts = {self._parts[ref.number] for ref in refs if ref.number in self._parts}
             if len(parts) > 1 and len({cut for cut, _ in parts}) == 1:
                 self._walk.find("along", min(parts)[0], Axis([Factor(2, "input", frozenset("B"), "B")]))
@@ -126,6 +131,8 @@ class BatchChecks:
             if len(axes) > len(places) and any(axes[place].roots == {"B"} for place in places):
                 self._pooled[made.number] = index
                 self._means.add(made.number)
+        if not self._pooled:
+            return
         found = {self._pooled[ref.number] for ref in refs if ref.number in self._pooled}
         if not found:
             return
@@ -140,6 +147,8 @@ class BatchChecks:
 
     def _follow_draws(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
         """One random step for all samples: a table is read with it, and lies on the batch."""
+        if not self._draws:
+            return
         drawn = {self._drawn[ref.number] for ref in refs if ref.number in self._drawn}
         if event.op in _LOOKUPS and refs[0].number in self._of_tables:
             drawn |= {self._draws[ref.number] for ref in refs[1:] if ref.number in self._draws}
@@ -157,18 +166,17 @@ class BatchChecks:
     def _pass_on(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         made = event.outputs[0]
         if len(refs) == 1:
-            if event.op in SAME_SHAPE | _UNARY and refs[0].number in self._of_tables:
+            if event.op in _KEEPS and refs[0].number in self._of_tables:
                 self._of_tables.add(made.number)
-            if event.op in SAME_SHAPE | _UNARY | {"aten.sqrt", "aten.rsqrt"} and refs[0].number in self._statistics:
+            if event.op in _KEEPS_STATISTICS and refs[0].number in self._statistics:
                 self._statistics[made.number] = self._statistics[refs[0].number]
-            if event.op in SAME_SHAPE | _UNARY | MOVES and refs[0].number in self._parts:
+            if event.op in _KEEPS_PARTS and refs[0].number in self._parts:
                 self._parts[made.number] = self._parts[refs[0].number]
             if event.op in _UNARY and refs[0].number in self._counts:
                 self._counts.add(made.number)
         # What is made of random numbers and of nothing that has a batch is as random, and as shared.
-        is_elementwise = event.op in SAME_SHAPE | ELEMENTWISE | _UNARY | {"aten.log", "aten.sqrt", "aten.cos"}
-        is_shared = not self._has_batch(made) and not any(ref.number in self._of_tables for ref in refs)
-        if is_elementwise and is_shared and any(ref.number in self._noise for ref in refs):
+        is_random = bool(self._noise) and event.op in _KEEPS_NOISE and any(ref.number in self._noise for ref in refs)
+        if is_random and not self._has_batch(made) and not any(ref.number in self._of_tables for ref in refs):
             self._noise.add(made.number)
             if event.op == "aten.log" or any(ref.number in self._normal for ref in refs):
                 self._normal.add(made.number)

@@ -29,6 +29,9 @@ from modelsummary_ipy.axes.meaning_softmax import SoftmaxChecks, is_plain
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
+_ALL_SOFTMAXES = SOFTMAXES | LOG_SOFTMAXES
+_KEEPS = SAME_SHAPE | MOVES
+
 
 class Checks:
     """What is followed from operation to operation.
@@ -76,9 +79,9 @@ class Checks:
         self._check_order(index, [*met, (rows[0], rows[1])] if len(rows) == 2 else met)
         self._scale.follow(index, event, refs, places)
         self._halves.follow(index, event, refs)
-        if event.op in SOFTMAXES | LOG_SOFTMAXES and places:
+        if event.op in _ALL_SOFTMAXES and places:
             self._softmax.check(index, event, first, axes, places[0])
-        elif event.op in SAME_SHAPE | MOVES or (event.op == "aten.slice" and first.shape == made.shape):
+        elif event.op in _KEEPS or (event.op == "aten.slice" and first.shape == made.shape):
             # 2.7 slices a whole dim for every ``:`` of an index.
             self._softmax.pass_on(index, event, refs)
             if first.number in self._featureless and len(refs) == 1:

@@ -10,6 +10,7 @@ from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _CUTS = frozenset({"aten.split", "aten.chunk", "aten.split_with_sizes"})
+_KEEPS = MOVES | SAME_SHAPE
 _BENDS = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten.relu", "aten.exp"})
 
 
@@ -37,7 +38,7 @@ class GateChecks:
             self._cut_axes[index] = axes[event.args.get("dim", 0)], axes
         elif event.op in _BENDS and len(refs) == 1 and refs[0].number in self._cuts:
             self._bent[made.number] = self._cuts[refs[0].number]
-        elif event.op in MOVES | SAME_SHAPE and len(refs) == 1 and refs[0].number in self._cuts:
+        elif self._cuts and event.op in _KEEPS and len(refs) == 1 and refs[0].number in self._cuts:
             self._cuts[made.number] = self._cuts[refs[0].number]
         elif event.op == "aten.mul" and len(refs) == 2:
             self._check_gate(*refs)
@@ -48,7 +49,7 @@ class GateChecks:
             for one, other in (refs, refs[::-1]):
                 if one.number in self._spread and other.number in self._cuts:
                     self._check_both(self._spread[one.number], self._cuts[other.number])
-        elif event.op in SCORES | ATTENTION:
+        elif event.op in SCORES or event.op in ATTENTION:
             self._check_thirds(refs)
         elif event.op == "aten.cat":
             self._joined |= self._find_joined(event, refs)

@@ -86,7 +86,7 @@ class ScaleChecks:
             known = [self._whole[ref.number] for ref in refs if ref.number in self._whole]
             if known:
                 self._whole[made] = known[0] if len(known) == 1 else event.op
-        if event.op in _KEEPING | MOVES:
+        if (self._norms or self._units) and (event.op in _KEEPING or event.op in MOVES):
             for ref in refs[:1]:
                 if ref.number in self._norms:
                     self._norms[made] = self._norms[ref.number]

@@ -91,7 +91,7 @@ class MeaningWalk:
             if event.outputs:
                 self._step(index, event)
         self.checks.finish(self._ops.call_outputs.get(0, ()))
-        live = self._find_live()
+        live = self._find_live() if any(found.kind in _LIVE for _, found in self._found) else set()
         return [found for index, found in self._found if found.kind not in _LIVE or index in live]
 
     def axes_of(self, ref: TensorRef) -> list[Axis]:
@@ -138,9 +138,10 @@ class MeaningWalk:
                 made = ()
         for place, ref in enumerate(event.outputs):
             axes = made[place] if place < len(made) and len(made[place]) == len(ref.shape) else None
-            numbers = [self._find_dim(size, index, place, dim) for dim, size in enumerate(ref.shape)]
-            known = None if axes is None else self._settle(axes, ref.shape, op, numbers)
-            self.axes[ref.number] = known or self._guess(ref.shape, op, numbers)
+            known = self.by_size
+            numbers = [self._find_dim(s, index, place, dim) if s in known else None for dim, s in enumerate(ref.shape)]
+            settled = None if axes is None else self._settle(axes, ref.shape, op, numbers)
+            self.axes[ref.number] = settled or self._guess(ref.shape, op, numbers)
         self._follow_pieces(event)
         if event.op == "aten.cat":
             self._join_pieces(event)

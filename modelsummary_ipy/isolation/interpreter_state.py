@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from modelsummary_ipy.isolation.ignored_warnings import list_filters, set_filters
@@ -127,19 +128,25 @@ def _set_mask(before: set[int]) -> None:
 # -- loggers and warnings ----------------------------------------------------------------------------------------------
 
 
-def _read_loggers() -> dict[logging.Logger, Any]:
-    known = [logging.root, *logging.root.manager.loggerDict.values()]
-    return {
-        logger: (logger.level, logger.propagate, logger.disabled, tuple(logger.handlers), tuple(logger.filters))
-        for logger in known
-        if isinstance(logger, logging.Logger)  # the others only hold a place in the tree
-    }
+_get_state: Callable[[logging.Logger], Any] = attrgetter("level", "propagate", "disabled", "handlers", "filters")
+
+
+def _list_loggers() -> list[Any]:
+    """List all loggers, and what only holds a place in their tree."""
+    return [logging.root, *logging.root.manager.loggerDict.values()]
+
+
+def _read_loggers(known: list[Any]) -> dict[logging.Logger, Any]:
+    loggers = [logger for logger in known if isinstance(logger, logging.Logger)]
+    states = zip(loggers, map(_get_state, loggers), strict=True)
+    return {one: (level, up, off, [*handlers], [*filters]) for one, (level, up, off, handlers, filters) in states}
 
 
 class Loggers:
     """The settings of all loggers, of which there are hundreds: traces in a row read once how they were before."""
 
     def __init__(self) -> None:
+        self._known: list[Any] = []
         self._before: dict[logging.Logger, Any] = {}
         self._alone: AloneWatch | None = None
 
@@ -147,13 +154,16 @@ class Loggers:
     def kept(self) -> Iterator[None]:
         """Set back what the block set; what another thread of the user's may have set since the first block stays."""
         if self._alone is None:
-            self._before, self._alone = _read_loggers(), AloneWatch()
+            self._known, self._alone = _list_loggers(), AloneWatch()
+            self._before = _read_loggers(self._known)
         try:
             yield
         finally:
-            now = _read_loggers()
-            if now != self._before and self._alone.holds():
-                self._put_back(now)
+            known = _list_loggers()
+            is_same = known == self._known and [*map(_get_state, self._before)] == [*self._before.values()]
+            if not is_same and self._alone.holds():
+                self._put_back(_read_loggers(known))
+                self._known = known
 
     def _put_back(self, now: dict[logging.Logger, Any]) -> None:
         for logger, state in self._before.items():

@@ -6,6 +6,7 @@ import contextlib
 import dis
 import functools
 import gc
+import operator
 import sys
 import threading
 import types
@@ -143,9 +144,10 @@ class ModuleGlobals:
             for cache, before in zip(caches, misses, strict=True):
                 if cache.cache_info().misses > before and any(holds_traced(held) for held in gc.get_referents(cache)):
                     cache.cache_clear()
-            for table, length in zip(tables, lengths, strict=True):
-                if len(table) > length:
-                    clean(table)
+            if list(map(len, tables)) != lengths:  # mostly none of thousands has grown
+                for table, length in zip(tables, lengths, strict=True):
+                    if len(table) > length:
+                        clean(table)
 
         with restoring(restore):
             yield restore
@@ -157,7 +159,10 @@ class ModuleGlobals:
 
         def restore() -> None:
             for kind, old in before:
-                for name, value in list(vars(kind).items()):
+                now = dict(vars(kind))
+                if list(now) == list(old) and all(map(operator.is_, now.values(), old.values())):
+                    continue
+                for name, value in now.items():
                     if name not in old:
                         delattr(kind, name)
                     elif value is not old[name] and not name.startswith("__"):

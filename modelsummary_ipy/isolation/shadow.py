@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, make_fake_mode
@@ -29,7 +29,7 @@ from modelsummary_ipy.torch_compat.distributed import (
     spec_of,
 )
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, disable_dispatch, disable_function
-from modelsummary_ipy.torch_compat.modules import find_wrapped, storage_key, wrap_script_module
+from modelsummary_ipy.torch_compat.modules import WRAPPERS, find_wrapped, storage_key, wrap_script_module
 
 #: From so many modules on, traces are lean: without grad and bytes (measured when first read), weights made when
 #: they are first read, and layers that are alike run once (``docs/design/0010``).
@@ -149,6 +149,7 @@ class ShadowTemplate:
         # Modules where no search looks (in a closure, say) have no facts; the tracer adds them as unknown modules.
         self._modules = [(number_of[id(old)], new) for old, new in cloner.modules if id(old) in number_of]
         made = [cloner.tensors.get(id(tensor)) for tensor in self.tree.tensors]
+        self._wrappers = [module for _, module in self._modules if _may_wrap(module)]
         self._templates: list[TensorTemplate | None] = made  # by number; those of leaves are made when they are read
         self._number_of = {id(template): index for index, template in enumerate(made) if template is not None}
         self.tree.forget_objects()
@@ -198,7 +199,7 @@ class ShadowTemplate:
         modules += [(index, new_of[id(spec)]) for index, spec in enumerate(self.tree.specs) if id(spec) in new_of]
         tensors.update((number_of[key], made) for key, made in cloner.tensors.items() if key in number_of)
         work = Shadow(module, modules, tensors, mode, self.device, convert, lazy_param_of=param_of if lazy else None)
-        _unwrap_all([new for _, new in modules])
+        _unwrap_all([new_of[id(old)] for old in self._wrappers])
         set_mode(module, self.mode)
         return work
 
@@ -249,7 +250,7 @@ def build_real_shadow(model: nn.Module, *, device: torch.device | None, mode: Mo
     copy_module_states(cloner.modules, cloner)
     modules = [(fresh.module_index[id(old)], new) for old, new in cloner.modules if id(old) in fresh.module_index]
     tensors = {index: cloner.tensors[id(t)] for index, t in enumerate(fresh.tensors) if id(t) in cloner.tensors}
-    _unwrap_all([new for _, new in modules])
+    _unwrap_all([new for _, new in modules if _may_wrap(new)])
     set_mode(module, mode)
     own = frozenset(storage_key(storage) for storage in storages.values())
     return Shadow(module, modules, tensors, None, device or _main_device(fresh), convert, own)
@@ -305,6 +306,10 @@ def _copy_real(tensor: Tensor, storages: dict[int, torch.UntypedStorage], device
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(copy, requires_grad=tensor.requires_grad)
     return copy.requires_grad_(tensor.requires_grad) if copy.is_floating_point() else copy
+
+
+def _may_wrap(module: nn.Module) -> bool:
+    return isinstance(module, fx.GraphModule) or type(module).__name__ in WRAPPERS
 
 
 def _unwrap_all(modules: list[nn.Module]) -> None:

@@ -213,10 +213,13 @@ CONV_TYPES: Any = prefer(
 )
 
 
+#: By the name of a class that wraps a module, that of the attribute that holds it.
+WRAPPERS = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}
+
+
 def find_wrapped(module: nn.Module) -> nn.Module | None:
     """Return what ``torch.compile`` or a data-parallel wrapper calls, ``None`` for any other module."""
-    kind = type(module).__name__
-    name = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module", "DataParallel": "module"}.get(kind)
+    name = WRAPPERS.get(type(module).__name__)
     return dict(module.named_children()).get(name) if name is not None else None
 
 
